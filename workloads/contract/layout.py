@@ -1,0 +1,86 @@
+"""Every key of the store, and nowhere else. Keys are relative to the store's root and use `/`."""
+
+from workloads.contract.units import UnitRef
+
+
+def experiment_prefix(name: str, uid8: str) -> str:
+    return f"experiments/{name}/{uid8}/"
+
+
+def experiment_key(name: str, uid8: str) -> str:
+    return experiment_prefix(name, uid8) + "experiment.json"
+
+
+def manifest_key(name: str, uid8: str) -> str:
+    return experiment_prefix(name, uid8) + "manifest.json"
+
+
+def report_prefix(name: str, uid8: str) -> str:
+    return experiment_prefix(name, uid8) + "report/"
+
+
+def events_key(name: str, uid8: str, writer: str) -> str:
+    """One append-only log per writer, so that two writers never overwrite each other."""
+    return experiment_prefix(name, uid8) + f"events/{writer}.jsonl"
+
+
+def unit_prefix(unit: UnitRef) -> str:
+    return f"units/{unit.kind}/{unit.digest}/"
+
+
+def task_key(unit: UnitRef, number: int) -> str:
+    return unit_prefix(unit) + f"tasks/{number}.json"
+
+
+def end_key(unit: UnitRef, number: int) -> str:
+    return unit_prefix(unit) + f"tasks/{number}.end.json"
+
+
+def retry_key(unit: UnitRef, number: int) -> str:
+    """A person's word that attempts up to `number` no longer count against the unit's bound."""
+    return unit_prefix(unit) + f"tasks/{number}.retry.json"
+
+
+def attempt_prefix(unit: UnitRef, number: int) -> str:
+    return unit_prefix(unit) + f"attempts/{number}/"
+
+
+def progress_key(unit: UnitRef, number: int) -> str:
+    return attempt_prefix(unit, number) + "progress.json"
+
+
+def failure_key(unit: UnitRef, number: int) -> str:
+    return attempt_prefix(unit, number) + "failure.json"
+
+
+def log_key(unit: UnitRef, number: int) -> str:
+    return attempt_prefix(unit, number) + "log.txt"
+
+
+def marker_prefix(unit: UnitRef) -> str:
+    return unit_prefix(unit) + "markers/"
+
+
+def marker_key(unit: UnitRef, name: str) -> str:
+    return marker_prefix(unit) + f"{name}.json"
+
+
+def checkpoint_marker(samples: int) -> str:
+    """Zero-padded, so that a LIST is in training order."""
+    return f"checkpoint-{samples:09d}"
+
+
+def state_marker(step: int) -> str:
+    return f"state-{step:09d}"
+
+
+DONE = "done"
+OUTPUTS = "outputs"
+GRADES = "grades"
+REPORT = "report"
+"""Marker names of finished train, generate, grade and report units."""
+
+
+def blob_key(sha256: str) -> str:
+    """Content-addressed: written If-None-Match, equal for all writers (a base's tokenizer.json)."""
+    return f"blobs/{sha256}"

@@ -1,0 +1,38 @@
+"""The base of every contract model: immutable, closed, and written the same way every time."""
+
+import hashlib
+import json
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+
+class Contract(BaseModel):
+    """Frozen and closed: an unknown field is an error, because a reader that ignores it would act on half an order.
+
+    Field names are snake_case in Python and camelCase in JSON, like the experiment file.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True, allow_inf_nan=False
+    )
+
+    def to_json(self) -> bytes:
+        """Canonical JSON with a final newline: equal models give equal bytes."""
+        return canonical_json(self.model_dump(mode="json", by_alias=True)) + b"\n"
+
+
+def canonical_json(value: Any) -> bytes:
+    """UTF-8 JSON with sorted keys and no spaces; floats as Python's shortest repr. NaN is a ValueError."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def sha256_of(data: bytes) -> str:
+    """64 lower-case hex digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def digest_of(model: Contract) -> str:
+    """The address of what a model says: SHA-256 of its canonical JSON, 64 hex digits."""
+    return sha256_of(canonical_json(model.model_dump(mode="json", by_alias=True)))
