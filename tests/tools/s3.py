@@ -1,0 +1,132 @@
+"""A real S3 server (versitygw) and a proxy that makes faults before it (toxiproxy).
+
+with s3_server(folder) as server, fault_proxy(server.endpoint, folder) as proxy:
+    client = server.client(endpoint=proxy.url)
+    proxy.add("limit_data", bytes=100_000)
+"""
+
+import json
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
+
+import boto3
+from botocore.config import Config
+
+from tests.tools.processes import Server, server_on_free_port
+from tests.tools.programs import program
+
+REGION = "us-east-1"
+
+
+@dataclass(frozen=True)
+class S3Server:
+    endpoint: str
+    access_key: str
+    secret_key: str = field(repr=False)
+    bucket: str
+    """It exists already, and is empty."""
+    folder: Path
+    """Where the objects lie as files: `folder/bucket/key`."""
+    process: Server = field(repr=False)
+
+    def environment(self, endpoint: str | None = None) -> dict[str, str]:
+        """What a process needs to find the server and be let in: the standard AWS variables."""
+        return {
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_ENDPOINT_URL_S3": endpoint or self.endpoint,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def client(self, endpoint: str | None = None, retries: int = 0) -> Any:
+        """A boto3 client for the server, or for a proxy before it."""
+        return boto3.client(
+            "s3",
+            endpoint_url=endpoint or self.endpoint,
+            aws_access_key_id=self.access_key,
+            aws_secret_access_key=self.secret_key,
+            region_name=REGION,
+            config=Config(retries={"max_attempts": retries}, connect_timeout=5, read_timeout=20),
+        )
+
+
+@contextmanager
+def s3_server(folder: Path, bucket: str = "lab") -> Iterator[S3Server]:
+    """versitygw over `folder`/s3, with credentials of its own, listening on this machine only.
+
+    The file system of `folder` must hold extended attributes (ext4, xfs, btrfs, overlay, tmpfs from Linux 6.6 on).
+    """
+    objects = folder / "s3"
+    objects.mkdir(parents=True)
+    access_key, secret_key = f"test{secrets.token_hex(6)}", secrets.token_hex(20)
+    credentials = {"ROOT_ACCESS_KEY_ID": access_key, "ROOT_SECRET_ACCESS_KEY": secret_key}
+    gateway = program("versitygw")
+
+    def make(port: int) -> Server:
+        address = f"127.0.0.1:{port}"
+        command = [str(gateway), "--port", address, "--region", REGION, "--keep-alive", "posix", str(objects)]
+        return Server(command, folder / "versitygw.log", credentials)
+
+    with server_on_free_port(make) as (process, port):
+        server = S3Server(f"http://127.0.0.1:{port}", access_key, secret_key, bucket, objects, process)
+        server.client(retries=3).create_bucket(Bucket=bucket)
+        yield server
+
+
+@dataclass(frozen=True)
+class FaultProxy:
+    """Faults are toxiproxy's: latency (latency, jitter: ms), bandwidth (rate: KB/s), slow_close (delay), timeout
+    (timeout: ms, 0 = silent until removed), reset_peer (timeout), slicer (average_size, size_variation, delay),
+    limit_data (bytes: then the connection is closed)."""
+
+    url: str
+    _api: str = field(repr=False)
+    process: Server = field(repr=False)
+
+    def add(self, kind: str, stream: str = "downstream", toxicity: float = 1.0, **attributes: int) -> str:
+        """Begin a fault, in what the server sends ("downstream") or in what it gets ("upstream").
+
+        `toxicity` is the share of the connections it befalls, those open now included. Returns its name for `remove`.
+        """
+        fault = {"type": kind, "stream": stream, "toxicity": toxicity, "attributes": attributes}
+        return str(self._call("POST", "/proxies/faulty/toxics", fault)["name"])
+
+    def remove(self, name: str) -> None:
+        self._call("DELETE", f"/proxies/faulty/toxics/{name}")
+
+    def cut(self) -> None:
+        """Close every connection and refuse new ones, until `heal`."""
+        self._call("POST", "/proxies/faulty", {"enabled": False})
+
+    def heal(self) -> None:
+        """Remove all faults; accept connections again."""
+        self._call("POST", "/reset")
+
+    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        data = None if body is None else json.dumps(body).encode()
+        request = Request(self._api + path, data, {"Content-Type": "application/json"}, method=method)
+        with urlopen(request, timeout=10) as answer:
+            told = answer.read()
+        return json.loads(told) if told else {}
+
+
+@contextmanager
+def fault_proxy(upstream: str, folder: Path) -> Iterator[FaultProxy]:
+    """toxiproxy before the server at `upstream` (a URL, or host:port), without faults at first."""
+    toxiproxy = program("toxiproxy")
+
+    def make(port: int) -> Server:
+        return Server([str(toxiproxy), "-host", "127.0.0.1", "-port", str(port)], folder / "toxiproxy.log")
+
+    with server_on_free_port(make) as (process, port):
+        address = urlsplit(upstream).netloc or upstream
+        api = FaultProxy("", f"http://127.0.0.1:{port}", process)
+        made = api._call("POST", "/proxies", {"name": "faulty", "listen": "127.0.0.1:0", "upstream": address})
+        yield FaultProxy(f"http://{made['listen']}", api._api, process)
