@@ -1,0 +1,127 @@
+"""The few changes made to a transformers model to train it, by name, and the versions they were checked against.
+
+1. `add_lora` puts LoraLinear in place of linear layers and LoraExperts in place of fused experts. Any architecture
+   whose layers have the known names; the model's own forward goes on working.
+2. `loss_sum_and_count` runs the decoder layers on a packed row itself (kernels/decoder.py) when the architecture and
+   the transformers release are known (`PACKED_ARCHITECTURES`, `PACKED_RELEASES`); otherwise it warns and runs the
+   model's own forward, document by document.
+3. `accelerate_model` moves frozen weights into buffers with room for the LoRA factors (kernels/augmented.py), on a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Literal
+
+import torch
+import transformers
+from torch import Tensor, nn
+
+from workloads.train.kernels.cross_entropy import supervised_loss_sum
+from workloads.train.kernels.lora import (
+    LoraExperts,
+    LoraLinear,
+    adapter_state,
+    adapter_views,
+    initialise,
+    load_adapter_state,
+    lora_parameters,
+)
+from workloads.train.packed import PackedBatch
+
+Target = Literal["attention", "experts", "mlp"]
+LINEAR_TARGETS: dict[str, tuple[str, ...]] = {
+    "attention": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"),
+    "mlp": ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"),
+}
+FUSED_EXPERTS = ("Qwen3MoeExperts",)
+PACKED_ARCHITECTURES = ("Qwen3ForCausalLM", "Qwen3MoeForCausalLM")
+PACKED_RELEASES = ("5.16", "5.17", "5.18", "5.19")
+
+
+def add_lora(
+    model: nn.Module,
+    rank: int,
+    alpha: float,
+    target: Collection[str],
+    dtype: torch.dtype = torch.float32,
+    seed: int = 0,
+) -> list[str]:
+    """Freezes the model and puts LoRA on what `target` names: any of attention, experts, mlp (the dense MLPs).
+
+    `dtype` is that of the LoRA parameters; they are computed in the model's dtype. Returns the paths of the changed
+    modules. Raises ValueError for a target that this model does not have.
+    """
+    if rank < 1:
+        raise ValueError(f"lora rank must be at least 1, not {rank}")
+    model.requires_grad_(False)
+    found: dict[str, int] = dict.fromkeys(target, 0)
+    added: list[nn.Module] = []
+    paths: list[str] = []
+    for path, module in list(model.named_modules()):
+        kind = _target_of(path, module)
+        if kind in found:
+            make: Callable[..., nn.Module] = LoraLinear if isinstance(module, nn.Linear) else LoraExperts
+            replacement = make(module, rank, alpha, dtype)
+            model.set_submodule(path, replacement)
+            added.append(replacement)
+            paths.append(path)
+            found[kind] += 1
+    for kind, count in found.items():
+        if count == 0:
+            raise ValueError(
+                f"lora target {kind!r}: {type(model).__name__} has no such layers; known targets are "
+                f"attention, mlp (dense models) and experts (fused experts of {', '.join(FUSED_EXPERTS)})"
+            )
+    initialise(added, seed)
+    return paths
+
+
+def _target_of(path: str, module: nn.Module) -> str | None:
+    if type(module).__name__ in FUSED_EXPERTS:
+        return "experts"
+    if isinstance(module, nn.Linear):
+        for kind, names in LINEAR_TARGETS.items():
+            if path.endswith(names):
+                return kind
+    return None
+
+
+def why_not_packed(model: nn.Module) -> str | None:
+    """Why this model must run document by document, or None when the packed forward knows it."""
+    if type(model).__name__ not in PACKED_ARCHITECTURES:
+        return f"{type(model).__name__} is none of {', '.join(PACKED_ARCHITECTURES)}"
+    release = ".".join(transformers.__version__.split(".")[:2])
+    if release not in PACKED_RELEASES:
+        return f"transformers {transformers.__version__} is none of the releases {', '.join(PACKED_RELEASES)}"
+    return None
+
+
+def loss_sum_and_count(model: nn.Module, batch: PackedBatch) -> tuple[Tensor, int]:
+    """The sum of the cross-entropy over the batch's supervised tokens (a float32 scalar) and their number.
+
+    Divide by the supervised tokens of the whole optimizer step, over all its micro-batches and ranks.
+    """
+    hidden = per_document_hidden_states(model, batch)
+    head = model.get_output_embeddings()  # type: ignore[operator]
+    return supervised_loss_sum(hidden, head.weight, batch), batch.supervised_tokens
+
+
+def per_document_hidden_states(model: nn.Module, batch: PackedBatch) -> Tensor:
+    """(T, H) after the last norm, by the model's own forward on one document after another: the reference."""
+    pieces = torch.split(batch.input_ids, list(batch.document_lengths))
+    decoder = model.base_model
+    assert isinstance(decoder, nn.Module)
+    return torch.cat([decoder(input_ids=ids[None], use_cache=False).last_hidden_state[0] for ids in pieces])
+
+
+__all__ = [
+    "PackedBatch",
+    "adapter_state",
+    "adapter_views",
+    "add_lora",
+    "load_adapter_state",
+    "lora_parameters",
+    "loss_sum_and_count",
+    "why_not_packed",
+]
