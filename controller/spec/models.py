@@ -1,0 +1,242 @@
+"""The experiment file, field by field. The CRD and the field reference are generated from these models.
+
+Descriptions are what `kubectl explain` shows. Kubernetes' structural schemas have no unions, tuples or nullable
+defaults that differ by branch, so neither have these models: alternatives are sibling fields, and `check` says which go
+together.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic.alias_generators import to_camel
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9_.-]{0,50}[a-z0-9])?$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class SpecModel(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+
+class Base(SpecModel):
+    """The model that everything starts from and is compared with."""
+
+    model: str = Field(min_length=1, description="Hub name (needs revision), s3:// prefix or directory of the weights.")
+    revision: str | None = Field(
+        None, pattern=r"^[0-9a-f]{40}$", description="Commit of a hub model: 40 hex digits, never a branch."
+    )
+    content: str | None = Field(None, description="What s3:// weights must hash to: sha256:<64 hex>.")
+    thinking: bool = Field(False, description="True: an answer of the base counts only after a closed </think>.")
+
+
+class ColumnsSpec(SpecModel):
+    """Names of the columns in the data."""
+
+    prompt: str = "prompt"
+    response: str = "response"
+
+
+class Data(SpecModel):
+    """A data set: JSONL or Parquet rows of prompt and response."""
+
+    uri: str = Field(min_length=1, description="s3://bucket/key, a path, or hub data as hf://name@revision/file.")
+    sha256: Sha256 | None = Field(None, description="SHA-256 of the file; required unless it is a local path.")
+    columns: ColumnsSpec = ColumnsSpec()
+    template: str = Field("chatml", description="chatml, plain, or the path of a Jinja file for the prompt.")
+    template_text: str | None = Field(None, description="The Jinja template itself, in place of template.")
+    system: str | None = Field(None, description="System message of chatml.")
+    on_short: Literal["fail", "repeat"] = Field("fail", description="When the filter leaves fewer than samples.")
+
+
+class LoraSpec(SpecModel):
+    """Low-rank adapters (Hu et al. 2021): which weights, rank and alpha; the update is scaled by alpha / rank."""
+
+    rank: int = Field(32, gt=0, le=512)
+    alpha: float = Field(32, gt=0)
+    target: list[Literal["attention", "mlp", "experts"]] = Field(["attention"], min_length=1)
+
+
+class Training(SpecModel):
+    """Defaults for every run; a run may override any of them."""
+
+    lora: LoraSpec = LoraSpec()
+    learning_rate: float = Field(2.0e-4, gt=0)
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup_steps: int = Field(0, ge=0)
+    weight_decay: float = Field(0.0, ge=0)
+    gradient_clip: float = Field(1.0, ge=0, description="Largest norm of the gradient; 0: not clipped.")
+    batch_size: int = Field(50, gt=0, description="Samples per optimizer step, however many GPUs there are.")
+    samples: int | None = Field(None, gt=0, description="Samples consumed over the whole run.")
+    sequence_tokens: int | None = Field(None, gt=1, description="Limit of prompt + response.")
+    overlong: Literal["truncate", "drop"] | None = Field(
+        None, description="What happens to a sample over sequenceTokens: cut at the limit, or left out."
+    )
+    checkpoint_every_samples: int | None = Field(None, gt=0)
+    validation_share: float = Field(0.0, ge=0, lt=0.5, description="Share of the rows held out for a validation loss.")
+    precision: Literal["float32", "bfloat16"] | None = Field(None, description="Default: the profile's.")
+    seed: int = 0
+
+
+class ExternalCheckpoints(SpecModel):
+    """Checkpoints that another trainer writes."""
+
+    watch: str | None = Field(None, description="s3:// prefix or directory under which checkpoints appear.")
+    ready: str | None = Field(None, description="Name of the file that says that a checkpoint is whole.")
+    publish: bool = Field(False, description="True: they are handed in by `potstill publish`.")
+    expect: list[int] = Field([], description="Sample counts of the checkpoints to wait for, ascending.")
+
+
+class Run(SpecModel):
+    """One training, or the checkpoints of another trainer's. Fields of training may be overridden here."""
+
+    name: Name
+    label: str | None = Field(None, description="For tables and plots; default: the name.")
+    data: str | None = Field(None, description="Name of a data set under data.")
+    checkpoints: ExternalCheckpoints | None = None
+    thinking: bool = Field(True, description="True: an answer counts only after a closed </think>.")
+    budget_tokens: int | None = Field(
+        None, gt=0, description="Budget at which the tables show this run; default: its sequenceTokens."
+    )
+    lora: LoraSpec | None = None
+    learning_rate: float | None = Field(None, gt=0)
+    schedule: Literal["cosine", "linear", "constant"] | None = None
+    warmup_steps: int | None = Field(None, ge=0)
+    weight_decay: float | None = Field(None, ge=0)
+    gradient_clip: float | None = Field(None, ge=0)
+    batch_size: int | None = Field(None, gt=0)
+    samples: int | None = Field(None, gt=0)
+    sequence_tokens: int | None = Field(None, gt=1)
+    overlong: Literal["truncate", "drop"] | None = None
+    checkpoint_every_samples: int | None = Field(None, gt=0)
+    validation_share: float | None = Field(None, ge=0, lt=0.5)
+    precision: Literal["float32", "bfloat16"] | None = None
+    seed: int | None = None
+
+
+class Candidate(SpecModel):
+    """A model that exists already: an adapter on the base, or whole weights."""
+
+    name: Name
+    label: str | None = None
+    adapter: str | None = Field(None, description="s3:// prefix or directory of the adapter.")
+    model: str | None = Field(None, description="s3:// prefix or directory of whole weights.")
+    content: str | None = Field(None, description="What s3:// weights must hash to: sha256:<64 hex>.")
+    template: str = Field("chatml", description="How prompts are rendered for it: chatml, plain, or a Jinja file.")
+    template_text: str | None = None
+    thinking: bool = True
+    budget_tokens: int | None = Field(None, gt=0)
+
+
+class Prompt(SpecModel):
+    """How a problem becomes a prompt. {problem} in instruction stands for the problem."""
+
+    template: str | None = Field(None, description="chatml, plain, or a Jinja file; default: as trained, base: plain.")
+    template_text: str | None = None
+    instruction: str | None = None
+    prefill: str | None = Field(None, description="Opens the answer, and is graded with the output.")
+    stop: list[str] = Field([], description="Strings at which generation stops; they are kept in the output.")
+
+
+class Benchmark(SpecModel):
+    """A built-in benchmark (math-500, mbpp-plus) or your own JSONL."""
+
+    name: Name
+    uri: str | None = Field(None, description="Your own problems: s3://bucket/key.jsonl or a path; not for built-ins.")
+    sha256: Sha256 | None = Field(None, description="SHA-256 of the file; required unless it is a local path.")
+    grader: Literal["math", "code", "exact", "choice"] | None = Field(None, description="Required with uri.")
+    completion: Literal["boxed", "fenced", "any", "pattern"] | None = Field(
+        None, description="What a complete answer is; default: boxed for math, fenced for code, any otherwise."
+    )
+    completion_pattern: str | None = Field(None, description="Regular expression, with completion: pattern.")
+    checkpoints: Literal["fast", "full", "none"] = Field("full", description="Which problems checkpoints answer.")
+    base: Literal["fast", "full", "none"] = Field("full", description="Which problems the base answers.")
+    limit: int | None = Field(None, gt=0, description="Only so many problems, chosen once and for all by their ids.")
+    problems: list[str] = Field([], description="Only these problem ids.")
+    confirm: list[str] = Field([], description="run@samples or run@last to evaluate on the full set.")
+    prompt: Prompt = Prompt()
+    base_prompt: Prompt = Prompt()
+
+
+class SamplingSpec(SpecModel):
+    temperature: float = Field(0.0, ge=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    n: int = Field(1, gt=0, le=64, description="Outputs per problem.")
+    seed: int = 0
+
+
+class EngineSpec(SpecModel):
+    """What generates; default: the profile's."""
+
+    name: Literal["transformers", "vllm"] | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    batch_invariant: bool = Field(False, description="vLLM: outputs that do not depend on their neighbours; slower.")
+
+
+class Evaluation(SpecModel):
+    """What every checkpoint, and the base, is asked."""
+
+    benchmarks: list[Benchmark] = Field(min_length=1)
+    sampling: SamplingSpec = SamplingSpec()
+    budgets: list[int] = Field(
+        min_length=1, description="Numbers of new tokens to judge at; generated once, to the largest."
+    )
+    engine: EngineSpec = EngineSpec()
+
+
+class Requirement(SpecModel):
+    benchmark: Name
+    metric: Literal["accuracy", "completed", "strict"] = "accuracy"
+    max_drop: float = Field(ge=0, le=1, description="Largest drop from the baseline that is still fine, as a share.")
+
+
+class Gate(SpecModel):
+    """Non-inferiority of a candidate against a baseline, on the same problems."""
+
+    candidate: str = Field(description="run@samples, run@last, or a candidate's name.")
+    baseline: str = Field("base", description="base, run@samples, run@last, a candidate, or a manifest's URL.")
+    require: list[Requirement] = Field(min_length=1)
+    alpha: float = Field(0.05, gt=0, lt=0.5)
+    budget_tokens: int | None = Field(None, gt=0, description="Default: the largest budget.")
+
+
+class LimitsSpec(SpecModel):
+    attempts: int = Field(3, gt=0, le=20)
+    preemptions: int = Field(20, ge=0)
+    no_progress_seconds: float = Field(1800, gt=0)
+    pending_seconds: float | None = Field(None, gt=0)
+    gpu_seconds: float | None = Field(None, gt=0)
+    training_slots: int | None = Field(None, gt=0, description="Trainings at work at one time; default: the profile's.")
+    evaluation_slots: int | None = Field(None, gt=0)
+
+
+class ExperimentSpec(SpecModel):
+    """What to train, what to ask of every checkpoint, and what must hold."""
+
+    base: Base
+    profile: str | None = Field(None, description="Name of the admin's profile; default: default.")
+    data: dict[str, Data] = {}
+    training: Training = Training()
+    runs: list[Run] = []
+    candidates: list[Candidate] = []
+    evaluation: Evaluation
+    gate: Gate | None = None
+    limits: LimitsSpec = LimitsSpec()
+    suspend: bool = False
+    deletion_policy: Literal["Retain", "Delete"] = "Retain"
+    epoch: int = Field(0, ge=0, description="Raise it to ask everything anew.")
+
+
+class Metadata(BaseModel):
+    """Kubernetes' metadata: the name is ours, the rest passes through."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", alias_generator=to_camel, populate_by_name=True)
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,50}[a-z0-9])?$")]
+    namespace: str | None = None
+
+
+class Experiment(SpecModel):
+    api_version: Literal["potstill.dev/v1alpha1"]
+    kind: Literal["Experiment"]
+    metadata: Metadata
+    spec: ExperimentSpec

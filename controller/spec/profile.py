@@ -1,0 +1,76 @@
+"""A profile: what the platform owns. On a cluster it comes from the chart's values; `potstill run` has its own."""
+
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError
+
+from controller.spec.errors import Problem, SpecError, problems_of
+from controller.spec.models import SpecModel
+
+
+class ProfileEngine(SpecModel):
+    """The engine that this profile's images hold; it is part of what a generated output's digest says."""
+
+    name: Literal["transformers", "vllm"] = "transformers"
+    version: str
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    flags: dict[str, str | int | float | bool] = Field({}, description="Flags that can change outputs.")
+
+
+class RolePod(SpecModel):
+    """Where and how the pods of one role run."""
+
+    image: str | None = Field(None, description="By digest: registry/name@sha256:<64 hex>.")
+    gpus: int = Field(0, ge=0, description="GPUs per pod.")
+    nodes: int = Field(1, gt=0, description="Pods of one training, each with its GPUs.")
+    resources: dict[str, Any] = {}
+    node_selector: dict[str, str] = {}
+    tolerations: list[dict[str, Any]] = []
+    priority_class_name: str | None = None
+    queue: str | None = Field(None, description="Kueue's LocalQueue.")
+    runtime_class_name: str | None = None
+    service_account_name: str | None = None
+    env: dict[str, str] = {}
+    termination_grace_seconds: int = Field(120, gt=0)
+
+
+class Profile(SpecModel):
+    name: str = "local"
+    gpu: str = Field("cpu", description="Model name of the GPUs, as in the digest of generated outputs.")
+    gpu_memory_gib: float | None = Field(None, gt=0)
+    precision: Literal["float32", "bfloat16"] = "float32"
+    engine: ProfileEngine
+    train: RolePod = RolePod()
+    evaluate: RolePod = RolePod()
+    grade: RolePod = RolePod()
+    report: RolePod = RolePod()
+    weights_claim: str | None = Field(None, description="PersistentVolumeClaim with the base's weights, read-only.")
+    store_secret: str | None = Field(None, description="Secret with AWS credentials; none: the service account's.")
+    training_slots: int = Field(8, gt=0)
+    evaluation_slots: int = Field(2, gt=0)
+    group_members: int = Field(64, gt=0)
+    linger_seconds: float = Field(0, ge=0)
+    allow_unsandboxed: bool = False
+
+
+def local_profile() -> Profile:
+    """One machine, CPU, the transformers engine that is installed here. Raises SpecError if it is not."""
+    try:
+        engine = ProfileEngine(name="transformers", version=version("transformers"))
+    except PackageNotFoundError as error:
+        problem = Problem((), "running here needs the local extra: pip install 'potstill[local]'")
+        raise SpecError("profile local", [problem]) from error
+    return Profile(name="local", engine=engine, training_slots=1, evaluation_slots=1)
+
+
+def load_profile(path: Path) -> Profile:
+    """A profile from a YAML file. Raises SpecError."""
+    try:
+        return Profile.model_validate(yaml.safe_load(path.read_text()), by_alias=True, by_name=False)
+    except ValidationError as error:
+        raise SpecError(str(path), problems_of(error, Profile)) from error
+    except (OSError, yaml.YAMLError) as error:
+        raise SpecError(str(path), [Problem((), f"cannot be read: {error}")]) from error
