@@ -138,7 +138,7 @@ def adapter_state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def load_adapter_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Copies an adapter, named as by `adapter_state`, into the model. Raises ValueError unless keys and shapes agree."""
+    """Copies an adapter named as by `adapter_state` into the model. Raises ValueError unless keys and shapes agree."""
     views = adapter_state(model)
     missing, unknown = sorted(views.keys() - state.keys()), sorted(state.keys() - views.keys())
     if missing or unknown:
