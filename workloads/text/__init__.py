@@ -1,0 +1,1 @@
+"""Between text and token ids: the same code for the trainer, the evaluator and `potstill data show`. No torch."""

@@ -1,0 +1,92 @@
+"""The base's own tokenizer, from its tokenizer.json alone, and the end tokens that the base declares."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from workloads.contract.model import sha256_of
+
+QWEN_END_TOKENS = ("<|endoftext|>", "<|im_end|>")
+"""Qwen's 151643 and 151645. Its bases and its chat models declare one of them each, and a model may emit either."""
+
+
+class BadTokenizer(Exception):
+    """The model directory holds no usable tokenizer.json."""
+
+
+@dataclass(frozen=True)
+class TextTokenizer:
+    """`sha256` is of tokenizer.json, as the store's blobs name it."""
+
+    inner: Tokenizer
+    path: Path
+    sha256: str
+    declared_end_token_ids: tuple[int, ...]
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of the text and nothing else: no beginning or end token is added.
+
+        Special tokens written out in the text (`<|im_end|>`) become their one id, as in training.
+        """
+        return list(self.inner.encode(text, add_special_tokens=False).ids)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text, special tokens included."""
+        return str(self.inner.decode(list(token_ids), skip_special_tokens=False))
+
+    def token_id(self, token: str) -> int | None:
+        found = self.inner.token_to_id(token)
+        return None if found is None else int(found)
+
+    @property
+    def vocabulary_size(self) -> int:
+        return int(self.inner.get_vocab_size(with_added_tokens=True))
+
+    @property
+    def end_token_ids(self) -> tuple[int, ...]:
+        """Ends of a generation, ascending: what the base declares, and both of Qwen's where the vocabulary has them."""
+        qwen = (self.token_id(token) for token in QWEN_END_TOKENS)
+        return tuple(sorted({*self.declared_end_token_ids, *(found for found in qwen if found is not None)}))
+
+
+def load_tokenizer(directory: Path) -> TextTokenizer:
+    """`directory` is a model's, in Hugging Face layout. Raises BadTokenizer."""
+    path = directory / "tokenizer.json"
+    try:
+        data = path.read_bytes()
+        inner = Tokenizer.from_str(data.decode())
+    except FileNotFoundError:
+        raise BadTokenizer(f"{directory} has no tokenizer.json: save the base with a fast tokenizer") from None
+    except Exception as error:  # tokenizers raises bare Exception
+        raise BadTokenizer(f"{path} is not a tokenizer: {error}") from error
+    inner.no_truncation()
+    inner.no_padding()
+    return TextTokenizer(inner, path, sha256_of(data), _declared_end_token_ids(directory, inner))
+
+
+def _declared_end_token_ids(directory: Path, inner: Tokenizer) -> tuple[int, ...]:
+    """eos_token_id of generation_config.json and config.json (an id or a list), eos_token of tokenizer_config.json."""
+    found: set[int] = set()
+    for name in ("generation_config.json", "config.json"):
+        declared = _json(directory / name).get("eos_token_id")
+        found |= {declared} if isinstance(declared, int) else set(declared or ())
+    token = _json(directory / "tokenizer_config.json").get("eos_token")
+    content = token.get("content") if isinstance(token, dict) else token
+    token_id = inner.token_to_id(content) if isinstance(content, str) else None
+    return tuple(sorted(found | ({token_id} if token_id is not None else set())))
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        loaded = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise BadTokenizer(f"{path} is not JSON: {error}") from error
+    if not isinstance(loaded, dict):
+        raise BadTokenizer(f"{path} holds no object")
+    return loaded
