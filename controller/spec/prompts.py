@@ -8,7 +8,7 @@ from controller.spec.models import Benchmark, Prompt
 from workloads.contract.units import Prompting, Template
 
 BASE_INSTRUCTIONS = {
-    "math": "Problem: {problem}\n\nSolve the problem step by step and put the final answer in \\boxed{{}}.\n\nSolution:",
+    "math": "Problem: {problem}\n\nSolve the problem step by step and put the final answer in \\boxed{}.\n\nSolution:",
     "code": "{problem}\n\nWrite the complete function in one ```python code block.\n\nSolution:\n",
     "exact": "{problem}\n\nAnswer:",
     "choice": "{problem}\n\nAnswer with the letter of the right choice.\n\nAnswer:",
@@ -26,10 +26,9 @@ def trained_prompting(prompt: Prompt, template: Template, template_override: Tem
 
 def base_prompting(benchmark: Benchmark, grader: str, template_override: Template | None) -> Prompting:
     """The benchmark's basePrompt where it says something, else the stated completion prompt of its grader."""
-    default = BASE_INSTRUCTIONS[grader].replace("{{}}", "{}")
     return Prompting(
         template=template_override or Template(name="plain"),
-        instruction=benchmark.base_prompt.instruction or default,
+        instruction=benchmark.base_prompt.instruction or BASE_INSTRUCTIONS[grader],
         prefill=benchmark.base_prompt.prefill or "",
         stop=tuple(benchmark.base_prompt.stop),
     )

@@ -12,7 +12,7 @@ from workloads.contract.model import Contract
 from workloads.contract.tasks import FileSource, ModelSource
 from workloads.contract.units import Engine, ExternalInputs, Prompting, Sampling, TrainInputs
 
-PartName = Literal["fast", "rest", "subset"]
+PartName = Literal["fast", "rest", "subset", "all"]
 
 
 class FrozenRun(Contract):
@@ -37,7 +37,10 @@ class FrozenRun(Contract):
 
 
 class FrozenPart(Contract):
-    """Disjoint parts of a benchmark are separate units: going from fast to full generates only the rest."""
+    """Disjoint parts of a benchmark are separate units: going from fast to full generates only the rest.
+
+    `all` has no ids: a benchmark that the controller cannot read, asked as a whole.
+    """
 
     name: PartName
     problems: tuple[str, ...]

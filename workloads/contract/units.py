@@ -130,7 +130,7 @@ class GenerateInputs(Contract):
 
     model: ModelContent
     benchmark_content: Sha256
-    problems: tuple[str, ...] = Field(description="problem ids, in order")
+    problems: tuple[str, ...] = Field(description="problem ids, in order; empty: all of the file")
     prompting: Prompting
     sampling: Sampling
     limit_tokens: int = Field(gt=0, description="largest number of new tokens")

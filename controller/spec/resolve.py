@@ -1,0 +1,284 @@
+"""From the file to the experiment as accepted: contents hashed, defaults filled in, nothing left to look up later."""
+
+import re
+from datetime import datetime
+from pathlib import Path as FilePath
+
+from controller.spec.benchmarks import resolve_benchmark
+from controller.spec.check import checkpoints_of
+from controller.spec.errors import Path, Problem, SpecError
+from controller.spec.models import Candidate, Data, Experiment, ExperimentSpec, Run
+from controller.spec.profile import Profile
+from controller.spec.templates import template_of
+from workloads import contents
+from workloads.contract.experiment import FrozenExperiment, FrozenGate, FrozenRequirement, FrozenRun, Limits
+from workloads.contract.model import canonical_json, sha256_of
+from workloads.contract.tasks import FileSource, ModelSource
+from workloads.contract.units import Columns, Engine, ExternalInputs, Lora, Sampling, Template, TrainInputs
+
+SHA256_CONTENT = re.compile(r"^sha256:[0-9a-f]{64}$")
+
+
+def resolve(
+    experiment: Experiment, directory: FilePath, profile: Profile, accepted: datetime, uid8: str | None = None
+) -> FrozenExperiment:
+    """`directory` is where relative paths start: the experiment file's folder.
+
+    Without a cluster's `uid8` the experiment is known by what it asks, so that the same file goes on where it was.
+    Raises SpecError for what only a look at the files can show.
+    """
+    spec = experiment.spec
+    base = resolve_model(
+        spec.base.model, ("spec", "base", "model"), directory, revision=spec.base.revision, content=spec.base.content
+    )
+    data = {name: _data_source(name, item, directory) for name, item in spec.data.items()}
+    templates = {
+        name: template_of(item.template, item.template_text, item.system, directory, ("spec", "data", name))
+        for name, item in spec.data.items()
+    }
+    runs = (
+        *(_run(spec, run, base, data, templates, profile, directory) for run in spec.runs),
+        *(
+            _candidate(spec, candidate, index, base, experiment.metadata.name, directory)
+            for index, candidate in enumerate(spec.candidates)
+        ),
+    )
+    prompt_templates = _prompt_templates(spec, templates, directory)
+    benchmarks = tuple(
+        resolve_benchmark(benchmark, index, prompt_templates, directory)
+        for index, benchmark in enumerate(spec.evaluation.benchmarks)
+    )
+    frozen = FrozenExperiment(
+        name=experiment.metadata.name,
+        uid8=uid8 or "0" * 8,
+        accepted=accepted,
+        spec_sha256=sha256_of(canonical_json(spec.model_dump(mode="json", by_alias=True))),
+        base=base,
+        base_name=spec.base.model if "/" not in spec.base.model else spec.base.model.rstrip("/").rsplit("/", 1)[-1],
+        base_thinking=spec.base.thinking,
+        runs=runs,
+        benchmarks=benchmarks,
+        sampling=Sampling.model_validate(spec.evaluation.sampling.model_dump()),
+        budgets=tuple(spec.evaluation.budgets),
+        engine=_engine(spec, profile),
+        epoch=spec.epoch,
+        gate=_gate(spec),
+        limits=_limits(spec, profile),
+        allow_unsandboxed=profile.allow_unsandboxed,
+        profile=profile.model_dump(mode="json", by_alias=True),
+    )
+    return frozen if uid8 else frozen.model_copy(update={"uid8": _question_digest(frozen)[:8]})
+
+
+def _question_digest(frozen: FrozenExperiment) -> str:
+    """What is asked, without when, where the files stand, or how many pods may work at it."""
+    asked = frozen.model_dump(mode="json", exclude={"accepted", "uid8", "limits", "profile", "spec_sha256"})
+    return sha256_of(canonical_json(_without_locations(asked)))
+
+
+def _without_locations(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _without_locations(item) for key, item in value.items() if key != "location"}
+    if isinstance(value, list):
+        return [_without_locations(item) for item in value]
+    return value
+
+
+def resolve_model(
+    model: str, place: Path, directory: FilePath, *, revision: str | None = None, content: str | None = None
+) -> ModelSource:
+    """Where weights stand and what they hash to. Raises SpecError: not there, not pinned, or not what was stated."""
+    if model.startswith("s3://"):
+        if content is None or not SHA256_CONTENT.match(content):
+            message = f"{model} is not a local directory: state what it holds as content: sha256:<64 hex>"
+            raise SpecError("experiment", [Problem((*place[:-1], "content"), message)])
+        return ModelSource(location=model, content=content)
+    path = (directory / model).resolve()
+    if path.is_dir():
+        found = contents.directory_content(path)
+        if content is not None and content != found:
+            raise SpecError("experiment", [Problem((*place[:-1], "content"), f"{path} holds {found}, not {content}")])
+        return ModelSource(location=str(path), content=found)
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", model) and not model.startswith("."):
+        if revision is None:
+            message = f"is required: {model} is a hub model (no directory {path}), and a branch can move"
+            raise SpecError("experiment", [Problem((*place[:-1], "revision"), message)])
+        return ModelSource(location=f"hub://{model}@{revision}", content=f"hub:{model}@{revision}")
+    raise SpecError("experiment", [Problem(place, f"{model} is no directory here ({path}), s3:// or hub model")])
+
+
+def _data_source(name: str, data: Data, directory: FilePath) -> FileSource:
+    return resolve_file(data.uri, data.sha256, ("spec", "data", name), directory)
+
+
+def resolve_file(uri: str, sha256: str | None, place: Path, directory: FilePath) -> FileSource:
+    """A file by content. Raises SpecError: a local file that is not there, or is not what was stated."""
+    if "://" in uri:
+        assert sha256 is not None, "check() requires it"
+        return FileSource(location=uri, sha256=sha256)
+    path = (directory / uri).resolve()
+    if not path.is_file():
+        raise SpecError("experiment", [Problem((*place, "uri"), f"{path} is not a file")])
+    found = contents.file_sha256(path)
+    if sha256 is not None and found != sha256:
+        raise SpecError("experiment", [Problem((*place, "sha256"), f"{path} has SHA-256 {found}, not {sha256}")])
+    return FileSource(location=str(path), sha256=found)
+
+
+def _run(
+    spec: ExperimentSpec,
+    run: Run,
+    base: ModelSource,
+    data: dict[str, FileSource],
+    templates: dict[str, Template],
+    profile: Profile,
+    directory: FilePath,
+) -> FrozenRun:
+    common = {"name": run.name, "label": run.label or run.name, "thinking": run.thinking}
+    if run.checkpoints is not None:
+        external = run.checkpoints
+        source = external.watch or f"published:{run.name}"
+        if external.watch is not None and "://" not in external.watch:
+            source = str((directory / external.watch).resolve())
+        return FrozenRun(
+            **common,
+            inputs=ExternalInputs(base_content=base.content, source=source, epoch=spec.epoch),
+            location=None if external.publish else source,
+            ready=external.ready,
+            published=external.publish,
+            checkpoints=tuple(external.expect),
+            budget_tokens=run.budget_tokens or spec.evaluation.budgets[-1],
+        )
+    assert run.data is not None
+    inputs = _train_inputs(spec, run, base, data[run.data], templates[run.data], profile)
+    return FrozenRun(
+        **common,
+        data=run.data,
+        inputs=inputs,
+        data_source=data[run.data],
+        checkpoints=inputs.checkpoints,
+        budget_tokens=run.budget_tokens or _budget_of(inputs.sequence_tokens, spec.evaluation.budgets),
+    )
+
+
+def _budget_of(sequence_tokens: int, budgets: list[int]) -> int:
+    """The budget that equals the run's sequenceTokens, else the largest below it, else the smallest."""
+    return max((budget for budget in budgets if budget <= sequence_tokens), default=budgets[0])
+
+
+def _train_inputs(
+    spec: ExperimentSpec, run: Run, base: ModelSource, source: FileSource, template: Template, profile: Profile
+) -> TrainInputs:
+    """The run's own fields over training's defaults."""
+    stated = {name: value for name, value in run if value is not None}
+    defaults = {name: value for name, value in spec.training if value is not None}
+    merged = {**defaults, **{name: value for name, value in stated.items() if name in type(spec.training).model_fields}}
+    lora = merged["lora"]
+    assert run.data is not None
+    return TrainInputs(
+        base_content=base.content,
+        data_content=source.sha256,
+        columns=Columns.model_validate(spec.data[run.data].columns.model_dump()),
+        template=template,
+        samples=merged["samples"],
+        batch_size=merged["batch_size"],
+        sequence_tokens=merged["sequence_tokens"],
+        overlong=merged["overlong"],
+        on_short=spec.data[run.data].on_short,
+        checkpoints=checkpoints_of(spec, run),
+        lora=Lora(rank=lora.rank, alpha=lora.alpha, target=tuple(sorted(set(lora.target)))),
+        learning_rate=merged["learning_rate"],
+        schedule=merged["schedule"],
+        warmup_steps=merged["warmup_steps"],
+        weight_decay=merged["weight_decay"],
+        gradient_clip=merged["gradient_clip"],
+        validation_share=merged["validation_share"],
+        precision=merged.get("precision") or profile.precision,
+        seed=merged["seed"],
+        epoch=spec.epoch,
+    )
+
+
+def _candidate(
+    spec: ExperimentSpec, candidate: Candidate, index: int, base: ModelSource, name: str, directory: FilePath
+) -> FrozenRun:
+    """A candidate is a run of one checkpoint that exists already, known by its content."""
+    field = "adapter" if candidate.adapter is not None else "model"
+    where = candidate.adapter or candidate.model
+    assert where is not None
+    place: Path = ("spec", "candidates", index, field)
+    if "://" in where or field == "model":
+        source = resolve_model(where, place, directory, content=candidate.content)
+    else:
+        path = (directory / where).resolve()
+        if not path.is_dir():
+            raise SpecError("experiment", [Problem(place, f"{path} is not a directory")])
+        source = ModelSource(location=str(path), content=contents.directory_content(path))
+    return FrozenRun(
+        name=candidate.name,
+        label=candidate.label or candidate.name,
+        role="candidate",
+        inputs=ExternalInputs(base_content=base.content, source=source.content, epoch=spec.epoch),
+        location=source.location,
+        weights="adapter" if field == "adapter" else "model",
+        checkpoints=(0,),
+        budget_tokens=candidate.budget_tokens or spec.evaluation.budgets[-1],
+        thinking=candidate.thinking,
+    )
+
+
+def _prompt_templates(
+    spec: ExperimentSpec, templates: dict[str, Template], directory: FilePath
+) -> dict[str, Template]:
+    """By run or candidate name: the template it was trained with. Other trainers' runs: chatml unless a benchmark says."""
+    named = {run.name: templates[run.data] if run.data else Template() for run in spec.runs}
+    for index, candidate in enumerate(spec.candidates):
+        place = ("spec", "candidates", index)
+        named[candidate.name] = template_of(candidate.template, candidate.template_text, None, directory, place)
+    return named
+
+
+def _engine(spec: ExperimentSpec, profile: Profile) -> Engine:
+    asked = spec.evaluation.engine
+    if asked.name is not None and asked.name != profile.engine.name:
+        message = f"is {asked.name}, but profile {profile.name} has {profile.engine.name}"
+        raise SpecError("experiment", [Problem(("spec", "evaluation", "engine", "name"), message)])
+    flags = dict(profile.engine.flags)
+    if asked.batch_invariant:
+        flags["batch_invariant"] = True
+    return Engine(
+        name=profile.engine.name,
+        version=profile.engine.version,
+        dtype=asked.dtype or profile.engine.dtype,
+        gpu=profile.gpu,
+        flags=flags,
+    )
+
+
+def _gate(spec: ExperimentSpec) -> FrozenGate | None:
+    if spec.gate is None:
+        return None
+    return FrozenGate(
+        candidate=spec.gate.candidate,
+        baseline=spec.gate.baseline,
+        require=tuple(FrozenRequirement.model_validate(item.model_dump()) for item in spec.gate.require),
+        alpha=spec.gate.alpha,
+        budget_tokens=spec.gate.budget_tokens or spec.evaluation.budgets[-1],
+    )
+
+
+def _limits(spec: ExperimentSpec, profile: Profile) -> Limits:
+    stated = spec.limits
+    return Limits(
+        attempts=stated.attempts,
+        preemptions=stated.preemptions,
+        no_progress_seconds=stated.no_progress_seconds,
+        pending_seconds=stated.pending_seconds,
+        gpu_seconds=stated.gpu_seconds,
+        training_slots=stated.training_slots or profile.training_slots,
+        evaluation_slots=stated.evaluation_slots or profile.evaluation_slots,
+        group_members=profile.group_members,
+        linger_seconds=profile.linger_seconds,
+    )
+
+

@@ -1,0 +1,130 @@
+"""The manifest: everything an experiment found, in one file. A fold of records: made again, it is byte for byte the same.
+
+It holds no clock of its own and nothing that a reader could not find again from the digests in it. One line loads it:
+`pandas.json_normalize(json.load(open("manifest.json"))["evaluations"])`.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from workloads.contract.experiment import FrozenGate, PartName
+from workloads.contract.model import Contract
+from workloads.contract.records import BudgetCounts, DataStatistics
+from workloads.contract.units import Engine, Sampling, Sha256, TrainInputs
+
+UnitState = Literal["waiting", "running", "done", "failed"]
+
+VERDICT_CODES = {
+    "R": "right and completed",
+    "r": "right, not completed",
+    "W": "wrong and completed",
+    "w": "wrong, not completed",
+    "N": "no answer, completed",
+    "n": "no answer, not completed",
+    "e": "error: not counted",
+}
+
+
+class ManifestModel(Contract):
+    """What was evaluated. `id`: base, run@samples, or a candidate's name."""
+
+    id: str
+    kind: Literal["base", "checkpoint", "candidate"]
+    run: str | None = None
+    label: str
+    samples: int | None = None
+    step: int | None = None
+    state: UnitState
+    content: str | None = Field(None, description="adapter's or weights' content, once committed")
+    learning_rate: float | None = None
+    loss: float | None = None
+    validation_loss: float | None = None
+    thinking: bool
+    budget_tokens: int
+    reason: str | None = Field(None, description="why there is none, when it failed")
+
+
+class LossPoint(Contract):
+    step: int
+    samples: int
+    loss: float
+    learning_rate: float
+    tokens_per_second: float | None = None
+
+
+class ManifestRun(Contract):
+    name: str
+    label: str
+    role: Literal["run", "candidate"]
+    digest: Sha256
+    state: UnitState
+    attempts: int
+    inputs: TrainInputs | None = None
+    data_name: str | None = None
+    data: DataStatistics | None = None
+    losses: tuple[LossPoint, ...] = Field((), description="at most 200, evenly spaced")
+    train_seconds: float | None = None
+    tokens_per_second: float | None = None
+    device: str | None = None
+    devices: int | None = None
+    versions: dict[str, str] = {}
+    warnings: tuple[str, ...] = ()
+    reason: str | None = None
+
+
+class BudgetVerdicts(Contract):
+    """`verdicts` has one code of VERDICT_CODES per output: problems in order, outputs of a problem side by side."""
+
+    counts: BudgetCounts
+    verdicts: str
+
+
+class ManifestEvaluation(Contract):
+    """One model on one part of one benchmark."""
+
+    model: str
+    benchmark: str
+    part: PartName
+    state: UnitState
+    reason: str | None = None
+    generate: Sha256 | None = None
+    grade: Sha256 | None = None
+    problems: tuple[str, ...] = ()
+    outputs_per_problem: int = 1
+    tokens: tuple[int, ...] = Field((), description="generated tokens per output")
+    finish: str = Field("", description="s stop, l length, e error; one per output")
+    budgets: tuple[BudgetVerdicts, ...] = ()
+    generate_attempts: int = 0
+    grade_attempts: int = 0
+    generate_seconds: float | None = None
+    prompts_sha256: Sha256 | None = None
+    canary_error: float | None = None
+    engine: Engine | None = None
+    grader_version: str | None = None
+    sandbox: tuple[str, ...] = ()
+
+
+class ManifestBenchmark(Contract):
+    name: str
+    content: Sha256
+    grader: Literal["math", "code", "exact", "choice"]
+    problems: int
+    parts: dict[str, int]
+
+
+class Manifest(Contract):
+    schema_version: Literal[1] = 1
+    experiment: str
+    uid8: str
+    spec_sha256: str
+    state: Literal["running", "succeeded", "partially_failed", "failed"]
+    base_name: str
+    base_content: str
+    sampling: Sampling
+    budgets: tuple[int, ...]
+    runs: tuple[ManifestRun, ...]
+    models: tuple[ManifestModel, ...]
+    benchmarks: tuple[ManifestBenchmark, ...]
+    evaluations: tuple[ManifestEvaluation, ...]
+    gate: FrozenGate | None = None
