@@ -86,6 +86,7 @@ class Limits(Contract):
     gpu_seconds: float | None = Field(None, gt=0)
     evaluation_slots: int = Field(2, gt=0, description="generate tasks at work at one time")
     training_slots: int = Field(8, gt=0)
+    grading_slots: int = Field(2, gt=0, description="grade tasks at work at one time")
     group_members: int = Field(64, gt=0, description="evaluations that one generate task takes at most")
     linger_seconds: float = Field(0.0, ge=0)
 

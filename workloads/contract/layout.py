@@ -57,6 +57,15 @@ def log_key(unit: UnitRef, number: int) -> str:
     return attempt_prefix(unit, number) + "log.txt"
 
 
+def offers_prefix(unit: UnitRef, number: int) -> str:
+    return unit_prefix(unit) + f"tasks/{number}.offers/"
+
+
+def offer_key(unit: UnitRef, number: int, sequence: int) -> str:
+    """Entries count from 1 without a gap."""
+    return offers_prefix(unit, number) + f"{sequence:06d}.json"
+
+
 def marker_prefix(unit: UnitRef) -> str:
     return unit_prefix(unit) + "markers/"
 

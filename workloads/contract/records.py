@@ -68,6 +68,7 @@ class CheckpointRecord(Contract):
     step: int
     weights: Literal["adapter", "model"] = "adapter"
     location: str | None = None
+    model_content: str | None = Field(None, description="weights model: what `location` holds, as ModelSource.content")
     learning_rate: float | None = None
     loss: float | None = Field(None, description="mean over the supervised tokens since the checkpoint before, nats")
     validation_loss: float | None = None
@@ -223,5 +224,7 @@ class TaskEnd(Contract):
     message: str
     charged: bool
     retry: bool = Field(description="False: another attempt cannot help")
-    member: str | None = None
+    member: str | None = Field(None, description="digest of the group's member that was suspected")
+    suspects: int = Field(1, ge=0, description="members of the group that had no result when it ended")
+    gpu_seconds: float = Field(0.0, ge=0, description="of the whole task, on its lead's end only")
     ended: AwareDatetime

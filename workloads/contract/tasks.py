@@ -91,11 +91,33 @@ class GenerateMember(Contract):
     weights: ModelSource | None = Field(None, description="whole weights in place of the task's base")
 
 
+class TaskRef(Contract):
+    unit: UnitRef
+    number: int = Field(gt=0)
+
+    @property
+    def key(self) -> str:
+        return layout.task_key(self.unit, self.number)
+
+
 class GenerateTask(TaskBase):
+    """`host`: the task whose lingering engine was to take this one, so that no engine need start for it."""
+
     type: Literal["generate"] = "generate"
     base: ModelSource
     members: tuple[GenerateMember, ...] = Field(min_length=1)
     linger_seconds: float = 0.0
+    host: TaskRef | None = None
+
+
+class Offer(Contract):
+    """One entry of a lingering engine's log (`layout.offer_key`), PUT If-None-Match at the next free number.
+
+    The controller appends the key of a task for the engine to take; the engine appends an entry without one to close
+    the log before it exits. Whoever gets the number decides, so that no task is offered to an engine that has gone.
+    """
+
+    task_key: str | None
 
 
 class GradeMember(Contract):
