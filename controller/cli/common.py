@@ -1,0 +1,38 @@
+"""What commands share: where the experiment and the store are."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from controller.spec.load import load_experiment
+from controller.spec.profile import Profile, load_profile, local_profile
+from controller.spec.resolve import resolve
+from workloads.contract.experiment import FrozenExperiment
+from workloads.store import Store, open_store
+
+ExperimentFile = Annotated[Path, typer.Argument(help="The experiment file.", metavar="EXPERIMENT.YAML")]
+StoreUrl = Annotated[
+    str,
+    typer.Option("--store", envvar="POTSTILL_STORE", help="A directory, or s3://bucket/prefix.", metavar="URL"),
+]
+ProfileFile = Annotated[
+    Path | None, typer.Option("--profile", help="A profile file in place of this machine's.", metavar="FILE")
+]
+DEFAULT_STORE = "potstill-store"
+
+
+def frozen_from(path: Path, profile: Path | None) -> FrozenExperiment:
+    """Raises SpecError with everything that is wrong."""
+    experiment = load_experiment(path)
+    return resolve(experiment, path.resolve().parent, profile_from(profile), datetime.now(UTC))
+
+
+def profile_from(path: Path | None) -> Profile:
+    return local_profile() if path is None else load_profile(path)
+
+
+def store_at(url: str) -> Store:
+    """A directory may be given as a path. Raises StoreError if it cannot be used."""
+    return open_store(url if "://" in url else Path(url).resolve().as_uri())
