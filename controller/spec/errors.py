@@ -64,6 +64,8 @@ def _message(entry: dict[str, Any], root: type[BaseModel]) -> str:
         return f"{entry['input']!r} is not one of {', '.join(_expected(context))}{hint}"
     if kind == "string_pattern_mismatch":
         return f"{entry['input']!r} does not match {context['pattern']}"
+    if kind == "string_type" and isinstance(entry["input"], int | float):
+        return f"YAML reads a number ({entry['input']}): put it in quotes"
     message = str(entry["msg"])
     return f"{message[0].lower()}{message[1:]} (it is {entry['input']!r})"
 

@@ -227,9 +227,7 @@ def _candidate(
     )
 
 
-def _prompt_templates(
-    spec: ExperimentSpec, templates: dict[str, Template], directory: FilePath
-) -> dict[str, Template]:
+def _prompt_templates(spec: ExperimentSpec, templates: dict[str, Template], directory: FilePath) -> dict[str, Template]:
     """By run or candidate name: the template it was trained with. Other trainers' runs: chatml unless a benchmark says."""
     named = {run.name: templates[run.data] if run.data else Template() for run in spec.runs}
     for index, candidate in enumerate(spec.candidates):
@@ -280,5 +278,3 @@ def _limits(spec: ExperimentSpec, profile: Profile) -> Limits:
         group_members=profile.group_members,
         linger_seconds=profile.linger_seconds,
     )
-
-
