@@ -38,10 +38,7 @@ def resolve(
     }
     runs = (
         *(_run(spec, run, base, data, templates, profile, directory) for run in spec.runs),
-        *(
-            _candidate(spec, candidate, index, base, experiment.metadata.name, directory)
-            for index, candidate in enumerate(spec.candidates)
-        ),
+        *(_candidate(spec, candidate, index, base, directory) for index, candidate in enumerate(spec.candidates)),
     )
     prompt_templates = _prompt_templates(spec, templates, directory)
     benchmarks = tuple(
@@ -200,7 +197,7 @@ def _train_inputs(
 
 
 def _candidate(
-    spec: ExperimentSpec, candidate: Candidate, index: int, base: ModelSource, name: str, directory: FilePath
+    spec: ExperimentSpec, candidate: Candidate, index: int, base: ModelSource, directory: FilePath
 ) -> FrozenRun:
     """A candidate is a run of one checkpoint that exists already, known by its content."""
     field = "adapter" if candidate.adapter is not None else "model"
@@ -228,7 +225,7 @@ def _candidate(
 
 
 def _prompt_templates(spec: ExperimentSpec, templates: dict[str, Template], directory: FilePath) -> dict[str, Template]:
-    """By run or candidate name: the template it was trained with. Other trainers' runs: chatml unless a benchmark says."""
+    """By run or candidate name: the template it was trained with; chatml for runs of other trainers."""
     named = {run.name: templates[run.data] if run.data else Template() for run in spec.runs}
     for index, candidate in enumerate(spec.candidates):
         place = ("spec", "candidates", index)
