@@ -109,6 +109,7 @@ class OutputsRecord(Contract):
     prompts_sha256: Sha256
     tokenizer_sha256: Sha256
     seconds: float = Field(description="wall time of this unit's share of the engine")
+    output_seconds: tuple[float, ...] = Field((), description="from its start to its end, in the order of the file")
     canary_error: float | None = Field(None, description="largest |log-prob - trainer's|, nats")
     versions: dict[str, str]
 
@@ -175,7 +176,10 @@ def content_of(files: tuple[FileRef, ...]) -> str:
 
 
 class Output(Contract):
-    """One generated text: a line of outputs.jsonl. `token_ids` exclude the prompt and include the end token, if any."""
+    """One generated text: a line of outputs.jsonl. `token_ids` exclude the prompt and include the end token, if any.
+
+    No times in it: the file's hash is the outputs' content, and equal outputs are graded once.
+    """
 
     problem: str
     index: int = Field(0, description="0 .. n-1 of the sampled outputs")
@@ -184,7 +188,6 @@ class Output(Contract):
     token_ids: tuple[int, ...]
     text: str
     finish_reason: Literal["stop", "length", "error"]
-    seconds: float = 0.0
 
 
 class Progress(Contract):
