@@ -36,12 +36,13 @@ class S3Server:
     process: Server = field(repr=False)
 
     def environment(self, endpoint: str | None = None) -> dict[str, str]:
-        """What a process needs to find the server and be let in: the standard AWS variables."""
+        """What a process needs to find the server and be let in."""
         return {
             "AWS_ACCESS_KEY_ID": self.access_key,
             "AWS_SECRET_ACCESS_KEY": self.secret_key,
             "AWS_DEFAULT_REGION": REGION,
             "AWS_ENDPOINT_URL_S3": endpoint or self.endpoint,
+            "POTSTILL_S3_ENDPOINT": endpoint or self.endpoint,
             "AWS_EC2_METADATA_DISABLED": "true",
         }
 

@@ -1,0 +1,33 @@
+"""One control plane for all tests of this folder; each test takes a namespace of its own."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster.harness import ApiProxy, ControlPlane, api_proxy, control_plane
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(__file__.rpartition("/")[0]) and "plane" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.cluster)
+
+
+@pytest.fixture(scope="session")
+def plane(request: pytest.FixtureRequest) -> Iterator[ControlPlane]:
+    """etcd, API server, controller manager and scheduler. Whoever stops a part of it starts it again."""
+    with control_plane() as plane:
+        yield plane
+        plane.keep_folder = request.session.testsfailed > 0
+
+
+@pytest.fixture
+def namespace(plane: ControlPlane) -> str:
+    return plane.namespace()
+
+
+@pytest.fixture
+def proxy(plane: ControlPlane) -> Iterator[ApiProxy]:
+    """A fault proxy before the API server: `plane.kubeconfig(url=proxy.url)`."""
+    with api_proxy(plane.url, plane.certificate_authority) as proxy:
+        yield proxy
