@@ -1,9 +1,16 @@
 """The object store: S3 or a directory, one interface with the same guarantees."""
 
-from collections.abc import Iterator
+import os
+import re
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import unquote, urlsplit
+
+DEADLINE_SECONDS = 120.0
+"""How long one call to the store may go on trying before it raises StoreError (`POTSTILL_STORE_DEADLINE_SECONDS`)."""
 
 
 class StoreError(Exception):
@@ -52,7 +59,10 @@ class Store(Protocol):
         ...
 
     def put_if(self, key: str, data: bytes, etag: str | None) -> str:
-        """If-Match: `etag` (None: the key must be absent). The new etag; AlreadyExists if it changed meanwhile."""
+        """If-Match: `etag` (None: the key must be absent). The new etag; AlreadyExists if it changed meanwhile.
+
+        Content that equals `data` already is success, as in `put_new`: the write may be this one, its answer lost.
+        """
         ...
 
     def put(self, key: str, data: bytes) -> None:
@@ -74,3 +84,67 @@ class Store(Protocol):
     def probe(self) -> None:
         """PUT twice If-None-Match under probe/: StoreError if the server ignores conditions or refuses writes."""
         ...
+
+
+_SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+=@:,-]{0,199}")
+
+
+def check_key(key: str) -> str:
+    """The key itself if a store may write it: segments of letters, digits and ._+=@:,- that do not start with a dot.
+
+    Raises ValueError: a key is made by `contract.layout`, so a bad one is a mistake in the program.
+    """
+    if len(key) > 900 or not all(_SEGMENT.fullmatch(segment) for segment in key.split("/")):
+        raise ValueError(f"{key!r} is no key of a store: use 1 to 200 of A-Z a-z 0-9 . _ + = @ : , - between slashes")
+    return key
+
+
+def open_store(url: str, environment: Mapping[str, str] = os.environ) -> Store:
+    """`s3://bucket/prefix`, with the AWS credential chain, or `file:///directory`, which is made if it is not there.
+
+    POTSTILL_S3_ENDPOINT names another S3 server (its buckets are then addressed by path).
+    Raises ValueError for any other URL.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path.startswith("/"):
+        from workloads.stores.directory import DirectoryStore
+
+        root = Path(unquote(parts.path))
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"{url}: cannot make the store's directory: {error}") from error
+        return DirectoryStore(root)
+    if parts.scheme == "s3" and parts.netloc and not parts.query and not parts.fragment:
+        from workloads.stores.s3 import S3Store, connect
+
+        deadline_seconds = float(environment.get("POTSTILL_STORE_DEADLINE_SECONDS", DEADLINE_SECONDS))
+        endpoint = environment.get("POTSTILL_S3_ENDPOINT") or None
+        return S3Store(connect(endpoint), parts.netloc, parts.path.strip("/"), deadline_seconds)
+    raise ValueError(f"{url!r} is no store: write s3://bucket/prefix or file:///an/absolute/directory")
+
+
+def probe_conditions(store: Store) -> None:
+    """What `Store.probe` does on every store: conditional writes must be refused when their condition does not hold."""
+    key = f"probe/{uuid.uuid4().hex}"
+    etag = store.put_new(key, b"first")
+    try:
+        _expect_refusal(store, key, "If-None-Match", lambda: store.put_new(key, b"second"))
+        changed = store.put_if(key, b"third", etag)
+        _expect_refusal(store, key, "If-Match", lambda: store.put_if(key, b"fourth", etag))
+        found, found_etag = store.get_with_etag(key)
+        if (found, found_etag) != (b"third", changed):
+            raise StoreError(f"{store.url}: {key} does not read as it was written; this store cannot be trusted")
+    finally:
+        store.delete(key)
+
+
+def _expect_refusal(store: Store, key: str, condition: str, write: Callable[[], str]) -> None:
+    try:
+        write()
+    except AlreadyExists:
+        return
+    raise StoreError(
+        f"{store.url}: the server took a write to {key} whose {condition} did not hold. Without conditional writes two "
+        "attempts could both win: use a server that has them (AWS S3, MinIO, Ceph from Squid on, versitygw)"
+    )
