@@ -1,0 +1,268 @@
+"""The manifest as a fold over an experiment's records: read again, it is byte for byte the same.
+
+Whether a piece is still hoped for is the decider's knowledge, not the records', so it is handed in as `Pieces`.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from workloads.commit import list_markers
+from workloads.contract import layout
+from workloads.contract.experiment import FrozenBenchmark, FrozenExperiment, FrozenRun
+from workloads.contract.grades import COMPARED, Grade
+from workloads.contract.manifest import (
+    BudgetVerdicts,
+    LossPoint,
+    Manifest,
+    ManifestBenchmark,
+    ManifestEvaluation,
+    ManifestModel,
+    ManifestRun,
+    UnitState,
+)
+from workloads.contract.records import (
+    CheckpointRecord,
+    GradesRecord,
+    Marker,
+    Output,
+    OutputsRecord,
+    TrainRecord,
+)
+from workloads.contract.units import TrainInputs, UnitRef, unit_of
+from workloads.contract.wanted import (
+    Model,
+    Wanted,
+    checkpoint_of,
+    generate_inputs,
+    grade_inputs,
+    models,
+    train_unit,
+    wanted,
+)
+from workloads.store import Store
+
+LOSS_POINTS = 200
+FINISH_CODES = {"stop": "s", "length": "l", "error": "e"}
+ExperimentState = Literal["running", "succeeded", "partially_failed", "failed"]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Where a run or an evaluation stands when its result is not committed, and why."""
+
+    state: UnitState
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """By run name and by `Wanted.id`. What is not listed is waiting."""
+
+    state: ExperimentState = "running"
+    runs: Mapping[str, Piece] = field(default_factory=dict)
+    evaluations: Mapping[str, Piece] = field(default_factory=dict)
+
+
+def fold(frozen: FrozenExperiment, store: Store, pieces: Pieces) -> Manifest:
+    """Everything committed, and the stated standing of what is not. Raises Corrupt, StoreError."""
+    markers = {train_unit(run): _by_name(store, train_unit(run)) for run in frozen.runs}
+    return Manifest(
+        experiment=frozen.name,
+        uid8=frozen.uid8,
+        spec_sha256=frozen.spec_sha256,
+        state=pieces.state,
+        base_name=frozen.base_name,
+        base_content=frozen.base.content,
+        sampling=frozen.sampling,
+        budgets=frozen.budgets,
+        runs=tuple(_run(store, run, markers[train_unit(run)], pieces) for run in frozen.runs),
+        models=tuple(_model(frozen, model, markers, pieces) for model in models(frozen, markers)),
+        benchmarks=tuple(_benchmark(benchmark) for benchmark in frozen.benchmarks),
+        evaluations=tuple(_evaluation(frozen, store, want, markers, pieces) for want in wanted(frozen, markers)),
+        gate=frozen.gate,
+    )
+
+
+def _by_name(store: Store, unit: UnitRef) -> dict[str, Marker]:
+    return {marker.name: marker for marker in list_markers(store, unit)}
+
+
+def _attempts(store: Store, unit: UnitRef) -> int:
+    """Tasks written for the unit, by whichever experiment."""
+    keys = (info.key for info in store.list(layout.unit_prefix(unit) + "tasks/"))
+    return sum(1 for key in keys if key.rsplit("/", 1)[-1].removesuffix(".json").isdigit())
+
+
+def _run(store: Store, run: FrozenRun, markers: dict[str, Marker], pieces: Pieces) -> ManifestRun:
+    unit = train_unit(run)
+    done = markers.get(layout.DONE)
+    record = done.record if done is not None and isinstance(done.record, TrainRecord) else None
+    piece = Piece("done") if done is not None else pieces.runs.get(run.name, Piece("waiting"))
+    return ManifestRun(
+        name=run.name,
+        label=run.label,
+        role=run.role,
+        digest=unit.digest,
+        state=piece.state,
+        reason=piece.reason,
+        attempts=_attempts(store, unit),
+        inputs=run.inputs if isinstance(run.inputs, TrainInputs) else None,
+        data_name=run.data,
+        data=record.data if record else None,
+        losses=_losses(store, done),
+        train_seconds=record.train_seconds if record else None,
+        tokens_per_second=record.tokens_per_second if record else None,
+        device=record.device if record else None,
+        devices=record.devices if record else None,
+        versions=record.versions if record else {},
+        warnings=record.warnings if record else (),
+    )
+
+
+def _losses(store: Store, done: Marker | None) -> tuple[LossPoint, ...]:
+    file = next((f for f in done.files if f.name == "metrics.jsonl"), None) if done else None
+    if file is None:
+        return ()
+    rows = [row for row in _lines(store.get(file.key)) if row.get("loss") is not None]
+    stride = max(1, -(-len(rows) // LOSS_POINTS))
+    kept = [row for index, row in enumerate(rows) if (index + 1) % stride == 0 or index + 1 == len(rows)]
+    return tuple(
+        LossPoint(
+            step=row["step"],
+            samples=row["samples"],
+            loss=row["loss"],
+            learning_rate=row["learningRate"],
+            tokens_per_second=row.get("tokensPerSecond"),
+        )
+        for row in kept
+    )
+
+
+def _lines(data: bytes) -> Iterator[dict[str, Any]]:
+    return (json.loads(line) for line in data.splitlines() if line.strip())
+
+
+def _model(
+    frozen: FrozenExperiment, model: Model, markers: Mapping[UnitRef, Mapping[str, Marker]], pieces: Pieces
+) -> ManifestModel:
+    if model.run is None:
+        return ManifestModel(
+            id="base",
+            kind="base",
+            label="Base",
+            state="done",
+            content=frozen.base.content,
+            thinking=frozen.base_thinking,
+            budget_tokens=frozen.budgets[-1],
+        )
+    run = model.run
+    marker = markers[train_unit(run)].get(layout.checkpoint_marker(model.samples))
+    record = marker.record if marker is not None and isinstance(marker.record, CheckpointRecord) else None
+    piece = Piece("done") if record is not None else pieces.runs.get(run.name, Piece("waiting"))
+    return ManifestModel(
+        id=model.id,
+        kind="candidate" if run.role == "candidate" else "checkpoint",
+        run=run.name,
+        label=run.label,
+        samples=model.samples,
+        step=record.step if record else None,
+        state=piece.state,
+        content=(record.model_content or (marker.content if marker else None)) if record else None,
+        learning_rate=record.learning_rate if record else None,
+        loss=record.loss if record else None,
+        validation_loss=record.validation_loss if record else None,
+        thinking=run.thinking,
+        budget_tokens=run.budget_tokens,
+        reason=piece.reason,
+    )
+
+
+def _benchmark(benchmark: FrozenBenchmark) -> ManifestBenchmark:
+    return ManifestBenchmark(
+        name=benchmark.name,
+        content=benchmark.source.sha256,
+        grader=benchmark.grader,
+        problems=sum(len(part.problems) for part in benchmark.parts),
+        parts={part.name: len(part.problems) for part in benchmark.parts},
+    )
+
+
+def _evaluation(
+    frozen: FrozenExperiment,
+    store: Store,
+    want: Wanted,
+    markers: Mapping[UnitRef, dict[str, Marker]],
+    pieces: Pieces,
+) -> ManifestEvaluation:
+    base = ManifestEvaluation(
+        model=want.model.id,
+        benchmark=want.benchmark.name,
+        part=want.part.name,
+        state=pieces.evaluations.get(want.id, Piece("waiting")).state,
+        reason=pieces.evaluations.get(want.id, Piece("waiting")).reason,
+        outputs_per_problem=frozen.sampling.n,
+    )
+    checkpoint = checkpoint_of(want, markers[train_unit(want.model.run)]) if want.model.run else None
+    if want.model.run is not None and checkpoint is None:
+        return base
+    generate = unit_of(generate_inputs(frozen, want, checkpoint))
+    outputs = _by_name(store, generate).get(layout.OUTPUTS)
+    base = base.model_copy(update={"generate": generate.digest, "generate_attempts": _attempts(store, generate)})
+    if outputs is None or not isinstance(outputs.record, OutputsRecord):
+        return base
+    grade = unit_of(grade_inputs(frozen, want, outputs))
+    rows = [Output.model_validate(row) for row in _file(store, outputs, "outputs.jsonl")]
+    base = base.model_copy(
+        update={
+            "grade": grade.digest,
+            "grade_attempts": _attempts(store, grade),
+            "problems": tuple(dict.fromkeys(row.problem for row in rows)),
+            "tokens": tuple(len(row.token_ids) for row in rows),
+            "finish": "".join(FINISH_CODES[row.finish_reason] for row in rows),
+            "generate_seconds": outputs.record.seconds,
+            "prompts_sha256": outputs.record.prompts_sha256,
+            "canary_error": outputs.record.canary_error,
+            "engine": outputs.record.engine,
+        }
+    )
+    grades = _by_name(store, grade).get(layout.GRADES)
+    if grades is None or not isinstance(grades.record, GradesRecord):
+        return base
+    verdicts = _verdicts((Grade.model_validate(row) for row in _file(store, grades, "grades.jsonl")), rows)
+    return base.model_copy(
+        update={
+            "state": "done",
+            "reason": None,
+            "budgets": tuple(
+                BudgetVerdicts(counts=counts, verdicts=verdicts[counts.budget]) for counts in grades.record.budgets
+            ),
+            "grader_version": grades.record.grader_version,
+            "sandbox": grades.record.sandbox,
+        }
+    )
+
+
+def _file(store: Store, marker: Marker, name: str) -> Iterator[dict[str, Any]]:
+    file = next(file for file in marker.files if file.name == name)
+    return _lines(store.get(file.key))
+
+
+def _verdicts(grades: Iterable[Grade], outputs: list[Output]) -> dict[int, str]:
+    """By budget: one code of VERDICT_CODES per output, in the outputs' order."""
+    found: dict[int, dict[tuple[str, int], str]] = {}
+    for grade in grades:
+        found.setdefault(grade.budget_tokens, {})[grade.problem, grade.index] = code_of(grade)
+    return {
+        budget: "".join(codes.get((output.problem, output.index), "e") for output in outputs)
+        for budget, codes in found.items()
+    }
+
+
+def code_of(grade: Grade) -> str:
+    """One letter of VERDICT_CODES."""
+    if grade.verdict not in COMPARED:
+        return "e"
+    letter = {"right": "R", "wrong": "W", "no_answer": "N"}[grade.verdict]
+    return letter if grade.completed else letter.lower()
