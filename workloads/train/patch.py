@@ -5,11 +5,13 @@
 2. `loss_sum_and_count` runs the decoder layers on a packed row itself (kernels/decoder.py) when the architecture and
    the transformers release are known (`PACKED_ARCHITECTURES`, `PACKED_RELEASES`); otherwise it warns and runs the
    model's own forward, document by document.
-3. `accelerate_model` moves frozen weights into buffers with room for the LoRA factors (kernels/augmented.py), on a GPU.
+3. On the first packed forward the frozen expert weights move into buffers with room for the LoRA factors
+   (kernels/augmented.py); the model's parameters become views of them.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Collection
 from typing import Literal
 
@@ -17,7 +19,8 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from workloads.train.kernels.cross_entropy import supervised_loss_sum
+from workloads.train.kernels.cross_entropy import reference_loss_sum
+from workloads.train.kernels.decoder import packed_loss_sum
 from workloads.train.kernels.lora import (
     LoraExperts,
     LoraLinear,
@@ -100,15 +103,27 @@ def why_not_packed(model: nn.Module) -> str | None:
 def loss_sum_and_count(model: nn.Module, batch: PackedBatch) -> tuple[Tensor, int]:
     """The sum of the cross-entropy over the batch's supervised tokens (a float32 scalar) and their number.
 
-    Divide by the supervised tokens of the whole optimizer step, over all its micro-batches and ranks.
+    Divide by the supervised tokens of the whole optimizer step, over all its micro-batches and ranks. A model that the
+    packed forward does not know runs document by document, with a RuntimeWarning that says why.
     """
-    hidden = per_document_hidden_states(model, batch)
-    head = model.get_output_embeddings()  # type: ignore[operator]
-    return supervised_loss_sum(hidden, head.weight, batch), batch.supervised_tokens
+    if batch.supervised_tokens == 0:
+        raise ValueError("the batch has no supervised token: its loss is undefined")
+    reason = why_not_packed(model)
+    if reason is None:
+        return packed_loss_sum(model, batch), batch.supervised_tokens
+    warnings.warn(f"training document by document, much slower: {reason}", RuntimeWarning, stacklevel=2)
+    return per_document_loss_sum(model, batch), batch.supervised_tokens
+
+
+def per_document_loss_sum(model: nn.Module, batch: PackedBatch) -> Tensor:
+    """What `loss_sum_and_count` sums, by the model's own forward on one document after another: the reference."""
+    rows = per_document_hidden_states(model, batch).index_select(0, batch.target_positions - 1)
+    targets = batch.input_ids.index_select(0, batch.target_positions)
+    return reference_loss_sum(rows, model.get_output_embeddings().weight, targets)  # type: ignore[operator]
 
 
 def per_document_hidden_states(model: nn.Module, batch: PackedBatch) -> Tensor:
-    """(T, H) after the last norm, by the model's own forward on one document after another: the reference."""
+    """(T, H) after the last norm, by the model's own forward."""
     pieces = torch.split(batch.input_ids, list(batch.document_lengths))
     decoder = model.base_model
     assert isinstance(decoder, nn.Module)
@@ -123,5 +138,6 @@ __all__ = [
     "load_adapter_state",
     "lora_parameters",
     "loss_sum_and_count",
+    "per_document_loss_sum",
     "why_not_packed",
 ]

@@ -16,6 +16,7 @@ def small_moe(seed: int = 0, dtype: torch.dtype = torch.float32, norm_topk_prob:
         vocab_size=VOCAB, hidden_size=32, intermediate_size=48, moe_intermediate_size=24, num_hidden_layers=2,
         num_attention_heads=4, num_key_value_heads=2, head_dim=16, num_experts=8, num_experts_per_tok=3,
         norm_topk_prob=norm_topk_prob, initializer_range=0.2, attn_implementation="sdpa",
+        experts_implementation="eager",
     )  # fmt: skip
     return randomise_norms(Qwen3MoeForCausalLM(config)).to(dtype)
 
