@@ -1,0 +1,95 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.evaluate.models import edit_adapter, edit_config, write_adapter
+from workloads.evaluate.adapters import CONFIG, PREFIX, WEIGHTS, check_adapter
+from workloads.evaluate.engine import BadAdapter
+from workloads.evaluate.shapes import read_shapes
+
+QUERY = f"{PREFIX}model.layers.1.self_attn.q_proj"
+
+
+def refusal(base: Path, directory: Path) -> str:
+    with pytest.raises(BadAdapter) as caught:
+        check_adapter("a", directory, read_shapes(base))
+    return str(caught.value)
+
+
+@pytest.fixture
+def directory(dense: Path, tmp_path: Path) -> Path:
+    return write_adapter(tmp_path / "adapter", dense, seed=1)
+
+
+def test_a_whole_adapter_is_accepted_for_dense_and_expert_layers(dense: Path, moe: Path, tmp_path: Path) -> None:
+    for base in (dense, moe):
+        for only in ("self_attn", "mlp", ""):
+            directory = write_adapter(tmp_path / f"{base.name}{only}", base, seed=1, rank=3, only=only)
+            assert check_adapter("name", directory, read_shapes(base)).rank == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda t: t.pop(f"{QUERY}.lora_A.weight"), "has only lora_B"),
+        (lambda t: t.update({f"{QUERY}.lora_A.weight": t[f"{QUERY}.lora_A.weight"].T}), r"needs \[4, 64\]"),
+        (lambda t: t.update({"lm_head.lora_A.weight": torch.zeros(4, 4)}), "is no LoRA factor"),
+        (lambda t: t.update({f"{PREFIX}model.layers.9.mlp.up_proj.lora_A.weight": torch.zeros(4, 64)}), "no linear"),
+        (
+            lambda t: [t.pop(key) for key in list(t) if "layers.1.self_attn.q_proj" in key],
+            "q_proj is changed in 2 of 3",
+        ),
+        (lambda t: t.clear(), "holds no tensor"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(
+    dense: Path, directory: Path, change: Callable[[dict[str, Any]], Any], complaint: str
+) -> None:
+    edit_adapter(directory, change)
+    with pytest.raises(BadAdapter, match=complaint):
+        check_adapter("a", directory, read_shapes(dense))
+
+
+def test_an_expert_that_is_missing_is_named(moe: Path, tmp_path: Path) -> None:
+    directory = write_adapter(tmp_path / "experts", moe, seed=1, only="experts")
+    edit_adapter(directory, lambda t: [t.pop(key) for key in list(t) if "layers.2.mlp.experts.3.up_proj" in key])
+    assert "model.layers.2.mlp.experts.3.up_proj" in refusal(moe, directory)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"use_dora": True}, "use_dora"),
+        ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
+        ({"bias": "all"}, "bias"),
+        ({"r": None}, "r (None)"),
+        ({"lora_alpha": "8"}, "lora_alpha ('8')"),
+        ({"rank_pattern": {"q_proj": 8}}, "rank_pattern"),
+    ],
+)
+def test_what_is_not_plain_lora_is_refused(
+    dense: Path, directory: Path, changes: dict[str, Any], complaint: str
+) -> None:
+    edit_config(directory, **changes)
+    assert complaint in refusal(dense, directory)
+
+
+def test_unreadable_files_are_named(dense: Path, directory: Path) -> None:
+    weights, config = directory / WEIGHTS, directory / CONFIG
+    whole = weights.read_bytes()
+    for spoiled, complaint in [
+        (whole[:-7], "bytes where its header says"),
+        (whole[:30], "is cut short"),
+        (whole[:4], "is not a safetensors file"),
+        (b"\x10\0\0\0\0\0\0\0" + b"{" * 16, "is not a safetensors file"),
+    ]:
+        weights.write_bytes(spoiled)
+        assert complaint in refusal(dense, directory)
+    weights.unlink()
+    assert f"{WEIGHTS} cannot be read" in refusal(dense, directory)
+    config.write_text(json.dumps([]))
+    assert "holds no object" in refusal(dense, directory)

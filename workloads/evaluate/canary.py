@@ -1,0 +1,58 @@
+"""Does the engine compute the checkpoint that was trained? Its log-probabilities against the trainer's.
+
+"The outputs changed" would pass with experts ignored, a wrong scale or swapped axes. So: for fixed token sequences the
+engine's log-probabilities must lie within a tolerance of the trainer's, and nearer to them than to the base's.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from workloads.contract.records import Canary
+
+TOLERANCE = {"float32": 2e-3, "bfloat16": 6e-2, "float16": 2e-2}
+"""Root mean square over all canary tokens, nats, by the engine's dtype: what other kernels may round differently."""
+
+
+@dataclass(frozen=True)
+class CanaryResult:
+    """In nats. `gap`: how far the trainer's adapter is from the base; `largest`: of one token."""
+
+    error: float
+    largest: float
+    to_base: float
+    gap: float
+    tolerance: float
+
+    @property
+    def tells(self) -> bool:
+        """Whether adapter and base differ by more than rounding: with less, being nearer to one says nothing."""
+        return self.gap > self.tolerance
+
+    @property
+    def passed(self) -> bool:
+        """Never true with NaN."""
+        return self.error <= self.tolerance and (self.error < self.to_base or not self.tells)
+
+    def __str__(self) -> str:
+        return (
+            f"the engine's log-probabilities are {self.error:.2g} nats (root mean square; largest {self.largest:.2g}) "
+            f"from the trainer's and {self.to_base:.2g} from the base's; {self.tolerance:.2g} is allowed, and the "
+            f"checkpoint itself is {self.gap:.2g} from the base"
+        )
+
+
+def check_canaries(canaries: Sequence[Canary], found: Sequence[Sequence[float]], dtype: str) -> CanaryResult:
+    """`found` holds the engine's log-probabilities, one sequence per canary, aligned with its `log_probs`."""
+    differences = [
+        (engine - trained, engine - base, trained - base)
+        for canary, scores in zip(canaries, found, strict=True)
+        for engine, trained, base in zip(scores, canary.log_probs, canary.base_log_probs, strict=True)
+    ]
+    error, to_base, gap = (_root_mean_square([triple[column] for triple in differences]) for column in range(3))
+    largest = max(abs(triple[0]) for triple in differences)
+    return CanaryResult(error, largest, to_base, gap, TOLERANCE[dtype])
+
+
+def _root_mean_square(values: Sequence[float]) -> float:
+    return math.sqrt(sum(value * value for value in values) / len(values))

@@ -1,0 +1,100 @@
+"""What an engine does, and nothing about how: prompts as token ids in, token ids out. No torch, no vLLM."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from workloads.contract.model import sha256_of
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A LoRA adapter in a directory of its own. `name` is its content digest: equal names mean equal weights."""
+
+    name: str
+    directory: Path
+    rank: int
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How tokens are chosen and when to stop. Temperature 0 is greedy; the stop token stays in the output."""
+
+    temperature: float
+    top_p: float
+    limit_tokens: int
+    stop_token_ids: tuple[int, ...]
+    stop_texts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Request:
+    """`group` is the evaluation it belongs to: an engine whose batches change results keeps a batch within one."""
+
+    id: str
+    group: str
+    prompt: tuple[int, ...]
+    adapter: Adapter | None
+    decoding: Decoding
+    seed: int
+
+
+@dataclass(frozen=True)
+class Finished:
+    """`error` says why the engine gave this one up; its tokens are then what was generated before."""
+
+    id: str
+    token_ids: tuple[int, ...]
+    finish_reason: Literal["stop", "length", "error"]
+    seconds: float
+    error: str | None = None
+
+
+class BadAdapter(Exception):
+    """One adapter cannot be used; the engine and the other adapters can."""
+
+
+class Engine(Protocol):
+    """One base model, ready to generate. Not thread-safe, but for `generated_tokens`."""
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Of everything that computes."""
+        ...
+
+    @property
+    def flags(self) -> dict[str, str | int | float | bool]:
+        """As the engine really runs, defaults included."""
+        ...
+
+    @property
+    def generated_tokens(self) -> int:
+        """Since the start, rising while the engine lives."""
+        ...
+
+    @property
+    def pending(self) -> int:
+        """Requests submitted and not yet finished."""
+        ...
+
+    def load(self, adapter: Adapter) -> None:
+        """Raises BadAdapter."""
+        ...
+
+    def log_probs(self, sequences: Sequence[Sequence[int]], adapter: Adapter | None) -> list[tuple[float, ...]]:
+        """For each sequence of T token ids the T - 1 log-probabilities (nats) of `ids[1:]`, each given those before."""
+        ...
+
+    def submit(self, request: Request) -> None: ...
+
+    def step(self) -> list[Finished]:
+        """Works a short while and returns what finished, perhaps nothing. Call while `pending`."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def request_seed(seed: int, problem: str, index: int) -> int:
+    """63 bits from the evaluation's seed, the problem and the output's index: the same in any batch."""
+    return int(sha256_of(f"{seed}\n{index}\n{problem}".encode())[:16], 16) >> 1
