@@ -1,12 +1,12 @@
 """From the file to the experiment as accepted: contents hashed, defaults filled in, nothing left to look up later."""
 
-import re
 from datetime import datetime
 from pathlib import Path as FilePath
 
 from controller.spec.benchmarks import resolve_benchmark
 from controller.spec.check import checkpoints_of
 from controller.spec.errors import Path, Problem, SpecError
+from controller.spec.files import resolve_file, resolve_model
 from controller.spec.models import Candidate, Data, Experiment, ExperimentSpec, Run
 from controller.spec.profile import Profile
 from controller.spec.templates import template_of
@@ -15,8 +15,6 @@ from workloads.contract.experiment import FrozenExperiment, FrozenGate, FrozenRe
 from workloads.contract.model import canonical_json, sha256_of
 from workloads.contract.tasks import FileSource, ModelSource
 from workloads.contract.units import Columns, Engine, ExternalInputs, Lora, Sampling, Template, TrainInputs
-
-SHA256_CONTENT = re.compile(r"^sha256:[0-9a-f]{64}$")
 
 
 def resolve(
@@ -81,45 +79,8 @@ def _without_locations(value: object) -> object:
     return value
 
 
-def resolve_model(
-    model: str, place: Path, directory: FilePath, *, revision: str | None = None, content: str | None = None
-) -> ModelSource:
-    """Where weights stand and what they hash to. Raises SpecError: not there, not pinned, or not what was stated."""
-    if model.startswith("s3://"):
-        if content is None or not SHA256_CONTENT.match(content):
-            message = f"{model} is not a local directory: state what it holds as content: sha256:<64 hex>"
-            raise SpecError("experiment", [Problem((*place[:-1], "content"), message)])
-        return ModelSource(location=model, content=content)
-    path = (directory / model).resolve()
-    if path.is_dir():
-        found = contents.directory_content(path)
-        if content is not None and content != found:
-            raise SpecError("experiment", [Problem((*place[:-1], "content"), f"{path} holds {found}, not {content}")])
-        return ModelSource(location=str(path), content=found)
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", model) and not model.startswith("."):
-        if revision is None:
-            message = f"is required: {model} is a hub model (no directory {path}), and a branch can move"
-            raise SpecError("experiment", [Problem((*place[:-1], "revision"), message)])
-        return ModelSource(location=f"hub://{model}@{revision}", content=f"hub:{model}@{revision}")
-    raise SpecError("experiment", [Problem(place, f"{model} is no directory here ({path}), s3:// or hub model")])
-
-
 def _data_source(name: str, data: Data, directory: FilePath) -> FileSource:
     return resolve_file(data.uri, data.sha256, ("spec", "data", name), directory)
-
-
-def resolve_file(uri: str, sha256: str | None, place: Path, directory: FilePath) -> FileSource:
-    """A file by content. Raises SpecError: a local file that is not there, or is not what was stated."""
-    if "://" in uri:
-        assert sha256 is not None, "check() requires it"
-        return FileSource(location=uri, sha256=sha256)
-    path = (directory / uri).resolve()
-    if not path.is_file():
-        raise SpecError("experiment", [Problem((*place, "uri"), f"{path} is not a file")])
-    found = contents.file_sha256(path)
-    if sha256 is not None and found != sha256:
-        raise SpecError("experiment", [Problem((*place, "sha256"), f"{path} has SHA-256 {found}, not {sha256}")])
-    return FileSource(location=str(path), sha256=found)
 
 
 def _run(
