@@ -1,0 +1,167 @@
+"""What decide may ask for, and what it says about the experiment. Each carries its (reason, message)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from workloads.contract.records import TaskEnd
+from workloads.contract.tasks import GenerateTask, GradeTask, RunnableTask, TaskRef
+from workloads.contract.units import UnitRef
+
+Intent = Literal["run", "suspend", "delete"]
+ConditionStatus = Literal["True", "False", "Unknown"]
+PieceState = Literal["waiting", "running", "done", "failed"]
+
+
+@dataclass(frozen=True)
+class Why:
+    """`reason` in CamelCase for machines, `message` for people."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class WriteTask:
+    """Put the task If-None-Match: nothing runs that is not durable first."""
+
+    task: RunnableTask
+    why: Why
+
+
+@dataclass(frozen=True)
+class WritePointers:
+    """Put the pointers of a group's members; one whose number is taken is not in the group."""
+
+    task: GenerateTask | GradeTask
+    why: Why
+
+
+@dataclass(frozen=True)
+class Start:
+    """Have the executor run the task, once."""
+
+    task: RunnableTask
+    why: Why
+
+
+@dataclass(frozen=True)
+class OfferTask:
+    """Append the task to the log of a lingering engine, which then takes it in place of a Job of its own."""
+
+    host: TaskRef
+    sequence: int
+    task: GenerateTask
+    why: Why
+
+
+@dataclass(frozen=True)
+class CloseTask:
+    """Put how an attempt ended, If-None-Match."""
+
+    unit: UnitRef
+    end: TaskEnd
+    why: Why
+
+
+@dataclass(frozen=True)
+class Stop:
+    """End the live Job of a closed task: SIGTERM, the grace that a state upload needs, SIGKILL."""
+
+    key: str
+    why: Why
+
+
+@dataclass(frozen=True)
+class Discard:
+    """Forget the ended Job of a closed task."""
+
+    key: str
+    why: Why
+
+
+@dataclass(frozen=True)
+class WriteManifest:
+    """Fold the records into the manifest. `of` identifies the records seen when this was decided."""
+
+    of: str
+    why: Why
+
+
+Action = WriteTask | WritePointers | Start | OfferTask | CloseTask | Stop | Discard | WriteManifest
+
+
+@dataclass(frozen=True)
+class Condition:
+    type: str
+    status: ConditionStatus
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class RunLine:
+    """One run or candidate: how far its training is."""
+
+    name: str
+    label: str
+    state: PieceState
+    message: str
+    done: int = 0
+    total: int = 0
+    checkpoints: int = 0
+    checkpoints_expected: int = 0
+    loss: float | None = None
+    tokens_per_second: float | None = None
+    eta_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class EvaluationLine:
+    """One model on one part of one benchmark: `done` of `total` outputs, or problems while they are graded."""
+
+    model: str
+    benchmark: str
+    part: str
+    state: PieceState
+    stage: Literal["train", "generate", "grade"]
+    reason: str
+    message: str
+    done: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What stands committed; never fewer at a later look, unless the store lost something."""
+
+    checkpoints: int = 0
+    outputs: int = 0
+    grades: int = 0
+
+    def fewer_than(self, recorded: "Counts") -> bool:
+        return (
+            self.checkpoints < recorded.checkpoints or self.outputs < recorded.outputs or self.grades < recorded.grades
+        )
+
+
+@dataclass(frozen=True)
+class Status:
+    """`finished` is Succeeded, PartiallyFailed or Failed at the end, else None; `report` the report unit when made."""
+
+    conditions: tuple[Condition, ...]
+    runs: tuple[RunLine, ...] = ()
+    evaluations: tuple[EvaluationLine, ...] = ()
+    counts: Counts = Counts()
+    finished: Literal["Succeeded", "PartiallyFailed", "Failed"] | None = None
+    idle: bool = False
+    report: UnitRef | None = None
+    gpu_seconds: float = 0.0
+
+    def condition(self, type_: str) -> Condition | None:
+        return next((condition for condition in self.conditions if condition.type == type_), None)
+
+
+@dataclass(frozen=True)
+class Decision:
+    actions: tuple[Action, ...]
+    status: Status

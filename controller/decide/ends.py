@@ -1,0 +1,148 @@
+"""How a task ended, for the task and for each member of its group: who is to blame, and whether another try can help.
+
+A member fails alone or not at all: a crash of a group charges nobody. Whoever is named (by the failure, or as the one
+whose weights were being loaded) goes alone next; when nobody is named, the suspects go on in groups half as large.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from controller.view import Attempt, Job, StoreView, UnitView, members_of
+from workloads.contract.records import NO_RETRY, ExitCode, Failure, TaskEnd
+from workloads.contract.tasks import RunnableTask
+from workloads.contract.units import UnitRef
+
+Outcome = Literal["succeeded", "failed", "superseded", "lost", "suspended", "preempted", "deleted"]
+NOT_THE_WORK = frozenset({"superseded", "lost", "suspended", "preempted", "deleted"})
+HOPELESS = frozenset({"PendingTooLong", "GpuSecondsExceeded"})
+"""Reasons of the controller's own limits after which another attempt would only meet the limit again."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What became of a whole task."""
+
+    outcome: Outcome
+    exit_code: int | None
+    reason: str
+    message: str
+    member: str | None = None
+    gpu_seconds: float = 0.0
+
+
+def unfinished(store: StoreView, task: RunnableTask) -> tuple[UnitRef, ...]:
+    """Members that the task was to do and that have no result. One whose number another task took is not its member."""
+    return tuple(
+        unit
+        for unit, number in members_of(task)
+        if not store.unit(unit).done and _names(store.unit(unit), number, task.key)
+    )
+
+
+def _names(view: UnitView, number: int, key: str) -> bool:
+    return any(attempt.number == number and attempt.lead_key == key for attempt in view.attempts)
+
+
+def ended_by_itself(attempt: Attempt, job: Job | None) -> Ended:
+    """The Job ended, or there is none any more: read from its exit code, else from what the program wrote."""
+    failure = attempt.failure
+    code = job.exit_code if job is not None and job.exit_code is not None else failure.exit_code if failure else None
+    member = (failure.member if failure else None) or (attempt.progress.loading if attempt.progress else None)
+    if job is not None and job.preempted:
+        return Ended("preempted", code, job.reason or "Preempted", job.message or "was preempted")
+    if code is None:
+        return Ended("lost", None, "Lost", "its process or Job is gone and nobody saw how it ended")
+    reason = failure.reason if failure else (job.reason if job else "") or "Crashed"
+    message = failure.message if failure else (job.message if job else "") or _describe(code)
+    match code:
+        case ExitCode.OK:
+            return Ended("succeeded", code, "Completed", "ended by itself")
+        case ExitCode.TERMINATED:
+            return Ended("preempted", code, "Terminated", failure.message if failure else "was told to stop")
+        case ExitCode.SUPERSEDED:
+            return Ended("superseded", code, "Superseded", message)
+    return Ended("failed", code, reason, message, member)
+
+
+def _describe(code: int) -> str:
+    signal = -code if code < 0 else code - 128 if code > 128 else 0
+    return f"was killed by signal {signal}" if signal else f"exited with {code}"
+
+
+def lead_end(ended: Ended, attempt: Attempt, store: StoreView, now: datetime) -> TaskEnd:
+    """The end of the task itself; it is charged as far as the lead is to blame."""
+    task = attempt.task
+    suspects = 1 if attempt.lead_key != task.key else _suspects(store, attempt)
+    own = attempt.failure if ended.exit_code == ExitCode.OK else None
+    mine = _share(ended, store.unit(task.unit), suspects, own)
+    if store.unit(task.unit).done:
+        outcome, reason, message = ended.outcome, ended.reason, ended.message
+    else:
+        outcome, reason, message = mine.outcome, mine.reason, mine.message
+    return TaskEnd(
+        number=task.number,
+        outcome=outcome,
+        exit_code=ended.exit_code,
+        reason=reason,
+        message=message,
+        charged=mine.charged,
+        retry=mine.retry,
+        member=ended.member,
+        suspects=suspects,
+        ended=now,
+        gpu_seconds=ended.gpu_seconds,
+    )
+
+
+def _suspects(store: StoreView, attempt: Attempt) -> int:
+    assert attempt.task.type != "member"
+    return len(unfinished(store, attempt.task))
+
+
+def member_end(lead: TaskEnd, attempt: Attempt, view: UnitView, now: datetime) -> TaskEnd:
+    """The end of a group's other member, from the lead's: it stays derivable until it is written."""
+    ended = Ended(lead.outcome, lead.exit_code, lead.reason, lead.message, lead.member)
+    mine = _share(ended, view, lead.suspects, attempt.failure)
+    return TaskEnd(
+        number=attempt.number,
+        outcome=mine.outcome,
+        exit_code=lead.exit_code,
+        reason=mine.reason,
+        message=mine.message,
+        charged=mine.charged,
+        retry=mine.retry,
+        member=lead.member,
+        suspects=lead.suspects,
+        ended=now,
+    )
+
+
+@dataclass(frozen=True)
+class _Share:
+    outcome: Outcome
+    reason: str
+    message: str
+    charged: bool = False
+    retry: bool = True
+
+
+def _share(ended: Ended, view: UnitView, suspects: int, own: Failure | None) -> _Share:
+    """One member's share of a task's end, by the first rule that holds."""
+    if view.done:
+        return _Share("succeeded", "Completed", "its result is committed")
+    if own is not None:
+        hopeless = own.exit_code in NO_RETRY
+        return _Share("failed", own.reason, own.message, charged=True, retry=not hopeless)
+    if ended.outcome in NOT_THE_WORK:
+        return _Share(ended.outcome, ended.reason, ended.message)
+    if ended.exit_code == ExitCode.OK:
+        return _Share("failed", "NoResult", "the program ended well but left no result", charged=True)
+    if ended.exit_code == ExitCode.STORE_UNAVAILABLE:
+        return _Share("failed", ended.reason, ended.message)
+    if ended.reason in HOPELESS or ended.exit_code == ExitCode.BAD_CONFIGURATION:
+        return _Share("failed", ended.reason, ended.message, charged=True, retry=False)
+    if suspects <= 1:
+        hopeless = ended.exit_code in NO_RETRY
+        return _Share("failed", ended.reason, ended.message, charged=True, retry=not hopeless)
+    return _Share("failed", ended.reason, ended.message)

@@ -1,0 +1,78 @@
+"""The end of an experiment: manifest, report, terminal condition."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from controller.decide.actions import Action, EvaluationLine, PieceState, RunLine, Start, Why, WriteManifest, WriteTask
+from controller.decide.standing import owner_of, standing
+from controller.view import ExecutorView, StoreView
+from workloads.contract.experiment import FrozenExperiment
+from workloads.contract.model import canonical_json, sha256_of
+from workloads.contract.tasks import ReportTask
+from workloads.contract.units import ReportInputs, UnitRef, unit_of
+
+Verdict = Literal["Succeeded", "PartiallyFailed", "Failed"]
+
+
+@dataclass(frozen=True)
+class Finish:
+    """`settled` None until the report is there or given up."""
+
+    actions: tuple[Action, ...] = ()
+    report: UnitRef | None = None
+    settled: Why | None = None
+    report_failed: bool = False
+
+
+def records_digest(store: StoreView, units: Iterable[UnitRef]) -> str:
+    """Identifies what a manifest is folded from: every marker, and every task with how it ended."""
+    seen = [
+        [
+            str(unit.kind),
+            unit.digest,
+            sorted([name, marker.content, marker.attempt] for name, marker in store.unit(unit).markers.items()),
+            sorted([a.number, a.end.outcome if a.end else ""] for a in store.unit(unit).attempts),
+        ]
+        for unit in units
+    ]
+    return sha256_of(canonical_json(sorted(seen)))
+
+
+def all_settled(runs: Sequence[RunLine], evaluations: Sequence[EvaluationLine]) -> bool:
+    return all(state in {"done", "failed"} for state in _states(runs, evaluations))
+
+
+def _states(runs: Sequence[RunLine], evaluations: Sequence[EvaluationLine]) -> list[PieceState]:
+    return [run.state for run in runs] + [line.state for line in evaluations]
+
+
+def verdict(runs: Sequence[RunLine], evaluations: Sequence[EvaluationLine]) -> Verdict:
+    """Failed: nothing that was asked for came of it. An experiment without evaluations asks for its trainings."""
+    asked = [line.state for line in evaluations] or [line.state for line in runs]
+    if set(_states(runs, evaluations)) <= {"done"}:
+        return "Succeeded"
+    return "PartiallyFailed" if "done" in asked else "Failed"
+
+
+def finish(
+    frozen: FrozenExperiment, store: StoreView, executor: ExecutorView, units: Iterable[UnitRef], now: datetime
+) -> Finish:
+    """The next step of: fold, report, done. Asked only when all is settled and no task is open."""
+    of = records_digest(store, units)
+    if store.folded is None or store.folded.of != of:
+        return Finish((WriteManifest(of, Why("AllSettled", "every evaluation is committed or explained")),))
+    inputs = ReportInputs(manifest_content=store.folded.sha256)
+    unit = unit_of(inputs)
+    stands = standing(store.unit(unit), frozen, executor, {}, now)
+    if stands.state == "done":
+        return Finish(report=unit, settled=Why("Reported", "the report is written"))
+    if stands.state == "exhausted":
+        return Finish(report=unit, settled=stands.why, report_failed=True)
+    if stands.state != "ready":
+        return Finish(report=unit)
+    number = store.unit(unit).next_number
+    task = ReportTask(unit=unit, number=number, owner=owner_of(frozen), created=now, inputs=inputs)
+    why = Why("ManifestWritten", "the report is made from the manifest")
+    return Finish((WriteTask(task, why), Start(task, why)), unit)

@@ -1,0 +1,75 @@
+"""Where one unit stands: done, at work, to be waited for, given up, or ready for its next attempt."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Literal
+
+from controller.decide.accounts import Account, account
+from controller.decide.actions import Why
+from controller.view import ExecutorView, StoreView, UnitView, members_of
+from workloads.contract.experiment import FrozenExperiment
+from workloads.contract.tasks import MemberPointer, Owner
+from workloads.contract.units import UnitRef
+
+STUCK_SECONDS = 600.0
+"""A Job that is still ending after this (a dead node) no longer holds back the next attempt."""
+
+State = Literal["done", "open", "foreign", "stopping", "exhausted", "backoff", "ready"]
+
+
+@dataclass(frozen=True)
+class Standing:
+    state: State
+    why: Why
+    account: Account = field(default_factory=Account)
+
+
+def owner_of(frozen: FrozenExperiment) -> Owner:
+    return Owner(experiment=frozen.name, uid8=frozen.uid8)
+
+
+def reserved(store: StoreView, owner: Owner) -> Mapping[UnitRef, str]:
+    """Members of our open groups whose pointer is not written yet, by the group's task key."""
+    found: dict[UnitRef, str] = {}
+    for view in store.units.values():
+        for attempt in view.open_attempts:
+            task = attempt.task
+            if isinstance(task, MemberPointer) or task.owner != owner:
+                continue
+            for unit, number in members_of(task):
+                if unit != task.unit and store.unit(unit).next_number <= number:
+                    found[unit] = task.key
+    return found
+
+
+def standing(
+    view: UnitView,
+    frozen: FrozenExperiment,
+    executor: ExecutorView,
+    held: Mapping[UnitRef, str],
+    now: datetime,
+) -> Standing:
+    owner = owner_of(frozen)
+    if view.done:
+        return Standing("done", Why("Committed", "its result is committed"))
+    for attempt in view.open_attempts:
+        if attempt.task.owner == owner:
+            return Standing("open", Why("Attempted", f"attempt {attempt.number} is at work"))
+        other = attempt.task.owner
+        return Standing("foreign", Why("SharedUnit", f"waits for attempt {attempt.number} of {other.experiment}"))
+    if view.unit in held:
+        return Standing("open", Why("Grouped", f"is a member of {held[view.unit]}"))
+    for attempt in view.attempts:
+        job = executor.jobs.get(attempt.lead_key)
+        if job is None or job.phase == "ended":
+            continue
+        if job.stopping is None or now - job.stopping < timedelta(seconds=STUCK_SECONDS):
+            return Standing("stopping", Why("Stopping", f"waits for attempt {attempt.number} to stop"))
+    past = account(view, owner, frozen.limits)
+    if past.exhausted is not None:
+        return Standing("exhausted", past.exhausted, past)
+    if past.not_before is not None and now < past.not_before:
+        seconds = (past.not_before - now).total_seconds()
+        return Standing("backoff", Why("BackingOff", f"next attempt in {seconds:.0f} s"), past)
+    return Standing("ready", Why("Ready", "waits for a slot"), past)

@@ -1,0 +1,168 @@
+"""What is started now: first what was written and never started, then new tasks as far as the slots go."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from controller.decide.actions import Action, CloseTask, Discard, OfferTask, Start, Stop, Why, WritePointers, WriteTask
+from controller.decide.closings import accepted_host, is_young, untouched
+from controller.decide.standing import owner_of
+from controller.decide.work import Candidate
+from controller.view import Attempt, ExecutorView, Pool, Role, StoreView, members_of, role_of
+from workloads.contract.experiment import FrozenExperiment, Limits
+from workloads.contract.tasks import GenerateTask, GradeTask, MemberPointer, RunnableTask, TaskRef
+
+LINGERING = "lingering"
+"""The phase of a generate task's progress in which it waits for offers."""
+
+
+def stops(
+    store: StoreView, executor: ExecutorView, closing: Iterable[CloseTask], frozen: FrozenExperiment
+) -> list[Action]:
+    """Jobs of our closed tasks: the live are stopped, the ended forgotten. What this round closes is included."""
+    owner = owner_of(frozen)
+    ends = {(close.unit, close.end.number): close.end for close in closing}
+    found: list[Action] = []
+    for view in store.units.values():
+        for attempt in view.attempts:
+            job = executor.jobs.get(attempt.task.key)
+            end = attempt.end or ends.get((view.unit, attempt.number))
+            if job is None or end is None or isinstance(attempt.task, MemberPointer) or attempt.task.owner != owner:
+                continue
+            if job.phase == "ended":
+                found.append(Discard(job.key, Why("Closed", f"its task ended {end.outcome}")))
+            elif job.phase != "stopping":
+                found.append(Stop(job.key, Why(end.reason, end.message)))
+    return found
+
+
+def unstarted(
+    frozen: FrozenExperiment, store: StoreView, executor: ExecutorView, closing: Iterable[CloseTask], now: datetime
+) -> list[Action]:
+    """Tasks that a crash left between being written and being started, with their pointers."""
+    owner = owner_of(frozen)
+    closed = {(close.unit, close.end.number) for close in closing}
+    found: list[Action] = []
+    for view in store.units.values():
+        for attempt in view.open_attempts:
+            task = attempt.task
+            if isinstance(task, MemberPointer) or task.owner != owner or (view.unit, attempt.number) in closed:
+                continue
+            if task.key in executor.jobs or not is_young(attempt, now) or not untouched(attempt, view):
+                continue
+            if accepted_host(attempt, store) is not None:
+                continue
+            why = Why("NotStarted", "the task was written but never started")
+            host = _open_host(attempt, store, executor)
+            found += launch(task, why, missing_pointers=_pointers_missing(task, store), host=host)
+    return found
+
+
+def _pointers_missing(task: RunnableTask, store: StoreView) -> bool:
+    return any(store.unit(unit).next_number <= number for unit, number in members_of(task) if unit != task.unit)
+
+
+def launch(
+    task: RunnableTask, why: Why, *, missing_pointers: bool, host: tuple[TaskRef, int] | None = None
+) -> list[Action]:
+    """Pointers before the start, so that the program finds its members."""
+    actions: list[Action] = []
+    if isinstance(task, GenerateTask | GradeTask) and missing_pointers:
+        actions.append(WritePointers(task, why))
+    if host is not None and isinstance(task, GenerateTask):
+        actions.append(OfferTask(host[0], host[1], task, why))
+    else:
+        actions.append(Start(task, why))
+    return actions
+
+
+def _open_host(attempt: Attempt, store: StoreView, executor: ExecutorView) -> tuple[TaskRef, int] | None:
+    """The engine that this task was written for and the next entry of its log, while the log is open."""
+    task = attempt.task
+    if not isinstance(task, GenerateTask) or task.host is None or task.host.key not in executor.jobs:
+        return None
+    for other in store.unit(task.host.unit).attempts:
+        if other.number == task.host.number and other.end is None and None not in other.offers:
+            return task.host, len(other.offers) + 1
+    return None
+
+
+def new_tasks(
+    frozen: FrozenExperiment, store: StoreView, executor: ExecutorView, wanting: Iterable[Candidate]
+) -> list[Action]:
+    """Each candidate in turn, where every pool of its role has a slot. A lingering engine is a slot for generations."""
+    pools = (*_pools(frozen.limits), *executor.pools)
+    busy = _busy(store, executor, frozen)
+    engines = lingering(store, executor, frozen)
+    found: list[Action] = []
+    for candidate in wanting:
+        task = candidate.task
+        if isinstance(task, GenerateTask):
+            engine = next((key for key, base in engines.items() if base == _engine_base(task)), None)
+            if engine is not None:
+                engines.pop(engine)
+                host, sequence = engine
+                task = task.model_copy(update={"host": host, "linger_seconds": 0.0})
+                found.append(WriteTask(task, candidate.why))
+                found += launch(task, candidate.why, missing_pointers=len(task.members) > 1, host=(host, sequence))
+                continue
+        role = role_of(task)
+        if all(sum(busy[r] for r in pool.roles) < pool.slots for pool in pools if role in pool.roles):
+            busy[role] += 1
+            found.append(WriteTask(task, candidate.why))
+            found += launch(task, candidate.why, missing_pointers=len(members_of(task)) > 1)
+    return found
+
+
+def _pools(limits: Limits) -> tuple[Pool, ...]:
+    return (
+        Pool(frozenset({"train"}), limits.training_slots),
+        Pool(frozenset({"generate"}), limits.evaluation_slots),
+        Pool(frozenset({"grade"}), limits.grading_slots),
+        Pool(frozenset({"report"}), 1),
+    )
+
+
+def _busy(store: StoreView, executor: ExecutorView, frozen: FrozenExperiment) -> dict[Role, int]:
+    """Our tasks that hold a slot: open ones, and closed ones whose Job has not stopped yet."""
+    owner = owner_of(frozen)
+    busy: dict[Role, int] = {"train": 0, "import": 0, "generate": 0, "grade": 0, "report": 0}
+    for view in store.units.values():
+        for attempt in view.attempts:
+            if isinstance(attempt.task, MemberPointer) or attempt.task.owner != owner:
+                continue
+            if accepted_host(attempt, store) is not None:
+                continue
+            job = executor.jobs.get(attempt.task.key)
+            if attempt.end is None or (job is not None and job.phase != "ended"):
+                busy[role_of(attempt.task)] += 1
+    return busy
+
+
+def lingering(store: StoreView, executor: ExecutorView, frozen: FrozenExperiment) -> dict[tuple[TaskRef, int], str]:
+    """Our engines that wait for offers, with the next entry of their log: by the base that they hold."""
+    owner = owner_of(frozen)
+    found: dict[tuple[TaskRef, int], str] = {}
+    for view in store.units.values():
+        for attempt in view.open_attempts:
+            task, job = attempt.task, executor.jobs.get(attempt.task.key)
+            if not isinstance(task, GenerateTask) or task.owner != owner or job is None or job.phase != "running":
+                continue
+            waits = attempt.progress is not None and attempt.progress.phase == LINGERING
+            if waits and None not in attempt.offers and not _owed(attempt, store):
+                found[(TaskRef(unit=task.unit, number=task.number), len(attempt.offers) + 1)] = _engine_base(task)
+    return found
+
+
+def _owed(attempt: Attempt, store: StoreView) -> bool:
+    """An offer is still at work: its task has members without a result."""
+    return any(
+        not store.unit(unit).done
+        for view in store.units.values()
+        for other in view.open_attempts
+        if isinstance(other.task, GenerateTask) and other.task.key in attempt.offers
+        for unit, _ in members_of(other.task)
+    )
+
+
+def _engine_base(task: GenerateTask) -> str:
+    return task.members[0].inputs.model.base

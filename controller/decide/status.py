@@ -1,0 +1,152 @@
+"""What is said about the experiment: conditions, one line per run, one per evaluation, counts."""
+
+from collections.abc import Mapping, Sequence
+
+from controller.decide.actions import (
+    Condition,
+    ConditionStatus,
+    Counts,
+    EvaluationLine,
+    Intent,
+    PieceState,
+    RunLine,
+    Why,
+)
+from controller.decide.pieces import Piece, progressed
+from controller.decide.standing import Standing
+from controller.view import Attempt, StoreView, UnitView
+from workloads.contract.experiment import FrozenExperiment, FrozenRun
+from workloads.contract.records import CheckpointRecord
+from workloads.contract.units import UnitRef
+from workloads.contract.wanted import train_unit
+
+
+def counts(frozen: FrozenExperiment, pieces: Sequence[Piece], store: StoreView) -> Counts:
+    return Counts(
+        checkpoints=sum(len(_committed(run, store)) for run in frozen.runs),
+        outputs=sum(piece.grade_unit is not None for piece in pieces),
+        grades=sum(piece.grade_unit is not None and store.unit(piece.grade_unit).done for piece in pieces),
+    )
+
+
+def _committed(run: FrozenRun, store: StoreView) -> tuple[int, ...]:
+    markers = store.unit(train_unit(run)).markers.values()
+    return tuple(sorted(m.record.samples for m in markers if isinstance(m.record, CheckpointRecord)))
+
+
+def training_state(run: FrozenRun, standing: Standing, store: StoreView) -> tuple[PieceState, Why]:
+    """A run that others publish is done when what it stated is there, or when its done marker is."""
+    published = run.published and bool(run.checkpoints) and set(run.checkpoints) <= set(_committed(run, store))
+    if standing.state == "done" or published:
+        return "done", Why("TrainingComplete", "every checkpoint is committed")
+    if standing.state == "exhausted":
+        return "failed", standing.why
+    if run.published:
+        return "waiting", Why("NotPublished", f"waits for `potstill publish` of {run.name}")
+    return ("running" if standing.state in {"open", "foreign"} else "waiting"), standing.why
+
+
+def run_lines(frozen: FrozenExperiment, standings: Mapping[UnitRef, Standing], store: StoreView) -> tuple[RunLine, ...]:
+    return tuple(_run_line(run, standings[train_unit(run)], store) for run in frozen.runs)
+
+
+def _run_line(run: FrozenRun, standing: Standing, store: StoreView) -> RunLine:
+    state, why = training_state(run, standing, store)
+    attempt = _latest(store.unit(train_unit(run)))
+    progress = attempt.progress if attempt else None
+    finished = state == "done"
+    return RunLine(
+        name=run.name,
+        label=run.label,
+        state=state,
+        message=why.message,
+        done=(progress.total if finished else progress.done) if progress else 0,
+        total=progress.total if progress else 0,
+        checkpoints=len(_committed(run, store)),
+        checkpoints_expected=len(run.checkpoints),
+        loss=progress.loss if progress else None,
+        tokens_per_second=progress.tokens_per_second if progress else None,
+        eta_seconds=progress.eta_seconds if progress and state == "running" else None,
+    )
+
+
+def _latest(view: UnitView) -> Attempt | None:
+    return max(view.attempts, key=lambda attempt: attempt.number, default=None)
+
+
+def evaluation_lines(
+    pieces: Sequence[Piece], standings: Mapping[UnitRef, Standing], store: StoreView
+) -> tuple[EvaluationLine, ...]:
+    return tuple(_evaluation_line(piece, standings, store) for piece in pieces)
+
+
+def _evaluation_line(piece: Piece, standings: Mapping[UnitRef, Standing], store: StoreView) -> EvaluationLine:
+    at = progressed(piece, standings)
+    total = len(piece.want.part.problems)
+    unit = piece.grade_unit if at.stage == "grade" else piece.generate_unit
+    done = total if at.state == "done" else _done(unit, store) if at.state == "running" and unit is not None else 0
+    return EvaluationLine(
+        model=piece.want.model.id,
+        benchmark=piece.want.benchmark.name,
+        part=piece.want.part.name,
+        state=at.state,
+        stage=at.stage,
+        reason=at.why.reason,
+        message=at.why.message,
+        done=done,
+        total=total,
+    )
+
+
+def _done(unit: UnitRef, store: StoreView) -> int:
+    """Of the newest attempt; a group's progress stands with its lead."""
+    attempt = _latest(store.unit(unit))
+    if attempt is None:
+        return 0
+    for view in store.units.values():
+        for lead in view.attempts:
+            if lead.task.key == attempt.lead_key and lead.progress is not None:
+                return lead.progress.members.get(unit.digest, 0)
+    return 0
+
+
+def conditions(runs: Sequence[RunLine], evaluations: Sequence[EvaluationLine], intent: Intent) -> tuple[Condition, ...]:
+    suspended = intent == "suspend"
+    return (
+        Condition("Accepted", "True", "Frozen", "the experiment was accepted"),
+        _complete("TrainingComplete", [(run.state, run.name, run.message) for run in runs], "run"),
+        _complete(
+            "EvaluationsComplete",
+            [(line.state, f"{line.model} on {line.benchmark}/{line.part}", line.message) for line in evaluations],
+            "evaluation",
+        ),
+        Condition(
+            "Suspended",
+            "True" if suspended else "False",
+            "Requested" if suspended else "NotSuspended",
+            "no task is started" if suspended else "tasks are started as they become ready",
+        ),
+    )
+
+
+def _complete(type_: str, parts: Sequence[tuple[PieceState, str, str]], noun: str) -> Condition:
+    failed = [f"{name}: {message}" for state, name, message in parts if state == "failed"]
+    done = sum(state == "done" for state, _, _ in parts)
+    left = len(parts) - done - len(failed)
+    status: ConditionStatus = "True" if done == len(parts) else "False"
+    if left:
+        return Condition(type_, status, "InProgress", f"{done} of {len(parts)} {noun}s done, {len(failed)} failed")
+    if failed:
+        return Condition(type_, status, "Failed", f"{len(failed)} of {len(parts)} {noun}s failed; first {failed[0]}")
+    return Condition(type_, status, "Complete", f"{done} {noun}s done")
+
+
+def gpu_seconds_spent(frozen: FrozenExperiment, store: StoreView) -> float:
+    """Of this experiment's closed tasks."""
+    return sum(
+        attempt.end.gpu_seconds
+        for view in store.units.values()
+        for attempt in view.attempts
+        if attempt.end is not None
+        and (attempt.task.owner.experiment, attempt.task.owner.uid8) == (frozen.name, frozen.uid8)
+    )

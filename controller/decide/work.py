@@ -1,0 +1,204 @@
+"""The tasks that could be made now, most urgent first, and how those that wait are grouped.
+
+Group commit: what waits for the same engine is taken together by the next task, up to `limits.group_members`. Members
+that a crash put under suspicion go apart, in groups no larger than each of them may join.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from controller.decide.actions import Why
+from controller.decide.pieces import Piece
+from controller.decide.standing import Standing, owner_of
+from controller.view import StoreView
+from workloads.contract.experiment import FrozenExperiment, FrozenRun
+from workloads.contract.records import CheckpointRecord
+from workloads.contract.tasks import (
+    AdapterSource,
+    GenerateMember,
+    GenerateTask,
+    GradeMember,
+    GradeTask,
+    ImportTask,
+    ModelSource,
+    RunnableTask,
+    TrainTask,
+)
+from workloads.contract.units import ExternalInputs, TrainInputs, UnitRef
+from workloads.contract.wanted import train_unit
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A task that could be made. Its units are all ready."""
+
+    task: RunnableTask
+    why: Why
+
+
+def candidates(
+    frozen: FrozenExperiment,
+    pieces: Sequence[Piece],
+    standings: Mapping[UnitRef, Standing],
+    store: StoreView,
+    now: datetime,
+) -> list[Candidate]:
+    """Grades first (they are short and end an evaluation), then generations, then trainings in the spec's order."""
+    return [
+        *_grades(frozen, pieces, standings, store, now),
+        *_generations(frozen, pieces, standings, store, now),
+        *_trainings(frozen, standings, store, now),
+    ]
+
+
+def _trainings(
+    frozen: FrozenExperiment, standings: Mapping[UnitRef, Standing], store: StoreView, now: datetime
+) -> Iterable[Candidate]:
+    runs = {train_unit(run): run for run in reversed(frozen.runs)}
+    for unit, run in reversed(runs.items()):
+        if standings[unit].state == "ready" and not run.published:
+            number = store.unit(unit).next_number
+            verb = "import" if isinstance(run.inputs, ExternalInputs) else "train"
+            message = f"{verb} {run.name}, attempt {number}"
+            yield Candidate(_train_task(frozen, run, unit, number, now), Why("RunReady", message))
+
+
+def _train_task(frozen: FrozenExperiment, run: FrozenRun, unit: UnitRef, number: int, now: datetime) -> RunnableTask:
+    if isinstance(run.inputs, TrainInputs):
+        assert run.data_source is not None, f"run {run.name} has no data source"
+        return TrainTask(
+            unit=unit,
+            number=number,
+            owner=owner_of(frozen),
+            created=now,
+            inputs=run.inputs,
+            base=frozen.base,
+            data=run.data_source,
+        )
+    assert run.location is not None, f"run {run.name} has no location"
+    return ImportTask(
+        unit=unit,
+        number=number,
+        owner=owner_of(frozen),
+        created=now,
+        inputs=run.inputs,
+        base=frozen.base,
+        location=run.location,
+        weights=run.weights,
+        ready=run.ready,
+        expect=() if run.role == "candidate" else run.checkpoints,
+    )
+
+
+def _generations(
+    frozen: FrozenExperiment,
+    pieces: Sequence[Piece],
+    standings: Mapping[UnitRef, Standing],
+    store: StoreView,
+    now: datetime,
+) -> Iterable[Candidate]:
+    ready: dict[UnitRef, Piece] = {}
+    for piece in pieces:
+        unit = piece.generate_unit
+        if unit is not None and standings[unit].state == "ready":
+            ready.setdefault(unit, piece)
+    for units in groups(ready, lambda unit: _engine_key(ready[unit]), standings, frozen.limits.group_members):
+        members = tuple(_generate_member(ready[unit], store) for unit in units)
+        task = GenerateTask(
+            unit=units[0],
+            number=members[0].number,
+            owner=owner_of(frozen),
+            created=now,
+            base=frozen.base,
+            members=members,
+            linger_seconds=frozen.limits.linger_seconds,
+        )
+        yield Candidate(task, Why("EvaluationsReady", f"generate {_listed(ready[unit] for unit in units)}"))
+
+
+def _engine_key(piece: Piece) -> str:
+    assert piece.generate is not None
+    return piece.generate.model.base
+
+
+def _generate_member(piece: Piece, store: StoreView) -> GenerateMember:
+    assert piece.generate is not None
+    assert piece.generate_unit is not None
+    adapter, weights = None, None
+    checkpoint = piece.checkpoint
+    if checkpoint is not None:
+        record = checkpoint.record
+        assert isinstance(record, CheckpointRecord)
+        if record.weights == "model":
+            assert record.location is not None, f"checkpoint {checkpoint.name} of {checkpoint.unit} has no location"
+            weights = ModelSource(location=record.location, content=piece.generate.model.base)
+        else:
+            adapter = AdapterSource(unit=checkpoint.unit, marker=checkpoint.name, content=checkpoint.content)
+    return GenerateMember(
+        unit=piece.generate_unit,
+        number=store.unit(piece.generate_unit).next_number,
+        inputs=piece.generate,
+        benchmark=piece.want.benchmark.source,
+        benchmark_name=piece.want.benchmark.name,
+        adapter=adapter,
+        weights=weights,
+    )
+
+
+def _grades(
+    frozen: FrozenExperiment,
+    pieces: Sequence[Piece],
+    standings: Mapping[UnitRef, Standing],
+    store: StoreView,
+    now: datetime,
+) -> Iterable[Candidate]:
+    ready: dict[UnitRef, Piece] = {}
+    for piece in pieces:
+        unit = piece.grade_unit
+        if unit is not None and standings[unit].state == "ready":
+            ready.setdefault(unit, piece)
+    for units in groups(ready, lambda _: "", standings, frozen.limits.group_members):
+        members = tuple(_grade_member(ready[unit], store) for unit in units)
+        task = GradeTask(
+            unit=units[0],
+            number=members[0].number,
+            owner=owner_of(frozen),
+            created=now,
+            members=members,
+            allow_unsandboxed=frozen.allow_unsandboxed,
+        )
+        yield Candidate(task, Why("OutputsReady", f"grade {_listed(ready[unit] for unit in units)}"))
+
+
+def _grade_member(piece: Piece, store: StoreView) -> GradeMember:
+    assert piece.grade is not None
+    assert piece.grade_unit is not None
+    assert piece.generate_unit is not None
+    return GradeMember(
+        unit=piece.grade_unit,
+        number=store.unit(piece.grade_unit).next_number,
+        inputs=piece.grade,
+        outputs=piece.generate_unit,
+        benchmark=piece.want.benchmark.source,
+        benchmark_name=piece.want.benchmark.name,
+    )
+
+
+def groups(
+    ready: Iterable[UnitRef], key: Callable[[UnitRef], str], standings: Mapping[UnitRef, Standing], most: int
+) -> list[tuple[UnitRef, ...]]:
+    """Units of one key and one permitted company together, in order, the unsuspected first."""
+    alike: dict[tuple[int, str], list[UnitRef]] = {}
+    for unit in ready:
+        company = standings[unit].account.company
+        size = most if company is None else min(company, most)
+        alike.setdefault((size, key(unit)), []).append(unit)
+    ordered = sorted(alike.items(), key=lambda item: -item[0][0])
+    return [tuple(units[start : start + size]) for (size, _), units in ordered for start in range(0, len(units), size)]
+
+
+def _listed(pieces: Iterable[Piece]) -> str:
+    names = [piece.want.id for piece in pieces]
+    shown = ", ".join(names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"

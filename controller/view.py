@@ -1,0 +1,143 @@
+"""The world as decide sees it: frozen values, read once per round by `observe` and an executor. No I/O here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from workloads.contract import layout
+from workloads.contract.records import Failure, Marker, Progress, TaskEnd
+from workloads.contract.tasks import GenerateTask, GradeTask, MemberPointer, Owner, RunnableTask
+from workloads.contract.units import ExternalInputs, UnitRef
+
+Role = Literal["train", "import", "generate", "grade", "report"]
+
+FINAL_MARKER = {"train": layout.DONE, "generate": layout.OUTPUTS, "grade": layout.GRADES, "report": layout.REPORT}
+"""By unit kind: the marker that says the unit is done."""
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """The store or the executor did not answer: nothing may be concluded from what is not seen."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One task of a unit and what is known of it. `offers`: a lingering engine's log, task keys, None closing it."""
+
+    task: RunnableTask | MemberPointer
+    end: TaskEnd | None = None
+    progress: Progress | None = None
+    failure: Failure | None = None
+    offers: tuple[str | None, ...] = ()
+
+    @property
+    def number(self) -> int:
+        return self.task.number
+
+    @property
+    def lead_key(self) -> str:
+        """Key of the task that runs this attempt: its own, or for a group's member the lead's."""
+        if isinstance(self.task, MemberPointer):
+            return layout.task_key(self.task.lead, self.task.lead_number)
+        return self.task.key
+
+
+@dataclass(frozen=True)
+class UnitView:
+    """A unit in the store. `retried_through`: a person asked that attempts up to it no longer count."""
+
+    unit: UnitRef
+    attempts: tuple[Attempt, ...] = ()
+    markers: Mapping[str, Marker] = field(default_factory=dict)
+    retried_through: int = 0
+
+    @property
+    def done(self) -> bool:
+        return FINAL_MARKER[self.unit.kind] in self.markers
+
+    @property
+    def open_attempts(self) -> tuple[Attempt, ...]:
+        return tuple(attempt for attempt in self.attempts if attempt.end is None)
+
+    @property
+    def next_number(self) -> int:
+        return max((attempt.number for attempt in self.attempts), default=0) + 1
+
+
+@dataclass(frozen=True)
+class Folded:
+    """The manifest as it was last written: `of` identifies the records that it was folded from."""
+
+    of: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class StoreView:
+    units: Mapping[UnitRef, UnitView]
+    folded: Folded | None = None
+
+    def unit(self, ref: UnitRef) -> UnitView:
+        return self.units.get(ref) or UnitView(ref)
+
+    def markers(self) -> dict[UnitRef, dict[str, Marker]]:
+        return {ref: dict(view.markers) for ref, view in self.units.items()}
+
+
+@dataclass(frozen=True)
+class Job:
+    """A Kubernetes Job or a subprocess: the work of one task, known by the task's key.
+
+    `exit_code` None at the end: nobody saw it. `preempted`: it was ended for a reason that is not the work's fault.
+    """
+
+    key: str
+    phase: Literal["pending", "running", "stopping", "ended"]
+    created: datetime
+    started: datetime | None = None
+    stopping: datetime | None = None
+    ended: datetime | None = None
+    exit_code: int | None = None
+    preempted: bool = False
+    reason: str = ""
+    message: str = ""
+    gpus: int = 0
+
+
+@dataclass(frozen=True)
+class Pool:
+    """At most `slots` tasks of these roles at work at one time."""
+
+    roles: frozenset[Role]
+    slots: int
+
+
+@dataclass(frozen=True)
+class ExecutorView:
+    """All Jobs of the store's namespace or machine, whoever owns them.
+
+    `gone_owners`: experiments that are known to have nobody acting for them, so that their tasks may be taken over.
+    """
+
+    jobs: Mapping[str, Job]
+    gone_owners: frozenset[Owner] = frozenset()
+    pools: tuple[Pool, ...] = ()
+
+
+def role_of(task: RunnableTask | MemberPointer) -> Role:
+    return task.unit.kind if isinstance(task, MemberPointer) else task.type
+
+
+def members_of(task: RunnableTask) -> tuple[tuple[UnitRef, int], ...]:
+    """(unit, number) of every member, the lead first; a task that is no group is its own only member."""
+    if isinstance(task, GenerateTask | GradeTask):
+        return tuple((member.unit, member.number) for member in task.members)
+    return ((task.unit, task.number),)
+
+
+def is_import(inputs: object) -> bool:
+    return isinstance(inputs, ExternalInputs)
