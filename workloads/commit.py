@@ -3,7 +3,6 @@
 Whatever is killed when, a reader sees no marker or a marker whose files all stand.
 """
 
-import hashlib
 import tempfile
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from workloads.contents import hash_file
 from workloads.contract import layout
 from workloads.contract.records import FileRef, Marker, Record, StateRecord, content_of
 from workloads.contract.units import UnitRef
@@ -46,7 +46,7 @@ def publish(
     """
     prefix = f"{layout.attempt_prefix(unit, attempt)}{name}/"
     refs = tuple(
-        FileRef(name=file, key=prefix + file, size=path.stat().st_size, sha256=file_sha256(path))
+        FileRef(name=file, key=prefix + file, size=path.stat().st_size, sha256=hash_file(path))
         for file, path in sorted(files.items())
     )
     marker = Marker(
@@ -141,17 +141,11 @@ def fetch(store: Store, marker: Marker, names: Iterable[str], into: Path) -> dic
             continue
         paths[name] = into / name
         paths[name].parent.mkdir(parents=True, exist_ok=True)
-        if not (paths[name].is_file() and file_sha256(paths[name]) == held[name].sha256):
+        if not (paths[name].is_file() and hash_file(paths[name]) == held[name].sha256):
             problems += _download(store, held[name], paths[name])
     if problems:
         raise Corrupt(f"{marker.unit}: marker {marker.name} of attempt {marker.attempt}: {'; '.join(problems)}")
     return paths
-
-
-def file_sha256(path: Path) -> str:
-    """64 lower-case hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _download(store: Store, file: FileRef, path: Path) -> list[str]:
@@ -159,7 +153,7 @@ def _download(store: Store, file: FileRef, path: Path) -> list[str]:
         store.download(file.key, path)
     except NotFound:
         return [f"{file.name} is missing (key {file.key})"]
-    arrived = file_sha256(path)
+    arrived = hash_file(path)
     if arrived == file.sha256:
         return []
     path.unlink()

@@ -1,0 +1,67 @@
+"""The log of an attempt: to stderr as it happens, and its tail kept for the store."""
+
+import io
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+TAIL_CHARACTERS = 200_000
+CUT = "[earlier lines are cut]\n"
+
+
+class AttemptLog(logging.Handler):
+    """Keeps the last TAIL_CHARACTERS of what is logged, by any thread. Other loggers that do not propagate: add it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._text = io.StringIO()
+        self.lines = 0
+        """Lines logged so far: unchanged means that the tail is."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._text.write(self.format(record) + "\n")
+        except Exception:  # a message whose arguments do not fit: logging's own way to say so
+            self.handleError(record)
+        self.lines += 1
+        if self._text.tell() > 2 * TAIL_CHARACTERS:
+            kept = _last(self._text.getvalue())
+            self._text = io.StringIO()
+            self._text.write(kept)
+
+    def tail(self) -> bytes:
+        """Whole lines, UTF-8."""
+        self.acquire()
+        try:
+            return _last(self._text.getvalue()).encode(errors="replace")
+        finally:
+            self.release()
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """The root logger writes to stderr and here, from INFO on, in UTC; warnings are logged too."""
+        form = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
+        form.converter = time.gmtime
+        screen = logging.StreamHandler(sys.stderr)
+        root = logging.getLogger()
+        level = root.level
+        for handler in (screen, self):
+            handler.setFormatter(form)
+            root.addHandler(handler)
+        root.setLevel(logging.INFO)
+        logging.captureWarnings(True)
+        try:
+            yield
+        finally:
+            logging.captureWarnings(False)
+            root.setLevel(level)
+            for handler in (screen, self):
+                root.removeHandler(handler)
+
+
+def _last(text: str) -> str:
+    if len(text) <= TAIL_CHARACTERS:
+        return text
+    return CUT + text[-TAIL_CHARACTERS:].partition("\n")[2]

@@ -1,0 +1,213 @@
+"""The frame of every program that runs a task: `POTSTILL_STORE=<url> python -m workloads.<program> <task key>`.
+
+    def body(context: Context[TrainTask]) -> None: ...
+    if __name__ == "__main__":
+        sys.exit(run_program(TrainTask, body))
+
+What `body` raises becomes `attempts/<n>/failure.json` and an exit code (`records.ExitCode`):
+ProgramError its own; Superseded 12; Corrupt, ContentError 11; StoreError 16; anything else 1 (a crash, tried again).
+The first SIGTERM or SIGINT sets `context.terminated`, the second raises Terminated wherever the program is.
+"""
+
+import logging
+import os
+import re
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from workloads.attempt_log import AttemptLog
+from workloads.commit import Corrupt, Superseded, publish
+from workloads.contents import ContentError
+from workloads.contract import layout
+from workloads.contract.records import ExitCode, Failure, Marker, Progress, Record
+from workloads.contract.tasks import RunnableTask, parse_task
+from workloads.contract.units import UnitRef
+from workloads.progress import Courier
+from workloads.store import AlreadyExists, NotFound, Store, StoreError, open_store
+
+TaskType = TypeVar("TaskType", bound=RunnableTask)
+
+logger = logging.getLogger("potstill")
+
+
+class ProgramError(Exception):
+    """An end that the program understands. `reason` is one CamelCase word, `message` says what to do.
+
+    `member` is the digest of the group's member that is to blame.
+    """
+
+    def __init__(self, exit_code: int, reason: str, message: str, member: str | None = None) -> None:
+        super().__init__(message)
+        self.exit_code = int(exit_code)
+        self.reason = reason
+        self.message = message
+        self.member = member
+
+
+class Terminated(ProgramError):
+    """Told to end: by a drained node, a suspended experiment, Ctrl-C."""
+
+    def __init__(self) -> None:
+        super().__init__(ExitCode.TERMINATED, "Terminated", "the program was told to end before it was done")
+
+
+@dataclass(frozen=True)
+class Context(Generic[TaskType]):
+    store: Store
+    task: TaskType
+    terminated: threading.Event
+    now: Callable[[], datetime]
+    _courier: Courier = field(repr=False)
+
+    def attempt_prefix(self, unit: UnitRef | None = None, number: int | None = None) -> str:
+        """Where this attempt may write: the task's own prefix, or that of a group's member."""
+        return layout.attempt_prefix(unit or self.task.unit, number or self.task.number)
+
+    def progress(self, progress: Progress) -> None:
+        """Leaves the latest progress to be written within seconds; a change of `loading` is written before it returns.
+
+        Never raises: progress is for people and for limits, and the work goes on without it.
+        """
+        self._courier.leave(progress)
+
+    def commit(
+        self,
+        name: str,
+        files: Mapping[str, Path],
+        record: Record,
+        *,
+        parent: str | None = None,
+        content: str | None = None,
+        unit: UnitRef | None = None,
+        number: int | None = None,
+    ) -> Marker:
+        """`commit.publish` for this attempt, or for the member `unit`, `number`. Raises Superseded, StoreError."""
+        unit, number = unit or self.task.unit, number or self.task.number
+        marker = publish(self.store, unit, number, name, files, record, now=self.now(), parent=parent, content=content)
+        logger.info("%s: committed %s, %s bytes", unit, name, f"{sum(file.size for file in marker.files):,}")
+        return marker
+
+    def fail_member(self, unit: UnitRef, number: int, error: BaseException) -> None:
+        """Writes a member's failure to its own attempt, so that the rest of the group can go on. Raises StoreError."""
+        failure = failure_of(error, member=unit.digest)
+        logger.error("%s: %s: %s", unit, failure.reason, failure.message)
+        self.store.put(layout.failure_key(unit, number), failure.to_json())
+
+    def stop_if_terminated(self) -> None:
+        """Raises Terminated after a SIGTERM."""
+        if self.terminated.is_set():
+            raise Terminated
+
+
+def run_program(
+    task_type: type[TaskType],
+    body: Callable[[Context[TaskType]], None],
+    arguments: Sequence[str] | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> int:
+    """Reads the task named by the only argument, runs `body`, and returns the exit code. Call it in the main thread."""
+    terminated = threading.Event()
+    log = AttemptLog()
+    with log.installed(), _signals(terminated):
+        try:
+            store, task = _open(task_type, sys.argv[1:] if arguments is None else arguments, environment)
+            with Courier(store, task.unit, task.number, log) as courier:
+                return _run(body, Context(store, task, terminated, lambda: datetime.now(UTC), courier))
+        except Exception as error:
+            return _explain(error).exit_code
+
+
+def _run(body: Callable[[Context[TaskType]], None], context: Context[TaskType]) -> int:
+    task = context.task
+    logger.info("%s attempt %d (%s) begins", task.unit, task.number, task.type)
+    try:
+        body(context)
+    except (Exception, KeyboardInterrupt, SystemExit) as error:
+        failure = _explain(error)
+        try:
+            context.store.put(layout.failure_key(task.unit, task.number), failure.to_json())
+        except StoreError as away:
+            logger.error("nor could the failure be written: %s", away)
+            context._courier.abandoned = True
+        return failure.exit_code
+    logger.info("%s attempt %d is done", task.unit, task.number)
+    return int(ExitCode.OK)
+
+
+def failure_of(error: BaseException, member: str | None = None) -> Failure:
+    """What `failure.json` says of an exception. A crash carries its traceback's end."""
+    known: list[tuple[type[BaseException], int, str]] = [
+        (Superseded, ExitCode.SUPERSEDED, "Superseded"),
+        (Corrupt, ExitCode.BAD_DATA, "CorruptFiles"),
+        (ContentError, ExitCode.BAD_DATA, "InputChanged"),
+        (NotFound, 1, "ObjectMissing"),
+        (AlreadyExists, 1, "WriteConflict"),
+        (StoreError, ExitCode.STORE_UNAVAILABLE, "StoreUnavailable"),
+        (KeyboardInterrupt, ExitCode.TERMINATED, "Terminated"),
+    ]
+    if isinstance(error, ProgramError):
+        member = error.member or member
+        return Failure(exit_code=error.exit_code, reason=error.reason, message=error.message, member=member)
+    for kind, exit_code, reason in known:
+        if isinstance(error, kind):
+            return Failure(exit_code=int(exit_code), reason=reason, message=str(error), member=member)
+    name = type(error).__name__
+    reason = name if re.fullmatch(r"[A-Z][A-Za-z]+", name) else "Crashed"
+    trace = "".join(traceback.format_exception(error))[-20_000:]
+    return Failure(exit_code=1, reason=reason, message=str(error) or name, traceback=trace, member=member)
+
+
+def _open(
+    task_type: type[TaskType], arguments: Sequence[str], environment: Mapping[str, str]
+) -> tuple[Store, TaskType]:
+    url = environment.get("POTSTILL_STORE")
+    if url is None or len(arguments) != 1:
+        raise _misuse("run it as POTSTILL_STORE=<s3://bucket/prefix or file:///dir> python -m <program> <task key>")
+    try:
+        store = open_store(url, environment)
+        task = parse_task(store.get(arguments[0]))
+    except ValueError as error:
+        raise _misuse(f"{url} {arguments[0]}: {error}") from error
+    except NotFound as error:
+        raise _misuse(f"there is no such task: {error}") from error
+    if not isinstance(task, task_type) or task.key != arguments[0]:
+        raise _misuse(f"{arguments[0]} holds a {task.type} task of {task.key}, not a {task_type.__name__} of its key")
+    return store, task
+
+
+def _misuse(message: str) -> ProgramError:
+    return ProgramError(ExitCode.BAD_CONFIGURATION, "BadTask", message)
+
+
+def _explain(error: BaseException) -> Failure:
+    failure = failure_of(error)
+    logger.error("%s (exit %d): %s", failure.reason, failure.exit_code, failure.message)
+    if failure.traceback:
+        logger.error("%s", failure.traceback)
+    return failure
+
+
+@contextmanager
+def _signals(terminated: threading.Event) -> Iterator[None]:
+    """While it lasts, the first SIGTERM or SIGINT sets `terminated`; a second one raises Terminated."""
+
+    def take(number: int, _: object) -> None:
+        if terminated.is_set():
+            raise Terminated
+        terminated.set()
+        logger.warning("%s: ending as soon as the work is saved", signal.Signals(number).name)
+
+    before = {number: signal.signal(number, take) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
