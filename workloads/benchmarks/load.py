@@ -1,0 +1,171 @@
+"""Reads a benchmark from its JSONL (or .jsonl.gz): the builtin two and users' files have one format.
+
+A row: `id`, `prompt`; math and exact `answer`; choice `answer` and, if wanted, `choices`; code `entry_point` with
+`tests: [{args, expected}]`, or `asserts: "..."`, or (prepared files) `suites`. Optional: solution, subject, level.
+"""
+
+import gzip
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from workloads.benchmarks.asserts import parse_asserts
+from workloads.benchmarks.builtin import BUILTIN, PREFIX, builtin_path
+from workloads.benchmarks.model import Benchmark, BenchmarkError, CodeTests, CompletionRule, GraderKind, Problem, Suite
+from workloads.grade.values import encode, encode_input
+
+FAST_PROBLEMS = 100
+DEFAULT_COMPLETION: dict[GraderKind, CompletionRule] = {
+    "math": "boxed",
+    "code": "fenced",
+    "exact": "any",
+    "choice": "any",
+}
+_FIELDS = {
+    "id", "prompt", "answer", "choices", "entry_point", "tests", "asserts", "suites", "tolerance", "solution",
+    "subject", "level",
+}  # fmt: skip
+
+
+def load(
+    location: str | Path,
+    grader: GraderKind | None = None,
+    completion: CompletionRule | None = None,
+    completion_pattern: str | None = None,
+) -> Benchmark:
+    """A builtin by name (`math-500`, `builtin:mbpp-plus`), or a file. A file needs `grader`; a builtin has its own.
+
+    BenchmarkError names the file, the line and what is wrong.
+    """
+    name = str(location).removeprefix(PREFIX)
+    if str(location).startswith(PREFIX) or name in BUILTIN:
+        path = builtin_path(name)
+        grader = "math" if name == "math-500" else "code"
+        fast = tuple((path.parent / f"{name}.fast.txt").read_text().split())
+        return load_file(path, name, grader, completion, completion_pattern, fast)
+    path = Path(location)
+    if grader is None:
+        raise BenchmarkError(f"{path}: say how it is graded: grader: math, code, exact or choice")
+    return load_file(path, path.name.removesuffix(".gz").removesuffix(".jsonl"), grader, completion, completion_pattern)
+
+
+def load_file(
+    path: Path,
+    name: str,
+    grader: GraderKind,
+    completion: CompletionRule | None = None,
+    completion_pattern: str | None = None,
+    fast: tuple[str, ...] | None = None,
+) -> Benchmark:
+    """`fast`: None takes the FAST_PROBLEMS ids of smallest SHA-256, which is fixed and no one's choice."""
+    if not path.is_file():
+        raise BenchmarkError(f"{path}: no such file")
+    data = path.read_bytes()
+    problems = tuple(_rows(path, data, grader))
+    if not problems:
+        raise BenchmarkError(f"{path}: no problems in it")
+    ids = [problem.id for problem in problems]
+    if fast is None:
+        chosen = set(sorted(ids, key=lambda i: hashlib.sha256(i.encode()).digest())[:FAST_PROBLEMS])
+        fast = tuple(i for i in ids if i in chosen)
+    rule = completion or DEFAULT_COMPLETION[grader]
+    if (rule == "pattern") != (completion_pattern is not None):
+        raise BenchmarkError(f"{name}: completion `pattern` and a completionPattern go together")
+    return Benchmark(
+        name=name,
+        grader=grader,
+        completion=rule,
+        completion_pattern=completion_pattern,
+        sha256=hashlib.sha256(data).hexdigest(),
+        problems=problems,
+        fast=fast,
+    )
+
+
+def _rows(path: Path, data: bytes, grader: GraderKind) -> Iterator[Problem]:
+    seen: dict[str, int] = {}
+    text = (gzip.decompress(data) if path.name.endswith(".gz") else data).decode()
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        try:
+            row = json.loads(line)
+        except ValueError as e:
+            raise BenchmarkError(f"{where}: not JSON: {e}") from e
+        if not isinstance(row, dict):
+            raise BenchmarkError(f"{where}: a row is an object with id, prompt and an answer or tests")
+        try:
+            problem = _problem(row, grader)
+        except (KeyError, TypeError, ValueError) as e:
+            reason = f"has no {e.args[0]!r}" if isinstance(e, KeyError) else str(e)
+            raise BenchmarkError(f"{where}: {reason}") from e
+        if problem.id in seen:
+            raise BenchmarkError(f"{where}: id {problem.id!r} is that of line {seen[problem.id]} too")
+        seen[problem.id] = number
+        yield problem
+
+
+def _problem(row: dict[str, Any], grader: GraderKind) -> Problem:
+    if unknown := sorted(set(row) - _FIELDS):
+        raise ValueError(f"unknown field {unknown[0]!r}: a row may have {', '.join(sorted(_FIELDS))}")
+    answer = row["answer"] if grader != "code" else None
+    if answer is not None and not isinstance(answer, str | int | float):
+        raise ValueError(f"answer is {type(answer).__name__}, and must be text or a number")
+    choices = tuple(_text(choice, "a choice") for choice in row.get("choices", ()))
+    return Problem(
+        id=_text(row["id"], "id"),
+        prompt=_text(row["prompt"], "prompt"),
+        answer=None if answer is None else str(answer),
+        choices=choices,
+        tests=_tests(row) if grader == "code" else None,
+        reference_solution=row.get("solution"),
+        subject=row.get("subject"),
+        level=row.get("level"),
+    )
+
+
+def _text(value: Any, what: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{what} must be text, and not empty")
+    return value
+
+
+def _tests(row: dict[str, Any]) -> CodeTests:
+    entry_point = _text(row["entry_point"], "entry_point")
+    if "suites" in row:
+        suites = tuple(
+            Suite(
+                name=suite["name"],
+                arguments=tuple(suite["arguments"]),
+                expected=tuple(suite["expected"]),
+                reference_seconds=tuple(suite["seconds"]),
+                tolerance=suite["tolerance"],
+                oracle=suite["oracle"],
+            )
+            for suite in row["suites"]
+        )
+        return CodeTests(entry_point, suites)
+    if ("tests" in row) == ("asserts" in row):
+        raise ValueError("give tests: [{args, expected}], or asserts, one of the two")
+    if "tests" in row:
+        cases = [(list(test["args"]), test["expected"], False) for test in row["tests"]]
+    else:
+        cases = parse_asserts(row["asserts"], entry_point)
+    if not cases:
+        raise ValueError("no tests")
+    suites = tuple(
+        Suite(
+            name=name,
+            arguments=tuple(encode_input(arguments) for arguments, _, _ in chosen),
+            expected=tuple(encode(expected) for _, expected, _ in chosen),
+            reference_seconds=(0.0,) * len(chosen),
+            tolerance=float(row.get("tolerance", 0.0)),
+            oracle=oracle,
+        )
+        for name, oracle, truth in (("tests", "equal", False), ("truths", "truth", True))
+        if (chosen := [case for case in cases if case[2] == truth])
+    )
+    return CodeTests(entry_point, suites)

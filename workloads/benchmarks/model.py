@@ -1,0 +1,93 @@
+"""What a benchmark is, once read: frozen, and without a way back to the file it came from."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+GraderKind = Literal["math", "code", "exact", "choice"]
+CompletionRule = Literal["boxed", "fenced", "any", "pattern"]
+
+
+class BenchmarkError(ValueError):
+    """The file is not a benchmark. The message names file, line and what to change."""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Tests of one fresh execution of a candidate: MBPP+ has `base` and `plus`, a user's problem has `tests`.
+
+    `arguments`, `expected`: one typed-JSON text per test (`workloads.grade.values`): the list of positional arguments,
+    and the value that must come back. `reference_seconds`: CPU time of the reference solution per test.
+    `tolerance` is evalplus's `atol` (absolute; 0: exact, but 1e-6 from the first test on that expects floats).
+    `oracle` names the rule of comparison: `equal`, `truth`, or one of evalplus's per-task rules (`grade.oracles`).
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    expected: tuple[str, ...]
+    reference_seconds: tuple[float, ...]
+    tolerance: float = 0.0
+    oracle: str = "equal"
+
+
+@dataclass(frozen=True)
+class CodeTests:
+    """A candidate must define `entry_point`; each suite runs in a process of its own."""
+
+    entry_point: str
+    suites: tuple[Suite, ...]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """`prompt` is the problem's own text, before any template. `answer` is the gold (math, exact, choice)."""
+
+    id: str
+    prompt: str
+    answer: str | None = None
+    choices: tuple[str, ...] = ()
+    tests: CodeTests | None = None
+    reference_solution: str | None = None
+    subject: str | None = None
+    level: int | None = None
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """`sha256` is that of the file: it is the benchmark's content in every digest."""
+
+    name: str
+    grader: GraderKind
+    completion: CompletionRule
+    completion_pattern: str | None
+    sha256: str
+    problems: tuple[Problem, ...]
+    fast: tuple[str, ...]
+    """Ids of the fixed subset, in the file's order."""
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return tuple(problem.id for problem in self.problems)
+
+    def problem(self, problem_id: str) -> Problem:
+        """BenchmarkError when the benchmark has no such problem."""
+        for problem in self.problems:
+            if problem.id == problem_id:
+                return problem
+        raise BenchmarkError(f"{self.name} has no problem {problem_id!r}")
+
+    def part(self, name: str) -> tuple[str, ...]:
+        """Problem ids of `fast`, `rest` (all but fast) or `full`."""
+        parts = {"fast": self.fast, "full": self.ids, "rest": tuple(i for i in self.ids if i not in set(self.fast))}
+        if name not in parts:
+            raise BenchmarkError(f"{self.name} has no part {name!r}: it is one of fast, rest, full")
+        return parts[name]
+
+    def select(self, problems: tuple[str, ...] = (), limit: int | None = None) -> tuple[str, ...]:
+        """An explicit subset: the ids named (each must exist), or the first `limit` of the file."""
+        if problems:
+            known = set(self.ids)
+            for problem_id in problems:
+                if problem_id not in known:
+                    raise BenchmarkError(f"{self.name} has no problem {problem_id!r}; its first is {self.ids[0]!r}")
+            return problems
+        return self.ids if limit is None else self.ids[:limit]

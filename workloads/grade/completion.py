@@ -1,0 +1,72 @@
+"""Whether an output is completed, and what its answer is. Pure text in, a Reading out; no input raises.
+
+Definitions (docs/grading.md has every form with an example): a trained model's output is *completed* when `</think>` is
+closed and a complete answer stands after it, the base's when one stands anywhere. An output that is not completed
+still has an answer, for lenient accuracy: the last complete one anywhere in it.
+"""
+
+from dataclasses import dataclass
+
+from workloads.benchmarks.model import CompletionRule
+from workloads.contract.grades import Incomplete
+from workloads.grade.boxes import Found, boxes
+from workloads.grade.fences import fences
+from workloads.grade.patterns import Pattern
+
+OPEN, CLOSE = "<think>", "</think>"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`completion`: what a complete answer is. `pattern`: with completion `pattern` only; its group `answer`, or 1, or all."""
+
+    completion: CompletionRule
+    thinking: bool
+    pattern: Pattern | None = None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """`answer`: from the zone if completed; else the last complete one anywhere, or None."""
+
+    completed: bool
+    answer: str | None
+    incomplete: Incomplete | None
+
+
+def read(text: str, rule: Rule, *, ended: bool) -> Reading:
+    """`text`: prefill + output, or a prefix of it. `ended`: it ended by itself; only `any` and `pattern` look at it."""
+    zone, reason = _zone(text, rule.thinking)
+    if zone is not None:
+        found = _find(zone, rule, ended)
+        if found.answer is not None:
+            return Reading(True, found.answer, None)
+        reason = "unclosed_answer" if found.unclosed else "no_answer_in_zone"
+    anywhere = None if rule.completion == "any" else _find(text, rule, ended).answer
+    return Reading(False, anywhere, reason)
+
+
+def _zone(text: str, thinking: bool) -> tuple[str | None, Incomplete | None]:
+    """Where a complete answer must stand; None and why, if there is no such place."""
+    if not thinking:
+        return text, None
+    close = text.rfind(CLOSE)
+    if close < 0:
+        return None, "unclosed_think"
+    zone = text[close + len(CLOSE) :]
+    if OPEN in zone:
+        return None, "reopened_think"
+    return zone, None
+
+
+def _find(text: str, rule: Rule, ended: bool) -> Found:
+    match rule.completion:
+        case "boxed":
+            return boxes(text)
+        case "fenced":
+            return fences(text)
+        case "any":
+            return Found(text.strip() or None if ended else None, unclosed=bool(text.strip()))
+        case "pattern":
+            assert rule.pattern is not None
+            return rule.pattern.last(text, ended=ended)

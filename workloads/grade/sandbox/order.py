@@ -1,0 +1,88 @@
+"""What goes to a sandbox server and what comes back, as JSON lines. Standard library only."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+End = Literal["finished", "exception", "timeout", "memory", "exit", "crash", "syntax_error", "missing_function", "flood"]
+"""How an execution ended. finished: every test returned. exit: the process ended by itself before that.
+flood: it wrote more than its share, or what is not the protocol."""
+
+ENDS = frozenset(
+    ("finished", "exception", "timeout", "memory", "exit", "crash", "syntax_error", "missing_function", "flood")
+)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """`cpu_seconds` per test; `total_cpu_seconds` for the whole execution, compilation of the program included."""
+
+    cpu_seconds: tuple[float, ...]
+    total_cpu_seconds: float
+    memory_bytes: int = 4 << 30
+    output_bytes: int = 64 << 20
+    encode_cpu_seconds: float = 20.0
+
+
+@dataclass(frozen=True)
+class Order:
+    """One execution of a program on one suite's inputs. There is no expected value in it."""
+
+    key: str
+    program: str
+    entry_point: str
+    arguments: tuple[str, ...]
+    limits: Limits
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`values`: typed JSON of what the first len(values) tests returned; the next one ended the execution, if any.
+
+    `seconds`: CPU seconds of each of those tests. `detail` is the candidate's word: an exception's type and message.
+    """
+
+    key: str
+    end: End
+    values: tuple[str, ...]
+    seconds: tuple[float, ...]
+    detail: str
+    cpu_seconds: float
+    wall_seconds: float
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+
+def order_from(data: dict[str, Any]) -> Order:
+    limits = data["limits"]
+    return Order(
+        key=data["key"],
+        program=data["program"],
+        entry_point=data["entry_point"],
+        arguments=tuple(data["arguments"]),
+        limits=Limits(**{**limits, "cpu_seconds": tuple(limits["cpu_seconds"])}),
+    )
+
+
+def outcome_from(data: Any) -> Outcome:
+    """ValueError unless every field is of its type: outcomes may come from a file that hostile code could write."""
+    try:
+        outcome = Outcome(
+            key=data["key"],
+            end=data["end"],
+            values=tuple(data["values"]),
+            seconds=tuple(float(s) for s in data["seconds"]),
+            detail=data["detail"],
+            cpu_seconds=float(data["cpu_seconds"]),
+            wall_seconds=float(data["wall_seconds"]),
+        )
+    except (KeyError, TypeError, ValueError) as e:
+        raise ValueError(f"not an outcome: {type(e).__name__}: {e}") from e
+    texts = (outcome.key, outcome.detail, *outcome.values)
+    if outcome.end not in ENDS or not all(type(text) is str for text in texts):
+        raise ValueError(f"not an outcome: {outcome.end!r:.40}")
+    return outcome

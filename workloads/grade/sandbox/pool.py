@@ -1,0 +1,156 @@
+"""Runs orders in sandbox servers, several at once, and gives outcomes back as they come.
+
+A server that dies or does not answer is replaced, and the order tried once more, alone on a fresh server; then it is
+`Lost`, which is nobody's verdict (infra_error).
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from workloads.grade.sandbox.order import Order, Outcome, outcome_from
+
+_START = (
+    "import sys, json; o = json.loads(sys.argv[1]); sys.path.insert(0, o['hidden']); "
+    "from workloads.grade.sandbox.server import main; main(o['base'], o['hidden'], o['numpy'], o['options'])"
+)
+LATE_SECONDS = 30.0
+"""Beyond its own limits an order's server is given so long before it is called lost."""
+
+
+class Unsupported(RuntimeError):
+    """This machine has no process sandbox."""
+
+
+@dataclass(frozen=True)
+class Lost:
+    """The sandbox failed, not the candidate."""
+
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Options:
+    """Layers to try; all of them, but in tests of what holds without one."""
+
+    namespaces: bool = True
+    landlock: bool = True
+
+
+def require_linux() -> None:
+    """Unsupported on anything but Linux on x86_64 or aarch64."""
+    if sys.platform != "linux" or os.uname().machine not in ("x86_64", "aarch64"):
+        raise Unsupported(
+            f"code benchmarks run generated programs, and their sandbox needs Linux on x86_64 or aarch64; this is "
+            f"{sys.platform}. Evaluate code benchmarks on a cluster, or pass --allow-unsandboxed in a throw-away machine"
+        )
+
+
+class Server:
+    """One sandbox server process and its folder."""
+
+    def __init__(self, options: Options) -> None:
+        require_linux()
+        self._base = tempfile.mkdtemp(prefix="potstill-sandbox-")
+        hidden = Path(__file__).resolve().parents[3]
+        numpy = find_spec("numpy")
+        folders = []
+        if numpy is not None and numpy.origin is not None:
+            home = Path(numpy.origin).resolve().parent
+            folders = [str(p) for p in (home, home.parent / "numpy.libs") if p.exists()]
+        order = {
+            "base": self._base,
+            "hidden": str(hidden),
+            "numpy": folders,
+            "options": {"namespaces": options.namespaces, "landlock": options.landlock},
+        }
+        self._process = subprocess.Popen(
+            [sys.executable, "-s", "-S", "-P", "-B", "-X", "int_max_str_digits=4300", "-c", _START, json.dumps(order)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            cwd="/",
+            start_new_session=True,
+            text=True,
+            encoding="utf-8",
+        )
+        self.layers: tuple[str, ...] = tuple(self._answer(LATE_SECONDS)["layers"])
+
+    def _answer(self, within_seconds: float) -> dict[str, object]:
+        assert self._process.stdout is not None
+        watchdog = threading.Timer(within_seconds, self._process.kill)
+        watchdog.start()
+        try:
+            line = self._process.stdout.readline()
+        finally:
+            watchdog.cancel()
+        if not line:
+            raise OSError(f"the sandbox server ended with {self._process.wait()} or did not answer in its time")
+        answer: dict[str, object] = json.loads(line)
+        return answer
+
+    def execute(self, order: Order) -> Outcome:
+        """OSError when the server is gone or late: it is of no more use."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(order.to_json() + "\n")
+        self._process.stdin.flush()
+        limits = order.limits
+        bound = limits.total_cpu_seconds * 4 + limits.encode_cpu_seconds + LATE_SECONDS
+        return outcome_from(self._answer(bound))
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+        shutil.rmtree(self._base, ignore_errors=True)
+
+
+def sandbox_layers(options: Options = Options()) -> tuple[str, ...]:  # noqa: B008 - frozen
+    """The layers that hold on this machine."""
+    server = Server(options)
+    server.close()
+    return server.layers
+
+
+def run_all(
+    orders: Sequence[Order], workers: int, options: Options = Options()  # noqa: B008 - frozen
+) -> Iterator[Outcome | Lost]:
+    """Outcomes in the order of their ends. Give the longest orders first."""
+    idle: list[Server] = []
+    guard = threading.Lock()
+
+    def one(order: Order) -> Outcome | Lost:
+        reason = ""
+        for _ in range(2):
+            with guard:
+                server = idle.pop() if idle else None
+            try:
+                server = server or Server(options)
+                outcome = server.execute(order)
+            except (OSError, ValueError) as e:
+                reason = str(e)
+                if server is not None:
+                    server.close()
+                continue
+            with guard:
+                idle.append(server)
+            return outcome
+        return Lost(order.key, reason)
+
+    with ThreadPoolExecutor(max_workers=workers) as threads:
+        try:
+            for future in as_completed([threads.submit(one, order) for order in orders]):
+                yield future.result()
+        finally:
+            threads.shutdown(cancel_futures=True)
+            for server in idle:
+                server.close()

@@ -1,0 +1,274 @@
+"""The sandbox server: a small process that forks a locked candidate per order and watches it from outside.
+
+Reads an order per line from its standard input, writes `{"layers": [...]}` once and then an outcome per line to its
+standard output. Times are CPU times of the candidate's process, read from its clock by this process, so a busy machine
+changes no verdict; wall limits are far behind them, for programs that wait instead of working.
+"""
+
+import gc
+import json
+import os
+import select
+import signal
+import struct
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from workloads.grade.sandbox import candidate, linux, lock, place
+from workloads.grade.sandbox.order import End, Order, Outcome, order_from
+
+WALL_FACTOR, WALL_EXTRA_SECONDS = 4.0, 5.0
+"""Wall limit of a stage: its CPU limit times this, and so much more."""
+_SPECIAL_ENDS: dict[str, End] = {
+    "MemoryError": "memory",
+    "SyntaxError": "syntax_error",
+    "IndentationError": "syntax_error",
+    "TabError": "syntax_error",
+    "MissingFunction": "missing_function",
+    "SystemExit": "exit",
+}
+
+
+@dataclass
+class Watch:
+    """What has been read of one candidate."""
+
+    order: Order
+    buffer: bytearray = field(default_factory=bytearray)
+    received: int = 0
+    values: list[str] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    loaded: bool = False
+    returned: bool = False
+    finished: bool = False
+    exception: list[str] | None = None
+    broken: str | None = None
+
+    def limit(self) -> float:
+        """CPU seconds that the stage now running may take."""
+        if not self.loaded:
+            return self.order.limits.total_cpu_seconds
+        if self.returned:
+            return self.order.limits.encode_cpu_seconds
+        index = len(self.values)
+        return self.order.limits.cpu_seconds[index] if index < len(self.order.limits.cpu_seconds) else 1.0
+
+    def take(self, data: bytes, cpu_in_stage: float) -> bool:
+        """Reads frames; True when a stage ended with one. `broken` is set by anything that is not the protocol."""
+        self.received += len(data)
+        if self.received > self.order.limits.output_bytes:
+            self.broken = "more output than allowed"
+        self.buffer += data
+        moved = False
+        while self.broken is None and self.buffer and not self.over:
+            kind = bytes(self.buffer[:1])
+            length = 1
+            text = ""
+            if kind in (b"V", b"X"):
+                if len(self.buffer) < 5:  # noqa: PLR2004 - kind and length
+                    break
+                length = 5 + struct.unpack(">I", self.buffer[1:5])[0]
+                if length > self.order.limits.output_bytes:
+                    self.broken = "a frame longer than allowed"
+                    break
+                if len(self.buffer) < length:
+                    break
+                text = self.buffer[5:length].decode(errors="replace")
+            self._frame(kind, text, cpu_in_stage)
+            del self.buffer[:length]
+            moved = True
+        return moved
+
+    @property
+    def over(self) -> bool:
+        return self.finished or self.exception is not None or self.broken is not None
+
+    def _frame(self, kind: bytes, text: str, cpu_in_stage: float) -> None:
+        tests = len(self.order.arguments)
+        if kind == b"S" and not self.loaded:
+            self.loaded = True
+        elif kind == b"T" and self.loaded and not self.returned and len(self.values) < tests:
+            self.returned = True
+            self.seconds.append(cpu_in_stage)
+        elif kind == b"V" and self.returned:
+            self.returned = False
+            self.values.append(text)
+        elif kind == b"X":
+            self.exception = _exception(text)
+        elif kind == b"D" and self.loaded and len(self.values) == tests:
+            self.finished = True
+        else:
+            self.broken = "not the protocol"
+
+
+def _exception(text: str) -> list[str]:
+    try:
+        name, message = json.loads(text)
+    except (ValueError, TypeError, RecursionError):
+        return ["Exception", "an unreadable description"]
+    return [str(name)[:100], str(message)[:500]]
+
+
+def execute(order: Order, locks: lock.Locks, private: str | None, devnull: int, memory_base: int) -> Outcome:
+    """Forks, locks, runs, watches and ends one candidate. Nothing of it is left when this returns."""
+    started = time.monotonic()
+    if private is not None:
+        place.fresh_private(private)
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _become_candidate(order, locks, private, devnull, writer, memory_base)
+    os.close(writer)
+    watch = Watch(order)
+    try:
+        timed_out = _watch(watch, pid, reader)
+    finally:
+        os.close(reader)
+        status, cpu_seconds = _end(pid)
+    if private is not None:
+        place.drop_private(private)
+    end, detail = _verdict(watch, timed_out, status)
+    return Outcome(
+        key=order.key,
+        end=end,
+        values=tuple(watch.values),
+        seconds=tuple(round(s, 4) for s in watch.seconds),
+        detail=detail,
+        cpu_seconds=round(cpu_seconds, 4),
+        wall_seconds=round(time.monotonic() - started, 4),
+    )
+
+
+def _become_candidate(
+    order: Order, locks: lock.Locks, private: str | None, devnull: int, writer: int, memory_base: int
+) -> None:
+    try:
+        os.setsid()
+        for target in (0, 1, 2):
+            os.dup2(devnull, target)
+        pipe = os.dup2(writer, 3)
+        if locks.rules is not None:
+            locks = lock.Locks(locks.machine, os.dup2(locks.rules, 4), locks.files)
+        os.closerange(5, 1024)
+        os.set_inheritable(3, False)
+        if private is not None:
+            os.chdir(private)
+        limits = order.limits
+        lock.limit(
+            memory_base + limits.memory_bytes,
+            limits.total_cpu_seconds + limits.encode_cpu_seconds,
+            place.PRIVATE_BYTES if private else 0,
+        )
+        lock.lock(locks)
+        candidate.serve(order, pipe)
+    finally:
+        os._exit(0)
+
+
+def _watch(watch: Watch, pid: int, reader: int) -> bool:
+    """Until the candidate is done, closes its pipe, breaks the protocol or is out of time (then True)."""
+    clock = (~pid << 3) | 2
+    limits = watch.order.limits
+    stage_cpu, stage_wall = 0.0, time.monotonic()
+    last_wall = stage_wall + limits.total_cpu_seconds * WALL_FACTOR + limits.encode_cpu_seconds + WALL_EXTRA_SECONDS
+    while not watch.over:
+        cpu = time.clock_gettime(clock)
+        now = time.monotonic()
+        cpu_left = min(watch.limit() - (cpu - stage_cpu), limits.total_cpu_seconds + limits.encode_cpu_seconds - cpu)
+        wall_left = min(stage_wall + watch.limit() * WALL_FACTOR + WALL_EXTRA_SECONDS, last_wall) - now
+        if cpu_left <= 0 or wall_left <= 0:
+            return True
+        ready, _, _ = select.select([reader], [], [], min(cpu_left, wall_left))
+        if ready:
+            data = os.read(reader, 1 << 16)
+            if not data:
+                return False
+            cpu = time.clock_gettime(clock)
+            if watch.take(data, cpu - stage_cpu):
+                stage_cpu, stage_wall = cpu, time.monotonic()
+    return False
+
+
+def _end(pid: int) -> tuple[int, float]:
+    """Kills the candidate, its group, and in a pid namespace whatever else there is; (wait status, CPU seconds)."""
+    done, status, usage = os.wait4(pid, os.WNOHANG)
+    if not done:
+        try:
+            os.killpg(pid, signal.SIGKILL)
+        except ProcessLookupError:  # it has not come to its setsid yet
+            os.kill(pid, signal.SIGKILL)
+        done, status, usage = os.wait4(pid, 0)
+    if os.getpid() == 1:
+        try:
+            os.kill(-1, signal.SIGKILL)
+            while True:
+                os.waitpid(-1, 0)
+        except (ProcessLookupError, ChildProcessError):
+            pass
+    return status, usage.ru_utime + usage.ru_stime
+
+
+def _verdict(watch: Watch, timed_out: bool, status: int) -> tuple[End, str]:
+    if timed_out:
+        return "timeout", f"test {len(watch.values)}" if watch.loaded else "while loading"
+    if watch.broken is not None:
+        return "flood", watch.broken
+    if watch.finished:
+        return "finished", ""
+    if watch.exception is not None:
+        name, message = watch.exception
+        return _SPECIAL_ENDS.get(name, "exception"), f"{name}: {message}" if message else name
+    code = os.waitstatus_to_exitcode(status)
+    if code in (-signal.SIGXCPU,):
+        return "timeout", "CPU limit"
+    if code >= 0:
+        return "exit", f"the process ended by itself with {code}"
+    return "crash", f"ended by {signal.Signals(-code).name}"
+
+
+def main(base: str, hidden: str, numpy_folders: list[str], options: dict[str, bool]) -> None:
+    """Serves orders until its input ends. `options`: namespaces, landlock (both true but in tests of the fallbacks)."""
+    linux.die_with_parent()
+    os.environ.clear()
+    orders, outcomes = os.fdopen(os.dup(0), "r"), os.fdopen(os.dup(1), "w")
+    devnull = os.open("/dev/null", os.O_RDWR)
+    os.dup2(devnull, 0)
+    os.dup2(devnull, 1)
+    preload()
+    ground = place.make(Path(base), Path(hidden), numpy_folders, options["namespaces"])
+    sys.path[:] = [entry for entry in sys.path if entry != hidden] + [ground.packages]
+    locks = lock.prepare(list(ground.readable), [ground.packages], ground.private, use_landlock=options["landlock"])
+    if locks.files == "none" and numpy_folders:
+        __import__("numpy")
+    memory_base = _address_space()
+    layers = [*ground.layers, *locks.layers]
+    outcomes.write(json.dumps({"layers": layers}) + "\n")
+    outcomes.flush()
+    gc.collect()
+    gc.freeze()
+    for line in orders:
+        outcome = execute(order_from(json.loads(line)), locks, ground.private, devnull, memory_base)
+        outcomes.write(outcome.to_json() + "\n")
+        outcomes.flush()
+
+
+def preload() -> None:
+    """Modules that programs import most, loaded once; and all they may import where nothing can be opened."""
+    for name in (
+        "array bisect cmath collections copy dataclasses datetime decimal enum fractions functools heapq itertools json "
+        "math numbers operator queue random re statistics string struct textwrap time types typing unicodedata calendar "
+        "threading"
+    ).split():
+        __import__(name)
+
+
+def _address_space() -> int:
+    """Bytes of address space that a fork inherits; RLIMIT_AS counts them."""
+    return _mapped_at_start
+
+
+_mapped_at_start = 0
+if Path("/proc/self/statm").exists():
+    _mapped_at_start = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
