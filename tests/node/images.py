@@ -1,0 +1,138 @@
+"""Images for the node, built without Docker: a Debian base made by debootstrap, the rest from images/*.Dockerfile by buildah.
+
+All of it is kept outside the tree, and an image is built again only when what it is made from has changed: buildah keeps
+layers, and an image that containerd holds already is not copied to it again.
+"""
+
+import hashlib
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.node.machine import call
+from tests.tools.programs import cache_folder, program
+
+REPOSITORY = Path(__file__).parents[2]
+BASE_PACKAGES = "python3,python3-venv,ca-certificates"
+
+
+@dataclass(frozen=True)
+class Image:
+    name: str
+    """localhost/potstill-train:<hash>: what a pod names. The tag changes with the content."""
+    identity: str
+    """What buildah calls it."""
+
+
+def machine_release() -> tuple[str, str]:
+    """(suite, mirror) of this Debian: bookworm, http://deb.debian.org/debian."""
+    suite = re.search(r"^VERSION_CODENAME=(\w+)", Path("/etc/os-release").read_text(), re.MULTILINE)
+    assert suite, "/etc/os-release names no Debian suite"
+    places = [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]
+    sources = "\n".join(place.read_text() for place in places if place.is_file())
+    mirror = re.search(r"^(?:URIs: *|deb (?:\[[^]]*\] )?)(https?://\S+/debian)/?(?:\s|$)", sources, re.MULTILINE)
+    assert mirror, "no Debian mirror in apt's sources"
+    return suite[1], mirror[1]
+
+
+def build_base() -> Image:
+    """The smallest Debian with Python; the Dockerfiles' BASE."""
+    suite, mirror = machine_release()
+    name = f"localhost/potstill-base:{_short_hash(suite, BASE_PACKAGES)}"
+    if not (identity := _identity(name)):
+        with tempfile.TemporaryDirectory(dir=_folder("tmp")) as folder:
+            root = Path(folder) / "root"
+            call("debootstrap", "--variant=minbase", f"--include={BASE_PACKAGES}", suite, root, mirror)
+            for heavy in ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/locale", "usr/share/man"):
+                shutil.rmtree(root / heavy)
+            container = buildah("from", "scratch").strip()
+            buildah("add", "--quiet", container, str(root), "/")
+            buildah("commit", "--quiet", "--rm", container, name)
+        identity = _identity(name)
+    return Image(name, identity)
+
+
+def build(name: str, base: Image, **arguments: str) -> Image:
+    """images/<name>.Dockerfile, with build arguments."""
+    arguments = {"BASE": base.name} | arguments
+    flags = [word for key, value in arguments.items() for word in ("--build-arg", f"{key}={value}")]
+    certificates = ("--volume", "/etc/ssl/certs:/etc/ssl/certs:ro")
+    dockerfile = REPOSITORY / "images" / f"{name}.Dockerfile"
+    identity_file = _folder("tmp") / f"{name}.id"
+    buildah(
+        "build",
+        "--layers",
+        "--pull-never",
+        *certificates,
+        *flags,
+        "--iidfile",
+        str(identity_file),
+        "--file",
+        str(dockerfile),
+        str(REPOSITORY),
+    )
+    return _tagged(f"potstill-{name}", identity_file.read_text().strip())
+
+
+def build_from_program(name: str, path: Path, *arguments: str) -> Image:
+    """An image of one static program and nothing else."""
+    tag = f"localhost/potstill-{name}:{_short_hash(str(path), *arguments)}"
+    if not (identity := _identity(tag)):
+        container = buildah("from", "scratch").strip()
+        buildah("add", "--quiet", "--chmod", "0755", container, str(path), f"/{path.name}")
+        entrypoint = json.dumps([f"/{path.name}", *arguments])
+        buildah("config", "--entrypoint", entrypoint, "--user", "65532:65532", container)
+        buildah("commit", "--quiet", "--rm", container, tag)
+        identity = _identity(tag)
+    return Image(tag, identity)
+
+
+def pause_image() -> Image:
+    return build_from_program("pause", program("pause"))
+
+
+def write_archive(images: Iterable[Image], archive: Path) -> None:
+    """The images as one OCI archive, a layer that several share in it once, each under its name."""
+    with tempfile.TemporaryDirectory(dir=_folder("tmp")) as folder:
+        layout = Path(folder)
+        for image in images:
+            buildah("push", "--quiet", "--disable-compression", image.name, f"oci:{layout}:{image.name}")
+        index = json.loads((layout / "index.json").read_text())
+        for manifest in index["manifests"]:
+            notes = manifest["annotations"]
+            notes["io.containerd.image.name"] = notes.pop("org.opencontainers.image.ref.name")
+        (layout / "index.json").write_text(json.dumps(index))
+        call("tar", "--create", "--file", archive, "--directory", layout, ".")
+
+
+def buildah(*words: str) -> str:
+    """buildah with storage of its own under the cache."""
+    storage = _folder("buildah")
+    places = ("--root", storage, "--runroot", "/run/potstill-node/buildah", "--storage-driver", "overlay")
+    environment = {"BUILDAH_ISOLATION": "chroot", "TMPDIR": str(_folder("tmp"))}
+    return call("nice", "-n", "15", "buildah", *places, *words, environment=environment)
+
+
+def _tagged(repository: str, identity: str) -> Image:
+    image = Image(f"localhost/{repository}:{identity.removeprefix('sha256:')[:12]}", identity)
+    buildah("tag", identity, image.name)
+    return image
+
+
+def _identity(name: str) -> str:
+    """buildah's id of the image of that name; empty where there is none."""
+    return buildah("images", "--quiet", "--no-trunc", "--filter", f"reference={name}").strip()
+
+
+def _short_hash(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
+
+
+def _folder(name: str) -> Path:
+    folder = cache_folder() / "node" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
