@@ -19,7 +19,7 @@ logger = logging.getLogger("potstill")
 
 
 class Courier:
-    """A thread that writes the latest progress every `progress_seconds`, the log's tail less often, and both at the end."""
+    """A thread that writes the latest progress every `progress_seconds`, the log's tail less often, both at the end."""
 
     def __init__(
         self, store: Store, unit: UnitRef, number: int, log: AttemptLog, progress_seconds: float = PROGRESS_SECONDS

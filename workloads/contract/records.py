@@ -95,6 +95,8 @@ class TrainRecord(Contract):
     device: str
     devices: int
     versions: dict[str, str]
+    end_token: str | None = Field(None, description="what closes every response: the end token that the base knows")
+    end_token_id: int | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -198,7 +200,7 @@ class Progress(Contract):
     phase: str
     done: int
     total: int
-    counted: Literal["steps", "outputs", "problems"]
+    counted: Literal["steps", "outputs", "problems", "checkpoints"]
     loss: float | None = None
     tokens_per_second: float | None = None
     eta_seconds: float | None = None

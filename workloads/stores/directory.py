@@ -29,12 +29,12 @@ class DirectoryStore:
     """Safe for any number of threads and processes on one machine, and on NFS with working flock."""
 
     def __init__(self, root: Path, now: Callable[[], float] = time.time) -> None:
-        self._root = root.absolute()
+        self.root = root.absolute()
         self._now = now
 
     @property
     def url(self) -> str:
-        return self._root.as_uri()
+        return self.root.as_uri()
 
     def get(self, key: str) -> bytes:
         return self.get_with_etag(key)[0]
@@ -111,7 +111,7 @@ class DirectoryStore:
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 return
             for folder in target.parents:
-                if folder == self._root or not _remove_if_empty(folder):
+                if folder == self.root or not _remove_if_empty(folder):
                     break
 
     def probe(self) -> None:
@@ -122,7 +122,7 @@ class DirectoryStore:
         """Removes what killed writers left under `.writing/`; how many files."""
         removed = 0
         with self._explained("clean", WRITING):
-            for left in self._root.joinpath(WRITING).glob("*"):
+            for left in self.root.joinpath(WRITING).glob("*"):
                 removed += self._remove_if_abandoned(left)
         return removed
 
@@ -143,10 +143,10 @@ class DirectoryStore:
             raise ValueError(
                 f"{key!r} is no key of a store: it is empty, absolute, or has a segment that starts with a dot"
             )
-        return self._root.joinpath(*parts)
+        return self.root.joinpath(*parts)
 
     def _require_root(self) -> None:
-        if not self._root.is_dir():
+        if not self.root.is_dir():
             raise StoreError(f"{self.url}: the store's directory is not there. Is its volume mounted? If so, make it")
 
     @contextmanager
@@ -173,7 +173,7 @@ class DirectoryStore:
     @contextmanager
     def _unfinished(self) -> Iterator[BinaryIO]:
         self._require_root()
-        path = self._root / WRITING / uuid.uuid4().hex
+        path = self.root / WRITING / uuid.uuid4().hex
         path.parent.mkdir(exist_ok=True)
         with path.open("xb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -192,7 +192,7 @@ class DirectoryStore:
     @contextmanager
     def _locked(self, key: str) -> Iterator[None]:
         self._require_root()
-        lock = self._root / LOCKS / hashlib.sha256(key.encode()).hexdigest()[:2]
+        lock = self.root / LOCKS / hashlib.sha256(key.encode()).hexdigest()[:2]
         lock.parent.mkdir(exist_ok=True)
         with lock.open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -211,7 +211,7 @@ class DirectoryStore:
         """Keys under a folder ('' or 'a/b/'), in the order of their bytes, as S3 lists them."""
         with self._explained("list", folder):
             try:
-                with os.scandir(self._root / folder) as entries:
+                with os.scandir(self.root / folder) as entries:
                     names = [entry.name + ("/" if entry.is_dir() else "") for entry in entries]
             except (FileNotFoundError, NotADirectoryError):
                 return
