@@ -7,9 +7,17 @@ import sys
 
 import typer
 
-from controller.cli import data, plan, publish, report, run, validate
+from controller.cli import crd, data, plan, validate
 from controller.spec.errors import SpecError
+from workloads.benchmarks import BenchmarkError
+from workloads.commit import Corrupt
+from workloads.contents import ContentError
+from workloads.data.rows import BadData
 from workloads.store import StoreError
+from workloads.text.templates import BadTemplate
+from workloads.text.tokenizer import BadTokenizer
+
+WRONG_INPUT = (SpecError, ContentError, BadData, BadTemplate, BadTokenizer, BenchmarkError)
 
 app = typer.Typer(
     name="potstill",
@@ -20,19 +28,17 @@ app = typer.Typer(
 )
 app.command("validate")(validate.validate)
 app.command("plan")(plan.plan)
-app.command("run")(run.run)
-app.command("report")(report.report)
-app.command("publish")(publish.publish)
 app.add_typer(data.app, name="data")
+app.command("crd")(crd.crd)
 
 
 def main() -> None:
     """Errors that a person can mend are printed without a traceback."""
     try:
         app()
-    except SpecError as error:
+    except WRONG_INPUT as error:
         print(error, file=sys.stderr)
         sys.exit(2)
-    except StoreError as error:
+    except (StoreError, Corrupt) as error:
         print(f"the store could not answer: {error}", file=sys.stderr)
         sys.exit(4)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from controller.spec.load import load_experiment
 from controller.spec.profile import Profile, load_profile, local_profile
@@ -36,3 +37,9 @@ def profile_from(path: Path | None) -> Profile:
 def store_at(url: str) -> Store:
     """A directory may be given as a path. Raises StoreError if it cannot be used."""
     return open_store(url if "://" in url else Path(url).resolve().as_uri())
+
+
+def wide_console() -> Console:
+    """As wide as the terminal; a file or a pipe gets lines that are not folded."""
+    console = Console(soft_wrap=True)
+    return console if console.is_terminal else Console(soft_wrap=True, width=160)

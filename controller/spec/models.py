@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9_.-]{0,50}[a-z0-9])?$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9_.-]*[a-z0-9])?$", max_length=40)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -72,7 +72,7 @@ class Training(SpecModel):
         None, description="What happens to a sample over sequenceTokens: cut at the limit, or left out."
     )
     checkpoint_every_samples: int | None = Field(None, gt=0)
-    validation_share: float = Field(0.0, ge=0, lt=0.5, description="Share of the rows held out for a validation loss.")
+    validation_share: float = Field(0.0, ge=0, le=0.5, description="Share of the rows held out for a validation loss.")
     precision: Literal["float32", "bfloat16"] | None = Field(None, description="Default: the profile's.")
     seed: int = 0
 
@@ -83,7 +83,9 @@ class ExternalCheckpoints(SpecModel):
     watch: str | None = Field(None, description="s3:// prefix or directory under which checkpoints appear.")
     ready: str | None = Field(None, description="Name of the file that says that a checkpoint is whole.")
     publish: bool = Field(False, description="True: they are handed in by `potstill publish`.")
-    expect: list[int] = Field([], description="Sample counts of the checkpoints to wait for, ascending.")
+    expect: list[int] = Field(
+        [], max_length=1000, description="Sample counts of the checkpoints to wait for, ascending."
+    )
 
 
 class Run(SpecModel):
@@ -108,7 +110,7 @@ class Run(SpecModel):
     sequence_tokens: int | None = Field(None, gt=1)
     overlong: Literal["truncate", "drop"] | None = None
     checkpoint_every_samples: int | None = Field(None, gt=0)
-    validation_share: float | None = Field(None, ge=0, lt=0.5)
+    validation_share: float | None = Field(None, ge=0, le=0.5)
     precision: Literal["float32", "bfloat16"] | None = None
     seed: int | None = None
 
@@ -151,8 +153,8 @@ class Benchmark(SpecModel):
     checkpoints: Literal["fast", "full", "none"] = Field("full", description="Which problems checkpoints answer.")
     base: Literal["fast", "full", "none"] = Field("full", description="Which problems the base answers.")
     limit: int | None = Field(None, gt=0, description="Only so many problems, chosen once and for all by their ids.")
-    problems: list[str] = Field([], description="Only these problem ids.")
-    confirm: list[str] = Field([], description="run@samples or run@last to evaluate on the full set.")
+    problems: list[str] = Field([], max_length=2000, description="Only these problem ids.")
+    confirm: list[str] = Field([], max_length=64, description="run@samples or run@last to ask the full set.")
     prompt: Prompt = Prompt()
     base_prompt: Prompt = Prompt()
 
@@ -175,10 +177,10 @@ class EngineSpec(SpecModel):
 class Evaluation(SpecModel):
     """What every checkpoint, and the base, is asked."""
 
-    benchmarks: list[Benchmark] = Field(min_length=1)
+    benchmarks: list[Benchmark] = Field(min_length=1, max_length=16)
     sampling: SamplingSpec = SamplingSpec()
     budgets: list[int] = Field(
-        min_length=1, description="Numbers of new tokens to judge at; generated once, to the largest."
+        min_length=1, max_length=16, description="Numbers of new tokens to judge at; generated once, to the largest."
     )
     engine: EngineSpec = EngineSpec()
 
@@ -194,7 +196,7 @@ class Gate(SpecModel):
 
     candidate: str = Field(description="run@samples, run@last, or a candidate's name.")
     baseline: str = Field("base", description="base, run@samples, run@last, a candidate, or a manifest's URL.")
-    require: list[Requirement] = Field(min_length=1)
+    require: list[Requirement] = Field(min_length=1, max_length=64)
     alpha: float = Field(0.05, gt=0, lt=0.5)
     budget_tokens: int | None = Field(None, gt=0, description="Default: the largest budget.")
 
@@ -216,8 +218,8 @@ class ExperimentSpec(SpecModel):
     profile: str | None = Field(None, description="Name of the admin's profile; default: default.")
     data: dict[str, Data] = {}
     training: Training = Training()
-    runs: list[Run] = []
-    candidates: list[Candidate] = []
+    runs: list[Run] = Field([], max_length=32)
+    candidates: list[Candidate] = Field([], max_length=32)
     evaluation: Evaluation
     gate: Gate | None = None
     limits: LimitsSpec = LimitsSpec()
@@ -231,7 +233,7 @@ class Metadata(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="allow", alias_generator=to_camel, populate_by_name=True)
 
-    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,50}[a-z0-9])?$")]
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=52)]
     namespace: str | None = None
 
 

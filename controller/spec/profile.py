@@ -54,6 +54,8 @@ class Profile(SpecModel):
     group_members: int = Field(64, gt=0)
     linger_seconds: float = Field(0, ge=0)
     allow_unsandboxed: bool = False
+    train_tokens_per_second: float | None = Field(None, gt=0, description="Measured, per GPU: for plan's estimate.")
+    generate_tokens_per_second: float | None = Field(None, gt=0, description="Measured, per GPU: for plan's estimate.")
 
 
 def local_profile() -> Profile:

@@ -1,0 +1,60 @@
+"""`potstill data show`: what the trainer will see."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from controller.cli.common import ExperimentFile, ProfileFile, frozen_from
+from controller.spec.errors import Problem, SpecError
+from controller.training_data import NotReadableHere, read_training_data
+from workloads.contract.units import TrainInputs
+from workloads.data.rendered import RenderedSample, render
+
+app = typer.Typer(help="Look at training data.", no_args_is_help=True)
+
+
+@app.callback()
+def _data() -> None:
+    """Look at training data."""
+
+
+@app.command("show")
+def show(
+    path: ExperimentFile,
+    run: Annotated[str | None, typer.Option(help="Name of the run; default: the first.")] = None,
+    rendered: Annotated[int, typer.Option(help="How many samples to show, in the order of training.")] = 3,
+    profile: ProfileFile = None,
+) -> None:
+    """Samples as the trainer sees them: template applied, cut at the limit, the text that the loss is on marked."""
+    frozen = frozen_from(Path(path), profile)
+    trained = [item for item in frozen.runs if isinstance(item.inputs, TrainInputs)]
+    chosen = next((item for item in trained if run in (None, item.name)), None)
+    if chosen is None:
+        names = ", ".join(item.name for item in trained) or "none is trained here"
+        raise SpecError(str(path), [Problem(("spec", "runs"), f"no trained run {run or ''}; runs: {names}")])
+    try:
+        data, tokenizer = read_training_data(frozen, chosen)
+    except NotReadableHere as error:
+        raise SpecError(str(path), [Problem(("spec", "data", chosen.data or ""), str(error))]) from error
+    console = Console()
+    console.print(
+        f"{chosen.name}: {len(data.order)} samples from {data.statistics.kept} of {data.statistics.rows} rows"
+    )
+    for warning in data.warnings:
+        console.print(Text(f"warning: {warning}", style="yellow"))
+    for sample in render(data, tokenizer, rendered):
+        console.print(_marked(sample))
+
+
+def _marked(sample: RenderedSample) -> Text:
+    """The supervised text is green where there is colour, and between ⟦ and ⟧ everywhere."""
+    cut = f", cut from {sample.full_tokens}" if sample.truncated else ""
+    text = Text(f"\nline {sample.line}: {sample.tokens} tokens{cut}, {sample.supervised_tokens} supervised\n", "bold")
+    text.append(sample.context, "default")
+    text.append("⟦", "bold green")
+    text.append(sample.supervised, "green")
+    text.append("⟧", "bold green")
+    return text

@@ -1,0 +1,16 @@
+"""`potstill run`: the whole experiment on this machine."""
+
+import sys
+from pathlib import Path
+
+import typer
+
+from controller.cli.common import DEFAULT_STORE, ExperimentFile, ProfileFile, StoreUrl, frozen_from, store_at
+from controller.loop import run_local
+
+
+def run(path: ExperimentFile, store: StoreUrl = DEFAULT_STORE, profile: ProfileFile = None) -> None:
+    """Train, evaluate every checkpoint, grade, report. Run it again after a stop: it goes on where it was."""
+    frozen = frozen_from(Path(path), profile)
+    final = run_local(frozen, store_at(store), live=sys.stdout.isatty())
+    raise typer.Exit(0 if final.finished == "Succeeded" else 1)

@@ -1,0 +1,238 @@
+"""The CustomResourceDefinition, made from the spec's models.
+
+Kubernetes wants a *structural* schema (apiextensions.k8s.io/v1): no $ref, no unions, no const, exclusiveMinimum as a
+boolean, no additionalProperties beside properties. The rules in CEL say what may change in a live experiment: runs,
+candidates, benchmarks, the gate, limits and suspend; what has been asked already may not.
+"""
+
+from typing import Any
+
+from controller.spec.models import ExperimentSpec
+
+GROUP = "potstill.dev"
+VERSION = "v1alpha1"
+KEPT = (
+    *("type", "description", "properties", "required", "items", "additionalProperties", "default", "enum", "pattern"),
+    *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "maxLength", "minItems", "maxItems"),
+)
+COLUMNS = (
+    ("Phase", ".status.phase", "string", 0),
+    ("Training", ".status.training", "string", 0),
+    ("Checkpoints", ".status.checkpoints", "string", 0),
+    ("Evaluations", ".status.evaluations", "string", 0),
+    ("Gate", ".status.gate", "string", 0),
+    ("Finished", ".status.conditions[?(@.type=='Finished')].reason", "string", 1),
+    ("Age", ".metadata.creationTimestamp", "date", 0),
+)
+
+IMMUTABLE = ("base", "training", "epoch", "profile")
+NAMED_LISTS = ("runs", "candidates")
+
+
+def experiment_crd() -> dict[str, Any]:
+    """The whole object, ready for `kubectl apply`."""
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"experiments.{GROUP}"},
+        "spec": {
+            "group": GROUP,
+            "scope": "Namespaced",
+            "names": {
+                "plural": "experiments",
+                "singular": "experiment",
+                "kind": "Experiment",
+                "listKind": "ExperimentList",
+                "shortNames": ["pexp"],
+                "categories": ["potstill"],
+            },
+            "versions": [
+                {
+                    "name": VERSION,
+                    "served": True,
+                    "storage": True,
+                    "subresources": {"status": {}},
+                    "additionalPrinterColumns": [
+                        {"name": name, "jsonPath": path, "type": kind, "priority": priority}
+                        for name, path, kind, priority in COLUMNS
+                    ],
+                    "schema": {"openAPIV3Schema": _schema()},
+                }
+            ],
+        },
+    }
+
+
+def _schema() -> dict[str, Any]:
+    return {
+        "type": "object",
+        "description": "A fine-tuning experiment: runs to train, checkpoints to evaluate, a gate to pass.",
+        "required": ["spec"],
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {
+                "type": "object",
+                "properties": {
+                    "name": {"type": "string", "maxLength": 52, "pattern": "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"}
+                },
+            },
+            "spec": spec_schema(),
+            "status": status_schema(),
+        },
+    }
+
+
+def spec_schema() -> dict[str, Any]:
+    """ExperimentSpec as a structural schema, with the rules for changes."""
+    source = ExperimentSpec.model_json_schema(by_alias=True)
+    spec = structural(source, source.get("$defs", {}))
+    properties = spec["properties"]
+    for name in NAMED_LISTS:
+        _as_map(properties[name], f"this {name[:-1]} is part of a live experiment: add another under a new name")
+    benchmarks = properties["evaluation"]["properties"]["benchmarks"]
+    _as_map(benchmarks, "a benchmark that is being asked does not change: add another under a new name")
+    properties["data"]["maxProperties"] = 32
+    properties["data"]["additionalProperties"]["x-kubernetes-validations"] = [
+        {"rule": "self == oldSelf", "message": "a data set in use does not change: add another under a new name"}
+    ]
+    spec["x-kubernetes-validations"] = [*_spec_rules()]
+    properties["evaluation"]["x-kubernetes-validations"] = [
+        {"rule": _unchanged(name), "message": f"evaluation.{name} does not change in a live experiment"}
+        for name in ("sampling", "budgets", "engine")
+    ]
+    return spec
+
+
+def _as_map(schema: dict[str, Any], message: str) -> None:
+    """A list keyed by name: `oldSelf` of an item is then the item of the same name."""
+    schema["x-kubernetes-list-type"] = "map"
+    schema["x-kubernetes-list-map-keys"] = ["name"]
+    schema["items"]["x-kubernetes-validations"] = [
+        {"rule": "self == oldSelf", "message": message.format(name="of this name")}
+    ]
+
+
+def _unchanged(name: str) -> str:
+    return f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || self.{name} == oldSelf.{name})"
+
+
+def _spec_rules() -> list[dict[str, str]]:
+    rules = [
+        {"rule": _unchanged(name), "message": f"{name} does not change in a live experiment: apply it under a new name"}
+        for name in IMMUTABLE
+    ]
+    rules += [
+        {
+            "rule": f"!has(oldSelf.{name}) || "
+            f"oldSelf.{name}.all(o, has(self.{name}) && self.{name}.exists(n, n.name == o.name))",
+            "message": f"{name} may be added but not removed: what they found is in the manifest",
+        }
+        for name in NAMED_LISTS
+    ]
+    rules.append(
+        {
+            "rule": "oldSelf.evaluation.benchmarks.all(o, self.evaluation.benchmarks.exists(n, n.name == o.name))",
+            "message": "benchmarks may be added but not removed",
+        }
+    )
+    rules.append(
+        {
+            "rule": "!has(oldSelf.data) || (has(self.data) && oldSelf.data.all(k, k in self.data))",
+            "message": "data sets may be added but not removed",
+        }
+    )
+    rules.append(
+        {
+            "rule": "(has(self.runs) && size(self.runs) > 0) || (has(self.candidates) && size(self.candidates) > 0)",
+            "message": "runs and candidates are both empty: there is nothing to evaluate",
+        }
+    )
+    return rules
+
+
+def structural(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    """A pydantic JSON schema without what Kubernetes refuses; same meaning."""
+    if "$ref" in schema:
+        target = definitions[schema["$ref"].rsplit("/", 1)[-1]]
+        schema = {**target, **{key: value for key, value in schema.items() if key != "$ref"}}
+    if "anyOf" in schema:
+        (inner,) = [option for option in schema["anyOf"] if option != {"type": "null"}]
+        rest = {key: value for key, value in schema.items() if key not in ("anyOf", "default")}
+        return structural({**inner, **rest}, definitions)
+    if "const" in schema:
+        schema = {**schema, "enum": [schema["const"]]}
+    kept = {key: value for key, value in schema.items() if key in KEPT}
+    if "properties" in kept:
+        kept.pop("additionalProperties", None)
+        kept["properties"] = {name: structural(item, definitions) for name, item in kept["properties"].items()}
+    elif isinstance(kept.get("additionalProperties"), dict):
+        kept["additionalProperties"] = structural(kept["additionalProperties"], definitions)
+    if "items" in kept:
+        kept["items"] = structural(kept["items"], definitions)
+    for bound, exclusive in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
+        if exclusive in kept:
+            kept[bound], kept[exclusive] = kept[exclusive], True
+    if not isinstance(kept.get("default"), bool | int | float | str):
+        kept.pop("default", None)
+    if "description" in kept:
+        kept["description"] = " ".join(str(kept["description"]).split())
+    return kept
+
+
+def status_schema() -> dict[str, Any]:
+    text = {"type": "string"}
+    count = {"type": "integer"}
+    condition = {
+        "type": "object",
+        "required": ["type", "status", "lastTransitionTime", "reason", "message"],
+        "properties": {
+            "type": {"type": "string", "maxLength": 316},
+            "status": {"type": "string", "enum": ["True", "False", "Unknown"]},
+            "observedGeneration": {"type": "integer", "format": "int64", "minimum": 0},
+            "lastTransitionTime": {"type": "string", "format": "date-time"},
+            "reason": {"type": "string", "minLength": 1, "maxLength": 1024},
+            "message": {"type": "string", "maxLength": 32768},
+        },
+    }
+    run = {
+        "type": "object",
+        "required": ["name"],
+        "properties": {
+            "name": text,
+            "state": text,
+            "message": text,
+            "done": count,
+            "total": count,
+            "checkpoints": text,
+        },
+    }
+    return {
+        "type": "object",
+        "description": "Counts, one line per run, and where the manifest stands; it does not grow with the work.",
+        "properties": {
+            "observedGeneration": {"type": "integer", "format": "int64"},
+            "phase": {**text, "description": "Pending, Running, Suspended or the reason of Finished."},
+            "training": {**text, "description": "Runs trained, of all: 2/4."},
+            "checkpoints": {**text, "description": "Checkpoints committed, of all."},
+            "evaluations": {**text, "description": "Evaluations graded, of all."},
+            "gate": {**text, "description": "Pass, Fail, NotEnoughEvidence or NotEvaluable."},
+            "store": {**text, "description": "Root of the store."},
+            "manifest": {**text, "description": "URL of the manifest."},
+            "report": {**text, "description": "URL of the report's folder."},
+            "revision": count,
+            "counts": {"type": "object", "properties": {"checkpoints": count, "outputs": count, "grades": count}},
+            "runs": {
+                "type": "array",
+                "items": run,
+                "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["name"],
+            },
+            "conditions": {
+                "type": "array",
+                "items": condition,
+                "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["type"],
+            },
+        },
+    }

@@ -1,0 +1,177 @@
+"""What an experiment would do: its units and which of them stand already, its data, its cost, and what it can tell."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from controller.spec.profile import Profile
+from controller.training_data import NotReadableHere, read_training_data
+from workloads.commit import list_markers, read_marker
+from workloads.contract import layout
+from workloads.contract.experiment import FrozenBenchmark, FrozenExperiment, FrozenRun
+from workloads.contract.records import DataStatistics, Marker, TrainRecord
+from workloads.contract.units import TrainInputs, UnitRef, unit_of
+from workloads.contract.wanted import Wanted, checkpoint_of, generate_inputs, grade_inputs, train_unit, wanted
+from workloads.results.power import detectable_difference
+from workloads.store import Store
+
+DISCORDANCES = (0.1, 0.2)
+"""Shares of problems on which two models differ; 16/02's rows against its base lie between them and above."""
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """`data` None: not readable here, for the reason in `note`. `training_tokens` is a bound when it is."""
+
+    run: FrozenRun
+    unit: UnitRef
+    done: bool
+    committed: int
+    data: DataStatistics | None
+    note: str | None
+    training_tokens: int
+    tokens_basis: str
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PlannedEvaluation:
+    """One model on one benchmark: all its parts. `reused` of `units` parts are graded already."""
+
+    model: str
+    benchmark: str
+    problems: int
+    units: int
+    reused: int
+
+
+@dataclass(frozen=True)
+class Detectable:
+    """Smallest difference that a paired comparison of `problems` answers finds, by discordance; None: none at all."""
+
+    benchmark: str
+    compared: str
+    problems: int
+    differences: tuple[tuple[float, float | None], ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    runs: tuple[PlannedRun, ...]
+    evaluations: tuple[PlannedEvaluation, ...]
+    detectable: tuple[Detectable, ...]
+    generated_tokens_bound: int
+    training_gpu_hours: float | None
+    generation_gpu_hours: float | None
+    gpu_hours_basis: str
+
+    @property
+    def checkpoints(self) -> int:
+        return sum(len(planned.run.checkpoints) for planned in self.runs if planned.run.role == "run")
+
+    @property
+    def checkpoint_evaluations(self) -> int:
+        return sum(1 for evaluation in self.evaluations if evaluation.model != "base")
+
+    @property
+    def base_evaluations(self) -> int:
+        return len(self.evaluations) - self.checkpoint_evaluations
+
+
+def make_plan(frozen: FrozenExperiment, store: Store, profile: Profile) -> Plan:
+    """Reads the store and, where they are here, base and data; changes nothing. Raises StoreError, BadData."""
+    markers = {train_unit(run): {m.name: m for m in list_markers(store, train_unit(run))} for run in frozen.runs}
+    runs = tuple(_run(frozen, run, markers[train_unit(run)]) for run in frozen.runs)
+    wants = wanted(frozen, markers)
+    graded = {want.id for want in wants if _graded(frozen, store, want, markers)}
+    evaluations = tuple(_evaluations(wants, graded))
+    to_generate = [want for want in wants if want.id not in graded]
+    bound = sum(len(want.part.problems) for want in to_generate) * frozen.sampling.n * frozen.budgets[-1]
+    training = sum(planned.training_tokens for planned in runs if not planned.done)
+    return Plan(
+        runs=runs,
+        evaluations=evaluations,
+        detectable=tuple(_detectable(frozen)),
+        generated_tokens_bound=bound,
+        training_gpu_hours=_hours(training, profile.train_tokens_per_second),
+        generation_gpu_hours=_hours(bound, profile.generate_tokens_per_second),
+        gpu_hours_basis=_basis(profile),
+    )
+
+
+def _run(frozen: FrozenExperiment, run: FrozenRun, markers: dict[str, Marker]) -> PlannedRun:
+    names = {layout.checkpoint_marker(samples) for samples in run.checkpoints}
+    done = layout.DONE in markers or (run.role == "candidate" and names <= set(markers))
+    committed = len(names & set(markers))
+    unit = train_unit(run)
+    if not isinstance(run.inputs, TrainInputs):
+        note = "trained elsewhere"
+        return PlannedRun(run, unit, done, committed, None, note, 0, "nothing is trained")
+    bound = run.inputs.samples * run.inputs.sequence_tokens
+    record = markers[layout.DONE].record if layout.DONE in markers else None
+    if isinstance(record, TrainRecord) and record.data is not None:
+        data = record.data
+        return PlannedRun(run, unit, done, committed, data, None, data.total_tokens, "as trained", record.warnings)
+    try:
+        read, _ = read_training_data(frozen, run)
+    except NotReadableHere as reason:
+        basis = f"at most: {run.inputs.samples} samples of {run.inputs.sequence_tokens} tokens"
+        return PlannedRun(run, unit, done, committed, None, str(reason), bound, basis)
+    tokens = read.statistics.total_tokens
+    return PlannedRun(run, unit, done, committed, read.statistics, None, tokens, "counted in the data", read.warnings)
+
+
+def _graded(frozen: FrozenExperiment, store: Store, want: Wanted, markers: dict[UnitRef, dict[str, Marker]]) -> bool:
+    checkpoint = checkpoint_of(want, markers[train_unit(want.model.run)]) if want.model.run else None
+    if want.model.run is not None and checkpoint is None:
+        return False
+    outputs = read_marker(store, unit_of(generate_inputs(frozen, want, checkpoint)), layout.OUTPUTS)
+    if outputs is None:
+        return False
+    return read_marker(store, unit_of(grade_inputs(frozen, want, outputs)), layout.GRADES) is not None
+
+
+def _evaluations(wants: Iterable[Wanted], graded: set[str]) -> Iterable[PlannedEvaluation]:
+    together: dict[tuple[str, str], list[Wanted]] = {}
+    for want in wants:
+        together.setdefault((want.model.id, want.benchmark.name), []).append(want)
+    for (model, benchmark), parts in together.items():
+        yield PlannedEvaluation(
+            model=model,
+            benchmark=benchmark,
+            problems=sum(len(want.part.problems) for want in parts),
+            units=len(parts),
+            reused=sum(want.id in graded for want in parts),
+        )
+
+
+def _detectable(frozen: FrozenExperiment) -> Iterable[Detectable]:
+    for benchmark in frozen.benchmarks:
+        for compared, problems in _pairs(benchmark):
+            found = tuple((share, detectable_difference(problems, share)) for share in DISCORDANCES)
+            yield Detectable(benchmark.name, compared, problems, found)
+
+
+def _pairs(benchmark: FrozenBenchmark) -> Iterable[tuple[str, int]]:
+    sizes = {part.name: len(part.problems) for part in benchmark.parts}
+    checkpoints = sum(sizes[name] for name in benchmark.checkpoint_parts)
+    shared = sum(sizes[name] for name in benchmark.checkpoint_parts if name in benchmark.base_parts)
+    if checkpoints:
+        yield "checkpoint against checkpoint", checkpoints
+    if shared:
+        yield "checkpoint against base", shared
+
+
+def _hours(tokens: int, per_second: float | None) -> float | None:
+    return None if per_second is None else tokens / per_second / 3600
+
+
+def _basis(profile: Profile) -> str:
+    if profile.train_tokens_per_second is None or profile.generate_tokens_per_second is None:
+        return (
+            f"profile {profile.name} states no measured rate: set trainTokensPerSecond and generateTokensPerSecond "
+            "for GPU-hours"
+        )
+    return (
+        f"profile {profile.name}'s rates per GPU: {profile.train_tokens_per_second:,.0f} trained and "
+        f"{profile.generate_tokens_per_second:,.0f} generated tokens/s; generation at most, every output at its limit"
+    )

@@ -1,0 +1,24 @@
+"""`potstill plan` says what would run before anything runs."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def plan(*arguments: str) -> str:
+    command = [sys.executable, "-c", "from controller.cli import main; main()", "plan", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_the_experiment_of_16_02_is_planned_whole(tmp_path: Path) -> None:
+    printed = plan(str(EXAMPLES / "distill-16-02.yaml"), "--store", str(tmp_path))
+    assert "4 runs, 18 checkpoints, 36 + 2 evaluations (checkpoints + base)" in printed
+    assert len(re.findall(r"would run", printed)) == 4
+
+
+def test_a_plan_changes_nothing(tmp_path: Path) -> None:
+    plan(str(EXAMPLES / "distill-16-02.yaml"), "--store", str(tmp_path / "store"))
+    assert not [path for path in (tmp_path / "store").rglob("*") if path.is_file()]
