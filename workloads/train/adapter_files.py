@@ -1,0 +1,88 @@
+"""An adapter as vLLM and peft load it: adapter_model.safetensors and a deterministic adapter_config.json."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from workloads.contract.model import canonical_json
+from workloads.contract.units import Lora
+from workloads.train.kernels.lora import PEFT_PREFIX
+
+WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+MODULES = {
+    "attention": ("q_proj", "k_proj", "v_proj", "o_proj"),
+    "mlp": ("gate_proj", "up_proj", "down_proj"),
+    "experts": ("gate_proj", "up_proj", "down_proj"),
+}
+
+
+def write_adapter(views: Mapping[str, Tensor], lora: Lora, dtype: torch.dtype, folder: Path) -> dict[str, Path]:
+    """`views`: 2D tensors under vLLM's keys; saved in `dtype`, that in which they are computed, so nothing is lost."""
+    paths = {WEIGHTS: folder / WEIGHTS, CONFIG: folder / CONFIG}
+    tensors = {name: view.detach().to(device="cpu", dtype=dtype).contiguous() for name, view in sorted(views.items())}
+    save_file(tensors, paths[WEIGHTS], metadata={"format": "pt"})
+    paths[CONFIG].write_bytes(canonical_json(adapter_config(lora)) + b"\n")
+    return paths
+
+
+def adapter_config(lora: Lora) -> dict[str, object]:
+    """Peft's LoraConfig without a path or a version, so that equal weights have equal files."""
+    return {
+        "base_model_name_or_path": None,
+        "bias": "none",
+        "inference_mode": True,
+        "lora_alpha": int(lora.alpha) if lora.alpha == int(lora.alpha) else lora.alpha,
+        "lora_dropout": 0.0,
+        "modules_to_save": None,
+        "peft_type": "LORA",
+        "r": lora.rank,
+        "target_modules": sorted({module for target in lora.target for module in MODULES[target]}),
+        "task_type": "CAUSAL_LM",
+        "use_dora": False,
+        "use_rslora": False,
+    }
+
+
+def misfits(views: Mapping[str, Tensor], directory: Path) -> list[str]:
+    """What in an adapter no loader could place on the base in `directory`, by the shapes in its safetensors headers.
+
+    A key must name a 2D weight of the base, A (rank, in) and B (out, rank); experts may be stored one by one or fused.
+    """
+    shapes = base_shapes(directory)
+    problems = []
+    for key, view in views.items():
+        path, _, factor = key.removeprefix(PEFT_PREFIX).removesuffix(".weight").rpartition(".lora_")
+        shape = shapes.get(f"{path}.weight") or _fused(path, shapes)
+        if shape is None:
+            problems.append(f"{key}: the base has no {path}.weight")
+        elif view.dim() != 2 or view.shape[factor == "A"] != shape[factor == "A"]:
+            problems.append(f"{key} has shape {tuple(view.shape)}, the base's weight {shape}")
+    return problems
+
+
+def base_shapes(directory: Path) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in sorted(directory.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    return shapes
+
+
+def _fused(path: str, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...] | None:
+    """Of `...experts.<e>.<projection>` in `...experts.gate_up_proj` (E, 2I, H) or `...experts.down_proj` (E, H, I)."""
+    head, _, projection = path.rpartition(".")
+    experts, _, expert = head.rpartition(".")
+    fused = shapes.get(f"{experts}.{'down_proj' if projection == 'down_proj' else 'gate_up_proj'}")
+    if fused is None or len(fused) != 3 or int(expert) >= fused[0]:
+        return None
+    return fused[1:] if projection == "down_proj" else (fused[1] // 2, fused[2])
+
+
+def read_adapter_config(path: Path) -> dict[str, object]:
+    loaded: dict[str, object] = json.loads(path.read_text())
+    return loaded

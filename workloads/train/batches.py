@@ -1,0 +1,73 @@
+"""From the samples of an optimizer step to the micro-batches of a rank: deterministic, and balanced by tokens."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from workloads.data.tokens import TokenisedRows
+from workloads.train.packed import PackedBatch
+
+
+def shares(lengths: Sequence[int], ranks: int) -> list[list[int]]:
+    """Positions of `lengths` for each rank: the longest first, each to the rank with the fewest tokens so far."""
+    loads = [0] * ranks
+    parts: list[list[int]] = [[] for _ in range(ranks)]
+    for position in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
+        rank = loads.index(min(loads))
+        loads[rank] += lengths[position]
+        parts[rank].append(position)
+    return [sorted(part) for part in parts]
+
+
+def bins(lengths: Sequence[int], limit_tokens: int) -> list[list[int]]:
+    """Positions of `lengths` in few bins of at most `limit_tokens`, by first fit on the longest first.
+
+    A single length above the limit has a bin of its own.
+    """
+    loads: list[int] = []
+    found: list[list[int]] = []
+    for position in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
+        length = lengths[position]
+        place = next((index for index, load in enumerate(loads) if load + length <= limit_tokens), None)
+        if place is None:
+            loads.append(length)
+            found.append([position])
+        else:
+            loads[place] += length
+            found[place].append(position)
+    return [sorted(part) for part in found]
+
+
+def micro_batches(
+    rows: TokenisedRows, indices: Sequence[int], limit_tokens: int, rank: int = 0, ranks: int = 1
+) -> list[PackedBatch]:
+    """The rank's part of the rows `indices`, packed without padding. Empty when there are fewer rows than ranks."""
+    mine = [indices[position] for position in shares([int(rows.kept[index]) for index in indices], ranks)[rank]]
+    return [
+        pack_rows(rows, [mine[position] for position in part])
+        for part in bins([int(rows.kept[index]) for index in mine], limit_tokens)
+    ]
+
+
+def pack_rows(rows: TokenisedRows, indices: Sequence[int]) -> PackedBatch:
+    """What `pack` makes of the same documents, without a Python list of every token."""
+    lengths = [int(rows.kept[index]) for index in indices]
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    targets = [
+        np.arange(offset + int(rows.prompt_lengths[index]), offset + length)
+        for index, offset, length in zip(indices, offsets, lengths, strict=False)
+    ]
+    tokens = [rows.tokens[rows.offsets[index] : rows.offsets[index + 1]] for index in indices]
+    return PackedBatch(
+        input_ids=torch.from_numpy(np.concatenate(tokens).astype(np.int64)),
+        position_ids=torch.from_numpy(np.concatenate([np.arange(length) for length in lengths])),
+        cu_seqlens=torch.from_numpy(offsets.astype(np.int32)),
+        target_positions=torch.from_numpy(np.concatenate(targets).astype(np.int64)),
+        document_lengths=tuple(lengths),
+    )
+
+
+def supervised_tokens(rows: TokenisedRows, indices: Sequence[int]) -> int:
+    """Of the whole step: the loss's denominator, known on every rank without asking the others."""
+    return int(sum(int(rows.kept[index]) - int(rows.prompt_lengths[index]) for index in indices))

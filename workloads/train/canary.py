@@ -1,0 +1,49 @@
+"""Canaries: log-probabilities published beside a checkpoint, by which an engine proves that it applies the adapter."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from workloads.contract.records import Canary
+from workloads.data.samples import TrainingData
+from workloads.train.packed import pack
+from workloads.train.patch import per_document_hidden_states
+
+CANARIES = 4
+BEFORE_BORDER, AFTER_BORDER = 24, 24
+"""Tokens taken on each side of the border between prompt and response."""
+
+
+def canary_sequences(data: TrainingData) -> list[tuple[int, ...]]:
+    """Token ids around the border of prompt and response of the first distinct samples: what the adapter learns."""
+    found: list[tuple[int, ...]] = []
+    for index in dict.fromkeys(data.order):
+        ids, border = data.rows.ids(index), int(data.rows.prompt_lengths[index])
+        found.append(tuple(ids[max(0, border - BEFORE_BORDER) : border + AFTER_BORDER]))
+        if len(found) == CANARIES:
+            break
+    return found
+
+
+def log_probs(model: nn.Module, sequences: Sequence[tuple[int, ...]]) -> list[tuple[float, ...]]:
+    """Natural log-probabilities of each sequence's tokens after its first, by the model's own forward, in float32."""
+    found: list[tuple[float, ...]] = []
+    head = model.get_output_embeddings()  # type: ignore[operator]
+    for sequence in sequences:
+        ids = torch.tensor(sequence, device=head.weight.device)
+        batch = pack([(list(sequence), [False] * len(sequence))]).to(head.weight.device)
+        with torch.no_grad():
+            logits = head(per_document_hidden_states(model, batch)).float()
+        chosen = logits[:-1].log_softmax(-1).gather(1, ids[1:, None])[:, 0]
+        found.append(tuple(float(value) for value in chosen))
+    return found
+
+
+def canaries(
+    sequences: Sequence[tuple[int, ...]], trained: Sequence[tuple[float, ...]], base: Sequence[tuple[float, ...]]
+) -> tuple[Canary, ...]:
+    return tuple(
+        Canary(token_ids=ids, log_probs=after, base_log_probs=before)
+        for ids, after, before in zip(sequences, trained, base, strict=True)
+    )

@@ -1,0 +1,108 @@
+"""The adapter, its gradient and AdamW's moments as flat vectors: one all-reduce, one norm, one copy for a snapshot."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+ALIGNMENT_ELEMENTS = 32
+"""128 bytes of float32: kernels load whole vectors from every parameter."""
+OPTIMIZER_CHUNK_ELEMENTS = 1 << 28
+"""AdamW's kernels count a tensor's elements in 32 bits."""
+BETAS = (0.9, 0.999)
+EPSILON = 1e-8
+TAIL = 2
+"""Elements behind the gradient that travel with its all-reduce: the loss sum, and the ranks that were told to end."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where a parameter lies in the flat vectors."""
+
+    offset: int
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        return int(torch.Size(self.shape).numel())
+
+
+class FlatAdapter:
+    """Takes over the storage of the trainable parameters of a model: they become views of `values`.
+
+    values, first_moments, second_moments: (P,) float32. gradients: (P,) float32, of which
+    the parameters' .grad are views. tail: (2,) float32.
+    reduced: (P + 2,), gradients and tail together, what ranks sum. The padding between parameters stays zero.
+    """
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter]) -> None:
+        self.slots: dict[str, Slot] = {}
+        offset = 0
+        for name, parameter in parameters.items():
+            assert parameter.dtype == torch.float32, name
+            self.slots[name] = Slot(offset, tuple(parameter.shape))
+            offset += -(-parameter.numel() // ALIGNMENT_ELEMENTS) * ALIGNMENT_ELEMENTS
+        device = next(iter(parameters.values())).device
+        self.values = torch.zeros(offset, device=device)
+        self.reduced = torch.zeros(offset + TAIL, device=device)
+        self.gradients, self.tail = self.reduced[:offset], self.reduced[offset:]
+        for name, parameter in parameters.items():
+            view = self.view(self.values, name)
+            view.copy_(parameter.detach())
+            parameter.data = view
+            parameter.grad = self.view(self.gradients, name)
+        self.first_moments = torch.zeros_like(self.values)
+        self.second_moments = torch.zeros_like(self.values)
+        chunks = torch.split(self.values, OPTIMIZER_CHUNK_ELEMENTS)
+        for chunk, gradient in zip(chunks, torch.split(self.gradients, OPTIMIZER_CHUNK_ELEMENTS), strict=True):
+            chunk.grad = gradient
+        self._chunks = chunks
+
+    def view(self, flat: Tensor, name: str) -> Tensor:
+        slot = self.slots[name]
+        found: Tensor = torch.narrow(flat, 0, slot.offset, slot.size).view(slot.shape)
+        return found
+
+    def named(self, flat: Tensor) -> dict[str, Tensor]:
+        """Views of a vector laid out like `values`, by parameter name."""
+        return {name: self.view(flat, name) for name in self.slots}
+
+    def clip(self, largest_norm: float) -> Tensor:
+        """Scales the gradient down to `largest_norm` (0: leaves it alone); its norm before, a scalar, unread."""
+        norm = torch.linalg.vector_norm(self.gradients)
+        if largest_norm > 0:
+            self.gradients.mul_(torch.clamp(largest_norm / (norm + 1e-6), max=1.0))
+        return norm
+
+    def adamw(self, weight_decay: float, steps_taken: int = 0) -> torch.optim.AdamW:
+        """Decoupled weight decay on every parameter (Loshchilov and Hutter, arXiv 1711.05101), from the moments on.
+
+        The optimizer's state is `first_moments` and `second_moments`, in place.
+        """
+        optimizer = torch.optim.AdamW(
+            list(self._chunks),
+            lr=0.0,
+            betas=BETAS,
+            eps=EPSILON,
+            weight_decay=weight_decay,
+            fused=self.values.is_cuda,
+            foreach=False,
+        )
+        firsts = torch.split(self.first_moments, OPTIMIZER_CHUNK_ELEMENTS)
+        seconds = torch.split(self.second_moments, OPTIMIZER_CHUNK_ELEMENTS)
+        for chunk, first, second in zip(self._chunks, firsts, seconds, strict=True):
+            step = torch.tensor(float(steps_taken), device=self.values.device if self.values.is_cuda else "cpu")
+            optimizer.state[chunk] = {"step": step, "exp_avg": first, "exp_avg_sq": second}
+        return optimizer
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that a resumed run needs of the adapter, live."""
+        return {"values": self.values, "first_moments": self.first_moments, "second_moments": self.second_moments}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Raises ValueError when the vectors are not of this model's adapter."""
+        for name, tensor in self.state().items():
+            if name not in state or state[name].shape != tensor.shape:
+                raise ValueError(f"resume state: {name} should have shape {tuple(tensor.shape)}")
+            tensor.copy_(state[name])

@@ -1,0 +1,217 @@
+"""The training loop: steps, what is published when, and how a run ends. Rank 0 alone writes."""
+
+import logging
+import math
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import nn
+
+from workloads.commit import prune_states
+from workloads.contract import layout
+from workloads.contract.records import Canary, CheckpointRecord, ExitCode, Progress, StateRecord
+from workloads.contract.tasks import TrainTask
+from workloads.data.samples import TrainingData
+from workloads.program import Context, ProgramError, Terminated
+from workloads.train.adapter_files import write_adapter
+from workloads.train.batches import micro_batches, supervised_tokens
+from workloads.train.flat import FlatAdapter
+from workloads.train.kernels.lora import adapter_views
+from workloads.train.metrics import Metric
+from workloads.train.model import DTYPES
+from workloads.train.publisher import Publisher
+from workloads.train.ranks import Ranks
+from workloads.train.resume import Cursor, write_state
+from workloads.train.schedule import checkpoint_steps, learning_rate, samples_after, total_steps
+from workloads.train.snapshot import Snapshots
+from workloads.train.step import Reading, mean_loss, optimizer_step
+
+logger = logging.getLogger("potstill")
+
+
+@dataclass
+class Training:
+    """One attempt. `leader` is rank 0's context, None on the others; `resumed` the state's marker that it goes on from.
+
+    `micro_batch_tokens` bounds a packed micro-batch; `canaries` computes the log-probabilities of the model as it is.
+    """
+
+    task: TrainTask
+    leader: Context[TrainTask] | None
+    terminated: threading.Event
+    ranks: Ranks
+    model: nn.Module
+    adapter: FlatAdapter
+    data: TrainingData
+    canaries: Callable[[], tuple[Canary, ...]]
+    micro_batch_tokens: int
+    cursor: Cursor
+    metrics: list[Metric]
+    resumed: str | None
+    clock: Callable[[], float] = time.monotonic
+    _state: str | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.inputs = self.task.inputs
+        self.steps = total_steps(self.inputs)
+        self.checkpoints = checkpoint_steps(self.inputs)
+        self.optimizer = self.adapter.adamw(self.inputs.weight_decay, self.cursor.step)
+        self.snapshots = Snapshots(self.adapter.state())
+        self._state = self.resumed
+
+    def run(self) -> None:
+        """To the last step. Raises ProgramError (Diverged, Terminated), Superseded, StoreError."""
+        with Publisher() as publisher:
+            self._saved_at = self._settled_at = self.clock()
+            step, pending = self.cursor.step, None
+            if step in self.checkpoints:
+                self._publish(publisher)
+            while step < self.steps:
+                publisher.check()
+                step += 1
+                reading = self._launch(step)
+                told = pending is not None and self._settle(*pending)
+                pending = (step, reading)
+                if step in self.checkpoints or step == self.steps or told or self._state_is_due():
+                    told = self._settle(*pending) or told
+                    pending = None
+                    self._publish(publisher)
+                    if told and step < self.steps:
+                        publisher.wait()
+                        raise Terminated
+
+    def _launch(self, step: int) -> Reading:
+        indices = self._consumed_by(step)
+        return optimizer_step(
+            self.model,
+            self.adapter,
+            self.optimizer,
+            micro_batches(self.data.rows, indices, self.micro_batch_tokens, self.ranks.rank, self.ranks.count),
+            supervised_tokens(self.data.rows, indices),
+            self._rate(step),
+            self.inputs.gradient_clip,
+            self.ranks,
+            self.terminated.is_set(),
+            self.snapshots.hold_writes,
+        )
+
+    def _settle(self, step: int, reading: Reading) -> bool:
+        """Counts a computed step; whether any rank was told to end. Raises ProgramError when it diverged."""
+        loss_sum, norm, told = reading.wait()
+        indices = self._consumed_by(step)
+        supervised = supervised_tokens(self.data.rows, indices)
+        if not (math.isfinite(loss_sum) and math.isfinite(norm)):
+            raise ProgramError(
+                ExitCode.DIVERGED,
+                "Diverged",
+                f"step {step}: loss {loss_sum / supervised}, gradient norm {norm}; the losses before it were "
+                f"{[round(metric.loss, 3) for metric in self.metrics[-3:]]}. Lower learningRate, or state gradientClip",
+            )
+        now = self.clock()
+        seconds, self._settled_at = now - self._settled_at, now
+        tokens = int(sum(self.data.rows.kept[index] for index in indices))
+        self.cursor = self.cursor.model_copy(
+            update={
+                "step": step,
+                "tokens": self.cursor.tokens + tokens,
+                "interval_loss_sum": self.cursor.interval_loss_sum + loss_sum,
+                "interval_supervised_tokens": self.cursor.interval_supervised_tokens + supervised,
+                "train_seconds": self.cursor.train_seconds + seconds,
+            }
+        )
+        self.metrics.append(
+            Metric(
+                step=step,
+                samples=samples_after(self.inputs, step),
+                loss=loss_sum / supervised,
+                learning_rate=self._rate(step),
+                gradient_norm=norm,
+                tokens=tokens,
+                supervised_tokens=supervised,
+                tokens_per_second=tokens / max(seconds, 1e-9),
+            )
+        )
+        self._report("training")
+        return told
+
+    def _publish(self, publisher: Publisher) -> None:
+        """The resume state of the cursor's step, then its checkpoint if it is one; on rank 0, behind the training."""
+        cursor, metrics, step = self.cursor, list(self.metrics), self.cursor.step
+        record = self._checkpoint_record() if step in self.checkpoints else None
+        if record is not None:
+            self.cursor = cursor.model_copy(update={"interval_loss_sum": 0.0, "interval_supervised_tokens": 0})
+        self._saved_at = self.clock()
+        if self.leader is None:
+            return
+        publisher.wait()
+        leader, snapshot = self.leader, self.snapshots.take()
+        state, parent = layout.state_marker(step), self._state
+        self._state = state
+
+        def work() -> None:
+            snapshot.wait()
+            with tempfile.TemporaryDirectory(prefix="potstill-train-") as name:
+                folder = Path(name)
+                if state != parent:
+                    files = write_state(folder, snapshot.vectors, cursor, metrics)
+                    leader.commit(state, files, StateRecord(step=step, samples=metrics[-1].samples), parent=parent)
+                if record is not None:
+                    views = adapter_views(self.adapter.named(snapshot.vectors["values"]))
+                    files = write_adapter(views, self.inputs.lora, DTYPES[self.inputs.precision], folder)
+                    leader.commit(layout.checkpoint_marker(record.samples), files, record, parent=state)
+            prune_states(leader.store, leader.task.unit)
+
+        publisher.submit(work)
+
+    def _checkpoint_record(self) -> CheckpointRecord:
+        held_out = self.data.validation
+        validation_loss = None
+        if held_out:
+            batches = micro_batches(
+                self.data.rows, held_out, self.micro_batch_tokens, self.ranks.rank, self.ranks.count
+            )
+            tokens = supervised_tokens(self.data.rows, held_out)
+            validation_loss = mean_loss(self.model, batches, tokens, self.ranks)
+        return CheckpointRecord(
+            samples=self.checkpoints[self.cursor.step],
+            step=self.cursor.step,
+            learning_rate=self._rate(self.cursor.step),
+            loss=self.cursor.interval_loss_sum / self.cursor.interval_supervised_tokens,
+            validation_loss=validation_loss,
+            tokens=self.cursor.tokens,
+            canaries=self.canaries(),
+        )
+
+    def _state_is_due(self) -> bool:
+        return self.clock() - self._saved_at >= self.task.save_state_every_seconds
+
+    def _consumed_by(self, step: int) -> tuple[int, ...]:
+        size = self.inputs.batch_size
+        return self.data.order[(step - 1) * size : step * size]
+
+    def _rate(self, step: int) -> float:
+        inputs = self.inputs
+        return learning_rate(inputs.learning_rate, inputs.schedule, inputs.warmup_steps, self.steps, step)
+
+    def _report(self, phase: str) -> None:
+        if self.leader is None:
+            return
+        recent = self.metrics[-20:]
+        seconds = sum(metric.tokens / metric.tokens_per_second for metric in recent) / len(recent)
+        self.leader.progress(
+            Progress(
+                attempt=self.task.number,
+                updated=self.leader.now(),
+                phase=phase,
+                done=self.cursor.step,
+                total=self.steps,
+                counted="steps",
+                loss=recent[-1].loss,
+                tokens_per_second=sum(metric.tokens for metric in recent) / (seconds * len(recent)),
+                eta_seconds=seconds * (self.steps - self.cursor.step),
+            )
+        )

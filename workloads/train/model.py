@@ -1,0 +1,70 @@
+"""The frozen base from its directory, as a transformers model."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+
+class BadModel(Exception):
+    """The base cannot be trained as asked; the message says why."""
+
+
+ARCHITECTURES = ("Qwen3ForCausalLM", "Qwen3MoeForCausalLM")
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def load_base(directory: Path, precision: Literal["float32", "bfloat16"], device: torch.device) -> nn.Module:
+    """In eval mode: Qwen3 has no dropout, and nothing of the base learns. Raises BadModel."""
+    architecture = _architecture(directory)
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()  # type: ignore[no-untyped-call]
+    model = architecture.from_pretrained(
+        directory,
+        dtype=DTYPES[precision],
+        local_files_only=True,
+        attn_implementation="sdpa",
+        device_map={"": device} if device.type == "cuda" else None,
+    )
+    assert isinstance(model, nn.Module)
+    return model.eval().requires_grad_(False)
+
+
+def check_fits(directory: Path, sequence_tokens: int, largest_token: int) -> None:
+    """Raises BadModel when the base has too few positions, or no embedding row for a token of the data."""
+    config = read_config(directory)
+    if sequence_tokens > config.get("max_position_embeddings", sequence_tokens):
+        raise BadModel(
+            f"sequenceTokens {sequence_tokens} is above the base's max_position_embeddings "
+            f"{config['max_position_embeddings']}"
+        )
+    if largest_token >= config["vocab_size"]:
+        raise BadModel(
+            f"the data holds token {largest_token} but the base's embedding has {config['vocab_size']} rows: "
+            "its tokenizer.json belongs to another model"
+        )
+
+
+def read_config(directory: Path) -> dict[str, Any]:
+    path = directory / "config.json"
+    if not path.is_file():
+        raise BadModel(f"{directory} has no config.json: it is not a model in Hugging Face layout")
+    loaded: dict[str, Any] = json.loads(path.read_text())
+    return loaded
+
+
+def _architecture(directory: Path) -> Any:
+    named = (read_config(directory).get("architectures") or ["none"])[0]
+    match named:
+        case "Qwen3ForCausalLM":
+            from transformers.models.qwen3.modeling_qwen3 import Qwen3ForCausalLM
+
+            return Qwen3ForCausalLM
+        case "Qwen3MoeForCausalLM":
+            from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeForCausalLM
+
+            return Qwen3MoeForCausalLM
+    raise BadModel(f"the base is a {named}; trained here are {' and '.join(ARCHITECTURES)}")

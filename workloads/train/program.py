@@ -1,0 +1,185 @@
+"""A train task from order to done marker."""
+
+import logging
+import platform
+import tempfile
+import threading
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from workloads.commit import read_marker
+from workloads.contents import localise_file, localise_model
+from workloads.contract import layout
+from workloads.contract.records import ExitCode, Progress, TrainRecord
+from workloads.contract.tasks import TrainTask
+from workloads.data.end_token import EndToken, end_token
+from workloads.data.rows import BadData
+from workloads.data.samples import TrainingData, prepare
+from workloads.program import Context, ProgramError
+from workloads.store import Store
+from workloads.text.templates import BadTemplate
+from workloads.text.tokenizer import BadTokenizer, load_tokenizer
+from workloads.train.adapter_files import misfits
+from workloads.train.canary import canaries, canary_sequences, log_probs
+from workloads.train.flat import FlatAdapter
+from workloads.train.loop import Training
+from workloads.train.metrics import spikes, to_lines
+from workloads.train.model import BadModel, check_fits, load_base
+from workloads.train.patch import adapter_state, add_lora, lora_parameters, why_not_packed
+from workloads.train.preflight import preflight, special_tokens
+from workloads.train.ranks import Ranks, join_ranks
+from workloads.train.resume import Cursor, Resumed, read_state
+from workloads.train.schedule import BadSchedule, checkpoint_steps, total_steps
+
+logger = logging.getLogger("potstill")
+PACKAGES = ("potstill", "torch", "transformers", "tokenizers", "safetensors")
+CPU_MICRO_BATCH_TOKENS = 4096
+GPU_MICRO_BATCH_TOKENS = 16384
+
+
+def train(task: TrainTask, store: Store, terminated: threading.Event, leader: Context[TrainTask] | None) -> None:
+    """Runs on every rank; `leader` is rank 0's context. Raises ProgramError, Superseded, StoreError."""
+    if read_marker(store, task.unit, layout.DONE) is not None:
+        logger.info("%s is done already", task.unit)
+        return
+    with tempfile.TemporaryDirectory(prefix="potstill-train-") as name, join_ranks() as ranks:
+        _make_deterministic(ranks.device)
+        try:
+            _train(task, store, terminated, leader, ranks, Path(name))
+        except (BadData, BadTemplate, BadTokenizer) as error:
+            raise ProgramError(ExitCode.BAD_DATA, type(error).__name__, str(error)) from error
+        except (BadModel, BadSchedule) as error:
+            raise ProgramError(ExitCode.BAD_CONFIGURATION, type(error).__name__, str(error)) from error
+
+
+def _train(
+    task: TrainTask,
+    store: Store,
+    terminated: threading.Event,
+    leader: Context[TrainTask] | None,
+    ranks: Ranks,
+    folder: Path,
+) -> None:
+    inputs = task.inputs
+    checkpoint_steps(inputs)
+    _report(leader, "reading data")
+    base = localise_model(task.base)
+    tokenizer = load_tokenizer(base)
+    end = end_token(base, tokenizer)
+    data = prepare(localise_file(task.data, folder / "data"), inputs, tokenizer, end)
+    check_fits(base, inputs.sequence_tokens, int(data.rows.tokens.max()))
+    _report(leader, "loading base")
+    model = load_base(base, inputs.precision, ranks.device)
+    sequences = canary_sequences(data)
+    before = log_probs(model, sequences)
+    warnings = [*data.warnings, *preflight(model, data, special_tokens(tokenizer, end))]
+    adapter = _add_adapter(model, task, base)
+    if (reason := why_not_packed(model)) is not None:
+        warnings.append(f"NotPacked: {reason}: trained document by document, slowly")
+    for warning in warnings:
+        logger.warning("%s", warning)
+    if leader is not None:
+        leader.stop_if_terminated()
+    resumed = _resume(store, task, adapter, ranks, folder)
+    training = Training(
+        task=task,
+        leader=leader,
+        terminated=terminated,
+        ranks=ranks,
+        model=model,
+        adapter=adapter,
+        data=data,
+        canaries=lambda: canaries(sequences, log_probs(model, sequences), before),
+        micro_batch_tokens=_micro_batch_tokens(ranks.device, inputs.sequence_tokens),
+        cursor=resumed.cursor if resumed else Cursor(),
+        metrics=resumed.metrics if resumed else [],
+        resumed=resumed.marker if resumed else None,
+    )
+    training.run()
+    if leader is not None:
+        _finish(leader, training, data, end, warnings, folder)
+
+
+def _add_adapter(model: nn.Module, task: TrainTask, base: Path) -> FlatAdapter:
+    lora = task.inputs.lora
+    try:
+        add_lora(model, lora.rank, lora.alpha, lora.target, seed=task.inputs.seed)
+    except ValueError as error:
+        raise BadModel(str(error)) from error
+    if problems := misfits(adapter_state(model), base):
+        raise BadModel(f"the adapter would not load on the base: {len(problems)} keys, first: {problems[0]}")
+    return FlatAdapter(lora_parameters(model))
+
+
+def _resume(store: Store, task: TrainTask, adapter: FlatAdapter, ranks: Ranks, folder: Path) -> Resumed | None:
+    """Rank 0 reads the newest state; the others get its vectors and cursor from it. None: from the start."""
+    resumed = read_state(store, task.unit, folder) if ranks.leads else None
+    cursor = ranks.share_text(resumed.cursor.to_json().decode() if resumed else "")
+    if not cursor:
+        return None
+    if resumed is not None:
+        adapter.load(resumed.vectors)
+        logger.info("going on from %s", resumed.marker)
+    for vector in adapter.state().values():
+        ranks.share(vector)
+    return resumed or Resumed("", Cursor.model_validate_json(cursor), [], {})
+
+
+def _finish(
+    leader: Context[TrainTask],
+    training: Training,
+    data: TrainingData,
+    end: EndToken,
+    warnings: list[str],
+    folder: Path,
+) -> None:
+    cursor, metrics = training.cursor, training.metrics
+    path = folder / "metrics.jsonl"
+    path.write_bytes(to_lines(metrics))
+    record = TrainRecord(
+        samples=leader.task.inputs.samples,
+        steps=cursor.step,
+        data=data.statistics,
+        final_loss=metrics[-1].loss,
+        train_seconds=cursor.train_seconds,
+        tokens_per_second=cursor.tokens / cursor.train_seconds,
+        device=_device_name(training.ranks.device),
+        devices=training.ranks.count,
+        versions={"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        end_token=end.text,
+        end_token_id=end.token_id,
+        warnings=(*warnings, *spikes(metrics)),
+    )
+    leader.commit(layout.DONE, {path.name: path}, record, parent=layout.state_marker(cursor.step))
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({platform.machine()})"
+
+
+def _micro_batch_tokens(device: torch.device, sequence_tokens: int) -> int:
+    return max(sequence_tokens, GPU_MICRO_BATCH_TOKENS if device.type == "cuda" else CPU_MICRO_BATCH_TOKENS)
+
+
+def _make_deterministic(device: torch.device) -> None:
+    """On a CPU the same task gives the same bits; on a GPU that would cost speed, and is not promised."""
+    if device.type == "cpu":
+        torch.use_deterministic_algorithms(True)
+
+
+def _report(leader: Context[TrainTask] | None, phase: str) -> None:
+    if leader is not None:
+        leader.stop_if_terminated()
+        leader.progress(
+            Progress(
+                attempt=leader.task.number,
+                updated=leader.now(),
+                phase=phase,
+                done=0,
+                total=total_steps(leader.task.inputs),
+                counted="steps",
+            )
+        )

@@ -1,0 +1,59 @@
+"""The processes that train together: one adapter on every device, gradients summed once for each step."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, distributed
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The process is `rank` of `count`; `device` is its own. Rank 0 is the only one that writes to the store."""
+
+    rank: int
+    count: int
+    device: torch.device
+
+    @property
+    def leads(self) -> bool:
+        return self.rank == 0
+
+    def sum(self, tensor: Tensor) -> None:
+        """In place, over all ranks: the same bits on every rank."""
+        if self.count > 1:
+            distributed.all_reduce(tensor)
+
+    def share(self, tensor: Tensor) -> None:
+        """In place: every rank's becomes rank 0's."""
+        if self.count > 1:
+            distributed.broadcast(tensor, src=0)
+
+    def share_text(self, text: str) -> str:
+        """Rank 0's."""
+        if self.count == 1:
+            return text
+        box: list[str] = [text]
+        distributed.broadcast_object_list(box, src=0)
+        return box[0]
+
+
+@contextmanager
+def join_ranks(environment: Mapping[str, str] = os.environ) -> Iterator[Ranks]:
+    """One process, or what torchrun's RANK, WORLD_SIZE, LOCAL_RANK and MASTER_* say. NCCL on GPUs, gloo on CPUs."""
+    count = int(environment.get("WORLD_SIZE", "1"))
+    rank = int(environment.get("RANK", "0"))
+    device = torch.device("cpu")
+    if torch.cuda.is_available():
+        device = torch.device("cuda", int(environment.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+    if count == 1:
+        yield Ranks(0, 1, device)
+        return
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", rank=rank, world_size=count)
+    try:
+        yield Ranks(rank, count, device)
+    finally:
+        distributed.destroy_process_group()

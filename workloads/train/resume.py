@@ -1,0 +1,75 @@
+"""The state from which a run goes on as if it had never been killed: written beside every checkpoint and in between."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from workloads.commit import Corrupt, fetch, list_markers
+from workloads.contract.model import Contract
+from workloads.contract.records import Marker, StateRecord
+from workloads.contract.units import UnitRef
+from workloads.store import Store
+from workloads.train.metrics import Metric, from_lines, to_lines
+
+VECTORS, CURSOR, METRICS = "trainer_state.safetensors", "cursor.json", "metrics.jsonl"
+
+logger = logging.getLogger("potstill")
+
+
+class Cursor(Contract):
+    """Where a run stands after `step` steps. There is no generator to restore: nothing is drawn after the start.
+
+    `interval_*` are sums since the last checkpoint, that of `step` itself not yet counted.
+    """
+
+    step: int = 0
+    tokens: int = 0
+    interval_loss_sum: float = 0.0
+    interval_supervised_tokens: int = 0
+    train_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Resumed:
+    marker: str
+    cursor: Cursor
+    metrics: list[Metric]
+    vectors: Mapping[str, Tensor]
+
+
+def write_state(folder: Path, vectors: Mapping[str, Tensor], cursor: Cursor, metrics: list[Metric]) -> dict[str, Path]:
+    """`vectors` on the host. The files by the names they have in the marker."""
+    save_file(dict(vectors), folder / VECTORS)
+    (folder / CURSOR).write_bytes(cursor.to_json())
+    (folder / METRICS).write_bytes(to_lines(metrics))
+    return {name: folder / name for name in (VECTORS, CURSOR, METRICS)}
+
+
+def read_state(store: Store, unit: UnitRef, folder: Path) -> Resumed | None:
+    """The newest committed state that is whole; None when there is none. A corrupt one is named and passed over.
+
+    Raises StoreError.
+    """
+    for marker in _states(list_markers(store, unit)):
+        try:
+            paths = fetch(store, marker, (VECTORS, CURSOR, METRICS), folder / marker.name)
+        except Corrupt as error:
+            logger.warning("resume state passed over: %s", error)
+            continue
+        return Resumed(
+            marker=marker.name,
+            cursor=Cursor.model_validate_json(paths[CURSOR].read_bytes()),
+            metrics=from_lines(paths[METRICS].read_bytes()),
+            vectors=load_file(paths[VECTORS]),
+        )
+    return None
+
+
+def _states(markers: list[Marker]) -> list[Marker]:
+    """Newest first."""
+    states = [marker for marker in markers if isinstance(marker.record, StateRecord)]
+    return sorted(states, key=lambda marker: marker.name, reverse=True)

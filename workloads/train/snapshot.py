@@ -1,0 +1,51 @@
+"""A copy of the trainer's vectors on the host while the device goes on: a step waits only for a copy not yet made."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """`vectors` are whole once `wait` returns."""
+
+    vectors: Mapping[str, Tensor]
+    _copied: torch.cuda.Event | None = None
+
+    def wait(self) -> None:
+        if self._copied is not None:
+            self._copied.synchronize()
+
+
+class Snapshots:
+    """On a GPU one set of pinned buffers, filled on a side stream: be done with a snapshot before the next is taken."""
+
+    def __init__(self, live: Mapping[str, Tensor]) -> None:
+        self._live = live
+        self._on_gpu = next(iter(live.values())).is_cuda
+        self._buffers: dict[str, Tensor] = {}
+        self._copied: torch.cuda.Event | None = None
+        if self._on_gpu:
+            self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            self._buffers = {
+                name: torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True) for name, tensor in live.items()
+            }
+
+    def take(self) -> Snapshot:
+        if not self._on_gpu:
+            return Snapshot({name: tensor.clone() for name, tensor in self._live.items()})
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            for name, tensor in self._live.items():
+                self._buffers[name].copy_(tensor, non_blocking=True)
+        self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        self._copied.record(self._stream)
+        return Snapshot(self._buffers, self._copied)
+
+    def hold_writes(self) -> None:
+        """Call before the vectors are changed: the device waits until the last snapshot has read them."""
+        if self._copied is not None:
+            torch.cuda.current_stream().wait_event(self._copied)
+            self._copied = None

@@ -1,0 +1,80 @@
+"""One optimizer step over a packed batch, and its reading: what the device computed, fetched without stopping it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from workloads.train.flat import FlatAdapter
+from workloads.train.packed import PackedBatch
+from workloads.train.patch import loss_sum_and_count
+from workloads.train.ranks import Ranks
+
+
+@dataclass(frozen=True)
+class Reading:
+    """loss_sum, gradient_norm and told_to_end of a step, on their way to the host. `host` is (3,) float32."""
+
+    host: Tensor
+    arrived: torch.cuda.Event | None
+
+    def wait(self) -> tuple[float, float, bool]:
+        """(sum of the loss over the step's supervised tokens, gradient norm before clipping, any rank told to end)."""
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        loss_sum, norm, told = self.host.tolist()
+        return loss_sum, norm, told > 0
+
+
+def optimizer_step(
+    model: nn.Module,
+    adapter: FlatAdapter,
+    optimizer: torch.optim.AdamW,
+    batches: Sequence[PackedBatch],
+    supervised_tokens: int,
+    learning_rate: float,
+    gradient_clip: float,
+    ranks: Ranks,
+    told_to_end: bool,
+    hold_writes: Callable[[], None],
+) -> Reading:
+    """Gradient of (sum of CE over supervised tokens) / `supervised_tokens` of the whole step, then clip, then AdamW.
+
+    `batches` are this rank's micro-batches; the result is that of all ranks' and does not depend on how they are cut.
+    `hold_writes` is called before the adapter changes.
+    """
+    adapter.reduced.zero_()
+    for batch in batches:
+        loss_sum, _ = loss_sum_and_count(model, batch.to(ranks.device))
+        torch.autograd.backward(loss_sum / supervised_tokens)
+        adapter.tail[0] += loss_sum.detach()
+    if told_to_end:
+        adapter.tail[1] += 1
+    ranks.sum(adapter.reduced)
+    norm = adapter.clip(gradient_clip)
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+    hold_writes()
+    optimizer.step()
+    return _read(torch.stack([adapter.tail[0], norm, adapter.tail[1]]))
+
+
+def mean_loss(model: nn.Module, batches: Sequence[PackedBatch], supervised_tokens: int, ranks: Ranks) -> float:
+    """Without gradients: a validation loss, nats for each supervised token over all ranks."""
+    total = torch.zeros(1, device=ranks.device)
+    with torch.no_grad():
+        for batch in batches:
+            total += loss_sum_and_count(model, batch.to(ranks.device))[0]
+    ranks.sum(total)
+    return float(total) / supervised_tokens
+
+
+def _read(values: Tensor) -> Reading:
+    if not values.is_cuda:
+        return Reading(values, None)
+    host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+    host.copy_(values, non_blocking=True)
+    arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    arrived.record()
+    return Reading(host, arrived)
