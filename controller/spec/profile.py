@@ -37,6 +37,17 @@ class RolePod(SpecModel):
     termination_grace_seconds: int = Field(120, gt=0)
 
 
+class StoreAccess(SpecModel):
+    """The store that the profile's pods use."""
+
+    url: str = Field(pattern=r"^s3://", description="s3://bucket/prefix: one namespace's root.")
+    endpoint: str | None = Field(None, description="For S3 servers that are not AWS; path-style addresses then.")
+    region: str | None = None
+    secret: str | None = Field(
+        None, description="Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; none: the service account's role."
+    )
+
+
 class Profile(SpecModel):
     name: str = "local"
     gpu: str = Field("cpu", description="Model name of the GPUs, as in the digest of generated outputs.")
@@ -48,7 +59,10 @@ class Profile(SpecModel):
     grade: RolePod = RolePod()
     report: RolePod = RolePod()
     weights_claim: str | None = Field(None, description="PersistentVolumeClaim with the base's weights, read-only.")
-    store_secret: str | None = Field(None, description="Secret with AWS credentials; none: the service account's.")
+    cache_claim: str | None = Field(None, description="PersistentVolumeClaim for compiled kernels and fetched weights.")
+    store: StoreAccess | None = None
+    service_account_name: str | None = Field(None, description="Of pods that name none of their own.")
+    image_pull_secrets: list[str] = []
     training_slots: int = Field(8, gt=0)
     evaluation_slots: int = Field(2, gt=0)
     group_members: int = Field(64, gt=0)

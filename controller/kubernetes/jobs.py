@@ -1,0 +1,174 @@
+"""One task, one Job: posted once and never changed. The controller owns retries, so a Job has none of its own."""
+
+from controller.kubernetes.names import GPUS_ANNOTATION, QUEUE_LABEL, TASK_ANNOTATION, job_name, labels
+from controller.kubernetes.pods import CACHE, WEIGHTS, WORK, Json, container, mount, pod_spec
+from controller.spec.profile import Profile, RolePod
+from workloads.contract.experiment import FrozenExperiment
+from workloads.contract.tasks import GenerateTask, GradeTask, ImportTask, ReportTask, RunnableTask, TrainTask
+
+RENDEZVOUS_PORT = 29400
+PROGRAMS = {"train": "train", "import": "publish", "generate": "evaluate", "grade": "grade", "report": "report"}
+WORK_GIB = {"train": 100, "import": 50, "generate": 50, "grade": 4, "report": 4}
+
+
+def build_job(frozen: FrozenExperiment, task: RunnableTask, profile: Profile, owner: Json, namespace: str) -> Json:
+    """The Job of a task. `owner`: metav1.OwnerReference of the Experiment. Pure; raises ValueError for no image."""
+    pod = role_pod(task, profile)
+    spec = _pod_spec(task, pod, profile)
+    name = job_name(frozen, task)
+    marks = labels(frozen, task)
+    nodes = pod.nodes if isinstance(task, TrainTask) else 1
+    if nodes > 1:
+        spec["subdomain"] = name
+    metadata: Json = {
+        "name": name,
+        "namespace": namespace,
+        "labels": {**marks, **({QUEUE_LABEL: pod.queue} if pod.queue else {})},
+        "annotations": {TASK_ANNOTATION: task.key, GPUS_ANNOTATION: str(pod.gpus * nodes)},
+        "ownerReferences": [owner],
+    }
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata,
+        "spec": {
+            "backoffLimit": 0,
+            "completions": nodes,
+            "parallelism": nodes,
+            "completionMode": "Indexed" if nodes > 1 else "NonIndexed",
+            "podReplacementPolicy": "Failed",
+            "podFailurePolicy": {
+                "rules": [
+                    {"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+                ]
+            },
+            "template": {
+                "metadata": {
+                    "labels": marks,
+                    "annotations": {TASK_ANNOTATION: task.key, **_annotations(task)},
+                },
+                "spec": spec,
+            },
+        },
+    }
+
+
+def build_rendezvous(frozen: FrozenExperiment, task: TrainTask, owner: Json, namespace: str) -> Json:
+    """The headless Service by which the pods of a training on several nodes find their first."""
+    name = job_name(frozen, task)
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "labels": labels(frozen, task),
+            "ownerReferences": [owner],
+        },
+        "spec": {
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,
+            "selector": {"batch.kubernetes.io/job-name": name},
+            "ports": [{"name": "rendezvous", "port": RENDEZVOUS_PORT}],
+        },
+    }
+
+
+def role_pod(task: RunnableTask, profile: Profile) -> RolePod:
+    match task:
+        case TrainTask():
+            return profile.train
+        case GenerateTask():
+            return profile.evaluate
+        case GradeTask():
+            return profile.grade
+        case ImportTask() | ReportTask():
+            return profile.report
+
+
+def _annotations(task: RunnableTask) -> dict[str, str]:
+    """Keeps AWS's webhook from giving credentials to the container that runs untrusted code."""
+    return {"eks.amazonaws.com/skip-containers": "execute"} if isinstance(task, GradeTask) else {}
+
+
+def _pod_spec(task: RunnableTask, pod: RolePod, profile: Profile) -> Json:
+    store = store_env(profile)
+    work = WORK_GIB[task.type]
+    if isinstance(task, GradeTask):
+        return _grade_spec(task, pod, profile, work)
+    base = [*store, {"name": "POTSTILL_CACHE", "value": CACHE}, {"name": "HOME", "value": WORK}]
+    if isinstance(task, TrainTask) and (pod.gpus > 1 or pod.nodes > 1):
+        command, env = _torchrun(task, pod)
+    else:
+        command, env = ["python", "-m", f"workloads.{PROGRAMS[task.type]}", task.key], []
+    name = PROGRAMS[task.type]
+    spec = pod_spec(
+        pod, profile, [container(name, pod, command, [*base, *env], profile, pod.gpus)], init=[], work_gib=work
+    )
+    reads_weights = isinstance(task, TrainTask | GenerateTask)
+    if profile.weights_claim and reads_weights:
+        claim = {"persistentVolumeClaim": {"claimName": profile.weights_claim, "readOnly": True}}
+        mount(spec, {name}, "weights", WEIGHTS, claim, read_only=True)
+    if profile.cache_claim and reads_weights:
+        claim = {"persistentVolumeClaim": {"claimName": profile.cache_claim}}
+        mount(spec, {name}, "cache", CACHE, claim, read_only=False)
+    else:
+        mount(spec, {name}, "cache", CACHE, {"emptyDir": {"sizeLimit": f"{work}Gi"}}, read_only=False)
+    if reads_weights and pod.gpus:
+        mount(spec, {name}, "shm", "/dev/shm", {"emptyDir": {"medium": "Memory", "sizeLimit": "8Gi"}}, read_only=False)  # noqa: S108
+    return spec
+
+
+def _grade_spec(task: GradeTask, pod: RolePod, profile: Profile, work_gib: int) -> Json:
+    """In turn: fetch (credentials), execute (hostile code; no credentials, no golds), compare (credentials, golds)."""
+    store = store_env(profile)
+    steps = {
+        step: container(
+            step,
+            pod,
+            ["python", "-m", "workloads.grade", task.key, "--step", step, "--work", WORK],
+            [] if step == "execute" else store,
+            profile,
+        )
+        for step in ("fetch", "execute", "compare")
+    }
+    return pod_spec(pod, profile, [steps["compare"]], init=[steps["fetch"], steps["execute"]], work_gib=work_gib)
+
+
+def _torchrun(task: TrainTask, pod: RolePod) -> tuple[list[str], list[Json]]:
+    """One process per GPU; over several nodes they meet at the Job's first pod."""
+    command = ["torchrun", f"--nproc-per-node={pod.gpus}"]
+    if pod.nodes == 1:
+        return [*command, "--standalone", "-m", "workloads.train", task.key], []
+    command += [
+        f"--nnodes={pod.nodes}",
+        "--rdzv-backend=c10d",
+        f"--rdzv-endpoint=$(JOB_NAME)-0.$(JOB_NAME):{RENDEZVOUS_PORT}",
+        "--node-rank=$(JOB_COMPLETION_INDEX)",
+        "-m",
+        "workloads.train",
+        task.key,
+    ]
+    from_label = {"fieldRef": {"fieldPath": "metadata.labels['batch.kubernetes.io/job-name']"}}
+    index = {"fieldRef": {"fieldPath": "metadata.annotations['batch.kubernetes.io/job-completion-index']"}}
+    return command, [
+        {"name": "JOB_NAME", "valueFrom": from_label},
+        {"name": "JOB_COMPLETION_INDEX", "valueFrom": index},
+    ]
+
+
+def store_env(profile: Profile) -> list[Json]:
+    """Where the store is, and the secret's credentials; with no secret, the service account's own (IRSA)."""
+    if profile.store is None:
+        raise ValueError(f"profile {profile.name} names no store")
+    env: list[Json] = [{"name": "POTSTILL_STORE", "value": profile.store.url}]
+    if profile.store.endpoint:
+        env.append({"name": "POTSTILL_S3_ENDPOINT", "value": profile.store.endpoint})
+    if profile.store.region:
+        env.append({"name": "AWS_REGION", "value": profile.store.region})
+    if profile.store.secret:
+        env += [
+            {"name": name, "valueFrom": {"secretKeyRef": {"name": profile.store.secret, "key": name}}}
+            for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+        ]
+    return env

@@ -1,0 +1,27 @@
+"""Names, labels and annotations of what the controller makes."""
+
+from workloads.contract.experiment import FrozenExperiment
+from workloads.contract.tasks import RunnableTask
+
+GROUP = "potstill.dev"
+EXPERIMENT_LABEL = f"{GROUP}/experiment"
+UID8_LABEL = f"{GROUP}/uid8"
+ROLE_LABEL = f"{GROUP}/role"
+TASK_ANNOTATION = f"{GROUP}/task"
+GPUS_ANNOTATION = f"{GROUP}/gpus"
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+MANAGED_BY = {"app.kubernetes.io/part-of": "potstill", "app.kubernetes.io/managed-by": "potstill-controller"}
+
+
+def job_name(frozen: FrozenExperiment, task: RunnableTask) -> str:
+    """Names one attempt of one unit for one experiment: at most 45 characters, so that pods' names fit too."""
+    return f"pexp-{frozen.uid8}-{task.type}-{task.unit.digest[:12]}-{task.number}"
+
+
+def labels(frozen: FrozenExperiment, task: RunnableTask) -> dict[str, str]:
+    return {
+        **MANAGED_BY,
+        EXPERIMENT_LABEL: frozen.name,
+        UID8_LABEL: frozen.uid8,
+        ROLE_LABEL: task.type,
+    }
