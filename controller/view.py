@@ -70,10 +70,12 @@ class UnitView:
 
 @dataclass(frozen=True)
 class Folded:
-    """The manifest as it was last written: `of` identifies the records that it was folded from."""
+    """The manifest as last written: `of` identifies the records that it was folded from, `grades` counts them."""
 
     of: str
     sha256: str
+    grades: int
+    at: datetime
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from datetime import datetime
 
 from controller.decide.actions import Action, Condition, ConditionStatus, Counts, Decision, Intent, Status, Why
 from controller.decide.closings import closings, gpu_seconds_of
-from controller.decide.finish import Finish, Verdict, all_settled, finish, verdict
+from controller.decide.finish import Finish, Verdict, all_settled, finish, interim_manifest, verdict
 from controller.decide.pieces import Piece, resolve_pieces, units_of
 from controller.decide.standing import Standing, owner_of, reserved, standing
 from controller.decide.starts import new_tasks, stops, unstarted
@@ -70,9 +70,10 @@ def decide(
         conditions(runs, evaluations, intent), runs, evaluations, counted, idle=idle and not actions, gpu_seconds=spent
     )
     if intent == "run" and not actions and all_settled(runs, evaluations) and _only_report_open(frozen, store):
-        ending = finish(frozen, store, executor, units_of(frozen, pieces), now)
+        ending = finish(frozen, store, executor, units_of(frozen, pieces), status, now)
         return Decision(ending.actions, _with_ending(status, ending, verdict(runs, evaluations)))
-    return Decision(tuple(actions), status)
+    interim = interim_manifest(store, units_of(frozen, pieces), status, now)
+    return Decision((*actions, interim) if interim else tuple(actions), status)
 
 
 def _budget_spent(frozen: FrozenExperiment, spent: float) -> bool:

@@ -9,6 +9,7 @@ from workloads.contract.units import UnitRef
 
 Intent = Literal["run", "suspend", "delete"]
 ConditionStatus = Literal["True", "False", "Unknown"]
+ManifestState = Literal["running", "succeeded", "partially_failed", "failed"]
 PieceState = Literal["waiting", "running", "done", "failed"]
 
 
@@ -80,17 +81,6 @@ class Discard:
 
 
 @dataclass(frozen=True)
-class WriteManifest:
-    """Fold the records into the manifest. `of` identifies the records seen when this was decided."""
-
-    of: str
-    why: Why
-
-
-Action = WriteTask | WritePointers | Start | OfferTask | CloseTask | Stop | Discard | WriteManifest
-
-
-@dataclass(frozen=True)
 class Condition:
     type: str
     status: ConditionStatus
@@ -128,6 +118,28 @@ class EvaluationLine:
     message: str
     done: int = 0
     total: int = 0
+
+    @property
+    def id(self) -> str:
+        return f"{self.model} {self.benchmark}/{self.part}"
+
+
+@dataclass(frozen=True)
+class WriteManifest:
+    """Fold the records into the manifest; `runs` and `evaluations` say how what is not committed stands.
+
+    `of` identifies the records seen when this was decided.
+    """
+
+    of: str
+    state: ManifestState
+    runs: tuple[RunLine, ...]
+    evaluations: tuple[EvaluationLine, ...]
+    grades: int
+    why: Why
+
+
+Action = WriteTask | WritePointers | Start | OfferTask | CloseTask | Stop | Discard | WriteManifest
 
 
 @dataclass(frozen=True)

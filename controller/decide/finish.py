@@ -2,10 +2,21 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
-from controller.decide.actions import Action, EvaluationLine, PieceState, RunLine, Start, Why, WriteManifest, WriteTask
+from controller.decide.actions import (
+    Action,
+    EvaluationLine,
+    ManifestState,
+    PieceState,
+    RunLine,
+    Start,
+    Status,
+    Why,
+    WriteManifest,
+    WriteTask,
+)
 from controller.decide.standing import owner_of, standing
 from controller.view import ExecutorView, StoreView
 from workloads.contract.experiment import FrozenExperiment
@@ -14,6 +25,12 @@ from workloads.contract.tasks import ReportTask
 from workloads.contract.units import ReportInputs, UnitRef, unit_of
 
 Verdict = Literal["Succeeded", "PartiallyFailed", "Failed"]
+STATES: dict[Verdict, ManifestState] = {
+    "Succeeded": "succeeded",
+    "PartiallyFailed": "partially_failed",
+    "Failed": "failed",
+}
+INTERIM_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -57,12 +74,18 @@ def verdict(runs: Sequence[RunLine], evaluations: Sequence[EvaluationLine]) -> V
 
 
 def finish(
-    frozen: FrozenExperiment, store: StoreView, executor: ExecutorView, units: Iterable[UnitRef], now: datetime
+    frozen: FrozenExperiment,
+    store: StoreView,
+    executor: ExecutorView,
+    units: Iterable[UnitRef],
+    status: Status,
+    now: datetime,
 ) -> Finish:
     """The next step of: fold, report, done. Asked only when all is settled and no task is open."""
     of = records_digest(store, units)
     if store.folded is None or store.folded.of != of:
-        return Finish((WriteManifest(of, Why("AllSettled", "every evaluation is committed or explained")),))
+        why = Why("AllSettled", "every evaluation is committed or explained")
+        return Finish((_manifest(of, STATES[verdict(status.runs, status.evaluations)], status, why),))
     inputs = ReportInputs(manifest_content=store.folded.sha256)
     unit = unit_of(inputs)
     stands = standing(store.unit(unit), frozen, executor, {}, now)
@@ -76,3 +99,18 @@ def finish(
     task = ReportTask(unit=unit, number=number, owner=owner_of(frozen), created=now, inputs=inputs)
     why = Why("ManifestWritten", "the report is made from the manifest")
     return Finish((WriteTask(task, why), Start(task, why)), unit)
+
+
+def interim_manifest(store: StoreView, units: Iterable[UnitRef], status: Status, now: datetime) -> WriteManifest | None:
+    """While it runs, a new manifest when there are new grades, once a minute at most."""
+    before = store.folded
+    if status.counts.grades <= (before.grades if before else 0):
+        return None
+    if before is not None and now - before.at < timedelta(seconds=INTERIM_SECONDS):
+        return None
+    why = Why("NewGrades", f"{status.counts.grades} evaluations are graded")
+    return _manifest("interim " + records_digest(store, units), "running", status, why)
+
+
+def _manifest(of: str, state: ManifestState, status: Status, why: Why) -> WriteManifest:
+    return WriteManifest(of, state, status.runs, status.evaluations, status.counts.grades, why)

@@ -24,6 +24,11 @@ def events_key(name: str, uid8: str, writer: str) -> str:
     return experiment_prefix(name, uid8) + f"events/{writer}.jsonl"
 
 
+def runner_key(name: str, uid8: str) -> str:
+    """Who runs the experiment outside a cluster: one `potstill run` at a time."""
+    return experiment_prefix(name, uid8) + "runner.json"
+
+
 def unit_prefix(unit: UnitRef) -> str:
     return f"units/{unit.kind}/{unit.digest}/"
 

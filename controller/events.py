@@ -1,0 +1,57 @@
+"""Why each thing was decided: a line per action, in the store under the experiment, one object per writer."""
+
+import json
+from datetime import datetime
+
+from controller.decide.actions import (
+    Action,
+    CloseTask,
+    Discard,
+    OfferTask,
+    Start,
+    Stop,
+    WriteManifest,
+    WritePointers,
+    WriteTask,
+)
+from workloads.contract import layout
+from workloads.store import Store
+
+
+class EventLog:
+    """Kept in memory and written whole, for an object store does not append; `writer` is unique to the process."""
+
+    def __init__(self, store: Store, name: str, uid8: str, writer: str) -> None:
+        self._store = store
+        self._key = layout.events_key(name, uid8, writer)
+        self._lines: list[str] = []
+        self._written = 0
+
+    def add(self, action: Action, now: datetime) -> None:
+        event = {
+            "time": now.isoformat(),
+            "action": type(action).__name__,
+            "subject": subject_of(action),
+            "reason": action.why.reason,
+            "message": action.why.message,
+        }
+        self._lines.append(json.dumps(event, ensure_ascii=False))
+
+    def flush(self) -> None:
+        """Raises StoreError; what was not written goes with the next flush."""
+        if len(self._lines) > self._written:
+            self._store.put(self._key, ("\n".join(self._lines) + "\n").encode())
+            self._written = len(self._lines)
+
+
+def subject_of(action: Action) -> str:
+    """The key of the task, or what else the action is about."""
+    match action:
+        case WriteTask(task=task) | WritePointers(task=task) | Start(task=task) | OfferTask(task=task):
+            return task.key
+        case CloseTask(unit=unit, end=end):
+            return layout.task_key(unit, end.number)
+        case Stop(key=key) | Discard(key=key):
+            return key
+        case WriteManifest():
+            return "manifest.json"

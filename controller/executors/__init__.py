@@ -1,0 +1,29 @@
+"""What runs tasks: subprocesses here, or Jobs in a cluster. decide sees both as an ExecutorView."""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from controller.view import ExecutorView, Unknown
+from workloads.contract.tasks import Owner, RunnableTask
+
+
+class Executor(Protocol):
+    def view(self) -> ExecutorView | Unknown:
+        """All Jobs of this store, without gone_owners. Taken before the store is read: what ended, wrote before."""
+        ...
+
+    def gone(self, owners: Iterable[Owner]) -> frozenset[Owner]:
+        """Those of `owners` that certainly have nobody acting for them."""
+        ...
+
+    def start(self, task: RunnableTask) -> None:
+        """Runs the task, at most once ever: a task that was started before is left as it is."""
+        ...
+
+    def stop(self, key: str) -> None:
+        """Asks the task's Job to end and, after the grace, makes it. Absent is fine."""
+        ...
+
+    def discard(self, key: str) -> None:
+        """Forgets an ended Job. Absent is fine."""
+        ...

@@ -1,0 +1,162 @@
+"""What `potstill run` shows while it works: a table that redraws itself, or plain lines where there is no terminal."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Protocol
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from controller.decide.actions import EvaluationLine, PieceState, RunLine, Status
+
+COLOURS: dict[PieceState, str] = {"waiting": "dim", "running": "cyan", "done": "green", "failed": "red"}
+SHOWN_EVALUATIONS = 20
+VERBS = {"train": "waits", "generate": "generating", "grade": "grading"}
+
+
+class Screen(Protocol):
+    def show(self, status: Status, now: datetime) -> None: ...
+
+
+@contextmanager
+def make_screen(live: bool, console: Console | None = None) -> Iterator[Screen]:
+    """`live` False, or standard output not a terminal: plain lines."""
+    console = console or Console(file=sys.stdout)
+    if not live or not console.is_terminal:
+        yield PlainScreen(console)
+        return
+    with Live(console=console, auto_refresh=False, transient=False) as display:
+        yield LiveScreen(display)
+
+
+class LiveScreen:
+    def __init__(self, display: Live) -> None:
+        self._display = display
+
+    def show(self, status: Status, now: datetime) -> None:  # noqa: ARG002
+        self._display.update(render(status), refresh=True)
+
+
+class PlainScreen:
+    """A line whenever something changed its state, a checkpoint came, or a tenth of the work was done."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._said: dict[str, str] = {}
+
+    def show(self, status: Status, now: datetime) -> None:
+        for name, line in plain_lines(status):
+            key = _milestone(line)
+            if self._said.get(name) != key:
+                self._said[name] = key
+                self._console.print(f"{now:%H:%M:%S} {name}: {describe(line)}", highlight=False, markup=False)
+        if not status.runs and not status.evaluations:
+            self._trouble(status, now)
+
+    def _trouble(self, status: Status, now: datetime) -> None:
+        for condition in status.conditions:
+            if self._said.get(condition.type) != condition.message:
+                self._said[condition.type] = condition.message
+                self._console.print(f"{now:%H:%M:%S} {condition.reason}: {condition.message}", markup=False)
+
+
+def plain_lines(status: Status) -> Iterator[tuple[str, RunLine | EvaluationLine]]:
+    yield from ((run.label, run) for run in status.runs)
+    yield from ((line.id, line) for line in status.evaluations if line.stage != "train" or line.state == "failed")
+
+
+def _milestone(line: RunLine | EvaluationLine) -> str:
+    tenths = 10 * line.done // line.total if line.total else 0
+    extra = line.checkpoints if isinstance(line, RunLine) else line.stage
+    detail = {"running": str(tenths), "failed": line.message}.get(line.state, "")
+    return f"{line.state} {extra} {detail}"
+
+
+def describe(line: RunLine | EvaluationLine) -> str:
+    """In one sentence: state, progress, and for a run loss, speed, time left."""
+    if line.state == "failed":
+        return f"failed: {line.message}"
+    if isinstance(line, RunLine):
+        parts = [line.state]
+        if line.total:
+            parts.append(f"step {line.done}/{line.total}")
+        if line.checkpoints_expected:
+            parts.append(f"{line.checkpoints}/{line.checkpoints_expected} checkpoints")
+        return ", ".join(parts + run_numbers(line))
+    if line.state == "running":
+        return f"{VERBS[line.stage]} {line.done}/{line.total}" if line.total else VERBS[line.stage]
+    return line.state
+
+
+def run_numbers(run: RunLine) -> list[str]:
+    found = []
+    if run.loss is not None:
+        found.append(f"loss {run.loss:.4f}")
+    if run.tokens_per_second is not None:
+        found.append(f"{run.tokens_per_second:,.0f} tokens/s")
+    if run.eta_seconds is not None:
+        found.append(f"{duration(run.eta_seconds)} left")
+    return found
+
+
+def duration(seconds: float) -> str:
+    """1:02:03, 2:03 or 0:07."""
+    hours, rest = divmod(int(seconds), 3600)
+    minutes, seconds_left = divmod(rest, 60)
+    return f"{hours}:{minutes:02}:{seconds_left:02}" if hours else f"{minutes}:{seconds_left:02}"
+
+
+def render(status: Status) -> RenderableType:
+    """The whole screen: runs, then the evaluations that move or failed, then totals."""
+    parts: list[RenderableType] = []
+    if status.runs:
+        parts.append(_runs_table(status))
+    moving = [line for line in status.evaluations if line.state in {"running", "failed"}]
+    if moving:
+        parts.append(_evaluations_table(moving))
+    parts.append(_totals(status))
+    return Group(*parts)
+
+
+def _runs_table(status: Status) -> Table:
+    table = Table("run", "state", "step", "checkpoints", "loss", "tokens/s", "left", box=None, pad_edge=False)
+    for run in status.runs:
+        table.add_row(
+            run.label,
+            Text(run.state, COLOURS[run.state]),
+            f"{run.done}/{run.total}" if run.total else "",
+            f"{run.checkpoints}/{run.checkpoints_expected}" if run.checkpoints_expected else str(run.checkpoints),
+            "" if run.loss is None else f"{run.loss:.4f}",
+            "" if run.tokens_per_second is None else f"{run.tokens_per_second:,.0f}",
+            "" if run.eta_seconds is None else duration(run.eta_seconds),
+        )
+    return table
+
+
+def _evaluations_table(lines: list[EvaluationLine]) -> Table:
+    table = Table("model", "benchmark", "state", "problems", "", box=None, pad_edge=False)
+    for line in lines[:SHOWN_EVALUATIONS]:
+        verb = VERBS[line.stage] if line.state == "running" else line.state
+        table.add_row(
+            line.model,
+            f"{line.benchmark}/{line.part}",
+            Text(verb, COLOURS[line.state]),
+            f"{line.done}/{line.total}" if line.total else "",
+            line.message if line.state == "failed" else "",
+        )
+    if len(lines) > SHOWN_EVALUATIONS:
+        table.add_row(f"and {len(lines) - SHOWN_EVALUATIONS} more")
+    return table
+
+
+def _totals(status: Status) -> Text:
+    if not status.runs and not status.evaluations:
+        return Text("; ".join(f"{c.reason}: {c.message}" for c in status.conditions), "yellow")
+    done = sum(line.state == "done" for line in status.evaluations)
+    failed = sum(line.state == "failed" for line in status.evaluations)
+    shown = f"{status.counts.checkpoints} checkpoints, {done} of {len(status.evaluations)} evaluations graded"
+    return Text(shown + (f", {failed} failed" if failed else ""))

@@ -1,0 +1,212 @@
+"""`potstill run`: observe, decide, act, again until done, with the subprocesses of this machine as the executor."""
+
+import hashlib
+import logging
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Literal
+
+from controller.act import act
+from controller.decide import Decision, decide
+from controller.decide.actions import Counts, Intent, Status
+from controller.decide.standing import owner_of
+from controller.events import EventLog
+from controller.executors import Executor
+from controller.executors.local import LocalExecutor
+from controller.executors.machine import this_machine
+from controller.lease import Busy, Lease, LeaseLost, acquire, release, renew
+from controller.live import Screen, make_screen
+from controller.observe import Observer
+from controller.view import Folded, StoreView, Unknown
+from workloads.contract import layout
+from workloads.contract.experiment import FrozenExperiment
+from workloads.contract.tasks import Owner
+from workloads.store import AlreadyExists, Store, StoreError
+
+DIRECTORY_POLL_SECONDS = 0.5
+S3_POLL_SECONDS = 5.0
+
+logger = logging.getLogger("potstill")
+
+Outcome = Literal["Succeeded", "PartiallyFailed", "Failed", "Interrupted", "Refused"]
+
+
+@dataclass(frozen=True)
+class FinalStatus:
+    """How `potstill run` ended. `status` is None when it was refused; keys are relative to the store's root."""
+
+    outcome: Outcome
+    message: str
+    status: Status | None
+    manifest_key: str
+    report_prefix: str
+
+
+class Rounds:
+    """Observe, decide, act. Holds only what can be read again: caches, the last manifest, the counts seen."""
+
+    def __init__(self, frozen: FrozenExperiment, store: Store, executor: Executor, events: EventLog) -> None:
+        self._frozen = frozen
+        self._store = store
+        self._executor = executor
+        self._events = events
+        self._observer = Observer(store)
+        self._folded: Folded | None = None
+        self._recorded = Counts()
+
+    def next(self, intent: Intent, clock: Callable[[], datetime]) -> Decision:
+        """The decision, acted upon. A store that does not answer ends the round, and the next one looks again."""
+        decision = self._decide(intent, clock())
+        for action in decision.actions:
+            try:
+                acted = act(action, self._frozen, self._store, self._executor, clock())
+            except StoreError as error:
+                logger.warning("%s: %s", type(action).__name__, error)
+                break
+            self._events.add(action, clock())
+            self._folded = acted.folded or self._folded
+            if acted.lost_race:
+                break
+        return decision
+
+    def _decide(self, intent: Intent, now: datetime) -> Decision:
+        """The executor is looked at before the store: a Job that has ended had written its markers before."""
+        jobs = self._executor.view()
+        seen = self._observer.observe(self._frozen, self._folded)
+        if isinstance(seen, StoreView) and not isinstance(jobs, Unknown):
+            try:
+                jobs = replace(jobs, gone_owners=self._executor.gone(_others(self._frozen, seen)))
+            except StoreError as error:
+                seen = Unknown("StoreUnavailable", str(error))
+        decision = decide(self._frozen, seen, jobs, now, intent, self._recorded)
+        if decision.status.evaluations or decision.status.runs:
+            self._recorded = decision.status.counts
+        return decision
+
+
+def _others(frozen: FrozenExperiment, seen: StoreView) -> set[Owner]:
+    owner = owner_of(frozen)
+    tasks = (attempt.task for view in seen.units.values() for attempt in view.open_attempts)
+    return {task.owner for task in tasks if task.owner != owner}
+
+
+class Interrupts:
+    """The first SIGINT, SIGTERM or SIGHUP asks for a graceful end, the second for an immediate one."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._before: dict[signal.Signals, object] = {}
+
+    def __enter__(self) -> "Interrupts":
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            self._before[number] = signal.signal(number, self._take)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _take(self, _number: int, _frame: FrameType | None) -> None:
+        self.count += 1
+
+
+def run_local(
+    frozen: FrozenExperiment,
+    store: Store,
+    *,
+    live: bool,
+    folder: Path | None = None,
+    executor: LocalExecutor | None = None,
+) -> FinalStatus:
+    """Runs the experiment to its end on this machine, or until it is interrupted. Call it in the main thread.
+
+    A process that dies takes its programs with it (or finds them again); calling this again goes on where it was.
+    Raises StoreError when the store is not usable at all.
+    """
+    store.probe()
+    frozen = accept(frozen, store)
+    folder = folder or work_folder(store.url)
+    runner = executor or LocalExecutor(store, folder, this_machine(frozen.limits))
+    try:
+        lease = acquire(store, owner_of(frozen), _now())
+    except Busy as error:
+        return _final(frozen, "Refused", str(error), None)
+    writer = f"{_now():%Y%m%dT%H%M%S}-{lease.runner.host}-{os.getpid()}"
+    events = EventLog(store, frozen.name, frozen.uid8, writer)
+    with Interrupts() as interrupts, make_screen(live) as screen:
+        return _run(frozen, store, runner, events, lease, interrupts, screen)
+
+
+def _run(
+    frozen: FrozenExperiment,
+    store: Store,
+    executor: LocalExecutor,
+    events: EventLog,
+    lease: Lease,
+    interrupts: Interrupts,
+    screen: Screen,
+) -> FinalStatus:
+    rounds = Rounds(frozen, store, executor, events)
+    poll_seconds = DIRECTORY_POLL_SECONDS if store.url.startswith("file:") else S3_POLL_SECONDS
+    while True:
+        if interrupts.count > 1:
+            executor.kill_all()
+            return _final(frozen, "Interrupted", "ended at once; " + _how_to_continue(frozen), None)
+        decision = rounds.next("suspend" if interrupts.count else "run", _now)
+        status = decision.status
+        screen.show(status, _now())
+        try:
+            events.flush()
+            lease = renew(store, lease, _now())
+        except LeaseLost as error:
+            executor.kill_all()
+            return _final(frozen, "Refused", str(error), status)
+        except StoreError as error:
+            logger.warning("%s", error)
+        if status.finished is not None:
+            release(store, lease)
+            return _final(frozen, status.finished, _message(status), status)
+        if interrupts.count and status.idle:
+            release(store, lease)
+            return _final(frozen, "Interrupted", "stopped; " + _how_to_continue(frozen), status)
+        if not decision.actions:
+            executor.wait(poll_seconds)
+
+
+def accept(frozen: FrozenExperiment, store: Store) -> FrozenExperiment:
+    """Writes the experiment as accepted, or takes it as it was accepted before (it differs in its date alone)."""
+    key = layout.experiment_key(frozen.name, frozen.uid8)
+    try:
+        store.put_new(key, frozen.to_json())
+    except AlreadyExists:
+        return FrozenExperiment.model_validate_json(store.get(key))
+    return frozen
+
+
+def work_folder(store_url: str) -> Path:
+    """Where this machine keeps what belongs to its processes: logs, and records of what was started."""
+    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(state) / "potstill" / hashlib.sha256(store_url.encode()).hexdigest()[:12]
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _message(status: Status) -> str:
+    finished = status.condition("Finished")
+    return finished.message if finished else ""
+
+
+def _how_to_continue(frozen: FrozenExperiment) -> str:
+    return f"what is committed stays: run {frozen.name} again to go on"
+
+
+def _final(frozen: FrozenExperiment, outcome: Outcome, message: str, status: Status | None) -> FinalStatus:
+    manifest = layout.manifest_key(frozen.name, frozen.uid8)
+    return FinalStatus(outcome, message, status, manifest, layout.report_prefix(frozen.name, frozen.uid8))
