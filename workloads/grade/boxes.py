@@ -31,7 +31,7 @@ def boxes(text: str) -> Found:
             start = opened.pop() if opened else None
             if start is not None and text[start : token.start()].strip():
                 last = (start, token.start())
-        elif len(piece) > 2:  # noqa: PLR2004 - not an escaped character: a box
+        elif len(piece) > 2:
             opened.append(token.end())
     unclosed = any(start is not None for start in opened)
     return Found(None if last is None else _unboxed(text[last[0] : last[1]]), unclosed)

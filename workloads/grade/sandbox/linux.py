@@ -104,9 +104,9 @@ def landlock_rules(readable: list[str], writable: list[str], listable: list[str]
     """A file descriptor of rules: nothing but these may be opened (nor TCP used, where the kernel can say so)."""
     version = landlock_version()
     handled = _RIGHTS_BY_VERSION[min(version, 5)]
-    network = 3 if version >= 4 else 0  # noqa: PLR2004
-    scoped = 3 if version >= 6 else 0  # noqa: PLR2004
-    attributes = struct.pack("=QQQ", handled, network, scoped)[: 8 if version < 4 else 16 if version < 6 else 24]  # noqa: PLR2004
+    network = 3 if version >= 4 else 0
+    scoped = 3 if version >= 6 else 0
+    attributes = struct.pack("=QQQ", handled, network, scoped)[: 8 if version < 4 else 16 if version < 6 else 24]
     rules = _check(
         _libc.syscall(ctypes.c_long(_LANDLOCK_CREATE), attributes, ctypes.c_size_t(len(attributes)), ctypes.c_uint(0)),
         "landlock_create_ruleset",
@@ -118,7 +118,9 @@ def landlock_rules(readable: list[str], writable: list[str], listable: list[str]
             rights &= _OF_FILES
         beneath = os.open(path, os.O_PATH | os.O_CLOEXEC)
         rule = struct.pack("=Qi", rights & handled, beneath)
-        result = _libc.syscall(ctypes.c_long(_LANDLOCK_ADD), ctypes.c_int(rules), ctypes.c_int(1), rule, ctypes.c_uint(0))
+        result = _libc.syscall(
+            ctypes.c_long(_LANDLOCK_ADD), ctypes.c_int(rules), ctypes.c_int(1), rule, ctypes.c_uint(0)
+        )
         os.close(beneath)
         _check(result, f"landlock_add_rule {path}")
     return rules

@@ -4,7 +4,9 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-End = Literal["finished", "exception", "timeout", "memory", "exit", "crash", "syntax_error", "missing_function", "flood"]
+End = Literal[
+    "finished", "exception", "timeout", "memory", "exit", "crash", "syntax_error", "missing_function", "flood"
+]
 """How an execution ended. finished: every test returned. exit: the process ended by itself before that.
 flood: it wrote more than its share, or what is not the protocol."""
 

@@ -120,12 +120,16 @@ def _build_root(base: Path, readable: list[str]) -> None:
     for name, source in links.items():
         (base / "packages" / name).symlink_to(source)
     linux.pivot_root(str(base))
-    linux.mount("none", "/", None, linux.MS_REMOUNT | linux.MS_BIND | linux.MS_RDONLY | linux.MS_NOSUID | linux.MS_NODEV)
+    linux.mount(
+        "none", "/", None, linux.MS_REMOUNT | linux.MS_BIND | linux.MS_RDONLY | linux.MS_NOSUID | linux.MS_NODEV
+    )
 
 
 def fresh_private(folder: str) -> None:
     """An empty bounded folder over the one before."""
-    linux.mount("tmpfs", folder, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, f"size={PRIVATE_BYTES},mode=700,nr_inodes=4096")
+    linux.mount(
+        "tmpfs", folder, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, f"size={PRIVATE_BYTES},mode=700,nr_inodes=4096"
+    )
 
 
 def drop_private(folder: str) -> None:

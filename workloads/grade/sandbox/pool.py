@@ -114,16 +114,14 @@ class Server:
         shutil.rmtree(self._base, ignore_errors=True)
 
 
-def sandbox_layers(options: Options = Options()) -> tuple[str, ...]:  # noqa: B008 - frozen
+def sandbox_layers(options: Options = Options()) -> tuple[str, ...]:
     """The layers that hold on this machine."""
     server = Server(options)
     server.close()
     return server.layers
 
 
-def run_all(
-    orders: Sequence[Order], workers: int, options: Options = Options()  # noqa: B008 - frozen
-) -> Iterator[Outcome | Lost]:
+def run_all(orders: Sequence[Order], workers: int, options: Options = Options()) -> Iterator[Outcome | Lost]:
     """Outcomes in the order of their ends. Give the longest orders first."""
     idle: list[Server] = []
     guard = threading.Lock()

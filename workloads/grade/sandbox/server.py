@@ -67,7 +67,7 @@ class Watch:
             length = 1
             text = ""
             if kind in (b"V", b"X"):
-                if len(self.buffer) < 5:  # noqa: PLR2004 - kind and length
+                if len(self.buffer) < 5:
                     break
                 length = 5 + struct.unpack(">I", self.buffer[1:5])[0]
                 if length > self.order.limits.output_bytes:
@@ -256,11 +256,38 @@ def main(base: str, hidden: str, numpy_folders: list[str], options: dict[str, bo
 
 def preload() -> None:
     """Modules that programs import most, loaded once; and all they may import where nothing can be opened."""
-    for name in (
-        "array bisect cmath collections copy dataclasses datetime decimal enum fractions functools heapq itertools json "
-        "math numbers operator queue random re statistics string struct textwrap time types typing unicodedata calendar "
-        "threading"
-    ).split():
+    for name in [
+        "array",
+        "bisect",
+        "cmath",
+        "collections",
+        "copy",
+        "dataclasses",
+        "datetime",
+        "decimal",
+        "enum",
+        "fractions",
+        "functools",
+        "heapq",
+        "itertools",
+        "json",
+        "math",
+        "numbers",
+        "operator",
+        "queue",
+        "random",
+        "re",
+        "statistics",
+        "string",
+        "struct",
+        "textwrap",
+        "time",
+        "types",
+        "typing",
+        "unicodedata",
+        "calendar",
+        "threading",
+    ]:
         __import__(name)
 
 

@@ -1,0 +1,50 @@
+"""`bench test`: a benchmark's golds must grade right before a GPU is booked."""
+
+from dataclasses import dataclass
+
+from workloads.benchmarks.model import Benchmark
+from workloads.contract.grades import Grade
+from workloads.grade.boxes import boxes
+from workloads.grade.grading import execute, grade_items, orders_for
+from workloads.grade.reading import Item
+
+
+@dataclass(frozen=True)
+class GoldReport:
+    """`wrong`: grades of golds and reference solutions that are not right. `untested`: code problems without a solution."""
+
+    tested: int
+    wrong: tuple[Grade, ...]
+    untested: tuple[str, ...]
+
+
+def test_golds(benchmark: Benchmark, workers: int) -> GoldReport:
+    """Grades every gold answer, every boxed answer of a reference solution, and every reference program, as outputs."""
+    items: list[Item] = []
+    untested: list[str] = []
+    for problem in benchmark.problems:
+        answers = [problem.answer] if problem.answer is not None else []
+        if benchmark.grader == "code":
+            answers = [problem.reference_solution] if problem.reference_solution else []
+        elif benchmark.grader == "math" and problem.reference_solution:
+            boxed = boxes(problem.reference_solution).answer
+            answers += [boxed] if boxed and boxed not in answers else []
+        if not answers:
+            untested.append(problem.id)
+        items += [_as_output(problem.id, index, answer) for index, answer in enumerate(answers)]
+    grades = grade_items(benchmark, items, execute(orders_for(benchmark, items), workers), workers)
+    return GoldReport(len(grades), tuple(g for g in grades if g.verdict != "right"), tuple(untested))
+
+
+def _as_output(problem_id: str, index: int, answer: str) -> Item:
+    return Item(
+        problem=problem_id,
+        index=index,
+        budget_tokens=1,
+        tokens=1,
+        ended=True,
+        failed=False,
+        completed=True,
+        answer=answer,
+        incomplete=None,
+    )

@@ -1,0 +1,131 @@
+"""A checking server: compares answers with golds in a child that is killed when it takes too long.
+
+Reads a request per line, `{"kind": "math", "answer", "gold"}` or `{"kind": "code", "suite", "outcome"}`, and writes a
+reply per line: the verdict, or `{"failed": cause, "detail"}`. It loads its libraries once and forks children from there,
+so a child that was killed or grew too large costs milliseconds, and its neighbours nothing.
+"""
+
+import gc
+import json
+import os
+import resource
+import select
+import signal
+import sys
+import time
+from dataclasses import asdict
+from typing import Any
+
+from workloads.benchmarks.model import Suite
+from workloads.grade import mathematics, oracles
+from workloads.grade.sandbox.order import outcome_from
+
+CPU_SECONDS, WALL_SECONDS = 5.0, 40.0
+MEMORY_BYTES = 2 << 30
+RECYCLED_AFTER = 5_000
+"""Requests after which a child is replaced: caches of the libraries grow."""
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    if request["kind"] == "math":
+        return asdict(mathematics.check(request["answer"], request["gold"]))
+    suite = request["suite"]
+    tests = Suite(**{k: tuple(v) if isinstance(v, list) else v for k, v in suite.items()})
+    return asdict(oracles.judge(tests, outcome_from(request["outcome"])))
+
+
+def _child(requests: int, replies: int) -> None:
+    """Answers until it is killed, or its parent is gone."""
+    resource.setrlimit(resource.RLIMIT_AS, (_mapped_bytes() + MEMORY_BYTES,) * 2)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    source, sink = os.fdopen(requests, "r"), os.fdopen(replies, "w")
+    for line in source:
+        try:
+            reply = answer(json.loads(line))
+        except MemoryError:
+            reply = {"failed": "checker_memory", "detail": "MemoryError"}
+        except Exception as e:  # noqa: BLE001 - whatever the libraries raise on odd input is their failure, not a verdict
+            reply = {"failed": "checker_failed", "detail": f"{type(e).__name__}: {e}"[:300]}
+        sink.write(json.dumps(reply) + "\n")
+        sink.flush()
+
+
+def _mapped_bytes() -> int:
+    with open("/proc/self/statm") as statm:  # noqa: PTH123
+        return int(statm.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+
+
+class Child:
+    """The forked process that answers, and the pipes to it."""
+
+    def __init__(self) -> None:
+        requests, self._to_child = os.pipe()
+        self._from_child, replies = os.pipe()
+        self.answered = 0
+        self._pid = os.fork()
+        if self._pid == 0:
+            try:
+                os.close(self._to_child)
+                os.close(self._from_child)
+                _child(requests, replies)
+            finally:
+                os._exit(0)
+        os.close(requests)
+        os.close(replies)
+
+    def ask(self, line: str) -> dict[str, Any] | str:
+        """The reply, or the cause of there being none: then the child is of no more use."""
+        self.answered += 1
+        clock = (~self._pid << 3) | 2
+        cpu_end, wall_end = time.clock_gettime(clock) + CPU_SECONDS, time.monotonic() + WALL_SECONDS
+        received = bytearray()
+        try:
+            _write_all(self._to_child, line.encode())
+            while not received.endswith(b"\n"):
+                left = min(cpu_end - time.clock_gettime(clock), wall_end - time.monotonic())
+                if left <= 0:
+                    return "checker_timeout"
+                if select.select([self._from_child], [], [], left)[0]:
+                    data = os.read(self._from_child, 1 << 16)
+                    if not data:
+                        return "checker_failed"
+                    received += data
+        except OSError:
+            return "checker_failed"
+        reply: dict[str, Any] = json.loads(received)
+        return reply
+
+    def end(self) -> None:
+        os.kill(self._pid, signal.SIGKILL)
+        os.waitpid(self._pid, 0)
+        os.close(self._to_child)
+        os.close(self._from_child)
+
+
+def _write_all(pipe: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(pipe, data) :]
+
+
+def main() -> None:
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    mathematics.check("\\frac{1}{2}", "0.5")
+    gc.collect()
+    gc.freeze()
+    child: Child | None = None
+    for line in sys.stdin:
+        child = child or Child()
+        reply = child.ask(line)
+        if isinstance(reply, str):
+            reply = {"failed": reply, "detail": ""}
+        if "failed" in reply or child.answered >= RECYCLED_AFTER:
+            child.end()
+            child = None
+        sys.stdout.write(json.dumps(reply) + "\n")
+        sys.stdout.flush()
+    if child is not None:
+        child.end()
+
+
+if __name__ == "__main__":
+    main()

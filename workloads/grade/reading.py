@@ -1,0 +1,69 @@
+"""From generated outputs to what must be graded: each output cut at each budget, read once per distinct prefix."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from workloads.contract.grades import Incomplete
+from workloads.grade.completion import Reading, Rule, read
+from workloads.grade.loops import loops
+
+Decode = Callable[[Sequence[int]], str]
+"""Token ids to text, special tokens kept. Ids that end within a character give U+FFFD there."""
+
+
+@dataclass(frozen=True)
+class Generated:
+    """One output. `token_ids` exclude the prompt and include the end token, if there was one."""
+
+    problem: str
+    index: int
+    token_ids: tuple[int, ...]
+    finish_reason: Literal["stop", "length", "error"]
+
+
+@dataclass(frozen=True)
+class Item:
+    """An output at a budget, read. Only `token_ids[:budget_tokens]` decided it, and whether the output ended there."""
+
+    problem: str
+    index: int
+    budget_tokens: int
+    tokens: int
+    ended: bool
+    failed: bool
+    completed: bool
+    answer: str | None
+    incomplete: Incomplete | None
+
+
+def read_outputs(
+    outputs: Iterable[Generated], budgets: Sequence[int], rule: Rule, prefill: str, decode: Decode
+) -> Iterator[Item]:
+    """An Item per output and budget, budgets ascending. `prefill` stands before every output's text."""
+    for output in outputs:
+        known: dict[int, Reading] = {}
+        for budget in sorted(budgets):
+            ids = output.token_ids[:budget]
+            ended = output.finish_reason == "stop" and len(output.token_ids) <= budget
+            if len(ids) not in known:
+                known[len(ids)] = _read(prefill + decode(ids), ids, rule, ended)
+            reading = known[len(ids)]
+            yield Item(
+                problem=output.problem,
+                index=output.index,
+                budget_tokens=budget,
+                tokens=len(ids),
+                ended=ended,
+                failed=output.finish_reason == "error",
+                completed=reading.completed,
+                answer=reading.answer,
+                incomplete=reading.incomplete,
+            )
+
+
+def _read(text: str, ids: Sequence[int], rule: Rule, ended: bool) -> Reading:
+    reading = read(text, rule, ended=ended)
+    if not reading.completed and not ended and loops(ids):
+        return Reading(reading.completed, reading.answer, "repetition_loop")
+    return reading

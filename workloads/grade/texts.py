@@ -1,0 +1,43 @@
+"""Graders that compare texts: exact and choice. Pure."""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+_WRAPPED = re.compile(r"^(?:\\(?:text|mathrm|mathbf|textbf)\{(?P<a>.*)\}|\$(?P<b>.*)\$|\*\*(?P<c>.*)\*\*)$", re.DOTALL)
+_CHOICE = re.compile(r"^\(?(?P<letter>[A-Za-z])(?:[).:\s]|$)")
+_SAID = re.compile(r"(?:answer|choice|option)(?:\s+is)?\s*:?\s*\**\(?(?P<letter>[A-Z])\b(?!')", re.IGNORECASE)
+
+
+def is_exact(answer: str, gold: str) -> bool:
+    """Equal but for surrounding space, runs of space and Unicode form (NFC). Case counts."""
+    return _spaced(answer) == _spaced(gold)
+
+
+def _spaced(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def choice_of(answer: str, choices: Sequence[str]) -> str | None:
+    """The letter (upper case) that an answer names, or None: `B`, `(b)`, `B. because`, `\\text{B}`, a choice's own text,
+    or the last `answer is B` in it."""
+    text = _unwrapped(answer.strip())
+    for index, choice in enumerate(choices):
+        if is_exact(text, choice):
+            return chr(ord("A") + index)
+    if (match := _CHOICE.match(text)) and (len(text) == 1 or not text[1:2].isalpha()):
+        letter = match["letter"].upper()
+        if len(text) <= 3 or text[:1] == "(" or text[1:2] in ").:":  # noqa: PLR2004 - "A cat" is prose, "A) cat" is not
+            return _known(letter, choices)
+    said = list(_SAID.finditer(text))
+    return _known(said[-1]["letter"].upper(), choices) if said else None
+
+
+def _known(letter: str, choices: Sequence[str]) -> str | None:
+    return letter if not choices or ord(letter) - ord("A") < len(choices) else None
+
+
+def _unwrapped(text: str) -> str:
+    while match := _WRAPPED.match(text):
+        text = next(group for group in match.groups() if group is not None).strip()
+    return text
