@@ -61,8 +61,8 @@ def reference_attend(q: Tensor, k: Tensor, v: Tensor, documents: Documents, scal
     lengths = list(documents.lengths)
     by_head = ([piece.transpose(0, 1)[None] for piece in torch.split(x, lengths)] for x in (q, k, v))
     outputs = [
-        scaled_dot_product_attention(*piece, is_causal=True, scale=scale, enable_gqa=True)
-        for piece in zip(*by_head, strict=True)
+        scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale, enable_gqa=True)
+        for query, key, value in zip(*by_head, strict=True)
     ]
     return torch.cat([output[0].transpose(0, 1) for output in outputs])
 
@@ -88,10 +88,9 @@ def _cudnn_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     log_sum, seed, offset = saved
     q4, k4, v4, out4, grad4 = (_by_document(tensor, documents) for tensor in (q, k, v, out, grad))
-    none = torch.empty(0, device=q.device)
     longest = documents.longest
     grads = torch.ops.aten._scaled_dot_product_cudnn_attention_backward(
-        grad4, q4, k4, v4, out4, log_sum, seed, offset, none, none, none, longest, longest, 0.0, True, scale=scale
+        grad4, q4, k4, v4, out4, log_sum, seed, offset, None, None, None, longest, longest, 0.0, True, scale=scale
     )
     grad_q, grad_k, grad_v = (g.transpose(1, 2).reshape(x.shape) for g, x in zip(grads, (q, k, v), strict=True))
     return grad_q, grad_k, grad_v

@@ -88,6 +88,8 @@ def _augment(parameter: nn.Parameter, rank: int) -> AugmentedWeight:
         buffer = torch.zeros(shape, dtype=parameter.dtype, device=parameter.device)
         buffer[:, :out_size, :in_size] = parameter.data
         parameter.data = buffer[:, :out_size, :in_size]
+        if parameter.is_cuda:
+            torch.cuda.empty_cache()  # the old weight's block is too small for the next layer's buffer
     return AugmentedWeight(parameter.data.as_strided(shape, stride), rank)
 
 

@@ -58,7 +58,7 @@ class _MlpBlock(torch.autograd.Function):
 
 
 def _projections(tensors: Sequence[Tensor], scales: Sequence[float]) -> list[Projection]:
-    return [Projection(*tensors[3 * index : 3 * index + 3], scale=scale) for index, scale in enumerate(scales)]  # type: ignore[misc]
+    return [Projection(*tensors[3 * index : 3 * index + 3], scale=scale) for index, scale in enumerate(scales)]  # type: ignore[misc, arg-type]
 
 
 def _ones(inner: Tensor) -> Tensor:

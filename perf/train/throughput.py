@@ -1,0 +1,261 @@
+"""Tokens per second of LoRA training on one GPU at Qwen3-30B-A3B's shapes: Potstill, and peft on transformers.
+
+    python -m perf.train.throughput --out DIR [--cases NAME ...] [--layers 48] [--tokens 16384] [--profile]
+
+Random weights in bfloat16, made on the GPU; rank 32. One step is `--micro-batches` micro-batches, forward and backward,
+and one AdamW step; the first step of a case is not timed. Writes DIR/throughput.json and, asked for, a profile of one
+micro-batch by kernel. `share` is the model's arithmetic (nothing recomputed counted) over the matrix-product rate that
+the same process measures first. peft runs as its users run it: autocast, gradient checkpointing, one row per document.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import time
+from collections.abc import Callable
+from copy import deepcopy
+from itertools import pairwise
+from pathlib import Path
+
+os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
+
+import torch
+from transformers import Qwen3MoeForCausalLM
+
+from perf.train.shapes import (
+    CONFIG,
+    as_dict,
+    batch_of,
+    copy_bytes_per_second,
+    equal_lengths,
+    flops_of,
+    machine,
+    matmul_flops_per_second,
+    mixed_lengths,
+)
+from workloads.train.kernels.lora import lora_modules
+from workloads.train.packed import PackedBatch
+from workloads.train.patch import add_lora, lora_parameters, loss_sum_and_count
+
+RANK = 32
+ATTENTION = ("attention",)
+BOTH = ("attention", "experts")
+CASES: dict[str, tuple[str, tuple[str, ...], str]] = {
+    "potstill, attention+experts, 4096": ("potstill", BOTH, "4096"),
+    "potstill, attention+experts, packed 1.5K": ("potstill", BOTH, "packed"),
+    "potstill, attention, 4096": ("potstill", ATTENTION, "4096"),
+    "potstill, attention, packed 1.5K": ("potstill", ATTENTION, "packed"),
+    "peft, attention+experts, 4096": ("peft", BOTH, "4096"),
+    "peft, attention+experts, padded 1.5K": ("peft", BOTH, "packed"),
+    "peft, attention, 4096": ("peft", ATTENTION, "4096"),
+    "peft, attention, padded 1.5K": ("peft", ATTENTION, "packed"),
+}
+Step = Callable[[PackedBatch], None]
+
+
+def build(layers: int) -> Qwen3MoeForCausalLM:
+    config = deepcopy(CONFIG)
+    config.num_hidden_layers = layers
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.bfloat16)
+    with torch.device("cuda"):
+        model = Qwen3MoeForCausalLM(config)
+    torch.set_default_dtype(torch.float32)
+    return model.train()
+
+
+def remove_lora(model: torch.nn.Module) -> None:
+    for path, module in list(lora_modules(model)):
+        model.set_submodule(path, module.base)
+
+
+def free_memory() -> None:
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+
+
+def randomise_b(named: dict[str, torch.nn.Parameter]) -> None:
+    with torch.no_grad():
+        for name, parameter in named.items():
+            if "lora_B" in name:
+                parameter.normal_(0, 0.01)
+
+
+def potstill_step(model: torch.nn.Module, target: tuple[str, ...]) -> tuple[Step, list[torch.nn.Parameter]]:
+    add_lora(model, RANK, float(RANK), target)
+    named = lora_parameters(model)
+    randomise_b(named)
+
+    def step(batch: PackedBatch) -> None:
+        loss, count = loss_sum_and_count(model, batch)
+        (loss / count).backward()
+
+    return step, list(named.values())
+
+
+def peft_step(model: torch.nn.Module, target: tuple[str, ...]) -> tuple[Step, list[torch.nn.Parameter]]:
+    from peft import LoraConfig, get_peft_model
+
+    parameters = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"] if "experts" in target else None
+    config = LoraConfig(
+        r=RANK, lora_alpha=RANK, lora_dropout=0.0, target_modules=["q_proj", "k_proj", "v_proj", "o_proj"],
+        target_parameters=parameters, task_type="CAUSAL_LM",
+    )  # fmt: skip
+    wrapped = get_peft_model(model, config)
+    wrapped.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    wrapped.train()
+    named = {name: parameter for name, parameter in wrapped.named_parameters() if parameter.requires_grad}
+    randomise_b(named)
+
+    def step(batch: PackedBatch) -> None:
+        pieces = torch.split(batch.input_ids, list(batch.document_lengths))
+        ids = torch.nn.utils.rnn.pad_sequence(list(pieces), batch_first=True)
+        labels = torch.nn.utils.rnn.pad_sequence(list(pieces), batch_first=True, padding_value=-100)
+        mask = None if min(batch.document_lengths) == max(batch.document_lengths) else (labels >= 0).long()
+        with torch.autocast("cuda", dtype=torch.bfloat16):
+            wrapped(input_ids=ids, attention_mask=mask, labels=labels, use_cache=False).loss.backward()
+
+    return step, list(named.values())
+
+
+def timed_step(step: Step, batches: list[PackedBatch], optimizer: torch.optim.Optimizer) -> tuple[float, list[float]]:
+    """Seconds of one optimizer step, and milliseconds of each micro-batch."""
+    marks = [torch.cuda.Event(enable_timing=True) for _ in range(len(batches) + 1)]
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    marks[0].record()
+    for batch, mark in zip(batches, marks[1:], strict=True):
+        step(batch)
+        mark.record()
+    torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], 1.0, foreach=True)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    torch.cuda.synchronize()
+    return time.perf_counter() - start, [a.elapsed_time(b) for a, b in pairwise(marks)]
+
+
+def profile(step: Step, batch: PackedBatch, path: Path) -> str:
+    from torch.profiler import ProfilerActivity
+
+    with torch.profiler.profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as trace:
+        step(batch)
+        torch.cuda.synchronize()
+    rows = [
+        event for event in trace.key_averages() if event.self_device_time_total > 0 and event.device_type.name == "CUDA"
+    ]
+    rows.sort(key=lambda event: -event.self_device_time_total)
+    total = sum(event.self_device_time_total for event in rows)
+    lines = [f"{total / 1e3:9.1f} ms in {sum(event.count for event in rows)} kernels"]
+    for event in rows[:60]:
+        ms = event.self_device_time_total / 1e3
+        lines.append(f"{ms:9.2f} ms {ms * 1e5 / total:5.1f}% {event.count:6}x {event.key[:150]}")
+    path.write_text("\n".join(lines) + "\n")
+    return "\n".join(line[:150] for line in lines[:45])
+
+
+def batches_for(kind: str, tokens: int, count: int, vocabulary: int) -> list[PackedBatch]:
+    lengths = [equal_lengths(tokens, 4096) if kind == "4096" else mixed_lengths(tokens, seed) for seed in range(count)]
+    return [batch_of(row, vocabulary, seed).to("cuda") for seed, row in enumerate(lengths)]
+
+
+def run_case(
+    model: torch.nn.Module, name: str, args: argparse.Namespace, tokens: int, peak_rate: float
+) -> dict[str, object]:
+    system, target, kind = CASES[name]
+    free_memory()
+    step, parameters = (potstill_step if system == "potstill" else peft_step)(model, target)
+    optimizer = torch.optim.AdamW(parameters, lr=1e-5, fused=True)
+    batches = batches_for(kind, tokens, args.micro_batches, model.config.vocab_size)
+    started = time.perf_counter()
+    timed_step(step, [*batches[:1], *batches[-1:]], optimizer)
+    warm_seconds = time.perf_counter() - started
+    torch.cuda.reset_peak_memory_stats()
+    seconds, milliseconds = timed_step(step, batches, optimizer)
+    flops = [flops_of(model.config, batch, RANK, "experts" in target) for batch in batches]
+    total_tokens, total = sum(batch.tokens for batch in batches), sum(f.total for f in flops)
+    result: dict[str, object] = {
+        "case": name,
+        "tokens_per_second": total_tokens / seconds,
+        "tflops": total / seconds / 1e12,
+        "share": total / seconds / peak_rate,
+        "peak_gib": torch.cuda.max_memory_allocated() / 2**30,
+        "reserved_gib": torch.cuda.max_memory_reserved() / 2**30,
+        "tokens_per_micro_batch": tokens,
+        "documents": [len(batch.document_lengths) for batch in batches],
+        "step_seconds": seconds,
+        "micro_batch_milliseconds": milliseconds,
+        "first_step_seconds": warm_seconds,
+        "flops_of_first_micro_batch": as_dict(flops[0]),
+        "trainable_parameters": sum(parameter.numel() for parameter in parameters),
+    }
+    if args.profile:
+        print(
+            profile(
+                step,
+                batches[0],
+                args.out / f"profile-{name.replace(', ', '-').replace(' ', '-').replace('+', '-')}.txt",
+            )
+        )
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--cases", nargs="*", default=list(CASES), help="parts of the names of the cases to run")
+    parser.add_argument("--layers", type=int, default=CONFIG.num_hidden_layers)
+    parser.add_argument("--tokens", type=int, default=16_384, help="per micro-batch")
+    parser.add_argument("--micro-batches", type=int, default=4, help="per optimizer step")
+    parser.add_argument("--commit", default="")
+    parser.add_argument("--profile", action="store_true")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    rate = matmul_flops_per_second()
+    report: dict[str, object] = {
+        "machine": machine(), "commit": args.commit, "layers": args.layers, "rank": RANK,
+        "matmul_tflops": rate / 1e12, "copy_terabytes_per_second": copy_bytes_per_second() / 1e12,
+    }  # fmt: skip
+    print(json.dumps(report), flush=True)
+    results: list[dict[str, object]] = []
+    report["cases"] = results
+    model, built_for = None, ""
+    for name in CASES:
+        if not any(part in name for part in args.cases):
+            continue
+        system = CASES[name][0]
+        if model is None or system == "peft" or built_for != system:
+            model = None
+            free_memory()
+            model, built_for = build(args.layers), system
+        elif built_for == "potstill":
+            remove_lora(model)
+        tokens = args.tokens
+        while True:
+            try:
+                result = run_case(model, name, args, tokens, rate)
+                break
+            except torch.OutOfMemoryError as error:
+                print(f"{name}: {tokens} tokens do not fit: {str(error)[:150]}", flush=True)
+                result, tokens = {"case": name, "out_of_memory_tokens": tokens}, tokens // 2
+                results.append(result)
+                if tokens < 4096:
+                    break
+            model = None
+            free_memory()
+            model = build(args.layers)
+        if "tokens_per_second" in result:
+            results.append(result)
+            print(
+                f"{name:44} {result['tokens_per_second']:9.0f} tokens/s {result['tflops']:6.0f} TFLOP/s "
+                f"{result['share']:6.1%} peak {result['peak_gib']:6.1f} GiB  {tokens} tokens",
+                flush=True,
+            )
+        (args.out / "throughput.json").write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""Compares every Triton kernel with its plain PyTorch reference: `python -m tests.train.kernels.triton_checks DEVICE`.
+
+On cpu, with TRITON_INTERPRET=1, at small sizes in float32; on cuda, in float32 and bfloat16, at odd sizes and at those
+of Qwen3-30B-A3B. The reference runs in float64 on the same (rounded) inputs.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from workloads.train.kernels import cross_entropy_triton, norms_triton, rows_triton
+from workloads.train.kernels.cross_entropy import cross_entropy_in_place
+from workloads.train.kernels.norms import (
+    reference_norm_rope,
+    reference_rms_norm,
+    reference_rms_norm_backward,
+)
+from workloads.train.kernels.swiglu import reference_weighted_swiglu
+
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 6e-3}
+EPS = 1e-6
+
+
+def relative_error(actual: Tensor, expected: Tensor) -> float:
+    return float((actual.double().cpu() - expected.double().cpu()).norm() / expected.double().norm().cpu())
+
+
+class Checks:
+    def __init__(self, device: str, dtype: torch.dtype) -> None:
+        self.device, self.dtype, self.failures = device, dtype, 0
+
+    def random(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
+        return torch.randn(*shape, device=self.device).to(dtype or self.dtype)
+
+    def compare(self, name: str, actual: Tensor, expected: Tensor) -> None:
+        error = relative_error(actual, expected)
+        good = error <= TOLERANCE[self.dtype]
+        self.failures += not good
+        print(f"{'ok  ' if good else 'FAIL'} {name:34} {self.dtype!s:15} {tuple(actual.shape)!s:20} {error:.2e}")
+
+
+def gradient(function: Callable[..., Tensor], grad: Tensor, *inputs: Tensor) -> list[Tensor]:
+    leaves = [x.double().requires_grad_() for x in inputs]
+    return list(torch.autograd.grad(function(*leaves), leaves, grad.double()))
+
+
+def check_norms(checks: Checks, tokens: int, width: int, heads: int, size: int) -> None:
+    x, w, g, residual = (checks.random(*s) for s in ((tokens, width), (width,), (tokens, width), (tokens, width)))
+    checks.compare("rms_norm", norms_triton.rms_norm(x, w, EPS), reference_rms_norm(x.double(), w.double(), EPS))
+    (expected,) = gradient(lambda a: reference_rms_norm(a, w.double(), EPS), g, x)
+    actual = norms_triton.rms_norm_backward(g, x, w, EPS, residual)
+    checks.compare("rms_norm_backward", actual, expected + residual.double())
+    plain = reference_rms_norm_backward(g.double(), x.double(), w.double(), EPS)
+    checks.compare("reference_rms_norm_backward", plain.to(x.dtype), expected)
+    wide = checks.random(tokens, heads + 2, size)
+    q, w, g = wide[:, :heads], checks.random(size), checks.random(tokens, heads, size)
+    angle = torch.rand(tokens, size // 2, device=checks.device).repeat(1, 2) * 6
+    cos, sin = angle.cos().to(checks.dtype), angle.sin().to(checks.dtype)
+    tables = (w.double(), cos.double(), sin.double(), EPS)
+    checks.compare("norm_rope", norms_triton.norm_rope(q, w, cos, sin, EPS), reference_norm_rope(q.double(), *tables))
+    (expected,) = gradient(lambda a: reference_norm_rope(a, *tables), g, q)
+    checks.compare("norm_rope_backward", norms_triton.norm_rope_backward(g, q, w, cos, sin, EPS), expected)
+
+
+def check_rows(checks: Checks, tokens: int, top_k: int, width: int, inner: int) -> None:
+    rows = tokens * top_k
+    x, residual = checks.random(tokens, width), checks.random(tokens, width)
+    order = torch.randperm(rows, device=checks.device).to(torch.int32)
+    token, position = (order // top_k).to(torch.int32), torch.argsort(order).to(torch.int32).view(tokens, top_k)
+    gathered = rows_triton.gather_rows(x, token, 8)
+    checks.compare("gather_rows", gathered[:, :width], x[token.long()])
+    y = checks.random(rows, width)
+    total = y.double()[position.long()].sum(1)
+    checks.compare("combine_rows", rows_triton.combine_rows(y, position, None), total)
+    checks.compare(
+        "combine_rows + residual", rows_triton.combine_rows(y, position, residual), total + residual.double()
+    )
+    gate_up, weight, g = (
+        checks.random(rows, 2 * inner),
+        torch.rand(rows, device=checks.device),
+        checks.random(rows, inner),
+    )
+    checks.compare(
+        "weighted_swiglu",
+        rows_triton.weighted_swiglu(gate_up, weight, 8)[:, :inner],
+        reference_weighted_swiglu(gate_up.double(), weight.double()),
+    )
+    grad_gate_up, grad_weight = gradient(reference_weighted_swiglu, g, gate_up, weight)
+    actual = rows_triton.weighted_swiglu_backward(g, gate_up, weight, 16, need_output=True)
+    checks.compare("weighted_swiglu_backward: gate_up", actual[0][:, : 2 * inner], grad_gate_up)
+    checks.compare("weighted_swiglu_backward: weight", actual[1], grad_weight)
+    assert actual[2] is not None
+    checks.compare(
+        "weighted_swiglu_backward: output", actual[2], reference_weighted_swiglu(gate_up.double(), weight.double())
+    )
+
+
+def check_cross_entropy(checks: Checks, rows: int, vocabulary: int) -> None:
+    logits = checks.random(rows, vocabulary) * 4
+    targets = torch.randint(0, vocabulary, (rows,), device=checks.device)
+    expected_gradient = logits.double().cpu()
+    expected = cross_entropy_in_place(expected_gradient, targets.cpu())
+    losses = cross_entropy_triton.cross_entropy_in_place(logits, targets)
+    checks.compare("cross_entropy: losses", losses, expected)
+    checks.compare("cross_entropy: gradient", logits, expected_gradient)
+
+
+def main(device: str) -> int:
+    torch.manual_seed(0)
+    failures = 0
+    for dtype in [torch.float32] if device == "cpu" else [torch.float32, torch.bfloat16]:
+        checks = Checks(device, dtype)
+        check_norms(checks, tokens=5, width=48, heads=3, size=16)
+        check_rows(checks, tokens=7, top_k=3, width=40, inner=24)
+        check_cross_entropy(checks, rows=5, vocabulary=100)
+        if device == "cuda":
+            check_norms(checks, tokens=515, width=2048, heads=32, size=128)
+            check_rows(checks, tokens=515, top_k=8, width=2048, inner=768)
+            check_cross_entropy(checks, rows=67, vocabulary=151_936)
+        else:
+            check_cross_entropy(checks, rows=3, vocabulary=9000)
+        failures += checks.failures
+    print("all kernels agree" if failures == 0 else f"{failures} comparisons failed")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
