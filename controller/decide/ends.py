@@ -74,7 +74,9 @@ def lead_end(ended: Ended, attempt: Attempt, store: StoreView, now: datetime) ->
     """The end of the task itself; it is charged as far as the lead is to blame."""
     task = attempt.task
     suspects = 1 if attempt.lead_key != task.key else _suspects(store, attempt)
-    own = attempt.failure if ended.exit_code == ExitCode.OK else None
+    failure = attempt.failure
+    named = failure is not None and failure.member == task.unit.digest
+    own = failure if named or ended.exit_code == ExitCode.OK else None
     mine = _share(ended, store.unit(task.unit), suspects, own)
     if store.unit(task.unit).done:
         outcome, reason, message = ended.outcome, ended.reason, ended.message
