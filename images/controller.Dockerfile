@@ -4,11 +4,11 @@
 ARG BASE=docker.io/library/python:3.11.14-slim-bookworm
 
 FROM ${BASE} AS wheel
-COPY pyproject.toml uv.lock README.md LICENSE /source/
+COPY pyproject.toml uv.lock README.md LICENSE* /source/
 COPY controller /source/controller
 COPY workloads /source/workloads
 RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir --quiet uv==0.13.9
-RUN /opt/uv/bin/uv build --quiet --wheel --out-dir /wheel /source
+RUN /opt/uv/bin/uv build --system-certs --quiet --wheel --out-dir /wheel /source
 
 FROM ${BASE}
 ENV PATH=/opt/potstill/bin:/usr/local/bin:/usr/bin:/bin \
@@ -16,7 +16,7 @@ ENV PATH=/opt/potstill/bin:/usr/local/bin:/usr/bin:/bin \
     HOME=/tmp PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 COPY pyproject.toml uv.lock /opt/lock/
 RUN --mount=type=cache,target=/root/.cache/uv --mount=type=bind,from=wheel,source=/opt/uv,target=/opt/uv \
-    /opt/uv/bin/uv sync --quiet --project /opt/lock --cache-dir /root/.cache/uv --frozen --no-default-groups --no-install-project
+    /opt/uv/bin/uv sync --system-certs --quiet --project /opt/lock --cache-dir /root/.cache/uv --frozen --no-default-groups --no-install-project
 RUN --mount=type=bind,from=wheel,source=/opt/uv,target=/opt/uv --mount=type=bind,from=wheel,source=/wheel,target=/wheel \
     /opt/uv/bin/uv pip install --quiet --no-cache --no-deps --python /opt/potstill/bin/python /wheel/*.whl
 USER 65532:65532

@@ -162,7 +162,9 @@ class ControlPlane:
 
     def _apiserver_flags(self, advertised: str | None) -> list[str]:
         certificates = self.folder / "certificates"
-        reachable = [f"--advertise-address={advertised}"] if advertised else ["--endpoint-reconciler-type=none"]
+        reachable = ["--endpoint-reconciler-type=none"]
+        if advertised:
+            reachable = [f"--advertise-address={advertised}", "--kubelet-preferred-address-types=InternalIP"]
         return [
             f"--etcd-servers=unix://{self.folder}/etcd.sock",
             f"--bind-address={self.address}",
