@@ -1,6 +1,6 @@
 """Benchmarks: MATH-500 and MBPP+ as package data with their licences, and users' JSONL.
 
-`data/` holds one prepared file per builtin benchmark, the ids of its fast subset, and its licence; `prepare` makes them.
+`data/` holds a prepared file per builtin benchmark, the ids of its fast subset, and its licence; `prepare` made them.
 """
 
 from workloads.benchmarks.builtin import BUILTIN, builtin_path

@@ -11,7 +11,7 @@ from workloads.grade.reading import Item
 
 @dataclass(frozen=True)
 class GoldReport:
-    """`wrong`: grades of golds and reference solutions that are not right. `untested`: code problems without a solution."""
+    """`wrong`: grades of golds and references that are not right. `untested`: code problems without a solution."""
 
     tested: int
     wrong: tuple[Grade, ...]

@@ -38,7 +38,7 @@ def boxes(text: str) -> Found:
 
 
 def _unboxed(content: str) -> str:
-    """Boxes within the answer, as in `x = \\boxed{5}`, give way to what they hold."""
+    r"""Boxes within the answer, as in `x = \boxed{5}`, give way to what they hold."""
     pieces: list[str] = []
     dropped: list[bool] = []
     position = 0

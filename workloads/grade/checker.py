@@ -1,8 +1,8 @@
 """A checking server: compares answers with golds in a child that is killed when it takes too long.
 
-Reads a request per line, `{"kind": "math", "answer", "gold"}` or `{"kind": "code", "suite", "outcome"}`, and writes a
-reply per line: the verdict, or `{"failed": cause, "detail"}`. It loads its libraries once and forks children from there,
-so a child that was killed or grew too large costs milliseconds, and its neighbours nothing.
+Reads a request per line, `{"kind": "math", "answer", "gold"}` or `{"kind": "code", "suite", "outcome"}`, and writes
+a reply per line: the verdict, or `{"failed": cause, "detail"}`. It loads its libraries once and forks children from
+there, so a child that was killed or grew too large costs milliseconds, and its neighbours nothing.
 """
 
 import gc
@@ -30,7 +30,14 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     if request["kind"] == "math":
         return asdict(mathematics.check(request["answer"], request["gold"]))
     suite = request["suite"]
-    tests = Suite(**{k: tuple(v) if isinstance(v, list) else v for k, v in suite.items()})
+    tests = Suite(
+        name=suite["name"],
+        arguments=tuple(suite["arguments"]),
+        expected=tuple(suite["expected"]),
+        reference_seconds=tuple(suite["reference_seconds"]),
+        tolerance=suite["tolerance"],
+        oracle=suite["oracle"],
+    )
     return asdict(oracles.judge(tests, outcome_from(request["outcome"])))
 
 
@@ -44,7 +51,7 @@ def _child(requests: int, replies: int) -> None:
             reply = answer(json.loads(line))
         except MemoryError:
             reply = {"failed": "checker_memory", "detail": "MemoryError"}
-        except Exception as e:  # noqa: BLE001 - whatever the libraries raise on odd input is their failure, not a verdict
+        except Exception as e:
             reply = {"failed": "checker_failed", "detail": f"{type(e).__name__}: {e}"[:300]}
         sink.write(json.dumps(reply) + "\n")
         sink.flush()

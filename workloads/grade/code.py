@@ -47,7 +47,7 @@ def verdict(
     outcomes: Mapping[str, Outcome | Lost],
     replies: Mapping[str, Reply],
 ) -> tuple[Verdict, Cause | None, dict[str, JsonValue]]:
-    """(verdict, cause, evidence): right when every suite is passed. Evidence has a status per suite, first failure shown.
+    """(verdict, cause, evidence): right when every suite is passed. Evidence: a status per suite, the first failure.
 
     A comparison that fails is the candidate's doing (the expected values are known to compare), hence wrong.
     """

@@ -18,7 +18,7 @@ OPEN, CLOSE = "<think>", "</think>"
 
 @dataclass(frozen=True)
 class Rule:
-    """`completion`: what a complete answer is. `pattern`: with completion `pattern` only; its group `answer`, or 1, or all."""
+    """`completion`: what a complete answer is. `pattern`: with completion `pattern`, and with no other."""
 
     completion: CompletionRule
     thinking: bool

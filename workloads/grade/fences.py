@@ -1,7 +1,8 @@
 """Closed python fences in a text: the code of the last one.
 
-CommonMark's fences, with what real outputs need: any indentation (taken off the code), an opening that ends a line of prose, a closing
-followed by a special token. A line of backticks inside an open triple-quoted string does not close, if a later one does.
+CommonMark's fences, with what real outputs need: any indentation (taken off the code), an opening that ends a line of
+prose, a closing followed by a special token. A line of backticks inside an open triple-quoted string does not close, if
+a later one does.
 """
 
 import re

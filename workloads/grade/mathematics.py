@@ -1,8 +1,8 @@
 """Math answers through math-verify, one at a time, in a process that may be killed (`checker`).
 
-math-verify is given the extracted answer in a box, not the text (whole-text parsing merges boxes), the gold first and in
-a box too (108 of 500 raw golds of MATH-500 do not match themselves otherwise). Its own timeouts are off: they work by
-signals and look like "wrong"; the process that runs this is killed instead.
+math-verify is given the extracted answer in a box, not the text (whole-text parsing merges boxes), the gold first and
+in a box too (108 of 500 raw golds of MATH-500 do not match themselves otherwise). Its own timeouts are off: they work
+by signals and look like "wrong"; the process that runs this is killed instead.
 """
 
 import logging

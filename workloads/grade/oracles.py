@@ -8,6 +8,7 @@ and there is a tolerance, the same type and `numpy.allclose(rtol=1e-7, atol=tole
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -58,8 +59,8 @@ def judge(suite: Suite, outcome: Outcome) -> SuiteVerdict:
         except Unreadable as e:
             return _failed("unreadable_output", index, suite, returned, str(e))
         try:
-            right = passes(value, gold, suite.oracle, lambda text=arguments: decode(text), tolerance)
-        except Exception as e:  # noqa: BLE001 - evalplus's rule: a comparison that raises is a failed test
+            right = passes(value, gold, suite.oracle, partial(decode, arguments), tolerance)
+        except Exception as e:
             return _failed("failing_test", index, suite, returned, f"{type(e).__name__}: {e}"[:SHOWN_CHARACTERS])
         if not right:
             return _failed("failing_test", index, suite, returned, "")

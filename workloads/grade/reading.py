@@ -14,12 +14,17 @@ Decode = Callable[[Sequence[int]], str]
 
 @dataclass(frozen=True)
 class Generated:
-    """One output. `token_ids` exclude the prompt and include the end token, if there was one."""
+    """One output. `token_ids` exclude prompt and end token; `end_tokens` (0 or 1) of that were generated after them."""
 
     problem: str
     index: int
     token_ids: tuple[int, ...]
     finish_reason: Literal["stop", "length", "error"]
+    end_tokens: int = 0
+
+    @property
+    def tokens(self) -> int:
+        return len(self.token_ids) + self.end_tokens
 
 
 @dataclass(frozen=True)
@@ -42,18 +47,18 @@ def read_outputs(
 ) -> Iterator[Item]:
     """An Item per output and budget, budgets ascending. `prefill` stands before every output's text."""
     for output in outputs:
-        known: dict[int, Reading] = {}
+        known: dict[tuple[int, bool], Reading] = {}
         for budget in sorted(budgets):
             ids = output.token_ids[:budget]
-            ended = output.finish_reason == "stop" and len(output.token_ids) <= budget
-            if len(ids) not in known:
-                known[len(ids)] = _read(prefill + decode(ids), ids, rule, ended)
-            reading = known[len(ids)]
+            ended = output.finish_reason == "stop" and output.tokens <= budget
+            if (len(ids), ended) not in known:
+                known[len(ids), ended] = _read(prefill + decode(ids), ids, rule, ended)
+            reading = known[len(ids), ended]
             yield Item(
                 problem=output.problem,
                 index=output.index,
                 budget_tokens=budget,
-                tokens=len(ids),
+                tokens=min(output.tokens, budget),
                 ended=ended,
                 failed=output.finish_reason == "error",
                 completed=reading.completed,

@@ -19,15 +19,17 @@ def _spaced(text: str) -> str:
 
 
 def choice_of(answer: str, choices: Sequence[str]) -> str | None:
-    """The letter (upper case) that an answer names, or None: `B`, `(b)`, `B. because`, `\\text{B}`, a choice's own text,
-    or the last `answer is B` in it."""
+    r"""The letter (upper case) that an answer names, or None.
+
+    `B`, `(b)`, `B. because`, `\text{B}`, a choice's own text, or the last `answer is B` in it.
+    """
     text = _unwrapped(answer.strip())
     for index, choice in enumerate(choices):
         if is_exact(text, choice):
             return chr(ord("A") + index)
     if (match := _CHOICE.match(text)) and (len(text) == 1 or not text[1:2].isalpha()):
         letter = match["letter"].upper()
-        if len(text) <= 3 or text[:1] == "(" or text[1:2] in ").:":  # noqa: PLR2004 - "A cat" is prose, "A) cat" is not
+        if len(text) <= 3 or text[:1] == "(" or text[1:2] in ").:":
             return _known(letter, choices)
     said = list(_SAID.finditer(text))
     return _known(said[-1]["letter"].upper(), choices) if said else None

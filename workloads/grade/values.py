@@ -29,8 +29,9 @@ DEEPEST = 150
 
 _SCALARS = frozenset({int, float, str, bool, type(None)})
 _MARSHALLED = frozenset({int, float, str, bool, type(None), bytes, complex})
-_KEYS, _ITEMS, _VALUES = type({}.keys()), type({}.items()), type({}.values())
-_ITERATORS = (Iterator, _ITEMS, _VALUES)
+_EMPTY: dict[Any, Any] = {}
+_KEYS = type(_EMPTY.keys())
+_ITERATORS = (Iterator, type(_EMPTY.items()), type(_EMPTY.values()))
 _BUILTIN_BASES = (int, float, str, list, tuple, dict, set, frozenset, bytes, complex)
 
 
@@ -164,7 +165,7 @@ def _builtin_part(value: Any, base: type) -> Any:
     if base is dict:
         return dict(dict.items(value))
     if base in (list, tuple, set, frozenset):
-        return base(base.__iter__(value))  # type: ignore[attr-defined]
+        return base(base.__iter__(value))
     if base is complex:
         return complex.__pos__(value)
     if base is bytes:
@@ -186,7 +187,7 @@ def _digest(value: Any) -> tuple[str, int]:
 
 
 def _is_regular(value: Any) -> bool:
-    """A list or tuple whose leaves are all at one depth, of exact scalar types: marshal version 2 is canonical for it."""
+    """A list or tuple whose leaves are at one depth and exact scalars: marshal version 2 is canonical for it."""
     if type(value) not in (list, tuple):
         return False
     level: Any = value

@@ -1,7 +1,8 @@
 """The candidate's own process: runs the program on each input and writes what came back. Nothing here is trusted.
 
-Frames on the pipe: `S` compiled and loaded, `T` a test returned, `V` its value, `X` an exception, `D` all done; V and X
-carry a 4-byte length and UTF-8 text. Execution is evalplus's: a fresh module namespace `{}`, inputs one after another.
+Frames on the pipe: `L` locked (before a line of the program has run), `S` compiled and loaded, `T` a test returned,
+`V` its value, `X` an exception, `D` all done; V and X carry a 4-byte length and UTF-8 text. Execution is evalplus's: a
+fresh module namespace `{}`, inputs one after another.
 """
 
 import json

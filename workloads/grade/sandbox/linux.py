@@ -1,4 +1,4 @@
-"""The system calls that Python has no name for, each as one function that raises OSError. Linux on x86_64 or aarch64."""
+"""System calls that Python has no name for, a function each that raises OSError. Linux on x86_64 or aarch64."""
 
 import ctypes
 import os
@@ -86,7 +86,7 @@ def drop_capabilities() -> None:
 def install_filter(program: bytes) -> None:
     """seccomp, mode filter; needs no_new_privileges() first."""
     code = ctypes.create_string_buffer(program, len(program))
-    descriptor = struct.pack("@HP", len(program) // 8, ctypes.addressof(code))
+    descriptor = ctypes.create_string_buffer(struct.pack("@HP", len(program) // 8, ctypes.addressof(code)))
     _prctl(_PR_SET_SECCOMP, 2, ctypes.cast(descriptor, ctypes.c_void_p), what="seccomp")
 
 

@@ -21,7 +21,7 @@ PRIVATE_BYTES = 64 << 20
 class Place:
     """`readable`: paths that programs need. `packages`: a folder with numpy in it. `private`: bounded, or None.
 
-    `private` is a mount point: rules of Landlock for it go to its parent, for a rule does not reach through a mount point.
+    `private` is a mount point: Landlock's rules for it go to its parent, for a rule does not reach through one.
     """
 
     layers: tuple[str, ...]

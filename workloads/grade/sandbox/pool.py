@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from workloads.grade.sandbox.order import Order, Outcome, outcome_from
 
@@ -28,7 +29,7 @@ LATE_SECONDS = 30.0
 
 
 class Unsupported(RuntimeError):
-    """This machine has no process sandbox."""
+    """No process sandbox on this kind of machine."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def require_linux() -> None:
     if sys.platform != "linux" or os.uname().machine not in ("x86_64", "aarch64"):
         raise Unsupported(
             f"code benchmarks run generated programs, and their sandbox needs Linux on x86_64 or aarch64; this is "
-            f"{sys.platform}. Evaluate code benchmarks on a cluster, or pass --allow-unsandboxed in a throw-away machine"
+            f"{sys.platform}. Evaluate code benchmarks on a cluster, or allow it unsandboxed on a throw-away machine"
         )
 
 
@@ -84,9 +85,9 @@ class Server:
             text=True,
             encoding="utf-8",
         )
-        self.layers: tuple[str, ...] = tuple(self._answer(LATE_SECONDS)["layers"])
+        self.layers: tuple[str, ...] = tuple(map(str, self._answer(LATE_SECONDS)["layers"]))
 
-    def _answer(self, within_seconds: float) -> dict[str, object]:
+    def _answer(self, within_seconds: float) -> dict[str, Any]:
         assert self._process.stdout is not None
         watchdog = threading.Timer(within_seconds, self._process.kill)
         watchdog.start()
@@ -96,7 +97,7 @@ class Server:
             watchdog.cancel()
         if not line:
             raise OSError(f"the sandbox server ended with {self._process.wait()} or did not answer in its time")
-        answer: dict[str, object] = json.loads(line)
+        answer: dict[str, Any] = json.loads(line)
         return answer
 
     def execute(self, order: Order) -> Outcome:

@@ -21,6 +21,7 @@ from workloads.grade.sandbox.order import End, Order, Outcome, order_from
 
 WALL_FACTOR, WALL_EXTRA_SECONDS = 4.0, 5.0
 """Wall limit of a stage: its CPU limit times this, and so much more."""
+GRACE_SECONDS = 2.0
 _SPECIAL_ENDS: dict[str, End] = {
     "MemoryError": "memory",
     "SyntaxError": "syntax_error",
@@ -40,6 +41,7 @@ class Watch:
     received: int = 0
     values: list[str] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
+    locked: bool = False
     loaded: bool = False
     returned: bool = False
     finished: bool = False
@@ -87,7 +89,9 @@ class Watch:
 
     def _frame(self, kind: bytes, text: str, cpu_in_stage: float) -> None:
         tests = len(self.order.arguments)
-        if kind == b"S" and not self.loaded:
+        if kind == b"L" and not self.locked:
+            self.locked = True
+        elif kind == b"S" and self.locked and not self.loaded:
             self.loaded = True
         elif kind == b"T" and self.loaded and not self.returned and len(self.values) < tests:
             self.returned = True
@@ -122,13 +126,16 @@ def execute(order: Order, locks: lock.Locks, private: str | None, devnull: int, 
         _become_candidate(order, locks, private, devnull, writer, memory_base)
     os.close(writer)
     watch = Watch(order)
+    timed_out = False
     try:
         timed_out = _watch(watch, pid, reader)
     finally:
         os.close(reader)
-        status, cpu_seconds = _end(pid)
+        status, cpu_seconds = _end(pid, GRACE_SECONDS if not watch.over and not timed_out else 0.0)
     if private is not None:
         place.drop_private(private)
+    if not watch.locked:
+        raise OSError("a candidate's process could not be locked: none of the candidate has run")
     end, detail = _verdict(watch, timed_out, status)
     return Outcome(
         key=order.key,
@@ -162,6 +169,7 @@ def _become_candidate(
             place.PRIVATE_BYTES if private else 0,
         )
         lock.lock(locks)
+        os.write(pipe, b"L")
         candidate.serve(order, pipe)
     finally:
         os._exit(0)
@@ -191,9 +199,16 @@ def _watch(watch: Watch, pid: int, reader: int) -> bool:
     return False
 
 
-def _end(pid: int) -> tuple[int, float]:
-    """Kills the candidate, its group, and in a pid namespace whatever else there is; (wait status, CPU seconds)."""
+def _end(pid: int, grace_seconds: float) -> tuple[int, float]:
+    """Kills the candidate, its group, and in a pid namespace whatever else there is; (wait status, CPU seconds).
+
+    `grace_seconds`: how long a candidate that has closed its pipe may take to end by itself, so that it is seen how.
+    """
+    deadline = time.monotonic() + grace_seconds
     done, status, usage = os.wait4(pid, os.WNOHANG)
+    while not done and time.monotonic() < deadline:
+        time.sleep(0.001)
+        done, status, usage = os.wait4(pid, os.WNOHANG)
     if not done:
         try:
             os.killpg(pid, signal.SIGKILL)
@@ -221,8 +236,10 @@ def _verdict(watch: Watch, timed_out: bool, status: int) -> tuple[End, str]:
         name, message = watch.exception
         return _SPECIAL_ENDS.get(name, "exception"), f"{name}: {message}" if message else name
     code = os.waitstatus_to_exitcode(status)
-    if code in (-signal.SIGXCPU,):
+    if code == -signal.SIGXCPU:
         return "timeout", "CPU limit"
+    if code == -signal.SIGKILL:
+        return "memory", "killed by the kernel"
     if code >= 0:
         return "exit", f"the process ended by itself with {code}"
     return "crash", f"ended by {signal.Signals(-code).name}"
@@ -242,7 +259,7 @@ def main(base: str, hidden: str, numpy_folders: list[str], options: dict[str, bo
     locks = lock.prepare(list(ground.readable), [ground.packages], ground.private, use_landlock=options["landlock"])
     if locks.files == "none" and numpy_folders:
         __import__("numpy")
-    memory_base = _address_space()
+    memory_base = ADDRESS_SPACE_BYTES
     layers = [*ground.layers, *locks.layers]
     outcomes.write(json.dumps({"layers": layers}) + "\n")
     outcomes.flush()
@@ -291,11 +308,5 @@ def preload() -> None:
         __import__(name)
 
 
-def _address_space() -> int:
-    """Bytes of address space that a fork inherits; RLIMIT_AS counts them."""
-    return _mapped_at_start
-
-
-_mapped_at_start = 0
-if Path("/proc/self/statm").exists():
-    _mapped_at_start = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+ADDRESS_SPACE_BYTES = 1 << 30
+"""More than a fork inherits of address space (RLIMIT_AS counts it): the interpreter, its preloaded modules, numpy."""

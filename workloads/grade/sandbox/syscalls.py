@@ -1,4 +1,4 @@
-"""System call numbers that a candidate may use: (x86_64, aarch64), from the kernel's unistd headers. None: not there."""
+"""System calls that a candidate may use: numbers on (x86_64, aarch64), from the kernel's headers. None: not there."""
 
 ALLOWED: dict[str, tuple[int | None, int | None]] = {
     "futex": (202, 98),

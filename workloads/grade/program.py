@@ -1,0 +1,200 @@
+"""The grading program: outputs from the store, verdicts at every budget to the store.
+
+On a laptop one process does all (`all`); in a pod three containers do a step each. `fetch` and `compare` hold
+credentials and never run generated programs; `execute` (see `steps`) runs them and holds neither credentials nor golds.
+`compare` reads the outputs from the store again: what `execute` could have changed is not believed.
+"""
+
+import logging
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from pydantic import ValidationError
+from tokenizers import Tokenizer
+
+from workloads.benchmarks.builtin import PREFIX
+from workloads.benchmarks.load import load, load_file
+from workloads.benchmarks.model import Benchmark, BenchmarkError
+from workloads.commit import Corrupt, fetch, read_marker
+from workloads.contents import localise_file
+from workloads.contract import layout
+from workloads.contract.grades import Grade
+from workloads.contract.records import ExitCode, GradesRecord, Marker, Output, OutputsRecord, Progress
+from workloads.contract.tasks import GradeMember, GradeTask, pointers
+from workloads.grade.completion import Rule
+from workloads.grade.grading import counts, grade_items, orders_for
+from workloads.grade.patterns import PatternError, compile_pattern
+from workloads.grade.reading import Generated, Item, read_outputs
+from workloads.grade.sandbox.pool import Unsupported
+from workloads.grade.steps import Executed, execute_here, read_outcomes, write_orders
+from workloads.program import Context, ProgramError
+from workloads.store import AlreadyExists, StoreError
+
+STEPS = ("fetch", "execute", "compare")
+FILE = "grades.jsonl"
+
+logger = logging.getLogger("potstill")
+
+
+@dataclass(frozen=True)
+class Question:
+    """A member with all that its verdicts depend on, read and checked."""
+
+    member: GradeMember
+    benchmark: Benchmark
+    items: tuple[Item, ...]
+
+
+def grade(context: Context[GradeTask], step: str, work: Path | None, workers: int) -> None:
+    """The body of the program for one step, or `all`. A member's failure does not lose the others."""
+    failures: list[Exception] = []
+    members = claim(context)
+    with tempfile.TemporaryDirectory(prefix="potstill-grade-") as scratch:
+        for done, member in enumerate(members):
+            context.stop_if_terminated()
+            context.progress(_progress(context, step, done, len(members)))
+            try:
+                question = read_question(context, member, Path(scratch))
+                if step == "fetch":
+                    assert work is not None
+                    write_orders(work, member.unit.digest, orders_for(question.benchmark, question.items))
+                else:
+                    _finish(context, question, work if step == "compare" else None, Path(scratch), workers)
+            except StoreError:
+                raise
+            except (ProgramError, BenchmarkError, Corrupt, OSError, ValueError) as error:
+                context.fail_member(member.unit, member.number, error)
+                failures.append(error)
+    if failures and len(failures) == len(members):
+        raise failures[0]
+
+
+def claim(context: Context[GradeTask]) -> list[GradeMember]:
+    """The members whose number is this task's and whose grades are not committed yet."""
+    pointer_of = {pointer.unit: pointer for pointer in pointers(context.task)}
+    claimed = []
+    for member in context.task.members:
+        pointer = pointer_of.get(member.unit)
+        if pointer is not None:
+            try:
+                context.store.put_new(pointer.key, pointer.to_json())
+            except AlreadyExists:
+                logger.info("%s: attempt %d is another task's; left to it", member.unit, member.number)
+                continue
+        if context.store.head(layout.end_key(member.unit, member.number)) is not None:
+            logger.info("%s: attempt %d is closed; left alone", member.unit, member.number)
+        elif read_marker(context.store, member.unit, layout.GRADES) is None:
+            claimed.append(member)
+    return claimed
+
+
+def read_question(context: Context[GradeTask], member: GradeMember, scratch: Path) -> Question:
+    """Raises Corrupt, BenchmarkError, ProgramError (bad data or configuration), StoreError."""
+    marker = read_marker(context.store, member.outputs, layout.OUTPUTS)
+    if marker is None or not isinstance(marker.record, OutputsRecord):
+        raise ProgramError(ExitCode.BAD_DATA, "NoOutputs", f"{member.outputs} has no committed outputs to grade")
+    if marker.content != member.inputs.outputs_content:
+        message = f"{member.outputs}: the outputs are {marker.content[:12]}, not {member.inputs.outputs_content[:12]}"
+        raise ProgramError(ExitCode.BAD_DATA, "OtherOutputs", message)
+    benchmark = _benchmark(member, scratch)
+    outputs = tuple(_outputs(context, marker, scratch / member.outputs.digest))
+    known = set(benchmark.ids)
+    for output in outputs:
+        if output.problem not in known:
+            message = f"{member.outputs}: problem {output.problem!r} is not in {member.benchmark_name}"
+            raise ProgramError(ExitCode.BAD_DATA, "UnknownProblem", message)
+    tokenizer = _tokenizer(context, marker.record.tokenizer_sha256)
+    special = {number for number, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+
+    def decode(token_ids: Sequence[int]) -> str:
+        return str(tokenizer.decode(list(token_ids), skip_special_tokens=False))
+
+    generated = (_generated(output, special) for output in outputs)
+    inputs = member.inputs
+    items = read_outputs(generated, inputs.budgets, _rule(member), inputs.prefill, decode)
+    return Question(member, benchmark, tuple(items))
+
+
+def _generated(output: Output, special: set[int]) -> Generated:
+    """The end token is no text, but it counts: an output with it is as long as it was generated."""
+    ids = output.token_ids
+    ended = output.finish_reason == "stop" and bool(ids) and ids[-1] in special
+    return Generated(
+        output.problem, output.index, ids[:-1] if ended else ids, output.finish_reason, end_tokens=int(ended)
+    )
+
+
+def _benchmark(member: GradeMember, scratch: Path) -> Benchmark:
+    inputs = member.inputs
+    path = localise_file(member.benchmark, scratch)
+    if member.benchmark.location.startswith(PREFIX):
+        return load(member.benchmark.location)
+    return load_file(path, member.benchmark_name, inputs.grader, inputs.completion, inputs.completion_pattern)
+
+
+def _rule(member: GradeMember) -> Rule:
+    inputs = member.inputs
+    try:
+        pattern = None if inputs.completion_pattern is None else compile_pattern(inputs.completion_pattern)
+    except PatternError as e:
+        raise ProgramError(ExitCode.BAD_CONFIGURATION, "BadPattern", str(e)) from e
+    return Rule(inputs.completion, inputs.thinking, pattern)
+
+
+def _outputs(context: Context[GradeTask], marker: Marker, folder: Path) -> Iterator[Output]:
+    path = fetch(context.store, marker, ["outputs.jsonl"], folder)["outputs.jsonl"]
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+        if line:
+            try:
+                yield Output.model_validate_json(line)
+            except ValidationError as e:
+                raise Corrupt(f"{marker.unit}: outputs.jsonl:{number}: {e}") from e
+
+
+def _tokenizer(context: Context[GradeTask], sha256: str) -> Tokenizer:
+    data = context.store.get(layout.blob_key(sha256))
+    return Tokenizer.from_buffer(data)
+
+
+def _finish(context: Context[GradeTask], question: Question, work: Path | None, scratch: Path, workers: int) -> None:
+    started = time.monotonic()
+    member = question.member
+    try:
+        executed = (
+            execute_here(orders_for(question.benchmark, question.items), workers)
+            if work is None
+            else read_outcomes(work, member.unit.digest)
+        )
+    except Unsupported as e:
+        raise ProgramError(ExitCode.BAD_CONFIGURATION, "NoSandbox", str(e)) from e
+    grades = grade_items(question.benchmark, question.items, executed.outcomes, workers)
+    path = scratch / f"{member.unit.digest}.jsonl"
+    path.write_bytes(b"".join(line.to_json() for line in grades))
+    record = _record(member, grades, executed, time.monotonic() - started)
+    for budget in record.budgets:
+        logger.info(
+            "%s at %d: %d of %d right, %d completed, %d errors",
+            member.benchmark_name, budget.budget, budget.right, budget.outputs, budget.completed, budget.errors,
+        )  # fmt: skip
+    context.commit(layout.GRADES, {FILE: path}, record, unit=member.unit, number=member.number)
+
+
+def _record(member: GradeMember, grades: list[Grade], executed: Executed, seconds: float) -> GradesRecord:
+    packages = ("math-verify", "sympy", "latex2sympy2_extended", "numpy", "tokenizers")
+    return GradesRecord(
+        budgets=counts(grades),
+        grader_version=member.inputs.grader_version,
+        sandbox=executed.layers,
+        seconds=round(seconds, 3),
+        versions={name: version(name) for name in packages},
+    )
+
+
+def _progress(context: Context[GradeTask], phase: str, done: int, total: int) -> Progress:
+    return Progress(
+        attempt=context.task.number, updated=context.now(), phase=phase, done=done, total=total, counted="problems"
+    )
