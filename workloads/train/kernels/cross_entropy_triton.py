@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+
 
 import torch
 import triton
@@ -16,7 +16,7 @@ BLOCK = 8192
 
 @triton.jit
 def _cross_entropy_kernel(
-    logits_ptr: Any, target_ptr: Any, loss_ptr: Any, V: Any, stride: Any, BLOCK: tl.constexpr
+    logits_ptr, target_ptr, loss_ptr, V, stride, BLOCK: tl.constexpr
 ) -> None:
     row = tl.program_id(0).to(tl.int64)
     base = logits_ptr + row * stride

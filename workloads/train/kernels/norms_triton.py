@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+
 
 import torch
 import triton
@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 @triton.jit
-def _rms_norm_kernel(x_ptr: Any, w_ptr: Any, y_ptr: Any, eps: Any, H: tl.constexpr, BLOCK: tl.constexpr) -> None:
+def _rms_norm_kernel(x_ptr, w_ptr, y_ptr, eps, H: tl.constexpr, BLOCK: tl.constexpr) -> None:
     row = tl.program_id(0).to(tl.int64)
     cols = tl.arange(0, BLOCK)
     mask = cols < H
@@ -26,7 +26,7 @@ def _rms_norm_kernel(x_ptr: Any, w_ptr: Any, y_ptr: Any, eps: Any, H: tl.constex
 
 @triton.jit
 def _rms_norm_backward_kernel(
-    g_ptr: Any, x_ptr: Any, w_ptr: Any, res_ptr: Any, dx_ptr: Any, eps: Any, H: tl.constexpr, BLOCK: tl.constexpr
+    g_ptr, x_ptr, w_ptr, res_ptr, dx_ptr, eps, H: tl.constexpr, BLOCK: tl.constexpr
 ) -> None:
     row = tl.program_id(0).to(tl.int64)
     cols = tl.arange(0, BLOCK)
@@ -44,7 +44,7 @@ def _rms_norm_backward_kernel(
 
 @triton.jit
 def _norm_rope_kernel(
-    x_ptr: Any, w_ptr: Any, cos_ptr: Any, sin_ptr: Any, y_ptr: Any, eps: Any, heads: Any, x_stride: Any,
+    x_ptr, w_ptr, cos_ptr, sin_ptr, y_ptr, eps, heads, x_stride,
     HALF: tl.constexpr, BLOCK_HEADS: tl.constexpr,
 ) -> None:  # fmt: skip
     token = tl.program_id(0).to(tl.int64)
@@ -68,7 +68,7 @@ def _norm_rope_kernel(
 
 @triton.jit
 def _norm_rope_backward_kernel(
-    g_ptr: Any, x_ptr: Any, w_ptr: Any, cos_ptr: Any, sin_ptr: Any, dx_ptr: Any, eps: Any, heads: Any, x_stride: Any,
+    g_ptr, x_ptr, w_ptr, cos_ptr, sin_ptr, dx_ptr, eps, heads, x_stride,
     HALF: tl.constexpr, BLOCK_HEADS: tl.constexpr,
 ) -> None:  # fmt: skip
     token = tl.program_id(0).to(tl.int64)

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+
 
 import torch
 import triton
@@ -16,7 +16,7 @@ SWIGLU_ROWS = 4
 
 @triton.jit
 def _gather_kernel(
-    x_ptr: Any, index_ptr: Any, out_ptr: Any, out_stride: Any, H: tl.constexpr, BLOCK: tl.constexpr
+    x_ptr, index_ptr, out_ptr, out_stride, H: tl.constexpr, BLOCK: tl.constexpr
 ) -> None:
     row = tl.program_id(0).to(tl.int64)
     source = tl.load(index_ptr + row).to(tl.int64)
@@ -27,7 +27,7 @@ def _gather_kernel(
 
 @triton.jit
 def _combine_kernel(
-    y_ptr: Any, position_ptr: Any, residual_ptr: Any, out_ptr: Any, y_stride: Any,
+    y_ptr, position_ptr, residual_ptr, out_ptr, y_stride,
     H: tl.constexpr, K: tl.constexpr, HAS_RESIDUAL: tl.constexpr, BLOCK: tl.constexpr,
 ) -> None:  # fmt: skip
     token = tl.program_id(0).to(tl.int64)
@@ -44,7 +44,7 @@ def _combine_kernel(
 
 @triton.jit
 def _swiglu_kernel(
-    gu_ptr: Any, w_ptr: Any, out_ptr: Any, rows: Any, out_stride: Any,
+    gu_ptr, w_ptr, out_ptr, rows, out_stride,
     WIDTH: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ) -> None:  # fmt: skip
     row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)[:, None]
@@ -59,8 +59,8 @@ def _swiglu_kernel(
 
 @triton.jit
 def _swiglu_backward_kernel(
-    g_ptr: Any, gu_ptr: Any, w_ptr: Any, dgu_ptr: Any, dw_ptr: Any, out_ptr: Any, rows: Any, g_stride: Any,
-    dgu_stride: Any, WIDTH: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr, NEED_OUTPUT: tl.constexpr,
+    g_ptr, gu_ptr, w_ptr, dgu_ptr, dw_ptr, out_ptr, rows, g_stride,
+    dgu_stride, WIDTH: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr, NEED_OUTPUT: tl.constexpr,
 ) -> None:  # fmt: skip
     row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)[:, None]
     col = tl.arange(0, BLOCK)[None, :]
