@@ -1,0 +1,288 @@
+"""vLLM in this program: every benchmark and adapter in one continuous batch. Its core runs in a process of its own.
+
+Written for vLLM 0.26 to 0.32: LLMEngine with prompts and outputs as token ids, no tokenizer inside.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from workloads.contract.units import Engine as EngineInputs
+from workloads.evaluate.engine import Adapter, BadAdapter, Decoding, Finished, Request
+from workloads.evaluate.memory import GIB, MemoryPlan, available_host_bytes, plan_memory, weight_bytes
+from workloads.evaluate.shapes import ModelShapes
+from workloads.evaluate.vllm_settings import VllmSettings, as_flags, capture_sizes, complete, parse_flags
+from workloads.text.tokenizer import TextTokenizer
+
+logger = logging.getLogger("potstill")
+STREAM_TOKENS = 8
+"""Tokens between two signs of life of a request; a stop text is noticed that much later and cut exactly."""
+STOP_TEXT_WINDOW_TOKENS = 64
+HOST_SHARE = 0.25
+"""Of the host's free memory, for adapters that are not in a slot."""
+
+
+@dataclass
+class Running:
+    request: Request
+    started: float
+    token_ids: list[int] = field(default_factory=list)
+
+
+class VllmEngine:
+    """Make it with `start`."""
+
+    def __init__(self, inner: Any, settings: VllmSettings, tokenizer: TextTokenizer, versions: dict[str, str]) -> None:
+        self._inner = inner
+        self._settings = settings
+        self._tokenizer = tokenizer
+        self._versions = versions
+        self._running: dict[str, Running] = {}
+        self._finished: list[Finished] = []
+        self._scores: dict[str, tuple[float, ...]] = {}
+        self._adapter_numbers: dict[str, int] = {}
+        self._score_names = (f"canary/{number}" for number in count())
+        self._generated_tokens = 0
+
+    @classmethod
+    def start(
+        cls,
+        asked: EngineInputs,
+        directory: Path,
+        shapes: ModelShapes,
+        tokenizer: TextTokenizer,
+        rank: int,
+        longest_tokens: int,
+    ) -> "VllmEngine":
+        """Raises BadFlag, DoesNotFit. Whatever vLLM raises is a crash."""
+        settings = complete(parse_flags(dict(asked.flags)), rank, longest_tokens, shapes.context_tokens)
+        on_gpu = asked.gpu != "cpu"
+        set_environment(settings)
+        weights = weight_bytes(directory, asked.dtype)
+        memory = plan(settings, shapes, weights, asked.dtype, longest_tokens, on_gpu)
+        logger.info("%s", memory)
+        memory.check()
+        inner = make_engine(settings, directory, asked.dtype, memory, on_gpu)
+        inner.collective_rpc("potstill_listen")
+        return cls(inner, settings, tokenizer, find_versions(on_gpu))
+
+    @property
+    def versions(self) -> dict[str, str]:
+        return self._versions
+
+    @property
+    def flags(self) -> dict[str, str | int | float | bool]:
+        return as_flags(self._settings)
+
+    @property
+    def generated_tokens(self) -> int:
+        return self._generated_tokens
+
+    @property
+    def pending(self) -> int:
+        return len(self._running) + len(self._finished)
+
+    def load(self, adapter: Adapter) -> None:
+        if adapter.rank > self._settings.max_lora_rank:
+            raise BadAdapter(f"its rank is {adapter.rank}, this engine takes up to {self._settings.max_lora_rank}")
+        try:
+            self._inner.add_lora(self._lora(adapter))
+        except Exception as error:  # vLLM's core reports whatever the adapter provoked as a plain Exception
+            raise BadAdapter(f"vLLM cannot load it: {error}") from error
+
+    def log_probs(self, sequences: Sequence[Sequence[int]], adapter: Adapter | None) -> list[tuple[float, ...]]:
+        from vllm import SamplingParams
+
+        names = [next(self._score_names) for _ in sequences]
+        for name, sequence in zip(names, sequences, strict=True):
+            params = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False)
+            prompt = {"prompt_token_ids": list(sequence)}
+            self._inner.add_request(name, prompt, params, lora_request=self._lora(adapter))
+        while not all(name in self._scores for name in names):
+            self._work()
+        return [self._scores.pop(name) for name in names]
+
+    def submit(self, request: Request) -> None:
+        self._running[request.id] = Running(request, time.monotonic())
+        try:
+            self._inner.add_request(
+                request.id,
+                {"prompt_token_ids": list(request.prompt)},
+                sampling_params(request),
+                lora_request=self._lora(request.adapter),
+            )
+        except ValueError as error:
+            self._end(request.id, "error", str(error))
+
+    def step(self) -> list[Finished]:
+        if not self._finished:
+            self._work()
+        finished, self._finished = self._finished, []
+        return finished
+
+    def close(self) -> None:
+        self._inner.engine_core.shutdown()
+
+    def _lora(self, adapter: Adapter | None) -> Any:
+        if adapter is None:
+            return None
+        from vllm.lora.request import LoRARequest
+
+        number = self._adapter_numbers.setdefault(adapter.name, len(self._adapter_numbers) + 1)
+        return LoRARequest(adapter.name, number, str(adapter.directory))
+
+    def _work(self) -> None:
+        """One step of vLLM: new tokens of some requests."""
+        for output in self._inner.step():
+            name, completion = output.request_id, output.outputs[0]
+            if name not in self._running:
+                if output.finished and output.prompt_logprobs is not None:
+                    self._scores[name] = prompt_scores(output.prompt_token_ids, output.prompt_logprobs)
+                continue
+            running = self._running[name]
+            new_ids = list(completion.token_ids)
+            running.token_ids += new_ids
+            self._generated_tokens += len(new_ids)
+            stopped = self._stopped_by_text(running, len(new_ids))
+            if stopped is not None:
+                del running.token_ids[stopped:]
+                if not output.finished:
+                    self._inner.abort_request([name])
+                self._end(name, "stop")
+            elif output.finished and completion.finish_reason in ("stop", "length"):
+                self._end(name, completion.finish_reason)
+            elif output.finished:
+                self._end(name, "error", f"vLLM ended it with {completion.finish_reason!r}")
+
+    def _stopped_by_text(self, running: Running, new: int) -> int | None:
+        """The number of tokens up to the one that completed a stop text, if one of the `new` did."""
+        texts = running.request.decoding.stop_texts
+        if not texts:
+            return None
+        for end in range(len(running.token_ids) - new + 1, len(running.token_ids) + 1):
+            tail = self._tokenizer.decode(running.token_ids[max(0, end - STOP_TEXT_WINDOW_TOKENS) : end])
+            if any(text in tail for text in texts):
+                return end
+        return None
+
+    def _end(self, name: str, reason: Any, error: str | None = None) -> None:
+        running = self._running.pop(name)
+        seconds = time.monotonic() - running.started
+        self._finished.append(Finished(name, tuple(running.token_ids), reason, seconds, error))
+
+
+def sampling_params(request: Request) -> Any:
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    decoding: Decoding = request.decoding
+    return SamplingParams(
+        temperature=decoding.temperature,
+        top_p=decoding.top_p if decoding.temperature > 0 else 1.0,
+        seed=request.seed if decoding.temperature > 0 else None,
+        max_tokens=decoding.limit_tokens,
+        stop_token_ids=list(decoding.stop_token_ids),
+        ignore_eos=True,
+        detokenize=False,
+        output_kind=RequestOutputKind.DELTA,
+    )
+
+
+def prompt_scores(token_ids: Sequence[int], logprobs: Any) -> tuple[float, ...]:
+    """The log-probability of each token but the first; vLLM's entry for the first is None."""
+    return tuple(float(logprobs[place][token_ids[place]].logprob) for place in range(1, len(token_ids)))
+
+
+def set_environment(settings: VllmSettings) -> None:
+    """Read by vLLM when it is imported and inherited by its processes, which are spawned: this one has threads."""
+    os.environ.update(
+        VLLM_WORKER_MULTIPROC_METHOD="spawn",
+        VLLM_ENABLE_V1_MULTIPROCESSING="1",
+        VLLM_NO_USAGE_STATS="1",
+        VLLM_BATCH_INVARIANT="1" if settings.batch_invariant else "0",
+    )
+
+
+def plan(
+    settings: VllmSettings, shapes: ModelShapes, weights: int, dtype: str, longest_tokens: int, on_gpu: bool
+) -> MemoryPlan:
+    return plan_memory(
+        shapes,
+        weights // settings.tensor_parallel_size,
+        dtype,
+        int(gpu_bytes() * settings.gpu_memory_utilization) if on_gpu else available_host_bytes(),
+        slots=settings.max_loras,
+        max_rank=settings.max_lora_rank,
+        longest_tokens=longest_tokens,
+        batch_tokens=settings.max_num_batched_tokens,
+    )
+
+
+def gpu_bytes() -> int:
+    """Asked of NVML, so that no CUDA context is made in this process."""
+    from vllm.platforms import current_platform
+
+    return int(current_platform.get_device_total_memory())
+
+
+def make_engine(settings: VllmSettings, directory: Path, dtype: str, memory: MemoryPlan, on_gpu: bool) -> Any:
+    from vllm.engine.arg_utils import EngineArgs
+    from vllm.v1.engine.llm_engine import LLMEngine
+
+    pass_vllm_log_on()
+    arguments: dict[str, Any] = {
+        "model": str(directory),
+        "skip_tokenizer_init": True,
+        "generation_config": "vllm",
+        "dtype": dtype,
+        "seed": settings.seed,
+        "load_format": settings.load_format,
+        "max_model_len": settings.max_model_len,
+        "max_num_seqs": settings.max_num_seqs,
+        "max_num_batched_tokens": max(settings.max_num_batched_tokens, settings.max_num_seqs),
+        "gpu_memory_utilization": settings.gpu_memory_utilization,
+        "tensor_parallel_size": settings.tensor_parallel_size,
+        "enable_prefix_caching": settings.enable_prefix_caching,
+        "enforce_eager": settings.enforce_eager,
+        "enable_lora": True,
+        "max_loras": settings.max_loras,
+        "max_lora_rank": settings.max_lora_rank,
+        "max_cpu_loras": settings.max_loras + int(HOST_SHARE * available_host_bytes()) // memory.adapter_slot,
+        "stream_interval": STREAM_TOKENS,
+        "disable_log_stats": True,
+        "worker_extension_cls": "workloads.evaluate.vllm_worker.WorkerExtension",
+    }
+    if on_gpu and not settings.enforce_eager:
+        arguments["cudagraph_capture_sizes"] = capture_sizes(settings.max_num_seqs)
+    if settings.kv_cache_gib:
+        arguments["kv_cache_memory_bytes"] = int(settings.kv_cache_gib * GIB)
+    if settings.attention_backend:
+        arguments["attention_backend"] = settings.attention_backend
+    if settings.moe_backend:
+        arguments["moe_backend"] = settings.moe_backend
+    return LLMEngine.from_engine_args(EngineArgs(**arguments))
+
+
+def pass_vllm_log_on() -> None:
+    """The lines of vLLM in this process join the attempt's log; those of its own processes go to stderr."""
+    inner = logging.getLogger("vllm")
+    inner.handlers.clear()
+    inner.propagate = True
+
+
+def find_versions(on_gpu: bool) -> dict[str, str]:
+    import torch
+    import transformers
+    import vllm
+
+    found = {"vllm": vllm.__version__, "torch": torch.__version__, "transformers": transformers.__version__}
+    if on_gpu:
+        from vllm.platforms import current_platform
+
+        found |= {"gpu": str(current_platform.get_device_name()), "cuda": str(torch.version.cuda)}
+    return found

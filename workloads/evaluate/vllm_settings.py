@@ -1,0 +1,81 @@
+"""What vLLM is started with: stated defaults, the flags a task may change, and nothing read from the model's own
+generation settings. Pure: no vLLM.
+"""
+
+import difflib
+from dataclasses import asdict, dataclass, fields, replace
+from typing import get_type_hints
+
+Flag = str | int | float | bool
+ADAPTER_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""The ranks that vLLM has kernels for."""
+
+
+class BadFlag(ValueError):
+    """A flag that does not exist, or a value that it cannot have."""
+
+
+@dataclass(frozen=True)
+class VllmSettings:
+    """The flags of an engine named vllm, with their defaults. 0 and "" leave the choice to `complete` or to vLLM."""
+
+    max_loras: int = 8
+    max_lora_rank: int = 0
+    max_num_seqs: int = 256
+    max_num_batched_tokens: int = 8192
+    max_model_len: int = 0
+    gpu_memory_utilization: float = 0.92
+    kv_cache_gib: float = 0.0
+    tensor_parallel_size: int = 1
+    enable_prefix_caching: bool = True
+    enforce_eager: bool = False
+    batch_invariant: bool = False
+    attention_backend: str = ""
+    moe_backend: str = ""
+    load_format: str = "auto"
+    seed: int = 0
+
+
+def parse_flags(flags: dict[str, Flag]) -> VllmSettings:
+    """Raises BadFlag, naming the nearest flag."""
+    hints = get_type_hints(VllmSettings)
+    for name, value in flags.items():
+        if name not in hints:
+            near = difflib.get_close_matches(name, hints, n=1)
+            raise BadFlag(f"engine vllm has no flag {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        wanted = (int, float) if hints[name] is float else hints[name]
+        if not isinstance(value, wanted) or (isinstance(value, bool) and hints[name] is not bool):
+            raise BadFlag(f"engine vllm: flag {name} is {value!r}, and must be of type {hints[name].__name__}")
+    return VllmSettings(**flags)  # type: ignore[arg-type]
+
+
+def complete(settings: VllmSettings, rank: int, longest_tokens: int, context_tokens: int) -> VllmSettings:
+    """The flags left open, from the adapters' largest rank and the longest prompt with its limit.
+
+    The length is rounded up to a power of two, so that groups of the same experiment get the same engine.
+    """
+    length = settings.max_model_len or min(context_tokens, max(512, 1 << (longest_tokens - 1).bit_length()))
+    return replace(settings, max_model_len=length, max_lora_rank=settings.max_lora_rank or rank_bucket(rank))
+
+
+def rank_bucket(rank: int) -> int:
+    """The smallest rank of at least 32 that vLLM has and that holds `rank`."""
+    for bucket in ADAPTER_RANKS:
+        if bucket >= max(rank, 32):
+            return bucket
+    raise BadFlag(f"an adapter of rank {rank} is larger than vLLM takes ({ADAPTER_RANKS[-1]})")
+
+
+def capture_sizes(max_num_seqs: int) -> list[int]:
+    """Batch sizes for which CUDA graphs are made: eighteen for 256 where vLLM's own choice is about fifty.
+
+    Between two of them a batch is padded by less than half, and by less than a fifth from 16 on.
+    """
+    steps = [1, 2, 4, 8, *range(16, 64, 8), *range(64, 128, 16), *range(128, 513, 32)]
+    return [size for size in steps if size < max_num_seqs] + [min(max_num_seqs, 512)]
+
+
+def as_flags(settings: VllmSettings) -> dict[str, Flag]:
+    """For the record: every flag with its value."""
+    values = asdict(settings)
+    return {one.name: values[one.name] for one in fields(settings) if values[one.name] != ""}
