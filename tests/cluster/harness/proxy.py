@@ -126,7 +126,11 @@ class ApiProxy:
         return self._do(lambda: [stream.line for stream in self._streams if re.search(pattern, stream.line)])
 
     def _cut(self, pattern: re.Pattern[str]) -> int:
-        streams = [stream for stream in self._streams if pattern.search(stream.line)]
+        streams = [
+            stream
+            for stream in self._streams
+            if pattern.search(stream.line) and not stream.client.transport.is_closing()
+        ]
         for stream in streams:
             connection: socket.socket = stream.client.get_extra_info("socket")
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

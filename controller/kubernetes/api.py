@@ -1,0 +1,123 @@
+"""The API server as plain JSON: `kubernetes` gives configuration, credentials and transport; objects stay dicts."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from kubernetes import client, config
+from kubernetes.config.config_exception import ConfigException
+from urllib3.exceptions import HTTPError
+
+Json = dict[str, Any]
+CONNECT_SECONDS = 10.0
+ANSWER_SECONDS = 30.0
+MERGE_PATCH = "application/merge-patch+json"
+JSON_TYPE = "application/json"
+
+
+class ApiUnreachable(Exception):
+    """No answer: what became of the request is unknown."""
+
+
+class ApiError(Exception):
+    """The API server answered no. `what` says which object of which kind where."""
+
+    def __init__(self, status: int, reason: str, message: str, what: str) -> None:
+        super().__init__(f"{what}: {status} {reason}: {message}")
+        self.status = status
+        self.reason = reason
+        self.message = message
+
+
+class Api:
+    def __init__(self, transport: client.ApiClient) -> None:
+        self._transport = transport
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: object = None,
+        query: Mapping[str, str] | None = None,
+        content_type: str = JSON_TYPE,
+    ) -> Json:
+        """The answer's JSON. Raises ApiError, ApiUnreachable."""
+        with closing(self._open(method, path, body, query, content_type, ANSWER_SECONDS)) as response:
+            try:
+                data = response.read()
+            except (HTTPError, OSError) as error:
+                raise ApiUnreachable(f"{method} {path}: the answer broke off: {error}") from error
+        return _decoded(response.status, data, f"{method} {path}")
+
+    def stream(self, path: str, query: Mapping[str, str], silent_seconds: float) -> Iterator[Json]:
+        """A watch, one event at a time, until the server ends it.
+
+        Raises ApiError, and ApiUnreachable when the connection breaks or says nothing for `silent_seconds`.
+        """
+        response = self._open("GET", path, None, query, JSON_TYPE, silent_seconds)
+        with closing(response):
+            if response.status != 200:
+                _decoded(response.status, response.read(), f"watch {path}")
+            rest = b""
+            try:
+                while piece := response.read1(65536):
+                    *lines, rest = (rest + piece).split(b"\n")
+                    yield from (json.loads(line) for line in lines if line.strip())
+            except (HTTPError, OSError) as error:
+                raise ApiUnreachable(f"watch {path}: {error}") from error
+
+    def _open(
+        self,
+        method: str,
+        path: str,
+        body: object,
+        query: Mapping[str, str] | None,
+        content_type: str,
+        answer_seconds: float,
+    ) -> Any:
+        headers = {"Accept": JSON_TYPE, "Content-Type": content_type}
+        request = self._transport.param_serialize(
+            method, path, query_params=list((query or {}).items()), header_params=headers, auth_settings=["BearerToken"]
+        )
+        try:
+            response = self._transport.rest_client.request(  # type: ignore[no-untyped-call]
+                request[0],
+                request[1],
+                headers=request[2],
+                body=body,
+                _request_timeout=(CONNECT_SECONDS, answer_seconds),
+            )
+        except client.ApiException as error:
+            raise ApiUnreachable(f"{method} {path}: {error.reason}") from error
+        except (HTTPError, OSError) as error:
+            raise ApiUnreachable(f"{method} {path}: {error}") from error
+        return response.response
+
+
+def _decoded(status: int, data: bytes, what: str) -> Json:
+    try:
+        value: Json = json.loads(data) if data else {}
+    except ValueError:
+        value = {"message": data[:200].decode(errors="replace")}
+    if status >= 400:
+        raise ApiError(status, value.get("reason", ""), value.get("message", ""), what)
+    return value
+
+
+def connect(kubeconfig: Path | None = None, context: str | None = None) -> Api:
+    """From a kubeconfig, or from the pod's own service account. Raises ConfigException when there is neither."""
+    settings = client.Configuration()
+    settings.retries = False
+    if kubeconfig is not None:
+        config.load_kube_config(  # type: ignore[no-untyped-call]
+            str(kubeconfig), context=context, client_configuration=settings
+        )
+    else:
+        try:
+            config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
+        except ConfigException:
+            config.load_kube_config(context=context, client_configuration=settings)  # type: ignore[no-untyped-call]
+    return Api(client.ApiClient(settings))
