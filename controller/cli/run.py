@@ -11,6 +11,8 @@ from controller.loop import run_local
 
 def run(path: ExperimentFile, store: StoreUrl = DEFAULT_STORE, profile: ProfileFile = None) -> None:
     """Train, evaluate every checkpoint, grade, report. Run it again after a stop: it goes on where it was."""
-    frozen = frozen_from(Path(path), profile)
-    final = run_local(frozen, store_at(store), live=sys.stdout.isatty())
-    raise typer.Exit(0 if final.finished == "Succeeded" else 1)
+    opened = store_at(store)
+    final = run_local(frozen_from(Path(path), profile), opened, live=sys.stdout.isatty())
+    print(f"{final.outcome}: {final.message}")
+    print(f"report: {opened.url}/{final.report_prefix}index.html")
+    raise typer.Exit(0 if final.outcome == "Succeeded" else 1)

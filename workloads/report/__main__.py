@@ -1,0 +1,39 @@
+"""`POTSTILL_STORE=<url> python -m workloads.report <task key>`: renders the experiment's manifest."""
+
+import sys
+import tempfile
+from pathlib import Path
+
+from workloads.contract import layout
+from workloads.contract.manifest import Manifest
+from workloads.contract.model import sha256_of
+from workloads.contract.records import ReportRecord
+from workloads.contract.tasks import ReportTask
+from workloads.program import Context, ProgramError, run_program
+from workloads.report.files import report_files
+
+
+def main(context: Context[ReportTask]) -> None:
+    """Renders the manifest that the task names, commits the files, and puts them where people look.
+
+    A manifest that has changed since has a report task of its own: this one ends Superseded.
+    """
+    task = context.task
+    owner = task.owner
+    data = context.store.get(layout.manifest_key(owner.experiment, owner.uid8))
+    if sha256_of(data) != task.inputs.manifest_content:
+        raise ProgramError(12, "Superseded", "the manifest has changed since; its own report task follows")
+    manifest = Manifest.model_validate_json(data)
+    with tempfile.TemporaryDirectory() as folder:
+        files: dict[str, Path] = {}
+        for name, text in report_files(manifest, context.store).items():
+            files[name] = Path(folder) / name
+            files[name].write_text(text, encoding="utf-8")
+        record = ReportRecord(manifest_sha256=task.inputs.manifest_content, report_version=task.inputs.report_version)
+        context.commit(layout.REPORT, files, record)
+        for name, path in files.items():
+            context.store.put(layout.report_prefix(owner.experiment, owner.uid8) + name, path.read_bytes())
+
+
+if __name__ == "__main__":
+    sys.exit(run_program(ReportTask, main))
