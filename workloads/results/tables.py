@@ -11,8 +11,8 @@ from workloads.results.statistics import Share
 class Row:
     """One model at one budget. `errors` are in no share; `missing` parts are not graded, or failed, for `note`.
 
-    accuracy: right / all, an uncompleted output with a right answer in it included. completed / all. accuracy_completed:
-    right among the completed. strict: right and completed / all.
+    accuracy: right / all, an uncompleted output with a right answer in it included. completed: completed / all.
+    accuracy_completed: right among the completed. strict: right and completed / all.
     """
 
     model: ManifestModel
