@@ -13,10 +13,15 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
+from workloads.commit import fetch, read_marker
 from workloads.contents import directory_content, file_sha256
+from workloads.contract import layout
+from workloads.contract.records import Failure
 from workloads.contract.tasks import FileSource, ModelSource, Owner, TrainTask
 from workloads.contract.units import Columns, Lora, Template, TrainInputs, unit_of
+from workloads.program import run_program
 from workloads.store import Store, open_store
+from workloads.train.__main__ import lead
 
 SIZES: dict[str, Any] = {
     "vocab_size": 264,
@@ -146,3 +151,19 @@ def train(store: Store, task: TrainTask, **more: str) -> tuple[int, str]:
     process = start(store, task, **more)
     _, log = process.communicate(timeout=240)
     return process.returncode, log
+
+
+def train_here(store: Store, task: TrainTask) -> int:
+    """Exit code of a whole attempt in this process."""
+    return run_program(TrainTask, lead, [task.key], environment(store))
+
+
+def files(store: Store, task: TrainTask, marker: str, into: Path) -> dict[str, Path]:
+    """The files of a committed marker."""
+    found = read_marker(store, task.unit, marker)
+    assert found is not None, marker
+    return fetch(store, found, [file.name for file in found.files], into)
+
+
+def failure(store: Store, task: TrainTask) -> Failure:
+    return Failure.model_validate_json(store.get(layout.failure_key(task.unit, task.number)))

@@ -76,9 +76,11 @@ class Training:
                 reading = self._launch(step)
                 told = pending is not None and self._settle(*pending)
                 pending = (step, reading)
-                if step in self.checkpoints or step == self.steps or told or self._state_is_due():
+                due = step in self.checkpoints or step == self.steps or told or self._state_is_due()
+                if due or not reading.on_its_way:
                     told = self._settle(*pending) or told
                     pending = None
+                if due or told:
                     self._publish(publisher)
                     if told and step < self.steps:
                         publisher.wait()

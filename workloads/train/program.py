@@ -168,6 +168,7 @@ def _make_deterministic(device: torch.device) -> None:
     """On a CPU the same task gives the same bits; on a GPU that would cost speed, and is not promised."""
     if device.type == "cpu":
         torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False
 
 
 def _report(leader: Context[TrainTask] | None, phase: str) -> None:

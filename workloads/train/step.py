@@ -19,6 +19,11 @@ class Reading:
     host: Tensor
     arrived: torch.cuda.Event | None
 
+    @property
+    def on_its_way(self) -> bool:
+        """Reading it now could stop the device; the next step is better launched first."""
+        return self.arrived is not None
+
     def wait(self) -> tuple[float, float, bool]:
         """(sum of the loss over the step's supervised tokens, gradient norm before clipping, any rank told to end)."""
         if self.arrived is not None:
