@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from controller.cli import crd, data, plan, validate
+from controller.cli import crd, data, plan, run, validate
 from controller.spec.errors import SpecError
 from workloads.benchmarks import BenchmarkError
 from workloads.commit import Corrupt
@@ -28,6 +28,7 @@ app = typer.Typer(
 )
 app.command("validate")(validate.validate)
 app.command("plan")(plan.plan)
+app.command("run")(run.run)
 app.add_typer(data.app, name="data")
 app.command("crd")(crd.crd)
 
