@@ -52,6 +52,8 @@ def act(action: Action, frozen: FrozenExperiment, store: Store, executor: Execut
         case CloseTask(unit=unit, end=end):
             return _put_new(store, layout.end_key(unit, end.number), end.to_json())
         case Start(task=task):
+            if store.head(layout.end_key(task.unit, task.number)) is not None:
+                return Acted(lost_race=True)
             executor.start(task)
         case Stop(key=key):
             executor.stop(key)

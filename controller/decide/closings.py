@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from controller.decide.actions import CloseTask, Intent, Why
 from controller.decide.ends import Ended, ended_by_itself, lead_end, member_end
 from controller.decide.standing import STUCK_SECONDS, owner_of
-from controller.view import Attempt, ExecutorView, Job, StoreView, UnitView
+from controller.view import Attempt, ExecutorView, Job, StoreView, UnitView, members_of
 from workloads.contract.experiment import FrozenExperiment, Limits
 from workloads.contract.records import TaskEnd
 from workloads.contract.tasks import GenerateTask, ImportTask, MemberPointer
@@ -21,7 +21,7 @@ class Case:
     """One open task (no pointer) and all that the checks look at. `owner_gone`: it is another's, orphaned."""
 
     attempt: Attempt
-    view: UnitView
+    store: StoreView
     job: Job | None
     host: Attempt | None
     limits: Limits
@@ -54,7 +54,7 @@ def closings(
             else:
                 host = accepted_host(attempt, store)
                 job = executor.jobs.get(host.task.key if host else attempt.task.key)
-                case = Case(attempt, view, job, host, frozen.limits, intent, gone, gpu_seconds_spent, now)
+                case = Case(attempt, store, job, host, frozen.limits, intent, gone, gpu_seconds_spent, now)
                 checks = CHECKS if host is None else (_with_host,)
                 ended = next((ended for check in checks if (ended := check(case)) is not None), None)
                 spent = gpu_seconds_of(job, now) if host is None else 0.0
@@ -73,10 +73,15 @@ def accepted_host(attempt: Attempt, store: StoreView) -> Attempt | None:
     return next((h for h in hosts if h.number == task.host.number and task.key in h.offers), None)
 
 
-def untouched(attempt: Attempt, view: UnitView) -> bool:
+def untouched(attempt: Attempt, store: StoreView) -> bool:
     """Nothing says that the task was ever started: it may be, without two processes writing as one attempt."""
-    wrote = any(marker.attempt == attempt.number for marker in view.markers.values())
-    return attempt.progress is None and attempt.failure is None and not wrote
+    if attempt.progress is not None or attempt.failure is not None or isinstance(attempt.task, MemberPointer):
+        return False
+    return not any(
+        marker.attempt == number
+        for unit, number in members_of(attempt.task)
+        for marker in store.unit(unit).markers.values()
+    )
 
 
 def is_young(attempt: Attempt, now: datetime) -> bool:
@@ -136,7 +141,7 @@ def _asked_to_stop(case: Case) -> Ended | None:
 def _without_job(case: Case) -> Ended | None:
     if case.job is not None:
         return None
-    if is_young(case.attempt, case.now) and untouched(case.attempt, case.view) and not case.owner_gone:
+    if is_young(case.attempt, case.now) and untouched(case.attempt, case.store) and not case.owner_gone:
         return None
     return ended_by_itself(case.attempt, None)
 

@@ -47,7 +47,7 @@ def unstarted(
             task = attempt.task
             if isinstance(task, MemberPointer) or task.owner != owner or (view.unit, attempt.number) in closed:
                 continue
-            if task.key in executor.jobs or not is_young(attempt, now) or not untouched(attempt, view):
+            if task.key in executor.jobs or not is_young(attempt, now) or not untouched(attempt, store):
                 continue
             if accepted_host(attempt, store) is not None:
                 continue

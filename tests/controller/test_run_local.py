@@ -29,7 +29,7 @@ def executor(store: Store, folder: Path, grace_seconds: float = 20.0) -> LocalEx
         folder / "work",
         Machine(cores=2, devices=(), trainings=1),
         command=lambda task: [sys.executable, tiny_program.__file__, str(folder), task.key],
-        environment=dict(os.environ) | {"PYTHONPATH": os.getcwd()},
+        environment=dict(os.environ) | {"PYTHONPATH": str(Path.cwd())},
         grace_seconds=grace_seconds,
     )
 

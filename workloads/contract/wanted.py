@@ -6,6 +6,7 @@ the marker of the outputs.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from workloads.contract import layout
 from workloads.contract.experiment import FrozenBenchmark, FrozenExperiment, FrozenPart, FrozenRun
@@ -16,6 +17,7 @@ from workloads.contract.units import (
     GradeInputs,
     ModelContent,
     Prompting,
+    TrainInputs,
     UnitRef,
     unit_of,
 )
@@ -50,7 +52,12 @@ class Wanted:
 
 
 def train_unit(run: FrozenRun) -> UnitRef:
-    return unit_of(run.inputs)
+    return _train_unit(run.inputs)
+
+
+@lru_cache(maxsize=1024)
+def _train_unit(inputs: TrainInputs | ExternalInputs) -> UnitRef:
+    return unit_of(inputs)
 
 
 def checkpoint_samples(run: FrozenRun, markers: dict[str, Marker]) -> tuple[int, ...]:

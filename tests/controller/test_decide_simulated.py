@@ -1,0 +1,229 @@
+"""decide, simulated to convergence: whatever crashes when, everything wanted is committed once or explained."""
+
+import os
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from controller.decide.actions import Status
+from controller.decide.standing import owner_of
+from tests.controller.experiments import experiment, experiment_16_02, external, run
+from tests.controller.simulate import Controller, generate_tasks, group_sizes, simulate, simulate_together
+from tests.controller.world import Weather, World
+from workloads.contract import layout
+from workloads.contract.experiment import FrozenExperiment, Limits
+from workloads.contract.model import sha256_of
+from workloads.contract.wanted import train_unit
+
+EXAMPLES = int(os.environ.get("POTSTILL_EXAMPLES", "8"))
+"""Of each property; more are for a night."""
+LENIENT = Limits(attempts=100, preemptions=200, evaluation_slots=2, training_slots=2, grading_slots=1)
+
+
+def small(limits: Limits = LENIENT) -> FrozenExperiment:
+    return experiment((run("a", (50, 100)), run("b", (50,))), ("sums",), limits=limits)
+
+
+def weathers(worst: float = 0.2) -> st.SearchStrategy[Weather]:
+    chance = st.floats(0, worst)
+    return st.builds(
+        Weather,
+        crash=chance,
+        preempt=chance,
+        vanish=st.floats(0, worst / 2),
+        store_outage=st.floats(0, worst / 2),
+        start_ticks=st.integers(1, 4),
+        work_ticks=st.integers(1, 2),
+    )
+
+
+def checkpoint_content(frozen: FrozenExperiment, run_name: str, samples: int) -> str:
+    """As the world makes it."""
+    unit = train_unit(next(run for run in frozen.runs if run.name == run_name))
+    return sha256_of(f"{unit.digest} {layout.checkpoint_marker(samples)}".encode())
+
+
+def states(status: Status) -> dict[str, str]:
+    return {line.id: line.state for line in status.evaluations}
+
+
+def test_16_02_in_fair_weather() -> None:
+    world = World(Weather(), seed=1)
+    status = simulate(world, experiment_16_02())
+    assert status.finished == "Succeeded"
+    assert status.counts.checkpoints == 18
+    assert len({(line.model, line.benchmark) for line in status.evaluations if line.state == "done"}) == 38
+    assert set(world.completed.values()) == {1}
+
+
+@settings(max_examples=2 * EXAMPLES, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    weather=weathers(),
+    actions=st.sampled_from([1, 2, 3, None]),
+    linger=st.sampled_from([0.0, 60.0]),
+)
+def test_everything_is_committed_whatever_crashes(
+    seed: int, weather: Weather, actions: int | None, linger: float
+) -> None:
+    world = World(weather, seed)
+    frozen = small(LENIENT.model_copy(update={"linger_seconds": linger}))
+    status = simulate(world, frozen, actions_before_crash=actions, seed=seed)
+    assert status.finished == "Succeeded", status
+    assert set(world.completed.values()) == {1}
+
+
+@pytest.mark.slow
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 10**6), weather=weathers(0.1), linger=st.sampled_from([0.0, 60.0]))
+def test_16_02_with_a_crash_of_the_controller_after_every_action(seed: int, weather: Weather, linger: float) -> None:
+    world = World(weather, seed)
+    frozen = experiment_16_02(LENIENT.model_copy(update={"linger_seconds": linger}))
+    status = simulate(world, frozen, actions_before_crash=1, seed=seed, rounds=20000)
+    assert status.finished == "Succeeded", status
+    assert set(world.completed.values()) == {1}
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(seed=st.integers(0, 10**6), weather=weathers(0.4), attempts=st.integers(1, 3), preemptions=st.integers(0, 3))
+def test_with_few_attempts_every_evaluation_ends_done_or_explained(
+    seed: int, weather: Weather, attempts: int, preemptions: int
+) -> None:
+    world = World(weather, seed)
+    frozen = small(Limits(attempts=attempts, preemptions=preemptions))
+    status = simulate(world, frozen, actions_before_crash=1, seed=seed)
+    done = [line.state == "done" for line in (*status.runs, *status.evaluations)]
+    assert all(line.reason and line.message for line in status.evaluations if line.state == "failed")
+    assert {line.state for line in status.evaluations} <= {"done", "failed"}
+    if status.finished == "Succeeded":
+        assert all(done)
+    else:
+        assert not all(done) or "no report" in (status.condition("Finished") or status.conditions[0]).message
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(seed=st.integers(0, 10**6), weather=weathers(0.1), actions=st.sampled_from([1, None]))
+def test_a_poison_checkpoint_fails_alone_and_its_neighbours_succeed(
+    seed: int, weather: Weather, actions: int | None
+) -> None:
+    frozen = small(LENIENT.model_copy(update={"attempts": 30, "group_members": 64}))
+    poison = checkpoint_content(frozen, "a", 50)
+    world = World(Weather(**(vars(weather) | {"poison": frozenset({poison})})), seed)
+    status = simulate(world, frozen, actions_before_crash=actions, seed=seed)
+    assert status.finished == "PartiallyFailed"
+    assert {name for name, state in states(status).items() if state == "failed"} == {"a@50 sums/fast"}
+    for task in generate_tasks(world):
+        end = world.units[task.unit].ends[task.number]
+        blamed = [member for member in task.members if member.inputs.model.adapter == poison]
+        if end.charged and end.member is not None and blamed:
+            assert len(task.members) == 1 or end.suspects == 1, "a suspect was charged in company"
+
+
+def test_a_crash_that_names_nobody_halves_the_group() -> None:
+    """Ten checkpoints in one engine that always dies: each is tried alone in the end, in few starts."""
+    frozen = experiment(
+        (run("a", tuple(range(50, 501, 50))),),
+        ("sums",),
+        limits=Limits(attempts=1, evaluation_slots=1),
+        base_full=False,
+    )
+    world = World(Weather(), seed=0)
+    trained = simulate(world, frozen.model_copy(update={"benchmarks": ()}))
+    assert trained.finished == "Succeeded"
+    world.weather = Weather(crash=1.0)
+    status = simulate(world, frozen)
+    assert status.finished == "Failed"
+    assert group_sizes(world)[0] == 11
+    assert sorted(group_sizes(world))[:11] == [1] * 11
+    assert len(group_sizes(world)) <= 1 + 3 + 4 + 6 + 11
+
+
+def test_a_corrupt_checkpoint_is_named_and_not_tried_again() -> None:
+    frozen = small()
+    world = World(Weather(corrupt=frozenset({checkpoint_content(frozen, "a", 50)})), seed=0)
+    status = simulate(world, frozen)
+    failed = [line for line in status.evaluations if line.state == "failed"]
+    assert [(line.model, line.reason) for line in failed] == [("a@50", "CorruptFiles")]
+    assert status.finished == "PartiallyFailed"
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(seed=st.integers(0, 10**6), weather=weathers(0.1))
+def test_two_controllers_of_one_experiment_do_no_harm(seed: int, weather: Weather) -> None:
+    world = World(weather, seed)
+    frozen = small()
+    both = [Controller(frozen), Controller(frozen)]
+    simulate_together(world, both, seed=seed)
+    assert {controller.status.finished for controller in both if controller.status} == {"Succeeded"}
+    assert set(world.completed.values()) == {1}
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(seed=st.integers(0, 10**6), weather=weathers(0.1), linger=st.sampled_from([0.0, 60.0]))
+def test_two_experiments_share_their_units(seed: int, weather: Weather, linger: float) -> None:
+    """The base, and run b, are wanted by both: each is done once."""
+    limits = LENIENT.model_copy(update={"linger_seconds": linger})
+    first = small(limits)
+    second = experiment((run("b", (50,)), run("c", (50,))), ("sums",), name="other", uid8="0000beef", limits=limits)
+    world = World(weather, seed)
+    both = [Controller(first), Controller(second)]
+    simulate_together(world, both, seed=seed)
+    assert {controller.status.finished for controller in both if controller.status} == {"Succeeded"}
+    assert set(world.completed.values()) == {1}
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(seed=st.integers(0, 10**6), weather=weathers(0.05), stop_after=st.integers(1, 60))
+def test_a_unit_is_taken_over_when_its_owner_goes(seed: int, weather: Weather, stop_after: int) -> None:
+    world = World(weather, seed)
+    first, second = Controller(small()), Controller(small().model_copy(update={"name": "again", "uid8": "0000beef"}))
+    for _ in range(stop_after):
+        for _ in first.act(world, first.look(world).actions[:1]):
+            pass
+        world.tick()
+    world.delete(owner_of(first.frozen))
+    status = simulate(world, second.frozen, seed=seed)
+    assert status.finished == "Succeeded"
+    assert set(world.completed.values()) == {1}
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(seed=st.integers(0, 10**6), weather=weathers(0.05), when=st.integers(0, 40))
+def test_suspended_at_any_moment_it_stops_and_later_goes_on_uncharged(seed: int, weather: Weather, when: int) -> None:
+    world = World(weather, seed)
+    controller = Controller(small())
+    for _ in range(when):
+        for _ in controller.act(world, controller.look(world).actions):
+            pass
+        world.tick()
+    controller.intent = "suspend"
+    for _ in range(30):
+        for _ in controller.act(world, controller.look(world).actions[:1]):
+            pass
+        world.tick()
+    assert controller.status is not None
+    assert controller.status.idle or controller.status.finished
+    assert not [sim for sim in world.jobs.values() if sim.job.phase != "ended"]
+    assert simulate(world, controller.frozen, seed=seed).finished == "Succeeded"
+    ends = [end for unit in world.units.values() for end in unit.ends.values() if end.outcome == "suspended"]
+    assert not any(end.charged for end in ends)
+
+
+def test_what_others_publish_is_evaluated_as_it_comes() -> None:
+    frozen = experiment((external("mine", (50,), published=True),), ("sums",))
+    world = World(Weather(), seed=0)
+    controller = Controller(frozen)
+    for _ in range(60):
+        for _ in controller.act(world, controller.look(world).actions):
+            pass
+        world.tick()
+    assert controller.status is not None
+    assert controller.status.finished is None
+    assert states(controller.status) == {
+        "base sums/fast": "done",
+        "base sums/rest": "done",
+        "mine@50 sums/fast": "waiting",
+    }
+    world.publish(train_unit(frozen.runs[0]), 50)
+    assert simulate(world, frozen).finished == "Succeeded"

@@ -1,0 +1,339 @@
+"""A simulated world for decide: a store of dicts and an executor whose jobs crash, are preempted, start slowly, linger.
+
+Time is what the world says. Every broken promise raises AssertionError at the step that breaks it.
+"""
+
+import random
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+from controller.decide.actions import (
+    Action,
+    CloseTask,
+    Discard,
+    OfferTask,
+    Start,
+    Stop,
+    WriteManifest,
+    WritePointers,
+    WriteTask,
+)
+from controller.decide.starts import LINGERING
+from controller.view import FINAL_MARKER, Attempt, ExecutorView, Folded, Job, Pool, StoreView, UnitView, members_of
+from tests.controller.experiments import START
+from workloads.contract import layout
+from workloads.contract.model import sha256_of
+from workloads.contract.records import (
+    CheckpointRecord,
+    ExitCode,
+    Failure,
+    Marker,
+    Progress,
+    Record,
+    ReportRecord,
+    StateRecord,
+    TaskEnd,
+)
+from workloads.contract.tasks import GenerateTask, GradeTask, MemberPointer, Owner, RunnableTask, TrainTask, pointers
+from workloads.contract.units import UnitRef
+
+
+@dataclass(frozen=True)
+class Weather:
+    """Chances per tick and running job, and how long things take."""
+
+    crash: float = 0.0
+    preempt: float = 0.0
+    vanish: float = 0.0
+    store_outage: float = 0.0
+    start_ticks: int = 1
+    work_ticks: int = 1
+    tick_seconds: float = 5.0
+    poison: frozenset[str] = frozenset()
+    """Adapters' contents whose loading kills the engine."""
+    corrupt: frozenset[str] = frozenset()
+    """Adapters' contents that the program itself refuses."""
+
+
+@dataclass
+class SimUnit:
+    tasks: dict[int, RunnableTask | MemberPointer] = field(default_factory=dict)
+    ends: dict[int, TaskEnd] = field(default_factory=dict)
+    progress: dict[int, Progress] = field(default_factory=dict)
+    failures: dict[int, Failure] = field(default_factory=dict)
+    offers: dict[int, list[str | None]] = field(default_factory=dict)
+    markers: dict[str, Marker] = field(default_factory=dict)
+    retried_through: int = 0
+
+
+@dataclass
+class SimJob:
+    task: RunnableTask
+    job: Job
+    ticks: int = 0
+    lingered_seconds: float = 0.0
+    offers_taken: int = 0
+    queue: list[tuple[UnitRef, int]] = field(default_factory=list)
+
+
+class World:
+    def __init__(self, weather: Weather, seed: int, pools: tuple[Pool, ...] = ()) -> None:
+        self.weather = weather
+        self.random = random.Random(seed)
+        self.now = START
+        self.units: dict[UnitRef, SimUnit] = {}
+        self.jobs: dict[str, SimJob] = {}
+        self.pools = pools
+        self.gone: set[Owner] = set()
+        self.folded: dict[Owner, Folded] = {}
+        self.started: Counter[str] = Counter()
+        self.completed: Counter[UnitRef] = Counter()
+        self.engine_starts = 0
+        self.busy_ticks: Counter[str] = Counter()
+        self.manifests = 0
+
+    # What the controller sees.
+
+    def store_view(self, owner: Owner) -> StoreView:
+        units = {ref: self._unit_view(ref, unit) for ref, unit in self.units.items()}
+        return StoreView(units, self.folded.get(owner))
+
+    def _unit_view(self, ref: UnitRef, unit: SimUnit) -> UnitView:
+        attempts = tuple(
+            Attempt(
+                task,
+                unit.ends.get(number),
+                unit.progress.get(number),
+                unit.failures.get(number),
+                tuple(unit.offers.get(number, ())),
+            )
+            for number, task in sorted(unit.tasks.items())
+        )
+        return UnitView(ref, attempts, dict(unit.markers), unit.retried_through)
+
+    def executor_view(self) -> ExecutorView:
+        return ExecutorView({key: sim.job for key, sim in self.jobs.items()}, frozenset(self.gone), self.pools)
+
+    # What the controller does.
+
+    def act(self, action: Action, owner: Owner) -> bool:
+        """False: another writer was first, and the rest of the round is void."""
+        match action:
+            case WriteTask(task=task):
+                return self._put_task(task)
+            case WritePointers(task=task):
+                for pointer in pointers(task):
+                    self._put_task(pointer)
+            case OfferTask(host=host, sequence=sequence, task=task):
+                log = self._unit(host.unit).offers.setdefault(host.number, [])
+                if sequence != len(log) + 1:
+                    return sequence <= len(log) and log[sequence - 1] == task.key
+                log.append(task.key)
+            case CloseTask(unit=unit, end=end):
+                ends = self._unit(unit).ends
+                if end.number in ends:
+                    return ends[end.number] == end
+                ends[end.number] = end
+            case Start(task=task):
+                if task.number in self._unit(task.unit).ends:
+                    return False
+                self._start(task)
+            case Stop(key=key):
+                sim = self.jobs.get(key)
+                if sim is not None and sim.job.phase in {"pending", "running"}:
+                    sim.job = replace(sim.job, phase="stopping", stopping=self.now)
+            case Discard(key=key):
+                self.jobs.pop(key, None)
+            case WriteManifest(of=of, grades=grades):
+                self.manifests += 1
+                self.folded[owner] = Folded(of, sha256_of(of.encode()), grades, self.now)
+        return True
+
+    def _unit(self, ref: UnitRef) -> SimUnit:
+        return self.units.setdefault(ref, SimUnit())
+
+    def _put_task(self, task: RunnableTask | MemberPointer) -> bool:
+        tasks = self._unit(task.unit).tasks
+        if task.number in tasks:
+            return tasks[task.number] == task
+        ends = self._unit(task.unit).ends
+        assert all(number in ends for number in tasks), f"{task.unit}: two attempts at one time"
+        assert FINAL_MARKER[task.unit.kind] not in self._unit(task.unit).markers or isinstance(task, MemberPointer), (
+            f"{task.unit}: attempted although it is done"
+        )
+        tasks[task.number] = task
+        return True
+
+    def _start(self, task: RunnableTask) -> None:
+        """A Job exists once for a task's key: a second POST finds the first."""
+        if task.key in self.jobs:
+            return
+        assert self._unit(task.unit).tasks.get(task.number) == task, "started without being durable"
+        self.started[task.key] += 1
+        left = [
+            m for unit, number in members_of(task) for m in self._unit(unit).markers.values() if m.attempt == number
+        ]
+        assert not left, f"{task.key} started again after it had committed"
+        self.jobs[task.key] = SimJob(task, Job(task.key, "pending", self.now))
+
+    # What happens by itself.
+
+    def tick(self) -> None:
+        self.now += timedelta(seconds=self.weather.tick_seconds)
+        for sim in list(self.jobs.values()):
+            if sim.job.phase == "ended":
+                continue
+            self.busy_ticks[sim.task.type] += 1
+            sim.ticks += 1
+            if sim.job.phase == "stopping":
+                self._end(sim, ExitCode.TERMINATED)
+            elif sim.job.phase == "pending":
+                self._begin(sim)
+            elif not self._misfortune(sim):
+                self._work(sim)
+
+    def delete(self, owner: Owner) -> None:
+        """The experiment and its jobs go, its tasks stay as they are."""
+        self.gone.add(owner)
+        for key in [key for key, sim in self.jobs.items() if sim.task.owner == owner]:
+            del self.jobs[key]
+
+    def publish(self, unit: UnitRef, samples: int) -> None:
+        """As `potstill publish` does: a checkpoint that no task made."""
+        self._commit(unit, 1, layout.checkpoint_marker(samples), CheckpointRecord(samples=samples, step=0))
+
+    def _begin(self, sim: SimJob) -> None:
+        if sim.ticks < self.weather.start_ticks:
+            return
+        sim.ticks = 0
+        sim.job = replace(sim.job, phase="running", started=self.now)
+        if isinstance(sim.task, GenerateTask):
+            self.engine_starts += 1
+        sim.queue = self._claimed(sim.task)
+
+    def _claimed(self, task: RunnableTask) -> list[tuple[UnitRef, int]]:
+        """As the programs do: members whose number names this task and that are not done."""
+        own = []
+        for unit, number in members_of(task):
+            seen = self._unit(unit).tasks.get(number)
+            names = seen == task or (
+                isinstance(seen, MemberPointer) and layout.task_key(seen.lead, seen.lead_number) == task.key
+            )
+            if names and number not in self._unit(unit).ends and not self._done(unit):
+                own.append((unit, number))
+        return own
+
+    def _done(self, unit: UnitRef) -> bool:
+        return FINAL_MARKER[unit.kind] in self._unit(unit).markers
+
+    def _misfortune(self, sim: SimJob) -> bool:
+        chance = self.random.random()
+        weather = self.weather
+        if chance < weather.crash:
+            self._end(sim, 137)
+        elif chance < weather.crash + weather.preempt:
+            self._end(sim, 143, preempted=True)
+        elif chance < weather.crash + weather.preempt + weather.vanish:
+            del self.jobs[sim.job.key]
+        elif chance < weather.crash + weather.preempt + weather.vanish + weather.store_outage:
+            self._end(sim, ExitCode.STORE_UNAVAILABLE)
+        else:
+            return False
+        return True
+
+    def _end(self, sim: SimJob, code: int, *, preempted: bool = False) -> None:
+        sim.job = replace(sim.job, phase="ended", ended=self.now, exit_code=int(code), preempted=preempted)
+
+    def _work(self, sim: SimJob) -> None:
+        if sim.ticks < self.weather.work_ticks:
+            return
+        sim.ticks = 0
+        task = sim.task
+        if isinstance(task, TrainTask):
+            self._train(sim, task)
+        elif isinstance(task, GenerateTask | GradeTask):
+            self._next_member(sim, task)
+        else:
+            self._commit(
+                task.unit, task.number, layout.REPORT, ReportRecord(manifest_sha256="0" * 64, report_version="1")
+            )
+            self._end(sim, 0)
+
+    def _train(self, sim: SimJob, task: TrainTask) -> None:
+        markers = self._unit(task.unit).markers
+        for samples in task.inputs.checkpoints:
+            name = layout.checkpoint_marker(samples)
+            if name not in markers:
+                self._commit(task.unit, task.number, name, CheckpointRecord(samples=samples, step=samples // 50))
+                return
+        self._commit(task.unit, task.number, layout.DONE, StateRecord(samples=0, step=0))
+        self._end(sim, 0)
+
+    def _next_member(self, sim: SimJob, task: GenerateTask | GradeTask) -> None:
+        if not sim.queue:
+            if isinstance(task, GenerateTask) and task.linger_seconds:
+                self._linger(sim, task)
+            else:
+                self._end(sim, 0)
+            return
+        unit, number = sim.queue[0]
+        adapter = self._adapter(unit, number)
+        if adapter in self.weather.poison:
+            self._say(task, "loading", loading=unit.digest)
+            self._end(sim, 137)
+            return
+        sim.queue.pop(0)
+        if adapter in self.weather.corrupt:
+            self._unit(unit).failures[number] = Failure(
+                exit_code=ExitCode.BAD_DATA,
+                reason="CorruptFiles",
+                message="the checkpoint is corrupt",
+                member=unit.digest,
+            )
+        else:
+            self._commit(unit, number, FINAL_MARKER[unit.kind], StateRecord(samples=0, step=0))
+        self._say(task, "working")
+
+    def _adapter(self, unit: UnitRef, number: int) -> str | None:
+        task = self._unit(unit).tasks[number]
+        if isinstance(task, MemberPointer):
+            lead = self._unit(task.lead).tasks[task.lead_number]
+            assert not isinstance(lead, MemberPointer)
+            task = lead
+        if not isinstance(task, GenerateTask):
+            return None
+        return next(member.inputs.model.adapter for member in task.members if member.unit == unit)
+
+    def _say(self, task: RunnableTask, phase: str, loading: str | None = None) -> None:
+        self._unit(task.unit).progress[task.number] = Progress(
+            attempt=task.number, updated=self.now, phase=phase, done=0, total=1, counted="outputs", loading=loading
+        )
+
+    def _linger(self, sim: SimJob, task: GenerateTask) -> None:
+        log = self._unit(task.unit).offers.setdefault(task.number, [])
+        if len(log) > sim.offers_taken:
+            key = log[sim.offers_taken]
+            sim.offers_taken += 1
+            sim.lingered_seconds = 0.0
+            assert key is not None
+            offered = next(t for u in self.units.values() for t in u.tasks.values() if t.key == key)
+            assert isinstance(offered, GenerateTask)
+            sim.queue = self._claimed(offered)
+            self._say(task, "working")
+        elif sim.lingered_seconds >= task.linger_seconds:
+            log.append(None)
+            self._end(sim, 0)
+        else:
+            sim.lingered_seconds += self.weather.tick_seconds * self.weather.work_ticks
+            self._say(task, LINGERING)
+
+    def _commit(self, unit: UnitRef, attempt: int, name: str, record: Record) -> None:
+        markers = self._unit(unit).markers
+        if name == FINAL_MARKER[unit.kind]:
+            self.completed[unit] += 1
+        assert name not in markers, f"{unit}: {name} was done twice"
+        content = sha256_of(f"{unit.digest} {name}".encode())
+        markers[name] = Marker(
+            unit=unit, name=name, attempt=attempt, content=content, files=(), created=self.now, record=record
+        )
