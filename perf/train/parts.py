@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from perf.train.shapes import (
+    batch_of,
     copy_bytes_per_second,
     equal_lengths,
     machine,
@@ -23,7 +26,6 @@ from perf.train.shapes import (
     seconds_of,
 )
 from workloads.train.kernels import attention, cross_entropy, grouped, norms, rows, swiglu
-from workloads.train.kernels.attention import Documents
 from workloads.train.kernels.augmented import AugmentedWeight
 
 H, INNER, EXPERTS, TOP_K, HEADS, KV_HEADS, HEAD, RANK, VOCABULARY = 2048, 768, 128, 8, 32, 4, 128, 32, 151_936
@@ -70,11 +72,12 @@ def routing(tokens: int) -> grouped.Routes:
     logits = x @ router.T
     measure("router product", lambda: x @ router.T)
     measure("softmax + topk", lambda: torch.topk(torch.softmax(logits, -1, dtype=torch.float32), TOP_K, -1))
-    experts = torch.topk(logits.float(), TOP_K, -1).indices
+    measure("choose_experts", lambda: grouped.choose_experts(logits, TOP_K))
+    experts = grouped.choose_experts(logits, TOP_K)
     measure("routes_of (sort)", lambda: grouped.routes_of(experts, EXPERTS))
     routes = grouped.routes_of(experts, EXPERTS)
     m = tokens * TOP_K
-    measure("gather_rows", lambda: rows.gather_rows(x, routes.token, 2 * RANK), bytes_moved=2.0 * H * (m + tokens))
+    measure("spread_rows", lambda: rows.spread_rows(x, routes.position, 2 * RANK), bytes_moved=2.0 * H * (m + tokens))
     y = random(m, H)
     measure("combine_rows", lambda: rows.combine_rows(y, routes.position, x), bytes_moved=2.0 * H * (m + 2 * tokens))
     gate_up, weight, grad = random(m, 2 * INNER), torch.rand(m, device="cuda"), random(m, INNER)
@@ -91,7 +94,7 @@ def routing(tokens: int) -> grouped.Routes:
 
 def products(name: str, n: int, k: int, r: int, routes: grouped.Routes) -> None:
     """The grouped products of one weight (n, k) with its LoRA of r columns, forward and backward."""
-    m, ends = routes.token.shape[0], routes.ends
+    m, ends = routes.position.numel(), routes.ends
     flops, by_k, by_n = 2.0 * m * n * k, 2.0 * m * (k + r), 2.0 * m * (n + r)
     x, dy, low = random(m, k), random(m, n), random(m, r)
     plain = random(EXPERTS, n, k)
@@ -144,64 +147,26 @@ def dense(tokens: int) -> None:
 
 
 def attentions(name: str, lengths: tuple[int, ...]) -> None:
-    tokens = sum(lengths)
-    documents = Documents(torch.tensor((0, *lengths)).cumsum(0).to("cuda", torch.int32), lengths)
+    tokens, batch = sum(lengths), batch_of(lengths, VOCABULARY, 0).to("cuda")
     q, g = random(tokens, HEADS, HEAD), random(tokens, HEADS, HEAD)
     k, v = random(tokens, KV_HEADS, HEAD), random(tokens, KV_HEADS, HEAD)
-    pairs = sum(length * (length + 1) / 2 for length in lengths)
-    flops = 4.0 * pairs * HEADS * HEAD
-
-    def both(label: str, forward: Callable[..., tuple[Tensor, list[Tensor]]], backward: Callable[..., object]) -> None:
+    flops = 4.0 * sum(length * (length + 1) / 2 for length in lengths) * HEADS * HEAD
+    backends: list[attention.Backend] = ["flash", "cudnn-packed"]
+    for backend in [*backends, "cudnn"] if len(set(lengths)) == 1 else backends:
+        documents = attention.documents_of(batch, torch.bfloat16, backend)
+        started = time.perf_counter()
         try:
-            out, saved = forward(q, k, v, documents, SCALE)
-            if tokens <= 20_000:
-                expected = reference(tokens)
-                error = float((out.float() - expected.float()).norm() / expected.float().norm())
-                print(f"    {label}: relative difference from FlashAttention 2: {error:.1e}")
+            out, saved = attention.attend(q, k, v, documents, SCALE)
+            attention.attend_backward(g, q, k, v, out, saved, documents, SCALE)
         except Exception:
-            print(
-                f"attention {name}, {label} FAILED {traceback.format_exc().strip().splitlines()[-1][:400]}", flush=True
-            )
-            return
-        measure(f"attention {name}, {label}, forward", lambda: forward(q, k, v, documents, SCALE), flops)
-        measure(
-            f"attention {name}, {label}, backward",
-            lambda: backward(g, q, k, v, out, saved, documents, SCALE),
-            2.5 * flops,
-        )
-
-    def reference(_: int) -> Tensor:
-        return attention._flash(q, k, v, documents, SCALE)[0]
-
-    both("FlashAttention 2 varlen", attention._flash, attention._flash_backward)
-    if documents.equal:
-        both("cuDNN", attention._cudnn, attention._cudnn_backward)
-
-    def aten_forward(q, k, v, documents, scale):
-        ends, longest = documents.cu_seqlens, documents.longest
-        out, log_sum, _, _, _, _, seed, offset, _ = torch.ops.aten._cudnn_attention_forward(
-            q, k, v, None, ends, ends, longest, longest, True, 0.0, True, False, scale=scale
-        )
-        return out, [log_sum, seed, offset]
-
-    def aten_backward(grad, q, k, v, out, saved, documents, scale):
-        ends, longest = documents.cu_seqlens, documents.longest
-        return torch.ops.aten._cudnn_attention_backward(
-            grad, q, k, v, out, *saved, None, ends, ends, longest, longest, 0.0, True, scale=scale
-        )
-
-    both("aten cuDNN varlen", aten_forward, aten_backward)
-    try:
-        from workloads.train.kernels import attention_cudnn
-    except ImportError as error:
-        print(f"nvidia-cudnn-frontend: {error}")
-        return
-    layout = attention_cudnn.layout_of(documents.cu_seqlens, documents.longest, q, k, SCALE)
-    both(
-        "cuDNN packed",
-        lambda q, k, v, *_: (lambda pair: (pair[0], [pair[1]]))(attention_cudnn.attend(q, k, v, layout)),
-        lambda g, q, k, v, out, saved, *_: attention_cudnn.attend_backward(g, q, k, v, out, saved[0], layout),
-    )
+            print(f"attention {name}, {backend} FAILED {traceback.format_exc().strip().splitlines()[-1][:400]}")
+            continue
+        torch.cuda.synchronize()
+        print(f"    first call of {backend}, forward and backward: {time.perf_counter() - started:.2f} s")
+        label = f"attention {name}, {backend}"
+        measure(f"{label}, forward", partial(attention.attend, q, k, v, documents, SCALE), flops)
+        backward = partial(attention.attend_backward, g, q, k, v, out, saved, documents, SCALE)
+        measure(f"{label}, backward", backward, 2.5 * flops)
 
 
 def main() -> None:

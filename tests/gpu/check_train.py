@@ -6,6 +6,7 @@ Needs torch, transformers and Triton only. Prints one line for each comparison a
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
@@ -14,7 +15,6 @@ from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3Moe
 from tests.train.kernels import triton_checks
 from tests.train.kernels.models import random_batch, randomise_adapter, randomise_norms
 from workloads.train.kernels import attention, grouped
-from workloads.train.kernels.attention import Documents
 from workloads.train.kernels.augmented import AugmentedWeight
 from workloads.train.kernels.decoder import packed_loss_sum
 from workloads.train.patch import add_lora, lora_parameters
@@ -54,18 +54,18 @@ def check_grouped(counts: list[int], out_size: int, in_size: int, rank: int) -> 
     compare(f"{label}: outer, wide by narrow", grouped.outer_by_expert(right, left, ends), expected.mT, 6e-3)
 
 
-def check_attention(lengths: tuple[int, ...], heads: int, kv_heads: int) -> None:
+def check_attention(backend: attention.Backend, lengths: tuple[int, ...], heads: int, kv_heads: int) -> None:
     torch.manual_seed(0)
-    ends = torch.tensor((0, *lengths)).cumsum(0).to("cuda", torch.int32)
-    documents, tokens, size = Documents(ends, lengths), sum(lengths), 128
+    documents = attention.documents_of(random_batch(lengths).to("cuda"), torch.bfloat16, backend)
+    tokens, size = sum(lengths), 128
     q, grad = (torch.randn(tokens, heads, size, device="cuda", dtype=torch.bfloat16) for _ in range(2))
     k, v = (torch.randn(tokens, kv_heads, size, device="cuda", dtype=torch.bfloat16) for _ in range(2))
     scale = size**-0.5
     out, saved = attention.attend(q, k, v, documents, scale)
     grads = attention.attend_backward(grad, q, k, v, out, saved, documents, scale)
     leaves = [x.double().requires_grad_() for x in (q, k, v)]
-    expected = attention.reference_attend(*leaves, documents, scale)
-    label = f"attention {lengths if len(lengths) < 6 else len(lengths)} {heads}/{kv_heads}"
+    expected = attention.reference_attend(*leaves, lengths, scale)
+    label = f"attention by {backend} {lengths if len(lengths) < 6 else len(lengths)} {heads}/{kv_heads}"
     compare(f"{label}: output", out, expected.detach(), 1e-2)
     for name, actual, want in zip("qkv", grads, torch.autograd.grad(expected, leaves, grad.double()), strict=True):
         compare(f"{label}: gradient of {name}", actual, want, 2e-2)
@@ -103,10 +103,14 @@ def main() -> int:
     check_grouped([100, 0, 3, 411, 0, 1], out_size=192, in_size=64, rank=16)
     check_grouped([300, 5, 0, 700], out_size=1536, in_size=2048, rank=64)
     check_grouped([0, 0, 40], out_size=2048, in_size=768, rank=32)
-    check_attention((256, 256, 256), 8, 2)
-    check_attention((300, 64, 1, 513), 8, 2)
-    check_attention((1024, 1024), 32, 4)
-    check_attention((1000, 300, 748), 32, 4)
+    check_attention("cudnn", (256, 256, 256), 8, 2)
+    check_attention("cudnn", (1024, 1024), 32, 4)
+    check_attention("cudnn", (333,), 32, 4)
+    varied: list[attention.Backend] = ["flash", *(["cudnn-packed"] if find_spec("cudnn") else [])]
+    for backend in varied:
+        check_attention(backend, (300, 64, 1, 513), 8, 2)
+        check_attention(backend, (1000, 300, 748), 32, 4)
+        check_attention(backend, (2,) * 20 + (129, 127, 128), 32, 4)
     shared = {"hidden_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
               "head_dim": 128, "vocab_size": 512, "initializer_range": 0.05}  # fmt: skip
     moe = Qwen3MoeConfig(**shared, num_experts=16, num_experts_per_tok=4, moe_intermediate_size=64)

@@ -15,6 +15,10 @@ import cudnn
 import torch
 from torch import Tensor
 
+from workloads.train.kernels.attention import Documents
+
+TOKENS_STEP = 4096
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -161,62 +165,53 @@ def backward_graph(shape: Shape, device: torch.device) -> Graph:
     return _backward_builder(shape, device).finish()
 
 
-@dataclass(frozen=True)
-class Layout:
-    """A packed row for cuDNN: lengths (D,) int32; element offsets (D + 1,) int64 of q, of k and v, of the log-sums."""
-
-    shape: Shape
-    lengths: Tensor
-    offset_q: Tensor
-    offset_kv: Tensor
-    offset_stats: Tensor
-
-
-def layout_of(cu_seqlens: Tensor, longest: int, q: Tensor, k: Tensor, scale: float) -> Layout:
-    """Room for documents in steps of 16 and a longest document in powers of two, so that graphs are reused."""
-    documents = -(-(cu_seqlens.shape[0] - 1) // 16) * 16
-    ends = torch.nn.functional.pad(cu_seqlens.to(torch.int64), (0, documents + 1 - cu_seqlens.shape[0]), value=0)
-    ends[cu_seqlens.shape[0] :] = cu_seqlens[-1]
-    tokens = -(-q.shape[0] // 4096) * 4096
-    longest = max(128, 1 << (longest - 1).bit_length())
-    return Layout(
-        Shape(documents, longest, tokens, q.shape[1], k.shape[1], q.shape[2], scale),
-        ends.diff().to(torch.int32),
-        ends * (q.shape[1] * q.shape[2]),
-        ends * (k.shape[1] * k.shape[2]),
-        ends * q.shape[1],
+def _shape(q: Tensor, k: Tensor, documents: Documents, scale: float) -> Shape:
+    assert documents.lengths_padded is not None
+    return Shape(
+        documents=documents.lengths_padded.shape[0],
+        longest=max(128, 1 << (documents.longest - 1).bit_length()),
+        tokens=-(-q.shape[0] // TOKENS_STEP) * TOKENS_STEP,
+        heads=q.shape[1],
+        kv_heads=k.shape[1],
+        size=q.shape[2],
+        scale=scale,
     )
 
 
-def _run(built: Graph, values: dict[str, Tensor], layout: Layout) -> None:
+def _run(built: Graph, values: dict[str, Tensor], documents: Documents, shape: Shape) -> None:
+    lengths, ends = documents.lengths_padded, documents.ends_padded
+    assert lengths is not None
+    assert ends is not None
     values = {
         **values,
-        "lengths_q": layout.lengths,
-        "lengths_kv": layout.lengths,
-        "offset_q": layout.offset_q,
-        "offset_kv": layout.offset_kv,
-        "offset_stats": layout.offset_stats,
+        "lengths_q": lengths,
+        "lengths_kv": lengths,
+        "offset_q": ends * (shape.heads * shape.size),
+        "offset_kv": ends * (shape.kv_heads * shape.size),
+        "offset_stats": ends * shape.heads,
     }
-    device = layout.lengths.device
+    device = lengths.device
     handle = _handle(device)
     cudnn.set_stream(handle=handle, stream=torch.cuda.current_stream(device).cuda_stream)
     workspace = torch.empty(built.workspace_bytes, dtype=torch.uint8, device=device)
     built.graph.execute({built.tensors[name]: value for name, value in values.items()}, workspace, handle=handle)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
+def attend(q: Tensor, k: Tensor, v: Tensor, documents: Documents, scale: float) -> tuple[Tensor, list[Tensor]]:
     """Q (T, heads, D), k and v (T, kv_heads, D), contiguous -> the output (T, heads, D) and the log-sums (T, heads)."""
+    shape = _shape(q, k, documents, scale)
     out = torch.empty_like(q)
     stats = torch.empty(q.shape[0], q.shape[1], dtype=torch.float32, device=q.device)
-    _run(forward_graph(layout.shape, q.device), {"q": q, "k": k, "v": v, "out": out, "stats": stats}, layout)
-    return out, stats
+    _run(forward_graph(shape, q.device), {"q": q, "k": k, "v": v, "out": out, "stats": stats}, documents, shape)
+    return out, [stats]
 
 
 def attend_backward(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, stats: Tensor, layout: Layout
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, saved: list[Tensor], documents: Documents, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
+    shape = _shape(q, k, documents, scale)
     grads = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-    values = {"q": q, "k": k, "v": v, "out": out, "grad": grad, "stats": stats}
+    values = {"q": q, "k": k, "v": v, "out": out, "grad": grad, "stats": saved[0]}
     values |= dict(zip(("grad_q", "grad_k", "grad_v"), grads, strict=True))
-    _run(backward_graph(layout.shape, q.device), values, layout)
+    _run(backward_graph(shape, q.device), values, documents, shape)
     return grads

@@ -1,10 +1,8 @@
 """The Triton side of cross_entropy.py: one program reads a row of logits twice and overwrites it with its gradient."""
 # ruff: noqa: N803  constants of a kernel are in capitals
-# mypy: disable-error-code="untyped-decorator"
+# mypy: disable-error-code="untyped-decorator, no-untyped-def"
 
 from __future__ import annotations
-
-
 
 import torch
 import triton
@@ -15,9 +13,7 @@ BLOCK = 8192
 
 
 @triton.jit
-def _cross_entropy_kernel(
-    logits_ptr, target_ptr, loss_ptr, V, stride, BLOCK: tl.constexpr
-) -> None:
+def _cross_entropy_kernel(logits_ptr, target_ptr, loss_ptr, V, stride, BLOCK: tl.constexpr) -> None:
     row = tl.program_id(0).to(tl.int64)
     base = logits_ptr + row * stride
     target = tl.load(target_ptr + row)

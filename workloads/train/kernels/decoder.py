@@ -22,7 +22,7 @@ def packed_hidden_states(model: Any, batch: PackedBatch, pinned_experts: Sequenc
     decoder = model.base_model
     hidden = functional.embedding(batch.input_ids, decoder.embed_tokens.weight)
     cos, sin = decoder.rotary_emb(hidden[None], batch.position_ids[None])
-    row = Row(documents_of(batch), cos[0].contiguous(), sin[0].contiguous())
+    row = Row(documents_of(batch, hidden.dtype), cos[0].contiguous(), sin[0].contiguous())
     for index, layer in enumerate(decoder.layers):
         hidden = attention_block(layer, hidden, row)
         if hasattr(layer.mlp, "experts"):

@@ -17,6 +17,7 @@ from torch import Tensor
 from workloads.train.kernels.augmented import ExpertWeights, expert_weights, fill_factors
 from workloads.train.kernels.grouped import (
     Routes,
+    choose_experts,
     outer_by_expert,
     routes_of,
     rows_by_weight,
@@ -24,7 +25,7 @@ from workloads.train.kernels.grouped import (
 )
 from workloads.train.kernels.lora import LoraExperts
 from workloads.train.kernels.norms import rms_norm, rms_norm_backward
-from workloads.train.kernels.rows import combine_rows, gather_rows
+from workloads.train.kernels.rows import combine_rows, spread_rows
 from workloads.train.kernels.swiglu import weighted_swiglu, weighted_swiglu_backward
 
 
@@ -84,12 +85,10 @@ class _ExpertBlock(torch.autograd.Function):
             fill_factors(plan.weights, factors, plan.lora_scale)
         x = rms_norm(hidden, norm, plan.eps)
         logits = x @ router.T
-        experts = plan.pinned
-        if experts is None:
-            experts = torch.topk(torch.softmax(logits, dim=-1, dtype=torch.float32), plan.top_k, dim=-1).indices
+        experts = choose_experts(logits, plan.top_k) if plan.pinned is None else plan.pinned
         routes = routes_of(experts, router.shape[0])
         weight = _sorted_weights(routing_weights(logits, routes.experts, plan.normalise), routes)
-        rows = gather_rows(x, routes.token, spare=gate_up.rank)
+        rows = spread_rows(x, routes.position, spare=gate_up.rank)
         lows: list[Tensor] = []
         if factors:
             low = rows_by_weight(rows[:, : gate_up.in_size], gate_up.a, routes.ends)
@@ -105,7 +104,7 @@ class _ExpertBlock(torch.autograd.Function):
         y = rows_by_weight(active, down.weight_and_b, routes.ends)
         ctx.plan = plan
         ctx.save_for_backward(
-            hidden, norm, router, logits, routes.experts, routes.token, routes.position, routes.ends, inner,
+            hidden, norm, router, logits, routes.experts, routes.position, routes.ends, inner,
             *lows, *factors,
         )  # fmt: skip
         return combine_rows(y, routes.position, residual=hidden)
@@ -114,15 +113,15 @@ class _ExpertBlock(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         plan: _Plan = ctx.plan
         gate_up, down = plan.weights.gate_up, plan.weights.down
-        hidden, norm, router, logits, experts, token, position, ends, inner, *rest = ctx.saved_tensors
-        routes = Routes(experts, token, position, ends)
+        hidden, norm, router, logits, experts, position, ends, inner, *rest = ctx.saved_tensors
+        routes = Routes(experts, position, ends)
         grad = grads[0].contiguous()
         with torch.enable_grad():
             leaf = logits.detach().requires_grad_()
             weights = routing_weights(leaf, experts, plan.normalise)
         weight = _sorted_weights(weights.detach(), routes)
 
-        grad_y = gather_rows(grad, token, spare=down.rank)
+        grad_y = spread_rows(grad, position, spare=down.rank)
         if rest:
             grad_low = rows_by_weight_transposed(grad_y[:, : down.out_size], down.b, ends)
             grad_y[:, down.out_size :] = grad_low
@@ -142,7 +141,7 @@ class _ExpertBlock(torch.autograd.Function):
             grad_inner[:, gate_up.out_size :] = grad_low
         grad_rows = rows_by_weight_transposed(grad_inner, gate_up.weight_and_a, ends)
         if rest:
-            rows = gather_rows(rms_norm(hidden, norm, plan.eps), token, spare=0)
+            rows = spread_rows(rms_norm(hidden, norm, plan.eps), position, spare=0)
             gate_up_a = outer_by_expert(grad_low, rows, ends)
             gate_up_b = outer_by_expert(grad_inner[:, : gate_up.out_size], low_gate_up, ends)
             factor_grads = _factor_gradients(gate_up_a, gate_up_b, down_a, down_b, factors, plan.lora_scale)

@@ -11,17 +11,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from workloads.train.kernels.device import has_triton
+
 
 @dataclass(frozen=True)
 class Routes:
     """Which rows go to which expert: T tokens, k experts each, M = T k rows sorted by expert.
 
-    experts (T, k) int32: the chosen experts. token (M,) int32: the token of each sorted row. position (T, k) int32:
-    where each choice stands among the sorted rows. ends (E,) int32.
+    experts (T, k) int32: the chosen experts. position (T, k) int32: where each choice stands among the sorted rows.
+    ends (E,) int32.
     """
 
     experts: Tensor
-    token: Tensor
     position: Tensor
     ends: Tensor
 
@@ -35,12 +36,16 @@ def routes_of(experts: Tensor, num_experts: int) -> Routes:
     position[order] = torch.arange(tokens * top_k, dtype=torch.int32, device=experts.device)
     bounds = torch.arange(num_experts, dtype=torch.int32, device=experts.device)
     ends = torch.searchsorted(ordered.to(torch.int32), bounds, right=True, out_int32=True)
-    return Routes(
-        experts=experts.to(torch.int32),
-        token=(order // top_k).to(torch.int32),
-        position=position.view(tokens, top_k),
-        ends=ends,
-    )
+    return Routes(experts=experts.to(torch.int32), position=position.view(tokens, top_k), ends=ends)
+
+
+def choose_experts(logits: Tensor, top_k: int) -> Tensor:
+    """The experts of the top_k largest logits: (T, E) -> (T, top_k) int32, the largest first."""
+    if has_triton(logits):
+        from workloads.train.kernels import rows_triton
+
+        return rows_triton.choose_experts(logits, top_k)
+    return torch.topk(torch.softmax(logits, dim=-1, dtype=torch.float32), top_k, dim=-1).indices.to(torch.int32)
 
 
 def rows_by_weight(rows: Tensor, weight: Tensor, ends: Tensor) -> Tensor:

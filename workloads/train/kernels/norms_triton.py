@@ -1,10 +1,8 @@
 """The Triton side of norms.py: one program normalises one row, or all heads of one token."""
 # ruff: noqa: N803  constants of a kernel are in capitals
-# mypy: disable-error-code="untyped-decorator"
+# mypy: disable-error-code="untyped-decorator, no-untyped-def"
 
 from __future__ import annotations
-
-
 
 import torch
 import triton
@@ -25,9 +23,7 @@ def _rms_norm_kernel(x_ptr, w_ptr, y_ptr, eps, H: tl.constexpr, BLOCK: tl.conste
 
 
 @triton.jit
-def _rms_norm_backward_kernel(
-    g_ptr, x_ptr, w_ptr, res_ptr, dx_ptr, eps, H: tl.constexpr, BLOCK: tl.constexpr
-) -> None:
+def _rms_norm_backward_kernel(g_ptr, x_ptr, w_ptr, res_ptr, dx_ptr, eps, H: tl.constexpr, BLOCK: tl.constexpr) -> None:
     row = tl.program_id(0).to(tl.int64)
     cols = tl.arange(0, BLOCK)
     mask = cols < H

@@ -1,4 +1,4 @@
-"""Copies of rows for the experts and their sum back at the token; both read by index and write in order, no atomics."""
+"""Copies of each token's row for its experts, and the sum of the experts' rows back at the token; no atomics."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from torch import Tensor
 from workloads.train.kernels.device import has_triton
 
 
-def gather_rows(x: Tensor, index: Tensor, spare: int) -> Tensor:
-    """out[m, :H] = x[index[m]]: x (T, H), index (M,) -> (M, H + spare), the last `spare` columns unset."""
+def spread_rows(x: Tensor, position: Tensor, spare: int) -> Tensor:
+    """out[position[t, k], :H] = x[t]: x (T, H), position (T, k), a permutation of T k -> (T k, H + spare).
+
+    The last `spare` columns are unset. Each row of x is read once and written k times.
+    """
     if has_triton(x):
         from workloads.train.kernels import rows_triton
 
-        return rows_triton.gather_rows(x, index, spare)
-    out = x.new_empty(index.shape[0], x.shape[1] + spare)
-    out[:, : x.shape[1]] = x[index.long()]
+        return rows_triton.spread_rows(x, position, spare)
+    out = x.new_empty(position.numel(), x.shape[1] + spare)
+    out[position.flatten().long(), : x.shape[1]] = x.repeat_interleave(position.shape[1], dim=0)
     return out
 
 

@@ -1,10 +1,8 @@
 """The Triton side of rows.py and swiglu.py: row copies, sums of rows, SwiGLU on blocks of rows."""
 # ruff: noqa: N803  constants of a kernel are in capitals
-# mypy: disable-error-code="untyped-decorator"
+# mypy: disable-error-code="untyped-decorator, no-untyped-def"
 
 from __future__ import annotations
-
-
 
 import torch
 import triton
@@ -12,17 +10,34 @@ import triton.language as tl
 from torch import Tensor
 
 SWIGLU_ROWS = 4
+CHOOSE_ROWS = 16
 
 
 @triton.jit
-def _gather_kernel(
-    x_ptr, index_ptr, out_ptr, out_stride, H: tl.constexpr, BLOCK: tl.constexpr
+def _choose_kernel(
+    logits_ptr, chosen_ptr, tokens, E: tl.constexpr, K: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr
 ) -> None:
-    row = tl.program_id(0).to(tl.int64)
-    source = tl.load(index_ptr + row).to(tl.int64)
+    row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
+    col = tl.arange(0, BLOCK)[None, :]
+    mask = (row[:, None] < tokens) & (col < E)
+    x = tl.load(logits_ptr + row[:, None] * E + col, mask=mask, other=float("-inf")).to(tl.float32)
+    for k in tl.static_range(K):
+        best = tl.argmax(x, axis=1)
+        tl.store(chosen_ptr + row * K + k, best, mask=row < tokens)
+        x = tl.where(col == best[:, None], float("-inf"), x)
+
+
+@triton.jit
+def _spread_kernel(
+    x_ptr, position_ptr, out_ptr, out_stride, H: tl.constexpr, K: tl.constexpr, BLOCK: tl.constexpr
+) -> None:
+    token = tl.program_id(0).to(tl.int64)
     cols = tl.arange(0, BLOCK)
     mask = cols < H
-    tl.store(out_ptr + row * out_stride + cols, tl.load(x_ptr + source * H + cols, mask=mask), mask=mask)
+    x = tl.load(x_ptr + token * H + cols, mask=mask)
+    for k in tl.static_range(K):
+        row = tl.load(position_ptr + token * K + k).to(tl.int64)
+        tl.store(out_ptr + row * out_stride + cols, x, mask=mask)
 
 
 @triton.jit
@@ -81,11 +96,24 @@ def _swiglu_backward_kernel(
         tl.store(out_ptr + row * WIDTH + col, (plain * weight).to(out_ptr.dtype.element_ty), mask=mask)
 
 
-def gather_rows(x: Tensor, index: Tensor, spare: int) -> Tensor:
+def choose_experts(logits: Tensor, top_k: int) -> Tensor:
+    assert logits.is_contiguous()
+    tokens, experts = logits.shape
+    chosen = torch.empty(tokens, top_k, dtype=torch.int32, device=logits.device)
+    _choose_kernel[(triton.cdiv(tokens, CHOOSE_ROWS),)](
+        logits, chosen, tokens, E=experts, K=top_k, ROWS=CHOOSE_ROWS, BLOCK=triton.next_power_of_2(experts), num_warps=4
+    )
+    return chosen
+
+
+def spread_rows(x: Tensor, position: Tensor, spare: int) -> Tensor:
     assert x.is_contiguous()
-    width, rows = x.shape[1], index.shape[0]
-    out = torch.empty(rows, width + spare, dtype=x.dtype, device=x.device)
-    _gather_kernel[(rows,)](x, index, out, out.stride(0), H=width, BLOCK=triton.next_power_of_2(width), num_warps=4)
+    assert position.is_contiguous()
+    (tokens, top_k), width = position.shape, x.shape[1]
+    out = torch.empty(tokens * top_k, width + spare, dtype=x.dtype, device=x.device)
+    _spread_kernel[(tokens,)](
+        x, position, out, out.stride(0), H=width, K=top_k, BLOCK=triton.next_power_of_2(width), num_warps=4
+    )
     return out
 
 
