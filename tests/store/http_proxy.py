@@ -19,8 +19,6 @@ class Do(Enum):
     """The server does what it was asked; its answer never arrives."""
     CUT_ANSWER = auto()
     """Half of the answer's body arrives."""
-    HANG = auto()
-    """Nothing comes back, until the proxy is closed."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,6 @@ class HttpProxy:
     rule: Callable[[Seen], Do | Answer] = lambda _: Do.FORWARD
     seen: list[Seen] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-    closing: threading.Event = field(default_factory=threading.Event, repr=False)
 
 
 @contextmanager
@@ -73,9 +70,7 @@ def http_proxy(upstream: str) -> Iterator[HttpProxy]:
             if isinstance(wanted, Answer):
                 self._answer(wanted.status, {}, wanted.body())
                 return
-            if wanted is Do.HANG:
-                proxy.closing.wait()
-            if wanted in (Do.LOSE, Do.HANG):
+            if wanted is Do.LOSE:
                 self._hang_up()
                 return
             connection = http.client.HTTPConnection(address, timeout=60)
@@ -117,7 +112,6 @@ def http_proxy(upstream: str) -> Iterator[HttpProxy]:
     try:
         yield proxy
     finally:
-        proxy.closing.set()
         server.shutdown()
         thread.join()
         server.server_close()

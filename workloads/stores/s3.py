@@ -32,15 +32,15 @@ SLOWEST_BYTES_PER_SECOND = 1024 * 1024
 """A transfer's deadline grows with its size at this rate."""
 
 
-def connect(endpoint: str | None) -> "S3Client":
+def connect(endpoint: str | None, tries: int = 3) -> "S3Client":
     """A client with the standard AWS credential chain; `endpoint` is another server, addressed by path.
 
-    Region: the chain's, else us-east-1. Within one try boto3 itself tries a request three times (each part of a
-    multipart transfer for itself); the store goes on from there until its deadline.
+    Region: the chain's, else us-east-1. boto3 itself tries each request `tries` times (each part of a multipart
+    transfer for itself); the store goes on from there until its deadline.
     """
     session = boto3.session.Session()
     config = Config(
-        retries={"mode": "standard", "total_max_attempts": 3},
+        retries={"mode": "standard", "total_max_attempts": tries},
         connect_timeout=10,
         read_timeout=60,
         tcp_keepalive=True,

@@ -31,10 +31,9 @@ ADVICE = {
     "SignatureDoesNotMatch": "The secret key is wrong: check AWS_SECRET_ACCESS_KEY",
     "ExpiredToken": "The credentials have expired: renew them",
     "NotImplemented": "The server lacks this request; Potstill needs conditional writes (If-Match, If-None-Match)",
-    "PermanentRedirect": "The bucket is in another region: set AWS_REGION",
     "RequestTimeTooSkewed": "This machine's clock is wrong",
 }
-BY_STATUS = {403: "AccessDenied", 501: "NotImplemented", 301: "PermanentRedirect"}
+BY_STATUS = {403: "AccessDenied", 501: "NotImplemented"}
 CUT = (
     boto.ConnectionError,
     boto.HTTPClientError,
