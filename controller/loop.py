@@ -50,14 +50,21 @@ class FinalStatus:
 class Rounds:
     """Observe, decide, act. Holds only what can be read again: caches, the last manifest, the counts seen."""
 
-    def __init__(self, frozen: FrozenExperiment, store: Store, executor: Executor, events: EventLog) -> None:
+    def __init__(
+        self,
+        frozen: FrozenExperiment,
+        store: Store,
+        executor: Executor,
+        events: EventLog,
+        recorded: Counts | None = None,
+    ) -> None:
         self._frozen = frozen
         self._store = store
         self._executor = executor
         self._events = events
         self._observer = Observer(store)
         self._folded: Folded | None = None
-        self._recorded = Counts()
+        self._recorded = recorded or Counts()
 
     def next(self, intent: Intent, clock: Callable[[], datetime]) -> Decision:
         """The decision, acted upon. A store that does not answer ends the round, and the next one looks again."""

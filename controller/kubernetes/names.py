@@ -8,6 +8,7 @@ EXPERIMENT_LABEL = f"{GROUP}/experiment"
 UID8_LABEL = f"{GROUP}/uid8"
 ROLE_LABEL = f"{GROUP}/role"
 TASK_ANNOTATION = f"{GROUP}/task"
+CLOSED_ANNOTATION = f"{GROUP}/closed"
 GPUS_ANNOTATION = f"{GROUP}/gpus"
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 MANAGED_BY = {"app.kubernetes.io/part-of": "potstill", "app.kubernetes.io/managed-by": "potstill-controller"}

@@ -4,7 +4,7 @@ import re
 from pathlib import Path as FilePath
 
 from controller.spec.errors import Path, Problem, SpecError
-from workloads import contents
+from workloads.contents import directory_content, file_sha256
 from workloads.contract.tasks import FileSource, ModelSource
 
 SHA256_CONTENT = re.compile(r"^sha256:[0-9a-f]{64}$")
@@ -21,7 +21,7 @@ def resolve_model(
         return ModelSource(location=model, content=content)
     path = (directory / model).resolve()
     if path.is_dir():
-        found = contents.directory_content(path)
+        found = directory_content(path)
         if content is not None and content != found:
             raise SpecError("experiment", [Problem((*place[:-1], "content"), f"{path} holds {found}, not {content}")])
         return ModelSource(location=str(path), content=found)
@@ -41,7 +41,7 @@ def resolve_file(uri: str, sha256: str | None, place: Path, directory: FilePath)
     path = (directory / uri).resolve()
     if not path.is_file():
         raise SpecError("experiment", [Problem((*place, "uri"), f"{path} is not a file")])
-    found = contents.file_sha256(path)
+    found = file_sha256(path)
     if sha256 is not None and found != sha256:
         raise SpecError("experiment", [Problem((*place, "sha256"), f"{path} has SHA-256 {found}, not {sha256}")])
     return FileSource(location=str(path), sha256=found)

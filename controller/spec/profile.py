@@ -63,6 +63,9 @@ class Profile(SpecModel):
     store: StoreAccess | None = None
     service_account_name: str | None = Field(None, description="Of pods that name none of their own.")
     image_pull_secrets: list[str] = []
+    directory: str | None = Field(
+        None, description="Absolute path in all pods (image or weights volume) at which relative paths of specs start."
+    )
     training_slots: int = Field(8, gt=0)
     evaluation_slots: int = Field(2, gt=0)
     group_members: int = Field(64, gt=0)

@@ -10,7 +10,7 @@ from controller.spec.files import resolve_file, resolve_model
 from controller.spec.models import Candidate, Data, Experiment, ExperimentSpec, Run
 from controller.spec.profile import Profile
 from controller.spec.templates import template_of
-from workloads import contents
+from workloads.contents import directory_content
 from workloads.contract.experiment import FrozenExperiment, FrozenGate, FrozenRequirement, FrozenRun, Limits
 from workloads.contract.model import canonical_json, sha256_of
 from workloads.contract.tasks import FileSource, ModelSource
@@ -171,7 +171,7 @@ def _candidate(
         path = (directory / where).resolve()
         if not path.is_dir():
             raise SpecError("experiment", [Problem(place, f"{path} is not a directory")])
-        source = ModelSource(location=str(path), content=contents.directory_content(path))
+        source = ModelSource(location=str(path), content=directory_content(path))
     return FrozenRun(
         name=candidate.name,
         label=candidate.label or candidate.name,

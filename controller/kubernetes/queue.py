@@ -1,0 +1,73 @@
+"""Keys to work on, each at most once at a time: due at a time, and later after each failure in a row."""
+
+import heapq
+import random
+import threading
+from collections.abc import Callable
+
+Key = tuple[str, str]
+FIRST_BACKOFF_SECONDS = 0.5
+LONGEST_BACKOFF_SECONDS = 120.0
+
+
+class KeyedQueue:
+    """`clock` gives monotonic seconds. A key added while it is due later becomes due at the earlier time."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._due: dict[Key, float] = {}
+        self._heap: list[tuple[float, Key]] = []
+        self._failures: dict[Key, int] = {}
+        self._taken: set[Key] = set()
+        self._changed = threading.Condition()
+        self._closed = False
+
+    def add(self, key: Key, after_seconds: float = 0.0) -> None:
+        with self._changed:
+            due = self._clock() + after_seconds
+            if key in self._due and self._due[key] <= due:
+                return
+            self._due[key] = due
+            if key not in self._taken:
+                heapq.heappush(self._heap, (due, key))
+                self._changed.notify()
+
+    def done(self, key: Key) -> None:
+        """The key that was taken may be taken again, when it is due."""
+        with self._changed:
+            self._taken.discard(key)
+            if key in self._due:
+                heapq.heappush(self._heap, (self._due[key], key))
+                self._changed.notify()
+
+    def failed(self, key: Key) -> float:
+        """Adds the key after a jittered wait that doubles with each failure in a row; the seconds."""
+        count = self._failures.get(key, 0)
+        self._failures[key] = count + 1
+        ceiling = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** min(count, 16))
+        wait = random.uniform(ceiling / 2, ceiling)  # noqa: S311 - jitter
+        self.add(key, wait)
+        return wait
+
+    def succeeded(self, key: Key) -> None:
+        self._failures.pop(key, None)
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def take(self) -> Key | None:
+        """The next key that is due, waiting for it; None after `close`. Nobody else gets it before `done`."""
+        with self._changed:
+            while not self._closed:
+                while self._heap and self._due.get(self._heap[0][1]) != self._heap[0][0]:
+                    heapq.heappop(self._heap)
+                wait = self._heap[0][0] - self._clock() if self._heap else None
+                if wait is not None and wait <= 0:
+                    _, key = heapq.heappop(self._heap)
+                    del self._due[key]
+                    self._taken.add(key)
+                    return key
+                self._changed.wait(wait)
+            return None

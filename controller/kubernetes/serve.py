@@ -1,0 +1,171 @@
+"""The controller: watches, a queue, a few workers. `python -m controller.kubernetes.serve`."""
+
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from controller.kubernetes.api import Api, ApiError, ApiUnreachable, connect
+from controller.kubernetes.executor import Watched
+from controller.kubernetes.health import Health, serve_health
+from controller.kubernetes.metrics import Metrics
+from controller.kubernetes.names import EXPERIMENT_LABEL, UID8_LABEL
+from controller.kubernetes.queue import KeyedQueue
+from controller.kubernetes.reconcile import Reconciler
+from controller.kubernetes.reflector import Pace, Reflector
+from controller.spec.profile import Profile, load_profile
+from workloads.commit import Corrupt
+from workloads.store import Store, StoreError, open_store
+
+Json = dict[str, Any]
+Key = tuple[str, str]
+WORKERS = 4
+BUSY_SECONDS = 10.0
+"""Between two looks at an experiment that has work in flight: markers appear in the store without an event."""
+logger = logging.getLogger("potstill")
+
+
+class Controller:
+    """`start` returns at once; `stop` lets the rounds in hand end, and waits for them."""
+
+    def __init__(
+        self,
+        api: Api,
+        store: Store,
+        profiles: dict[str, Profile],
+        namespace: str,
+        *,
+        pace: Pace | None = None,
+        busy_seconds: float = BUSY_SECONDS,
+    ) -> None:
+        self.metrics = Metrics()
+        self._busy_seconds = busy_seconds
+        self._queue = KeyedQueue(time.monotonic)
+        selector = f"{EXPERIMENT_LABEL},{UID8_LABEL}"
+        self._watched = Watched(
+            jobs=Reflector(api, f"/apis/batch/v1/namespaces/{namespace}/jobs", self._owned, selector, pace),
+            pods=Reflector(api, f"/api/v1/namespaces/{namespace}/pods", self._owned, selector, pace),
+            experiments=Reflector(
+                api, f"/apis/potstill.dev/v1alpha1/namespaces/{namespace}/experiments", self._changed, pace=pace
+            ),
+        )
+        writer = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{socket.gethostname()}-{os.getpid()}"
+        self._reconciler = Reconciler(api, self._watched, store, profiles, lambda: datetime.now(UTC), writer)
+        self._threads: list[threading.Thread] = []
+
+    @property
+    def _reflectors(self) -> tuple[Reflector, ...]:
+        return (self._watched.jobs, self._watched.pods, self._watched.experiments)
+
+    def start(self) -> None:
+        for reflector in self._reflectors:
+            reflector.start()
+        for number in range(WORKERS):
+            worker = threading.Thread(target=self._work, name=f"worker {number}", daemon=True)
+            worker.start()
+            self._threads.append(worker)
+
+    def stop(self, seconds: float = 20.0) -> None:
+        self._queue.close()
+        for reflector in self._reflectors:
+            reflector.stop()
+        for thread in self._threads:
+            thread.join(seconds)
+
+    def ready(self) -> bool:
+        """All copies were listed, and none is stale."""
+        return self._watched.stale_seconds() < float("inf")
+
+    def _changed(self, item: Json) -> None:
+        self._queue.add((item["metadata"]["namespace"], item["metadata"]["name"]))
+
+    def _owned(self, item: Json) -> None:
+        self._queue.add((item["metadata"]["namespace"], item["metadata"]["labels"][EXPERIMENT_LABEL]))
+
+    def _work(self) -> None:
+        while (key := self._queue.take()) is not None:
+            self._reconcile(key)
+            self._queue.done(key)
+
+    def _reconcile(self, key: Key) -> None:
+        item = self._watched.experiments.get(*key)
+        if item is None or not self.ready():
+            if item is not None:
+                self._queue.add(key, 0.2)
+            return
+        started = time.monotonic()
+        try:
+            status = self._reconciler.reconcile(item)
+        except (StoreError, Corrupt, ApiError, ApiUnreachable) as error:
+            wait = self._queue.failed(key)
+            self.metrics.reconciled(key, "error", time.monotonic() - started)
+            logger.warning("%s/%s: %s; again in %.1f s", *key, error, wait)
+            return
+        except Exception:
+            wait = self._queue.failed(key)
+            self.metrics.reconciled(key, "error", time.monotonic() - started)
+            logger.exception("%s/%s: this is a fault of Potstill; again in %.1f s", *key, wait)
+            return
+        self._queue.succeeded(key)
+        self.metrics.reconciled(key, "success", time.monotonic() - started)
+        if status is not None:
+            self.metrics.experiment(key, status)
+            self._queue.add(key, self._busy_seconds)
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line, for log collectors."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            entry["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(entry, ensure_ascii=False)
+
+
+def load_profiles(folder: Path) -> dict[str, Profile]:
+    """By name: the files <name>.yaml of a mounted ConfigMap. Raises SpecError for one that is wrong."""
+    found = {path.stem: load_profile(path) for path in sorted(folder.glob("*.yaml"))}
+    return {name: profile.model_copy(update={"name": name}) for name, profile in found.items()}
+
+
+def main() -> int:
+    """Environment: POTSTILL_STORE, POTSTILL_PROFILES (a folder), POTSTILL_NAMESPACE, POTSTILL_HEALTH_PORT (8080)."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    profiles = load_profiles(Path(os.environ["POTSTILL_PROFILES"]))
+    store = open_store(os.environ["POTSTILL_STORE"])
+    kubeconfig = os.environ.get("KUBECONFIG")
+    api = connect(Path(kubeconfig) if kubeconfig else None)
+    store.probe()
+    controller = Controller(api, store, profiles, os.environ["POTSTILL_NAMESPACE"])
+    ending = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ending.set())
+    health = serve_health(
+        int(os.environ.get("POTSTILL_HEALTH_PORT", "8080")), Health(controller.ready), controller.metrics.registry
+    )
+    controller.start()
+    logger.info("started; profiles: %s", ", ".join(profiles) or "none")
+    ending.wait()
+    logger.info("stopping: rounds in hand end first")
+    controller.stop()
+    health.shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
