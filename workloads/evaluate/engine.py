@@ -78,6 +78,10 @@ class Engine(Protocol):
         """Requests submitted and not yet finished."""
         ...
 
+    def accepts(self, longest_tokens: int, rank: int) -> bool:
+        """Whether prompts with their limits of so many tokens, and adapters of this rank, can be asked of it."""
+        ...
+
     def load(self, adapter: Adapter) -> None:
         """Raises BadAdapter."""
         ...

@@ -34,6 +34,16 @@ def check_version(asked: EngineInputs) -> None:
     raise ProgramError(ExitCode.BAD_CONFIGURATION, "WrongEngine", f"{asked.name} is not installed here")
 
 
+def demands_of(evaluations: Sequence[Evaluation]) -> tuple[int, int]:
+    """The most tokens of a prompt with its limit, and the largest rank of an adapter (0: no adapter)."""
+    longest = max(
+        len(prompt.token_ids) + evaluation.decoding.limit_tokens
+        for evaluation in evaluations
+        for prompt in evaluation.prompts
+    )
+    return longest, max((evaluation.adapter.rank for evaluation in evaluations if evaluation.adapter), default=0)
+
+
 def start_engine(
     asked: EngineInputs,
     directory: Path,
@@ -43,18 +53,13 @@ def start_engine(
 ) -> Engine:
     """Raises ProgramError when the engine, its flags or its memory do not go with the task."""
     check_version(asked)
-    longest = max(
-        len(prompt.token_ids) + evaluation.decoding.limit_tokens
-        for evaluation in evaluations
-        for prompt in evaluation.prompts
-    )
-    ranks = [evaluation.adapter.rank for evaluation in evaluations if evaluation.adapter]
+    longest, rank = demands_of(evaluations)
     try:
         if asked.name == "vllm":
             from workloads.evaluate.vllm_engine import VllmEngine
 
-            return VllmEngine.start(asked, directory, shapes, tokenizer, max(ranks, default=0), longest)
-        return _start_transformers(asked, directory, shapes, tokenizer, bool(ranks), longest)
+            return VllmEngine.start(asked, directory, shapes, tokenizer, rank, longest)
+        return _start_transformers(asked, directory, shapes, tokenizer, rank > 0, longest)
     except DoesNotFit as error:
         raise ProgramError(ExitCode.BAD_CONFIGURATION, "DoesNotFit", str(error)) from error
     except ValueError as error:

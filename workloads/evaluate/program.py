@@ -3,16 +3,18 @@
 import logging
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from workloads.contents import ContentError, localise_model
 from workloads.contract import layout
 from workloads.contract.model import digest_of
 from workloads.contract.records import ExitCode, Failure, Progress
-from workloads.contract.tasks import GenerateMember, GenerateTask
+from workloads.contract.tasks import GenerateMember, GenerateTask, ModelSource
 from workloads.evaluate.claims import claim_members
-from workloads.evaluate.engines import start_engine
-from workloads.evaluate.prepare import Bench, prepare
+from workloads.evaluate.engines import demands_of, start_engine
+from workloads.evaluate.linger import LINGERING, Offers, linger
+from workloads.evaluate.prepare import Bench, Prepared, prepare
 from workloads.evaluate.session import Session, Tally, fail_member, prepare_all
 from workloads.evaluate.shapes import BadModel, read_shapes
 from workloads.evaluate.watchdog import Watchdog, end_process
@@ -28,57 +30,108 @@ CRASH = 1
 
 def evaluate(context: Context[GenerateTask]) -> None:
     """Outputs of every member committed, or its failure written. Raises the first failure if no member was done."""
-    tally = Tally()
     with tempfile.TemporaryDirectory(prefix="potstill-") as folder, Watchdog(_ender(context)) as watchdog:
-        members = claim_members(context.store, context.task)
-        for alike in _by_engine(context.task, members):
-            _work(context, tally, alike, Path(folder), watchdog)
-    if tally.first_failure is not None and tally.done == 0:
-        raise tally.first_failure
+        bay = EngineBay(context, Path(folder), watchdog, Tally())
+        try:
+            bay.work(context.task)
+            offers = Offers(context.store, context.task)
+            while context.task.linger_seconds and bay.lingers():
+                offered = linger(offers, context.task.linger_seconds, context.terminated)
+                if offered is None:
+                    break
+                logger.info("took %s, attempt %d, which was offered", offered.unit, offered.number)
+                bay.work(offered)
+        finally:
+            bay.close()
+    if bay.tally.first_failure is not None and bay.tally.done == 0:
+        raise bay.tally.first_failure
 
 
-def _by_engine(task: GenerateTask, members: Sequence[GenerateMember]) -> list[list[GenerateMember]]:
-    """Members with equal weights and equal engines together, in the order of their first."""
-    found: dict[tuple[str, str], list[GenerateMember]] = {}
-    for member in members:
-        model = member.weights or task.base
-        found.setdefault((digest_of(model), digest_of(member.inputs.engine)), []).append(member)
-    return list(found.values())
+@dataclass
+class EngineBay:
+    """At most one engine at a time, kept for as long as what comes next can use it."""
 
+    context: Context[GenerateTask]
+    folder: Path
+    watchdog: Watchdog
+    tally: Tally
+    session: Session | None = None
+    key: tuple[str, str] | None = None
 
-def _work(
-    context: Context[GenerateTask],
-    tally: Tally,
-    members: Sequence[GenerateMember],
-    folder: Path,
-    watchdog: Watchdog,
-) -> None:
-    """A model or engine that cannot be used fails its members, not those of another model."""
-    waiting = list(members)
-    try:
-        directory = localise_model(members[0].weights or context.task.base)
-        bench = _bench(context, directory, folder)
-        prepared = prepare_all(context, tally, members, lambda member: prepare(bench, member))
-        waiting = [one.evaluation.member for one in prepared]
-        if not prepared:
+    def work(self, task: GenerateTask) -> None:
+        """All members of the task that are its own to do, those of one engine together."""
+        found: dict[tuple[str, str], list[GenerateMember]] = {}
+        for member in claim_members(self.context.store, task):
+            key = (digest_of(member.weights or task.base), digest_of(member.inputs.engine))
+            found.setdefault(key, []).append(member)
+        for key, members in found.items():
+            self._work(key, members[0].weights or task.base, members)
+
+    def _work(self, key: tuple[str, str], model: ModelSource, members: Sequence[GenerateMember]) -> None:
+        """A model or engine that cannot be used fails its members, not those of another one."""
+        waiting = list(members)
+        try:
+            directory = localise_model(model)
+            bench = self._bench(directory)
+            prepared = prepare_all(self.context, self.tally, members, lambda member: prepare(bench, member))
+            waiting = [one.evaluation.member for one in prepared]
+            if not prepared:
+                return
+            session = self._session(key, directory, bench, prepared)
+        except (ProgramError, ContentError) as error:
+            for member in waiting:
+                fail_member(self.context, self.tally, member, error)
             return
-        _report_start(context, waiting)
-        watchdog.expect("starting the engine", START_SECONDS)
+        session.work(prepared)
+
+    def _session(self, key: tuple[str, str], directory: Path, bench: Bench, prepared: Sequence[Prepared]) -> Session:
+        """The one at hand if it serves, else a new one in its place. Raises ProgramError."""
         evaluations = [one.evaluation for one in prepared]
-        engine = start_engine(members[0].inputs.engine, directory, bench.shapes, bench.tokenizer, evaluations)
-    except (ProgramError, ContentError) as error:
-        for member in waiting:
-            fail_member(context, tally, member, error)
-        return
-    finally:
-        watchdog.rest()
-    try:
-        session = Session(context, engine, bench.tokenizer, watchdog, tally, STALL_SECONDS)
-        for one in prepared:
-            session.take(one)
-        session.run()
-    finally:
-        engine.close()
+        if self.session and self.key == key and self.session.engine.accepts(*demands_of(evaluations)):
+            return self.session
+        self.close()
+        self._report_start(prepared)
+        self.watchdog.expect("starting the engine", START_SECONDS)
+        try:
+            asked = evaluations[0].member.inputs.engine
+            engine = start_engine(asked, directory, bench.shapes, bench.tokenizer, evaluations)
+        finally:
+            self.watchdog.rest()
+        self.key = key
+        self.session = Session(self.context, engine, bench.tokenizer, self.watchdog, self.tally, STALL_SECONDS)
+        return self.session
+
+    def lingers(self) -> bool:
+        """Says so in the progress record, if there is an engine to offer."""
+        if self.session is not None:
+            self.session.report(LINGERING)
+        return self.session is not None
+
+    def close(self) -> None:
+        if self.session is not None:
+            self.session.engine.close()
+            self.session = None
+
+    def _bench(self, directory: Path) -> Bench:
+        try:
+            shapes, tokenizer = read_shapes(directory), load_tokenizer(directory)
+        except (BadModel, BadTokenizer) as error:
+            raise ProgramError(ExitCode.BAD_CONFIGURATION, type(error).__name__, str(error)) from error
+        self.context.store.put_new(layout.blob_key(tokenizer.sha256), tokenizer.path.read_bytes())
+        return Bench(self.context.store, shapes, tokenizer, self.folder)
+
+    def _report_start(self, prepared: Sequence[Prepared]) -> None:
+        self.context.progress(
+            Progress(
+                attempt=self.context.task.number,
+                updated=self.context.now(),
+                phase="starting the engine",
+                done=0,
+                total=sum(one.evaluation.total for one in prepared),
+                counted="outputs",
+                members={one.evaluation.digest: 0 for one in prepared},
+            )
+        )
 
 
 def _ender(context: Context[GenerateTask]) -> Callable[[str, str], None]:
@@ -93,27 +146,3 @@ def _ender(context: Context[GenerateTask]) -> Callable[[str, str], None]:
         end_process(CRASH)
 
     return end
-
-
-def _bench(context: Context[GenerateTask], directory: Path, folder: Path) -> Bench:
-    try:
-        shapes, tokenizer = read_shapes(directory), load_tokenizer(directory)
-    except (BadModel, BadTokenizer) as error:
-        raise ProgramError(ExitCode.BAD_CONFIGURATION, type(error).__name__, str(error)) from error
-    context.store.put_new(layout.blob_key(tokenizer.sha256), tokenizer.path.read_bytes())
-    return Bench(context.store, shapes, tokenizer, folder)
-
-
-def _report_start(context: Context[GenerateTask], members: Sequence[GenerateMember]) -> None:
-    total = sum(len(member.inputs.problems) * member.inputs.sampling.n for member in members)
-    context.progress(
-        Progress(
-            attempt=context.task.number,
-            updated=context.now(),
-            phase="starting the engine",
-            done=0,
-            total=total,
-            counted="outputs",
-            members={member.unit.digest: 0 for member in members},
-        )
-    )

@@ -47,7 +47,15 @@ class Session:
     _asked: dict[str, tuple[Request, tuple[str, int]]] = field(default_factory=dict)
     _tries: dict[str, int] = field(default_factory=dict)
     _checked: dict[str, float | ProgramError | None] = field(default_factory=dict)
-    _started: float = field(default_factory=time.monotonic)
+    _started: float = 0.0
+    _tokens_before: int = 0
+
+    def work(self, prepared: Sequence[Prepared]) -> None:
+        """Takes them all and runs until nothing is pending. Raises Terminated, StoreError."""
+        self._started, self._tokens_before = time.monotonic(), self.engine.generated_tokens
+        for one in prepared:
+            self.take(one)
+        self.run()
 
     def take(self, prepared: Prepared) -> None:
         """Loads the adapter, holds it against its canaries, and queues the requests; or fails the member."""
@@ -147,7 +155,7 @@ class Session:
     def report(self, phase: str, loading: str | None = None) -> None:
         done = sum(evaluation.done for evaluation in self.evaluations.values())
         total = sum(evaluation.total for evaluation in self.evaluations.values())
-        seconds = time.monotonic() - self._started
+        seconds = max(time.monotonic() - self._started, 1e-3)
         self.context.progress(
             Progress(
                 attempt=self.context.task.number,
@@ -156,7 +164,7 @@ class Session:
                 done=done,
                 total=total,
                 counted="outputs",
-                tokens_per_second=round(self.engine.generated_tokens / seconds, 1) if seconds > 0 else None,
+                tokens_per_second=round((self.engine.generated_tokens - self._tokens_before) / seconds, 1),
                 eta_seconds=round(seconds * (total - done) / done, 1) if done else None,
                 members={digest: evaluation.done for digest, evaluation in self.evaluations.items()},
                 loading=loading,

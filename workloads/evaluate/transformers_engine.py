@@ -22,7 +22,7 @@ TOKENS_PER_STEP = 16
 
 
 class TransformersEngine:
-    """`flags`: batch_rows, the largest number of rows decoded at a time."""
+    """`flags`: batch_rows, the largest number of rows decoded at a time; batch_invariant, which makes it one."""
 
     def __init__(
         self,
@@ -32,15 +32,15 @@ class TransformersEngine:
         flags: dict[str, str | int | float | bool],
         device: str = "cpu",
     ) -> None:
-        unknown = set(flags) - {"batch_rows"}
+        unknown = set(flags) - {"batch_rows", "batch_invariant"}
         if unknown:
-            raise ValueError(f"engine transformers has no flag {sorted(unknown)[0]!r}: batch_rows is the only one")
+            raise ValueError(f"engine transformers has no flag {min(unknown)!r}, only batch_rows and batch_invariant")
         model = AutoModelForCausalLM.from_pretrained(directory, dtype=getattr(torch, dtype), local_files_only=True)
         model.train(False).requires_grad_(False).to(device)
         self._model = model
         self._tokenizer = tokenizer
         self._merged = MergedAdapter(model, read_shapes(directory))
-        self._batch_rows = int(flags.get("batch_rows", BATCH_ROWS))
+        self._batch_rows = 1 if flags.get("batch_invariant") else int(flags.get("batch_rows", BATCH_ROWS))
         self._waiting: list[Request] = []
         self._batch: Batch | None = None
         self._generated_tokens = 0
@@ -64,6 +64,9 @@ class TransformersEngine:
     @property
     def pending(self) -> int:
         return len(self._waiting) + (self._batch.rows if self._batch else 0)
+
+    def accepts(self, longest_tokens: int, rank: int) -> bool:  # noqa: ARG002
+        return True
 
     def load(self, adapter: Adapter) -> None:
         """Merges it in, unless a batch is under way: it is then merged when its turn comes."""

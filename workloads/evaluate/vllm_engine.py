@@ -87,6 +87,9 @@ class VllmEngine:
     def pending(self) -> int:
         return len(self._running) + len(self._finished)
 
+    def accepts(self, longest_tokens: int, rank: int) -> bool:
+        return longest_tokens <= self._settings.max_model_len and rank <= self._settings.max_lora_rank
+
     def load(self, adapter: Adapter) -> None:
         if adapter.rank > self._settings.max_lora_rank:
             raise BadAdapter(f"its rank is {adapter.rank}, this engine takes up to {self._settings.max_lora_rank}")

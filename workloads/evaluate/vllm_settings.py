@@ -72,7 +72,8 @@ def capture_sizes(max_num_seqs: int) -> list[int]:
     Between two of them a batch is padded by less than half, and by less than a fifth from 16 on.
     """
     steps = [1, 2, 4, 8, *range(16, 64, 8), *range(64, 128, 16), *range(128, 513, 32)]
-    return [size for size in steps if size < max_num_seqs] + [min(max_num_seqs, 512)]
+    largest = min(max_num_seqs, steps[-1])
+    return [*(size for size in steps if size < largest), largest]
 
 
 def as_flags(settings: VllmSettings) -> dict[str, Flag]:

@@ -1,0 +1,106 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from tests.evaluate.models import write_adapter
+from workloads.evaluate.adapters import WEIGHTS
+from workloads.evaluate.memory import GIB, DoesNotFit, plan_memory, weight_bytes
+from workloads.evaluate.shapes import read_shapes, shapes_of
+from workloads.evaluate.vllm_settings import BadFlag, VllmSettings, capture_sizes, complete, parse_flags, rank_bucket
+
+QWEN3_30B_A3B = {
+    "hidden_size": 2048,
+    "num_hidden_layers": 48,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 4,
+    "head_dim": 128,
+    "intermediate_size": 6144,
+    "moe_intermediate_size": 768,
+    "num_experts": 128,
+    "num_experts_per_tok": 8,
+    "vocab_size": 151936,
+    "max_position_embeddings": 32768,
+}
+"""Source: the model's config.json on the Hugging Face hub."""
+
+
+def test_the_layers_of_a_model_are_those_of_its_weights(dense: Path, moe: Path) -> None:
+    for base in (dense, moe):
+        weights = load_file(base / "model.safetensors")
+        expected = {
+            name.removesuffix(".weight"): tuple(tensor.shape)
+            for name, tensor in weights.items()
+            if "proj.weight" in name
+        }
+        assert read_shapes(base).linear() == expected
+
+
+def test_weights_and_slots_are_what_the_files_hold(dense: Path, tmp_path: Path) -> None:
+    tensors = load_file(dense / "model.safetensors").values()
+    assert weight_bytes(dense, "float32") == sum(tensor.numel() for tensor in tensors) * 4
+    assert weight_bytes(dense, "bfloat16") == sum(tensor.numel() for tensor in tensors) * 2
+    directory = write_adapter(tmp_path / "adapter", dense, seed=1, rank=4)
+    plan = plan_memory(read_shapes(dense), 0, "float32", GIB, 1, 4, 100, 100)
+    assert plan.adapter_slot == sum(tensor.numel() * 4 for tensor in load_file(directory / WEIGHTS).values())
+
+
+def test_the_slots_of_an_expert_adapter_take_what_was_measured_on_a_gpu() -> None:
+    """The design's figure: 3.3 GB a slot at rank 32 in bfloat16, of Qwen3-30B-A3B's experts."""
+    plan = plan_memory(shapes_of(QWEN3_30B_A3B), 61 * 10**9, "bfloat16", 139 * GIB, 5, 32, 4608, 8192)
+    assert 3.2e9 < plan.adapter_slot < 3.6e9
+    assert plan.kv_token == 98304
+    plan.check()
+    with pytest.raises(DoesNotFit, match="20 adapter slots"):
+        plan_memory(shapes_of(QWEN3_30B_A3B), 61 * 10**9, "bfloat16", 79 * GIB, 20, 32, 4608, 8192).check()
+
+
+def test_a_refusal_says_what_is_needed_and_what_to_lower(dense: Path) -> None:
+    plan = plan_memory(read_shapes(dense), 10**6, "float32", 2 * 10**6, 1, 4, 100_000, 16)
+    with pytest.raises(DoesNotFit, match="request of 100000 tokens fits: lower the largest budget or max_loras"):
+        plan.check()
+    replace(plan, longest_tokens=10).check()
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        ({"max_lora": 3}, "did you mean 'max_loras'"),
+        ({"max_loras": "3"}, "must be of type int"),
+        ({"enforce_eager": 1}, "must be of type bool"),
+        ({"seed": True}, "must be of type int"),
+    ],
+)
+def test_a_wrong_flag_is_named(flags: dict[str, str | int | float | bool], complaint: str) -> None:
+    with pytest.raises(BadFlag, match=complaint):
+        parse_flags(flags)
+
+
+def test_open_flags_are_the_same_for_a_base_and_for_its_adapters() -> None:
+    base = complete(VllmSettings(), rank=0, longest_tokens=4200, context_tokens=32768)
+    adapters = complete(VllmSettings(), rank=32, longest_tokens=4700, context_tokens=32768)
+    assert base == adapters
+    assert base.max_model_len == 8192
+    assert complete(VllmSettings(), 48, 4700, 6000).max_model_len == 6000
+    assert rank_bucket(48) == 64
+    with pytest.raises(BadFlag, match="rank 513"):
+        rank_bucket(513)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 16, 200, 256, 512, 1024])
+def test_graph_sizes_are_few_and_waste_little(rows: int) -> None:
+    sizes = capture_sizes(rows)
+    assert sizes == sorted(set(sizes))
+    assert sizes[-1] == min(rows, 512)
+    assert len(sizes) <= 30
+    for batch in range(17, sizes[-1] + 1):
+        padded = next(size for size in sizes if size >= batch)
+        assert padded < 1.5 * batch
+
+
+def test_settings_are_json_for_the_record() -> None:
+    from workloads.evaluate.vllm_settings import as_flags
+
+    assert parse_flags(json.loads(json.dumps(as_flags(VllmSettings())))) == VllmSettings()

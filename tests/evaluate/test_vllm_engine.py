@@ -1,0 +1,180 @@
+"""A real vLLM on a CPU, against the transformers engine: run by `make test` in the environment that has it."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.evaluate.models import edit_adapter, edit_config, with_adapter_by_hooks, write_adapter
+from tests.evaluate.test_canary import canaries_of
+from workloads.contract.units import Engine as EngineInputs
+from workloads.evaluate.adapters import check_adapter
+from workloads.evaluate.canary import check_canaries
+from workloads.evaluate.engine import Adapter, BadAdapter, Decoding, Engine, Finished, Request, request_seed
+from workloads.evaluate.shapes import read_shapes
+from workloads.evaluate.transformers_engine import TransformersEngine
+from workloads.text.tokenizer import load_tokenizer
+
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
+vllm = pytest.importorskip("vllm")
+
+GREEDY = Decoding(temperature=0.0, top_p=1.0, limit_tokens=40, stop_token_ids=(256, 258))
+PROMPTS = ["2 + 2 =", "a", "The longest of these prompts, by far.", "x" * 17]
+NEAR_TIE_NATS = 1e-3
+FLAGS: dict[str, str | int | float | bool] = {
+    "kv_cache_gib": 0.25,
+    "max_num_seqs": 16,
+    "max_loras": 2,
+    "enforce_eager": True,
+}
+
+
+@pytest.fixture(scope="module")
+def engine(dense: Path) -> Iterator[Engine]:
+    from workloads.evaluate.vllm_engine import VllmEngine
+
+    asked = EngineInputs(name="vllm", version=vllm.__version__, dtype="float32", flags=FLAGS)
+    started = VllmEngine.start(asked, dense, read_shapes(dense), load_tokenizer(dense), rank=4, longest_tokens=80)
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="module")
+def worn(dense: Path, adapters: list[Path]) -> list[Adapter | None]:
+    """The base and three adapters: more than the engine's two slots."""
+    shapes = read_shapes(dense)
+    return [None, *(check_adapter(f"adapter-{path.name}", path, shapes) for path in adapters)]
+
+
+def ask(
+    engine: Engine, worn: Sequence[Adapter | None], decoding: Decoding, prompts: Sequence[str]
+) -> dict[str, Finished]:
+    for adapter in worn:
+        name = adapter.name if adapter else "base"
+        for prompt in prompts:
+            ids = tuple(prompt.encode())
+            engine.submit(Request(f"{name}/{prompt}", name, ids, adapter, decoding, request_seed(1, prompt, 0)))
+    found: dict[str, Finished] = {}
+    while engine.pending:
+        found |= {finished.id: finished for finished in engine.step()}
+    return found
+
+
+def first_difference(ours: Finished, theirs: Finished) -> int | None:
+    pairs = zip(ours.token_ids, theirs.token_ids, strict=False)
+    return next((place for place, (a, b) in enumerate(pairs) if a != b), None)
+
+
+def test_greedy_tokens_of_base_and_adapters_in_one_batch_are_those_of_transformers_up_to_a_near_tie(
+    engine: Engine, dense: Path, worn: list[Adapter | None]
+) -> None:
+    small = TransformersEngine(dense, load_tokenizer(dense), "float32", {})
+    ours, theirs = (ask(one, worn, GREEDY, PROMPTS) for one in (engine, small))
+    equal = 0
+    for adapter in worn:
+        for prompt in PROMPTS:
+            key = f"{adapter.name if adapter else 'base'}/{prompt}"
+            place = first_difference(ours[key], theirs[key])
+            if place is None:
+                assert ours[key].token_ids == theirs[key].token_ids
+                assert ours[key].finish_reason == theirs[key].finish_reason
+                equal += 1
+                continue
+            start = [*prompt.encode(), *theirs[key].token_ids[:place]]
+            choices = [finished[key].token_ids[place] for finished in (ours, theirs)]
+            scores = [small.log_probs([[*start, choice]], adapter)[0][-1] for choice in choices]
+            assert abs(scores[0] - scores[1]) < NEAR_TIE_NATS, f"{key}: token {place} differs without a near-tie"
+    assert equal >= len(worn) * len(PROMPTS) * 3 // 4
+    texts = {tuple(ours[f"{a.name if a else 'base'}/{p}"].token_ids for p in PROMPTS) for a in worn}
+    assert len(texts) == len(worn), "two of the models gave the same outputs"
+
+
+def test_an_adapter_among_neighbours_answers_as_it_does_alone(engine: Engine, worn: list[Adapter | None]) -> None:
+    among = ask(engine, worn, GREEDY, PROMPTS)
+    alone = ask(engine, worn[2:3], GREEDY, PROMPTS)
+    assert {key: found.token_ids for key, found in alone.items()} == {key: among[key].token_ids for key in alone}
+
+
+def test_sampled_outputs_follow_their_seed(engine: Engine, worn: list[Adapter | None]) -> None:
+    sampled = Decoding(temperature=1.0, top_p=0.9, limit_tokens=20, stop_token_ids=(256, 258))
+    once, again = (ask(engine, worn[:1], sampled, PROMPTS) for _ in range(2))
+    assert {key: f.token_ids for key, f in once.items()} == {key: f.token_ids for key, f in again.items()}
+    assert {f.token_ids for f in once.values()} != {
+        f.token_ids for f in ask(engine, worn[:1], GREEDY, PROMPTS).values()
+    }
+
+
+def test_the_stop_token_ends_an_output_and_is_its_last_token(engine: Engine) -> None:
+    free = ask(engine, [None], GREEDY, PROMPTS[:1])[f"base/{PROMPTS[0]}"]
+    stop = free.token_ids[7]
+    first = free.token_ids.index(stop)
+    decoding = Decoding(0.0, 1.0, 40, (stop,))
+    stopped = ask(engine, [None], decoding, PROMPTS[:1])[f"base/{PROMPTS[0]}"]
+    assert stopped.token_ids == free.token_ids[: first + 1]
+    assert stopped.finish_reason == "stop"
+
+
+def test_a_stop_text_cuts_where_the_transformers_engine_cuts(engine: Engine, dense: Path) -> None:
+    tokenizer = load_tokenizer(dense)
+    free = ask(engine, [None], GREEDY, PROMPTS)
+    key, longest = max(free.items(), key=lambda item: len(item[1].token_ids))
+    decoding = Decoding(0.0, 1.0, 40, (256, 258), (tokenizer.decode(longest.token_ids[11:13]),))
+    prompt = key.removeprefix("base/")
+    ours = ask(engine, [None], decoding, [prompt])[key]
+    theirs = ask(TransformersEngine(dense, tokenizer, "float32", {}), [None], decoding, [prompt])[key]
+    assert (ours.token_ids, ours.finish_reason) == (theirs.token_ids, "stop")
+    assert len(ours.token_ids) <= 13
+
+
+def test_the_canary_passes_for_the_trained_adapter_and_fails_for_a_spoiled_one(
+    engine: Engine, dense: Path, tmp_path: Path
+) -> None:
+    directory = write_adapter(tmp_path / "trained", dense, seed=8, size=0.05)
+    canaries = canaries_of(dense, with_adapter_by_hooks(dense, directory))
+    sequences = [canary.token_ids for canary in canaries]
+    shapes = read_shapes(dense)
+
+    def result_of(name: str) -> tuple[bool, float]:
+        scores = engine.log_probs(sequences, check_adapter(name, directory, shapes))
+        result = check_canaries(canaries, scores, "float32")
+        return result.passed, result.error
+
+    passed, error = result_of("whole")
+    assert passed
+    assert error < 1e-4
+    assert not check_canaries(canaries, engine.log_probs(sequences, None), "float32").passed
+    edit_config(directory, lora_alpha=10.0)
+    assert not result_of("wrong-scale")[0]
+    edit_config(directory, lora_alpha=8.0)
+    edit_adapter(directory, lambda t: [t[key].zero_() for key in t if ".layers.1." in key])
+    assert not result_of("missing-layer")[0]
+
+
+def test_a_poison_adapter_is_refused_and_the_engine_lives(
+    engine: Engine, dense: Path, worn: list[Adapter | None], tmp_path: Path
+) -> None:
+    directory = write_adapter(tmp_path / "poison", dense, seed=9)
+    edit_adapter(directory, lambda t: t.update({key: torch.zeros(5, 5) for key in list(t)[:2]}))
+    with pytest.raises(BadAdapter):
+        engine.load(Adapter("poison", directory, 4))
+    with pytest.raises(BadAdapter, match="rank is 64"):
+        engine.load(Adapter("large", directory, 64))
+    assert ask(engine, worn[:2], GREEDY, PROMPTS[:1])
+
+
+def test_a_request_that_the_engine_refuses_fails_alone(engine: Engine) -> None:
+    too_long = Request("too-long", "base", tuple(b"x" * 2000), None, GREEDY, 1)
+    engine.submit(too_long)
+    found = ask(engine, [None], GREEDY, PROMPTS[:2])
+    assert found["too-long"].finish_reason == "error"
+    assert found["too-long"].error
+    assert {found[f"base/{prompt}"].finish_reason for prompt in PROMPTS[:2]} <= {"stop", "length"}
+
+
+def test_the_record_tells_flags_and_versions(engine: Engine) -> None:
+    assert engine.flags["max_loras"] == 2
+    assert engine.flags["max_lora_rank"] == 32
+    assert engine.versions["vllm"] == vllm.__version__
+    assert engine.accepts(80, 32)
+    assert not engine.accepts(80, 64)

@@ -1,0 +1,95 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.evaluate.world import World
+from workloads.evaluate.watchdog import Watchdog, children_of
+
+
+def watched(ended: threading.Event, messages: list[str]) -> Watchdog:
+    def end(message: str, stacks: str) -> None:
+        messages.extend([message, stacks])
+        ended.set()
+
+    return Watchdog(end, poll_seconds=0.01)
+
+
+def test_an_engine_without_tokens_is_ended_with_its_stacks() -> None:
+    ended, messages = threading.Event(), list[str]()
+    with watched(ended, messages) as watchdog:
+        watchdog.expect("generating", 0.05, lambda: 7)
+        assert ended.wait(10)
+    assert messages[0].startswith("generating: nothing moved for")
+    assert "test_an_engine_without_tokens" in messages[1]
+
+
+def test_an_engine_that_moves_or_rests_is_let_be() -> None:
+    ended, messages, tokens = threading.Event(), list[str](), 0
+
+    def alive() -> int:
+        nonlocal tokens
+        tokens += 1
+        return tokens
+
+    with watched(ended, messages) as watchdog:
+        watchdog.expect("generating", 0.05, alive)
+        assert not ended.wait(0.3)
+        watchdog.rest()
+        assert not ended.wait(0.3)
+    assert tokens > 5
+
+
+HANGING = """
+import sys, time
+from workloads.contract.tasks import GenerateTask
+from workloads.evaluate import program
+from workloads.evaluate.transformers_engine import TransformersEngine
+from workloads.program import run_program
+
+def hang_in_step(self):
+    time.sleep(3600)
+
+TransformersEngine.step = hang_in_step
+program.STALL_SECONDS = 0.5
+sys.exit(run_program(GenerateTask, program.evaluate))
+"""
+
+
+@pytest.mark.slow
+def test_a_hung_program_ends_and_its_failure_shows_where(dense: Path, tmp_path: Path) -> None:
+    world = World(tmp_path, dense)
+    member = world.member()
+    task = world.order(member)
+    environment = os.environ | {"POTSTILL_STORE": world.url}
+    ended = subprocess.run(
+        [sys.executable, "-c", HANGING, task.key], env=environment, timeout=120, capture_output=True, text=True
+    )
+    assert ended.returncode == 1
+    failure = world.failure(member)
+    assert failure is not None
+    assert failure.reason == "EngineHung"
+    assert failure.traceback is not None
+    assert "hang_in_step" in failure.traceback
+    assert "hang_in_step" in ended.stderr
+
+
+def test_children_are_found_with_their_children() -> None:
+    script = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()'])"
+    parent = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE)
+    try:
+        deadline = time.monotonic() + 30
+        while len(children_of(parent.pid)) < 1 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        grandchildren = children_of(parent.pid)
+        assert len(grandchildren) == 1
+        assert set(children_of(os.getpid())) >= {parent.pid, *grandchildren}
+    finally:
+        for child in [*children_of(parent.pid), parent.pid]:
+            os.kill(child, signal.SIGKILL)
+        parent.wait()

@@ -1,0 +1,74 @@
+"""Before an engine exits: what became ready meanwhile, taken from the log of offers, and the log closed at the end.
+
+The log is `layout.offer_key` 1, 2, ... without a gap, each entry PUT If-None-Match: either the key of a task for this
+engine, by the controller, or its end, by the engine. Whoever gets a number decides, so that a task is never offered
+to an engine that has gone, and an engine never goes with an offer untaken.
+"""
+
+import logging
+import time
+from dataclasses import dataclass
+from threading import Event
+
+from workloads.contract import layout
+from workloads.contract.tasks import GenerateTask, Offer, parse_task
+from workloads.store import AlreadyExists, NotFound, Store
+
+logger = logging.getLogger("potstill")
+LINGERING = "lingering"
+"""The phase of the progress record in which offers are made."""
+POLL_SECONDS = 2.0
+
+
+@dataclass
+class Offers:
+    """The log of one task's engine, read from its beginning."""
+
+    store: Store
+    task: GenerateTask
+    sequence: int = 1
+    closed: bool = False
+
+    def take(self) -> GenerateTask | None:
+        """The next offered task; None if there is none now, or the log is closed. Raises StoreError."""
+        while not self.closed:
+            try:
+                data = self.store.get(layout.offer_key(self.task.unit, self.task.number, self.sequence))
+            except NotFound:
+                return None
+            self.sequence += 1
+            offer = Offer.model_validate_json(data)
+            if offer.task_key is None:
+                self.closed = True
+                return None
+            offered = parse_task(self.store.get(offer.task_key))
+            if isinstance(offered, GenerateTask):
+                return offered
+            logger.error("offer %d: %s is no generate task", self.sequence - 1, offer.task_key)
+        return None
+
+    def close(self) -> bool:
+        """Whether the log is closed now; False: an offer came first, take it. Raises StoreError."""
+        if not self.closed:
+            key = layout.offer_key(self.task.unit, self.task.number, self.sequence)
+            try:
+                self.store.put_new(key, Offer(task_key=None).to_json())
+            except AlreadyExists:
+                return False
+            self.closed = True
+        return True
+
+
+def linger(
+    offers: Offers, seconds: float, terminated: Event, poll_seconds: float = POLL_SECONDS
+) -> GenerateTask | None:
+    """The first task offered within `seconds`; None once nothing came (or SIGTERM did) and the log is closed."""
+    deadline = time.monotonic() + seconds
+    while True:
+        offered = offers.take()
+        if offered is not None:
+            return offered
+        left = deadline - time.monotonic()
+        if (left <= 0 or terminated.is_set() or offers.closed) and offers.close():
+            return None
+        terminated.wait(max(0.0, min(left, poll_seconds)))
