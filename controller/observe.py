@@ -72,11 +72,12 @@ class Observer:
     def _look(self, views: dict[UnitRef, UnitView], units: Iterable[UnitRef]) -> None:
         for unit in units:
             if unit not in views:
-                views[unit] = self._settled.get(unit) or self._unit(unit)
+                views[unit] = self._settled.get(unit) or self.unit(unit)
                 if views[unit].done and not views[unit].open_attempts:
                     self._settled[unit] = views[unit]
 
-    def _unit(self, unit: UnitRef) -> UnitView:
+    def unit(self, unit: UnitRef) -> UnitView:
+        """One unit as it stands now. Raises StoreError, Unreadable."""
         prefix = layout.unit_prefix(unit)
         listed = {info.key.removeprefix(prefix): info for info in self._store.list(prefix)}
         attempts = []

@@ -1,71 +1,216 @@
 """`potstill run` with real subprocesses that keep the contract (tiny_program), on a directory store."""
 
+import json
 import os
+import random
+import signal
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from controller.executors.local import LocalExecutor
-from controller.executors.machine import Machine
-from controller.loop import FinalStatus, run_local
-from tests.controller import tiny_program
-from tests.controller.experiments import experiment, run
+import pytest
+
+from controller.retry import retry
+from tests.controller.driver import execute, small
 from workloads.contract import layout
-from workloads.contract.experiment import FrozenExperiment
 from workloads.contract.manifest import Manifest
+from workloads.contract.records import TaskEnd
 from workloads.store import Store, open_store
 
-DEADLINE_SECONDS = 60.0
+pytestmark = pytest.mark.slow
+DEADLINE_SECONDS = 120.0
 
 
-def small() -> FrozenExperiment:
-    return experiment((run("short", (50, 100)),), ("sums",))
+@contextmanager
+def potstill_run(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """`potstill run` in a process of its own, in its own session as at a terminal."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.controller.driver", str(folder)],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
-def executor(store: Store, folder: Path, grace_seconds: float = 20.0) -> LocalExecutor:
-    return LocalExecutor(
-        store,
-        folder / "work",
-        Machine(cores=2, devices=(), trainings=1),
-        command=lambda task: [sys.executable, tiny_program.__file__, str(folder), task.key],
-        environment=dict(os.environ) | {"PYTHONPATH": str(Path.cwd())},
-        grace_seconds=grace_seconds,
-    )
-
-
-def execute(frozen: FrozenExperiment, folder: Path) -> FinalStatus:
-    store = open_store((folder / "store").as_uri())
-    return run_local(frozen, store, live=False, folder=folder / "work", executor=executor(store, folder))
+def store_of(folder: Path) -> Store:
+    return open_store((folder / "store").as_uri())
 
 
 def starts(folder: Path) -> list[str]:
+    """Task keys in the order in which they were started, `/` as `-`."""
     found = folder / "starts"
     return [path.name.split("-", 1)[1].rsplit("-", 1)[0] for path in sorted(found.iterdir())] if found.is_dir() else []
 
 
-def manifest(folder: Path, frozen: FrozenExperiment) -> Manifest:
-    store = open_store((folder / "store").as_uri())
-    return Manifest.model_validate_json(store.get(layout.manifest_key(frozen.name, frozen.uid8)))
+def live_processes(folder: Path) -> list[int]:
+    """Tiny programs of this folder that still run."""
+    found = []
+    for path in (folder / "starts").iterdir():
+        pid = int(path.name.rsplit("-", 1)[1])
+        stat = Path(f"/proc/{pid}/stat")
+        if stat.exists() and stat.read_text().rsplit(")", 1)[1].split()[0] not in "ZX":
+            found.append(pid)
+    return found
 
 
-def until(condition: Callable[[], bool]) -> None:
+def manifest(folder: Path) -> Manifest:
+    return Manifest.model_validate_json(store_of(folder).get(layout.manifest_key(small().name, small().uid8)))
+
+
+def ends(folder: Path) -> list[TaskEnd]:
+    store = store_of(folder)
+    keys = [info.key for info in store.list("units/") if info.key.endswith(".end.json")]
+    return [TaskEnd.model_validate_json(store.get(key)) for key in keys]
+
+
+def without_attempts(found: Manifest) -> Manifest:
+    runs = tuple(run.model_copy(update={"attempts": 0}) for run in found.runs)
+    none = {"generate_attempts": 0, "grade_attempts": 0}
+    return found.model_copy(
+        update={"runs": runs, "evaluations": tuple(e.model_copy(update=none) for e in found.evaluations)}
+    )
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + DEADLINE_SECONDS
     while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
+        assert time.monotonic() < deadline, f"not in time: {what}"
         time.sleep(0.01)
 
 
-def test_an_experiment_runs_to_its_manifest_and_report(tmp_path: Path) -> None:
+def hold(folder: Path, kind: str) -> Path:
+    path = folder / f"{kind}.hold"
+    path.touch()
+    return path
+
+
+def test_an_experiment_runs_to_its_manifest_and_report_and_not_again(tmp_path: Path) -> None:
     final = execute(small(), tmp_path)
     assert final.outcome == "Succeeded", final
-    found = manifest(tmp_path, small())
-    assert found.state == "succeeded"
-    assert [e.state for e in found.evaluations] == ["done"] * 4
-
-
-def test_run_again_does_nothing_again(tmp_path: Path) -> None:
-    execute(small(), tmp_path)
+    assert manifest(tmp_path).state == "succeeded"
+    assert [evaluation.state for evaluation in manifest(tmp_path).evaluations] == ["done"] * 4
     before = starts(tmp_path)
+    assert len(before) == len(set(before))
     assert execute(small(), tmp_path).outcome == "Succeeded"
     assert starts(tmp_path) == before
+
+
+def test_why_each_thing_was_decided_is_in_the_store(tmp_path: Path) -> None:
+    execute(small(), tmp_path)
+    prefix = layout.experiment_prefix(small().name, small().uid8) + "events/"
+    lines = [
+        json.loads(line)
+        for info in store_of(tmp_path).list(prefix)
+        for line in store_of(tmp_path).get(info.key).splitlines()
+    ]
+    assert {"WriteTask", "Start", "CloseTask", "WriteManifest"} <= {line["action"] for line in lines}
+    assert all(line["reason"] and line["message"] and line["subject"] for line in lines)
+
+
+def test_killed_at_ten_moments_it_ends_in_the_same_manifest(tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole.mkdir()
+    killed.mkdir()
+    execute(small(), whole)
+    moments = random.Random(16)
+    for _ in range(10):
+        with potstill_run(killed) as process:
+            try:
+                process.wait(moments.uniform(0.5, 4.0))
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+    assert execute(small(), killed).outcome == "Succeeded"
+    assert without_attempts(manifest(killed)) == without_attempts(manifest(whole))
+
+
+def test_a_killed_run_takes_its_programs_with_it(tmp_path: Path) -> None:
+    held = hold(tmp_path, "train")
+    with potstill_run(tmp_path) as process:
+        until(lambda: any("train" in key for key in starts(tmp_path)), "the training starts")
+        process.send_signal(signal.SIGKILL)
+    until(lambda: not live_processes(tmp_path), "its programs end")
+    held.unlink()
+    assert execute(small(), tmp_path).outcome == "Succeeded"
+
+
+def test_a_program_that_outlives_its_run_is_found_again_and_waited_for(tmp_path: Path) -> None:
+    held = hold(tmp_path, "train")
+    (tmp_path / "train.deaf").touch()
+    with potstill_run(tmp_path) as process:
+        until(lambda: any("train" in key for key in starts(tmp_path)), "the training starts")
+        process.send_signal(signal.SIGKILL)
+    with potstill_run(tmp_path) as process:
+        until(lambda: any("grade" in key for key in starts(tmp_path)), "the second run works at the base")
+        assert sum("train" in key for key in starts(tmp_path)) == 1
+        held.unlink()
+        assert "Succeeded" in process.communicate(timeout=DEADLINE_SECONDS)[0]
+    assert sum("train" in key for key in starts(tmp_path)) == 1
+
+
+def test_interrupted_it_stops_its_programs_says_how_to_go_on_and_does(tmp_path: Path) -> None:
+    held = hold(tmp_path, "train")
+    with potstill_run(tmp_path) as process:
+        until(lambda: any("train" in key for key in starts(tmp_path)), "the training starts")
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=DEADLINE_SECONDS)[0]
+    assert "Interrupted: stopped" in said
+    assert "run distill again to go on" in said
+    assert not live_processes(tmp_path)
+    assert [end.charged for end in ends(tmp_path) if end.outcome == "suspended"] != []
+    assert not any(end.charged for end in ends(tmp_path))
+    held.unlink()
+    assert execute(small(), tmp_path).outcome == "Succeeded"
+
+
+def test_interrupted_twice_it_ends_at_once(tmp_path: Path) -> None:
+    hold(tmp_path, "train")
+    (tmp_path / "train.deaf").touch()
+    with potstill_run(tmp_path) as process:
+        until(lambda: any("train" in key for key in starts(tmp_path)), "the training starts")
+        process.send_signal(signal.SIGINT)
+        until(lambda: any(end.outcome == "suspended" for end in ends(tmp_path)), "the first is heard")
+        process.send_signal(signal.SIGINT)
+        assert "ended at once" in process.communicate(timeout=DEADLINE_SECONDS)[0]
+    until(lambda: not live_processes(tmp_path), "its programs are killed")
+
+
+def test_a_second_run_of_the_same_experiment_is_refused_until_the_first_is_gone(tmp_path: Path) -> None:
+    held = hold(tmp_path, "train")
+    with potstill_run(tmp_path) as process:
+        until(lambda: any("train" in key for key in starts(tmp_path)), "the training starts")
+        second = execute(small(), tmp_path)
+        assert second.outcome == "Refused"
+        assert f"process {process.pid} on {os.uname().nodename}" in second.message
+        held.unlink()
+        assert "Succeeded" in process.communicate(timeout=DEADLINE_SECONDS)[0]
+
+
+def test_what_cannot_be_helped_is_not_tried_again_until_a_person_says_so(tmp_path: Path) -> None:
+    refusal = tmp_path / "train.exit"
+    refusal.write_text("10")
+    final = execute(small(), tmp_path)
+    assert final.outcome == "PartiallyFailed"
+    assert sum("train" in key for key in starts(tmp_path)) == 1
+    states = {evaluation.model: evaluation.state for evaluation in manifest(tmp_path).evaluations}
+    assert states == {"base": "done", "short@50": "failed", "short@100": "failed"}
+    refusal.unlink()
+    assert execute(small(), tmp_path).outcome == "PartiallyFailed"
+    assert [retried.attempts for retried in retry(small(), store_of(tmp_path))] == [1]
+    assert execute(small(), tmp_path).outcome == "Succeeded"
+
+
+def test_a_program_that_crashes_is_tried_as_often_as_the_limit_says(tmp_path: Path) -> None:
+    (tmp_path / "grade.exit").write_text("1")
+    final = execute(small(), tmp_path)
+    assert final.outcome == "Failed"
+    assert final.status is not None
+    assert all("exited with 1" in line.message for line in final.status.evaluations)
+    alone = [end for end in ends(tmp_path) if end.charged]
+    assert len(alone) == 4 * small().limits.attempts

@@ -3,7 +3,8 @@
     POTSTILL_STORE=<url> python tiny_program.py <folder> <task key>
 
 `folder` steers it, by files named after the unit kind: `<kind>.exit` holds an exit code to end with in place of
-working, `<kind>.hold` makes it wait until the file is gone or it is told to stop. Each start is a file in folder/starts.
+working, `<kind>.hold` makes it wait until the file is gone or it is told to stop, `<kind>.deaf` makes it go on when it is
+told. Each start is a file in folder/starts.
 """
 
 import json
@@ -172,9 +173,10 @@ def main(folder: Path, key: str) -> int:
     starts = folder / "starts"
     starts.mkdir(exist_ok=True)
     (starts / f"{time.time_ns()}-{key.replace('/', '-')}-{os.getpid()}").touch()
-    while (folder / f"{task.type}.hold").exists() and not terminated.wait(0.01):
-        pass
-    if terminated.is_set():
+    deaf = (folder / f"{task.type}.deaf").exists()
+    while (folder / f"{task.type}.hold").exists() and (deaf or not terminated.is_set()):
+        time.sleep(0.01)
+    if terminated.is_set() and not deaf:
         return 15
     exit_file = folder / f"{task.type}.exit"
     if exit_file.exists():

@@ -1,0 +1,62 @@
+"""A person's word that what failed may be tried again: the attempts so far no longer count."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from controller.decide.accounts import account
+from controller.decide.pieces import resolve_pieces, units_of
+from controller.decide.standing import owner_of
+from controller.observe import Observer
+from controller.view import StoreView, Unknown
+from workloads.contract import layout
+from workloads.contract.experiment import FrozenExperiment
+from workloads.contract.model import sha256_of
+from workloads.contract.units import ReportInputs, UnitRef, unit_of
+from workloads.store import NotFound, Store, StoreError
+
+
+@dataclass(frozen=True)
+class Retried:
+    """`reason`: why it was given up."""
+
+    unit: UnitRef
+    attempts: int
+    reason: str
+
+
+def retry(frozen: FrozenExperiment, store: Store, only: Collection[UnitRef] = ()) -> tuple[Retried, ...]:
+    """Lets every unit of the experiment that was given up (or those of `only`) be tried again; what was let.
+
+    Attempts at work go on. Raises StoreError.
+    """
+    seen = Observer(store).observe(frozen, None)
+    if isinstance(seen, Unknown):
+        raise StoreError(seen.message)
+    units = [*units_of(frozen, resolve_pieces(frozen, seen)), *_report(frozen, store)]
+    found = []
+    for unit in units:
+        if only and unit not in only:
+            continue
+        retried = _retry(frozen, store, seen, unit)
+        if retried is not None:
+            found.append(retried)
+    return tuple(found)
+
+
+def _retry(frozen: FrozenExperiment, store: Store, seen: StoreView, unit: UnitRef) -> Retried | None:
+    view = seen.unit(unit) if unit in seen.units else Observer(store).unit(unit)
+    exhausted = account(view, owner_of(frozen), frozen.limits).exhausted
+    if view.done or exhausted is None:
+        return None
+    number = view.next_number - 1
+    store.put_new(layout.retry_key(unit, number), b"{}\n")
+    return Retried(unit, number, exhausted.message)
+
+
+def _report(frozen: FrozenExperiment, store: Store) -> tuple[UnitRef, ...]:
+    """Of the manifest that stands."""
+    try:
+        data = store.get(layout.manifest_key(frozen.name, frozen.uid8))
+    except NotFound:
+        return ()
+    return (unit_of(ReportInputs(manifest_content=sha256_of(data))),)

@@ -1,0 +1,38 @@
+"""Runs a small experiment with tiny_program in place of the real ones: `python -m tests.controller.driver <folder>`."""
+
+import os
+import sys
+from pathlib import Path
+
+from controller.executors.local import LocalExecutor
+from controller.executors.machine import Machine
+from controller.loop import FinalStatus, run_local
+from tests.controller import tiny_program
+from tests.controller.experiments import experiment, run
+from workloads.contract.experiment import FrozenExperiment, Limits
+from workloads.store import Store, open_store
+
+
+def small() -> FrozenExperiment:
+    return experiment((run("short", (50, 100)),), ("sums",), limits=Limits(attempts=2, training_slots=1))
+
+
+def executor(store: Store, folder: Path, grace_seconds: float = 20.0) -> LocalExecutor:
+    return LocalExecutor(
+        store,
+        folder / "work",
+        Machine(cores=2, devices=(), trainings=1),
+        command=lambda task: [sys.executable, tiny_program.__file__, str(folder), task.key],
+        environment=dict(os.environ) | {"PYTHONPATH": str(Path.cwd())},
+        grace_seconds=grace_seconds,
+    )
+
+
+def execute(frozen: FrozenExperiment, folder: Path) -> FinalStatus:
+    store = open_store((folder / "store").as_uri())
+    return run_local(frozen, store, live=False, folder=folder / "work", executor=executor(store, folder))
+
+
+if __name__ == "__main__":
+    final = execute(small(), Path(sys.argv[1]))
+    print(f"{final.outcome}: {final.message}", flush=True)
