@@ -153,4 +153,4 @@ def test_twenty_steps_stay_close_to_plain_peft_in_bfloat16_with_pinned_routes():
     steps = train_side_by_side(base, ("attention", "experts"), ATTENTION + MLP, (length,), pinned)
     for loss, expected, _, whole in steps:
         assert loss == pytest.approx(expected, rel=5e-3)
-        assert whole < 0.05
+        assert whole < 0.08

@@ -1,0 +1,82 @@
+"""The memory prediction: equal to what autograd saves, near the measured peak, and a refusal that names the numbers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import Qwen3MoeConfig
+
+from tests.train.kernels.models import random_batch, small_dense, small_moe
+from workloads.train.kernels.decoder import packed_hidden_states
+from workloads.train.memory import check_sequence_fits, largest_micro_batch, predict, sizes_of
+from workloads.train.patch import add_lora, lora_parameters
+
+QWEN3_30B_A3B = Qwen3MoeConfig(
+    vocab_size=151_936, hidden_size=2048, moe_intermediate_size=768, num_hidden_layers=48, num_attention_heads=32,
+    num_key_value_heads=4, head_dim=128, num_experts=128, num_experts_per_tok=8, tie_word_embeddings=False,
+)  # fmt: skip
+GIB = 2**30
+H200_BYTES = 150_109_880_320
+
+
+@pytest.mark.parametrize(
+    ("make", "target"),
+    [(small_moe, ("attention", "experts")), (small_moe, ("attention",)), (small_dense, ("attention", "mlp"))],
+)
+def test_kept_per_token_is_what_autograd_saves(make, target):
+    model = make()
+    add_lora(model, rank=4, alpha=4.0, target=target)
+    batch = random_batch((40, 24))
+    model_storages = {tensor.untyped_storage().data_ptr() for tensor in model.state_dict().values()}
+    saved: dict[int, int] = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    packed_hidden_states(model, batch)  # moves the expert weights into their buffers
+    model_storages |= {tensor.untyped_storage().data_ptr() for tensor in model.state_dict().values()}
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        hidden = packed_hidden_states(model, batch)
+    kept = sum(size for pointer, size in saved.items() if pointer not in model_storages)
+    del hidden
+    predicted = predict(sizes_of(model.config), 4, target, element_bytes=4)
+    log_sums = 4 * model.config.num_attention_heads * model.config.num_hidden_layers  # the CPU's attention keeps none
+    assert kept / batch.tokens == pytest.approx(predicted.kept_per_token - log_sums, rel=0.02)
+
+
+@pytest.mark.parametrize(("make", "target"), [(small_moe, ("attention", "experts")), (small_dense, ("mlp",))])
+def test_model_and_adapter_bytes_are_those_of_the_model(make, target):
+    model = make()
+    add_lora(model, rank=4, alpha=4.0, target=target)
+    packed_hidden_states(model, random_batch((5,)))
+    predicted = predict(sizes_of(model.config), 4, target, element_bytes=4)
+    lora = lora_parameters(model)
+    assert predicted.adapter == 16 * sum(parameter.numel() for parameter in lora.values())
+    frozen = [p.untyped_storage() for name, p in model.named_parameters() if name not in lora]
+    storages = {storage.data_ptr(): storage.nbytes() for storage in frozen}
+    assert predicted.model == pytest.approx(sum(storages.values()), rel=0.02)
+
+
+def test_the_peak_measured_on_an_h200_is_predicted_within_three_percent():
+    memory = predict(sizes_of(QWEN3_30B_A3B), 32, ("attention", "experts"))
+    assert memory.total(16_384) / GIB == pytest.approx(127.6, rel=0.03)
+    assert 16_384 <= largest_micro_batch(memory, H200_BYTES) < 20_000
+
+
+def test_a_sequence_that_cannot_fit_is_refused_with_the_numbers():
+    memory = predict(sizes_of(QWEN3_30B_A3B), 32, ("attention", "experts"))
+    assert check_sequence_fits(memory, H200_BYTES, 16_384) >= 16_384
+    with pytest.raises(ValueError, match=r"sequence of 32768 tokens does not fit.*up to \d+ would fit"):
+        check_sequence_fits(memory, H200_BYTES, 32_768)
+    with pytest.raises(ValueError, match="up to 0 would fit"):
+        check_sequence_fits(memory, 80 * GIB, 1024)
+
+
+def test_a_longer_micro_batch_never_needs_less():
+    memory = predict(sizes_of(QWEN3_30B_A3B), 32, ("attention",))
+    totals = [memory.total(tokens) for tokens in range(0, 40_000, 1000)]
+    assert totals == sorted(totals)
+    largest = largest_micro_batch(memory, H200_BYTES)
+    assert memory.total(largest) <= 0.97 * H200_BYTES < memory.total(largest + 256)
