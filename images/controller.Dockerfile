@@ -1,24 +1,28 @@
-# The controller: decides and acts. No torch.
+# The controller: decides and acts; it also runs report Jobs. No torch.
 #   docker build -f images/controller.Dockerfile -t registry.example/potstill-controller:0.1.0 .
-# The four Dockerfiles have the same steps; they differ in EXTRA, and in what Debian packages they need at run time.
 ARG BASE=docker.io/library/python:3.11.14-slim-bookworm
 
-FROM ${BASE} AS wheel
+# What the lock pins for this image, and the project itself as a wheel.
+FROM ${BASE} AS source
+RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir --quiet uv==0.13.9
 COPY pyproject.toml uv.lock README.md LICENSE* /source/
+RUN cd /source && /opt/uv/bin/uv export --quiet --frozen --no-default-groups --no-emit-project --output-file /wheel/requirements.txt
 COPY controller /source/controller
 COPY workloads /source/workloads
-RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir --quiet uv==0.13.9
-RUN /opt/uv/bin/uv build --system-certs --quiet --wheel --out-dir /wheel /source
+RUN /opt/uv/bin/uv build --quiet --system-certs --wheel --out-dir /wheel /source
 
+# A large layer that changes with the lock only, then a small one with the project.
 FROM ${BASE}
+COPY --from=source /wheel/requirements.txt /opt/potstill/requirements.txt
+RUN --mount=type=bind,from=source,source=/opt/uv,target=/opt/uv --mount=type=cache,target=/root/.cache/uv \
+    /opt/uv/bin/uv venv --quiet --allow-existing --python python3 /opt/potstill \
+    && /opt/uv/bin/uv pip install --quiet --system-certs --link-mode copy --compile-bytecode --require-hashes \
+       --cache-dir /root/.cache/uv --python /opt/potstill/bin/python --requirement /opt/potstill/requirements.txt
+COPY --from=source /wheel/*.whl /opt/potstill/
+RUN --mount=type=bind,from=source,source=/opt/uv,target=/opt/uv \
+    /opt/uv/bin/uv pip install --quiet --no-cache --no-deps --compile-bytecode --python /opt/potstill/bin/python /opt/potstill/*.whl
 ENV PATH=/opt/potstill/bin:/usr/local/bin:/usr/bin:/bin \
-    UV_PROJECT_ENVIRONMENT=/opt/potstill UV_PYTHON=python3 UV_PYTHON_DOWNLOADS=never UV_LINK_MODE=copy \
-    HOME=/tmp PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
-COPY pyproject.toml uv.lock /opt/lock/
-RUN --mount=type=cache,target=/root/.cache/uv --mount=type=bind,from=wheel,source=/opt/uv,target=/opt/uv \
-    /opt/uv/bin/uv sync --system-certs --quiet --project /opt/lock --cache-dir /root/.cache/uv --frozen --no-default-groups --no-install-project
-RUN --mount=type=bind,from=wheel,source=/opt/uv,target=/opt/uv --mount=type=bind,from=wheel,source=/wheel,target=/wheel \
-    /opt/uv/bin/uv pip install --quiet --no-cache --no-deps --python /opt/potstill/bin/python /wheel/*.whl
+    HOME=/tmp PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HF_HUB_OFFLINE=1
 USER 65532:65532
 WORKDIR /tmp
 ENTRYPOINT ["python", "-m"]

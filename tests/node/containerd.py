@@ -4,13 +4,14 @@ import json
 from contextlib import suppress
 from pathlib import Path
 
-from tests.node.images import Image, write_archive
+from tests.node.images import Image, oci_layout
 from tests.node.machine import BRIDGE, POD_NETWORK, RUN, CommandFailedError, call, unmount_below
 from tests.tools.processes import Server, wait_until
 from tests.tools.programs import cache_folder, program
 
 SOCKET = RUN / "containerd.sock"
 STATE = RUN / "containerd"
+CTR = ("ctr", "--address", str(SOCKET), "--namespace", "k8s.io")
 
 CONFIG = """
 version = 2
@@ -72,14 +73,16 @@ class Containerd:
         unmount_below([STATE])
 
     def load(self, images: list[Image]) -> None:
-        """Give it images that it does not hold yet."""
+        """Give it images that it does not hold yet, and take away what it held under their names before."""
         held = set(self.ctr("images", "list", "--quiet").split())
         missing = [image for image in images if image.name not in held]
         if missing:
-            archive = cache_folder() / "node" / "tmp" / "images.tar"
-            write_archive(missing, archive)
-            self.ctr("images", "import", str(archive))
-            archive.unlink()
+            with oci_layout(missing) as layout:
+                call("sh", "-c", f"tar -C {layout} -c . | {' '.join(CTR)} images import -")
+        repositories = {image.name.partition(":")[0]: image.name for image in images}
+        for name in held:
+            if repositories.get(name.partition(":")[0], name) != name:
+                self.ctr("images", "remove", name)
 
     def sweep(self) -> bool:
         """Kill and remove all containers. Whether there were any."""
@@ -100,7 +103,7 @@ class Containerd:
         return not self._left()
 
     def ctr(self, *words: str) -> str:
-        return call("ctr", "--address", SOCKET, "--namespace", "k8s.io", *words)
+        return call(*CTR, *words)
 
     def _answers(self) -> bool:
         with suppress(CommandFailedError):

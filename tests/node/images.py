@@ -9,14 +9,18 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.node.machine import call
+from tests.node.machine import RUN, call
 from tests.tools.programs import cache_folder, program
 
 REPOSITORY = Path(__file__).parents[2]
+FOLDER = cache_folder() / "node"
+STORAGE = ("--root", str(FOLDER / "buildah"), "--runroot", str(RUN / "buildah"), "--storage-driver", "overlay")
+BUILDAH = ("nice", "-n", "15", "buildah", *STORAGE)
 BASE_PACKAGES = "python3,python3-venv,ca-certificates"
 
 
@@ -57,25 +61,19 @@ def build_base() -> Image:
 
 
 def build(name: str, base: Image, **arguments: str) -> Image:
-    """images/<name>.Dockerfile, with build arguments."""
-    arguments = {"BASE": base.name} | arguments
-    flags = [word for key, value in arguments.items() for word in ("--build-arg", f"{key}={value}")]
-    certificates = ("--volume", "/etc/ssl/certs:/etc/ssl/certs:ro")
-    dockerfile = REPOSITORY / "images" / f"{name}.Dockerfile"
-    identity_file = _folder("tmp") / f"{name}.id"
-    buildah(
-        "build",
-        "--layers",
-        "--pull-never",
-        *certificates,
-        *flags,
-        "--iidfile",
-        str(identity_file),
-        "--file",
-        str(dockerfile),
-        str(REPOSITORY),
-    )
-    return _tagged(f"potstill-{name}", identity_file.read_text().strip())
+    """images/<name>.Dockerfile by images/build.sh, with build arguments. Its tag changes with its content."""
+    flags = ["--layers", "--pull-never", "--quiet", "--volume=/etc/ssl/certs:/etc/ssl/certs:ro"]
+    flags += [f"--build-arg={key}={value}" for key, value in arguments.items()]
+    words = {"TOOL": " ".join(BUILDAH), "FLAGS": " ".join(flags), "BASE": base.name, "IMAGES": name}
+    call(REPOSITORY / "images" / "build.sh", "localhost", "newest", environment=_environment() | words)
+    repository = f"localhost/potstill-{name}"
+    identity = _identity(f"{repository}:newest")
+    image = Image(f"{repository}:{identity.removeprefix('sha256:')[:12]}", identity)
+    buildah("tag", identity, image.name)
+    for older in buildah("images", "--format", "{{.Name}}:{{.Tag}}", repository).split():
+        if older not in {image.name, f"{repository}:newest"}:
+            buildah("rmi", older)
+    return image
 
 
 def build_from_program(name: str, path: Path, *arguments: str) -> Image:
@@ -95,8 +93,9 @@ def pause_image() -> Image:
     return build_from_program("pause", program("pause"))
 
 
-def write_archive(images: Iterable[Image], archive: Path) -> None:
-    """The images as one OCI archive, a layer that several share in it once, each under its name."""
+@contextmanager
+def oci_layout(images: Iterable[Image]) -> Iterator[Path]:
+    """A folder in OCI's image layout with the images in it, a layer that several share once, each under its name."""
     with tempfile.TemporaryDirectory(dir=_folder("tmp")) as folder:
         layout = Path(folder)
         for image in images:
@@ -106,21 +105,16 @@ def write_archive(images: Iterable[Image], archive: Path) -> None:
             notes = manifest["annotations"]
             notes["io.containerd.image.name"] = notes.pop("org.opencontainers.image.ref.name")
         (layout / "index.json").write_text(json.dumps(index))
-        call("tar", "--create", "--file", archive, "--directory", layout, ".")
+        yield layout
 
 
 def buildah(*words: str) -> str:
     """buildah with storage of its own under the cache."""
-    storage = _folder("buildah")
-    places = ("--root", storage, "--runroot", "/run/potstill-node/buildah", "--storage-driver", "overlay")
-    environment = {"BUILDAH_ISOLATION": "chroot", "TMPDIR": str(_folder("tmp"))}
-    return call("nice", "-n", "15", "buildah", *places, *words, environment=environment)
+    return call(*BUILDAH, *words, environment=_environment())
 
 
-def _tagged(repository: str, identity: str) -> Image:
-    image = Image(f"localhost/{repository}:{identity.removeprefix('sha256:')[:12]}", identity)
-    buildah("tag", identity, image.name)
-    return image
+def _environment() -> dict[str, str]:
+    return {"BUILDAH_ISOLATION": "chroot", "TMPDIR": str(_folder("tmp"))}
 
 
 def _identity(name: str) -> str:
@@ -133,6 +127,6 @@ def _short_hash(*parts: str) -> str:
 
 
 def _folder(name: str) -> Path:
-    folder = cache_folder() / "node" / name
+    folder = FOLDER / name
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -1,0 +1,29 @@
+# Grading Jobs: no torch, no GPU.
+#   docker build -f images/grade.Dockerfile -t registry.example/potstill-grade:0.1.0 .
+ARG BASE=docker.io/library/python:3.11.14-slim-bookworm
+
+# What the lock pins for this image, and the project itself as a wheel.
+FROM ${BASE} AS source
+RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir --quiet uv==0.13.9
+COPY pyproject.toml uv.lock README.md LICENSE* /source/
+RUN cd /source && /opt/uv/bin/uv export --quiet --frozen --no-default-groups --extra grade --no-emit-project --output-file /wheel/requirements.txt
+COPY controller /source/controller
+COPY workloads /source/workloads
+RUN /opt/uv/bin/uv build --quiet --system-certs --wheel --out-dir /wheel /source
+
+# A large layer that changes with the lock only, then a small one with the project.
+FROM ${BASE}
+COPY --from=source /wheel/requirements.txt /opt/potstill/requirements.txt
+RUN --mount=type=bind,from=source,source=/opt/uv,target=/opt/uv --mount=type=cache,target=/root/.cache/uv \
+    /opt/uv/bin/uv venv --quiet --allow-existing --python python3 /opt/potstill \
+    && /opt/uv/bin/uv pip install --quiet --system-certs --link-mode copy --compile-bytecode --require-hashes \
+       --cache-dir /root/.cache/uv --python /opt/potstill/bin/python --requirement /opt/potstill/requirements.txt
+COPY --from=source /wheel/*.whl /opt/potstill/
+RUN --mount=type=bind,from=source,source=/opt/uv,target=/opt/uv \
+    /opt/uv/bin/uv pip install --quiet --no-cache --no-deps --compile-bytecode --python /opt/potstill/bin/python /opt/potstill/*.whl
+ENV PATH=/opt/potstill/bin:/usr/local/bin:/usr/bin:/bin \
+    HOME=/tmp PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HF_HUB_OFFLINE=1
+USER 65532:65532
+WORKDIR /tmp
+ENTRYPOINT ["python", "-m"]
+CMD ["workloads.grade"]
