@@ -10,6 +10,7 @@ from controller.decide.work import Candidate
 from controller.view import Attempt, ExecutorView, Pool, Role, StoreView, members_of, role_of
 from workloads.contract.experiment import FrozenExperiment, Limits
 from workloads.contract.tasks import GenerateTask, GradeTask, MemberPointer, RunnableTask, TaskRef
+from workloads.contract.units import UnitRef
 
 LINGERING = "lingering"
 """The phase of a generate task's progress in which it waits for offers."""
@@ -153,15 +154,20 @@ def lingering(store: StoreView, executor: ExecutorView, frozen: FrozenExperiment
     return found
 
 
-def _owed(attempt: Attempt, store: StoreView) -> bool:
-    """An offer is still at work: its task has members without a result."""
+def _owed(engine: Attempt, store: StoreView) -> bool:
+    """An offer is still at work: a member of it has neither result nor failure."""
     return any(
-        not store.unit(unit).done
+        _undecided(store, unit, number)
         for view in store.units.values()
-        for other in view.open_attempts
-        if isinstance(other.task, GenerateTask) and other.task.key in attempt.offers
-        for unit, _ in members_of(other.task)
+        for attempt in view.open_attempts
+        if isinstance(attempt.task, GenerateTask) and attempt.task.key in engine.offers
+        for unit, number in members_of(attempt.task)
     )
+
+
+def _undecided(store: StoreView, unit: UnitRef, number: int) -> bool:
+    view = store.unit(unit)
+    return not view.done and all(attempt.failure is None for attempt in view.attempts if attempt.number == number)
 
 
 def _engine_base(task: GenerateTask) -> str:

@@ -99,15 +99,16 @@ def _evaluation_line(piece: Piece, standings: Mapping[UnitRef, Standing], store:
 
 
 def _done(unit: UnitRef, store: StoreView) -> int:
-    """Of the newest attempt; a group's progress stands with its lead."""
-    attempt = _latest(store.unit(unit))
-    if attempt is None:
-        return 0
-    for view in store.units.values():
-        for lead in view.attempts:
-            if lead.task.key == attempt.lead_key and lead.progress is not None:
-                return lead.progress.members.get(unit.digest, 0)
-    return 0
+    """By whichever open task works at it: its own, its group's lead, or the engine that took the group."""
+    return max(
+        (
+            attempt.progress.members.get(unit.digest, 0)
+            for view in store.units.values()
+            for attempt in view.open_attempts
+            if attempt.progress is not None
+        ),
+        default=0,
+    )
 
 
 def conditions(runs: Sequence[RunLine], evaluations: Sequence[EvaluationLine], intent: Intent) -> tuple[Condition, ...]:

@@ -1,0 +1,94 @@
+"""Who is to blame for the end of a task, by exit code, failure and company."""
+
+import pytest
+
+from controller.decide.ends import ended_by_itself, lead_end, member_end
+from controller.view import Attempt, Job, StoreView, UnitView
+from tests.controller.experiments import START, experiment, run
+from tests.controller.simulate import Controller
+from tests.controller.world import Weather, World
+from workloads.contract.records import ExitCode, Failure, Progress, TaskEnd
+from workloads.contract.tasks import GenerateTask, pointers
+
+
+def group() -> tuple[Attempt, StoreView]:
+    """The base's two parts in one task."""
+    world = World(Weather(), seed=0)
+    controller = Controller(experiment((run("a", (50,)),), ("sums",)))
+    for _ in controller.act(world, controller.look(world).actions):
+        pass
+    task = next(sim.task for sim in world.jobs.values() if isinstance(sim.task, GenerateTask))
+    units = {task.unit: UnitView(task.unit, (Attempt(task),))}
+    for pointer in pointers(task):
+        units[pointer.unit] = UnitView(pointer.unit, (Attempt(pointer),))
+    return Attempt(task), StoreView(units)
+
+
+def ends(
+    code: int | None, *, preempted: bool = False, failure: Failure | None = None, loading: int | None = None
+) -> tuple[TaskEnd, TaskEnd]:
+    """Of the lead and of the other member."""
+    attempt, store = group()
+    assert isinstance(attempt.task, GenerateTask)
+    progress = None
+    if loading is not None:
+        member = attempt.task.members[loading].unit.digest
+        progress = Progress(
+            attempt=1, updated=START, phase="loading", done=0, total=1, counted="outputs", loading=member
+        )
+    attempt = Attempt(attempt.task, None, progress, failure)
+    job = Job(attempt.task.key, "ended", START, exit_code=code, preempted=preempted)
+    lead = lead_end(ended_by_itself(attempt, job), attempt, store, START)
+    other = store.unit(attempt.task.members[1].unit)
+    return lead, member_end(lead, other.attempts[0], other, START)
+
+
+@pytest.mark.parametrize("code", [1, 137, -9, 139])
+def test_a_crash_in_company_that_names_nobody_charges_nobody(code: int) -> None:
+    assert [(end.outcome, end.charged, end.suspects) for end in ends(code)] == [("failed", False, 2)] * 2
+
+
+def test_a_crash_while_loading_suspects_the_one_that_was_loaded_and_charges_nobody() -> None:
+    lead, other = ends(137, loading=1)
+    assert lead.member == other.member != None  # noqa: E711
+    assert (lead.charged, other.charged) == (False, False)
+
+
+@pytest.mark.parametrize("code", [ExitCode.TERMINATED, ExitCode.STORE_UNAVAILABLE, ExitCode.SUPERSEDED, None])
+def test_what_is_not_the_works_fault_is_not_charged_and_may_be_tried_again(code: int | None) -> None:
+    assert [(end.charged, end.retry) for end in ends(code)] == [(False, True)] * 2
+
+
+def test_preemption_is_not_failure() -> None:
+    assert [(end.outcome, end.charged) for end in ends(143, preempted=True)] == [("preempted", False)] * 2
+
+
+def test_bad_configuration_is_everybodys_and_final() -> None:
+    failure = Failure(exit_code=10, reason="BadModel", message="no such model")
+    shares = [(end.reason, end.message, end.retry) for end in ends(10, failure=failure)]
+    assert shares == [("BadModel", "no such model", False)] * 2
+
+
+def test_a_program_that_ends_well_without_a_result_is_charged() -> None:
+    assert [(end.outcome, end.reason, end.charged) for end in ends(0)] == [("failed", "NoResult", True)] * 2
+
+
+def test_a_member_that_failed_by_itself_is_charged_and_its_neighbour_is_not() -> None:
+    attempt, store = group()
+    assert isinstance(attempt.task, GenerateTask)
+    lead = lead_end(
+        ended_by_itself(attempt, Job(attempt.task.key, "ended", START, exit_code=15)), attempt, store, START
+    )
+    failure = Failure(exit_code=11, reason="CorruptFiles", message="checkpoint-50 is corrupt", member="b" * 64)
+    other = store.unit(attempt.task.members[1].unit)
+    end = member_end(lead, Attempt(other.attempts[0].task, failure=failure), other, START)
+    assert (end.reason, end.charged, end.retry) == ("CorruptFiles", True, False)
+    assert (lead.charged, lead.retry) == (False, True)
+
+
+def test_without_a_job_the_programs_own_word_counts() -> None:
+    attempt, _ = group()
+    failure = Failure(exit_code=1, reason="Crashed", message="boom")
+    ended = ended_by_itself(Attempt(attempt.task, None, None, failure), None)
+    assert (ended.outcome, ended.exit_code, ended.message) == ("failed", 1, "boom")
+    assert ended_by_itself(attempt, None).outcome == "lost"
