@@ -42,6 +42,7 @@ def test_weights_and_slots_are_what_the_files_hold(dense: Path, tmp_path: Path) 
     tensors = load_file(dense / "model.safetensors").values()
     assert weight_bytes(dense, "float32") == sum(tensor.numel() for tensor in tensors) * 4
     assert weight_bytes(dense, "bfloat16") == sum(tensor.numel() for tensor in tensors) * 2
+    assert read_shapes(dense).parameters == sum(tensor.numel() for tensor in tensors if tensor.ndim == 2)
     directory = write_adapter(tmp_path / "adapter", dense, seed=1, rank=4)
     plan = plan_memory(read_shapes(dense), 0, "float32", GIB, 1, 4, 100, 100)
     assert plan.adapter_slot == sum(tensor.numel() * 4 for tensor in load_file(directory / WEIGHTS).values())

@@ -51,6 +51,13 @@ class ModelShapes:
                 found |= _feed_forward(f"{prefix}.mlp", self.hidden, self.intermediate)
         return found
 
+    @property
+    def parameters(self) -> int:
+        """Weights of the linear layers, the embedding and an untied head: all but norms and routers."""
+        return (
+            sum(out_size * in_size for out_size, in_size in self.linear().values()) + 2 * self.vocabulary * self.hidden
+        )
+
 
 def _feed_forward(prefix: str, hidden: int, intermediate: int) -> dict[str, tuple[int, int]]:
     shapes = [(intermediate, hidden), (intermediate, hidden), (hidden, intermediate)]

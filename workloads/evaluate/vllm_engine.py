@@ -14,7 +14,7 @@ from typing import Any
 
 from workloads.contract.units import Engine as EngineInputs
 from workloads.evaluate.engine import Adapter, BadAdapter, Decoding, Finished, Request
-from workloads.evaluate.memory import GIB, MemoryPlan, available_host_bytes, plan_memory, weight_bytes
+from workloads.evaluate.memory import BYTES, GIB, MemoryPlan, available_host_bytes, plan_memory, weight_bytes
 from workloads.evaluate.shapes import ModelShapes
 from workloads.evaluate.vllm_settings import VllmSettings, as_flags, capture_sizes, complete, parse_flags
 from workloads.text.tokenizer import TextTokenizer
@@ -63,7 +63,8 @@ class VllmEngine:
         settings = complete(parse_flags(dict(asked.flags)), rank, longest_tokens, shapes.context_tokens)
         on_gpu = asked.gpu != "cpu"
         set_environment(settings)
-        weights = weight_bytes(directory, asked.dtype)
+        dummy = settings.load_format == "dummy"
+        weights = shapes.parameters * BYTES[asked.dtype] if dummy else weight_bytes(directory, asked.dtype)
         memory = plan(settings, shapes, weights, asked.dtype, longest_tokens, on_gpu)
         logger.info("%s", memory)
         memory.check()
