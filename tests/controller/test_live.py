@@ -1,0 +1,50 @@
+"""What is shown while it works, at a terminal and without one."""
+
+import io
+
+from rich.console import Console
+
+from controller.decide.actions import Condition, Counts, EvaluationLine, RunLine, Status
+from controller.live import duration, make_screen
+from tests.controller.experiments import START
+
+
+def status(done: int, problems: int) -> Status:
+    run = RunLine("math", "Math 4K", "running", "", done, 500, 1, 5, 0.4321, 12345.6, 3723.0)
+    failed = EvaluationLine("base", "sums", "fast", "failed", "grade", "Crashed", "exited with 1")
+    generating = EvaluationLine("math@50", "sums", "fast", "running", "generate", "Attempted", "", problems, 100)
+    return Status((Condition("Accepted", "True", "Frozen", ""),), (run,), (failed, generating), Counts(1, 1, 0))
+
+
+def shown(*statuses: Status, terminal: bool) -> str:
+    console = Console(file=io.StringIO(), force_terminal=terminal, width=120, color_system=None)
+    with make_screen(terminal, console) as screen:
+        for one in statuses:
+            screen.show(one, START)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_at_a_terminal_it_is_a_table() -> None:
+    text = shown(status(100, 40), terminal=True)
+    for part in ("Math 4K", "100/500", "1/5", "0.4321", "12,346", "1:02:03", "generating", "40/100", "exited with 1"):
+        assert part in text
+
+
+def test_without_a_terminal_a_line_says_what_changed() -> None:
+    lines = shown(status(100, 40), status(101, 41), status(150, 41), terminal=False).splitlines()
+    assert lines == [
+        "09:00:00 Math 4K: running, step 100/500, 1/5 checkpoints, loss 0.4321, 12,346 tokens/s, 1:02:03 left",
+        "09:00:00 base sums/fast: failed: exited with 1",
+        "09:00:00 math@50 sums/fast: generating 40/100",
+        "09:00:00 Math 4K: running, step 150/500, 1/5 checkpoints, loss 0.4321, 12,346 tokens/s, 1:02:03 left",
+    ]
+
+
+def test_trouble_is_said_once() -> None:
+    trouble = Status((Condition("Ready", "Unknown", "StoreUnavailable", "LIST: 403"),))
+    assert shown(trouble, trouble, terminal=False) == "09:00:00 StoreUnavailable: LIST: 403\n"
+
+
+def test_durations() -> None:
+    assert [duration(seconds) for seconds in (7, 123, 3723)] == ["0:07", "2:03", "1:02:03"]

@@ -1,0 +1,133 @@
+"""What the observer sees is what stands in the store; what it cannot see is Unknown."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from controller.act import act
+from controller.decide import decide
+from controller.observe import Observer
+from controller.view import ExecutorView, StoreView, Unknown
+from tests.controller.experiments import START, experiment, run
+from workloads.contract import layout
+from workloads.contract.experiment import FrozenExperiment
+from workloads.contract.records import Progress
+from workloads.contract.tasks import GenerateTask, MemberPointer, Owner, RunnableTask
+from workloads.contract.wanted import train_unit
+from workloads.store import Store, StoreError, open_store
+
+
+class Recorder:
+    """An executor that only remembers what it was told to start."""
+
+    def __init__(self) -> None:
+        self.started: list[str] = []
+
+    def view(self) -> ExecutorView:
+        return ExecutorView({})
+
+    def gone(self, owners: object) -> frozenset[Owner]:
+        return frozenset()
+
+    def start(self, task: RunnableTask) -> None:
+        self.started.append(task.key)
+
+    def stop(self, key: str) -> None: ...
+
+    def discard(self, key: str) -> None: ...
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store((tmp_path / "store").as_uri())
+
+
+def begin(store: Store) -> tuple[FrozenExperiment, Recorder]:
+    """One round of a new experiment."""
+    frozen, executor = experiment((run("a", (50,)),), ("sums",)), Recorder()
+    seen = Observer(store).observe(frozen, None)
+    for action in decide(frozen, seen, executor.view(), START).actions:
+        assert not act(action, frozen, store, executor, START).lost_race
+    return frozen, executor
+
+
+def observed(observer: Observer, frozen: FrozenExperiment) -> StoreView:
+    seen = observer.observe(frozen, None)
+    assert isinstance(seen, StoreView), seen
+    return seen
+
+
+def test_tasks_and_pointers_are_seen_as_they_were_written(store: Store) -> None:
+    frozen, executor = begin(store)
+    seen = observed(Observer(store), frozen)
+    tasks = [attempt.task for view in seen.units.values() for attempt in view.attempts]
+    assert sorted(task.type for task in tasks) == ["generate", "member", "train"]
+    assert sorted(task.key for task in tasks if not isinstance(task, MemberPointer)) == sorted(executor.started)
+
+
+def test_progress_is_read_again_when_it_changes(store: Store) -> None:
+    frozen, _ = begin(store)
+    observer, unit = Observer(store), train_unit(frozen.runs[0])
+    for done in (1, 2):
+        progress = Progress(attempt=1, updated=START, phase="training", done=done, total=9, counted="steps")
+        store.put(layout.progress_key(unit, 1), progress.to_json())
+        attempt = observed(observer, frozen).unit(unit).attempts[0]
+        assert attempt.progress == progress
+
+
+def test_another_writers_task_stops_the_round(store: Store) -> None:
+    """Two controllers saw the same and decided at different times: the second finds the first's task."""
+    frozen, executor = experiment((run("a", (50,)),), ()), Recorder()
+    seen = Observer(store).observe(frozen, None)
+    first = decide(frozen, seen, executor.view(), START).actions[0]
+    second = decide(frozen, seen, executor.view(), START + timedelta(seconds=1)).actions[0]
+    assert not act(first, frozen, store, executor, START).lost_race
+    assert act(second, frozen, store, executor, START).lost_race
+
+
+def test_the_lead_of_another_experiments_group_is_seen(store: Store) -> None:
+    begin(store)
+    other = experiment((run("c", (50,)),), ("sums",), name="other", uid8="0000beef", base_full=False)
+    rest = next(part for part in other.benchmarks[0].parts if part.name == "rest")
+    only_rest = other.benchmarks[0].model_copy(update={"base_parts": (rest.name,)})
+    other = other.model_copy(update={"benchmarks": (only_rest,)})
+    seen = observed(Observer(store), other)
+    leads = [a.task for view in seen.units.values() for a in view.attempts if isinstance(a.task, GenerateTask)]
+    assert [lead.owner.experiment for lead in leads] == ["distill"]
+    decision = decide(other, seen, Recorder().view(), START)
+    assert "waits for attempt 1 of distill" in {line.message for line in decision.status.evaluations}
+
+
+def test_an_unreadable_record_is_unknown_and_named(store: Store) -> None:
+    frozen, _ = begin(store)
+    key = layout.marker_key(train_unit(frozen.runs[0]), "done")
+    store.put_new(key, b"{}")
+    seen = Observer(store).observe(frozen, None)
+    assert isinstance(seen, Unknown)
+    assert (seen.reason, key in seen.message) == ("UnreadableRecord", True)
+
+
+def test_a_store_that_does_not_answer_is_unknown(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    frozen, _ = begin(store)
+
+    def refuse(prefix: str) -> None:
+        raise StoreError(f"LIST {prefix}: 403 AccessDenied")
+
+    monkeypatch.setattr(store, "list", refuse)
+    seen = Observer(store).observe(frozen, None)
+    assert isinstance(seen, Unknown)
+    assert "403" in seen.message
+
+
+def test_a_closed_task_is_not_started(store: Store) -> None:
+    frozen, executor = experiment((run("a", (50,)),), ()), Recorder()
+    write, start = decide(frozen, Observer(store).observe(frozen, None), executor.view(), START).actions
+    act(write, frozen, store, executor, START)
+    later = decide(
+        frozen, Observer(store).observe(frozen, None), executor.view(), START + timedelta(seconds=200)
+    ).actions
+    assert [type(action).__name__ for action in later] == ["CloseTask"]
+    act(later[0], frozen, store, executor, START)
+    assert act(start, frozen, store, executor, START).lost_race
+    assert executor.started == []
