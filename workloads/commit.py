@@ -81,7 +81,7 @@ def read_marker(store: Store, unit: UnitRef, name: str) -> Marker | None:
         data = store.get(key)
     except NotFound:
         return None
-    return _parse(key, data)
+    return _parse(unit, key, data)
 
 
 def list_markers(store: Store, unit: UnitRef) -> list[Marker]:
@@ -89,7 +89,7 @@ def list_markers(store: Store, unit: UnitRef) -> list[Marker]:
     found = []
     for info in store.list(layout.marker_prefix(unit)):
         try:
-            found.append(_parse(info.key, store.get(info.key)))
+            found.append(_parse(unit, info.key, store.get(info.key)))
         except NotFound:
             continue  # a state, pruned since it was listed
     return found
@@ -160,8 +160,11 @@ def _download(store: Store, file: FileRef, path: Path) -> list[str]:
     return [f"{file.name} hashes to {arrived} in place of {file.sha256} (key {file.key})"]
 
 
-def _parse(key: str, data: bytes) -> Marker:
+def _parse(unit: UnitRef, key: str, data: bytes) -> Marker:
     try:
-        return Marker.model_validate_json(data)
+        marker = Marker.model_validate_json(data)
     except ValidationError as error:
         raise Corrupt(f"{key} is no marker that this version can read: {error}") from error
+    if layout.marker_key(unit, marker.name) != key or marker.unit != unit:
+        raise Corrupt(f"{key} holds the marker {marker.name} of {marker.unit}: it was copied there")
+    return marker

@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 from workloads.contract.model import canonical_json, sha256_of
 from workloads.contract.tasks import FileSource, ModelSource
-from workloads.store import Store, StoreError, open_store
+from workloads.store import NotFound, Store, StoreError, open_store
 
 COUNTED = (".safetensors", ".json", ".model", ".txt", ".jinja", ".tiktoken")
 """Suffixes of the files of a directory that its content is made of: weights, configuration, tokenizer."""
@@ -162,7 +162,10 @@ def _require(location: str, found: str, accepted: str) -> None:
 def _download(location: str, path: Path) -> Path:
     bucket, key = split_s3(location)
     path.parent.mkdir(parents=True, exist_ok=True)
-    open_store(bucket).download(key, path)
+    try:
+        open_store(bucket).download(key, path)
+    except NotFound as error:
+        raise ContentError(f"{location} is not there") from error
     return path
 
 

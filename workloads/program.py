@@ -6,7 +6,7 @@
 
 What `body` raises becomes `attempts/<n>/failure.json` and an exit code (`records.ExitCode`):
 ProgramError its own; Superseded 12; Corrupt, ContentError 11; StoreError 16; anything else 1 (a crash, tried again).
-The first SIGTERM or SIGINT sets `context.terminated`, the second raises Terminated wherever the program is.
+The first SIGTERM or SIGINT sets `context.terminated`; the second ends the program wherever it is. Both: exit code 15.
 """
 
 import logging
@@ -121,7 +121,7 @@ def run_program(
             store, task = _open(task_type, sys.argv[1:] if arguments is None else arguments, environment)
             with Courier(store, task.unit, task.number, log) as courier:
                 return _run(body, Context(store, task, terminated, lambda: datetime.now(UTC), courier))
-        except Exception as error:
+        except (Exception, KeyboardInterrupt) as error:
             return _explain(error).exit_code
 
 
@@ -151,8 +151,9 @@ def failure_of(error: BaseException, member: str | None = None) -> Failure:
         (NotFound, 1, "ObjectMissing"),
         (AlreadyExists, 1, "WriteConflict"),
         (StoreError, ExitCode.STORE_UNAVAILABLE, "StoreUnavailable"),
-        (KeyboardInterrupt, ExitCode.TERMINATED, "Terminated"),
     ]
+    if isinstance(error, KeyboardInterrupt):
+        error = Terminated()
     if isinstance(error, ProgramError):
         member = error.member or member
         return Failure(exit_code=error.exit_code, reason=error.reason, message=error.message, member=member)
@@ -197,13 +198,17 @@ def _explain(error: BaseException) -> Failure:
 
 @contextmanager
 def _signals(terminated: threading.Event) -> Iterator[None]:
-    """While it lasts, the first SIGTERM or SIGINT sets `terminated`; a second one raises Terminated."""
+    """While it lasts, the first SIGTERM or SIGINT sets `terminated`; later ones raise KeyboardInterrupt.
+
+    A handler runs in the middle of anything: it takes no lock, so it does not log, and what it raises is no Exception,
+    which whatever it interrupts might swallow.
+    """
 
     def take(number: int, _: object) -> None:
         if terminated.is_set():
-            raise Terminated
+            raise KeyboardInterrupt
         terminated.set()
-        logger.warning("%s: ending as soon as the work is saved", signal.Signals(number).name)
+        os.write(2, f"{signal.Signals(number).name}: ending as soon as the work is saved\n".encode())
 
     before = {number: signal.signal(number, take) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

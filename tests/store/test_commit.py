@@ -129,6 +129,13 @@ def test_a_marker_that_cannot_be_read_is_corrupt_and_not_absent(store: Store) ->
         read_marker(store, UNIT, NAME)
 
 
+def test_a_marker_under_another_name_is_corrupt(store: Store, tmp_path: Path) -> None:
+    marker = commit(store, tmp_path, 1, {"weights": b"w"})
+    store.put(layout.marker_key(UNIT, layout.checkpoint_marker(9999)), marker.to_json())
+    with pytest.raises(Corrupt, match="it was copied there"):
+        list_markers(store, UNIT)
+
+
 def test_whole_weights_are_known_by_the_content_stated(store: Store) -> None:
     record = CheckpointRecord(samples=0, step=0, weights="model", location="s3://lab/model", model_content="sha256:x")
     marker = publish(store, UNIT, 1, NAME, {}, record, now=NOW, content="b" * 64)

@@ -133,6 +133,8 @@ def test_a_file_in_a_bucket_is_downloaded_and_checked(server: S3Server, tmp_path
     open_store("s3://lab/data").put("math.jsonl", b"changed")
     with pytest.raises(ContentError, match=r"s3://lab/data/math\.jsonl has changed"):
         localise_file(source, tmp_path / "into")
+    with pytest.raises(ContentError, match=r"s3://lab/data/absent\.jsonl is not there"):
+        localise_file(FileSource(location="s3://lab/data/absent.jsonl", sha256="0" * 64), tmp_path / "into")
 
 
 @pytest.mark.s3
