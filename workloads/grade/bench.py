@@ -18,7 +18,7 @@ class GoldReport:
     untested: tuple[str, ...]
 
 
-def test_golds(benchmark: Benchmark, workers: int) -> GoldReport:
+def grade_golds(benchmark: Benchmark, workers: int) -> GoldReport:
     """Grades every gold answer, every boxed answer of a reference solution, and every reference program, as outputs."""
     items: list[Item] = []
     untested: list[str] = []

@@ -18,6 +18,8 @@ from workloads.grade.sandbox.order import Outcome
 LATE_SECONDS = 120.0
 """A server that has not answered by then is killed: its own limits are far below."""
 
+END_SECONDS = 5.0
+
 
 @dataclass(frozen=True)
 class MathCheck:
@@ -76,8 +78,11 @@ class _Server:
         return reply
 
     def close(self) -> None:
-        self._process.kill()
-        self._process.communicate()
+        try:
+            self._process.communicate(timeout=END_SECONDS)
+        except (subprocess.TimeoutExpired, BrokenPipeError):
+            self._process.kill()
+            self._process.communicate()
 
 
 Reply = dict[str, Any] | CheckFailed

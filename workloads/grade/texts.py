@@ -27,7 +27,7 @@ def choice_of(answer: str, choices: Sequence[str]) -> str | None:
     for index, choice in enumerate(choices):
         if is_exact(text, choice):
             return chr(ord("A") + index)
-    if (match := _CHOICE.match(text)) and (len(text) == 1 or not text[1:2].isalpha()):
+    if match := _CHOICE.match(text):
         letter = match["letter"].upper()
         if len(text) <= 3 or text[:1] == "(" or text[1:2] in ").:":
             return _known(letter, choices)

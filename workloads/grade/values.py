@@ -49,6 +49,11 @@ class Opaque:
 
     type_name: str
 
+    def __eq__(self, other: object) -> bool:
+        return False
+
+    __hash__ = object.__hash__
+
 
 @dataclass(frozen=True, eq=False)
 class Items:
@@ -75,10 +80,14 @@ class Subclass:
 
 def encode(value: Any) -> str:
     """Typed JSON of any value; of a digest if it has more than LARGEST_NODES nodes."""
+    room = [LARGEST_NODES]
     try:
-        return json.dumps(_node(value, [LARGEST_NODES], 0), separators=(",", ":"))
+        node = _node(value, room, 0)
     except _TooLarge:
-        return json.dumps(["H", *_digest(value)], separators=(",", ":"))
+        room[0] = -1
+    if room[0] < 0:
+        node = ["H", *_digest(value)]
+    return json.dumps(node, separators=(",", ":"))
 
 
 def encode_input(value: Any) -> str:
@@ -227,10 +236,15 @@ def _canonical(value: Any, depth: int) -> Iterator[bytes]:
             b"".join((*_canonical(k, depth + 1), b":", *_canonical(v, depth + 1))) for k, v in value.items()
         )
         yield b")"
+    elif kind is str:
+        yield b"<str " + value.encode("utf-8", "surrogatepass") + b">"
     elif kind in _SCALARS or kind in (bytes, complex):
         yield b"<" + kind.__name__.encode() + (hex(value) if kind is int else repr(value)).encode() + b">"
     else:
-        yield json.dumps(_uncommon(value, [100_000_000], depth)).encode()
+        try:
+            yield json.dumps(_uncommon(value, [LARGEST_NODES], depth)).encode()
+        except _TooLarge:
+            yield b"a large " + kind.__name__.encode()
 
 
 def decode(text: str) -> Any:

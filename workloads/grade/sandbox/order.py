@@ -17,13 +17,21 @@ ENDS = frozenset(
 
 @dataclass(frozen=True)
 class Limits:
-    """`cpu_seconds` per test; `total_cpu_seconds` for the whole execution, compilation of the program included."""
+    """`cpu_seconds` per test; `total_cpu_seconds` for the whole execution, compilation of the program included.
+
+    A stage's wall limit is far behind its CPU limit, for programs that wait: factor * CPU limit + extra.
+    """
 
     cpu_seconds: tuple[float, ...]
     total_cpu_seconds: float
     memory_bytes: int = 4 << 30
     output_bytes: int = 64 << 20
     encode_cpu_seconds: float = 20.0
+    wall_factor: float = 10.0
+    wall_extra_seconds: float = 5.0
+
+    def wall_seconds(self, cpu_seconds: float) -> float:
+        return cpu_seconds * self.wall_factor + self.wall_extra_seconds
 
 
 @dataclass(frozen=True)

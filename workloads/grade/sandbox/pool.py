@@ -27,6 +27,8 @@ _START = (
 LATE_SECONDS = 30.0
 """Beyond its own limits an order's server is given so long before it is called lost."""
 
+END_SECONDS = 5.0
+
 
 class Unsupported(RuntimeError):
     """No process sandbox on this kind of machine."""
@@ -106,12 +108,16 @@ class Server:
         self._process.stdin.write(order.to_json() + "\n")
         self._process.stdin.flush()
         limits = order.limits
-        bound = limits.total_cpu_seconds * 4 + limits.encode_cpu_seconds + LATE_SECONDS
+        bound = limits.wall_seconds(limits.total_cpu_seconds + limits.encode_cpu_seconds) + LATE_SECONDS
         return outcome_from(self._answer(bound))
 
     def close(self) -> None:
-        self._process.kill()
-        self._process.communicate()
+        """Ends the server: by the end of its input, or killed if it does not come to it."""
+        try:
+            self._process.communicate(timeout=END_SECONDS)
+        except (subprocess.TimeoutExpired, BrokenPipeError):
+            self._process.kill()
+            self._process.communicate()
         shutil.rmtree(self._base, ignore_errors=True)
 
 

@@ -19,8 +19,6 @@ from pathlib import Path
 from workloads.grade.sandbox import candidate, linux, lock, place
 from workloads.grade.sandbox.order import End, Order, Outcome, order_from
 
-WALL_FACTOR, WALL_EXTRA_SECONDS = 4.0, 5.0
-"""Wall limit of a stage: its CPU limit times this, and so much more."""
 GRACE_SECONDS = 2.0
 _SPECIAL_ENDS: dict[str, End] = {
     "MemoryError": "memory",
@@ -180,12 +178,13 @@ def _watch(watch: Watch, pid: int, reader: int) -> bool:
     clock = (~pid << 3) | 2
     limits = watch.order.limits
     stage_cpu, stage_wall = 0.0, time.monotonic()
-    last_wall = stage_wall + limits.total_cpu_seconds * WALL_FACTOR + limits.encode_cpu_seconds + WALL_EXTRA_SECONDS
+    longest_cpu = limits.total_cpu_seconds + limits.encode_cpu_seconds
+    last_wall = stage_wall + limits.wall_seconds(longest_cpu)
     while not watch.over:
         cpu = time.clock_gettime(clock)
         now = time.monotonic()
-        cpu_left = min(watch.limit() - (cpu - stage_cpu), limits.total_cpu_seconds + limits.encode_cpu_seconds - cpu)
-        wall_left = min(stage_wall + watch.limit() * WALL_FACTOR + WALL_EXTRA_SECONDS, last_wall) - now
+        cpu_left = min(watch.limit() - (cpu - stage_cpu), longest_cpu - cpu)
+        wall_left = min(stage_wall + limits.wall_seconds(watch.limit()), last_wall) - now
         if cpu_left <= 0 or wall_left <= 0:
             return True
         ready, _, _ = select.select([reader], [], [], min(cpu_left, wall_left))
@@ -199,9 +198,10 @@ def _watch(watch: Watch, pid: int, reader: int) -> bool:
     return False
 
 
-def _end(pid: int, grace_seconds: float) -> tuple[int, float]:
-    """Kills the candidate, its group, and in a pid namespace whatever else there is; (wait status, CPU seconds).
+def _end(pid: int, grace_seconds: float) -> tuple[int | None, float]:
+    """Kills the candidate, its group, and in a pid namespace whatever else there is.
 
+    Returns (wait status, CPU seconds); no status when the candidate had to be killed.
     `grace_seconds`: how long a candidate that has closed its pipe may take to end by itself, so that it is seen how.
     """
     deadline = time.monotonic() + grace_seconds
@@ -214,7 +214,7 @@ def _end(pid: int, grace_seconds: float) -> tuple[int, float]:
             os.killpg(pid, signal.SIGKILL)
         except ProcessLookupError:  # it has not come to its setsid yet
             os.kill(pid, signal.SIGKILL)
-        done, status, usage = os.wait4(pid, 0)
+        _, _, usage = os.wait4(pid, 0)
     if os.getpid() == 1:
         try:
             os.kill(-1, signal.SIGKILL)
@@ -222,10 +222,10 @@ def _end(pid: int, grace_seconds: float) -> tuple[int, float]:
                 os.waitpid(-1, 0)
         except (ProcessLookupError, ChildProcessError):
             pass
-    return status, usage.ru_utime + usage.ru_stime
+    return status if done else None, usage.ru_utime + usage.ru_stime
 
 
-def _verdict(watch: Watch, timed_out: bool, status: int) -> tuple[End, str]:
+def _verdict(watch: Watch, timed_out: bool, status: int | None) -> tuple[End, str]:
     if timed_out:
         return "timeout", f"test {len(watch.values)}" if watch.loaded else "while loading"
     if watch.broken is not None:
@@ -235,6 +235,8 @@ def _verdict(watch: Watch, timed_out: bool, status: int) -> tuple[End, str]:
     if watch.exception is not None:
         name, message = watch.exception
         return _SPECIAL_ENDS.get(name, "exception"), f"{name}: {message}" if message else name
+    if status is None:
+        return "exit", "it closed its channel and went on"
     code = os.waitstatus_to_exitcode(status)
     if code == -signal.SIGXCPU:
         return "timeout", "CPU limit"
@@ -308,5 +310,5 @@ def preload() -> None:
         __import__(name)
 
 
-ADDRESS_SPACE_BYTES = 1 << 30
+ADDRESS_SPACE_BYTES = 1 << 29
 """More than a fork inherits of address space (RLIMIT_AS counts it): the interpreter, its preloaded modules, numpy."""

@@ -1,0 +1,29 @@
+"""This project's grader on a file of samples, two workers: what `python -m workloads.grade` does with code answers.
+
+python -m perf.grading.ours SAMPLES.jsonl VERDICTS.json
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+from workloads.benchmarks import load
+from workloads.grade.grading import execute, grade_items, orders_for
+from workloads.grade.reading import Item
+
+if __name__ == "__main__":
+    benchmark = load("mbpp-plus")
+    samples = [json.loads(line) for line in Path(sys.argv[1]).read_text().splitlines()]
+    started = time.monotonic()
+    items = [
+        Item(s["task_id"], n, 1, 1, ended=True, failed=False, completed=True, answer=s["solution"], incomplete=None)
+        for n, s in enumerate(samples)
+    ]
+    grades = grade_items(benchmark, items, execute(orders_for(benchmark, items), 2), 2)
+    verdicts = {
+        sample["_identifier"]: {"verdict": grade.verdict, "cause": grade.cause, **grade.evidence}
+        for sample, grade in zip(samples, grades, strict=True)
+    }
+    seconds = time.monotonic() - started
+    Path(sys.argv[2]).write_text(json.dumps({"wall_seconds": seconds, "verdicts": verdicts}))

@@ -1,0 +1,44 @@
+"""evalplus 0.3.1's grader on a file of samples, two workers, as its `evaluate` runs it. In the perf environment:
+
+    MBPP_OVERRIDE_PATH=MbppPlus.jsonl python perf/grading/peer.py SAMPLES.jsonl VERDICTS.json
+
+Its `evaluate` itself refuses a set of samples that lacks a problem; this is its loop without that assertion. The ground
+truth (its own pickle) is made by the first run and not part of the times that count.
+"""
+
+import json
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+from evalplus.data import get_mbpp_plus, get_mbpp_plus_hash
+from evalplus.eval._special_oracle import MBPP_OUTPUT_NOT_NONE_TASKS
+from evalplus.evaluate import check_correctness, get_groundtruth
+
+if __name__ == "__main__":
+    problems = get_mbpp_plus()
+    expected = get_groundtruth(problems, get_mbpp_plus_hash(), MBPP_OUTPUT_NOT_NONE_TASKS)
+    samples = [json.loads(line) for line in Path(sys.argv[1]).read_text().splitlines()]
+    started = time.monotonic()
+    verdicts = {}
+    with ProcessPoolExecutor(max_workers=2) as executor:
+        futures = [
+            executor.submit(
+                check_correctness,
+                "mbpp",
+                0,
+                problems[sample["task_id"]],
+                sample["solution"],
+                expected[sample["task_id"]],
+                False,
+                True,
+                sample["_identifier"],
+            )
+            for sample in samples
+        ]
+        for future in as_completed(futures):
+            result = future.result()
+            verdicts[result["_identifier"]] = {"base": result["base"][0], "plus": result["plus"][0]}
+    seconds = time.monotonic() - started
+    Path(sys.argv[2]).write_text(json.dumps({"wall_seconds": seconds, "verdicts": verdicts}))

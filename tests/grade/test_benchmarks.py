@@ -1,0 +1,97 @@
+"""Benchmarks: the builtin ones are whole, users' ones load or say which line is wrong."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from workloads.benchmarks import BenchmarkError, load
+from workloads.grade.values import decode
+
+
+def _file(tmp_path: Path, *rows: object) -> Path:
+    path = tmp_path / "mine.jsonl"
+    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    return path
+
+
+def test_math_500_is_whole_and_its_fast_part_is_stratified() -> None:
+    benchmark = load("builtin:math-500")
+    assert (len(benchmark.problems), len(benchmark.fast), len(benchmark.part("rest"))) == (500, 100, 400)
+    assert set(benchmark.fast) | set(benchmark.part("rest")) == set(benchmark.ids)
+    for level in range(1, 6):
+        of_all = sum(p.level == level for p in benchmark.problems) / 5
+        of_fast = sum(benchmark.problem(i).level == level for i in benchmark.fast)
+        assert abs(of_all - of_fast) <= 2
+
+
+def test_mbpp_plus_is_whole_and_every_gold_can_be_read() -> None:
+    benchmark = load("mbpp-plus")
+    assert (len(benchmark.problems), len(benchmark.fast)) == (378, 100)
+    for problem in benchmark.problems:
+        assert problem.tests is not None
+        assert [suite.name for suite in problem.tests.suites] == ["base", "plus"]
+        for suite in problem.tests.suites:
+            assert len(suite.arguments) == len(suite.expected) == len(suite.reference_seconds)
+            assert all(isinstance(decode(arguments), list) for arguments in suite.arguments[:3])
+            assert all(decode(expected) is not Ellipsis for expected in suite.expected[:3])
+        assert problem.tests.suites[0].arguments
+
+
+def test_a_subset_by_ids_or_by_number() -> None:
+    benchmark = load("math-500")
+    assert benchmark.select(limit=8) == benchmark.ids[:8]
+    assert benchmark.select((benchmark.ids[3],)) == (benchmark.ids[3],)
+    with pytest.raises(BenchmarkError, match="no problem 'nope'"):
+        benchmark.select(("nope",))
+
+
+def test_a_users_math_file(tmp_path: Path) -> None:
+    benchmark = load(_file(tmp_path, {"id": "a", "prompt": "1+1?", "answer": 2}), grader="math")
+    assert benchmark.problems[0].answer == "2"
+    assert (benchmark.completion, benchmark.fast) == ("boxed", ("a",))
+
+
+def test_a_users_code_file_with_tests_or_asserts(tmp_path: Path) -> None:
+    asserts = "assert f((1, 2)) == {1}\nassert not f(())\nassert [3] == f(3)"
+    rows = [
+        {"id": "a", "prompt": "p", "entry_point": "f", "tests": [{"args": [1], "expected": [2]}]},
+        {"id": "b", "prompt": "p", "entry_point": "f", "asserts": asserts},
+    ]
+    first, second = load(_file(tmp_path, *rows), grader="code").problems
+    assert first.tests is not None
+    assert second.tests is not None
+    assert decode(first.tests.suites[0].arguments[0]) == [1]
+    values, truths = second.tests.suites
+    assert [decode(a) for a in values.arguments] == [[(1, 2)], [3]]
+    assert [decode(e) for e in values.expected] == [{1}, [3]]
+    assert (truths.oracle, [decode(e) for e in truths.expected]) == ("truth", [False])
+
+
+@pytest.mark.parametrize(
+    ("grader", "row", "message"),
+    [
+        ("math", "{", "mine.jsonl:1: not JSON"),
+        ("math", [1], "a row is an object"),
+        ("math", {"id": "a", "prompt": "p"}, "has no 'answer'"),
+        ("math", {"id": "a", "prompt": "", "answer": 1}, "prompt must be text"),
+        ("math", {"id": "a", "prompt": "p", "answer": [1]}, "answer is list"),
+        ("math", {"id": "a", "prompt": "p", "answer": 1, "anwser": 1}, "unknown field 'anwser'"),
+        ("code", {"id": "a", "prompt": "p", "entry_point": "f"}, "give tests"),
+        ("code", {"id": "a", "prompt": "p", "entry_point": "f", "tests": []}, "no tests"),
+        ("code", {"id": "a", "prompt": "p", "entry_point": "f", "asserts": "assert f(1) > 2"}, "cannot be taken apart"),
+        ("code", {"id": "a", "prompt": "p", "entry_point": "f", "asserts": "import os"}, "cannot be taken apart"),
+        ("code", {"id": "a", "prompt": "p", "entry_point": "f", "asserts": "assert f(x) == 1"}, "cannot be taken"),
+        ("code", {"id": "a", "prompt": "p", "entry_point": "f", "asserts": "assert ("}, "asserts are not Python"),
+    ],
+)
+def test_a_row_that_is_wrong_is_named(tmp_path: Path, grader: str, row: object, message: str) -> None:
+    with pytest.raises(BenchmarkError, match=r"mine\.jsonl:1: ") as error:
+        load(_file(tmp_path, row), grader=grader)  # type: ignore[arg-type]
+    assert message in str(error.value)
+
+
+def test_two_rows_of_one_id_are_named(tmp_path: Path) -> None:
+    row = {"id": "a", "prompt": "p", "answer": "1"}
+    with pytest.raises(BenchmarkError, match=r"mine\.jsonl:2: id 'a' is that of line 1 too"):
+        load(_file(tmp_path, row, row), grader="exact")

@@ -1,0 +1,243 @@
+"""What is completed, and what the answer is: every form that docs/grading.md lists."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workloads.grade.boxes import boxes
+from workloads.grade.completion import Reading, Rule, read
+from workloads.grade.fences import fences
+from workloads.grade.loops import loops
+from workloads.grade.patterns import compile_pattern
+from workloads.grade.reading import Generated, read_outputs
+
+THINKS = Rule("boxed", thinking=True)
+BASE = Rule("boxed", thinking=False)
+CODE = Rule("fenced", thinking=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (r"<think>hm</think> \boxed{5}", Reading(True, "5", None)),
+        (r"hm</think> \boxed{5}", Reading(True, "5", None)),
+        (r"<think>is it \boxed{4}?</think> \boxed{5}", Reading(True, "5", None)),
+        (r"<think>a</think> \boxed{5} or \boxed{6}", Reading(True, "6", None)),
+        (r"<think>a</think> \boxed{5} then \boxed{6", Reading(True, "5", None)),
+        (r"<think>it is \boxed{5}", Reading(False, "5", "unclosed_think")),
+        (r"the answer is \boxed{5}", Reading(False, "5", "unclosed_think")),
+        (r"<think>\boxed{5}</think> so <think> wait \boxed{6}", Reading(False, "6", "reopened_think")),
+        (r"<think>a</think> x <think>b</think> \boxed{7}", Reading(True, "7", None)),
+        (r"<think>\boxed{5}</think> it is five", Reading(False, "5", "no_answer_in_zone")),
+        (r"<think>\boxed{5}</think> it is \boxed{5", Reading(False, "5", "unclosed_answer")),
+        ("<think>a</think>", Reading(False, None, "no_answer_in_zone")),
+        ("", Reading(False, None, "unclosed_think")),
+    ],
+)
+def test_a_trained_model_answers_after_its_last_closed_think(text: str, expected: Reading) -> None:
+    assert read(text, THINKS, ended=True) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (r"so \boxed{5}. Then I ramble", Reading(True, "5", None)),
+        (r"<think>\boxed{5}", Reading(True, "5", None)),
+        ("so five", Reading(False, None, "no_answer_in_zone")),
+        (r"so \boxed{", Reading(False, None, "unclosed_answer")),
+    ],
+)
+def test_the_base_answers_anywhere(text: str, expected: Reading) -> None:
+    assert read(text, BASE, ended=False) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"),
+        (r"\boxed {5}", "5"),
+        (r"\fbox{5}", "5"),
+        (r"\boxed 5", None),
+        (r"\boxed5", None),
+        (r"\boxedx{5}", None),
+        (r"\boxed{}", None),
+        (r"put it in \boxed{} : \boxed{5} \boxed{ }", "5"),
+        (r"\boxed{\text{even}}", r"\text{even}"),
+        (r"\boxed{12\text{ cm}^2}", r"12\text{ cm}^2"),
+        (r"\boxed{\{1,2\}}", r"\{1,2\}"),
+        (r"\boxed{\left\{ x \right.}", r"\left\{ x \right."),
+        (r"\boxed{\boxed{5}}", "5"),
+        (r"\boxed{x = \boxed{5}}", "x = 5"),
+        (r"\boxed{x = \boxed{5}", "5"),
+        (r"the set {1, 2 and \boxed{5}", "5"),
+        (r"a } stray one, \boxed{5}", "5"),
+        ("\\boxed{a\nb}", "a\nb"),
+    ],
+)
+def test_boxes(text: str, answer: str | None) -> None:
+    assert boxes(text).answer == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("```python\nx = 1\n```", "x = 1\n"),
+        ("```py\nx = 1\n```", "x = 1\n"),
+        ("```Python3\nx = 1\n```", "x = 1\n"),
+        ("``` python\nx = 1\n```", "x = 1\n"),
+        ("```{.python .numberLines}\nx = 1\n```", "x = 1\n"),
+        ('```python title="a.py"\nx = 1\n```', "x = 1\n"),
+        ("```python:a.py\nx = 1\n```", "x = 1\n"),
+        ("~~~python\nx = 1\n~~~", "x = 1\n"),
+        ("~~~python\n```\n~~~", "```\n"),
+        ("````python\n'''\n```\n'''\n````", "'''\n```\n'''\n"),
+        ("```python\r\nx = 1\r\ny = 2\r\n```\r\n", "x = 1\ny = 2\n"),
+        ("  ```python\n  if x:\n    y = 1\n  ```", "if x:\n  y = 1\n"),
+        ("1. So:\n   ```python\n   x = 1\n   ```", "x = 1\n"),
+        ("- ```python\n  x = 1\n  ```", "x = 1\n"),
+        ("Here it is: ```python\nx = 1\n```", "x = 1\n"),
+        ("```python\nx = 1\n```<|im_end|>", "x = 1\n"),
+        ("```python\nx = 1\n``` ", "x = 1\n"),
+        ("```python\nx = '```'\n```", "x = '```'\n"),
+        ('```python\n"""\n```\n>>> f()\n```\n"""\nx = 1\n```', '"""\n```\n>>> f()\n```\n"""\nx = 1\n'),
+        ("```python\nx = '''broken\n```\nAgain:\n```python\nx = 2\n```", "x = 2\n"),
+        ("```python\nx = 1\n```\ntext\n```python\nx = 2\n```", "x = 2\n"),
+        ("```python\nx = 1\n```\n```python\nx = 2\n", "x = 1\n"),
+        ("```python\nx = 1\n```\n```python\n```", "x = 1\n"),
+        ("```text\nno\n```\n```python\nx = 1\n```", "x = 1\n"),
+        ("```python\nx = 1", None),
+        ("```python\nx = 1\n``", None),
+        ("```\nx = 1\n```", None),
+        ("```pycon\n>>> x\n```", None),
+        ("```cpp\nx\n```", None),
+        ("```python x = 1```", None),
+        ("use ```python for code", None),
+    ],
+)
+def test_fences(text: str, code: str | None) -> None:
+    assert fences(text).answer == code
+
+
+def test_a_fence_that_the_prompt_opened_is_read_with_the_output() -> None:
+    assert read("```python\n" + "x = 1\n```", Rule("fenced", thinking=False), ended=True).answer == "x = 1\n"
+
+
+def test_any_text_is_an_answer_only_when_the_output_ended_by_itself() -> None:
+    rule = Rule("any", thinking=True)
+    assert read("<think>a</think> Paris \n", rule, ended=True) == Reading(True, "Paris", None)
+    assert read("<think>a</think> Par", rule, ended=False) == Reading(False, None, "unclosed_answer")
+    assert read("<think>Paris", rule, ended=True) == Reading(False, None, "unclosed_think")
+
+
+def test_a_pattern_matches_whole_lines() -> None:
+    rule = Rule("pattern", thinking=False, pattern=compile_pattern(r"^Answer: (?P<answer>.+)$"))
+    assert read("Answer: 4\nAnswer: 42\n", rule, ended=False) == Reading(True, "42", None)
+    assert read("Answer: 4\nAnswer: 42", rule, ended=False) == Reading(True, "4", None)
+    assert read("Answer: 4\nAnswer: 42", rule, ended=True) == Reading(True, "42", None)
+
+
+PIECES = st.sampled_from(
+    ["<think>", "</think>", "\\boxed{", "\\fbox {", "{", "}", "\\", "\\{", "```python\n", "```", "~~~py\n", "~~~", "\n",
+     "\r\n", "'''", '"""', "'", "#", "x = 1", " ", "é", "�", "<|im_end|>", "> ", "- "]
+)  # fmt: skip
+TEXTS = st.lists(PIECES, max_size=60).map("".join) | st.text(max_size=200)
+RULES = st.builds(Rule, st.sampled_from(["boxed", "fenced", "any"]), st.booleans())
+
+
+@given(TEXTS, RULES, st.booleans())
+def test_no_text_raises_and_an_answer_stands_in_it(text: str, rule: Rule, ended: bool) -> None:
+    reading = read(text, rule, ended=ended)
+    assert reading == read(text, rule, ended=ended)
+    assert (reading.incomplete is None) == reading.completed
+    assert not (reading.completed and reading.answer is None)
+    assert reading.answer is None or reading.answer.strip()
+
+
+@given(TEXTS, st.booleans())
+def test_a_box_found_is_balanced(text: str, thinking: bool) -> None:
+    answer = read(text, Rule("boxed", thinking), ended=True).answer
+    if answer is not None:
+        assert boxes(f"\\boxed{{{answer}}}").answer is not None
+
+
+@given(st.binary(max_size=120), st.binary(max_size=120), st.integers(1, 200), RULES)
+def test_the_reading_at_a_budget_depends_on_the_tokens_before_it_only(
+    head: bytes, tail: bytes, budget: int, rule: Rule
+) -> None:
+    """Tokens are bytes here, so budgets cut in the middle of characters."""
+
+    def decode(ids: object) -> str:
+        return bytes(ids).decode(errors="replace")  # type: ignore[call-overload, no-any-return]
+
+    def at_budget(ids: bytes) -> object:
+        output = Generated("p", 0, tuple(ids), "length")
+        (item,) = read_outputs([output], [budget], rule, "", decode)
+        return item
+
+    same = (head * budget)[:budget] if head else b""
+    if len(same) == budget:
+        assert at_budget(same + tail) == at_budget(same + tail[::-1] + b"\\boxed{9}")
+
+
+def test_an_output_that_ended_within_the_budget_is_whole_there_and_cut_below() -> None:
+    output = Generated("p", 0, tuple(b"\\boxed{5}"), "stop", end_tokens=1)
+    items = list(read_outputs([output], [10, 9, 8], BASE, "", lambda ids: bytes(ids).decode()))
+    assert [(i.budget_tokens, i.tokens, i.ended, i.completed) for i in items] == [
+        (8, 8, False, False),
+        (9, 9, False, True),
+        (10, 10, True, True),
+    ]
+
+
+def test_prefixes_that_are_the_same_are_read_once() -> None:
+    calls = []
+
+    def decode(ids: object) -> str:
+        calls.append(ids)
+        return "x"
+
+    list(read_outputs([Generated("p", 0, (1, 2), "stop")], [4, 8, 16], BASE, "", decode))
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("tokens", "expected"),
+    [
+        (list(range(500)), False),
+        ([7] * 128, True),
+        ([7] * 100, False),
+        (list(range(300)) + [1, 2, 3] * 50, True),
+        (list(range(300)) * 2, False),
+        (list(range(300)) * 4, True),
+        ([1, 2, 3] * 50 + list(range(300)), False),
+        ([], False),
+    ],
+)
+def test_loops(tokens: list[int], expected: bool) -> None:
+    assert loops(tokens) is expected
+
+
+def test_a_cut_output_that_repeats_itself_is_a_loop_and_one_that_ended_is_not() -> None:
+    ids = tuple(b"no idea. " * 60)
+    for reason, expected in (("length", "repetition_loop"), ("stop", "unclosed_think")):
+        output = Generated("p", 0, ids, reason)  # type: ignore[arg-type]
+        (item,) = read_outputs([output], [1000], THINKS, "", lambda i: bytes(i).decode())
+        assert item.incomplete == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\\boxed{" * 100_000,
+        "\\boxed{{" * 50_000 + "}" * 100_000,
+        "```python\n" * 20_000,
+        "`" * 200_000 + "x`",
+        "```" + " " * 100_000 + "`",
+        "```python\n'''\n```\n" * 5_000,
+        "<think>" * 50_000 + "</think>" * 50_000,
+    ],
+)
+def test_megabytes_of_beginnings_are_read_in_linear_time(text: str) -> None:
+    """Quadratic reading would run into the test's time limit."""
+    for rule in (THINKS, BASE, CODE, Rule("fenced", thinking=False)):
+        read(text, rule, ended=False)

@@ -1,0 +1,115 @@
+"""No hostile program passes, none escapes, and the program after it is graded right."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.grade.hostile_programs import ALL, DISK, Hostile
+from workloads.benchmarks import BUILTIN, Suite
+from workloads.grade.oracles import judge
+from workloads.grade.sandbox.order import Limits, Order, Outcome, outcome_from
+
+ROOT = Path(__file__).parents[2]
+HONEST = "def double(x):\n    return 2 * x\n"
+SUITE = Suite("tests", ('["l",1]', '["l",2]'), ("2", "4"), (0.0, 0.0))
+LIMITS = Limits(
+    cpu_seconds=(1.0, 1.0), total_cpu_seconds=2.0, encode_cpu_seconds=1.0, memory_bytes=1 << 27, wall_factor=2.0
+)
+SYSTEM_PYTHON = Path("/usr/bin/python3")
+NOBODY = 65534
+
+pytestmark = pytest.mark.slow
+
+
+def _order(key: str, program: str) -> Order:
+    return Order(key, program.replace("{data!r}", repr(str(BUILTIN["mbpp-plus"]))), "double", SUITE.arguments, LIMITS)
+
+
+def _run(hostile: list[Hostile], options: dict[str, bool], user: int | None) -> tuple[list[str], dict[str, Outcome]]:
+    """Each hostile program, an honest one after it, all in one sandbox server."""
+    orders = []
+    for number, attack in enumerate(hostile):
+        orders += [_order(attack.name, attack.program), _order(f"honest after {number}", HONEST)]
+    python = sys.executable if user is None else str(SYSTEM_PYTHON)
+    done = subprocess.run(
+        [python, str(ROOT / "tests/grade/run_orders.py"), str(ROOT), json.dumps(options)],
+        input="".join(order.to_json() + "\n" for order in orders),
+        env={"PATH": os.environ["PATH"], "SECRET": "must not be seen"},
+        user=user,
+        group=user,
+        extra_groups=None if user is None else [],
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr
+    layers, *outcomes = map(json.loads, done.stdout.splitlines())
+    return layers, {outcome["key"]: outcome_from(outcome) for outcome in outcomes}
+
+
+def _check(hostile: list[Hostile], outcomes: dict[str, Outcome]) -> None:
+    differences = []
+    for number, attack in enumerate(hostile):
+        verdict = judge(SUITE, outcomes[attack.name])
+        if verdict.passed or verdict.cause != attack.cause or attack.detail not in verdict.detail:
+            differences.append(f"{attack.name}: {verdict}")
+        if not judge(SUITE, outcomes[f"honest after {number}"]).passed:
+            differences.append(f"after {attack.name}: {outcomes[f'honest after {number}']}")
+    assert not differences, "\n".join(differences)
+
+
+def test_as_this_user_with_all_layers() -> None:
+    layers, outcomes = _run(ALL, {"namespaces": True, "landlock": True}, None)
+    assert "seccomp" in layers
+    _check(ALL, outcomes)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+@pytest.mark.skipif(not SYSTEM_PYTHON.exists(), reason="needs a Python that every user can read")
+def test_as_a_user_without_rights() -> None:
+    layers, outcomes = _run(ALL, {"namespaces": True, "landlock": True}, NOBODY)
+    assert "seccomp" in layers
+    _check(ALL, outcomes)
+
+
+def test_without_namespaces() -> None:
+    layers, outcomes = _run(ALL, {"namespaces": False, "landlock": True}, None)
+    assert "own root" not in layers
+    _check(ALL, outcomes)
+
+
+def test_without_namespaces_and_landlock_nothing_can_be_opened() -> None:
+    layers, outcomes = _run(ALL, {"namespaces": False, "landlock": False}, None)
+    assert "no files at all" in layers
+    imports = {"math_verify", "socket", "urllib", "multiprocessing", "subprocess", "colorsys"}
+    same = [h for h in ALL if not any(name in h.program for name in imports)]
+    _check(same, outcomes)
+    for attack in ALL:
+        if attack not in same:
+            assert not judge(SUITE, outcomes[attack.name]).passed, attack.name
+
+
+def test_the_private_folder_is_bounded_and_new_each_time() -> None:
+    layers, outcomes = _run(DISK, {"namespaces": True, "landlock": True}, None)
+    if "bounded folder" not in layers:
+        pytest.skip("no namespaces for this user on this machine")
+    _check(DISK, outcomes)
+
+
+def test_without_a_private_folder_nothing_is_written() -> None:
+    _, outcomes = _run(DISK, {"namespaces": False, "landlock": True}, None)
+    _check([replace(h, detail="PermissionError") for h in DISK], outcomes)
+
+
+def test_nothing_is_left_behind() -> None:
+    before = {p.name for p in Path("/tmp").glob("potstill-sandbox-*")}
+    _run(ALL[:3], {"namespaces": True, "landlock": True}, None)
+    assert {p.name for p in Path("/tmp").glob("potstill-sandbox-*")} <= before
+    assert shutil.which("python3")
