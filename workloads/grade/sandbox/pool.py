@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from workloads.grade.sandbox.order import Order, Outcome, outcome_from
+from workloads.grade.sandbox.order import Limits, Order, Outcome, outcome_from
 
 _START = (
     "import sys, json; o = json.loads(sys.argv[1]); sys.path.insert(0, o['hidden']); "
@@ -28,6 +28,7 @@ LATE_SECONDS = 30.0
 """Beyond its own limits an order's server is given so long before it is called lost."""
 
 END_SECONDS = 5.0
+_PROBE = Order("probe", "def probe():\n    return 1\n", "probe", ('["l"]',), Limits((5.0,), 10.0))
 
 
 class Unsupported(RuntimeError):
@@ -122,9 +123,19 @@ class Server:
 
 
 def sandbox_layers(options: Options = Options()) -> tuple[str, ...]:
-    """The layers that hold on this machine."""
-    server = Server(options)
-    server.close()
+    """The layers that hold on this machine, after a program has run in them. Unsupported says what is missing."""
+    require_linux()
+    server = None
+    try:
+        server = Server(options)
+        end = server.execute(_PROBE).end
+    except (OSError, ValueError) as e:
+        raise Unsupported(f"the process sandbox does not work on this machine (is seccomp switched off?): {e}") from e
+    finally:
+        if server is not None:
+            server.close()
+    if end != "finished":
+        raise Unsupported(f"the process sandbox does not work on this machine: its own test ended with {end}")
     return server.layers
 
 

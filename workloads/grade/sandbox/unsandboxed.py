@@ -1,0 +1,100 @@
+"""Generated programs as plain subprocesses: for machines without the sandbox, and only when that was allowed.
+
+Nothing stops a program here from reading files, using the network or leaving processes behind. Golds still stay out
+of its process, and its values are still compared outside.
+"""
+
+import contextlib
+import os
+import resource
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from workloads.grade.sandbox.order import Order, Outcome, order_from
+from workloads.grade.sandbox.watch import Watch, end_of
+
+LAYERS = ("none: programs ran unsandboxed",)
+
+
+def run_unsandboxed(order: Order) -> Outcome:
+    """One order. Its CPU limit is that of the whole execution, kept by the kernel; wall limits are the sandbox's."""
+    started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    folder = tempfile.mkdtemp(prefix="potstill-unsandboxed-")
+    reader, writer = os.pipe()
+    root = str(Path(__file__).resolve().parents[3])
+    code = f"import sys; sys.path.insert(0, {root!r}); from workloads.grade.sandbox.unsandboxed import child; child()"
+    process = subprocess.Popen(
+        [sys.executable, "-s", "-P", "-c", code, str(writer)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        pass_fds=(writer,),
+        start_new_session=True,
+        cwd=folder,
+        env={"PYTHONHASHSEED": "0"},
+    )
+    os.close(writer)
+    assert process.stdin is not None
+    process.stdin.write(order.to_json().encode())
+    process.stdin.close()
+    watch = Watch(order)
+    timed_out = _read(watch, reader, started)
+    os.close(reader)
+    status = _end(process, watch.over or timed_out)
+    shutil.rmtree(folder, ignore_errors=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    end, detail = end_of(watch, timed_out, status)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    wall = time.monotonic() - started
+    return Outcome(order.key, end, tuple(watch.values), tuple(watch.seconds), detail, round(cpu, 4), round(wall, 4))
+
+
+def _read(watch: Watch, reader: int, started: float) -> bool:
+    limits = watch.order.limits
+    deadline = started + limits.wall_seconds(limits.total_cpu_seconds)
+    while not watch.over:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return True
+        if select.select([reader], [], [], left)[0]:
+            data = os.read(reader, 1 << 16)
+            if not data:
+                return False
+            watch.take(data, 0.0)
+    return False
+
+
+def _end(process: subprocess.Popen[bytes], at_once: bool) -> int | None:
+    """The wait status; None when it had to be killed."""
+    try:
+        code = process.wait(timeout=0.0 if at_once else 2.0)
+        return code << 8 if code >= 0 else -code
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def child() -> None:
+    """The program's process."""
+    import json
+
+    from workloads.grade.sandbox import candidate
+
+    pipe = int(sys.argv[1])
+    order = order_from(json.load(sys.stdin))
+    cpu_seconds = int(order.limits.total_cpu_seconds + order.limits.encode_cpu_seconds) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds))
+    os.write(pipe, b"L")
+    try:
+        candidate.serve(order, pipe)
+    finally:
+        os._exit(0)
