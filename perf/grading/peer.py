@@ -1,9 +1,10 @@
 """evalplus 0.3.1's grader on a file of samples, two workers, as its `evaluate` runs it. In the perf environment:
 
-    MBPP_OVERRIDE_PATH=MbppPlus.jsonl python perf/grading/peer.py SAMPLES.jsonl VERDICTS.json
+    MBPP_OVERRIDE_PATH=MbppPlus.jsonl python perf/grading/peer.py SAMPLES.jsonl VERDICTS.json PATIENCE
 
 Its `evaluate` itself refuses a set of samples that lacks a problem; this is its loop without that assertion. The ground
-truth (its own pickle) is made by the first run and not part of the times that count.
+truth (its own pickle) is made by the first run and not part of the times that count. PATIENCE multiplies its time
+limits, which are wall times (1: its own).
 """
 
 import json
@@ -12,6 +13,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
+from evalplus.config import DEFAULT_GT_TIME_LIMIT_FACTOR, DEFAULT_MIN_TIME_LIMIT
 from evalplus.data import get_mbpp_plus, get_mbpp_plus_hash
 from evalplus.eval._special_oracle import MBPP_OUTPUT_NOT_NONE_TASKS
 from evalplus.evaluate import check_correctness, get_groundtruth
@@ -20,6 +22,7 @@ if __name__ == "__main__":
     problems = get_mbpp_plus()
     expected = get_groundtruth(problems, get_mbpp_plus_hash(), MBPP_OUTPUT_NOT_NONE_TASKS)
     samples = [json.loads(line) for line in Path(sys.argv[1]).read_text().splitlines()]
+    patience = float(sys.argv[3])
     started = time.monotonic()
     verdicts = {}
     with ProcessPoolExecutor(max_workers=2) as executor:
@@ -34,6 +37,8 @@ if __name__ == "__main__":
                 False,
                 True,
                 sample["_identifier"],
+                patience * DEFAULT_MIN_TIME_LIMIT,
+                patience * DEFAULT_GT_TIME_LIMIT_FACTOR,
             )
             for sample in samples
         ]
