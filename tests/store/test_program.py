@@ -74,6 +74,7 @@ def failure(store: Store) -> Failure:
     return Failure.model_validate_json(store.get(layout.failure_key(UNIT, 1)))
 
 
+@pytest.mark.slow
 def test_a_program_that_is_done_leaves_its_results_log_and_last_progress(disk: Store) -> None:
     code, told = run(disk.url, "commit")
     assert code == 0
@@ -95,6 +96,7 @@ def test_a_program_that_is_done_leaves_its_results_log_and_last_progress(disk: S
         ("exit", 1, "SystemExit", "0"),
     ],
 )
+@pytest.mark.slow
 def test_what_is_raised_becomes_an_exit_code_and_a_failure(
     disk: Store, do: str, code: int, reason: str, message: str
 ) -> None:
@@ -106,11 +108,13 @@ def test_what_is_raised_becomes_an_exit_code_and_a_failure(
     assert reason in disk.get(layout.log_key(UNIT, 1)).decode()
 
 
+@pytest.mark.slow
 def test_a_task_that_is_not_there_is_bad_configuration(disk: Store) -> None:
     code, told = run(disk.url, "commit", layout.task_key(UNIT, 2))
     assert (code, "there is no such task" in told) == (10, True)
 
 
+@pytest.mark.slow
 def test_a_members_pointer_is_not_run(disk: Store) -> None:
     pointer = MemberPointer(unit=UNIT, number=2, owner=OWNER, created=NOW, lead=UNIT, lead_number=1)
     disk.put_new(pointer.key, pointer.to_json())
@@ -118,6 +122,7 @@ def test_a_members_pointer_is_not_run(disk: Store) -> None:
     assert (code, "holds a member task" in told) == (10, True)
 
 
+@pytest.mark.slow
 def test_a_task_of_an_unknown_version_is_not_acted_on(disk: Store) -> None:
     key = layout.task_key(UNIT, 2)
     disk.put_new(key, TASK.to_json().replace(b'"schemaVersion":1', b'"schemaVersion":2'))
@@ -125,17 +130,20 @@ def test_a_task_of_an_unknown_version_is_not_acted_on(disk: Store) -> None:
     assert (code, "schemaVersion" in told) == (10, True)
 
 
+@pytest.mark.slow
 def test_a_task_under_another_key_is_not_acted_on(disk: Store) -> None:
     disk.put_new(layout.task_key(UNIT, 2), TASK.to_json())
     code, told = run(disk.url, "commit", layout.task_key(UNIT, 2))
     assert (code, "not a ImportTask of its key" in told) == (10, True)
 
 
+@pytest.mark.slow
 def test_no_store_is_bad_configuration(disk: Store) -> None:
     assert run("", "commit")[0] == 10
     assert run("ftp://host/x", "commit")[0] == 10
 
 
+@pytest.mark.slow
 def test_sigterm_lets_the_program_save_first(disk: Store) -> None:
     process = start(disk.url, "wait, then save")
     until_waiting(process)
@@ -146,6 +154,7 @@ def test_sigterm_lets_the_program_save_first(disk: Store) -> None:
     assert failure(disk).reason == "Terminated"
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_a_program_that_does_not_listen(disk: Store) -> None:
     process = start(disk.url, "be stuck")
     until_waiting(process)
@@ -158,12 +167,14 @@ def test_a_second_signal_ends_a_program_that_does_not_listen(disk: Store) -> Non
     assert process.returncode == 15
 
 
+@pytest.mark.slow
 def test_what_is_being_loaded_is_known_after_a_sigkill(disk: Store) -> None:
     assert run(disk.url, "load and die")[0] == -9
     assert Progress.model_validate_json(disk.get(layout.progress_key(UNIT, 1))).loading == "b" * 64
 
 
 @pytest.mark.s3
+@pytest.mark.slow
 def test_a_store_that_is_away_for_a_while_is_waited_for(server: S3Server, faults: FaultProxy, tmp_path: Path) -> None:
     store = open_store(f"s3://lab/{tmp_path.name}")
     store.put_new(TASK.key, TASK.to_json())

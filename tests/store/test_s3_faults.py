@@ -55,6 +55,7 @@ PASSING = [
 
 
 @pytest.mark.parametrize("fault", PASSING)
+@pytest.mark.slow
 def test_every_operation_outlasts_what_passes(
     requests: HttpProxy, flaky: Store, direct: Store, tmp_path: Path, fault: Do | Answer
 ) -> None:
@@ -204,6 +205,7 @@ def big_file(folder: Path, size: int = 40 * MIB) -> tuple[Path, str]:
 
 @pytest.mark.parametrize("fault", [Do.LOSE, Do.LOSE_ANSWER, Answer(500, "InternalError"), Answer(503, "SlowDown")])
 @pytest.mark.parametrize("tries", [1, 3])
+@pytest.mark.slow
 def test_a_multipart_upload_outlasts_faults_in_its_parts(
     requests: HttpProxy, server: S3Server, direct: Store, tmp_path: Path, fault: Do | Answer, tries: int
 ) -> None:
