@@ -144,12 +144,16 @@ def check_sequence_fits(memory: Memory, device_bytes: int, sequence_tokens: int)
     """
     largest = largest_micro_batch(memory, device_bytes)
     if largest < sequence_tokens:
-        gib = 2**30
+        parts = {
+            "the model": memory.model,
+            "the adapter with its gradient and optimizer": memory.adapter,
+            f"{sequence_tokens} tokens": memory.total(sequence_tokens) - memory.total(0),
+            "the head": memory.passing_fixed,
+        }
+        needs = ", ".join(f"{name} {size / 2**30:.1f} GiB" for name, size in parts.items())
         raise ValueError(
-            f"a sequence of {sequence_tokens} tokens does not fit on this device: the model takes "
-            f"{memory.model / gib:.1f} GiB, the adapter with its gradient and optimizer {memory.adapter / gib:.1f} GiB, "
-            f"{sequence_tokens} tokens {memory.total(sequence_tokens) / gib - memory.total(0) / gib:.1f} GiB and the "
-            f"head {memory.passing_fixed / gib:.1f} GiB, of {usable_bytes(device_bytes) / gib:.1f} GiB usable; "
-            f"sequenceTokens up to {largest} would fit, or lower the lora rank or its targets"
+            f"a sequence of {sequence_tokens} tokens does not fit on this device: {needs}, of "
+            f"{usable_bytes(device_bytes) / 2**30:.1f} GiB usable; sequenceTokens up to {largest} would fit, "
+            "or lower the lora rank or its targets"
         )
     return largest

@@ -27,7 +27,6 @@ def test_kept_per_token_is_what_autograd_saves(make, target):
     model = make()
     add_lora(model, rank=4, alpha=4.0, target=target)
     batch = random_batch((40, 24))
-    model_storages = {tensor.untyped_storage().data_ptr() for tensor in model.state_dict().values()}
     saved: dict[int, int] = {}
 
     def keep(tensor):
@@ -36,7 +35,7 @@ def test_kept_per_token_is_what_autograd_saves(make, target):
         return tensor
 
     packed_hidden_states(model, batch)  # moves the expert weights into their buffers
-    model_storages |= {tensor.untyped_storage().data_ptr() for tensor in model.state_dict().values()}
+    model_storages = {tensor.untyped_storage().data_ptr() for tensor in model.state_dict().values()}
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         hidden = packed_hidden_states(model, batch)
     kept = sum(size for pointer, size in saved.items() if pointer not in model_storages)
