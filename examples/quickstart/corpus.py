@@ -1,6 +1,6 @@
-"""What the tiny base has read: question and answer pages, worked sums, small functions, chats and notes.
+r"""What the tiny base has read: question and answer pages, worked sums, small functions, chats and notes.
 
-The mixture is made to leave room. The base answers in the right format, with ``\\boxed{}`` or a python fence, and at
+The mixture is made to leave room. The base answers in the right format, with ``\boxed{}`` or a python fence, and at
 once: it has seen no problem reasoned through between ``<think>`` and ``</think>``. Worked sums it knows as plain pages
 and only short ones. The special tokens it does know, from chats about other things, because a LoRA that freezes the
 embeddings cannot teach a token that was never trained.

@@ -85,7 +85,7 @@ def make_config(tokenizer: PreTrainedTokenizerFast) -> Qwen3Config:
 
 
 def packed_rows(tokenizer: PreTrainedTokenizerFast, seed: int) -> Iterator[tuple[list[int], list[int]]]:
-    """Whole documents packed into rows of ``ROW_TOKENS``: (token ids, position ids that begin again at each document)."""
+    """Whole documents packed into rows: (token ids, position ids that begin again at each document)."""
     padding = tokenizer.convert_tokens_to_ids(END_OF_TEXT)
     row: list[int] = []
     positions: list[int] = []

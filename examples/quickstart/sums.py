@@ -1,8 +1,8 @@
 """Chains of small additions and subtractions, and a teacher that works them out step by step.
 
 A problem is a first term and signed terms after it, such as ``7 + 4 - 2 + 9``: one digit each, every running total
-in 0..99. The number of terms is its difficulty, and the working grows with its square. More often than not the teacher works
-a problem through a second time before it answers: right, but twice as long.
+in 0..99. The number of terms is its difficulty, and the working grows with its square. More often than not the teacher
+works a problem through a second time before it answers: right, but twice as long.
 """
 
 import random
