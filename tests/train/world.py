@@ -149,7 +149,7 @@ def start(store: Store, task: TrainTask, **more: str) -> subprocess.Popen[str]:
 def train(store: Store, task: TrainTask, **more: str) -> tuple[int, str]:
     """Exit code and log of a whole attempt in a process of its own."""
     process = start(store, task, **more)
-    _, log = process.communicate(timeout=240)
+    _, log = process.communicate(timeout=600)
     return process.returncode, log
 
 

@@ -70,7 +70,7 @@ class FlatAdapter:
 
     def clip(self, largest_norm: float) -> Tensor:
         """Scales the gradient down to `largest_norm` (0: leaves it alone); its norm before, a scalar, unread."""
-        norm = torch.linalg.vector_norm(self.gradients)
+        norm: Tensor = torch.linalg.vector_norm(self.gradients)
         if largest_norm > 0:
             self.gradients.mul_(torch.clamp(largest_norm / (norm + 1e-6), max=1.0))
         return norm

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from workloads.contract.records import ExitCode
 from workloads.contract.tasks import TrainTask, parse_task
-from workloads.program import ProgramError
+from workloads.program import ProgramError, Terminated
 from workloads.store import open_store
 
 logger = logging.getLogger("potstill")
@@ -26,6 +26,8 @@ def follow(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     assert isinstance(task, TrainTask)
     try:
         train(task, store, terminated, None)
+    except Terminated:
+        return int(ExitCode.OK)  # rank 0 is still saving, and says so itself
     except ProgramError as error:
         logger.error("%s: %s", error.reason, error.message)
         return error.exit_code

@@ -62,6 +62,7 @@ class Training:
         self.optimizer = self.adapter.adamw(self.inputs.weight_decay, self.cursor.step)
         self.snapshots = Snapshots(self.adapter.state())
         self._state = self.resumed
+        self.started_at = self.cursor.step
 
     def run(self) -> None:
         """To the last step. Raises ProgramError (Diverged, Terminated), Superseded, StoreError."""

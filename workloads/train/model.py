@@ -33,6 +33,11 @@ def load_base(directory: Path, precision: Literal["float32", "bfloat16"], device
     return model.eval().requires_grad_(False)
 
 
+def model_config(directory: Path) -> Any:
+    """The transformers configuration. Raises BadModel."""
+    return _architecture(directory).config_class.from_pretrained(directory, local_files_only=True)
+
+
 def check_fits(directory: Path, sequence_tokens: int, largest_token: int) -> None:
     """Raises BadModel when the base has too few positions, or no embedding row for a token of the data."""
     config = read_config(directory)

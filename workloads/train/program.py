@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from workloads.commit import read_marker
+from workloads.commit import Superseded, read_marker
 from workloads.contents import localise_file, localise_model
 from workloads.contract import layout
 from workloads.contract.records import ExitCode, Progress, TrainRecord
@@ -26,18 +26,19 @@ from workloads.train.adapter_files import misfits
 from workloads.train.canary import canaries, canary_sequences, log_probs
 from workloads.train.flat import FlatAdapter
 from workloads.train.loop import Training
+from workloads.train.memory import check_sequence_fits, predict, sizes_of
 from workloads.train.metrics import spikes, to_lines
-from workloads.train.model import BadModel, check_fits, load_base
+from workloads.train.model import DTYPES, BadModel, check_fits, load_base, model_config
 from workloads.train.patch import adapter_state, add_lora, lora_parameters, why_not_packed
 from workloads.train.preflight import preflight, special_tokens
 from workloads.train.ranks import Ranks, join_ranks
-from workloads.train.resume import Cursor, Resumed, read_state
+from workloads.train.resume import Cursor, Resumed, newest_checkpoint_step, read_state
 from workloads.train.schedule import BadSchedule, checkpoint_steps, total_steps
 
 logger = logging.getLogger("potstill")
 PACKAGES = ("potstill", "torch", "transformers", "tokenizers", "safetensors")
 CPU_MICRO_BATCH_TOKENS = 4096
-GPU_MICRO_BATCH_TOKENS = 16384
+GPU_MICRO_BATCH_TOKENS = 32768
 
 
 def train(task: TrainTask, store: Store, terminated: threading.Event, leader: Context[TrainTask] | None) -> None:
@@ -72,6 +73,7 @@ def _train(
     data = prepare(localise_file(task.data, folder / "data"), inputs, tokenizer, end)
     check_fits(base, inputs.sequence_tokens, int(data.rows.tokens.max()))
     _report(leader, "loading base")
+    micro_batch_tokens = _micro_batch_tokens(task, base, ranks.device)
     model = load_base(base, inputs.precision, ranks.device)
     sequences = canary_sequences(data)
     before = log_probs(model, sequences)
@@ -83,6 +85,7 @@ def _train(
         logger.warning("%s", warning)
     if leader is not None:
         leader.stop_if_terminated()
+    behind = newest_checkpoint_step(store, task.unit)
     resumed = _resume(store, task, adapter, ranks, folder)
     training = Training(
         task=task,
@@ -93,12 +96,22 @@ def _train(
         adapter=adapter,
         data=data,
         canaries=lambda: canaries(sequences, log_probs(model, sequences), before),
-        micro_batch_tokens=_micro_batch_tokens(ranks.device, inputs.sequence_tokens),
+        micro_batch_tokens=micro_batch_tokens,
         cursor=resumed.cursor if resumed else Cursor(),
         metrics=resumed.metrics if resumed else [],
         resumed=resumed.marker if resumed else None,
     )
-    training.run()
+    try:
+        training.run()
+    except Superseded as error:
+        if behind <= training.started_at:
+            raise
+        raise ProgramError(
+            ExitCode.BAD_DATA,
+            "StatesLost",
+            f"a checkpoint of step {behind} is committed but its resume state is lost, and training again from step "
+            f"{training.started_at} gave other bits ({error}): ask for a new training with `epoch`",
+        ) from error
     if leader is not None:
         _finish(leader, training, data, end, warnings, folder)
 
@@ -160,15 +173,25 @@ def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({platform.machine()})"
 
 
-def _micro_batch_tokens(device: torch.device, sequence_tokens: int) -> int:
-    return max(sequence_tokens, GPU_MICRO_BATCH_TOKENS if device.type == "cuda" else CPU_MICRO_BATCH_TOKENS)
+def _micro_batch_tokens(task: TrainTask, base: Path, device: torch.device) -> int:
+    """On a GPU what its memory allows, known before the base is loaded. Raises BadModel for too long a sequence."""
+    inputs = task.inputs
+    if device.type == "cpu":
+        return max(inputs.sequence_tokens, CPU_MICRO_BATCH_TOKENS)
+    sizes = sizes_of(model_config(base))
+    memory = predict(sizes, inputs.lora.rank, inputs.lora.target, DTYPES[inputs.precision].itemsize)
+    try:
+        largest = check_sequence_fits(memory, torch.cuda.mem_get_info(device)[1], inputs.sequence_tokens)
+    except ValueError as error:
+        raise BadModel(str(error)) from error
+    return min(largest, max(inputs.sequence_tokens, GPU_MICRO_BATCH_TOKENS))
 
 
 def _make_deterministic(device: torch.device) -> None:
     """On a CPU the same task gives the same bits; on a GPU that would cost speed, and is not promised."""
     if device.type == "cpu":
         torch.use_deterministic_algorithms(True)
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def _report(leader: Context[TrainTask] | None, phase: str) -> None:

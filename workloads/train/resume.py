@@ -9,8 +9,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from workloads.commit import Corrupt, fetch, list_markers
+from workloads.contract import layout
 from workloads.contract.model import Contract
-from workloads.contract.records import Marker, StateRecord
+from workloads.contract.records import CheckpointRecord, Marker, StateRecord
 from workloads.contract.units import UnitRef
 from workloads.store import Store
 from workloads.train.metrics import Metric, from_lines, to_lines
@@ -50,8 +51,9 @@ def write_state(folder: Path, vectors: Mapping[str, Tensor], cursor: Cursor, met
 
 
 def read_state(store: Store, unit: UnitRef, folder: Path) -> Resumed | None:
-    """The newest committed state that is whole; None when there is none. A corrupt one is named and passed over.
+    """The newest committed state that is whole; None when there is none.
 
+    A corrupt one is named, and its marker deleted: it would stand in the way of the same step's new state.
     Raises StoreError.
     """
     for marker in _states(list_markers(store, unit)):
@@ -59,6 +61,7 @@ def read_state(store: Store, unit: UnitRef, folder: Path) -> Resumed | None:
             paths = fetch(store, marker, (VECTORS, CURSOR, METRICS), folder / marker.name)
         except Corrupt as error:
             logger.warning("resume state passed over: %s", error)
+            store.delete(layout.marker_key(unit, marker.name))
             continue
         return Resumed(
             marker=marker.name,
@@ -67,6 +70,12 @@ def read_state(store: Store, unit: UnitRef, folder: Path) -> Resumed | None:
             vectors=load_file(paths[VECTORS]),
         )
     return None
+
+
+def newest_checkpoint_step(store: Store, unit: UnitRef) -> int:
+    """0 when there is none. Above the step of the newest state only when states have been lost."""
+    records = [marker.record for marker in list_markers(store, unit)]
+    return max((record.step for record in records if isinstance(record, CheckpointRecord)), default=0)
 
 
 def _states(markers: list[Marker]) -> list[Marker]:

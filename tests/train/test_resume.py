@@ -1,0 +1,226 @@
+"""A run killed anywhere ends with the very bytes of the run that was never killed."""
+
+import multiprocessing
+import os
+import random
+import time
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+import pytest
+
+from tests.train.world import (
+    environment,
+    failure,
+    inputs,
+    open_directory,
+    order,
+    start,
+    sums,
+    train,
+    train_here,
+    write_rows,
+)
+from workloads.commit import list_markers
+from workloads.contract import layout
+from workloads.contract.records import CheckpointRecord, ExitCode, StateRecord
+from workloads.contract.tasks import TrainTask
+from workloads.contract.units import Lora, TrainInputs
+from workloads.program import run_program
+from workloads.store import Store
+from workloads.train.__main__ import lead
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+PATIENCE_SECONDS = 600.0
+KILLS = 10
+
+
+def attempt(store: Store, key: str) -> None:
+    """A whole process, but for the seconds that importing torch takes: it is forked from a server that has."""
+    os.environ.update(environment(store))
+    import torch
+
+    torch.set_num_threads(1)
+    raise SystemExit(run_program(TrainTask, lead, [key]))
+
+
+@pytest.fixture(scope="module")
+def processes() -> multiprocessing.context.ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        [
+            "workloads.train.program",
+            "transformers.models.qwen3.modeling_qwen3",
+            "transformers.models.qwen3_moe.modeling_qwen3_moe",
+        ]
+    )
+    return context
+
+
+@pytest.fixture(scope="module")
+def long_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_rows(tmp_path_factory.mktemp("data") / "rows.jsonl", sums(200))
+
+
+def asked(base: Path, data: Path, kind: str) -> TrainInputs:
+    target = ("attention", "experts") if kind == "moe" else ("attention", "mlp")
+    return inputs(
+        base,
+        data,
+        samples=160,
+        checkpoints=(40, 80, 120, 160),
+        validation_share=0.05,
+        lora=Lora(rank=4, alpha=8.0, target=target),
+    )
+
+
+def begin(
+    context: multiprocessing.context.ForkServerContext,
+    store: Store,
+    stated: TrainInputs,
+    base: Path,
+    data: Path,
+    n: int,
+) -> ForkServerProcess:
+    task = order(store, stated, base, data, number=n, save_state_every_seconds=0.05)
+    process = context.Process(target=attempt, args=(store, task.key))
+    process.start()
+    return process
+
+
+def results(store: Store, task: TrainTask) -> dict[str, tuple[str, CheckpointRecord]]:
+    """Content and record of every checkpoint."""
+    return {
+        marker.name: (marker.content, marker.record)
+        for marker in list_markers(store, task.unit)
+        if isinstance(marker.record, CheckpointRecord)
+    }
+
+
+def writes(store_folder: Path, number: int) -> int:
+    """Files that an attempt has written, markers and unfinished ones included: how far it has come."""
+    return sum(1 for path in store_folder.rglob("*") if path.is_file() and "tasks" not in path.parts)
+
+
+@pytest.mark.parametrize("kind", ["dense", "moe"])
+def test_a_run_killed_at_random_moments_ends_with_the_bytes_of_the_run_never_killed(
+    kind: str,
+    long_rows: Path,
+    tmp_path: Path,
+    processes: multiprocessing.context.ForkServerContext,
+    request: pytest.FixtureRequest,
+) -> None:
+    base: Path = request.getfixturevalue(kind)
+    stated = asked(base, long_rows, kind)
+    calm = open_directory(tmp_path / "calm")
+    untouched = order(calm, stated, base, long_rows)
+    assert train_here(calm, untouched) == 0
+
+    folder = tmp_path / "killed"
+    store = open_directory(folder)
+    moments = random.Random(16)
+    killed, number, code = 0, 0, None
+    while code != 0:
+        number += 1
+        process = begin(processes, store, stated, base, long_rows, number)
+        if killed < KILLS:
+            until = writes(folder, number) + moments.randrange(1, 12)
+            deadline = time.monotonic() + PATIENCE_SECONDS
+            while writes(folder, number) < until and process.is_alive() and time.monotonic() < deadline:
+                process.join(0.001)
+            process.join(moments.uniform(0, 0.02))
+            process.kill()
+        process.join(PATIENCE_SECONDS)
+        code = process.exitcode
+        assert code in (0, -9)
+        killed += code == -9
+    assert killed >= 3
+    assert results(store, untouched) == results(calm, untouched)
+    assert len(results(store, untouched)) == 4
+    states = [marker for marker in list_markers(store, untouched.unit) if isinstance(marker.record, StateRecord)]
+    assert len(states) == 2
+
+
+def wait_for_state(store: Store, task: TrainTask) -> int:
+    """The step of the first committed state."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        states = [m.record.step for m in list_markers(store, task.unit) if isinstance(m.record, StateRecord)]
+        if states:
+            return max(states)
+        time.sleep(0.01)
+    raise AssertionError("no state was committed")
+
+
+def test_a_process_told_to_end_commits_its_state_first_and_the_next_goes_on_from_there(
+    dense: Path, long_rows: Path, tmp_path: Path
+) -> None:
+    stated = asked(dense, long_rows, "dense")
+    calm, store = open_directory(tmp_path / "calm"), open_directory(tmp_path / "told")
+    untouched = order(calm, stated, dense, long_rows)
+    assert train_here(calm, untouched) == 0
+    first = order(store, stated, dense, long_rows)
+    process = start(store, first)
+    seen = wait_for_state(store, first)
+    process.terminate()
+    _, log = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == ExitCode.TERMINATED, log
+    assert wait_for_state(store, first) > seen
+    assert "state-" in log
+    second = order(store, stated, dense, long_rows, number=2)
+    code, log = train(store, second)
+    assert code == 0
+    assert "going on from state-" in log
+    assert results(store, first) == results(calm, first)
+
+
+def test_a_checkpoint_whose_state_was_committed_before_the_kill_is_published_by_the_next_attempt(
+    dense: Path, rows: Path, tmp_path: Path
+) -> None:
+    store = open_directory(tmp_path / "store")
+    task = order(store, inputs(dense, rows), dense, rows)
+    assert train_here(store, task) == 0
+    before = results(store, task)
+    for name in ("checkpoint-000000024", layout.DONE):
+        store.delete(layout.marker_key(task.unit, name))
+    assert train_here(store, order(store, task.inputs, dense, rows, number=2)) == 0
+    assert results(store, task) == before
+    again = {marker.name: marker for marker in list_markers(store, task.unit)}
+    assert again["checkpoint-000000024"].attempt == 2
+    assert again["state-000000006"].attempt == 1
+    assert again["checkpoint-000000024"].parent == "state-000000006"
+
+
+def test_a_corrupt_state_is_passed_over_for_the_one_before(
+    dense: Path, rows: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = open_directory(tmp_path / "store")
+    task = order(store, inputs(dense, rows), dense, rows)
+    assert train_here(store, task) == 0
+    before = results(store, task)
+    markers = {marker.name: marker for marker in list_markers(store, task.unit)}
+    file = next(file for file in markers["state-000000006"].files if file.name == "trainer_state.safetensors")
+    store.put(file.key, b"\0" * file.size)
+    for name in ("checkpoint-000000024", layout.DONE):
+        store.delete(layout.marker_key(task.unit, name))
+    assert train_here(store, order(store, task.inputs, dense, rows, number=2)) == 0
+    assert "resume state passed over" in caplog.text
+    assert "going on from state-000000002" in caplog.text
+    assert results(store, task) == before
+
+
+def test_states_lost_behind_a_checkpoint_that_does_not_come_out_again_end_the_unit_with_that_reason(
+    dense: Path, rows: Path, tmp_path: Path
+) -> None:
+    store = open_directory(tmp_path / "store")
+    task = order(store, inputs(dense, rows), dense, rows)
+    assert train_here(store, task) == 0
+    markers = {marker.name: marker for marker in list_markers(store, task.unit)}
+    for name in ("state-000000002", "state-000000006", "checkpoint-000000008", layout.DONE):
+        store.delete(layout.marker_key(task.unit, name))
+    foreign = markers["checkpoint-000000008"].model_copy(update={"content": "0" * 64})
+    store.put_new(layout.marker_key(task.unit, foreign.name), foreign.to_json())
+    again = order(store, task.inputs, dense, rows, number=2)
+    assert train_here(store, again) == ExitCode.BAD_DATA
+    assert failure(store, again).reason == "StatesLost"
+    assert "a checkpoint of step 6 is committed" in failure(store, again).message
