@@ -13,6 +13,8 @@ from urllib3.exceptions import HTTPError
 Json = dict[str, Any]
 CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 30.0
+POOL_CONNECTIONS = 16
+"""Three watches and the workers' requests at one time."""
 MERGE_PATCH = "application/merge-patch+json"
 JSON_TYPE = "application/json"
 
@@ -111,6 +113,7 @@ def connect(kubeconfig: Path | None = None, context: str | None = None) -> Api:
     """From a kubeconfig, or from the pod's own service account. Raises ConfigException when there is neither."""
     settings = client.Configuration()
     settings.retries = False
+    settings.connection_pool_maxsize = POOL_CONNECTIONS
     if kubeconfig is not None:
         config.load_kube_config(  # type: ignore[no-untyped-call]
             str(kubeconfig), context=context, client_configuration=settings

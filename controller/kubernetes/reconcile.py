@@ -108,7 +108,7 @@ class Reconciler:
         event = {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
-            "metadata": {"generateName": f"{item['metadata']['name']}.", "namespace": namespace},
+            "metadata": {"generateName": f"{item['metadata']['name']}-", "namespace": namespace},
             "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "reportingController": "potstill.dev/controller",
             "reportingInstance": self._writer[:128],

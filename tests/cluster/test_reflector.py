@@ -34,9 +34,7 @@ class Copy:
         self._plane.api.delete(f"/api/v1/namespaces/{self.namespace}/configmaps/{name}")
 
     def sees(self, *names: str) -> None:
-        wait_until(
-            lambda: sorted(n for _, n in self.reflector.objects()) == sorted(names), f"the copy holds {names}"
-        )
+        wait_until(lambda: sorted(n for _, n in self.reflector.objects()) == sorted(names), f"the copy holds {names}")
 
 
 @pytest.fixture

@@ -1,0 +1,155 @@
+"""Runs pods' real commands as subprocesses, in a control plane that has no nodes: what a kubelet would do, less the
+isolation. Containers run in order with the pod's own environment; each pod has a folder for its volumes."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from base64 import b64decode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import urllib3
+
+from tests.cluster.harness.api import Api, ApiRefusedError, Object
+
+POLL_SECONDS = 0.3
+MOUNTS = ("/work", "/cache", "/tmp")
+
+
+class PodRunner:
+    """`running` maps pods' names to their processes: a test may kill one as a node would."""
+
+    def __init__(self, api: Api, namespace: str, folder: Path) -> None:
+        self._api = api
+        self._namespace = namespace
+        self._folder = folder
+        self._seen: set[str] = set()
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self.running: dict[str, subprocess.Popen[bytes]] = {}
+        self.started: list[str] = []
+        self.failures: list[str] = []
+
+    def watch(self) -> None:
+        while not self._stop.wait(POLL_SECONDS):
+            try:
+                pods = self._api.items(f"/api/v1/namespaces/{self._namespace}/pods")
+            except (ApiRefusedError, urllib3.exceptions.HTTPError):
+                continue
+            living = {pod["metadata"]["name"] for pod in pods if not pod["metadata"].get("deletionTimestamp")}
+            for name, process in list(self.running.items()):
+                if name not in living and process.poll() is None:
+                    process.send_signal(signal.SIGTERM)
+            for pod in pods:
+                name = pod["metadata"]["name"]
+                if name in living and name not in self._seen and pod["status"].get("phase") == "Pending":
+                    self._seen.add(name)
+                    thread = threading.Thread(target=self._run, args=(pod,), daemon=True)
+                    thread.start()
+                    self._threads.append(thread)
+
+    def stop(self) -> None:
+        self._stop.set()
+        for process in list(self.running.values()):
+            process.kill()
+        for thread in self._threads:
+            thread.join(10)
+
+    def _run(self, pod: Object) -> None:
+        name, spec = pod["metadata"]["name"], pod["spec"]
+        self.started.append(name)
+        folder = self._folder / name
+        for mount in MOUNTS:
+            (folder / mount.strip("/")).mkdir(parents=True, exist_ok=True)
+        ended: list[Object] = []
+        containers = [*spec.get("initContainers", []), *spec["containers"]]
+        begun = _now()
+        for container in containers:
+            first = container is containers[0]
+            if first:
+                self._tell(pod, "Running", [_status(container, {"running": {"startedAt": begun}})], spec)
+            code = self._execute(name, container, folder)
+            ended.append(
+                _status(container, {"terminated": {"exitCode": code, "reason": "Error" if code else "Completed",
+                                                   "startedAt": begun, "finishedAt": _now()}})
+            )  # fmt: skip
+            if code:
+                break
+        failed = ended[-1]["state"]["terminated"]["exitCode"]
+        self._tell(pod, "Failed" if failed else "Succeeded", ended, spec)
+
+    def _execute(self, name: str, container: Object, folder: Path) -> int:
+        command = [str(folder / word.strip("/")) if word in MOUNTS else word for word in container["command"]]
+        command[0] = sys.executable if command[0] == "python" else command[0]
+        log = folder / f"{container['name']}.log"
+        with log.open("wb") as out:
+            process = subprocess.Popen(command, env=self._environment(container, folder), stdout=out, stderr=out)
+            self.running[name] = process
+            code = process.wait()
+        if code:
+            self.failures.append(f"{name}/{container['name']}: {code}: {log.read_text()[-2000:]}")
+        return code if code >= 0 else 128 - code
+
+    def _environment(self, container: Object, folder: Path) -> dict[str, str]:
+        """The container's own variables and nothing of this process's but where Python finds its modules."""
+        found = {
+            "PATH": os.environ["PATH"],
+            "OMP_NUM_THREADS": "1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "TMPDIR": str(folder / "tmp"),
+            "HOME": str(folder / "work"),
+        }
+        for variable in container.get("env", []):
+            value = variable.get("value")
+            if value is None:
+                reference = variable["valueFrom"]["secretKeyRef"]
+                secret = self._api.get(f"/api/v1/namespaces/{self._namespace}/secrets/{reference['name']}")
+                value = b64decode(secret["data"][reference["key"]]).decode()
+            found[variable["name"]] = str(folder / value.strip("/")) if value in MOUNTS else value
+        return found
+
+    def _tell(self, pod: Object, phase: str, statuses: list[Object], spec: Object) -> None:
+        initial = {container["name"] for container in spec.get("initContainers", [])}
+        status = {
+            "phase": phase,
+            "startTime": _now(),
+            "initContainerStatuses": [s for s in statuses if s["name"] in initial],
+            "containerStatuses": [s for s in statuses if s["name"] not in initial],
+        }
+        path = f"/api/v1/namespaces/{self._namespace}/pods/{pod['metadata']['name']}/status"
+        try:
+            self._api.patch(path, {"status": status}, kind="strategic-merge-patch")
+        except ApiRefusedError as refused:
+            if refused.status != 404:
+                raise
+
+
+def _status(container: Object, state: Object) -> Object:
+    return {
+        "name": container["name"],
+        "image": container["image"],
+        "imageID": "",
+        "ready": False,
+        "restartCount": 0,
+        "state": state,
+    }
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@contextmanager
+def pod_runner(api: Api, namespace: str, folder: Path) -> Iterator[PodRunner]:
+    runner = PodRunner(api, namespace, folder)
+    thread = threading.Thread(target=runner.watch, daemon=True)
+    thread.start()
+    try:
+        yield runner
+    finally:
+        runner.stop()
+        thread.join(10)
