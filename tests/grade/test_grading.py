@@ -1,0 +1,94 @@
+"""Items to grades, and grades to counts."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from workloads.benchmarks import Benchmark, load
+from workloads.grade.bench import grade_golds
+from workloads.grade.grading import counts, grade_items, orders_for
+from workloads.grade.reading import Item
+from workloads.grade.sandbox.pool import Lost
+
+
+def _benchmark(tmp_path: Path, grader: str, *rows: dict[str, object]) -> Benchmark:
+    path = tmp_path / "b.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return load(path, grader)  # type: ignore[arg-type]
+
+
+def _item(problem: str, answer: str | None, *, completed: bool = True, failed: bool = False, budget: int = 8) -> Item:
+    reason = None if completed else "unclosed_think"
+    return Item(problem, 0, budget, 5, True, failed, completed, answer, reason)  # type: ignore[arg-type]
+
+
+def test_exact_and_choice(tmp_path: Path) -> None:
+    exact = _benchmark(tmp_path, "exact", {"id": "a", "prompt": "p", "answer": "Oslo"})
+    assert [g.verdict for g in grade_items(exact, [_item("a", "Oslo "), _item("a", "Rome")], {}, 1)] == [
+        "right",
+        "wrong",
+    ]
+    choice = _benchmark(tmp_path, "choice", {"id": "a", "prompt": "p", "answer": "B", "choices": ["x", "y"]})
+    grades = grade_items(choice, [_item("a", "(b)"), _item("a", "A"), _item("a", "who knows")], {}, 1)
+    assert [(g.verdict, g.cause) for g in grades] == [
+        ("right", None),
+        ("wrong", "different_answer"),
+        ("wrong", "not_a_choice"),
+    ]
+
+
+def test_counts_keep_errors_apart_and_right_includes_the_uncompleted(tmp_path: Path) -> None:
+    benchmark = _benchmark(tmp_path, "exact", {"id": "a", "prompt": "p", "answer": "x"})
+    items = [
+        _item("a", "x"),
+        _item("a", "x", completed=False),
+        _item("a", "y"),
+        _item("a", None, completed=False),
+        _item("a", None, completed=False, failed=True),
+        _item("a", "x", budget=4),
+    ]
+    short, whole = counts(grade_items(benchmark, items, {}, 1))
+    assert (short.budget, short.outputs, short.right) == (4, 1, 1)
+    assert (whole.outputs, whole.completed, whole.right, whole.right_and_completed) == (5, 2, 2, 1)
+    assert (whole.wrong, whole.no_answer, whole.errors) == (1, 1, 1)
+    assert whole.causes == {"different_answer": 1, "generation_failed": 1, "unclosed_think": 2}
+
+
+def test_a_program_that_the_sandbox_lost_is_no_wrong_answer(tmp_path: Path) -> None:
+    row = {"id": "a", "prompt": "p", "entry_point": "f", "asserts": "assert f(1) == 1"}
+    benchmark = _benchmark(tmp_path, "code", row)
+    item = _item("a", "def f(x): return x")
+    (order,) = orders_for(benchmark, [item, item])
+    (lost,) = grade_items(benchmark, [item], {order.key: Lost(order.key, "gone")}, 1)
+    (missing,) = grade_items(benchmark, [item], {}, 1)
+    assert (lost.verdict, lost.cause) == ("infra_error", "sandbox_lost")
+    assert (missing.verdict, missing.cause) == ("infra_error", "not_executed")
+
+
+def test_orders_hold_no_expected_value(tmp_path: Path) -> None:
+    row = {"id": "a", "prompt": "p", "entry_point": "f", "asserts": "assert f(1) == 'the expected value'"}
+    benchmark = _benchmark(tmp_path, "code", row)
+    (order,) = orders_for(benchmark, [_item("a", "def f(x): return x")])
+    assert "the expected value" not in order.to_json()
+
+
+@pytest.mark.slow
+def test_a_math_answer_longer_than_any_gold_is_wrong_without_being_parsed(tmp_path: Path) -> None:
+    benchmark = _benchmark(tmp_path, "math", {"id": "a", "prompt": "p", "answer": "7"})
+    (grade,) = grade_items(benchmark, [_item("a", "9" * 1_000_000)], {}, 1)
+    assert (grade.verdict, grade.cause) == ("wrong", "different_answer")
+
+
+@pytest.mark.slow
+def test_golds_that_do_not_grade_right_are_found_before_anything_is_generated(tmp_path: Path) -> None:
+    tests = [{"args": [1], "expected": 2}]
+    rows = [
+        {"id": "good", "prompt": "p", "entry_point": "f", "tests": tests, "solution": "def f(x): return x + 1"},
+        {"id": "bad", "prompt": "p", "entry_point": "f", "tests": tests, "solution": "def f(x): return x"},
+        {"id": "none", "prompt": "p", "entry_point": "f", "tests": tests},
+    ]
+    report = grade_golds(_benchmark(tmp_path, "code", *rows), workers=1)
+    assert report.tested == 2
+    assert [(g.problem, g.cause, g.evidence["returned"]) for g in report.wrong] == [("bad", "failing_test", "1")]
+    assert report.untested == ("none",)
