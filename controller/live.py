@@ -42,7 +42,7 @@ class LiveScreen:
 
 
 class PlainScreen:
-    """A line whenever something changed its state, a checkpoint came, or a tenth of the work was done."""
+    """A line when something begins, ends or fails; for a run also with each checkpoint and each tenth of its steps."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -53,7 +53,7 @@ class PlainScreen:
             key = _milestone(line)
             if self._said.get(name) != key:
                 self._said[name] = key
-                self._console.print(f"{now:%H:%M:%S} {name}: {describe(line)}", highlight=False, markup=False)
+                self._say(f"{now:%H:%M:%S} {name}: {describe(line)}")
         if not status.runs and not status.evaluations:
             self._trouble(status, now)
 
@@ -61,19 +61,24 @@ class PlainScreen:
         for condition in status.conditions:
             if self._said.get(condition.type) != condition.message:
                 self._said[condition.type] = condition.message
-                self._console.print(f"{now:%H:%M:%S} {condition.reason}: {condition.message}", markup=False)
+                self._say(f"{now:%H:%M:%S} {condition.reason}: {condition.message}")
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def plain_lines(status: Status) -> Iterator[tuple[str, RunLine | EvaluationLine]]:
-    yield from ((run.label, run) for run in status.runs)
-    yield from ((line.id, line) for line in status.evaluations if line.stage != "train" or line.state == "failed")
+    """What does not wait."""
+    yield from ((run.label, run) for run in status.runs if run.state != "waiting")
+    yield from ((line.id, line) for line in status.evaluations if line.state != "waiting")
 
 
 def _milestone(line: RunLine | EvaluationLine) -> str:
-    tenths = 10 * line.done // line.total if line.total else 0
-    extra = line.checkpoints if isinstance(line, RunLine) else line.stage
-    detail = {"running": str(tenths), "failed": line.message}.get(line.state, "")
-    return f"{line.state} {extra} {detail}"
+    if line.state == "failed":
+        return f"failed {line.message}"
+    if isinstance(line, EvaluationLine):
+        return f"{line.state} {line.stage}"
+    return f"{line.state} {line.checkpoints} {10 * line.done // line.total if line.total else 0}"
 
 
 def describe(line: RunLine | EvaluationLine) -> str:
@@ -81,7 +86,7 @@ def describe(line: RunLine | EvaluationLine) -> str:
     if line.state == "failed":
         return f"failed: {line.message}"
     if isinstance(line, RunLine):
-        parts = [line.state]
+        parts: list[str] = [line.state]
         if line.total:
             parts.append(f"step {line.done}/{line.total}")
         if line.checkpoints_expected:
@@ -89,7 +94,7 @@ def describe(line: RunLine | EvaluationLine) -> str:
         return ", ".join(parts + run_numbers(line))
     if line.state == "running":
         return f"{VERBS[line.stage]} {line.done}/{line.total}" if line.total else VERBS[line.stage]
-    return line.state
+    return "graded" if line.state == "done" else line.state
 
 
 def run_numbers(run: RunLine) -> list[str]:
