@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from workloads.benchmarks import load
-from workloads.grade.values import decode
+from workloads.values import decode
 
 PROBLEMS = {problem.id: problem for problem in load("mbpp-plus").problems}
 

@@ -103,7 +103,7 @@ def double(x):
     _attack("imports math_verify from site-packages", "import math_verify", detail="ModuleNotFoundError"),
     _attack("opens the benchmark's file", "io.open(DATA).close()", detail="Error", setup="import io\nDATA = {data!r}"),
     _attack("opens it through a path with dots", "open('/usr/lib/../..' + DATA).close()", detail="Error", setup="DATA = {data!r}"),
-    _attack("opens its own source tree through the module's path", "open(sys.modules['workloads.grade.values'].__file__).close()", detail="Error"),
+    _attack("opens its own source tree through the module's path", "open(sys.modules['workloads.values'].__file__).close()", detail="Error"),
     _attack("reads /etc/passwd", "open('/etc/passwd').read()", detail="Error"),
     _attack("reads its environment in /proc", "open('/proc/self/environ').read()", detail="Error"),
     _attack("reads its parent's memory in /proc", "open(f'/proc/{os.getppid()}/mem', 'rb').read(1)", detail="Error"),

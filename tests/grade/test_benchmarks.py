@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from workloads.benchmarks import BenchmarkError, load
-from workloads.grade.values import decode
+from workloads.values import decode
 
 
 def _file(tmp_path: Path, *rows: object) -> Path:

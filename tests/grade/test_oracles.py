@@ -8,7 +8,7 @@ import pytest
 from workloads.benchmarks import Suite
 from workloads.grade.oracles import SuiteVerdict, judge
 from workloads.grade.sandbox.order import Outcome
-from workloads.grade.values import encode
+from workloads.values import encode
 
 NAN = float("nan")
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workloads.grade.values import Digest, Items, Opaque, Subclass, Unreadable, decode, encode
+from workloads.values import Digest, Items, Opaque, Subclass, Unreadable, decode, encode
 
 HASHABLE = st.recursive(
     st.none()

@@ -14,7 +14,7 @@ from typing import Any
 from workloads.benchmarks.asserts import parse_asserts
 from workloads.benchmarks.builtin import BUILTIN, PREFIX, builtin_path
 from workloads.benchmarks.model import Benchmark, BenchmarkError, CodeTests, CompletionRule, GraderKind, Problem, Suite
-from workloads.grade.values import encode, encode_input
+from workloads.values import encode, encode_input
 
 FAST_PROBLEMS = 100
 DEFAULT_COMPLETION: dict[GraderKind, CompletionRule] = {

@@ -19,7 +19,7 @@ from workloads.benchmarks.load import FAST_PROBLEMS
 from workloads.benchmarks.mbpp import ORACLES, arguments_of
 from workloads.grade.sandbox.order import Limits, Order, Outcome
 from workloads.grade.sandbox.pool import run_all
-from workloads.grade.values import encode_input
+from workloads.values import encode_input
 
 MATH_500_SHA256 = "35dc41080a3680858b27fa7e0533d2d547825316fc5dafe5d316f4ccc5a06132"
 MBPP_PLUS_MD5 = "ee43ecabebf20deef4bb776a405ac5b1"

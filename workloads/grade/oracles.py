@@ -16,7 +16,7 @@ import numpy as np
 from workloads.benchmarks.model import Suite
 from workloads.contract.grades import Cause
 from workloads.grade.sandbox.order import End, Outcome
-from workloads.grade.values import Digest, Items, Opaque, Subclass, Unreadable, decode
+from workloads.values import Digest, Items, Opaque, Subclass, Unreadable, decode
 
 FLOAT_TOLERANCE = 1e-6
 RELATIVE_TOLERANCE = 1e-7

@@ -13,7 +13,7 @@ import sys
 from typing import Any
 
 from workloads.grade.sandbox.order import Order
-from workloads.grade.values import decode, encode
+from workloads.values import decode, encode
 
 
 def serve(order: Order, pipe: int) -> None:
