@@ -59,4 +59,6 @@ class Grade(Contract):
     answer: str | None = Field(None, description="what was graded, cut to 20,000 characters")
     verdict: Verdict
     cause: Cause | None = Field(None, description="why it is not right")
-    evidence: dict[str, JsonValue] = Field({}, description="what the report shows: parsed answer, gold, the failing test")
+    evidence: dict[str, JsonValue] = Field(
+        {}, description="what the report shows: parsed answer, gold, the failing test"
+    )
