@@ -2,10 +2,11 @@
 
     python -m perf.train.throughput --out DIR [--cases NAME ...] [--layers 48] [--tokens 16384] [--profile]
 
-Random weights in bfloat16, made on the GPU; rank 32. One step is `--micro-batches` micro-batches, forward and backward,
-and one AdamW step; the first step of a case is not timed. Writes DIR/throughput.json and, asked for, a profile of one
-micro-batch by kernel. `share` is the model's arithmetic (nothing recomputed counted) over the matrix-product rate that
-the same process measures first. peft runs as its users run it: autocast, gradient checkpointing, one row per document.
+Random weights in bfloat16, made on the GPU; rank 32. A step is `--micro-batches` micro-batches, forward and backward,
+clipping and AdamW: for Potstill the trainer's own (workloads/train/step.py). The first is not timed. Writes
+DIR/throughput.json and, asked for, the time of each kernel. `share` is the model's arithmetic (nothing recomputed
+counted) over the matrix-product rate that the same process measures first. peft runs as its users run it: autocast,
+gradient checkpointing, one row per document.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ import os
 import time
 from collections.abc import Callable
 from copy import deepcopy
-from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
 os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
 
 import torch
+from torch.profiler import ProfilerActivity
 from transformers import Qwen3MoeForCausalLM
 
 from perf.train.shapes import (
@@ -36,9 +38,12 @@ from perf.train.shapes import (
     matmul_flops_per_second,
     mixed_lengths,
 )
+from workloads.train.flat import FlatAdapter
 from workloads.train.kernels.lora import lora_modules
 from workloads.train.packed import PackedBatch
-from workloads.train.patch import add_lora, lora_parameters, loss_sum_and_count
+from workloads.train.patch import add_lora, lora_parameters
+from workloads.train.ranks import Ranks
+from workloads.train.step import optimizer_step
 
 RANK = 32
 ATTENTION = ("attention",)
@@ -53,7 +58,7 @@ CASES: dict[str, tuple[str, tuple[str, ...], str]] = {
     "peft, attention, 4096": ("peft", ATTENTION, "4096"),
     "peft, attention, padded 1.5K": ("peft", ATTENTION, "packed"),
 }
-Step = Callable[[PackedBatch], None]
+Step = Callable[[list[PackedBatch]], None]
 
 
 def build(layers: int) -> Qwen3MoeForCausalLM:
@@ -85,19 +90,23 @@ def randomise_b(named: dict[str, torch.nn.Parameter]) -> None:
                 parameter.normal_(0, 0.01)
 
 
-def potstill_step(model: torch.nn.Module, target: tuple[str, ...]) -> tuple[Step, list[torch.nn.Parameter]]:
+def potstill_step(model: torch.nn.Module, target: tuple[str, ...]) -> tuple[Step, int]:
+    """One optimizer step as the trainer makes it, and the number of trainable parameters."""
     add_lora(model, RANK, float(RANK), target)
     named = lora_parameters(model)
     randomise_b(named)
+    adapter = FlatAdapter(named)
+    optimizer = adapter.adamw(weight_decay=0.0)
+    ranks = Ranks(0, 1, torch.device("cuda"))
 
-    def step(batch: PackedBatch) -> None:
-        loss, count = loss_sum_and_count(model, batch)
-        (loss / count).backward()
+    def step(batches: list[PackedBatch]) -> None:
+        count = sum(batch.supervised_tokens for batch in batches)
+        optimizer_step(model, adapter, optimizer, batches, count, 1e-5, 1.0, ranks, False, lambda: None).wait()
 
-    return step, list(named.values())
+    return step, sum(parameter.numel() for parameter in named.values())
 
 
-def peft_step(model: torch.nn.Module, target: tuple[str, ...]) -> tuple[Step, list[torch.nn.Parameter]]:
+def peft_step(model: torch.nn.Module, target: tuple[str, ...]) -> tuple[Step, int]:
     from peft import LoraConfig, get_peft_model
 
     parameters = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"] if "experts" in target else None
@@ -110,51 +119,50 @@ def peft_step(model: torch.nn.Module, target: tuple[str, ...]) -> tuple[Step, li
     wrapped.train()
     named = {name: parameter for name, parameter in wrapped.named_parameters() if parameter.requires_grad}
     randomise_b(named)
+    optimizer = torch.optim.AdamW(named.values(), lr=1e-5, fused=True)
 
-    def step(batch: PackedBatch) -> None:
+    def backward(batch: PackedBatch, share: float) -> None:
         pieces = torch.split(batch.input_ids, list(batch.document_lengths))
         ids = torch.nn.utils.rnn.pad_sequence(list(pieces), batch_first=True)
         labels = torch.nn.utils.rnn.pad_sequence(list(pieces), batch_first=True, padding_value=-100)
-        mask = None if min(batch.document_lengths) == max(batch.document_lengths) else (labels >= 0).long()
+        mask = None if len(set(batch.document_lengths)) == 1 else (labels >= 0).long()
         with torch.autocast("cuda", dtype=torch.bfloat16):
-            wrapped(input_ids=ids, attention_mask=mask, labels=labels, use_cache=False).loss.backward()
+            loss = wrapped(input_ids=ids, attention_mask=mask, labels=labels, use_cache=False).loss
+        (loss * share).backward()
 
-    return step, list(named.values())
+    def step(batches: list[PackedBatch]) -> None:
+        for batch in batches:
+            backward(batch, 1 / len(batches))
+        torch.nn.utils.clip_grad_norm_(list(named.values()), 1.0, foreach=True)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step, sum(parameter.numel() for parameter in named.values())
 
 
-def timed_step(step: Step, batches: list[PackedBatch], optimizer: torch.optim.Optimizer) -> tuple[float, list[float]]:
-    """Seconds of one optimizer step, and milliseconds of each micro-batch."""
-    marks = [torch.cuda.Event(enable_timing=True) for _ in range(len(batches) + 1)]
+def seconds_of_step(step: Step, batches: list[PackedBatch]) -> float:
     torch.cuda.synchronize()
     start = time.perf_counter()
-    marks[0].record()
-    for batch, mark in zip(batches, marks[1:], strict=True):
-        step(batch)
-        mark.record()
-    torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], 1.0, foreach=True)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    step(batches)
     torch.cuda.synchronize()
-    return time.perf_counter() - start, [a.elapsed_time(b) for a, b in pairwise(marks)]
+    return time.perf_counter() - start
 
 
-def profile(step: Step, batch: PackedBatch, path: Path) -> str:
-    from torch.profiler import ProfilerActivity
-
+def profile(step: Step, batches: list[PackedBatch], path: Path) -> None:
+    """Writes the device time of each kernel over one step."""
     with torch.profiler.profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as trace:
-        step(batch)
+        step(batches)
         torch.cuda.synchronize()
-    rows = [
-        event for event in trace.key_averages() if event.self_device_time_total > 0 and event.device_type.name == "CUDA"
-    ]
-    rows.sort(key=lambda event: -event.self_device_time_total)
-    total = sum(event.self_device_time_total for event in rows)
-    lines = [f"{total / 1e3:9.1f} ms in {sum(event.count for event in rows)} kernels"]
-    for event in rows[:60]:
+    events = [event for event in trace.key_averages() if event.device_type.name == "CUDA"]
+    events = sorted((e for e in events if e.self_device_time_total > 0), key=lambda e: -e.self_device_time_total)
+    total = sum(event.self_device_time_total for event in events)
+    count = sum(event.count for event in events)
+    lines = [f"{total / 1e3:9.1f} ms in {count} kernels of one step of {len(batches)} micro-batches"]
+    for event in events[:60]:
         ms = event.self_device_time_total / 1e3
         lines.append(f"{ms:9.2f} ms {ms * 1e5 / total:5.1f}% {event.count:6}x {event.key[:150]}")
     path.write_text("\n".join(lines) + "\n")
-    return "\n".join(line[:150] for line in lines[:45])
+    print(lines[0], flush=True)
 
 
 def batches_for(kind: str, tokens: int, count: int, vocabulary: int) -> list[PackedBatch]:
@@ -168,13 +176,11 @@ def run_case(
     system, target, kind = CASES[name]
     free_memory()
     step, parameters = (potstill_step if system == "potstill" else peft_step)(model, target)
-    optimizer = torch.optim.AdamW(parameters, lr=1e-5, fused=True)
-    batches = batches_for(kind, tokens, args.micro_batches, model.config.vocab_size)
-    started = time.perf_counter()
-    timed_step(step, [*batches[:1], *batches[-1:]], optimizer)
-    warm_seconds = time.perf_counter() - started
+    batches = batches_for(kind, tokens, args.micro_batches if system == "potstill" else 2, model.config.vocab_size)
+    first = seconds_of_step(step, [*batches[:1], *batches[-1:]])
     torch.cuda.reset_peak_memory_stats()
-    seconds, milliseconds = timed_step(step, batches, optimizer)
+    times = [seconds_of_step(step, batches) for _ in range(args.steps)]
+    seconds = median(times)
     flops = [flops_of(model.config, batch, RANK, "experts" in target) for batch in batches]
     total_tokens, total = sum(batch.tokens for batch in batches), sum(f.total for f in flops)
     result: dict[str, object] = {
@@ -186,20 +192,14 @@ def run_case(
         "reserved_gib": torch.cuda.max_memory_reserved() / 2**30,
         "tokens_per_micro_batch": tokens,
         "documents": [len(batch.document_lengths) for batch in batches],
-        "step_seconds": seconds,
-        "micro_batch_milliseconds": milliseconds,
-        "first_step_seconds": warm_seconds,
+        "step_seconds": times,
+        "first_step_seconds": first,
         "flops_of_first_micro_batch": as_dict(flops[0]),
-        "trainable_parameters": sum(parameter.numel() for parameter in parameters),
+        "trainable_parameters": parameters,
     }
-    if args.profile:
-        print(
-            profile(
-                step,
-                batches[0],
-                args.out / f"profile-{name.replace(', ', '-').replace(' ', '-').replace('+', '-')}.txt",
-            )
-        )
+    if args.profile and system == "potstill":
+        slug = name.replace(", ", "-").replace(" ", "-").replace("+", "-")
+        profile(step, batches[:2], args.out / f"profile-{slug}.txt")
     return result
 
 
@@ -210,6 +210,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=CONFIG.num_hidden_layers)
     parser.add_argument("--tokens", type=int, default=16_384, help="per micro-batch")
     parser.add_argument("--micro-batches", type=int, default=4, help="per optimizer step")
+    parser.add_argument("--steps", type=int, default=2, help="timed")
     parser.add_argument("--commit", default="")
     parser.add_argument("--profile", action="store_true")
     args = parser.parse_args()
