@@ -4,7 +4,8 @@ import logging
 import platform
 import tempfile
 import threading
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -161,12 +162,21 @@ def _finish(
         tokens_per_second=cursor.tokens / cursor.train_seconds,
         device=_device_name(training.ranks.device),
         devices=training.ranks.count,
-        versions={"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        versions=_versions(),
         end_token=end.text,
         end_token_id=end.token_id,
         warnings=(*warnings, *spikes(metrics)),
     )
     leader.commit(layout.DONE, {path.name: path}, record, parent=layout.state_marker(cursor.step))
+
+
+def _versions() -> dict[str, str]:
+    """Of Python and of each of PACKAGES that is installed (Potstill is not when it runs from its source tree)."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def _device_name(device: torch.device) -> str:
