@@ -3,6 +3,8 @@
 import contextlib
 import random
 import struct
+import sysconfig
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,6 +14,7 @@ from workloads.benchmarks import Suite
 from workloads.grade.code import limits_of
 from workloads.grade.sandbox.filter import ARCHITECTURES, program
 from workloads.grade.sandbox.order import Limits, Order, Outcome, outcome_from
+from workloads.grade.sandbox.place import readable_paths
 from workloads.grade.sandbox.pool import run_all
 from workloads.grade.sandbox.unsandboxed import run_unsandboxed
 from workloads.grade.sandbox.watch import Watch, end_of
@@ -143,3 +146,11 @@ def test_unsandboxed_runs_give_the_same_outcomes() -> None:
         outcome = run_unsandboxed(Order("k", text, "f", ('["l"]', '["l"]'), LIMITS))
         assert outcome.end == end
         assert outcome.values == (('["s",1]',) * 2 if end == "finished" else ())
+
+
+def test_the_place_golds_are_imported_from_is_never_readable() -> None:
+    """As when everything is installed in site-packages, which stands within the standard library's folder."""
+    packages = Path(sysconfig.get_path("stdlib")) / "site-packages"
+    paths = [Path(path) for path in readable_paths(packages)]
+    assert any(path.name == "json" for path in paths)
+    assert not [path for path in paths if packages.is_relative_to(path) or path.is_relative_to(packages)]

@@ -8,6 +8,7 @@ without that too, candidates may open nothing at all (see `lock`).
 import os
 import sys
 import sysconfig
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,6 +72,8 @@ def make(base: Path, hidden: Path, numpy_folders: list[str], allow_namespaces: b
         _build_root(base, readable)
     except OSError as e:
         sys.stderr.write(f"sandbox: no root of its own: {e}\n")
+        with suppress(OSError):
+            linux.unmount(str(base))
         return Place(tuple(layers), tuple(readable), str(packages), None)
     return Place((*layers, "own root", "bounded folder"), tuple(readable), "/packages", "/private/folder")
 
