@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
+from workloads.evaluate.cache import make_cache
 from workloads.evaluate.engine import Decoding, Finished, Request
 from workloads.text.tokenizer import TextTokenizer
 
@@ -36,7 +36,7 @@ class Batch:
         for row, request in enumerate(requests):
             self._next_ids[row, width - lengths[row] :] = torch.tensor(request.prompt, device=device)
             self._mask[row, width - lengths[row] :] = 1
-        self._cache = DynamicCache(config=model.config)
+        self._cache = make_cache(model.config)
 
     @property
     def rows(self) -> int:

@@ -11,6 +11,7 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM
 
+from workloads.evaluate.attention import register_grouped_attention
 from workloads.evaluate.engine import Adapter, BadAdapter, Finished, Request
 from workloads.evaluate.generation import Batch
 from workloads.evaluate.merge import MergedAdapter
@@ -35,7 +36,12 @@ class TransformersEngine:
         unknown = set(flags) - {"batch_rows", "batch_invariant"}
         if unknown:
             raise ValueError(f"engine transformers has no flag {min(unknown)!r}, only batch_rows and batch_invariant")
-        model = AutoModelForCausalLM.from_pretrained(directory, dtype=getattr(torch, dtype), local_files_only=True)
+        model = AutoModelForCausalLM.from_pretrained(
+            directory,
+            dtype=getattr(torch, dtype),
+            local_files_only=True,
+            attn_implementation=register_grouped_attention(),
+        )
         model.train(False).requires_grad_(False).to(device)
         self._model = model
         self._tokenizer = tokenizer

@@ -70,6 +70,8 @@ class VllmEngine:
         memory.check()
         inner = make_engine(settings, directory, asked.dtype, memory, on_gpu)
         inner.collective_rpc("potstill_listen")
+        if not on_gpu:
+            inner.collective_rpc("potstill_keep_base_rows")
         return cls(inner, settings, tokenizer, find_versions(on_gpu))
 
     @property
