@@ -54,6 +54,8 @@ def unstarted(
                 continue
             why = Why("NotStarted", "the task was written but never started")
             host = _open_host(attempt, store, executor)
+            if host is None and _host_is_live(attempt, executor):
+                continue
             found += launch(task, why, missing_pointers=_pointers_missing(task, store), host=host)
     return found
 
@@ -112,6 +114,13 @@ def new_tasks(
             found.append(WriteTask(task, candidate.why))
             found += launch(task, candidate.why, missing_pointers=len(members_of(task)) > 1)
     return found
+
+
+def _host_is_live(attempt: Attempt, executor: ExecutorView) -> bool:
+    """The engine closed its log and still holds its slot: the task waits for it to end."""
+    host = attempt.task.host if isinstance(attempt.task, GenerateTask) else None
+    job = executor.jobs.get(host.key) if host is not None else None
+    return job is not None and job.phase != "ended"
 
 
 def _pools(limits: Limits) -> tuple[Pool, ...]:
