@@ -1,7 +1,8 @@
 """One node for all tests of this folder, our images on it, and an S3 server in the cluster. Needs root."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 
 import pytest
 
@@ -33,12 +34,15 @@ def s3(node: Node) -> ClusterS3:
 
 
 @pytest.fixture(scope="session")
-def base(node: Node) -> Image:
-    return build_base()
+def image(node: Node) -> Callable[[str], Image]:
+    """The image of that name of images/, on the node. `evaluate` is without vLLM: there is no GPU here."""
+    base = build_base()
+    arguments = {"evaluate": {"EXTRA": "train"}}
 
+    @cache
+    def get(name: str) -> Image:
+        built = build(name, base, **arguments.get(name, {}))
+        node.containerd.load([built])
+        return built
 
-@pytest.fixture(scope="session")
-def controller_image(node: Node, base: Image) -> Image:
-    image = build("controller", base)
-    node.containerd.load([image])
-    return image
+    return get

@@ -70,9 +70,9 @@ def build(name: str, base: Image, **arguments: str) -> Image:
     identity = _identity(f"{repository}:newest")
     image = Image(f"{repository}:{identity.removeprefix('sha256:')[:12]}", identity)
     buildah("tag", identity, image.name)
-    for older in buildah("images", "--format", "{{.Name}}:{{.Tag}}", repository).split():
-        if older not in {image.name, f"{repository}:newest"}:
-            buildah("rmi", older)
+    for other in buildah("images", "--format", "{{.Name}}:{{.Tag}}").split():
+        if other.startswith(f"{repository}:") and other not in {image.name, f"{repository}:newest"}:
+            buildah("rmi", other)
     return image
 
 

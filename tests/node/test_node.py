@@ -1,6 +1,7 @@
 """The node of the tests is a real one: pods of our images run on it, under the rules that clusters enforce."""
 
 import json
+from collections.abc import Callable
 
 import pytest
 
@@ -47,20 +48,20 @@ def namespace(node: Node) -> str:
 
 
 def test_a_job_of_the_controllers_image_runs_to_its_end_and_its_log_is_read(
-    node: Node, namespace: str, controller_image: Image
+    node: Node, namespace: str, image: Callable[[str], Image]
 ) -> None:
     script = "import os, sys, controller, workloads.contract; print(os.getuid(), 'torch' in sys.modules)"
-    assert run_job(node, namespace, controller_image, ["python", "-c", script]) == "65532 False\n"
+    assert run_job(node, namespace, image("controller"), ["python", "-c", script]) == "65532 False\n"
 
 
-def test_pods_reach_the_store(node: Node, namespace: str, controller_image: Image, s3: ClusterS3) -> None:
+def test_pods_reach_the_store(node: Node, namespace: str, image: Callable[[str], Image], s3: ClusterS3) -> None:
     script = "import boto3; boto3.client('s3').put_object(Bucket='lab', Key='from-a-pod', Body=b'hello')"
-    run_job(node, namespace, controller_image, ["python", "-c", script], s3.environment())
+    run_job(node, namespace, image("controller"), ["python", "-c", script], s3.environment())
     assert s3.client().get_object(Bucket="lab", Key="from-a-pod")["Body"].read() == b"hello"
 
 
 def test_pods_reach_the_api_server_as_their_service_account(
-    node: Node, namespace: str, controller_image: Image
+    node: Node, namespace: str, image: Callable[[str], Image]
 ) -> None:
     script = """
 import json
@@ -69,5 +70,5 @@ config.load_incluster_config()
 told = client.AuthenticationV1Api().create_self_subject_review({"kind": "SelfSubjectReview"})
 print(json.dumps(told.status.user_info.username))
 """
-    told = run_job(node, namespace, controller_image, ["python", "-c", script])
+    told = run_job(node, namespace, image("controller"), ["python", "-c", script])
     assert json.loads(told) == f"system:serviceaccount:{namespace}:default"

@@ -10,7 +10,6 @@ Each program belongs to a module under `go/`, whose go.mod and go.sum pin every 
 
 import fcntl
 import hashlib
-import json
 import os
 import platform
 import re
@@ -103,21 +102,21 @@ def _build(wanted: Program, built: Path) -> None:
         unfinished = Path(workplace) / built.name
         flags = ["-trimpath", "-buildvcs=false", f"-ldflags=-s -w {wanted.ldflags}".strip(), f"-o={unfinished}"]
         if wanted.edit:
-            flags.append(f"-overlay={_overlay(go, folder, wanted.edit, Path(workplace))}")
+            folder = _edited(go, folder, wanted.edit, Path(workplace) / "source")
+            flags.append("-mod=vendor")
         _run_go(go, folder, "build", *flags, wanted.package)
         unfinished.rename(built)
 
 
-def _overlay(go: str, folder: Path, edit: Edit, workplace: Path) -> Path:
-    """The file that tells Go to read an edited copy instead of a module's own file."""
-    module = Path(_run_go(go, folder, "list", "-m", "-f", "{{.Dir}}", edit.module).strip())
-    text = (module / edit.file).read_text()
-    assert text.count(edit.old) == 1, f"{edit.old!r} is not once in {module / edit.file}"
-    copy = workplace / "edited.go"
-    copy.write_text(text.replace(edit.old, edit.new))
-    overlay = workplace / "overlay.json"
-    overlay.write_text(json.dumps({"Replace": {str(module / edit.file): str(copy)}}))
-    return overlay
+def _edited(go: str, folder: Path, edit: Edit, copy: Path) -> Path:
+    """The module with what it requires in a folder of its own, where the edit is made."""
+    shutil.copytree(folder, copy)
+    _run_go(go, copy, "mod", "vendor")
+    file = copy / "vendor" / edit.module / edit.file
+    text = file.read_text()
+    assert text.count(edit.old) == 1, f"{edit.old!r} is not once in {edit.file} of {edit.module}"
+    file.write_text(text.replace(edit.old, edit.new))
+    return copy
 
 
 def _run_go(go: str, folder: Path, *words: str) -> str:
