@@ -1,0 +1,102 @@
+"""`potstill publish`: hand in a checkpoint that another trainer wrote."""
+
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from controller.cli.common import DEFAULT_STORE, ExperimentFile, ProfileFile, StoreUrl, frozen_from, store_at
+from controller.loop import accept
+from controller.spec.errors import Problem, SpecError
+from workloads.contents import localise_model_file
+from workloads.contract import layout
+from workloads.contract.experiment import FrozenExperiment, FrozenRun
+from workloads.contract.records import TaskEnd
+from workloads.contract.tasks import ImportTask, Owner
+from workloads.contract.units import ExternalInputs, UnitRef
+from workloads.contract.wanted import train_unit
+from workloads.evaluate.shapes import read_shapes
+from workloads.publish import BadCheckpoint, commit_adapter, finish
+from workloads.store import AlreadyExists, Store
+
+
+def publish(
+    path: ExperimentFile,
+    adapter: Annotated[Path, typer.Argument(help="Directory of the adapter (adapter_config.json and safetensors).")],
+    run: Annotated[str, typer.Option(help="Name of the run, which says checkpoints: {publish: true}.")],
+    samples: Annotated[int, typer.Option(help="Samples consumed so far: one of the run's checkpoints.expect.")],
+    store: StoreUrl = DEFAULT_STORE,
+    profile: ProfileFile = None,
+) -> None:
+    """Check an adapter against the base and commit it as a checkpoint; it is evaluated by the next `potstill run`."""
+    opened = store_at(store)
+    frozen = accept(frozen_from(Path(path), profile), opened)
+    chosen = _chosen(frozen, run, samples, str(path))
+    unit, now = train_unit(chosen), datetime.now(UTC)
+    with tempfile.TemporaryDirectory() as folder:
+        shapes = read_shapes(localise_model_file(frozen.base, "config.json", Path(folder)).parent)
+        number = _order(opened, frozen, chosen, unit, adapter)
+        try:
+            marker = commit_adapter(opened, unit, number, samples, adapter, shapes, now)
+        except BadCheckpoint as error:
+            _close(opened, unit, number, "failed", "BadCheckpoint", str(error))
+            raise SpecError(str(adapter), [Problem((), str(error))]) from error
+    finish(opened, unit, number, chosen.checkpoints, now)
+    _close(opened, unit, number, "succeeded", "Published", f"{marker.name} handed in")
+    print(f"{run}: checkpoint at {samples} samples is committed as {marker.content[:12]}")
+
+
+def _chosen(frozen: FrozenExperiment, name: str, samples: int, source: str) -> FrozenRun:
+    published = [run for run in frozen.runs if run.published]
+    chosen = next((run for run in published if run.name == name), None)
+    if chosen is None:
+        names = ", ".join(run.name for run in published) or "none"
+        raise SpecError(
+            source, [Problem(("spec", "runs"), f"{name} takes no published checkpoints; those that do: {names}")]
+        )
+    if samples not in chosen.checkpoints:
+        expected = ", ".join(map(str, chosen.checkpoints))
+        raise SpecError(
+            source, [Problem(("spec", "runs"), f"{name} expects checkpoints at {expected}, not at {samples}")]
+        )
+    return chosen
+
+
+def _order(store: Store, frozen: FrozenExperiment, run: FrozenRun, unit: UnitRef, adapter: Path) -> int:
+    """A durable task of the next free number, so that no other writer shares its keys."""
+    assert isinstance(run.inputs, ExternalInputs)
+    number = 1
+    while True:
+        task = ImportTask(
+            unit=unit,
+            number=number,
+            owner=Owner(experiment=frozen.name, uid8=frozen.uid8),
+            created=datetime.now(UTC),
+            inputs=run.inputs,
+            base=frozen.base,
+            location=str(adapter.resolve()),
+            expect=run.checkpoints,
+        )
+        try:
+            store.put_new(task.key, task.to_json())
+        except AlreadyExists:
+            number += 1
+        else:
+            return number
+
+
+def _close(store: Store, unit: UnitRef, number: int, outcome: str, reason: str, message: str) -> None:
+    end = TaskEnd.model_validate(
+        {
+            "number": number,
+            "outcome": outcome,
+            "reason": reason,
+            "message": message,
+            "charged": False,
+            "retry": True,
+            "ended": datetime.now(UTC),
+        }
+    )
+    store.put_new(layout.end_key(unit, number), end.to_json())

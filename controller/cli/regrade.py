@@ -1,0 +1,31 @@
+"""`potstill regrade`: this version's grader over outputs that stand. Nothing is trained or generated."""
+
+import sys
+from pathlib import Path
+
+import typer
+
+from controller.cli.common import DEFAULT_STORE, ExperimentFile, ProfileFile, StoreUrl, frozen_from, store_at
+from controller.loop import run_local
+from workloads.commit import list_markers, read_marker
+from workloads.contract import layout
+from workloads.contract.units import unit_of
+from workloads.contract.wanted import checkpoint_of, generate_inputs, train_unit, wanted
+
+
+def regrade(path: ExperimentFile, store: StoreUrl = DEFAULT_STORE, profile: ProfileFile = None) -> None:
+    """Grade all outputs with this version's grader; exit 4 if some are not generated yet."""
+    frozen, opened = frozen_from(Path(path), profile), store_at(store)
+    markers = {train_unit(run): {m.name: m for m in list_markers(opened, train_unit(run))} for run in frozen.runs}
+    missing = []
+    for want in wanted(frozen, markers):
+        checkpoint = checkpoint_of(want, markers[train_unit(want.model.run)]) if want.model.run else None
+        there = want.model.run is None or checkpoint is not None
+        if not there or read_marker(opened, unit_of(generate_inputs(frozen, want, checkpoint)), layout.OUTPUTS) is None:
+            missing.append(want.id)
+    if missing:
+        print(f"{len(missing)} evaluations have no outputs, the first {missing[0]}: potstill run generates them")
+        raise typer.Exit(4)
+    final = run_local(frozen, opened, live=sys.stdout.isatty())
+    print(f"{final.outcome}: {final.message}")
+    raise typer.Exit(0 if final.outcome == "Succeeded" else 1)
