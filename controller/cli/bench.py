@@ -17,7 +17,7 @@ def _bench() -> None:
 
 
 @app.command("test")
-def test(  # noqa: PT028 - a command, not a test
+def check_golds(
     file: Annotated[str, typer.Argument(help="math-500, mbpp-plus, or your own JSONL.")],
     grader: Annotated[str | None, typer.Option(help="math, code, exact or choice; for your own JSONL.")] = None,
     workers: Annotated[int, typer.Option(help="Processes; default: one a core.")] = os.cpu_count() or 1,
