@@ -1,4 +1,7 @@
-"""`POTSTILL_STORE=<url> python -m workloads.train <task key>`, or the same under torchrun for several GPUs."""
+"""`POTSTILL_STORE=<url> python -m workloads.train <task key>`; for several GPUs through workloads.train.launch.
+
+torchrun starts it as well: rank 0 is the program, the others follow it.
+"""
 
 import os
 import sys
