@@ -1,5 +1,6 @@
 """One evaluation of a group: its prompts before, its outputs as they come, its marker's record at the end."""
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,8 @@ class Evaluation:
     adapter: Adapter | None
     decoding: Decoding
     canary_error: float | None = None
-    started: float = field(default_factory=time.monotonic)
+    started: float = math.inf
+    """When the engine began with its first output; seconds, monotonic."""
     _finished: dict[tuple[str, int], Finished] = field(default_factory=dict)
 
     @property
@@ -51,6 +53,7 @@ class Evaluation:
                 yield request, (prompt.problem, index)
 
     def take(self, place: tuple[str, int], finished: Finished) -> None:
+        self.started = min(self.started, time.monotonic() - finished.seconds)
         self._finished[place] = finished
 
     def write(self, path: Path, tokenizer: TextTokenizer) -> None:

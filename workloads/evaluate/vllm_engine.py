@@ -96,8 +96,12 @@ class VllmEngine:
     def load(self, adapter: Adapter) -> None:
         if adapter.rank > self._settings.max_lora_rank:
             raise BadAdapter(f"its rank is {adapter.rank}, this engine takes up to {self._settings.max_lora_rank}")
+        from vllm.v1.engine.exceptions import EngineDeadError
+
         try:
             self._inner.add_lora(self._lora(adapter))
+        except EngineDeadError:
+            raise
         except Exception as error:  # vLLM's core reports whatever the adapter provoked as a plain Exception
             raise BadAdapter(f"vLLM cannot load it: {error}") from error
 
@@ -122,7 +126,7 @@ class VllmEngine:
                 sampling_params(request),
                 lora_request=self._lora(request.adapter),
             )
-        except ValueError as error:
+        except request_refusals() as error:
             self._end(request.id, "error", str(error))
 
     def step(self) -> list[Finished]:
@@ -197,6 +201,13 @@ def sampling_params(request: Request) -> Any:
         detokenize=False,
         output_kind=RequestOutputKind.DELTA,
     )
+
+
+def request_refusals() -> tuple[type[Exception], ...]:
+    """What vLLM raises for a request that it does not take: a ValueError in 0.26, a class of its own in 0.32."""
+    from vllm import exceptions
+
+    return (ValueError, getattr(exceptions, "VLLMClientError", ValueError))
 
 
 def prompt_scores(token_ids: Sequence[int], logprobs: Any) -> tuple[float, ...]:
