@@ -18,7 +18,7 @@ import sys
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
@@ -247,19 +247,16 @@ def _canonical(value: Any, depth: int) -> Iterator[bytes]:
             yield b"a large " + kind.__name__.encode()
 
 
+_RAISED_BY_NONSENSE = (
+    ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, MemoryError,
+)  # fmt: skip
+
+
 def decode(text: str) -> Any:
     """The value; raises Unreadable. Builds no type but those of the table above."""
     try:
         return build(json.loads(text))
-    except (
-        ValueError,
-        TypeError,
-        RecursionError,
-        OverflowError,
-        MemoryError,
-        InvalidOperation,
-        ZeroDivisionError,
-    ) as e:
+    except _RAISED_BY_NONSENSE as e:
         raise Unreadable(f"not an encoded value: {type(e).__name__}: {e}") from e
 
 

@@ -229,8 +229,8 @@ def test_a_cut_output_that_repeats_itself_is_a_loop_and_one_that_ended_is_not() 
     "text",
     [
         "\\boxed{" * 100_000,
-        "\\boxed{{" * 50_000 + "}" * 100_000,
-        "```python\n" * 20_000,
+        "\\boxed{{" * 10_000 + "}" * 20_000,
+        "```python\n" * 10_000,
         "`" * 200_000 + "x`",
         "```" + " " * 100_000 + "`",
         "```python\n'''\n```\n" * 5_000,

@@ -20,21 +20,34 @@ def boxes(text: str) -> Found:
 
     An escaped brace (`\{`) does not count. A box without braces (`\boxed 5`) is not an answer.
     """
-    opened: list[int | None] = []
-    """Per open brace: where a box's content begins, or None for another brace."""
+    opened: list[_Open] = []
     last: tuple[int, int] | None = None
+    position = 0
     for token in _TOKEN.finditer(text):
         piece = token.group()
-        if piece == "{":
-            opened.append(None)
-        elif piece == "}":
-            start = opened.pop() if opened else None
-            if start is not None and text[start : token.start()].strip():
-                last = (start, token.start())
-        elif len(piece) > 2:
-            opened.append(token.end())
-    unclosed = any(start is not None for start in opened)
+        escaped = piece[0] == "\\" and len(piece) == 2
+        if opened and (escaped or text[position : token.start()].strip()):
+            opened[-1].filled = True
+        position = token.end()
+        if piece == "}" and opened:
+            closed = opened.pop()
+            if closed.filled:
+                if opened:
+                    opened[-1].filled = True
+                if closed.content is not None:
+                    last = (closed.content, token.start())
+        elif piece[-1] == "{" and not escaped:
+            opened.append(_Open(None if piece == "{" else token.end()))
+    unclosed = any(brace.content is not None for brace in opened)
     return Found(None if last is None else _unboxed(text[last[0] : last[1]]), unclosed)
+
+
+@dataclass
+class _Open:
+    """An open brace. `content`: where a box's content begins, or None. `filled`: there is more than braces in it."""
+
+    content: int | None
+    filled: bool = False
 
 
 def _unboxed(content: str) -> str:
