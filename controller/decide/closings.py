@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from controller.decide.actions import CloseTask, Intent, Why
-from controller.decide.ends import Ended, ended_by_itself, lead_end, member_end
+from controller.decide.ends import Ended, ended_by_itself, is_member, lead_end, member_end
 from controller.decide.standing import STUCK_SECONDS, owner_of
 from controller.view import Attempt, ExecutorView, Job, StoreView, UnitView, members_of
 from workloads.contract.experiment import FrozenExperiment, Limits
@@ -80,6 +80,7 @@ def untouched(attempt: Attempt, store: StoreView) -> bool:
     return not any(
         marker.attempt == number
         for unit, number in members_of(attempt.task)
+        if is_member(store.unit(unit), number, attempt.task.key)
         for marker in store.unit(unit).markers.values()
     )
 

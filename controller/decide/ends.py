@@ -36,11 +36,12 @@ def unfinished(store: StoreView, task: RunnableTask) -> tuple[UnitRef, ...]:
     return tuple(
         unit
         for unit, number in members_of(task)
-        if not store.unit(unit).done and _names(store.unit(unit), number, task.key)
+        if not store.unit(unit).done and is_member(store.unit(unit), number, task.key)
     )
 
 
-def _names(view: UnitView, number: int, key: str) -> bool:
+def is_member(view: UnitView, number: int, key: str) -> bool:
+    """Whether the unit's attempt `number` is the task `key`'s, and not that of a writer who was first."""
     return any(attempt.number == number and attempt.lead_key == key for attempt in view.attempts)
 
 

@@ -4,7 +4,7 @@ import os
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from controller.decide.actions import Status
@@ -19,6 +19,8 @@ from workloads.contract.wanted import train_unit
 
 EXAMPLES = int(os.environ.get("POTSTILL_EXAMPLES", "8"))
 """Of each property; more are for a night."""
+PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
+"""Not shrunk: a world is not simpler for smaller numbers, and minutes are."""
 LENIENT = Limits(attempts=100, preemptions=200, evaluation_slots=2, training_slots=2, grading_slots=1)
 
 
@@ -58,7 +60,7 @@ def test_16_02_in_fair_weather() -> None:
     assert set(world.completed.values()) == {1}
 
 
-@settings(max_examples=2 * EXAMPLES, deadline=None)
+@settings(max_examples=2 * EXAMPLES, deadline=None, phases=PHASES)
 @given(
     seed=st.integers(0, 10**6),
     weather=weathers(),
@@ -76,7 +78,7 @@ def test_everything_is_committed_whatever_crashes(
 
 
 @pytest.mark.slow
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10, deadline=None, phases=PHASES)
 @given(seed=st.integers(0, 10**6), weather=weathers(0.1), linger=st.sampled_from([0.0, 60.0]))
 def test_16_02_with_a_crash_of_the_controller_after_every_action(seed: int, weather: Weather, linger: float) -> None:
     world = World(weather, seed)
@@ -86,7 +88,7 @@ def test_16_02_with_a_crash_of_the_controller_after_every_action(seed: int, weat
     assert set(world.completed.values()) == {1}
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None, phases=PHASES)
 @given(seed=st.integers(0, 10**6), weather=weathers(0.4), attempts=st.integers(1, 3), preemptions=st.integers(0, 3))
 def test_with_few_attempts_every_evaluation_ends_done_or_explained(
     seed: int, weather: Weather, attempts: int, preemptions: int
@@ -103,7 +105,7 @@ def test_with_few_attempts_every_evaluation_ends_done_or_explained(
         assert not all(done) or "no report" in (status.condition("Finished") or status.conditions[0]).message
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None, phases=PHASES)
 @given(seed=st.integers(0, 10**6), weather=weathers(0.1), actions=st.sampled_from([1, None]))
 def test_a_poison_checkpoint_fails_alone_and_its_neighbours_succeed(
     seed: int, weather: Weather, actions: int | None
@@ -149,7 +151,7 @@ def test_a_corrupt_checkpoint_is_named_and_not_tried_again() -> None:
     assert status.finished == "PartiallyFailed"
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None, phases=PHASES)
 @given(seed=st.integers(0, 10**6), weather=weathers(0.1))
 def test_two_controllers_of_one_experiment_do_no_harm(seed: int, weather: Weather) -> None:
     world = World(weather, seed)
@@ -160,7 +162,7 @@ def test_two_controllers_of_one_experiment_do_no_harm(seed: int, weather: Weathe
     assert set(world.completed.values()) == {1}
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None, phases=PHASES)
 @given(seed=st.integers(0, 10**6), weather=weathers(0.1), linger=st.sampled_from([0.0, 60.0]))
 def test_two_experiments_share_their_units(seed: int, weather: Weather, linger: float) -> None:
     """The base, and run b, are wanted by both: each is done once."""
@@ -174,7 +176,7 @@ def test_two_experiments_share_their_units(seed: int, weather: Weather, linger: 
     assert set(world.completed.values()) == {1}
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None, phases=PHASES)
 @given(seed=st.integers(0, 10**6), weather=weathers(0.05), stop_after=st.integers(1, 60))
 def test_a_unit_is_taken_over_when_its_owner_goes(seed: int, weather: Weather, stop_after: int) -> None:
     world = World(weather, seed)
@@ -189,7 +191,7 @@ def test_a_unit_is_taken_over_when_its_owner_goes(seed: int, weather: Weather, s
     assert set(world.completed.values()) == {1}
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None, phases=PHASES)
 @given(seed=st.integers(0, 10**6), weather=weathers(0.05), when=st.integers(0, 40))
 def test_suspended_at_any_moment_it_stops_and_later_goes_on_uncharged(seed: int, weather: Weather, when: int) -> None:
     world = World(weather, seed)

@@ -172,7 +172,11 @@ class World:
         assert self._unit(task.unit).tasks.get(task.number) == task, "started without being durable"
         self.started[task.key] += 1
         left = [
-            m for unit, number in members_of(task) for m in self._unit(unit).markers.values() if m.attempt == number
+            marker
+            for unit, number in members_of(task)
+            if self._is_member(task, unit, number)
+            for marker in self._unit(unit).markers.values()
+            if marker.attempt == number
         ]
         assert not left, f"{task.key} started again after it had committed"
         self.jobs[task.key] = SimJob(task, Job(task.key, "pending", self.now))
@@ -216,13 +220,16 @@ class World:
         """As the programs do: members whose number names this task and that are not done."""
         own = []
         for unit, number in members_of(task):
-            seen = self._unit(unit).tasks.get(number)
-            names = seen == task or (
-                isinstance(seen, MemberPointer) and layout.task_key(seen.lead, seen.lead_number) == task.key
-            )
-            if names and number not in self._unit(unit).ends and not self._done(unit):
+            is_open = number not in self._unit(unit).ends and not self._done(unit)
+            if is_open and self._is_member(task, unit, number):
                 own.append((unit, number))
         return own
+
+    def _is_member(self, task: RunnableTask, unit: UnitRef, number: int) -> bool:
+        seen = self._unit(unit).tasks.get(number)
+        if isinstance(seen, MemberPointer):
+            return layout.task_key(seen.lead, seen.lead_number) == task.key
+        return seen == task
 
     def _done(self, unit: UnitRef) -> bool:
         return FINAL_MARKER[unit.kind] in self._unit(unit).markers
