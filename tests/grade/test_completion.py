@@ -228,7 +228,7 @@ def test_a_cut_output_that_repeats_itself_is_a_loop_and_one_that_ended_is_not() 
 @pytest.mark.parametrize(
     "text",
     [
-        "\\boxed{" * 100_000,
+        "\\boxed{" * 30_000,
         "\\boxed{{" * 10_000 + "}" * 20_000,
         "```python\n" * 10_000,
         "`" * 200_000 + "x`",
