@@ -71,11 +71,11 @@ def check_attention(backend: attention.Backend, lengths: tuple[int, ...], heads:
         compare(f"{label}: gradient of {name}", actual, want, 2e-2)
 
 
-def check_model(make: type, config: object, target: tuple[str, ...], lengths: tuple[int, ...]) -> None:
+def check_model(make: type, config: object, target: tuple[str, ...], lengths: tuple[int, ...], rank: int = 8) -> None:
     """bfloat16 on the GPU against float64 on the CPU, the same experts chosen in both."""
     torch.manual_seed(0)
     model = randomise_norms(make(config)).to(torch.bfloat16)
-    add_lora(model, rank=8, alpha=16.0, target=target, seed=1)
+    add_lora(model, rank=rank, alpha=16.0, target=target, seed=1)
     randomise_adapter(model)
     batch = random_batch(lengths)
     generator = torch.Generator().manual_seed(3)
@@ -84,7 +84,7 @@ def check_model(make: type, config: object, target: tuple[str, ...], lengths: tu
         scores = torch.rand(config.num_hidden_layers, batch.tokens, config.num_experts, generator=generator)
         pinned = list(scores.topk(config.num_experts_per_tok, dim=-1).indices.to(torch.int32))
     wide = make(config).to(torch.float64)
-    add_lora(wide, rank=8, alpha=16.0, target=target, dtype=torch.float64)
+    add_lora(wide, rank=rank, alpha=16.0, target=target, dtype=torch.float64)
     wide.load_state_dict(model.state_dict())
     expected_loss = packed_loss_sum(wide, batch, pinned)
     expected = torch.autograd.grad(expected_loss, list(lora_parameters(wide).values()))
@@ -116,6 +116,7 @@ def main() -> int:
     moe = Qwen3MoeConfig(**shared, num_experts=16, num_experts_per_tok=4, moe_intermediate_size=64)
     dense = Qwen3Config(**shared, intermediate_size=512)
     check_model(Qwen3MoeForCausalLM, moe, ("attention", "experts"), (128, 128))
+    check_model(Qwen3MoeForCausalLM, moe, ("attention", "experts"), (128, 128), rank=4)
     check_model(Qwen3MoeForCausalLM, moe, ("attention", "experts"), (200, 31, 96))
     check_model(Qwen3ForCausalLM, dense, ("attention", "mlp"), (200, 31, 96))
     print(f"{len(failures)} comparisons failed" if failures or kernels_failed else "everything agrees")

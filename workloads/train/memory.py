@@ -10,6 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+from workloads.train.kernels.augmented import room_for
 from workloads.train.kernels.cross_entropy import CHUNK_ROWS
 
 ADAPTER_BYTES_PER_PARAMETER = 16
@@ -84,8 +85,8 @@ def predict(sizes: Sizes, rank: int, target: Collection[str], element_bytes: int
     embeddings = s.vocabulary * s.hidden * (1 if s.tied else 2)
     attention = 2 * s.hidden * s.q_size + 2 * s.hidden * s.kv_size
     if s.experts:
-        gate_up = (2 * s.inner + 2 * expert_rank) * (s.hidden + 2 * expert_rank)
-        down = (s.hidden + expert_rank) * (s.inner + expert_rank)
+        gate_up = (2 * s.inner + room_for(2 * expert_rank)) * (s.hidden + room_for(2 * expert_rank))
+        down = (s.hidden + room_for(expert_rank)) * (s.inner + room_for(expert_rank))
         mlp = s.experts * (gate_up + down + s.hidden)
     else:
         mlp = 3 * s.hidden * s.inner
@@ -105,7 +106,7 @@ def _kept_per_token(s: Sizes, attention_rank: int, expert_rank: int, mlp_rank: i
     attention = s.hidden + 2 * s.q_size + 2 * s.kv_size + 4 * attention_rank
     log_sums = 4 * s.heads
     if s.experts:
-        mlp = s.hidden + s.experts + s.top_k * (2 * s.inner + 3 * expert_rank)
+        mlp = s.hidden + s.experts + s.top_k * (2 * s.inner + room_for(2 * expert_rank) + room_for(expert_rank))
         routes = 8 * s.top_k
     else:
         mlp = s.hidden + 2 * s.inner + 3 * mlp_rank

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Collection
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import transformers
@@ -97,6 +97,15 @@ def why_not_packed(model: nn.Module) -> str | None:
     release = ".".join(transformers.__version__.split(".")[:2])
     if release not in PACKED_RELEASES:
         return f"transformers {transformers.__version__} is none of the releases {', '.join(PACKED_RELEASES)}"
+    config: Any = model.config
+    if config.attention_bias:
+        return "its attention has biases"
+    if config.hidden_act != "silu":
+        return f"its activation is {config.hidden_act}, not silu"
+    if "sliding_attention" in (getattr(config, "layer_types", None) or ()) or (
+        type(model).__name__ == "Qwen3MoeForCausalLM" and config.sliding_window
+    ):
+        return "its attention has a sliding window"
     return None
 
 

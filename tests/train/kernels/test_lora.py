@@ -119,6 +119,17 @@ def test_an_unknown_transformers_release_runs_by_document_and_says_so(monkeypatc
     torch.testing.assert_close(slow, packed, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [("attention_bias", True, "biases"), ("hidden_act", "gelu", "gelu"), ("sliding_window", 128, "sliding window")],
+)
+def test_a_variant_that_the_operators_do_not_compute_runs_by_document(name, value, reason):
+    model = small_moe()
+    assert patch.why_not_packed(model) is None
+    setattr(model.config, name, value)
+    assert reason in patch.why_not_packed(model)
+
+
 def test_a_model_that_moved_to_another_dtype_gets_new_buffers():
     model = small_moe()
     add_lora(model, rank=4, alpha=4.0, target=("experts",))

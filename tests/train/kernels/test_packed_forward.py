@@ -25,12 +25,13 @@ def gradients(loss, model):
     return dict(zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True))
 
 
+@pytest.mark.parametrize("rank", [4, 8])
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("lengths", [(9,), (7, 1 + 1, 12, 5), (6, 6, 6)])
-def test_packed_equals_unpacked_in_loss_and_gradients(case, lengths):
+def test_packed_equals_unpacked_in_loss_and_gradients(case, lengths, rank):
     make, target = CASES[case]
     model = make(dtype=torch.float64)
-    add_lora(model, rank=4, alpha=6.0, target=target, dtype=torch.float64, seed=1)
+    add_lora(model, rank=rank, alpha=6.0, target=target, dtype=torch.float64, seed=1)
     randomise_adapter(model)
     batch = random_batch(lengths)
     reference = per_document_loss_sum(model, batch)

@@ -8,7 +8,8 @@ With low = A x, W x + s B low is one product of [x, low] with [W, s B]; its inpu
 
 The products over rows grow by r / K and r / N (3-4% for rank 32 on Qwen3-30B-A3B), where separate ones would read and
 write the (M, N) output again. gate and up share a buffer, with their two A stacked (2 r) and their B block-diagonal.
-The model's own weight parameter becomes a view of the buffer: nothing is stored twice.
+The model's own weight parameter becomes a view of the buffer: nothing is stored twice. r is rounded up to a multiple of
+8 elements, 16 bytes, which the grouped products ask of every row; the spare columns stay zero.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ from torch import Tensor, nn
 
 from workloads.train.kernels.lora import LoraExperts
 
+ROW_ELEMENTS = 8
+
 
 @dataclass(frozen=True)
 class AugmentedWeight:
-    """buffer (E, N + r, K + r); r is 0 for a weight without LoRA."""
+    """buffer (E, N + r, K + r); `rank` is r, 0 for a weight without LoRA."""
 
     buffer: Tensor
     rank: int
@@ -76,7 +79,14 @@ def expert_weights(experts: Any) -> ExpertWeights:
     if not isinstance(experts, LoraExperts):
         return ExpertWeights(AugmentedWeight(experts.gate_up_proj, 0), AugmentedWeight(experts.down_proj, 0))
     base: Any = experts.base
-    return ExpertWeights(_augment(base.gate_up_proj, 2 * experts.rank), _augment(base.down_proj, experts.rank))
+    return ExpertWeights(
+        _augment(base.gate_up_proj, room_for(2 * experts.rank)), _augment(base.down_proj, room_for(experts.rank))
+    )
+
+
+def room_for(rank: int) -> int:
+    """The columns of a buffer that hold factors of `rank`."""
+    return -(-rank // ROW_ELEMENTS) * ROW_ELEMENTS
 
 
 def _augment(parameter: nn.Parameter, rank: int) -> AugmentedWeight:
@@ -97,8 +107,8 @@ def fill_factors(weights: ExpertWeights, factors: Sequence[Tensor], scale: float
     """Copies the four LoRA parameters, in the order and shapes of LoraExperts, into the buffers in their dtype."""
     gate_up_a, gate_up_b, down_a, down_b = factors
     rank, inner = gate_up_a.shape[2], gate_up_b.shape[2]
-    weights.gate_up.a.copy_(gate_up_a.flatten(1, 2))
+    weights.gate_up.a[:, : 2 * rank].copy_(gate_up_a.flatten(1, 2))
     weights.gate_up.b[:, :inner, :rank].copy_(gate_up_b[:, 0] * scale if scale != 1 else gate_up_b[:, 0])
-    weights.gate_up.b[:, inner:, rank:].copy_(gate_up_b[:, 1] * scale if scale != 1 else gate_up_b[:, 1])
-    weights.down.a.copy_(down_a)
-    weights.down.b.copy_(down_b * scale if scale != 1 else down_b)
+    weights.gate_up.b[:, inner:, rank : 2 * rank].copy_(gate_up_b[:, 1] * scale if scale != 1 else gate_up_b[:, 1])
+    weights.down.a[:, :rank].copy_(down_a)
+    weights.down.b[:, :, :rank].copy_(down_b * scale if scale != 1 else down_b)

@@ -158,9 +158,10 @@ def _factor_gradients(
     inner, rank = factors[1].shape[2], factors[1].shape[3]
     b = torch.empty_like(factors[1])
     b[:, 0] = gate_up_b[:, :inner, :rank]
-    b[:, 1] = gate_up_b[:, inner:, rank:]
-    down_b = down_b.to(factors[3].dtype)
+    b[:, 1] = gate_up_b[:, inner:, rank : 2 * rank]
+    down_b = down_b[:, :, :rank].to(factors[3].dtype)
     if scale != 1:
         b *= scale
         down_b = down_b * scale
-    return gate_up_a.to(factors[0].dtype).view(factors[0].shape), b, down_a.to(factors[2].dtype), down_b
+    gate_up_a = gate_up_a[:, : 2 * rank].to(factors[0].dtype).reshape(factors[0].shape)
+    return gate_up_a, b, down_a[:, :rank].to(factors[2].dtype), down_b
