@@ -14,5 +14,6 @@ def run(path: ExperimentFile, store: StoreUrl = DEFAULT_STORE, profile: ProfileF
     opened = store_at(store)
     final = run_local(frozen_from(Path(path), profile), opened, live=sys.stdout.isatty())
     print(f"{final.outcome}: {final.message}")
-    print(f"report: {opened.url}/{final.report_prefix}index.html")
+    if final.status is not None and final.status.report is not None:
+        print(f"report: {opened.url}/{final.report_prefix}index.html")
     raise typer.Exit(0 if final.outcome == "Succeeded" else 1)

@@ -25,8 +25,8 @@ GONE = 410
 class Pace:
     """`watch_seconds`: how long the server keeps a watch. A break is retried after `first` .. `longest`, jittered."""
 
-    watch_seconds: int = 240
-    silent_seconds: float = 270.0
+    watch_seconds: int = 60
+    silent_seconds: float = 75.0
     first_seconds: float = 0.5
     longest_seconds: float = 30.0
 
