@@ -1,4 +1,4 @@
-# Training Jobs. Triton compiles its kernels with gcc when they are first used.
+# Training Jobs. EXTRA=train leaves out what only a GPU uses. Triton compiles its kernels with gcc when they are first used.
 #   docker build -f images/train.Dockerfile -t registry.example/potstill-train:0.1.0 .
 ARG BASE=docker.io/library/python:3.11.14-slim-bookworm
 
@@ -6,7 +6,7 @@ ARG BASE=docker.io/library/python:3.11.14-slim-bookworm
 FROM ${BASE} AS source
 RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir --quiet uv==0.13.9
 COPY pyproject.toml uv.lock README.md LICENSE* /source/
-ARG EXTRA=train
+ARG EXTRA=train-gpu
 RUN cd /source && /opt/uv/bin/uv export --quiet --frozen --no-default-groups --extra ${EXTRA} --no-emit-project --output-file /wheel/requirements.txt
 COPY controller /source/controller
 COPY workloads /source/workloads

@@ -35,9 +35,9 @@ def s3(node: Node) -> ClusterS3:
 
 @pytest.fixture(scope="session")
 def image(node: Node) -> Callable[[str], Image]:
-    """The image of that name of images/, on the node. `evaluate` is without vLLM: there is no GPU here."""
+    """The image of that name of images/, on the node. Without what needs a GPU: there is none here."""
     base = build_base()
-    arguments = {"evaluate": {"EXTRA": "train"}}
+    arguments = {"evaluate": {"EXTRA": "train"}, "train": {"EXTRA": "train"}}
 
     @cache
     def get(name: str) -> Image:
