@@ -15,8 +15,8 @@ from workloads.contract.experiment import FrozenExperiment
 from workloads.contract.tasks import Owner, RunnableTask, TrainTask
 
 Json = dict[str, Any]
-STALE_SECONDS = 330.0
-"""A copy not confirmed for this long says nothing about Jobs: a watch lives 240 s and is given up after 270."""
+STALE_SECONDS = 100.0
+"""A copy not confirmed for this long says nothing about Jobs. Less than decide's YOUNG_SECONDS: no live task is lost."""
 KEPT_SECONDS = 3600
 """How long an ended Job stays for people's `kubectl logs`; the log's tail is in the store for good."""
 
@@ -59,7 +59,7 @@ class KubernetesExecutor:
         pools = (
             Pool(frozenset({"train", "import"}), limits.training_slots),
             Pool(frozenset({"generate"}), limits.evaluation_slots),
-            Pool(frozenset({"grade"}), limits.evaluation_slots),
+            Pool(frozenset({"grade"}), limits.grading_slots),
             Pool(frozenset({"report"}), 1),
         )
         return ExecutorView(jobs, pools=pools)

@@ -14,8 +14,8 @@ WORK_GIB = {"train": 100, "import": 50, "generate": 50, "grade": 4, "report": 4}
 def build_job(frozen: FrozenExperiment, task: RunnableTask, profile: Profile, owner: Json, namespace: str) -> Json:
     """The Job of a task. `owner`: metav1.OwnerReference of the Experiment. Pure; raises ValueError for no image."""
     pod = role_pod(task, profile)
-    spec = _pod_spec(task, pod, profile)
     name = job_name(frozen, task)
+    spec = _pod_spec(task, pod, profile, name)
     marks = labels(frozen, task)
     nodes = pod.nodes if isinstance(task, TrainTask) else 1
     if nodes > 1:
@@ -91,14 +91,14 @@ def _annotations(task: RunnableTask) -> dict[str, str]:
     return {"eks.amazonaws.com/skip-containers": "execute"} if isinstance(task, GradeTask) else {}
 
 
-def _pod_spec(task: RunnableTask, pod: RolePod, profile: Profile) -> Json:
+def _pod_spec(task: RunnableTask, pod: RolePod, profile: Profile, job: str) -> Json:
     store = store_env(profile)
     work = WORK_GIB[task.type]
     if isinstance(task, GradeTask):
         return _grade_spec(task, pod, profile, work)
     base = [*store, {"name": "POTSTILL_CACHE", "value": CACHE}, {"name": "HOME", "value": WORK}]
     if isinstance(task, TrainTask) and (pod.gpus > 1 or pod.nodes > 1):
-        command, env = _torchrun(task, pod)
+        command, env = _ranks(task, pod, job)
     else:
         command, env = ["python", "-m", f"workloads.{PROGRAMS[task.type]}", task.key], []
     name = PROGRAMS[task.type]
@@ -135,26 +135,19 @@ def _grade_spec(task: GradeTask, pod: RolePod, profile: Profile, work_gib: int) 
     return pod_spec(pod, profile, [steps["compare"]], init=[steps["fetch"], steps["execute"]], work_gib=work_gib)
 
 
-def _torchrun(task: TrainTask, pod: RolePod) -> tuple[list[str], list[Json]]:
-    """One process per GPU; over several nodes they meet at the Job's first pod."""
-    command = ["torchrun", f"--nproc-per-node={pod.gpus}"]
+def _ranks(task: TrainTask, pod: RolePod, job: str) -> tuple[list[str], list[Json]]:
+    """One process per GPU, whose exit code is the pod's; over several nodes they meet at the Job's first pod."""
+    command = ["python", "-m", "workloads.train.launch", f"--processes={max(1, pod.gpus)}"]
     if pod.nodes == 1:
-        return [*command, "--standalone", "-m", "workloads.train", task.key], []
+        return [*command, task.key], []
     command += [
-        f"--nnodes={pod.nodes}",
-        "--rdzv-backend=c10d",
-        f"--rdzv-endpoint=$(JOB_NAME)-0.$(JOB_NAME):{RENDEZVOUS_PORT}",
-        "--node-rank=$(JOB_COMPLETION_INDEX)",
-        "-m",
-        "workloads.train",
+        f"--nodes={pod.nodes}",
+        "--node=$(JOB_COMPLETION_INDEX)",
+        f"--master={job}-0.{job}:{RENDEZVOUS_PORT}",
         task.key,
     ]
-    from_label = {"fieldRef": {"fieldPath": "metadata.labels['batch.kubernetes.io/job-name']"}}
     index = {"fieldRef": {"fieldPath": "metadata.annotations['batch.kubernetes.io/job-completion-index']"}}
-    return command, [
-        {"name": "JOB_NAME", "valueFrom": from_label},
-        {"name": "JOB_COMPLETION_INDEX", "valueFrom": index},
-    ]
+    return command, [{"name": "JOB_COMPLETION_INDEX", "valueFrom": index}]
 
 
 def store_env(profile: Profile) -> list[Json]:

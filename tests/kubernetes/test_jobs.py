@@ -1,0 +1,123 @@
+"""What is posted for each task, word for word; and what holds of every one of them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from controller.kubernetes.jobs import build_job, build_rendezvous
+from controller.kubernetes.names import QUEUE_LABEL
+from tests.kubernetes.tasks import BUILT, FROZEN, REFERENCE, grade_task, profile, report_task, train_profile, train_task
+
+GOLDEN = Path(__file__).parent / "golden"
+CREDENTIALS = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+
+
+def built(name: str) -> dict[str, Any]:
+    task, stated = BUILT[name]
+    return build_job(FROZEN, task, stated, REFERENCE, "team")
+
+
+def pod_of(job: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = job["spec"]["template"]["spec"]
+    return found
+
+
+def containers(job: dict[str, Any]) -> list[dict[str, Any]]:
+    return [*pod_of(job).get("initContainers", []), *pod_of(job)["containers"]]
+
+
+def compare(name: str, made: dict[str, Any], update: bool) -> None:
+    path = GOLDEN / f"{name}.yaml"
+    text = yaml.safe_dump(json.loads(json.dumps(made)), sort_keys=False, width=120)
+    if update:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    assert text == path.read_text(), f"{path.name} differs; if that is meant: pytest tests/kubernetes --update-golden"
+
+
+@pytest.fixture
+def update(request: pytest.FixtureRequest) -> bool:
+    return bool(request.config.getoption("--update-golden", default=False))
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_the_job_is_the_golden_one(name: str, update: bool) -> None:
+    compare(name, built(name), update)
+
+
+def test_the_rendezvous_of_two_nodes_is_the_golden_one(update: bool) -> None:
+    compare("train-2-nodes-service", build_rendezvous(FROZEN, train_task(), REFERENCE, "team"), update)
+
+
+def test_there_is_no_golden_file_of_nothing() -> None:
+    assert {path.stem for path in GOLDEN.glob("*.yaml")} == {*BUILT, "train-2-nodes-service"}
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_a_job_never_retries_by_itself(name: str) -> None:
+    spec = built(name)["spec"]
+    assert (spec["backoffLimit"], spec["podReplacementPolicy"]) == (0, "Failed")
+    assert spec["template"]["spec"]["restartPolicy"] == "Never"
+    assert "activeDeadlineSeconds" not in spec
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_no_pod_can_talk_to_the_api_server(name: str) -> None:
+    assert pod_of(built(name))["automountServiceAccountToken"] is False
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_every_root_is_read_only_and_every_volume_bounded(name: str) -> None:
+    job = built(name)
+    assert all(one["securityContext"]["readOnlyRootFilesystem"] for one in containers(job))
+    assert all("sizeLimit" in v["emptyDir"] for v in pod_of(job)["volumes"] if "emptyDir" in v)
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_pods_names_fit_into_a_label(name: str) -> None:
+    job = built(name)
+    index = "-10-abcde"
+    assert len(job["metadata"]["name"] + index) <= 63
+
+
+def test_only_the_executing_container_of_a_grading_pod_has_no_credentials() -> None:
+    without = [one["name"] for one in containers(built("grade")) if not CREDENTIALS & {e["name"] for e in one["env"]}]
+    assert without == ["execute"]
+    assert "POTSTILL_STORE" not in {e["name"] for e in containers(built("grade"))[1]["env"]}
+
+
+def test_aws_gives_the_executing_container_no_role() -> None:
+    annotations = built("grade")["spec"]["template"]["metadata"]["annotations"]
+    assert annotations["eks.amazonaws.com/skip-containers"] == "execute"
+
+
+def test_ranks_are_as_many_as_gpus_and_pods_as_many_as_nodes() -> None:
+    job = built("train-2-nodes")
+    assert (job["spec"]["completions"], job["spec"]["parallelism"], job["spec"]["completionMode"]) == (2, 2, "Indexed")
+    assert "--processes=8" in containers(job)[0]["command"]
+    assert containers(job)[0]["resources"]["limits"]["nvidia.com/gpu"] == "8"
+    name = job["metadata"]["name"]
+    assert pod_of(job)["subdomain"] == name == build_rendezvous(FROZEN, train_task(), REFERENCE, "")["metadata"]["name"]
+    assert f"--master={name}-0.{name}:29400" in containers(job)[0]["command"]
+
+
+def test_the_queue_of_the_role_is_on_the_job() -> None:
+    assert built("train")["metadata"]["labels"][QUEUE_LABEL] == "training"
+    assert built("generate")["metadata"]["labels"][QUEUE_LABEL] == "evaluation"
+    assert QUEUE_LABEL not in built("report")["metadata"]["labels"]
+
+
+def test_two_attempts_have_two_names() -> None:
+    again = train_task().model_copy(update={"number": 2})
+    first, second = (build_job(FROZEN, task, train_profile(1), REFERENCE, "team") for task in (train_task(), again))
+    assert first["metadata"]["name"] != second["metadata"]["name"]
+
+
+def test_a_profile_without_image_or_store_is_named() -> None:
+    with pytest.raises(ValueError, match="profile h200 names no image for publish|for report"):
+        build_job(FROZEN, report_task(), profile(report={}), REFERENCE, "team")
+    with pytest.raises(ValueError, match="profile h200 names no store"):
+        build_job(FROZEN, grade_task(), profile(store=None), REFERENCE, "team")
