@@ -36,20 +36,34 @@ class Table:
     benchmark: str
     rows: tuple[Row, ...]
 
+    @property
+    def noted(self) -> bool:
+        """Some row is incomplete."""
+        return not all(row.complete for row in self.rows)
+
 
 def tables(manifest: Manifest) -> tuple[Table, ...]:
-    """Each model at its own budget, in the manifest's order: the base first."""
+    """Each model at its own budget, in the manifest's order; the base first, at every budget that another model has."""
     return tuple(
         Table(
             benchmark.name,
             tuple(
                 row
                 for model in manifest.models
-                if (row := row_of(manifest, model, benchmark.name, model.budget_tokens)) is not None
+                for budget in budgets_of(manifest, model)
+                if (row := row_of(manifest, model, benchmark.name, budget)) is not None
             ),
         )
         for benchmark in manifest.benchmarks
     )
+
+
+def budgets_of(manifest: Manifest, model: ManifestModel) -> tuple[int, ...]:
+    """Where the tables show a model: every row of another model finds the base's at its own budget."""
+    if model.kind != "base":
+        return (model.budget_tokens,)
+    others = {other.budget_tokens for other in manifest.models if other.kind != "base"}
+    return tuple(sorted(others)) or (model.budget_tokens,)
 
 
 def row_of(manifest: Manifest, model: ManifestModel, benchmark: str, budget_tokens: int) -> Row | None:

@@ -1,0 +1,94 @@
+"""The report's first words: what was asked, what came out at each run's end, and what is missing."""
+
+from collections.abc import Iterable
+
+from workloads.contract.manifest import Manifest
+from workloads.results.difference import Difference
+from workloads.results.figures import Series, difference, series_of
+from workloads.results.paired import Metric
+
+ALPHA = 0.05
+METRICS: tuple[Metric, ...] = ("accuracy", "completed")
+WORDS = {"accuracy": "right", "completed": "completed"}
+
+
+def summary(manifest: Manifest) -> list[str]:
+    """Sentences for people. Every comparison is with the base, on the same problems at the run's own budget."""
+    series = series_of(manifest)
+    budgets = sorted({figure.budget_tokens for run in series for figure in run.base.values()})
+    ends = [
+        sentence
+        for benchmark in manifest.benchmarks
+        for budget in budgets
+        if (sentence := _ends(series, benchmark.name, budget)) is not None
+    ]
+    return [_asked(manifest), *_missing(manifest), *ends]
+
+
+def _asked(manifest: Manifest) -> str:
+    candidates = sum(model.kind == "candidate" for model in manifest.models)
+    asked = {(e.model, e.benchmark) for e in manifest.evaluations}
+    unanswered = {(e.model, e.benchmark) for e in manifest.evaluations if e.state != "done"}
+    counted = [
+        _count(sum(run.role == "run" for run in manifest.runs), "run"),
+        _count(sum(model.kind == "checkpoint" for model in manifest.models), "checkpoint"),
+        *([_count(candidates, "candidate")] if candidates else []),
+    ]
+    return (
+        f"{', '.join(counted)} and the base model ({manifest.base_name}) on "
+        f"{_count(len(manifest.benchmarks), 'benchmark')}: "
+        f"{len(asked) - len(unanswered)} of {len(asked)} evaluations are graded."
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _missing(manifest: Manifest) -> Iterable[str]:
+    for run in manifest.runs:
+        if run.state == "failed":
+            yield f"{run.label} failed: {run.reason or 'no reason is recorded'}."
+    failed = [e for e in manifest.evaluations if e.state == "failed"]
+    if failed:
+        yield f"{_count(len(failed), 'evaluation')} failed; the tables' notes say which and why."
+
+
+def _ends(series: tuple[Series, ...], benchmark: str, budget_tokens: int) -> str | None:
+    """One benchmark at one budget: the base, then the last checkpoint of each run that is shown at that budget."""
+    ended = [
+        (run, run.figures[benchmark][-1], run.base[benchmark])
+        for run in series
+        if run.figures.get(benchmark) and benchmark in run.base and run.base[benchmark].budget_tokens == budget_tokens
+    ]
+    if not ended:
+        return None
+    base = ended[0][2]
+    said = f"{benchmark} at {budget_tokens:,} tokens: the base gets {_percent(base.accuracy.value)} right."
+    changes = [
+        (run.label, metric, found)
+        for run, last, _ in ended
+        for metric in METRICS
+        if (found := difference(last, base, metric)) is not None
+    ]
+    if not changes:
+        return f"{said} No run was asked the same problems."
+    if all(found.p >= ALPHA for _, _, found in changes):
+        return f"{said} No run's end can be told from it with {min(f.n for _, _, f in changes)} problems."
+    return " ".join([said, *(_end(run, [c for c in changes if c[0] == run.label]) for run, _, _ in ended)])
+
+
+def _end(run: Series, changes: list[tuple[str, Metric, Difference]]) -> str:
+    parts = [f"{_percent(found.first)} {WORDS[metric]} ({_change(found)})" for _, metric, found in changes]
+    return f"{run.label} ends at {' and '.join(parts)}."
+
+
+def _change(found: Difference) -> str:
+    """+35.0 points, +16.0 to +52.1"""
+    if found.p >= ALPHA:
+        return "no difference told"
+    return f"{found.estimate * 100:+.1f} points, {found.low * 100:+.1f} to {found.high * 100:+.1f}"
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"

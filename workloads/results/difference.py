@@ -1,0 +1,127 @@
+"""Differences of two shares with their interval and p: paired where the problems are the same, else independent."""
+
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.stats import binom, bootstrap, norm
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import confint_proportions_2indep, test_proportions_2indep
+
+from workloads.results.paired import Pairs
+from workloads.results.power import problems_needed, problems_needed_independent
+from workloads.results.statistics import Share
+
+RESAMPLES = 9999
+EDGE = 1 - 1e-9
+
+
+@dataclass(frozen=True)
+class Difference:
+    """first - second. `p` is two-sided, of no difference. `needed`: problems that would show it at power 80%.
+
+    `needed` is None where nothing differed: no number of problems shows a difference of zero.
+    """
+
+    first: float
+    second: float
+    n: int
+    low: float
+    high: float
+    p: float
+    method: str
+    needed: int | None
+
+    @property
+    def estimate(self) -> float:
+        return self.first - self.second
+
+    def __str__(self) -> str:
+        """-6.0 points (-18.6 to +6.8, p = 0.35, n = 100)"""
+        return (
+            f"{self.estimate * 100:+.1f} points ({self.low * 100:+.1f} to {self.high * 100:+.1f}, "
+            f"{p_text(self.p)}, n = {self.n})"
+        )
+
+
+def p_text(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+
+
+def paired_difference(pairs: Pairs, alpha: float = 0.05) -> Difference:
+    """Score interval (Tango, Statist. Med. 17 (1998) 891-908) and mid-p McNemar test.
+
+    With several outputs a problem: percentile bootstrap over problems for both. Raises ValueError without problems.
+    """
+    if not pairs.n:
+        raise ValueError("no problem is shared by the two models")
+    first, second = float(np.mean(pairs.first)), float(np.mean(pairs.second))
+    if pairs.single:
+        low, high = score_interval(pairs.only_first, pairs.only_second, pairs.n, alpha)
+        p, method = mid_p(pairs.only_first, pairs.only_second), "paired: mid-p McNemar, score interval"
+    else:
+        means = resampled(pairs)
+        low, high = (float(edge) for edge in np.quantile(means, [alpha / 2, 1 - alpha / 2]))
+        below, above = (1 + int(np.sum(means <= 0))), (1 + int(np.sum(means >= 0)))
+        p, method = min(1.0, 2 * min(below, above) / (RESAMPLES + 1)), "paired: bootstrap over problems"
+    needed = problems_needed(abs(first - second), pairs.discordance)
+    return Difference(first, second, pairs.n, low, high, p, method, needed)
+
+
+def independent_difference(first: Share, second: Share, alpha: float = 0.05) -> Difference:
+    """For counts without problems: score interval and test (Miettinen and Nurminen, Statist. Med. 4 (1985) 213-226).
+
+    Where the problems were in fact the same, it errs to the cautious side if answers agree more often than by chance.
+    """
+    counts = (first.k, first.n, second.k, second.n)
+    low, high = confint_proportions_2indep(*counts, method="score", compare="diff", alpha=alpha)
+    p = test_proportions_2indep(*counts, method="score", compare="diff", correction=False).pvalue
+    a, b = first.k / first.n, second.k / second.n
+    needed = problems_needed_independent(a, b)
+    return Difference(a, b, min(first.n, second.n), float(low), float(high), float(p), "independent: score", needed)
+
+
+def mid_p(only_first: int, only_second: int) -> float:
+    """Two-sided McNemar p (Fagerland, Lydersen and Laake, BMC Med. Res. Methodol. 13 (2013) 91)."""
+    if only_first == only_second:
+        return 1.0
+    fewer, n = min(only_first, only_second), only_first + only_second
+    return float(2 * binom.cdf(fewer, n, 0.5) - binom.pmf(fewer, n, 0.5))
+
+
+def score_z(only_first: int, only_second: int, n: int, difference: float) -> float:
+    """Tango's statistic of H0: share of first - share of second = `difference`. Decreases as `difference` grows."""
+    b, c = only_first, only_second
+    linear = -b - c + (2 * n - b + c) * difference
+    constant = -c * difference * (1 - difference)
+    restricted = (sqrt(max(0.0, linear**2 - 8 * n * constant)) - linear) / (4 * n)
+    variance = n * (2 * restricted + difference * (1 - difference))
+    distance = b - c - n * difference
+    return distance / sqrt(variance) if variance > 0 else (0.0 if distance == 0 else float("inf") * distance)
+
+
+def score_interval(only_first: int, only_second: int, n: int, alpha: float) -> tuple[float, float]:
+    """Two-sided, at confidence 1 - alpha."""
+    z = float(norm.ppf(1 - alpha / 2))
+    return _bound(only_first, only_second, n, z), _bound(only_first, only_second, n, -z)
+
+
+def _bound(only_first: int, only_second: int, n: int, z: float) -> float:
+    def surplus(difference: float) -> float:
+        return score_z(only_first, only_second, n, difference) - z
+
+    if surplus(-EDGE) <= 0:
+        return -1.0
+    return 1.0 if surplus(EDGE) >= 0 else float(brentq(surplus, -EDGE, EDGE))
+
+
+def resampled(pairs: Pairs) -> np.ndarray:
+    """Mean differences of RESAMPLES bootstrap samples of the problems; the same every time."""
+    result = bootstrap((np.asarray(pairs.differences),), np.mean, n_resamples=RESAMPLES, method="percentile", rng=0)
+    return np.asarray(result.bootstrap_distribution)
+
+
+def holm(p_values: list[float]) -> list[float]:
+    """Adjusted p-values of one family, in the order given (Holm, Scand. J. Statist. 6 (1979) 65-70)."""
+    return [float(p) for p in multipletests(p_values, method="holm")[1]] if p_values else []
