@@ -4,7 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from controller.crd import experiment_crd
 from tests.cluster.harness import ApiProxy, ControlPlane, api_proxy, control_plane
+from tests.tools.processes import wait_until
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -31,3 +33,20 @@ def proxy(plane: ControlPlane) -> Iterator[ApiProxy]:
     """A fault proxy before the API server: `plane.kubeconfig(url=proxy.url)`."""
     with api_proxy(plane.url, plane.certificate_authority) as proxy:
         yield proxy
+
+
+@pytest.fixture(scope="session")
+def crd(plane: ControlPlane) -> None:
+    """The Experiment kind is served."""
+    definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    plane.api.post(definitions, experiment_crd())
+    wait_until(
+        lambda: "Established" in {c["type"] for c in _conditions(plane, definitions) if c["status"] == "True"},
+        "the CRD is established",
+    )
+    wait_until(lambda: plane.api.exists("/apis/potstill.dev/v1alpha1/experiments"), "experiments are served")
+
+
+def _conditions(plane: ControlPlane, definitions: str) -> list[dict[str, str]]:
+    status = plane.api.get(f"{definitions}/experiments.potstill.dev")["status"]
+    return list(status.get("conditions") or [])

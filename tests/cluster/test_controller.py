@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from controller.crd import experiment_crd
 from controller.kubernetes.api import connect
 from controller.kubernetes.reflector import Pace
 from controller.kubernetes.serve import Controller
@@ -84,16 +83,6 @@ def experiment(**spec: Any) -> dict[str, Any]:
         }
         | spec,
     }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def crd(plane: ControlPlane) -> None:
-    plane.api.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", experiment_crd())
-    path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/experiments.potstill.dev"
-    wait_until(
-        lambda: {"Established"} <= {c["type"] for c in plane.api.get(path)["status"].get("conditions") or []},
-        "the CRD is established",
-    )
 
 
 @pytest.fixture(scope="module")
