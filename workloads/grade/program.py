@@ -25,13 +25,14 @@ from workloads.contract import layout
 from workloads.contract.grades import Grade
 from workloads.contract.records import ExitCode, GradesRecord, Marker, Output, OutputsRecord, Progress
 from workloads.contract.tasks import GradeMember, GradeTask, pointers
+from workloads.contract.units import GRADER_VERSION
 from workloads.grade.completion import Rule
 from workloads.grade.grading import counts, grade_items, orders_for
 from workloads.grade.patterns import PatternError, compile_pattern
 from workloads.grade.reading import Generated, Item, read_outputs
 from workloads.grade.sandbox.pool import Unsupported
 from workloads.grade.steps import Executed, execute_here, read_outcomes, write_orders
-from workloads.program import Context, ProgramError
+from workloads.program import Context, ProgramError, other_version
 from workloads.store import AlreadyExists, StoreError
 
 STEPS = ("fetch", "execute", "compare")
@@ -94,6 +95,8 @@ def claim(context: Context[GradeTask]) -> list[GradeMember]:
 
 def read_question(context: Context[GradeTask], member: GradeMember, scratch: Path) -> Question:
     """Raises Corrupt, BenchmarkError, ProgramError (bad data or configuration), StoreError."""
+    if member.inputs.grader_version != GRADER_VERSION:
+        raise other_version(member.inputs.grader_version, GRADER_VERSION)
     marker = read_marker(context.store, member.outputs, layout.OUTPUTS)
     if marker is None or not isinstance(marker.record, OutputsRecord):
         raise ProgramError(ExitCode.BAD_DATA, "NoOutputs", f"{member.outputs} has no committed outputs to grade")

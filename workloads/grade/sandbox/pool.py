@@ -163,10 +163,18 @@ def run_all(orders: Sequence[Order], workers: int, options: Options = Options())
         return Lost(order.key, reason)
 
     with ThreadPoolExecutor(max_workers=workers) as threads:
+        futures = [threads.submit(one, order) for order in orders]
         try:
-            for future in as_completed([threads.submit(one, order) for order in orders]):
+            for future in as_completed(futures):
                 yield future.result()
         finally:
-            threads.shutdown(cancel_futures=True)
-            for server in idle:
-                server.close()
+            for future in futures:
+                future.cancel()
+            _close_all(idle)  # before their threads end: a server is killed with the thread that started it
+            threads.shutdown()
+            _close_all(idle)
+
+
+def _close_all(servers: list[Server]) -> None:
+    while servers:
+        servers.pop().close()
