@@ -59,6 +59,12 @@ class Terminated(ProgramError):
         super().__init__(ExitCode.TERMINATED, "Terminated", "the program was told to end before it was done")
 
 
+def other_version(asked: str, here: str) -> ProgramError:
+    """What runs must be what the digest says: a result of other arithmetic would stand under a false name."""
+    message = f"the task asks for {asked}, and this program is {here}: use the image of the controller's own version"
+    return ProgramError(ExitCode.BAD_CONFIGURATION, "OtherVersion", message)
+
+
 @dataclass(frozen=True)
 class Context(Generic[TaskType]):
     store: Store

@@ -71,3 +71,12 @@ def test_problems_are_read_in_the_order_asked_plain_or_gzipped_with_their_choice
     (tmp_path / "bad.jsonl").write_text('{"id": "a", "prompt": "A?"}\n{"id": "b"}\n')
     with pytest.raises(BadBenchmark, match=r"bad\.jsonl:2"):
         read_problems(tmp_path / "bad.jsonl", ["a"])
+
+
+def test_a_benchmark_asked_as_a_whole_is_read_whole(tmp_path: Path) -> None:
+    """As one in a bucket is: the controller never opens it, so the task names no ids."""
+    (tmp_path / "x.jsonl").write_text('{"id": "b", "prompt": "B?"}\n{"id": "a", "prompt": "A?"}\n')
+    assert read_problems(tmp_path / "x.jsonl", ()) == {"b": "B?", "a": "A?"}
+    (tmp_path / "empty.jsonl").write_text("\n")
+    with pytest.raises(BadBenchmark, match="holds no problems"):
+        read_problems(tmp_path / "empty.jsonl", ())

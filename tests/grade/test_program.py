@@ -15,9 +15,10 @@ from workloads.contents import hash_file
 from workloads.contract import layout
 from workloads.contract.grades import Grade
 from workloads.contract.model import sha256_of
-from workloads.contract.records import GradesRecord, OutputsRecord
+from workloads.contract.records import ExitCode, Failure, GradesRecord, OutputsRecord
 from workloads.contract.tasks import FileSource, GradeMember, GradeTask, Owner
-from workloads.contract.units import Engine, GradeInputs, UnitRef, unit_of
+from workloads.contract.units import GRADER_VERSION, Engine, GradeInputs, UnitRef, unit_of
+from workloads.grade.__main__ import main
 from workloads.store import Store, open_store
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +27,7 @@ RIGHT = "<think>easy</think>\n```python\ndef double(x):\n    return 2 * x\n```"
 WRONG = RIGHT.replace("2 * x", "3 * x")
 
 
-def _code_task(store: Store, tmp_path: Path) -> GradeTask:
+def _code_task(store: Store, tmp_path: Path, grader_version: str = GRADER_VERSION) -> GradeTask:
     benchmark = tmp_path / "doubles.jsonl"
     rows = [
         {"id": f"d{n}", "prompt": "double", "entry_point": "double", "asserts": "assert double(2) == 4"}
@@ -58,6 +59,7 @@ def _code_task(store: Store, tmp_path: Path) -> GradeTask:
         completion="fenced",
         thinking=True,
         budgets=(20, 4096),
+        grader_version=grader_version,
     )
     source = FileSource(location=str(benchmark), sha256=hash_file(benchmark))
     unit = unit_of(inputs)
@@ -144,3 +146,15 @@ def test_what_the_executing_step_leaves_is_not_believed(store: Store, tmp_path: 
     _, grades = _grades(store, task, tmp_path / "read")
     assert {g.verdict for g in grades if g.budget_tokens == 4096} == {"infra_error"}
     assert {g.cause for g in grades if g.budget_tokens == 4096} == {"not_executed"}
+
+
+def test_verdicts_of_another_grader_version_are_not_given_under_its_name(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = _code_task(store, tmp_path, grader_version="grade-0")
+    monkeypatch.setenv("POTSTILL_STORE", store.url)
+    assert main([task.key]) == ExitCode.BAD_CONFIGURATION
+    failure = Failure.model_validate_json(store.get(layout.failure_key(task.unit, 1)))
+    assert failure.reason == "OtherVersion"
+    assert "grade-0" in failure.message
+    assert read_marker(store, task.unit, layout.GRADES) is None

@@ -251,6 +251,7 @@ def test_a_special_token_that_the_base_cannot_produce_is_warned_of_by_name(rows:
     [
         ({"samples": 60, "checkpoints": ()}, ExitCode.BAD_DATA, "BadData", "40 rows are left of 40"),
         ({"checkpoints": (6,)}, ExitCode.BAD_CONFIGURATION, "BadSchedule", "a checkpoint at 6 samples"),
+        ({"numerics": "train-0"}, ExitCode.BAD_CONFIGURATION, "OtherVersion", "the task asks for train-0"),
         ({"sequence_tokens": 1024}, ExitCode.BAD_CONFIGURATION, "BadModel", "max_position_embeddings 512"),
         ({"lora": MOE_LORA}, ExitCode.BAD_CONFIGURATION, "BadModel", "'experts': Qwen3ForCausalLM has no such layers"),
     ],

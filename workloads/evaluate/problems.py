@@ -13,9 +13,9 @@ class BadBenchmark(Exception):
 
 
 def read_problems(path: Path, wanted: Sequence[str]) -> dict[str, str]:
-    """Text by problem id, in the order of `wanted`. JSONL, or gzipped JSONL by the name's ending. Raises BadBenchmark.
+    """Text by problem id, in the order of `wanted` (empty: all, as they stand). JSONL, gzipped if the name says so.
 
-    A row's `choices`, if it has any, follow its prompt as lettered lines.
+    A row's `choices`, if it has any, follow its prompt as lettered lines. Raises BadBenchmark.
     """
     found: dict[str, str] = {}
     data = path.read_bytes()
@@ -33,7 +33,9 @@ def read_problems(path: Path, wanted: Sequence[str]) -> dict[str, str]:
     missing = [problem for problem in wanted if problem not in found]
     if missing:
         raise BadBenchmark(f"{path.name} has no problem {missing[0]!r} ({len(missing)} of {len(wanted)} are missing)")
-    return {problem: found[problem] for problem in wanted}
+    if not found:
+        raise BadBenchmark(f"{path.name} holds no problems")
+    return {problem: found[problem] for problem in wanted or found}
 
 
 def _text(row: dict[str, Any]) -> str:

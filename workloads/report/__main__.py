@@ -9,17 +9,20 @@ from workloads.contract.manifest import Manifest
 from workloads.contract.model import sha256_of
 from workloads.contract.records import ReportRecord
 from workloads.contract.tasks import ReportTask
-from workloads.program import Context, ProgramError, run_program
+from workloads.contract.units import REPORT_VERSION
+from workloads.program import Context, ProgramError, other_version, run_program
 from workloads.report.files import report_files
 
 
 def main(context: Context[ReportTask]) -> None:
-    """Renders the manifest that the task names, commits the files, and puts them where people look.
+    """Renders the manifest that the task names, puts the files where people look, and commits them: then it is done.
 
     A manifest that has changed since has a report task of its own: this one ends Superseded.
     """
     task = context.task
     owner = task.owner
+    if task.inputs.report_version != REPORT_VERSION:
+        raise other_version(task.inputs.report_version, REPORT_VERSION)
     data = context.store.get(layout.manifest_key(owner.experiment, owner.uid8))
     if sha256_of(data) != task.inputs.manifest_content:
         raise ProgramError(12, "Superseded", "the manifest has changed since; its own report task follows")
@@ -30,9 +33,9 @@ def main(context: Context[ReportTask]) -> None:
             files[name] = Path(folder) / name
             files[name].write_text(text, encoding="utf-8")
         record = ReportRecord(manifest_sha256=task.inputs.manifest_content, report_version=task.inputs.report_version)
-        context.commit(layout.REPORT, files, record)
         for name, path in files.items():
             context.store.put(layout.report_prefix(owner.experiment, owner.uid8) + name, path.read_bytes())
+        context.commit(layout.REPORT, files, record)
 
 
 if __name__ == "__main__":

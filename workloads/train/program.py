@@ -16,10 +16,11 @@ from workloads.contents import localise_file, localise_model
 from workloads.contract import layout
 from workloads.contract.records import ExitCode, Progress, TrainRecord
 from workloads.contract.tasks import TrainTask
+from workloads.contract.units import TRAIN_NUMERICS
 from workloads.data.end_token import EndToken, end_token
 from workloads.data.rows import BadData
 from workloads.data.samples import TrainingData, prepare
-from workloads.program import Context, ProgramError
+from workloads.program import Context, ProgramError, other_version
 from workloads.store import Store
 from workloads.text.templates import BadTemplate
 from workloads.text.tokenizer import BadTokenizer, load_tokenizer
@@ -66,6 +67,8 @@ def _train(
     folder: Path,
 ) -> None:
     inputs = task.inputs
+    if inputs.numerics != TRAIN_NUMERICS:
+        raise other_version(inputs.numerics, TRAIN_NUMERICS)
     checkpoint_steps(inputs)
     _report(leader, "reading data")
     base = localise_model(task.base)
