@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from controller.cli import bench, crd, data, plan, publish, regrade, retry, run, validate
+from controller.cli import bench, crd, data, gate, plan, publish, regrade, report, retry, run, validate
 from controller.spec.errors import SpecError
 from workloads.benchmarks import BenchmarkError
 from workloads.commit import Corrupt
@@ -29,6 +29,8 @@ app = typer.Typer(
 app.command("validate")(validate.validate)
 app.command("plan")(plan.plan)
 app.command("run")(run.run)
+app.command("report")(report.report)
+app.command("gate")(gate.gate)
 app.command("publish")(publish.publish)
 app.command("retry")(retry.retry)
 app.command("regrade")(regrade.regrade)

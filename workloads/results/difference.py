@@ -1,16 +1,17 @@
 """Differences of two shares with their interval and p: paired where the problems are the same, else independent."""
 
 from dataclasses import dataclass
-from math import sqrt
+from math import ceil, sqrt
 
 import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import binom, bootstrap, norm
 from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.proportion import confint_proportions_2indep, test_proportions_2indep
+from statsmodels.stats.power import NormalIndPower
+from statsmodels.stats.proportion import confint_proportions_2indep, proportion_effectsize, test_proportions_2indep
 
 from workloads.results.paired import Pairs
-from workloads.results.power import problems_needed, problems_needed_independent
+from workloads.results.power import problems_needed
 from workloads.results.statistics import Share
 
 RESAMPLES = 9999
@@ -125,3 +126,12 @@ def resampled(pairs: Pairs) -> np.ndarray:
 def holm(p_values: list[float]) -> list[float]:
     """Adjusted p-values of one family, in the order given (Holm, Scand. J. Statist. 6 (1979) 65-70)."""
     return [float(p) for p in multipletests(p_values, method="holm")[1]] if p_values else []
+
+
+def problems_needed_independent(first: float, second: float, alpha: float = 0.05, power: float = 0.8) -> int | None:
+    """Problems per model for two independent shares."""
+    if first == second:
+        return None
+    effect = proportion_effectsize(first, second)
+    needed: float = NormalIndPower().solve_power(effect_size=abs(effect), alpha=alpha, power=power)
+    return ceil(needed)

@@ -4,8 +4,6 @@ from math import ceil, sqrt
 
 from scipy.optimize import brentq
 from scipy.stats import norm
-from statsmodels.stats.power import NormalIndPower
-from statsmodels.stats.proportion import proportion_effectsize
 
 
 def detectable_difference(problems: int, discordance: float, alpha: float = 0.05, power: float = 0.8) -> float | None:
@@ -33,12 +31,3 @@ def problems_needed(difference: float, discordance: float, alpha: float = 0.05, 
     z_alpha, z_power = float(norm.ppf(1 - alpha / 2)), float(norm.ppf(power))
     spread = z_alpha * sqrt(discordance) + z_power * sqrt(max(0.0, discordance - difference**2))
     return ceil((spread / difference) ** 2)
-
-
-def problems_needed_independent(first: float, second: float, alpha: float = 0.05, power: float = 0.8) -> int | None:
-    """Problems per model for two independent shares."""
-    if first == second:
-        return None
-    effect = proportion_effectsize(first, second)
-    needed: float = NormalIndPower().solve_power(effect_size=abs(effect), alpha=alpha, power=power)
-    return ceil(needed)

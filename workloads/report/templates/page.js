@@ -97,7 +97,7 @@ const evidenceOf = (grade) => {
   };
   add("why", [grade.w, grade.i].filter(Boolean).join(", ").replaceAll("_", " "));
   add("answer graded", grade.a);
-  for (const [name, value] of Object.entries(grade.e)) add(name.replaceAll("_", " "), value);
+  for (const [name, value] of Object.entries(grade.e)) add(name.replace(/([a-z])([A-Z])/g, "$1 $2").replaceAll("_", " ").toLowerCase(), value);
   return list;
 };
 const side = (model, row, budget) => {
@@ -167,4 +167,4 @@ const startReader = () => {
   fillModels(); fillBudgets(); list();
 };
 if (index.outputs.length) startReader();
-requestAnimationFrame(() => setTimeout(drawAll));
+setTimeout(drawAll);

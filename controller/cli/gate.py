@@ -1,0 +1,70 @@
+"""`potstill gate`: may this candidate pass? For CI, with read-only access to the store."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from controller.cli.common import DEFAULT_STORE, ProfileFile, StoreUrl, frozen_from, store_at
+from controller.cli.manifests import manifest_at, manifest_of
+from workloads.contract.experiment import FrozenGate
+from workloads.contract.manifest import Manifest
+from workloads.results.gate import Side, UnknownModel, judge, side_of
+from workloads.results.gate_text import gate_json, gate_markdown, junit
+
+
+def gate(
+    path: Annotated[
+        Path | None, typer.Argument(help="The experiment file; or give --manifest.", metavar="[EXPERIMENT.YAML]")
+    ] = None,
+    manifest: Annotated[str | None, typer.Option(help="A manifest.json: a file or a URL in a store.")] = None,
+    store: StoreUrl = DEFAULT_STORE,
+    profile: ProfileFile = None,
+    junit_file: Annotated[Path | None, typer.Option("--junit", help="Write JUnit XML here.")] = None,
+    summary_file: Annotated[Path | None, typer.Option("--summary", help="Append the Markdown summary here.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the result as JSON here.")] = None,
+) -> None:
+    """Exit 0 pass, 1 fail, 2 wrong use, 3 not enough evidence, 4 could not be evaluated."""
+    if (path is None) == (manifest is None):
+        raise _wrong("give an experiment file or --manifest, one of the two")
+    asked: FrozenGate | None
+    if path is not None:
+        frozen = frozen_from(path, profile)
+        found, asked = manifest_of(store_at(store), frozen.name, frozen.uid8), frozen.gate
+    else:
+        found = manifest_at(manifest or "")
+        asked = found.gate
+    if asked is None:
+        raise _wrong("the experiment has no spec.gate: say there which candidate, baseline and requirements")
+    candidate, baseline = _sides(found, asked)
+    result = judge(asked, candidate, baseline)
+    text = gate_markdown(result)
+    typer.echo(text, nl=False)
+    if junit_file is not None:
+        junit_file.write_bytes(junit(result))
+    if json_file is not None:
+        json_file.write_bytes(gate_json(result))
+    if summary_file is not None:
+        with summary_file.open("a", encoding="utf-8") as file:
+            file.write(text)
+    raise typer.Exit(int(result.exit_code))
+
+
+def _sides(found: Manifest, asked: FrozenGate) -> tuple[Side, Side]:
+    """A baseline `URL#model` is of another experiment; without a model, the one that its own gate let pass."""
+    try:
+        candidate = side_of(found, asked.candidate)
+        where, _, model = asked.baseline.partition("#")
+        if "://" not in where and not where.endswith(".json"):
+            return candidate, side_of(found, asked.baseline)
+        other = manifest_at(where)
+        return candidate, side_of(other, model or (other.gate.candidate if other.gate else "base"))
+    except UnknownModel as error:
+        raise _wrong(str(error)) from error
+    except ValidationError as error:
+        raise _wrong(f"{asked.baseline} is no manifest that this version can read: {error}") from error
+
+
+def _wrong(message: str) -> typer.BadParameter:
+    return typer.BadParameter(message)
