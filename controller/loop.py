@@ -136,13 +136,13 @@ def run_local(
     Raises StoreError when the store is not usable at all.
     """
     store.probe()
-    frozen = accept(frozen, store)
     folder = folder or work_folder(store.url)
     runner = executor or LocalExecutor(store, folder, this_machine(frozen.limits))
     try:
         lease = acquire(store, owner_of(frozen), _now())
     except Busy as error:
         return _final(frozen, "Refused", str(error), None)
+    frozen = accept(frozen, store)
     writer = f"{_now():%Y%m%dT%H%M%S}-{lease.runner.host}-{os.getpid()}"
     events = EventLog(store, frozen.name, frozen.uid8, writer)
     with Interrupts() as interrupts, make_screen(live) as screen:
@@ -186,12 +186,22 @@ def _run(
 
 
 def accept(frozen: FrozenExperiment, store: Store) -> FrozenExperiment:
-    """Writes the experiment as accepted, or takes it as it was accepted before (it differs in its date alone)."""
+    """Writes the experiment as accepted, or as a new revision of what was accepted before.
+
+    An experiment of one uid8 asks one question: what may differ is where its files stand, the limits and the profile,
+    and there the file as it is now counts. Raises StoreError.
+    """
     key = layout.experiment_key(frozen.name, frozen.uid8)
     try:
         store.put_new(key, frozen.to_json())
     except AlreadyExists:
-        return FrozenExperiment.model_validate_json(store.get(key))
+        data, etag = store.get_with_etag(key)
+        standing = FrozenExperiment.model_validate_json(data)
+        same = frozen.model_copy(update={"accepted": standing.accepted, "revision": standing.revision})
+        if same == standing:
+            return standing
+        frozen = same.model_copy(update={"revision": standing.revision + 1})
+        store.put_if(key, frozen.to_json(), etag)
     return frozen
 
 

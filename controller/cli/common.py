@@ -36,7 +36,10 @@ def profile_from(path: Path | None) -> Profile:
 
 def store_at(url: str) -> Store:
     """A directory may be given as a path. Raises StoreError if it cannot be used."""
-    return open_store(url if "://" in url else Path(url).resolve().as_uri())
+    try:
+        return open_store(url if "://" in url else Path(url).resolve().as_uri())
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--store") from error
 
 
 def wide_console() -> Console:

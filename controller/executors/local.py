@@ -152,7 +152,7 @@ class LocalExecutor:
             "ended",
             record.created,
             started=record.created,
-            ended=now,
+            ended=now if child is not None else self._last_heard_of(record),
             exit_code=code,
             message=self._tail(record.key),
             gpus=0 if record.device is None else 1,
@@ -178,6 +178,12 @@ class LocalExecutor:
         if alive:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(record.pid if record is not None else child.pid, number)  # type: ignore[union-attr]
+
+    def _last_heard_of(self, record: Record) -> datetime:
+        """When a process that nobody saw end wrote its last line: it may have been gone for days."""
+        path = self._logs / _file_name(record.key)
+        written = datetime.fromtimestamp(path.stat().st_mtime, UTC) if path.is_file() else record.created
+        return max(record.created, written)
 
     def _tail(self, key: str) -> str:
         """The last line that the process wrote, for an end that nobody explained."""
