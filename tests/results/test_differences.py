@@ -1,0 +1,88 @@
+"""Paired and independent differences against published examples, and what they must obey."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from workloads.results.difference import holm, mid_p, paired_difference, score_interval, score_z
+from workloads.results.paired import Pairs, pair, score
+from workloads.results.power import detectable_difference, problems_needed
+
+
+def test_the_score_interval_and_mid_p_agree_with_the_published_example() -> None:
+    """Airway hyper-responsiveness: 1 and 7 discordant of 21 pairs (Fagerland, Lydersen and Laake 2014, tables 3 and 9)."""
+    low, high = score_interval(1, 7, 21, 0.05)
+    assert (low, high) == (pytest.approx(-0.517, abs=0.001), pytest.approx(-0.026, abs=0.001))
+    assert mid_p(1, 7) == pytest.approx(0.039, abs=0.0005)
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 60))
+def test_the_interval_holds_the_estimate_and_turns_with_the_sides(first: int, second: int, same: int) -> None:
+    n = max(1, first + second + same)
+    low, high = score_interval(first, second, n, 0.05)
+    assert low <= (first - second) / n <= high
+    assert score_interval(second, first, n, 0.05) == (pytest.approx(-high, abs=1e-6), pytest.approx(-low, abs=1e-6))
+
+
+@given(st.integers(0, 30), st.integers(0, 30), st.floats(-0.9, 0.9))
+def test_the_bounds_are_where_the_test_turns(first: int, second: int, difference: float) -> None:
+    n = 80
+    low, high = score_interval(first, second, n, 0.1)
+    inside = low < difference < high
+    assert inside == (abs(score_z(first, second, n, difference)) < 1.6448536)
+
+
+def test_no_difference_seen_at_100_problems_still_allows_points() -> None:
+    """Why a gate at 5 points cannot pass on 100 problems with 10% discordance."""
+    assert score_interval(5, 5, 100, 0.1)[1] > 0.05
+
+
+def test_errors_leave_their_problem_out_of_the_pairs_and_are_counted() -> None:
+    pairs = pair({"a": "R", "b": "e", "c": "n"}, {"a": "w", "b": "R", "c": "N", "d": "R"}, "completed")
+    assert (pairs.first, pairs.second, pairs.left_out) == ((1.0, 0.0), (0.0, 1.0), 1)
+
+
+@pytest.mark.parametrize(
+    ("codes", "accuracy", "completed", "strict"), [("R", 1, 1, 1), ("r", 1, 0, 0), ("W", 0, 1, 0), ("n", 0, 0, 0)]
+)
+def test_metrics_tell_right_from_completed(codes: str, accuracy: int, completed: int, strict: int) -> None:
+    assert [score(codes, metric) for metric in ("accuracy", "completed", "strict")] == [accuracy, completed, strict]
+
+
+def test_several_outputs_a_problem_are_compared_by_resampling_problems_and_always_alike() -> None:
+    first = {str(i): "RRWW" for i in range(40)}
+    second = {str(i): "RWWW" if i % 2 else "RRRW" for i in range(40)}
+    pairs = pair(first, second, "accuracy")
+    found = paired_difference(pairs)
+    assert found == paired_difference(pairs)
+    assert found.low < 0 < found.high
+    assert "bootstrap" in found.method
+
+
+@pytest.mark.parametrize("discordance", [0.05, 0.1, 0.3])
+def test_the_problems_needed_and_the_detectable_difference_are_each_others_inverse(discordance: float) -> None:
+    found = detectable_difference(500, discordance)
+    assert found is not None
+    assert problems_needed(found, discordance) in (500, 501)
+
+
+def test_holm_as_in_its_definition() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+
+
+def test_false_findings_are_no_more_than_nominal_when_nothing_differs() -> None:
+    """2,000 comparisons of a model with its equal, 100 problems, 10% discordance; mid-p stays near and under 5%."""
+    rng = np.random.default_rng(16)
+    discordant = rng.binomial(100, 0.1, 2000)
+    found = [
+        mid_p(int(only), int(all_ - only)) < 0.05
+        for all_, only in zip(discordant, rng.binomial(discordant, 0.5), strict=True)
+    ]
+    assert np.mean(found) < 0.055
+
+
+def test_equal_models_make_no_pair_differ() -> None:
+    found = paired_difference(Pairs((1.0, 0.0), (1.0, 0.0), True, 0))
+    assert (found.p, found.needed) == (1.0, None)
