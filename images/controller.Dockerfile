@@ -11,12 +11,12 @@ COPY controller /source/controller
 COPY workloads /source/workloads
 RUN /opt/uv/bin/uv build --quiet --system-certs --wheel --out-dir /wheel /source
 
-# A large layer that changes with the lock only, then a small one with the project.
+# A layer that changes with the lock only, then a small one with the project.
 FROM ${BASE}
 COPY --from=source /wheel/requirements.txt /opt/potstill/requirements.txt
 RUN --mount=type=bind,from=source,source=/opt/uv,target=/opt/uv --mount=type=cache,target=/root/.cache/uv \
     /opt/uv/bin/uv venv --quiet --allow-existing --python python3 /opt/potstill \
-    && /opt/uv/bin/uv pip install --quiet --system-certs --link-mode copy --compile-bytecode --require-hashes \
+    && /opt/uv/bin/uv pip install --quiet --system-certs --no-deps --require-hashes --link-mode copy --compile-bytecode \
        --cache-dir /root/.cache/uv --python /opt/potstill/bin/python --requirement /opt/potstill/requirements.txt
 COPY --from=source /wheel/*.whl /opt/potstill/
 RUN --mount=type=bind,from=source,source=/opt/uv,target=/opt/uv \
@@ -26,4 +26,4 @@ ENV PATH=/opt/potstill/bin:/usr/local/bin:/usr/bin:/bin \
 USER 65532:65532
 WORKDIR /tmp
 ENTRYPOINT ["python", "-m"]
-CMD ["controller"]
+CMD ["controller.kubernetes.serve"]

@@ -1,4 +1,4 @@
-# Training Jobs. EXTRA=train leaves out what only a GPU uses. Triton compiles its kernels with gcc when they are first used.
+# Training Jobs. Triton compiles its kernels with gcc when they are first used. EXTRA=train leaves out what needs a GPU.
 #   docker build -f images/train.Dockerfile -t registry.example/potstill-train:0.1.0 .
 ARG BASE=docker.io/library/python:3.11.14-slim-bookworm
 
@@ -7,19 +7,24 @@ FROM ${BASE} AS source
 RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir --quiet uv==0.13.9
 COPY pyproject.toml uv.lock README.md LICENSE* /source/
 ARG EXTRA=train-gpu
-RUN cd /source && /opt/uv/bin/uv export --quiet --frozen --no-default-groups --extra ${EXTRA} --no-emit-project --output-file /wheel/requirements.txt
+RUN cd /source && /opt/uv/bin/uv export --quiet --frozen --no-default-groups --extra ${EXTRA} --no-emit-project --output-file /wheel/all.txt \
+    && awk '/^[^ #]/ { large = /^(cuda|flashinfer|nvidia|torch|triton|vllm|xgrammar)/ } { print > (large ? "/wheel/large.txt" : "/wheel/small.txt") }' /wheel/all.txt
 COPY controller /source/controller
 COPY workloads /source/workloads
 RUN /opt/uv/bin/uv build --quiet --system-certs --wheel --out-dir /wheel /source
 
-# A large layer that changes with the lock only, then a small one with the project.
+# First what is large and seldom changes, then what is small, then the project: an update moves little.
 FROM ${BASE}
 RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
-COPY --from=source /wheel/requirements.txt /opt/potstill/requirements.txt
+COPY --from=source /wheel/large.txt /opt/potstill/
 RUN --mount=type=bind,from=source,source=/opt/uv,target=/opt/uv --mount=type=cache,target=/root/.cache/uv \
     /opt/uv/bin/uv venv --quiet --allow-existing --python python3 /opt/potstill \
-    && /opt/uv/bin/uv pip install --quiet --system-certs --link-mode copy --compile-bytecode --require-hashes \
-       --cache-dir /root/.cache/uv --python /opt/potstill/bin/python --requirement /opt/potstill/requirements.txt
+    && /opt/uv/bin/uv pip install --quiet --system-certs --no-deps --require-hashes --link-mode copy --compile-bytecode \
+       --cache-dir /root/.cache/uv --python /opt/potstill/bin/python --requirement /opt/potstill/large.txt
+COPY --from=source /wheel/small.txt /opt/potstill/
+RUN --mount=type=bind,from=source,source=/opt/uv,target=/opt/uv --mount=type=cache,target=/root/.cache/uv \
+    /opt/uv/bin/uv pip install --quiet --system-certs --no-deps --require-hashes --link-mode copy --compile-bytecode \
+       --cache-dir /root/.cache/uv --python /opt/potstill/bin/python --requirement /opt/potstill/small.txt
 COPY --from=source /wheel/*.whl /opt/potstill/
 RUN --mount=type=bind,from=source,source=/opt/uv,target=/opt/uv \
     /opt/uv/bin/uv pip install --quiet --no-cache --no-deps --compile-bytecode --python /opt/potstill/bin/python /opt/potstill/*.whl

@@ -2,11 +2,10 @@
 
 import os
 from collections.abc import Callable, Iterator
-from functools import cache
 
 import pytest
 
-from tests.node.images import Image, build, build_base
+from tests.node.images import REPOSITORY, Image, build, build_base, with_folder
 from tests.node.node import Node, one_node
 from tests.node.s3 import ClusterS3, deploy_s3
 
@@ -35,14 +34,11 @@ def s3(node: Node) -> ClusterS3:
 
 @pytest.fixture(scope="session")
 def image(node: Node) -> Callable[[str], Image]:
-    """The image of that name of images/, on the node. Without what needs a GPU: there is none here."""
+    """The image of that name of images/, on the node, with /examples in it. Train and evaluate are without what
+    only a GPU uses."""
     base = build_base()
-    arguments = {"evaluate": {"EXTRA": "train"}, "train": {"EXTRA": "train"}}
-
-    @cache
-    def get(name: str) -> Image:
-        built = build(name, base, **arguments.get(name, {}))
-        node.containerd.load([built])
-        return built
-
-    return get
+    small = {"train": {"EXTRA": "train"}, "evaluate": {"EXTRA": "train"}}
+    built = {name: build(name, base, **small.get(name, {})) for name in ("controller", "grade", "train", "evaluate")}
+    images = {name: with_folder(image, REPOSITORY / "examples", "/examples") for name, image in built.items()}
+    node.containerd.load(list(images.values()))
+    return images.__getitem__

@@ -73,16 +73,33 @@ class Containerd:
         unmount_below([STATE])
 
     def load(self, images: list[Image]) -> None:
-        """Give it images that it does not hold yet, and take away what it held under their names before."""
-        held = set(self.ctr("images", "list", "--quiet").split())
+        """Give it images that it does not hold yet, and take away what it held under their repositories before."""
+        held = self._digests()
         missing = [image for image in images if image.name not in held]
         if missing:
             with oci_layout(missing) as layout:
                 call("sh", "-c", f"tar -C {layout} -c . | {' '.join(CTR)} images import -")
-        repositories = {image.name.partition(":")[0]: image.name for image in images}
-        for name in held:
-            if repositories.get(name.partition(":")[0], name) != name:
+                self._forget_layers(layout)
+        digests = self._digests()
+        wanted = {_repository(image.name): digests[image.name] for image in images}
+        for name, digest in held.items():
+            if wanted.get(_repository(name), digest) != digest:
                 self.ctr("images", "remove", name)
+
+    def _forget_layers(self, layout: Path) -> None:
+        """They are unpacked: what is left to keep is configurations and manifests."""
+        blobs = (blob for blob in (layout / "blobs" / "sha256").iterdir() if blob.stat().st_size < 100_000)
+        manifests = [json.loads(data) for blob in blobs if b'"layers"' in (data := blob.read_bytes())]
+        for digest in {layer["digest"] for manifest in manifests for layer in manifest["layers"]}:
+            self.ctr("content", "remove", digest)
+
+    def reference(self, image: Image) -> str:
+        """repository@digest of an image that it holds."""
+        return f"{_repository(image.name)}@{self._digests()[image.name]}"
+
+    def _digests(self) -> dict[str, str]:
+        lines = self.ctr("images", "list").splitlines()[1:]
+        return {name: digest for name, _, digest, *_ in map(str.split, lines)}
 
     def sweep(self) -> bool:
         """Kill and remove all containers. Whether there were any."""
@@ -109,6 +126,10 @@ class Containerd:
         with suppress(CommandFailedError):
             return "Server" in self.ctr("version")
         return False
+
+
+def _repository(name: str) -> str:
+    return name.partition("@")[0].partition(":")[0]
 
 
 def _network() -> dict[str, object]:

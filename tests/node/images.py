@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.node.machine import RUN, call
 from tests.tools.programs import cache_folder, program
@@ -20,7 +21,7 @@ from tests.tools.programs import cache_folder, program
 REPOSITORY = Path(__file__).parents[2]
 FOLDER = cache_folder() / "node"
 STORAGE = ("--root", str(FOLDER / "buildah"), "--runroot", str(RUN / "buildah"), "--storage-driver", "overlay")
-BUILDAH = ("nice", "-n", "15", "buildah", *STORAGE)
+BUILDAH = ("nice", "-n", "10", "buildah", *STORAGE)
 BASE_PACKAGES = "python3,python3-venv,ca-certificates"
 
 
@@ -64,16 +65,32 @@ def build(name: str, base: Image, **arguments: str) -> Image:
     """images/<name>.Dockerfile by images/build.sh, with build arguments. Its tag changes with its content."""
     flags = ["--layers", "--pull-never", "--quiet", "--volume=/etc/ssl/certs:/etc/ssl/certs:ro"]
     flags += [f"--build-arg={key}={value}" for key, value in arguments.items()]
+    repository = f"localhost/potstill-{name}"
+    before = _identity(f"{repository}:newest")
     words = {"TOOL": " ".join(BUILDAH), "FLAGS": " ".join(flags), "BASE": base.name, "IMAGES": name}
     call(REPOSITORY / "images" / "build.sh", "localhost", "newest", environment=_environment() | words)
-    repository = f"localhost/potstill-{name}"
     identity = _identity(f"{repository}:newest")
     image = Image(f"{repository}:{identity.removeprefix('sha256:')[:12]}", identity)
     buildah("tag", identity, image.name)
-    for other in buildah("images", "--format", "{{.Name}}:{{.Tag}}").split():
-        if other.startswith(f"{repository}:") and other not in {image.name, f"{repository}:newest"}:
-            buildah("rmi", other)
+    if identity != before:
+        for other in buildah("images", "--format", "{{.Name}}:{{.Tag}}").split():
+            if other.startswith(f"{repository}:") and other not in {image.name, f"{repository}:newest"}:
+                buildah("rmi", other)
+        buildah("rmi", "--prune")
     return image
+
+
+def with_folder(image: Image, folder: Path, place: str) -> Image:
+    """The image and a folder of the repository in it at `place`."""
+    content = sorted(file for file in folder.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
+    sums = [f"{file.relative_to(folder)} {hashlib.sha256(file.read_bytes()).hexdigest()}" for file in content]
+    name = f"{image.name.partition(':')[0]}-{folder.name}:{_short_hash(image.identity, place, *sums)}"
+    if not (identity := _identity(name)):
+        container = buildah("from", "--pull-never", image.name).strip()
+        buildah("add", "--quiet", container, str(folder), place)
+        buildah("commit", "--quiet", "--rm", container, name)
+        identity = _identity(name)
+    return Image(name, identity)
 
 
 def build_from_program(name: str, path: Path, *arguments: str) -> Image:
@@ -95,17 +112,27 @@ def pause_image() -> Image:
 
 @contextmanager
 def oci_layout(images: Iterable[Image]) -> Iterator[Path]:
-    """A folder in OCI's image layout with the images in it, a layer that several share once, each under its name."""
+    """A folder in OCI's image layout with the images in it, a layer that several share once.
+
+    Each has two names there: its own, and repository@digest.
+    """
     with tempfile.TemporaryDirectory(dir=_folder("tmp")) as folder:
         layout = Path(folder)
         for image in images:
             buildah("push", "--quiet", "--disable-compression", image.name, f"oci:{layout}:{image.name}")
         index = json.loads((layout / "index.json").read_text())
-        for manifest in index["manifests"]:
-            notes = manifest["annotations"]
-            notes["io.containerd.image.name"] = notes.pop("org.opencontainers.image.ref.name")
+        index["manifests"] = [
+            manifest | {"annotations": {"io.containerd.image.name": name}}
+            for manifest in index["manifests"]
+            for name in _names(manifest)
+        ]
         (layout / "index.json").write_text(json.dumps(index))
         yield layout
+
+
+def _names(manifest: dict[str, Any]) -> tuple[str, str]:
+    name = manifest["annotations"]["org.opencontainers.image.ref.name"]
+    return name, f"{name.partition(':')[0]}@{manifest['digest']}"
 
 
 def buildah(*words: str) -> str:

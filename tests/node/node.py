@@ -1,4 +1,4 @@
-"""A whole Kubernetes of one node on this machine: the control plane, containerd, a kubelet, kube-proxy, a bridge network.
+"""A whole Kubernetes of one node on this machine: the control plane, containerd, a kubelet, kube-proxy, CoreDNS, a bridge network.
 
 It needs root, and Debian for its packages. What it starts ends with it; images and layers stay in the cache.
 """
@@ -29,6 +29,15 @@ from tests.tools.programs import program
 
 NAME = "node-1"
 PODS = RUN / "kubelet"
+COREFILE = """.:53 {{
+    bind {address}
+    errors
+    kubernetes cluster.local {{
+        kubeconfig {kubeconfig}
+    }}
+    forward . /etc/resolv.conf
+}}
+"""
 
 
 class Node:
@@ -70,7 +79,12 @@ class Node:
             folder / "kube-proxy.log",
         )
 
+        corefile = folder / "Corefile"
+        corefile.write_text(COREFILE.format(address=NODE_ADDRESS, kubeconfig=plane.kubeconfig()))
+        self.names = Server([str(program("coredns")), "-conf", str(corefile)], folder / "coredns.log")
+
     def start(self) -> None:
+        self.names.start(lambda: listening(53, NODE_ADDRESS))
         self.kubelet.start(self.ready, deadline_seconds=60)
         self.proxy.start(lambda: listening(self._proxy_health_port))
 
@@ -104,6 +118,7 @@ class Node:
     def stop(self) -> None:
         self.kubelet.stop()
         self.proxy.stop()
+        self.names.stop()
 
 
 def _kubelet_config(folder: Path) -> dict[str, object]:
@@ -117,6 +132,8 @@ def _kubelet_config(folder: Path) -> dict[str, object]:
         "port": free_port(),
         "readOnlyPort": 0,
         "healthzPort": 0,
+        "clusterDNS": [NODE_ADDRESS],
+        "clusterDomain": "cluster.local",
         "cgroupDriver": "cgroupfs",
         "failCgroupV1": False,
         "failSwapOn": False,

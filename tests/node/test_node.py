@@ -60,6 +60,11 @@ def test_pods_reach_the_store(node: Node, namespace: str, image: Callable[[str],
     assert s3.client().get_object(Bucket="lab", Key="from-a-pod")["Body"].read() == b"hello"
 
 
+def test_pods_find_services_by_name(node: Node, namespace: str, image: Callable[[str], Image], s3: ClusterS3) -> None:
+    script = "import socket; print(socket.gethostbyname('versitygw.s3'))"
+    assert run_job(node, namespace, image("controller"), ["python", "-c", script]).strip() in s3.endpoint
+
+
 def test_pods_reach_the_api_server_as_their_service_account(
     node: Node, namespace: str, image: Callable[[str], Image]
 ) -> None:

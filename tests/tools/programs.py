@@ -51,6 +51,7 @@ MODEST_SHIM = Edit("gvisor.dev/gvisor", "pkg/shim/v1/manager.go", "oomScoreMax =
 
 PROGRAMS = {
     "containerd-shim-runsc-v1": Program("gvisor", "gvisor.dev/gvisor/shim", edit=MODEST_SHIM),
+    "coredns": Program("coredns"),
     "helm": Program("helm", "helm.sh/helm/v4/cmd/helm", "-X helm.sh/helm/v4/internal/version.version=v4.3.1"),
     "kubeconform": Program("kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform"),
     "kubernetes": Program("kubernetes", ldflags="-X k8s.io/component-base/version.gitVersion=v1.34.4"),

@@ -1,0 +1,130 @@
+"""A namespace with Potstill installed as its users install it: by helm, from the chart, with images by digest."""
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from tests.node.images import REPOSITORY, Image
+from tests.node.node import Node
+from tests.node.s3 import PORT, ClusterS3
+from tests.tools.processes import wait_until
+from tests.tools.programs import program
+from workloads.contract.manifest import Manifest
+
+RELEASE = "potstill"
+
+
+class Lab:
+    def __init__(self, node: Node, s3: ClusterS3, image: Callable[[str], Image], folder: Path) -> None:
+        self.node = node
+        self.s3 = s3
+        self.namespace = node.plane.namespace("lab", {"pod-security.kubernetes.io/enforce": "restricted"})
+        self._kubeconfig = node.plane.kubeconfig()
+        self._values = folder / "values.json"
+        names = ("controller", "train", "evaluate", "grade")
+        images = {name: node.containerd.reference(image(name)) for name in names}
+        self._values.write_text(json.dumps(self._values_of(images)))
+
+    def install(self) -> None:
+        keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+        literals = [f"--from-literal={key}={self.s3.environment()[key]}" for key in keys]
+        self.kubectl("create", "secret", "generic", "store", *literals)
+        self.helm("install", RELEASE, str(REPOSITORY / "charts" / "potstill"), f"--values={self._values}", "--wait")
+
+    def helm(self, *words: str) -> str:
+        environment = os.environ | {"KUBECONFIG": str(self._kubeconfig)}
+        command = [str(program("helm")), "--namespace", self.namespace, *words]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, f"helm {' '.join(words)}: {done.stderr}\n{self.controller_log()}"
+        return done.stdout
+
+    def kubectl(self, *words: str, stdin: str | None = None) -> str:
+        return self.node.plane.kubectl(*words, namespace=self.namespace, stdin=stdin)
+
+    def controller_log(self) -> str:
+        selector = "-l=app.kubernetes.io/component=controller"
+        return self.kubectl("logs", selector, "--tail=60", "--ignore-errors")
+
+    def experiment(self, name: str = "quickstart") -> dict[str, Any]:
+        path = f"/apis/potstill.dev/v1alpha1/namespaces/{self.namespace}/experiments/{name}"
+        return self.node.plane.api.get(path)
+
+    def pods(self, program_name: str, phase: str = "Running") -> list[str]:
+        """Names of the pods, in that phase, whose main container runs a program: train, evaluate, compare."""
+        pods = self.node.plane.api.items(f"/api/v1/namespaces/{self.namespace}/pods")
+        return [
+            pod["metadata"]["name"]
+            for pod in pods
+            if pod["status"]["phase"] == phase and pod["spec"]["containers"][0]["name"] == program_name
+        ]
+
+    def wait_for_pod(self, program_name: str, deadline_seconds: float = 1800) -> str:
+        return wait_until(lambda: self.pods(program_name), f"a pod that runs {program_name}", deadline_seconds)[0]
+
+    def wait_finished(self, name: str = "quickstart", deadline_seconds: int = 3000) -> str:
+        """The reason of the condition Finished."""
+        self.kubectl("wait", "--for=condition=Finished", f"pexp/{name}", f"--timeout={deadline_seconds}s")
+        conditions = self.experiment(name)["status"]["conditions"]
+        return str(next(condition["reason"] for condition in conditions if condition["type"] == "Finished"))
+
+    def read(self, key: str) -> bytes:
+        """An object of this lab's store."""
+        body: bytes = self.s3.client().get_object(Bucket="lab", Key=f"{self.namespace}/{key}")["Body"].read()
+        return body
+
+    def keys(self, prefix: str) -> list[str]:
+        whole = f"{self.namespace}/{prefix}"
+        pages = self.s3.client().get_paginator("list_objects_v2").paginate(Bucket="lab", Prefix=whole)
+        return [item["Key"].removeprefix(f"{self.namespace}/") for page in pages for item in page.get("Contents", [])]
+
+    def results_folder(self, name: str = "quickstart") -> str:
+        return f"experiments/{name}/{self.experiment(name)['metadata']['uid'].replace('-', '')[:8]}"
+
+    def manifest(self, name: str = "quickstart") -> Manifest:
+        return Manifest.model_validate_json(self.read(f"{self.results_folder(name)}/manifest.json"))
+
+    def _values_of(self, images: dict[str, str]) -> dict[str, Any]:
+        def pod(name: str) -> dict[str, Any]:
+            return {"image": images[name], "env": {"OMP_NUM_THREADS": "1"}, "terminationGraceSeconds": 60}
+
+        profile = {
+            "engine": {"name": "transformers", "version": version("transformers"), "dtype": "float32"},
+            "directory": "/examples",
+            "allowUnsandboxed": True,
+            "trainingSlots": 1,
+            "evaluationSlots": 1,
+            "train": pod("train"),
+            "evaluate": pod("evaluate"),
+            "grade": pod("grade"),
+            "report": pod("controller"),
+        }
+        return {
+            "image": {"reference": images["controller"]},
+            "store": {
+                "url": f"s3://lab/{self.namespace}",
+                "endpoint": self.s3.endpoint,
+                "region": "us-east-1",
+                "secret": "store",
+            },
+            "networkPolicies": {"storePort": PORT},
+            "profiles": {"default": profile},
+        }
+
+
+@contextmanager
+def lab(node: Node, s3: ClusterS3, image: Callable[[str], Image], folder: Path) -> Iterator[Lab]:
+    """An installed lab; uninstalled with the block. What went wrong in it is printed."""
+    made = Lab(node, s3, image, folder)
+    made.install()
+    try:
+        yield made
+    except BaseException:
+        print(made.kubectl("get", "pexp,jobs,pods,events", "-o", "wide"))
+        print(made.controller_log())
+        raise
+    made.helm("uninstall", RELEASE, "--wait")
