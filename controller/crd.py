@@ -216,10 +216,11 @@ def status_schema() -> dict[str, Any]:
             "training": {**text, "description": "Runs trained, of all: 2/4."},
             "checkpoints": {**text, "description": "Checkpoints committed, of all."},
             "evaluations": {**text, "description": "Evaluations graded, of all."},
-            "gate": {**text, "description": "Pass, Fail, NotEnoughEvidence or NotEvaluable."},
+            "gate": {**text, "description": "Pass, Fail, NotEnoughEvidence or NotEvaluable; NotFinished before."},
             "store": {**text, "description": "Root of the store."},
             "manifest": {**text, "description": "URL of the manifest."},
             "report": {**text, "description": "URL of the report's folder."},
+            "retried": {**text, "description": "The value of the potstill.dev/retry annotation that was heeded."},
             "revision": count,
             "counts": {"type": "object", "properties": {"checkpoints": count, "outputs": count, "grades": count}},
             "runs": {

@@ -48,7 +48,10 @@ class FinalStatus:
 
 
 class Rounds:
-    """Observe, decide, act. Holds only what can be read again: caches, the last manifest, the counts seen."""
+    """Observe, decide, act. Holds only what can be read again: caches, the last manifest, the counts seen.
+
+    `seen`: the store as last looked at.
+    """
 
     def __init__(
         self,
@@ -65,6 +68,7 @@ class Rounds:
         self._observer = Observer(store)
         self._folded: Folded | None = None
         self._recorded = recorded or Counts()
+        self.seen: StoreView | None = None
 
     def next(self, intent: Intent, clock: Callable[[], datetime]) -> Decision:
         """The decision, acted upon. A store that does not answer ends the round, and the next one looks again."""
@@ -85,6 +89,7 @@ class Rounds:
         """The executor is looked at before the store: a Job that has ended had written its markers before."""
         jobs = self._executor.view()
         seen = self._observer.observe(self._frozen, self._folded)
+        self.seen = seen if isinstance(seen, StoreView) else self.seen
         if isinstance(seen, StoreView) and not isinstance(jobs, Unknown):
             try:
                 jobs = replace(jobs, gone_owners=self._executor.gone(_others(self._frozen, seen)))

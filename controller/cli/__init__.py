@@ -7,7 +7,24 @@ import sys
 
 import typer
 
-from controller.cli import bench, crd, data, gate, plan, publish, regrade, report, retry, run, validate
+from controller.cli import (
+    bench,
+    crd,
+    data,
+    gate,
+    logs,
+    plan,
+    publish,
+    regrade,
+    report,
+    retry,
+    run,
+    show,
+    status,
+    submit,
+    validate,
+)
+from controller.cli.cluster import CLUSTER_ERRORS
 from controller.spec.errors import SpecError
 from workloads.benchmarks import BenchmarkError
 from workloads.commit import Corrupt
@@ -31,6 +48,10 @@ app.command("plan")(plan.plan)
 app.command("run")(run.run)
 app.command("report")(report.report)
 app.command("gate")(gate.gate)
+app.command("submit")(submit.submit)
+app.command("status")(status.status)
+app.command("logs")(logs.logs)
+app.command("show")(show.show)
 app.command("publish")(publish.publish)
 app.command("retry")(retry.retry)
 app.command("regrade")(regrade.regrade)
@@ -48,4 +69,7 @@ def main() -> None:
         sys.exit(2)
     except (StoreError, Corrupt) as error:
         print(f"the store could not answer: {error}", file=sys.stderr)
+        sys.exit(4)
+    except CLUSTER_ERRORS as error:
+        print(f"the cluster could not answer: {error}", file=sys.stderr)
         sys.exit(4)

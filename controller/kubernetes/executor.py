@@ -16,7 +16,7 @@ from workloads.contract.tasks import Owner, RunnableTask, TrainTask
 
 Json = dict[str, Any]
 STALE_SECONDS = 100.0
-"""A copy not confirmed for this long says nothing about Jobs. Less than decide's YOUNG_SECONDS: no live task is lost."""
+"""A copy not confirmed for this long says nothing about Jobs. Below decide's YOUNG_SECONDS: no live task is lost."""
 KEPT_SECONDS = 3600
 """How long an ended Job stays for people's `kubectl logs`; the log's tail is in the store for good."""
 

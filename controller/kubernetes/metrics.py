@@ -3,6 +3,11 @@
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from controller.decide.actions import Status
+from controller.kubernetes.measures import evaluation_lags, gpu_seconds_by_run
+from controller.view import StoreView
+from workloads.contract.experiment import FrozenExperiment
+
+LAG_SECONDS = (10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400)
 
 
 class Metrics:
@@ -16,6 +21,17 @@ class Metrics:
         )
         labels = ["namespace", "experiment"]
         self._gpu_seconds = Gauge("potstill_gpu_seconds", "GPU-seconds used so far.", labels, registry=self.registry)
+        self._run_gpu_seconds = Gauge(
+            "potstill_run_gpu_seconds", "GPU-seconds of closed trainings.", [*labels, "run"], registry=self.registry
+        )
+        self._lag = Histogram(
+            "potstill_evaluation_lag_seconds",
+            "From a checkpoint's commit to its grades.",
+            labels,
+            registry=self.registry,
+            buckets=LAG_SECONDS,
+        )
+        self._lags_seen: dict[tuple[str, str], set[str]] = {}
         self._checkpoints = Gauge(
             "potstill_checkpoints_committed", "Checkpoints committed.", labels, registry=self.registry
         )
@@ -27,9 +43,29 @@ class Metrics:
         self._total.labels("experiment", result).inc()
         self._seconds.labels("experiment").observe(seconds)
 
-    def experiment(self, key: tuple[str, str], status: Status) -> None:
+    def experiment(
+        self, key: tuple[str, str], status: Status, frozen: FrozenExperiment, store: StoreView | None
+    ) -> None:
         self._gpu_seconds.labels(*key).set(status.gpu_seconds)
         self._checkpoints.labels(*key).set(status.counts.checkpoints)
         for state in ("waiting", "running", "done", "failed"):
             count = sum(line.state == state for line in status.evaluations)
             self._evaluations.labels(*key, state).set(count)
+        if store is not None:
+            self._measure(key, frozen, store)
+
+    def _measure(self, key: tuple[str, str], frozen: FrozenExperiment, store: StoreView) -> None:
+        """Each evaluation's lag is observed once; those that a new controller finds are observed again by it."""
+        for run, seconds in gpu_seconds_by_run(frozen, store).items():
+            self._run_gpu_seconds.labels(*key, run).set(seconds)
+        told = self._lags_seen.setdefault(key, set())
+        for evaluation, seconds in evaluation_lags(frozen, store).items():
+            if evaluation not in told:
+                told.add(evaluation)
+                self._lag.labels(*key).observe(seconds)
+
+    def forget(self, key: tuple[str, str]) -> None:
+        """Of an experiment that is gone nothing is exported."""
+        self._lags_seen.pop(key, None)
+        for metric in (self._gpu_seconds, self._run_gpu_seconds, self._lag, self._checkpoints, self._evaluations):
+            metric.remove_by_labels({"namespace": key[0], "experiment": key[1]})

@@ -9,6 +9,8 @@ UID8_LABEL = f"{GROUP}/uid8"
 ROLE_LABEL = f"{GROUP}/role"
 TASK_ANNOTATION = f"{GROUP}/task"
 CLOSED_ANNOTATION = f"{GROUP}/closed"
+RETRY_ANNOTATION = f"{GROUP}/retry"
+"""On an Experiment: each new value lets what was given up be tried again."""
 GPUS_ANNOTATION = f"{GROUP}/gpus"
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 MANAGED_BY = {"app.kubernetes.io/part-of": "potstill", "app.kubernetes.io/managed-by": "potstill-controller"}

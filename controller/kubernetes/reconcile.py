@@ -2,18 +2,24 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from controller.decide.actions import Intent, Status
 from controller.events import EventLog
-from controller.kubernetes.acceptance import Accepted, Refused, accept
+from controller.kubernetes.acceptance import Accepted, Refused, accept, uid8_of
 from controller.kubernetes.api import MERGE_PATCH, Api, ApiError
 from controller.kubernetes.executor import KubernetesExecutor, Watched
+from controller.kubernetes.gating import gate_condition
+from controller.kubernetes.metrics import Metrics
+from controller.kubernetes.names import RETRY_ANNOTATION
 from controller.kubernetes.status import recorded_counts, refused_status, running_status, transitions
 from controller.loop import Rounds
+from controller.retry import retry
 from controller.spec.profile import Profile
 from workloads.contract import layout
+from workloads.contract.manifest import Manifest
 from workloads.store import Store, StoreError
 
 Json = dict[str, Any]
@@ -32,6 +38,7 @@ class Reconciler:
         profiles: Mapping[str, Profile],
         clock: Callable[[], datetime],
         writer: str,
+        metrics: Metrics,
     ) -> None:
         self._api = api
         self._watched = watched
@@ -39,6 +46,7 @@ class Reconciler:
         self._profiles = dict(profiles)
         self._clock = clock
         self._writer = writer
+        self._metrics = metrics
         self._rounds: dict[str, tuple[int, Rounds, EventLog]] = {}
 
     def reconcile(self, item: Json) -> Status | None:
@@ -52,6 +60,7 @@ class Reconciler:
         except Refused as refusal:
             self._write_status(item, refused_status(item, refusal.reason, str(refusal), self._clock()))
             return None
+        retried = self._retry(item, accepted)
         rounds, events = self._rounds_of(item, accepted)
         intent: Intent = "suspend" if item["spec"].get("suspend") else "run"
         decision = rounds.next(intent, self._clock)
@@ -59,12 +68,43 @@ class Reconciler:
             events.flush()
         except StoreError as error:
             logger.warning("%s", error)
-        links = self._links(accepted)
-        self._write_status(item, running_status(item, decision.status, links, accepted.frozen.revision, self._clock()))
-        return decision.status
+        links = self._links(accepted) | retried
+        self._metrics.experiment(_key(item), decision.status, accepted.frozen, rounds.seen)
+        status = self._judged(accepted, decision.status)
+        self._write_status(item, running_status(item, status, links, accepted.frozen.revision, self._clock()))
+        return status
 
-    def forget(self, uid: str) -> None:
-        self._rounds.pop(uid, None)
+    def gone(self, item: Json) -> None:
+        """The Experiment was deleted. With deletionPolicy Delete its folder goes: best effort, as nothing waits for it.
+
+        What its units hold may be others' too: `potstill gc` sweeps what nobody names any more. Raises StoreError.
+        """
+        self._rounds.pop(item["metadata"]["uid"], None)
+        self._metrics.forget(_key(item))
+        if item["spec"].get("deletionPolicy") == "Delete":
+            for found in self._store.list(layout.experiment_prefix(item["metadata"]["name"], uid8_of(item))):
+                self._store.delete(found.key)
+
+    def _judged(self, accepted: Accepted, status: Status) -> Status:
+        """`status` with what became of the gate, if there is one. Raises StoreError."""
+        frozen = accepted.frozen
+        if frozen.gate is None or not status.runs:
+            return status
+        manifest = None
+        if status.finished is not None:
+            data = self._store.get(layout.manifest_key(frozen.name, frozen.uid8))
+            manifest = Manifest.model_validate_json(data)
+        return replace(status, conditions=(*status.conditions, gate_condition(frozen.gate, manifest)))
+
+    def _retry(self, item: Json, accepted: Accepted) -> dict[str, str]:
+        """Heeds the retry annotation once for each of its values; what the status is to say of it."""
+        asked = _retry_asked(item)
+        if asked is None:
+            return {}
+        if asked != item.get("status", {}).get("retried"):
+            for unit in retry(accepted.frozen, self._store):
+                logger.info("%s/%s: %s may be tried again (%s)", *_key(item), unit.unit, unit.reason)
+        return {"retried": asked}
 
     def _rounds_of(self, item: Json, accepted: Accepted) -> tuple[Rounds, EventLog]:
         """Made anew when the experiment has grown."""
@@ -127,6 +167,15 @@ class Reconciler:
         self._api.request("POST", f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", body=event)
 
 
+def _key(item: Json) -> tuple[str, str]:
+    return item["metadata"]["namespace"], item["metadata"]["name"]
+
+
+def _retry_asked(item: Json) -> str | None:
+    asked: str | None = item["metadata"].get("annotations", {}).get(RETRY_ANNOTATION)
+    return asked
+
+
 def _path(item: Json) -> str:
     metadata = item["metadata"]
     return f"/apis/{item['apiVersion']}/namespaces/{metadata['namespace']}/experiments/{metadata['name']}"
@@ -134,6 +183,8 @@ def _path(item: Json) -> str:
 
 def _is_finished(item: Json) -> bool:
     """Finished for this generation: an edit (an added run) or a retry makes it go on."""
+    if _retry_asked(item) not in (None, item.get("status", {}).get("retried")):
+        return False
     for condition in item.get("status", {}).get("conditions", []):
         if condition["type"] == "Finished" and condition["status"] == "True":
             return bool(condition.get("observedGeneration") == item["metadata"]["generation"])

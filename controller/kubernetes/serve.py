@@ -57,8 +57,11 @@ class Controller:
             ),
         )
         writer = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{socket.gethostname()}-{os.getpid()}"
-        self._reconciler = Reconciler(api, self._watched, store, profiles, lambda: datetime.now(UTC), writer)
+        self._reconciler = Reconciler(
+            api, self._watched, store, profiles, lambda: datetime.now(UTC), writer, self.metrics
+        )
         self._threads: list[threading.Thread] = []
+        self._last: dict[Key, Json] = {}
 
     @property
     def _reflectors(self) -> tuple[Reflector, ...]:
@@ -96,9 +99,11 @@ class Controller:
 
     def _reconcile(self, key: Key) -> None:
         item = self._watched.experiments.get(*key)
-        if item is None or not self.ready():
-            if item is not None:
-                self._queue.add(key, 0.2)
+        if not self.ready():
+            self._queue.add(key, 0.2)
+            return
+        self._forget_former(key, item)
+        if item is None:
             return
         started = time.monotonic()
         try:
@@ -116,8 +121,18 @@ class Controller:
         self._queue.succeeded(key)
         self.metrics.reconciled(key, "success", time.monotonic() - started)
         if status is not None:
-            self.metrics.experiment(key, status)
             self._queue.add(key, self._busy_seconds)
+
+    def _forget_former(self, key: Key, item: Json | None) -> None:
+        """What was there under this name before is gone, if it is; the store's answer is not waited for twice."""
+        former = self._last.pop(key, None)
+        if item is not None:
+            self._last[key] = item
+        if former is not None and (item is None or item["metadata"]["uid"] != former["metadata"]["uid"]):
+            try:
+                self._reconciler.gone(former)
+            except StoreError as error:
+                logger.warning("%s/%s: what its deletionPolicy asks for was not done: %s", *key, error)
 
 
 class JsonLines(logging.Formatter):

@@ -66,6 +66,8 @@ def running_status(item: Json, status: Status, links: Mapping[str, str], revisio
         ],
         **links,
     }
+    if gate := status.condition("GatePassed"):
+        built["gate"] = gate.reason
     built["conditions"] = merged_conditions(item, told, now)
     return built
 

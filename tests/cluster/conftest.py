@@ -1,11 +1,12 @@
 """One control plane for all tests of this folder; each test takes a namespace of its own."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
 from controller.crd import experiment_crd
-from tests.cluster.harness import ApiProxy, ControlPlane, api_proxy, control_plane
+from tests.cluster.harness import ApiProxy, ApiRefusedError, ControlPlane, api_proxy, control_plane
 from tests.tools.processes import wait_until
 
 
@@ -44,7 +45,15 @@ def crd(plane: ControlPlane) -> None:
         lambda: "Established" in {c["type"] for c in _conditions(plane, definitions) if c["status"] == "True"},
         "the CRD is established",
     )
-    wait_until(lambda: plane.api.exists("/apis/potstill.dev/v1alpha1/experiments"), "experiments are served")
+    wait_until(lambda: _served(plane), "experiments are served")
+
+
+def _served(plane: ControlPlane) -> bool:
+    """An API server that has just been told of a kind answers 404, then 429 for a moment."""
+    with suppress(ApiRefusedError):
+        plane.api.get("/apis/potstill.dev/v1alpha1/experiments")
+        return True
+    return False
 
 
 def _conditions(plane: ControlPlane, definitions: str) -> list[dict[str, str]]:

@@ -1,0 +1,64 @@
+"""`potstill status`: how far an Experiment of the cluster is."""
+
+import time
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from controller.cli.cluster import Cluster, Context, Kubeconfig, Name, Namespace, cluster_at, condition
+from controller.cli.common import wide_console
+
+POLL_SECONDS = 2.0
+Json = dict[str, Any]
+
+
+def status(
+    name: Name,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Until it is finished.")] = False,
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Exit 0 unless it failed (1)."""
+    cluster, console = cluster_at(kubeconfig, context, namespace), wide_console()
+    item = watch_until_finished(cluster, name, console) if watch else cluster.experiment(name)
+    if not watch:
+        console.print(render(item))
+    ending = condition(item, "Finished")
+    raise typer.Exit(1 if ending.get("status") == "True" and ending["reason"] != "Succeeded" else 0)
+
+
+def watch_until_finished(cluster: Cluster, name: str, console: Console) -> Json:
+    """Shows the status as it changes; the Experiment at its end. Without a terminal: a print for each change."""
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            item = cluster.experiment(name)
+            live.update(render(item), refresh=True)
+            if condition(item, "Finished").get("status") == "True":
+                return item
+            time.sleep(POLL_SECONDS)
+
+
+def render(item: Json) -> RenderableType:
+    """Phase and counts, a line per run, and the conditions that say why."""
+    told = item.get("status", {})
+    phase = told.get("phase", "not seen by a controller yet")
+    head = f"{item['metadata']['namespace']}/{item['metadata']['name']}: {phase}"
+    counts = [f"{key} {told[key]}" for key in ("training", "checkpoints", "evaluations", "gate") if key in told]
+    parts: list[RenderableType] = [Text(", ".join([head, *counts]))]
+    if told.get("runs"):
+        table = Table("run", "state", "step", "checkpoints", "", box=None, pad_edge=False)
+        for line in told["runs"]:
+            step = f"{line['done']}/{line['total']}" if line.get("total") else ""
+            table.add_row(line["name"], line["state"], step, line["checkpoints"], line.get("message", ""))
+        parts.append(table)
+    conditions = Table("condition", "status", "reason", "message", box=None, pad_edge=False)
+    for one in told.get("conditions", []):
+        conditions.add_row(one["type"], one["status"], one["reason"], Text(one["message"]))
+    parts.append(conditions)
+    parts += [Text(f"{key}: {told[key]}") for key in ("manifest", "report") if key in told]
+    return Group(*parts)
