@@ -1,8 +1,8 @@
 """The five claims of experiment 16/02, put to its own table: not all survive."""
 
 import pytest
-from tests.results.source_table import CODE, FAST, MATH, only_full, rows, series
 
+from tests.results.source_table import CODE, FAST, MATH, only_full, rows, series
 from workloads.results.contrasts import Verdict
 from workloads.results.difference import independent_difference
 from workloads.results.findings import (
