@@ -72,6 +72,7 @@ def test_a_refusal_says_what_is_needed_and_what_to_lower(dense: Path) -> None:
         ({"max_loras": "3"}, "must be of type int"),
         ({"enforce_eager": 1}, "must be of type bool"),
         ({"seed": True}, "must be of type int"),
+        ({"lora_target": "head"}, "must be all or attention"),
     ],
 )
 def test_a_wrong_flag_is_named(flags: dict[str, str | int | float | bool], complaint: str) -> None:

@@ -150,6 +150,21 @@ def test_the_canary_passes_for_the_trained_adapter_and_fails_for_a_spoiled_one(
     assert not result_of("missing-layer")[0]
 
 
+def test_canaries_are_scored_while_others_generate(engine: Engine, dense: Path, worn: list[Adapter | None]) -> None:
+    """Several sequences in one batch with rows that decode: the order of a group, where adapters follow each other."""
+    small = TransformersEngine(dense, load_tokenizer(dense), "float32", {})
+    sequences = [list(prompt.encode()) * 3 for prompt in PROMPTS]
+    expected = [small.log_probs(sequences, adapter) for adapter in worn]
+    for number, prompt in enumerate(PROMPTS * 2):
+        engine.submit(Request(f"busy/{number}", "busy", tuple(prompt.encode()), worn[1], GREEDY, 1))
+    found = [engine.log_probs(sequences, adapter) for adapter in worn]
+    while engine.pending:
+        engine.step()
+    for ours, theirs in zip(found, expected, strict=True):
+        for scores, reference in zip(ours, theirs, strict=True):
+            assert scores == pytest.approx(reference, abs=1e-3)
+
+
 def test_a_poison_adapter_is_refused_and_the_engine_lives(
     engine: Engine, dense: Path, worn: list[Adapter | None], tmp_path: Path
 ) -> None:

@@ -16,7 +16,7 @@ from workloads.contract.units import Engine as EngineInputs
 from workloads.evaluate.engine import Adapter, BadAdapter, Decoding, Finished, Request
 from workloads.evaluate.memory import BYTES, GIB, MemoryPlan, available_host_bytes, plan_memory, weight_bytes
 from workloads.evaluate.shapes import ModelShapes
-from workloads.evaluate.vllm_settings import VllmSettings, as_flags, capture_sizes, complete, parse_flags
+from workloads.evaluate.vllm_settings import LORA_TARGETS, VllmSettings, as_flags, capture_sizes, complete, parse_flags
 from workloads.text.tokenizer import TextTokenizer
 
 logger = logging.getLogger("potstill")
@@ -237,6 +237,7 @@ def plan(
         max_rank=settings.max_lora_rank,
         longest_tokens=longest_tokens,
         batch_tokens=settings.max_num_batched_tokens,
+        targets=LORA_TARGETS[settings.lora_target],
     )
 
 
@@ -274,6 +275,8 @@ def make_engine(settings: VllmSettings, directory: Path, dtype: str, memory: Mem
         "disable_log_stats": True,
         "worker_extension_cls": "workloads.evaluate.vllm_worker.WorkerExtension",
     }
+    if "lora_target_modules" in EngineArgs.__dataclass_fields__:
+        arguments["lora_target_modules"] = list(LORA_TARGETS[settings.lora_target])
     if on_gpu and not settings.enforce_eager:
         arguments["cudagraph_capture_sizes"] = capture_sizes(settings.max_num_seqs)
     if settings.kv_cache_gib:

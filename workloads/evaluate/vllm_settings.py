@@ -10,6 +10,12 @@ Flag = str | int | float | bool
 ADAPTER_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """The ranks that vLLM has kernels for."""
 
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+LORA_TARGETS = {"all": (*ATTENTION, "gate_proj", "up_proj", "down_proj", "experts"), "attention": ATTENTION}
+"""Layers that get adapter slots, by the flag lora_target. Never the head: it is frozen in training, it costs at every
+token, and vLLM 0.32 computes prompt log-probabilities wrongly with it (on a CPU it dies of them).
+"""
+
 
 class BadFlag(ValueError):
     """A flag that does not exist, or a value that it cannot have."""
@@ -21,6 +27,7 @@ class VllmSettings:
 
     max_loras: int = 8
     max_lora_rank: int = 0
+    lora_target: str = "all"
     max_num_seqs: int = 256
     max_num_batched_tokens: int = 8192
     max_model_len: int = 0
@@ -46,6 +53,8 @@ def parse_flags(flags: dict[str, Flag]) -> VllmSettings:
         wanted = (int, float) if hints[name] is float else hints[name]
         if not isinstance(value, wanted) or (isinstance(value, bool) and hints[name] is not bool):
             raise BadFlag(f"engine vllm: flag {name} is {value!r}, and must be of type {hints[name].__name__}")
+    if flags.get("lora_target", "all") not in LORA_TARGETS:
+        raise BadFlag(f"engine vllm: flag lora_target is {flags['lora_target']!r}, and must be all or attention")
     return VllmSettings(**flags)  # type: ignore[arg-type]
 
 
