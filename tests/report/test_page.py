@@ -1,0 +1,119 @@
+"""The page: whole in one file, safe against what models write, and small at 16/02's size."""
+
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from tests.report.synthetic import HOSTILE, synthetic
+from workloads.contract.manifest import Manifest
+from workloads.report.files import report_files
+from workloads.report.page import page
+from workloads.report.reader import shortened
+from workloads.results.tables import tables
+from workloads.store import Store, open_store
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return open_store((tmp_path_factory.mktemp("report") / "store").as_uri())
+
+
+@pytest.fixture(scope="module")
+def manifest(store: Store) -> Manifest:
+    return synthetic(store, characters=200)
+
+
+@pytest.fixture(scope="module")
+def html(manifest: Manifest, store: Store) -> str:
+    return page(manifest, store)
+
+
+class Elements(HTMLParser):
+    """Every start tag with its attributes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+def elements(html: str) -> list[tuple[str, dict[str, str | None]]]:
+    parser = Elements()
+    parser.feed(html)
+    return parser.found
+
+
+def test_nothing_is_fetched(html: str) -> None:
+    found = elements(html)
+    assert not [tag for tag, attributes in found if {"src", "srcset", "data"} & attributes.keys()]
+    assert all(str(attributes["href"]).startswith("#") for _, attributes in found if "href" in attributes)
+    policy = next(a["content"] for t, a in found if t == "meta" and a.get("http-equiv") == "Content-Security-Policy")
+    assert str(policy).startswith("default-src 'none'; script-src 'sha256-")
+    assert "unsafe-eval" not in str(policy)
+
+
+def test_what_models_and_specs_say_adds_no_element(html: str) -> None:
+    found = elements(html)
+    assert not [tag for tag, _ in found if tag in ("img", "i", "iframe", "object", "base")]
+    assert len([a for tag, a in found if tag == "script" and not a.get("type")]) == 1
+    assert not [name for _, attributes in found for name in attributes if name.startswith("on")]
+    assert "document.title='owned'" not in html
+
+
+def test_each_run_finds_the_base_at_its_own_budget(manifest: Manifest) -> None:
+    for table in tables(manifest):
+        rows = [row for row in table.rows if row.model.kind == "base"]
+        assert [row.budget_tokens for row in rows] == [2048, 4096]
+        assert len(table.rows) == 2 + 18
+
+
+def test_the_same_manifest_gives_the_same_bytes(manifest: Manifest, store: Store, html: str) -> None:
+    assert page(manifest, store) == html
+    assert set(report_files(manifest, store)) == {"index.html", "report.md", "tables.csv"}
+
+
+def test_a_long_output_keeps_its_end_where_the_answer_is() -> None:
+    cut = shortened("a" * 900 + "answer", 60)
+    assert cut.endswith("answer")
+    assert "846 characters left out" in cut
+
+
+def chromium() -> str:
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        pytest.skip("no Chromium on this machine")
+    return found
+
+
+def rendered(path: Path, profile: Path) -> tuple[str, str]:
+    """(the page's DOM after its scripts ran, the browser's log), opened from disk."""
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+             "--disable-component-update", "--disable-sync", "--enable-logging=stderr", f"--user-data-dir={profile}",
+             "--virtual-time-budget=30000", "--window-size=1280,9000", "--dump-dom"]  # fmt: skip
+    done = subprocess.run([chromium(), *flags, path.as_uri()], capture_output=True, timeout=200)
+    return done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+
+
+@pytest.mark.slow
+def test_a_browser_draws_every_plot_and_shows_hostile_outputs_as_text(html: str, tmp_path: Path) -> None:
+    path = tmp_path / "index.html"
+    path.write_text(html)
+    dom, log = rendered(path, tmp_path / "profile")
+    assert "CONSOLE" not in log
+    drawn = re.findall(r'class="plot js-plotly-plot"|class="js-plotly-plot plot"', dom)
+    assert len(drawn) == html.count('class="plot"')
+    assert "<title>synthetic-16-02: report</title>" in dom
+    assert "&lt;/script&gt;&lt;script&gt;document.title='owned'" in dom
+    assert HOSTILE[:20] not in dom
+
+
+@pytest.mark.slow
+def test_the_page_stays_small_at_the_size_of_the_source_experiment(tmp_path: Path) -> None:
+    store = open_store((tmp_path / "store").as_uri())
+    assert len(page(synthetic(store, characters=9000), store)) < 6_000_000
