@@ -100,7 +100,8 @@ def make_plan(frozen: FrozenExperiment, store: Store, profile: Profile) -> Plan:
 
 def _run(frozen: FrozenExperiment, run: FrozenRun, markers: dict[str, Marker]) -> PlannedRun:
     names = {layout.checkpoint_marker(samples) for samples in run.checkpoints}
-    done = layout.DONE in markers or (run.role == "candidate" and names <= set(markers))
+    without_marker = run.published or run.role == "candidate"
+    done = layout.DONE in markers or (without_marker and names <= set(markers))
     committed = len(names & set(markers))
     unit = train_unit(run)
     if not isinstance(run.inputs, TrainInputs):

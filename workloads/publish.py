@@ -221,8 +221,11 @@ def _commit(context: Context[ImportTask], source: Store, prefix: str, samples: i
             content = model_content_of(location)
         except ContentError as error:
             raise BadCheckpoint(f"checkpoint at {samples} samples: {error}") from error
+        _require_content(task, content)
         commit_model(context.store, task.unit, task.number, samples, location, content, now)
         return
+    if _is_by_content(task):
+        _require_content(task, model_content_of(task.location))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for file in (CONFIG, WEIGHTS):
@@ -235,6 +238,19 @@ def _commit(context: Context[ImportTask], source: Store, prefix: str, samples: i
         if source.head(prefix + "trainer_state.json"):
             source.download(prefix + "trainer_state.json", folder / "trainer_state.json")
         commit_adapter(context.store, task.unit, task.number, samples, folder, shapes, now)
+
+
+def _is_by_content(task: ImportTask) -> bool:
+    return task.inputs.source.startswith("sha256:")
+
+
+def _require_content(task: ImportTask, found: str) -> None:
+    """A candidate must still be what was accepted: its unit's digest says so."""
+    if _is_by_content(task) and found != task.inputs.source:
+        raise ContentError(
+            f"{task.location} has changed since the experiment was accepted: it holds {found}, not "
+            f"{task.inputs.source}. Put the old content back, or submit the experiment again with the new one"
+        )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """`potstill publish`: hand in a checkpoint that another trainer wrote."""
 
 import tempfile
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,7 @@ import typer
 from controller.cli.common import DEFAULT_STORE, ExperimentFile, ProfileFile, StoreUrl, frozen_from, store_at
 from controller.loop import accept
 from controller.spec.errors import Problem, SpecError
+from workloads.commit import Superseded
 from workloads.contents import localise_model_file
 from workloads.contract import layout
 from workloads.contract.experiment import FrozenExperiment, FrozenRun
@@ -18,7 +20,7 @@ from workloads.contract.tasks import ImportTask, Owner
 from workloads.contract.units import ExternalInputs, UnitRef
 from workloads.contract.wanted import train_unit
 from workloads.evaluate.shapes import read_shapes
-from workloads.publish import BadCheckpoint, commit_adapter, finish
+from workloads.publish import BadCheckpoint, commit_adapter
 from workloads.store import AlreadyExists, Store
 
 
@@ -43,7 +45,12 @@ def publish(
         except BadCheckpoint as error:
             _close(opened, unit, number, "failed", "BadCheckpoint", str(error))
             raise SpecError(str(adapter), [Problem((), str(error))]) from error
-    finish(opened, unit, number, chosen.checkpoints, now)
+        except Superseded as error:
+            _close(opened, unit, number, "superseded", "Superseded", str(error))
+            message = (
+                f"{run} has another checkpoint at {samples} samples already, and it stays: raise epoch to ask anew"
+            )
+            raise SpecError(str(adapter), [Problem((), message)]) from error
     _close(opened, unit, number, "succeeded", "Published", f"{marker.name} handed in")
     print(f"{run}: checkpoint at {samples} samples is committed as {marker.content[:12]}")
 
@@ -99,4 +106,5 @@ def _close(store: Store, unit: UnitRef, number: int, outcome: str, reason: str, 
             "ended": datetime.now(UTC),
         }
     )
-    store.put_new(layout.end_key(unit, number), end.to_json())
+    with suppress(AlreadyExists):  # a `potstill run` at work has given up waiting for a long upload
+        store.put_new(layout.end_key(unit, number), end.to_json())

@@ -11,6 +11,7 @@ from controller.view import Attempt, ExecutorView, Pool, Role, StoreView, member
 from workloads.contract.experiment import FrozenExperiment, Limits
 from workloads.contract.tasks import GenerateTask, GradeTask, MemberPointer, RunnableTask, TaskRef
 from workloads.contract.units import UnitRef
+from workloads.contract.wanted import train_unit
 
 LINGERING = "lingering"
 """The phase of a generate task's progress in which it waits for offers."""
@@ -39,8 +40,12 @@ def stops(
 def unstarted(
     frozen: FrozenExperiment, store: StoreView, executor: ExecutorView, closing: Iterable[CloseTask], now: datetime
 ) -> list[Action]:
-    """Tasks that a crash left between being written and being started, with their pointers."""
+    """Tasks that a crash left between being written and being started, with their pointers.
+
+    The task of a checkpoint that is being handed in is `potstill publish`'s own: no program runs it.
+    """
     owner = owner_of(frozen)
+    handed_in = {train_unit(run) for run in frozen.runs if run.published}
     closed = {(close.unit, close.end.number) for close in closing}
     found: list[Action] = []
     for view in store.units.values():
@@ -50,7 +55,7 @@ def unstarted(
                 continue
             if task.key in executor.jobs or not is_young(attempt, now) or not untouched(attempt, store):
                 continue
-            if accepted_host(attempt, store) is not None:
+            if view.unit in handed_in or accepted_host(attempt, store) is not None:
                 continue
             why = Why("NotStarted", "the task was written but never started")
             host = _open_host(attempt, store, executor)

@@ -35,7 +35,7 @@ def resolve(
         for name, item in spec.data.items()
     }
     runs = (
-        *(_run(spec, run, base, data, templates, profile, directory) for run in spec.runs),
+        *(_run(experiment, run, base, data, templates, profile, directory) for run in spec.runs),
         *(_candidate(spec, candidate, index, base, directory) for index, candidate in enumerate(spec.candidates)),
     )
     prompt_templates = _prompt_templates(spec, templates, directory)
@@ -84,7 +84,7 @@ def _data_source(name: str, data: Data, directory: FilePath) -> FileSource:
 
 
 def _run(
-    spec: ExperimentSpec,
+    experiment: Experiment,
     run: Run,
     base: ModelSource,
     data: dict[str, FileSource],
@@ -92,15 +92,21 @@ def _run(
     profile: Profile,
     directory: FilePath,
 ) -> FrozenRun:
+    spec = experiment.spec
     common = {"name": run.name, "label": run.label or run.name, "thinking": run.thinking}
     if run.checkpoints is not None:
         external = run.checkpoints
-        source = external.watch or f"published:{run.name}"
+        source = external.watch or f"published:{experiment.metadata.name}/{run.name}"
         if external.watch is not None and "://" not in external.watch:
             source = str((directory / external.watch).resolve())
         return FrozenRun(
             **common,
-            inputs=ExternalInputs(base_content=base.content, source=source, epoch=spec.epoch),
+            inputs=ExternalInputs(
+                base_content=base.content,
+                source=source,
+                expect=() if external.publish else tuple(external.expect),
+                epoch=spec.epoch,
+            ),
             location=None if external.publish else source,
             ready=external.ready,
             published=external.publish,

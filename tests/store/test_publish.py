@@ -21,6 +21,7 @@ from workloads.contract.records import CheckpointRecord, Failure, TrainRecord
 from workloads.contract.tasks import ImportTask, ModelSource, Owner
 from workloads.contract.units import ExternalInputs, unit_of
 from workloads.finite import not_finite
+from workloads.publish import model_content_of
 from workloads.store import Store, open_store
 from workloads.stores.source import open_source
 
@@ -82,14 +83,12 @@ class Importing:
 
     def start(self, number: int = 1, **task: Any) -> subprocess.Popen[str]:
         order = ImportTask(
-            unit=UNIT,
             number=number,
             owner=Owner(experiment="e", uid8="00000000"),
             created=datetime(2026, 2, 16, tzinfo=UTC),
-            inputs=INPUTS,
             base=ModelSource(location=str(self.base), content="c"),
             location=self.location,
-            **task,
+            **{"unit": UNIT, "inputs": INPUTS, **task},
         )
         self.store.put_new(order.key, order.to_json())
         code = (
@@ -129,7 +128,7 @@ def importing(store: Store, base: Path) -> Importing:
     return Importing(store, watched, watched.url, base)
 
 
-EXPECT = {"expect": (100, 200), "ready": "DONE"}
+EXPECT: dict[str, Any] = {"expect": (100, 200), "ready": "DONE"}
 
 
 @pytest.mark.slow
@@ -175,6 +174,20 @@ def test_a_candidate_is_one_checkpoint_at_no_samples(importing: Importing) -> No
     importing.hand_in("", adapter())
     assert importing.run() == 0
     assert importing.names() == ["checkpoint-000000000", "done"]
+
+
+@pytest.mark.slow
+def test_a_candidate_that_changed_since_it_was_accepted_is_not_taken_for_it(importing: Importing) -> None:
+    importing.hand_in("", adapter())
+    accepted = model_content_of(importing.location)
+    inputs = ExternalInputs(base_content="c", source=accepted)
+    importing.hand_in("", adapter(value=b"\0\0\0\0"))
+    assert importing.run(number=1, inputs=inputs, unit=unit_of(inputs)) == 11
+    left = Failure.model_validate_json(importing.store.get(layout.failure_key(unit_of(inputs), 1)))
+    assert left.reason == "InputChanged"
+    importing.hand_in("", adapter())
+    assert importing.run(number=2, inputs=inputs, unit=unit_of(inputs)) == 0
+    assert [m.name for m in list_markers(importing.store, unit_of(inputs))] == ["checkpoint-000000000", "done"]
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The manifest: everything an experiment found, in one file. A fold of records: made again, it is byte for byte the same.
+"""The manifest: everything an experiment found, in one file. A fold of records: made again, it is the same bytes.
 
 It holds no clock of its own and nothing that a reader could not find again from the digests in it. One line loads it:
 `pandas.json_normalize(json.load(open("manifest.json"))["evaluations"])`.

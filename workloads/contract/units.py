@@ -79,14 +79,16 @@ class TrainInputs(Contract):
 
 
 class ExternalInputs(Contract):
-    """Checkpoints that another trainer writes, or a candidate that exists: known by where it comes from.
+    """Checkpoints that another trainer writes, known by where they come from, or a candidate, known by its content.
 
     What is evaluated is addressed by its content, read when the checkpoint is committed; this only names the source.
+    `expect` are the sample counts that a watched place is waited for: with all of them committed the unit is done.
     """
 
     type: Literal["external"] = "external"
     base_content: str
     source: str
+    expect: tuple[int, ...] = ()
     epoch: int = 0
 
 
@@ -101,9 +103,7 @@ class Prompting(Contract):
     """How a problem becomes prompt tokens. `prefill` opens the answer and is graded with the output."""
 
     template: Template
-    instruction: str = Field(
-        "", description="text around {problem}; empty: the problem alone"
-    )
+    instruction: str = Field("", description="text around {problem}; empty: the problem alone")
     prefill: str = ""
     stop: tuple[str, ...] = ()
 

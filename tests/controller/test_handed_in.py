@@ -1,0 +1,98 @@
+"""`potstill publish`: checkpoints of another trainer, handed in one by one."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from controller.cli.common import frozen_from
+from controller.cli.publish import publish
+from controller.decide import decide
+from controller.decide.actions import Start, Why, WriteTask
+from controller.decide.standing import owner_of
+from controller.spec.errors import SpecError
+from tests.controller.experiments import experiment, external
+from tests.controller.world import Weather, World
+from tests.store.test_publish import CONFIG, ONE, adapter, safetensors, write
+from workloads.commit import list_markers
+from workloads.contract.records import TaskEnd
+from workloads.contract.tasks import ImportTask
+from workloads.contract.units import ExternalInputs
+from workloads.contract.wanted import train_unit
+from workloads.store import Store, open_store
+
+
+def spec(folder: Path, expect: list[int], name: str = "theirs") -> Path:
+    """An experiment whose one run is handed in."""
+    base = {"config.json": json.dumps(CONFIG).encode(), "model.safetensors": safetensors({"w": ("F32", [1], ONE)})}
+    write(folder / "base", base)
+    path = folder / f"{name}.yaml"
+    path.write_text(
+        f"""
+apiVersion: potstill.dev/v1alpha1
+kind: Experiment
+metadata: {{name: {name}}}
+spec:
+  base: {{model: ./base}}
+  runs: [{{name: mine, checkpoints: {{publish: true, expect: {expect}}}}}]
+  evaluation: {{benchmarks: [{{name: math-500, limit: 2}}], budgets: [16]}}
+"""
+    )
+    return path
+
+
+def names(store: Store, path: Path) -> list[str]:
+    return [marker.name for marker in list_markers(store, train_unit(frozen_from(path, None).runs[0]))]
+
+
+def ends(store: Store) -> list[TaskEnd]:
+    found = [info.key for info in store.list("units/train/") if info.key.endswith(".end.json")]
+    return [TaskEnd.model_validate_json(store.get(key)) for key in found]
+
+
+def test_what_is_handed_in_stays_when_more_is_expected_later(tmp_path: Path) -> None:
+    store = open_store((tmp_path / "store").as_uri())
+    write(tmp_path / "adapter", adapter())
+    publish(spec(tmp_path, [100]), tmp_path / "adapter", "mine", 100, store.url)
+    more = spec(tmp_path, [100, 200])
+    publish(more, tmp_path / "adapter", "mine", 200, store.url)
+    assert names(store, more) == ["checkpoint-000000100", "checkpoint-000000200"]
+    assert [end.outcome for end in ends(store)] == ["succeeded", "succeeded"]
+
+
+def test_another_checkpoint_at_the_same_samples_is_refused_and_the_first_stays(tmp_path: Path) -> None:
+    store = open_store((tmp_path / "store").as_uri())
+    path = spec(tmp_path, [100])
+    write(tmp_path / "adapter", adapter())
+    publish(path, tmp_path / "adapter", "mine", 100, store.url)
+    write(tmp_path / "other", adapter(value=b"\0\0\0\0"))
+    with pytest.raises(SpecError, match="has another checkpoint at 100 samples already"):
+        publish(path, tmp_path / "other", "mine", 100, store.url)
+    assert [end.outcome for end in ends(store)] == ["succeeded", "superseded"]
+
+
+def test_a_run_of_the_same_name_in_another_experiment_is_another_run(tmp_path: Path) -> None:
+    store = open_store((tmp_path / "store").as_uri())
+    write(tmp_path / "adapter", adapter())
+    publish(spec(tmp_path, [100]), tmp_path / "adapter", "mine", 100, store.url)
+    assert names(store, spec(tmp_path, [100], name="ours")) == []
+
+
+def test_no_program_is_started_for_a_checkpoint_that_is_being_handed_in() -> None:
+    frozen = experiment((external("mine", (100,), published=True),), ())
+    world = World(Weather(), seed=0)
+    run = frozen.runs[0]
+    assert isinstance(run.inputs, ExternalInputs)
+    task = ImportTask(
+        unit=train_unit(run),
+        number=1,
+        owner=owner_of(frozen),
+        created=world.now,
+        inputs=run.inputs,
+        base=frozen.base,
+        location="/adapters/mine",
+        expect=run.checkpoints,
+    )
+    assert world.act(WriteTask(task, Why("HandedIn", "potstill publish")), task.owner)
+    decision = decide(frozen, world.store_view(owner_of(frozen)), world.executor_view(), world.now)
+    assert [action for action in decision.actions if isinstance(action, Start)] == []
