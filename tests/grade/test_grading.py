@@ -1,6 +1,7 @@
 """Items to grades, and grades to counts."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ from workloads.benchmarks import Benchmark, load
 from workloads.grade.bench import grade_golds
 from workloads.grade.grading import counts, grade_items, orders_for
 from workloads.grade.reading import Item
-from workloads.grade.sandbox.pool import Lost
+from workloads.grade.sandbox.pool import Lost, run_all
+from workloads.grade.steps import read_outcomes
 
 
 def _benchmark(tmp_path: Path, grader: str, *rows: dict[str, object]) -> Benchmark:
@@ -92,3 +94,27 @@ def test_golds_that_do_not_grade_right_are_found_before_anything_is_generated(tm
     assert report.tested == 2
     assert [(g.problem, g.cause, g.evidence["returned"]) for g in report.wrong] == [("bad", "failing_test", "1")]
     assert report.untested == ("none",)
+
+
+def test_what_no_file_can_hold_does_not_cost_the_others_their_verdicts(tmp_path: Path) -> None:
+    """Half a surrogate pair, which a program may put into its exception."""
+    row = {"id": "a", "prompt": "p", "entry_point": "f", "asserts": "assert f(1) == 1"}
+    benchmark = _benchmark(tmp_path, "code", row)
+    hostile = "def f(x):\n    raise ValueError('\\ud800 ha')"
+    items = [_item("a", hostile), _item("a", "def f(x):\n    return x")]
+    outcomes = {outcome.key: outcome for outcome in run_all(orders_for(benchmark, items), 1)}
+    grades = grade_items(benchmark, items, outcomes, 1)
+    assert [grade.verdict for grade in grades] == ["wrong", "right"]
+    assert grades[0].evidence["detail"] == "ValueError: ? ha"
+    assert all(grade.to_json() for grade in grades)
+
+
+@pytest.mark.parametrize("what", ["a link", "a pipe"])
+def test_layers_that_are_no_file_are_not_read(tmp_path: Path, what: str) -> None:
+    (tmp_path / "outcomes").mkdir()
+    (tmp_path / "outcomes" / "unit.jsonl").touch()
+    if what == "a link":
+        (tmp_path / "layers.json").symlink_to("/dev/zero")
+    else:
+        os.mkfifo(tmp_path / "layers.json")
+    assert read_outcomes(tmp_path, "unit").layers == ()

@@ -80,8 +80,12 @@ def read_outcomes(work: Path, name: str) -> Executed:
 
 
 def _layers(path: Path) -> tuple[str, ...]:
+    """What hostile code could have replaced by a link or a pipe is not opened, and not read to its end."""
+    if path.is_symlink() or not path.is_file():
+        return ()
     try:
-        layers = json.loads(path.read_text()[:10_000])
+        with path.open(encoding="utf-8", errors="replace") as file:
+            layers = json.loads(file.read(10_000))
     except (OSError, ValueError, RecursionError):
         return ()
     return tuple(str(layer)[:100] for layer in layers) if isinstance(layers, list) else ()

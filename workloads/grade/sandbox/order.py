@@ -1,7 +1,7 @@
 """What goes to a sandbox server and what comes back, as JSON lines. Standard library only."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 End = Literal[
@@ -79,7 +79,10 @@ def order_from(data: dict[str, Any]) -> Order:
 
 
 def outcome_from(data: Any) -> Outcome:
-    """ValueError unless every field is of its type: outcomes may come from a file that hostile code could write."""
+    """ValueError unless every field is of its type: outcomes may come from a file that hostile code could write.
+
+    Halves of surrogate pairs become `?`: no UTF-8 file could hold what a candidate's exception says with one.
+    """
     try:
         outcome = Outcome(
             key=data["key"],
@@ -95,4 +98,8 @@ def outcome_from(data: Any) -> Outcome:
     texts = (outcome.key, outcome.detail, *outcome.values)
     if outcome.end not in ENDS or not all(type(text) is str for text in texts):
         raise ValueError(f"not an outcome: {outcome.end!r:.40}")
-    return outcome
+    return replace(outcome, detail=_writable(outcome.detail), values=tuple(map(_writable, outcome.values)))
+
+
+def _writable(text: str) -> str:
+    return text.encode(errors="replace").decode()
