@@ -39,7 +39,7 @@ class ColumnsSpec(SpecModel):
 class Data(SpecModel):
     """A data set: JSONL or Parquet rows of prompt and response."""
 
-    uri: str = Field(min_length=1, description="s3://bucket/key, a path, or hub data as hf://name@revision/file.")
+    uri: str = Field(min_length=1, description="s3://bucket/key or a path.")
     sha256: Sha256 | None = Field(None, description="SHA-256 of the file; required unless it is a local path.")
     columns: ColumnsSpec = ColumnsSpec()
     template: str = Field("chatml", description="chatml, plain, or the path of a Jinja file for the prompt.")
@@ -152,7 +152,7 @@ class Benchmark(SpecModel):
     completion_pattern: str | None = Field(None, description="Regular expression, with completion: pattern.")
     checkpoints: Literal["fast", "full", "none"] = Field("full", description="Which problems checkpoints answer.")
     base: Literal["fast", "full", "none"] = Field("full", description="Which problems the base answers.")
-    limit: int | None = Field(None, gt=0, description="Only so many problems, chosen once and for all by their ids.")
+    limit: int | None = Field(None, gt=0, description="Only the first so many problems of the file.")
     problems: list[str] = Field([], max_length=2000, description="Only these problem ids.")
     confirm: list[str] = Field([], max_length=64, description="run@samples or run@last to ask the full set.")
     prompt: Prompt = Prompt()

@@ -15,9 +15,11 @@ import pytest
 
 from controller.retry import retry
 from tests.controller.driver import execute, small
+from workloads.commit import Corrupt
 from workloads.contract import layout
 from workloads.contract.manifest import Manifest
 from workloads.contract.records import TaskEnd
+from workloads.results.manifest import Pieces, fold
 from workloads.store import Store, open_store
 
 pytestmark = pytest.mark.slow
@@ -214,3 +216,15 @@ def test_a_program_that_crashes_is_tried_as_often_as_the_limit_says(tmp_path: Pa
     assert all("exited with 1" in line.message for line in final.status.evaluations)
     alone = [end for end in ends(tmp_path) if end.charged]
     assert len(alone) == 4 * small().limits.attempts
+
+
+def test_grades_that_were_damaged_or_lost_are_named_and_not_folded(tmp_path: Path) -> None:
+    execute(small(), tmp_path)
+    store = store_of(tmp_path)
+    damaged = next(info.key for info in store.list("units/grade/") if info.key.endswith("grades.jsonl"))
+    store.put(damaged, store.get(damaged).replace(b"right", b"wrong", 1) + b"\n")
+    with pytest.raises(Corrupt, match=r"grades\.jsonl of marker grades is not what was committed"):
+        fold(small(), store, Pieces())
+    store.delete(damaged)
+    with pytest.raises(Corrupt, match=r"grades\.jsonl of marker grades is missing"):
+        fold(small(), store, Pieces())

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from workloads.commit import list_markers
+from workloads.commit import Corrupt, list_markers
 from workloads.contract import layout
 from workloads.contract.experiment import FrozenBenchmark, FrozenExperiment, FrozenRun
 from workloads.contract.grades import COMPARED, Grade
@@ -22,6 +22,7 @@ from workloads.contract.manifest import (
     ManifestRun,
     UnitState,
 )
+from workloads.contract.model import sha256_of
 from workloads.contract.records import (
     CheckpointRecord,
     GradesRecord,
@@ -41,7 +42,7 @@ from workloads.contract.wanted import (
     train_unit,
     wanted,
 )
-from workloads.store import Store
+from workloads.store import NotFound, Store
 
 LOSS_POINTS = 200
 FINISH_CODES = {"stop": "s", "length": "l", "error": "e"}
@@ -123,9 +124,9 @@ def _run(store: Store, run: FrozenRun, markers: dict[str, Marker], pieces: Piece
 
 def _losses(store: Store, done: Marker | None) -> tuple[LossPoint, ...]:
     file = next((f for f in done.files if f.name == "metrics.jsonl"), None) if done else None
-    if file is None:
+    if done is None or file is None:
         return ()
-    rows = [row for row in _lines(store.get(file.key)) if row.get("loss") is not None]
+    rows = [row for row in _file(store, done, file.name) if row.get("loss") is not None]
     stride = max(1, -(-len(rows) // LOSS_POINTS))
     kept = [row for index, row in enumerate(rows) if (index + 1) % stride == 0 or index + 1 == len(rows)]
     return tuple(
@@ -245,8 +246,15 @@ def _evaluation(
 
 
 def _file(store: Store, marker: Marker, name: str) -> Iterator[dict[str, Any]]:
+    """Raises Corrupt when it is not there, or not what the marker says."""
     file = next(file for file in marker.files if file.name == name)
-    return _lines(store.get(file.key))
+    try:
+        data = store.get(file.key)
+    except NotFound:
+        raise Corrupt(f"{marker.unit}: {name} of marker {marker.name} is missing (key {file.key})") from None
+    if sha256_of(data) != file.sha256:
+        raise Corrupt(f"{marker.unit}: {name} of marker {marker.name} is not what was committed (key {file.key})")
+    return _lines(data)
 
 
 def _verdicts(grades: Iterable[Grade], outputs: list[Output]) -> dict[int, str]:
