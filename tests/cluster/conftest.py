@@ -1,13 +1,25 @@
 """One control plane for all tests of this folder; each test takes a namespace of its own."""
 
-from collections.abc import Iterator
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from controller.crd import experiment_crd
 from tests.cluster.harness import ApiProxy, ApiRefusedError, ControlPlane, api_proxy, control_plane
+from tests.cluster.harness.pod_runner import pod_runner
+from tests.controller import tiny_program
 from tests.tools.processes import wait_until
+from tests.tools.s3 import S3Server, s3_server
+from workloads.store import open_store
+
+if TYPE_CHECKING:
+    from controller.kubernetes.serve import Controller
+    from tests.cluster.world import World
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -59,3 +71,84 @@ def _served(plane: ControlPlane) -> bool:
 def _conditions(plane: ControlPlane, definitions: str) -> list[dict[str, str]]:
     status = plane.api.get(f"{definitions}/experiments.potstill.dev")["status"]
     return list(status.get("conditions") or [])
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with s3_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def program() -> Callable[[list[str]], list[str]]:
+    """What pods run: their own commands. A module may say otherwise."""
+    return list
+
+
+@pytest.fixture
+def steer(tmp_path: Path) -> Path:
+    folder = tmp_path / "steer"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def tiny(steer: Path) -> Callable[[list[str]], list[str]]:
+    """For `program`: the tiny program in place of `python -m workloads.X KEY ...`; of a grading pod's steps the last does the work."""
+
+    def replaced(command: list[str]) -> list[str]:
+        if "fetch" in command or "execute" in command:
+            return ["true"]
+        key = next(word for word in command if word.startswith("units/"))
+        return ["python", tiny_program.__file__, str(steer), key]
+
+    return replaced
+
+
+@pytest.fixture
+def held(steer: Path) -> Path:
+    """Trainings wait until this file is gone."""
+    (steer / "train.hold").touch()
+    return steer / "train.hold"
+
+
+@pytest.fixture
+def world(
+    crd: None,
+    plane: ControlPlane,
+    server: S3Server,
+    program: Callable[[list[str]], list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[World]:
+    """In a namespace of its own that enforces `restricted`."""
+    from tests.cluster.world import World, profile_of, write_files
+
+    for name, value in server.environment().items():
+        monkeypatch.setenv(name, value)
+    namespace = plane.namespace(labels={"pod-security.kubernetes.io/enforce": "restricted"})
+    files = tmp_path / "files"
+    write_files(files)
+    access = {"AWS_ACCESS_KEY_ID": server.access_key, "AWS_SECRET_ACCESS_KEY": server.secret_key}
+    plane.api.post(f"/api/v1/namespaces/{namespace}/secrets", {"metadata": {"name": "store"}, "stringData": access})
+    url = f"s3://{server.bucket}/{namespace}"
+    with pod_runner(plane.api, namespace, tmp_path / "pods", program) as runner:
+        profile = profile_of(files, url, server)
+        yield World(plane, namespace, server, open_store(url), profile, tmp_path, runner)
+        if runner.failures:
+            print("\n".join(runner.failures))
+
+
+@pytest.fixture
+def controller(world: World) -> Iterator[Callable[[], Controller]]:
+    """Starts one more controller; all are stopped at the end."""
+    made: list[Controller] = []
+
+    def start() -> Controller:
+        made.append(world.controller())
+        made[-1].start()
+        return made[-1]
+
+    yield start
+    for each in made:
+        each.stop()

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,9 +21,15 @@ MOUNTS = ("/work", "/cache", "/tmp")
 
 
 class PodRunner:
-    """`running` maps pods' names to their processes: a test may kill one as a node would."""
+    """`running` maps pods' names to their processes: a test may kill one as a node would.
 
-    def __init__(self, api: Api, namespace: str, folder: Path) -> None:
+    `program`: what runs in place of a container's command, where a test says so.
+    """
+
+    def __init__(
+        self, api: Api, namespace: str, folder: Path, program: Callable[[list[str]], list[str]] = list
+    ) -> None:
+        self._program = program
         self._api = api
         self._namespace = namespace
         self._folder = folder
@@ -84,6 +90,7 @@ class PodRunner:
 
     def _execute(self, name: str, container: Object, folder: Path) -> int:
         command = [str(folder / word.strip("/")) if word in MOUNTS else word for word in container["command"]]
+        command = self._program(command)
         command[0] = sys.executable if command[0] == "python" else command[0]
         log = folder / f"{container['name']}.log"
         with log.open("wb") as out:
@@ -144,8 +151,10 @@ def _now() -> str:
 
 
 @contextmanager
-def pod_runner(api: Api, namespace: str, folder: Path) -> Iterator[PodRunner]:
-    runner = PodRunner(api, namespace, folder)
+def pod_runner(
+    api: Api, namespace: str, folder: Path, program: Callable[[list[str]], list[str]] = list
+) -> Iterator[PodRunner]:
+    runner = PodRunner(api, namespace, folder, program)
     thread = threading.Thread(target=runner.watch, daemon=True)
     thread.start()
     try:

@@ -1,0 +1,102 @@
+"""An S3 server, a namespace, a profile and files: what the controller's tests run experiments in."""
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from controller.kubernetes.api import connect
+from controller.kubernetes.reflector import Pace
+from controller.kubernetes.serve import Controller
+from controller.spec.profile import Profile
+from tests.cluster.harness import ControlPlane
+from tests.cluster.harness.pod_runner import PodRunner
+from tests.tools.processes import wait_until
+from tests.tools.s3 import S3Server
+from tests.train.world import sums, write_base, write_rows
+from workloads.contract.manifest import Manifest
+from workloads.store import Store
+
+IMAGE = "registry.test/potstill@sha256:" + "0" * 64
+PACE = Pace(watch_seconds=60, silent_seconds=75, first_seconds=0.1, longest_seconds=1.0)
+
+
+@dataclass
+class World:
+    plane: ControlPlane
+    namespace: str
+    server: S3Server
+    store: Store
+    profile: Profile
+    folder: Path
+    runner: PodRunner
+    controller_store: Store | None = None
+    """Where controllers reach the store by another way than the test and the pods do."""
+
+    @property
+    def path(self) -> str:
+        return f"/apis/potstill.dev/v1alpha1/namespaces/{self.namespace}/experiments"
+
+    def controller(self) -> Controller:
+        api = connect(self.plane.kubeconfig())
+        store = self.controller_store or self.store
+        return Controller(api, store, {"default": self.profile}, self.namespace, pace=PACE, busy_seconds=1.0)
+
+    def get(self, name: str = "tiny") -> dict[str, Any]:
+        return self.plane.api.get(f"{self.path}/{name}")
+
+    def condition(self, kind: str, name: str = "tiny") -> dict[str, Any]:
+        found = self.get(name).get("status", {}).get("conditions", [])
+        return next((c for c in found if c["type"] == kind), {})
+
+    def finished(self, name: str = "tiny", seconds: float = 600) -> dict[str, Any]:
+        wait_until(
+            lambda: self.condition("Finished", name).get("status") == "True", "the experiment is finished", seconds
+        )
+        return self.condition("Finished", name)
+
+    def manifest(self, name: str = "tiny") -> Manifest:
+        key = self.get(name)["status"]["manifest"].removeprefix(self.store.url.rstrip("/") + "/")
+        return Manifest.model_validate_json(self.store.get(key))
+
+
+def experiment(**spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "potstill.dev/v1alpha1",
+        "kind": "Experiment",
+        "metadata": {"name": "tiny"},
+        "spec": {
+            "base": {"model": "base"},
+            "data": {"sums": {"uri": "sums.jsonl"}},
+            "training": {"lora": {"rank": 4, "alpha": 8, "target": ["attention"]}, "batchSize": 4},
+            "runs": [
+                {
+                    "name": "one", "data": "sums", "samples": 24, "sequenceTokens": 128,
+                    "overlong": "drop", "checkpointEverySamples": 12,
+                }
+            ],
+            "evaluation": {
+                "benchmarks": [{"name": "own", "uri": "own.jsonl", "grader": "math"}],
+                "budgets": [8, 16],
+            },
+        }
+        | spec,
+    }  # fmt: skip
+
+
+def write_files(folder: Path) -> None:
+    """A tiny base, 40 sums to learn, a benchmark of four."""
+    write_base(folder / "base")
+    write_rows(folder / "sums.jsonl", sums(40))
+    write_rows(folder / "own.jsonl", [{"id": f"p{n}", "prompt": f"{n} + {n}", "answer": str(2 * n)} for n in range(4)])
+
+
+def profile_of(files: Path, url: str, server: S3Server) -> Profile:
+    pod = {"image": IMAGE, "terminationGraceSeconds": 5}
+    return Profile.model_validate(
+        {
+            "engine": {"name": "transformers", "version": version("transformers")}, "directory": str(files),
+            "store": {"url": url, "endpoint": server.endpoint, "region": "us-east-1", "secret": "store"},
+            "train": pod, "evaluate": pod, "grade": pod, "report": pod,
+        }
+    )  # fmt: skip
