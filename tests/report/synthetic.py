@@ -31,7 +31,29 @@ RUNS = (("math_default", "Math 4K", 4096, 25000, 5000), ("math_2k", "Math 2K", 2
         ("code_default", "Code 4K", 4096, 25000, 5000), ("code_2k", "Code 2K", 2048, 10000, 2500))  # fmt: skip
 SIZES = {"math-500": 500, "mbpp-plus": 378}
 HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">\u2028\x00\ud800 {{ 7 * 7 }}"
-WORDS = ["so", "let", "us", "check", "the", "next", "step", "again", "therefore", "we", "compute", "and", "find", "that", "wait", "it", "holds", "since", "x", "equals", "y"]
+WORDS = [
+    "so",
+    "let",
+    "us",
+    "check",
+    "the",
+    "next",
+    "step",
+    "again",
+    "therefore",
+    "we",
+    "compute",
+    "and",
+    "find",
+    "that",
+    "wait",
+    "it",
+    "holds",
+    "since",
+    "x",
+    "equals",
+    "y",
+]
 
 
 def synthetic(store: Store, *, characters: int, seed: int = 16) -> Manifest:

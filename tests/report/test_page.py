@@ -1,13 +1,11 @@
 """The page: whole in one file, safe against what models write, and small at 16/02's size."""
 
-import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+from tests.report.browser import browser
 from tests.report.synthetic import HOSTILE, synthetic
 from workloads.contract.manifest import Manifest
 from workloads.report.files import report_files
@@ -84,33 +82,33 @@ def test_a_long_output_keeps_its_end_where_the_answer_is() -> None:
     assert "846 characters left out" in cut
 
 
-def chromium() -> str:
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if found is None:
-        pytest.skip("no Chromium on this machine")
-    return found
-
-
-def rendered(path: Path, profile: Path) -> tuple[str, str]:
-    """(the page's DOM after its scripts ran, the browser's log), opened from disk."""
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-             "--disable-component-update", "--disable-sync", "--enable-logging=stderr", f"--user-data-dir={profile}",
-             "--virtual-time-budget=30000", "--window-size=1280,9000", "--dump-dom"]  # fmt: skip
-    done = subprocess.run([chromium(), *flags, path.as_uri()], capture_output=True, timeout=200)
-    return done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
-
-
 @pytest.mark.slow
 def test_a_browser_draws_every_plot_and_shows_hostile_outputs_as_text(html: str, tmp_path: Path) -> None:
     path = tmp_path / "index.html"
     path.write_text(html)
-    dom, log = rendered(path, tmp_path / "profile")
-    assert "CONSOLE" not in log
-    drawn = re.findall(r'class="plot js-plotly-plot"|class="js-plotly-plot plot"', dom)
-    assert len(drawn) == html.count('class="plot"')
-    assert "<title>synthetic-16-02: report</title>" in dom
-    assert "&lt;/script&gt;&lt;script&gt;document.title='owned'" in dom
-    assert HOSTILE[:20] not in dom
+    with browser(tmp_path / "profile") as shown:
+        shown.open(path)
+        plots = html.count('class="plot"')
+        shown.until(f"document.querySelectorAll('.plot.js-plotly-plot').length === {plots}")
+        shown.until("document.querySelectorAll('.sides pre').length === 2")
+        assert HOSTILE[:40] in shown.ask("document.querySelector('.sides pre').textContent")
+        assert shown.ask("document.title") == "synthetic-16-02: report"
+        assert shown.ask("document.querySelectorAll('#detail img, #list img, #detail script').length") == 0
+        assert shown.errors == []
+
+
+@pytest.mark.slow
+def test_the_reader_filters_by_verdict(html: str, manifest: Manifest, tmp_path: Path) -> None:
+    path = tmp_path / "index.html"
+    path.write_text(html)
+    last = next(e for e in manifest.evaluations if (e.model, e.benchmark) == ("code_2k@10000", "math-500"))
+    judged = next(item.verdicts for item in last.budgets if item.counts.budget == 2048)
+    choose = "(() => { const s = document.getElementById('filter'); s.value = 'not completed'; s.dispatchEvent(new Event('change')); return true; })()"
+    with browser(tmp_path / "profile") as shown:
+        shown.open(path)
+        shown.until("document.querySelectorAll('#list li').length === 100")
+        shown.ask(choose)
+        shown.until(f"document.querySelectorAll('#list li').length === {sum(code in 'rwn' for code in judged)}")
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from workloads.contract.manifest import Manifest
 from workloads.contract.units import Sampling
 from workloads.results.gate import GateResult, UnknownModel, judge, side_of
 from workloads.results.gate_text import gate_json, gate_markdown, junit
+from workloads.results.operating import rates
 
 ACCURACY = gate(("math-500", "accuracy", 0.05))
 
@@ -114,3 +115,15 @@ def test_the_command_exits_with_the_outcome_and_writes_what_ci_reads(tmp_path: P
     assert (tmp_path / "junit.xml").is_file()
     assert CliRunner().invoke(app, ["gate"]).exit_code == 2
     assert CliRunner().invoke(app, ["gate", "--manifest", str(tmp_path / "none.json")]).exit_code == 4
+
+
+def test_at_a_true_drop_of_what_is_allowed_a_pass_and_a_failure_are_each_rare() -> None:
+    """Nominal 5%; 1,000 simulated experiments leave a standard error of 0.7 points."""
+    found = rates(378, 0.1, 0.05, max_drop=0.05, alpha=0.05, draws=1000, seed=1)
+    assert max(found.passed, found.failed) < 0.07
+    assert found.undecided > 0.8
+
+
+def test_a_fast_set_mostly_cannot_pass_where_the_full_set_does() -> None:
+    fast, full = (rates(n, 0.1, 0.0, max_drop=0.05, alpha=0.05, draws=500, seed=1).passed for n in (100, 500))
+    assert fast < 0.5 < 0.9 < full

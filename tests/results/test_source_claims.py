@@ -61,6 +61,13 @@ def test_each_claim_of_the_source_gets_the_verdict_that_its_table_allows(claim: 
     assert finding.verdict == verdict, [(c.question, c.evidence, c.verdict) for c in finding.contrasts]
 
 
+def test_the_shorter_limit_is_no_help_to_code_that_the_table_can_show() -> None:
+    finding = shorter_completes_more(RUNS["Code 2K"], RUNS["Code 4K"])
+    assert finding is not None
+    assert finding.verdict == "undecidable"
+    assert finding.contrasts[0].needed is not None
+
+
 def test_unfinished_answers_make_the_gap_but_counts_cannot_clear_reasoning() -> None:
     finding = claim_1()
     assert finding is not None

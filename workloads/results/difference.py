@@ -128,7 +128,7 @@ def resampled(pairs: Pairs) -> np.ndarray:
 
 def holm(p_values: list[float]) -> list[float]:
     """Adjusted p-values of one family, in the order given (Holm, Scand. J. Statist. 6 (1979) 65-70)."""
-    return [float(p) for p in multipletests(p_values, method="holm")[1]] if p_values else []
+    return [float(p) for p in multipletests(p_values, method="holm")[1]] if len(p_values) > 1 else p_values
 
 
 def problems_needed_independent(first: float, second: float, alpha: float = 0.05, power: float = 0.8) -> int | None:

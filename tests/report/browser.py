@@ -1,0 +1,78 @@
+"""A real headless Chromium, asked through its debugging port."""
+
+import json
+import shutil
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import websocket
+
+FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync", "--remote-debugging-port=0", "--remote-allow-origins=*",
+         "--window-size=1280,9000")  # fmt: skip
+DEADLINE_SECONDS = 120.0
+
+
+class Page:
+    """An open page. `errors` collects what its console says and its policy refuses."""
+
+    def __init__(self, address: str) -> None:
+        self._socket = websocket.create_connection(address, timeout=DEADLINE_SECONDS)
+        self._number = 0
+        self.errors: list[str] = []
+        for domain in ("Runtime", "Log", "Page"):
+            self._call(f"{domain}.enable")
+
+    def open(self, path: Path) -> None:
+        self._call("Page.navigate", url=path.as_uri())
+
+    def ask(self, expression: str) -> Any:
+        return self._call("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
+
+    def until(self, expression: str) -> None:
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while not self.ask(expression):
+            assert time.monotonic() < deadline, f"{expression} has not come true; the page said {self.errors}"
+            time.sleep(0.05)
+
+    def _call(self, method: str, **params: object) -> dict[str, Any]:
+        self._number += 1
+        self._socket.send(json.dumps({"id": self._number, "method": method, "params": params}))
+        while True:
+            answer = json.loads(self._socket.recv())
+            if answer.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded", "Runtime.consoleAPICalled"):
+                self.errors.append(json.dumps(answer["params"])[:500])
+            if answer.get("id") == self._number:
+                return dict(answer["result"])
+
+
+@contextmanager
+def browser(profile: Path) -> Iterator[Page]:
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("no Chromium on this machine")
+    process = subprocess.Popen(
+        [program, *FLAGS, f"--user-data-dir={profile}", "about:blank"], stderr=subprocess.DEVNULL
+    )
+    try:
+        yield Page(_address(profile / "DevToolsActivePort"))
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _address(port_file: Path) -> str:
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not (port_file.is_file() and port_file.read_text().count("\n")):
+        assert time.monotonic() < deadline, "Chromium opened no debugging port"
+        time.sleep(0.05)
+    port = int(port_file.read_text().split("\n")[0])
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list", timeout=30) as answer:
+        pages = json.load(answer)
+    return str(next(page["webSocketDebuggerUrl"] for page in pages if page["type"] == "page"))
