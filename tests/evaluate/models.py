@@ -26,6 +26,13 @@ SIZES: dict[str, Any] = {
     "initializer_range": 0.2,
 }
 
+VLLM_FLAGS: dict[str, str | int | float | bool] = {
+    "kv_cache_gib": 0.25,
+    "max_num_seqs": 16,
+    "max_loras": 2,
+    "enforce_eager": True,
+}
+
 
 def write_tokenizer(directory: Path) -> None:
     """Bytes and Qwen's special tokens: 256 <|endoftext|>, 257 <|im_start|>, 258 <|im_end|>."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.evaluate.models import edit_adapter, edit_config, with_adapter_by_hooks, write_adapter
+from tests.evaluate.models import VLLM_FLAGS, edit_adapter, edit_config, with_adapter_by_hooks, write_adapter
 from tests.evaluate.test_canary import canaries_of
 from workloads.contract.units import Engine as EngineInputs
 from workloads.evaluate.adapters import WEIGHTS, check_adapter
@@ -21,19 +21,13 @@ vllm = pytest.importorskip("vllm")
 GREEDY = Decoding(temperature=0.0, top_p=1.0, limit_tokens=40, stop_token_ids=(256, 258))
 PROMPTS = ["2 + 2 =", "a", "The longest of these prompts, by far.", "x" * 17]
 NEAR_TIE_NATS = 1e-3
-FLAGS: dict[str, str | int | float | bool] = {
-    "kv_cache_gib": 0.25,
-    "max_num_seqs": 16,
-    "max_loras": 2,
-    "enforce_eager": True,
-}
 
 
 @pytest.fixture(scope="module")
 def engine(dense: Path) -> Iterator[Engine]:
     from workloads.evaluate.vllm_engine import VllmEngine
 
-    asked = EngineInputs(name="vllm", version=vllm.__version__, dtype="float32", flags=FLAGS)
+    asked = EngineInputs(name="vllm", version=vllm.__version__, dtype="float32", flags=VLLM_FLAGS)
     started = VllmEngine.start(asked, dense, read_shapes(dense), load_tokenizer(dense), rank=4, longest_tokens=80)
     yield started
     started.close()

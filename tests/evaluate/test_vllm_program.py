@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.evaluate.models import edit_config, with_adapter_by_hooks, write_adapter
+from tests.evaluate.models import VLLM_FLAGS, edit_config, with_adapter_by_hooks, write_adapter
 from tests.evaluate.test_canary import canaries_of
-from tests.evaluate.test_vllm_engine import FLAGS
 from tests.evaluate.world import World
 from workloads.contract.units import Engine
 
@@ -16,7 +15,7 @@ vllm = pytest.importorskip("vllm")
 
 
 def test_a_group_with_one_poison_adapter_through_the_program(dense: Path, adapters: list[Path], tmp_path: Path) -> None:
-    world = World(tmp_path, dense, Engine(name="vllm", version=vllm.__version__, dtype="float32", flags=FLAGS))
+    world = World(tmp_path, dense, Engine(name="vllm", version=vllm.__version__, dtype="float32", flags=VLLM_FLAGS))
     poison = write_adapter(tmp_path / "poison", dense, seed=9)
     canaries = canaries_of(dense, with_adapter_by_hooks(dense, poison))
     edit_config(poison, lora_alpha=80.0)
