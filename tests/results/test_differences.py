@@ -26,7 +26,9 @@ def test_the_interval_holds_the_estimate_and_turns_with_the_sides(first: int, se
     assert score_interval(second, first, n, 0.05) == (pytest.approx(-high, abs=1e-6), pytest.approx(-low, abs=1e-6))
 
 
-@given(st.integers(0, 30), st.integers(0, 30), st.floats(-0.9, 0.9))
+@given(
+    st.integers(0, 30), st.integers(0, 30), st.integers(-899, 899).map(lambda thousandths: (thousandths + 0.5) / 1000)
+)
 def test_the_bounds_are_where_the_test_turns(first: int, second: int, difference: float) -> None:
     n = 80
     low, high = score_interval(first, second, n, 0.1)
