@@ -76,7 +76,7 @@ class Rounds:
         for action in decision.actions:
             try:
                 acted = act(action, self._frozen, self._store, self._executor, clock())
-            except StoreError as error:
+            except (StoreError, OSError) as error:
                 logger.warning("%s: %s", type(action).__name__, error)
                 break
             self._events.add(action, clock())

@@ -6,6 +6,7 @@ from pathlib import Path
 import typer
 
 from controller.cli.common import DEFAULT_STORE, ExperimentFile, ProfileFile, StoreUrl, frozen_from, store_at
+from controller.cli.run import EXIT_CODES
 from controller.loop import run_local
 from workloads.commit import list_markers, read_marker
 from workloads.contract import layout
@@ -28,4 +29,4 @@ def regrade(path: ExperimentFile, store: StoreUrl = DEFAULT_STORE, profile: Prof
         raise typer.Exit(4)
     final = run_local(frozen, opened, live=sys.stdout.isatty())
     print(f"{final.outcome}: {final.message}")
-    raise typer.Exit(0 if final.outcome == "Succeeded" else 1)
+    raise typer.Exit(EXIT_CODES[final.outcome])

@@ -8,6 +8,8 @@ import typer
 from controller.cli.common import DEFAULT_STORE, ExperimentFile, ProfileFile, StoreUrl, frozen_from, store_at
 from controller.loop import run_local
 
+EXIT_CODES = {"Succeeded": 0, "PartiallyFailed": 1, "Failed": 1, "Interrupted": 4, "Refused": 4}
+
 
 def run(path: ExperimentFile, store: StoreUrl = DEFAULT_STORE, profile: ProfileFile = None) -> None:
     """Train, evaluate every checkpoint, grade, report. Run it again after a stop: it goes on where it was."""
@@ -16,4 +18,4 @@ def run(path: ExperimentFile, store: StoreUrl = DEFAULT_STORE, profile: ProfileF
     print(f"{final.outcome}: {final.message}")
     if final.status is not None and final.status.report is not None:
         print(f"report: {opened.url}/{final.report_prefix}index.html")
-    raise typer.Exit(0 if final.outcome == "Succeeded" else 1)
+    raise typer.Exit(EXIT_CODES[final.outcome])

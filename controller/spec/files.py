@@ -26,6 +26,9 @@ def resolve_model(
             raise SpecError("experiment", [Problem((*place[:-1], "content"), f"{path} holds {found}, not {content}")])
         return ModelSource(location=str(path), content=found)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", model) and not model.startswith("."):
+        if place[-2:-1] != ("base",):
+            message = f"{model} is no directory here ({path}); a candidate is a directory or s3://"
+            raise SpecError("experiment", [Problem(place, message)])
         if revision is None:
             message = f"is required: {model} is a hub model (no directory {path}), and a branch can move"
             raise SpecError("experiment", [Problem((*place[:-1], "revision"), message)])
