@@ -4,7 +4,7 @@
 #   images/build.sh registry.example/lab 0.1.0            build
 #   images/build.sh registry.example/lab 0.1.0 --push     build, push, print each one's digest for the chart's values
 #
-# TOOL says what builds (docker; podman and buildah take the same words), BASE replaces the Dockerfiles' base image,
+# TOOL says what builds (docker; podman takes the same words, and buildah those for building), BASE replaces the Dockerfiles' base image,
 # IMAGES names some of the four, FLAGS are passed to every build.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -18,6 +18,6 @@ for name in ${IMAGES:-controller grade train evaluate}; do
   "${tool[@]}" build "${flags[@]}" --file "images/$name.Dockerfile" --tag "$image" .
   if [[ $push == --push ]]; then
     "${tool[@]}" push "$image"
-    "${tool[@]}" inspect --format '{{index .RepoDigests 0}}' "$image"
+    "${tool[@]}" image inspect --format '{{index .RepoDigests 0}}' "$image"
   fi
 done

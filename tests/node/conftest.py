@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.node.images import REPOSITORY, Image, build, build_base, with_folder
+from tests.node.images import REPOSITORY, build, build_base, with_folder
 from tests.node.node import Node, one_node
 from tests.node.s3 import ClusterS3, deploy_s3
 
@@ -33,12 +33,13 @@ def s3(node: Node) -> ClusterS3:
 
 
 @pytest.fixture(scope="session")
-def image(node: Node) -> Callable[[str], Image]:
-    """The image of that name of images/, on the node, with /examples in it. Train and evaluate are without what
-    only a GPU uses."""
+def image(node: Node) -> Callable[[str], str]:
+    """The reference, by digest, of the image of that name of images/, with /examples in it.
+
+    Train and evaluate are without what only a GPU uses.
+    """
     base = build_base()
     small = {"train": {"EXTRA": "train"}, "evaluate": {"EXTRA": "train"}}
     built = {name: build(name, base, **small.get(name, {})) for name in ("controller", "grade", "train", "evaluate")}
-    images = {name: with_folder(image, REPOSITORY / "examples", "/examples") for name, image in built.items()}
-    node.containerd.load(list(images.values()))
-    return images.__getitem__
+    images = [with_folder(image, REPOSITORY / "examples", "/examples") for image in built.values()]
+    return dict(zip(built, node.publish(images), strict=True)).__getitem__

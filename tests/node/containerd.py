@@ -4,10 +4,9 @@ import json
 from contextlib import suppress
 from pathlib import Path
 
-from tests.node.images import Image, oci_layout
 from tests.node.machine import BRIDGE, POD_NETWORK, RUN, CommandFailedError, call, unmount_below
 from tests.tools.processes import Server, wait_until
-from tests.tools.programs import cache_folder, program
+from tests.tools.programs import cache_folder
 
 SOCKET = RUN / "containerd.sock"
 STATE = RUN / "containerd"
@@ -29,32 +28,26 @@ disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.snapshotter.
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "/usr/lib/cni"
     conf_dir = "{networks}"
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    discard_unpacked_layers = true
   [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
-"""
-GVISOR = """
-  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runsc]
-    runtime_type = "io.containerd.runsc.v1"
 """
 
 
 class Containerd:
-    """`gvisor`: with the runtime handler `runsc` too."""
+    """`pause`: the reference of the image of pods' sandboxes."""
 
-    def __init__(self, folder: Path, pause: Image, gvisor: bool = False) -> None:
+    def __init__(self, folder: Path, pause: str) -> None:
         networks = folder / "networks"
         networks.mkdir()
         (networks / "10-bridge.conflist").write_text(json.dumps(_network()))
-        self._pause = pause
         config = folder / "containerd.toml"
         root = cache_folder() / "node" / "containerd"
-        text = CONFIG.format(root=root, state=STATE, socket=SOCKET, pause=pause.name, networks=networks)
-        config.write_text(text + (GVISOR if gvisor else ""))
-        path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-        if gvisor:
-            path = f"{program('runsc').parent}:{program('containerd-shim-runsc-v1').parent}:{path}"
+        text = CONFIG.format(root=root, state=STATE, socket=SOCKET, pause=pause, networks=networks)
+        config.write_text(text)
         command = ["containerd", "--config", str(config), "--log-level", "warn"]
-        self._server = Server(command, folder / "containerd.log", {"PATH": path})
+        self._server = Server(command, folder / "containerd.log")
 
     def start(self) -> None:
         """With nothing in it but images, whatever an ended run left behind."""
@@ -64,7 +57,6 @@ class Containerd:
             self._server.stop()
             unmount_below([STATE])
             self._server.start(self._answers)
-        self.load([self._pause])
 
     def stop(self) -> None:
         if self._server.running:
@@ -72,34 +64,16 @@ class Containerd:
         self._server.stop()
         unmount_below([STATE])
 
-    def load(self, images: list[Image]) -> None:
-        """Give it images that it does not hold yet, and take away what it held under their repositories before."""
-        held = self._digests()
-        missing = [image for image in images if image.name not in held]
-        if missing:
-            with oci_layout(missing) as layout:
-                call("sh", "-c", f"tar -C {layout} -c . | {' '.join(CTR)} images import -")
-                self._forget_layers(layout)
-        digests = self._digests()
-        wanted = {_repository(image.name): digests[image.name] for image in images}
-        for name, digest in held.items():
-            if wanted.get(_repository(name), digest) != digest:
+    def forget_others(self, references: list[str]) -> None:
+        """Remove the images that stand in the same repositories as these, by digest, but are others."""
+        wanted = dict(reference.split("@") for reference in references)
+        names = [(name, digest) for name, _, digest, *_ in map(str.split, self.ctr("images", "list").splitlines()[1:])]
+        kept = {
+            digest for name, digest in names if wanted.get(name.partition("@")[0], digest) == digest and "@" in name
+        }
+        for name, digest in names:
+            if digest not in kept:
                 self.ctr("images", "remove", name)
-
-    def _forget_layers(self, layout: Path) -> None:
-        """They are unpacked: what is left to keep is configurations and manifests."""
-        blobs = (blob for blob in (layout / "blobs" / "sha256").iterdir() if blob.stat().st_size < 100_000)
-        manifests = [json.loads(data) for blob in blobs if b'"layers"' in (data := blob.read_bytes())]
-        for digest in {layer["digest"] for manifest in manifests for layer in manifest["layers"]}:
-            self.ctr("content", "remove", digest)
-
-    def reference(self, image: Image) -> str:
-        """repository@digest of an image that it holds."""
-        return f"{_repository(image.name)}@{self._digests()[image.name]}"
-
-    def _digests(self) -> dict[str, str]:
-        lines = self.ctr("images", "list").splitlines()[1:]
-        return {name: digest for name, _, digest, *_ in map(str.split, lines)}
 
     def sweep(self) -> bool:
         """Kill and remove all containers. Whether there were any."""
@@ -126,10 +100,6 @@ class Containerd:
         with suppress(CommandFailedError):
             return "Server" in self.ctr("version")
         return False
-
-
-def _repository(name: str) -> str:
-    return name.partition("@")[0].partition(":")[0]
 
 
 def _network() -> dict[str, object]:

@@ -1,7 +1,7 @@
 """Images for the node, built without Docker: a Debian base made by debootstrap, the rest from images/*.Dockerfile by buildah.
 
-All of it is kept outside the tree, and an image is built again only when what it is made from has changed: buildah keeps
-layers, and an image that containerd holds already is not copied to it again.
+They reach the node as images do, through a registry. All of it is kept outside the tree: buildah and the registry keep
+layers, and what has not changed is neither built nor copied again.
 """
 
 import hashlib
@@ -9,16 +9,14 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tests.node.machine import RUN, call
 from tests.tools.programs import cache_folder, program
 
 REPOSITORY = Path(__file__).parents[2]
+REGISTRY = "127.0.0.1:5317"
 FOLDER = cache_folder() / "node"
 STORAGE = ("--root", str(FOLDER / "buildah"), "--runroot", str(RUN / "buildah"), "--storage-driver", "overlay")
 BUILDAH = ("nice", "-n", "10", "buildah", *STORAGE)
@@ -28,7 +26,7 @@ BASE_PACKAGES = "python3,python3-venv,ca-certificates"
 @dataclass(frozen=True)
 class Image:
     name: str
-    """localhost/potstill-train:<hash>: what a pod names. The tag changes with the content."""
+    """localhost/potstill-train:<hash>. The tag changes with the content."""
     identity: str
     """What buildah calls it."""
 
@@ -110,29 +108,13 @@ def pause_image() -> Image:
     return build_from_program("pause", program("pause"))
 
 
-@contextmanager
-def oci_layout(images: Iterable[Image]) -> Iterator[Path]:
-    """A folder in OCI's image layout with the images in it, a layer that several share once.
-
-    Each has two names there: its own, and repository@digest.
-    """
-    with tempfile.TemporaryDirectory(dir=_folder("tmp")) as folder:
-        layout = Path(folder)
-        for image in images:
-            buildah("push", "--quiet", "--disable-compression", image.name, f"oci:{layout}:{image.name}")
-        index = json.loads((layout / "index.json").read_text())
-        index["manifests"] = [
-            manifest | {"annotations": {"io.containerd.image.name": name}}
-            for manifest in index["manifests"]
-            for name in _names(manifest)
-        ]
-        (layout / "index.json").write_text(json.dumps(index))
-        yield layout
-
-
-def _names(manifest: dict[str, Any]) -> tuple[str, str]:
-    name = manifest["annotations"]["org.opencontainers.image.ref.name"]
-    return name, f"{name.partition(':')[0]}@{manifest['digest']}"
+def push(image: Image) -> str:
+    """To the node's registry, layers that it has not got yet. The image's reference there, by digest."""
+    target = f"{REGISTRY}/{image.name.removeprefix('localhost/')}"
+    digest = _folder("tmp") / "digest"
+    words = ("--quiet", "--tls-verify=false", f"--digestfile={digest}")
+    buildah("push", *words, image.name, f"docker://{target}")
+    return f"{target.rpartition(':')[0]}@{digest.read_text()}"
 
 
 def buildah(*words: str) -> str:

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tests.node.images import REPOSITORY, Image
+from tests.node.images import REPOSITORY
 from tests.node.node import Node
 from tests.node.s3 import PORT, ClusterS3
 from tests.tools.processes import wait_until
@@ -20,14 +20,14 @@ RELEASE = "potstill"
 
 
 class Lab:
-    def __init__(self, node: Node, s3: ClusterS3, image: Callable[[str], Image], folder: Path) -> None:
+    def __init__(self, node: Node, s3: ClusterS3, image: Callable[[str], str], folder: Path) -> None:
         self.node = node
         self.s3 = s3
         self.namespace = node.plane.namespace("lab", {"pod-security.kubernetes.io/enforce": "restricted"})
         self._kubeconfig = node.plane.kubeconfig()
         self._values = folder / "values.json"
         names = ("controller", "train", "evaluate", "grade")
-        images = {name: node.containerd.reference(image(name)) for name in names}
+        images = {name: image(name) for name in names}
         self._values.write_text(json.dumps(self._values_of(images)))
 
     def install(self) -> None:
@@ -117,7 +117,7 @@ class Lab:
 
 
 @contextmanager
-def lab(node: Node, s3: ClusterS3, image: Callable[[str], Image], folder: Path) -> Iterator[Lab]:
+def lab(node: Node, s3: ClusterS3, image: Callable[[str], str], folder: Path) -> Iterator[Lab]:
     """An installed lab; uninstalled with the block. What went wrong in it is printed."""
     made = Lab(node, s3, image, folder)
     made.install()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.cluster.harness import ControlPlane, control_plane
 from tests.node.containerd import SOCKET, Containerd
-from tests.node.images import pause_image
+from tests.node.images import REGISTRY, Image, pause_image, push
 from tests.node.machine import (
     NODE_ADDRESS,
     POD_NETWORK,
@@ -25,10 +25,12 @@ from tests.node.machine import (
     unmount_below,
 )
 from tests.tools.processes import Server, free_port, listening, wait_until
-from tests.tools.programs import program
+from tests.tools.programs import cache_folder, program
 
 NAME = "node-1"
 PODS = RUN / "kubelet"
+REGISTRY_BYTES = 20 << 30
+"""When so much has come together, all of it is thrown away."""
 COREFILE = """.:53 {{
     bind {address}
     errors
@@ -41,7 +43,7 @@ COREFILE = """.:53 {{
 
 
 class Node:
-    """`plane`: the cluster's API and kubeconfigs. `containerd.load(images)`: what its pods may run."""
+    """`plane`: the cluster's API and kubeconfigs. `publish(images)`: what its pods may run."""
 
     def __init__(self, plane: ControlPlane, containerd: Containerd) -> None:
         folder = plane.folder
@@ -97,6 +99,12 @@ class Node:
             for condition in node["status"].get("conditions", [])
         ) and not any("taints" in node["spec"] for node in nodes)
 
+    def publish(self, images: list[Image]) -> list[str]:
+        """Where pods find these images, by digest; what stood there before is taken away."""
+        references = [push(image) for image in images]
+        self.containerd.forget_others(references)
+        return references
+
     def wait_for_job(self, namespace: str, name: str, deadline_seconds: float = 300) -> None:
         """Until it has completed.
 
@@ -119,6 +127,15 @@ class Node:
         self.kubelet.stop()
         self.proxy.stop()
         self.names.stop()
+
+
+def _registry(folder: Path) -> Server:
+    """A container registry for this machine, with the layers of the runs before."""
+    layers = cache_folder() / "node" / "registry"
+    if layers.exists() and sum(file.stat().st_size for file in layers.rglob("*")) > REGISTRY_BYTES:
+        shutil.rmtree(layers)
+    layers.mkdir(parents=True, exist_ok=True)
+    return Server([str(program("registry")), REGISTRY, str(layers)], folder / "registry.log")
 
 
 def _kubelet_config(folder: Path) -> dict[str, object]:
@@ -147,7 +164,7 @@ def _kubelet_config(folder: Path) -> dict[str, object]:
 
 
 @contextmanager
-def one_node(gvisor: bool = False) -> Iterator[Node]:
+def one_node() -> Iterator[Node]:
     """A running cluster of one node. Its logs are in the control plane's folder, and kept or removed with that.
 
     Raises:
@@ -162,7 +179,10 @@ def one_node(gvisor: bool = False) -> Iterator[Node]:
         stack.callback(remove_bridge)
         make_bridge()
         plane = stack.enter_context(control_plane(NODE_ADDRESS, advertised=NODE_ADDRESS, node=NAME))
-        containerd = Containerd(plane.folder, pause_image(), gvisor)
+        registry = _registry(plane.folder)
+        stack.callback(registry.stop)
+        registry.start(lambda: listening(int(REGISTRY.rpartition(":")[2])))
+        containerd = Containerd(plane.folder, push(pause_image()))
         stack.callback(containerd.stop)
         containerd.start()
         unmount_below([PODS])

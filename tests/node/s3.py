@@ -45,10 +45,9 @@ class ClusterS3:
 
 def deploy_s3(node: Node, bucket: str = "lab") -> ClusterS3:
     """A versitygw with an empty bucket; its objects go with its pod."""
-    image = build_from_program("versitygw", program("versitygw"))
-    node.containerd.load([image])
+    [image] = node.publish([build_from_program("versitygw", program("versitygw"))])
     access_key, secret_key = f"test{secrets.token_hex(6)}", secrets.token_hex(20)
-    node.plane.kubectl("apply", "-f", "-", stdin=json.dumps(_objects(image.name, access_key, secret_key)))
+    node.plane.kubectl("apply", "-f", "-", stdin=json.dumps(_objects(image, access_key, secret_key)))
     node.plane.kubectl("rollout", "status", "deployment/versitygw", "--timeout=120s", namespace=NAMESPACE)
     service = node.plane.api.get(f"/api/v1/namespaces/{NAMESPACE}/services/versitygw")
     address = service["spec"]["clusterIP"]

@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.node.images import Image
 from tests.node.node import Node
 from tests.node.test_node import RESTRICTED, run_job
 
@@ -32,7 +31,7 @@ def namespace(node: Node) -> str:
     ],
 )
 def test_an_image_holds_what_it_is_for(
-    node: Node, namespace: str, image: Callable[[str], Image], name: str, present: list[str], gcc: bool
+    node: Node, namespace: str, image: Callable[[str], str], name: str, present: list[str], gcc: bool
 ) -> None:
     told = json.loads(run_job(node, namespace, image(name), ["python", "-c", CONTENT]))
     assert told == {"user": 65532, "present": present, "writable": [], "gcc": gcc}
@@ -48,12 +47,12 @@ def test_an_image_holds_what_it_is_for(
     ],
 )
 def test_an_images_programs_start(
-    node: Node, namespace: str, image: Callable[[str], Image], name: str, program: str
+    node: Node, namespace: str, image: Callable[[str], str], name: str, program: str
 ) -> None:
     script = f"import importlib; print(importlib.import_module({program!r}).__name__)"
     assert run_job(node, namespace, image(name), ["python", "-c", script]) == f"{program}\n"
 
 
-def test_training_reckons_in_its_image(node: Node, namespace: str, image: Callable[[str], Image]) -> None:
+def test_training_reckons_in_its_image(node: Node, namespace: str, image: Callable[[str], str]) -> None:
     script = "import torch, peft, transformers; print(torch.ones(3, 3).matmul(torch.ones(3, 3)).sum().item())"
     assert run_job(node, namespace, image("train"), ["python", "-c", script]) == "27.0\n"

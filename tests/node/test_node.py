@@ -6,7 +6,6 @@ from collections.abc import Callable
 import pytest
 
 from tests.cluster.harness.api import Object
-from tests.node.images import Image
 from tests.node.node import Node
 from tests.node.s3 import ClusterS3
 
@@ -14,13 +13,12 @@ RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 
 
 def run_job(
-    node: Node, namespace: str, image: Image, command: list[str], environment: dict[str, str] | None = None
+    node: Node, namespace: str, image: str, command: list[str], environment: dict[str, str] | None = None
 ) -> str:
     """What a Job's only container, bound as `restricted` asks and with a read-only root, printed. It must succeed."""
     container: Object = {
         "name": "main",
-        "image": image.name,
-        "imagePullPolicy": "Never",
+        "image": image,
         "command": command,
         "env": [{"name": name, "value": value} for name, value in (environment or {}).items()],
         "securityContext": {
@@ -48,25 +46,25 @@ def namespace(node: Node) -> str:
 
 
 def test_a_job_of_the_controllers_image_runs_to_its_end_and_its_log_is_read(
-    node: Node, namespace: str, image: Callable[[str], Image]
+    node: Node, namespace: str, image: Callable[[str], str]
 ) -> None:
     script = "import os, sys, controller, workloads.contract; print(os.getuid(), 'torch' in sys.modules)"
     assert run_job(node, namespace, image("controller"), ["python", "-c", script]) == "65532 False\n"
 
 
-def test_pods_reach_the_store(node: Node, namespace: str, image: Callable[[str], Image], s3: ClusterS3) -> None:
+def test_pods_reach_the_store(node: Node, namespace: str, image: Callable[[str], str], s3: ClusterS3) -> None:
     script = "import boto3; boto3.client('s3').put_object(Bucket='lab', Key='from-a-pod', Body=b'hello')"
     run_job(node, namespace, image("controller"), ["python", "-c", script], s3.environment())
     assert s3.client().get_object(Bucket="lab", Key="from-a-pod")["Body"].read() == b"hello"
 
 
-def test_pods_find_services_by_name(node: Node, namespace: str, image: Callable[[str], Image], s3: ClusterS3) -> None:
+def test_pods_find_services_by_name(node: Node, namespace: str, image: Callable[[str], str], s3: ClusterS3) -> None:
     script = "import socket; print(socket.gethostbyname('versitygw.s3'))"
     assert run_job(node, namespace, image("controller"), ["python", "-c", script]).strip() in s3.endpoint
 
 
 def test_pods_reach_the_api_server_as_their_service_account(
-    node: Node, namespace: str, image: Callable[[str], Image]
+    node: Node, namespace: str, image: Callable[[str], str]
 ) -> None:
     script = """
 import json

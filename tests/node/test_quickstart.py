@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.node.images import REPOSITORY, Image
+from tests.node.images import REPOSITORY
 from tests.node.lab import Lab, lab
 from tests.node.node import NAME, Node
 from tests.node.s3 import ClusterS3
@@ -16,7 +16,7 @@ QUICKSTART = str(REPOSITORY / "examples" / "quickstart.yaml")
 
 @pytest.fixture(scope="module")
 def quiet(
-    node: Node, s3: ClusterS3, image: Callable[[str], Image], tmp_path_factory: pytest.TempPathFactory
+    node: Node, s3: ClusterS3, image: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Lab]:
     """A lab in which the quickstart ran from apply to its end without disturbance."""
     with lab(node, s3, image, tmp_path_factory.mktemp("quiet")) as made:
@@ -54,7 +54,7 @@ def test_kubectl_tells_how_it_went(quiet: Lab) -> None:
 
 
 def test_a_deleted_training_a_killed_controller_and_a_drained_node_change_no_result(
-    node: Node, s3: ClusterS3, image: Callable[[str], Image], quiet: Lab, tmp_path_factory: pytest.TempPathFactory
+    node: Node, s3: ClusterS3, image: Callable[[str], str], quiet: Lab, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     with lab(node, s3, image, tmp_path_factory.mktemp("disturbed")) as disturbed:
         disturbed.kubectl("apply", "-f", QUICKSTART)

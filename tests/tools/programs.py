@@ -57,6 +57,7 @@ PROGRAMS = {
     "kubernetes": Program("kubernetes", ldflags="-X k8s.io/component-base/version.gitVersion=v1.34.4"),
     "kwok": Program("kwok", "sigs.k8s.io/kwok/cmd/kwok"),
     "pause": Program("pause"),
+    "registry": Program("registry"),
     "runsc": Program("gvisor", "gvisor.dev/gvisor/runsc"),
     "toxiproxy": Program("toxiproxy", "github.com/Shopify/toxiproxy/v2/cmd/server"),
     "versitygw": Program("versitygw", "github.com/versity/versitygw/cmd/versitygw"),
