@@ -7,6 +7,8 @@ candidates, benchmarks, the gate, limits and suspend; what has been asked alread
 
 from typing import Any
 
+import yaml
+
 from controller.spec.models import ExperimentSpec
 
 GROUP = "potstill.dev"
@@ -27,6 +29,22 @@ COLUMNS = (
 
 IMMUTABLE = ("base", "training", "epoch", "profile")
 NAMED_LISTS = ("runs", "candidates")
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what YAML 1.1, which kubectl and helm read, takes for booleans: unquoted, a field `n` is named false."""
+
+
+def _text(dumper: _Dumper, data: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", data, style='"' if data in ("n", "N", "y", "Y") else None)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def crd_yaml() -> str:
+    """`experiment_crd` as `kubectl apply -f` and helm read it."""
+    return yaml.dump(experiment_crd(), Dumper=_Dumper, sort_keys=False, width=120)
 
 
 def experiment_crd() -> dict[str, Any]:

@@ -5,7 +5,7 @@ ARG BASE=docker.io/library/python:3.11.14-slim-bookworm
 # What the lock pins for this image, and the project itself as a wheel.
 FROM ${BASE} AS source
 RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir --quiet uv==0.13.9
-COPY pyproject.toml uv.lock README.md LICENSE* /source/
+COPY pyproject.toml uv.lock README.md LICENSE /source/
 ARG EXTRA=train-gpu
 RUN cd /source && /opt/uv/bin/uv export --quiet --frozen --no-default-groups --extra ${EXTRA} --no-emit-project --output-file /wheel/all.txt \
     && awk '/^[^ #]/ { large = /^(cuda|flashinfer|nvidia|torch|triton|vllm|xgrammar)/ } { print > (large ? "/wheel/large.txt" : "/wheel/small.txt") }' /wheel/all.txt

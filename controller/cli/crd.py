@@ -1,10 +1,8 @@
 """`potstill crd`: the CustomResourceDefinition."""
 
-import yaml
-
-from controller.crd import experiment_crd
+from controller.crd import crd_yaml
 
 
 def crd() -> None:
     """Print the CustomResourceDefinition that this version of Potstill serves."""
-    print(yaml.safe_dump(experiment_crd(), sort_keys=False, width=120), end="")
+    print(crd_yaml(), end="")
