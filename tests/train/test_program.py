@@ -305,7 +305,7 @@ def test_a_changed_data_file_is_refused(dense: Path, tmp_path: Path) -> None:
     assert failure(store, task).reason == "InputChanged"
 
 
-def test_another_attempts_checkpoint_of_other_content_ends_this_one(
+def test_a_standing_checkpoint_that_does_not_come_out_again_ends_the_unit(
     trained: Trained, dense: Path, rows: Path, tmp_path: Path
 ) -> None:
     store = open_directory(tmp_path / "store")
@@ -314,7 +314,7 @@ def test_another_attempts_checkpoint_of_other_content_ends_this_one(
     from workloads.contract import layout
 
     store.put_new(layout.marker_key(task.unit, standing.name), standing.to_json())
-    assert train_here(store, task) == ExitCode.SUPERSEDED
+    assert train_here(store, task) == ExitCode.BAD_DATA
     assert read_marker(store, task.unit, "done") is None
     assert read_marker(store, task.unit, "checkpoint-000000024") is None
 
