@@ -34,7 +34,10 @@ class Lab:
         keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
         literals = [f"--from-literal={key}={self.s3.environment()[key]}" for key in keys]
         self.kubectl("create", "secret", "generic", "store", *literals)
-        self.helm("install", RELEASE, str(REPOSITORY / "charts" / "potstill"), f"--values={self._values}", "--wait")
+        chart = str(REPOSITORY / "charts" / "potstill")
+        crd = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/experiments.potstill.dev"
+        brings_crd = "false" if self.node.plane.api.exists(crd) else "true"
+        self.helm("install", RELEASE, chart, f"--values={self._values}", f"--set=crds.enabled={brings_crd}", "--wait")
 
     def helm(self, *words: str) -> str:
         environment = os.environ | {"KUBECONFIG": str(self._kubeconfig)}
