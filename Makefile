@@ -6,6 +6,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 STORE ?= .quickstart/store
+NODE_TESTS ?= tests/node
 export PYTHONUNBUFFERED := 1
 UV = $$($(PYTHON) scripts/find_uv.py)
 UNIT = not slow and not s3 and not vllm and not cluster and not node
@@ -55,4 +56,4 @@ test: sync  ## All tests that need no root: units, a real S3 server, real vLLM o
 
 .PHONY: test-node
 test-node: sync  ## The same in real pods: root on Debian; installs its packages
-	.venv/bin/pytest -q -m node tests/node
+	.venv/bin/pytest -q -m node $(NODE_TESTS)
