@@ -16,7 +16,7 @@ help:  ## What there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 .PHONY: quickstart
-quickstart:  ## Train two small models, evaluate every checkpoint, write a report (about 5 minutes)
+quickstart:  ## Train two small models, evaluate every checkpoint, write a report (minutes)
 	uv=$(UV); $$uv sync --quiet --inexact --no-default-groups --extra local
 	$$($(PYTHON) scripts/find_uv.py) run --no-sync potstill run examples/quickstart.yaml --store $(STORE)
 
@@ -25,12 +25,12 @@ sync:
 	uv=$(UV); $$uv sync --quiet
 
 .PHONY: check
-check: sync  ## Lint, types, import rules, generated files, unit tests (under a minute)
+check: sync  ## Lint, types, import rules, generated files, unit tests (about a minute)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
-	.venv/bin/pytest -q -m "$(UNIT)"
+	.venv/bin/pytest -q -n 2 -m "$(UNIT)"
 
 .PHONY: format
 format: sync  ## Format, and mend what ruff can mend
