@@ -9,16 +9,10 @@ from controller.spec.models import Benchmark, Prompt
 from controller.spec.prompts import base_prompting, trained_prompting
 from controller.spec.templates import template_of
 from workloads import benchmarks
+from workloads.benchmarks.load import DEFAULT_COMPLETION
 from workloads.contract.experiment import FrozenBenchmark, FrozenPart, PartName
 from workloads.contract.tasks import FileSource
 from workloads.contract.units import Template
-
-DEFAULT_COMPLETION: dict[str, Literal["boxed", "fenced", "any", "pattern"]] = {
-    "math": "boxed",
-    "code": "fenced",
-    "exact": "any",
-    "choice": "any",
-}
 
 
 def resolve_benchmark(

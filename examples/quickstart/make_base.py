@@ -3,8 +3,8 @@
     python examples/quickstart/make_base.py --out examples/quickstart/base
 
 The weights in ``base/`` were made by this script with ``--device cuda``: 83 seconds on one H200; a CPU takes its time.
-The same seed reads the same corpus and makes the same tokenizer; the weights come out equal up to the rounding of the
-device. They are kept in bfloat16 (half the size) and loaded in float32, as config.json says.
+The same seed reads the same corpus and makes the same tokenizer; equal weights are not promised.
+They are kept in bfloat16 (half the size) and loaded in float32, as config.json says.
 """
 
 import argparse
