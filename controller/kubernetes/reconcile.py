@@ -14,7 +14,7 @@ from controller.kubernetes.executor import KubernetesExecutor, Watched
 from controller.kubernetes.gating import gate_condition
 from controller.kubernetes.metrics import Metrics
 from controller.kubernetes.names import RETRY_ANNOTATION
-from controller.kubernetes.status import recorded_counts, refused_status, running_status, transitions
+from controller.kubernetes.status import recorded_counts, refused_status, running_status, transitions, unseen_status
 from controller.loop import Rounds
 from controller.retry import retry
 from controller.spec.profile import Profile
@@ -50,7 +50,17 @@ class Reconciler:
         self._rounds: dict[str, tuple[int, Rounds, EventLog]] = {}
 
     def reconcile(self, item: Json) -> Status | None:
-        """One round; None when there is nothing (more) to do. Raises StoreError, ApiError, ApiUnreachable."""
+        """One round; None when there is nothing (more) to do.
+
+        Raises StoreError (told in the condition Ready first), ApiError, ApiUnreachable.
+        """
+        try:
+            return self._round(item)
+        except StoreError as error:
+            self._write_status(item, unseen_status(item, str(error), self._clock()))
+            raise
+
+    def _round(self, item: Json) -> Status | None:
         uid = item["metadata"]["uid"]
         if item["metadata"].get("deletionTimestamp") or _is_finished(item):
             self._rounds.pop(uid, None)

@@ -30,6 +30,12 @@ def refused_status(item: Json, reason: str, message: str, now: datetime) -> Json
     }
 
 
+def unseen_status(item: Json, message: str, now: datetime) -> Json:
+    """The store did not answer: nothing is concluded, and all that was told before stays."""
+    told = (Condition("Ready", "Unknown", "StoreUnavailable", message),)
+    return {**item.get("status", {}), "conditions": merged_conditions(item, told, now)}
+
+
 def running_status(item: Json, status: Status, links: Mapping[str, str], revision: int, now: datetime) -> Json:
     """`links`: store, manifest, report. What could not be seen this round stays as it was told before."""
     told = (accepted_condition(), *status.conditions)

@@ -7,7 +7,8 @@ wait, `train.exit` holds an exit code to end with.
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 from controller.kubernetes.serve import Controller
 from tests.cluster.world import World, experiment
 from tests.tools.processes import wait_until
-from tests.tools.s3 import fault_proxy
+from tests.tools.s3 import FaultProxy, fault_proxy
 from workloads.store import open_store
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -117,25 +118,50 @@ def test_two_controllers_at_once_do_nothing_twice(world: World, controller: Star
     assert all(key.endswith("/1.json") for key in tasks(world))
 
 
+@contextmanager
+def breakable_store(world: World, folder: Path) -> Iterator[FaultProxy]:
+    """The controller reaches the store through a proxy, and gives a call up after a second."""
+    with fault_proxy(world.server.endpoint, folder) as proxy:
+        soon = {"POTSTILL_STORE_DEADLINE_SECONDS": "1"}
+        world.controller_store = open_store(
+            world.store.url, {**os.environ, **world.server.environment(proxy.url), **soon}
+        )
+        yield proxy
+
+
+def store_is_missed(world: World) -> bool:
+    ready = world.condition("Ready")
+    return (ready.get("status"), ready.get("reason")) == ("Unknown", "StoreUnavailable")
+
+
 def test_while_the_store_is_away_nothing_is_concluded(
     world: World, controller: Start, held: Path, tmp_path: Path
 ) -> None:
-    with fault_proxy(world.server.endpoint, tmp_path) as proxy:
-        soon = {"POTSTILL_STORE_DEADLINE_SECONDS": "5"}
-        environment = {**os.environ, **world.server.environment(proxy.url), **soon}
-        world.controller_store = open_store(world.store.url, environment)
+    with breakable_store(world, tmp_path) as proxy:
         controller()
         apply(world)
         training(world)
         before = tasks(world)
         proxy.cut()
-        wait_until(lambda: world.condition("Ready").get("status") == "Unknown", "the store is missed", 90)
-        assert world.condition("Ready")["reason"] == "StoreUnavailable"
+        wait_until(lambda: store_is_missed(world), "the store is missed", 120)
         assert world.condition("Finished")["status"] == "False"
         assert tasks(world) == before
         proxy.heal()
         held.unlink()
-        assert world.finished(seconds=120)["reason"] == "Succeeded"
+        assert world.finished(seconds=180)["reason"] == "Succeeded"
+
+
+def test_applied_while_the_store_is_away_it_says_so_and_starts_when_the_store_is_back(
+    world: World, controller: Start, tmp_path: Path
+) -> None:
+    with breakable_store(world, tmp_path) as proxy:
+        proxy.cut()
+        controller()
+        apply(world)
+        wait_until(lambda: store_is_missed(world), "the store is missed", 120)
+        assert not world.condition("Accepted")
+        proxy.heal()
+        assert world.finished(seconds=180)["reason"] == "Succeeded"
 
 
 def test_deleted_its_jobs_go_and_its_results_stay(world: World, controller: Start, held: Path) -> None:

@@ -11,6 +11,7 @@ from controller.kubernetes.status import (
     refused_status,
     running_status,
     transitions,
+    unseen_status,
 )
 
 NOW = datetime(2026, 2, 16, 9, 0, tzinfo=UTC)
@@ -71,6 +72,14 @@ def test_what_was_not_seen_this_round_stays_as_it_was_told() -> None:
         k: v for k, v in before.items() if k != "conditions"
     }
     assert conditions(built)["Ready"] == ("Unknown", "StoreUnavailable")
+
+
+def test_a_store_that_does_not_answer_is_told_and_nothing_else_changes() -> None:
+    before = running_status(item(), status(), LINKS, 1, NOW)
+    built = unseen_status(item(before), "s3://lab: no answer", LATER)
+    assert conditions(built) == conditions(before) | {"Ready": ("Unknown", "StoreUnavailable")}
+    assert built | {"conditions": before["conditions"]} == before
+    assert conditions(unseen_status(item(), "s3://lab: no answer", NOW)) == {"Ready": ("Unknown", "StoreUnavailable")}
 
 
 def test_a_transition_time_moves_with_the_status_and_not_with_the_message() -> None:
