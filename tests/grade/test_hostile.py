@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.grade.hostile_programs import ALL, DISK, Hostile
+from tests.grade.hostile_programs import ALL, DISK, ESCAPES, SEARCHES, Hostile
 from workloads.benchmarks import BUILTIN, Suite
 from workloads.grade.oracles import judge
 from workloads.grade.sandbox.order import Limits, Order, Outcome, outcome_from
@@ -77,6 +77,14 @@ def test_as_a_user_without_rights() -> None:
     layers, outcomes = _run(ALL, {"namespaces": True, "landlock": True}, NOBODY)
     assert "seccomp" in layers
     _check(ALL, outcomes)
+
+
+def test_with_a_root_of_its_own_and_without_landlock() -> None:
+    layers, outcomes = _run([*SEARCHES, *ESCAPES], {"namespaces": True, "landlock": False}, None)
+    if "own root" not in layers:
+        pytest.skip("no namespaces for this user on this machine")
+    assert "landlock" not in layers
+    _check([*SEARCHES, *ESCAPES], outcomes)
 
 
 def test_without_namespaces() -> None:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from functools import cache
 
 import pytest
 
@@ -34,12 +35,16 @@ def s3(node: Node) -> ClusterS3:
 
 @pytest.fixture(scope="session")
 def image(node: Node) -> Callable[[str], str]:
-    """The reference, by digest, of the image of that name of images/, with /examples in it.
+    """The reference, by digest, of the image of that name of images/, with /examples in it; built when asked for.
 
     Train and evaluate are without what only a GPU uses.
     """
-    base = build_base()
-    small = {"train": {"EXTRA": "train"}, "evaluate": {"EXTRA": "train"}}
-    built = {name: build(name, base, **small.get(name, {})) for name in ("controller", "grade", "train", "evaluate")}
-    images = [with_folder(image, REPOSITORY / "examples", "/examples") for image in built.values()]
-    return dict(zip(built, node.publish(images), strict=True)).__getitem__
+
+    @cache
+    def reference(name: str) -> str:
+        small = {"EXTRA": "train"} if name in {"train", "evaluate"} else {}
+        built = build(name, build_base(), **small)
+        [published] = node.publish([with_folder(built, REPOSITORY / "examples", "/examples")])
+        return published
+
+    return reference

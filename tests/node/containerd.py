@@ -1,12 +1,13 @@
 """containerd, with folders and a socket of its own: what it pulled or was given stays for the next run."""
 
 import json
+import os
 from contextlib import suppress
 from pathlib import Path
 
 from tests.node.machine import BRIDGE, POD_NETWORK, RUN, CommandFailedError, call, unmount_below
 from tests.tools.processes import Server, wait_until
-from tests.tools.programs import cache_folder
+from tests.tools.programs import cache_folder, program
 
 SOCKET = RUN / "containerd.sock"
 STATE = RUN / "containerd"
@@ -32,6 +33,17 @@ disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.snapshotter.
     discard_unpacked_layers = true
   [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
+  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runsc]
+    runtime_type = "io.containerd.runsc.v1"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runsc.options]
+      TypeUrl = "io.containerd.runsc.v1.options"
+      ConfigPath = "{runsc}"
+"""
+
+RUNSC_CONFIG = """
+root = "{root}"
+[runsc_config]
+  platform = "systrap"
 """
 
 
@@ -42,12 +54,17 @@ class Containerd:
         networks = folder / "networks"
         networks.mkdir()
         (networks / "10-bridge.conflist").write_text(json.dumps(_network()))
+        runsc = folder / "runsc.toml"
+        runsc.write_text(RUNSC_CONFIG.format(root=RUN / "runsc"))
         config = folder / "containerd.toml"
         root = cache_folder() / "node" / "containerd"
-        text = CONFIG.format(root=root, state=STATE, socket=SOCKET, pause=pause, networks=networks)
+        text = CONFIG.format(root=root, state=STATE, socket=SOCKET, pause=pause, networks=networks, runsc=runsc)
         config.write_text(text)
         command = ["containerd", "--config", str(config), "--log-level", "warn"]
-        self._server = Server(command, folder / "containerd.log")
+        self._runtimes = folder / "runtimes"
+        self._runtimes.mkdir()
+        path = f"{self._runtimes}{os.pathsep}{os.environ['PATH']}"
+        self._server = Server(command, folder / "containerd.log", {"PATH": path})
 
     def start(self) -> None:
         """With nothing in it but images, whatever an ended run left behind."""
@@ -57,6 +74,11 @@ class Containerd:
             self._server.stop()
             unmount_below([STATE])
             self._server.start(self._answers)
+
+    def add_gvisor(self) -> None:
+        """From now on the runtime handler `runsc` works."""
+        for name in ("runsc", "containerd-shim-runsc-v1"):
+            (self._runtimes / name).symlink_to(program(name))
 
     def stop(self) -> None:
         if self._server.running:

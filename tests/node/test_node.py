@@ -13,7 +13,12 @@ RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 
 
 def run_job(
-    node: Node, namespace: str, image: str, command: list[str], environment: dict[str, str] | None = None
+    node: Node,
+    namespace: str,
+    image: str,
+    command: list[str],
+    environment: dict[str, str] | None = None,
+    runtime_class: str | None = None,
 ) -> str:
     """What a Job's only container, bound as `restricted` asks and with a read-only root, printed. It must succeed."""
     container: Object = {
@@ -33,6 +38,7 @@ def run_job(
         "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
         "containers": [container],
         "volumes": [{"name": "tmp", "emptyDir": {}}],
+        "runtimeClassName": runtime_class,
     }
     body: Object = {"metadata": {"generateName": "job-"}, "spec": {"backoffLimit": 0, "template": {"spec": pod}}}
     name = node.plane.api.post(f"/apis/batch/v1/namespaces/{namespace}/jobs", body)["metadata"]["name"]

@@ -17,7 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,14 +43,21 @@ class Program:
     """A folder of `go/`."""
     package: str = "."
     ldflags: str = ""
-    edit: Edit | None = None
+    edits: tuple[Edit, ...] = ()
 
 
 # The shim gives itself an OOM score that only CAP_SYS_RESOURCE may give, and ends where it has not got that.
 MODEST_SHIM = Edit("gvisor.dev/gvisor", "pkg/shim/v1/manager.go", "oomScoreMax = -999", "oomScoreMax = 0")
+# It tells containerd its address as the member of a JSON object; containerd 1.6, which is Debian's, wants it plain.
+PLAIN_ADDRESS = Edit(
+    "github.com/containerd/containerd/v2",
+    "pkg/shim/shim.go",
+    "data, err := json.Marshal(&params)",
+    "data, err := json.RawMessage(params.Address), error(nil)",
+)
 
 PROGRAMS = {
-    "containerd-shim-runsc-v1": Program("gvisor", "gvisor.dev/gvisor/shim", edit=MODEST_SHIM),
+    "containerd-shim-runsc-v1": Program("gvisor", "gvisor.dev/gvisor/shim", edits=(MODEST_SHIM, PLAIN_ADDRESS)),
     "coredns": Program("coredns"),
     "helm": Program("helm", "helm.sh/helm/v4/cmd/helm", "-X helm.sh/helm/v4/internal/version.version=v4.3.1"),
     "kubeconform": Program("kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform"),
@@ -103,21 +110,22 @@ def _build(wanted: Program, built: Path) -> None:
     with tempfile.TemporaryDirectory(dir=built.parent) as workplace:
         unfinished = Path(workplace) / built.name
         flags = ["-trimpath", "-buildvcs=false", f"-ldflags=-s -w {wanted.ldflags}".strip(), f"-o={unfinished}"]
-        if wanted.edit:
-            folder = _edited(go, folder, wanted.edit, Path(workplace) / "source")
+        if wanted.edits:
+            folder = _edited(go, folder, wanted.edits, Path(workplace) / "source")
             flags.append("-mod=vendor")
         _run_go(go, folder, "build", *flags, wanted.package)
         unfinished.rename(built)
 
 
-def _edited(go: str, folder: Path, edit: Edit, copy: Path) -> Path:
-    """The module with what it requires in a folder of its own, where the edit is made."""
+def _edited(go: str, folder: Path, edits: Sequence[Edit], copy: Path) -> Path:
+    """The module with what it requires in a folder of its own, where the edits are made."""
     shutil.copytree(folder, copy)
     _run_go(go, copy, "mod", "vendor")
-    file = copy / "vendor" / edit.module / edit.file
-    text = file.read_text()
-    assert text.count(edit.old) == 1, f"{edit.old!r} is not once in {edit.file} of {edit.module}"
-    file.write_text(text.replace(edit.old, edit.new))
+    for edit in edits:
+        file = copy / "vendor" / edit.module / edit.file
+        text = file.read_text()
+        assert text.count(edit.old) == 1, f"{edit.old!r} is not once in {edit.file} of {edit.module}"
+        file.write_text(text.replace(edit.old, edit.new))
     return copy
 
 

@@ -43,7 +43,6 @@ def limit(memory_bytes: int, cpu_seconds: float, private_bytes: int) -> None:
         (resource.RLIMIT_NOFILE, 64),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_MEMLOCK, 0),
-        (resource.RLIMIT_MSGQUEUE, 0),
     ):
         _, hardest = resource.getrlimit(which)
         value = value if hardest == resource.RLIM_INFINITY else min(value, hardest)

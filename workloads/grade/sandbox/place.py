@@ -122,6 +122,7 @@ def _build_root(base: Path, readable: list[str]) -> None:
         (base / name).mkdir(parents=True)
     for name, source in links.items():
         (base / "packages" / name).symlink_to(source)
+    base.chmod(0o111)
     linux.pivot_root(str(base))
     linux.mount(
         "none", "/", None, linux.MS_REMOUNT | linux.MS_BIND | linux.MS_RDONLY | linux.MS_NOSUID | linux.MS_NODEV
