@@ -12,7 +12,7 @@ from controller.decide.actions import (
     RunLine,
     Why,
 )
-from controller.decide.pieces import Piece, progressed
+from controller.decide.pieces import Piece, Progressed, progressed
 from controller.decide.standing import Standing
 from controller.view import Attempt, StoreView, UnitView
 from workloads.contract.experiment import FrozenExperiment, FrozenRun
@@ -82,6 +82,9 @@ def evaluation_lines(
 
 def _evaluation_line(piece: Piece, standings: Mapping[UnitRef, Standing], store: StoreView) -> EvaluationLine:
     at = progressed(piece, standings)
+    corrupt = store.folded.corrupt.get(piece.want.id) if store.folded is not None else None
+    if at.state == "done" and corrupt is not None:
+        at = Progressed("failed", at.stage, Why("CorruptFiles", corrupt))
     total = len(piece.want.part.problems)
     unit = piece.grade_unit if at.stage == "grade" else piece.generate_unit
     done = total if at.state == "done" else _done(unit, store) if at.state == "running" and unit is not None else 0
