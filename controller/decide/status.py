@@ -75,17 +75,19 @@ def _latest(view: UnitView) -> Attempt | None:
 
 
 def evaluation_lines(
-    pieces: Sequence[Piece], standings: Mapping[UnitRef, Standing], store: StoreView
+    frozen: FrozenExperiment, pieces: Sequence[Piece], standings: Mapping[UnitRef, Standing], store: StoreView
 ) -> tuple[EvaluationLine, ...]:
-    return tuple(_evaluation_line(piece, standings, store) for piece in pieces)
+    return tuple(_evaluation_line(piece, standings, store, frozen.sampling.n) for piece in pieces)
 
 
-def _evaluation_line(piece: Piece, standings: Mapping[UnitRef, Standing], store: StoreView) -> EvaluationLine:
+def _evaluation_line(
+    piece: Piece, standings: Mapping[UnitRef, Standing], store: StoreView, outputs_per_problem: int
+) -> EvaluationLine:
     at = progressed(piece, standings)
     corrupt = store.folded.corrupt.get(piece.want.id) if store.folded is not None else None
     if at.state == "done" and corrupt is not None:
         at = Progressed("failed", at.stage, Why("CorruptFiles", corrupt))
-    total = len(piece.want.part.problems)
+    total = len(piece.want.part.problems) * (outputs_per_problem if at.stage == "generate" else 1)
     unit = piece.grade_unit if at.stage == "grade" else piece.generate_unit
     done = total if at.state == "done" else _done(unit, store) if at.state == "running" and unit is not None else 0
     return EvaluationLine(
