@@ -80,8 +80,8 @@ def _put_pointer(store: Store, pointer: MemberPointer) -> None:
 
 
 def _write_manifest(action: WriteManifest, frozen: FrozenExperiment, store: Store, now: datetime) -> Acted:
-    manifest = fold(frozen, store, Pieces(action.state, _pieces(action.runs), _pieces(action.evaluations)))
-    data = manifest.to_json()
+    folding = fold(frozen, store, Pieces(action.state, _pieces(action.runs), _pieces(action.evaluations)))
+    data = folding.manifest.to_json()
     key = layout.manifest_key(frozen.name, frozen.uid8)
     standing, etag = _read(store, key)
     if standing != data:
@@ -89,7 +89,7 @@ def _write_manifest(action: WriteManifest, frozen: FrozenExperiment, store: Stor
             store.put_if(key, data, etag)
         except AlreadyExists:
             return Acted(lost_race=True)
-    return Acted(folded=Folded(action.of, sha256_of(data), action.grades, now))
+    return Acted(folded=Folded(action.of, sha256_of(data), action.grades, now, folding.corrupt))
 
 
 def _read(store: Store, key: str) -> tuple[bytes, str] | tuple[None, None]:

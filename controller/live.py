@@ -42,7 +42,9 @@ class LiveScreen:
 
 
 class PlainScreen:
-    """A line when something begins, ends or fails; for a run also with each checkpoint and each tenth of its steps."""
+    """A line when something begins, ends or fails; for a run also with each checkpoint and each tenth of its steps,
+    for an evaluation with each quarter of its problems.
+    """
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -77,8 +79,15 @@ def _milestone(line: RunLine | EvaluationLine) -> str:
     if line.state == "failed":
         return f"failed {line.message}"
     if isinstance(line, EvaluationLine):
-        return f"{line.state} {line.stage}"
-    return f"{line.state} {line.checkpoints} {10 * line.done // line.total if line.total else 0}"
+        return f"{line.state} {line.stage} {_share(line, 4)}"
+    return f"{line.state} {line.checkpoints} {_share(line, 10)}"
+
+
+def _share(line: RunLine | EvaluationLine, parts: int) -> int:
+    """How many of `parts` equal parts are done; what has begun is told from what has not."""
+    if not line.total or not line.done:
+        return -1
+    return parts * line.done // line.total
 
 
 def describe(line: RunLine | EvaluationLine) -> str:

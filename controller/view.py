@@ -70,12 +70,16 @@ class UnitView:
 
 @dataclass(frozen=True)
 class Folded:
-    """The manifest as last written: `of` identifies the records that it was folded from, `grades` counts them."""
+    """The manifest as last written: `of` identifies the records that it was folded from, `grades` counts them.
+
+    `corrupt`: why, by evaluation id, of evaluations whose committed files are missing or differ.
+    """
 
     of: str
     sha256: str
     grades: int
     at: datetime
+    corrupt: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

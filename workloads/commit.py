@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from workloads.contents import hash_file
 from workloads.contract import layout
+from workloads.contract.model import sha256_of
 from workloads.contract.records import FileRef, Marker, Record, StateRecord, content_of
 from workloads.contract.units import UnitRef
 from workloads.store import AlreadyExists, NotFound, Store
@@ -146,6 +147,21 @@ def fetch(store: Store, marker: Marker, names: Iterable[str], into: Path) -> dic
     if problems:
         raise Corrupt(f"{marker.unit}: marker {marker.name} of attempt {marker.attempt}: {'; '.join(problems)}")
     return paths
+
+
+def read_file(store: Store, marker: Marker, name: str) -> bytes:
+    """One file of a marker, small enough for memory, checked against its SHA-256. Raises Corrupt, StoreError."""
+    whose = f"{name} of marker {marker.name} of {marker.unit}"
+    file = next((file for file in marker.files if file.name == name), None)
+    if file is None:
+        raise Corrupt(f"{whose} is not among its files")
+    try:
+        data = store.get(file.key)
+    except NotFound:
+        raise Corrupt(f"{whose} is missing (key {file.key})") from None
+    if sha256_of(data) != file.sha256:
+        raise Corrupt(f"{whose} is not what was committed (key {file.key})")
+    return data
 
 
 def _download(store: Store, file: FileRef, path: Path) -> list[str]:

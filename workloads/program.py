@@ -30,7 +30,7 @@ from workloads.contract import layout
 from workloads.contract.records import ExitCode, Failure, Marker, Progress, Record
 from workloads.contract.tasks import RunnableTask, parse_task
 from workloads.contract.units import UnitRef
-from workloads.progress import Courier
+from workloads.progress import DIRECTORY_PROGRESS_SECONDS, PROGRESS_SECONDS, Courier
 from workloads.store import AlreadyExists, NotFound, Store, StoreError, open_store
 
 TaskType = TypeVar("TaskType", bound=RunnableTask)
@@ -125,7 +125,8 @@ def run_program(
     with log.installed(), _signals(terminated):
         try:
             store, task = _open(task_type, sys.argv[1:] if arguments is None else arguments, environment)
-            with Courier(store, task.unit, task.number, log) as courier:
+            seconds = DIRECTORY_PROGRESS_SECONDS if store.url.startswith("file:") else PROGRESS_SECONDS
+            with Courier(store, task.unit, task.number, log, seconds) as courier:
                 return _run(body, Context(store, task, terminated, lambda: datetime.now(UTC), courier))
         except (Exception, KeyboardInterrupt) as error:
             return _explain(error).exit_code

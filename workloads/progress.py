@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from types import TracebackType
 from typing import Self
 
@@ -12,8 +13,10 @@ from workloads.contract.units import UnitRef
 from workloads.store import Store, StoreError
 
 PROGRESS_SECONDS = 5.0
-LOG_EVERY = 4
-"""The log's tail goes with every fourth progress, if it grew."""
+DIRECTORY_PROGRESS_SECONDS = 0.5
+"""In a directory progress costs nothing, and whoever watches is near."""
+LOG_SECONDS = 20.0
+"""The log's tail goes so often, if it grew."""
 
 logger = logging.getLogger("potstill")
 
@@ -63,14 +66,14 @@ class Courier:
             self._wake.set()
 
     def _carry(self) -> None:
-        rounds = 0
+        log_due = time.monotonic() + LOG_SECONDS
         while not self._stopped:
             self._wake.wait(self._progress_seconds)
             self._wake.clear()
             self._write_progress()
-            rounds += 1
-            if rounds % LOG_EVERY == 0:
+            if time.monotonic() >= log_due:
                 self._write_log()
+                log_due = time.monotonic() + LOG_SECONDS
 
     def _write_progress(self) -> None:
         with self._writing:

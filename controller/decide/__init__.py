@@ -64,7 +64,7 @@ def decide(
         actions += new_tasks(frozen, store, executor, candidates(frozen, pieces, standings, store, now))
 
     runs = run_lines(frozen, standings, store)
-    evaluations = evaluation_lines(pieces, standings, store)
+    evaluations = evaluation_lines(frozen, pieces, standings, store)
     idle = not any(_is_at_work(frozen, store, executor))
     status = Status(
         conditions(runs, evaluations, intent), runs, evaluations, counted, idle=idle and not actions, gpu_seconds=spent

@@ -12,7 +12,7 @@ from controller.decide.actions import (
     RunLine,
     Why,
 )
-from controller.decide.pieces import Piece, progressed
+from controller.decide.pieces import Piece, Progressed, progressed
 from controller.decide.standing import Standing
 from controller.view import Attempt, StoreView, UnitView
 from workloads.contract.experiment import FrozenExperiment, FrozenRun
@@ -75,14 +75,19 @@ def _latest(view: UnitView) -> Attempt | None:
 
 
 def evaluation_lines(
-    pieces: Sequence[Piece], standings: Mapping[UnitRef, Standing], store: StoreView
+    frozen: FrozenExperiment, pieces: Sequence[Piece], standings: Mapping[UnitRef, Standing], store: StoreView
 ) -> tuple[EvaluationLine, ...]:
-    return tuple(_evaluation_line(piece, standings, store) for piece in pieces)
+    return tuple(_evaluation_line(piece, standings, store, frozen.sampling.n) for piece in pieces)
 
 
-def _evaluation_line(piece: Piece, standings: Mapping[UnitRef, Standing], store: StoreView) -> EvaluationLine:
+def _evaluation_line(
+    piece: Piece, standings: Mapping[UnitRef, Standing], store: StoreView, outputs_per_problem: int
+) -> EvaluationLine:
     at = progressed(piece, standings)
-    total = len(piece.want.part.problems)
+    corrupt = store.folded.corrupt.get(piece.want.id) if store.folded is not None else None
+    if at.state == "done" and corrupt is not None:
+        at = Progressed("failed", at.stage, Why("CorruptFiles", corrupt))
+    total = len(piece.want.part.problems) * (outputs_per_problem if at.stage == "generate" else 1)
     unit = piece.grade_unit if at.stage == "grade" else piece.generate_unit
     done = total if at.state == "done" else _done(unit, store) if at.state == "running" and unit is not None else 0
     return EvaluationLine(

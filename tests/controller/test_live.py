@@ -41,6 +41,12 @@ def test_without_a_terminal_a_line_says_what_changed() -> None:
     ]
 
 
+def test_without_a_terminal_each_quarter_of_the_problems_is_a_line_and_so_is_the_first() -> None:
+    lines = shown(*(status(100, problems) for problems in range(101)), terminal=False).splitlines()
+    said = [line.rsplit(" ", 1)[1] for line in lines if "generating" in line]
+    assert said == ["0/100", "1/100", "25/100", "50/100", "75/100", "100/100"]
+
+
 def test_trouble_is_said_once() -> None:
     trouble = Status((Condition("Ready", "Unknown", "StoreUnavailable", "LIST: 403"),))
     assert shown(trouble, trouble, terminal=False) == "09:00:00 StoreUnavailable: LIST: 403\n"

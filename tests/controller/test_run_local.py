@@ -15,11 +15,9 @@ import pytest
 
 from controller.retry import retry
 from tests.controller.driver import execute, small
-from workloads.commit import Corrupt
 from workloads.contract import layout
 from workloads.contract.manifest import Manifest
 from workloads.contract.records import TaskEnd
-from workloads.results.manifest import Pieces, fold
 from workloads.store import Store, open_store
 
 pytestmark = pytest.mark.slow
@@ -114,6 +112,23 @@ def test_why_each_thing_was_decided_is_in_the_store(tmp_path: Path) -> None:
     ]
     assert {"WriteTask", "Start", "CloseTask", "WriteManifest"} <= {line["action"] for line in lines}
     assert all(line["reason"] and line["message"] and line["subject"] for line in lines)
+
+
+def test_its_lines_say_how_many_problems_are_generated_and_graded(tmp_path: Path) -> None:
+    """The base on 2 problems of one part and 3 of the other, and on one of each when the work is held half done."""
+    stages = {"generating": tmp_path / "generate.half", "grading": tmp_path / "grade.half"}
+    for held in stages.values():
+        held.touch()
+    lines: list[str] = []
+    with potstill_run(tmp_path) as process:
+        assert process.stdout is not None
+        for stage, held in stages.items():
+            wanted = {f"base sums/fast: {stage} 1/2", f"base sums/rest: {stage} 1/3"}
+            while not all(any(line.endswith(text) for line in lines) for text in wanted):
+                lines.append(process.stdout.readline().rstrip())
+                assert lines[-1], f"the run ended before it said {wanted}: {lines}"
+            held.unlink()
+        assert "Succeeded" in process.communicate(timeout=DEADLINE_SECONDS)[0]
 
 
 def test_killed_at_ten_moments_it_ends_in_the_same_manifest(tmp_path: Path) -> None:
@@ -218,13 +233,46 @@ def test_a_program_that_crashes_is_tried_as_often_as_the_limit_says(tmp_path: Pa
     assert len(alone) == 4 * small().limits.attempts
 
 
-def test_grades_that_were_damaged_or_lost_are_named_and_not_folded(tmp_path: Path) -> None:
+def damage(store: Store, key: str) -> None:
+    store.put(key, store.get(key)[:-1] + b" ")
+
+
+def lose(store: Store, key: str) -> None:
+    store.delete(key)
+
+
+@pytest.mark.parametrize("harm", [damage, lose])
+@pytest.mark.parametrize(("kind", "file"), [("grade", "grades.jsonl"), ("generate", "outputs.jsonl")])
+def test_an_evaluation_whose_file_is_damaged_or_lost_fails_by_name_and_the_others_are_folded(
+    kind: str, file: str, harm: Callable[[Store, str], None], tmp_path: Path
+) -> None:
+    assert execute(small(), tmp_path).outcome == "Succeeded"
+    before, store = manifest(tmp_path), store_of(tmp_path)
+    key = next(info.key for info in store.list(f"units/{kind}/") if info.key.endswith(file))
+    kept = store.get(key)
+    harm(store, key)
+    final = execute(small(), tmp_path)
+    assert final.outcome == "PartiallyFailed"
+    after = manifest(tmp_path)
+    assert after.state == "partially_failed"
+    (failed,) = [e for e in after.evaluations if e.state == "failed"]
+    assert failed.reason is not None
+    assert failed.reason.startswith(f"CorruptFiles: {file} of marker ")
+    assert key in failed.reason
+    assert "restore it from a backup, or `potstill gc --corrupt --delete`" in failed.reason
+    assert [e for e in after.evaluations if e.id != failed.id] == [e for e in before.evaluations if e.id != failed.id]
+    assert final.status is not None
+    assert [line.reason for line in final.status.evaluations if line.state == "failed"] == ["CorruptFiles"]
+    store.put(key, kept)
+    assert execute(small(), tmp_path).outcome == "Succeeded"
+    assert manifest(tmp_path) == before
+
+
+def test_a_training_whose_metrics_are_lost_keeps_its_results_and_says_that_its_curve_is_gone(tmp_path: Path) -> None:
     execute(small(), tmp_path)
     store = store_of(tmp_path)
-    damaged = next(info.key for info in store.list("units/grade/") if info.key.endswith("grades.jsonl"))
-    store.put(damaged, store.get(damaged).replace(b"right", b"wrong", 1) + b"\n")
-    with pytest.raises(Corrupt, match=r"grades\.jsonl of marker grades is not what was committed"):
-        fold(small(), store, Pieces())
-    store.delete(damaged)
-    with pytest.raises(Corrupt, match=r"grades\.jsonl of marker grades is missing"):
-        fold(small(), store, Pieces())
+    store.delete(next(info.key for info in store.list("units/train/") if info.key.endswith("metrics.jsonl")))
+    assert execute(small(), tmp_path).outcome == "Succeeded"
+    (run,) = manifest(tmp_path).runs
+    assert run.losses == ()
+    assert run.warnings[0].startswith("CorruptFiles: metrics.jsonl of marker done")

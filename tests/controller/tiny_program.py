@@ -3,8 +3,8 @@
     POTSTILL_STORE=<url> python tiny_program.py <folder> <task key>
 
 `folder` steers it, by files named after the unit kind: `<kind>.exit` holds an exit code to end with in place of
-working, `<kind>.hold` makes it wait until the file is gone or it is told to stop, `<kind>.deaf` makes it go on when it is
-told. Each start is a file in folder/starts.
+working, `<kind>.hold` makes it wait until the file is gone or it is told to stop, `<kind>.half` too, but only when it has
+told that each member is half done, `<kind>.deaf` makes it go on when it is told. Each start is a file in folder/starts.
 """
 
 import json
@@ -164,6 +164,20 @@ def work(store: Store, task: RunnableTask) -> None:
             commit(store, task.unit, task.number, layout.REPORT, {"report.md": "# Report\n"}, record)
 
 
+def half_done(store: Store, task: RunnableTask) -> None:
+    assert isinstance(task, GenerateTask | GradeTask)
+    progress = Progress(
+        attempt=task.number,
+        updated=datetime.now(UTC),
+        phase="half done",
+        done=1,
+        total=2,
+        counted="outputs",
+        members={member.unit.digest: 1 for member in task.members},
+    )
+    store.put(layout.progress_key(task.unit, task.number), progress.to_json())
+
+
 def main(folder: Path, key: str) -> int:
     terminated = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: terminated.set())
@@ -174,7 +188,11 @@ def main(folder: Path, key: str) -> int:
     starts.mkdir(exist_ok=True)
     (starts / f"{time.time_ns()}-{key.replace('/', '-')}-{os.getpid()}").touch()
     deaf = (folder / f"{task.type}.deaf").exists()
-    while (folder / f"{task.type}.hold").exists() and (deaf or not terminated.is_set()):
+    if (folder / f"{task.type}.half").exists():
+        half_done(store, task)
+    while any((folder / f"{task.type}.{what}").exists() for what in ("hold", "half")) and (
+        deaf or not terminated.is_set()
+    ):
         time.sleep(0.01)
     if terminated.is_set() and not deaf:
         return 15

@@ -11,12 +11,15 @@ import torch
 from tests.evaluate.models import edit_adapter, edit_config, with_adapter_by_hooks, write_adapter, write_dense
 from tests.evaluate.test_canary import canaries_of
 from tests.evaluate.world import NOW, PROBLEMS, World
+from tests.tools.progress import Told
 from workloads.contents import directory_content
 from workloads.contract import layout
 from workloads.contract.records import ExitCode, Progress, TaskEnd
-from workloads.contract.tasks import MemberPointer, ModelSource, TaskRef
+from workloads.contract.tasks import GenerateTask, MemberPointer, ModelSource, TaskRef
 from workloads.contract.units import ModelContent, Prompting, Sampling, Template
 from workloads.evaluate.adapters import WEIGHTS
+from workloads.evaluate.program import evaluate
+from workloads.program import run_program
 from workloads.text.tokenizer import load_tokenizer
 
 
@@ -58,6 +61,19 @@ def test_outputs_of_base_and_adapters_are_committed_with_all_that_the_record_pro
     progress = Progress.model_validate_json(world.store.get(layout.progress_key(members[0].unit, 1)))
     assert (progress.done, progress.total) == (18, 18)
     assert progress.members == {member.unit.digest: 6 for member in members}
+
+
+def test_each_output_is_told_of_as_it_is_done(world: World, adapters: list[Path]) -> None:
+    engine = world.engine.model_copy(update={"flags": {"batch_rows": 2}})
+    members = [world.member(engine=engine), world.member(world.checkpoint(adapters[0], 1), engine=engine)]
+    task, told = world.order(*members), Told()
+    assert run_program(GenerateTask, told.body(evaluate), [task.key], {"POTSTILL_STORE": world.url}) == ExitCode.OK
+    for member in members:
+        counts = told.done(member.unit.digest)
+        assert counts == sorted(counts)
+        assert counts[0] == 0
+        assert counts[-1] == len(PROBLEMS)
+        assert len(counts) >= 4
 
 
 def test_the_same_group_again_gives_the_same_bytes_and_so_does_each_member_alone(
@@ -213,6 +229,6 @@ def test_it_runs_as_a_program_of_its_own(world: World) -> None:
     task = world.order(member)
     environment = os.environ | {"POTSTILL_STORE": world.url}
     command = [sys.executable, "-m", "workloads.evaluate", task.key]
-    assert subprocess.run(command, env=environment, timeout=120).returncode == 0
+    assert subprocess.run(command, env=environment, timeout=600).returncode == 0
     assert world.marker(member.unit)
     assert TaskRef(unit=task.unit, number=1).key == task.key

@@ -4,21 +4,26 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests.grade.tiny import byte_tokenizer, output, write_jsonl
+from tests.tools.progress import Told
 from workloads.commit import fetch, publish, read_marker
 from workloads.contents import hash_file
 from workloads.contract import layout
 from workloads.contract.grades import Grade
 from workloads.contract.model import sha256_of
-from workloads.contract.records import ExitCode, Failure, GradesRecord, OutputsRecord
+from workloads.contract.records import ExitCode, Failure, GradesRecord, OutputsRecord, Progress
 from workloads.contract.tasks import FileSource, GradeMember, GradeTask, Owner
 from workloads.contract.units import GRADER_VERSION, Engine, GradeInputs, UnitRef, unit_of
 from workloads.grade.__main__ import main
+from workloads.grade.program import grade
+from workloads.program import Context, run_program
 from workloads.store import Store, open_store
 
 ROOT = Path(__file__).parents[2]
@@ -118,6 +123,33 @@ def test_one_process_grades_a_task_at_every_budget(store: Store, tmp_path: Path)
 
 
 @pytest.mark.slow
+def test_each_problem_is_told_of_as_its_programs_have_run(store: Store, tmp_path: Path) -> None:
+    task, told = _code_task(store, tmp_path), Told()
+    body = told.body(lambda context: grade(context, "all", None, 1))
+    assert run_program(GradeTask, body, [task.key], {"POTSTILL_STORE": store.url}) == ExitCode.OK
+    assert told.done(task.unit.digest) == [0, 1, 2, 3]
+    assert {(progress.done, progress.total) for progress in told.progress} == {(0, 1)}
+
+
+@pytest.mark.slow
+def test_told_to_end_it_grades_no_further(store: Store, tmp_path: Path) -> None:
+    task, told = _code_task(store, tmp_path), Told()
+
+    def body(context: Context[GradeTask]) -> None:
+        def leave(progress: Progress) -> None:
+            told.progress.append(progress)
+            if progress.members[task.unit.digest] == 1:
+                context.terminated.set()
+
+        courier = SimpleNamespace(leave=leave)
+        grade(replace(context, _courier=courier), "all", None, 1)  # type: ignore[arg-type]
+
+    assert run_program(GradeTask, body, [task.key], {"POTSTILL_STORE": store.url}) == ExitCode.TERMINATED
+    assert told.done(task.unit.digest) == [0, 1]
+    assert read_marker(store, task.unit, layout.GRADES) is None
+
+
+@pytest.mark.slow
 def test_three_steps_give_the_same_and_the_one_that_executes_knows_no_store_and_no_gold(
     store: Store, tmp_path: Path
 ) -> None:
@@ -130,6 +162,8 @@ def test_three_steps_give_the_same_and_the_one_that_executes_knows_no_store_and_
     _run(task, "--step", "execute", "--work", str(work), store=None)
     _run(task, "--step", "compare", "--work", str(work), store=store)
     _check(*_grades(store, task, tmp_path / "read"))
+    progress = Progress.model_validate_json(store.get(layout.progress_key(task.unit, 1)))
+    assert progress.members == {task.unit.digest: 3}
 
 
 @pytest.mark.slow

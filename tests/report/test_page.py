@@ -1,5 +1,6 @@
 """The page: whole in one file, safe against what models write, and small at 16/02's size."""
 
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from tests.report.synthetic import HOSTILE, synthetic
 from workloads.contract.manifest import Manifest
 from workloads.report.files import report_files
 from workloads.report.page import page
-from workloads.report.reader import shortened
+from workloads.report.reader import reading, shortened
 from workloads.results.tables import tables
 from workloads.store import Store, open_store
 
@@ -27,7 +28,7 @@ def manifest(store: Store) -> Manifest:
 
 @pytest.fixture(scope="module")
 def html(manifest: Manifest, store: Store) -> str:
-    return page(manifest, store)
+    return page(manifest, reading(manifest, store))
 
 
 class Elements(HTMLParser):
@@ -72,7 +73,7 @@ def test_each_run_finds_the_base_at_its_own_budget(manifest: Manifest) -> None:
 
 
 def test_the_same_manifest_gives_the_same_bytes(manifest: Manifest, store: Store, html: str) -> None:
-    assert page(manifest, store) == html
+    assert page(manifest, reading(manifest, store)) == html
     assert set(report_files(manifest, store)) == {"index.html", "report.md", "tables.csv"}
 
 
@@ -114,4 +115,23 @@ def test_the_reader_filters_by_verdict(html: str, manifest: Manifest, tmp_path: 
 @pytest.mark.slow
 def test_the_page_stays_small_at_the_size_of_the_source_experiment(tmp_path: Path) -> None:
     store = open_store((tmp_path / "store").as_uri())
-    assert len(page(synthetic(store, characters=9000), store)) < 6_000_000
+    large = synthetic(store, characters=9000)
+    assert len(page(large, reading(large, store))) < 6_000_000
+
+
+def test_an_evaluation_whose_file_was_damaged_since_is_named_and_the_others_are_shown(
+    manifest: Manifest, store: Store, tmp_path: Path
+) -> None:
+    shutil.copytree(store.url.removeprefix("file://"), tmp_path / "store")
+    store = open_store((tmp_path / "store").as_uri())
+    damaged, gone = manifest.evaluations[0], manifest.evaluations[4]
+    grades = next(i.key for i in store.list(f"units/grade/{damaged.grade}/attempts/") if i.key.endswith("grades.jsonl"))
+    store.put(grades, store.get(grades).replace(b"right", b"wrong", 1))
+    outputs = next(i.key for i in store.list(f"units/generate/{gone.generate}/attempts/"))
+    store.delete(outputs)
+    made = report_files(manifest, store)
+    for text in (made["report.md"], made["index.html"]):
+        assert f"CorruptFiles: grades.jsonl of marker grades of grade/{damaged.grade[:12]} is not what was" in text
+        assert f"CorruptFiles: outputs.jsonl of marker outputs of generate/{gone.generate[:12]} is missing" in text
+    assert "2 evaluations failed" in made["index.html"]
+    assert "potstill gc --corrupt" in made["report.md"]

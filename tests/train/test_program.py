@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from transformers import AutoModelForCausalLM
 from tests.train.world import (
     END_OF_TEXT,
     THINK_CLOSE,
+    environment,
     failure,
     files,
     inputs,
@@ -24,10 +26,13 @@ from tests.train.world import (
     write_rows,
 )
 from workloads.commit import list_markers, read_marker
+from workloads.contract import layout
 from workloads.contract.records import CheckpointRecord, ExitCode, Marker, StateRecord, TrainRecord
 from workloads.contract.tasks import TrainTask
 from workloads.contract.units import Lora
+from workloads.program import Context, run_program
 from workloads.store import Store
+from workloads.train.__main__ import lead
 from workloads.train.adapter_files import CONFIG, WEIGHTS, misfits
 from workloads.train.metrics import from_lines
 
@@ -311,12 +316,55 @@ def test_a_standing_checkpoint_that_does_not_come_out_again_ends_the_unit(
     store = open_directory(tmp_path / "store")
     task = order(store, trained.task.inputs, dense, rows)
     standing = trained.markers["checkpoint-000000008"].model_copy(update={"content": "0" * 64, "attempt": 7})
-    from workloads.contract import layout
-
     store.put_new(layout.marker_key(task.unit, standing.name), standing.to_json())
     assert train_here(store, task) == ExitCode.BAD_DATA
+    assert failure(store, task).reason == "StatesLost"
     assert read_marker(store, task.unit, "done") is None
     assert read_marker(store, task.unit, "checkpoint-000000024") is None
+
+
+class ContestedStore:
+    """A store in which another attempt commits `rivals` at the moment when this one has written the key `after`."""
+
+    def __init__(self, store: Store, after: str, rivals: Marker) -> None:
+        self._store, self._after, self._rivals = store, after, rivals
+        self.written: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def put_new(self, key: str, data: bytes) -> str:
+        etag = self._store.put_new(key, data)
+        self.written.append(key)
+        if key == self._after:
+            self._store.put_new(layout.marker_key(self._rivals.unit, self._rivals.name), self._rivals.to_json())
+        return etag
+
+    def upload(self, key: str, path: Path, sha256: str) -> None:
+        self._store.upload(key, path, sha256)
+        self.written.append(key)
+
+
+def test_an_attempt_whose_rival_commits_a_checkpoint_meanwhile_ends_superseded_and_writes_nothing_after(
+    trained: Trained, dense: Path, rows: Path, tmp_path: Path
+) -> None:
+    store = open_directory(tmp_path / "store")
+    task = order(store, inputs(dense, rows, checkpoints=(8, 16, 24)), dense, rows)
+    rivals = trained.markers["checkpoint-000000008"].model_copy(
+        update={"unit": task.unit, "name": "checkpoint-000000016", "content": "0" * 64, "attempt": 7}
+    )
+    contested = ContestedStore(store, layout.marker_key(task.unit, "checkpoint-000000008"), rivals)
+
+    def body(context: Context[TrainTask]) -> None:
+        lead(replace(context, store=contested))
+
+    assert run_program(TrainTask, body, [task.key], environment(store)) == ExitCode.SUPERSEDED
+    assert failure(store, task).reason == "Superseded"
+    assert contested.written[-1] == layout.marker_key(task.unit, "state-000000004")
+    markers = {marker.name: marker for marker in list_markers(store, task.unit)}
+    assert sorted(markers) == ["checkpoint-000000008", "checkpoint-000000016", "state-000000002", "state-000000004"]
+    assert markers["checkpoint-000000016"] == rivals
+    assert not [key for key in contested.written if "checkpoint-000000016" in key]
 
 
 def test_bfloat16_adapters_are_saved_in_bfloat16(moe: Path, rows: Path, tmp_path: Path) -> None:

@@ -104,6 +104,11 @@ class ManifestEvaluation(Contract):
     grader_version: str | None = None
     sandbox: tuple[str, ...] = ()
 
+    @property
+    def id(self) -> str:
+        """As `Wanted.id`."""
+        return f"{self.model} {self.benchmark}/{self.part}"
+
 
 class ManifestBenchmark(Contract):
     name: str

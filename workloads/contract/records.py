@@ -193,14 +193,14 @@ class Output(Contract):
 
 
 class Progress(Contract):
-    """Overwritten by the attempt as it goes. `done` of `total` in `unit_of_progress`; the rest is for people."""
+    """Overwritten by the attempt as it goes. `done` of `total`, in what `counted` says; the rest is for people."""
 
     attempt: int
     updated: AwareDatetime
     phase: str
     done: int
     total: int
-    counted: Literal["steps", "outputs", "problems", "checkpoints"]
+    counted: Literal["steps", "outputs", "evaluations", "checkpoints"]
     loss: float | None = None
     tokens_per_second: float | None = None
     eta_seconds: float | None = None

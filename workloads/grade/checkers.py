@@ -5,8 +5,8 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -88,8 +88,13 @@ class _Server:
 Reply = dict[str, Any] | CheckFailed
 
 
-def check_all(checks: Mapping[str, MathCheck | CodeCheck], workers: int) -> dict[str, Reply]:
-    """A reply per key: `mathematics.MathVerdict` or `oracles.SuiteVerdict` as a dict, or CheckFailed."""
+def check_all(
+    checks: Mapping[str, MathCheck | CodeCheck], workers: int, ended: Callable[[str], None] = lambda _: None
+) -> dict[str, Reply]:
+    """A reply per key: `mathematics.MathVerdict` or `oracles.SuiteVerdict` as a dict, or CheckFailed.
+
+    `ended` is told each key when it is over, in this thread; what it raises ends the checking.
+    """
     if not checks:
         return {}
     idle: list[_Server] = []
@@ -108,10 +113,17 @@ def check_all(checks: Mapping[str, MathCheck | CodeCheck], workers: int) -> dict
             idle.append(server)
         return CheckFailed(reply["failed"], reply["detail"]) if "failed" in reply else reply
 
+    replies: dict[str, Reply] = {}
     try:
         with ThreadPoolExecutor(max_workers=min(workers, len(checks))) as threads:
-            replies = dict(zip(checks, threads.map(one, checks.values()), strict=True))
-        for key, reply in replies.items():
+            keys = {threads.submit(one, check): key for key, check in checks.items()}
+            try:
+                for future in as_completed(keys):
+                    replies[keys[future]] = future.result()
+                    ended(keys[future])
+            finally:
+                threads.shutdown(wait=False, cancel_futures=True)
+        for key, reply in list(replies.items()):
             if isinstance(reply, CheckFailed):
                 replies[key] = one(checks[key])
     finally:

@@ -6,7 +6,7 @@ and `sandbox.pool.run_all`.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from pydantic import JsonValue
 
@@ -31,7 +31,21 @@ def orders_for(benchmark: Benchmark, items: Iterable[Item]) -> list[Order]:
     """What the sandbox must run for these items; nothing unless the benchmark's grader is code."""
     if benchmark.grader != "code":
         return []
-    return code.orders(benchmark, {(i.problem, i.answer) for i in items if i.answer is not None and not i.failed})
+    return code.orders(benchmark, _answers(items))
+
+
+def work_of(benchmark: Benchmark, items: Iterable[Item]) -> dict[str, str]:
+    """By the key of each order, and of each check, the problem that it is about."""
+    answers = _answers(items)
+    if benchmark.grader == "math":
+        return {_math_key(*answer): answer[0] for answer in answers if len(answer[1]) <= LONGEST_MATH_ANSWER}
+    suites = {problem.id: problem.tests.suites for problem in benchmark.problems if problem.tests}
+    return {code.order_key(id_, suite, answer): id_ for id_, answer in answers for suite in suites.get(id_, ())}
+
+
+def _answers(items: Iterable[Item]) -> list[tuple[str, str]]:
+    """Distinct (problem, answer) that are to be judged."""
+    return sorted({(i.problem, i.answer) for i in items if i.answer is not None and not i.failed})
 
 
 def execute(orders: Sequence[Order], workers: int) -> dict[str, Outcome | Lost]:
@@ -40,13 +54,20 @@ def execute(orders: Sequence[Order], workers: int) -> dict[str, Outcome | Lost]:
 
 
 def grade_items(
-    benchmark: Benchmark, items: Sequence[Item], outcomes: Mapping[str, Outcome | Lost], workers: int
+    benchmark: Benchmark,
+    items: Sequence[Item],
+    outcomes: Mapping[str, Outcome | Lost],
+    workers: int,
+    ended: Callable[[str], None] = lambda _: None,
 ) -> list[Grade]:
-    """A grade per item, in the order of items. Each distinct (problem, answer) is checked once."""
+    """A grade per item, in the order of items. Each distinct (problem, answer) is checked once.
+
+    `ended` is told each check's key, one of `work_of`, when it is over; what it raises ends the grading.
+    """
     problems = {problem.id: problem for problem in benchmark.problems}
-    answers = sorted({(i.problem, i.answer) for i in items if i.answer is not None and not i.failed})
+    answers = _answers(items)
     checks = _checks(benchmark, problems, answers, outcomes)
-    replies = check_all(checks, workers)
+    replies = check_all(checks, workers, ended)
     judged = {
         (problem_id, answer): _judge(benchmark, problems[problem_id], answer, outcomes, replies)
         for problem_id, answer in answers

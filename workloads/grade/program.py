@@ -8,7 +8,7 @@ credentials and never run generated programs; `execute` (see `steps`) runs them 
 import logging
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -27,12 +27,13 @@ from workloads.contract.records import ExitCode, GradesRecord, Marker, Output, O
 from workloads.contract.tasks import GradeMember, GradeTask, pointers
 from workloads.contract.units import GRADER_VERSION
 from workloads.grade.completion import Rule
-from workloads.grade.grading import counts, grade_items, orders_for
+from workloads.grade.counting import Counting
+from workloads.grade.grading import counts, grade_items, orders_for, work_of
 from workloads.grade.patterns import PatternError, compile_pattern
 from workloads.grade.reading import Generated, Item, read_outputs
 from workloads.grade.sandbox.pool import Unsupported
 from workloads.grade.steps import Executed, execute_here, read_outcomes, write_orders
-from workloads.program import Context, ProgramError, other_version
+from workloads.program import Context, ProgramError, Terminated, other_version
 from workloads.store import AlreadyExists, StoreError
 
 STEPS = ("fetch", "execute", "compare")
@@ -49,23 +50,33 @@ class Question:
     benchmark: Benchmark
     items: tuple[Item, ...]
 
+    @property
+    def problems(self) -> int:
+        return len({item.problem for item in self.items})
+
 
 def grade(context: Context[GradeTask], step: str, work: Path | None, workers: int) -> None:
     """The body of the program for one step, or `all`. A member's failure does not lose the others."""
     failures: list[Exception] = []
     members = claim(context)
+
+    def tell(done: int, problems: Mapping[str, int]) -> None:
+        context.progress(_progress(context, step, done, len(members), problems))
+        context.stop_if_terminated()
+
+    counting = Counting([member.unit.digest for member in members], tell)
     with tempfile.TemporaryDirectory(prefix="potstill-grade-") as scratch:
-        for done, member in enumerate(members):
-            context.stop_if_terminated()
-            context.progress(_progress(context, step, done, len(members)))
+        for member in members:
+            counting.begin(member.unit.digest)
             try:
                 question = read_question(context, member, Path(scratch))
                 if step == "fetch":
                     assert work is not None
                     write_orders(work, member.unit.digest, orders_for(question.benchmark, question.items))
                 else:
-                    _finish(context, question, work if step == "compare" else None, Path(scratch), workers)
-            except StoreError:
+                    counting.ask(question.problems, work_of(question.benchmark, question.items))
+                    _finish(context, question, work if step == "compare" else None, Path(scratch), workers, counting)
+            except (StoreError, Terminated):
                 raise
             except (ProgramError, BenchmarkError, Corrupt, OSError, ValueError) as error:
                 context.fail_member(member.unit, member.number, error)
@@ -163,19 +174,29 @@ def _tokenizer(context: Context[GradeTask], sha256: str) -> Tokenizer:
     return Tokenizer.from_buffer(data)
 
 
-def _finish(context: Context[GradeTask], question: Question, work: Path | None, scratch: Path, workers: int) -> None:
+def _finish(
+    context: Context[GradeTask],
+    question: Question,
+    work: Path | None,
+    scratch: Path,
+    workers: int,
+    counting: Counting,
+) -> None:
+    """Executes, unless that was done and is in `work`, compares, commits. What takes its time here is counted."""
+    orders = orders_for(question.benchmark, question.items) if work is None else []
     started = time.monotonic()
     member = question.member
     allowed = context.task.allow_unsandboxed
     try:
         executed = (
-            execute_here(orders_for(question.benchmark, question.items), workers, allow_unsandboxed=allowed)
+            execute_here(orders, workers, counting.ended, allow_unsandboxed=allowed)
             if work is None
             else read_outcomes(work, member.unit.digest)
         )
     except Unsupported as e:
         raise ProgramError(ExitCode.BAD_CONFIGURATION, "NoSandbox", str(e)) from e
-    grades = grade_items(question.benchmark, question.items, executed.outcomes, workers)
+    checked = _not_counted if orders else counting.ended
+    grades = grade_items(question.benchmark, question.items, executed.outcomes, workers, checked)
     path = scratch / f"{member.unit.digest}.jsonl"
     path.write_bytes(b"".join(line.to_json() for line in grades))
     record = _record(member, grades, executed, time.monotonic() - started)
@@ -198,7 +219,17 @@ def _record(member: GradeMember, grades: list[Grade], executed: Executed, second
     )
 
 
-def _progress(context: Context[GradeTask], phase: str, done: int, total: int) -> Progress:
+def _not_counted(key: str) -> None:
+    """The problem was counted when its program had run."""
+
+
+def _progress(context: Context[GradeTask], phase: str, done: int, total: int, problems: Mapping[str, int]) -> Progress:
     return Progress(
-        attempt=context.task.number, updated=context.now(), phase=phase, done=done, total=total, counted="problems"
+        attempt=context.task.number,
+        updated=context.now(),
+        phase=phase,
+        done=done,
+        total=total,
+        counted="evaluations",
+        members=dict(problems),
     )

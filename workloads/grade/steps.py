@@ -7,7 +7,8 @@ back as hostile too: bounded, checked line by line, and an order without a reada
 import json
 import logging
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,8 +92,13 @@ def _layers(path: Path) -> tuple[str, ...]:
     return tuple(str(layer)[:100] for layer in layers) if isinstance(layers, list) else ()
 
 
-def execute_here(orders: Sequence[Order], workers: int, *, allow_unsandboxed: bool) -> Executed:
-    """On one machine: the same sandbox, without the containers around it. Raises Unsupported where there is none."""
+def execute_here(
+    orders: Sequence[Order], workers: int, ended: Callable[[str], None], *, allow_unsandboxed: bool
+) -> Executed:
+    """On one machine: the same sandbox, without the containers around it. Raises Unsupported where there is none.
+
+    `ended` is told each order's key when it is over; what it raises ends the execution.
+    """
     if not orders:
         return Executed({}, ())
     try:
@@ -100,5 +106,14 @@ def execute_here(orders: Sequence[Order], workers: int, *, allow_unsandboxed: bo
     except Unsupported:
         if not allow_unsandboxed:
             raise
-        return Executed({order.key: run_unsandboxed(order) for order in orders}, LAYERS_WITHOUT)
-    return Executed({outcome.key: outcome for outcome in run_all(orders, workers)}, layers)
+        return Executed(_taken(map(run_unsandboxed, orders), ended), LAYERS_WITHOUT)
+    with closing(run_all(orders, workers)) as outcomes:
+        return Executed(_taken(outcomes, ended), layers)
+
+
+def _taken(outcomes: Iterable[Outcome | Lost], ended: Callable[[str], None]) -> dict[str, Outcome | Lost]:
+    found = {}
+    for outcome in outcomes:
+        found[outcome.key] = outcome
+        ended(outcome.key)
+    return found

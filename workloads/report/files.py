@@ -2,10 +2,17 @@
 
 from workloads.contract.manifest import Manifest
 from workloads.report.page import page
+from workloads.report.reader import reading
 from workloads.report.text import markdown, table_csv
+from workloads.results.manifest import without_corrupt
 from workloads.store import Store
 
 
 def report_files(manifest: Manifest, store: Store) -> dict[str, str]:
-    """index.html, report.md and tables.csv. `store` gives the outputs to read. Raises StoreError."""
-    return {"index.html": page(manifest, store), "report.md": markdown(manifest), "tables.csv": table_csv(manifest)}
+    """index.html, report.md and tables.csv. `store` gives the outputs to read. Raises StoreError, Corrupt.
+
+    An evaluation whose files are not what was committed is shown as failed, whatever the manifest says of it.
+    """
+    read = reading(manifest, store)
+    manifest = without_corrupt(manifest, read.corrupt)
+    return {"index.html": page(manifest, read), "report.md": markdown(manifest), "tables.csv": table_csv(manifest)}

@@ -13,16 +13,15 @@ from plotly.offline import get_plotlyjs
 from workloads.contract.manifest import Manifest
 from workloads.report.facts import facts
 from workloads.report.plots import plots
-from workloads.report.reader import Reading, reading
+from workloads.report.reader import Reading
 from workloads.report.summary import summary
 from workloads.report.text import COLUMNS, name_of, note_of
 from workloads.results.findings import findings
 from workloads.results.statistics import Share
 from workloads.results.tables import tables
-from workloads.store import Store
 
 
-def page(manifest: Manifest, store: Store) -> str:
+def page(manifest: Manifest, read: Reading) -> str:
     """One self-contained HTML file that opens from disk and asks the network for nothing.
 
     Everything in it is escaped; its Content-Security-Policy allows no connection and only the two scripts whose hashes
@@ -36,7 +35,7 @@ def page(manifest: Manifest, store: Store) -> str:
         lstrip_blocks=True,
     )
     script, plotly = _asset("page.js"), get_plotlyjs()
-    drawn, read = plots(manifest), reading(manifest, store)
+    drawn = plots(manifest)
     return environment.get_template("index.html.j2").render(
         manifest=manifest,
         summary=summary(manifest),

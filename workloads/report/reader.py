@@ -8,19 +8,20 @@ import base64
 import gzip
 import json
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from workloads.benchmarks import BenchmarkError
 from workloads.benchmarks.load import load_file
-from workloads.commit import read_marker
+from workloads.commit import Corrupt, read_file, read_marker
 from workloads.contents import ContentError, localise_file
 from workloads.contract import layout
 from workloads.contract.experiment import FrozenExperiment
 from workloads.contract.manifest import Manifest, ManifestEvaluation
 from workloads.contract.units import UnitRef
-from workloads.results.manifest import FINISH_CODES
+from workloads.results.manifest import FINISH_CODES, why_corrupt
 from workloads.store import Store
 
 PACKED_BYTES = 3_000_000
@@ -40,27 +41,36 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Reading:
-    """`cut` characters are kept of each output. `notes` say what is not shown, and why."""
+    """`cut` characters are kept of each output. `notes` say what is not shown, and why.
+
+    `corrupt`: why, by id, of evaluations whose outputs or grades are not what was committed.
+    """
 
     chunks: tuple[Chunk, ...]
     problems: tuple[Chunk, ...]
     cut: int
     notes: tuple[str, ...]
+    corrupt: Mapping[str, str]
 
 
 def reading(manifest: Manifest, store: Store) -> Reading:
-    """Reads outputs and grades through their markers. Raises Corrupt, StoreError."""
+    """Reads outputs and grades through their markers. Raises StoreError, and Corrupt for an unreadable marker."""
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    corrupt: dict[str, str] = {}
     for evaluation in manifest.evaluations:
         if evaluation.generate is not None and evaluation.problems:
-            groups.setdefault((evaluation.model, evaluation.benchmark), []).extend(_rows(store, evaluation))
+            rows, reason = _rows(store, evaluation)
+            if rows:
+                groups.setdefault((evaluation.model, evaluation.benchmark), []).extend(rows)
+            if reason is not None:
+                corrupt[evaluation.id] = reason
     for cut in CUTS:
         packed = {key: pack([_cut(row, cut) for row in rows]) for key, rows in groups.items()}
         if sum(map(len, packed.values())) <= PACKED_BYTES:
             break
     chunks = tuple(Chunk(f"o-{i}", model, name, text) for i, ((model, name), text) in enumerate(packed.items()))
     problems, notes = _problems(manifest, store)
-    return Reading(chunks, problems, cut, notes)
+    return Reading(chunks, problems, cut, notes, corrupt)
 
 
 def pack(value: object) -> str:
@@ -68,21 +78,34 @@ def pack(value: object) -> str:
     return base64.b64encode(gzip.compress(json.dumps(value).encode(), 6, mtime=0)).decode()
 
 
-def _rows(store: Store, evaluation: ManifestEvaluation) -> list[dict[str, Any]]:
+def _rows(store: Store, evaluation: ManifestEvaluation) -> tuple[list[dict[str, Any]], str | None]:
+    """What can be shown of an evaluation, and why not all of it."""
     assert evaluation.generate is not None
-    rows = _lines(store, UnitRef(kind="generate", digest=evaluation.generate), layout.OUTPUTS, "outputs.jsonl")
-    grades: dict[tuple[str, int], dict[int, dict[str, Any]]] = {}
+    graded: list[dict[str, Any]] = []
+    reason = None
+    try:
+        rows = _lines(store, UnitRef(kind="generate", digest=evaluation.generate), layout.OUTPUTS, "outputs.jsonl")
+    except Corrupt as error:
+        return [], why_corrupt(error)
     if evaluation.grade is not None and evaluation.budgets:
-        unit = UnitRef(kind="grade", digest=evaluation.grade)
-        for grade in _lines(store, unit, layout.GRADES, "grades.jsonl"):
-            grades.setdefault((grade["problem"], grade["index"]), {})[grade["budgetTokens"]] = {
-                "v": grade["verdict"],
-                "c": grade["completed"],
-                "i": grade["incomplete"],
-                "w": grade["cause"],
-                "a": grade["answer"],
-                "e": grade["evidence"],
-            }
+        try:
+            graded = _lines(store, UnitRef(kind="grade", digest=evaluation.grade), layout.GRADES, "grades.jsonl")
+        except Corrupt as error:
+            reason = why_corrupt(error)
+    return _joined(rows, graded), reason
+
+
+def _joined(rows: list[dict[str, Any]], graded: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    grades: dict[tuple[str, int], dict[int, dict[str, Any]]] = {}
+    for grade in graded:
+        grades.setdefault((grade["problem"], grade["index"]), {})[grade["budgetTokens"]] = {
+            "v": grade["verdict"],
+            "c": grade["completed"],
+            "i": grade["incomplete"],
+            "w": grade["cause"],
+            "a": grade["answer"],
+            "e": grade["evidence"],
+        }
     return [
         {
             "p": row["problem"],
@@ -97,11 +120,11 @@ def _rows(store: Store, evaluation: ManifestEvaluation) -> list[dict[str, Any]]:
 
 
 def _lines(store: Store, unit: UnitRef, name: str, file: str) -> list[dict[str, Any]]:
+    """Raises Corrupt when they are not what was committed, StoreError."""
     marker = read_marker(store, unit, name)
     if marker is None:
-        return []
-    key = next(ref.key for ref in marker.files if ref.name == file)
-    return [json.loads(line) for line in store.get(key).splitlines() if line.strip()]
+        raise Corrupt(f"marker {name} of {unit} is missing (key {layout.marker_key(unit, name)})")
+    return [json.loads(line) for line in read_file(store, marker, file).splitlines() if line.strip()]
 
 
 def _cut(row: dict[str, Any], cut: int) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from workloads.commit import Corrupt, list_markers
+from workloads.commit import Corrupt, list_markers, read_file
 from workloads.contract import layout
 from workloads.contract.experiment import FrozenBenchmark, FrozenExperiment, FrozenRun
 from workloads.contract.grades import COMPARED, Grade
@@ -22,7 +22,6 @@ from workloads.contract.manifest import (
     ManifestRun,
     UnitState,
 )
-from workloads.contract.model import sha256_of
 from workloads.contract.records import (
     CheckpointRecord,
     GradesRecord,
@@ -42,9 +41,10 @@ from workloads.contract.wanted import (
     train_unit,
     wanted,
 )
-from workloads.store import NotFound, Store
+from workloads.store import Store
 
 LOSS_POINTS = 200
+METRICS = "metrics.jsonl"
 FINISH_CODES = {"stop": "s", "length": "l", "error": "e"}
 ExperimentState = Literal["running", "succeeded", "partially_failed", "failed"]
 
@@ -66,10 +66,22 @@ class Pieces:
     evaluations: Mapping[str, Piece] = field(default_factory=dict)
 
 
-def fold(frozen: FrozenExperiment, store: Store, pieces: Pieces) -> Manifest:
-    """Everything committed, and the stated standing of what is not. Raises Corrupt, StoreError."""
+@dataclass(frozen=True)
+class Fold:
+    """`corrupt`: why, by `Wanted.id`, of evaluations whose committed files are missing or differ."""
+
+    manifest: Manifest
+    corrupt: Mapping[str, str]
+
+
+def fold(frozen: FrozenExperiment, store: Store, pieces: Pieces) -> Fold:
+    """Everything committed, and the stated standing of what is not. What is corrupt fails alone.
+
+    Raises Corrupt for a marker that cannot be read, StoreError.
+    """
     markers = {train_unit(run): _by_name(store, train_unit(run)) for run in frozen.runs}
-    return Manifest(
+    corrupt: dict[str, str] = {}
+    manifest = Manifest(
         experiment=frozen.name,
         uid8=frozen.uid8,
         spec_sha256=frozen.spec_sha256,
@@ -81,9 +93,32 @@ def fold(frozen: FrozenExperiment, store: Store, pieces: Pieces) -> Manifest:
         runs=tuple(_run(store, run, markers[train_unit(run)], pieces) for run in frozen.runs),
         models=tuple(_model(frozen, model, markers, pieces) for model in models(frozen, markers)),
         benchmarks=tuple(_benchmark(benchmark) for benchmark in frozen.benchmarks),
-        evaluations=tuple(_evaluation(frozen, store, want, markers, pieces) for want in wanted(frozen, markers)),
+        evaluations=tuple(
+            _evaluation(frozen, store, want, markers, pieces, corrupt) for want in wanted(frozen, markers)
+        ),
         gate=frozen.gate,
     )
+    return Fold(without_corrupt(manifest, corrupt), corrupt)
+
+
+def without_corrupt(manifest: Manifest, corrupt: Mapping[str, str]) -> Manifest:
+    """`corrupt` evaluations, by id, failed for the reason given: their verdicts are not counted."""
+    if not corrupt:
+        return manifest
+    evaluations = tuple(
+        e.model_copy(update={"state": "failed", "reason": corrupt[e.id], "budgets": ()}) if e.id in corrupt else e
+        for e in manifest.evaluations
+    )
+    state: ExperimentState = manifest.state
+    if state in {"succeeded", "partially_failed"}:
+        state = "partially_failed" if any(e.state == "done" for e in evaluations) else "failed"
+    return manifest.model_copy(update={"evaluations": evaluations, "state": state})
+
+
+def why_corrupt(error: Corrupt) -> str:
+    """What a manifest and a report say of it."""
+    remedy = "restore it from a backup, or `potstill gc --corrupt --delete` and run again"
+    return f"CorruptFiles: {error}: {remedy}"
 
 
 def _by_name(store: Store, unit: UnitRef) -> dict[str, Marker]:
@@ -101,6 +136,7 @@ def _run(store: Store, run: FrozenRun, markers: dict[str, Marker], pieces: Piece
     done = markers.get(layout.DONE)
     record = done.record if done is not None and isinstance(done.record, TrainRecord) else None
     piece = Piece("done") if done is not None else pieces.runs.get(run.name, Piece("waiting"))
+    losses, trouble = _losses(store, done)
     return ManifestRun(
         name=run.name,
         label=run.label,
@@ -112,24 +148,27 @@ def _run(store: Store, run: FrozenRun, markers: dict[str, Marker], pieces: Piece
         inputs=run.inputs if isinstance(run.inputs, TrainInputs) else None,
         data_name=run.data,
         data=record.data if record else None,
-        losses=_losses(store, done),
+        losses=losses,
         train_seconds=record.train_seconds if record else None,
         tokens_per_second=record.tokens_per_second if record else None,
         device=record.device if record else None,
         devices=record.devices if record else None,
         versions=record.versions if record else {},
-        warnings=record.warnings if record else (),
+        warnings=(*(record.warnings if record else ()), *trouble),
     )
 
 
-def _losses(store: Store, done: Marker | None) -> tuple[LossPoint, ...]:
-    file = next((f for f in done.files if f.name == "metrics.jsonl"), None) if done else None
-    if done is None or file is None:
-        return ()
-    rows = [row for row in _file(store, done, file.name) if row.get("loss") is not None]
+def _losses(store: Store, done: Marker | None) -> tuple[tuple[LossPoint, ...], tuple[str, ...]]:
+    """The curve, and what is to be warned of: metrics that are corrupt cost the curve and nothing else."""
+    if done is None or METRICS not in {file.name for file in done.files}:
+        return (), ()
+    try:
+        rows = [row for row in _lines(read_file(store, done, METRICS)) if row.get("loss") is not None]
+    except Corrupt as error:
+        return (), (f"CorruptFiles: {error}: there is no loss curve; restore it from a backup",)
     stride = max(1, -(-len(rows) // LOSS_POINTS))
     kept = [row for index, row in enumerate(rows) if (index + 1) % stride == 0 or index + 1 == len(rows)]
-    return tuple(
+    points = tuple(
         LossPoint(
             step=row["step"],
             samples=row["samples"],
@@ -139,6 +178,7 @@ def _losses(store: Store, done: Marker | None) -> tuple[LossPoint, ...]:
         )
         for row in kept
     )
+    return points, ()
 
 
 def _lines(data: bytes) -> Iterator[dict[str, Any]]:
@@ -196,7 +236,9 @@ def _evaluation(
     want: Wanted,
     markers: Mapping[UnitRef, dict[str, Marker]],
     pieces: Pieces,
+    corrupt: dict[str, str],
 ) -> ManifestEvaluation:
+    """Of committed files that are corrupt it notes why in `corrupt`, and gives what can be said without them."""
     base = ManifestEvaluation(
         model=want.model.id,
         benchmark=want.benchmark.name,
@@ -214,11 +256,14 @@ def _evaluation(
     if outputs is None or not isinstance(outputs.record, OutputsRecord):
         return base
     grade = unit_of(grade_inputs(frozen, want, outputs))
-    rows = [Output.model_validate(row) for row in _file(store, outputs, "outputs.jsonl")]
+    base = base.model_copy(update={"grade": grade.digest, "grade_attempts": _attempts(store, grade)})
+    try:
+        rows = [Output.model_validate(row) for row in _lines(read_file(store, outputs, "outputs.jsonl"))]
+    except Corrupt as error:
+        corrupt[want.id] = why_corrupt(error)
+        return base
     base = base.model_copy(
         update={
-            "grade": grade.digest,
-            "grade_attempts": _attempts(store, grade),
             "problems": tuple(dict.fromkeys(row.problem for row in rows)),
             "tokens": tuple(len(row.token_ids) for row in rows),
             "finish": "".join(FINISH_CODES[row.finish_reason] for row in rows),
@@ -231,7 +276,11 @@ def _evaluation(
     grades = _by_name(store, grade).get(layout.GRADES)
     if grades is None or not isinstance(grades.record, GradesRecord):
         return base
-    verdicts = _verdicts((Grade.model_validate(row) for row in _file(store, grades, "grades.jsonl")), rows)
+    try:
+        verdicts = _verdicts(map(Grade.model_validate, _lines(read_file(store, grades, "grades.jsonl"))), rows)
+    except Corrupt as error:
+        corrupt[want.id] = why_corrupt(error)
+        return base
     return base.model_copy(
         update={
             "state": "done",
@@ -243,18 +292,6 @@ def _evaluation(
             "sandbox": grades.record.sandbox,
         }
     )
-
-
-def _file(store: Store, marker: Marker, name: str) -> Iterator[dict[str, Any]]:
-    """Raises Corrupt when it is not there, or not what the marker says."""
-    file = next(file for file in marker.files if file.name == name)
-    try:
-        data = store.get(file.key)
-    except NotFound:
-        raise Corrupt(f"{marker.unit}: {name} of marker {marker.name} is missing (key {file.key})") from None
-    if sha256_of(data) != file.sha256:
-        raise Corrupt(f"{marker.unit}: {name} of marker {marker.name} is not what was committed (key {file.key})")
-    return _lines(data)
 
 
 def _verdicts(grades: Iterable[Grade], outputs: list[Output]) -> dict[int, str]:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -139,7 +139,9 @@ def sandbox_layers(options: Options = Options()) -> tuple[str, ...]:
     return server.layers
 
 
-def run_all(orders: Sequence[Order], workers: int, options: Options = Options()) -> Iterator[Outcome | Lost]:
+def run_all(
+    orders: Sequence[Order], workers: int, options: Options = Options()
+) -> Generator[Outcome | Lost, None, None]:
     """Outcomes in the order of their ends. Give the longest orders first."""
     idle: list[Server] = []
     guard = threading.Lock()

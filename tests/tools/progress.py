@@ -1,0 +1,25 @@
+"""Every progress that a program tells, also those that are soon overwritten in the store."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from workloads.contract.records import Progress
+from workloads.program import Context
+
+
+class Told:
+    """Stands before the courier of a program's context."""
+
+    def __init__(self) -> None:
+        self.progress: list[Progress] = []
+
+    def body(self, body: Callable[[Context[Any]], None]) -> Callable[[Context[Any]], None]:
+        return lambda context: body(replace(context, _courier=self))
+
+    def leave(self, progress: Progress) -> None:
+        self.progress.append(progress)
+
+    def done(self, member: str) -> list[int]:
+        """How much of a member was done, each number once, as it was told."""
+        return list(dict.fromkeys(progress.members.get(member, 0) for progress in self.progress))
