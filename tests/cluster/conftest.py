@@ -94,9 +94,14 @@ def steer(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def tiny(steer: Path) -> Callable[[list[str]], list[str]]:
-    """For `program`: the tiny program in place of `python -m workloads.X KEY ...`; of a grading pod's steps the last does the work."""
+    """For `program`: the tiny program in place of `python -m workloads.X KEY ...`; of a grading pod's steps the last does the work.
+
+    What has no task runs as it is.
+    """
 
     def replaced(command: list[str]) -> list[str]:
+        if "workloads.prefetch" in command:
+            return command
         if "fetch" in command or "execute" in command:
             return ["true"]
         key = next(word for word in command if word.startswith("units/"))

@@ -18,12 +18,14 @@ from tests.cluster.harness.api import Api, ApiRefusedError, Object
 
 POLL_SECONDS = 0.3
 MOUNTS = ("/work", "/cache", "/tmp")
+CLAIM = "/weights"
+"""Where a volume is mounted that pods share; it is one folder here, whatever its claim."""
 
 
 class PodRunner:
     """`running` maps pods' names to their processes: a test may kill one as a node would.
 
-    `program`: what runs in place of a container's command, where a test says so.
+    `program`: what runs in place of a container's command, where a test says so. `volume`: what pods share.
     """
 
     def __init__(
@@ -33,6 +35,7 @@ class PodRunner:
         self._api = api
         self._namespace = namespace
         self._folder = folder
+        self.volume = folder / "volume"
         self._seen: set[str] = set()
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -71,6 +74,7 @@ class PodRunner:
         folder = self._folder / name
         for mount in MOUNTS:
             (folder / mount.strip("/")).mkdir(parents=True, exist_ok=True)
+        self.volume.mkdir(exist_ok=True)
         ended: list[Object] = []
         containers = [*spec.get("initContainers", []), *spec["containers"]]
         begun = _now()
@@ -116,7 +120,8 @@ class PodRunner:
                 reference = variable["valueFrom"]["secretKeyRef"]
                 secret = self._api.get(f"/api/v1/namespaces/{self._namespace}/secrets/{reference['name']}")
                 value = b64decode(secret["data"][reference["key"]]).decode()
-            found[variable["name"]] = str(folder / value.strip("/")) if value in MOUNTS else value
+            place = self.volume if value == CLAIM else folder / value.strip("/")
+            found[variable["name"]] = str(place) if value in (*MOUNTS, CLAIM) else value
         return found
 
     def _tell(self, pod: Object, phase: str, statuses: list[Object], spec: Object) -> None:
