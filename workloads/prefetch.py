@@ -131,7 +131,7 @@ def _seal(arriving: Path, sealed: Path) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     logger.setLevel(logging.INFO)
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
     signal.signal(signal.SIGTERM, _terminate)
     volume = weights_folder()
     if volume is None or len(arguments) != 2:

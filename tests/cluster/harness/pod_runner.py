@@ -17,6 +17,8 @@ import urllib3
 from tests.cluster.harness.api import Api, ApiRefusedError, Object
 
 POLL_SECONDS = 0.3
+MESSAGE_CHARACTERS = 2048
+"""Of a failed container's log, as a kubelet tells it with terminationMessagePolicy FallbackToLogsOnError."""
 MOUNTS = ("/work", "/cache", "/tmp")
 CLAIM = "/weights"
 """Where a volume is mounted that pods share; it is one folder here, whatever its claim."""
@@ -83,9 +85,11 @@ class PodRunner:
             if first:
                 self._tell(pod, "Running", [_status(container, {"running": {"startedAt": begun}})], spec)
             code = self._execute(name, container, folder)
+            said = (folder / f"{container['name']}.log").read_text(errors="replace")[-MESSAGE_CHARACTERS:]
             ended.append(
                 _status(container, {"terminated": {"exitCode": code, "reason": "Error" if code else "Completed",
-                                                   "startedAt": begun, "finishedAt": _now()}})
+                                                   "startedAt": begun, "finishedAt": _now(),
+                                                   "message": said if code else ""}})
             )  # fmt: skip
             if code:
                 break
