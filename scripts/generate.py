@@ -53,7 +53,7 @@ def installation(helm: Path) -> str:
         "--set", f"image.reference=registry.example/potstill-controller@sha256:{'0' * 64}",
         "--set", "store.url=s3://bucket/potstill", "--skip-tests",
     ]  # fmt: skip
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.removeprefix("---\n")
 
 
 def values_schema(standing: str, profile: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -61,10 +62,10 @@ def crd(plane: ControlPlane) -> None:
 
 
 def _served(plane: ControlPlane) -> bool:
-    """An API server that has just been told of a kind answers 404, then 429 for a moment."""
+    """An API server that has just been told of a kind answers 404, then 429 for a moment, and describes it later still."""
     with suppress(ApiRefusedError):
         plane.api.get("/apis/potstill.dev/v1alpha1/experiments")
-        return True
+        return "Experiment" in json.dumps(plane.api.get("/openapi/v3/apis/potstill.dev/v1alpha1"))
     return False
 
 

@@ -1,5 +1,6 @@
 """What the chart renders: valid objects, pods that `restricted` takes, and budgets and policies that mean what they say."""
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,16 @@ from tests.tools.processes import wait_until
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 REPOSITORY = Path(__file__).parents[2]
 GOLDEN = REPOSITORY / "tests/kubernetes/golden"
+VERSIONS = (
+    "v1",
+    "apps/v1",
+    "batch/v1",
+    "networking.k8s.io/v1",
+    "policy/v1",
+    "rbac.authorization.k8s.io/v1",
+    "apiextensions.k8s.io/v1",
+    "potstill.dev/v1alpha1",
+)
 FOREIGN = "-skip=ServiceMonitor"
 """Of the Prometheus operator, which this API server does not know."""
 
@@ -23,22 +34,23 @@ FOREIGN = "-skip=ServiceMonitor"
 @pytest.fixture(scope="module")
 def schemas(plane: ControlPlane, crd: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("schemas")
-    write_schemas(plane, folder)
+    write_schemas(plane, folder, VERSIONS)
     return folder
 
 
-def objects(text: str) -> list[dict[str, Any]]:
-    return [item for item in yaml.safe_load_all(text) if item]
-
-
-def the(kind: str, text: str, name: str = "") -> dict[str, Any]:
-    [found] = [item for item in objects(text) if item["kind"] == kind and name in item["metadata"]["name"]]
-    return found
+@pytest.fixture(scope="module")
+def rendered() -> str:
+    return render(*VALUES, *OPTIONS)
 
 
 @pytest.fixture(scope="module")
-def everything() -> str:
-    return render(*VALUES, *OPTIONS)
+def everything(rendered: str) -> list[dict[str, Any]]:
+    return list(yaml.load_all(rendered, Loader=yaml.CSafeLoader))
+
+
+def the(kind: str, objects: list[dict[str, Any]], name: str = "") -> dict[str, Any]:
+    [found] = [item for item in objects if item["kind"] == kind and name in item["metadata"]["name"]]
+    return deepcopy(found)
 
 
 def valid(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -52,8 +64,8 @@ def test_every_golden_object_is_valid(schemas: Path) -> None:
     assert len(valid(kubeconform(schemas, text))) == len(list(GOLDEN.glob("*.yaml")))
 
 
-def test_everything_the_chart_can_render_is_valid(schemas: Path, everything: str) -> None:
-    found = valid(kubeconform(schemas, everything, FOREIGN))
+def test_everything_the_chart_can_render_is_valid(schemas: Path, rendered: str) -> None:
+    found = valid(kubeconform(schemas, rendered, FOREIGN))
     assert [item["kind"] for item in found if item["status"] == "statusSkipped"] == ["ServiceMonitor"]
 
 
@@ -81,9 +93,9 @@ def test_helm_refuses(name: str) -> None:
         render(*VALUES, WRONG[name])
 
 
-def test_the_charts_own_pods_keep_to_restricted(plane: ControlPlane, everything: str) -> None:
+def test_the_charts_own_pods_keep_to_restricted(plane: ControlPlane, everything: list[dict[str, Any]]) -> None:
     namespace = plane.namespace(labels={"pod-security.kubernetes.io/enforce": "restricted"})
-    for item in objects(everything):
+    for item in everything:
         if item["kind"] == "ServiceAccount":
             plane.api.post(
                 f"/api/v1/namespaces/{namespace}/serviceaccounts", {"metadata": {"name": item["metadata"]["name"]}}
@@ -97,14 +109,14 @@ def test_the_charts_own_pods_keep_to_restricted(plane: ControlPlane, everything:
         assert made["metadata"]["namespace"] == namespace
 
 
-def test_only_the_controller_has_a_token(everything: str) -> None:
-    accounts = [item for item in objects(everything) if item["kind"] == "ServiceAccount"]
+def test_only_the_controller_has_a_token(everything: list[dict[str, Any]]) -> None:
+    accounts = [item for item in everything if item["kind"] == "ServiceAccount"]
     assert [account["automountServiceAccountToken"] for account in accounts] == [False, False]
     assert the("Deployment", everything)["spec"]["template"]["spec"]["automountServiceAccountToken"] is True
 
 
-def test_no_role_has_a_wildcard(everything: str) -> None:
-    roles = [item for item in objects(everything) if item["kind"] in {"Role", "ClusterRole"}]
+def test_no_role_has_a_wildcard(everything: list[dict[str, Any]]) -> None:
+    roles = [item for item in everything if item["kind"] in {"Role", "ClusterRole"}]
     assert {role["kind"] for role in roles} == {"Role"}
     words = [
         word
@@ -116,7 +128,7 @@ def test_no_role_has_a_wildcard(everything: str) -> None:
     assert "*" not in words
 
 
-def test_workloads_reach_the_store_and_no_node_metadata(everything: str) -> None:
+def test_workloads_reach_the_store_and_no_node_metadata(everything: list[dict[str, Any]]) -> None:
     policy = the("NetworkPolicy", everything, "workloads")["spec"]
     assert policy["policyTypes"] == ["Ingress", "Egress"]
     blocks = [
@@ -127,14 +139,16 @@ def test_workloads_reach_the_store_and_no_node_metadata(everything: str) -> None
     assert [port["port"] for port in ports] == [443, 9000]
 
 
-def test_prometheus_finds_the_metrics(everything: str) -> None:
+def test_prometheus_finds_the_metrics(everything: list[dict[str, Any]]) -> None:
     monitor, service = the("ServiceMonitor", everything), the("Service", everything)
     assert monitor["metadata"]["labels"]["release"] == "prometheus"
     assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
     assert [end["port"] for end in monitor["spec"]["endpoints"]] == [port["name"] for port in service["spec"]["ports"]]
 
 
-def test_a_budget_for_trainings_holds_up_a_drain_and_nothing_else(plane: ControlPlane, everything: str) -> None:
+def test_a_budget_for_trainings_holds_up_a_drain_and_nothing_else(
+    plane: ControlPlane, everything: list[dict[str, Any]]
+) -> None:
     namespace = plane.namespace()
     budget = the("PodDisruptionBudget", everything)
     budget["metadata"].pop("namespace", None)
