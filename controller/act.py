@@ -10,6 +10,7 @@ from controller.decide.actions import (
     CloseTask,
     Discard,
     EvaluationLine,
+    FetchWeights,
     OfferTask,
     RunLine,
     Start,
@@ -59,6 +60,8 @@ def act(action: Action, frozen: FrozenExperiment, store: Store, executor: Execut
             executor.stop(key)
         case Discard(key=key):
             executor.discard(key)
+        case FetchWeights():
+            executor.fetch_weights()
         case WriteManifest():
             return _write_manifest(action, frozen, store, now)
     return Acted()

@@ -7,6 +7,7 @@ from controller.decide.actions import (
     Action,
     CloseTask,
     Discard,
+    FetchWeights,
     OfferTask,
     Start,
     Stop,
@@ -53,5 +54,7 @@ def subject_of(action: Action) -> str:
             return layout.task_key(unit, end.number)
         case Stop(key=key) | Discard(key=key):
             return key
+        case FetchWeights():
+            return "weights"
         case WriteManifest():
             return "manifest.json"

@@ -123,15 +123,25 @@ class Pool:
 
 
 @dataclass(frozen=True)
+class Weights:
+    """The base on the volume from which trainings and evaluations read it."""
+
+    state: Literal["absent", "arriving", "ready", "failed"]
+    message: str = ""
+
+
+@dataclass(frozen=True)
 class ExecutorView:
     """All Jobs of the store's namespace or machine, whoever owns them.
 
     `gone_owners`: experiments that are known to have nobody acting for them, so that their tasks may be taken over.
+    `weights` None: nobody has to bring the base anywhere.
     """
 
     jobs: Mapping[str, Job]
     gone_owners: frozenset[Owner] = frozenset()
     pools: tuple[Pool, ...] = ()
+    weights: Weights | None = None
 
 
 def role_of(task: RunnableTask | MemberPointer) -> Role:

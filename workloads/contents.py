@@ -35,6 +35,17 @@ def cache_folder() -> Path:
     return Path(os.environ.get("POTSTILL_CACHE") or Path.home() / ".cache" / "potstill")
 
 
+def weights_folder() -> Path | None:
+    """POTSTILL_WEIGHTS: a volume on which `workloads.prefetch` leaves bases, if this machine has one."""
+    stated = os.environ.get("POTSTILL_WEIGHTS")
+    return Path(stated) if stated else None
+
+
+def weights_name(content: str) -> str:
+    """The folder of a base on that volume, by its content: sha256-<64 hex>, or hub-<owner>--<name>-<revision>."""
+    return content.replace("/", "--").translate(str.maketrans(":@", "--"))
+
+
 def hash_file(path: Path) -> str:
     """SHA-256 of what the file holds now, 64 hex digits."""
     with path.open("rb") as file:
@@ -90,9 +101,12 @@ def content_of_sums(place: str, sums: dict[str, str]) -> str:
 def localise_model(source: ModelSource) -> Path:
     """A directory on this machine that holds `source`, checked against its content.
 
-    hub:// goes through huggingface_hub's cache, s3:// is kept in `cache_folder()`/models.
+    What stands on the weights volume was checked when it was brought there. Otherwise hub:// goes through
+    huggingface_hub's cache, and s3:// is kept in `cache_folder()`/models.
     Raises ContentError (it changed, or is not there), StoreError (it could not be reached).
     """
+    if (prefetched := _prefetched(source)) is not None:
+        return prefetched
     scheme = urlsplit(source.location).scheme
     if scheme == "hub":
         return _from_hub(source)
@@ -103,8 +117,16 @@ def localise_model(source: ModelSource) -> Path:
     return path
 
 
+def _prefetched(source: ModelSource) -> Path | None:
+    volume = weights_folder()
+    found = volume / weights_name(source.content) if volume is not None else None
+    return found if found is not None and found.is_dir() else None
+
+
 def localise_model_file(source: ModelSource, name: str, into: Path) -> Path:
     """One file of a model (config.json), without the weights and unchecked; raises as `localise_model` does."""
+    if (prefetched := _prefetched(source)) is not None:
+        return prefetched / name
     scheme = urlsplit(source.location).scheme
     if scheme == "hub":
         return _from_hub(source, (name,)) / name

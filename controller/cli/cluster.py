@@ -85,6 +85,15 @@ def condition(item: Json, kind: str) -> Json:
     return {}
 
 
+def store_of(item: Json, store: str | None) -> Store:
+    """Where an Experiment's results are, if not at `store`. Exits 1 when it was not accepted."""
+    url = store or item.get("status", {}).get("store")
+    if url is None:
+        print("the Experiment was not accepted: there are no results; see potstill status", file=sys.stderr)
+        raise typer.Exit(1)
+    return open_store(url)
+
+
 @dataclass(frozen=True)
 class Results:
     store: Store
@@ -94,11 +103,7 @@ class Results:
 
 def results_of(item: Json, store: str | None) -> Results:
     """What the store holds of an Experiment, read with the caller's own credentials. Raises StoreError."""
-    url = store or item.get("status", {}).get("store")
-    if url is None:
-        print("the Experiment was not accepted: there are no results; see potstill status", file=sys.stderr)
-        raise typer.Exit(1)
-    opened = open_store(url)
+    opened = store_of(item, store)
     data = opened.get(layout.experiment_key(item["metadata"]["name"], uid8_of(item)))
     frozen = FrozenExperiment.model_validate_json(data)
     seen = Observer(opened).observe(frozen, None)

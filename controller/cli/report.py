@@ -5,25 +5,40 @@ from typing import Annotated
 
 import typer
 
-from controller.cli.common import DEFAULT_STORE, ExperimentFile, ProfileFile, StoreUrl, frozen_from, store_at
+from controller.cli.cluster import Context, Kubeconfig, Namespace, cluster_at, store_of
+from controller.cli.common import DEFAULT_STORE, ProfileFile, StoreUrl, frozen_from, store_at
 from controller.cli.manifests import manifest_of
+from controller.kubernetes.acceptance import uid8_of
 
 
 def report(
-    path: ExperimentFile,
+    experiment: Annotated[
+        str, typer.Argument(help="The experiment file, or with --cluster its name.", metavar="EXPERIMENT.YAML")
+    ],
     store: StoreUrl = DEFAULT_STORE,
     out: Annotated[Path, typer.Option("--out", help="Folder to write index.html, report.md and tables.csv to.")] = Path(
         "report"
     ),
     profile: ProfileFile = None,
+    cluster: Annotated[bool, typer.Option("--cluster", help="Of an Experiment of the cluster.")] = False,
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
 ) -> None:
-    """Render what has been found so far; nothing is run and the store is only read."""
+    """Render what has been found so far; nothing is run and the store is only read.
+
+    With --cluster the store is the one that the Experiment's status names, read with your own credentials.
+    """
     from workloads.report.files import report_files  # here, because plotly and pandas take their time to load
 
-    frozen = frozen_from(path, profile)
-    opened = store_at(store)
-    manifest = manifest_of(opened, frozen.name, frozen.uid8)
+    if cluster:
+        item = cluster_at(kubeconfig, context, namespace).experiment(experiment)
+        opened, name, uid8 = store_of(item, None), experiment, uid8_of(item)
+    else:
+        frozen = frozen_from(Path(experiment), profile)
+        opened, name, uid8 = store_at(store), frozen.name, frozen.uid8
+    manifest = manifest_of(opened, name, uid8)
     out.mkdir(parents=True, exist_ok=True)
-    for name, text in report_files(manifest, opened).items():
-        (out / name).write_text(text, encoding="utf-8")
-        typer.echo(str(out / name))
+    for file, text in report_files(manifest, opened).items():
+        (out / file).write_text(text, encoding="utf-8")
+        typer.echo(str(out / file))

@@ -8,7 +8,8 @@ Each round is an ordered list of guards and steps:
 2. Close every open task that is over (`closings`), each attempt with its share of the blame (`ends`).
 3. Stop the Jobs of closed tasks, forget the ended ones. A verdict is durable before the process is told.
 4. Start what a crash left written but not started: nobody regroups it (`starts.unstarted`).
-5. Make new tasks for the units that are ready (`work`), as far as the slots go (`starts.new_tasks`).
+5. Make new tasks for the units that are ready (`work`), as far as the slots go (`starts.new_tasks`). Where the base
+   must be brought to a volume first, trainings and evaluations are not ready before it is there (`weights`).
 6. When everything is committed or explained: fold the manifest, make the report, finish (`finish`).
 
 A task is written, then its pointers, then it is started; a crash between any two leaves a state from which the same
@@ -26,6 +27,7 @@ from controller.decide.pieces import Piece, resolve_pieces, units_of
 from controller.decide.standing import Standing, owner_of, reserved, standing
 from controller.decide.starts import new_tasks, stops, unstarted
 from controller.decide.status import conditions, counts, evaluation_lines, gpu_seconds_spent, run_lines
+from controller.decide.weights import awaiting, fetches
 from controller.decide.work import candidates
 from controller.view import Attempt, ExecutorView, StoreView, Unknown
 from workloads.contract.experiment import FrozenExperiment
@@ -58,8 +60,10 @@ def decide(
     spent = gpu_seconds_spent(frozen, store) + _live_gpu_seconds(frozen, store, executor, now)
     closing = closings(frozen, store, executor, now, intent, spent)
     actions: list[Action] = [*closing, *stops(store, executor, closing, frozen)]
-    standings = _standings(frozen, pieces, store, executor, now, spent)
+    unheld = _standings(frozen, pieces, store, executor, now, spent)
+    standings = awaiting(unheld, executor.weights)
     if intent == "run" and not _budget_spent(frozen, spent):
+        actions += fetches(executor.weights, unheld)
         actions += unstarted(frozen, store, executor, closing, now)
         actions += new_tasks(frozen, store, executor, candidates(frozen, pieces, standings, store, now))
 

@@ -81,6 +81,13 @@ class Discard:
 
 
 @dataclass(frozen=True)
+class FetchWeights:
+    """Have the base brought to the volume from which programs read it."""
+
+    why: Why
+
+
+@dataclass(frozen=True)
 class Condition:
     type: str
     status: ConditionStatus
@@ -139,7 +146,7 @@ class WriteManifest:
     why: Why
 
 
-Action = WriteTask | WritePointers | Start | OfferTask | CloseTask | Stop | Discard | WriteManifest
+Action = WriteTask | WritePointers | Start | OfferTask | CloseTask | Stop | Discard | FetchWeights | WriteManifest
 
 
 @dataclass(frozen=True)

@@ -27,3 +27,7 @@ class Executor(Protocol):
     def discard(self, key: str) -> None:
         """Forgets an ended Job. Absent is fine."""
         ...
+
+    def fetch_weights(self) -> None:
+        """Has the base brought to the weights volume. Asked only while the view says that it is absent."""
+        ...

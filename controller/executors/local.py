@@ -125,6 +125,9 @@ class LocalExecutor:
         self._children.pop(key, None)
         self._stopping.pop(key, None)
 
+    def fetch_weights(self) -> None:
+        """Never asked for: programs of this machine find or fetch their base themselves."""
+
     def wait(self, seconds: float) -> None:
         """Until a child ends, at most so long."""
         deadline = time.monotonic() + seconds

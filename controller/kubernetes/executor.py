@@ -2,15 +2,16 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
-from controller.kubernetes.api import MERGE_PATCH, Api, ApiError
+from controller.kubernetes.api import JSON_TYPE, MERGE_PATCH, Api, ApiError
 from controller.kubernetes.jobs import build_job, build_rendezvous
-from controller.kubernetes.names import CLOSED_ANNOTATION, GPUS_ANNOTATION, TASK_ANNOTATION
+from controller.kubernetes.names import CLOSED_ANNOTATION, TASK_ANNOTATION, prefetch_name
+from controller.kubernetes.prefetch import build_prefetch, needs_prefetch
 from controller.kubernetes.reflector import Reflector
+from controller.kubernetes.seen import job_of, pods_by_job, weights_of
 from controller.spec.profile import Profile
-from controller.view import ExecutorView, Job, Pool, Unknown
+from controller.view import ExecutorView, Pool, Unknown, Weights
 from workloads.contract.experiment import FrozenExperiment
 from workloads.contract.tasks import Owner, RunnableTask, TrainTask
 
@@ -43,12 +44,15 @@ class KubernetesExecutor:
         self._experiment = experiment
         self._frozen = frozen
         self._profile = profile
+        failed = self._prefetch_job()
+        self._given_up = failed["metadata"]["uid"] if failed and weights_of(failed, []).state == "failed" else None
+        """A fetch that failed before this experiment was taken up: it is tried again."""
 
     def view(self) -> ExecutorView | Unknown:
         stale = self._watched.stale_seconds()
         if stale > STALE_SECONDS:
             return Unknown("WatchStale", f"the API server has not confirmed its Jobs for {stale:.0f} s")
-        pods = _pods_by_job(self._watched.pods.objects().values())
+        pods = pods_by_job(self._watched.pods.objects().values())
         jobs = {}
         for (namespace, name), item in self._watched.jobs.objects().items():
             marks = item["metadata"].get("annotations", {})
@@ -62,7 +66,7 @@ class KubernetesExecutor:
             Pool(frozenset({"grade"}), limits.grading_slots),
             Pool(frozenset({"report"}), 1),
         )
-        return ExecutorView(jobs, pools=pools)
+        return ExecutorView(jobs, pools=pools, weights=self._weights(pods))
 
     def gone(self, owners: Iterable[Owner]) -> frozenset[Owner]:
         """Owners whose Experiment is not there, looked up live: a copy that lags would take work from the living."""
@@ -87,6 +91,34 @@ class KubernetesExecutor:
             "spec": {"ttlSecondsAfterFinished": KEPT_SECONDS},
         }
         self._for_job(key, "PATCH", body)
+
+    def fetch_weights(self) -> None:
+        """Posts the Job, once for all experiments of this base and volume; one that failed before makes way first."""
+        standing = self._prefetch_job()
+        if standing is not None:
+            if standing["metadata"]["uid"] != self._given_up:
+                return
+            path = f"/apis/batch/v1/namespaces/{self._namespace}/jobs/{standing['metadata']['name']}"
+            self._request_of_what_may_be_gone("DELETE", path, {"propagationPolicy": "Background"})
+            return
+        owner = owner_reference(self._experiment)
+        job = build_prefetch(self._frozen, self._profile, owner, self._namespace)
+        try:
+            self._api.request("POST", f"/apis/batch/v1/namespaces/{self._namespace}/jobs", body=job)
+        except ApiError as error:
+            if error.status != 409:
+                raise
+
+    def _weights(self, pods: Mapping[str, list[Json]]) -> Weights | None:
+        if not needs_prefetch(self._frozen.base, self._profile):
+            return None
+        job = self._prefetch_job()
+        if job is None or job["metadata"]["uid"] == self._given_up:
+            return weights_of(None, [])
+        return weights_of(job, pods.get(job["metadata"]["name"], []))
+
+    def _prefetch_job(self) -> Json | None:
+        return self._watched.jobs.get(self._namespace, prefetch_name(self._frozen.base, self._profile))
 
     def _lives(self, owner: Owner) -> bool:
         path = f"/apis/potstill.dev/v1alpha1/namespaces/{self._namespace}/experiments/{owner.experiment}"
@@ -116,12 +148,15 @@ class KubernetesExecutor:
             if namespace != self._namespace or item["metadata"].get("annotations", {}).get(TASK_ANNOTATION) != key:
                 continue
             path = f"/apis/batch/v1/namespaces/{namespace}/jobs/{name}"
-            kind = MERGE_PATCH if method == "PATCH" else "application/json"
-            try:
-                self._api.request(method, path, body=body, content_type=kind)
-            except ApiError as error:
-                if error.status != 404:
-                    raise
+            self._request_of_what_may_be_gone(method, path, body)
+
+    def _request_of_what_may_be_gone(self, method: str, path: str, body: Json) -> None:
+        kind = MERGE_PATCH if method == "PATCH" else JSON_TYPE
+        try:
+            self._api.request(method, path, body=body, content_type=kind)
+        except ApiError as error:
+            if error.status != 404:
+                raise
 
 
 def owner_reference(experiment: Json) -> Json:
@@ -134,91 +169,3 @@ def owner_reference(experiment: Json) -> Json:
         "controller": True,
         "blockOwnerDeletion": False,
     }
-
-
-def job_of(item: Json, pods: list[Json]) -> Job:
-    """A Job and its pods as decide sees them."""
-    metadata, status = item["metadata"], item.get("status", {})
-    conditions = {c["type"]: c for c in status.get("conditions", []) if c["status"] == "True"}
-    ended = conditions.get("Complete") or conditions.get("Failed")
-    ending = metadata.get("deletionTimestamp") or _since(conditions.get("FailureTarget"))
-    started = min((start for pod in pods if (start := _started(pod)) is not None), default=None)
-    disrupted = next((found for pod in pods if (found := _condition(pod, "DisruptionTarget"))), None)
-    phase: Literal["pending", "running", "stopping", "ended"]
-    phase = "ended" if ended else "stopping" if ending else "running" if started else "pending"
-    failed = conditions.get("Failed") or conditions.get("FailureTarget") or {}
-    why = disrupted or failed or _waiting(pods) or {}
-    return Job(
-        key=metadata["annotations"][TASK_ANNOTATION],
-        phase=phase,
-        created=_time(metadata["creationTimestamp"]),
-        started=started,
-        stopping=_time(ending) if ending else None,
-        ended=_time(ended["lastTransitionTime"]) if ended else None,
-        exit_code=0 if "Complete" in conditions else _exit_code(pods) if ended else None,
-        preempted=disrupted is not None and "Complete" not in conditions,
-        reason=why.get("reason", ""),
-        message=why.get("message", ""),
-        gpus=int(metadata["annotations"].get(GPUS_ANNOTATION, "0")),
-    )
-
-
-def _pods_by_job(pods: Iterable[Json]) -> Mapping[str, list[Json]]:
-    found: dict[str, list[Json]] = {}
-    for pod in pods:
-        name = pod["metadata"].get("labels", {}).get("batch.kubernetes.io/job-name")
-        if name:
-            found.setdefault(name, []).append(pod)
-    return found
-
-
-def _containers(pod: Json) -> list[Json]:
-    status = pod.get("status", {})
-    return [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
-
-
-def _started(pod: Json) -> datetime | None:
-    times = []
-    for state in (container.get("state", {}) for container in _containers(pod)):
-        begun = state.get("running", {}).get("startedAt") or state.get("terminated", {}).get("startedAt")
-        if begun:
-            times.append(_time(begun))
-    return min(times, default=None)
-
-
-def _exit_code(pods: list[Json]) -> int | None:
-    """Of the container that failed first; None when nobody saw one (the node went with its pods)."""
-    ends = [
-        container["state"]["terminated"]
-        for pod in pods
-        for container in _containers(pod)
-        if container.get("state", {}).get("terminated", {}).get("exitCode")
-    ]
-    first = min(ends, key=lambda end: end.get("finishedAt") or "", default=None)
-    return None if first is None else int(first["exitCode"])
-
-
-def _condition(pod: Json, kind: str) -> Json | None:
-    conditions = pod.get("status", {}).get("conditions", [])
-    return next((c for c in conditions if c["type"] == kind and c["status"] == "True"), None)
-
-
-def _waiting(pods: list[Json]) -> Json | None:
-    """Why nothing runs yet: an image that does not come, or no node that fits."""
-    for pod in pods:
-        for container in _containers(pod):
-            waiting = container.get("state", {}).get("waiting", {})
-            if waiting.get("reason") not in (None, "PodInitializing", "ContainerCreating"):
-                return {"reason": waiting["reason"], "message": waiting.get("message", "")}
-        for condition in pod.get("status", {}).get("conditions", []):
-            if condition["type"] == "PodScheduled" and condition["status"] == "False":
-                return {"reason": condition.get("reason", ""), "message": condition.get("message", "")}
-    return None
-
-
-def _since(condition: Json | None) -> str | None:
-    return condition["lastTransitionTime"] if condition else None
-
-
-def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text)

@@ -16,7 +16,7 @@ def build_job(frozen: FrozenExperiment, task: RunnableTask, profile: Profile, ow
     pod = role_pod(task, profile)
     name = job_name(frozen, task)
     spec = _pod_spec(task, pod, profile, name)
-    marks = labels(frozen, task)
+    marks = labels(frozen, task.type)
     nodes = pod.nodes if isinstance(task, TrainTask) else 1
     if nodes > 1:
         spec["subdomain"] = name
@@ -62,7 +62,7 @@ def build_rendezvous(frozen: FrozenExperiment, task: TrainTask, owner: Json, nam
         "metadata": {
             "name": name,
             "namespace": namespace,
-            "labels": labels(frozen, task),
+            "labels": labels(frozen, task.type),
             "ownerReferences": [owner],
         },
         "spec": {
@@ -97,6 +97,8 @@ def _pod_spec(task: RunnableTask, pod: RolePod, profile: Profile, job: str) -> J
     if isinstance(task, GradeTask):
         return _grade_spec(task, pod, profile, work)
     base = [*store, {"name": "POTSTILL_CACHE", "value": CACHE}, {"name": "HOME", "value": WORK}]
+    if profile.weights_claim and not isinstance(task, ReportTask):
+        base.append({"name": "POTSTILL_WEIGHTS", "value": WEIGHTS})
     if isinstance(task, TrainTask) and (pod.gpus > 1 or pod.nodes > 1):
         command, env = _ranks(task, pod, job)
     else:
@@ -106,7 +108,7 @@ def _pod_spec(task: RunnableTask, pod: RolePod, profile: Profile, job: str) -> J
         pod, profile, [container(name, pod, command, [*base, *env], profile, pod.gpus)], init=[], work_gib=work
     )
     reads_weights = isinstance(task, TrainTask | GenerateTask)
-    if profile.weights_claim and reads_weights:
+    if profile.weights_claim and not isinstance(task, ReportTask):
         claim = {"persistentVolumeClaim": {"claimName": profile.weights_claim, "readOnly": True}}
         mount(spec, {name}, "weights", WEIGHTS, claim, read_only=True)
     if profile.cache_claim and reads_weights:

@@ -1,7 +1,9 @@
 """Names, labels and annotations of what the controller makes."""
 
+from controller.spec.profile import Profile
 from workloads.contract.experiment import FrozenExperiment
-from workloads.contract.tasks import RunnableTask
+from workloads.contract.model import sha256_of
+from workloads.contract.tasks import ModelSource, RunnableTask
 
 GROUP = "potstill.dev"
 EXPERIMENT_LABEL = f"{GROUP}/experiment"
@@ -21,10 +23,15 @@ def job_name(frozen: FrozenExperiment, task: RunnableTask) -> str:
     return f"pexp-{frozen.uid8}-{task.type}-{task.unit.digest[:12]}-{task.number}"
 
 
-def labels(frozen: FrozenExperiment, task: RunnableTask) -> dict[str, str]:
+def prefetch_name(base: ModelSource, profile: Profile) -> str:
+    """One for a base and a volume, whoever needs it there."""
+    return f"pexp-prefetch-{sha256_of(f'{base.content}|{profile.weights_claim}'.encode())[:12]}"
+
+
+def labels(frozen: FrozenExperiment, role: str) -> dict[str, str]:
     return {
         **MANAGED_BY,
         EXPERIMENT_LABEL: frozen.name,
         UID8_LABEL: frozen.uid8,
-        ROLE_LABEL: task.type,
+        ROLE_LABEL: role,
     }

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9_.-]*[a-z0-9])?$", max_length=40)]
+OVERRIDE = "In place of what training says."
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -32,8 +33,8 @@ class Base(SpecModel):
 class ColumnsSpec(SpecModel):
     """Names of the columns in the data."""
 
-    prompt: str = "prompt"
-    response: str = "response"
+    prompt: str = Field("prompt", description="Column of what is asked.")
+    response: str = Field("response", description="Column of what is learnt.")
 
 
 class Data(SpecModel):
@@ -51,19 +52,23 @@ class Data(SpecModel):
 class LoraSpec(SpecModel):
     """Low-rank adapters (Hu et al. 2021): which weights, rank and alpha; the update is scaled by alpha / rank."""
 
-    rank: int = Field(32, gt=0, le=512)
-    alpha: float = Field(32, gt=0)
-    target: list[Literal["attention", "mlp", "experts"]] = Field(["attention"], min_length=1)
+    rank: int = Field(32, gt=0, le=512, description="Rank of each adapter.")
+    alpha: float = Field(32, gt=0, description="Scale of the update, over the rank.")
+    target: list[Literal["attention", "mlp", "experts"]] = Field(
+        ["attention"], min_length=1, description="Linear layers that get an adapter."
+    )
 
 
 class Training(SpecModel):
     """Defaults for every run; a run may override any of them."""
 
     lora: LoraSpec = LoraSpec()
-    learning_rate: float = Field(2.0e-4, gt=0)
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    warmup_steps: int = Field(0, ge=0)
-    weight_decay: float = Field(0.0, ge=0)
+    learning_rate: float = Field(2.0e-4, gt=0, description="AdamW's, after the warm-up.")
+    schedule: Literal["cosine", "linear", "constant"] = Field(
+        "cosine", description="How the learning rate goes from its height to the last step."
+    )
+    warmup_steps: int = Field(0, ge=0, description="Optimizer steps over which the learning rate rises from 0.")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW's.")
     gradient_clip: float = Field(1.0, ge=0, description="Largest norm of the gradient; 0: not clipped.")
     batch_size: int = Field(50, gt=0, description="Samples per optimizer step, however many GPUs there are.")
     samples: int | None = Field(None, gt=0, description="Samples consumed over the whole run.")
@@ -71,10 +76,14 @@ class Training(SpecModel):
     overlong: Literal["truncate", "drop"] | None = Field(
         None, description="What happens to a sample over sequenceTokens: cut at the limit, or left out."
     )
-    checkpoint_every_samples: int | None = Field(None, gt=0)
+    checkpoint_every_samples: int | None = Field(
+        None, gt=0, description="A checkpoint after each so many samples, and at the end; default: at the end only."
+    )
     validation_share: float = Field(0.0, ge=0, le=0.5, description="Share of the rows held out for a validation loss.")
-    precision: Literal["float32", "bfloat16"] | None = Field(None, description="Default: the profile's.")
-    seed: int = 0
+    precision: Literal["float32", "bfloat16"] | None = Field(
+        None, description="Of the base's weights and activations; default: the profile's."
+    )
+    seed: int = Field(0, description="Decides the order of samples and the adapters' first values.")
 
 
 class ExternalCheckpoints(SpecModel):
@@ -91,7 +100,7 @@ class ExternalCheckpoints(SpecModel):
 class Run(SpecModel):
     """One training, or the checkpoints of another trainer's. Fields of training may be overridden here."""
 
-    name: Name
+    name: Name = Field(description="Unique among runs and candidates; run@samples names a checkpoint.")
     label: str | None = Field(None, description="For tables and plots; default: the name.")
     data: str | None = Field(None, description="Name of a data set under data.")
     checkpoints: ExternalCheckpoints | None = None
@@ -99,42 +108,44 @@ class Run(SpecModel):
     budget_tokens: int | None = Field(
         None, gt=0, description="Budget at which the tables show this run; default: its sequenceTokens."
     )
-    lora: LoraSpec | None = None
-    learning_rate: float | None = Field(None, gt=0)
-    schedule: Literal["cosine", "linear", "constant"] | None = None
-    warmup_steps: int | None = Field(None, ge=0)
-    weight_decay: float | None = Field(None, ge=0)
-    gradient_clip: float | None = Field(None, ge=0)
-    batch_size: int | None = Field(None, gt=0)
-    samples: int | None = Field(None, gt=0)
-    sequence_tokens: int | None = Field(None, gt=1)
-    overlong: Literal["truncate", "drop"] | None = None
-    checkpoint_every_samples: int | None = Field(None, gt=0)
-    validation_share: float | None = Field(None, ge=0, le=0.5)
-    precision: Literal["float32", "bfloat16"] | None = None
-    seed: int | None = None
+    lora: LoraSpec | None = Field(None, description=OVERRIDE)
+    learning_rate: float | None = Field(None, gt=0, description=OVERRIDE)
+    schedule: Literal["cosine", "linear", "constant"] | None = Field(None, description=OVERRIDE)
+    warmup_steps: int | None = Field(None, ge=0, description=OVERRIDE)
+    weight_decay: float | None = Field(None, ge=0, description=OVERRIDE)
+    gradient_clip: float | None = Field(None, ge=0, description=OVERRIDE)
+    batch_size: int | None = Field(None, gt=0, description=OVERRIDE)
+    samples: int | None = Field(None, gt=0, description=OVERRIDE)
+    sequence_tokens: int | None = Field(None, gt=1, description=OVERRIDE)
+    overlong: Literal["truncate", "drop"] | None = Field(None, description=OVERRIDE)
+    checkpoint_every_samples: int | None = Field(None, gt=0, description=OVERRIDE)
+    validation_share: float | None = Field(None, ge=0, le=0.5, description=OVERRIDE)
+    precision: Literal["float32", "bfloat16"] | None = Field(None, description=OVERRIDE)
+    seed: int | None = Field(None, description=OVERRIDE)
 
 
 class Candidate(SpecModel):
     """A model that exists already: an adapter on the base, or whole weights."""
 
-    name: Name
-    label: str | None = None
+    name: Name = Field(description="Unique among runs and candidates.")
+    label: str | None = Field(None, description="For tables and plots; default: the name.")
     adapter: str | None = Field(None, description="s3:// prefix or directory of the adapter.")
     model: str | None = Field(None, description="s3:// prefix or directory of whole weights.")
     content: str | None = Field(None, description="What s3:// weights must hash to: sha256:<64 hex>.")
     template: str = Field("chatml", description="How prompts are rendered for it: chatml, plain, or a Jinja file.")
-    template_text: str | None = None
-    thinking: bool = True
-    budget_tokens: int | None = Field(None, gt=0)
+    template_text: str | None = Field(None, description="The Jinja template itself, in place of template.")
+    thinking: bool = Field(True, description="True: an answer counts only after a closed </think>.")
+    budget_tokens: int | None = Field(
+        None, gt=0, description="Budget at which the tables show it; default: the largest."
+    )
 
 
 class Prompt(SpecModel):
     """How a problem becomes a prompt. {problem} in instruction stands for the problem."""
 
     template: str | None = Field(None, description="chatml, plain, or a Jinja file; default: as trained, base: plain.")
-    template_text: str | None = None
-    instruction: str | None = None
+    template_text: str | None = Field(None, description="The Jinja template itself, in place of template.")
+    instruction: str | None = Field(None, description="What is asked, with {problem}; default: the problem as it is.")
     prefill: str | None = Field(None, description="Opens the answer, and is graded with the output.")
     stop: list[str] = Field([], description="Strings at which generation stops; they are kept in the output.")
 
@@ -142,7 +153,7 @@ class Prompt(SpecModel):
 class Benchmark(SpecModel):
     """A built-in benchmark (math-500, mbpp-plus) or your own JSONL."""
 
-    name: Name
+    name: Name = Field(description="math-500, mbpp-plus, or with uri a name of your own.")
     uri: str | None = Field(None, description="Your own problems: s3://bucket/key.jsonl or a path; not for built-ins.")
     sha256: Sha256 | None = Field(None, description="SHA-256 of the file; required unless it is a local path.")
     grader: Literal["math", "code", "exact", "choice"] | None = Field(None, description="Required with uri.")
@@ -160,24 +171,26 @@ class Benchmark(SpecModel):
 
 
 class SamplingSpec(SpecModel):
-    temperature: float = Field(0.0, ge=0)
-    top_p: float = Field(1.0, gt=0, le=1)
+    """How tokens are chosen; default: the likeliest, once."""
+
+    temperature: float = Field(0.0, ge=0, description="0: always the likeliest token.")
+    top_p: float = Field(1.0, gt=0, le=1, description="Only the likeliest tokens that have this share together.")
     n: int = Field(1, gt=0, le=64, description="Outputs per problem.")
-    seed: int = 0
+    seed: int = Field(0, description="Of the draws, with a temperature.")
 
 
 class EngineSpec(SpecModel):
     """What generates; default: the profile's."""
 
-    name: Literal["transformers", "vllm"] | None = None
-    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    name: Literal["transformers", "vllm"] | None = Field(None, description="What the profile must have.")
+    dtype: Literal["float32", "bfloat16", "float16"] | None = Field(None, description="Default: the profile's.")
     batch_invariant: bool = Field(False, description="vLLM: outputs that do not depend on their neighbours; slower.")
 
 
 class Evaluation(SpecModel):
     """What every checkpoint, and the base, is asked."""
 
-    benchmarks: list[Benchmark] = Field(min_length=1, max_length=16)
+    benchmarks: list[Benchmark] = Field(min_length=1, max_length=16, description="What is asked.")
     sampling: SamplingSpec = SamplingSpec()
     budgets: list[int] = Field(
         min_length=1, max_length=16, description="Numbers of new tokens to judge at; generated once, to the largest."
@@ -186,8 +199,12 @@ class Evaluation(SpecModel):
 
 
 class Requirement(SpecModel):
-    benchmark: Name
-    metric: Literal["accuracy", "completed", "strict"] = "accuracy"
+    """What must not get worse by more than maxDrop."""
+
+    benchmark: Name = Field(description="Name of a benchmark under evaluation.")
+    metric: Literal["accuracy", "completed", "strict"] = Field(
+        "accuracy", description="Right answers, complete answers, or answers that are both."
+    )
     max_drop: float = Field(ge=0, le=1, description="Largest drop from the baseline that is still fine, as a share.")
 
 
@@ -196,19 +213,27 @@ class Gate(SpecModel):
 
     candidate: str = Field(description="run@samples, run@last, or a candidate's name.")
     baseline: str = Field("base", description="base, run@samples, run@last, a candidate, or a manifest's URL.")
-    require: list[Requirement] = Field(min_length=1, max_length=64)
-    alpha: float = Field(0.05, gt=0, lt=0.5)
+    require: list[Requirement] = Field(min_length=1, max_length=64, description="All of them must hold.")
+    alpha: float = Field(0.05, gt=0, lt=0.5, description="Chance of passing what is worse by more than maxDrop.")
     budget_tokens: int | None = Field(None, gt=0, description="Default: the largest budget.")
 
 
 class LimitsSpec(SpecModel):
-    attempts: int = Field(3, gt=0, le=20)
-    preemptions: int = Field(20, ge=0)
-    no_progress_seconds: float = Field(1800, gt=0)
-    pending_seconds: float | None = Field(None, gt=0)
-    gpu_seconds: float | None = Field(None, gt=0)
+    """When to give up, and how much to do at one time."""
+
+    attempts: int = Field(3, gt=0, le=20, description="Failures in a row after which a piece of work is given up.")
+    preemptions: int = Field(20, ge=0, description="The same for ends that were not the work's fault.")
+    no_progress_seconds: float = Field(1800, gt=0, description="After so long without progress an attempt is ended.")
+    pending_seconds: float | None = Field(
+        None, gt=0, description="A Job that has not begun by then is ended; default: it waits for ever."
+    )
+    gpu_seconds: float | None = Field(
+        None, gt=0, description="When so many GPU-seconds are used, nothing new begins; default: no limit."
+    )
     training_slots: int | None = Field(None, gt=0, description="Trainings at work at one time; default: the profile's.")
-    evaluation_slots: int | None = Field(None, gt=0)
+    evaluation_slots: int | None = Field(
+        None, gt=0, description="Generating tasks at work at one time; default: the profile's."
+    )
 
 
 class ExperimentSpec(SpecModel):
@@ -216,15 +241,19 @@ class ExperimentSpec(SpecModel):
 
     base: Base
     profile: str | None = Field(None, description="Name of the admin's profile; default: default.")
-    data: dict[str, Data] = {}
+    data: dict[str, Data] = Field({}, description="Data sets by the names that runs use.")
     training: Training = Training()
-    runs: list[Run] = Field([], max_length=32)
-    candidates: list[Candidate] = Field([], max_length=32)
+    runs: list[Run] = Field([], max_length=32, description="What is trained, or watched: a series of checkpoints each.")
+    candidates: list[Candidate] = Field(
+        [], max_length=32, description="Models that exist already, to be asked the same."
+    )
     evaluation: Evaluation
     gate: Gate | None = None
     limits: LimitsSpec = LimitsSpec()
-    suspend: bool = False
-    deletion_policy: Literal["Retain", "Delete"] = "Retain"
+    suspend: bool = Field(False, description="True: what runs saves its state and ends; nothing begins.")
+    deletion_policy: Literal["Retain", "Delete"] = Field(
+        "Retain", description="What becomes of the results' folder when the Experiment is deleted."
+    )
     epoch: int = Field(0, ge=0, description="Raise it to ask everything anew.")
 
 

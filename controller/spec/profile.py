@@ -14,9 +14,9 @@ from controller.spec.models import SpecModel
 class ProfileEngine(SpecModel):
     """The engine that this profile's images hold; it is part of what a generated output's digest says."""
 
-    name: Literal["transformers", "vllm"] = "transformers"
-    version: str
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    name: Literal["transformers", "vllm"] = Field("transformers", description="What generates.")
+    version: str = Field(description="Its version, as the evaluate image holds it.")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="Of weights and activations.")
     flags: dict[str, str | int | float | bool] = Field({}, description="Flags that can change outputs.")
 
 
@@ -26,15 +26,17 @@ class RolePod(SpecModel):
     image: str | None = Field(None, description="By digest: registry/name@sha256:<64 hex>.")
     gpus: int = Field(0, ge=0, description="GPUs per pod.")
     nodes: int = Field(1, gt=0, description="Pods of one training, each with its GPUs.")
-    resources: dict[str, Any] = {}
-    node_selector: dict[str, str] = {}
-    tolerations: list[dict[str, Any]] = []
-    priority_class_name: str | None = None
+    resources: dict[str, Any] = Field({}, description="requests and limits, but for GPUs, of each container.")
+    node_selector: dict[str, str] = Field({}, description="Labels of the nodes that it may run on.")
+    tolerations: list[dict[str, Any]] = Field([], description="Taints of nodes that it may run on all the same.")
+    priority_class_name: str | None = Field(None, description="PriorityClass of the pods.")
     queue: str | None = Field(None, description="Kueue's LocalQueue.")
-    runtime_class_name: str | None = None
-    service_account_name: str | None = None
-    env: dict[str, str] = {}
-    termination_grace_seconds: int = Field(120, gt=0)
+    runtime_class_name: str | None = Field(None, description="RuntimeClass: gvisor for grade, to sandbox code.")
+    service_account_name: str | None = Field(None, description="In place of the profile's.")
+    env: dict[str, str] = Field({}, description="Environment variables of every container.")
+    termination_grace_seconds: int = Field(
+        120, gt=0, description="What a pod that is ended has to save its state; large adapters need more."
+    )
 
 
 class StoreAccess(SpecModel):
@@ -42,35 +44,41 @@ class StoreAccess(SpecModel):
 
     url: str = Field(pattern=r"^s3://", description="s3://bucket/prefix: one namespace's root.")
     endpoint: str | None = Field(None, description="For S3 servers that are not AWS; path-style addresses then.")
-    region: str | None = None
+    region: str | None = Field(None, description="AWS region of the bucket.")
     secret: str | None = Field(
         None, description="Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; none: the service account's role."
     )
 
 
 class Profile(SpecModel):
-    name: str = "local"
+    name: str = Field("local", description="By which Experiments name it; the chart's key.")
     gpu: str = Field("cpu", description="Model name of the GPUs, as in the digest of generated outputs.")
-    gpu_memory_gib: float | None = Field(None, gt=0)
-    precision: Literal["float32", "bfloat16"] = "float32"
+    gpu_memory_gib: float | None = Field(None, gt=0, description="Memory of one GPU.")
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="Of trainings that do not say.")
     engine: ProfileEngine
-    train: RolePod = RolePod()
-    evaluate: RolePod = RolePod()
-    grade: RolePod = RolePod()
-    report: RolePod = RolePod()
-    weights_claim: str | None = Field(None, description="PersistentVolumeClaim with the base's weights, read-only.")
+    train: RolePod = Field(RolePod(), description="Pods of trainings.")
+    evaluate: RolePod = Field(RolePod(), description="Pods that generate.")
+    grade: RolePod = Field(RolePod(), description="Pods that grade; no GPU.")
+    report: RolePod = Field(RolePod(), description="Pods that import, report, and fetch weights; no GPU.")
+    weights_claim: str | None = Field(
+        None,
+        description="PersistentVolumeClaim for bases of s3:// and of the hub: one Job brings each there, trainings and "
+        "evaluations read it. With more than one node: ReadWriteMany.",
+    )
     cache_claim: str | None = Field(None, description="PersistentVolumeClaim for compiled kernels and fetched weights.")
     store: StoreAccess | None = None
     service_account_name: str | None = Field(None, description="Of pods that name none of their own.")
-    image_pull_secrets: list[str] = []
+    image_pull_secrets: list[str] = Field([], description="Secrets for the registry of the images.")
     directory: str | None = Field(
         None, description="Absolute path in all pods (image or weights volume) at which relative paths of specs start."
     )
-    training_slots: int = Field(8, gt=0)
-    evaluation_slots: int = Field(2, gt=0)
-    group_members: int = Field(64, gt=0)
-    linger_seconds: float = Field(0, ge=0)
-    allow_unsandboxed: bool = False
+    training_slots: int = Field(8, gt=0, description="Trainings of an experiment at work at one time.")
+    evaluation_slots: int = Field(2, gt=0, description="Generating pods of an experiment at work at one time.")
+    group_members: int = Field(64, gt=0, description="Evaluations that one generating pod takes at most.")
+    linger_seconds: float = Field(0, ge=0, description="How long a generating pod waits for more before it ends.")
+    allow_unsandboxed: bool = Field(
+        False, description="True: code benchmarks are graded without a sandbox from runtimeClassName."
+    )
     train_tokens_per_second: float | None = Field(None, gt=0, description="Measured, per GPU: for plan's estimate.")
     generate_tokens_per_second: float | None = Field(None, gt=0, description="Measured, per GPU: for plan's estimate.")
 

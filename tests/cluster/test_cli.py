@@ -32,7 +32,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_a_submitted_experiment_is_waited_for_and_read(
-    world: World, controller: Callable[[], Controller], potstill: Callable[..., Result], file: Path
+    world: World, controller: Callable[[], Controller], potstill: Callable[..., Result], file: Path, tmp_path: Path
 ) -> None:
     controller()
     done = potstill("submit", str(file), "--wait")
@@ -43,6 +43,11 @@ def test_a_submitted_experiment_is_waited_for_and_read(
     assert "training 1/1, checkpoints 2/2, evaluations 3/3" in told.output
     assert "==> train/" in potstill("logs", "tiny", "one").output
     assert "no attempt failed" in potstill("show", "tiny").output
+    reported = potstill("report", "tiny", "--cluster", "--out", str(tmp_path / "report"))
+    assert reported.exit_code == 0, reported.output
+    written = {path.name: path.read_bytes() for path in (tmp_path / "report").iterdir()}
+    key = world.get()["status"]["report"].removeprefix(world.store.url.rstrip("/") + "/")
+    assert written["index.html"] == world.store.get(key), "it is the one that is in the store"
     assert "submitted (generation 1)" in potstill("submit", str(file)).output, "the same file changes nothing"
 
 
@@ -66,8 +71,8 @@ def test_a_name_that_is_not_there_is_told_with_those_that_are(
     world: World, potstill: Callable[..., Result], file: Path
 ) -> None:
     assert potstill("submit", str(file)).exit_code == 0
-    for command in ("status", "show", "logs"):
-        wrong = potstill(command, "tinny")
+    for command in (["status", "tinny"], ["show", "tinny"], ["logs", "tinny"], ["report", "tinny", "--cluster"]):
+        wrong = potstill(*command)
         assert wrong.exit_code == 2
         assert "there are: tiny" in " ".join(wrong.output.replace("│", " ").split())
 

@@ -15,6 +15,7 @@ HEAVY = ("torch", "transformers", "vllm", "peft", "accelerate", "triton", "math_
         "controller.decide",
         "workloads.contract.tasks",
         "workloads.contract.manifest",
+        "workloads.prefetch",
         "workloads.store",
     ],
 )

@@ -12,6 +12,7 @@ from controller.decide.actions import (
     Action,
     CloseTask,
     Discard,
+    FetchWeights,
     OfferTask,
     Start,
     Stop,
@@ -20,7 +21,18 @@ from controller.decide.actions import (
     WriteTask,
 )
 from controller.decide.starts import LINGERING
-from controller.view import FINAL_MARKER, Attempt, ExecutorView, Folded, Job, Pool, StoreView, UnitView, members_of
+from controller.view import (
+    FINAL_MARKER,
+    Attempt,
+    ExecutorView,
+    Folded,
+    Job,
+    Pool,
+    StoreView,
+    UnitView,
+    Weights,
+    members_of,
+)
 from tests.controller.experiments import START
 from workloads.contract import layout
 from workloads.contract.model import sha256_of
@@ -92,6 +104,7 @@ class World:
         self.engine_starts = 0
         self.busy_ticks: Counter[str] = Counter()
         self.manifests = 0
+        self.weights: Weights | None = None
 
     # What the controller sees.
 
@@ -113,7 +126,9 @@ class World:
         return UnitView(ref, attempts, dict(unit.markers), unit.retried_through)
 
     def executor_view(self) -> ExecutorView:
-        return ExecutorView({key: sim.job for key, sim in self.jobs.items()}, frozenset(self.gone), self.pools)
+        return ExecutorView(
+            {key: sim.job for key, sim in self.jobs.items()}, frozenset(self.gone), self.pools, self.weights
+        )
 
     # What the controller does.
 
@@ -135,6 +150,8 @@ class World:
                 if end.number in ends:
                     return ends[end.number] == end
                 ends[end.number] = end
+            case FetchWeights():
+                self.weights = Weights("arriving", "Job fetch")
             case Start(task=task):
                 if task.number in self._unit(task.unit).ends:
                     return False

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from controller.kubernetes.jobs import build_job, build_rendezvous
+from controller.kubernetes.prefetch import build_prefetch
 from controller.spec.profile import Profile
 from tests.controller.experiments import START, benchmark, experiment, external, run
 from workloads.contract.model import sha256_of
@@ -11,6 +13,7 @@ from workloads.contract.tasks import (
     GradeMember,
     GradeTask,
     ImportTask,
+    ModelSource,
     Owner,
     ReportTask,
     RunnableTask,
@@ -32,6 +35,9 @@ from workloads.contract.units import (
 
 RUN = run("math_2k", (50, 100))
 FROZEN = experiment((RUN,), ("math-500",))
+FROM_BUCKET = FROZEN.model_copy(
+    update={"base": ModelSource(location="s3://lab/bases/base", content=FROZEN.base.content)}
+)
 OWNER = Owner(experiment=FROZEN.name, uid8=FROZEN.uid8)
 REFERENCE = {
     "apiVersion": "potstill.dev/v1alpha1", "kind": "Experiment", "name": FROZEN.name,
@@ -131,4 +137,18 @@ BUILT: dict[str, tuple[RunnableTask, Profile]] = {
     "grade": (grade_task(), profile()),
     "report": (report_task(), profile()),
 }
-"""By golden file: every kind of Job."""
+"""By golden file: every kind of Job that runs a task."""
+
+
+def built(name: str, namespace: str = "team") -> dict[str, Any]:
+    """What the controller posts: a task's Job, the prefetch Job, or the Service of a training on two nodes."""
+    if name == "prefetch":
+        return build_prefetch(FROM_BUCKET, profile(), REFERENCE, namespace)
+    if name == "train-2-nodes-service":
+        return build_rendezvous(FROZEN, train_task(), REFERENCE, namespace)
+    task, stated = BUILT[name]
+    return build_job(FROZEN, task, stated, REFERENCE, namespace)
+
+
+JOBS = (*BUILT, "prefetch")
+GOLDEN = (*JOBS, "train-2-nodes-service")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from controller.kubernetes.executor import job_of
+from controller.kubernetes.seen import job_of, weights_of
 
 Json = dict[str, Any]
 T0, T1, T2 = ("2026-02-16T09:00:00Z", "2026-02-16T09:01:00Z", "2026-02-16T09:02:00Z")
@@ -126,3 +126,23 @@ def test_a_crash_is_no_preemption() -> None:
 )
 def test_why_a_pod_waits(one: Json, reason: str) -> None:
     assert job_of(job(), [one]).reason == reason
+
+
+def prefetch(*conditions: Json) -> Json:
+    return {"metadata": {"name": "pexp-prefetch-0"}, "status": {"conditions": list(conditions)}}
+
+
+def test_how_far_the_weights_are() -> None:
+    said = {"terminated": {"exitCode": 11, "finishedAt": T1, "message": "reading\ns3://lab/base holds other weights\n"}}
+    states = [
+        weights_of(None, []),
+        weights_of(prefetch(), [pod(running())]),
+        weights_of(prefetch(), [pod(conditions=(UNSCHEDULABLE,))]),
+        weights_of(prefetch(condition("Complete")), [pod(ended(0))]),
+        weights_of(prefetch(FAILED), [pod({"state": said})]),
+        weights_of(prefetch(FAILED), []),
+    ]
+    assert [weights.state for weights in states] == ["absent", "arriving", "arriving", "ready", "failed", "failed"]
+    assert states[2].message == "Job pexp-prefetch-0: Unschedulable: 0/3 nodes are available"
+    assert states[4].message == "Job pexp-prefetch-0 failed: s3://lab/base holds other weights"
+    assert states[5].message == "Job pexp-prefetch-0 failed: see its log"

@@ -9,15 +9,25 @@ import yaml
 
 from controller.kubernetes.jobs import build_job, build_rendezvous
 from controller.kubernetes.names import QUEUE_LABEL
-from tests.kubernetes.tasks import BUILT, FROZEN, REFERENCE, grade_task, profile, report_task, train_profile, train_task
+from controller.kubernetes.prefetch import build_prefetch, needs_prefetch
+from tests.kubernetes.tasks import (
+    BUILT,
+    FROM_BUCKET,
+    FROZEN,
+    GOLDEN,
+    JOBS,
+    REFERENCE,
+    built,
+    grade_task,
+    profile,
+    report_task,
+    train_profile,
+    train_task,
+)
+from workloads.contract.tasks import ModelSource
 
-GOLDEN = Path(__file__).parent / "golden"
+FOLDER = Path(__file__).parent / "golden"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
-
-
-def built(name: str) -> dict[str, Any]:
-    task, stated = BUILT[name]
-    return build_job(FROZEN, task, stated, REFERENCE, "team")
 
 
 def pod_of(job: dict[str, Any]) -> dict[str, Any]:
@@ -30,7 +40,7 @@ def containers(job: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def compare(name: str, made: dict[str, Any], update: bool) -> None:
-    path = GOLDEN / f"{name}.yaml"
+    path = FOLDER / f"{name}.yaml"
     text = yaml.safe_dump(json.loads(json.dumps(made)), sort_keys=False, width=120)
     if update:
         path.parent.mkdir(exist_ok=True)
@@ -43,40 +53,36 @@ def update(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--update-golden", default=False))
 
 
-@pytest.mark.parametrize("name", BUILT)
-def test_the_job_is_the_golden_one(name: str, update: bool) -> None:
+@pytest.mark.parametrize("name", GOLDEN)
+def test_what_is_posted_is_the_golden_one(name: str, update: bool) -> None:
     compare(name, built(name), update)
 
 
-def test_the_rendezvous_of_two_nodes_is_the_golden_one(update: bool) -> None:
-    compare("train-2-nodes-service", build_rendezvous(FROZEN, train_task(), REFERENCE, "team"), update)
-
-
 def test_there_is_no_golden_file_of_nothing() -> None:
-    assert {path.stem for path in GOLDEN.glob("*.yaml")} == {*BUILT, "train-2-nodes-service"}
+    assert {path.stem for path in FOLDER.glob("*.yaml")} == set(GOLDEN)
 
 
 @pytest.mark.parametrize("name", BUILT)
-def test_a_job_never_retries_by_itself(name: str) -> None:
+def test_a_tasks_job_never_retries_by_itself(name: str) -> None:
     spec = built(name)["spec"]
     assert (spec["backoffLimit"], spec["podReplacementPolicy"]) == (0, "Failed")
     assert spec["template"]["spec"]["restartPolicy"] == "Never"
     assert "activeDeadlineSeconds" not in spec
 
 
-@pytest.mark.parametrize("name", BUILT)
+@pytest.mark.parametrize("name", JOBS)
 def test_no_pod_can_talk_to_the_api_server(name: str) -> None:
     assert pod_of(built(name))["automountServiceAccountToken"] is False
 
 
-@pytest.mark.parametrize("name", BUILT)
+@pytest.mark.parametrize("name", JOBS)
 def test_every_root_is_read_only_and_every_volume_bounded(name: str) -> None:
     job = built(name)
     assert all(one["securityContext"]["readOnlyRootFilesystem"] for one in containers(job))
     assert all("sizeLimit" in v["emptyDir"] for v in pod_of(job)["volumes"] if "emptyDir" in v)
 
 
-@pytest.mark.parametrize("name", BUILT)
+@pytest.mark.parametrize("name", JOBS)
 def test_pods_names_fit_into_a_label(name: str) -> None:
     job = built(name)
     index = "-10-abcde"
@@ -114,6 +120,42 @@ def test_two_attempts_have_two_names() -> None:
     again = train_task().model_copy(update={"number": 2})
     first, second = (build_job(FROZEN, task, train_profile(1), REFERENCE, "team") for task in (train_task(), again))
     assert first["metadata"]["name"] != second["metadata"]["name"]
+
+
+def test_weights_are_read_where_the_prefetch_job_leaves_them_and_written_by_it_alone() -> None:
+    mounts = {
+        name: {m["readOnly"] for one in containers(built(name)) for m in one["volumeMounts"] if m["name"] == "weights"}
+        for name in ("train", "train-2-nodes", "generate", "import", "prefetch", "grade", "report", "train-cpu")
+    }
+    readers = {name: {True} for name in ("train", "train-2-nodes", "generate", "import")}
+    assert mounts == {**readers, "prefetch": {False}, "grade": set(), "report": set(), "train-cpu": set()}
+    for name in (*readers, "prefetch"):
+        assert {"name": "POTSTILL_WEIGHTS", "value": "/weights"} in containers(built(name))[0]["env"]
+
+
+def test_weights_are_fetched_once_for_a_base_and_a_volume_and_books_no_gpu() -> None:
+    other = FROM_BUCKET.model_copy(update={"name": "other", "uid8": "0" * 8})
+    names = {
+        build_prefetch(frozen, profile(weightsClaim=claim), REFERENCE, "team")["metadata"]["name"]
+        for frozen in (FROM_BUCKET, other)
+        for claim in ("weights", "elsewhere")
+    }
+    assert len(names) == 2
+    assert "limits" not in containers(built("prefetch"))[0]["resources"]
+
+
+@pytest.mark.parametrize(
+    ("location", "claim", "needed"),
+    [
+        ("s3://lab/bases/base", "weights", True),
+        ("hub://Qwen/Qwen3@0123", "weights", True),
+        ("/weights/base", "weights", False),
+        ("s3://lab/bases/base", None, False),
+    ],
+)
+def test_what_stands_at_a_path_is_not_fetched(location: str, claim: str | None, needed: bool) -> None:
+    base = ModelSource(location=location, content="sha256:" + "0" * 64)
+    assert needs_prefetch(base, profile(weightsClaim=claim)) is needed
 
 
 def test_a_profile_without_image_or_store_is_named() -> None:

@@ -17,6 +17,8 @@ from tests.tools.programs import program
 from workloads.contract.manifest import Manifest
 
 RELEASE = "potstill"
+CHART = REPOSITORY / "charts" / "potstill"
+CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/experiments.potstill.dev"
 
 
 class Lab:
@@ -30,14 +32,19 @@ class Lab:
         images = {name: image(name) for name in names}
         self._values.write_text(json.dumps(self._values_of(images)))
 
-    def install(self) -> None:
+    def install(self, chart: Path = CHART, *flags: str) -> None:
         keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
         literals = [f"--from-literal={key}={self.s3.environment()[key]}" for key in keys]
         self.kubectl("create", "secret", "generic", "store", *literals)
-        chart = str(REPOSITORY / "charts" / "potstill")
-        crd = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/experiments.potstill.dev"
-        brings_crd = "false" if self.node.plane.api.exists(crd) else "true"
-        self.helm("install", RELEASE, chart, f"--values={self._values}", f"--set=crds.enabled={brings_crd}", "--wait")
+        self._brings_crd = "false" if self.node.plane.api.exists(CRD) else "true"
+        self._release("install", chart, *flags)
+
+    def upgrade(self, chart: Path = CHART, *flags: str) -> None:
+        self._release("upgrade", chart, *flags)
+
+    def _release(self, verb: str, chart: Path, *flags: str) -> None:
+        stated = (f"--values={self._values}", f"--set=crds.enabled={self._brings_crd}", *flags)
+        self.helm(verb, RELEASE, str(chart), *stated, "--wait", "--timeout=5m")
 
     def helm(self, *words: str) -> str:
         environment = os.environ | {"KUBECONFIG": str(self._kubeconfig)}
@@ -57,13 +64,15 @@ class Lab:
         path = f"/apis/potstill.dev/v1alpha1/namespaces/{self.namespace}/experiments/{name}"
         return self.node.plane.api.get(path)
 
-    def pods(self, program_name: str, phase: str = "Running") -> list[str]:
-        """Names of the pods, in that phase, whose main container runs a program: train, evaluate, compare."""
+    def pods(self, program_name: str) -> list[str]:
+        """Names of the running pods whose main container runs a program: train, evaluate, compare."""
         pods = self.node.plane.api.items(f"/api/v1/namespaces/{self.namespace}/pods")
         return [
             pod["metadata"]["name"]
             for pod in pods
-            if pod["status"]["phase"] == phase and pod["spec"]["containers"][0]["name"] == program_name
+            if pod["status"]["phase"] == "Running"
+            and "deletionTimestamp" not in pod["metadata"]
+            and pod["spec"]["containers"][0]["name"] == program_name
         ]
 
     def wait_for_pod(self, program_name: str, deadline_seconds: float = 1800) -> str:
@@ -121,13 +130,11 @@ class Lab:
 
 @contextmanager
 def lab(node: Node, s3: ClusterS3, image: Callable[[str], str], folder: Path) -> Iterator[Lab]:
-    """An installed lab; uninstalled with the block. What went wrong in it is printed."""
+    """A lab, not installed yet. What goes wrong in it is printed."""
     made = Lab(node, s3, image, folder)
-    made.install()
     try:
         yield made
     except BaseException:
         print(made.kubectl("get", "pexp,jobs,pods,events", "-o", "wide"))
         print(made.controller_log())
         raise
-    made.helm("uninstall", RELEASE, "--wait")

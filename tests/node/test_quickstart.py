@@ -1,40 +1,80 @@
-"""What a user does: helm install, kubectl apply -f examples/quickstart.yaml, wait, read the report. And what clusters do."""
+"""What a user does: helm install, kubectl apply -f examples/quickstart.yaml, wait, read the report. And what clusters do.
 
+The tests are one story, in their order: the first lab is looked at, upgraded while it works, and uninstalled at the end.
+"""
+
+import json
+import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from tests.node.images import REPOSITORY
-from tests.node.lab import Lab, lab
+from tests.node.lab import CHART, CRD, RELEASE, Lab, lab
 from tests.node.node import NAME, Node
 from tests.node.s3 import ClusterS3
 from tests.tools.processes import wait_until
 from workloads.contract.manifest import Manifest
 
-QUICKSTART = str(REPOSITORY / "examples" / "quickstart.yaml")
+QUICKSTART = REPOSITORY / "examples" / "quickstart.yaml"
+RUN, BENCHMARKS = "math_drop", ("sums", "lists")
+"""What of the quickstart is done again under disturbance."""
+
+
+def chart_before(folder: Path) -> Path:
+    """The chart as of another version."""
+    chart = shutil.copytree(CHART, folder / "before")
+    about = yaml.safe_load((chart / "Chart.yaml").read_text()) | {"version": "0.0.9", "appVersion": "0.0.9"}
+    (chart / "Chart.yaml").write_text(yaml.safe_dump(about))
+    return chart
 
 
 @pytest.fixture(scope="module")
 def quiet(
     node: Node, s3: ClusterS3, image: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Lab]:
-    """A lab in which the quickstart ran from apply to its end without disturbance."""
-    with lab(node, s3, image, tmp_path_factory.mktemp("quiet")) as made:
-        made.kubectl("apply", "-f", QUICKSTART)
+    """A lab in which the quickstart ran from apply to its end. While it trained, the release was upgraded."""
+    folder = tmp_path_factory.mktemp("quiet")
+    with lab(node, s3, image, folder) as made:
+        made.install(
+            chart_before(folder),
+            "--set=networkPolicies.enabled=false",
+            "--set=controller.resources.limits.memory=768Mi",
+        )
+        made.kubectl("apply", "-f", str(QUICKSTART))
+        training = made.wait_for_pod("train")
+        made.upgrade()
+        assert made.experiment()["status"]["phase"] == "Running", "the upgrade met it at work"
+        assert training in {*made.pods("train"), *made.ended_pods()}
         made.wait_finished()
         yield made
 
 
-def results(manifest: Manifest) -> dict[str, object]:
-    """What an experiment found, without times, attempts and the experiment's own name."""
+def results(manifest: Manifest, runs: tuple[str, ...]) -> dict[str, object]:
+    """What was found of these runs and the base on BENCHMARKS, without times, attempts and the experiment's own name."""
+    models = [model for model in manifest.models if model.run is None or model.run in runs]
+    names = {model.id for model in models}
     return {
-        "state": manifest.state,
-        "models": [(model.id, model.state, model.content) for model in manifest.models],
+        "models": [(model.id, model.state, model.content) for model in models],
         "evaluations": [
             (found.model, found.benchmark, found.part, found.finish, [budget.verdicts for budget in found.budgets])
             for found in manifest.evaluations
+            if found.model in names and found.benchmark in BENCHMARKS
         ],
     }
+
+
+def part_of_the_quickstart() -> dict[str, Any]:
+    """The same questions, fewer of them."""
+    item: dict[str, Any] = yaml.safe_load(QUICKSTART.read_text())
+    spec = item["spec"]
+    spec["runs"] = [run for run in spec["runs"] if run["name"] == RUN]
+    asked = spec["evaluation"]["benchmarks"]
+    spec["evaluation"]["benchmarks"] = [benchmark for benchmark in asked if benchmark["name"] in BENCHMARKS]
+    return item
 
 
 def test_the_quickstart_succeeds_and_its_report_is_in_the_store(quiet: Lab) -> None:
@@ -46,6 +86,12 @@ def test_the_quickstart_succeeds_and_its_report_is_in_the_store(quiet: Lab) -> N
     assert "Math dropped" in page
 
 
+def test_an_upgrade_of_the_release_touched_no_work(quiet: Lab) -> None:
+    assert "potstill-0.1.0" in quiet.helm("list", "--filter", RELEASE)
+    assert [run.attempts for run in quiet.manifest().runs] == [1, 1]
+    assert {evaluation.generate_attempts for evaluation in quiet.manifest().evaluations} == {1}
+
+
 def test_kubectl_tells_how_it_went(quiet: Lab) -> None:
     row = quiet.kubectl("get", "pexp", "quickstart").splitlines()
     assert row[0].split()[0] == "NAME"
@@ -53,12 +99,16 @@ def test_kubectl_tells_how_it_went(quiet: Lab) -> None:
     assert "Finished" in quiet.kubectl("describe", "pexp", "quickstart")
 
 
+def test_helm_test_finds_the_controller_ready(quiet: Lab) -> None:
+    assert "Succeeded" in quiet.helm("test", RELEASE, "--timeout=3m")
+
+
 def test_a_deleted_training_a_killed_controller_and_a_drained_node_change_no_result(
     node: Node, s3: ClusterS3, image: Callable[[str], str], quiet: Lab, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     with lab(node, s3, image, tmp_path_factory.mktemp("disturbed")) as disturbed:
-        disturbed.kubectl("apply", "-f", QUICKSTART)
-        disturbed.wait_for_pod("train")
+        disturbed.install()
+        disturbed.kubectl("apply", "-f", "-", stdin=json.dumps(part_of_the_quickstart()))
         wait_until(
             lambda: any("/markers/checkpoint" in key for key in disturbed.keys("units/train/")), "a checkpoint", 900
         )
@@ -75,4 +125,14 @@ def test_a_deleted_training_a_killed_controller_and_a_drained_node_change_no_res
         disturbed.kubectl("drain", NAME, *drain)
         disturbed.kubectl("uncordon", NAME)
         assert disturbed.wait_finished() == "Succeeded", disturbed.experiment()["status"]
-        assert results(disturbed.manifest()) == results(quiet.manifest())
+        assert sum(run.attempts for run in disturbed.manifest().runs) > 1, "the training was disturbed"
+        assert results(disturbed.manifest(), (RUN,)) == results(quiet.manifest(), (RUN,))
+
+
+def test_an_uninstalled_release_leaves_the_crd_the_experiments_and_the_results(quiet: Lab) -> None:
+    before = quiet.keys("")
+    quiet.helm("uninstall", RELEASE, "--wait")
+    assert not quiet.node.plane.api.items(f"/apis/apps/v1/namespaces/{quiet.namespace}/deployments")
+    assert quiet.node.plane.api.exists(CRD)
+    assert quiet.experiment()["status"]["phase"] == "Succeeded"
+    assert quiet.keys("") == before

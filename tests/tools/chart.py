@@ -1,4 +1,4 @@
-"""`python -m tests.tools.chart`: the chart lints, renders, and everything in it is a valid Kubernetes object."""
+"""The chart, rendered by Helm. `python -m tests.tools.chart`: it lints, renders, and refuses values that are wrong."""
 
 import subprocess
 import sys
@@ -7,26 +7,77 @@ from pathlib import Path
 from tests.tools.programs import program
 
 CHART = Path(__file__).parents[2] / "charts/potstill"
-VALUES = [
-    "--set", f"image.reference=registry.example/potstill-controller@sha256:{'0' * 64}",
-    "--set", "store.url=s3://bucket/prefix",
-    "--set", "metrics.dashboard=true",
-    "--set", "profiles.default.engine.name=vllm",
-    "--set", "profiles.default.engine.version=0.32.0",
-]  # fmt: skip
+IMAGE = f"registry.example/potstill-controller@sha256:{'0' * 64}"
+VALUES = (
+    f"image.reference={IMAGE}",
+    "store.url=s3://bucket/prefix",
+    "profiles.default.engine.name=vllm",
+    "profiles.default.engine.version=0.32.0",
+)
+"""The fewest that make sense."""
+OPTIONS = (
+    "imagePullSecrets={registry}",
+    "store.endpoint=https://s3.example:9000",
+    "store.region=eu-west-1",
+    "store.secret=store",
+    "networkPolicies.storePort=9000",
+    "podDisruptionBudget.trainings=true",
+    "metrics.dashboard=true",
+    "metrics.serviceMonitor=true",
+    "metrics.serviceMonitorLabels.release=prometheus",
+    "controller.nodeSelector.pool=cpu",
+    "profiles.h200.gpu=NVIDIA-H200",
+    "profiles.h200.engine.version=0.32.0",
+    "profiles.h200.weightsClaim=weights",
+    "profiles.h200.train.gpus=8",
+)
+"""Everything that is off by itself."""
+WRONG = {
+    "an image tagged latest": "image.reference=registry.example/potstill-controller:latest",
+    "no store": "store.url=",
+    "a store that is no bucket": "store.url=https://bucket.example",
+    "a value that is not there": "storage.url=s3://bucket",
+    "a profile's misspelt field": "profiles.default.train.gpu=8",
+    "a profile without an engine": "profiles.bare.gpu=NVIDIA-H200",
+}
+
+
+class RefusedError(Exception):
+    """Helm did not take the values; the message is what it said."""
+
+
+def render(*values: str) -> str:
+    """The chart's objects as YAML, tests included. Raises RefusedError."""
+    command = [str(program("helm")), "template", "potstill", str(CHART), "--namespace", "team", *_set(values)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RefusedError(done.stderr)
+    return done.stdout
+
+
+def lint(*values: str) -> None:
+    """Raises CalledProcessError."""
+    subprocess.run([str(program("helm")), "lint", "--strict", str(CHART), *_set(values)], check=True)
+
+
+def _set(values: tuple[str, ...]) -> list[str]:
+    return [f"--set={value}" for value in values]
 
 
 def main() -> int:
-    helm = str(program("helm"))
-    subprocess.run([helm, "lint", str(CHART), *VALUES], check=True)
-    subprocess.run([helm, "template", "potstill", str(CHART), *VALUES], check=True, stdout=subprocess.DEVNULL)
-    refused = subprocess.run(
-        [helm, "template", "potstill", str(CHART), *VALUES, "--set", "image.reference=a/b:latest"], capture_output=True
-    )
-    if refused.returncode == 0:
-        print("the chart takes an image tagged latest", file=sys.stderr)
-        return 1
-    return 0
+    for values in (VALUES, (*VALUES, *OPTIONS)):
+        lint(*values)
+        render(*values)
+    taken = []
+    for name, value in WRONG.items():
+        try:
+            render(*VALUES, value)
+        except RefusedError:
+            continue
+        taken.append(name)
+    if taken:
+        print(f"the chart takes {', '.join(taken)}", file=sys.stderr)
+    return 1 if taken else 0
 
 
 if __name__ == "__main__":

@@ -17,13 +17,17 @@ import urllib3
 from tests.cluster.harness.api import Api, ApiRefusedError, Object
 
 POLL_SECONDS = 0.3
+MESSAGE_CHARACTERS = 2048
+"""Of a failed container's log, as a kubelet tells it with terminationMessagePolicy FallbackToLogsOnError."""
 MOUNTS = ("/work", "/cache", "/tmp")
+CLAIM = "/weights"
+"""Where a volume is mounted that pods share; it is one folder here, whatever its claim."""
 
 
 class PodRunner:
     """`running` maps pods' names to their processes: a test may kill one as a node would.
 
-    `program`: what runs in place of a container's command, where a test says so.
+    `program`: what runs in place of a container's command, where a test says so. `volume`: what pods share.
     """
 
     def __init__(
@@ -33,6 +37,7 @@ class PodRunner:
         self._api = api
         self._namespace = namespace
         self._folder = folder
+        self.volume = folder / "volume"
         self._seen: set[str] = set()
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -71,6 +76,7 @@ class PodRunner:
         folder = self._folder / name
         for mount in MOUNTS:
             (folder / mount.strip("/")).mkdir(parents=True, exist_ok=True)
+        self.volume.mkdir(exist_ok=True)
         ended: list[Object] = []
         containers = [*spec.get("initContainers", []), *spec["containers"]]
         begun = _now()
@@ -79,9 +85,11 @@ class PodRunner:
             if first:
                 self._tell(pod, "Running", [_status(container, {"running": {"startedAt": begun}})], spec)
             code = self._execute(name, container, folder)
+            said = (folder / f"{container['name']}.log").read_text(errors="replace")[-MESSAGE_CHARACTERS:]
             ended.append(
                 _status(container, {"terminated": {"exitCode": code, "reason": "Error" if code else "Completed",
-                                                   "startedAt": begun, "finishedAt": _now()}})
+                                                   "startedAt": begun, "finishedAt": _now(),
+                                                   "message": said if code else ""}})
             )  # fmt: skip
             if code:
                 break
@@ -116,7 +124,8 @@ class PodRunner:
                 reference = variable["valueFrom"]["secretKeyRef"]
                 secret = self._api.get(f"/api/v1/namespaces/{self._namespace}/secrets/{reference['name']}")
                 value = b64decode(secret["data"][reference["key"]]).decode()
-            found[variable["name"]] = str(folder / value.strip("/")) if value in MOUNTS else value
+            place = self.volume if value == CLAIM else folder / value.strip("/")
+            found[variable["name"]] = str(place) if value in (*MOUNTS, CLAIM) else value
         return found
 
     def _tell(self, pod: Object, phase: str, statuses: list[Object], spec: Object) -> None:

@@ -1,0 +1,33 @@
+"""The base's weights on their volume: brought there when first needed; until then nothing that reads them is ready."""
+
+from collections.abc import Mapping
+
+from controller.decide.actions import FetchWeights, Why
+from controller.decide.standing import Standing
+from controller.view import Weights
+from workloads.contract.units import UnitRef
+
+READERS = frozenset({"train", "generate"})
+"""Kinds of units whose programs read the base."""
+
+
+def fetches(weights: Weights | None, standings: Mapping[UnitRef, Standing]) -> list[FetchWeights]:
+    """Nothing is fetched for an experiment whose results are all there."""
+    needed = any(unit.kind in READERS and stands.state == "ready" for unit, stands in standings.items())
+    if weights is None or weights.state != "absent" or not needed:
+        return []
+    return [FetchWeights(Why("WeightsAbsent", "trainings and evaluations are ready and wait for the base's weights"))]
+
+
+def awaiting(standings: Mapping[UnitRef, Standing], weights: Weights | None) -> dict[UnitRef, Standing]:
+    """Who is ready to read the base waits for it; with a base that cannot be had, what has not started never will."""
+    if weights is None or weights.state == "ready":
+        return dict(standings)
+    if weights.state == "failed":
+        held = Standing("exhausted", Why("WeightsNotFetched", f"the base's weights: {weights.message}"))
+    else:
+        held = Standing("backoff", Why("WeightsArriving", f"waits for the base's weights: {weights.message}"))
+    return {
+        unit: held if unit.kind in READERS and stands.state in {"ready", "backoff"} else stands
+        for unit, stands in standings.items()
+    }
