@@ -10,7 +10,7 @@ NODE_TESTS ?= tests/node
 WORKERS ?= 2
 export PYTHONUNBUFFERED := 1
 UV = $$($(PYTHON) scripts/find_uv.py)
-PROGRAMS = versitygw toxiproxy kubernetes helm
+PROGRAMS = versitygw toxiproxy kubernetes helm kubeconform actionlint act
 UNIT = not slow and not s3 and not vllm and not cluster and not node
 
 .PHONY: help

@@ -9,6 +9,7 @@ import typer
 
 from controller.cli import (
     bench,
+    candidate,
     crd,
     data,
     gate,
@@ -48,6 +49,7 @@ app.command("plan")(plan.plan)
 app.command("run")(run.run)
 app.command("report")(report.report)
 app.command("gate")(gate.gate)
+app.command("candidate")(candidate.candidate)
 app.command("submit")(submit.submit)
 app.command("status")(status.status)
 app.command("logs")(logs.logs)

@@ -1,17 +1,20 @@
 """`potstill gate`: may this candidate pass? For CI, with read-only access to the store."""
 
+from __future__ import annotations
+
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from pydantic import ValidationError
 
 from controller.cli.common import DEFAULT_STORE, ProfileFile, StoreUrl, frozen_from, store_at
-from controller.cli.manifests import manifest_at, manifest_of
+from controller.cli.manifests import finished_manifest_at, manifest_at, manifest_of
 from workloads.contract.experiment import FrozenGate
 from workloads.contract.manifest import Manifest
-from workloads.results.gate import Side, UnknownModel, judge, side_of
-from workloads.results.gate_text import gate_json, gate_markdown, junit
+
+if TYPE_CHECKING:
+    from workloads.results.gate import Side
 
 
 def gate(
@@ -19,6 +22,9 @@ def gate(
         Path | None, typer.Argument(help="The experiment file; or give --manifest.", metavar="[EXPERIMENT.YAML]")
     ] = None,
     manifest: Annotated[str | None, typer.Option(help="A manifest.json: a file or a URL in a store.")] = None,
+    wait: Annotated[
+        float, typer.Option(help="With --manifest: wait so long for the experiment's end.", metavar="MINUTES", min=0)
+    ] = 0,
     store: StoreUrl = DEFAULT_STORE,
     profile: ProfileFile = None,
     junit_file: Annotated[Path | None, typer.Option("--junit", help="Write JUnit XML here.")] = None,
@@ -26,14 +32,19 @@ def gate(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the result as JSON here.")] = None,
 ) -> None:
     """Exit 0 pass, 1 fail, 2 wrong use, 3 not enough evidence, 4 could not be evaluated."""
+    from workloads.results.gate import judge  # here, because scipy takes its time to load
+    from workloads.results.gate_text import gate_json, gate_markdown, junit
+
     if (path is None) == (manifest is None):
         raise _wrong("give an experiment file or --manifest, one of the two")
+    if wait and manifest is None:
+        raise _wrong("--wait needs --manifest: the file alone does not say which Experiment of a cluster it became")
     asked: FrozenGate | None
     if path is not None:
         frozen = frozen_from(path, profile)
         found, asked = manifest_of(store_at(store), frozen.name, frozen.uid8), frozen.gate
     else:
-        found = manifest_at(manifest or "")
+        found = finished_manifest_at(manifest or "", 60 * wait)
         asked = found.gate
     if asked is None:
         raise _wrong("the experiment has no spec.gate: say there which candidate, baseline and requirements")
@@ -53,6 +64,8 @@ def gate(
 
 def _sides(found: Manifest, asked: FrozenGate) -> tuple[Side, Side]:
     """A baseline `URL#model` is of another experiment; without a model, the one that its own gate let pass."""
+    from workloads.results.gate import UnknownModel, side_of
+
     try:
         candidate = side_of(found, asked.candidate)
         where, _, model = asked.baseline.partition("#")

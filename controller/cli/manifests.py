@@ -1,5 +1,6 @@
 """Where commands find a manifest: in a store by experiment, or by its own URL or path."""
 
+import time
 from pathlib import Path
 
 import typer
@@ -9,6 +10,8 @@ from controller.cli.common import store_at
 from workloads.contract import layout
 from workloads.contract.manifest import Manifest
 from workloads.store import NotFound, Store
+
+POLL_SECONDS = 5.0
 
 
 def manifest_of(store: Store, experiment: str, uid8: str) -> Manifest:
@@ -23,19 +26,51 @@ def manifest_of(store: Store, experiment: str, uid8: str) -> Manifest:
         raise typer.Exit(4) from None
 
 
+def finished_manifest_at(where: str, wait_seconds: float) -> Manifest:
+    """The manifest as soon as its experiment has ended, else as it stands at the deadline. Says what it waits for.
+
+    As `manifest_at`. A manifest that is not there yet is waited for too.
+    """
+    deadline, told = time.monotonic() + wait_seconds, ""
+    while (remaining_seconds := deadline - time.monotonic()) > 0:
+        found = _standing(where)
+        if found is not None and found.state != "running":
+            return found
+        if (progress := _progress(found)) != told:
+            typer.echo(progress)
+            told = progress
+        time.sleep(min(POLL_SECONDS, remaining_seconds))
+    found = manifest_at(where)
+    if found.state == "running":
+        typer.echo(f"{where} is not finished: run the gate again later, it only reads", err=True)
+    return found
+
+
+def _progress(found: Manifest | None) -> str:
+    if found is None:
+        return "waiting for the first results"
+    done = sum(evaluation.state == "done" for evaluation in found.evaluations)
+    return f"{found.experiment} runs: {done} of {len(found.evaluations)} evaluations done"
+
+
 def manifest_at(where: str) -> Manifest:
     """A file's path, or the URL of a manifest in a store. Exits 4 when it is not there or unreadable."""
+    found = _standing(where)
+    if found is None:
+        typer.echo(f"{where} is not there", err=True)
+        raise typer.Exit(4)
+    return found
+
+
+def _standing(where: str) -> Manifest | None:
     if "://" not in where:
-        if not Path(where).is_file():
-            typer.echo(f"{where} is not there", err=True)
-            raise typer.Exit(4)
-        return _parsed(Path(where).read_bytes(), where)
+        path = Path(where)
+        return _parsed(path.read_bytes(), where) if path.is_file() else None
     root, _, rest = where.partition("/experiments/")
     try:
         return _parsed(store_at(root).get(f"experiments/{rest}"), where)
     except NotFound:
-        typer.echo(f"{where} is not there", err=True)
-        raise typer.Exit(4) from None
+        return None
 
 
 def _parsed(data: bytes, where: str) -> Manifest:

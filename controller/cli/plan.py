@@ -1,6 +1,9 @@
 """`potstill plan`: what would run, what is reused, what it costs, and what it can tell."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
@@ -14,12 +17,16 @@ from controller.cli.common import (
     store_at,
     wide_console,
 )
-from controller.plan import Plan, PlannedRun, make_plan
 from workloads.contract.units import TrainInputs
+
+if TYPE_CHECKING:
+    from controller.plan import Plan, PlannedRun
 
 
 def plan(path: ExperimentFile, store: StoreUrl = DEFAULT_STORE, profile: ProfileFile = None) -> None:
     """Say what running the file would do, without doing it."""
+    from controller.plan import make_plan  # here, because scipy takes its time to load
+
     frozen = frozen_from(Path(path), profile)
     made = make_plan(frozen, store_at(store), profile_from(profile))
     console = wide_console()

@@ -1,5 +1,7 @@
 """`potstill submit`: apply an experiment file to the cluster, and wait for its end if that is asked."""
 
+import time
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -7,17 +9,23 @@ import yaml
 
 from controller.cli.cluster import Cluster, Context, Kubeconfig, Namespace, cluster_at, condition
 from controller.cli.common import ExperimentFile, wide_console
-from controller.cli.status import watch_until_finished
-from controller.kubernetes.api import ApiError
+from controller.cli.status import POLL_SECONDS, watch_until_finished
+from controller.kubernetes.api import ApiError, ApiUnreachable
 from controller.spec.load import load_experiment
 
 APPLY = "application/apply-patch+yaml"
 MANAGER = "potstill"
+ACCEPTED_SECONDS = 300.0
+"""How long a controller may take to accept what was applied."""
 
 
 def submit(
     path: ExperimentFile,
     wait: Annotated[bool, typer.Option("--wait/--detach", help="Wait until it is finished.")] = False,
+    manifest_out: Annotated[
+        Path | None,
+        typer.Option(help="Wait until it is accepted; write the URL of its manifest here.", metavar="FILE"),
+    ] = None,
     namespace: Namespace = None,
     context: Context = None,
     kubeconfig: Kubeconfig = None,
@@ -29,11 +37,32 @@ def submit(
     name = experiment.metadata.name
     item = apply(cluster, name, body)
     print(f"{cluster.namespace}/{name} submitted (generation {item['metadata']['generation']})")
+    if manifest_out is not None:
+        manifest_out.write_text(accepted_manifest(cluster, name) + "\n", encoding="utf-8")
     if not wait:
         return
     ending = condition(watch_until_finished(cluster, name, wide_console()), "Finished")
     print(f"{ending['reason']}: {ending['message']}")
     raise typer.Exit(0 if ending["reason"] == "Succeeded" else 1)
+
+
+def accepted_manifest(cluster: Cluster, name: str) -> str:
+    """The manifest's URL, once the controller has accepted the Experiment as it stands.
+
+    Raises typer.BadParameter when it is refused, ApiUnreachable when no controller answers in ACCEPTED_SECONDS.
+    """
+    deadline = time.monotonic() + ACCEPTED_SECONDS
+    while time.monotonic() < deadline:
+        item = cluster.experiment(name)
+        accepted = condition(item, "Accepted")
+        if accepted.get("status") == "False":
+            raise typer.BadParameter(f"{accepted['reason']}: {accepted['message']}")
+        if accepted and "manifest" in item["status"]:
+            return str(item["status"]["manifest"])
+        time.sleep(POLL_SECONDS)
+    raise ApiUnreachable(
+        f"no controller accepted {cluster.namespace}/{name} in {ACCEPTED_SECONDS:.0f} s; one must run in that namespace"
+    )
 
 
 def apply(cluster: Cluster, name: str, body: dict[str, Any]) -> dict[str, Any]:

@@ -57,6 +57,8 @@ PLAIN_ADDRESS = Edit(
 )
 
 PROGRAMS = {
+    "act": Program("act", "github.com/nektos/act"),
+    "actionlint": Program("actionlint", "github.com/rhysd/actionlint/cmd/actionlint"),
     "containerd-shim-runsc-v1": Program("gvisor", "gvisor.dev/gvisor/shim", edits=(MODEST_SHIM, PLAIN_ADDRESS)),
     "coredns": Program("coredns"),
     "helm": Program("helm", "helm.sh/helm/v4/cmd/helm", "-X helm.sh/helm/v4/internal/version.version=v4.3.1"),

@@ -7,9 +7,10 @@ with s3_server(folder) as server, fault_proxy(server.endpoint, folder) as proxy:
 
 import json
 import secrets
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -57,6 +58,21 @@ class S3Server:
             config=Config(retries={"max_attempts": retries}, connect_timeout=5, read_timeout=20),
         )
 
+    def account(self, allowed: list[dict[str, Any]]) -> "S3Server":
+        """The server as another account sees it, that may do in the bucket what these policy statements say.
+
+        They take the place of what accounts before it were allowed.
+        """
+        access_key, secret_key = f"test{secrets.token_hex(6)}", secrets.token_hex(20)
+        admin = ["--access", self.access_key, "--secret", self.secret_key, "--endpoint-url", self.endpoint]
+        made = ["create-user", "--access", access_key, "--secret", secret_key, "--role", "user"]
+        command = [str(program("versitygw")), "admin", *admin, *made]
+        subprocess.run(command, check=True, capture_output=True, timeout=30)
+        statements = [{**statement, "Principal": {"AWS": [access_key]}} for statement in allowed]
+        policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
+        self.client(retries=3).put_bucket_policy(Bucket=self.bucket, Policy=policy)
+        return replace(self, access_key=access_key, secret_key=secret_key)
+
 
 @contextmanager
 def s3_server(folder: Path, bucket: str = "lab") -> Iterator[S3Server]:
@@ -64,15 +80,17 @@ def s3_server(folder: Path, bucket: str = "lab") -> Iterator[S3Server]:
 
     The file system of `folder` must hold extended attributes (ext4, xfs, btrfs, overlay, tmpfs from Linux 6.6 on).
     """
-    objects = folder / "s3"
+    objects, accounts = folder / "s3", folder / "accounts"
     objects.mkdir(parents=True)
+    accounts.mkdir()
     access_key, secret_key = f"test{secrets.token_hex(6)}", secrets.token_hex(20)
     credentials = {"ROOT_ACCESS_KEY_ID": access_key, "ROOT_SECRET_ACCESS_KEY": secret_key}
     gateway = program("versitygw")
 
     def make(port: int) -> Server:
         address = f"127.0.0.1:{port}"
-        command = [str(gateway), "--port", address, "--region", REGION, "--keep-alive", "posix", str(objects)]
+        where = ["--port", address, "--region", REGION, "--iam-dir", str(accounts)]
+        command = [str(gateway), *where, "--keep-alive", "posix", str(objects)]
         return Server(command, folder / "versitygw.log", credentials)
 
     with server_on_free_port(make) as (process, port):

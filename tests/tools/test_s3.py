@@ -43,6 +43,16 @@ def test_wrong_credentials_are_refused(server: S3Server) -> None:
         stranger.client().list_objects_v2(Bucket=server.bucket)
 
 
+def test_an_account_may_do_what_its_policy_says_and_nothing_else(server: S3Server) -> None:
+    server.client().put_object(Bucket=server.bucket, Key="read", Body=b"me")
+    reader = server.account([{"Effect": "Allow", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::lab/*"}]).client()
+    assert reader.get_object(Bucket=server.bucket, Key="read")["Body"].read() == b"me"
+    with pytest.raises(ClientError, match="AccessDenied"):
+        reader.put_object(Bucket=server.bucket, Key="read", Body=b"changed")
+    with pytest.raises(ClientError, match="AccessDenied"):
+        reader.list_objects_v2(Bucket=server.bucket)
+
+
 def test_an_answer_cut_in_its_middle_is_an_error(server: S3Server, proxy: FaultProxy) -> None:
     server.client().put_object(Bucket=server.bucket, Key="large", Body=bytes(300_000))
     proxy.add("limit_data", bytes=100_000)

@@ -1,5 +1,6 @@
 """A gate's result for machines and people: JUnit XML, a Markdown summary for a CI job's page, JSON."""
 
+import re
 import xml.etree.ElementTree as ET
 from dataclasses import asdict
 
@@ -75,7 +76,9 @@ def _line(item: RequirementResult) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    """As text and nothing else: reasons quote candidates' files, and a comment must mention and link nobody."""
+    escaped = re.sub(r"([\\`*\[\]<>|&])", r"\\\1", text.replace("\n", " "))
+    return re.sub(r"(?<!\w)@", "@\u200b", escaped)
 
 
 def _noise(item: RequirementResult) -> str:

@@ -1,0 +1,66 @@
+"""`potstill candidate`: a template with a candidate's weights put in, to submit. For CI."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from controller.cli.common import ExperimentFile
+from controller.spec.errors import Problem, SpecError
+from controller.spec.load import load_experiment, parse_experiment
+from workloads.contract.model import canonical_json, sha256_of
+from workloads.publish import BadCheckpoint, model_content_of
+
+DIGEST_CHARACTERS = 12
+
+
+def candidate(
+    template: ExperimentFile,
+    out: Annotated[Path, typer.Option("--out", help="Write the experiment file here.", metavar="FILE")],
+    adapter: Annotated[str | None, typer.Option(help="Where the candidate's adapter is.", metavar="URI")] = None,
+    model: Annotated[str | None, typer.Option(help="Where its whole weights are.", metavar="URI")] = None,
+    content: Annotated[
+        str | None,
+        typer.Option(help="What s3:// weights hash to; default: they are read to find out.", metavar="SHA256"),
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="For tables and plots; any text.", metavar="TEXT")] = None,
+) -> None:
+    """Put weights in the place of the template's only candidate.
+
+    The name ends in a digest of all that is asked, so that the same candidate asked for twice is one Experiment.
+    """
+    if (adapter is None) == (model is None):
+        raise typer.BadParameter("give --adapter or --model, one of the two")
+    only = _only_candidate(template)
+    location = adapter or model or ""
+    if content is None and location.startswith("s3://"):
+        content = _content(location)
+    body: dict[str, Any] = yaml.safe_load(template.read_text(encoding="utf-8"))
+    kept = {key: value for key, value in only.items() if key not in ("adapter", "model", "content")}
+    stated = {"adapter": adapter, "model": model, "content": content, "label": label}
+    body["spec"]["candidates"] = [kept | {key: value for key, value in stated.items() if value is not None}]
+    digest = sha256_of(canonical_json(body["spec"]))[:DIGEST_CHARACTERS]
+    body["metadata"]["name"] = f"{body['metadata']['name']}-{digest}"
+    text = yaml.safe_dump(body, sort_keys=False, allow_unicode=True, width=120)
+    parse_experiment(text, str(out))
+    out.write_text(text, encoding="utf-8")
+    typer.echo(f"{body['metadata']['name']}: {location}" + (f" ({content})" if content else ""))
+
+
+def _only_candidate(template: Path) -> dict[str, Any]:
+    """As it stands in the file. Raises SpecError."""
+    load_experiment(template)
+    found: list[dict[str, Any]] = yaml.safe_load(template.read_text(encoding="utf-8"))["spec"].get("candidates", [])
+    if len(found) != 1:
+        message = f"holds {len(found)}; a template has one, whose weights are put in"
+        raise SpecError(str(template), [Problem(("spec", "candidates"), message)])
+    return found[0]
+
+
+def _content(location: str) -> str:
+    """Reads all of it. Raises SpecError, StoreError."""
+    try:
+        return model_content_of(location)
+    except BadCheckpoint as error:
+        raise SpecError(location, [Problem((), str(error))]) from error
