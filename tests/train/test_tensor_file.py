@@ -16,7 +16,9 @@ def some(dtype: torch.dtype) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("metadata", [None, {"format": "pt"}])
-def test_the_bytes_are_those_of_the_library(dtype: torch.dtype, metadata: dict[str, str] | None, tmp_path: Path) -> None:
+def test_the_bytes_are_those_of_the_library(
+    dtype: torch.dtype, metadata: dict[str, str] | None, tmp_path: Path
+) -> None:
     tensors = some(dtype)
     write_tensors(tmp_path / "ours", tensors, metadata)
     save_file({name: tensor.clone() for name, tensor in tensors.items()}, tmp_path / "theirs", metadata)
