@@ -28,7 +28,7 @@ from workloads.train.ranks import Ranks
 from workloads.train.resume import Cursor, write_state
 from workloads.train.schedule import checkpoint_steps, learning_rate, samples_after, total_steps
 from workloads.train.snapshot import Snapshots
-from workloads.train.step import Reading, mean_loss, optimizer_step
+from workloads.train.step import Reading, mean_loss, moment, optimizer_step
 
 logger = logging.getLogger("potstill")
 
@@ -68,6 +68,7 @@ class Training:
         """To the last step. Raises ProgramError (Diverged, Terminated), Superseded, StoreError."""
         with Publisher() as publisher:
             self._saved_at = self._settled_at = self.clock()
+            self._ended = moment(self.ranks.device)
             step, pending = self.cursor.step, None
             if step in self.checkpoints:
                 self._publish(publisher)
@@ -114,8 +115,7 @@ class Training:
                 f"step {step}: loss {loss_sum / supervised}, gradient norm {norm}; the losses before it were "
                 f"{[round(metric.loss, 3) for metric in self.metrics[-3:]]}. Lower learningRate, or state gradientClip",
             )
-        now = self.clock()
-        seconds, self._settled_at = now - self._settled_at, now
+        seconds = self._seconds_of(reading)
         tokens = int(sum(self.data.rows.kept[index] for index in indices))
         self.cursor = self.cursor.model_copy(
             update={
@@ -140,6 +140,13 @@ class Training:
         )
         self._report("training")
         return told
+
+    def _seconds_of(self, reading: Reading) -> float:
+        """From the end of the step before to the end of this one: on a GPU by its clock, for it is read later."""
+        now = self.clock()
+        host, self._settled_at = now - self._settled_at, now
+        before, self._ended = self._ended, reading.arrived
+        return host if before is None or reading.arrived is None else before.elapsed_time(reading.arrived) / 1e3
 
     def _publish(self, publisher: Publisher) -> None:
         """The resume state of the cursor's step, then its checkpoint if it is one; on rank 0, behind the training."""
