@@ -201,7 +201,9 @@ def run_rank(args: argparse.Namespace) -> int:
         def save() -> None:
             if ranks.leads:
                 if ranks.device.type == "cuda":
+                    free, total = torch.cuda.mem_get_info()
                     report["peak_gib"] = torch.cuda.max_memory_allocated() / 2**30
+                    report["beside_pytorch_gib"] = (total - free - torch.cuda.memory_reserved()) / 2**30
                 report["seconds"] = time.monotonic() - began
                 (args.out / "data-parallel.json").write_text(json.dumps(report, indent=1) + "\n")
 
