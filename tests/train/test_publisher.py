@@ -14,10 +14,13 @@ def test_work_is_done_in_order_behind_the_caller_and_waited_for_at_the_end() -> 
     with Publisher() as publisher:
         publisher.submit(lambda: (gate.wait(10), done.append("first"))[1])
         publisher.check()
+        assert not publisher.idle
         assert done == []
         gate.set()
         publisher.submit(lambda: done.append("second"))
         assert done[0] == "first"
+        publisher.wait()
+        assert publisher.idle
     assert done == ["first", "second"]
 
 

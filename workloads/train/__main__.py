@@ -17,6 +17,8 @@ def lead(context: Context[TrainTask]) -> None:
 
 
 if __name__ == "__main__":
+    # Read when torch is imported; the memory that memory.py predicts was measured so.
+    os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
     if os.environ.get("RANK", "0") == "0":
         sys.exit(run_program(TrainTask, lead))
     from workloads.train.follower import follow

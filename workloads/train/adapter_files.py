@@ -4,14 +4,13 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from workloads.contract.model import canonical_json
 from workloads.contract.units import Lora
 from workloads.train.kernels.lora import PEFT_PREFIX
+from workloads.train.tensor_file import write_tensors
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 MODULES = {
@@ -21,11 +20,10 @@ MODULES = {
 }
 
 
-def write_adapter(views: Mapping[str, Tensor], lora: Lora, dtype: torch.dtype, folder: Path) -> dict[str, Path]:
-    """`views`: 2D tensors under vLLM's keys; saved in `dtype`, that in which they are computed, so nothing is lost."""
+def write_adapter(views: Mapping[str, Tensor], lora: Lora, folder: Path) -> dict[str, Path]:
+    """`views`: 2D tensors on the host under vLLM's keys, in the dtype in which they are computed: nothing is lost."""
     paths = {WEIGHTS: folder / WEIGHTS, CONFIG: folder / CONFIG}
-    tensors = {name: view.detach().to(device="cpu", dtype=dtype).contiguous() for name, view in sorted(views.items())}
-    save_file(tensors, paths[WEIGHTS], metadata={"format": "pt"})
+    write_tensors(paths[WEIGHTS], views, metadata={"format": "pt"})
     paths[CONFIG].write_bytes(canonical_json(adapter_config(lora)) + b"\n")
     return paths
 

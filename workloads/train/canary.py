@@ -1,6 +1,7 @@
 """Canaries: log-probabilities published beside a checkpoint, by which an engine proves that it applies the adapter."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 from torch import nn
@@ -8,7 +9,7 @@ from torch import nn
 from workloads.contract.records import Canary
 from workloads.data.samples import TrainingData
 from workloads.train.packed import pack
-from workloads.train.patch import per_document_hidden_states
+from workloads.train.patch import hidden_states
 
 CANARIES = 4
 BEFORE_BORDER, AFTER_BORDER = 24, 24
@@ -27,17 +28,17 @@ def canary_sequences(data: TrainingData) -> list[tuple[int, ...]]:
 
 
 def log_probs(model: nn.Module, sequences: Sequence[tuple[int, ...]]) -> list[tuple[float, ...]]:
-    """Natural log-probabilities of each sequence's tokens after its first, by the model's own forward, in float32."""
-    found: list[tuple[float, ...]] = []
+    """Natural log-probabilities of each sequence's tokens after its first, by the training's own forward, in float32.
+
+    One packed batch: training stands still meanwhile.
+    """
     head = model.get_output_embeddings()  # type: ignore[operator]
-    for sequence in sequences:
-        ids = torch.tensor(sequence, device=head.weight.device)
-        batch = pack([(list(sequence), [False] * len(sequence))]).to(head.weight.device)
-        with torch.no_grad():
-            logits = head(per_document_hidden_states(model, batch)).float()
-        chosen = logits[:-1].log_softmax(-1).gather(1, ids[1:, None])[:, 0]
-        found.append(tuple(float(value) for value in chosen))
-    return found
+    batch = pack([(list(sequence), [False] * len(sequence)) for sequence in sequences]).to(head.weight.device)
+    with torch.no_grad():
+        logits = head(hidden_states(model, batch)).float()
+    chosen = logits[:-1].log_softmax(-1).gather(1, batch.input_ids[1:, None])[:, 0].tolist()
+    starts = accumulate((len(sequence) for sequence in sequences), initial=0)
+    return [tuple(chosen[start : start + len(ids) - 1]) for start, ids in zip(starts, sequences, strict=False)]
 
 
 def canaries(

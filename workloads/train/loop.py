@@ -28,7 +28,7 @@ from workloads.train.ranks import Ranks
 from workloads.train.resume import Cursor, write_state
 from workloads.train.schedule import checkpoint_steps, learning_rate, samples_after, total_steps
 from workloads.train.snapshot import Snapshots
-from workloads.train.step import Reading, mean_loss, optimizer_step
+from workloads.train.step import Reading, mean_loss, moment, optimizer_step
 
 logger = logging.getLogger("potstill")
 
@@ -60,7 +60,7 @@ class Training:
         self.steps = total_steps(self.inputs)
         self.checkpoints = checkpoint_steps(self.inputs)
         self.optimizer = self.adapter.adamw(self.inputs.weight_decay, self.cursor.step)
-        self.snapshots = Snapshots(self.adapter.state())
+        self.snapshots = Snapshots(self.adapter.state()) if self.leader is not None else None
         self._state = self.resumed
         self.started_at = self.cursor.step
 
@@ -68,6 +68,7 @@ class Training:
         """To the last step. Raises ProgramError (Diverged, Terminated), Superseded, StoreError."""
         with Publisher() as publisher:
             self._saved_at = self._settled_at = self.clock()
+            self._ended = moment(self.ranks.device)
             step, pending = self.cursor.step, None
             if step in self.checkpoints:
                 self._publish(publisher)
@@ -77,7 +78,7 @@ class Training:
                 reading = self._launch(step)
                 told = pending is not None and self._settle(*pending)
                 pending = (step, reading)
-                due = step in self.checkpoints or step == self.steps or told or self._state_is_due()
+                due = step in self.checkpoints or step == self.steps or told or self._state_is_due(publisher)
                 if due or not reading.on_its_way:
                     told = self._settle(*pending) or told
                     pending = None
@@ -99,7 +100,7 @@ class Training:
             self.inputs.gradient_clip,
             self.ranks,
             self.terminated.is_set(),
-            self.snapshots.hold_writes,
+            self.snapshots.hold_writes if self.snapshots is not None else lambda: None,
         )
 
     def _settle(self, step: int, reading: Reading) -> bool:
@@ -114,8 +115,7 @@ class Training:
                 f"step {step}: loss {loss_sum / supervised}, gradient norm {norm}; the losses before it were "
                 f"{[round(metric.loss, 3) for metric in self.metrics[-3:]]}. Lower learningRate, or state gradientClip",
             )
-        now = self.clock()
-        seconds, self._settled_at = now - self._settled_at, now
+        seconds = self._seconds_of(reading)
         tokens = int(sum(self.data.rows.kept[index] for index in indices))
         self.cursor = self.cursor.model_copy(
             update={
@@ -141,6 +141,13 @@ class Training:
         self._report("training")
         return told
 
+    def _seconds_of(self, reading: Reading) -> float:
+        """From the end of the step before to the end of this one: on a GPU by its clock, for it is read later."""
+        now = self.clock()
+        host, self._settled_at = now - self._settled_at, now
+        before, self._ended = self._ended, reading.arrived
+        return host if before is None or reading.arrived is None else before.elapsed_time(reading.arrived) / 1e3
+
     def _publish(self, publisher: Publisher) -> None:
         """The resume state of the cursor's step, then its checkpoint if it is one; on rank 0, behind the training."""
         cursor, metrics, step = self.cursor, list(self.metrics), self.cursor.step
@@ -148,7 +155,7 @@ class Training:
         if record is not None:
             self.cursor = cursor.model_copy(update={"interval_loss_sum": 0.0, "interval_supervised_tokens": 0})
         self._saved_at = self.clock()
-        if self.leader is None:
+        if self.leader is None or self.snapshots is None:
             return
         publisher.wait()
         leader, snapshot = self.leader, self.snapshots.take()
@@ -163,8 +170,8 @@ class Training:
                     files = write_state(folder, snapshot.vectors, cursor, metrics)
                     leader.commit(state, files, StateRecord(step=step, samples=metrics[-1].samples), parent=parent)
                 if record is not None:
-                    views = adapter_views(self.adapter.named(snapshot.vectors["values"]))
-                    files = write_adapter(views, self.inputs.lora, DTYPES[self.inputs.precision], folder)
+                    values = snapshot.vectors["values"].to(DTYPES[self.inputs.precision])
+                    files = write_adapter(adapter_views(self.adapter.named(values)), self.inputs.lora, folder)
                     leader.commit(layout.checkpoint_marker(record.samples), files, record, parent=state)
             prune_states(leader.store, leader.task.unit)
 
@@ -189,8 +196,9 @@ class Training:
             canaries=self.canaries(),
         )
 
-    def _state_is_due(self) -> bool:
-        return self.clock() - self._saved_at >= self.task.save_state_every_seconds
+    def _state_is_due(self, publisher: Publisher) -> bool:
+        """Never while another is being uploaded: training does not wait for a slow store."""
+        return publisher.idle and self.clock() - self._saved_at >= self.task.save_state_every_seconds
 
     def _consumed_by(self, step: int) -> tuple[int, ...]:
         size = self.inputs.batch_size

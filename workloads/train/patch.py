@@ -20,7 +20,7 @@ import transformers
 from torch import Tensor, nn
 
 from workloads.train.kernels.cross_entropy import reference_loss_sum
-from workloads.train.kernels.decoder import packed_loss_sum
+from workloads.train.kernels.decoder import packed_hidden_states, packed_loss_sum
 from workloads.train.kernels.lora import (
     LoraExperts,
     LoraLinear,
@@ -30,6 +30,7 @@ from workloads.train.kernels.lora import (
     load_adapter_state,
     lora_parameters,
 )
+from workloads.train.kernels.norms import reference_rms_norm
 from workloads.train.packed import PackedBatch
 
 Target = Literal["attention", "experts", "mlp"]
@@ -124,6 +125,14 @@ def loss_sum_and_count(model: nn.Module, batch: PackedBatch) -> tuple[Tensor, in
     return per_document_loss_sum(model, batch), batch.supervised_tokens
 
 
+def hidden_states(model: nn.Module, batch: PackedBatch) -> Tensor:
+    """(T, H) after the last norm, as they are trained: packed if the packed forward knows the model."""
+    if why_not_packed(model) is not None:
+        return per_document_hidden_states(model, batch)
+    norm: Any = model.base_model.norm
+    return reference_rms_norm(packed_hidden_states(model, batch), norm.weight, norm.variance_epsilon)
+
+
 def per_document_loss_sum(model: nn.Module, batch: PackedBatch) -> Tensor:
     """What `loss_sum_and_count` sums, by the model's own forward on one document after another: the reference."""
     rows = per_document_hidden_states(model, batch).index_select(0, batch.target_positions - 1)
@@ -144,6 +153,7 @@ __all__ = [
     "adapter_state",
     "adapter_views",
     "add_lora",
+    "hidden_states",
     "load_adapter_state",
     "lora_parameters",
     "loss_sum_and_count",

@@ -17,6 +17,10 @@ class Publisher:
         self.wait()
         self._last = self._pool.submit(work)
 
+    @property
+    def idle(self) -> bool:
+        return self._last is None or self._last.done()
+
     def check(self) -> None:
         """Raises what finished work raised; never waits."""
         if self._last is not None and self._last.done():

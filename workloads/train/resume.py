@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from workloads.commit import Corrupt, fetch, list_markers
@@ -15,6 +15,7 @@ from workloads.contract.records import CheckpointRecord, Marker, StateRecord
 from workloads.contract.units import UnitRef
 from workloads.store import Store
 from workloads.train.metrics import Metric, from_lines, to_lines
+from workloads.train.tensor_file import write_tensors
 
 VECTORS, CURSOR, METRICS = "trainer_state.safetensors", "cursor.json", "metrics.jsonl"
 
@@ -44,7 +45,7 @@ class Resumed:
 
 def write_state(folder: Path, vectors: Mapping[str, Tensor], cursor: Cursor, metrics: list[Metric]) -> dict[str, Path]:
     """`vectors` on the host. The files by the names they have in the marker."""
-    save_file(dict(vectors), folder / VECTORS)
+    write_tensors(folder / VECTORS, vectors)
     (folder / CURSOR).write_bytes(cursor.to_json())
     (folder / METRICS).write_bytes(to_lines(metrics))
     return {name: folder / name for name in (VECTORS, CURSOR, METRICS)}
