@@ -11,6 +11,7 @@ from controller.cli import (
     bench,
     crd,
     data,
+    diff,
     gate,
     logs,
     plan,
@@ -47,6 +48,7 @@ app.command("validate")(validate.validate)
 app.command("plan")(plan.plan)
 app.command("run")(run.run)
 app.command("report")(report.report)
+app.command("diff")(diff.diff)
 app.command("gate")(gate.gate)
 app.command("submit")(submit.submit)
 app.command("status")(status.status)
