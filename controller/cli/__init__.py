@@ -12,6 +12,7 @@ from controller.cli import (
     crd,
     data,
     diff,
+    export,
     gate,
     logs,
     plan,
@@ -49,6 +50,7 @@ app.command("plan")(plan.plan)
 app.command("run")(run.run)
 app.command("report")(report.report)
 app.command("diff")(diff.diff)
+app.command("export")(export.export)
 app.command("gate")(gate.gate)
 app.command("submit")(submit.submit)
 app.command("status")(status.status)
