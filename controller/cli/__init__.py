@@ -12,6 +12,8 @@ from controller.cli import (
     candidate,
     crd,
     data,
+    diff,
+    export,
     gate,
     logs,
     plan,
@@ -48,6 +50,8 @@ app.command("validate")(validate.validate)
 app.command("plan")(plan.plan)
 app.command("run")(run.run)
 app.command("report")(report.report)
+app.command("diff")(diff.diff)
+app.command("export")(export.export)
 app.command("gate")(gate.gate)
 app.command("candidate")(candidate.candidate)
 app.command("submit")(submit.submit)

@@ -9,13 +9,12 @@ import typer
 from kubernetes import config
 from kubernetes.config.config_exception import ConfigException
 
+from controller.cli.results import Results, seen_in
 from controller.kubernetes.acceptance import uid8_of
 from controller.kubernetes.api import Api, ApiError, ApiUnreachable, connect
-from controller.observe import Observer
-from controller.view import StoreView, Unknown
 from workloads.contract import layout
 from workloads.contract.experiment import FrozenExperiment
-from workloads.store import Store, StoreError, open_store
+from workloads.store import Store, open_store
 
 Json = dict[str, Any]
 CLUSTER_ERRORS = (ApiError, ApiUnreachable, ConfigException)
@@ -94,19 +93,9 @@ def store_of(item: Json, store: str | None) -> Store:
     return open_store(url)
 
 
-@dataclass(frozen=True)
-class Results:
-    store: Store
-    frozen: FrozenExperiment
-    seen: StoreView
-
-
 def results_of(item: Json, store: str | None) -> Results:
     """What the store holds of an Experiment, read with the caller's own credentials. Raises StoreError."""
     opened = store_of(item, store)
     data = opened.get(layout.experiment_key(item["metadata"]["name"], uid8_of(item)))
     frozen = FrozenExperiment.model_validate_json(data)
-    seen = Observer(opened).observe(frozen, None)
-    if isinstance(seen, Unknown):
-        raise StoreError(seen.message)
-    return Results(opened, frozen, seen)
+    return Results(opened, frozen, seen_in(opened, frozen))

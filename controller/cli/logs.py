@@ -1,11 +1,14 @@
-"""`potstill logs`: what the programs of an Experiment print, from the store: pods may be long gone."""
+"""`potstill logs`: what the programs of an experiment print, from the store: pods may be long gone."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from controller.cli.cluster import Context, Kubeconfig, Name, Namespace, Results, StoreOverride, cluster_at, results_of
+from controller.cli.cluster import Context, Kubeconfig, Namespace, StoreOverride, cluster_at, results_of
+from controller.cli.common import ProfileFile
+from controller.cli.results import Results, is_file, results_here
 from controller.decide.pieces import resolve_pieces, units_of
 from controller.view import Attempt
 from workloads.contract import layout
@@ -15,16 +18,22 @@ from workloads.store import NotFound
 
 
 def logs(
-    name: Name,
+    experiment: Annotated[
+        str, typer.Argument(help="The experiment file, or a name in the cluster.", metavar="EXPERIMENT.YAML|NAME")
+    ],
     run: Annotated[str | None, typer.Argument(help="Only this run's training.", metavar="[RUN]")] = None,
     lines: Annotated[int, typer.Option("--tail", help="Lines of each attempt.")] = 50,
     store: StoreOverride = None,
+    profile: ProfileFile = None,
     namespace: Namespace = None,
     context: Context = None,
     kubeconfig: Kubeconfig = None,
 ) -> None:
     """The tail of each attempt's log, oldest first, as it stands in the store (at most 20 s old while it runs)."""
-    results = results_of(cluster_at(kubeconfig, context, namespace).experiment(name), store)
+    if is_file(experiment):
+        results = results_here(Path(experiment), store, profile)
+    else:
+        results = results_of(cluster_at(kubeconfig, context, namespace).experiment(experiment), store)
     found = False
     for attempt in attempts(results, run):
         text = log_tail(results, attempt, lines)

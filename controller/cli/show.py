@@ -1,5 +1,7 @@
-"""`potstill show`: why an Experiment failed. The first failure's reason, its traceback and the tail of its log."""
+"""`potstill show`: how an experiment stands, and why it failed. The first failure, its traceback, its log's tail."""
 
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -7,48 +9,90 @@ import typer
 from controller.cli.cluster import (
     Context,
     Kubeconfig,
-    Name,
     Namespace,
     StoreOverride,
     cluster_at,
     condition,
     results_of,
 )
-from controller.cli.common import wide_console
+from controller.cli.common import ProfileFile, wide_console
 from controller.cli.logs import attempts, log_tail, printable
+from controller.cli.results import Results, is_file, results_here
 from controller.cli.status import render
-from controller.view import Attempt
+from controller.decide import decide
+from controller.live import render as render_status
+from controller.view import Attempt, ExecutorView
+from workloads.contract import layout
+from workloads.contract.records import Failure
+from workloads.store import NotFound
 
 BLAMELESS = frozenset({"succeeded", "superseded", "suspended", "preempted", "lost", "deleted"})
 
 
 def show(
-    name: Name,
+    experiment: Annotated[
+        str, typer.Argument(help="The experiment file, or a name in the cluster.", metavar="EXPERIMENT.YAML|NAME")
+    ],
     lines: Annotated[int, typer.Option("--tail", help="Lines of the log.")] = 30,
     store: StoreOverride = None,
+    profile: ProfileFile = None,
     namespace: Namespace = None,
     context: Context = None,
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """Status, and the first failure from the store. Exit 1 if there is one."""
-    item = cluster_at(kubeconfig, context, namespace).experiment(name)
-    wide_console().print(render(item))
-    if condition(item, "Accepted").get("status") == "False":
-        raise typer.Exit(1)
-    results = results_of(item, store)
+    """How it stands, and the first failure from the store. Exit 1 if there is one."""
+    if is_file(experiment):
+        results = results_here(Path(experiment), store, profile)
+        _print_standing(results)
+    else:
+        item = cluster_at(kubeconfig, context, namespace).experiment(experiment)
+        wide_console().print(render(item))
+        if condition(item, "Accepted").get("status") == "False":
+            raise typer.Exit(1)
+        results = results_of(item, store)
+    _print_first_failure(results, lines)
+
+
+def _print_standing(results: Results) -> None:
+    """As the store tells it: what no attempt is open for is not at work."""
+    frozen, told = results.frozen, decide(results.frozen, results.seen, ExecutorView({}), datetime.now(UTC)).status
+    console = wide_console()
+    console.print(f"{frozen.name} {frozen.uid8} in {results.store.url}", markup=False, highlight=False)
+    console.print(render_status(told))
+    report = layout.report_prefix(frozen.name, frozen.uid8) + "index.html"
+    if results.store.head(report) is not None:
+        console.print(f"report: {results.store.url}/{report}", markup=False, highlight=False)
+
+
+def _print_first_failure(results: Results, lines: int) -> None:
+    """Exits 1 if there is one."""
     failed = [attempt for attempt in attempts(results) if _failed(attempt)]
     if not failed:
         print("no attempt failed")
         return
     first = failed[0]
-    print(f"\n{len(failed)} attempts failed; the first: {first.task.unit} attempt {first.number}")
+    print(f"\n{_count(len(failed))} failed; the first: {first.task.unit} attempt {first.number}")
+    failure = _failure(results, first)
     if first.end is not None:
         print(printable(f"{first.end.reason} (exit code {first.end.exit_code}): {first.end.message}"))
-    if first.failure is not None:
-        print(printable(f"{first.failure.reason}: {first.failure.message}"))
-        print(printable(first.failure.traceback or ""))
+    elif failure is not None:
+        print(printable(f"{failure.reason}: {failure.message}"))
+    if failure is not None and failure.traceback:
+        print(printable(failure.traceback))
     print(f"--- log, last {lines} lines\n{log_tail(results, first, lines) or '(none)'}")
     raise typer.Exit(1)
+
+
+def _count(attempts: int) -> str:
+    return "1 attempt" if attempts == 1 else f"{attempts} attempts"
+
+
+def _failure(results: Results, attempt: Attempt) -> Failure | None:
+    """In the attempt's own words, if it had any."""
+    try:
+        return Failure.model_validate_json(results.store.get(layout.failure_key(attempt.task.unit, attempt.number)))
+    except NotFound:
+        return None
 
 
 def _failed(attempt: Attempt) -> bool:

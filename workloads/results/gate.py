@@ -136,14 +136,12 @@ def _outcome(found: set[Outcome]) -> Outcome:
 
 
 def _measure(item: FrozenRequirement, gate: FrozenGate, candidate: Side, baseline: Side) -> RequirementResult:
-    reasons = [*_incomplete(item, gate, candidate), *_incomplete(item, gate, baseline)]
+    sides = (candidate, baseline)
+    reasons = [reason for side in sides for reason in incomplete(side, item.benchmark, gate.budget_tokens)]
     reasons = reasons or list(unlike(candidate, baseline, item.benchmark))
     if reasons:
         return RequirementResult(item, "not_evaluable", "; ".join(reasons))
-    ours, theirs = (
-        problem_codes(side.manifest, side.model.id, item.benchmark, gate.budget_tokens)
-        for side in (candidate, baseline)
-    )
+    ours, theirs = (problem_codes(side.manifest, side.model.id, item.benchmark, gate.budget_tokens) for side in sides)
     pairs = pair(theirs, ours, item.metric)
     if not pairs.n:
         return RequirementResult(item, "not_evaluable", "the two were asked no problem in common")
@@ -203,32 +201,33 @@ def _part_only(side: Side, benchmark: str) -> bool:
     return not set(parts) <= {e.part for e in side.evaluations(benchmark)}
 
 
-def _incomplete(item: FrozenRequirement, gate: FrozenGate, side: Side) -> Iterable[str]:
+def incomplete(side: Side, benchmark: str, budget_tokens: int) -> Iterable[str]:
     """Why this side cannot be compared: nothing may be compared that is not whole."""
-    name = f"{side.manifest.experiment}/{side.model.id} on {item.benchmark}"
-    found = side.evaluations(item.benchmark)
+    name = f"{side.manifest.experiment}/{side.model.id} on {benchmark}"
+    found = side.evaluations(benchmark)
     if not found:
         yield f"{name} was not evaluated"
     for evaluation in found:
-        at = [b for b in evaluation.budgets if b.counts.budget == gate.budget_tokens]
+        at = [b for b in evaluation.budgets if b.counts.budget == budget_tokens]
         if evaluation.state != "done":
             yield f"{name}/{evaluation.part} is {evaluation.state}" + (
                 f": {evaluation.reason}" if evaluation.reason else ""
             )
         elif not at:
-            yield f"{name}/{evaluation.part} was not graded at {gate.budget_tokens:,} tokens"
+            yield f"{name}/{evaluation.part} was not graded at {budget_tokens:,} tokens"
         elif "e" in at[0].verdicts:
             yield f"{name}/{evaluation.part} has {at[0].verdicts.count('e')} outputs that could not be graded"
 
 
 def unlike(candidate: Side, baseline: Side, benchmark: str) -> Iterable[str]:
     """What differs between the two protocols, by name. Prompts may differ between the base and what was trained."""
-    for name, ours, theirs in _protocol(candidate, baseline, benchmark):
+    for name, ours, theirs in protocol(candidate, baseline, benchmark):
         if ours != theirs:
             yield f"{name} differs: {ours} for the candidate, {theirs} for the baseline"
 
 
-def _protocol(candidate: Side, baseline: Side, benchmark: str) -> Iterable[tuple[str, object, object]]:
+def protocol(candidate: Side, baseline: Side, benchmark: str) -> Iterable[tuple[str, object, object]]:
+    """(name, the candidate's, the baseline's) of everything that must be alike before two models are compared."""
     a, b = candidate.manifest, baseline.manifest
     contents = [next(item for item in m.benchmarks if item.name == benchmark) for m in (a, b)]
     yield f"{benchmark}'s content", contents[0].content[:12], contents[1].content[:12]

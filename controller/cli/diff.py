@@ -1,0 +1,59 @@
+"""`potstill diff`: what differs between two experiments, and what it did."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from controller.cli.common import ProfileFile, profile_from, wide_console
+from controller.cli.diff_text import Comparison, diff_json, diff_text
+from controller.cli.manifests import manifest_at
+from controller.spec.load import load_experiment
+from controller.spec.places import Places, spec_changes
+from controller.spec.profile import Profile
+from controller.spec.resolve import resolve
+from workloads.results.asked import asked_by_experiment, asked_by_manifest
+from workloads.results.changes import unit_changes
+from workloads.results.effects import effects
+
+Place = Annotated[str, typer.Argument(help="An experiment file; or a manifest.json, as a path or a URL in a store.")]
+
+
+def diff(
+    old: Place,
+    new: Place,
+    profile: ProfileFile = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the comparison as JSON here.")] = None,
+) -> None:
+    """Exit 0 nothing differs, 1 something does, 2 wrong use, 4 one of the two cannot be read."""
+    kinds = {_is_spec(where) for where in (old, new)}
+    if len(kinds) == 2:
+        raise typer.BadParameter("give two experiment files or two manifests: one of each cannot be compared")
+    compared = _specs(old, new, profile_from(profile)) if kinds == {True} else _manifests(old, new)
+    if json_file is not None:
+        json_file.write_bytes(diff_json(compared))
+    console = wide_console()
+    for part in diff_text(compared):
+        console.print(part, markup=False, highlight=False)
+    raise typer.Exit(1 if compared.differs else 0)
+
+
+def _is_spec(where: str) -> bool:
+    return where.endswith((".yaml", ".yml"))
+
+
+def _specs(old: str, new: str, profile: Profile) -> Comparison:
+    """Raises SpecError."""
+    read = [(Path(where), load_experiment(Path(where))) for where in (old, new)]
+    now = datetime.now(UTC)
+    asked = [asked_by_experiment(resolve(item, path.resolve().parent, profile, now)) for path, item in read]
+    before, after = (item for _, item in read)
+    units = unit_changes(asked[0], asked[1], Places(before, after))
+    return Comparison(old, new, spec_changes(before, after), units)
+
+
+def _manifests(old: str, new: str) -> Comparison:
+    before, after = manifest_at(old), manifest_at(new)
+    units = unit_changes(asked_by_manifest(before), asked_by_manifest(after))
+    return Comparison(old, new, (), units, effects(before, after))

@@ -1,0 +1,46 @@
+"""What a store holds of an experiment, for the commands that explain it."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+
+from controller.cli.common import DEFAULT_STORE, frozen_from, store_at
+from controller.observe import Observer
+from controller.view import StoreView, Unknown
+from workloads.contract import layout
+from workloads.contract.experiment import FrozenExperiment
+from workloads.store import Store, StoreError
+
+
+@dataclass(frozen=True)
+class Results:
+    store: Store
+    frozen: FrozenExperiment
+    seen: StoreView
+
+
+def is_file(experiment: str) -> bool:
+    """A file, and not the name of an Experiment in a cluster."""
+    return experiment.endswith((".yaml", ".yml"))
+
+
+def results_here(path: Path, store: str | None, profile: Path | None) -> Results:
+    """Of the file as `potstill run` runs it. Exits 4 when it has not run there; raises SpecError, StoreError."""
+    frozen = frozen_from(path, profile)
+    opened = store_at(store or os.environ.get("POTSTILL_STORE", DEFAULT_STORE))
+    if opened.head(layout.experiment_key(frozen.name, frozen.uid8)) is None:
+        typer.echo(
+            f"{opened.url} has no {frozen.name} {frozen.uid8}: it has not run there, or was changed since", err=True
+        )
+        raise typer.Exit(4)
+    return Results(opened, frozen, seen_in(opened, frozen))
+
+
+def seen_in(store: Store, frozen: FrozenExperiment) -> StoreView:
+    """Raises StoreError for what could not be read."""
+    seen = Observer(store).observe(frozen, None)
+    if isinstance(seen, Unknown):
+        raise StoreError(seen.message)
+    return seen

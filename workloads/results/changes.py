@@ -1,0 +1,93 @@
+"""Which units two experiments do not share, and because of which fields. Pure."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import JsonValue
+
+from workloads.results.asked import CHECKPOINT, OUTPUTS, AskedUnit
+
+KINDS = ("train", "generate", "grade")
+Standing = Literal["same", "changed", "added", "removed"]
+
+
+@dataclass(frozen=True)
+class Change:
+    """`stated` False on a side: the field is not there. A field that stands for a result has no values."""
+
+    path: str
+    old: JsonValue = None
+    new: JsonValue = None
+    old_stated: bool = True
+    new_stated: bool = True
+
+
+@dataclass(frozen=True)
+class UnitChange:
+    """`because` is empty where the digests differ and no field that is known does."""
+
+    kind: str
+    name: str
+    standing: Standing
+    old_digest: str | None
+    new_digest: str | None
+    because: tuple[Change, ...] = ()
+
+
+@dataclass(frozen=True)
+class Group:
+    """Units of one kind that stand alike for the same reasons."""
+
+    kind: str
+    standing: Standing
+    names: tuple[str, ...]
+    because: tuple[Change, ...]
+
+
+def field_changes(old: Mapping[str, JsonValue], new: Mapping[str, JsonValue]) -> tuple[Change, ...]:
+    """In the old order, then what is new."""
+    paths = dict.fromkeys((*old, *new))
+    return tuple(
+        Change(path)
+        if path in (CHECKPOINT, OUTPUTS)
+        else Change(path, old.get(path), new.get(path), path in old, path in new)
+        for path in paths
+        if (path in old, old.get(path)) != (path in new, new.get(path))
+    )
+
+
+def unit_changes(
+    old: Iterable[AskedUnit], new: Iterable[AskedUnit], place: Callable[[str], str] = str
+) -> tuple[UnitChange, ...]:
+    """Units are the same unit by kind and name. `place` says where the file states what a field says."""
+    before, after = ({(unit.kind, unit.name): unit for unit in side} for side in (old, new))
+    return tuple(_change(before.get(key), after.get(key), place) for key in dict.fromkeys((*before, *after)))
+
+
+def _change(old: AskedUnit | None, new: AskedUnit | None, place: Callable[[str], str]) -> UnitChange:
+    known = new or old
+    assert known is not None
+    digests = (old.digest if old else None, new.digest if new else None)
+    if old is None or new is None:
+        return UnitChange(known.kind, known.name, "added" if old is None else "removed", *digests)
+    because = field_changes(
+        {place(path): value for path, value in old.fields.items()},
+        {place(path): value for path, value in new.fields.items()},
+    )
+    same = digests[0] == digests[1] if None not in digests else not because
+    if same:
+        return UnitChange(known.kind, known.name, "same", *digests)
+    return UnitChange(known.kind, known.name, "changed", *digests, because)
+
+
+def grouped(changes: Iterable[UnitChange]) -> tuple[Group, ...]:
+    """By kind in the order of the work, then by why, in the order in which each first comes."""
+    found: dict[tuple[str, Standing, str], list[UnitChange]] = {}
+    for change in changes:
+        found.setdefault((change.kind, change.standing, repr(change.because)), []).append(change)
+    ordered = sorted(found.items(), key=lambda item: KINDS.index(item[0][0]))
+    return tuple(
+        Group(kind, standing, tuple(member.name for member in members), members[0].because)
+        for (kind, standing, _), members in ordered
+    )

@@ -1,0 +1,111 @@
+"""What a change did: each model of two manifests on the problems that both were asked, problem by problem. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from workloads.contract.manifest import Manifest
+from workloads.results.difference import Difference, holm, paired_difference
+from workloads.results.gate import Side, incomplete, protocol
+from workloads.results.paired import METRICS, Metric, pair, problem_codes
+
+
+@dataclass(frozen=True)
+class Effect:
+    """`difference` is new - old; `adjusted_p` is Holm's over all effects. `again`: the same question, generated twice,
+    so that what differs is noise. `discordance`: share of the problems on which the two differ.
+    """
+
+    model: str
+    benchmark: str
+    budget_tokens: int
+    metric: Metric
+    difference: Difference
+    discordance: float
+    adjusted_p: float
+    again: bool
+
+
+@dataclass(frozen=True)
+class NotCompared:
+    model: str
+    benchmark: str
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Effects:
+    """`unchanged`: (model, benchmark) whose verdicts come from the same units. `only_*`: ids of models of one side."""
+
+    compared: tuple[Effect, ...]
+    unchanged: tuple[tuple[str, str], ...]
+    not_compared: tuple[NotCompared, ...]
+    only_old: tuple[str, ...]
+    only_new: tuple[str, ...]
+
+
+def effects(old: Manifest, new: Manifest) -> Effects:
+    """Models are the same by id, and are compared as the gate does: only whole results, made and judged alike."""
+    compared: list[Effect] = []
+    unchanged: list[tuple[str, str]] = []
+    refused: list[NotCompared] = []
+    ids = [[model.id for model in side.models] for side in (old, new)]
+    for before, after, benchmark in _pairs(old, new):
+        name = (after.model.id, benchmark)
+        if _grades(before, benchmark) == _grades(after, benchmark) and None not in _grades(after, benchmark):
+            unchanged.append(name)
+        elif reasons := tuple(_reasons(before, after, benchmark)):
+            refused.append(NotCompared(*name, reasons))
+        else:
+            compared += _compared(before, after, benchmark)
+    adjusted = holm([effect.adjusted_p for effect in compared])
+    return Effects(
+        compared=tuple(replace(effect, adjusted_p=p) for effect, p in zip(compared, adjusted, strict=True)),
+        unchanged=tuple(unchanged),
+        not_compared=tuple(refused),
+        only_old=tuple(name for name in ids[0] if name not in ids[1]),
+        only_new=tuple(name for name in ids[1] if name not in ids[0]),
+    )
+
+
+def _pairs(old: Manifest, new: Manifest) -> Iterator[tuple[Side, Side, str]]:
+    """What both were asked."""
+    models = {model.id: model for model in old.models}
+    known = {benchmark.name for benchmark in old.benchmarks}
+    for benchmark in (item.name for item in new.benchmarks if item.name in known):
+        for model in new.models:
+            if model.id in models:
+                before, after = Side(old, models[model.id]), Side(new, model)
+                if before.evaluations(benchmark) and after.evaluations(benchmark):
+                    yield before, after, benchmark
+
+
+def _grades(side: Side, benchmark: str) -> set[str | None]:
+    return {evaluation.grade for evaluation in side.evaluations(benchmark)}
+
+
+def _budgets(before: Side, after: Side) -> list[int]:
+    return [budget for budget in after.manifest.budgets if budget in before.manifest.budgets]
+
+
+def _reasons(before: Side, after: Side, benchmark: str) -> Iterator[str]:
+    budgets = _budgets(before, after)
+    if not budgets:
+        yield "they share no token budget"
+    yield from dict.fromkeys(
+        reason for side in (before, after) for budget in budgets for reason in incomplete(side, benchmark, budget)
+    )
+    for name, theirs, ours in protocol(before, after, benchmark):
+        if theirs != ours:
+            yield f"{name} differs: {theirs} -> {ours}"
+
+
+def _compared(before: Side, after: Side, benchmark: str) -> Iterator[Effect]:
+    generated = [{e.generate for e in side.evaluations(benchmark)} for side in (before, after)]
+    for budget in _budgets(before, after):
+        theirs, ours = (problem_codes(s.manifest, s.model.id, benchmark, budget) for s in (before, after))
+        for metric in METRICS:
+            pairs = pair(ours, theirs, metric)
+            if pairs.n:
+                found = paired_difference(pairs)
+                again = generated[0] == generated[1]
+                yield Effect(after.model.id, benchmark, budget, metric, found, pairs.discordance, found.p, again)
