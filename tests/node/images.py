@@ -74,6 +74,7 @@ def build(name: str, base: Image, **arguments: str) -> Image:
         for other in buildah("images", "--format", "{{.Name}}:{{.Tag}}").split():
             if other.startswith(f"{repository}:") and other not in {image.name, f"{repository}:newest"}:
                 buildah("rmi", other)
+        buildah("rm", "--all")  # what a build that was interrupted left
         buildah("rmi", "--prune")
     return image
 

@@ -17,6 +17,7 @@ from tests.tools.programs import program
 from workloads.contract.manifest import Manifest
 
 RELEASE = "potstill"
+POD_USER = 65532
 CHART = REPOSITORY / "charts" / "potstill"
 CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/experiments.potstill.dev"
 
@@ -83,6 +84,24 @@ class Lab:
         self.kubectl("wait", "--for=condition=Finished", f"pexp/{name}", f"--timeout={deadline_seconds}s")
         conditions = self.experiment(name)["status"]["conditions"]
         return str(next(condition["reason"] for condition in conditions if condition["type"] == "Finished"))
+
+    def make_weights_volume(self, folder: Path) -> None:
+        """The claim `weights`, of a folder of the node."""
+        folder.mkdir(parents=True)
+        os.chown(folder, POD_USER, POD_USER)
+        size = {"storage": "1Gi"}
+        shared = {"accessModes": ["ReadWriteMany"], "storageClassName": ""}
+        volume = {"capacity": size, "hostPath": {"path": str(folder), "type": "Directory"}, **shared}
+        claim = {"resources": {"requests": size}, "volumeName": self.namespace, **shared}
+        self.node.plane.api.post("/api/v1/persistentvolumes", {"metadata": {"name": self.namespace}, "spec": volume})
+        path = f"/api/v1/namespaces/{self.namespace}/persistentvolumeclaims"
+        self.node.plane.api.post(path, {"metadata": {"name": "weights"}, "spec": claim})
+
+    def upload(self, folder: Path, prefix: str) -> str:
+        """Its files as objects of this lab's store; the URL of the prefix."""
+        for path in folder.iterdir():
+            self.s3.client().upload_file(str(path), "lab", f"{self.namespace}/{prefix}/{path.name}")
+        return f"s3://lab/{self.namespace}/{prefix}"
 
     def read(self, key: str) -> bytes:
         """An object of this lab's store."""

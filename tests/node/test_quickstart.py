@@ -14,12 +14,15 @@ import yaml
 
 from tests.node.images import REPOSITORY
 from tests.node.lab import CHART, CRD, RELEASE, Lab, lab
+from tests.node.machine import RUN as RUN_FOLDER
 from tests.node.node import NAME, Node
 from tests.node.s3 import ClusterS3
 from tests.tools.processes import wait_until
+from workloads.contents import directory_content, weights_name
 from workloads.contract.manifest import Manifest
 
 QUICKSTART = REPOSITORY / "examples" / "quickstart.yaml"
+BASE = REPOSITORY / "examples" / "quickstart" / "base"
 RUN, BENCHMARKS = "math_drop", ("sums", "lists")
 """What of the quickstart is done again under disturbance."""
 
@@ -67,10 +70,11 @@ def results(manifest: Manifest, runs: tuple[str, ...]) -> dict[str, object]:
     }
 
 
-def part_of_the_quickstart() -> dict[str, Any]:
-    """The same questions, fewer of them."""
+def part_of_the_quickstart(base: str) -> dict[str, Any]:
+    """The same questions, fewer of them, of the same base at another place."""
     item: dict[str, Any] = yaml.safe_load(QUICKSTART.read_text())
     spec = item["spec"]
+    spec["base"] = {"model": base, "content": directory_content(BASE)}
     spec["runs"] = [run for run in spec["runs"] if run["name"] == RUN]
     asked = spec["evaluation"]["benchmarks"]
     spec["evaluation"]["benchmarks"] = [benchmark for benchmark in asked if benchmark["name"] in BENCHMARKS]
@@ -107,8 +111,11 @@ def test_a_deleted_training_a_killed_controller_and_a_drained_node_change_no_res
     node: Node, s3: ClusterS3, image: Callable[[str], str], quiet: Lab, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     with lab(node, s3, image, tmp_path_factory.mktemp("disturbed")) as disturbed:
-        disturbed.install()
-        disturbed.kubectl("apply", "-f", "-", stdin=json.dumps(part_of_the_quickstart()))
+        volume = RUN_FOLDER / disturbed.namespace
+        disturbed.make_weights_volume(volume)
+        disturbed.install(CHART, "--set=profiles.default.weightsClaim=weights")
+        item = part_of_the_quickstart(disturbed.upload(BASE, "bases/quickstart"))
+        disturbed.kubectl("apply", "-f", "-", stdin=json.dumps(item))
         wait_until(
             lambda: any("/markers/checkpoint" in key for key in disturbed.keys("units/train/")), "a checkpoint", 900
         )
@@ -127,6 +134,7 @@ def test_a_deleted_training_a_killed_controller_and_a_drained_node_change_no_res
         assert disturbed.wait_finished() == "Succeeded", disturbed.experiment()["status"]
         assert sum(run.attempts for run in disturbed.manifest().runs) > 1, "the training was disturbed"
         assert results(disturbed.manifest(), (RUN,)) == results(quiet.manifest(), (RUN,))
+        assert [path.name for path in volume.iterdir()] == [weights_name(directory_content(BASE))], "read from there"
 
 
 def test_an_uninstalled_release_leaves_the_crd_the_experiments_and_the_results(quiet: Lab) -> None:
