@@ -87,7 +87,6 @@ class Lab:
 
     def make_weights_volume(self, folder: Path) -> None:
         """The claim `weights`, of a folder of the node."""
-        folder.mkdir(parents=True)
         os.chown(folder, POD_USER, POD_USER)
         size = {"storage": "1Gi"}
         shared = {"accessModes": ["ReadWriteMany"], "storageClassName": ""}

@@ -14,7 +14,6 @@ import yaml
 
 from tests.node.images import REPOSITORY
 from tests.node.lab import CHART, CRD, RELEASE, Lab, lab
-from tests.node.machine import RUN as RUN_FOLDER
 from tests.node.node import NAME, Node
 from tests.node.s3 import ClusterS3
 from tests.tools.processes import wait_until
@@ -111,7 +110,7 @@ def test_a_deleted_training_a_killed_controller_and_a_drained_node_change_no_res
     node: Node, s3: ClusterS3, image: Callable[[str], str], quiet: Lab, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     with lab(node, s3, image, tmp_path_factory.mktemp("disturbed")) as disturbed:
-        volume = RUN_FOLDER / disturbed.namespace
+        volume = tmp_path_factory.mktemp("weights")
         disturbed.make_weights_volume(volume)
         disturbed.install(CHART, "--set=profiles.default.weightsClaim=weights")
         item = part_of_the_quickstart(disturbed.upload(BASE, "bases/quickstart"))
