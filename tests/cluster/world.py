@@ -32,13 +32,15 @@ class World:
     runner: PodRunner
     controller_store: Store | None = None
     """Where controllers reach the store by another way than the test and the pods do."""
+    kubeconfig: Path | None = None
+    """The same of the API server."""
 
     @property
     def path(self) -> str:
         return f"/apis/potstill.dev/v1alpha1/namespaces/{self.namespace}/experiments"
 
     def controller(self) -> Controller:
-        api = connect(self.plane.kubeconfig())
+        api = connect(self.kubeconfig or self.plane.kubeconfig())
         store = self.controller_store or self.store
         return Controller(api, store, {"default": self.profile}, self.namespace, pace=PACE, busy_seconds=1.0)
 
