@@ -12,6 +12,7 @@ from controller.cli import (
     crd,
     data,
     gate,
+    gc,
     logs,
     plan,
     publish,
@@ -55,6 +56,7 @@ app.command("show")(show.show)
 app.command("publish")(publish.publish)
 app.command("retry")(retry.retry)
 app.command("regrade")(regrade.regrade)
+app.command("gc")(gc.gc)
 app.add_typer(bench.app, name="bench")
 app.add_typer(data.app, name="data")
 app.command("crd")(crd.crd)
