@@ -15,6 +15,7 @@ from controller.cli import (
     diff,
     export,
     gate,
+    gc,
     logs,
     plan,
     publish,
@@ -61,6 +62,7 @@ app.command("show")(show.show)
 app.command("publish")(publish.publish)
 app.command("retry")(retry.retry)
 app.command("regrade")(regrade.regrade)
+app.command("gc")(gc.gc)
 app.add_typer(bench.app, name="bench")
 app.add_typer(data.app, name="data")
 app.command("crd")(crd.crd)

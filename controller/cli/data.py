@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
-from controller.cli.common import ExperimentFile, ProfileFile, frozen_from
+from controller.cli.common import ExperimentFile, ProfileFile, frozen_from, wide_console
 from controller.spec.errors import Problem, SpecError
 from controller.training_data import NotReadableHere, read_training_data
 from workloads.contract.units import TrainInputs
@@ -39,7 +38,7 @@ def show(
         data, tokenizer = read_training_data(frozen, chosen)
     except NotReadableHere as error:
         raise SpecError(str(path), [Problem(("spec", "data", chosen.data or ""), str(error))]) from error
-    console = Console()
+    console = wide_console()
     console.print(
         f"{chosen.name}: {len(data.order)} samples from {data.statistics.kept} of {data.statistics.rows} rows"
     )

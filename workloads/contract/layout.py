@@ -2,9 +2,12 @@
 
 from workloads.contract.units import UnitRef
 
+EXPERIMENTS, UNITS, BLOBS = "experiments/", "units/", "blobs/"
+"""What stands at the root."""
+
 
 def experiment_prefix(name: str, uid8: str) -> str:
-    return f"experiments/{name}/{uid8}/"
+    return f"{EXPERIMENTS}{name}/{uid8}/"
 
 
 def experiment_key(name: str, uid8: str) -> str:
@@ -30,7 +33,7 @@ def runner_key(name: str, uid8: str) -> str:
 
 
 def unit_prefix(unit: UnitRef) -> str:
-    return f"units/{unit.kind}/{unit.digest}/"
+    return f"{UNITS}{unit.kind}/{unit.digest}/"
 
 
 def task_key(unit: UnitRef, number: int) -> str:
@@ -97,4 +100,4 @@ REPORT = "report"
 
 def blob_key(sha256: str) -> str:
     """Content-addressed: written If-None-Match, equal for all writers (a base's tokenizer.json)."""
-    return f"blobs/{sha256}"
+    return f"{BLOBS}{sha256}"

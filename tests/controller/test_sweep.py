@@ -1,0 +1,87 @@
+"""What may be swept from a store: nothing that a living experiment or a running task needs, ever."""
+
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from controller.sweep import UNIT_KEY, Doomed, plan_sweep
+from tests.controller.stores import DAY, NOW, Drawn, stores
+from workloads.contract import layout
+from workloads.contract.records import StateRecord
+from workloads.contract.units import UnitRef
+
+FLOORS = st.sampled_from([0.0, 3600.0, 7 * DAY, 14 * DAY])
+
+
+def unit_of_key(key: str) -> UnitRef | None:
+    found = UNIT_KEY.fullmatch(key)
+    return UnitRef(kind=found[1], digest=found[2]) if found else None  # type: ignore[arg-type]
+
+
+def keys(plan: tuple[Doomed, ...]) -> list[str]:
+    return [info.key for doomed in plan for info in doomed.objects]
+
+
+@settings(max_examples=60, deadline=None)
+@given(drawn=stores(), floor=FLOORS)
+def test_what_a_living_experiment_or_a_running_task_needs_is_never_swept(drawn: Drawn, floor: float) -> None:
+    going = keys(plan_sweep(drawn.snapshot, NOW, floor))
+    assert len(going) == len(set(going))
+    for name, needed in drawn.needed.items():
+        assert not needed & set(going), name
+    assert not drawn.running & {unit_of_key(key) for key in going}
+    generating = any(unit.kind == "generate" for unit in drawn.running)
+    assert not (generating and any(key.startswith(layout.BLOBS) for key in going))
+
+
+@settings(max_examples=60, deadline=None)
+@given(drawn=stores(), floor=FLOORS)
+def test_nothing_goes_that_is_younger_than_the_floor(drawn: Drawn, floor: float) -> None:
+    plan = plan_sweep(drawn.snapshot, NOW, floor)
+    assert all(NOW - info.modified >= floor for doomed in plan for info in doomed.objects)
+
+
+@settings(max_examples=60, deadline=None)
+@given(drawn=stores())
+def test_without_a_floor_all_that_stays_is_needed_or_tells_of_attempts(drawn: Drawn) -> None:
+    """With all that was ever asked forgotten and nothing at work, nothing stays."""
+    forgotten = replace(drawn.snapshot, experiments=(), open_tasks=())
+    assert set(keys(plan_sweep(forgotten, NOW, 0.0))) == {info.key for info in drawn.snapshot.objects}
+    idle = replace(drawn.snapshot, open_tasks=())
+    left = {info.key for info in idle.objects} - set(keys(plan_sweep(idle, NOW, 0.0)))
+    needed = set().union(*drawn.needed.values())
+    for key in left - needed:
+        unit = unit_of_key(key)
+        assert unit is not None, key
+        state = [m for m in idle.markers.get(unit, {}).values() if isinstance(m.record, StateRecord)]
+        of_state = {layout.marker_key(unit, m.name) for m in state} | {file.key for m in state for file in m.files}
+        assert key.endswith("log.txt") or "/tasks/" in key or key in of_state, key
+
+
+@settings(max_examples=60, deadline=None)
+@given(drawn=stores())
+def test_resume_states_go_with_the_end_of_their_training_and_not_before(drawn: Drawn) -> None:
+    idle = replace(drawn.snapshot, open_tasks=())
+    going = set(keys(plan_sweep(idle, NOW, 0.0)))
+    for unit, markers in idle.markers.items():
+        for name, marker in markers.items():
+            if isinstance(marker.record, StateRecord) and layout.DONE in markers:
+                assert {layout.marker_key(unit, name), *(file.key for file in marker.files)} <= going
+
+
+@settings(max_examples=50, deadline=None)
+@given(drawn=stores(), floor=FLOORS)
+def test_swept_once_there_is_nothing_left_to_sweep(drawn: Drawn, floor: float) -> None:
+    before = drawn.snapshot
+    going = set(keys(plan_sweep(before, NOW, floor)))
+    markers = {
+        unit: {name: marker for name, marker in found.items() if layout.marker_key(unit, name) not in going}
+        for unit, found in before.markers.items()
+    }
+    after = replace(
+        before,
+        objects=tuple(info for info in before.objects if info.key not in going),
+        markers=markers,
+    )
+    assert plan_sweep(after, NOW, floor) == ()
