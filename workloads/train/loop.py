@@ -1,5 +1,6 @@
 """The training loop: steps, what is published when, and how a run ends. Rank 0 alone writes."""
 
+import gc
 import logging
 import math
 import tempfile
@@ -66,6 +67,8 @@ class Training:
 
     def run(self) -> None:
         """To the last step. Raises ProgramError (Diverged, Terminated), Superseded, StoreError."""
+        gc.collect()
+        gc.freeze()  # a full collection of what torch and transformers hold stops every thread, for a second at times
         with Publisher() as publisher:
             self._saved_at = self._settled_at = self.clock()
             self._ended = moment(self.ranks.device)

@@ -24,7 +24,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     Raises ValueError for a tensor that is none of that.
     """
     ordered = sorted(tensors.items())
-    header: dict[str, object] = {} if metadata is None else {"__metadata__": dict(metadata)}
+    entries = [] if metadata is None else [f'"__metadata__":{_json(dict(metadata))}']
     offset = 0
     for name, tensor in ordered:
         if tensor.is_cuda or not tensor.is_contiguous() or tensor.dtype not in NAMES:
@@ -32,9 +32,12 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         if tensor.dtype != ordered[0][1].dtype:
             raise ValueError(f"{name} is {tensor.dtype}, {ordered[0][0]} {ordered[0][1].dtype}")
         end = offset + tensor.nbytes
-        header[name] = {"dtype": NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [offset, end]}
+        shape = ",".join(map(str, tensor.shape))
+        entries.append(
+            f'{_json(name)}:{{"dtype":"{NAMES[tensor.dtype]}","shape":[{shape}],"data_offsets":[{offset},{end}]}}'
+        )
         offset = end
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text = f"{{{','.join(entries)}}}".encode()
     text += b" " * (-len(text) % ALIGNMENT_BYTES)
     with path.open("wb", buffering=0) as file:
         file.write(len(text).to_bytes(8, "little"))
@@ -47,3 +50,7 @@ def _write(file: FileIO, data: memoryview) -> None:
     """All of it: one call writes at most 2 GiB, and may write less."""
     while data:
         data = data[file.write(data[:PIECE_BYTES]) :]
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
