@@ -20,7 +20,7 @@ def test_answers_are_compared_by_value_and_pathological_ones_lose_no_neighbour()
     checks = {f"right {a}": MathCheck(a, g) for a, g in RIGHT} | {f"wrong {a}": MathCheck(a, g) for a, g in WRONG}
     for number, answer in enumerate(PATHOLOGICAL):
         checks |= {f"bad {number}": MathCheck(answer, "5"), f"after {number}": MathCheck("5", "5")}
-    replies = check_all(checks, workers=2)
+    replies = check_all(checks, workers=2).replies
     for key, reply in replies.items():
         if key.startswith(("right", "after")):
             assert isinstance(reply, dict), (key, reply)

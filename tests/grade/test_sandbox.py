@@ -98,7 +98,7 @@ def test_no_stream_finishes_without_a_value_per_test(pieces: list[bytes]) -> Non
         if not watch.over:
             watch.take(piece, 0.0)
     assert not watch.finished or len(watch.values) == 2
-    end_of(watch, False, 0)
+    end_of(watch, None, 0)
 
 
 @given(st.recursive(st.none() | st.integers() | st.text(max_size=4), lambda s: st.lists(s) | st.dictionaries(

@@ -22,12 +22,11 @@ from workloads.benchmarks.model import Benchmark, BenchmarkError
 from workloads.commit import Corrupt, fetch, read_marker
 from workloads.contents import localise_file
 from workloads.contract import layout
-from workloads.contract.grades import Grade
 from workloads.contract.records import ExitCode, GradesRecord, Marker, Output, OutputsRecord, Progress
 from workloads.contract.tasks import GradeMember, GradeTask, pointers
 from workloads.contract.units import GRADER_VERSION
 from workloads.grade.completion import Rule
-from workloads.grade.grading import counts, grade_items, orders_for
+from workloads.grade.grading import Graded, counts, grade_items, orders_for
 from workloads.grade.patterns import PatternError, compile_pattern
 from workloads.grade.reading import Generated, Item, read_outputs
 from workloads.grade.sandbox.pool import Unsupported
@@ -166,19 +165,16 @@ def _tokenizer(context: Context[GradeTask], sha256: str) -> Tokenizer:
 def _finish(context: Context[GradeTask], question: Question, work: Path | None, scratch: Path, workers: int) -> None:
     started = time.monotonic()
     member = question.member
-    allowed = context.task.allow_unsandboxed
+    folder = scratch / member.unit.digest
+    folder.mkdir()
+    executed = _executed(question, work, folder, workers, allow_unsandboxed=context.task.allow_unsandboxed)
     try:
-        executed = (
-            execute_here(orders_for(question.benchmark, question.items), workers, allow_unsandboxed=allowed)
-            if work is None
-            else read_outcomes(work, member.unit.digest)
-        )
-    except Unsupported as e:
-        raise ProgramError(ExitCode.BAD_CONFIGURATION, "NoSandbox", str(e)) from e
-    grades = grade_items(question.benchmark, question.items, executed.outcomes, workers)
-    path = scratch / f"{member.unit.digest}.jsonl"
-    path.write_bytes(b"".join(line.to_json() for line in grades))
-    record = _record(member, grades, executed, time.monotonic() - started)
+        graded = grade_items(question.benchmark, question.items, executed.outcomes, workers)
+    finally:
+        executed.outcomes.close()
+    path = folder / FILE
+    path.write_bytes(b"".join(line.to_json() for line in graded.grades))
+    record = _record(member, graded, executed, time.monotonic() - started)
     for budget in record.budgets:
         logger.info(
             "%s at %d: %d of %d right, %d completed, %d errors",
@@ -187,12 +183,25 @@ def _finish(context: Context[GradeTask], question: Question, work: Path | None, 
     context.commit(layout.GRADES, {FILE: path}, record, unit=member.unit, number=member.number)
 
 
-def _record(member: GradeMember, grades: list[Grade], executed: Executed, seconds: float) -> GradesRecord:
+def _executed(
+    question: Question, work: Path | None, folder: Path, workers: int, *, allow_unsandboxed: bool
+) -> Executed:
+    orders = orders_for(question.benchmark, question.items)
+    if work is not None:
+        return read_outcomes(work, question.member.unit.digest, orders)
+    try:
+        return execute_here(orders, workers, folder, allow_unsandboxed=allow_unsandboxed)
+    except Unsupported as e:
+        raise ProgramError(ExitCode.BAD_CONFIGURATION, "NoSandbox", str(e)) from e
+
+
+def _record(member: GradeMember, graded: Graded, executed: Executed, seconds: float) -> GradesRecord:
     packages = ("math-verify", "sympy", "latex2sympy2_extended", "numpy", "tokenizers")
     return GradesRecord(
-        budgets=counts(grades),
+        budgets=counts(graded.grades),
         grader_version=member.inputs.grader_version,
         sandbox=executed.layers,
+        asked_again=executed.outcomes.asked_again + graded.asked_again,
         seconds=round(seconds, 3),
         versions={name: version(name) for name in packages},
     )

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from workloads.grade.sandbox import candidate, linux, lock, place
 from workloads.grade.sandbox.order import Order, Outcome, order_from
-from workloads.grade.sandbox.watch import Watch, end_of
+from workloads.grade.sandbox.watch import Time, Watch, end_of
 
 GRACE_SECONDS = 2.0
 
@@ -32,25 +32,26 @@ def execute(order: Order, locks: lock.Locks, private: str | None, devnull: int, 
         _become_candidate(order, locks, private, devnull, writer, memory_base)
     os.close(writer)
     watch = Watch(order)
-    timed_out = False
+    out_of: Time | None = None
     try:
-        timed_out = _watch(watch, pid, reader)
+        out_of = _watch(watch, pid, reader)
     finally:
         os.close(reader)
-        status, cpu_seconds = _end(pid, GRACE_SECONDS if not watch.over and not timed_out else 0.0)
+        status, cpu_seconds = _end(pid, GRACE_SECONDS if not watch.over and out_of is None else 0.0)
     if private is not None:
         place.drop_private(private)
     if not watch.locked:
         raise OSError("a candidate's process could not be locked: none of the candidate has run")
-    end, detail = end_of(watch, timed_out, status)
+    ended = end_of(watch, out_of, status)
     return Outcome(
         key=order.key,
-        end=end,
+        end=ended.end,
         values=tuple(watch.values),
         seconds=tuple(round(s, 4) for s in watch.seconds),
-        detail=detail,
+        detail=ended.detail,
         cpu_seconds=round(cpu_seconds, 4),
         wall_seconds=round(time.monotonic() - started, 4),
+        doubtful=ended.doubtful,
     )
 
 
@@ -81,8 +82,8 @@ def _become_candidate(
         os._exit(0)
 
 
-def _watch(watch: Watch, pid: int, reader: int) -> bool:
-    """Until the candidate is done, closes its pipe, breaks the protocol or is out of time (then True)."""
+def _watch(watch: Watch, pid: int, reader: int) -> Time | None:
+    """Until the candidate is done, closes its pipe, breaks the protocol or is out of time: then, of which."""
     clock = (~pid << 3) | 2
     limits = watch.order.limits
     stage_cpu, stage_wall = 0.0, time.monotonic()
@@ -94,16 +95,16 @@ def _watch(watch: Watch, pid: int, reader: int) -> bool:
         cpu_left = min(watch.limit() - (cpu - stage_cpu), longest_cpu - cpu)
         wall_left = min(stage_wall + limits.wall_seconds(watch.limit()), last_wall) - now
         if cpu_left <= 0 or wall_left <= 0:
-            return True
+            return "CPU" if cpu_left <= 0 else "wall"
         ready, _, _ = select.select([reader], [], [], min(cpu_left, wall_left))
         if ready:
             data = os.read(reader, 1 << 16)
             if not data:
-                return False
+                return None
             cpu = time.clock_gettime(clock)
             if watch.take(data, cpu - stage_cpu):
                 stage_cpu, stage_wall = cpu, time.monotonic()
-    return False
+    return None
 
 
 def _end(pid: int, grace_seconds: float) -> tuple[int | None, float]:
