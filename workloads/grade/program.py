@@ -19,6 +19,7 @@ from tokenizers import Tokenizer
 from workloads.benchmarks.builtin import PREFIX
 from workloads.benchmarks.load import load, load_file
 from workloads.benchmarks.model import Benchmark, BenchmarkError
+from workloads.benchmarks.pattern import PatternError
 from workloads.commit import Corrupt, fetch, read_marker
 from workloads.contents import localise_file
 from workloads.contract import layout
@@ -27,7 +28,7 @@ from workloads.contract.tasks import GradeMember, GradeTask, pointers
 from workloads.contract.units import GRADER_VERSION
 from workloads.grade.completion import Rule
 from workloads.grade.grading import Graded, counts, grade_items, orders_for
-from workloads.grade.patterns import PatternError, compile_pattern
+from workloads.grade.patterns import pattern_of
 from workloads.grade.reading import Generated, Item, read_outputs
 from workloads.grade.sandbox.pool import Unsupported
 from workloads.grade.steps import Executed, execute_here, read_outcomes, write_orders
@@ -141,9 +142,10 @@ def _benchmark(member: GradeMember, scratch: Path) -> Benchmark:
 def _rule(member: GradeMember) -> Rule:
     inputs = member.inputs
     try:
-        pattern = None if inputs.completion_pattern is None else compile_pattern(inputs.completion_pattern)
+        pattern = None if inputs.completion_pattern is None else pattern_of(inputs.completion_pattern)
     except PatternError as e:
-        raise ProgramError(ExitCode.BAD_CONFIGURATION, "BadPattern", str(e)) from e
+        message = f"completionPattern {inputs.completion_pattern!r} {e}"
+        raise ProgramError(ExitCode.BAD_CONFIGURATION, "BadPattern", message) from e
     return Rule(inputs.completion, inputs.thinking, pattern)
 
 
