@@ -1,11 +1,11 @@
 """What fields of an experiment say together: pure checks, each returns its problems."""
 
 import difflib
-import re
 from collections.abc import Iterable, Sequence
 
 from controller.spec.errors import Path, Problem
 from controller.spec.models import Benchmark, ExperimentSpec, Run, Training
+from workloads.benchmarks.pattern import PatternError, compile_pattern
 
 BUILT_IN = ("math-500", "mbpp-plus")
 
@@ -160,9 +160,9 @@ def _benchmark(spec: ExperimentSpec, benchmark: Benchmark, place: Path) -> Itera
         yield Problem((*place, "completionPattern"), "goes with completion: pattern")
     if benchmark.completion_pattern is not None:
         try:
-            re.compile(benchmark.completion_pattern)
-        except re.error as error:
-            yield Problem((*place, "completionPattern"), f"is not a regular expression: {error}")
+            compile_pattern(benchmark.completion_pattern)
+        except PatternError as error:
+            yield Problem((*place, "completionPattern"), str(error))
     if benchmark.limit is not None and benchmark.problems:
         yield Problem((*place, "limit"), "goes without problems: one of them chooses the problems")
     for prompt, name in ((benchmark.prompt, "prompt"), (benchmark.base_prompt, "basePrompt")):

@@ -160,7 +160,9 @@ class Benchmark(SpecModel):
     completion: Literal["boxed", "fenced", "any", "pattern"] | None = Field(
         None, description="What a complete answer is; default: boxed for math, fenced for code, any otherwise."
     )
-    completion_pattern: str | None = Field(None, description="Regular expression, with completion: pattern.")
+    completion_pattern: str | None = Field(
+        None, description="Regular expression of RE2 within one line, with completion: pattern."
+    )
     checkpoints: Literal["fast", "full", "none"] = Field("full", description="Which problems checkpoints answer.")
     base: Literal["fast", "full", "none"] = Field("full", description="Which problems the base answers.")
     limit: int | None = Field(None, gt=0, description="Only the first so many problems of the file.")

@@ -1,11 +1,12 @@
-"""Ours, evalplus and bare execution on the same samples: times, and every verdict that differs.
+"""Ours, evalplus and bare execution on the same samples in one run: times, ratios, and every verdict that differs.
 
     python -m perf.grading --peer-python .venv-perf/bin/python --data MbppPlus.jsonl --cache /var/tmp/evalplus \
-        --out perf/results/grading.json
+        --out perf/results/grading-2-cores.json
 
-`--data` is MBPP+ v0.2.0's published JSONL, which evalplus reads. CPU seconds are those of each side's whole process
-tree (evalplus without its ground truth, which is computed in a run before), so that a busy machine does not decide; the
-wall times stand beside them.
+`--data` is MBPP+ v0.2.0's published JSONL, which evalplus reads; `--peer-python` is of an environment with the group
+`perf`. Two sets: the canonical solutions, and mutants of them. CPU seconds are those of each side's whole process tree
+and include its start; wall times stand beside them. Of evalplus what it needs without a sample is taken off, because it
+loads its ground truth then (which is made before). `--problems N` takes only the first N problems.
 """
 
 import argparse
@@ -16,6 +17,8 @@ import resource
 import subprocess
 import sys
 import tempfile
+import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,15 +28,38 @@ from workloads.benchmarks import load
 
 ROOT = Path(__file__).parents[2]
 
+Sample = dict[str, str]
 
-def timed(command: list[str], environment: dict[str, str]) -> dict[str, float]:
-    """CPU and wall seconds of a command and all that it started and waited for."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    start = datetime.now(UTC)
+
+@dataclass(frozen=True)
+class Times:
+    """Of a process and all that it started and waited for."""
+
+    cpu_seconds: float
+    wall_seconds: float
+
+    def __sub__(self, other: "Times") -> "Times":
+        return Times(self.cpu_seconds - other.cpu_seconds, self.wall_seconds - other.wall_seconds)
+
+    def rounded(self) -> dict[str, float]:
+        return {"cpu_seconds": round(self.cpu_seconds, 2), "wall_seconds": round(self.wall_seconds, 2)}
+
+
+@dataclass(frozen=True)
+class Peer:
+    """evalplus: its interpreter, MBPP+ as published, where it keeps its ground truth, and the problems of this run."""
+
+    python: Path
+    data: Path
+    cache: Path
+    problems: tuple[str, ...]
+
+
+def timed(command: list[str], environment: dict[str, str]) -> Times:
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"cpu_seconds": round(cpu, 2), "wall_seconds": round((datetime.now(UTC) - start).total_seconds(), 2)}
+    wall, after = time.monotonic() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return Times(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, wall)
 
 
 def compare(ours: dict[str, Any], peer: dict[str, Any]) -> tuple[int, list[dict[str, Any]]]:
@@ -48,71 +74,71 @@ def compare(ours: dict[str, Any], peer: dict[str, Any]) -> tuple[int, list[dict[
     return agreed, others
 
 
-def measure(samples: list[dict[str, str]], options: argparse.Namespace, folder: Path, *, bare: bool) -> dict[str, Any]:
-    path = folder / "samples.jsonl"
-    path.write_text("".join(json.dumps(sample) + "\n" for sample in samples))
+def measure(samples: list[Sample], peer: Peer, folder: Path, *, broken: bool) -> dict[str, Any]:
+    """One set by all three, one after another."""
+    path, answers = folder / "samples.jsonl", folder / "ours.json"
+    _write(path, samples)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     result: dict[str, Any] = {"samples": len(samples), "load_average_at_start": os.getloadavg()}
-    ours_command = [sys.executable, "-m", "perf.grading.ours", str(path), str(folder / "ours.json")]
-    result["ours"] = timed(ours_command, environment)
-    if bare:
-        result["bare"] = timed([sys.executable, "-m", "perf.grading.bare", str(path)], environment)
-    ours = json.loads((folder / "ours.json").read_text())["verdicts"]
-    peers = ["bare"] if bare else []
-    if not options.without_evalplus:
-        result |= against_evalplus(ours, samples, options, folder)
-        peers.append("evalplus")
-    for name in peers:
-        for unit in ("cpu", "wall"):
-            ratio = result["ours"][f"{unit}_seconds"] / result[name][f"{unit}_seconds"]
-            result[f"{unit}_ratio_to_{name}"] = round(ratio, 3)
-    result["right"] = sum(verdict["verdict"] == "right" for verdict in ours.values())
-    return result
+    ours = timed([sys.executable, "-m", "perf.grading.ours", str(path), str(answers)], environment)
+    flags = ["--broken"] if broken else []
+    bare = timed([sys.executable, "-m", "perf.grading.bare", str(path), *flags], environment)
+    verdicts = json.loads(answers.read_text())["verdicts"]
+    evalplus, peer_verdicts = run_peer(samples, peer, folder, patience=1)
+    for name, times in (("ours", ours), ("bare", bare), ("evalplus", evalplus)):
+        result[name] = times.rounded()
+    for name, times in (("bare", bare), ("evalplus", evalplus)):
+        result[f"cpu_ratio_to_{name}"] = round(ours.cpu_seconds / times.cpu_seconds, 3)
+        result[f"wall_ratio_to_{name}"] = round(ours.wall_seconds / times.wall_seconds, 3)
+    result["right"] = sum(verdict["verdict"] == "right" for verdict in verdicts.values())
+    result["right_by_evalplus"] = sum(v["base"] == v["plus"] == "pass" for v in peer_verdicts.values())
+    return {**result, **agreement(verdicts, peer_verdicts, samples, peer, folder)}
 
 
-def against_evalplus(
-    ours: dict[str, Any], samples: list[dict[str, str]], options: argparse.Namespace, folder: Path
+def agreement(
+    ours: dict[str, Any], theirs: dict[str, Any], samples: list[Sample], peer: Peer, folder: Path
 ) -> dict[str, Any]:
     """Verdicts that differ are asked again of evalplus with ten times its limits, for they are wall times."""
-    times, peer = run_peer(samples, options, folder, "1")
-    agreed, others = compare(ours, peer)
-    result: dict[str, Any] = {"evalplus": times, "agreed": agreed}
+    agreed, others = compare(ours, theirs)
     chosen = {other["sample"] for other in others}
-    again = [sample for sample in samples if sample["_identifier"] in chosen]
-    if again:
-        _, slower = run_peer(again, options, folder, "10")
-        more, others = compare({name: ours[name] for name in slower}, slower)
-        result["agreed_when_evalplus_is_given_ten_times_its_wall_limits"] = agreed + more
-    return {**result, "differences": others}
+    if chosen:
+        _, slower = run_peer([s for s in samples if s["_identifier"] in chosen], peer, folder, patience=10)
+        for other in others:
+            other["evalplus_given_ten_times_its_limits"] = slower[other["sample"]]
+    return {"agreed": agreed, "differences": others}
 
 
-def run_peer(
-    samples: list[dict[str, str]], options: argparse.Namespace, folder: Path, patience: str
-) -> tuple[dict[str, float], dict[str, Any]]:
-    """(times, verdicts) of evalplus; its ground truth and the loading of it are not in the times."""
+def run_peer(samples: list[Sample], peer: Peer, folder: Path, *, patience: int) -> tuple[Times, dict[str, Any]]:
+    """(times, verdicts) of evalplus with two workers; its ground truth and the loading of it are not in the times."""
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(ROOT),
-        "MBPP_OVERRIDE_PATH": str(options.data),
+        "MBPP_OVERRIDE_PATH": str(peer.data),
         "EVALPLUS_MAX_MEMORY_BYTES": "-1",
-        "HOME": str(options.cache),
+        "HOME": str(peer.cache),
     }
-    path, empty, answers = folder / "peer.jsonl", folder / "nothing.jsonl", folder / "peer.json"
+    path, nothing, answers = folder / "peer.jsonl", folder / "nothing.jsonl", folder / "peer.json"
+    problems = folder / "problems.json"
+    _write(path, samples)
+    _write(nothing, [])
+    problems.write_text(json.dumps(peer.problems))
+
+    def run(asked: Path) -> Times:
+        command = [str(peer.python), "perf/grading/peer.py", str(asked), str(answers), str(patience), str(problems)]
+        return timed(command, environment)
+
+    made = peer.cache / f"made-{len(peer.problems)}"
+    if not made.exists():
+        run(nothing)
+        made.touch()
+    loading = run(nothing)
+    whole = run(path)
+    return whole - loading, json.loads(answers.read_text())["verdicts"]
+
+
+def _write(path: Path, samples: list[Sample]) -> None:
     path.write_text("".join(json.dumps(sample) + "\n" for sample in samples))
-    empty.touch()
-    command = [str(options.peer_python), "perf/grading/peer.py"]
-    if not (options.cache / "made").exists():
-        timed([*command, str(empty), str(answers), patience], environment)
-        (options.cache / "made").touch()
-    loading = timed([*command, str(empty), str(answers), patience], environment)
-    whole = timed([*command, str(path), str(answers), patience], environment)
-    found = json.loads(answers.read_text())
-    times = {
-        "cpu_seconds": round(whole["cpu_seconds"] - loading["cpu_seconds"], 2),
-        "wall_seconds": round(found["wall_seconds"], 2),
-    }
-    return times, found["verdicts"]
 
 
 def machine() -> dict[str, Any]:
@@ -133,31 +159,28 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--cache", type=Path, required=True, help="where evalplus keeps its ground truth (800 MB)")
-    parser.add_argument("--parts", nargs="+", default=["canonical", "mutants"])
-    parser.add_argument("--without-evalplus", action="store_true", help="measure ours and bare execution only")
+    parser.add_argument("--problems", type=int, help="only the first so many")
     parser.add_argument("--mutants-per-problem", type=int, default=7)
     parser.add_argument("--seed", type=int, default=16)
     options = parser.parse_args()
-    for name in ("peer_python", "data", "cache"):
-        setattr(options, name, getattr(options, name).absolute())
     benchmark = load("mbpp-plus")
-    canonical = [
-        {"task_id": p.id, "solution": p.reference_solution or "", "_identifier": p.id} for p in benchmark.problems
-    ]
+    chosen = benchmark.problems[: options.problems]
+    canonical = [{"task_id": p.id, "solution": p.reference_solution or "", "_identifier": p.id} for p in chosen]
     broken = [
         {"task_id": task, "solution": program, "_identifier": f"{task} #{n}: {what}"}
-        for n, (task, program, what) in enumerate(mutants(benchmark, options.mutants_per_problem, options.seed))
+        for n, (task, program, what) in enumerate(mutants(chosen, options.mutants_per_problem, options.seed))
     ]
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.cache.mkdir(parents=True, exist_ok=True)
-    results: dict[str, Any] = json.loads(options.out.read_text()) if options.out.exists() else {}
-    results["machine"] = machine()
+    cache = options.cache.absolute()
+    peer = Peer(options.peer_python.absolute(), options.data.absolute(), cache, tuple(p.id for p in chosen))
+    cache.mkdir(parents=True, exist_ok=True)
+    asked = {name: getattr(options, name) for name in ("problems", "mutants_per_problem", "seed")}
+    results: dict[str, Any] = {"asked": asked, "machine": machine()}
     for part, samples in (("canonical", canonical), ("mutants", broken)):
-        if part in options.parts:
-            with tempfile.TemporaryDirectory(prefix="potstill-perf-") as folder:
-                results[part] = measure(samples, options, Path(folder), bare=part == "canonical")
-            options.out.write_text(json.dumps(results, indent=1) + "\n")
-            print(json.dumps({k: v for k, v in results[part].items() if k != "differences"}, indent=1), flush=True)
+        with tempfile.TemporaryDirectory(prefix="potstill-perf-") as folder:
+            results[part] = measure(samples, peer, Path(folder), broken=part == "mutants")
+        print(json.dumps({k: v for k, v in results[part].items() if k != "differences"}, indent=1), flush=True)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def main() -> None:
     runs = []
     for part in (dict(list(checks.items())[:4]), checks):
         before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-        replies = check_all(part, options.workers)
+        replies = check_all(part, options.workers).replies
         wall = time.monotonic() - started
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         runs.append((len(part), wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime))

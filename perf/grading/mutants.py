@@ -3,10 +3,10 @@
 import ast
 import copy
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
-from workloads.benchmarks import Benchmark
+from workloads.benchmarks import Problem
 
 _COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
@@ -21,12 +21,12 @@ HEAVY_SECONDS = 1.0
 """Problems whose reference solution takes longer have one mutant: they would be most of the time."""
 
 
-def mutants(benchmark: Benchmark, per_problem: int, seed: int) -> Iterator[tuple[str, str, str]]:
+def mutants(problems: Iterable[Problem], per_problem: int, seed: int) -> Iterator[tuple[str, str, str]]:
     """(problem id, program, what was changed): up to `per_problem` distinct ones of each problem, one of a heavy one.
 
     Changes of the returned value as a whole come last: they are the easy ones.
     """
-    for problem in benchmark.problems:
+    for problem in problems:
         assert problem.reference_solution is not None
         assert problem.tests is not None
         seconds = sum(sum(suite.reference_seconds) for suite in problem.tests.suites)

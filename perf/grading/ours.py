@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from workloads.benchmarks import load
-from workloads.grade.grading import execute, grade_items, orders_for
+from workloads.grade.bench import grade_here
 from workloads.grade.reading import Item
 
 if __name__ == "__main__":
@@ -20,7 +20,7 @@ if __name__ == "__main__":
         Item(s["task_id"], n, 1, 1, ended=True, failed=False, completed=True, answer=s["solution"], incomplete=None)
         for n, s in enumerate(samples)
     ]
-    grades = grade_items(benchmark, items, execute(orders_for(benchmark, items), 2), 2)
+    grades = grade_here(benchmark, items, workers=2).grades
     verdicts = {
         sample["_identifier"]: {"verdict": grade.verdict, "cause": grade.cause, **grade.evidence}
         for sample, grade in zip(samples, grades, strict=True)

@@ -1,10 +1,10 @@
 """evalplus 0.3.1's grader on a file of samples, two workers, as its `evaluate` runs it. In the perf environment:
 
-    MBPP_OVERRIDE_PATH=MbppPlus.jsonl python perf/grading/peer.py SAMPLES.jsonl VERDICTS.json PATIENCE
+    MBPP_OVERRIDE_PATH=MbppPlus.jsonl python perf/grading/peer.py SAMPLES.jsonl VERDICTS.json PATIENCE PROBLEMS.json
 
-Its `evaluate` itself refuses a set of samples that lacks a problem; this is its loop without that assertion. The ground
-truth (its own pickle) is made by the first run and not part of the times that count. PATIENCE multiplies its time
-limits, which are wall times (1: its own).
+PROBLEMS.json lists the ids of the problems that the ground truth is made for. Its `evaluate` itself refuses a set of
+samples that lacks a problem; this is its loop without that assertion. The ground truth (its own pickle) is made by the
+first run and not part of the times that count. PATIENCE multiplies its time limits, which are wall times (1: its own).
 """
 
 import json
@@ -19,8 +19,9 @@ from evalplus.eval._special_oracle import MBPP_OUTPUT_NOT_NONE_TASKS
 from evalplus.evaluate import check_correctness, get_groundtruth
 
 if __name__ == "__main__":
-    problems = get_mbpp_plus()
-    expected = get_groundtruth(problems, get_mbpp_plus_hash(), MBPP_OUTPUT_NOT_NONE_TASKS)
+    published, wanted = get_mbpp_plus(), json.loads(Path(sys.argv[4]).read_text())
+    problems = {name: published[name] for name in wanted}
+    expected = get_groundtruth(problems, f"{get_mbpp_plus_hash()}-{len(wanted)}", MBPP_OUTPUT_NOT_NONE_TASKS)
     samples = [json.loads(line) for line in Path(sys.argv[1]).read_text().splitlines()]
     patience = float(sys.argv[3])
     started = time.monotonic()

@@ -8,7 +8,7 @@ from workloads.grade.boxes import boxes
 from workloads.grade.completion import Reading, Rule, read
 from workloads.grade.fences import fences
 from workloads.grade.loops import loops
-from workloads.grade.patterns import compile_pattern
+from workloads.grade.patterns import LONGEST_LINE, pattern_of
 from workloads.grade.reading import Generated, read_outputs
 
 THINKS = Rule("boxed", thinking=True)
@@ -130,10 +130,31 @@ def test_any_text_is_an_answer_only_when_the_output_ended_by_itself() -> None:
 
 
 def test_a_pattern_matches_whole_lines() -> None:
-    rule = Rule("pattern", thinking=False, pattern=compile_pattern(r"^Answer: (?P<answer>.+)$"))
+    rule = Rule("pattern", thinking=False, pattern=pattern_of(r"^Answer: (?P<answer>.+)$"))
     assert read("Answer: 4\nAnswer: 42\n", rule, ended=False) == Reading(True, "42", None)
     assert read("Answer: 4\nAnswer: 42", rule, ended=False) == Reading(True, "4", None)
     assert read("Answer: 4\nAnswer: 42", rule, ended=True) == Reading(True, "42", None)
+
+
+@pytest.mark.parametrize(
+    ("expression", "line"),
+    [
+        (r"(a*)*b", "a" * LONGEST_LINE),
+        (r"^(a|a)*$", "a" * (LONGEST_LINE - 1) + "b"),
+        (r"(.*,){12}x", "," * LONGEST_LINE),
+        (r"(?P<answer>(\w+\s?)*)!", "a " * (LONGEST_LINE // 2)),
+    ],
+)
+def test_hostile_lines_do_not_keep_an_expression_busy(expression: str, line: str) -> None:
+    """A backtracking engine would need more steps than there are atoms; the test's time limit says that none is here."""
+    text = f"{line}\n" * 50
+    assert read(text, Rule("pattern", thinking=False, pattern=pattern_of(expression)), ended=True).answer is None
+
+
+def test_a_pattern_without_groups_takes_its_match_and_with_some_the_first() -> None:
+    text = "the answer is (b) \ud800\n"
+    for expression, answer in ((r"\(.\)", "(b)"), (r"is \((.)\)", "b"), (r"(is) \((?P<answer>.)\)", "b")):
+        assert read(text, Rule("pattern", thinking=False, pattern=pattern_of(expression)), ended=True).answer == answer
 
 
 PIECES = st.sampled_from(
@@ -141,7 +162,10 @@ PIECES = st.sampled_from(
      "\r\n", "'''", '"""', "'", "#", "x = 1", " ", "é", "�", "<|im_end|>", "> ", "- "]
 )  # fmt: skip
 TEXTS = st.lists(PIECES, max_size=60).map("".join) | st.text(max_size=200)
-RULES = st.builds(Rule, st.sampled_from(["boxed", "fenced", "any"]), st.booleans())
+PATTERN = pattern_of(r"(?i)(?:x = |\d)(?P<answer>.*)")
+RULES = st.builds(Rule, st.sampled_from(["boxed", "fenced", "any"]), st.booleans()) | st.builds(
+    Rule, st.just("pattern"), st.booleans(), st.just(PATTERN)
+)
 
 
 @given(TEXTS, RULES, st.booleans())

@@ -8,9 +8,11 @@ import pytest
 
 from workloads.benchmarks import Benchmark, load
 from workloads.grade.bench import grade_golds
+from workloads.grade.code import order_key
 from workloads.grade.grading import counts, grade_items, orders_for
 from workloads.grade.reading import Item
-from workloads.grade.sandbox.pool import Lost, run_all
+from workloads.grade.sandbox.order import Lost, Outcome
+from workloads.grade.sandbox.pool import run_all
 from workloads.grade.steps import read_outcomes
 
 
@@ -27,12 +29,12 @@ def _item(problem: str, answer: str | None, *, completed: bool = True, failed: b
 
 def test_exact_and_choice(tmp_path: Path) -> None:
     exact = _benchmark(tmp_path, "exact", {"id": "a", "prompt": "p", "answer": "Oslo"})
-    assert [g.verdict for g in grade_items(exact, [_item("a", "Oslo "), _item("a", "Rome")], {}, 1)] == [
+    assert [g.verdict for g in grade_items(exact, [_item("a", "Oslo "), _item("a", "Rome")], {}, 1).grades] == [
         "right",
         "wrong",
     ]
     choice = _benchmark(tmp_path, "choice", {"id": "a", "prompt": "p", "answer": "B", "choices": ["x", "y"]})
-    grades = grade_items(choice, [_item("a", "(b)"), _item("a", "A"), _item("a", "who knows")], {}, 1)
+    grades = grade_items(choice, [_item("a", "(b)"), _item("a", "A"), _item("a", "who knows")], {}, 1).grades
     assert [(g.verdict, g.cause) for g in grades] == [
         ("right", None),
         ("wrong", "different_answer"),
@@ -50,7 +52,7 @@ def test_counts_keep_errors_apart_and_right_includes_the_uncompleted(tmp_path: P
         _item("a", None, completed=False, failed=True),
         _item("a", "x", budget=4),
     ]
-    short, whole = counts(grade_items(benchmark, items, {}, 1))
+    short, whole = counts(grade_items(benchmark, items, {}, 1).grades)
     assert (short.budget, short.outputs, short.right) == (4, 1, 1)
     assert (whole.outputs, whole.completed, whole.right, whole.right_and_completed) == (5, 2, 2, 1)
     assert (whole.wrong, whole.no_answer, whole.errors) == (1, 1, 1)
@@ -62,10 +64,22 @@ def test_a_program_that_the_sandbox_lost_is_no_wrong_answer(tmp_path: Path) -> N
     benchmark = _benchmark(tmp_path, "code", row)
     item = _item("a", "def f(x): return x")
     (order,) = orders_for(benchmark, [item, item])
-    (lost,) = grade_items(benchmark, [item], {order.key: Lost(order.key, "gone")}, 1)
-    (missing,) = grade_items(benchmark, [item], {}, 1)
+    (lost,) = grade_items(benchmark, [item], {order.key: Lost(order.key, "gone", 2)}, 1).grades
+    (missing,) = grade_items(benchmark, [item], {}, 1).grades
     assert (lost.verdict, lost.cause) == ("infra_error", "sandbox_lost")
+    assert lost.evidence == {"suites": {"tests": "sandbox_lost"}, "suite": "tests", "detail": "gone", "tries": 2}
     assert (missing.verdict, missing.cause) == ("infra_error", "not_executed")
+
+
+def test_a_suite_that_is_failed_decides_whatever_became_of_the_other(tmp_path: Path) -> None:
+    row = {"id": "a", "prompt": "p", "entry_point": "f", "asserts": "assert f(1) == 1\nassert f(1)"}
+    benchmark = _benchmark(tmp_path, "code", row)
+    item = _item("a", "def f(x): return 2")
+    suites = benchmark.problems[0].tests.suites  # type: ignore[union-attr]
+    tests, truths = (order_key("a", suite, str(item.answer)) for suite in suites)
+    failed = Outcome(tests, "finished", ("2",), (0.0,), "", 0.0, 0.0)
+    (grade,) = grade_items(benchmark, [item], {tests: failed, truths: Lost(truths, "gone")}, 1).grades
+    assert (grade.verdict, grade.cause) == ("wrong", "failing_test")
 
 
 def test_orders_hold_no_expected_value(tmp_path: Path) -> None:
@@ -78,7 +92,7 @@ def test_orders_hold_no_expected_value(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_math_answer_longer_than_any_gold_is_wrong_without_being_parsed(tmp_path: Path) -> None:
     benchmark = _benchmark(tmp_path, "math", {"id": "a", "prompt": "p", "answer": "7"})
-    (grade,) = grade_items(benchmark, [_item("a", "9" * 1_000_000)], {}, 1)
+    (grade,) = grade_items(benchmark, [_item("a", "9" * 1_000_000)], {}, 1).grades
     assert (grade.verdict, grade.cause) == ("wrong", "different_answer")
 
 
@@ -103,7 +117,7 @@ def test_what_no_file_can_hold_does_not_cost_the_others_their_verdicts(tmp_path:
     hostile = "def f(x):\n    raise ValueError('\\ud800 ha')"
     items = [_item("a", hostile), _item("a", "def f(x):\n    return x")]
     outcomes = {outcome.key: outcome for outcome in run_all(orders_for(benchmark, items), 1)}
-    grades = grade_items(benchmark, items, outcomes, 1)
+    grades = grade_items(benchmark, items, outcomes, 1).grades
     assert [grade.verdict for grade in grades] == ["wrong", "right"]
     assert grades[0].evidence["detail"] == "ValueError: ? ha"
     assert all(grade.to_json() for grade in grades)
@@ -117,4 +131,4 @@ def test_layers_that_are_no_file_are_not_read(tmp_path: Path, what: str) -> None
         (tmp_path / "layers.json").symlink_to("/dev/zero")
     else:
         os.mkfifo(tmp_path / "layers.json")
-    assert read_outcomes(tmp_path, "unit").layers == ()
+    assert read_outcomes(tmp_path, "unit", ()).layers == ()

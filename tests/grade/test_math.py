@@ -1,10 +1,18 @@
 """Math answers: equal ones are right, and an expression without end costs itself only."""
 
-import pytest
+from functools import reduce
 
-from workloads.benchmarks import load
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from math_verify import parse, parser, verify
+
+from workloads.benchmarks import Benchmark, Problem, load
+from workloads.grade import mathematics
 from workloads.grade.bench import grade_golds
 from workloads.grade.checkers import CheckFailed, MathCheck, check_all
+from workloads.grade.grading import _checks, grade_items
+from workloads.grade.reading import Item
 
 RIGHT = [
     (r"\frac12", r"\frac{1}{2}"), ("0.5", r"\frac{1}{2}"), (r"\dfrac{\sqrt{4}}{4}", r"\frac{1}{2}"), ("x=5", "5"),
@@ -20,7 +28,7 @@ def test_answers_are_compared_by_value_and_pathological_ones_lose_no_neighbour()
     checks = {f"right {a}": MathCheck(a, g) for a, g in RIGHT} | {f"wrong {a}": MathCheck(a, g) for a, g in WRONG}
     for number, answer in enumerate(PATHOLOGICAL):
         checks |= {f"bad {number}": MathCheck(answer, "5"), f"after {number}": MathCheck("5", "5")}
-    replies = check_all(checks, workers=2)
+    replies = check_all(checks, workers=2).replies
     for key, reply in replies.items():
         if key.startswith(("right", "after")):
             assert isinstance(reply, dict), (key, reply)
@@ -33,3 +41,66 @@ def test_answers_are_compared_by_value_and_pathological_ones_lose_no_neighbour()
 def test_all_golds_of_math_500_are_right() -> None:
     report = grade_golds(load("math-500"), workers=2)
     assert (report.tested, report.wrong, report.untested) == (500, (), ())
+
+
+GOLDS = [str(problem.answer) for problem in load("math-500").problems]
+CHANGES = [
+    ("\\frac", "\\dfrac"), ("\\left", ""), ("\\right", ""), (" ", ""), (",", ", "), ("+", "-"), ("1", "2"), ("{", " {"), ("x", "y"),
+    ("\\text", "\\mathrm"), ("\\pi", "3.14"), ("^", "^ "), ("(", "["), (")", "]"), ("=", " = "), ("\\%", ""), ("\\", "\\\\"),
+]  # fmt: skip
+CHANGED = st.builds(
+    lambda gold, changes: reduce(lambda text, change: text.replace(*change), changes, gold),
+    st.sampled_from(GOLDS),
+    st.lists(st.sampled_from(CHANGES), max_size=4),
+)
+
+
+def _checked_anew(answer: str, gold: str) -> mathematics.MathVerdict:
+    """What math-verify says when nothing is kept from one answer to the next."""
+    values = []
+    for text in (gold, answer):
+        parser.parse_latex_cached.cache_clear()
+        parser.extract_latex.cache_clear()
+        parser.parse_expr_cached.cache_clear()
+        boxed = text if "\\boxed{" in text else f"\\boxed{{{text}}}"
+        values.append(parse(boxed, parsing_timeout=None, raise_on_error=True))
+    right = verify(*values, timeout_seconds=None, raise_on_error=True)
+    return mathematics.MathVerdict(bool(right), *(", ".join(map(str, v)) for v in reversed(values)))
+
+
+def _outcome(answer: str, gold: str, check: object) -> object:
+    try:
+        verdict = check(answer, gold)  # type: ignore[operator]
+    except Exception as e:
+        return type(e)
+    return verdict.right, verdict.parsed[:300], verdict.gold[:300]
+
+
+@pytest.mark.slow
+def test_keeping_what_was_parsed_changes_no_verdict_on_any_gold() -> None:
+    for gold, other in zip(GOLDS, [*GOLDS[1:], GOLDS[0]], strict=True):
+        for answer in (gold, other):
+            kept = _outcome(answer, gold, mathematics.check)
+            assert kept == _outcome(answer, gold, _checked_anew)
+            assert kept == _outcome(answer, gold, mathematics.check)
+
+
+@pytest.mark.slow
+@settings(max_examples=200, derandomize=True)
+@given(CHANGED, st.sampled_from(GOLDS) | st.none())
+def test_keeping_what_was_parsed_changes_no_verdict_on_a_variant(answer: str, other: str | None) -> None:
+    gold = answer if other is None else other
+    assert _outcome(answer, gold, mathematics.check) == _outcome(answer, gold, _checked_anew)
+    assert _outcome(answer, gold, mathematics.check) == _outcome(answer, gold, _checked_anew)
+
+
+def test_problems_with_one_gold_share_a_check_and_each_has_its_grade() -> None:
+    problems = tuple(Problem(id=name, prompt="p", answer="5") for name in ("a", "b"))
+    benchmark = Benchmark("mine", "math", "boxed", None, "0" * 64, problems, ())
+    items = [Item(p.id, 0, 8, 5, True, False, True, "5.0", None) for p in problems]
+    checks = _checks(benchmark, {p.id: p for p in problems}, [(i.problem, "5.0") for i in items], {})
+    assert list(checks.values()) == [MathCheck("5.0", "5")]
+    assert [(g.problem, g.verdict) for g in grade_items(benchmark, items, {}, 1).grades] == [
+        ("a", "right"),
+        ("b", "right"),
+    ]

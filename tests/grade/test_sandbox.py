@@ -49,6 +49,7 @@ def _decide(code: bytes, architecture: int, number: int, *arguments: int) -> int
         (56, (17,), EPERM), (56, (0x10000 | 0x100,), ALLOW), (435, (), ENOSYS), (59, (), EPERM), (101, (), EPERM),
         (62, (77, 9), ALLOW), (62, (1, 9), EPERM), (62, (0xFFFFFFFFFFFFFFFF, 9), EPERM), (234, (77,), ALLOW),
         (157, (15,), ALLOW), (157, (22,), EPERM), (16, (), ENOTTY), (257, (0, 0, 0), ALLOW), (257, (0, 0, 0x41), EACCES),
+        (72, (3, 4), ALLOW), (72, (3, 0), ALLOW), (72, (3, 1030), ALLOW), (72, (3, 8), EPERM), (72, (3, 10), EPERM), (72, (3, 15), EPERM),
         (2, (0, 1), EACCES), (85, (), EACCES), (87, (), EPERM), (0x40000029, (), ENOSYS), (999, (), EPERM),
     ],
 )  # fmt: skip
@@ -98,7 +99,7 @@ def test_no_stream_finishes_without_a_value_per_test(pieces: list[bytes]) -> Non
         if not watch.over:
             watch.take(piece, 0.0)
     assert not watch.finished or len(watch.values) == 2
-    end_of(watch, False, 0)
+    end_of(watch, None, 0)
 
 
 @given(st.recursive(st.none() | st.integers() | st.text(max_size=4), lambda s: st.lists(s) | st.dictionaries(

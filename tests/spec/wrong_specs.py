@@ -50,7 +50,17 @@ WRONG = {
     "bad pattern": (
         "{name: math-500}",
         "{name: own, uri: x, grader: exact, completion: pattern, completionPattern: '('}",
-        "not a regular expression",
+        "spec.evaluation.benchmarks[0].completionPattern: is not a regular expression",
+    ),
+    "pattern that RE2 lacks": (
+        "{name: math-500}",
+        "{name: own, uri: x, grader: exact, completion: pattern, completionPattern: '(?=a)b'}",
+        "spec.evaluation.benchmarks[0].completionPattern: is not a regular expression of RE2",
+    ),
+    "pattern too large": (
+        "{name: math-500}",
+        "{name: own, uri: x, grader: exact, completion: pattern, completionPattern: '(a{1000}){1000}'}",
+        "spec.evaluation.benchmarks[0].completionPattern: is not a regular expression of RE2",
     ),
     "pattern without rule": (
         "{name: math-500}", "{name: own, uri: x, grader: exact, completionPattern: a}", "goes with completion: pattern",

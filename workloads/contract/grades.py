@@ -37,6 +37,7 @@ Cause = Literal[
     "checker_timeout",  # grader_error from here on
     "checker_memory",
     "checker_failed",
+    "checker_lost",  # the checker was killed from outside, or did not run in its time
     "sandbox_lost",  # infra_error
     "generation_failed",
     "not_executed",

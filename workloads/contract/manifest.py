@@ -103,6 +103,7 @@ class ManifestEvaluation(Contract):
     engine: Engine | None = None
     grader_version: str | None = None
     sandbox: tuple[str, ...] = ()
+    asked_again: int = Field(0, description="gradings that failed and were asked again alone; `errors` are what stayed")
 
     @property
     def id(self) -> str:

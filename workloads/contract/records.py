@@ -137,6 +137,9 @@ class GradesRecord(Contract):
     budgets: tuple[BudgetCounts, ...]
     grader_version: str
     sandbox: tuple[str, ...] = Field((), description="layers of isolation that held while code ran")
+    asked_again: int = Field(
+        0, ge=0, description="executions and checks that failed for no fault of an answer, and were asked again alone"
+    )
     seconds: float
     versions: dict[str, str]
 

@@ -1,12 +1,17 @@
 """`bench test`: a benchmark's golds must grade right before a GPU is booked."""
 
+import tempfile
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 
 from workloads.benchmarks.model import Benchmark
 from workloads.contract.grades import Grade
 from workloads.grade.boxes import boxes
-from workloads.grade.grading import execute, grade_items, orders_for
+from workloads.grade.grading import Graded, grade_items, orders_for
 from workloads.grade.reading import Item
+from workloads.grade.steps import execute_here
 
 
 @dataclass(frozen=True)
@@ -32,8 +37,16 @@ def grade_golds(benchmark: Benchmark, workers: int) -> GoldReport:
         if not answers:
             untested.append(problem.id)
         items += [_as_output(problem.id, index, answer) for index, answer in enumerate(answers)]
-    grades = grade_items(benchmark, items, execute(orders_for(benchmark, items), workers), workers)
+    grades = grade_here(benchmark, items, workers).grades
     return GoldReport(len(grades), tuple(g for g in grades if g.verdict != "right"), tuple(untested))
+
+
+def grade_here(benchmark: Benchmark, items: Sequence[Item], workers: int) -> Graded:
+    """All that the grading program does with items, on this machine. Raises Unsupported where there is no sandbox."""
+    with tempfile.TemporaryDirectory(prefix="potstill-grade-") as folder:
+        executed = execute_here(orders_for(benchmark, items), workers, Path(folder), allow_unsandboxed=False)
+        with closing(executed.outcomes) as outcomes:
+            return grade_items(benchmark, items, outcomes, workers)
 
 
 def _as_output(problem_id: str, index: int, answer: str) -> Item:

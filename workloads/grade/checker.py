@@ -3,7 +3,8 @@
 Reads a request per line, `{"kind": "math", "answer", "gold"}` or `{"kind": "code", "suite", "outcome"}`, and writes
 a reply per line: the verdict, or `{"failed": cause, "detail"}`. It loads its libraries once (math's with
 the first request for it) and forks children from there, so a child that was killed or grew too large costs
-milliseconds, and its neighbours nothing.
+milliseconds, and its neighbours nothing. Causes: `checker_timeout`, `checker_memory` and `checker_failed` are what a
+check does by itself; `checker_lost` is what the machine did to it: killed from outside, or not run in its time.
 """
 
 import gc
@@ -29,7 +30,7 @@ RECYCLED_AFTER = 5_000
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
     if request["kind"] == "math":
-        from workloads.grade import mathematics
+        from workloads.grade import mathematics  # sympy takes a second to load, and code needs none of it
 
         return asdict(mathematics.check(request["answer"], request["gold"]))
     suite = request["suite"]
@@ -92,18 +93,26 @@ class Child:
         try:
             _write_all(self._to_child, line.encode())
             while not received.endswith(b"\n"):
-                left = min(cpu_end - time.clock_gettime(clock), wall_end - time.monotonic())
-                if left <= 0:
+                cpu_left, wall_left = cpu_end - time.clock_gettime(clock), wall_end - time.monotonic()
+                if cpu_left <= 0:
                     return "checker_timeout"
-                if select.select([self._from_child], [], [], left)[0]:
+                if wall_left <= 0:
+                    return "checker_lost"
+                if select.select([self._from_child], [], [], min(cpu_left, wall_left))[0]:
                     data = os.read(self._from_child, 1 << 16)
                     if not data:
-                        return "checker_failed"
+                        return self._why_gone()
                     received += data
         except OSError:
-            return "checker_failed"
+            return self._why_gone()
         reply: dict[str, Any] = json.loads(received)
         return reply
+
+    def _why_gone(self) -> str:
+        """Its channel is closed, so it is ending; it stays to be waited for in `end`."""
+        ended = os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT)
+        killed = ended is not None and ended.si_code == os.CLD_KILLED and ended.si_status == signal.SIGKILL
+        return "checker_lost" if killed else "checker_failed"
 
     def end(self) -> None:
         os.kill(self._pid, signal.SIGKILL)
@@ -123,7 +132,9 @@ def main() -> None:
     knows_math = False
     for line in sys.stdin:
         if not knows_math and line.startswith('{"kind": "math"'):
-            answer({"kind": "math", "answer": "\\frac{1}{2}", "gold": "0.5"})
+            from workloads.grade import mathematics
+
+            mathematics.warm()
             gc.collect()
             gc.freeze()
             knows_math = True

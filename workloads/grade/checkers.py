@@ -1,4 +1,4 @@
-"""Asks checking servers, several at once. A check that fails is tried again alone; if it fails again it is an error."""
+"""Asks checking servers, several at once. What fails is asked again alone, in a fresh server; then it is an error."""
 
 import json
 import os
@@ -32,22 +32,39 @@ class MathCheck:
 
 @dataclass(frozen=True)
 class CodeCheck:
+    """`outcome` is read when it is asked for: all outcomes together may be gigabytes."""
+
     suite: Suite
-    outcome: Outcome
+    outcome: Callable[[], Outcome]
 
     def to_json(self) -> str:
-        return json.dumps({"kind": "code", "suite": asdict(self.suite), "outcome": asdict(self.outcome)})
+        return json.dumps({"kind": "code", "suite": asdict(self.suite), "outcome": asdict(self.outcome())})
 
 
 @dataclass(frozen=True)
 class CheckFailed:
-    """No verdict: the checker's failure, not the answer's."""
+    """No verdict: the checker's failure, not the answer's. `tries`: how often it was asked."""
 
     cause: Cause
     detail: str
+    tries: int = 1
 
 
-class _Server:
+Check = MathCheck | CodeCheck
+Reply = dict[str, Any] | CheckFailed
+
+
+@dataclass(frozen=True)
+class Checked:
+    """`replies`: `mathematics.MathVerdict` or `oracles.SuiteVerdict` as a dict, or CheckFailed, by key."""
+
+    replies: Mapping[str, Reply]
+    asked_again: int
+
+
+class Server:
+    """A checking server (`checker`) of its own."""
+
     def __init__(self) -> None:
         root = Path(__file__).resolve().parents[2]
         kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
@@ -61,7 +78,12 @@ class _Server:
             encoding="utf-8",
         )
 
-    def ask(self, request: str) -> dict[str, Any]:
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def ask(self, request: str) -> Reply:
+        """OSError when the server is gone: it is of no more use."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         watchdog = threading.Timer(LATE_SECONDS, self._process.kill)
@@ -72,10 +94,10 @@ class _Server:
             line = self._process.stdout.readline()
         finally:
             watchdog.cancel()
-        if not line:
+        if not line.endswith("\n"):
             raise OSError(f"the checking server ended with {self._process.wait()}")
         reply: dict[str, Any] = json.loads(line)
-        return reply
+        return CheckFailed(reply["failed"], reply["detail"]) if "failed" in reply else reply
 
     def close(self) -> None:
         try:
@@ -85,33 +107,37 @@ class _Server:
             self._process.communicate()
 
 
-Reply = dict[str, Any] | CheckFailed
-
-
 def check_all(
-    checks: Mapping[str, MathCheck | CodeCheck], workers: int, ended: Callable[[str], None] = lambda _: None
-) -> dict[str, Reply]:
-    """A reply per key: `mathematics.MathVerdict` or `oracles.SuiteVerdict` as a dict, or CheckFailed.
+    checks: Mapping[str, Check],
+    workers: int,
+    ended: Callable[[str], None] = lambda _: None,
+    start: Callable[[], Server] = Server,
+) -> Checked:
+    """A reply per key. Each check that failed is asked once more, when all others are done, in a server of its own.
 
     `ended` is told each key when it is over, in this thread; what it raises ends the checking.
     """
     if not checks:
-        return {}
-    idle: list[_Server] = []
+        return Checked({}, 0)
+    idle: list[Server] = []
     guard = threading.Lock()
 
-    def one(check: MathCheck | CodeCheck) -> Reply:
+    def one(check: Check) -> Reply:
         with guard:
             server = idle.pop() if idle else None
-        server = server or _Server()
+        server = server or start()
         try:
             reply = server.ask(check.to_json())
         except OSError as e:
             server.close()
-            return CheckFailed("checker_failed", str(e))
+            return CheckFailed("checker_lost", str(e))
         with guard:
             idle.append(server)
-        return CheckFailed(reply["failed"], reply["detail"]) if "failed" in reply else reply
+        return reply
+
+    def close_all() -> None:
+        while idle:
+            idle.pop().close()
 
     replies: dict[str, Reply] = {}
     try:
@@ -119,14 +145,18 @@ def check_all(
             keys = {threads.submit(one, check): key for key, check in checks.items()}
             try:
                 for future in as_completed(keys):
-                    replies[keys[future]] = future.result()
-                    ended(keys[future])
+                    key, reply = keys[future], future.result()
+                    replies[key] = reply
+                    if not isinstance(reply, CheckFailed):
+                        ended(key)
             finally:
                 threads.shutdown(wait=False, cancel_futures=True)
-        for key, reply in list(replies.items()):
-            if isinstance(reply, CheckFailed):
-                replies[key] = one(checks[key])
+        failed = [key for key in checks if isinstance(replies[key], CheckFailed)]
+        for key in failed:
+            close_all()
+            reply = one(checks[key])
+            replies[key] = CheckFailed(reply.cause, reply.detail, 2) if isinstance(reply, CheckFailed) else reply
+            ended(key)
     finally:
-        for server in idle:
-            server.close()
-    return replies
+        close_all()
+    return Checked(replies, len(failed))

@@ -1,6 +1,7 @@
 """Code answers: what the sandbox is ordered to run, and the verdict on what came back. Pure."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from pydantic import JsonValue
@@ -9,16 +10,21 @@ from workloads.benchmarks.model import Benchmark, CodeTests, Suite
 from workloads.contract.grades import Cause, Verdict
 from workloads.contract.model import canonical_json, sha256_of
 from workloads.grade.checkers import CheckFailed, Reply
-from workloads.grade.sandbox.order import Limits, Order, Outcome
-from workloads.grade.sandbox.pool import Lost
+from workloads.grade.sandbox.order import Limits, Lost, Order, Outcome
 
 SMALLEST_LIMIT_SECONDS, REFERENCE_FACTOR, LARGEST_TOTAL_SECONDS = 1.0, 4.0, 60.0
 """evalplus's rule, in CPU seconds: a test may take max(1, 4 x reference); a suite min(60, the sum of these) + 1."""
 
+SMALLEST_OUTPUT_BYTES, OUTPUT_FACTOR = 1 << 20, 4
+"""What must equal the expected values may be so much longer: a model cannot fill the disk with wrong answers."""
+
 
 def limits_of(suite: Suite) -> Limits:
     per_test = tuple(max(SMALLEST_LIMIT_SECONDS, REFERENCE_FACTOR * s) for s in suite.reference_seconds)
-    return Limits(cpu_seconds=per_test, total_cpu_seconds=min(LARGEST_TOTAL_SECONDS, sum(per_test)) + 1.0)
+    limits = Limits(cpu_seconds=per_test, total_cpu_seconds=min(LARGEST_TOTAL_SECONDS, sum(per_test)) + 1.0)
+    if suite.oracle != "equal":
+        return limits
+    return replace(limits, output_bytes=SMALLEST_OUTPUT_BYTES + OUTPUT_FACTOR * sum(map(len, suite.expected)))
 
 
 def order_key(problem_id: str, suite: Suite, program: str) -> str:
@@ -40,6 +46,9 @@ def orders(benchmark: Benchmark, answers: Iterable[tuple[str, str]]) -> list[Ord
     return [order for _, order in sorted(found.values(), key=lambda pair: (-pair[0], pair[1].key))]
 
 
+Judged = tuple[Verdict, Cause, dict[str, JsonValue]]
+
+
 def verdict(
     problem_id: str,
     tests: CodeTests,
@@ -49,29 +58,38 @@ def verdict(
 ) -> tuple[Verdict, Cause | None, dict[str, JsonValue]]:
     """(verdict, cause, evidence): right when every suite is passed. Evidence: a status per suite, the first failure.
 
-    A comparison that fails is the candidate's doing (the expected values are known to compare), hence wrong.
+    A suite that is failed decides, whatever became of another. Without one, a suite that nobody judged is an error.
     """
     statuses: dict[str, JsonValue] = {}
-    first: tuple[Verdict, Cause, dict[str, JsonValue]] | None = None
+    failures: list[Judged] = []
     for suite in tests.suites:
         key = order_key(problem_id, suite, program)
-        outcome, reply = outcomes.get(key), replies.get(key)
-        if not isinstance(outcome, Outcome):
-            lost: Cause = "sandbox_lost" if isinstance(outcome, Lost) else "not_executed"
-            found: tuple[Verdict, Cause, dict[str, JsonValue]] = ("infra_error", lost, {"suite": suite.name})
-        elif isinstance(reply, CheckFailed) or reply is None:
-            found = ("wrong", "unreadable_output", {"suite": suite.name, "detail": reply.detail if reply else ""})
-        elif reply["passed"]:
-            statuses[suite.name] = "pass"
-            continue
-        else:
-            found = ("wrong", reply["cause"], {"suite": suite.name, **_shown(reply)})
-        statuses[suite.name] = found[1]
-        if first is None or (found[0] == "infra_error" and first[0] != "infra_error"):
-            first = found
-    if first is None:
+        failure = _failure(suite, outcomes.get(key), replies.get(key))
+        statuses[suite.name] = "pass" if failure is None else failure[1]
+        if failure is not None:
+            failures.append(failure)
+    if not failures:
         return "right", None, {"suites": statuses}
-    return first[0], first[1], {"suites": statuses, **first[2]}
+    verdict, cause, evidence = next((f for f in failures if f[0] == "wrong"), failures[0])
+    return verdict, cause, {"suites": statuses, **evidence}
+
+
+def _failure(suite: Suite, outcome: Outcome | Lost | None, reply: Reply | None) -> Judged | None:
+    """A comparison that takes too long, too much memory or raises is the candidate's doing, for the expected values are
+    known to compare: wrong. One that was killed from outside is nobody's verdict.
+    """
+    where: dict[str, JsonValue] = {"suite": suite.name}
+    if outcome is None:
+        return "infra_error", "not_executed", where
+    if isinstance(outcome, Lost):
+        return "infra_error", "sandbox_lost", {**where, "detail": outcome.reason, "tries": outcome.tries}
+    assert reply is not None
+    if isinstance(reply, CheckFailed):
+        evidence = {**where, "detail": f"{reply.cause}: {reply.detail}", "tries": reply.tries}
+        if reply.cause == "checker_lost":
+            return "grader_error", reply.cause, evidence
+        return "wrong", "unreadable_output", evidence
+    return None if reply["passed"] else ("wrong", reply["cause"], {**where, **_shown(reply)})
 
 
 def _shown(reply: dict[str, Any]) -> dict[str, JsonValue]:

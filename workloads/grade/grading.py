@@ -1,12 +1,15 @@
 """Items to grades: which checks are needed, and what their replies mean. The three steps of a pod meet here.
 
 `fetch` reads outputs and writes orders; `execute` runs them where no gold is; `compare` reads the outputs again, checks
-answers and outcomes against the golds, and makes grades. `grade_items` is the last one; the other two are `code.orders`
-and `sandbox.pool.run_all`.
+answers and outcomes against the golds, and makes grades. `grade_items` is the last one; the other two are `orders_for`
+and `steps.execute_here`.
 """
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 from pydantic import JsonValue
 
@@ -14,10 +17,9 @@ from workloads.benchmarks.model import Benchmark, Problem
 from workloads.contract.grades import COMPARED, Cause, Grade, Verdict
 from workloads.contract.records import BudgetCounts
 from workloads.grade import code
-from workloads.grade.checkers import CheckFailed, CodeCheck, MathCheck, Reply, check_all
+from workloads.grade.checkers import Check, CheckFailed, CodeCheck, MathCheck, Reply, check_all
 from workloads.grade.reading import Item
-from workloads.grade.sandbox.order import Order, Outcome
-from workloads.grade.sandbox.pool import Lost, run_all
+from workloads.grade.sandbox.order import Lost, Order, Outcome
 from workloads.grade.texts import choice_of, is_exact
 
 LONGEST_STORED_ANSWER = 20_000
@@ -34,23 +36,34 @@ def orders_for(benchmark: Benchmark, items: Iterable[Item]) -> list[Order]:
     return code.orders(benchmark, _answers(items))
 
 
-def work_of(benchmark: Benchmark, items: Iterable[Item]) -> dict[str, str]:
-    """By the key of each order, and of each check, the problem that it is about."""
-    answers = _answers(items)
+def work_of(benchmark: Benchmark, items: Iterable[Item]) -> dict[str, set[str]]:
+    """By the key of each order, and of each check, the problems that it is about."""
+    problems = {problem.id: problem for problem in benchmark.problems}
+    found: dict[str, set[str]] = {}
+    for problem_id, answer in _answers(items):
+        for key in _keys(benchmark, problems[problem_id], answer):
+            found.setdefault(key, set()).add(problem_id)
+    return found
+
+
+def _keys(benchmark: Benchmark, problem: Problem, answer: str) -> list[str]:
     if benchmark.grader == "math":
-        return {_math_key(*answer): answer[0] for answer in answers if len(answer[1]) <= LONGEST_MATH_ANSWER}
-    suites = {problem.id: problem.tests.suites for problem in benchmark.problems if problem.tests}
-    return {code.order_key(id_, suite, answer): id_ for id_, answer in answers for suite in suites.get(id_, ())}
+        return [_math_key(problem, answer)] if len(answer) <= LONGEST_MATH_ANSWER else []
+    suites = problem.tests.suites if problem.tests else ()
+    return [code.order_key(problem.id, suite, answer) for suite in suites]
 
 
-def _answers(items: Iterable[Item]) -> list[tuple[str, str]]:
+def _answers(items: Iterable[Item]) -> set[tuple[str, str]]:
     """Distinct (problem, answer) that are to be judged."""
-    return sorted({(i.problem, i.answer) for i in items if i.answer is not None and not i.failed})
+    return {(i.problem, i.answer) for i in items if i.answer is not None and not i.failed}
 
 
-def execute(orders: Sequence[Order], workers: int) -> dict[str, Outcome | Lost]:
-    """Outcomes by key."""
-    return {outcome.key: outcome for outcome in run_all(orders, workers)}
+@dataclass(frozen=True)
+class Graded:
+    """`asked_again`: checks that failed for no fault of an answer and were asked again alone."""
+
+    grades: tuple[Grade, ...]
+    asked_again: int = 0
 
 
 def grade_items(
@@ -59,20 +72,19 @@ def grade_items(
     outcomes: Mapping[str, Outcome | Lost],
     workers: int,
     ended: Callable[[str], None] = lambda _: None,
-) -> list[Grade]:
-    """A grade per item, in the order of items. Each distinct (problem, answer) is checked once.
+) -> Graded:
+    """A grade per item, in the order of items. Each distinct answer is checked once.
 
     `ended` is told each check's key, one of `work_of`, when it is over; what it raises ends the grading.
     """
     problems = {problem.id: problem for problem in benchmark.problems}
-    answers = _answers(items)
-    checks = _checks(benchmark, problems, answers, outcomes)
-    replies = check_all(checks, workers, ended)
+    answers = sorted(_answers(items))
+    checked = check_all(_checks(benchmark, problems, answers, outcomes), workers, ended)
     judged = {
-        (problem_id, answer): _judge(benchmark, problems[problem_id], answer, outcomes, replies)
+        (problem_id, answer): _judge(benchmark, problems[problem_id], answer, outcomes, checked.replies)
         for problem_id, answer in answers
     }
-    return [_grade(item, judged) for item in items]
+    return Graded(tuple(_grade(item, judged) for item in items), checked.asked_again)
 
 
 def _checks(
@@ -80,22 +92,28 @@ def _checks(
     problems: Mapping[str, Problem],
     answers: Sequence[tuple[str, str]],
     outcomes: Mapping[str, Outcome | Lost],
-) -> dict[str, MathCheck | CodeCheck]:
-    checks: dict[str, MathCheck | CodeCheck] = {}
+) -> dict[str, Check]:
+    checks: dict[str, Check] = {}
     for problem_id, answer in answers:
         problem = problems[problem_id]
         if benchmark.grader == "math" and len(answer) <= LONGEST_MATH_ANSWER:
-            checks[_math_key(problem_id, answer)] = MathCheck(answer, problem.answer or "")
+            checks[_math_key(problem, answer)] = MathCheck(answer, problem.answer or "")
         for suite in problem.tests.suites if problem.tests else ():
             key = code.order_key(problem_id, suite, answer)
-            outcome = outcomes.get(key)
-            if isinstance(outcome, Outcome):
-                checks[key] = CodeCheck(suite, outcome)
+            if isinstance(outcomes.get(key), Outcome):
+                checks[key] = CodeCheck(suite, partial(_outcome, outcomes, key))
     return checks
 
 
-def _math_key(problem_id: str, answer: str) -> str:
-    return f"{problem_id}\n{answer}"
+def _outcome(outcomes: Mapping[str, Outcome | Lost], key: str) -> Outcome:
+    outcome = outcomes[key]
+    assert isinstance(outcome, Outcome)
+    return outcome
+
+
+def _math_key(problem: Problem, answer: str) -> str:
+    """The verdict depends on the two texts only: problems with one gold share it."""
+    return json.dumps([problem.answer, answer])
 
 
 def _judge(
@@ -119,9 +137,9 @@ def _judge(
             return _compared(letter == right, {"choice": letter, "gold": right})
     if len(answer) > LONGEST_MATH_ANSWER:
         return "wrong", "different_answer", {"gold": gold, "detail": f"longer than {LONGEST_MATH_ANSWER} characters"}
-    reply = replies[_math_key(problem.id, answer)]
+    reply = replies[_math_key(problem, answer)]
     if isinstance(reply, CheckFailed):
-        return "grader_error", reply.cause, {"gold": gold, "detail": reply.detail}
+        return "grader_error", reply.cause, {"gold": gold, "detail": reply.detail, "tries": reply.tries}
     return _compared(reply["right"], {"parsed": reply["parsed"], "gold": gold, "goldParsed": reply["gold"]})
 
 

@@ -29,15 +29,24 @@ class MathVerdict:
 
 def check(answer: str, gold: str) -> MathVerdict:
     """Whether `answer` equals `gold`. Raises what parsing or comparing raises; may take for ever."""
-    gold_values = _parsed_gold(gold)
-    values = parse(_boxed(answer), parsing_timeout=None, raise_on_error=True)
+    gold_values, values = _parsed(gold), _parsed(answer)
     right = verify(gold_values, values, timeout_seconds=None, raise_on_error=True)
     return MathVerdict(bool(right), _shown(values), _shown(gold_values))
 
 
 @lru_cache(maxsize=4096)
-def _parsed_gold(gold: str) -> Any:
-    return parse(_boxed(gold), parsing_timeout=None, raise_on_error=True)
+def _parsed(text: str) -> Any:
+    """Parsing depends on the text only, and comparing changes nothing in what was parsed: a text is parsed once.
+
+    `tests/grade/test_math.py` asks every gold and many variants of it both ways, parsed anew and not.
+    """
+    return parse(_boxed(text), parsing_timeout=None, raise_on_error=True)
+
+
+def warm() -> None:
+    """Loads what is loaded late, so that forked children share it."""
+    check(r"\frac{1}{2}", "0.5")
+    check("x^2 - 1", "(x - 1)(x + 2)")
 
 
 def _boxed(answer: str) -> str:

@@ -1,7 +1,8 @@
 """Whether what a candidate returned is right: evalplus 0.3.1's comparison, on decoded values, outside the sandbox.
 
 Its rules (eval/__init__.py, `unsafe_execute`): `==`, replaced for some tasks by an oracle of their own; if that fails
-and there is a tolerance, the same type and `numpy.allclose(rtol=1e-7, atol=tolerance)`; a task without a tolerance gets
+and there is a tolerance, the same type and `numpy.allclose(rtol=1e-7, atol=tolerance)`, of values of one shape (numpy
+would stretch one, and finds nothing unlike in `[[]]` and `[1.0]`); a task without a tolerance gets
 1e-6 from its first test on that expects floats. Whatever a comparison raises is a failed test.
 """
 
@@ -92,8 +93,7 @@ def passes(value: Any, gold: Any, oracle: str, arguments: Callable[[], Sequence[
     if not exact and tolerance != 0:
         _require(_type(value) == _type(gold))
         plain_value, plain_gold = _plain(value), _plain(gold)
-        if isinstance(plain_gold, list | tuple):
-            _require(len(plain_value) == len(plain_gold))
+        _require(np.shape(plain_value) == np.shape(plain_gold))
         return bool(np.allclose(plain_value, plain_gold, rtol=RELATIVE_TOLERANCE, atol=tolerance))
     return bool(exact)
 
@@ -127,7 +127,7 @@ def _oracle(value: Any, gold: Any, oracle: str, arguments: Callable[[], Sequence
 
 def _require(holds: bool) -> None:
     if not holds:
-        raise AssertionError("another type or length")
+        raise AssertionError("another type or shape")
 
 
 def _plain(value: Any) -> Any:

@@ -8,7 +8,7 @@ credentials and never run generated programs; `execute` (see `steps`) runs them 
 import logging
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -19,17 +19,17 @@ from tokenizers import Tokenizer
 from workloads.benchmarks.builtin import PREFIX
 from workloads.benchmarks.load import load, load_file
 from workloads.benchmarks.model import Benchmark, BenchmarkError
+from workloads.benchmarks.pattern import PatternError
 from workloads.commit import Corrupt, fetch, read_marker
 from workloads.contents import localise_file
 from workloads.contract import layout
-from workloads.contract.grades import Grade
 from workloads.contract.records import ExitCode, GradesRecord, Marker, Output, OutputsRecord, Progress
 from workloads.contract.tasks import GradeMember, GradeTask, pointers
 from workloads.contract.units import GRADER_VERSION
 from workloads.grade.completion import Rule
 from workloads.grade.counting import Counting
-from workloads.grade.grading import counts, grade_items, orders_for, work_of
-from workloads.grade.patterns import PatternError, compile_pattern
+from workloads.grade.grading import Graded, counts, grade_items, orders_for, work_of
+from workloads.grade.patterns import pattern_of
 from workloads.grade.reading import Generated, Item, read_outputs
 from workloads.grade.sandbox.pool import Unsupported
 from workloads.grade.steps import Executed, execute_here, read_outcomes, write_orders
@@ -153,9 +153,10 @@ def _benchmark(member: GradeMember, scratch: Path) -> Benchmark:
 def _rule(member: GradeMember) -> Rule:
     inputs = member.inputs
     try:
-        pattern = None if inputs.completion_pattern is None else compile_pattern(inputs.completion_pattern)
+        pattern = None if inputs.completion_pattern is None else pattern_of(inputs.completion_pattern)
     except PatternError as e:
-        raise ProgramError(ExitCode.BAD_CONFIGURATION, "BadPattern", str(e)) from e
+        message = f"completionPattern {inputs.completion_pattern!r} {e}"
+        raise ProgramError(ExitCode.BAD_CONFIGURATION, "BadPattern", message) from e
     return Rule(inputs.completion, inputs.thinking, pattern)
 
 
@@ -183,23 +184,21 @@ def _finish(
     counting: Counting,
 ) -> None:
     """Executes, unless that was done and is in `work`, compares, commits. What takes its time here is counted."""
-    orders = orders_for(question.benchmark, question.items) if work is None else []
     started = time.monotonic()
     member = question.member
+    folder = scratch / member.unit.digest
+    folder.mkdir()
     allowed = context.task.allow_unsandboxed
+    executed = _executed(question, work, folder, workers, counting.ended, allow_unsandboxed=allowed)
+    runs_here = work is None and question.benchmark.grader == "code"
+    checked = _not_counted if runs_here else counting.ended
     try:
-        executed = (
-            execute_here(orders, workers, counting.ended, allow_unsandboxed=allowed)
-            if work is None
-            else read_outcomes(work, member.unit.digest)
-        )
-    except Unsupported as e:
-        raise ProgramError(ExitCode.BAD_CONFIGURATION, "NoSandbox", str(e)) from e
-    checked = _not_counted if orders else counting.ended
-    grades = grade_items(question.benchmark, question.items, executed.outcomes, workers, checked)
-    path = scratch / f"{member.unit.digest}.jsonl"
-    path.write_bytes(b"".join(line.to_json() for line in grades))
-    record = _record(member, grades, executed, time.monotonic() - started)
+        graded = grade_items(question.benchmark, question.items, executed.outcomes, workers, checked)
+    finally:
+        executed.outcomes.close()
+    path = folder / FILE
+    path.write_bytes(b"".join(line.to_json() for line in graded.grades))
+    record = _record(member, graded, executed, time.monotonic() - started)
     for budget in record.budgets:
         logger.info(
             "%s at %d: %d of %d right, %d completed, %d errors",
@@ -208,12 +207,31 @@ def _finish(
     context.commit(layout.GRADES, {FILE: path}, record, unit=member.unit, number=member.number)
 
 
-def _record(member: GradeMember, grades: list[Grade], executed: Executed, seconds: float) -> GradesRecord:
+def _executed(
+    question: Question,
+    work: Path | None,
+    folder: Path,
+    workers: int,
+    ended: Callable[[str], None],
+    *,
+    allow_unsandboxed: bool,
+) -> Executed:
+    orders = orders_for(question.benchmark, question.items)
+    if work is not None:
+        return read_outcomes(work, question.member.unit.digest, orders)
+    try:
+        return execute_here(orders, workers, folder, ended, allow_unsandboxed=allow_unsandboxed)
+    except Unsupported as e:
+        raise ProgramError(ExitCode.BAD_CONFIGURATION, "NoSandbox", str(e)) from e
+
+
+def _record(member: GradeMember, graded: Graded, executed: Executed, seconds: float) -> GradesRecord:
     packages = ("math-verify", "sympy", "latex2sympy2_extended", "numpy", "tokenizers")
     return GradesRecord(
-        budgets=counts(grades),
+        budgets=counts(graded.grades),
         grader_version=member.inputs.grader_version,
         sandbox=executed.layers,
+        asked_again=executed.outcomes.asked_again + graded.asked_again,
         seconds=round(seconds, 3),
         versions={name: version(name) for name in packages},
     )

@@ -1,34 +1,31 @@
 """The folder that a pod's three containers share: orders in, outcomes out, a file of each per group member.
 
 `execute_folder` is the container that runs hostile code: it knows this folder and nothing else. What it leaves is read
-back as hostile too: bounded, checked line by line, and an order without a readable outcome was simply not executed.
+back as hostile too: see `outcomes`. An order without a readable outcome was simply not executed.
 """
 
 import json
-import logging
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from workloads.grade.sandbox.order import Order, Outcome, order_from, outcome_from
-from workloads.grade.sandbox.pool import Lost, Unsupported, run_all, sandbox_layers
+from workloads.grade.outcomes import OutcomeFile, write_outcomes
+from workloads.grade.sandbox.order import Lost, Order, Outcome, order_from
+from workloads.grade.sandbox.pool import Unsupported, run_all, sandbox_layers
 from workloads.grade.sandbox.unsandboxed import LAYERS as LAYERS_WITHOUT
 from workloads.grade.sandbox.unsandboxed import run_unsandboxed
 
 ORDERS, OUTCOMES, LAYERS = "orders", "outcomes", "layers.json"
-LARGEST_LINE_BYTES = 80 << 20
-"""An outcome's line may be this long: a candidate's output is bounded well below."""
-
-logger = logging.getLogger("potstill")
+LONGEST_LAYERS, MOST_LAYERS = 10_000, 30
 
 
 @dataclass(frozen=True)
 class Executed:
     """Outcomes by order key, and the layers of isolation that held."""
 
-    outcomes: Mapping[str, Outcome | Lost]
+    outcomes: OutcomeFile
     layers: tuple[str, ...]
 
 
@@ -54,30 +51,20 @@ def execute_folder(work: Path, workers: int) -> int:
     (work / LAYERS).write_text(json.dumps(layers))
     for file in files:
         orders = [order_from(json.loads(line)) for line in file.read_text().splitlines()]
-        with (work / OUTCOMES / file.name).open("w") as sink:
-            for outcome in run_all(orders, workers):
-                if isinstance(outcome, Outcome):
-                    sink.write(outcome.to_json() + "\n")
-                else:
-                    sys.stderr.write(f"{outcome.key}: the sandbox was lost twice: {outcome.reason}\n")
+        write_outcomes(work / OUTCOMES / file.name, _told(run_all(orders, workers)))
     return 0
 
 
-def read_outcomes(work: Path, name: str) -> Executed:
-    """Outcomes that a container with hostile code left; nothing in them is believed but that it is an outcome."""
-    found: dict[str, Outcome | Lost] = {}
-    path = work / OUTCOMES / f"{name}.jsonl"
-    if path.is_symlink() or not path.is_file():
-        return Executed({}, ())
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        while line := lines.readline(LARGEST_LINE_BYTES):
-            try:
-                outcome = outcome_from(json.loads(line))
-            except (ValueError, RecursionError) as e:
-                logger.warning("%s: a line that is no outcome: %s", path.name, e)
-                continue
-            found[outcome.key] = outcome
-    return Executed(found, _layers(work / LAYERS))
+def _told(outcomes: Iterable[Outcome | Lost]) -> Iterator[Outcome | Lost]:
+    for outcome in outcomes:
+        if isinstance(outcome, Lost):
+            sys.stderr.write(f"{outcome.key}: the sandbox was lost {outcome.tries} times: {outcome.reason}\n")
+        yield outcome
+
+
+def read_outcomes(work: Path, name: str, orders: Iterable[Order]) -> Executed:
+    """What a container with hostile code left; nothing in it is believed but that it is what some program returned."""
+    return Executed(OutcomeFile(work / OUTCOMES / f"{name}.jsonl", orders), _layers(work / LAYERS))
 
 
 def _layers(path: Path) -> tuple[str, ...]:
@@ -86,34 +73,46 @@ def _layers(path: Path) -> tuple[str, ...]:
         return ()
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
-            layers = json.loads(file.read(10_000))
+            layers = json.loads(file.read(LONGEST_LAYERS))
     except (OSError, ValueError, RecursionError):
         return ()
-    return tuple(str(layer)[:100] for layer in layers) if isinstance(layers, list) else ()
+    return tuple(str(layer)[:100] for layer in layers[:MOST_LAYERS]) if isinstance(layers, list) else ()
 
 
 def execute_here(
-    orders: Sequence[Order], workers: int, ended: Callable[[str], None], *, allow_unsandboxed: bool
+    orders: Sequence[Order],
+    workers: int,
+    folder: Path,
+    ended: Callable[[str], None] = lambda _: None,
+    *,
+    allow_unsandboxed: bool,
 ) -> Executed:
     """On one machine: the same sandbox, without the containers around it. Raises Unsupported where there is none.
 
-    `ended` is told each order's key when it is over; what it raises ends the execution.
+    `folder`: empty, and there until the outcomes are read. `ended` is told each order's key when it is over; what it
+    raises ends the execution.
     """
     if not orders:
-        return Executed({}, ())
+        return Executed(OutcomeFile(folder / OUTCOMES, ()), ())
+    layers = _layers_here(allow_unsandboxed=allow_unsandboxed)
+    if layers == LAYERS_WITHOUT:
+        write_outcomes(folder / OUTCOMES, _counted(map(run_unsandboxed, orders), ended))
+    else:
+        with closing(run_all(orders, workers)) as outcomes:
+            write_outcomes(folder / OUTCOMES, _counted(outcomes, ended))
+    return Executed(OutcomeFile(folder / OUTCOMES, orders), layers)
+
+
+def _counted(outcomes: Iterable[Outcome | Lost], ended: Callable[[str], None]) -> Iterator[Outcome | Lost]:
+    for outcome in outcomes:
+        yield outcome
+        ended(outcome.key)
+
+
+def _layers_here(*, allow_unsandboxed: bool) -> tuple[str, ...]:
     try:
-        layers = sandbox_layers()
+        return sandbox_layers()
     except Unsupported:
         if not allow_unsandboxed:
             raise
-        return Executed(_taken(map(run_unsandboxed, orders), ended), LAYERS_WITHOUT)
-    with closing(run_all(orders, workers)) as outcomes:
-        return Executed(_taken(outcomes, ended), layers)
-
-
-def _taken(outcomes: Iterable[Outcome | Lost], ended: Callable[[str], None]) -> dict[str, Outcome | Lost]:
-    found = {}
-    for outcome in outcomes:
-        found[outcome.key] = outcome
-        ended(outcome.key)
-    return found
+        return LAYERS_WITHOUT

@@ -290,6 +290,7 @@ def _evaluation(
             ),
             "grader_version": grades.record.grader_version,
             "sandbox": grades.record.sandbox,
+            "asked_again": grades.record.asked_again,
         }
     )
 

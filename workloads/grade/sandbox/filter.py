@@ -23,6 +23,10 @@ _NR, _ARCH, _ARGUMENTS = 0, 4, 16
 _CLONE_THREAD, _PR_SET_NAME, _WRITES = 0x10000, 15, 0x1 | 0x2 | 0x40 | 0x200 | 0x400 | 0x400000
 """_WRITES: O_WRONLY, O_RDWR, O_CREAT, O_TRUNC, O_APPEND, __O_TMPFILE: equal on both architectures."""
 
+_FCNTL = (0, 1, 2, 3, 4, 1030)
+"""F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC. Not F_SETOWN and F_SETSIG: with them the kernel sends
+any signal to any process of the same user."""
+
 Instruction = tuple[int, int, int, int]
 
 
@@ -31,6 +35,12 @@ def _refuse(code: int) -> Instruction:
 
 
 _PASS: Instruction = (_RETURN, 0, 0, _ALLOW)
+
+
+def _one_of(values: tuple[int, ...], refusal: int) -> list[Instruction]:
+    """Decides on what is loaded."""
+    tests: list[Instruction] = [(_EQUAL, len(values) - n, 0, value) for n, value in enumerate(values)]
+    return [*tests, _refuse(refusal), _PASS]
 
 
 def _argument(index: int) -> Instruction:
@@ -47,6 +57,7 @@ def program(machine: str, pid: int, files: Files) -> bytes:
     column, architecture = ARCHITECTURES[machine]
     only_itself = [_argument(0), (_EQUAL, 0, 1, pid), _PASS, _refuse(errno.EPERM)]
     conditional: dict[str, list[Instruction]] = {
+        "fcntl": [_argument(1), *_one_of(_FCNTL, errno.EPERM)],
         "kill": only_itself,
         "tgkill": only_itself,
         "clone": [_argument(0), (_ANY_BIT, 0, 1, _CLONE_THREAD), _PASS, _refuse(errno.EPERM)],

@@ -14,6 +14,9 @@ ENDS = frozenset(
     ("finished", "exception", "timeout", "memory", "exit", "crash", "syntax_error", "missing_function", "flood")
 )
 
+MOST_TRIES = 2
+"""What failed for no fault of the program is run once more, alone."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -53,6 +56,8 @@ class Outcome:
     """`values`: typed JSON of what the first len(values) tests returned; the next one ended the execution, if any.
 
     `seconds`: CPU seconds of each of those tests. `detail` is the candidate's word: an exception's type and message.
+    `doubtful`: the machine may have ended it, and not the program: too little memory or processor time for all.
+    `tries`: how often it was run.
     """
 
     key: str
@@ -62,9 +67,23 @@ class Outcome:
     detail: str
     cpu_seconds: float
     wall_seconds: float
+    doubtful: bool = False
+    tries: int = 1
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
+
+
+@dataclass(frozen=True)
+class Lost:
+    """The sandbox failed, not the candidate. `tries`: how often."""
+
+    key: str
+    reason: str
+    tries: int = 1
+
+    def to_json(self) -> str:
+        return json.dumps({"key": self.key, "lost": self.reason, "tries": self.tries})
 
 
 def order_from(data: dict[str, Any]) -> Order:
@@ -92,13 +111,29 @@ def outcome_from(data: Any) -> Outcome:
             detail=data["detail"],
             cpu_seconds=float(data["cpu_seconds"]),
             wall_seconds=float(data["wall_seconds"]),
+            doubtful=data.get("doubtful") is True,
+            tries=_tries(data),
         )
-    except (KeyError, TypeError, ValueError) as e:
-        raise ValueError(f"not an outcome: {type(e).__name__}: {e}") from e
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as e:
+        raise ValueError(f"not an outcome: {type(e).__name__}: {e}"[:200]) from e
     texts = (outcome.key, outcome.detail, *outcome.values)
     if outcome.end not in ENDS or not all(type(text) is str for text in texts):
         raise ValueError(f"not an outcome: {outcome.end!r:.40}")
     return replace(outcome, detail=_writable(outcome.detail), values=tuple(map(_writable, outcome.values)))
+
+
+def result_from(data: Any) -> Outcome | Lost:
+    """`outcome_from`, or what tells of a sandbox that was lost. ValueError if it is neither."""
+    if not isinstance(data, dict) or "lost" not in data:
+        return outcome_from(data)
+    if type(data.get("key")) is not str or type(data["lost"]) is not str:
+        raise ValueError("not an outcome: lost what?")
+    return Lost(_writable(data["key"]), _writable(data["lost"][:500]), _tries(data))
+
+
+def _tries(data: dict[str, Any]) -> int:
+    tries = data.get("tries", 1)
+    return tries if type(tries) is int and 1 <= tries <= MOST_TRIES else 1
 
 
 def _writable(text: str) -> str:

@@ -1,6 +1,7 @@
 """Runs orders in sandbox servers, several at once, and gives outcomes back as they come.
 
-A server that dies or does not answer is replaced, and the order tried once more, alone on a fresh server; then it is
+What the machine may have done (a server that died or did not answer, a candidate that the kernel killed or that was
+not run in its time) is run again when all others are done: alone, in a fresh server. A server lost twice makes an order
 `Lost`, which is nobody's verdict (infra_error).
 """
 
@@ -11,14 +12,14 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from workloads.grade.sandbox.order import Limits, Order, Outcome, outcome_from
+from workloads.grade.sandbox.order import MOST_TRIES, Limits, Lost, Order, Outcome, outcome_from
 
 _START = (
     "import sys, json; o = json.loads(sys.argv[1]); sys.path.insert(0, o['hidden']); "
@@ -33,14 +34,6 @@ _PROBE = Order("probe", "def probe():\n    return 1\n", "probe", ('["l"]',), Lim
 
 class Unsupported(RuntimeError):
     """No process sandbox on this kind of machine."""
-
-
-@dataclass(frozen=True)
-class Lost:
-    """The sandbox failed, not the candidate."""
-
-    key: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -89,6 +82,10 @@ class Server:
             encoding="utf-8",
         )
         self.layers: tuple[str, ...] = tuple(map(str, self._answer(LATE_SECONDS)["layers"]))
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def _answer(self, within_seconds: float) -> dict[str, Any]:
         assert self._process.stdout is not None
@@ -140,40 +137,50 @@ def sandbox_layers(options: Options = Options()) -> tuple[str, ...]:
 
 
 def run_all(
-    orders: Sequence[Order], workers: int, options: Options = Options()
+    orders: Sequence[Order],
+    workers: int,
+    options: Options = Options(),
+    start: Callable[[Options], Server] = Server,
 ) -> Generator[Outcome | Lost, None, None]:
     """Outcomes in the order of their ends. Give the longest orders first."""
     idle: list[Server] = []
     guard = threading.Lock()
 
     def one(order: Order) -> Outcome | Lost:
-        reason = ""
-        for _ in range(2):
-            with guard:
-                server = idle.pop() if idle else None
-            try:
-                server = server or Server(options)
-                outcome = server.execute(order)
-            except (OSError, ValueError) as e:
-                reason = str(e)
-                if server is not None:
-                    server.close()
-                continue
-            with guard:
-                idle.append(server)
-            return outcome
-        return Lost(order.key, reason)
+        with guard:
+            server = idle.pop() if idle else None
+        try:
+            server = server or start(options)
+            outcome = server.execute(order)
+        except (OSError, ValueError) as e:
+            if server is not None:
+                server.close()
+            return Lost(order.key, str(e)[:500])
+        with guard:
+            idle.append(server)
+        return outcome
 
+    again: list[Order] = []
+    order_of = {order.key: order for order in orders}
     with ThreadPoolExecutor(max_workers=workers) as threads:
         futures = [threads.submit(one, order) for order in orders]
         try:
             for future in as_completed(futures):
-                yield future.result()
+                outcome = future.result()
+                if isinstance(outcome, Lost) or outcome.doubtful:
+                    again.append(order_of[outcome.key])
+                else:
+                    yield outcome
         finally:
             for future in futures:
                 future.cancel()
             _close_all(idle)  # before their threads end: a server is killed with the thread that started it
             threads.shutdown()
+            _close_all(idle)
+    for order in again:
+        try:
+            yield replace(one(order), tries=MOST_TRIES)
+        finally:
             _close_all(idle)
 
 

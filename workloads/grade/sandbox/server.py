@@ -1,8 +1,10 @@
-"""The sandbox server: a small process that forks a locked candidate per order and watches it from outside.
+"""The sandbox server: a small process that forks a watcher per order, which forks a locked candidate and watches it.
 
 Reads an order per line from its standard input, writes `{"layers": [...]}` once and then an outcome per line to its
-standard output. Times are CPU times of the candidate's process, read from its clock by this process, so a busy machine
-changes no verdict; wall limits are far behind them, for programs that wait instead of working.
+standard output. Only the watcher reads the order and sees the values, and it ends with them: a candidate's memory,
+which is a copy of the watcher's, holds nothing of any other program. Times are CPU times of the candidate's process,
+read from its clock by the watcher, so a busy machine changes no verdict; wall limits are far behind them, for programs
+that wait instead of working.
 """
 
 import gc
@@ -12,65 +14,81 @@ import select
 import signal
 import sys
 import time
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from workloads.grade.sandbox import candidate, linux, lock, place
 from workloads.grade.sandbox.order import Order, Outcome, order_from
-from workloads.grade.sandbox.watch import Watch, end_of
+from workloads.grade.sandbox.watch import Time, Watch, end_of
 
 GRACE_SECONDS = 2.0
+SERVED, NO_MORE = 0, 3
+"""How a watcher ends."""
 
 
-def execute(order: Order, locks: lock.Locks, private: str | None, devnull: int, memory_base: int) -> Outcome:
+@dataclass(frozen=True)
+class Ground:
+    """What candidates get: their locks, a private folder or None, and whether other processes can be seen at all."""
+
+    locks: lock.Locks
+    private: str | None
+    devnull: int
+    own_processes: bool
+
+
+def execute(order: Order, ground: Ground) -> Outcome:
     """Forks, locks, runs, watches and ends one candidate. Nothing of it is left when this returns."""
     started = time.monotonic()
-    if private is not None:
-        place.fresh_private(private)
+    if ground.private is not None:
+        place.fresh_private(ground.private)
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
-        _become_candidate(order, locks, private, devnull, writer, memory_base)
+        _become_candidate(order, ground, writer)
     os.close(writer)
     watch = Watch(order)
-    timed_out = False
+    out_of: Time | None = None
     try:
-        timed_out = _watch(watch, pid, reader)
+        out_of = _watch(watch, pid, reader)
     finally:
         os.close(reader)
-        status, cpu_seconds = _end(pid, GRACE_SECONDS if not watch.over and not timed_out else 0.0)
-    if private is not None:
-        place.drop_private(private)
+        grace_seconds = GRACE_SECONDS if not watch.over and out_of is None else 0.0
+        status, cpu_seconds = _end(pid, grace_seconds, everything=ground.own_processes)
+    if ground.private is not None:
+        place.drop_private(ground.private)
     if not watch.locked:
         raise OSError("a candidate's process could not be locked: none of the candidate has run")
-    end, detail = end_of(watch, timed_out, status)
+    ended = end_of(watch, out_of, status)
     return Outcome(
         key=order.key,
-        end=end,
+        end=ended.end,
         values=tuple(watch.values),
         seconds=tuple(round(s, 4) for s in watch.seconds),
-        detail=detail,
+        detail=ended.detail,
         cpu_seconds=round(cpu_seconds, 4),
         wall_seconds=round(time.monotonic() - started, 4),
+        doubtful=ended.doubtful,
     )
 
 
-def _become_candidate(
-    order: Order, locks: lock.Locks, private: str | None, devnull: int, writer: int, memory_base: int
-) -> None:
+def _become_candidate(order: Order, ground: Ground, writer: int) -> None:
+    locks, private = ground.locks, ground.private
     try:
         os.setsid()
         for target in (0, 1, 2):
-            os.dup2(devnull, target)
+            os.dup2(ground.devnull, target)
+        rules = None if locks.rules is None else os.dup(locks.rules)
         pipe = os.dup2(writer, 3)
-        if locks.rules is not None:
-            locks = lock.Locks(locks.machine, os.dup2(locks.rules, 4), locks.files)
-        os.closerange(5, 1024)
+        if rules is not None:
+            locks = lock.Locks(locks.machine, os.dup2(rules, 4), locks.files)
+        os.closerange(4 if rules is None else 5, 1024)
         os.set_inheritable(3, False)
         if private is not None:
             os.chdir(private)
         limits = order.limits
         lock.limit(
-            memory_base + limits.memory_bytes,
+            ADDRESS_SPACE_BYTES + limits.memory_bytes,
             limits.total_cpu_seconds + limits.encode_cpu_seconds,
             place.PRIVATE_BYTES if private else 0,
         )
@@ -81,8 +99,8 @@ def _become_candidate(
         os._exit(0)
 
 
-def _watch(watch: Watch, pid: int, reader: int) -> bool:
-    """Until the candidate is done, closes its pipe, breaks the protocol or is out of time (then True)."""
+def _watch(watch: Watch, pid: int, reader: int) -> Time | None:
+    """Until the candidate is done, closes its pipe, breaks the protocol or is out of time: then, of which."""
     clock = (~pid << 3) | 2
     limits = watch.order.limits
     stage_cpu, stage_wall = 0.0, time.monotonic()
@@ -94,20 +112,20 @@ def _watch(watch: Watch, pid: int, reader: int) -> bool:
         cpu_left = min(watch.limit() - (cpu - stage_cpu), longest_cpu - cpu)
         wall_left = min(stage_wall + limits.wall_seconds(watch.limit()), last_wall) - now
         if cpu_left <= 0 or wall_left <= 0:
-            return True
+            return "CPU" if cpu_left <= 0 else "wall"
         ready, _, _ = select.select([reader], [], [], min(cpu_left, wall_left))
         if ready:
             data = os.read(reader, 1 << 16)
             if not data:
-                return False
+                return None
             cpu = time.clock_gettime(clock)
             if watch.take(data, cpu - stage_cpu):
                 stage_cpu, stage_wall = cpu, time.monotonic()
-    return False
+    return None
 
 
-def _end(pid: int, grace_seconds: float) -> tuple[int | None, float]:
-    """Kills the candidate, its group, and in a pid namespace whatever else there is.
+def _end(pid: int, grace_seconds: float, *, everything: bool) -> tuple[int | None, float]:
+    """Kills the candidate, its group, and with `everything` whatever else is in the pid namespace.
 
     Returns (wait status, CPU seconds); no status when the candidate had to be killed.
     `grace_seconds`: how long a candidate that has closed its pipe may take to end by itself, so that it is seen how.
@@ -123,13 +141,9 @@ def _end(pid: int, grace_seconds: float) -> tuple[int | None, float]:
         except ProcessLookupError:  # it has not come to its setsid yet
             os.kill(pid, signal.SIGKILL)
         _, _, usage = os.wait4(pid, 0)
-    if os.getpid() == 1:
-        try:
+    if everything:
+        with suppress(ProcessLookupError):
             os.kill(-1, signal.SIGKILL)
-            while True:
-                os.waitpid(-1, 0)
-        except (ProcessLookupError, ChildProcessError):
-            pass
     return status if done else None, usage.ru_utime + usage.ru_stime
 
 
@@ -137,26 +151,61 @@ def main(base: str, hidden: str, numpy_folders: list[str], options: dict[str, bo
     """Serves orders until its input ends. `options`: namespaces, landlock (both true but in tests of the fallbacks)."""
     linux.die_with_parent()
     os.environ.clear()
-    orders, outcomes = os.fdopen(os.dup(0), "r"), os.fdopen(os.dup(1), "w")
+    orders, outcomes = os.dup(0), os.dup(1)
     devnull = os.open("/dev/null", os.O_RDWR)
     os.dup2(devnull, 0)
     os.dup2(devnull, 1)
     preload()
-    ground = place.make(Path(base), Path(hidden), numpy_folders, options["namespaces"])
-    sys.path[:] = [entry for entry in sys.path if entry != hidden] + [ground.packages]
-    locks = lock.prepare(list(ground.readable), [ground.packages], ground.private, use_landlock=options["landlock"])
+    made = place.make(Path(base), Path(hidden), numpy_folders, options["namespaces"])
+    sys.path[:] = [entry for entry in sys.path if entry != hidden] + [made.packages]
+    locks = lock.prepare(list(made.readable), [made.packages], made.private, use_landlock=options["landlock"])
     if locks.files == "none" and numpy_folders:
         __import__("numpy")
-    memory_base = ADDRESS_SPACE_BYTES
-    layers = [*ground.layers, *locks.layers]
-    outcomes.write(json.dumps({"layers": layers}) + "\n")
-    outcomes.flush()
+    _write(outcomes, json.dumps({"layers": [*made.layers, *locks.layers]}))
+    ground = Ground(locks, made.private, devnull, own_processes=os.getpid() == 1)
     gc.collect()
     gc.freeze()
-    for line in orders:
-        outcome = execute(order_from(json.loads(line)), locks, ground.private, devnull, memory_base)
-        outcomes.write(outcome.to_json() + "\n")
-        outcomes.flush()
+    while _forked(orders, outcomes, ground):
+        pass
+
+
+def _forked(orders: int, outcomes: int, ground: Ground) -> bool:
+    """One order by a watcher of its own; False when there are no more. Raises OSError when the watcher failed."""
+    watcher = os.fork()
+    if watcher == 0:
+        code = 1
+        try:
+            linux.die_with_parent()
+            code = SERVED if _serve(orders, outcomes, ground) else NO_MORE
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(watcher, 0)
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    code = os.waitstatus_to_exitcode(status)
+    if code not in (SERVED, NO_MORE):
+        raise OSError(f"a watcher ended with {code}")
+    return code == SERVED
+
+
+def _serve(orders: int, outcomes: int, ground: Ground) -> bool:
+    line = bytearray()
+    while not line.endswith(b"\n"):
+        data = os.read(orders, 1 << 20)
+        if not data:
+            return False
+        line += data
+    _write(outcomes, execute(order_from(json.loads(line)), ground).to_json())
+    return True
+
+
+def _write(sink: int, text: str) -> None:
+    data = text.encode() + b"\n"
+    while data:
+        data = data[os.write(sink, data) :]
 
 
 def preload() -> None:

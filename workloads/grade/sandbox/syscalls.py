@@ -58,7 +58,6 @@ ALLOWED: dict[str, tuple[int | None, int | None]] = {
     "dup": (32, 23),
     "dup2": (33, None),
     "dup3": (292, 24),
-    "fcntl": (72, 25),
     "flock": (73, 32),
     "fsync": (74, 82),
     "fdatasync": (75, 83),
@@ -96,7 +95,6 @@ ALLOWED: dict[str, tuple[int | None, int | None]] = {
     "waitid": (247, 95),
     "set_tid_address": (218, 96),
     "set_robust_list": (273, 99),
-    "get_robust_list": (274, 100),
     "rseq": (334, 293),
     "membarrier": (324, 283),
     "msync": (26, 227),
@@ -123,6 +121,7 @@ FILES: dict[str, tuple[int | None, int | None]] = {
 """Changing files: allowed where the private folder is bounded, refused everywhere else."""
 
 CONDITIONAL: dict[str, tuple[int | None, int | None]] = {
+    "fcntl": (72, 25),
     "openat": (257, 56),
     "open": (2, None),
     "creat": (85, None),

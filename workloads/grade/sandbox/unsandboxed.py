@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from workloads.grade.sandbox.order import Order, Outcome, order_from
-from workloads.grade.sandbox.watch import Watch, end_of
+from workloads.grade.sandbox.watch import Time, Watch, end_of
 
 LAYERS = ("none: programs ran unsandboxed",)
 
@@ -44,15 +44,23 @@ def run_unsandboxed(order: Order) -> Outcome:
     process.stdin.write(order.to_json().encode())
     process.stdin.close()
     watch = Watch(order)
-    timed_out = _read(watch, reader, started)
+    out_of: Time | None = "wall" if _read(watch, reader, started) else None
     os.close(reader)
-    status = _end(process, watch.over or timed_out)
+    status = _end(process, watch.over or out_of is not None)
     shutil.rmtree(folder, ignore_errors=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    end, detail = end_of(watch, timed_out, status)
+    ended = end_of(watch, out_of, status)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     wall = time.monotonic() - started
-    return Outcome(order.key, end, tuple(watch.values), tuple(watch.seconds), detail, round(cpu, 4), round(wall, 4))
+    return Outcome(
+        key=order.key,
+        end=ended.end,
+        values=tuple(watch.values),
+        seconds=tuple(watch.seconds),
+        detail=ended.detail,
+        cpu_seconds=round(cpu, 4),
+        wall_seconds=round(wall, 4),
+    )
 
 
 def _read(watch: Watch, reader: int, started: float) -> bool:

@@ -6,8 +6,11 @@ import re
 import signal
 import struct
 from dataclasses import dataclass, field
+from typing import Literal
 
 from workloads.grade.sandbox.order import End, Order
+
+Time = Literal["CPU", "wall"]
 
 _ADDRESS = re.compile(r"0x[0-9a-f]{6,}")
 """Differs from run to run; grades do not."""
@@ -104,24 +107,35 @@ def _exception(text: str) -> list[str]:
     return [str(name)[:100], str(message)[:500]]
 
 
-def end_of(watch: Watch, timed_out: bool, status: int | None) -> tuple[End, str]:
-    """How the execution ended, and the detail. `status`: of wait, None when the candidate had to be killed."""
-    if timed_out:
-        return "timeout", f"test {len(watch.values)}" if watch.loaded else "while loading"
+@dataclass(frozen=True)
+class Ended:
+    """`doubtful`: the machine may have ended it, not the program."""
+
+    end: End
+    detail: str
+    doubtful: bool = False
+
+
+def end_of(watch: Watch, out_of: Time | None, status: int | None) -> Ended:
+    """How the execution ended. `status`: of wait, None when the candidate had to be killed."""
+    if out_of is not None:
+        place = f"test {len(watch.values)}" if watch.loaded else "while loading"
+        return Ended("timeout", f"{place}, {out_of} time", doubtful=out_of == "wall")
     if watch.broken is not None:
-        return "flood", watch.broken
+        return Ended("flood", watch.broken)
     if watch.finished:
-        return "finished", ""
+        return Ended("finished", "")
     if watch.exception is not None:
         name, message = watch.exception
-        return _SPECIAL_ENDS.get(name, "exception"), _ADDRESS.sub("0x...", f"{name}: {message}" if message else name)
+        told = _ADDRESS.sub("0x...", f"{name}: {message}" if message else name)
+        return Ended(_SPECIAL_ENDS.get(name, "exception"), told)
     if status is None:
-        return "exit", "it closed its channel and went on"
+        return Ended("exit", "it closed its channel and went on")
     code = os.waitstatus_to_exitcode(status)
     if code == -signal.SIGXCPU:
-        return "timeout", "CPU limit"
+        return Ended("timeout", "CPU limit")
     if code == -signal.SIGKILL:
-        return "memory", "killed by the kernel"
+        return Ended("memory", "killed, as by a kernel without memory", doubtful=True)
     if code >= 0:
-        return "exit", f"the process ended by itself with {code}"
-    return "crash", f"ended by {signal.Signals(-code).name}"
+        return Ended("exit", f"the process ended by itself with {code}")
+    return Ended("crash", f"ended by {signal.Signals(-code).name}")

@@ -1,0 +1,72 @@
+"""A grading task of three small programs in a store, and what became of it."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tests.grade.tiny import byte_tokenizer, output, write_jsonl
+from workloads.commit import fetch, publish, read_marker
+from workloads.contents import hash_file
+from workloads.contract import layout
+from workloads.contract.grades import Grade
+from workloads.contract.model import sha256_of
+from workloads.contract.records import GradesRecord, OutputsRecord
+from workloads.contract.tasks import FileSource, GradeMember, GradeTask, Owner
+from workloads.contract.units import GRADER_VERSION, Engine, GradeInputs, UnitRef, unit_of
+from workloads.store import Store
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+RIGHT = "<think>easy</think>\n```python\ndef double(x):\n    return 2 * x\n```"
+WRONG = RIGHT.replace("2 * x", "3 * x")
+
+
+def code_task(store: Store, tmp_path: Path, grader_version: str = GRADER_VERSION) -> GradeTask:
+    benchmark = tmp_path / "doubles.jsonl"
+    rows = [
+        {"id": f"d{n}", "prompt": "double", "entry_point": "double", "asserts": "assert double(2) == 4"}
+        for n in range(3)
+    ]
+    benchmark.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tokenizer = byte_tokenizer()
+    blob = tokenizer.to_str().encode()
+    store.put_new(layout.blob_key(sha256_of(blob)), blob)
+    texts = {"d0": RIGHT, "d1": WRONG, "d2": "<think>" + RIGHT.removeprefix("<think>easy</think>")}
+    outputs = [output(tokenizer, problem, text) for problem, text in texts.items()]
+    generate = UnitRef(kind="generate", digest="a" * 64)
+    record = OutputsRecord(
+        engine=Engine(name="transformers", version="5", dtype="float32"),
+        outputs=3,
+        generated_tokens=sum(len(o.token_ids) for o in outputs),
+        finish_reasons={"stop": 3},
+        prompts_sha256="0" * 64,
+        tokenizer_sha256=sha256_of(blob),
+        seconds=1.0,
+        versions={},
+    )
+    files = {"outputs.jsonl": write_jsonl(tmp_path / "outputs.jsonl", outputs)}
+    marker = publish(store, generate, 1, layout.OUTPUTS, files, record, now=NOW)
+    inputs = GradeInputs(
+        outputs_content=marker.content,
+        benchmark_content=hash_file(benchmark),
+        grader="code",
+        completion="fenced",
+        thinking=True,
+        budgets=(20, 4096),
+        grader_version=grader_version,
+    )
+    source = FileSource(location=str(benchmark), sha256=hash_file(benchmark))
+    unit = unit_of(inputs)
+    member = GradeMember(
+        unit=unit, number=1, inputs=inputs, outputs=generate, benchmark=source, benchmark_name="doubles"
+    )
+    task = GradeTask(unit=unit, number=1, owner=Owner(experiment="e", uid8="0" * 8), created=NOW, members=(member,))
+    store.put_new(task.key, task.to_json())
+    return task
+
+
+def grades_of(store: Store, task: GradeTask, into: Path) -> tuple[GradesRecord, list[Grade]]:
+    marker = read_marker(store, task.unit, layout.GRADES)
+    assert marker is not None
+    assert isinstance(marker.record, GradesRecord)
+    path = fetch(store, marker, ["grades.jsonl"], into)["grades.jsonl"]
+    return marker.record, [Grade.model_validate_json(line) for line in path.read_text().splitlines()]

@@ -1,0 +1,136 @@
+"""What fails for no fault of an answer is asked again, alone and in a fresh process; what stays is told, not counted."""
+
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from tests.grade.tasks import code_task, grades_of
+from workloads.benchmarks import Suite
+from workloads.grade import checkers
+from workloads.grade.__main__ import main
+from workloads.grade.checkers import CheckFailed, CodeCheck, MathCheck, check_all
+from workloads.grade.sandbox import pool
+from workloads.grade.sandbox.order import Limits, Lost, Order, Outcome
+from workloads.grade.sandbox.pool import Options, run_all
+from workloads.store import Store, open_store
+
+pytestmark = pytest.mark.slow
+
+SUITE = Suite("tests", ('["l",1]',), ("2",), (0.0,))
+LIMITS = Limits(cpu_seconds=(1.0,), total_cpu_seconds=2.0, wall_factor=0.1, wall_extra_seconds=1.0)
+ORDER = Order("k", "def double(x):\n    return 2 * x\n", "double", SUITE.arguments, LIMITS)
+
+AnyServer = TypeVar("AnyServer", checkers.Server, pool.Server)
+
+
+class Killer:
+    """Starts real servers, and kills the first `victims` of them before they are asked anything."""
+
+    def __init__(self, victims: float) -> None:
+        self.victims = victims
+        self.pids: list[int] = []
+
+    def checker(self) -> checkers.Server:
+        return self._after(checkers.Server())
+
+    def sandbox(self, options: Options) -> pool.Server:
+        return self._after(pool.Server(options))
+
+    def _after(self, server: AnyServer) -> AnyServer:
+        self.pids.append(server.pid)
+        if len(self.pids) <= self.victims:
+            os.kill(server.pid, signal.SIGKILL)
+        return server
+
+
+def test_a_checker_that_is_killed_once_is_asked_again_and_the_answer_is_right() -> None:
+    killer = Killer(1)
+    checked = check_all({"a": MathCheck("0.5", r"\frac{1}{2}")}, 2, killer.checker)
+    (reply,) = checked.replies.values()
+    assert isinstance(reply, dict)
+    assert reply["right"]
+    assert checked.asked_again == 1
+    assert len(set(killer.pids)) == 2
+
+
+def test_a_checker_that_is_always_killed_gives_no_verdict() -> None:
+    outcome = Outcome("k", "finished", ("2",), (0.0,), "", 0.0, 0.0)
+    checks = {"math": MathCheck("5", "5"), "code": CodeCheck(SUITE, lambda: outcome)}
+    checked = check_all(checks, 1, Killer(float("inf")).checker)
+    for reply in checked.replies.values():
+        assert isinstance(reply, CheckFailed)
+        assert (reply.cause, reply.tries) == ("checker_lost", 2)
+    assert checked.asked_again == 2
+
+
+def test_a_sandbox_that_is_killed_once_runs_the_program_again() -> None:
+    (outcome,) = run_all([ORDER], 1, start=Killer(1).sandbox)
+    assert isinstance(outcome, Outcome)
+    assert (outcome.end, outcome.values, outcome.tries) == ("finished", ("2",), 2)
+
+
+def test_a_sandbox_that_is_always_killed_loses_the_order_and_no_other() -> None:
+    outcomes = {o.key: o for o in run_all([ORDER, replace(ORDER, key="l")], 2, start=Killer(float("inf")).sandbox)}
+    assert set(outcomes) == {"k", "l"}
+    assert all(isinstance(o, Lost) and o.tries == 2 for o in outcomes.values())
+
+
+@pytest.mark.parametrize(
+    ("body", "end"),
+    [("import os; os.kill(os.getpid(), 9)", "memory"), ("import time; time.sleep(60)", "timeout")],
+)
+def test_what_the_machine_may_have_done_is_run_again_alone_and_then_believed(body: str, end: str) -> None:
+    """Killed like by a kernel without memory; and a wall limit, which a busy machine brings nearer."""
+    (outcome,) = run_all([replace(ORDER, program=f"def double(x):\n    {body}\n")], 1)
+    assert isinstance(outcome, Outcome)
+    assert (outcome.end, outcome.doubtful, outcome.tries) == (end, True, 2)
+
+
+def test_a_program_out_of_cpu_time_is_run_once() -> None:
+    order = replace(ORDER, program="while True: pass\n", limits=Limits((1.0,), 1.0))
+    (outcome,) = run_all([order], 1)
+    assert isinstance(outcome, Outcome)
+    assert (outcome.end, outcome.tries) == ("timeout", 1)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    (tmp_path / "store").mkdir()
+    return open_store((tmp_path / "store").as_uri())
+
+
+def _grade_with(
+    victims: float, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[int, dict[str, str]]:
+    """Grades a task of three programs where checkers are killed. (asked again, verdict by problem at the whole budget)"""
+    task = code_task(store, tmp_path)
+    monkeypatch.setenv("POTSTILL_STORE", store.url)
+    killer = Killer(victims)
+    real: Callable[..., checkers.Checked] = check_all
+    monkeypatch.setattr("workloads.grade.grading.check_all", lambda c, w: real(c, w, killer.checker))
+    assert main([task.key]) == 0
+    record, grades = grades_of(store, task, tmp_path / "read")
+    whole = record.budgets[-1]
+    assert whole.errors == sum(g.verdict == "grader_error" for g in grades if g.budget_tokens == whole.budget)
+    return record.asked_again, {g.problem: g.verdict for g in grades if g.budget_tokens == whole.budget}
+
+
+def test_the_record_says_how_often_was_asked_again(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked_again, verdicts = _grade_with(1, store, tmp_path, monkeypatch)
+    assert asked_again == 1
+    assert verdicts == {"d0": "right", "d1": "wrong", "d2": "right"}
+
+
+def test_errors_that_stay_are_recorded_and_are_no_wrong_answers(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked_again, verdicts = _grade_with(float("inf"), store, tmp_path, monkeypatch)
+    assert asked_again == 3
+    assert verdicts == dict.fromkeys(("d0", "d1", "d2"), "grader_error")

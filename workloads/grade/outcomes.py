@@ -1,0 +1,113 @@
+"""Outcomes in a file: written as they come, read one at a time, and read as hostile.
+
+Together the outcomes of a benchmark may be gigabytes, so the file is gone through once for where each one stands, and
+an outcome is parsed when it is asked for. What is in the file may be the work of a program that broke out of its
+sandbox: nothing is followed, waited for or read beyond what the orders allow, a line that is no outcome of an order of
+these is passed over, and of two for one order the first counts.
+"""
+
+import json
+import logging
+import os
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from workloads.grade.sandbox.order import Lost, Order, Outcome, result_from
+
+LONGEST_ESCAPE = 6
+"""Bytes that one byte of a candidate's may take in a line: \\u0000."""
+LINE_BYTES = 1 << 20
+"""Beside a candidate's output: its order's key, the end, the seconds of each test."""
+MOST_BAD_LINES = 10
+"""The file is not read beyond so many: a sandbox writes none."""
+
+logger = logging.getLogger("potstill")
+
+
+def largest_line_bytes(order: Order) -> int:
+    return LONGEST_ESCAPE * order.limits.output_bytes + LINE_BYTES
+
+
+def write_outcomes(path: Path, outcomes: Iterable[Outcome | Lost]) -> None:
+    with path.open("w", encoding="utf-8") as sink:
+        for outcome in outcomes:
+            sink.write(outcome.to_json() + "\n")
+
+
+class OutcomeFile(Mapping[str, Outcome | Lost]):
+    """Outcomes by the keys of orders. Read from several threads at once; `close` it."""
+
+    def __init__(self, path: Path, orders: Iterable[Order]) -> None:
+        """A file that is missing, a link, a pipe or a device holds nothing."""
+        self._places: dict[str, tuple[int, int]] = {}
+        self.asked_again = 0
+        self._file = _open_regular(path)
+        if self._file is not None:
+            self._index(path.name, {order.key: largest_line_bytes(order) for order in orders})
+
+    def _index(self, name: str, allowed: Mapping[str, int]) -> None:
+        assert self._file is not None
+        bad = position = 0
+        longest, left = max(allowed.values(), default=0), sum(allowed.values())
+        with os.fdopen(os.dup(self._file), "rb") as file:
+            while len(self._places) < len(allowed) and (line := file.readline(min(longest, left) + 1)):
+                found = _parsed(line)
+                left -= len(line)
+                if left < 0:
+                    logger.warning("%s: more than all its orders may write; the rest is not read", name)
+                    break
+                if found is None or found.key not in allowed or found.key in self._places:
+                    bad += 1
+                    logger.warning("%s: a line that is no outcome of an order, or a second one", name)
+                    if bad == MOST_BAD_LINES:
+                        logger.warning("%s: %d such lines; the rest is not read", name, bad)
+                        break
+                elif len(line) <= allowed[found.key]:
+                    self._places[found.key] = (position, len(line))
+                    self.asked_again += found.tries > 1
+                position += len(line)
+
+    def __getitem__(self, key: str) -> Outcome | Lost:
+        assert self._file is not None or key not in self._places
+        position, length = self._places[key]
+        found = _parsed(os.pread(self._file or 0, length, position))
+        if found is None or found.key != key:
+            raise OSError(f"outcomes changed while they were read: {key}")
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+def _open_regular(path: Path) -> int | None:
+    """A descriptor, or None for anything but a regular file in a folder that is no link."""
+    try:
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        file = os.open(path.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+    except OSError:
+        return None
+    finally:
+        os.close(folder)
+    if stat.S_ISREG(os.fstat(file).st_mode):
+        return file
+    os.close(file)
+    return None
+
+
+def _parsed(line: bytes) -> Outcome | Lost | None:
+    try:
+        return result_from(json.loads(line))
+    except (ValueError, RecursionError):
+        return None
