@@ -50,7 +50,7 @@ class Killer:
 
 def test_a_checker_that_is_killed_once_is_asked_again_and_the_answer_is_right() -> None:
     killer = Killer(1)
-    checked = check_all({"a": MathCheck("0.5", r"\frac{1}{2}")}, 2, killer.checker)
+    checked = check_all({"a": MathCheck("0.5", r"\frac{1}{2}")}, 2, start=killer.checker)
     (reply,) = checked.replies.values()
     assert isinstance(reply, dict)
     assert reply["right"]
@@ -61,7 +61,7 @@ def test_a_checker_that_is_killed_once_is_asked_again_and_the_answer_is_right() 
 def test_a_checker_that_is_always_killed_gives_no_verdict() -> None:
     outcome = Outcome("k", "finished", ("2",), (0.0,), "", 0.0, 0.0)
     checks = {"math": MathCheck("5", "5"), "code": CodeCheck(SUITE, lambda: outcome)}
-    checked = check_all(checks, 1, Killer(float("inf")).checker)
+    checked = check_all(checks, 1, start=Killer(float("inf")).checker)
     for reply in checked.replies.values():
         assert isinstance(reply, CheckFailed)
         assert (reply.cause, reply.tries) == ("checker_lost", 2)
@@ -112,7 +112,7 @@ def _grade_with(
     monkeypatch.setenv("POTSTILL_STORE", store.url)
     killer = Killer(victims)
     real: Callable[..., checkers.Checked] = check_all
-    monkeypatch.setattr("workloads.grade.grading.check_all", lambda c, w: real(c, w, killer.checker))
+    monkeypatch.setattr("workloads.grade.grading.check_all", lambda c, w, ended: real(c, w, ended, killer.checker))
     assert main([task.key]) == 0
     record, grades = grades_of(store, task, tmp_path / "read")
     whole = record.budgets[-1]

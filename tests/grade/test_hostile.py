@@ -10,12 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.grade.hostile_programs import ALL, DISK, ESCAPES, SEARCHES, Hostile
+from tests.grade.hostile_programs import ALL as PROGRAMS
+from tests.grade.hostile_programs import DISK, ESCAPES, SEARCHES, Hostile
+from tests.grade.hostile_tricks import TRICKS
 from workloads.benchmarks import BUILTIN, Suite
 from workloads.grade.oracles import judge
 from workloads.grade.sandbox.order import Limits, Order, Outcome, outcome_from
 
 ROOT = Path(__file__).parents[2]
+ALL = [*PROGRAMS, *TRICKS]
 HONEST = "def double(x):\n    return 2 * x\n"
 SUITE = Suite("tests", ('["l",1]', '["l",2]'), ("2", "4"), (0.0, 0.0))
 LIMITS = Limits(
@@ -24,7 +27,8 @@ LIMITS = Limits(
 SYSTEM_PYTHON = Path("/usr/bin/python3")
 NOBODY = 65534
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+"""Programs that wait are waited for: minutes on a busy machine."""
 
 
 def _order(key: str, program: str) -> Order:
@@ -47,7 +51,7 @@ def _run(hostile: list[Hostile], options: dict[str, bool], user: int | None) -> 
         cwd="/",
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=1200,
     )
     assert done.returncode == 0, done.stderr
     layers, *outcomes = map(json.loads, done.stdout.splitlines())
@@ -96,7 +100,7 @@ def test_without_namespaces() -> None:
 def test_without_namespaces_and_landlock_nothing_can_be_opened() -> None:
     layers, outcomes = _run(ALL, {"namespaces": False, "landlock": False}, None)
     assert "no files at all" in layers
-    imports = {"math_verify", "socket", "urllib", "multiprocessing", "subprocess", "colorsys"}
+    imports = {"math_verify", "socket", "urllib", "multiprocessing", "subprocess", "colorsys", "fcntl", "mmap"}
     same = [h for h in ALL if not any(name in h.program for name in imports)]
     _check(same, outcomes)
     for attack in ALL:
