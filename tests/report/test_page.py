@@ -111,7 +111,55 @@ def test_the_reader_filters_by_verdict(html: str, manifest: Manifest, tmp_path: 
         shown.until(f"document.querySelectorAll('#list li').length === {sum(code in 'rwn' for code in judged)}")
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of 38 evaluations with outputs of about 2,300 tokens each."""
+    folder = tmp_path_factory.mktemp("whole")
+    store = open_store((folder / "store").as_uri())
+    path = folder / "index.html"
+    path.write_text(page(synthetic(store, characters=9000), store))
+    return path
+
+
 @pytest.mark.slow
-def test_the_page_stays_small_at_the_size_of_the_source_experiment(tmp_path: Path) -> None:
-    store = open_store((tmp_path / "store").as_uri())
-    assert len(page(synthetic(store, characters=9000), store)) < 6_000_000
+def test_the_page_stays_small_at_the_size_of_the_source_experiment(whole: Path) -> None:
+    assert whole.stat().st_size < 6_000_000
+
+
+@pytest.mark.slow
+def test_it_opens_within_two_seconds_of_work_to_words_tables_and_the_reader(whole: Path, tmp_path: Path) -> None:
+    with browser(tmp_path / "profile") as shown:
+        shown.looks(1280, 900, "light")
+        shown.open(whole)
+        shown.until("document.querySelectorAll('#list li').length === 100")
+        assert shown.busy_seconds() < 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_phone_and_a_laptop_show_it_without_scrolling_sideways(
+    html: str, tmp_path: Path, width: int, scheme: str
+) -> None:
+    path = tmp_path / "index.html"
+    path.write_text(html)
+    with browser(tmp_path / "profile") as shown:
+        shown.looks(width, 844, scheme)
+        shown.open(path)
+        shown.until("document.querySelectorAll('.sides pre').length === 2")
+        assert shown.ask("document.documentElement.scrollWidth") <= width
+        light = shown.ask("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).every((part) => part > 127)")
+        assert light is (scheme == "light")
+
+
+@pytest.mark.slow
+def test_the_reader_puts_the_base_beside_and_says_why(html: str, tmp_path: Path) -> None:
+    path = tmp_path / "index.html"
+    path.write_text(html)
+    with browser(tmp_path / "profile") as shown:
+        shown.open(path)
+        shown.until("document.querySelectorAll('.sides pre').length === 2")
+        heads = shown.ask("[...document.querySelectorAll('.sides h3')].map((head) => head.textContent).join('|')")
+        assert heads == "Code 2K step 200|Base"
+        assert "100 of 100 outputs" in shown.ask("document.getElementById('count').textContent")
+        assert "gold" in shown.ask("document.querySelector('.sides dl').textContent")
