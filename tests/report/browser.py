@@ -1,5 +1,6 @@
 """A real headless Chromium, asked through its debugging port."""
 
+import base64
 import json
 import shutil
 import subprocess
@@ -28,9 +29,29 @@ class Page:
         self.errors: list[str] = []
         for domain in ("Runtime", "Log", "Page"):
             self._call(f"{domain}.enable")
+        self._call("Performance.enable", timeDomain="threadTicks")
 
     def open(self, path: Path) -> None:
         self._call("Page.navigate", url=path.as_uri())
+
+    def looks(self, width: int, height: int, scheme: str) -> None:
+        """A screen of this size that prefers light or dark; below 760 px a phone's."""
+        self._call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 760
+        )
+        self._call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+
+    def busy_seconds(self) -> float:
+        """CPU time of the page's main thread since it was opened, whatever else the machine does."""
+        metrics = {item["name"]: item["value"] for item in self._call("Performance.getMetrics")["metrics"]}
+        return float(metrics["TaskDuration"])
+
+    def picture(self, top: int, height: int) -> bytes:
+        """PNG of the page from `top` on, as wide as the screen."""
+        width = self.ask("innerWidth")
+        clip = {"x": 0, "y": top, "width": width, "height": height, "scale": 1}
+        answer = self._call("Page.captureScreenshot", format="png", clip=clip, captureBeyondViewport=True)
+        return base64.b64decode(answer["data"])
 
     def ask(self, expression: str) -> Any:
         return self._call("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")

@@ -12,6 +12,7 @@ from workloads.contract.manifest import Manifest
 from workloads.report.files import report_files
 from workloads.report.page import page
 from workloads.report.reader import reading, shortened
+from workloads.report.summary import summary
 from workloads.results.tables import tables
 from workloads.store import Store, open_store
 
@@ -72,6 +73,12 @@ def test_each_run_finds_the_base_at_its_own_budget(manifest: Manifest) -> None:
         assert len(table.rows) == 2 + 18
 
 
+def test_the_summary_gives_the_base_on_the_problems_that_differences_are_on(manifest: Manifest) -> None:
+    """The base is asked all 500 problems and a checkpoint 100 of them: 48.0% less 71.0% is no -7.8 points."""
+    said = next(line for line in summary(manifest) if line.startswith("math-500 at 2,048"))
+    assert "on the 100 problems that the runs were asked)" in said
+
+
 def test_the_same_manifest_gives_the_same_bytes(manifest: Manifest, store: Store, html: str) -> None:
     assert page(manifest, reading(manifest, store)) == html
     assert set(report_files(manifest, store)) == {"index.html", "report.md", "tables.csv"}
@@ -112,11 +119,59 @@ def test_the_reader_filters_by_verdict(html: str, manifest: Manifest, tmp_path: 
         shown.until(f"document.querySelectorAll('#list li').length === {sum(code in 'rwn' for code in judged)}")
 
 
-@pytest.mark.slow
-def test_the_page_stays_small_at_the_size_of_the_source_experiment(tmp_path: Path) -> None:
-    store = open_store((tmp_path / "store").as_uri())
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of 38 evaluations with outputs of about 2,300 tokens each."""
+    folder = tmp_path_factory.mktemp("whole")
+    store = open_store((folder / "store").as_uri())
+    path = folder / "index.html"
     large = synthetic(store, characters=9000)
-    assert len(page(large, reading(large, store))) < 6_000_000
+    path.write_text(page(large, reading(large, store)))
+    return path
+
+
+@pytest.mark.slow
+def test_the_page_stays_small_at_the_size_of_the_source_experiment(whole: Path) -> None:
+    assert whole.stat().st_size < 6_000_000
+
+
+@pytest.mark.slow
+def test_it_opens_within_two_seconds_of_work_to_words_tables_and_the_reader(whole: Path, tmp_path: Path) -> None:
+    with browser(tmp_path / "profile") as shown:
+        shown.looks(1280, 900, "light")
+        shown.open(whole)
+        shown.until("document.querySelectorAll('#list li').length === 100")
+        assert shown.busy_seconds() < 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_phone_and_a_laptop_show_it_without_scrolling_sideways(
+    html: str, tmp_path: Path, width: int, scheme: str
+) -> None:
+    path = tmp_path / "index.html"
+    path.write_text(html)
+    with browser(tmp_path / "profile") as shown:
+        shown.looks(width, 844, scheme)
+        shown.open(path)
+        shown.until("document.querySelectorAll('.sides pre').length === 2")
+        assert shown.ask("document.documentElement.scrollWidth") <= width
+        light = shown.ask("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).every((part) => part > 127)")
+        assert light is (scheme == "light")
+
+
+@pytest.mark.slow
+def test_the_reader_puts_the_base_beside_and_says_why(html: str, tmp_path: Path) -> None:
+    path = tmp_path / "index.html"
+    path.write_text(html)
+    with browser(tmp_path / "profile") as shown:
+        shown.open(path)
+        shown.until("document.querySelectorAll('.sides pre').length === 2")
+        heads = shown.ask("[...document.querySelectorAll('.sides h3')].map((head) => head.textContent).join('|')")
+        assert heads == "Code 2K step 200|Base"
+        assert "100 of 100 outputs" in shown.ask("document.getElementById('count').textContent")
+        assert "gold" in shown.ask("document.querySelector('.sides dl').textContent")
 
 
 def test_an_evaluation_whose_file_was_damaged_since_is_named_and_the_others_are_shown(

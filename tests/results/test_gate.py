@@ -90,6 +90,10 @@ def test_a_baseline_generated_twice_shows_how_often_it_differs_from_itself() -> 
     first, again = both("R" * 100, "R" * 100), both("R" * 96 + "W" * 4, "R" * 100)
     assert decide(first, again).requirements[0].noise == pytest.approx(0.04)
     assert decide(first).requirements[0].noise is None
+    said = "the baseline differs from itself on 4.0% when generated again"
+    assert said in gate_markdown(decide(first, again))
+    assert said.encode() in junit(decide(first, again))
+    assert "differs from itself" not in gate_markdown(decide(first))
 
 
 def test_a_model_that_is_not_there_is_named_with_those_that_are() -> None:

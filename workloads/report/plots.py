@@ -99,6 +99,7 @@ def _budgets(manifest: Manifest) -> Iterable[tuple[str, str, go.Figure]]:
     for benchmark in manifest.benchmarks:
         for metric, word in (("accuracy", "right"), ("completed", "completed")):
             figure = _figure("budget, tokens", word, share=True)
+            figure.update_xaxes(tickvals=manifest.budgets, tickformat=",d")
             for model in _last(manifest, benchmark.name):
                 points = [
                     (budget, share)
@@ -154,6 +155,7 @@ def _lengths(manifest: Manifest) -> Iterable[tuple[str, str, go.Figure]]:
     """A box of output lengths per model, with the budgets as lines: what stands at the limit was cut there."""
     for benchmark in manifest.benchmarks:
         figure = _figure("", "output, tokens")
+        figure.update_layout(margin={"r": 52})
         for model in manifest.models:
             tokens = [token for e in _evaluations(manifest, model, benchmark.name) for token in e.tokens]
             if not tokens:
@@ -168,7 +170,7 @@ def _lengths(manifest: Manifest) -> Iterable[tuple[str, str, go.Figure]]:
                 showlegend=False,
             )
         for budget in manifest.budgets:
-            note = {"annotation_text": f"{budget:,}", "annotation_position": "top right"}
+            note = {"annotation_text": f"{budget:,}", "annotation_position": "right"}
             figure.add_hline(y=budget, line={"color": GREY, "dash": "dash", "width": 1}, **note)
         yield "output lengths", f"{benchmark.name}: lengths of outputs against the budgets", figure
 

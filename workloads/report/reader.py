@@ -64,13 +64,22 @@ def reading(manifest: Manifest, store: Store) -> Reading:
                 groups.setdefault((evaluation.model, evaluation.benchmark), []).extend(rows)
             if reason is not None:
                 corrupt[evaluation.id] = reason
-    for cut in CUTS:
-        packed = {key: pack([_cut(row, cut) for row in rows]) for key, rows in groups.items()}
-        if sum(map(len, packed.values())) <= PACKED_BYTES:
-            break
+    cut, packed = next((cut, packed) for cut in CUTS if (packed := _packed(groups, cut)) is not None)
     chunks = tuple(Chunk(f"o-{i}", model, name, text) for i, ((model, name), text) in enumerate(packed.items()))
     problems, notes = _problems(manifest, store)
     return Reading(chunks, problems, cut, notes, corrupt)
+
+
+def _packed(groups: dict[tuple[str, str], list[dict[str, Any]]], cut: int) -> dict[tuple[str, str], str] | None:
+    """None when it is too much, found out as early as can be; the smallest cut is taken whatever it makes."""
+    found: dict[tuple[str, str], str] = {}
+    size = 0
+    for key, rows in groups.items():
+        found[key] = pack([_cut(row, cut) for row in rows])
+        size += len(found[key])
+        if size > PACKED_BYTES and cut != CUTS[-1]:
+            return None
+    return found
 
 
 def pack(value: object) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from workloads.contract.manifest import Manifest
 from workloads.results.difference import Difference
-from workloads.results.figures import Series, difference, series_of
+from workloads.results.figures import Figure, Series, difference, series_of
 from workloads.results.paired import Metric
 
 ALPHA = 0.05
@@ -64,18 +64,27 @@ def _ends(series: tuple[Series, ...], benchmark: str, budget_tokens: int) -> str
     if not ended:
         return None
     base = ended[0][2]
-    said = f"{benchmark} at {budget_tokens:,} tokens: the base gets {_percent(base.accuracy.value)} right."
     changes = [
         (run.label, metric, found)
         for run, last, _ in ended
         for metric in METRICS
         if (found := difference(last, base, metric)) is not None
     ]
+    said = f"{benchmark} at {budget_tokens:,} tokens: the base gets {_base(base, changes)}."
     if not changes:
         return f"{said} No run was asked the same problems."
     if all(found.p >= ALPHA for _, _, found in changes):
         return f"{said} No run's end can be told from it with {min(f.n for _, _, f in changes)} problems."
     return " ".join([said, *(_end(run, [c for c in changes if c[0] == run.label]) for run, _, _ in ended)])
+
+
+def _base(base: Figure, changes: list[tuple[str, Metric, Difference]]) -> str:
+    """79.2% right (87.0% on the 100 problems that the runs were asked): differences are on shared problems only."""
+    shared = {(found.second, found.n) for _, metric, found in changes if metric == "accuracy"}
+    whole = f"{_percent(base.accuracy.value)} right"
+    if len(shared) != 1 or (one := next(iter(shared)))[1] == base.accuracy.n:
+        return whole
+    return f"{whole} ({_percent(one[0])} on the {one[1]:,} problems that the runs were asked)"
 
 
 def _end(run: Series, changes: list[tuple[str, Metric, Difference]]) -> str:

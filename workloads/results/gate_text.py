@@ -93,7 +93,9 @@ def _figures(item: RequirementResult) -> str:
     if item.drop is None:
         return item.message
     drop = f"drop {_points(item.drop)}, {_points(item.low)} to {_points(item.high)}, n = {item.n}"
-    return f"baseline {_share(item.baseline)}, candidate {_share(item.candidate)}, {drop}. {item.message}"
+    return (
+        f"baseline {_share(item.baseline)}, candidate {_share(item.candidate)}, {drop}. {item.message}.{_noise(item)}"
+    )
 
 
 def _points(share: float | None) -> str:

@@ -28,21 +28,24 @@ const draw = (element) => {
   const layout = themed(figure.layout, window.innerWidth < 760);
   window.Plotly.react(element, figure.data, layout, { responsive: true, displayModeBar: false });
 };
-const drawAll = async () => {
+let library;
+const loaded = () => library ??= unpack("plotly").then((source) => {
+  const script = make("script", source);
+  document.head.append(script);
+});
+const drawNearby = () => {
   const elements = [...document.querySelectorAll(".plot")];
   if (!elements.length) return;
-  const library = document.createElement("script");
-  library.textContent = await unpack("plotly");
-  document.head.append(library);
-  const seen = new Set();
+  const drawn = new Set();
+  const drawOnce = (element) => { if (!drawn.has(element)) { drawn.add(element); draw(element); } };
   const watcher = new IntersectionObserver((entries) => {
-    for (const { isIntersecting, target } of entries) {
-      if (isIntersecting && !seen.has(target)) { seen.add(target); draw(target); }
-    }
-  }, { rootMargin: "600px" });
+    const near = entries.filter((entry) => entry.isIntersecting).map((entry) => entry.target);
+    if (near.length) loaded().then(() => near.forEach(drawOnce));
+  }, { rootMargin: "900px" });
   elements.forEach((element) => watcher.observe(element));
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => seen.forEach(draw));
-  window.addEventListener("beforeprint", () => elements.forEach(draw));
+  setTimeout(loaded, 3000);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawn.forEach(draw));
+  window.addEventListener("beforeprint", () => { if (window.Plotly) elements.forEach(drawOnce); });
 };
 
 // ---- reader
@@ -105,9 +108,11 @@ const side = (model, row, budget) => {
   box.append(make("h3", index.models[model].label));
   if (!row) { box.append(make("p", "was not asked this problem, or has not answered yet", "hint")); return box; }
   const letter = letterOf(row, budget), grade = row.g[budget];
-  box.append(make("p", WORDS[letter], `badge ${"Rr".includes(letter) ? "right" : "Ww".includes(letter) ? "wrong" : ""}`));
-  const judged = row.n > budget ? `; judged on the first ${budget}` : "";
-  box.append(make("p", `${row.n} tokens, ${ENDS[row.f]}${judged}`, "hint"));
+  const judged = row.n > budget ? `; judged on the first ${Number(budget).toLocaleString("en")}` : "";
+  const line = make("p", undefined, "verdict");
+  line.append(make("span", WORDS[letter], `badge ${"Rr".includes(letter) ? "right" : "Ww".includes(letter) ? "wrong" : ""}`),
+    make("span", `${row.n.toLocaleString("en")} tokens, ${ENDS[row.f]}${judged}`, "hint"));
+  box.append(line);
   if (grade) box.append(evidenceOf(grade));
   box.append(make("pre", row.t));
   return box;
@@ -152,6 +157,7 @@ const startReader = () => {
       items.push(item);
     }
     byId("list").replaceChildren(...items);
+    byId("count").textContent = `${items.length} of ${rows.length} outputs`;
     if (items.length) items[0].click();
     else byId("detail").replaceChildren(make("p", "No output is like that.", "hint"));
   };
@@ -167,4 +173,4 @@ const startReader = () => {
   fillModels(); fillBudgets(); list();
 };
 if (index.outputs.length) startReader();
-setTimeout(drawAll);
+setTimeout(drawNearby);
