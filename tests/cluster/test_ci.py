@@ -279,6 +279,17 @@ def test_the_workflow_ends_as_the_gate_decides_and_says_so_in_one_comment(
     assert not [*lab.folder.glob("pwned"), *repository.glob("pwned")]
 
 
+def test_where_there_is_no_adapter_the_workflow_ends_with_what_is_missing(
+    lab: Lab, repository: Path, github: Comments
+) -> None:
+    before = lab.labels(), list(github.written)
+    done = act(lab, repository, github, "e" * 40)
+    assert done.returncode == 1
+    assert f"s3://lab/adapters/{'e' * 40} holds no .safetensors file" in done.stdout
+    assert "Main Gate" not in done.stdout
+    assert (lab.labels(), github.written) == before
+
+
 def test_a_forks_pull_request_starts_nothing(lab: Lab, repository: Path, github: Comments) -> None:
     before = lab.labels(), list(github.written)
     act(lab, repository, github, PASS, full_name="stranger/models")
