@@ -259,7 +259,7 @@ def test_an_evaluation_whose_file_is_damaged_or_lost_fails_by_name_and_the_other
     assert failed.reason is not None
     assert failed.reason.startswith(f"CorruptFiles: {file} of marker ")
     assert key in failed.reason
-    assert "restore it from a backup, or `potstill gc --corrupt --delete`" in failed.reason
+    assert "restore it from a backup, or `potstill gc STORE --corrupt --delete`" in failed.reason
     assert [e for e in after.evaluations if e.id != failed.id] == [e for e in before.evaluations if e.id != failed.id]
     assert final.status is not None
     assert [line.reason for line in final.status.evaluations if line.state == "failed"] == ["CorruptFiles"]

@@ -189,4 +189,4 @@ def test_an_evaluation_whose_file_was_damaged_since_is_named_and_the_others_are_
         assert f"CorruptFiles: grades.jsonl of marker grades of grade/{damaged.grade[:12]} is not what was" in text
         assert f"CorruptFiles: outputs.jsonl of marker outputs of generate/{gone.generate[:12]} is missing" in text
     assert "2 evaluations failed" in made["index.html"]
-    assert "potstill gc --corrupt" in made["report.md"]
+    assert "potstill gc STORE --corrupt" in made["report.md"]

@@ -203,7 +203,7 @@ class Progress(Contract):
     phase: str
     done: int
     total: int
-    counted: Literal["steps", "outputs", "evaluations", "checkpoints"]
+    counted: Literal["steps", "outputs", "problems", "evaluations", "checkpoints"]
     loss: float | None = None
     tokens_per_second: float | None = None
     eta_seconds: float | None = None

@@ -117,7 +117,7 @@ def without_corrupt(manifest: Manifest, corrupt: Mapping[str, str]) -> Manifest:
 
 def why_corrupt(error: Corrupt) -> str:
     """What a manifest and a report say of it."""
-    remedy = "restore it from a backup, or `potstill gc --corrupt --delete` and run again"
+    remedy = "restore it from a backup, or `potstill gc STORE --corrupt --delete` and run again"
     return f"CorruptFiles: {error}: {remedy}"
 
 
