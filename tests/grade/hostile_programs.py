@@ -122,7 +122,7 @@ def double(x):
 
 ESCAPES = [
     *(
-        attack(f"{family} socket", f"import socket\nsocket.socket(socket.{family}, socket.{kind})", detail="PermissionError")
+        attack(f"{family} {kind} socket", f"import socket\nsocket.socket(socket.{family}, socket.{kind})", detail="PermissionError")
         for family, kind in (
             ("AF_INET", "SOCK_STREAM"),
             ("AF_INET", "SOCK_DGRAM"),

@@ -75,7 +75,13 @@ def test_a_users_code_file_with_tests_or_asserts(tmp_path: Path) -> None:
         ("math", [1], "a row is an object"),
         ("math", {"id": "a", "prompt": "p"}, "has no 'answer'"),
         ("math", {"id": "a", "prompt": "", "answer": 1}, "prompt must be text"),
-        ("math", {"id": "a", "prompt": "p", "answer": [1]}, "answer is list"),
+        ("math", {"id": "a", "prompt": "p", "answer": [1]}, "answer is [1]"),
+        ("math", {"id": "a", "prompt": "p", "answer": None}, "answer is null"),
+        ("math", {"id": "a", "prompt": "p", "answer": True}, "answer is true"),
+        ("math", {"id": "a", "prompt": "p", "answer": "1", "solution": 5}, "solution must be text"),
+        ("choice", {"id": "a", "prompt": "p", "answer": "A", "choices": "AB"}, 'choices is "AB", and must be a list'),
+        ("code", {"id": "a", "prompt": "p", "entry_point": "f", "tests": [[1]]}, "a test is [1], and must be {args"),
+        ("code", {"id": "a", "prompt": "p", "entry_point": "f", "tests": [{"args": 2, "expected": 1}]}, "args is 2"),
         ("math", {"id": "a", "prompt": "p", "answer": 1, "anwser": 1}, "unknown field 'anwser'"),
         ("code", {"id": "a", "prompt": "p", "entry_point": "f"}, "give tests"),
         ("code", {"id": "a", "prompt": "p", "entry_point": "f", "tests": []}, "no tests"),
@@ -95,3 +101,23 @@ def test_two_rows_of_one_id_are_named(tmp_path: Path) -> None:
     row = {"id": "a", "prompt": "p", "answer": "1"}
     with pytest.raises(BenchmarkError, match=r"mine\.jsonl:2: id 'a' is that of line 1 too"):
         load(_file(tmp_path, row, row), grader="exact")
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("mine.jsonl", b'{"id"\n\xff', "mine.jsonl:2: not UTF-8: byte 0xff"),
+        ("mine.jsonl.gz", b"x", "mine.jsonl.gz: ends in .gz and is not gzip"),
+        ("mine.jsonl", b"\n", "mine.jsonl: no problems in it"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, data: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(BenchmarkError) as error:
+        load(tmp_path / name, grader="math")
+    assert message in str(error.value)
+
+
+def test_a_benchmark_that_is_nowhere_is_told_the_built_in_ones(tmp_path: Path) -> None:
+    with pytest.raises(BenchmarkError, match="no such file, and no built-in benchmark: those are math-500, mbpp-plus"):
+        load(tmp_path / "math500")

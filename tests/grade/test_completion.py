@@ -28,6 +28,10 @@ CODE = Rule("fenced", thinking=True)
         (r"the answer is \boxed{5}", Reading(False, "5", "unclosed_think")),
         (r"<think>\boxed{5}</think> so <think> wait \boxed{6}", Reading(False, "6", "reopened_think")),
         (r"<think>a</think> x <think>b</think> \boxed{7}", Reading(True, "7", None)),
+        (r"<think>a< /think> \boxed{5}", Reading(False, "5", "unclosed_think")),
+        (r"<think>a</THINK> \boxed{5}", Reading(False, "5", "unclosed_think")),
+        (r"</think></think>\boxed{5}", Reading(True, "5", None)),
+        (r"a</think>$$\boxed{5}$$<|im_end|>", Reading(True, "5", None)),
         (r"<think>\boxed{5}</think> it is five", Reading(False, "5", "no_answer_in_zone")),
         (r"<think>\boxed{5}</think> it is \boxed{5", Reading(False, "5", "unclosed_answer")),
         ("<think>a</think>", Reading(False, None, "no_answer_in_zone")),
@@ -72,6 +76,12 @@ def test_the_base_answers_anywhere(text: str, expected: Reading) -> None:
         (r"the set {1, 2 and \boxed{5}", "5"),
         (r"a } stray one, \boxed{5}", "5"),
         ("\\boxed{a\nb}", "a\nb"),
+        ("\\boxed\n{5}", "5"),
+        (r"\boxed{5}}", "5"),
+        (r"\boxed{5\}", None),
+        (r"\boxed{\begin{pmatrix}1\\2\end{pmatrix}}", r"\begin{pmatrix}1\\2\end{pmatrix}"),
+        (r"\\boxed{5}", None),
+        (r"\boxed[5]", None),
     ],
 )
 def test_boxes(text: str, answer: str | None) -> None:
@@ -120,6 +130,20 @@ def test_fences(text: str, code: str | None) -> None:
 
 def test_a_fence_that_the_prompt_opened_is_read_with_the_output() -> None:
     assert read("```python\n" + "x = 1\n```", Rule("fenced", thinking=False), ended=True).answer == "x = 1\n"
+
+
+def test_a_tag_in_the_code_itself_is_a_tag() -> None:
+    text = "hm</think>\n```python\ns = '<think>'\n```"
+    assert read(text, CODE, ended=True) == Reading(False, "s = '<think>'\n", "reopened_think")
+
+
+def test_tokens_that_end_within_a_character_leave_a_mark_there_and_change_nothing_else() -> None:
+    output = Generated("p", 0, tuple("\\boxed{é}".encode()), "length")
+    items = read_outputs([output], [8, 9, 10], BASE, "", lambda ids: bytes(ids).decode(errors="replace"))
+    assert [(item.completed, item.answer) for item in items] == [(False, None), (False, None), (True, "é")]
+    ended = Generated("p", 0, tuple(b"\\boxed{5} \xc3"), "length")
+    (item,) = read_outputs([ended], [11], BASE, "", lambda ids: bytes(ids).decode(errors="replace"))
+    assert item.answer == "5"
 
 
 def test_any_text_is_an_answer_only_when_the_output_ended_by_itself() -> None:

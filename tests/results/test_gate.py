@@ -50,6 +50,15 @@ def test_a_part_of_a_benchmark_may_fail_early_but_never_pass() -> None:
     assert worse.outcome == "fail"
 
 
+def test_an_early_failure_shares_the_error_with_what_is_not_measured_yet() -> None:
+    found = both("R" * 100, "W" * 10 + "R" * 90)
+    alone = decide(found)
+    early = decide(found, asked=gate(("math-500", "accuracy", 0.05), ("mbpp-plus", "accuracy", 0.05)))
+    assert alone.outcome == "fail"
+    assert 0.025 < (alone.requirements[0].p_fail or 0) < 0.05
+    assert [result.outcome for result in early.requirements] == ["not_enough_evidence", "not_evaluable"]
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [

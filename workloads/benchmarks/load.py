@@ -7,6 +7,7 @@ A row: `id`, `prompt`; math and exact `answer`; choice `answer` and, if wanted, 
 import gzip
 import hashlib
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,8 @@ def load(
         fast = tuple((path.parent / f"{name}.fast.txt").read_text().split())
         return load_file(path, name, grader, completion, completion_pattern, fast)
     path = Path(location)
+    if not path.is_file():
+        raise BenchmarkError(f"{path}: no such file, and no built-in benchmark: those are {', '.join(BUILTIN)}")
     if grader is None:
         raise BenchmarkError(f"{path}: say how it is graded: grader: math, code, exact or choice")
     return load_file(path, path.name.removesuffix(".gz").removesuffix(".jsonl"), grader, completion, completion_pattern)
@@ -86,7 +89,7 @@ def load_file(
 
 def _rows(path: Path, data: bytes, grader: GraderKind) -> Iterator[Problem]:
     seen: dict[str, int] = {}
-    text = (gzip.decompress(data) if path.name.endswith(".gz") else data).decode()
+    text = _text_of(path, data)
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
@@ -108,20 +111,30 @@ def _rows(path: Path, data: bytes, grader: GraderKind) -> Iterator[Problem]:
         yield problem
 
 
+def _text_of(path: Path, data: bytes) -> str:
+    try:
+        return (gzip.decompress(data) if path.name.endswith(".gz") else data).decode()
+    except UnicodeDecodeError as e:
+        line = e.object[: e.start].count(b"\n") + 1
+        raise BenchmarkError(f"{path}:{line}: not UTF-8: byte {e.object[e.start]:#04x}") from e
+    except (OSError, EOFError, zlib.error) as e:
+        raise BenchmarkError(f"{path}: ends in .gz and is not gzip, or not whole: {e}") from e
+
+
 def _problem(row: dict[str, Any], grader: GraderKind) -> Problem:
     if unknown := sorted(set(row) - _FIELDS):
         raise ValueError(f"unknown field {unknown[0]!r}: a row may have {', '.join(sorted(_FIELDS))}")
     answer = row["answer"] if grader != "code" else None
-    if answer is not None and not isinstance(answer, str | int | float):
-        raise ValueError(f"answer is {type(answer).__name__}, and must be text or a number")
-    choices = tuple(_text(choice, "a choice") for choice in row.get("choices", ()))
+    if grader != "code" and (isinstance(answer, bool) or not isinstance(answer, str | int | float) or answer == ""):
+        raise ValueError(f"answer is {json.dumps(answer)[:40]}, and must be text or a number")
+    choices = tuple(_text(choice, "a choice") for choice in _list(row.get("choices", []), "choices"))
     return Problem(
         id=_text(row["id"], "id"),
         prompt=_text(row["prompt"], "prompt"),
         answer=None if answer is None else str(answer),
         choices=choices,
         tests=_tests(row) if grader == "code" else None,
-        reference_solution=row.get("solution"),
+        reference_solution=_text(row["solution"], "solution") if "solution" in row else None,
         subject=row.get("subject"),
         level=row.get("level"),
     )
@@ -131,6 +144,18 @@ def _text(value: Any, what: str) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError(f"{what} must be text, and not empty")
     return value
+
+
+def _list(value: Any, what: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError(f"{what} is {json.dumps(value)[:40]}, and must be a list")
+    return value
+
+
+def _case(test: Any) -> tuple[list[Any], Any, bool]:
+    if not isinstance(test, dict) or set(test) != {"args", "expected"}:
+        raise ValueError(f"a test is {json.dumps(test)[:40]}, and must be {{args, expected}}")
+    return _list(test["args"], "args"), test["expected"], False
 
 
 def _tests(row: dict[str, Any]) -> CodeTests:
@@ -151,9 +176,9 @@ def _tests(row: dict[str, Any]) -> CodeTests:
     if ("tests" in row) == ("asserts" in row):
         raise ValueError("give tests: [{args, expected}], or asserts, one of the two")
     if "tests" in row:
-        cases = [(list(test["args"]), test["expected"], False) for test in row["tests"]]
+        cases = [_case(test) for test in _list(row["tests"], "tests")]
     else:
-        cases = parse_asserts(row["asserts"], entry_point)
+        cases = parse_asserts(_text(row["asserts"], "asserts"), entry_point)
     if not cases:
         raise ValueError("no tests")
     suites = tuple(

@@ -11,6 +11,7 @@ from workloads.contract.grades import Grade
 from workloads.grade.boxes import boxes
 from workloads.grade.grading import Graded, grade_items, orders_for
 from workloads.grade.reading import Item
+from workloads.grade.sandbox.pool import Unsupported as Unsupported
 from workloads.grade.steps import execute_here
 
 

@@ -52,6 +52,12 @@ def _missing(manifest: Manifest) -> Iterable[str]:
     failed = [e for e in manifest.evaluations if e.state == "failed"]
     if failed:
         yield f"{_count(len(failed), 'evaluation')} failed; the tables' notes say which and why."
+    incomplete = [e for e in manifest.evaluations if any("e" in at.verdicts for at in e.budgets)]
+    if incomplete:
+        yield (
+            f"{_count(len(incomplete), 'evaluation')} could not be graded in full: the figures are of the outputs that "
+            "were graded, and not the accuracy of the whole; the tables' notes say how many are missing."
+        )
 
 
 def _ends(series: tuple[Series, ...], benchmark: str, budget_tokens: int) -> str | None:

@@ -42,7 +42,8 @@ def name_of(row: Row) -> str:
 
 
 def note_of(row: Row) -> str:
-    errors = f"{row.errors} could not be graded" if row.errors else ""
+    asked = row.errors + row.accuracy.n
+    errors = f"incomplete: {row.errors} of {asked} could not be graded" if row.errors else ""
     return "; ".join(part for part in (errors, row.note or "") if part)
 
 

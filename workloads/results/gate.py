@@ -111,13 +111,16 @@ def side_of(manifest: Manifest, name: str) -> Side:
 
 
 def judge(gate: FrozenGate, candidate: Side, baseline: Side) -> GateResult:
-    """The outcome of every requirement, and of the gate: it passes when all pass and fails when one fails."""
+    """The outcome of every requirement, and of the gate: it passes when all pass and fails when one fails.
+
+    What is not measured yet takes its part of the error, so that an early failure is none that the end takes back.
+    """
     measured = [_measure(item, gate, candidate, baseline) for item in gate.require]
-    passing = iter(holm([m.p_pass for m in measured if m.p_pass is not None]))
-    failing = iter(holm([m.p_fail for m in measured if m.p_fail is not None]))
+    passing = holm([1.0 if m.p_pass is None else m.p_pass for m in measured])
+    failing = holm([1.0 if m.p_fail is None else m.p_fail for m in measured])
     decided = tuple(
-        m if m.p_pass is None else _decide(replace(m, p_pass=next(passing), p_fail=next(failing)), gate.alpha)
-        for m in measured
+        m if m.p_pass is None else _decide(replace(m, p_pass=p_pass, p_fail=p_fail), gate.alpha)
+        for m, p_pass, p_fail in zip(measured, passing, failing, strict=True)
     )
     return GateResult(
         outcome=_outcome({result.outcome for result in decided}),

@@ -1,0 +1,57 @@
+"""`potstill bench test`, as a user calls it: what it says, and how it ends."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+DOUBLE = {"prompt": "Double x.", "entry_point": "double", "tests": [{"args": [2], "expected": 4}]}
+
+
+def _bench_test(folder: Path, rows: list[dict[str, object]], *arguments: str) -> tuple[int, str]:
+    (folder / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    program = [sys.executable, "-c", "from controller.cli import main; main()", "bench", "test", *arguments]
+    done = subprocess.run(
+        program,
+        cwd=folder,
+        env={"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("rows", "code", "said"),
+    [
+        ([{"id": "a", **DOUBLE, "solution": "def double(x): return 2 * x"}], 0, "own: 1 of 1 golds grade right"),
+        ([{"id": "a", **DOUBLE, "solution": "def double(x): return \x1b 3"}], 1, "a: wrong (syntax_error): def double(x): return \ufffd 3"),
+        ([{"id": "a", **DOUBLE}], 4, "own: 0 of 0 golds grade right; no answer to test: 1"),
+        ([{"id": "a", **DOUBLE, "tests": [{"args": 2}]}], 2, "own.jsonl:1: a test is"),
+        ([], 2, "own.jsonl: no problems in it"),
+    ],
+)  # fmt: skip
+def test_golds_of_code(tmp_path: Path, rows: list[dict[str, object]], code: int, said: str) -> None:
+    found, output = _bench_test(tmp_path, rows, "own.jsonl", "--grader", "code")
+    assert found == code, output
+    assert said in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("own.jsonl",), "say how it is graded"),
+        (("own.jsonl", "--grader", "maths"), "is not one of math, code, exact, choice"),
+        (("own.jsonl", "--grader", "math", "--workers", "0"), "--workers"),
+        (("math-500", "--grader", "code"), "math-500 is built in, and has its own"),
+        (("math500",), "no such file, and no built-in benchmark"),
+    ],
+)
+def test_wrong_use_is_told(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+    code, output = _bench_test(tmp_path, [{"id": "a", "prompt": "p", "answer": "1"}], *arguments)
+    assert code == 2
+    assert said in output
