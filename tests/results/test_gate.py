@@ -51,7 +51,7 @@ def test_a_part_of_a_benchmark_may_fail_early_but_never_pass() -> None:
 
 
 def test_an_early_failure_shares_the_error_with_what_is_not_measured_yet() -> None:
-    found = both("R" * 100, "W" * 10 + "R" * 90)
+    found = both("R" * 100, "W" * 9 + "R" * 91)
     alone = decide(found)
     early = decide(found, asked=gate(("math-500", "accuracy", 0.05), ("mbpp-plus", "accuracy", 0.05)))
     assert alone.outcome == "fail"
