@@ -5,8 +5,9 @@
 
 `--data` is MBPP+ v0.2.0's published JSONL, which evalplus reads; `--peer-python` is of an environment with the group
 `perf`. Two sets: the canonical solutions, and mutants of them. CPU seconds are those of each side's whole process tree
-and include its start; wall times stand beside them. Of evalplus what it needs without a sample is taken off, because it
-loads its ground truth then (which is made before). `--problems N` takes only the first N problems.
+and include its start; wall times stand beside them. Of evalplus what it needs without a sample is taken off (and its
+wall time begins with the first sample), because it loads its ground truth then, which is made before. `--problems N`
+takes only the first N problems.
 """
 
 import argparse
@@ -37,9 +38,6 @@ class Times:
 
     cpu_seconds: float
     wall_seconds: float
-
-    def __sub__(self, other: "Times") -> "Times":
-        return Times(self.cpu_seconds - other.cpu_seconds, self.wall_seconds - other.wall_seconds)
 
     def rounded(self) -> dict[str, float]:
         return {"cpu_seconds": round(self.cpu_seconds, 2), "wall_seconds": round(self.wall_seconds, 2)}
@@ -134,7 +132,8 @@ def run_peer(samples: list[Sample], peer: Peer, folder: Path, *, patience: int) 
         made.touch()
     loading = run(nothing)
     whole = run(path)
-    return whole - loading, json.loads(answers.read_text())["verdicts"]
+    found = json.loads(answers.read_text())
+    return Times(whole.cpu_seconds - loading.cpu_seconds, found["wall_seconds"]), found["verdicts"]
 
 
 def _write(path: Path, samples: list[Sample]) -> None:

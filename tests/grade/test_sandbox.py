@@ -4,6 +4,7 @@ import contextlib
 import random
 import struct
 import sysconfig
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,16 @@ def test_orders_run_side_by_side_and_each_outcome_is_its_own() -> None:
     assert {key: o.values for key, o in outcomes.items()} == {
         str(n): (f'["t",{2 * n},{expected!r}]',) for n in range(30)
     }
+
+
+@pytest.mark.slow
+def test_waiting_a_little_in_every_test_does_not_add_up_to_hours() -> None:
+    limits = replace(LIMITS, cpu_seconds=(1.0,) * 100, idle_seconds=2.0)
+    order = Order("k", "import time\ndef f():\n    time.sleep(0.5)", "f", ('["l"]',) * 100, limits)
+    (outcome,) = run_all([order], workers=1)
+    assert isinstance(outcome, Outcome)
+    assert (outcome.end, outcome.tries) == ("timeout", 2)
+    assert 1 <= len(outcome.values) < 5
 
 
 @pytest.mark.slow

@@ -22,7 +22,8 @@ MOST_TRIES = 2
 class Limits:
     """`cpu_seconds` per test; `total_cpu_seconds` for the whole execution, compilation of the program included.
 
-    A stage's wall limit is far behind its CPU limit, for programs that wait: factor * CPU limit + extra.
+    A stage's wall limit is far behind its CPU limit, for programs that wait: factor * CPU limit + extra. All waiting
+    together, beyond factor * CPU time used, may take `idle_seconds`.
     """
 
     cpu_seconds: tuple[float, ...]
@@ -32,6 +33,7 @@ class Limits:
     encode_cpu_seconds: float = 20.0
     wall_factor: float = 10.0
     wall_extra_seconds: float = 5.0
+    idle_seconds: float = 60.0
 
     def wall_seconds(self, cpu_seconds: float) -> float:
         return cpu_seconds * self.wall_factor + self.wall_extra_seconds

@@ -103,14 +103,15 @@ def _watch(watch: Watch, pid: int, reader: int) -> Time | None:
     """Until the candidate is done, closes its pipe, breaks the protocol or is out of time: then, of which."""
     clock = (~pid << 3) | 2
     limits = watch.order.limits
-    stage_cpu, stage_wall = 0.0, time.monotonic()
+    started = time.monotonic()
+    stage_cpu, stage_wall = 0.0, started
     longest_cpu = limits.total_cpu_seconds + limits.encode_cpu_seconds
-    last_wall = stage_wall + limits.wall_seconds(longest_cpu)
     while not watch.over:
         cpu = time.clock_gettime(clock)
         now = time.monotonic()
         cpu_left = min(watch.limit() - (cpu - stage_cpu), longest_cpu - cpu)
-        wall_left = min(stage_wall + limits.wall_seconds(watch.limit()), last_wall) - now
+        stage_end = stage_wall + limits.wall_seconds(watch.limit())
+        wall_left = min(stage_end, started + limits.wall_factor * cpu + limits.idle_seconds) - now
         if cpu_left <= 0 or wall_left <= 0:
             return "CPU" if cpu_left <= 0 else "wall"
         ready, _, _ = select.select([reader], [], [], min(cpu_left, wall_left))
