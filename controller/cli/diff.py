@@ -1,13 +1,14 @@
 """`potstill diff`: what differs between two experiments, and what it did."""
 
+from __future__ import annotations
+
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from controller.cli.common import ProfileFile, profile_from, wide_console
-from controller.cli.diff_text import Comparison, diff_json, diff_text
 from controller.cli.manifests import manifest_at
 from controller.spec.load import load_experiment
 from controller.spec.places import Places, spec_changes
@@ -15,7 +16,9 @@ from controller.spec.profile import Profile
 from controller.spec.resolve import resolve
 from workloads.results.asked import asked_by_experiment, asked_by_manifest
 from workloads.results.changes import unit_changes
-from workloads.results.effects import effects
+
+if TYPE_CHECKING:
+    from controller.cli.diff_text import Comparison
 
 Place = Annotated[str, typer.Argument(help="An experiment file; or a manifest.json, as a path or a URL in a store.")]
 
@@ -27,6 +30,8 @@ def diff(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the comparison as JSON here.")] = None,
 ) -> None:
     """Exit 0 nothing differs, 1 something does, 2 wrong use, 4 one of the two cannot be read."""
+    from controller.cli.diff_text import diff_json, diff_text  # here, because scipy takes its time to load
+
     kinds = {_is_spec(where) for where in (old, new)}
     if len(kinds) == 2:
         raise typer.BadParameter("give two experiment files or two manifests: one of each cannot be compared")
@@ -45,6 +50,8 @@ def _is_spec(where: str) -> bool:
 
 def _specs(old: str, new: str, profile: Profile) -> Comparison:
     """Raises SpecError."""
+    from controller.cli.diff_text import Comparison
+
     read = [(Path(where), load_experiment(Path(where))) for where in (old, new)]
     now = datetime.now(UTC)
     asked = [asked_by_experiment(resolve(item, path.resolve().parent, profile, now)) for path, item in read]
@@ -54,6 +61,9 @@ def _specs(old: str, new: str, profile: Profile) -> Comparison:
 
 
 def _manifests(old: str, new: str) -> Comparison:
+    from controller.cli.diff_text import Comparison
+    from workloads.results.effects import effects
+
     before, after = manifest_at(old), manifest_at(new)
     units = unit_changes(asked_by_manifest(before), asked_by_manifest(after))
     return Comparison(old, new, (), units, effects(before, after))

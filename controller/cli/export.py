@@ -1,9 +1,11 @@
 """`potstill export`: results for W&B, MLflow or TensorBoard, written on this machine and sent nowhere."""
 
+from __future__ import annotations
+
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,9 +13,10 @@ from controller.cli.common import DEFAULT_STORE, ProfileFile, StoreUrl, frozen_f
 from controller.cli.manifests import manifest_at, manifest_of
 from workloads.contract import layout
 from workloads.contract.manifest import Manifest
-from workloads.export.metrics import training_points
-from workloads.export.tracked import Tracked, experiment_name, tracked
 from workloads.store import Store
+
+if TYPE_CHECKING:
+    from workloads.export.tracked import Tracked
 
 
 class Tracker(StrEnum):
@@ -36,6 +39,9 @@ def export(
     profile: ProfileFile = None,
 ) -> None:
     """Loss, learning rate and speed of each step; every evaluation with its interval; parameters and provenance."""
+    from workloads.export.metrics import training_points  # here, because scipy takes its time to load
+    from workloads.export.tracked import experiment_name, tracked
+
     manifest, opened = _found(where, store, profile)
     if opened is None:
         typer.echo("no store beside this manifest: training curves have at most 200 points a run", err=True)
