@@ -99,7 +99,7 @@ def results(store: Store, task: TrainTask) -> dict[str, tuple[str, CheckpointRec
 
 def writes(store_folder: Path, number: int) -> int:
     """Files that an attempt has written, markers and unfinished ones included: how far it has come."""
-    return sum(1 for path in store_folder.rglob("*") if path.is_file() and "tasks" not in path.parts)
+    return sum(len(files) for folder, _, files in os.walk(store_folder) if "tasks" not in Path(folder).parts)
 
 
 @pytest.mark.parametrize("kind", ["dense", "moe"])
