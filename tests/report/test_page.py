@@ -79,6 +79,7 @@ def test_the_summary_gives_the_base_on_the_problems_that_differences_are_on(mani
     assert "on the 100 problems that the runs were asked)" in said
 
 
+@pytest.mark.slow
 def test_the_same_manifest_gives_the_same_bytes(manifest: Manifest, store: Store, html: str) -> None:
     assert page(manifest, reading(manifest, store)) == html
     assert set(report_files(manifest, store)) == {"index.html", "report.md", "tables.csv"}
@@ -174,6 +175,7 @@ def test_the_reader_puts_the_base_beside_and_says_why(html: str, tmp_path: Path)
         assert "gold" in shown.ask("document.querySelector('.sides dl').textContent")
 
 
+@pytest.mark.slow
 def test_an_evaluation_whose_file_was_damaged_since_is_named_and_the_others_are_shown(
     manifest: Manifest, store: Store, tmp_path: Path
 ) -> None:
