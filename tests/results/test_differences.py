@@ -85,6 +85,18 @@ def test_false_findings_are_no_more_than_nominal_when_nothing_differs() -> None:
     assert np.mean(found) < 0.055
 
 
+@pytest.mark.parametrize("problems", [100, 378, 500])
+def test_the_detectable_difference_is_found_as_often_as_is_said(problems: int) -> None:
+    """4,000 comparisons at the difference to be found with a power of 80%, 10% discordance: with few problems more often."""
+    difference = detectable_difference(problems, 0.1)
+    assert difference is not None
+    rng = np.random.default_rng(16)
+    discordant = rng.binomial(problems, 0.1, 4000)
+    only_first = rng.binomial(discordant, (1 + difference / 0.1) / 2)
+    found = [mid_p(int(first), int(all_ - first)) < 0.05 for first, all_ in zip(only_first, discordant, strict=True)]
+    assert 0.77 < np.mean(found) < 0.88
+
+
 def test_equal_models_make_no_pair_differ() -> None:
     found = paired_difference(Pairs((1.0, 0.0), (1.0, 0.0), True, 0))
     assert (found.p, found.needed) == (1.0, None)
