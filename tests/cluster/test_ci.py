@@ -252,7 +252,7 @@ def act(
     words = [
         "pull_request",
         "--platform",
-        "ubuntu-latest=-self-hosted",
+        "ubuntu-24.04=-self-hosted",
         "--eventpath",
         repository.parent / "event.json",
     ]
