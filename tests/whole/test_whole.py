@@ -142,7 +142,7 @@ def test_killed_at_ten_random_moments_it_ends_in_the_same_manifest(files: Path, 
             stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         try:
-            process.wait(moments.uniform(3, 20))
+            process.wait(moments.uniform(2, 8))
         except subprocess.TimeoutExpired:
             kills += 1
             os.killpg(process.pid, signal.SIGKILL)
