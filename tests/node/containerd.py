@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tests.tools.programs import cache_folder, program
 
 SOCKET = RUN / "containerd.sock"
 STATE = RUN / "containerd"
+RUNSC = RUN / "runsc"
 CTR = ("ctr", "--address", str(SOCKET), "--namespace", "k8s.io")
 
 CONFIG = """
@@ -55,7 +57,7 @@ class Containerd:
         networks.mkdir()
         (networks / "10-bridge.conflist").write_text(json.dumps(_network()))
         runsc = folder / "runsc.toml"
-        runsc.write_text(RUNSC_CONFIG.format(root=RUN / "runsc"))
+        runsc.write_text(RUNSC_CONFIG.format(root=RUNSC))
         config = folder / "containerd.toml"
         root = cache_folder() / "node" / "containerd"
         text = CONFIG.format(root=root, state=STATE, socket=SOCKET, pause=pause, networks=networks, runsc=runsc)
@@ -84,7 +86,8 @@ class Containerd:
         if self._server.running:
             self.sweep()
         self._server.stop()
-        unmount_below([STATE])
+        unmount_below([STATE, RUNSC])
+        shutil.rmtree(RUNSC, ignore_errors=True)
 
     def forget_others(self, references: list[str]) -> None:
         """Remove the images that stand in the same repositories as these, by digest, but are others."""
