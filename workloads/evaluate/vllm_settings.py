@@ -28,6 +28,7 @@ class VllmSettings:
     max_loras: int = 8
     max_lora_rank: int = 0
     lora_target: str = "all"
+    merge_adapters: bool = False
     max_num_seqs: int = 256
     max_num_batched_tokens: int = 8192
     max_model_len: int = 0

@@ -1,16 +1,61 @@
 """What runs inside vLLM's worker processes beside its own methods, called through `collective_rpc`."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+from workloads.evaluate.engine import Adapter
+from workloads.evaluate.merged_weights import MergedWeights
+from workloads.evaluate.shapes import read_shapes
 from workloads.evaluate.watchdog import listen_for_stack_requests
+
+
+@contextmanager
+def only_errors(logger: logging.Logger) -> Iterator[None]:
+    """VLLM warns of every weight that a reload leaves as it is, by name."""
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 class WorkerExtension:
     """Mixed into vLLM's worker class (`worker_extension_cls`)."""
 
+    # The worker's own, told to the type checker.
+    vllm_config: Any
+    model_runner: Any
+    device: Any
+    _potstill_weights: MergedWeights | None = None
+
     def potstill_listen(self) -> bool:
         """From now on SIGUSR1 writes this process's stacks to stderr."""
         listen_for_stack_requests()
+        return True
+
+    def potstill_wear(self, base: str, adapter: str | None) -> bool:
+        """Makes the weights those of `base` with the adapter in the directory `adapter` merged in.
+
+        Through vLLM's own reloading, which knows how each kernel wants its weights and leaves them where CUDA graphs
+        expect them. An error on the way leaves weights that are neither: the engine must then end.
+        """
+        import torch
+        from vllm.config import set_current_vllm_config
+
+        if self._potstill_weights is None:
+            self._potstill_weights = MergedWeights.open(Path(base), read_shapes(Path(base)), self.device)
+        wanted = Adapter(adapter, Path(adapter), 0) if adapter else None
+        with (
+            only_errors(logging.getLogger("vllm")),
+            set_current_vllm_config(self.vllm_config),
+            torch.device(self.device),
+            torch.no_grad(),
+        ):
+            self.model_runner.reload_weights(weights_iterator=self._potstill_weights.wear(wanted))
         return True
 
     def potstill_keep_base_rows(self) -> bool:
@@ -30,4 +75,21 @@ class WorkerExtension:
 
         lora_ops.bgmv_shrink = shrink_adapter_rows
         punica_cpu.bgmv_shrink = shrink_adapter_rows
+        return True
+
+    def potstill_pack_experts_again(self) -> bool:
+        """On a CPU: experts are packed for their kernel whenever they are loaded.
+
+        vLLM 0.32 packs them at the first load only, and takes reloaded ones for packed. Without a kernel at hand it
+        does as at the first load.
+        """
+        from vllm.model_executor.layers.fused_moe.unquantized_fused_moe_method import UnquantizedFusedMoEMethod
+
+        set_up = UnquantizedFusedMoEMethod._setup_kernel
+
+        def set_up_as_at_first(method: Any, *arguments: Any, **more: Any) -> None:
+            method.moe_kernel = None
+            set_up(method, *arguments, **more)
+
+        UnquantizedFusedMoEMethod._setup_kernel = set_up_as_at_first
         return True

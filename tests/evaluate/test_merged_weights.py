@@ -1,0 +1,110 @@
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from tests.evaluate.models import edit_adapter, write_adapter
+from workloads.evaluate.adapters import WEIGHTS, check_adapter
+from workloads.evaluate.engine import Adapter, BadAdapter
+from workloads.evaluate.merge import MergedAdapter
+from workloads.evaluate.merged_weights import BadBase, MergedWeights, check_finite, module_of
+from workloads.evaluate.shapes import read_shapes
+
+CPU = torch.device("cpu")
+
+
+def merged(base: Path) -> MergedWeights:
+    return MergedWeights.open(base, read_shapes(base), CPU)
+
+
+def adapter_at(base: Path, directory: Path, seed: int, only: str = "") -> Adapter:
+    return check_adapter(f"{seed}{only}", write_adapter(directory, base, seed=seed, only=only), read_shapes(base))
+
+
+def by_transformers(base: Path, adapter: Adapter, folder: Path) -> dict[str, Tensor]:
+    """The same merge, done in a transformers model and saved by it."""
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    MergedAdapter(model, read_shapes(base)).wear(adapter)
+    model.save_pretrained(folder)
+    return load_file(folder / "model.safetensors")
+
+
+@pytest.mark.parametrize("kind", ["dense", "moe"])
+@pytest.mark.parametrize("only", ["", "self_attn", "mlp"])
+def test_the_merged_weights_are_those_of_a_transformers_model(
+    kind: str, only: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    base: Path = request.getfixturevalue(kind)
+    adapter = adapter_at(base, tmp_path / "adapter", 1, only)
+    found, expected = dict(merged(base).wear(adapter)), by_transformers(base, adapter, tmp_path / "model")
+    pristine = load_file(base / "model.safetensors")
+    assert set(found) == {name for name in expected if "_proj.weight" in name and only in name}
+    for name, tensor in found.items():
+        torch.testing.assert_close(tensor, expected[name])
+        assert not torch.equal(tensor, pristine[name])
+
+
+def test_what_the_adapter_before_changed_is_given_back_bit_by_bit(moe: Path, tmp_path: Path) -> None:
+    pristine, weights = load_file(moe / "model.safetensors"), merged(moe)
+    everywhere = adapter_at(moe, tmp_path / "all", 1)
+    attention = adapter_at(moe, tmp_path / "attention", 2, "self_attn")
+    worn = dict(weights.wear(everywhere))
+    after = dict(weights.wear(attention))
+    assert set(after) == set(worn)
+    assert all(torch.equal(tensor, pristine[name]) == ("self_attn" not in name) for name, tensor in after.items())
+    back = dict(weights.wear(None))
+    assert set(back) == {name for name in worn if "self_attn" in name}
+    assert all(torch.equal(tensor, pristine[name]) for name, tensor in back.items())
+    assert not dict(weights.wear(None))
+
+
+def test_a_merge_that_was_cut_off_is_given_back_too(moe: Path, tmp_path: Path) -> None:
+    weights = merged(moe)
+    next(weights.wear(adapter_at(moe, tmp_path / "all", 1)))
+    assert len(dict(weights.wear(None))) == len(read_shapes(moe).linear())
+
+
+def test_layers_that_an_engine_fuses_come_together_and_with_their_bias(dense: Path, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    tensors = load_file(dense / "model.safetensors")
+    for name in [name for name in tensors if name.endswith(("q_proj.weight", "k_proj.weight"))]:
+        tensors[name.replace(".weight", ".bias")] = torch.randn(tensors[name].shape[0])
+    save_file(tensors, base / "model.safetensors")
+    (base / "config.json").write_bytes((dense / "config.json").read_bytes())
+    names = list(dict(merged(base).wear(adapter_at(base, tmp_path / "adapter", 1, "q_proj"))))
+    first = [name.removeprefix("model.layers.0.self_attn.") for name in names if ".layers.0." in name]
+    assert first == ["q_proj.bias", "q_proj.weight", "k_proj.bias", "k_proj.weight", "v_proj.weight"]
+    assert len(names) == 3 * len(first)
+
+
+def test_every_module_comes_in_one_piece(moe: Path, tmp_path: Path) -> None:
+    modules = [module_of(name.removesuffix(".weight")) for name, _ in merged(moe).wear(adapter_at(moe, tmp_path, 1))]
+    changes = sum(one != other for one, other in pairwise(modules))
+    assert changes + 1 == len(set(modules)) == 3 * 3
+
+
+def test_a_base_without_a_layer_of_its_own_is_refused(moe: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes((moe / "config.json").read_bytes())
+    tensors = load_file(moe / "model.safetensors")
+    del tensors["model.layers.1.mlp.experts.2.up_proj.weight"]
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(BadBase, match=r"no tensor of `model\.layers\.1\.mlp\.experts\.2\.up_proj`"):
+        merged(tmp_path)
+
+
+def test_an_adapter_with_infinity_or_cut_short_is_bad(dense: Path, tmp_path: Path) -> None:
+    adapter = adapter_at(dense, tmp_path, 1)
+    check_finite(adapter)
+    edit_adapter(
+        tmp_path, lambda t: t["base_model.model.model.layers.1.mlp.up_proj.lora_A.weight"][2, 3].fill_(torch.inf)
+    )
+    with pytest.raises(BadAdapter, match=r"layers\.1\.mlp\.up_proj\.lora_A\.weight` holds NaN or infinity"):
+        check_finite(adapter)
+    (tmp_path / WEIGHTS).write_bytes((tmp_path / WEIGHTS).read_bytes()[:-50])
+    with pytest.raises(BadAdapter, match="cannot be read"):
+        check_finite(adapter)

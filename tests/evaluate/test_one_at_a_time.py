@@ -1,0 +1,106 @@
+"""Over a real transformers engine, of which only the base is asked: what it wears is merged by hand."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.evaluate.models import edit_adapter, write_adapter
+from tests.evaluate.test_transformers_engine import GREEDY, PROMPTS, adapter_at, ask, engine_for
+from workloads.evaluate.engine import Adapter, BadAdapter, Request
+from workloads.evaluate.one_at_a_time import OneAtATime
+from workloads.evaluate.transformers_engine import TransformersEngine
+
+
+class Wardrobe(TransformersEngine):
+    """Its weights are changed from outside, and it is asked without an adapter."""
+
+    def __init__(self, base: Path) -> None:
+        plain = engine_for(base)
+        self.__dict__ |= plain.__dict__
+        self.worn: list[str | None] = []
+        self._base = self._merged
+
+    def wear(self, adapter: Adapter | None) -> None:
+        assert not self.pending
+        self.worn.append(adapter.name if adapter else None)
+        self._base.wear(adapter)
+        self._merged = Indifferent()  # type: ignore[assignment]
+
+
+class Indifferent:
+    def wear(self, adapter: Adapter | None) -> None:
+        assert adapter is None
+
+
+@pytest.fixture
+def worn(dense: Path, adapters: list[Path]) -> list[Adapter | None]:
+    return [None, *(adapter_at(dense, path) for path in adapters[:2])]
+
+
+def submit(engine: OneAtATime | TransformersEngine, adapter: Adapter | None, prompt: str) -> None:
+    name = adapter.name if adapter else "base"
+    engine.submit(Request(f"{name}/{prompt}", name, tuple(prompt.encode()), adapter, GREEDY, 1))
+
+
+def test_mixed_requests_are_answered_as_by_an_engine_that_knows_adapters(
+    dense: Path, worn: list[Adapter | None]
+) -> None:
+    inner = Wardrobe(dense)
+    engine, plain = OneAtATime(inner), engine_for(dense)
+    for prompt in PROMPTS:
+        for adapter in worn:
+            submit(engine, adapter, prompt)
+            submit(plain, adapter, prompt)
+    found, expected = ({}, {})
+    for one, into in ((engine, found), (plain, expected)):
+        while one.pending:
+            into |= {finished.id: finished.token_ids for finished in one.step()}
+    assert found == expected
+    assert len(set(found.values())) > len(PROMPTS)
+    assert inner.worn == [worn[1].name, worn[2].name], "each is worn once, the base needs nothing"  # type: ignore[union-attr]
+
+
+def test_what_arrives_for_the_worn_adapter_goes_first(dense: Path, worn: list[Adapter | None]) -> None:
+    inner = Wardrobe(dense)
+    engine = OneAtATime(inner)
+    submit(engine, worn[1], PROMPTS[0])
+    engine.step()
+    submit(engine, worn[2], PROMPTS[0])
+    submit(engine, worn[1], PROMPTS[1])
+    while engine.pending:
+        engine.step()
+    assert inner.worn == [worn[1].name, worn[2].name]  # type: ignore[union-attr]
+
+
+def test_log_probs_wear_the_adapter_but_not_under_running_requests(dense: Path, worn: list[Adapter | None]) -> None:
+    engine, plain = OneAtATime(Wardrobe(dense)), engine_for(dense)
+    sequences = [list(prompt.encode()) for prompt in PROMPTS if len(prompt) > 1]
+    for adapter in (*worn, None):
+        for ours, theirs in zip(engine.log_probs(sequences, adapter), plain.log_probs(sequences, adapter), strict=True):
+            assert ours == pytest.approx(theirs, abs=1e-6)
+    submit(engine, worn[1], PROMPTS[0])
+    engine.step()
+    assert engine.pending
+    with pytest.raises(RuntimeError, match="under way"):
+        engine.log_probs(sequences, worn[2])
+
+
+def test_an_adapter_that_cannot_be_worn_fails_its_own_requests(
+    dense: Path, worn: list[Adapter | None], tmp_path: Path
+) -> None:
+    directory = write_adapter(tmp_path / "poison", dense, seed=9)
+    edit_adapter(directory, lambda tensors: next(iter(tensors.values())).fill_(torch.nan))
+    poison = Adapter("poison", directory, 4)
+    engine = OneAtATime(Wardrobe(dense))
+    with pytest.raises(BadAdapter):
+        engine.load(poison)
+    for adapter in (worn[1], poison, worn[2]):
+        submit(engine, adapter, PROMPTS[0])
+    found = {}
+    while engine.pending:
+        found |= {finished.id: finished for finished in engine.step()}
+    assert found.pop(f"poison/{PROMPTS[0]}").finish_reason == "error"
+    assert len(found) == 2
+    assert {finished.finish_reason for finished in found.values()} <= {"stop", "length"}
+    assert ask(engine, PROMPTS[:1], GREEDY)  # type: ignore[arg-type]

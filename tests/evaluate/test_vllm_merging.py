@@ -1,0 +1,121 @@
+"""A real vLLM on a CPU that merges one adapter at a time into its weights: a dense base and a mixture of experts."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.evaluate.models import VLLM_FLAGS, edit_adapter, edit_config, write_adapter
+from tests.evaluate.test_canary import canaries_of
+from tests.evaluate.test_vllm_engine import GREEDY, NEAR_TIE_NATS, PROMPTS, ask, first_difference
+from workloads.contract.units import Engine as EngineInputs
+from workloads.evaluate.adapters import check_adapter
+from workloads.evaluate.canary import check_canaries
+from workloads.evaluate.engine import Adapter, BadAdapter, Engine
+from workloads.evaluate.shapes import read_shapes
+from workloads.evaluate.transformers_engine import TransformersEngine
+from workloads.text.tokenizer import load_tokenizer
+
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
+vllm = pytest.importorskip("vllm")
+
+
+@pytest.fixture(scope="module", params=["dense", "moe"])
+def base(request: pytest.FixtureRequest) -> Path:
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="module")
+def engine(base: Path) -> Iterator[Engine]:
+    from workloads.evaluate.vllm_engine import VllmEngine
+
+    flags = VLLM_FLAGS | {"merge_adapters": True}
+    asked = EngineInputs(name="vllm", version=vllm.__version__, dtype="float32", flags=flags)
+    started = VllmEngine.start(asked, base, read_shapes(base), load_tokenizer(base), rank=4, longest_tokens=80)
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="module")
+def worn(base: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Adapter | None]:
+    """The base, adapters of everything, of the attention and of the feed-forward layers, and the base's name again."""
+    root, shapes = tmp_path_factory.mktemp("adapters"), read_shapes(base)
+    made = [
+        write_adapter(root / str(seed), base, seed=seed, only=only)
+        for seed, only in enumerate(("", "self_attn", "mlp"))
+    ]
+    return [None, *(check_adapter(f"adapter-{path.name}", path, shapes) for path in made)]
+
+
+def test_greedy_tokens_are_those_of_transformers_up_to_a_near_tie_and_the_base_is_whole_again(
+    engine: Engine, base: Path, worn: list[Adapter | None]
+) -> None:
+    small = TransformersEngine(base, load_tokenizer(base), "float32", {})
+    before = ask(engine, [None], GREEDY, PROMPTS)
+    ours, theirs = (ask(one, worn, GREEDY, PROMPTS) for one in (engine, small))
+    equal = 0
+    for adapter in worn:
+        for prompt in PROMPTS:
+            key = f"{adapter.name if adapter else 'base'}/{prompt}"
+            place = first_difference(ours[key], theirs[key])
+            equal += place is None
+            if place is not None:
+                start = [*prompt.encode(), *theirs[key].token_ids[:place]]
+                choices = [finished[key].token_ids[place] for finished in (ours, theirs)]
+                scores = [small.log_probs([[*start, choice]], adapter)[0][-1] for choice in choices]
+                assert abs(scores[0] - scores[1]) < NEAR_TIE_NATS, f"{key}: token {place} differs without a near-tie"
+    assert equal >= len(worn) * len(PROMPTS) * 3 // 4
+    assert len({tuple(ours[f"{a.name if a else 'base'}/{p}"].token_ids for p in PROMPTS) for a in worn}) == len(worn)
+    after = ask(engine, [None], GREEDY, PROMPTS)
+    assert {key: found.token_ids for key, found in after.items()} == {
+        key: found.token_ids for key, found in before.items()
+    }
+
+
+def test_log_probabilities_are_those_of_transformers(engine: Engine, base: Path, worn: list[Adapter | None]) -> None:
+    small = TransformersEngine(base, load_tokenizer(base), "float32", {})
+    sequences = [list(prompt.encode()) * 3 for prompt in PROMPTS]
+    for adapter in (*worn, None):
+        for ours, theirs in zip(engine.log_probs(sequences, adapter), small.log_probs(sequences, adapter), strict=True):
+            assert ours == pytest.approx(theirs, abs=1e-3)
+
+
+def test_the_canary_passes_for_the_trained_adapter_and_fails_for_a_spoiled_one(
+    engine: Engine, base: Path, tmp_path: Path
+) -> None:
+    directory, shapes = write_adapter(tmp_path / "trained", base, seed=8, size=0.05), read_shapes(base)
+    small = TransformersEngine(base, load_tokenizer(base), "float32", {})
+    small.load(check_adapter("trained", directory, shapes))
+    canaries = canaries_of(base, small._model)
+    sequences = [canary.token_ids for canary in canaries]
+
+    def passes(name: str) -> bool:
+        scores = engine.log_probs(sequences, check_adapter(name, directory, shapes))
+        return check_canaries(canaries, scores, "float32").passed
+
+    assert passes("whole")
+    assert not check_canaries(canaries, engine.log_probs(sequences, None), "float32").passed
+    edit_config(directory, lora_alpha=10.0)
+    assert not passes("wrong-scale")
+    edit_config(directory, lora_alpha=8.0)
+    edit_adapter(directory, lambda t: [t[key].zero_() for key in t if ".mlp." in key])
+    assert not passes("missing-feed-forward")
+
+
+def test_a_poison_adapter_is_refused_and_the_engine_lives(
+    engine: Engine, base: Path, worn: list[Adapter | None], tmp_path: Path
+) -> None:
+    directory = write_adapter(tmp_path / "poison", base, seed=9)
+    before = ask(engine, worn[1:2], GREEDY, PROMPTS[:1])
+    edit_adapter(directory, lambda tensors: next(iter(tensors.values())).fill_(float("nan")))
+    with pytest.raises(BadAdapter, match="NaN"):
+        engine.load(Adapter("poison", directory, 4))
+    assert {k: f.token_ids for k, f in ask(engine, worn[1:2], GREEDY, PROMPTS[:1]).items()} == {
+        key: found.token_ids for key, found in before.items()
+    }
+
+
+def test_adapters_of_any_rank_are_accepted_and_the_flag_is_in_the_record(engine: Engine) -> None:
+    assert engine.accepts(80, 4096)
+    assert engine.flags["merge_adapters"] is True
+    assert engine.one_adapter_at_a_time

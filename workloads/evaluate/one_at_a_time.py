@@ -1,0 +1,88 @@
+"""Many adapters through an engine that wears one at a time: requests wait until their adapter's turn comes."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from workloads.evaluate.engine import Adapter, BadAdapter, Engine, Finished, Request
+
+
+class Wearer(Engine, Protocol):
+    """An engine whose weights can be made those of an adapter. It knows of no adapters otherwise."""
+
+    def wear(self, adapter: Adapter | None) -> None:
+        """Only while nothing is pending. Raises BadAdapter, with the weights as they were."""
+        ...
+
+
+class OneAtATime:
+    """An adapter's requests start together when those of the one before are through."""
+
+    one_adapter_at_a_time = True
+
+    def __init__(self, inner: Wearer) -> None:
+        self._inner = inner
+        self._worn: str | None = None
+        self._waiting: list[Request] = []
+
+    @property
+    def versions(self) -> dict[str, str]:
+        return self._inner.versions
+
+    @property
+    def flags(self) -> dict[str, str | int | float | bool]:
+        return self._inner.flags
+
+    @property
+    def generated_tokens(self) -> int:
+        return self._inner.generated_tokens
+
+    @property
+    def pending(self) -> int:
+        return len(self._waiting) + self._inner.pending
+
+    def accepts(self, longest_tokens: int, rank: int) -> bool:
+        return self._inner.accepts(longest_tokens, rank)
+
+    def load(self, adapter: Adapter) -> None:
+        """Worn now, unless requests of another are under way: then when its turn comes."""
+        if not self._inner.pending:
+            self._wear(adapter)
+
+    def log_probs(self, sequences: Sequence[Sequence[int]], adapter: Adapter | None) -> list[tuple[float, ...]]:
+        if self._inner.pending:
+            raise RuntimeError("log_probs while requests are under way would change their weights")
+        self._wear(adapter)
+        return self._inner.log_probs(sequences, None)
+
+    def submit(self, request: Request) -> None:
+        self._waiting.append(request)
+
+    def step(self) -> list[Finished]:
+        if not self._inner.pending:
+            chosen = self._next()
+            try:
+                self._wear(chosen[0].adapter)
+            except BadAdapter as error:
+                return [Finished(request.id, (), "error", 0.0, str(error)) for request in chosen]
+            for request in chosen:
+                self._inner.submit(replace(request, adapter=None))
+        return self._inner.step()
+
+    def close(self) -> None:
+        self._waiting.clear()
+        self._inner.close()
+
+    def _next(self) -> list[Request]:
+        """All that wait for the worn adapter; if none does, for that of the first."""
+        names = [request.adapter.name if request.adapter else None for request in self._waiting]
+        turn = self._worn if self._worn in names else names[0]
+        pairs = list(zip(names, self._waiting, strict=True))
+        self._waiting = [request for name, request in pairs if name != turn]
+        return [request for name, request in pairs if name == turn]
+
+    def _wear(self, adapter: Adapter | None) -> None:
+        name = adapter.name if adapter else None
+        if name != self._worn:
+            self._inner.wear(adapter)
+            self._worn = name
