@@ -95,7 +95,11 @@ class Rounds:
                 jobs = replace(jobs, gone_owners=self._executor.gone(_others(self._frozen, seen)))
             except StoreError as error:
                 seen = Unknown("StoreUnavailable", str(error))
-        decision = decide(self._frozen, seen, jobs, now, intent, self._recorded)
+        if isinstance(jobs, Unknown):
+            return decide(self._frozen, seen, jobs, now, intent, self._recorded)
+        decision = self._executor.admit(
+            jobs, lambda view: decide(self._frozen, seen, view, now, intent, self._recorded)
+        )
         if decision.status.evaluations or decision.status.runs:
             self._recorded = decision.status.counts
         return decision

@@ -116,10 +116,15 @@ class Job:
 
 @dataclass(frozen=True)
 class Pool:
-    """At most `slots` tasks of these roles at work at one time."""
+    """At most `slots` tasks of these roles at work at one time; new ones leave `owed` to others, who waited longer.
+
+    `full`: what is said of those who wait for this pool alone; "" where there is nothing to say.
+    """
 
     roles: frozenset[Role]
     slots: int
+    owed: int = 0
+    full: str = ""
 
 
 @dataclass(frozen=True)

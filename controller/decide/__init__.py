@@ -20,16 +20,27 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from controller.decide.actions import Action, Condition, ConditionStatus, Counts, Decision, Intent, Status, Why
+from controller.decide.actions import (
+    Action,
+    CloseTask,
+    Condition,
+    ConditionStatus,
+    Counts,
+    Decision,
+    Intent,
+    Start,
+    Status,
+    Why,
+)
 from controller.decide.closings import closings, gpu_seconds_of
 from controller.decide.finish import Finish, Verdict, all_settled, finish, interim_manifest, verdict
 from controller.decide.pieces import Piece, resolve_pieces, units_of
 from controller.decide.standing import Standing, owner_of, reserved, standing
-from controller.decide.starts import new_tasks, stops, unstarted
+from controller.decide.starts import NewTasks, holders, new_tasks, stops, unstarted
 from controller.decide.status import conditions, counts, evaluation_lines, gpu_seconds_spent, run_lines
 from controller.decide.weights import awaiting, fetches
 from controller.decide.work import candidates
-from controller.view import Attempt, ExecutorView, StoreView, Unknown
+from controller.view import Attempt, ExecutorView, StoreView, Unknown, role_of
 from workloads.contract.experiment import FrozenExperiment
 from workloads.contract.tasks import ReportTask
 from workloads.contract.units import UnitRef
@@ -62,10 +73,15 @@ def decide(
     actions: list[Action] = [*closing, *stops(store, executor, closing, frozen)]
     unheld = _standings(frozen, pieces, store, executor, now, spent)
     standings = awaiting(unheld, executor.weights)
+    new = NewTasks()
     if intent == "run" and not _budget_spent(frozen, spent):
         actions += fetches(executor.weights, unheld)
         actions += unstarted(frozen, store, executor, closing, now)
-        actions += new_tasks(frozen, store, executor, candidates(frozen, pieces, standings, store, now))
+        wanting = candidates(frozen, pieces, standings, store, now)
+        new = new_tasks(frozen, store, executor, wanting, closing, now)
+        actions += new.actions
+    standings |= {unit: replace(standings[unit], why=why) for unit, why in new.waiting.items()}
+    generating = _generating(frozen, store, executor, closing, actions, now)
 
     runs = run_lines(frozen, standings, store)
     evaluations = evaluation_lines(frozen, pieces, standings, store)
@@ -75,9 +91,10 @@ def decide(
     )
     if intent == "run" and not actions and all_settled(runs, evaluations) and _only_report_open(frozen, store):
         ending = finish(frozen, store, executor, units_of(frozen, pieces), status, now)
-        return Decision(ending.actions, _with_ending(status, ending, verdict(runs, evaluations)))
+        return Decision(ending.actions, _with_ending(status, ending, verdict(runs, evaluations)), generating)
     interim = interim_manifest(store, units_of(frozen, pieces), status, now)
-    return Decision((*actions, interim) if interim else tuple(actions), status)
+    done = (*actions, interim) if interim else tuple(actions)
+    return Decision(done, status, generating, limited=bool(new.waiting))
 
 
 def _budget_spent(frozen: FrozenExperiment, spent: float) -> bool:
@@ -102,6 +119,18 @@ def _standings(
         unit: Standing("exhausted", over) if stands.state in {"ready", "backoff"} else stands
         for unit, stands in found.items()
     }
+
+
+def _generating(
+    frozen: FrozenExperiment,
+    store: StoreView,
+    executor: ExecutorView,
+    closing: Sequence[CloseTask],
+    actions: Sequence[Action],
+    now: datetime,
+) -> frozenset[str]:
+    held = {key for key, role in holders(frozen, store, executor, closing, now).items() if role == "generate"}
+    return frozenset(held | {a.task.key for a in actions if isinstance(a, Start) and role_of(a.task) == "generate"})
 
 
 def _own_attempts(frozen: FrozenExperiment, store: StoreView) -> Iterator[Attempt]:

@@ -182,5 +182,12 @@ class Status:
 
 @dataclass(frozen=True)
 class Decision:
+    """`generating`: keys of our generate tasks that hold a slot once this is done; None where nothing was seen.
+
+    `limited`: there are more, which wait for a pool's slot that they would else have.
+    """
+
     actions: tuple[Action, ...]
     status: Status
+    generating: frozenset[str] | None = None
+    limited: bool = False

@@ -7,7 +7,7 @@ from typing import Literal
 
 from controller.decide.accounts import Account, account
 from controller.decide.actions import Why
-from controller.view import ExecutorView, StoreView, UnitView, members_of
+from controller.view import ExecutorView, Job, StoreView, UnitView, members_of
 from workloads.contract.experiment import FrozenExperiment
 from workloads.contract.tasks import MemberPointer, Owner
 from workloads.contract.units import UnitRef
@@ -27,6 +27,13 @@ class Standing:
 
 def owner_of(frozen: FrozenExperiment) -> Owner:
     return Owner(experiment=frozen.name, uid8=frozen.uid8)
+
+
+def is_live(job: Job, now: datetime) -> bool:
+    """It has not ended; one that has been stopping for too long (a dead node) is not waited for any more."""
+    if job.phase == "ended":
+        return False
+    return job.stopping is None or now - job.stopping < timedelta(seconds=STUCK_SECONDS)
 
 
 def reserved(store: StoreView, owner: Owner) -> Mapping[UnitRef, str]:
@@ -62,9 +69,7 @@ def standing(
         return Standing("open", Why("Grouped", f"is a member of {held[view.unit]}"))
     for attempt in view.attempts:
         job = executor.jobs.get(attempt.lead_key)
-        if job is None or job.phase == "ended":
-            continue
-        if job.stopping is None or now - job.stopping < timedelta(seconds=STUCK_SECONDS):
+        if job is not None and is_live(job, now):
             return Standing("stopping", Why("Stopping", f"waits for attempt {attempt.number} to stop"))
     past = account(view, owner, frozen.limits)
     if past.exhausted is not None:

@@ -1,11 +1,13 @@
 """What is started now: first what was written and never started, then new tasks as far as the slots go."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from controller.decide.actions import Action, CloseTask, Discard, OfferTask, Start, Stop, Why, WritePointers, WriteTask
 from controller.decide.closings import accepted_host, is_young, untouched
-from controller.decide.standing import owner_of
+from controller.decide.standing import is_live, owner_of
 from controller.decide.work import Candidate
 from controller.view import Attempt, ExecutorView, Pool, Role, StoreView, members_of, role_of
 from workloads.contract.experiment import FrozenExperiment, Limits
@@ -15,6 +17,16 @@ from workloads.contract.wanted import train_unit
 
 LINGERING = "lingering"
 """The phase of a generate task's progress in which it waits for offers."""
+LIMIT_REACHED = "LimitReached"
+"""The reason of what waits for a pool that says so (`Pool.full`)."""
+
+
+@dataclass(frozen=True)
+class NewTasks:
+    """`waiting`: units that are ready and wait for a pool that says so, with what it says."""
+
+    actions: tuple[Action, ...] = ()
+    waiting: Mapping[UnitRef, Why] = field(default_factory=dict)
 
 
 def stops(
@@ -40,12 +52,15 @@ def stops(
 def unstarted(
     frozen: FrozenExperiment, store: StoreView, executor: ExecutorView, closing: Iterable[CloseTask], now: datetime
 ) -> list[Action]:
-    """Tasks that a crash left between being written and being started, with their pointers.
+    """Tasks that a crash left between being written and being started, with their pointers, as far as slots go.
 
+    They hold a slot already; after a crash others may have taken it. One that waits too long for it is lost.
     The task of a checkpoint that is being handed in is `potstill publish`'s own: no program runs it.
     """
     owner = owner_of(frozen)
     handed_in = {train_unit(run) for run in frozen.runs if run.published}
+    holding = holders(frozen, store, executor, closing, now)
+    busy = Counter(role for key, role in holding.items() if key in executor.jobs)
     closed = {(close.unit, close.end.number) for close in closing}
     found: list[Action] = []
     for view in store.units.values():
@@ -59,8 +74,11 @@ def unstarted(
                 continue
             why = Why("NotStarted", "the task was written but never started")
             host = _open_host(attempt, store, executor)
-            if host is None and _host_is_live(attempt, executor):
-                continue
+            if host is None:
+                role = role_of(task)
+                if _host_is_live(attempt, executor) or _over(executor.pools, busy, role):
+                    continue
+                busy[role] += 1
             found += launch(task, why, missing_pointers=_pointers_missing(task, store), host=host)
     return found
 
@@ -95,13 +113,24 @@ def _open_host(attempt: Attempt, store: StoreView, executor: ExecutorView) -> tu
 
 
 def new_tasks(
-    frozen: FrozenExperiment, store: StoreView, executor: ExecutorView, wanting: Iterable[Candidate]
-) -> list[Action]:
-    """Each candidate in turn, where every pool of its role has a slot. A lingering engine is a slot for generations."""
+    frozen: FrozenExperiment,
+    store: StoreView,
+    executor: ExecutorView,
+    wanting: Iterable[Candidate],
+    closing: Iterable[CloseTask],
+    now: datetime,
+) -> NewTasks:
+    """Each candidate in turn, where every pool of its role has a slot. A lingering engine is a slot for generations.
+
+    What a pool owes to others is left to them, by engines too: one that is offered nothing more ends.
+    """
     pools = (*_pools(frozen.limits), *executor.pools)
-    busy = _busy(store, executor, frozen)
+    busy = Counter(holders(frozen, store, executor, closing, now).values())
     engines = lingering(store, executor, frozen)
+    if _over(pools, busy, "generate", more=0, owed=True):
+        engines = {}
     found: list[Action] = []
+    waiting: dict[UnitRef, Why] = {}
     for candidate in wanting:
         task = candidate.task
         if isinstance(task, GenerateTask):
@@ -114,11 +143,26 @@ def new_tasks(
                 found += launch(task, candidate.why, missing_pointers=len(task.members) > 1, host=(host, sequence))
                 continue
         role = role_of(task)
-        if all(sum(busy[r] for r in pool.roles) < pool.slots for pool in pools if role in pool.roles):
+        full = _over(pools, busy, role, owed=True)
+        if not full:
             busy[role] += 1
             found.append(WriteTask(task, candidate.why))
             found += launch(task, candidate.why, missing_pointers=len(members_of(task)) > 1)
-    return found
+        elif all(pool.full for pool in full):
+            why = Why(LIMIT_REACHED, full[0].full)
+            waiting |= {unit: why for unit, _ in members_of(task)}
+    return NewTasks(tuple(found), waiting)
+
+
+def _over(
+    pools: Iterable[Pool], busy: Mapping[Role, int], role: Role, *, more: int = 1, owed: bool = False
+) -> list[Pool]:
+    """The pools of this role that `more` tasks of it would overfill, with or without what they owe to others."""
+    return [
+        pool
+        for pool in pools
+        if role in pool.roles and sum(busy[r] for r in pool.roles) + more > pool.slots - (pool.owed if owed else 0)
+    ]
 
 
 def _host_is_live(attempt: Attempt, executor: ExecutorView) -> bool:
@@ -137,10 +181,13 @@ def _pools(limits: Limits) -> tuple[Pool, ...]:
     )
 
 
-def _busy(store: StoreView, executor: ExecutorView, frozen: FrozenExperiment) -> dict[Role, int]:
-    """Our tasks that hold a slot: open ones, and closed ones whose Job has not stopped yet."""
+def holders(
+    frozen: FrozenExperiment, store: StoreView, executor: ExecutorView, closing: Iterable[CloseTask], now: datetime
+) -> dict[str, Role]:
+    """Keys of our tasks that hold a slot: open ones that this round does not close, and any whose Job is live."""
     owner = owner_of(frozen)
-    busy: dict[Role, int] = {"train": 0, "import": 0, "generate": 0, "grade": 0, "report": 0}
+    closed = {(close.unit, close.end.number) for close in closing}
+    found: dict[str, Role] = {}
     for view in store.units.values():
         for attempt in view.attempts:
             if isinstance(attempt.task, MemberPointer) or attempt.task.owner != owner:
@@ -148,9 +195,10 @@ def _busy(store: StoreView, executor: ExecutorView, frozen: FrozenExperiment) ->
             if accepted_host(attempt, store) is not None:
                 continue
             job = executor.jobs.get(attempt.task.key)
-            if attempt.end is None or (job is not None and job.phase != "ended"):
-                busy[role_of(attempt.task)] += 1
-    return busy
+            is_open = attempt.end is None and (view.unit, attempt.number) not in closed
+            if is_open or (job is not None and is_live(job, now)):
+                found[attempt.task.key] = role_of(attempt.task)
+    return found
 
 
 def lingering(store: StoreView, executor: ExecutorView, frozen: FrozenExperiment) -> dict[tuple[TaskRef, int], str]:

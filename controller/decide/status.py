@@ -1,6 +1,7 @@
 """What is said about the experiment: conditions, one line per run, one per evaluation, counts."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from controller.decide.actions import (
     Condition,
@@ -14,6 +15,7 @@ from controller.decide.actions import (
 )
 from controller.decide.pieces import Piece, Progressed, progressed
 from controller.decide.standing import Standing
+from controller.decide.starts import LIMIT_REACHED
 from controller.view import Attempt, StoreView, UnitView
 from workloads.contract.experiment import FrozenExperiment, FrozenRun
 from workloads.contract.records import CheckpointRecord
@@ -121,10 +123,13 @@ def conditions(runs: Sequence[RunLine], evaluations: Sequence[EvaluationLine], i
     return (
         Condition("Accepted", "True", "Frozen", "the experiment was accepted"),
         _complete("TrainingComplete", [(run.state, run.name, run.message) for run in runs], "run"),
-        _complete(
-            "EvaluationsComplete",
-            [(line.state, f"{line.model} on {line.benchmark}/{line.part}", line.message) for line in evaluations],
-            "evaluation",
+        _limited(
+            evaluations,
+            _complete(
+                "EvaluationsComplete",
+                [(line.state, f"{line.model} on {line.benchmark}/{line.part}", line.message) for line in evaluations],
+                "evaluation",
+            ),
         ),
         Condition(
             "Suspended",
@@ -145,6 +150,16 @@ def _complete(type_: str, parts: Sequence[tuple[PieceState, str, str]], noun: st
     if failed:
         return Condition(type_, status, "Failed", f"{len(failed)} of {len(parts)} {noun}s failed; first {failed[0]}")
     return Condition(type_, status, "Complete", f"{done} {noun}s done")
+
+
+def _limited(evaluations: Sequence[EvaluationLine], told: Condition) -> Condition:
+    """`told` with what evaluations wait for that a limit holds back: its reason, when none of them is at work."""
+    waiting = [line for line in evaluations if line.reason == LIMIT_REACHED]
+    if not waiting:
+        return told
+    running = any(line.state == "running" for line in evaluations)
+    message = f"{told.message}; {len(waiting)} ready: {waiting[0].message}"
+    return replace(told, reason=told.reason if running else LIMIT_REACHED, message=message)
 
 
 def gpu_seconds_spent(frozen: FrozenExperiment, store: StoreView) -> float:

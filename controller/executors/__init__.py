@@ -1,8 +1,9 @@
 """What runs tasks: subprocesses here, or Jobs in a cluster. decide sees both as an ExecutorView."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from controller.decide.actions import Decision
 from controller.view import ExecutorView, Unknown
 from workloads.contract.tasks import Owner, RunnableTask
 
@@ -10,6 +11,10 @@ from workloads.contract.tasks import Owner, RunnableTask
 class Executor(Protocol):
     def view(self) -> ExecutorView | Unknown:
         """All Jobs of this store, without gone_owners. Taken before the store is read: what ended, wrote before."""
+        ...
+
+    def admit(self, view: ExecutorView, decide: Callable[[ExecutorView], Decision]) -> Decision:
+        """What is decided on `view` with the slots that are free now: others see what it takes before they decide."""
         ...
 
     def gone(self, owners: Iterable[Owner]) -> frozenset[Owner]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from controller.decide.actions import Decision
 from controller.executors import launch
 from controller.executors.machine import Machine
 from controller.lease import is_gone
@@ -89,6 +90,10 @@ class LocalExecutor:
                 message = self._tail(key) if code is not None else ""
                 jobs[key] = Job(key, phase, now, ended=ended, exit_code=code, message=message)  # type: ignore[arg-type]
         return ExecutorView(jobs, pools=self._machine.pools)
+
+    def admit(self, view: ExecutorView, decide: Callable[[ExecutorView], Decision]) -> Decision:
+        """A machine's slots are each `potstill run`'s own."""
+        return decide(view)
 
     def gone(self, owners: Iterable[Owner]) -> frozenset[Owner]:
         now = datetime.now(UTC)

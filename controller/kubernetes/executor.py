@@ -1,11 +1,14 @@
 """Jobs as the executor: what is at work is read from watched Jobs and pods, and started with one POST."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from controller.decide.actions import Decision
+from controller.decide.standing import owner_of
 from controller.kubernetes.api import JSON_TYPE, MERGE_PATCH, Api, ApiError
 from controller.kubernetes.jobs import build_job, build_rendezvous
+from controller.kubernetes.limit import EvaluationLimit
 from controller.kubernetes.names import CLOSED_ANNOTATION, TASK_ANNOTATION, prefetch_name
 from controller.kubernetes.prefetch import build_prefetch, needs_prefetch
 from controller.kubernetes.reflector import Reflector
@@ -29,6 +32,7 @@ class Watched:
     jobs: Reflector
     pods: Reflector
     experiments: Reflector
+    limit: EvaluationLimit
 
     def stale_seconds(self) -> float:
         return max(self.jobs.stale_seconds, self.pods.stale_seconds, self.experiments.stale_seconds)
@@ -67,6 +71,10 @@ class KubernetesExecutor:
             Pool(frozenset({"report"}), 1),
         )
         return ExecutorView(jobs, pools=pools, weights=self._weights(pods))
+
+    def admit(self, view: ExecutorView, decide: Callable[[ExecutorView], Decision]) -> Decision:
+        """With the pool that all Experiments of the namespace share, where it has a limit."""
+        return self._watched.limit.admit(owner_of(self._frozen), view, decide)
 
     def gone(self, owners: Iterable[Owner]) -> frozenset[Owner]:
         """Owners whose Experiment is not there, looked up live: a copy that lags would take work from the living."""

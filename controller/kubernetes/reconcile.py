@@ -20,6 +20,7 @@ from controller.retry import retry
 from controller.spec.profile import Profile
 from workloads.contract import layout
 from workloads.contract.manifest import Manifest
+from workloads.contract.tasks import Owner
 from workloads.store import Store, StoreError
 
 Json = dict[str, Any]
@@ -61,9 +62,8 @@ class Reconciler:
             raise
 
     def _round(self, item: Json) -> Status | None:
-        uid = item["metadata"]["uid"]
         if item["metadata"].get("deletionTimestamp") or _is_finished(item):
-            self._rounds.pop(uid, None)
+            self._forget(item)
             return None
         try:
             accepted = accept(item, self._profiles, self._store, self._clock())
@@ -89,11 +89,16 @@ class Reconciler:
 
         What its units hold may be others' too: `potstill gc` sweeps what nobody names any more. Raises StoreError.
         """
-        self._rounds.pop(item["metadata"]["uid"], None)
+        self._forget(item)
         self._metrics.forget(_key(item))
         if item["spec"].get("deletionPolicy") == "Delete":
             for found in self._store.list(layout.experiment_prefix(item["metadata"]["name"], uid8_of(item))):
                 self._store.delete(found.key)
+
+    def _forget(self, item: Json) -> None:
+        """Nothing more is done for it."""
+        self._rounds.pop(item["metadata"]["uid"], None)
+        self._watched.limit.forget(Owner(experiment=item["metadata"]["name"], uid8=uid8_of(item)))
 
     def _judged(self, accepted: Accepted, status: Status) -> Status:
         """`status` with what became of the gate, if there is one. Raises StoreError."""

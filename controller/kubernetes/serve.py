@@ -15,6 +15,7 @@ from typing import Any
 from controller.kubernetes.api import Api, ApiError, ApiUnreachable, connect
 from controller.kubernetes.executor import Watched
 from controller.kubernetes.health import Health, serve_health
+from controller.kubernetes.limit import EvaluationLimit, is_evaluation
 from controller.kubernetes.metrics import Metrics
 from controller.kubernetes.names import EXPERIMENT_LABEL, UID8_LABEL
 from controller.kubernetes.queue import KeyedQueue
@@ -33,7 +34,10 @@ logger = logging.getLogger("potstill")
 
 
 class Controller:
-    """`start` returns at once; `stop` lets the rounds in hand end, and waits for them."""
+    """`start` returns at once; `stop` lets the rounds in hand end, and waits for them.
+
+    `evaluation_pods`: at most so many of all Experiments at one time; 0 is no limit.
+    """
 
     def __init__(
         self,
@@ -44,16 +48,22 @@ class Controller:
         *,
         pace: Pace | None = None,
         busy_seconds: float = BUSY_SECONDS,
+        evaluation_pods: int = 0,
     ) -> None:
         self.metrics = Metrics()
         self._busy_seconds = busy_seconds
         self._queue = KeyedQueue(time.monotonic)
         selector = f"{EXPERIMENT_LABEL},{UID8_LABEL}"
+        jobs = Reflector(api, f"/apis/batch/v1/namespaces/{namespace}/jobs", self._owned, selector, pace)
+        pods = Reflector(api, f"/api/v1/namespaces/{namespace}/pods", self._owned, selector, pace)
         self._watched = Watched(
-            jobs=Reflector(api, f"/apis/batch/v1/namespaces/{namespace}/jobs", self._owned, selector, pace),
-            pods=Reflector(api, f"/api/v1/namespaces/{namespace}/pods", self._owned, selector, pace),
+            jobs=jobs,
+            pods=pods,
             experiments=Reflector(
                 api, f"/apis/potstill.dev/v1alpha1/namespaces/{namespace}/experiments", self._changed, pace=pace
+            ),
+            limit=EvaluationLimit(
+                evaluation_pods, jobs, pods, lambda: datetime.now(UTC), lambda name: self._queue.add((namespace, name))
             ),
         )
         writer = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{socket.gethostname()}-{os.getpid()}"
@@ -91,6 +101,8 @@ class Controller:
 
     def _owned(self, item: Json) -> None:
         self._queue.add((item["metadata"]["namespace"], item["metadata"]["labels"][EXPERIMENT_LABEL]))
+        if is_evaluation(item):
+            self._watched.limit.changed()
 
     def _work(self) -> None:
         while (key := self._queue.take()) is not None:
@@ -157,7 +169,9 @@ def load_profiles(folder: Path) -> dict[str, Profile]:
 
 
 def main() -> int:
-    """Environment: POTSTILL_STORE, POTSTILL_PROFILES (a folder), POTSTILL_NAMESPACE, POTSTILL_HEALTH_PORT (8080)."""
+    """Environment: POTSTILL_STORE, POTSTILL_PROFILES (a folder), POTSTILL_NAMESPACE, POTSTILL_HEALTH_PORT (8080),
+    POTSTILL_EVALUATION_PODS (0: no limit).
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
@@ -166,7 +180,8 @@ def main() -> int:
     kubeconfig = os.environ.get("KUBECONFIG")
     api = connect(Path(kubeconfig) if kubeconfig else None)
     store.probe()
-    controller = Controller(api, store, profiles, os.environ["POTSTILL_NAMESPACE"])
+    limit = int(os.environ.get("POTSTILL_EVALUATION_PODS", "0"))
+    controller = Controller(api, store, profiles, os.environ["POTSTILL_NAMESPACE"], evaluation_pods=limit)
     ending = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ending.set())

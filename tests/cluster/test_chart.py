@@ -89,7 +89,10 @@ def test_a_mistake_in_a_job_is_found(schemas: Path, right: str, wrong: str) -> N
 
 @pytest.mark.parametrize("name", WRONG)
 def test_helm_refuses(name: str) -> None:
-    with pytest.raises(RefusedError, match=r"image\.reference|/image/reference|store|additional properties|engine"):
+    with pytest.raises(
+        RefusedError,
+        match=r"image\.reference|/image/reference|store|additional properties|engine|/controller/evaluationPods",
+    ):
         render(*VALUES, WRONG[name])
 
 
@@ -113,6 +116,17 @@ def test_only_the_controller_has_a_token(everything: list[dict[str, Any]]) -> No
     accounts = [item for item in everything if item["kind"] == "ServiceAccount"]
     assert [account["automountServiceAccountToken"] for account in accounts] == [False, False]
     assert the("Deployment", everything)["spec"]["template"]["spec"]["automountServiceAccountToken"] is True
+
+
+def test_a_limit_of_evaluation_pods_reaches_one_controller_at_a_time(everything: list[dict[str, Any]]) -> None:
+    def told(deployment: dict[str, Any]) -> tuple[str | None, Any]:
+        env = deployment["spec"]["template"]["spec"]["containers"][0]["env"]
+        values = {variable["name"]: variable.get("value") for variable in env}
+        return values.get("POTSTILL_EVALUATION_PODS"), deployment["spec"].get("strategy", {}).get("rollingUpdate")
+
+    assert told(the("Deployment", everything)) == ("4", {"maxSurge": 0, "maxUnavailable": 1})
+    bare = list(yaml.load_all(render(*VALUES), Loader=yaml.CSafeLoader))
+    assert told(the("Deployment", bare)) == (None, None)
 
 
 def test_no_role_has_a_wildcard(everything: list[dict[str, Any]]) -> None:

@@ -34,6 +34,8 @@ class World:
     """Where controllers reach the store by another way than the test and the pods do."""
     kubeconfig: Path | None = None
     """The same of the API server."""
+    evaluation_pods: int = 0
+    busy_seconds: float = 1.0
 
     @property
     def path(self) -> str:
@@ -42,7 +44,15 @@ class World:
     def controller(self) -> Controller:
         api = connect(self.kubeconfig or self.plane.kubeconfig())
         store = self.controller_store or self.store
-        return Controller(api, store, {"default": self.profile}, self.namespace, pace=PACE, busy_seconds=1.0)
+        return Controller(
+            api,
+            store,
+            {"default": self.profile},
+            self.namespace,
+            pace=PACE,
+            busy_seconds=self.busy_seconds,
+            evaluation_pods=self.evaluation_pods,
+        )
 
     def get(self, name: str = "tiny") -> dict[str, Any]:
         return self.plane.api.get(f"{self.path}/{name}")
