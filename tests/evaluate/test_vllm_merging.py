@@ -7,7 +7,6 @@ import pytest
 
 from tests.evaluate.models import VLLM_FLAGS, edit_adapter, edit_config, write_adapter
 from tests.evaluate.test_canary import canaries_of
-from tests.evaluate.test_vllm_engine import GREEDY, NEAR_TIE_NATS, PROMPTS, ask, first_difference
 from workloads.contract.units import Engine as EngineInputs
 from workloads.evaluate.adapters import check_adapter
 from workloads.evaluate.canary import check_canaries
@@ -18,6 +17,13 @@ from workloads.text.tokenizer import load_tokenizer
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
 vllm = pytest.importorskip("vllm")
+from tests.evaluate.test_vllm_engine import (  # noqa: E402  (it skips itself without vLLM, too)
+    GREEDY,
+    NEAR_TIE_NATS,
+    PROMPTS,
+    ask,
+    first_difference,
+)
 
 
 @pytest.fixture(scope="module", params=["dense", "moe"])

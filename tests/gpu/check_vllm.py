@@ -43,8 +43,8 @@ SIZES: dict[str, Any] = {
 }
 EXPERTS: dict[str, Any] = {"num_experts": RANK, "num_experts_per_tok": 2, "moe_intermediate_size": 64}
 """As many experts as ranks, so that their axes can be swapped."""
-NEAR_TIE_NATS = {"float32": 1e-3, "float16": 1e-1, "bfloat16": 6e-1}
-ERROR_NATS = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1}
+NEAR_TIE_NATS = {"float32": 1e-3, "float16": 5e-1, "bfloat16": 6e-1}
+ERROR_NATS = {"float32": 1e-3, "float16": 4e-2, "bfloat16": 1e-1}
 """Root mean square over all tokens of an adapter. In 16 bits a router now and then takes another expert than in 32."""
 EQUAL_SHARE = {"float32": 0.75, "float16": 0.5, "bfloat16": 0.25}
 """Of the outputs, at least: a base of random weights is never sure of itself."""
@@ -80,7 +80,7 @@ CASES = {
         Case("moe served float16", "moe", "float16"),
         Case("moe served bfloat16, graphs", "moe", "bfloat16", GRAPHS),
         Case("moe served bfloat16, invariant", "moe", "bfloat16", {"batch_invariant": True}, among=True),
-        Case("moe merged float32", "moe", "float32", MERGED),
+        Case("moe merged float16", "moe", "float16", MERGED),
         Case("moe merged bfloat16, graphs", "moe", "bfloat16", MERGED | GRAPHS),
         Case("dense merged bfloat16, graphs", "dense", "bfloat16", MERGED | GRAPHS),
         Case("moe merged bfloat16, invariant", "moe", "bfloat16", MERGED | {"batch_invariant": True}, among=True),
@@ -112,6 +112,7 @@ class Checks:
 
 def run_case(case: Case, device: str, out: Path) -> int:
     checks = Checks(out, case.name)
+    torch.set_num_threads(2)
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         base = root / "base"

@@ -4,7 +4,9 @@ Every merge starts from the files: nothing of the adapter before is left, and th
 them. Read are only the weights that change, and those that an engine fuses with one that changes.
 """
 
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +20,8 @@ from workloads.evaluate.adapters import PREFIX, WEIGHTS, AdapterLayout, read_lay
 from workloads.evaluate.engine import Adapter, BadAdapter
 from workloads.evaluate.shapes import ModelShapes
 
+READERS, LAYERS_AT_A_TIME = 4, 48
+"""Threads that read and merge, and how much each does at a time: at 3 MB a layer 0.7 GB are ahead of the engine."""
 FUSED = {"q_proj": "qkv", "k_proj": "qkv", "v_proj": "qkv", "gate_proj": "gate_up", "up_proj": "gate_up"}
 """Engines keep these side by side in one parameter, and all experts of a layer in another."""
 
@@ -71,32 +75,46 @@ class MergedWeights:
     def wear(self, adapter: Adapter | None) -> Iterator[tuple[str, Tensor]]:
         """Name and value, on the device, of every tensor of a module that `adapter` or the one before it changes.
 
-        In the base's dtype, module by module. Meant to be read to its end. Raises BadAdapter.
+        In the base's dtype, module by module; a few are read ahead, on threads. Meant to be read to its end. Raises
+        BadAdapter.
         """
         linear = self.shapes.linear()
         layout = read_layout(adapter.directory, linear) if adapter else AdapterLayout(0, 0.0, frozenset())
         wanted = frozenset(map(module_of, layout.layers))
         reloaded = wanted | self._changed
         self._changed = reloaded
+        layers = [layer for layer in linear if module_of(layer) in reloaded]
         with ExitStack() as stack:
             factors = stack.enter_context(safe_open(adapter.directory / WEIGHTS, framework="pt")) if adapter else None
-            for layer in linear:
-                if module_of(layer) not in reloaded:
-                    continue
-                file, names = self._tensors[layer]
-                for name in names:
-                    tensor = file.get_tensor(name).to(self.device)
-                    if layer in layout.layers and name.endswith(".weight"):
-                        tensor = _add(tensor, factors, layer, layout.scale)
-                    yield name, tensor
+            pool = stack.enter_context(ThreadPoolExecutor(READERS, thread_name_prefix="weights"))
+            ahead: deque[Future[list[tuple[str, Tensor]]]] = deque()
+            for start in range(0, len(layers), LAYERS_AT_A_TIME):
+                part = layers[start : start + LAYERS_AT_A_TIME]
+                ahead.append(pool.submit(self._read, part, factors, layout))
+                if len(ahead) > READERS:
+                    yield from ahead.popleft().result()
+            while ahead:
+                yield from ahead.popleft().result()
         self._changed = wanted
 
+    @torch.no_grad()
+    def _read(self, layers: Sequence[str], factors: Any, layout: AdapterLayout) -> list[tuple[str, Tensor]]:
+        found: list[tuple[str, Tensor]] = []
+        for layer in layers:
+            file, names = self._tensors[layer]
+            for name in names:
+                tensor: Tensor = file.get_tensor(name).to(self.device)
+                if layer in layout.layers and name.endswith(".weight"):
+                    a, b = (factor.to(self.device).float() for factor in _factors(factors, layer))
+                    tensor = torch.addmm(tensor.float(), b, a, alpha=layout.scale).to(tensor.dtype)
+                found.append((name, tensor))
+        return found
 
-@torch.no_grad()
-def _add(weight: Tensor, factors: Any, layer: str, scale: float) -> Tensor:
-    """Weight + scale * B @ A, computed in float32."""
-    a, b = (factors.get_tensor(f"{PREFIX}{layer}.lora_{factor}.weight").to(weight.device).float() for factor in "AB")
-    return (weight.float() + scale * (b @ a)).to(weight.dtype)
+
+def _factors(file: Any, layer: str) -> tuple[Tensor, Tensor]:
+    """A (rank, in) and B (out, rank)."""
+    a, b = (file.get_tensor(f"{PREFIX}{layer}.lora_{factor}.weight") for factor in "AB")
+    return a, b
 
 
 def check_finite(adapter: Adapter) -> None:
