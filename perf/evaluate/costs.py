@@ -1,12 +1,14 @@
 """GPU-seconds of all 18 checkpoints of 16/02, one engine each and in groups: computed from measured starts and groups.
 
-    python -m perf.evaluate.costs perf/results/evaluate.jsonl --start attention-warm --groups attention-warm
+    python -m perf.evaluate.costs perf/results/evaluate-h200/evaluate.jsonl \\
+        --start attention-warm --groups attention-cold
 
-Not measured as a whole: a start takes the measured seconds of `--start`, and a group of k checkpoints the measured
-seconds of a group (straight lines between the sizes measured; beyond the largest, one after the other), times the
-work of a checkpoint in units of the measured work (`--work`: two benchmarks of 100 problems at 2,048 tokens are 2).
-Live: a checkpoint comes every `--every` seconds in each of the four runs; an engine takes what waits, at most
-`--slots` engines at a time, and lingers one start time.
+Not measured as a whole. A start takes the measured seconds of `--start`. A checkpoint has `--requests` requests (two
+benchmarks of 100 problems are 200) of `--tokens` tokens; so many requests together take what `--groups` measured, by
+straight lines between the numbers of requests measured, at the rate of the largest beyond it, and in proportion where
+they were measured with fewer tokens. An engine that merges works its checkpoints off one after the other. Live: a
+checkpoint comes every `--every` seconds in each of the four runs; an engine takes what waits, at most `--slots` engines
+at a time, and lingers one start time.
 """
 
 import argparse
@@ -15,6 +17,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 RUNS = (5, 4, 5, 4)
 """Checkpoints of math_default, math_2k, code_default, code_2k."""
@@ -35,22 +38,41 @@ class Outcome:
         )
 
 
-def seconds_of_group(measured: dict[int, float]) -> Callable[[int], float]:
-    """Seconds of k >= 1 checkpoints together, by lines between the measured sizes."""
-    sizes = sorted(size for size in measured if size > 0)
-    if sizes[0] != 1:
-        raise SystemExit("no measured group of one adapter")
+@dataclass(frozen=True)
+class Measured:
+    """Seconds by requests worked off together, of loading (or merging) one adapter, and whether adapters take turns."""
 
-    def seconds(size: int) -> float:
-        if size > sizes[-1]:
-            return measured[sizes[-1]] + seconds(size - sizes[-1])
-        place = bisect_left(sizes, size)
-        if sizes[place] == size:
-            return measured[size]
+    seconds: dict[int, float]
+    load: float
+    merged: bool
+
+    @classmethod
+    def read(cls, lines: Sequence[dict[str, Any]], name: str, tokens: int) -> "Measured":
+        found = [line for line in lines if line["name"] == name and line["measured"] == "group" and line["group"]]
+        if not found:
+            raise SystemExit(f"no group of adapters was measured under the name {name}")
+        merged = bool(found[0]["flags"]["merge_adapters"])
+        seconds = {}
+        for line in found:
+            together = line["requests_each"] * (1 if merged else line["group"])
+            turns = line["group"] if merged else 1
+            seconds[together] = line["seconds"] / turns * tokens / line["tokens_each"]
+        return cls(seconds, max(line["load_seconds"] / line["group"] for line in found), merged)
+
+    def of_requests(self, number: int) -> float:
+        sizes = sorted(self.seconds)
+        place = bisect_left(sizes, number)
+        if place == 0 or place == len(sizes):
+            nearest = sizes[min(place, len(sizes) - 1)]
+            return self.seconds[nearest] * max(1.0, number / nearest)
         low, high = sizes[place - 1], sizes[place]
-        return measured[low] + (measured[high] - measured[low]) * (size - low) / (high - low)
+        share = (number - low) / (high - low)
+        return self.seconds[low] * (1 - share) + self.seconds[high] * share
 
-    return seconds
+    def of_checkpoints(self, count: int, requests: int) -> float:
+        if self.merged:
+            return count * (self.load + self.of_requests(requests))
+        return count * self.load + self.of_requests(count * requests)
 
 
 def simulate(
@@ -90,20 +112,20 @@ def main() -> None:
     parser.add_argument("results", type=Path)
     parser.add_argument("--start", required=True)
     parser.add_argument("--groups", required=True)
-    parser.add_argument("--work", type=float, default=2.0)
+    parser.add_argument("--requests", type=int, default=200, help="of a checkpoint")
+    parser.add_argument("--tokens", type=int, default=2048, help="of a request")
     parser.add_argument("--every", type=float, default=600.0)
     parser.add_argument("--slots", type=int, default=2)
     options = parser.parse_args()
     lines = [json.loads(line) for line in options.results.read_text().splitlines()]
     start = next(x["seconds"] for x in lines if x["name"] == options.start and x["measured"] == "start")
-    measured = {
-        x["group"]: options.work * x["seconds"] + x["load_seconds"]
-        for x in lines
-        if x["name"] == options.groups and x["measured"] == "group"
-    }
-    seconds = seconds_of_group(measured)
+    measured = Measured.read(lines, options.groups, options.tokens)
+
+    def seconds(count: int) -> float:
+        return measured.of_checkpoints(count, options.requests)
+
     live = [options.every * (number + 1) for count in RUNS for number in range(count)]
-    print(f"start {start:.0f} s; groups {json.dumps({size: round(value, 1) for size, value in measured.items()})} s")
+    print(f"start {start:.0f} s; 1, 2, 5, 18 checkpoints {[round(seconds(count)) for count in (1, 2, 5, 18)]} s")
     for name, arrivals in {"backlog": [0.0] * sum(RUNS), "live": live}.items():
         alone = simulate(arrivals, start, seconds, options.slots, None, 1)
         grouped = simulate(arrivals, start, seconds, options.slots, start, len(arrivals))

@@ -6,11 +6,13 @@ A group of k is k adapters with `--requests` requests of `--tokens` new tokens e
 alone). Weights are random (load_format dummy, or with `--weights` files, which merging needs), outputs have no end
 token, so that every one has `--tokens` tokens. An engine that merges (`--flag merge_adapters=true`) takes the adapters
 one after the other; `load_seconds` is then the merging. Each line of OUT is one measurement with the engine's flags and
-versions. "Cold" is a machine whose VLLM_CACHE_ROOT is empty; "warm" a second start over the same one.
+versions; the log (stderr) tells with times what a start does. "Cold" is a machine whose VLLM_CACHE_ROOT is empty;
+"warm" a second start over the same one.
 """
 
 import argparse
 import json
+import logging
 import os
 import platform
 import random
@@ -24,7 +26,7 @@ import torch
 from perf.evaluate.bases import SHAPES, write_adapter, write_base, write_weights
 from workloads.contract.units import Engine as EngineInputs
 from workloads.evaluate.adapters import check_adapter
-from workloads.evaluate.engine import Adapter, Decoding, Engine, Request
+from workloads.evaluate.engine import Adapter, Decoding, Demands, Engine, Request
 from workloads.evaluate.shapes import read_shapes
 from workloads.evaluate.vllm_engine import VllmEngine
 from workloads.text.tokenizer import load_tokenizer
@@ -32,6 +34,7 @@ from workloads.text.tokenizer import load_tokenizer
 
 def main() -> None:
     options = arguments()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     folder = Path(options.folder or tempfile.mkdtemp(prefix="potstill-perf-"))
     config = SHAPES[options.shapes]
     if options.layers:
@@ -57,9 +60,9 @@ def main() -> None:
     if not options.weights:
         flags["load_format"] = "dummy"
     asked = EngineInputs(name="vllm", version="any", dtype=dtype, gpu=options.gpu, flags=flags)  # type: ignore[arg-type]
-    longest = options.prompt_tokens + options.tokens
+    demands = Demands(options.prompt_tokens + options.tokens, options.rank, "all" if options.experts else "attention")
     began = time.monotonic()
-    engine = VllmEngine.start(asked, base, shapes, load_tokenizer(base), options.rank, longest)
+    engine = VllmEngine.start(asked, base, shapes, load_tokenizer(base), demands)
     started_seconds = time.monotonic() - began
     common = {
         "name": options.name,

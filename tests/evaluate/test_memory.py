@@ -7,6 +7,7 @@ from safetensors.torch import load_file
 
 from tests.evaluate.models import write_adapter
 from workloads.evaluate.adapters import WEIGHTS
+from workloads.evaluate.engine import Demands
 from workloads.evaluate.memory import GIB, DoesNotFit, plan_memory, weight_bytes
 from workloads.evaluate.shapes import read_shapes, shapes_of
 from workloads.evaluate.vllm_settings import BadFlag, VllmSettings, capture_sizes, complete, parse_flags, rank_bucket
@@ -73,6 +74,7 @@ def test_a_refusal_says_what_is_needed_and_what_to_lower(dense: Path) -> None:
         ({"enforce_eager": 1}, "must be of type bool"),
         ({"seed": True}, "must be of type int"),
         ({"lora_target": "head"}, "must be all or attention"),
+        ({"cudagraph_mode": "full"}, "must be FULL_AND_PIECEWISE or"),
     ],
 )
 def test_a_wrong_flag_is_named(flags: dict[str, str | int | float | bool], complaint: str) -> None:
@@ -81,11 +83,11 @@ def test_a_wrong_flag_is_named(flags: dict[str, str | int | float | bool], compl
 
 
 def test_open_flags_are_the_same_for_a_base_and_for_its_adapters() -> None:
-    base = complete(VllmSettings(), rank=0, longest_tokens=4200, context_tokens=32768)
-    adapters = complete(VllmSettings(), rank=32, longest_tokens=4700, context_tokens=32768)
+    base = complete(VllmSettings(), Demands(4200), 32768)
+    adapters = complete(VllmSettings(), Demands(4700, 32), 32768)
     assert base == adapters
     assert base.max_model_len == 8192
-    assert complete(VllmSettings(), 48, 4700, 6000).max_model_len == 6000
+    assert complete(VllmSettings(), Demands(4700, 48), 6000).max_model_len == 6000
     assert rank_bucket(48) == 64
     with pytest.raises(BadFlag, match="rank 513"):
         rank_bucket(513)

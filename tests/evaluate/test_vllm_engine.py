@@ -10,7 +10,7 @@ from tests.evaluate.test_canary import canaries_of
 from workloads.contract.units import Engine as EngineInputs
 from workloads.evaluate.adapters import WEIGHTS, check_adapter
 from workloads.evaluate.canary import check_canaries
-from workloads.evaluate.engine import Adapter, BadAdapter, Decoding, Engine, Finished, Request, request_seed
+from workloads.evaluate.engine import Adapter, BadAdapter, Decoding, Demands, Engine, Finished, Request, request_seed
 from workloads.evaluate.shapes import read_shapes
 from workloads.evaluate.transformers_engine import TransformersEngine
 from workloads.text.tokenizer import load_tokenizer
@@ -28,7 +28,7 @@ def engine(dense: Path) -> Iterator[Engine]:
     from workloads.evaluate.vllm_engine import VllmEngine
 
     asked = EngineInputs(name="vllm", version=vllm.__version__, dtype="float32", flags=VLLM_FLAGS)
-    started = VllmEngine.start(asked, dense, read_shapes(dense), load_tokenizer(dense), rank=4, longest_tokens=80)
+    started = VllmEngine.start(asked, dense, read_shapes(dense), load_tokenizer(dense), Demands(80, 4, "all"))
     yield started
     started.close()
 
@@ -184,5 +184,5 @@ def test_the_record_tells_flags_and_versions(engine: Engine) -> None:
     assert engine.flags["max_loras"] == 2
     assert engine.flags["max_lora_rank"] == 32
     assert engine.versions["vllm"] == vllm.__version__
-    assert engine.accepts(80, 32)
-    assert not engine.accepts(80, 64)
+    assert engine.accepts(Demands(80, 32, "all"))
+    assert not engine.accepts(Demands(80, 64))

@@ -10,7 +10,7 @@ from tests.evaluate.test_canary import canaries_of
 from workloads.contract.units import Engine as EngineInputs
 from workloads.evaluate.adapters import check_adapter
 from workloads.evaluate.canary import check_canaries
-from workloads.evaluate.engine import Adapter, BadAdapter, Engine
+from workloads.evaluate.engine import Adapter, BadAdapter, Demands, Engine
 from workloads.evaluate.shapes import read_shapes
 from workloads.evaluate.transformers_engine import TransformersEngine
 from workloads.text.tokenizer import load_tokenizer
@@ -37,7 +37,7 @@ def engine(base: Path) -> Iterator[Engine]:
 
     flags = VLLM_FLAGS | {"merge_adapters": True}
     asked = EngineInputs(name="vllm", version=vllm.__version__, dtype="float32", flags=flags)
-    started = VllmEngine.start(asked, base, read_shapes(base), load_tokenizer(base), rank=4, longest_tokens=80)
+    started = VllmEngine.start(asked, base, read_shapes(base), load_tokenizer(base), Demands(80, 4, "all"))
     yield started
     started.close()
 
@@ -122,6 +122,6 @@ def test_a_poison_adapter_is_refused_and_the_engine_lives(
 
 
 def test_adapters_of_any_rank_are_accepted_and_the_flag_is_in_the_record(engine: Engine) -> None:
-    assert engine.accepts(80, 4096)
+    assert engine.accepts(Demands(80, 4096, "all"))
     assert engine.flags["merge_adapters"] is True
     assert engine.one_adapter_at_a_time

@@ -28,7 +28,7 @@ from tests.evaluate.test_canary import canaries_of
 from workloads.contract.units import Engine as EngineInputs
 from workloads.evaluate.adapters import check_adapter
 from workloads.evaluate.canary import check_canaries
-from workloads.evaluate.engine import Adapter, Decoding, Engine, Finished, Request
+from workloads.evaluate.engine import Adapter, Decoding, Demands, Engine, Finished, Request
 from workloads.evaluate.shapes import read_shapes
 from workloads.evaluate.transformers_engine import TransformersEngine
 from workloads.text.tokenizer import load_tokenizer
@@ -150,7 +150,7 @@ def start(case: Case, device: str, base: Path) -> Engine:
         flags["gpu_memory_utilization"] = 0.1
     gpu = "cpu" if device == "cpu" else "NVIDIA H100"
     asked = EngineInputs(name="vllm", version=vllm.__version__, dtype=case.dtype, gpu=gpu, flags=flags)  # type: ignore[arg-type]
-    return VllmEngine.start(asked, base, read_shapes(base), load_tokenizer(base), rank=RANK, longest_tokens=256)
+    return VllmEngine.start(asked, base, read_shapes(base), load_tokenizer(base), Demands(256, RANK, "all"))
 
 
 def store_as(base: Path, dtype: str) -> None:

@@ -35,7 +35,8 @@ def check_adapter(name: str, directory: Path, shapes: ModelShapes) -> Adapter:
     """
     layout = read_layout(directory, shapes.linear())
     _check_complete(layout.layers, shapes)
-    return Adapter(name, directory, layout.rank)
+    attention = all(".self_attn." in layer for layer in layout.layers)
+    return Adapter(name, directory, layout.rank, "attention" if attention else "all")
 
 
 def read_layout(directory: Path, linear: Mapping[str, tuple[int, int]]) -> AdapterLayout:

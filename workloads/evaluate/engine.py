@@ -7,14 +7,29 @@ from typing import Literal, Protocol
 
 from workloads.contract.model import sha256_of
 
+Target = Literal["attention", "all"]
+
 
 @dataclass(frozen=True)
 class Adapter:
-    """A LoRA adapter in a directory of its own. `name` is its content digest: equal names mean equal weights."""
+    """A LoRA adapter in a directory of its own. `name` is its content digest: equal names mean equal weights.
+
+    `target`: whether it changes layers outside the attention.
+    """
 
     name: str
     directory: Path
     rank: int
+    target: Target = "all"
+
+
+@dataclass(frozen=True)
+class Demands:
+    """What a group asks of its engine: the longest prompt with its limit, the largest rank (0: no adapter), layers."""
+
+    longest_tokens: int
+    rank: int = 0
+    target: Target = "attention"
 
 
 @dataclass(frozen=True)
@@ -83,8 +98,8 @@ class Engine(Protocol):
         """Whether changing from one adapter to another takes time, and cannot be done while requests are under way."""
         ...
 
-    def accepts(self, longest_tokens: int, rank: int) -> bool:
-        """Whether prompts with their limits of so many tokens, and adapters of this rank, can be asked of it."""
+    def accepts(self, demands: Demands) -> bool:
+        """Whether a group that asks for so much can be given to it."""
         ...
 
     def load(self, adapter: Adapter) -> None:

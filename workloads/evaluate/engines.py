@@ -7,7 +7,7 @@ from pathlib import Path
 
 from workloads.contract.records import ExitCode
 from workloads.contract.units import Engine as EngineInputs
-from workloads.evaluate.engine import Engine
+from workloads.evaluate.engine import Demands, Engine
 from workloads.evaluate.evaluation import Evaluation
 from workloads.evaluate.memory import DoesNotFit, available_host_bytes, plan_memory, weight_bytes
 from workloads.evaluate.shapes import ModelShapes
@@ -34,14 +34,16 @@ def check_version(asked: EngineInputs) -> None:
     raise ProgramError(ExitCode.BAD_CONFIGURATION, "WrongEngine", f"{asked.name} is not installed here")
 
 
-def demands_of(evaluations: Sequence[Evaluation]) -> tuple[int, int]:
-    """The most tokens of a prompt with its limit, and the largest rank of an adapter (0: no adapter)."""
+def demands_of(evaluations: Sequence[Evaluation]) -> Demands:
     longest = max(
         len(prompt.token_ids) + evaluation.decoding.limit_tokens
         for evaluation in evaluations
         for prompt in evaluation.prompts
     )
-    return longest, max((evaluation.adapter.rank for evaluation in evaluations if evaluation.adapter), default=0)
+    adapters = [evaluation.adapter for evaluation in evaluations if evaluation.adapter]
+    everywhere = any(adapter.target == "all" for adapter in adapters)
+    rank = max((adapter.rank for adapter in adapters), default=0)
+    return Demands(longest, rank, "all" if everywhere else "attention")
 
 
 def start_engine(
@@ -53,13 +55,13 @@ def start_engine(
 ) -> Engine:
     """Raises ProgramError when the engine, its flags or its memory do not go with the task."""
     check_version(asked)
-    longest, rank = demands_of(evaluations)
+    demands = demands_of(evaluations)
     try:
         if asked.name == "vllm":
             from workloads.evaluate.vllm_engine import VllmEngine
 
-            return VllmEngine.start(asked, directory, shapes, tokenizer, rank, longest)
-        return _start_transformers(asked, directory, shapes, tokenizer, rank > 0, longest)
+            return VllmEngine.start(asked, directory, shapes, tokenizer, demands)
+        return _start_transformers(asked, directory, shapes, tokenizer, demands)
     except DoesNotFit as error:
         raise ProgramError(ExitCode.BAD_CONFIGURATION, "DoesNotFit", str(error)) from error
     except ValueError as error:
@@ -71,8 +73,7 @@ def _start_transformers(
     directory: Path,
     shapes: ModelShapes,
     tokenizer: TextTokenizer,
-    adapters: bool,
-    longest_tokens: int,
+    demands: Demands,
 ) -> Engine:
     """Merging keeps a pristine copy of the changed weights: as much again, at most."""
     from workloads.evaluate.transformers_engine import TransformersEngine
@@ -81,13 +82,13 @@ def _start_transformers(
     if asked.gpu == "cpu":
         plan = plan_memory(
             shapes,
-            weights * 2 if adapters else weights,
+            weights * 2 if demands.rank else weights,
             asked.dtype,
             available_host_bytes(),
             slots=0,
             max_rank=0,
-            longest_tokens=longest_tokens,
-            batch_tokens=longest_tokens,
+            longest_tokens=demands.longest_tokens,
+            batch_tokens=demands.longest_tokens,
         )
         plan.check()
         logger.info("%s", plan)

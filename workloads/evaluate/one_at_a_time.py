@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from workloads.evaluate.engine import Adapter, BadAdapter, Engine, Finished, Request
+from workloads.evaluate.engine import Adapter, BadAdapter, Demands, Engine, Finished, Request
 
 
 class Wearer(Engine, Protocol):
@@ -41,8 +41,8 @@ class OneAtATime:
     def pending(self) -> int:
         return len(self._waiting) + self._inner.pending
 
-    def accepts(self, longest_tokens: int, rank: int) -> bool:
-        return self._inner.accepts(longest_tokens, rank)
+    def accepts(self, demands: Demands) -> bool:
+        return self._inner.accepts(demands)
 
     def load(self, adapter: Adapter) -> None:
         """Worn now, unless requests of another are under way: then when its turn comes."""

@@ -87,7 +87,7 @@ class EngineBay:
     def _session(self, key: tuple[str, str], directory: Path, bench: Bench, prepared: Sequence[Prepared]) -> Session:
         """The one at hand if it serves, else a new one in its place. Raises ProgramError."""
         evaluations = [one.evaluation for one in prepared]
-        if self.session and self.key == key and self.session.engine.accepts(*demands_of(evaluations)):
+        if self.session and self.key == key and self.session.engine.accepts(demands_of(evaluations)):
             return self.session
         self.close()
         self._report_start(prepared)

@@ -12,7 +12,7 @@ import transformers
 from transformers import AutoModelForCausalLM
 
 from workloads.evaluate.attention import register_grouped_attention
-from workloads.evaluate.engine import Adapter, BadAdapter, Finished, Request
+from workloads.evaluate.engine import Adapter, BadAdapter, Demands, Finished, Request
 from workloads.evaluate.generation import Batch
 from workloads.evaluate.merge import MergedAdapter
 from workloads.evaluate.shapes import read_shapes
@@ -73,7 +73,7 @@ class TransformersEngine:
     def pending(self) -> int:
         return len(self._waiting) + (self._batch.rows if self._batch else 0)
 
-    def accepts(self, longest_tokens: int, rank: int) -> bool:  # noqa: ARG002
+    def accepts(self, demands: Demands) -> bool:  # noqa: ARG002
         return True
 
     def load(self, adapter: Adapter) -> None:

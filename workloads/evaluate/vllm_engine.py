@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from workloads.contract.units import Engine as EngineInputs
-from workloads.evaluate.engine import Adapter, BadAdapter, Decoding, Finished, Request
+from workloads.evaluate.engine import Adapter, BadAdapter, Decoding, Demands, Finished, Request
 from workloads.evaluate.memory import BYTES, GIB, MemoryPlan, available_host_bytes, plan_memory, weight_bytes
 from workloads.evaluate.merged_weights import MergedWeights, check_finite
 from workloads.evaluate.one_at_a_time import OneAtATime
@@ -65,18 +65,17 @@ class VllmEngine:
         directory: Path,
         shapes: ModelShapes,
         tokenizer: TextTokenizer,
-        rank: int,
-        longest_tokens: int,
+        demands: Demands,
     ) -> "VllmEngine | OneAtATime":
         """Raises BadFlag, BadBase, DoesNotFit. Whatever vLLM raises is a crash."""
-        settings = complete(parse_flags(dict(asked.flags)), rank, longest_tokens, shapes.context_tokens)
+        settings = complete(parse_flags(dict(asked.flags)), demands, shapes.context_tokens)
         on_gpu = asked.gpu != "cpu"
         set_environment(settings)
         dummy = settings.load_format == "dummy"
         weights = shapes.parameters * BYTES[asked.dtype] if dummy else weight_bytes(directory, asked.dtype)
         if settings.merge_adapters and not dummy:
             MergedWeights.open(directory, shapes, torch.device("cpu")).close()
-        memory = plan(settings, shapes, weights, asked.dtype, longest_tokens, on_gpu)
+        memory = plan(settings, shapes, weights, asked.dtype, demands.longest_tokens, on_gpu)
         logger.info("%s", memory)
         memory.check()
         inner = make_engine(settings, directory, asked.dtype, memory, on_gpu)
@@ -103,9 +102,10 @@ class VllmEngine:
     def pending(self) -> int:
         return len(self._running) + len(self._finished)
 
-    def accepts(self, longest_tokens: int, rank: int) -> bool:
-        ranks = self._settings.merge_adapters or rank <= self._settings.max_lora_rank
-        return longest_tokens <= self._settings.max_model_len and ranks
+    def accepts(self, demands: Demands) -> bool:
+        settings = self._settings
+        slots = demands.rank <= settings.max_lora_rank and settings.lora_target in ("all", demands.target)
+        return demands.longest_tokens <= settings.max_model_len and (slots or settings.merge_adapters)
 
     def wear(self, adapter: Adapter | None) -> None:
         if adapter is not None:
@@ -121,6 +121,8 @@ class VllmEngine:
     def load(self, adapter: Adapter) -> None:
         if adapter.rank > self._settings.max_lora_rank:
             raise BadAdapter(f"its rank is {adapter.rank}, this engine takes up to {self._settings.max_lora_rank}")
+        if self._settings.lora_target not in ("all", adapter.target):
+            raise BadAdapter("it changes layers outside the attention, where this engine has no slots (lora_target)")
         from vllm.v1.engine.exceptions import EngineDeadError
 
         try:
@@ -307,6 +309,8 @@ def make_engine(settings: VllmSettings, directory: Path, dtype: str, memory: Mem
             arguments["lora_target_modules"] = list(LORA_TARGETS[settings.lora_target])
     if on_gpu and not settings.enforce_eager:
         arguments["cudagraph_capture_sizes"] = capture_sizes(settings.max_num_seqs)
+        if settings.cudagraph_mode:
+            arguments["compilation_config"] = {"cudagraph_mode": settings.cudagraph_mode}
     if settings.kv_cache_gib:
         arguments["kv_cache_memory_bytes"] = int(settings.kv_cache_gib * GIB)
     if settings.attention_backend:

@@ -6,6 +6,8 @@ import difflib
 from dataclasses import asdict, dataclass, fields, replace
 from typing import get_type_hints
 
+from workloads.evaluate.engine import Demands
+
 Flag = str | int | float | bool
 ADAPTER_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """The ranks that vLLM has kernels for."""
@@ -15,6 +17,9 @@ LORA_TARGETS = {"all": (*ATTENTION, "gate_proj", "up_proj", "down_proj", "expert
 """Layers that get adapter slots, by the flag lora_target. Never the head: it is frozen in training, it costs at every
 token, and vLLM 0.32 computes prompt log-probabilities wrongly with it (on a CPU it dies of them).
 """
+
+CUDAGRAPH_MODES = ("FULL_AND_PIECEWISE", "FULL_DECODE_ONLY", "FULL", "PIECEWISE", "NONE")
+"""vLLM's names. FULL_DECODE_ONLY makes graphs for steps that only decode, and so half as many."""
 
 
 class BadFlag(ValueError):
@@ -32,6 +37,7 @@ class VllmSettings:
     max_num_seqs: int = 256
     max_num_batched_tokens: int = 8192
     max_model_len: int = 0
+    cudagraph_mode: str = ""
     gpu_memory_utilization: float = 0.92
     kv_cache_gib: float = 0.0
     tensor_parallel_size: int = 1
@@ -54,18 +60,23 @@ def parse_flags(flags: dict[str, Flag]) -> VllmSettings:
         wanted = (int, float) if hints[name] is float else hints[name]
         if not isinstance(value, wanted) or (isinstance(value, bool) and hints[name] is not bool):
             raise BadFlag(f"engine vllm: flag {name} is {value!r}, and must be of type {hints[name].__name__}")
-    if flags.get("lora_target", "all") not in LORA_TARGETS:
-        raise BadFlag(f"engine vllm: flag lora_target is {flags['lora_target']!r}, and must be all or attention")
+    for name, choices in {"lora_target": tuple(LORA_TARGETS), "cudagraph_mode": CUDAGRAPH_MODES}.items():
+        if flags.get(name, "") not in ("", *choices):
+            raise BadFlag(f"engine vllm: flag {name} is {flags[name]!r}, and must be {' or '.join(choices)}")
     return VllmSettings(**flags)  # type: ignore[arg-type]
 
 
-def complete(settings: VllmSettings, rank: int, longest_tokens: int, context_tokens: int) -> VllmSettings:
-    """The flags left open, from the adapters' largest rank and the longest prompt with its limit.
+def complete(settings: VllmSettings, demands: Demands, context_tokens: int) -> VllmSettings:
+    """The flags left open, from what a group asks for.
 
     The length is rounded up to a power of two, so that groups of the same experiment get the same engine.
     """
-    length = settings.max_model_len or min(context_tokens, max(512, 1 << (longest_tokens - 1).bit_length()))
-    return replace(settings, max_model_len=length, max_lora_rank=settings.max_lora_rank or rank_bucket(rank))
+    length = min(context_tokens, max(512, 1 << (demands.longest_tokens - 1).bit_length()))
+    return replace(
+        settings,
+        max_model_len=settings.max_model_len or length,
+        max_lora_rank=settings.max_lora_rank or rank_bucket(demands.rank),
+    )
 
 
 def rank_bucket(rank: int) -> int:
