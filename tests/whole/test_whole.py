@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.train.world import sums, write_base, write_rows
+from workloads.contract.units import GRADER_VERSION
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -74,14 +75,14 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def environment(state: Path) -> dict[str, str]:
+def environment(state: Path, **more: str) -> dict[str, str]:
     """One thread, so that results are equal to the last bit; nothing of this machine's earlier runs."""
-    return os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "XDG_STATE_HOME": str(state)}
+    return os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "XDG_STATE_HOME": str(state)} | more
 
 
-def potstill(*words: str, state: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+def potstill(*words: str, state: Path, check: bool = True, **more: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from controller.cli import main; main()", *words]
-    done = subprocess.run(command, env=environment(state), capture_output=True, text=True)
+    done = subprocess.run(command, env=environment(state, **more), capture_output=True, text=True)
     if check and done.returncode != 0:
         raise AssertionError(
             f"potstill {' '.join(words)}: {done.returncode}\n{done.stdout[-4000:]}{done.stderr[-4000:]}"
@@ -211,3 +212,46 @@ def test_checkpoints_of_another_trainer_are_watched_and_handed_in(
     assert {e["model"]: e["state"] for e in manifest["evaluations"]} == dict.fromkeys(
         ["base", "watched@10", "watched@20", "given@10"], "done"
     )
+
+
+@pytest.fixture
+def next_version(tmp_path: Path) -> Path:
+    """A copy of these packages whose grader is another version."""
+    root, folder = Path(__file__).parents[2], tmp_path / "next"
+    for package in ("controller", "workloads"):
+        shutil.copytree(root / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    units = folder / "workloads/contract/units.py"
+    stated = f'GRADER_VERSION = "{GRADER_VERSION}"'
+    assert stated in units.read_text()
+    units.write_text(units.read_text().replace(stated, 'GRADER_VERSION = "grade-next"'))
+    return folder
+
+
+def graded(store: Path, keys: set[str]) -> list[dict[str, Any]]:
+    """The inputs of all members of the grade tasks among `keys`."""
+    found = [json.loads((store / key).read_text()) for key in keys]
+    return [member["inputs"] for task in found if task["type"] == "grade" for member in task["members"]]
+
+
+def test_a_new_grader_grades_again_what_stands_and_nothing_else_runs(
+    files: Path, store: Path, next_version: Path, tmp_path: Path
+) -> None:
+    copy, spec = tmp_path / "store", str(files / "whole.yaml")
+    early = potstill("regrade", spec, "--store", str(tmp_path / "none"), state=tmp_path, check=False)
+    assert early.returncode == 4
+    assert "10 evaluations have no outputs, the first " in early.stdout
+    shutil.copytree(store, copy)
+    before = {kind: tasks(copy, kind) for kind in ("train", "generate", "grade")}
+    potstill("regrade", spec, "--store", str(copy), state=tmp_path)
+    assert {kind: tasks(copy, kind) for kind in before} == before, "by the same grader there is nothing to do"
+    other = {"PYTHONPATH": str(next_version), "PYTHONSAFEPATH": "1"}
+    potstill("regrade", spec, "--store", str(copy), state=tmp_path, **other)
+    after = {kind: tasks(copy, kind) for kind in before}
+    assert {kind for kind in before if after[kind] != before[kind]} == {"grade"}
+    asked, again = graded(copy, before["grade"]), graded(copy, after["grade"] - before["grade"])
+    assert {member["graderVersion"] for member in again} == {"grade-next"}
+    assert len(again) == len(asked)
+    assert {member["outputsContent"] for member in again} == {member["outputsContent"] for member in asked}
+    (first,) = manifests(store, "whole")
+    states = [[e["state"] for e in manifest["evaluations"]] for manifest in manifests(copy, "whole")]
+    assert states[-1] == ["done"] * len(first["evaluations"])
