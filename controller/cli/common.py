@@ -1,8 +1,12 @@
 """What commands share: where the experiment and the store are."""
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import unquote, urlsplit
 
 import typer
 from rich.console import Console
@@ -11,7 +15,7 @@ from controller.spec.load import load_experiment
 from controller.spec.profile import Profile, load_profile, local_profile
 from controller.spec.resolve import resolve
 from workloads.contract.experiment import FrozenExperiment
-from workloads.store import Store, open_store
+from workloads.store import Store, StoreError, open_store
 
 ExperimentFile = Annotated[Path, typer.Argument(help="The experiment file.", metavar="EXPERIMENT.YAML")]
 StoreUrl = Annotated[
@@ -34,12 +38,31 @@ def profile_from(path: Path | None) -> Profile:
     return local_profile() if path is None else load_profile(path)
 
 
-def store_at(url: str) -> Store:
-    """A directory may be given as a path. Raises StoreError if it cannot be used."""
+def store_at(url: str, *, make: bool = False) -> Store:
+    """A directory may be given as a path. Raises StoreError if it cannot be used; only `make` makes one."""
+    whole = url if "://" in url else Path(url).resolve().as_uri()
+    if not make and not is_there(whole):
+        raise StoreError(f"{url}: there is no such directory; --store says where the store is, potstill run makes it")
     try:
-        return open_store(url if "://" in url else Path(url).resolve().as_uri())
+        return open_store(whole)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--store") from error
+
+
+@contextmanager
+def store_or_empty(url: str) -> Iterator[Store]:
+    """As `store_at`, but a directory that is not there is an empty store, and stays away."""
+    if "://" in url or Path(url).is_dir():
+        yield store_at(url)
+        return
+    with tempfile.TemporaryDirectory() as empty:
+        yield store_at(empty)
+
+
+def is_there(url: str) -> bool:
+    """False for a directory that does not exist; nothing is asked of S3."""
+    parts = urlsplit(url)
+    return parts.scheme != "file" or Path(unquote(parts.path)).is_dir()
 
 
 def wide_console() -> Console:

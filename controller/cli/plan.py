@@ -14,7 +14,7 @@ from controller.cli.common import (
     StoreUrl,
     frozen_from,
     profile_from,
-    store_at,
+    store_or_empty,
     wide_console,
 )
 from workloads.contract.units import TrainInputs
@@ -28,7 +28,8 @@ def plan(path: ExperimentFile, store: StoreUrl = DEFAULT_STORE, profile: Profile
     from controller.plan import make_plan  # here, because scipy takes its time to load
 
     frozen = frozen_from(Path(path), profile)
-    made = make_plan(frozen, store_at(store), profile_from(profile))
+    with store_or_empty(store) as opened:
+        made = make_plan(frozen, opened, profile_from(profile))
     console = wide_console()
     console.print(f"{frozen.name} ({frozen.uid8}), base {frozen.base_name}, engine {frozen.engine.name}")
     console.print(_runs(made))

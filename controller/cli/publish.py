@@ -33,7 +33,7 @@ def publish(
     profile: ProfileFile = None,
 ) -> None:
     """Check an adapter against the base and commit it as a checkpoint; it is evaluated by the next `potstill run`."""
-    opened = store_at(store)
+    opened = store_at(store, make=True)
     frozen = accept(frozen_from(Path(path), profile), opened)
     chosen = _chosen(frozen, run, samples, str(path))
     unit, now = train_unit(chosen), datetime.now(UTC)

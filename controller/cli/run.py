@@ -13,7 +13,7 @@ EXIT_CODES = {"Succeeded": 0, "PartiallyFailed": 1, "Failed": 1, "Interrupted": 
 
 def run(path: ExperimentFile, store: StoreUrl = DEFAULT_STORE, profile: ProfileFile = None) -> None:
     """Train, evaluate every checkpoint, grade, report. Run it again after a stop: it goes on where it was."""
-    opened = store_at(store)
+    opened = store_at(store, make=True)
     final = run_local(frozen_from(Path(path), profile), opened, live=sys.stdout.isatty())
     print(f"{final.outcome}: {final.message}")
     if final.status is not None and final.status.report is not None:

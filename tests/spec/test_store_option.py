@@ -1,9 +1,13 @@
+import sys
 from pathlib import Path
 
 import pytest
 import typer
 
+from controller.cli import main
 from controller.cli.common import store_at
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def test_a_store_that_is_none_is_a_wrong_use_and_says_what_to_write() -> None:
@@ -12,4 +16,19 @@ def test_a_store_that_is_none_is_a_wrong_use_and_says_what_to_write() -> None:
 
 
 def test_a_directory_may_be_given_as_a_path(tmp_path: Path) -> None:
-    assert store_at(str(tmp_path / "a b")).url == (tmp_path / "a b").as_uri()
+    assert store_at(str(tmp_path / "a b"), make=True).url == (tmp_path / "a b").as_uri()
+    assert store_at((tmp_path / "a b").as_uri()).url == (tmp_path / "a b").as_uri()
+
+
+@pytest.mark.parametrize("command", ["report", "show", "retry", "regrade", "gate"])
+def test_a_command_that_reads_makes_no_store(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = tmp_path / "typo"
+    words = ["potstill", command, str(EXAMPLES / "quickstart.yaml"), "--store", str(missing)]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 4
+    assert f"{missing}: there is no such directory" in capsys.readouterr().err
+    assert not missing.exists()

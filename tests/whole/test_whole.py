@@ -237,7 +237,8 @@ def test_a_new_grader_grades_again_what_stands_and_nothing_else_runs(
     files: Path, store: Path, next_version: Path, tmp_path: Path
 ) -> None:
     copy, spec = tmp_path / "store", str(files / "whole.yaml")
-    early = potstill("regrade", spec, "--store", str(tmp_path / "none"), state=tmp_path, check=False)
+    (tmp_path / "empty").mkdir()
+    early = potstill("regrade", spec, "--store", str(tmp_path / "empty"), state=tmp_path, check=False)
     assert early.returncode == 4
     assert "10 evaluations have no outputs, the first " in early.stdout
     shutil.copytree(store, copy)
