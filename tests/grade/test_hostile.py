@@ -21,7 +21,12 @@ ALL = [*PROGRAMS, *TRICKS]
 HONEST = "def double(x):\n    return 2 * x\n"
 SUITE = Suite("tests", ('["l",1]', '["l",2]'), ("2", "4"), (0.0, 0.0))
 LIMITS = Limits(
-    cpu_seconds=(1.0, 1.0), total_cpu_seconds=2.0, encode_cpu_seconds=1.0, memory_bytes=1 << 27, wall_factor=2.0
+    cpu_seconds=(0.5, 0.5),
+    total_cpu_seconds=1.0,
+    encode_cpu_seconds=0.5,
+    memory_bytes=1 << 27,
+    wall_factor=3.0,
+    wall_extra_seconds=2.0,
 )
 SYSTEM_PYTHON = Path("/usr/bin/python3")
 NOBODY = 65534
