@@ -8,6 +8,8 @@ PYTHON ?= python3
 STORE ?= .quickstart/store
 NODE_TESTS ?= tests/node
 WORKERS ?= 2
+# Three on two cores: tests with a control plane wait as much as they compute.
+TEST_WORKERS ?= 3
 export PYTHONUNBUFFERED := 1
 UV = $$($(PYTHON) scripts/find_uv.py)
 PROGRAMS = versitygw toxiproxy kubernetes helm kubeconform actionlint act
@@ -55,7 +57,7 @@ docs:  ## The pages, into site/
 .PHONY: test
 test: sync  ## All tests that need no root: units, a real S3 server, a real Kubernetes control plane
 	.venv/bin/python -m tests.tools.programs build $(PROGRAMS)
-	.venv/bin/pytest -q -n $(WORKERS) --dist worksteal -m "not vllm and not node"
+	.venv/bin/pytest -q -n $(TEST_WORKERS) --dist worksteal -m "not vllm and not node"
 	@echo 'left out: make test-vllm (real vLLM on a CPU: minutes), make test-node (root, Debian: containerd and a kubelet), tests/gpu (a GPU)'
 
 .PHONY: test-vllm

@@ -43,6 +43,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_what_has_not_run_in_a_store_is_said_so(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
     result = potstill("show", str(file), "--store", str(tmp_path / "store"))
     assert (result.exit_code, "has not run there" in result.output) == (4, True)
 

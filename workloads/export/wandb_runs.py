@@ -17,8 +17,11 @@ def write(experiment: str, runs: Iterable[Tracked], folder: Path) -> None:
         if there is not None:
             raise FileExistsError(str(there))
     folder.mkdir(parents=True, exist_ok=True)
-    for run in listed:
-        _write(experiment, run, folder)
+    try:
+        for run in listed:
+            _write(experiment, run, folder)
+    finally:
+        wandb.teardown()  # its service, a process of its own, may still hold a run's last lines after `finish`
 
 
 def _write(experiment: str, run: Tracked, folder: Path) -> None:
