@@ -120,9 +120,11 @@ def _factors(file: Any, layer: str) -> tuple[Tensor, Tensor]:
 def check_finite(adapter: Adapter) -> None:
     """Raises BadAdapter, naming the tensor that holds NaN or infinity, or that cannot be read."""
     try:
-        with safe_open(adapter.directory / WEIGHTS, framework="pt") as file:
-            for name in sorted(file.keys()):
-                if not bool(torch.isfinite(file.get_tensor(name)).all()):
+        with safe_open(adapter.directory / WEIGHTS, framework="pt") as file, ThreadPoolExecutor(READERS) as pool:
+            names = sorted(file.keys())
+            finite = pool.map(lambda name: bool(torch.isfinite(file.get_tensor(name)).all()), names)
+            for name, good in zip(names, finite, strict=True):
+                if not good:
                     raise BadAdapter(f"{WEIGHTS}: `{name}` holds NaN or infinity")
     except (OSError, SafetensorError) as error:
         raise BadAdapter(f"{WEIGHTS} cannot be read: {error}") from error
