@@ -40,7 +40,7 @@ def profile_from(path: Path | None) -> Profile:
 
 def store_at(url: str, *, make: bool = False) -> Store:
     """A directory may be given as a path. Raises StoreError if it cannot be used; only `make` makes one."""
-    whole = url if "://" in url else Path(url).resolve().as_uri()
+    whole = whole_url(url)
     if not make and not is_there(whole):
         raise StoreError(f"{url}: there is no such directory; --store says where the store is, potstill run makes it")
     try:
@@ -51,12 +51,17 @@ def store_at(url: str, *, make: bool = False) -> Store:
 
 @contextmanager
 def store_or_empty(url: str) -> Iterator[Store]:
-    """As `store_at`, but a directory that is not there is an empty store, and stays away."""
-    if "://" in url or Path(url).is_dir():
+    """As `store_at`, but a directory that is not there is an empty store, and is not made."""
+    if is_there(whole_url(url)):
         yield store_at(url)
         return
     with tempfile.TemporaryDirectory() as empty:
         yield store_at(empty)
+
+
+def whole_url(url: str) -> str:
+    """A path's URL; another URL as it is."""
+    return url if "://" in url else Path(url).resolve().as_uri()
 
 
 def is_there(url: str) -> bool:

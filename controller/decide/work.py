@@ -7,6 +7,7 @@ that a crash put under suspicion go apart, in groups no larger than each of them
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from controller.decide.actions import Why
 from controller.decide.pieces import Piece
@@ -113,8 +114,15 @@ def _generations(
             base=frozen.base,
             members=members,
             linger_seconds=frozen.limits.linger_seconds,
+            lora_target=lora_target(frozen.runs),
         )
         yield Candidate(task, Why("EvaluationsReady", f"generate {_listed(ready[unit] for unit in units)}"))
+
+
+def lora_target(runs: Sequence[FrozenRun]) -> Literal["attention", "all"]:
+    """The attention alone where every run is a training here that trains nothing else."""
+    trained = [run.inputs.lora.target if isinstance(run.inputs, TrainInputs) else None for run in runs]
+    return "attention" if trained and all(target == ("attention",) for target in trained) else "all"
 
 
 def _engine_key(piece: Piece) -> str:

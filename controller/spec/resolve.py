@@ -1,6 +1,5 @@
 """From the file to the experiment as accepted: contents hashed, defaults filled in, nothing left to look up later."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path as FilePath
 
@@ -56,7 +55,7 @@ def resolve(
         benchmarks=benchmarks,
         sampling=Sampling.model_validate(spec.evaluation.sampling.model_dump()),
         budgets=tuple(spec.evaluation.budgets),
-        engine=_engine(spec, profile, runs),
+        engine=_engine(spec, profile),
         epoch=spec.epoch,
         gate=_gate(spec),
         limits=_limits(spec, profile),
@@ -201,8 +200,7 @@ def _prompt_templates(spec: ExperimentSpec, templates: dict[str, Template], dire
     return named
 
 
-def _engine(spec: ExperimentSpec, profile: Profile, runs: Sequence[FrozenRun]) -> Engine:
-    """The profile's engine. vLLM keeps slots for what the runs train: experts cost memory and half the speed."""
+def _engine(spec: ExperimentSpec, profile: Profile) -> Engine:
     asked = spec.evaluation.engine
     if asked.name is not None and asked.name != profile.engine.name:
         message = f"is {asked.name}, but profile {profile.name} has {profile.engine.name}"
@@ -210,9 +208,6 @@ def _engine(spec: ExperimentSpec, profile: Profile, runs: Sequence[FrozenRun]) -
     flags = dict(profile.engine.flags)
     if asked.batch_invariant:
         flags["batch_invariant"] = True
-    trained = [run.inputs.lora.target if isinstance(run.inputs, TrainInputs) else None for run in runs]
-    if profile.engine.name == "vllm" and trained and all(target == ("attention",) for target in trained):
-        flags.setdefault("lora_target", "attention")
     return Engine(
         name=profile.engine.name,
         version=profile.engine.version,

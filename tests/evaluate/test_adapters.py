@@ -78,6 +78,11 @@ def test_what_is_not_plain_lora_is_refused(
     assert complaint in refusal(dense, directory)
 
 
+def test_factors_in_eight_bits_are_refused(dense: Path, directory: Path) -> None:
+    edit_adapter(directory, lambda t: [t.update({key: t[key].to(torch.float8_e4m3fn)}) for key in list(t)[:1]])
+    assert "is F8_E4M3, not one of F32, F16, BF16" in refusal(dense, directory)
+
+
 def test_unreadable_files_are_named(dense: Path, directory: Path) -> None:
     weights, config = directory / WEIGHTS, directory / CONFIG
     whole = weights.read_bytes()

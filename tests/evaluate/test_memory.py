@@ -10,7 +10,15 @@ from workloads.evaluate.adapters import WEIGHTS
 from workloads.evaluate.engine import Demands
 from workloads.evaluate.memory import GIB, DoesNotFit, plan_memory, weight_bytes
 from workloads.evaluate.shapes import read_shapes, shapes_of
-from workloads.evaluate.vllm_settings import BadFlag, VllmSettings, capture_sizes, complete, parse_flags, rank_bucket
+from workloads.evaluate.vllm_settings import (
+    BadFlag,
+    VllmSettings,
+    capture_sizes,
+    complete,
+    parse_flags,
+    rank_bucket,
+    with_room,
+)
 
 QWEN3_30B_A3B = {
     "hidden_size": 2048,
@@ -82,12 +90,22 @@ def test_a_wrong_flag_is_named(flags: dict[str, str | int | float | bool], compl
         parse_flags(flags)
 
 
+def test_keys_and_values_leave_room_for_merging() -> None:
+    left = with_room(VllmSettings(), 3 * GIB, 100 * GIB)
+    assert left.gpu_memory_utilization == 0.89
+    assert with_room(VllmSettings(), 200 * GIB, 100 * GIB).gpu_memory_utilization == 0
+
+
 def test_open_flags_are_the_same_for_a_base_and_for_its_adapters() -> None:
     base = complete(VllmSettings(), Demands(4200), 32768)
     adapters = complete(VllmSettings(), Demands(4700, 32), 32768)
     assert base == adapters
     assert base.max_model_len == 8192
     assert complete(VllmSettings(), Demands(4700, 48), 6000).max_model_len == 6000
+    merging = complete(VllmSettings(merge_adapters=True), Demands(4700, 1024, "all"), 32768)
+    assert merging == complete(VllmSettings(merge_adapters=True), Demands(4200), 32768)
+    assert complete(VllmSettings(), Demands(4700, 8, "attention"), 32768).lora_target == "attention"
+    assert complete(VllmSettings(lora_target="all"), Demands(4700, 8, "attention"), 32768).lora_target == "all"
     assert rank_bucket(48) == 64
     with pytest.raises(BadFlag, match="rank 513"):
         rank_bucket(513)

@@ -11,14 +11,14 @@ from tests.evaluate.models import edit_adapter, write_adapter
 from workloads.evaluate.adapters import WEIGHTS, check_adapter
 from workloads.evaluate.engine import Adapter, BadAdapter
 from workloads.evaluate.merge import MergedAdapter
-from workloads.evaluate.merged_weights import BadBase, MergedWeights, check_finite, module_of
+from workloads.evaluate.merged_weights import BadBase, MergedWeights, check_finite, module_of, room_bytes
 from workloads.evaluate.shapes import read_shapes
 
 CPU = torch.device("cpu")
 
 
 def merged(base: Path) -> MergedWeights:
-    return MergedWeights.open(base, read_shapes(base), CPU)
+    return MergedWeights.open(base, read_shapes(base), torch.float32, CPU)
 
 
 def adapter_at(base: Path, directory: Path, seed: int, only: str = "") -> Adapter:
@@ -40,7 +40,7 @@ def test_the_merged_weights_are_those_of_a_transformers_model(
 ) -> None:
     base: Path = request.getfixturevalue(kind)
     adapter = adapter_at(base, tmp_path / "adapter", 1, only)
-    found, expected = dict(merged(base).wear(adapter)), by_transformers(base, adapter, tmp_path / "model")
+    found, expected = dict(merged(base).with_adapter(adapter)), by_transformers(base, adapter, tmp_path / "model")
     pristine = load_file(base / "model.safetensors")
     assert set(found) == {name for name in expected if "_proj.weight" in name and only in name}
     for name, tensor in found.items():
@@ -52,20 +52,20 @@ def test_what_the_adapter_before_changed_is_given_back_bit_by_bit(moe: Path, tmp
     pristine, weights = load_file(moe / "model.safetensors"), merged(moe)
     everywhere = adapter_at(moe, tmp_path / "all", 1)
     attention = adapter_at(moe, tmp_path / "attention", 2, "self_attn")
-    worn = dict(weights.wear(everywhere))
-    after = dict(weights.wear(attention))
+    worn = dict(weights.with_adapter(everywhere))
+    after = dict(weights.with_adapter(attention))
     assert set(after) == set(worn)
     assert all(torch.equal(tensor, pristine[name]) == ("self_attn" not in name) for name, tensor in after.items())
-    back = dict(weights.wear(None))
+    back = dict(weights.with_adapter(None))
     assert set(back) == {name for name in worn if "self_attn" in name}
     assert all(torch.equal(tensor, pristine[name]) for name, tensor in back.items())
-    assert not dict(weights.wear(None))
+    assert not dict(weights.with_adapter(None))
 
 
 def test_a_merge_that_was_cut_off_is_given_back_too(moe: Path, tmp_path: Path) -> None:
     weights = merged(moe)
-    next(weights.wear(adapter_at(moe, tmp_path / "all", 1)))
-    assert len(dict(weights.wear(None))) == len(read_shapes(moe).linear())
+    next(weights.with_adapter(adapter_at(moe, tmp_path / "all", 1)))
+    assert len(dict(weights.with_adapter(None))) == len(read_shapes(moe).linear())
 
 
 def test_layers_that_an_engine_fuses_come_together_and_with_their_bias(dense: Path, tmp_path: Path) -> None:
@@ -76,14 +76,16 @@ def test_layers_that_an_engine_fuses_come_together_and_with_their_bias(dense: Pa
         tensors[name.replace(".weight", ".bias")] = torch.randn(tensors[name].shape[0])
     save_file(tensors, base / "model.safetensors")
     (base / "config.json").write_bytes((dense / "config.json").read_bytes())
-    names = list(dict(merged(base).wear(adapter_at(base, tmp_path / "adapter", 1, "q_proj"))))
+    names = list(dict(merged(base).with_adapter(adapter_at(base, tmp_path / "adapter", 1, "q_proj"))))
     first = [name.removeprefix("model.layers.0.self_attn.") for name in names if ".layers.0." in name]
     assert first == ["q_proj.bias", "q_proj.weight", "k_proj.bias", "k_proj.weight", "v_proj.weight"]
     assert len(names) == 3 * len(first)
 
 
 def test_every_module_comes_in_one_piece(moe: Path, tmp_path: Path) -> None:
-    modules = [module_of(name.removesuffix(".weight")) for name, _ in merged(moe).wear(adapter_at(moe, tmp_path, 1))]
+    modules = [
+        module_of(name.removesuffix(".weight")) for name, _ in merged(moe).with_adapter(adapter_at(moe, tmp_path, 1))
+    ]
     changes = sum(one != other for one, other in pairwise(modules))
     assert changes + 1 == len(set(modules)) == 3 * 3
 
@@ -93,8 +95,55 @@ def test_a_base_without_a_layer_of_its_own_is_refused(moe: Path, tmp_path: Path)
     tensors = load_file(moe / "model.safetensors")
     del tensors["model.layers.1.mlp.experts.2.up_proj.weight"]
     save_file(tensors, tmp_path / "model.safetensors")
-    with pytest.raises(BadBase, match=r"no tensor of `model\.layers\.1\.mlp\.experts\.2\.up_proj`"):
+    with pytest.raises(BadBase, match=r"no tensor `model\.layers\.1\.mlp\.experts\.2\.up_proj\.weight`"):
         merged(tmp_path)
+
+
+def base_of(directory: Path, plain: Path, *files: dict[str, Tensor]) -> Path:
+    directory.mkdir()
+    (directory / "config.json").write_bytes((plain / "config.json").read_bytes())
+    for number, tensors in enumerate(files):
+        save_file(tensors, directory / (f"model-{number}.safetensors" if len(files) > 1 else "model.safetensors"))
+    return directory
+
+
+def test_a_bias_may_stand_in_another_file_than_its_weight(dense: Path, tmp_path: Path) -> None:
+    tensors = load_file(dense / "model.safetensors")
+    biases = {
+        name.replace(".weight", ".bias"): torch.randn(tensor.shape[0])
+        for name, tensor in tensors.items()
+        if name.endswith("q_proj.weight")
+    }
+    base = base_of(tmp_path / "base", dense, biases, tensors)
+    found = dict(merged(base).with_adapter(adapter_at(base, tmp_path / "adapter", 1, "q_proj")))
+    assert all(torch.equal(found[name], bias) for name, bias in biases.items())
+    assert len(found) == 3 * 4
+
+
+def test_sums_have_the_dtype_of_the_engine_and_not_of_the_files(dense: Path, tmp_path: Path) -> None:
+    tensors = {name: tensor.bfloat16() for name, tensor in load_file(dense / "model.safetensors").items()}
+    base = base_of(tmp_path / "base", dense, tensors)
+    adapter = adapter_at(base, tmp_path / "adapter", 1, "o_proj")
+    expected = by_transformers(base, adapter, tmp_path / "model")
+    for name, tensor in merged(base).with_adapter(adapter):
+        assert tensor.dtype == torch.float32
+        torch.testing.assert_close(tensor, expected[name])
+
+
+def test_a_quantised_base_is_refused(dense: Path, tmp_path: Path) -> None:
+    tensors = load_file(dense / "model.safetensors")
+    scaled = tensors | {"model.layers.0.self_attn.q_proj.weight_scale": torch.ones(1)}
+    packed = {name.replace("q_proj.weight", "q_proj.qweight"): tensor for name, tensor in tensors.items()}
+    coded = {name: t.to(torch.float8_e4m3fn) if "q_proj" in name else t for name, t in tensors.items()}
+    for number, wrong in enumerate((scaled, packed, coded)):
+        with pytest.raises(BadBase, match=r"q_proj.* is not the plain weight or bias"):
+            merged(base_of(tmp_path / str(number), dense, wrong))
+
+
+def test_it_takes_room_for_what_is_read_ahead_and_for_the_largest_module_twice(moe: Path) -> None:
+    shapes = read_shapes(moe)
+    experts = 4 * 3 * 64 * 32 * 2
+    assert room_bytes(shapes, 2) == 2 * experts + 5 * (128 << 20)
 
 
 def test_an_adapter_with_infinity_or_cut_short_is_bad(dense: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ class Wardrobe(TransformersEngine):
         self.worn: list[str | None] = []
         self._base = self._merged
 
-    def wear(self, adapter: Adapter | None) -> None:
+    def merge(self, adapter: Adapter | None) -> None:
         assert not self.pending
         self.worn.append(adapter.name if adapter else None)
         self._base.wear(adapter)

@@ -78,6 +78,18 @@ def test_greedy_tokens_are_those_of_transformers_up_to_a_near_tie_and_the_base_i
     }
 
 
+def test_nothing_that_was_computed_by_other_weights_is_kept(
+    engine: Engine, base: Path, worn: list[Adapter | None]
+) -> None:
+    """A prompt longer than a block of the prefix cache, asked of one adapter, of another, and of the base."""
+    small = TransformersEngine(base, load_tokenizer(base), "float32", {})
+    prompt = "0123456789" * 20
+    for adapter in (*worn[1:], None):
+        key = f"{adapter.name if adapter else 'base'}/{prompt}"
+        ours, theirs = (ask(one, [adapter], GREEDY, [prompt])[key].token_ids[:8] for one in (engine, small))
+        assert ours == theirs
+
+
 def test_log_probabilities_are_those_of_transformers(engine: Engine, base: Path, worn: list[Adapter | None]) -> None:
     small = TransformersEngine(base, load_tokenizer(base), "float32", {})
     sequences = [list(prompt.encode()) * 3 for prompt in PROMPTS]

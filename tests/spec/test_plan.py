@@ -21,4 +21,5 @@ def test_the_experiment_of_16_02_is_planned_whole(tmp_path: Path) -> None:
 
 def test_a_plan_changes_nothing(tmp_path: Path) -> None:
     plan(str(EXAMPLES / "distill-16-02.yaml"), "--store", str(tmp_path / "store"))
+    plan(str(EXAMPLES / "distill-16-02.yaml"), "--store", (tmp_path / "store").as_uri())
     assert not list(tmp_path.iterdir())

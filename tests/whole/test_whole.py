@@ -122,6 +122,8 @@ def test_every_checkpoint_and_the_base_are_graded_and_reported(store: Path) -> N
     assert manifest["state"] == "succeeded"
     assert [e["state"] for e in manifest["evaluations"]] == ["done"] * 10
     assert {len(b["verdicts"]) for e in manifest["evaluations"] if e["benchmark"] == "own" for b in e["budgets"]} == {6}
+    generated = [json.loads((store / key).read_text()) for key in tasks(store, "generate")]
+    assert {task["loraTarget"] for task in generated if task["type"] == "generate"} == {"attention"}
     (report,) = store.glob("experiments/whole/*/report/index.html")
     assert "cut" in report.read_text()
 

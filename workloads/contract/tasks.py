@@ -101,12 +101,17 @@ class TaskRef(Contract):
 
 
 class GenerateTask(TaskBase):
-    """`host`: the task whose lingering engine was to take this one, so that no engine need start for it."""
+    """`host`: the task whose lingering engine was to take this one, so that no engine need start for it.
+
+    `lora_target`: the layers that adapters of this experiment change, for the base's evaluations too: an engine keeps
+    slots for them unless its flags say otherwise.
+    """
 
     type: Literal["generate"] = "generate"
     base: ModelSource
     members: tuple[GenerateMember, ...] = Field(min_length=1)
     linger_seconds: float = 0.0
+    lora_target: Literal["attention", "all"] = "all"
     host: TaskRef | None = None
 
 

@@ -17,6 +17,7 @@ from workloads.evaluate.shapes import ModelShapes
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 PREFIX = "base_model.model."
+DTYPES = ("F32", "F16", "BF16")
 REFUSED = ("use_dora", "lora_bias", "modules_to_save", "layer_replication", "rank_pattern", "alpha_pattern")
 
 
@@ -114,6 +115,9 @@ def _read_header(path: Path) -> dict[str, tuple[int, ...]]:
         end = max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
         if 8 + size + end != path.stat().st_size:
             raise BadAdapter(f"{path.name} has {path.stat().st_size} bytes where its header says {8 + size + end}")
+        for name, entry in tensors.items():
+            if entry["dtype"] not in DTYPES:
+                raise BadAdapter(f"{path.name}: `{name}` is {entry['dtype']}, not one of {', '.join(DTYPES)}")
         return {name: tuple(entry["shape"]) for name, entry in tensors.items()}
     except OSError as error:
         raise BadAdapter(f"{path.name} cannot be read: {error.strerror}") from error

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from workloads.contract.records import ExitCode
 from workloads.contract.units import Engine as EngineInputs
-from workloads.evaluate.engine import Demands, Engine
+from workloads.evaluate.engine import Demands, Engine, Target
 from workloads.evaluate.evaluation import Evaluation
 from workloads.evaluate.memory import DoesNotFit, available_host_bytes, plan_memory, weight_bytes
 from workloads.evaluate.shapes import ModelShapes
@@ -34,14 +34,15 @@ def check_version(asked: EngineInputs) -> None:
     raise ProgramError(ExitCode.BAD_CONFIGURATION, "WrongEngine", f"{asked.name} is not installed here")
 
 
-def demands_of(evaluations: Sequence[Evaluation]) -> Demands:
+def demands_of(evaluations: Sequence[Evaluation], target: Target) -> Demands:
+    """`target`: what the task says of all adapters of its experiment; an adapter at hand may want more."""
     longest = max(
         len(prompt.token_ids) + evaluation.decoding.limit_tokens
         for evaluation in evaluations
         for prompt in evaluation.prompts
     )
     adapters = [evaluation.adapter for evaluation in evaluations if evaluation.adapter]
-    everywhere = any(adapter.target == "all" for adapter in adapters)
+    everywhere = target == "all" or any(adapter.target == "all" for adapter in adapters)
     rank = max((adapter.rank for adapter in adapters), default=0)
     return Demands(longest, rank, "all" if everywhere else "attention")
 
@@ -51,11 +52,10 @@ def start_engine(
     directory: Path,
     shapes: ModelShapes,
     tokenizer: TextTokenizer,
-    evaluations: Sequence[Evaluation],
+    demands: Demands,
 ) -> Engine:
     """Raises ProgramError when the engine, its flags or its memory do not go with the task."""
     check_version(asked)
-    demands = demands_of(evaluations)
     try:
         if asked.name == "vllm":
             from workloads.evaluate.vllm_engine import VllmEngine

@@ -7,7 +7,7 @@ them. Read are only the weights that change, and those that an engine fuses with
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -20,14 +20,15 @@ from workloads.evaluate.adapters import PREFIX, WEIGHTS, AdapterLayout, read_lay
 from workloads.evaluate.engine import Adapter, BadAdapter
 from workloads.evaluate.shapes import ModelShapes
 
-READERS, LAYERS_AT_A_TIME = 4, 48
-"""Threads that read and merge, and how much each does at a time: at 3 MB a layer 0.7 GB are ahead of the engine."""
+READERS, PART_BYTES = 4, 128 << 20
+"""Threads that read and merge, and how much of the base each does at a time; one part more is ahead of the engine."""
+DTYPES = ("F32", "F16", "BF16")
 FUSED = {"q_proj": "qkv", "k_proj": "qkv", "v_proj": "qkv", "gate_proj": "gate_up", "up_proj": "gate_up"}
 """Engines keep these side by side in one parameter, and all experts of a layer in another."""
 
 
 class BadBase(ValueError):
-    """The base's files do not hold a linear layer by its own name."""
+    """The base's files do not hold every linear layer plainly, under its own name."""
 
 
 def module_of(layer: str) -> str:
@@ -37,78 +38,115 @@ def module_of(layer: str) -> str:
     return f"{experts}.experts" if separator else f"{head}.{FUSED.get(name, name)}"
 
 
+def room_bytes(shapes: ModelShapes, element_bytes: int) -> int:
+    """What merging takes beside the weights: what is read ahead, and the largest module twice while it is loaded."""
+    modules: dict[str, int] = {}
+    for layer, (out_size, in_size) in shapes.linear().items():
+        modules[module_of(layer)] = modules.get(module_of(layer), 0) + out_size * in_size * element_bytes
+    return 2 * max(modules.values()) + (READERS + 1) * PART_BYTES
+
+
 @dataclass
 class MergedWeights:
     """The files of a base, open for as long as the object is; make it with `open`."""
 
     shapes: ModelShapes
+    dtype: torch.dtype
     device: torch.device
-    _tensors: Mapping[str, tuple[Any, tuple[str, ...]]]
-    """File and tensor names (weight, bias) by linear layer."""
+    _tensors: Mapping[str, Mapping[str, Any]]
+    """By linear layer: its tensors' names (weight, bias), each with the file that holds it."""
     _open: ExitStack
     _changed: frozenset[str] = field(default=frozenset())
     """Modules that differ from the base where the tensors went last."""
 
     @classmethod
-    def open(cls, directory: Path, shapes: ModelShapes, device: torch.device) -> Self:
-        """Raises BadBase."""
-        linear, stack = shapes.linear(), ExitStack()
-        found: dict[str, tuple[Any, tuple[str, ...]]] = {}
-        for path in sorted(directory.glob("*.safetensors")):
-            file = stack.enter_context(safe_open(path, framework="pt"))
-            for name in sorted(file.keys()):
-                layer = name.rpartition(".")[0]
-                if layer in linear:
-                    found[layer] = (file, (*found.get(layer, (file, ()))[1], name))
-        missing = [layer for layer in linear if layer not in found]
-        if missing:
-            stack.close()
-            raise BadBase(
-                f"{directory}: no tensor of `{missing[0]}` in its safetensors files; merging needs the weights of "
-                "every linear layer under its own name (experts one by one)"
-            )
-        return cls(shapes, device, found, stack)
+    def open(cls, directory: Path, shapes: ModelShapes, dtype: torch.dtype, device: torch.device) -> Self:
+        """`dtype`: of the sums. Raises BadBase."""
+        with ExitStack() as stack:
+            tensors = _find(directory, shapes, stack)
+            return cls(shapes, dtype, device, tensors, stack.pop_all())
 
     def close(self) -> None:
         self._open.close()
 
-    def wear(self, adapter: Adapter | None) -> Iterator[tuple[str, Tensor]]:
+    def with_adapter(self, adapter: Adapter | None) -> Iterator[tuple[str, Tensor]]:
         """Name and value, on the device, of every tensor of a module that `adapter` or the one before it changes.
 
-        In the base's dtype, module by module; a few are read ahead, on threads. Meant to be read to its end. Raises
-        BadAdapter.
+        Changed ones in `dtype`, others in the base's, module by module; a few are read ahead, on threads that work in
+        the CUDA stream of whoever reads this. Meant to be read to its end. Raises BadAdapter.
         """
         linear = self.shapes.linear()
         layout = read_layout(adapter.directory, linear) if adapter else AdapterLayout(0, 0.0, frozenset())
         wanted = frozenset(map(module_of, layout.layers))
         reloaded = wanted | self._changed
         self._changed = reloaded
-        layers = [layer for layer in linear if module_of(layer) in reloaded]
+        stream = torch.cuda.current_stream(self.device) if self.device.type == "cuda" else None
         with ExitStack() as stack:
             factors = stack.enter_context(safe_open(adapter.directory / WEIGHTS, framework="pt")) if adapter else None
             pool = stack.enter_context(ThreadPoolExecutor(READERS, thread_name_prefix="weights"))
             ahead: deque[Future[list[tuple[str, Tensor]]]] = deque()
-            for start in range(0, len(layers), LAYERS_AT_A_TIME):
-                part = layers[start : start + LAYERS_AT_A_TIME]
-                ahead.append(pool.submit(self._read, part, factors, layout))
+            for part in self._parts([layer for layer in linear if module_of(layer) in reloaded]):
+                ahead.append(pool.submit(self._read, part, factors, layout, stream))
                 if len(ahead) > READERS:
                     yield from ahead.popleft().result()
             while ahead:
                 yield from ahead.popleft().result()
         self._changed = wanted
 
-    @torch.no_grad()
-    def _read(self, layers: Sequence[str], factors: Any, layout: AdapterLayout) -> list[tuple[str, Tensor]]:
-        found: list[tuple[str, Tensor]] = []
+    def _parts(self, layers: Sequence[str]) -> Iterator[list[str]]:
+        """Of about PART_BYTES each."""
+        linear, part, size = self.shapes.linear(), list[str](), 0
         for layer in layers:
-            file, names = self._tensors[layer]
-            for name in names:
-                tensor: Tensor = file.get_tensor(name).to(self.device)
-                if layer in layout.layers and name.endswith(".weight"):
-                    a, b = (factor.to(self.device).float() for factor in _factors(factors, layer))
-                    tensor = torch.addmm(tensor.float(), b, a, alpha=layout.scale).to(tensor.dtype)
-                found.append((name, tensor))
+            part.append(layer)
+            size += linear[layer][0] * linear[layer][1] * self.dtype.itemsize
+            if size >= PART_BYTES:
+                yield part
+                part, size = [], 0
+        if part:
+            yield part
+
+    @torch.no_grad()
+    def _read(
+        self, layers: Sequence[str], factors: Any, layout: AdapterLayout, stream: torch.cuda.Stream | None
+    ) -> list[tuple[str, Tensor]]:
+        found: list[tuple[str, Tensor]] = []
+        with torch.cuda.stream(stream) if stream else nullcontext():
+            for layer in layers:
+                for name, file in self._tensors[layer].items():
+                    tensor: Tensor = file.get_tensor(name).to(self.device)
+                    if layer in layout.layers and name.endswith(".weight"):
+                        a, b = (factor.to(self.device).float() for factor in _factors(factors, layer))
+                        tensor = torch.addmm(tensor.float(), b, a, alpha=layout.scale).to(self.dtype)
+                    found.append((name, tensor))
         return found
+
+
+def _find(directory: Path, shapes: ModelShapes, stack: ExitStack) -> dict[str, dict[str, Any]]:
+    """Raises BadBase."""
+    linear = shapes.linear()
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted(directory.glob("*.safetensors")):
+        file = stack.enter_context(safe_open(path, framework="pt"))
+        for name in sorted(file.keys()):
+            layer = name.rpartition(".")[0]
+            if layer not in linear:
+                continue
+            held = file.get_slice(name)
+            shape, dtype = tuple(held.get_shape()), held.get_dtype()
+            expected = {f"{layer}.weight": linear[layer], f"{layer}.bias": linear[layer][:1]}.get(name)
+            if shape != expected or dtype not in DTYPES or name in found.get(layer, {}):
+                raise BadBase(
+                    f"{path}: `{name}` ({dtype}, {list(shape)}) is not the plain weight or bias of a linear layer, "
+                    "once; merging needs a base that is not quantised"
+                )
+            found.setdefault(layer, {})[name] = file
+    missing = [layer for layer in linear if f"{layer}.weight" not in found.get(layer, {})]
+    if missing:
+        raise BadBase(
+            f"{directory}: no tensor `{missing[0]}.weight` in its safetensors files; merging needs the weights of "
+            "every linear layer under its own name (experts one by one)"
+        )
+    return found
 
 
 def _factors(file: Any, layer: str) -> tuple[Tensor, Tensor]:

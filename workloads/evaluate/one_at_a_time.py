@@ -1,4 +1,4 @@
-"""Many adapters through an engine that wears one at a time: requests wait until their adapter's turn comes."""
+"""Many adapters through an engine that merges one at a time: requests wait until their adapter's turn comes."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,11 +6,14 @@ from typing import Protocol
 
 from workloads.evaluate.engine import Adapter, BadAdapter, Demands, Engine, Finished, Request
 
+UNKNOWN = "unknown"
+"""No adapter's name: those are digests."""
 
-class Wearer(Engine, Protocol):
+
+class MergingEngine(Engine, Protocol):
     """An engine whose weights can be made those of an adapter. It knows of no adapters otherwise."""
 
-    def wear(self, adapter: Adapter | None) -> None:
+    def merge(self, adapter: Adapter | None) -> None:
         """Only while nothing is pending. Raises BadAdapter, with the weights as they were."""
         ...
 
@@ -20,9 +23,9 @@ class OneAtATime:
 
     one_adapter_at_a_time = True
 
-    def __init__(self, inner: Wearer) -> None:
+    def __init__(self, inner: MergingEngine) -> None:
         self._inner = inner
-        self._worn: str | None = None
+        self._merged: str | None = None
         self._waiting: list[Request] = []
 
     @property
@@ -45,14 +48,14 @@ class OneAtATime:
         return self._inner.accepts(demands)
 
     def load(self, adapter: Adapter) -> None:
-        """Worn now, unless requests of another are under way: then when its turn comes."""
+        """Merged now, unless requests of another are under way: then when its turn comes."""
         if not self._inner.pending:
-            self._wear(adapter)
+            self._merge(adapter)
 
     def log_probs(self, sequences: Sequence[Sequence[int]], adapter: Adapter | None) -> list[tuple[float, ...]]:
         if self._inner.pending:
             raise RuntimeError("log_probs while requests are under way would change their weights")
-        self._wear(adapter)
+        self._merge(adapter)
         return self._inner.log_probs(sequences, None)
 
     def submit(self, request: Request) -> None:
@@ -62,7 +65,7 @@ class OneAtATime:
         if not self._inner.pending:
             chosen = self._next()
             try:
-                self._wear(chosen[0].adapter)
+                self._merge(chosen[0].adapter)
             except BadAdapter as error:
                 return [Finished(request.id, (), "error", 0.0, str(error)) for request in chosen]
             for request in chosen:
@@ -74,15 +77,22 @@ class OneAtATime:
         self._inner.close()
 
     def _next(self) -> list[Request]:
-        """All that wait for the worn adapter; if none does, for that of the first."""
+        """All that wait for the merged adapter; if none does, for that of the first."""
         names = [request.adapter.name if request.adapter else None for request in self._waiting]
-        turn = self._worn if self._worn in names else names[0]
+        turn = self._merged if self._merged in names else names[0]
         pairs = list(zip(names, self._waiting, strict=True))
         self._waiting = [request for name, request in pairs if name != turn]
         return [request for name, request in pairs if name == turn]
 
-    def _wear(self, adapter: Adapter | None) -> None:
+    def _merge(self, adapter: Adapter | None) -> None:
+        """After an error other than BadAdapter the weights are nobody's: the next adapter is merged anew, if any is."""
         name = adapter.name if adapter else None
-        if name != self._worn:
-            self._inner.wear(adapter)
-            self._worn = name
+        if name == self._merged:
+            return
+        before, self._merged = self._merged, UNKNOWN
+        try:
+            self._inner.merge(adapter)
+        except BadAdapter:
+            self._merged = before
+            raise
+        self._merged = name

@@ -12,6 +12,7 @@ from workloads.contract.model import digest_of
 from workloads.contract.records import ExitCode, Failure, Progress
 from workloads.contract.tasks import GenerateMember, GenerateTask, ModelSource
 from workloads.evaluate.claims import claim_members
+from workloads.evaluate.engine import Target
 from workloads.evaluate.engines import demands_of, start_engine
 from workloads.evaluate.linger import LINGERING, Offers, linger
 from workloads.evaluate.prepare import Bench, Prepared, prepare
@@ -65,9 +66,11 @@ class EngineBay:
             key = (digest_of(member.weights or task.base), digest_of(member.inputs.engine))
             found.setdefault(key, []).append(member)
         for key, members in found.items():
-            self._work(key, members[0].weights or task.base, members)
+            self._work(key, members[0].weights or task.base, members, task.lora_target)
 
-    def _work(self, key: tuple[str, str], model: ModelSource, members: Sequence[GenerateMember]) -> None:
+    def _work(
+        self, key: tuple[str, str], model: ModelSource, members: Sequence[GenerateMember], target: Target
+    ) -> None:
         """A model or engine that cannot be used fails its members, not those of another one."""
         waiting = list(members)
         try:
@@ -77,24 +80,27 @@ class EngineBay:
             waiting = [one.evaluation.member for one in prepared]
             if not prepared:
                 return
-            session = self._session(key, directory, bench, prepared)
+            session = self._session(key, directory, bench, prepared, target)
         except (ProgramError, ContentError) as error:
             for member in waiting:
                 fail_member(self.context, self.tally, member, error)
             return
         session.work(prepared)
 
-    def _session(self, key: tuple[str, str], directory: Path, bench: Bench, prepared: Sequence[Prepared]) -> Session:
+    def _session(
+        self, key: tuple[str, str], directory: Path, bench: Bench, prepared: Sequence[Prepared], target: Target
+    ) -> Session:
         """The one at hand if it serves, else a new one in its place. Raises ProgramError."""
         evaluations = [one.evaluation for one in prepared]
-        if self.session and self.key == key and self.session.engine.accepts(demands_of(evaluations)):
+        demands = demands_of(evaluations, target)
+        if self.session and self.key == key and self.session.engine.accepts(demands):
             return self.session
         self.close()
         self._report_start(prepared)
         self.watchdog.expect("starting the engine", START_SECONDS)
         try:
             asked = evaluations[0].member.inputs.engine
-            engine = start_engine(asked, directory, bench.shapes, bench.tokenizer, evaluations)
+            engine = start_engine(asked, directory, bench.shapes, bench.tokenizer, demands)
         finally:
             self.watchdog.rest()
         self.key = key

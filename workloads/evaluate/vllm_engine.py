@@ -17,10 +17,18 @@ import torch
 from workloads.contract.units import Engine as EngineInputs
 from workloads.evaluate.engine import Adapter, BadAdapter, Decoding, Demands, Finished, Request
 from workloads.evaluate.memory import BYTES, GIB, MemoryPlan, available_host_bytes, plan_memory, weight_bytes
-from workloads.evaluate.merged_weights import MergedWeights, check_finite
+from workloads.evaluate.merged_weights import MergedWeights, check_finite, room_bytes
 from workloads.evaluate.one_at_a_time import OneAtATime
 from workloads.evaluate.shapes import ModelShapes
-from workloads.evaluate.vllm_settings import LORA_TARGETS, VllmSettings, as_flags, capture_sizes, complete, parse_flags
+from workloads.evaluate.vllm_settings import (
+    LORA_TARGETS,
+    VllmSettings,
+    as_flags,
+    capture_sizes,
+    complete,
+    parse_flags,
+    with_room,
+)
 from workloads.text.tokenizer import TextTokenizer
 
 logger = logging.getLogger("potstill")
@@ -39,14 +47,21 @@ class Running:
 
 
 class VllmEngine:
-    """Make it with `start`. With the flag merge_adapters it wears one at a time and knows of no others."""
+    """Make it with `start`. With the flag merge_adapters it has one at a time and knows of no others."""
 
     one_adapter_at_a_time = False
 
     def __init__(
-        self, inner: Any, directory: Path, settings: VllmSettings, tokenizer: TextTokenizer, versions: dict[str, str]
+        self,
+        inner: Any,
+        directory: Path,
+        asked: VllmSettings,
+        settings: VllmSettings,
+        tokenizer: TextTokenizer,
+        versions: dict[str, str],
     ) -> None:
         self._inner = inner
+        self._asked = asked
         self._directory = directory
         self._settings = settings
         self._tokenizer = tokenizer
@@ -68,13 +83,15 @@ class VllmEngine:
         demands: Demands,
     ) -> "VllmEngine | OneAtATime":
         """Raises BadFlag, BadBase, DoesNotFit. Whatever vLLM raises is a crash."""
-        settings = complete(parse_flags(dict(asked.flags)), demands, shapes.context_tokens)
-        on_gpu = asked.gpu != "cpu"
+        flags, on_gpu = parse_flags(dict(asked.flags)), asked.gpu != "cpu"
+        settings = complete(flags, demands, shapes.context_tokens)
+        if settings.merge_adapters and on_gpu:
+            settings = with_room(settings, room_bytes(shapes, BYTES[asked.dtype]), gpu_bytes())
         set_environment(settings)
         dummy = settings.load_format == "dummy"
         weights = shapes.parameters * BYTES[asked.dtype] if dummy else weight_bytes(directory, asked.dtype)
         if settings.merge_adapters and not dummy:
-            MergedWeights.open(directory, shapes, torch.device("cpu")).close()
+            MergedWeights.open(directory, shapes, torch.float32, torch.device("cpu")).close()
         memory = plan(settings, shapes, weights, asked.dtype, demands.longest_tokens, on_gpu)
         logger.info("%s", memory)
         memory.check()
@@ -83,7 +100,7 @@ class VllmEngine:
         if not on_gpu:
             merging = settings.merge_adapters
             inner.collective_rpc("potstill_pack_experts_again" if merging else "potstill_keep_base_rows")
-        engine = cls(inner, directory, settings, tokenizer, find_versions(on_gpu))
+        engine = cls(inner, directory, flags, settings, tokenizer, find_versions(on_gpu))
         return OneAtATime(engine) if settings.merge_adapters else engine
 
     @property
@@ -103,16 +120,19 @@ class VllmEngine:
         return len(self._running) + len(self._finished)
 
     def accepts(self, demands: Demands) -> bool:
-        settings = self._settings
-        slots = demands.rank <= settings.max_lora_rank and settings.lora_target in ("all", demands.target)
-        return demands.longest_tokens <= settings.max_model_len and (slots or settings.merge_adapters)
+        """What the task's own flags forbid is no reason for another engine, which would have the same flags."""
+        asked, settings = self._asked, self._settings
+        length = asked.max_model_len or demands.longest_tokens <= settings.max_model_len
+        rank = asked.max_lora_rank or demands.rank <= settings.max_lora_rank
+        target = asked.lora_target or settings.lora_target in ("all", demands.target)
+        return bool(length and (settings.merge_adapters or (rank and target)))
 
-    def wear(self, adapter: Adapter | None) -> None:
+    def merge(self, adapter: Adapter | None) -> None:
         if adapter is not None:
             check_finite(adapter)
         started = time.monotonic()
         place = str(adapter.directory) if adapter else None
-        self._inner.collective_rpc("potstill_wear", args=(str(self._directory), place))
+        self._inner.collective_rpc("potstill_merge", args=(str(self._directory), place))
         if not self._inner.reset_prefix_cache():
             raise RuntimeError("vLLM keeps keys and values of the weights before: requests are under way")
         name = adapter.name[:12] if adapter else "nothing"
@@ -249,6 +269,7 @@ def set_environment(settings: VllmSettings) -> None:
         VLLM_NO_USAGE_STATS="1",
         VLLM_BATCH_INVARIANT="1" if settings.batch_invariant else "0",
     )
+    # vLLM's core in a process of its own gives its memory back when it ends; who sets 0 has it in this one.
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
 
 
@@ -264,7 +285,7 @@ def plan(
         max_rank=settings.max_lora_rank,
         longest_tokens=longest_tokens,
         batch_tokens=settings.max_num_batched_tokens,
-        targets=LORA_TARGETS[settings.lora_target],
+        targets=LORA_TARGETS[settings.lora_target or "all"],
     )
 
 

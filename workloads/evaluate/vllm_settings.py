@@ -3,6 +3,7 @@ generation settings. Pure: no vLLM.
 """
 
 import difflib
+import math
 from dataclasses import asdict, dataclass, fields, replace
 from typing import get_type_hints
 
@@ -32,7 +33,7 @@ class VllmSettings:
 
     max_loras: int = 8
     max_lora_rank: int = 0
-    lora_target: str = "all"
+    lora_target: str = ""
     merge_adapters: bool = False
     max_num_seqs: int = 256
     max_num_batched_tokens: int = 8192
@@ -72,11 +73,20 @@ def complete(settings: VllmSettings, demands: Demands, context_tokens: int) -> V
     The length is rounded up to a power of two, so that groups of the same experiment get the same engine.
     """
     length = min(context_tokens, max(512, 1 << (demands.longest_tokens - 1).bit_length()))
+    settings = replace(settings, max_model_len=settings.max_model_len or length)
+    if settings.merge_adapters:
+        return replace(settings, max_loras=0, max_lora_rank=0, lora_target="")
     return replace(
         settings,
-        max_model_len=settings.max_model_len or length,
         max_lora_rank=settings.max_lora_rank or rank_bucket(demands.rank),
+        lora_target=settings.lora_target or demands.target,
     )
+
+
+def with_room(settings: VllmSettings, room: int, total: int) -> VllmSettings:
+    """Keys and values leave `room` bytes of `total` to the merging of adapters, to a thousandth."""
+    share = settings.gpu_memory_utilization - room / total
+    return replace(settings, gpu_memory_utilization=max(0.0, math.floor(share * 1000) / 1000))
 
 
 def rank_bucket(rank: int) -> int:

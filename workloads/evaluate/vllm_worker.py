@@ -37,7 +37,7 @@ class WorkerExtension:
         listen_for_stack_requests()
         return True
 
-    def potstill_wear(self, base: str, adapter: str | None) -> bool:
+    def potstill_merge(self, base: str, adapter: str | None) -> bool:
         """Makes the weights those of `base` with the adapter in the directory `adapter` merged in.
 
         Through vLLM's own reloading, which knows how each kernel wants its weights and leaves them where CUDA graphs
@@ -47,7 +47,8 @@ class WorkerExtension:
         from vllm.config import set_current_vllm_config
 
         if self._potstill_weights is None:
-            self._potstill_weights = MergedWeights.open(Path(base), read_shapes(Path(base)), self.device)
+            shapes, dtype = read_shapes(Path(base)), self.vllm_config.model_config.dtype
+            self._potstill_weights = MergedWeights.open(Path(base), shapes, dtype, self.device)
         wanted = Adapter(adapter, Path(adapter), 0) if adapter else None
         with (
             only_errors(logging.getLogger("vllm")),
@@ -55,7 +56,7 @@ class WorkerExtension:
             torch.device(self.device),
             torch.no_grad(),
         ):
-            self.model_runner.reload_weights(weights_iterator=self._potstill_weights.wear(wanted))
+            self.model_runner.reload_weights(weights_iterator=self._potstill_weights.with_adapter(wanted))
         return True
 
     def potstill_keep_base_rows(self) -> bool:
