@@ -73,31 +73,32 @@ class Line:
 
 @dataclass(frozen=True)
 class Book:
-    """What is known beside the copies of Jobs and pods: claims by task key, and who waits. Pure."""
+    """What is known beside the copies of Jobs and pods: claims by task key, and who waits. Pure.
+
+    `known`: task keys of Jobs that were seen, be they gone since: a task has one Job in its life.
+    """
 
     claims: Mapping[str, Claim] = field(default_factory=dict)
     waiters: Mapping[Owner, Waiter] = field(default_factory=dict)
+    known: frozenset[str] = frozenset()
 
     def seen(self, keys: Iterable[str], now: datetime) -> "Book":
         """A Job that was seen once speaks for itself, also when it is gone."""
-        known, oldest = set(keys), now - timedelta(seconds=CLAIM_SECONDS)
+        known, oldest = self.known.union(keys), now - timedelta(seconds=CLAIM_SECONDS)
         kept = {key: c for key, c in self.claims.items() if key not in known and c.confirmed > oldest}
-        return replace(self, claims=kept)
+        return replace(self, claims=kept, known=known)
 
-    def noted(self, owner: Owner, decision: Decision, known: Iterable[str], now: datetime) -> "Book":
-        """After a decision of `owner`, made while Jobs of the tasks `known` were seen.
-
-        A decision that saw nothing says nothing.
-        """
+    def noted(self, owner: Owner, decision: Decision, now: datetime) -> "Book":
+        """After a decision of `owner`. One that saw nothing says nothing."""
         if decision.generating is None:
             return self
         claims = {key: claim for key, claim in self.claims.items() if claim.owner != owner}
-        claims |= {key: Claim(owner, now) for key in decision.generating - set(known)}
+        claims |= {key: Claim(owner, now) for key in decision.generating - self.known}
         waiters = dict(self.waiters)
         before = waiters.pop(owner, None)
         if decision.limited:
             waiters[owner] = Waiter(before.since if before and not _takes(decision) else now, now)
-        return Book(claims, waiters)
+        return replace(self, claims=claims, waiters=waiters)
 
     def waiting(self, now: datetime) -> tuple[Owner, ...]:
         oldest = now - timedelta(seconds=WAITING_SECONDS)
@@ -168,10 +169,10 @@ class EvaluationLimit:
         if not self._most:
             return decide(view)
         with self._lock:
-            line, known = self._look()
+            line = self._look()
             decision = decide(replace(view, pools=(*view.pools, line.pool(owner))))
-            self._book = self._book.noted(owner, decision, known, self._clock())
-            after, _ = self._look()
+            self._book = self._book.noted(owner, decision, self._clock())
+            after = self._look()
         self._call({*after.next()} - {*line.next(), owner})
         return decision
 
@@ -179,7 +180,7 @@ class EvaluationLimit:
         """A Job or pod came, changed or went."""
         if self._most:
             with self._lock:
-                line, _ = self._look()
+                line = self._look()
             self._call(line.next())
 
     def forget(self, owner: Owner) -> None:
@@ -188,13 +189,12 @@ class EvaluationLimit:
             self._book = self._book.without(owner)
         self.changed()
 
-    def _look(self) -> tuple[Line, frozenset[str]]:
-        """The line as it is now, and the keys of the Jobs that are seen. Call it with the lock held."""
+    def _look(self) -> Line:
+        """The line as it is now. Call it with the lock held."""
         now = self._clock()
         jobs, pods = list(self._jobs.objects().values()), list(self._pods.objects().values())
-        known = frozenset(_key(item) for item in jobs if is_evaluation(item))
-        self._book = self._book.seen(known, now)
-        return Line(self._most, holders(jobs, pods, self._book.claims, now), self._book.waiting(now)), known
+        self._book = self._book.seen((_key(item) for item in jobs if is_evaluation(item)), now)
+        return Line(self._most, holders(jobs, pods, self._book.claims, now), self._book.waiting(now))
 
     def _call(self, owners: Iterable[Owner]) -> None:
         for owner in owners:

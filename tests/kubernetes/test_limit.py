@@ -120,13 +120,13 @@ def decision(*keys: str, limited: bool = False, taking: FrozenExperiment | None 
 
 
 def test_a_decision_counts_before_its_job_is_seen() -> None:
-    book = Book().noted(ASH, decision("a", "b"), known={"b"}, now=NOW)
+    book = Book().seen({"b"}, NOW).noted(ASH, decision("a", "b"), NOW)
     assert book.claims == {"a": Claim(ASH, NOW)}
     assert holders([], [], book.claims, NOW) == {"a": ASH}
-    assert book.noted(ASH, decision(), (), NOW).claims == {}
-    assert book.noted(BIRCH, decision(), (), NOW).claims.keys() == {"a"}
+    assert book.noted(ASH, decision(), NOW).claims == {}
+    assert book.noted(BIRCH, decision(), NOW).claims.keys() == {"a"}
     blind = Decision((), Status(()))
-    assert book.noted(ASH, blind, (), NOW) == book
+    assert book.noted(ASH, blind, NOW) == book
 
 
 def test_a_claim_ends_when_its_job_is_seen_or_nobody_confirms_it() -> None:
@@ -136,22 +136,28 @@ def test_a_claim_ends_when_its_job_is_seen_or_nobody_confirms_it() -> None:
     assert book.seen((), after(CLAIM_SECONDS)).claims == {}
 
 
+def test_a_job_that_was_seen_and_is_gone_is_not_claimed_by_who_has_not_noticed() -> None:
+    """Its Experiment is deleted: a last round sees the open task, and the copy no Job of it."""
+    book = Book().noted(ASH, decision("a"), NOW).seen({"a"}, after(1)).seen((), after(2))
+    assert book.noted(ASH, decision("a"), after(3)).claims == {}
+
+
 def test_who_asked_first_is_first_until_it_takes_a_pod() -> None:
     frozen = experiment((), ("sums",))
     book = Book()
     for seconds, owner in enumerate((BIRCH, ASH, CEDAR, BIRCH)):
-        book = book.noted(owner, decision(limited=True), (), after(seconds))
+        book = book.noted(owner, decision(limited=True), after(seconds))
     assert book.waiting(after(5)) == (BIRCH, ASH, CEDAR)
-    book = book.noted(BIRCH, decision("a", limited=True, taking=frozen), (), after(6))
+    book = book.noted(BIRCH, decision("a", limited=True, taking=frozen), after(6))
     assert book.waiting(after(6)) == (ASH, CEDAR, BIRCH)
-    assert book.noted(ASH, decision("b"), (), after(7)).waiting(after(7)) == (CEDAR, BIRCH)
+    assert book.noted(ASH, decision("b"), after(7)).waiting(after(7)) == (CEDAR, BIRCH)
     assert book.without(CEDAR).waiting(after(7)) == (ASH, BIRCH)
 
 
 def test_who_does_not_ask_any_more_holds_nobody_back_and_has_its_place_when_it_asks_again() -> None:
-    book = Book().noted(ASH, decision(limited=True), (), NOW).noted(BIRCH, decision(limited=True), (), after(10))
+    book = Book().noted(ASH, decision(limited=True), NOW).noted(BIRCH, decision(limited=True), after(10))
     assert book.waiting(after(WAITING_SECONDS + 1)) == (BIRCH,)
-    again = book.noted(ASH, decision(limited=True), (), after(WAITING_SECONDS + 2))
+    again = book.noted(ASH, decision(limited=True), after(WAITING_SECONDS + 2))
     assert again.waiting(after(WAITING_SECONDS + 2)) == (ASH, BIRCH)
 
 
@@ -232,7 +238,7 @@ class Namespace:
         line = Line(self.most, held | {k: c.owner for k, c in self.book.claims.items()}, self.book.waiting(world.now))
         world.pools = (line.pool(owner),)
         decided = controller.look(world)
-        self.book = self.book.noted(owner, decided, self.copy, world.now)
+        self.book = self.book.noted(owner, decided, world.now)
         self.turns[owner.experiment] += any(
             isinstance(action, Start) and action.task.type == "generate" for action in decided.actions
         )
