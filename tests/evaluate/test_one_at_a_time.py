@@ -10,14 +10,14 @@ from tests.evaluate.test_transformers_engine import GREEDY, PROMPTS, adapter_at,
 from workloads.evaluate.engine import Adapter, BadAdapter, Request
 from workloads.evaluate.one_at_a_time import OneAtATime
 from workloads.evaluate.transformers_engine import TransformersEngine
+from workloads.text.tokenizer import load_tokenizer
 
 
 class Wardrobe(TransformersEngine):
     """Its weights are changed from outside, and it is asked without an adapter."""
 
     def __init__(self, base: Path) -> None:
-        plain = engine_for(base)
-        self.__dict__ |= plain.__dict__
+        super().__init__(base, load_tokenizer(base), "float32", {})
         self.worn: list[str | None] = []
         self._base = self._merged
 

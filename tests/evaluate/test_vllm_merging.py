@@ -19,10 +19,9 @@ pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
 vllm = pytest.importorskip("vllm")
 from tests.evaluate.test_vllm_engine import (  # noqa: E402  (it skips itself without vLLM, too)
     GREEDY,
-    NEAR_TIE_NATS,
     PROMPTS,
     ask,
-    first_difference,
+    equal_up_to_near_ties,
 )
 
 
@@ -59,17 +58,7 @@ def test_greedy_tokens_are_those_of_transformers_up_to_a_near_tie_and_the_base_i
     small = TransformersEngine(base, load_tokenizer(base), "float32", {})
     before = ask(engine, [None], GREEDY, PROMPTS)
     ours, theirs = (ask(one, worn, GREEDY, PROMPTS) for one in (engine, small))
-    equal = 0
-    for adapter in worn:
-        for prompt in PROMPTS:
-            key = f"{adapter.name if adapter else 'base'}/{prompt}"
-            place = first_difference(ours[key], theirs[key])
-            equal += place is None
-            if place is not None:
-                start = [*prompt.encode(), *theirs[key].token_ids[:place]]
-                choices = [finished[key].token_ids[place] for finished in (ours, theirs)]
-                scores = [small.log_probs([[*start, choice]], adapter)[0][-1] for choice in choices]
-                assert abs(scores[0] - scores[1]) < NEAR_TIE_NATS, f"{key}: token {place} differs without a near-tie"
+    equal = equal_up_to_near_ties(small, worn, ours, theirs)
     assert equal >= len(worn) * len(PROMPTS) * 3 // 4
     assert len({tuple(ours[f"{a.name if a else 'base'}/{p}"].token_ids for p in PROMPTS) for a in worn}) == len(worn)
     after = ask(engine, [None], GREEDY, PROMPTS)
