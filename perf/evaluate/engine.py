@@ -6,11 +6,12 @@ A group of k is k adapters with `--requests` requests of `--tokens` new tokens e
 alone). Weights are random (load_format dummy, or with `--weights` files, which merging needs), outputs have no end
 token, so that every one has `--tokens` tokens. An engine that merges (`--flag merge_adapters=true`) takes the adapters
 one after the other; `load_seconds` is then the merging. Each line of OUT is one measurement with the engine's flags and
-versions; the log (stderr) tells with times what a start does. "Cold" is a machine whose VLLM_CACHE_ROOT is empty;
-"warm" a second start over the same one.
+versions; the log (stderr) tells with times what a start does, `--profile` by function. "Cold" is a machine whose
+POTSTILL_CACHE is empty; "warm" a second start over the same one with the same flags.
 """
 
 import argparse
+import fcntl
 import json
 import logging
 import os
@@ -18,6 +19,8 @@ import platform
 import random
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +65,8 @@ def main() -> None:
     asked = EngineInputs(name="vllm", version="any", dtype=dtype, gpu=options.gpu, flags=flags)  # type: ignore[arg-type]
     demands = Demands(options.prompt_tokens + options.tokens, options.rank, "all" if options.experts else "attention")
     began = time.monotonic()
-    engine = VllmEngine.start(asked, base, shapes, load_tokenizer(base), demands)
+    with its_turn(options.turn, fcntl.LOCK_SH), profiled(options.profile):
+        engine = VllmEngine.start(asked, base, shapes, load_tokenizer(base), demands)
     started_seconds = time.monotonic() - began
     common = {
         "name": options.name,
@@ -77,10 +81,37 @@ def main() -> None:
     }
     note(options.out, {**common, "measured": "start", "seconds": round(started_seconds, 2)})
     try:
-        for size in options.groups:
-            note(options.out, {**common, **group(engine, adapters[:size], options, shapes.vocabulary)})
+        with its_turn(options.turn, fcntl.LOCK_EX):
+            for size in options.groups:
+                note(options.out, {**common, **group(engine, adapters[:size], options, shapes.vocabulary)})
     finally:
         engine.close()
+
+
+@contextmanager
+def its_turn(lock: Path | None, kind: int) -> Iterator[None]:
+    """Engines on one GPU that name one lock start side by side, and then measure one after the other, alone."""
+    if lock is None:
+        yield
+        return
+    with lock.open("a") as file:
+        fcntl.flock(file, kind)
+        yield
+
+
+@contextmanager
+def profiled(out: Path | None) -> Iterator[None]:
+    """Writes where this process's main thread spends the time, as a tree. Needs pyinstrument."""
+    if out is None:
+        yield
+        return
+    from pyinstrument import Profiler
+
+    profiler = Profiler(interval=0.02)
+    with profiler:
+        yield
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(profiler.output_text(show_all=True, color=False, timeline=False))
 
 
 def group(engine: Engine, adapters: list[Adapter], options: argparse.Namespace, vocabulary: int) -> dict[str, Any]:
@@ -153,6 +184,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--prompt-tokens", type=int, default=160)
     parser.add_argument("--rank", type=int, default=32)
     parser.add_argument("--flag", action="append", default=[], help="name=value, as in a profile's engine flags")
+    parser.add_argument("--profile", type=Path, help="where a start's time goes; VLLM_ENABLE_V1_MULTIPROCESSING=0")
+    parser.add_argument("--turn", type=Path, help="a lock: several engines start at once, and measure alone")
     parser.add_argument("--folder", help="keeps base and adapters between starts")
     return parser.parse_args()
 

@@ -7,17 +7,19 @@ import logging
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from workloads.contents import keep_compiled_code
 from workloads.contract.units import Engine as EngineInputs
 from workloads.evaluate.engine import Adapter, BadAdapter, Decoding, Demands, Finished, Request
 from workloads.evaluate.memory import BYTES, GIB, MemoryPlan, available_host_bytes, plan_memory, weight_bytes
-from workloads.evaluate.merged_weights import MergedWeights, check_finite, room_bytes
+from workloads.evaluate.merged_weights import MergedWeights, check_finite
 from workloads.evaluate.one_at_a_time import OneAtATime
 from workloads.evaluate.shapes import ModelShapes
 from workloads.evaluate.vllm_settings import (
@@ -85,16 +87,18 @@ class VllmEngine:
         """Raises BadFlag, BadBase, DoesNotFit. Whatever vLLM raises is a crash."""
         flags, on_gpu = parse_flags(dict(asked.flags)), asked.gpu != "cpu"
         settings = complete(flags, demands, shapes.context_tokens)
-        if settings.merge_adapters and on_gpu:
-            settings = with_room(settings, room_bytes(shapes, BYTES[asked.dtype]), gpu_bytes())
         set_environment(settings)
         dummy = settings.load_format == "dummy"
         weights = shapes.parameters * BYTES[asked.dtype] if dummy else weight_bytes(directory, asked.dtype)
         if settings.merge_adapters and not dummy:
-            MergedWeights.open(directory, shapes, torch.float32, torch.device("cpu")).close()
+            merged = MergedWeights.open(directory, shapes, getattr(torch, asked.dtype), torch.device("cpu"))
+            if on_gpu:
+                settings = with_room(settings, merged.room_bytes(), gpu_bytes())
         memory = plan(settings, shapes, weights, asked.dtype, demands.longest_tokens, on_gpu)
         logger.info("%s", memory)
         memory.check()
+        if settings.load_format == "auto" and on_gpu and loads_fast(directory, memory):
+            settings = replace(settings, load_format="fastsafetensors")
         inner = make_engine(settings, directory, asked.dtype, memory, on_gpu)
         inner.collective_rpc("potstill_listen")
         if not on_gpu:
@@ -264,6 +268,9 @@ def prompt_scores(token_ids: Sequence[int], logprobs: Any) -> tuple[float, ...]:
 
 def set_environment(settings: VllmSettings) -> None:
     """Read by vLLM when it is imported and inherited by its processes, which are spawned: this one has threads."""
+    keep_compiled_code()
+    # What the first start on a node read is then still in its memory for the next one.
+    os.environ.setdefault("FASTSAFETENSORS_ODIRECT", "0")
     os.environ.update(
         VLLM_WORKER_MULTIPROC_METHOD="spawn",
         VLLM_NO_USAGE_STATS="1",
@@ -287,6 +294,13 @@ def plan(
         batch_tokens=settings.max_num_batched_tokens,
         targets=LORA_TARGETS[settings.lora_target or "all"],
     )
+
+
+def loads_fast(directory: Path, memory: MemoryPlan) -> bool:
+    """Whether fastsafetensors reads the base: it holds two files at a time on the GPU, beside the weights."""
+    sizes = [path.stat().st_size for path in directory.glob("*.safetensors")]
+    room = memory.available - memory.weights
+    return find_spec("fastsafetensors") is not None and 0 < 2 * max(sizes, default=0) <= room
 
 
 def gpu_bytes() -> int:
@@ -330,8 +344,7 @@ def make_engine(settings: VllmSettings, directory: Path, dtype: str, memory: Mem
             arguments["lora_target_modules"] = list(LORA_TARGETS[settings.lora_target])
     if on_gpu and not settings.enforce_eager:
         arguments["cudagraph_capture_sizes"] = capture_sizes(settings.max_num_seqs)
-        if settings.cudagraph_mode:
-            arguments["compilation_config"] = {"cudagraph_mode": settings.cudagraph_mode}
+        arguments["compilation_config"] = {"cudagraph_mode": settings.cudagraph_mode}
     if settings.kv_cache_gib:
         arguments["kv_cache_memory_bytes"] = int(settings.kv_cache_gib * GIB)
     if settings.attention_backend:
