@@ -1,7 +1,7 @@
 """GPU-seconds of all 18 checkpoints of 16/02, one engine each and in groups: computed from measured starts and groups.
 
     python -m perf.evaluate.costs perf/results/evaluate-h200/evaluate.jsonl \\
-        --start attention-warm --groups attention-cold
+        --start attention-warm --groups attention-mixed-graphs attention-warm
 
 Not measured as a whole. A start takes the measured seconds of `--start`. A checkpoint has `--requests` requests (two
 benchmarks of 100 problems are 200) of `--tokens` tokens; so many requests together take what `--groups` measured, by
@@ -47,10 +47,10 @@ class Measured:
     merged: bool
 
     @classmethod
-    def read(cls, lines: Sequence[dict[str, Any]], name: str, tokens: int) -> "Measured":
-        found = [line for line in lines if line["name"] == name and line["measured"] == "group" and line["group"]]
+    def read(cls, lines: Sequence[dict[str, Any]], names: Sequence[str], tokens: int) -> "Measured":
+        found = [line for line in lines if line["name"] in names and line["measured"] == "group" and line["group"]]
         if not found:
-            raise SystemExit(f"no group of adapters was measured under the name {name}")
+            raise SystemExit(f"no group of adapters was measured under the names {', '.join(names)}")
         merged = bool(found[0]["flags"]["merge_adapters"])
         seconds = {}
         for line in found:
@@ -111,7 +111,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path)
     parser.add_argument("--start", required=True)
-    parser.add_argument("--groups", required=True)
+    parser.add_argument("--groups", nargs="+", required=True)
     parser.add_argument("--requests", type=int, default=200, help="of a checkpoint")
     parser.add_argument("--tokens", type=int, default=2048, help="of a request")
     parser.add_argument("--every", type=float, default=600.0)

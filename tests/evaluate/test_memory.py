@@ -10,6 +10,7 @@ from workloads.evaluate.adapters import WEIGHTS
 from workloads.evaluate.engine import Demands
 from workloads.evaluate.memory import GIB, DoesNotFit, plan_memory, weight_bytes
 from workloads.evaluate.shapes import read_shapes, shapes_of
+from workloads.evaluate.vllm_engine import loads_fast
 from workloads.evaluate.vllm_settings import (
     BadFlag,
     VllmSettings,
@@ -88,6 +89,15 @@ def test_a_refusal_says_what_is_needed_and_what_to_lower(dense: Path) -> None:
 def test_a_wrong_flag_is_named(flags: dict[str, str | int | float | bool], complaint: str) -> None:
     with pytest.raises(BadFlag, match=complaint):
         parse_flags(flags)
+
+
+def test_a_base_is_read_fast_where_two_of_its_files_fit_beside_the_weights(tmp_path: Path, dense: Path) -> None:
+    plan = plan_memory(read_shapes(dense), 1000, "float32", 3000, 0, 4, 10, 16)
+    assert not loads_fast(tmp_path, plan)
+    (tmp_path / "small.safetensors").write_bytes(bytes(10))
+    (tmp_path / "large.safetensors").write_bytes(bytes(1000))
+    assert loads_fast(tmp_path, plan)
+    assert not loads_fast(tmp_path, replace(plan, available=2999))
 
 
 def test_keys_and_values_leave_room_for_merging() -> None:

@@ -12,7 +12,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.node.machine import RUN, call
+from tests.node.machine import RUN, call, unmount_below
 from tests.tools.programs import cache_folder, program
 
 REPOSITORY = Path(__file__).parents[2]
@@ -21,6 +21,14 @@ FOLDER = cache_folder() / "node"
 STORAGE = ("--root", str(FOLDER / "buildah"), "--runroot", str(RUN / "buildah"), "--storage-driver", "overlay")
 BUILDAH = ("nice", "-n", "10", "buildah", *STORAGE)
 BASE_PACKAGES = "python3,python3-venv,ca-certificates"
+KEPT = "buildah-cache"
+"""Under FOLDER/tmp: packages that builds fetched."""
+FIRST_GIB, LATER_GIB = 25, 5
+"""Of disk, under FOLDER: to build all images and run them, and to do it again."""
+
+
+class NoRoomError(Exception):
+    """The disk is too small for what is to be built; the message says where and how much it takes."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,25 @@ def machine_release() -> tuple[str, str]:
     mirror = re.search(r"^(?:URIs: *|deb (?:\[[^]]*\] )?)(https?://\S+/debian)/?(?:\s|$)", sources, re.MULTILINE)
     assert mirror, "no Debian mirror in apt's sources"
     return suite[1], mirror[1]
+
+
+def make_room() -> None:
+    """Takes away what interrupted builds left.
+
+    Raises:
+        NoRoomError: images would fill the disk, and everything on it would fail in its own way.
+    """
+    unmount_below([FOLDER / "buildah"])
+    for left in _folder("tmp").iterdir():
+        if left.name != KEPT:
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+    needed = LATER_GIB if _identity("localhost/potstill-train:newest") else FIRST_GIB
+    free = shutil.disk_usage(FOLDER).free / 2**30
+    if free < needed:
+        raise NoRoomError(
+            f"{FOLDER} has {free:.0f} GiB free; images for the node take {needed} GiB there. "
+            "Make room, or name another folder in POTSTILL_CACHE"
+        )
 
 
 def build_base() -> Image:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.cluster.harness import ControlPlane, control_plane
 from tests.node.containerd import SOCKET, Containerd
-from tests.node.images import REGISTRY, Image, pause_image, push
+from tests.node.images import REGISTRY, Image, make_room, pause_image, push
 from tests.node.machine import (
     NODE_ADDRESS,
     POD_NETWORK,
@@ -175,6 +175,7 @@ def one_node() -> Iterator[Node]:
     install_packages()
     RUN.mkdir(exist_ok=True)
     with _alone(), ExitStack() as stack:
+        make_room()
         remove_bridge()
         stack.callback(remove_bridge)
         make_bridge()
