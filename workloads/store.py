@@ -21,6 +21,10 @@ class NotFound(StoreError):
     """The store answered that the key is not there."""
 
 
+class NoDirectory(StoreError):
+    """There is no directory where a store was said to be."""
+
+
 class AlreadyExists(StoreError):
     """A conditional write lost: the key is there (put_new), or is not as it was read (put_if)."""
 
@@ -99,17 +103,19 @@ def check_key(key: str) -> str:
     return key
 
 
-def open_store(url: str, environment: Mapping[str, str] = os.environ) -> Store:
-    """`s3://bucket/prefix`, with the AWS credential chain, or `file:///directory`, which is made if it is not there.
+def open_store(url: str, environment: Mapping[str, str] = os.environ, *, make: bool = True) -> Store:
+    """`s3://bucket/prefix`, with the AWS credential chain, or `file:///directory`, made if it is not there and `make`.
 
     POTSTILL_S3_ENDPOINT names another S3 server (its buckets are then addressed by path).
-    Raises ValueError for any other URL.
+    Raises ValueError for any other URL, NoDirectory, StoreError.
     """
     parts = urlsplit(url)
     if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path.startswith("/"):
         from workloads.stores.directory import DirectoryStore
 
         root = Path(unquote(parts.path))
+        if not make and not root.is_dir():
+            raise NoDirectory(f"{root}: there is no such directory")
         try:
             root.mkdir(parents=True, exist_ok=True)
         except OSError as error:

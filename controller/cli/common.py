@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import unquote, urlsplit
 
 import typer
 from rich.console import Console
@@ -15,7 +14,7 @@ from controller.spec.load import load_experiment
 from controller.spec.profile import Profile, load_profile, local_profile
 from controller.spec.resolve import resolve
 from workloads.contract.experiment import FrozenExperiment
-from workloads.store import Store, StoreError, open_store
+from workloads.store import NoDirectory, Store, open_store
 
 ExperimentFile = Annotated[Path, typer.Argument(help="The experiment file.", metavar="EXPERIMENT.YAML")]
 StoreUrl = Annotated[
@@ -40,11 +39,11 @@ def profile_from(path: Path | None) -> Profile:
 
 def store_at(url: str, *, make: bool = False) -> Store:
     """A directory may be given as a path. Raises StoreError if it cannot be used; only `make` makes one."""
-    whole = whole_url(url)
-    if not make and not is_there(whole):
-        raise StoreError(f"{url}: there is no such directory; --store says where the store is, potstill run makes it")
+    whole = url if "://" in url else Path(url).resolve().as_uri()
     try:
-        return open_store(whole)
+        return open_store(whole, make=make)
+    except NoDirectory as error:
+        raise NoDirectory(f"{error}; --store says where the store is, potstill run makes it") from None
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--store") from error
 
@@ -52,22 +51,12 @@ def store_at(url: str, *, make: bool = False) -> Store:
 @contextmanager
 def store_or_empty(url: str) -> Iterator[Store]:
     """As `store_at`, but a directory that is not there is an empty store, and is not made."""
-    if is_there(whole_url(url)):
-        yield store_at(url)
-        return
     with tempfile.TemporaryDirectory() as empty:
-        yield store_at(empty)
-
-
-def whole_url(url: str) -> str:
-    """A path's URL; another URL as it is."""
-    return url if "://" in url else Path(url).resolve().as_uri()
-
-
-def is_there(url: str) -> bool:
-    """False for a directory that does not exist; nothing is asked of S3."""
-    parts = urlsplit(url)
-    return parts.scheme != "file" or Path(unquote(parts.path)).is_dir()
+        try:
+            found = store_at(url)
+        except NoDirectory:
+            found = store_at(empty)
+        yield found
 
 
 def wide_console() -> Console:

@@ -115,9 +115,9 @@ def profiled(out: Path | None) -> Iterator[None]:
 
 
 def group(engine: Engine, adapters: list[Adapter], options: argparse.Namespace, vocabulary: int) -> dict[str, Any]:
-    """Loads the adapters and works all requests off: together, or one after the other if the engine wears one only."""
-    worn: list[Adapter | None] = [*adapters] or [None]
-    turns = [[adapter] for adapter in worn] if engine.one_adapter_at_a_time else [worn]
+    """Loads the adapters and works all requests off: together, or one after the other if the engine takes one only."""
+    variants: list[Adapter | None] = [*adapters] or [None]
+    turns = [[adapter] for adapter in variants] if engine.one_adapter_at_a_time else [variants]
     loads, works, before = 0.0, 0.0, engine.generated_tokens
     for number, together in enumerate(turns):
         began = time.monotonic()
@@ -140,9 +140,11 @@ def group(engine: Engine, adapters: list[Adapter], options: argparse.Namespace, 
     }
 
 
-def work(engine: Engine, worn: list[Adapter | None], name: str, options: argparse.Namespace, vocabulary: int) -> None:
+def work(
+    engine: Engine, variants: list[Adapter | None], name: str, options: argparse.Namespace, vocabulary: int
+) -> None:
     decoding = Decoding(0.0, 1.0, options.tokens, ())
-    for place, adapter in enumerate(worn):
+    for place, adapter in enumerate(variants):
         generator = random.Random(f"{name}/{place}")
         for number in range(options.requests):
             prompt = tuple(generator.randrange(vocabulary) for _ in range(options.prompt_tokens))

@@ -27,7 +27,7 @@ def adapter_at(base: Path, directory: Path, seed: int, only: str = "") -> Adapte
 def by_transformers(base: Path, adapter: Adapter, folder: Path) -> dict[str, Tensor]:
     """The same merge, done in a transformers model and saved by it."""
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    MergedAdapter(model, read_shapes(base)).wear(adapter)
+    MergedAdapter(model, read_shapes(base)).merge(adapter)
     model.save_pretrained(folder)
     return load_file(folder / "model.safetensors")
 

@@ -1,4 +1,4 @@
-"""Over a real transformers engine, of which only the base is asked: what it wears is merged by hand."""
+"""Over a real transformers engine, into which adapters are merged from outside."""
 
 from pathlib import Path
 
@@ -13,28 +13,23 @@ from workloads.evaluate.transformers_engine import TransformersEngine
 from workloads.text.tokenizer import load_tokenizer
 
 
-class Wardrobe(TransformersEngine):
-    """Its weights are changed from outside, and it is asked without an adapter."""
+class MergedFromOutside(TransformersEngine):
+    """It takes what was merged last for its base, and is asked for that only."""
 
     def __init__(self, base: Path) -> None:
         super().__init__(base, load_tokenizer(base), "float32", {})
-        self.worn: list[str | None] = []
-        self._base = self._merged
+        self.merged: list[str | None] = []
 
     def merge(self, adapter: Adapter | None) -> None:
         assert not self.pending
-        self.worn.append(adapter.name if adapter else None)
-        self._base.wear(adapter)
-        self._merged = Indifferent()  # type: ignore[assignment]
-
-
-class Indifferent:
-    def wear(self, adapter: Adapter | None) -> None:
-        assert adapter is None
+        self.merged.append(adapter.name if adapter else None)
+        self._merged._restore()
+        self._merged.merge(adapter)
+        self._merged.merged = None
 
 
 @pytest.fixture
-def worn(dense: Path, adapters: list[Path]) -> list[Adapter | None]:
+def variants(dense: Path, adapters: list[Path]) -> list[Adapter | None]:
     return [None, *(adapter_at(dense, path) for path in adapters[:2])]
 
 
@@ -44,12 +39,12 @@ def submit(engine: OneAtATime | TransformersEngine, adapter: Adapter | None, pro
 
 
 def test_mixed_requests_are_answered_as_by_an_engine_that_knows_adapters(
-    dense: Path, worn: list[Adapter | None]
+    dense: Path, variants: list[Adapter | None]
 ) -> None:
-    inner = Wardrobe(dense)
+    inner = MergedFromOutside(dense)
     engine, plain = OneAtATime(inner), engine_for(dense)
     for prompt in PROMPTS:
-        for adapter in worn:
+        for adapter in variants:
             submit(engine, adapter, prompt)
             submit(plain, adapter, prompt)
     found, expected = ({}, {})
@@ -58,44 +53,46 @@ def test_mixed_requests_are_answered_as_by_an_engine_that_knows_adapters(
             into |= {finished.id: finished.token_ids for finished in one.step()}
     assert found == expected
     assert len(set(found.values())) > len(PROMPTS)
-    assert inner.worn == [worn[1].name, worn[2].name], "each is worn once, the base needs nothing"  # type: ignore[union-attr]
+    assert inner.merged == [variants[1].name, variants[2].name], "each is merged once, the base needs nothing"  # type: ignore[union-attr]
 
 
-def test_what_arrives_for_the_worn_adapter_goes_first(dense: Path, worn: list[Adapter | None]) -> None:
-    inner = Wardrobe(dense)
+def test_what_arrives_for_the_merged_adapter_goes_first(dense: Path, variants: list[Adapter | None]) -> None:
+    inner = MergedFromOutside(dense)
     engine = OneAtATime(inner)
-    submit(engine, worn[1], PROMPTS[0])
+    submit(engine, variants[1], PROMPTS[0])
     engine.step()
-    submit(engine, worn[2], PROMPTS[0])
-    submit(engine, worn[1], PROMPTS[1])
+    submit(engine, variants[2], PROMPTS[0])
+    submit(engine, variants[1], PROMPTS[1])
     while engine.pending:
         engine.step()
-    assert inner.worn == [worn[1].name, worn[2].name]  # type: ignore[union-attr]
+    assert inner.merged == [variants[1].name, variants[2].name]  # type: ignore[union-attr]
 
 
-def test_log_probs_wear_the_adapter_but_not_under_running_requests(dense: Path, worn: list[Adapter | None]) -> None:
-    engine, plain = OneAtATime(Wardrobe(dense)), engine_for(dense)
+def test_log_probs_merge_the_adapter_but_not_under_running_requests(
+    dense: Path, variants: list[Adapter | None]
+) -> None:
+    engine, plain = OneAtATime(MergedFromOutside(dense)), engine_for(dense)
     sequences = [list(prompt.encode()) for prompt in PROMPTS if len(prompt) > 1]
-    for adapter in (*worn, None):
+    for adapter in (*variants, None):
         for ours, theirs in zip(engine.log_probs(sequences, adapter), plain.log_probs(sequences, adapter), strict=True):
             assert ours == pytest.approx(theirs, abs=1e-6)
-    submit(engine, worn[1], PROMPTS[0])
+    submit(engine, variants[1], PROMPTS[0])
     engine.step()
     assert engine.pending
     with pytest.raises(RuntimeError, match="under way"):
-        engine.log_probs(sequences, worn[2])
+        engine.log_probs(sequences, variants[2])
 
 
-def test_an_adapter_that_cannot_be_worn_fails_its_own_requests(
-    dense: Path, worn: list[Adapter | None], tmp_path: Path
+def test_an_adapter_that_cannot_be_merged_fails_its_own_requests(
+    dense: Path, variants: list[Adapter | None], tmp_path: Path
 ) -> None:
     directory = write_adapter(tmp_path / "poison", dense, seed=9)
     edit_adapter(directory, lambda tensors: next(iter(tensors.values())).fill_(torch.nan))
     poison = Adapter("poison", directory, 4)
-    engine = OneAtATime(Wardrobe(dense))
+    engine = OneAtATime(MergedFromOutside(dense))
     with pytest.raises(BadAdapter):
         engine.load(poison)
-    for adapter in (worn[1], poison, worn[2]):
+    for adapter in (variants[1], poison, variants[2]):
         submit(engine, adapter, PROMPTS[0])
     found = {}
     while engine.pending:

@@ -95,7 +95,7 @@ def test_experts_one_by_one_reach_the_fused_parameters(moe: Path, tmp_path: Path
     directory = write_adapter(tmp_path / "experts", moe, seed=4, only="experts.2.up_proj")
     engine = engine_for(moe)
     before = {name: weight.clone() for name, weight in engine._model.named_parameters()}
-    engine._merged.wear(Adapter("a", directory, 4))
+    engine._merged.merge(Adapter("a", directory, 4))
     for name, weight in engine._model.named_parameters():
         changed = (weight != before[name]).any(dim=-1).nonzero()
         if name.endswith("experts.gate_up_proj"):

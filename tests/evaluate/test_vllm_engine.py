@@ -34,16 +34,16 @@ def engine(dense: Path) -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="module")
-def worn(dense: Path, adapters: list[Path]) -> list[Adapter | None]:
+def variants(dense: Path, adapters: list[Path]) -> list[Adapter | None]:
     """The base and three adapters: more than the engine's two slots."""
     shapes = read_shapes(dense)
     return [None, *(check_adapter(f"adapter-{path.name}", path, shapes) for path in adapters)]
 
 
 def ask(
-    engine: Engine, worn: Sequence[Adapter | None], decoding: Decoding, prompts: Sequence[str]
+    engine: Engine, variants: Sequence[Adapter | None], decoding: Decoding, prompts: Sequence[str]
 ) -> dict[str, Finished]:
-    for adapter in worn:
+    for adapter in variants:
         name = adapter.name if adapter else "base"
         for prompt in prompts:
             ids = tuple(prompt.encode())
@@ -61,13 +61,13 @@ def first_difference(ours: Finished, theirs: Finished) -> int | None:
 
 def equal_up_to_near_ties(
     small: TransformersEngine,
-    worn: Sequence[Adapter | None],
+    variants: Sequence[Adapter | None],
     ours: dict[str, Finished],
     theirs: dict[str, Finished],
 ) -> int:
     """How many outputs are equal. The others differ first where `small`, whose are `theirs`, holds both tokens alike."""
     equal = 0
-    for adapter in worn:
+    for adapter in variants:
         for prompt in PROMPTS:
             key = f"{adapter.name if adapter else 'base'}/{prompt}"
             place = first_difference(ours[key], theirs[key])
@@ -84,28 +84,28 @@ def equal_up_to_near_ties(
 
 
 def test_greedy_tokens_of_base_and_adapters_in_one_batch_are_those_of_transformers_up_to_a_near_tie(
-    engine: Engine, dense: Path, worn: list[Adapter | None]
+    engine: Engine, dense: Path, variants: list[Adapter | None]
 ) -> None:
     small = TransformersEngine(dense, load_tokenizer(dense), "float32", {})
-    ours, theirs = (ask(one, worn, GREEDY, PROMPTS) for one in (engine, small))
-    equal = equal_up_to_near_ties(small, worn, ours, theirs)
-    assert equal >= len(worn) * len(PROMPTS) * 3 // 4
-    texts = {tuple(ours[f"{a.name if a else 'base'}/{p}"].token_ids for p in PROMPTS) for a in worn}
-    assert len(texts) == len(worn), "two of the models gave the same outputs"
+    ours, theirs = (ask(one, variants, GREEDY, PROMPTS) for one in (engine, small))
+    equal = equal_up_to_near_ties(small, variants, ours, theirs)
+    assert equal >= len(variants) * len(PROMPTS) * 3 // 4
+    texts = {tuple(ours[f"{a.name if a else 'base'}/{p}"].token_ids for p in PROMPTS) for a in variants}
+    assert len(texts) == len(variants), "two of the models gave the same outputs"
 
 
-def test_an_adapter_among_neighbours_answers_as_it_does_alone(engine: Engine, worn: list[Adapter | None]) -> None:
-    among = ask(engine, worn, GREEDY, PROMPTS)
-    alone = ask(engine, worn[2:3], GREEDY, PROMPTS)
+def test_an_adapter_among_neighbours_answers_as_it_does_alone(engine: Engine, variants: list[Adapter | None]) -> None:
+    among = ask(engine, variants, GREEDY, PROMPTS)
+    alone = ask(engine, variants[2:3], GREEDY, PROMPTS)
     assert {key: found.token_ids for key, found in alone.items()} == {key: among[key].token_ids for key in alone}
 
 
-def test_sampled_outputs_follow_their_seed(engine: Engine, worn: list[Adapter | None]) -> None:
+def test_sampled_outputs_follow_their_seed(engine: Engine, variants: list[Adapter | None]) -> None:
     sampled = Decoding(temperature=1.0, top_p=0.9, limit_tokens=20, stop_token_ids=(256, 258))
-    once, again = (ask(engine, worn[:1], sampled, PROMPTS) for _ in range(2))
+    once, again = (ask(engine, variants[:1], sampled, PROMPTS) for _ in range(2))
     assert {key: f.token_ids for key, f in once.items()} == {key: f.token_ids for key, f in again.items()}
     assert {f.token_ids for f in once.values()} != {
-        f.token_ids for f in ask(engine, worn[:1], GREEDY, PROMPTS).values()
+        f.token_ids for f in ask(engine, variants[:1], GREEDY, PROMPTS).values()
     }
 
 
@@ -155,14 +155,14 @@ def test_the_canary_passes_for_the_trained_adapter_and_fails_for_a_spoiled_one(
     assert not result_of("missing-layer")[0]
 
 
-def test_canaries_are_scored_while_others_generate(engine: Engine, dense: Path, worn: list[Adapter | None]) -> None:
+def test_canaries_are_scored_while_others_generate(engine: Engine, dense: Path, variants: list[Adapter | None]) -> None:
     """Several sequences in one batch with rows that decode: the order of a group, where adapters follow each other."""
     small = TransformersEngine(dense, load_tokenizer(dense), "float32", {})
     sequences = [list(prompt.encode()) * 3 for prompt in PROMPTS]
-    expected = [small.log_probs(sequences, adapter) for adapter in worn]
+    expected = [small.log_probs(sequences, adapter) for adapter in variants]
     for number, prompt in enumerate(PROMPTS * 2):
-        engine.submit(Request(f"busy/{number}", "busy", tuple(prompt.encode()), worn[1], GREEDY, 1))
-    found = [engine.log_probs(sequences, adapter) for adapter in worn]
+        engine.submit(Request(f"busy/{number}", "busy", tuple(prompt.encode()), variants[1], GREEDY, 1))
+    found = [engine.log_probs(sequences, adapter) for adapter in variants]
     while engine.pending:
         engine.step()
     for ours, theirs in zip(found, expected, strict=True):
@@ -171,7 +171,7 @@ def test_canaries_are_scored_while_others_generate(engine: Engine, dense: Path, 
 
 
 def test_a_poison_adapter_is_refused_and_the_engine_lives(
-    engine: Engine, dense: Path, worn: list[Adapter | None], tmp_path: Path
+    engine: Engine, dense: Path, variants: list[Adapter | None], tmp_path: Path
 ) -> None:
     directory = write_adapter(tmp_path / "poison", dense, seed=9)
     (directory / WEIGHTS).write_bytes((directory / WEIGHTS).read_bytes()[:-50])
@@ -179,7 +179,7 @@ def test_a_poison_adapter_is_refused_and_the_engine_lives(
         engine.load(Adapter("poison", directory, 4))
     with pytest.raises(BadAdapter, match="rank is 64"):
         engine.load(Adapter("large", directory, 64))
-    assert ask(engine, worn[:2], GREEDY, PROMPTS[:1])
+    assert ask(engine, variants[:2], GREEDY, PROMPTS[:1])
 
 
 def test_a_request_that_the_engine_refuses_fails_alone(engine: Engine) -> None:

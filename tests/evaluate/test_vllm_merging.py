@@ -42,7 +42,7 @@ def engine(base: Path) -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="module")
-def worn(base: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Adapter | None]:
+def variants(base: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Adapter | None]:
     """The base, adapters of everything, of the attention and of the feed-forward layers, and the base's name again."""
     root, shapes = tmp_path_factory.mktemp("adapters"), read_shapes(base)
     made = [
@@ -53,14 +53,16 @@ def worn(base: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Adapter |
 
 
 def test_greedy_tokens_are_those_of_transformers_up_to_a_near_tie_and_the_base_is_whole_again(
-    engine: Engine, base: Path, worn: list[Adapter | None]
+    engine: Engine, base: Path, variants: list[Adapter | None]
 ) -> None:
     small = TransformersEngine(base, load_tokenizer(base), "float32", {})
     before = ask(engine, [None], GREEDY, PROMPTS)
-    ours, theirs = (ask(one, worn, GREEDY, PROMPTS) for one in (engine, small))
-    equal = equal_up_to_near_ties(small, worn, ours, theirs)
-    assert equal >= len(worn) * len(PROMPTS) * 3 // 4
-    assert len({tuple(ours[f"{a.name if a else 'base'}/{p}"].token_ids for p in PROMPTS) for a in worn}) == len(worn)
+    ours, theirs = (ask(one, variants, GREEDY, PROMPTS) for one in (engine, small))
+    equal = equal_up_to_near_ties(small, variants, ours, theirs)
+    assert equal >= len(variants) * len(PROMPTS) * 3 // 4
+    assert len({tuple(ours[f"{a.name if a else 'base'}/{p}"].token_ids for p in PROMPTS) for a in variants}) == len(
+        variants
+    )
     after = ask(engine, [None], GREEDY, PROMPTS)
     assert {key: found.token_ids for key, found in after.items()} == {
         key: found.token_ids for key, found in before.items()
@@ -68,21 +70,23 @@ def test_greedy_tokens_are_those_of_transformers_up_to_a_near_tie_and_the_base_i
 
 
 def test_nothing_that_was_computed_by_other_weights_is_kept(
-    engine: Engine, base: Path, worn: list[Adapter | None]
+    engine: Engine, base: Path, variants: list[Adapter | None]
 ) -> None:
     """A prompt longer than a block of the prefix cache, asked of one adapter, of another, and of the base."""
     small = TransformersEngine(base, load_tokenizer(base), "float32", {})
     prompt = "0123456789" * 20
-    for adapter in (*worn[1:], None):
+    for adapter in (*variants[1:], None):
         key = f"{adapter.name if adapter else 'base'}/{prompt}"
         ours, theirs = (ask(one, [adapter], GREEDY, [prompt])[key].token_ids[:8] for one in (engine, small))
         assert ours == theirs
 
 
-def test_log_probabilities_are_those_of_transformers(engine: Engine, base: Path, worn: list[Adapter | None]) -> None:
+def test_log_probabilities_are_those_of_transformers(
+    engine: Engine, base: Path, variants: list[Adapter | None]
+) -> None:
     small = TransformersEngine(base, load_tokenizer(base), "float32", {})
     sequences = [list(prompt.encode()) * 3 for prompt in PROMPTS]
-    for adapter in (*worn, None):
+    for adapter in (*variants, None):
         for ours, theirs in zip(engine.log_probs(sequences, adapter), small.log_probs(sequences, adapter), strict=True):
             assert ours == pytest.approx(theirs, abs=1e-3)
 
@@ -110,14 +114,14 @@ def test_the_canary_passes_for_the_trained_adapter_and_fails_for_a_spoiled_one(
 
 
 def test_a_poison_adapter_is_refused_and_the_engine_lives(
-    engine: Engine, base: Path, worn: list[Adapter | None], tmp_path: Path
+    engine: Engine, base: Path, variants: list[Adapter | None], tmp_path: Path
 ) -> None:
     directory = write_adapter(tmp_path / "poison", base, seed=9)
-    before = ask(engine, worn[1:2], GREEDY, PROMPTS[:1])
+    before = ask(engine, variants[1:2], GREEDY, PROMPTS[:1])
     edit_adapter(directory, lambda tensors: next(iter(tensors.values())).fill_(float("nan")))
     with pytest.raises(BadAdapter, match="NaN"):
         engine.load(Adapter("poison", directory, 4))
-    assert {k: f.token_ids for k, f in ask(engine, worn[1:2], GREEDY, PROMPTS[:1]).items()} == {
+    assert {k: f.token_ids for k, f in ask(engine, variants[1:2], GREEDY, PROMPTS[:1]).items()} == {
         key: found.token_ids for key, found in before.items()
     }
 

@@ -125,15 +125,15 @@ def run_case(case: Case, device: str, out: Path) -> int:
         made["all again"] = write_adapter(root / "again", base, seed=9, rank=RANK, size=0.08)
         for directory in made.values():
             edit_adapter(directory, as_dtype(case.dtype))
-        worn: list[Adapter | None] = [None, *(check_adapter(name, path, shapes) for name, path in made.items())]
+        variants: list[Adapter | None] = [None, *(check_adapter(name, path, shapes) for name, path in made.items())]
         small = TransformersEngine(base, tokenizer, "float32", {})
         began = time.monotonic()
         engine = start(case, device, base)
         checks.check("starts", True, seconds=round(time.monotonic() - began, 1), versions=engine.versions)
         try:
-            log_probs(checks, case, engine, small, worn)
-            tokens = generate(checks, case, engine, small, worn)
-            alone(checks, case, engine, small, worn, tokens)
+            log_probs(checks, case, engine, small, variants)
+            tokens = generate(checks, case, engine, small, variants)
+            alone(checks, case, engine, small, variants, tokens)
             canary(checks, case, engine, base, root)
         finally:
             engine.close()
@@ -173,13 +173,13 @@ def label(adapter: Adapter | None) -> str:
 
 
 def log_probs(
-    checks: Checks, case: Case, engine: Engine, small: TransformersEngine, worn: Sequence[Adapter | None]
+    checks: Checks, case: Case, engine: Engine, small: TransformersEngine, variants: Sequence[Adapter | None]
 ) -> None:
     """Of 24 random sequences of 64 tokens, by every adapter."""
     generator = torch.Generator().manual_seed(0)
     sequences = torch.randint(0, 256, (24, 64), generator=generator).tolist()
-    expected = {label(adapter): flat(small.log_probs(sequences, adapter)) for adapter in worn}
-    for adapter in worn:
+    expected = {label(adapter): flat(small.log_probs(sequences, adapter)) for adapter in variants}
+    for adapter in variants:
         found = flat(engine.log_probs(sequences, adapter))
         error, to_base = rms(found - expected[label(adapter)]), rms(found - expected["base"])
         gap = rms(expected[label(adapter)] - expected["base"])
@@ -196,8 +196,8 @@ def rms(values: Tensor) -> float:
     return float(values.double().square().mean().sqrt())
 
 
-def ask(engine: Engine, worn: Sequence[Adapter | None]) -> dict[str, Finished]:
-    for adapter in worn:
+def ask(engine: Engine, variants: Sequence[Adapter | None]) -> dict[str, Finished]:
+    for adapter in variants:
         for prompt in PROMPTS:
             name = label(adapter)
             engine.submit(Request(f"{name}/{prompt}", name, tuple(prompt.encode()), adapter, GREEDY, 1))
@@ -208,11 +208,14 @@ def ask(engine: Engine, worn: Sequence[Adapter | None]) -> dict[str, Finished]:
 
 
 def ties(
-    small: TransformersEngine, worn: Sequence[Adapter | None], ours: dict[str, Finished], theirs: dict[str, Finished]
+    small: TransformersEngine,
+    variants: Sequence[Adapter | None],
+    ours: dict[str, Finished],
+    theirs: dict[str, Finished],
 ) -> list[float]:
     """For each output that differs, how far apart in nats the reference holds the two tokens where it first does."""
     found = []
-    for adapter in worn:
+    for adapter in variants:
         for prompt in PROMPTS:
             key = f"{label(adapter)}/{prompt}"
             pairs = zip(ours[key].token_ids, theirs[key].token_ids, strict=False)
@@ -228,18 +231,18 @@ def ties(
 
 
 def generate(
-    checks: Checks, case: Case, engine: Engine, small: TransformersEngine, worn: Sequence[Adapter | None]
+    checks: Checks, case: Case, engine: Engine, small: TransformersEngine, variants: Sequence[Adapter | None]
 ) -> dict[str, Finished]:
     """Greedy outputs of all adapters and the base in one queue, more adapters than slots."""
-    ours, theirs = ask(engine, worn), ask(small, worn)
-    found = ties(small, worn, ours, theirs)
+    ours, theirs = ask(engine, variants), ask(small, variants)
+    found = ties(small, variants, ours, theirs)
     good = all(tie <= NEAR_TIE_NATS[case.dtype] for tie in found) and len(ours) - len(found) >= EQUAL_SHARE[
         case.dtype
     ] * len(ours)
-    texts = {tuple(ours[f"{label(a)}/{p}"].token_ids for p in PROMPTS) for a in worn}
+    texts = {tuple(ours[f"{label(a)}/{p}"].token_ids for p in PROMPTS) for a in variants}
     checks.check(
         "greedy tokens up to a near-tie",
-        good and len(texts) == len(worn),
+        good and len(texts) == len(variants),
         outputs=len(ours),
         equal=len(ours) - len(found),
         ties_nats=[round(tie, 4) for tie in found],
@@ -252,10 +255,10 @@ def alone(
     case: Case,
     engine: Engine,
     small: TransformersEngine,
-    worn: Sequence[Adapter | None],
+    variants: Sequence[Adapter | None],
     among: dict[str, Finished],
 ) -> None:
-    for adapter in (None, worn[1]):
+    for adapter in (None, variants[1]):
         found = ask(engine, [adapter])
         different = ties(small, [adapter], {key: among[key] for key in found}, found)
         good = not different if case.among else all(tie <= NEAR_TIE_NATS[case.dtype] for tie in different)

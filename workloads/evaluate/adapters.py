@@ -30,7 +30,7 @@ class AdapterLayout:
 
 
 def check_adapter(name: str, directory: Path, shapes: ModelShapes) -> Adapter:
-    """The adapter, if the base can wear it: known layers, right shapes, both factors, the same layers at every depth.
+    """The adapter, if it fits the base: known layers, right shapes, both factors, the same layers at every depth.
 
     Raises BadAdapter, naming the tensor.
     """

@@ -19,17 +19,17 @@ from workloads.evaluate.shapes import ModelShapes
 
 @dataclass
 class MergedAdapter:
-    """The model, what it wears now, and the pristine copies of every weight that an adapter has touched."""
+    """The model, what is merged into it now, and the pristine copies of every weight that an adapter has touched."""
 
     model: Any
     shapes: ModelShapes
-    wearing: str | None = None
+    merged: str | None = None
     _pristine: dict[str, Tensor] = field(default_factory=dict)
     _dirty: set[str] = field(default_factory=set)
 
-    def wear(self, adapter: Adapter | None) -> None:
+    def merge(self, adapter: Adapter | None) -> None:
         """Raises BadAdapter, with the base's weights in place."""
-        if self.wearing == (adapter.name if adapter else None):
+        if self.merged == (adapter.name if adapter else None):
             return
         self._restore()
         if adapter is None:
@@ -40,14 +40,14 @@ class MergedAdapter:
         except BadAdapter:
             self._restore()
             raise
-        self.wearing = adapter.name
+        self.merged = adapter.name
 
     @torch.no_grad()
     def _restore(self) -> None:
         for name in self._dirty:
             self.model.get_parameter(name).copy_(self._pristine[name])
         self._dirty.clear()
-        self.wearing = None
+        self.merged = None
 
     @torch.no_grad()
     def _add(self, name: str, place: "Place", delta: Tensor) -> None:

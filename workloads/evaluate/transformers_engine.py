@@ -79,13 +79,13 @@ class TransformersEngine:
     def load(self, adapter: Adapter) -> None:
         """Merges it in, unless a batch is under way: it is then merged when its turn comes."""
         if self._batch is None:
-            self._merged.wear(adapter)
+            self._merged.merge(adapter)
 
     @torch.inference_mode()
     def log_probs(self, sequences: Sequence[Sequence[int]], adapter: Adapter | None) -> list[tuple[float, ...]]:
         if self._batch is not None:
             raise RuntimeError("log_probs while a batch is under way would change its weights")
-        self._merged.wear(adapter)
+        self._merged.merge(adapter)
         found: list[tuple[float, ...]] = []
         for sequence in sequences:
             token_ids = torch.tensor([list(sequence)], device=self._model.device)
@@ -102,7 +102,7 @@ class TransformersEngine:
         if self._batch is None:
             chosen = self._next_rows()
             try:
-                self._merged.wear(chosen[0].adapter)
+                self._merged.merge(chosen[0].adapter)
             except BadAdapter as error:
                 return [Finished(request.id, (), "error", 0.0, str(error)) for request in chosen]
             self._batch = Batch(self._model, self._tokenizer, chosen)
