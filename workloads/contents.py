@@ -24,13 +24,6 @@ from workloads.store import NotFound, Store, StoreError, open_store
 COUNTED = (".safetensors", ".json", ".model", ".txt", ".jinja", ".tiktoken")
 """Suffixes of the files of a directory that its content is made of: weights, configuration, tokenizer."""
 REMEMBERED_BYTES = 1024 * 1024
-COMPILED = {
-    "CUDA_CACHE_PATH": "cuda",
-    "TORCHINDUCTOR_CACHE_DIR": "inductor",
-    "TRITON_CACHE_DIR": "triton",
-    "VLLM_CACHE_ROOT": "vllm",
-}
-"""By the variable that says where its maker keeps compiled code: the folder's name."""
 
 
 class ContentError(Exception):
@@ -40,15 +33,6 @@ class ContentError(Exception):
 def cache_folder() -> Path:
     """POTSTILL_CACHE, else ~/.cache/potstill."""
     return Path(os.environ.get("POTSTILL_CACHE") or Path.home() / ".cache" / "potstill")
-
-
-def keep_compiled_code() -> None:
-    """Kernels and graphs compiled in this process go to `cache_folder()`/compiled, where later starts find them.
-
-    On a profile's cacheClaim they outlive the pod. Call it before anything is compiled; who sets a variable has it.
-    """
-    for variable, name in COMPILED.items():
-        os.environ.setdefault(variable, str(cache_folder() / "compiled" / name))
 
 
 def weights_folder() -> Path | None:

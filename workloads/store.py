@@ -107,7 +107,7 @@ def open_store(url: str, environment: Mapping[str, str] = os.environ, *, make: b
     """`s3://bucket/prefix`, with the AWS credential chain, or `file:///directory`, made if it is not there and `make`.
 
     POTSTILL_S3_ENDPOINT names another S3 server (its buckets are then addressed by path).
-    Raises ValueError for any other URL, NoDirectory, StoreError.
+    Raises NoDirectory, StoreError, and for any other URL ValueError.
     """
     parts = urlsplit(url)
     if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path.startswith("/"):

@@ -52,9 +52,13 @@ class Measured:
         if not found:
             raise SystemExit(f"no group of adapters was measured under the names {', '.join(names)}")
         merged = bool(found[0]["flags"]["merge_adapters"])
-        seconds = {}
+        if any(bool(line["flags"]["merge_adapters"]) != merged for line in found):
+            raise SystemExit("groups from slots and merged ones do not go together")
+        seconds: dict[int, float] = {}
         for line in found:
             together = line["requests_each"] * (1 if merged else line["group"])
+            if together in seconds:
+                raise SystemExit(f"{together} requests together were measured twice under these names")
             turns = line["group"] if merged else 1
             seconds[together] = line["seconds"] / turns * tokens / line["tokens_each"]
         return cls(seconds, max(line["load_seconds"] / line["group"] for line in found), merged)

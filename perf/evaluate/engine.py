@@ -76,6 +76,7 @@ def main() -> None:
         "rank": options.rank,
         "machine": platform.machine(),
         "cpus": os.cpu_count(),
+        "core": "in this process" if os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0" else "in its own process",
         "flags": engine.flags,
         "versions": engine.versions,
     }

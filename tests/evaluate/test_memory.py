@@ -1,4 +1,5 @@
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from workloads.evaluate.adapters import WEIGHTS
 from workloads.evaluate.engine import Demands
 from workloads.evaluate.memory import GIB, DoesNotFit, plan_memory, weight_bytes
 from workloads.evaluate.shapes import read_shapes, shapes_of
-from workloads.evaluate.vllm_engine import loads_fast
+from workloads.evaluate.vllm_engine import kept_graphs, set_environment, with_loader
 from workloads.evaluate.vllm_settings import (
     BadFlag,
     VllmSettings,
@@ -91,13 +92,52 @@ def test_a_wrong_flag_is_named(flags: dict[str, str | int | float | bool], compl
         parse_flags(flags)
 
 
-def test_a_base_is_read_fast_where_two_of_its_files_fit_beside_the_weights(tmp_path: Path, dense: Path) -> None:
-    plan = plan_memory(read_shapes(dense), 1000, "float32", 3000, 0, 4, 10, 16)
-    assert not loads_fast(tmp_path, plan)
+def test_a_base_is_read_fast_where_two_of_its_files_fit_beside_the_weights(
+    tmp_path: Path, dense: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def chosen(available: int = 3000, asked: str = "auto") -> str:
+        memory = plan_memory(read_shapes(dense), 1000, "float32", available, 0, 4, 10, 16)
+        return with_loader(VllmSettings(load_format=asked), tmp_path, memory).load_format
+
+    assert chosen() == "auto", "no files"
     (tmp_path / "small.safetensors").write_bytes(bytes(10))
     (tmp_path / "large.safetensors").write_bytes(bytes(1000))
-    assert loads_fast(tmp_path, plan)
-    assert not loads_fast(tmp_path, replace(plan, available=2999))
+    assert chosen() == "fastsafetensors"
+    assert chosen(available=2999) == "auto"
+    assert chosen(asked="safetensors") == "safetensors"
+    monkeypatch.setattr("workloads.evaluate.vllm_engine.find_spec", lambda _: None)
+    assert chosen() == "auto"
+
+
+def test_graphs_are_kept_by_what_they_depend_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POTSTILL_CACHE", str(tmp_path))
+    monkeypatch.setenv("VLLM_HOST_IP", "")
+    monkeypatch.delenv("VLLM_CACHE_ROOT", raising=False)
+
+    def place(base: str = "/base", vllm: str = "0.32.0", **flags: int) -> str:
+        with kept_graphs(VllmSettings(**flags), Path(base), "bfloat16", {"vllm": vllm}):
+            return os.environ["VLLM_CACHE_ROOT"]
+
+    first = place()
+    assert Path(first).parent == tmp_path / "compiled" / "vllm"
+    monkeypatch.setenv("VLLM_HOST_IP", "10.0.0.7")
+    assert place() == first
+    others = [place(max_loras=9), place(base="/other"), place(vllm="0.33.0")]
+    monkeypatch.setenv("VLLM_USE_FLASHINFER_SAMPLER", "0")
+    assert len({first, *others, place()}) == 5
+    assert "VLLM_CACHE_ROOT" not in os.environ
+    monkeypatch.setenv("VLLM_CACHE_ROOT", "/elsewhere")
+    assert place() == "/elsewhere"
+
+
+def test_the_base_is_read_through_the_nodes_memory_and_the_core_has_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("FASTSAFETENSORS_ODIRECT", "VLLM_BATCH_INVARIANT", "VLLM_ENABLE_V1_MULTIPROCESSING"):
+        monkeypatch.setenv(name, "")  # so that it is as before afterwards
+        monkeypatch.delenv(name)
+    set_environment(VllmSettings(batch_invariant=True))
+    assert os.environ["FASTSAFETENSORS_ODIRECT"] == "0"
+    assert os.environ["VLLM_BATCH_INVARIANT"] == "1"
+    assert os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] == "1"
 
 
 def test_keys_and_values_leave_room_for_merging() -> None:

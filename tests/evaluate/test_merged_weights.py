@@ -51,12 +51,12 @@ def test_what_the_adapter_before_changed_is_given_back_bit_by_bit(moe: Path, tmp
     pristine, weights = load_file(moe / "model.safetensors"), merged(moe)
     everywhere = adapter_at(moe, tmp_path / "all", 1)
     attention = adapter_at(moe, tmp_path / "attention", 2, "self_attn")
-    worn = dict(weights.with_adapter(everywhere))
+    before = dict(weights.with_adapter(everywhere))
     after = dict(weights.with_adapter(attention))
-    assert set(after) == set(worn)
+    assert set(after) == set(before)
     assert all(torch.equal(tensor, pristine[name]) == ("self_attn" not in name) for name, tensor in after.items())
     back = dict(weights.with_adapter(None))
-    assert set(back) == {name for name in worn if "self_attn" in name}
+    assert set(back) == {name for name in before if "self_attn" in name}
     assert all(torch.equal(tensor, pristine[name]) for name, tensor in back.items())
     assert not dict(weights.with_adapter(None))
 
@@ -131,14 +131,28 @@ def test_a_quantised_base_is_refused(dense: Path, tmp_path: Path) -> None:
             merged(base_of(tmp_path / str(number), dense, wrong))
 
 
-def test_it_takes_room_for_chunks_for_modules_under_way_and_for_the_largest_once_more(
+def test_it_takes_room_for_chunks_for_modules_under_way_and_for_the_largest_twice_more(
     moe: Path, tmp_path: Path
 ) -> None:
     experts, tensors = 4 * 3 * 64 * 32 * 4, load_file(moe / "model.safetensors")
-    assert merged(moe).room_bytes() == 2 * experts + 3 * CHUNK_BYTES
+    assert merged(moe).room_bytes() == 3 * experts + 3 * CHUNK_BYTES
+    in_half = MergedWeights.open(moe, read_shapes(moe), torch.bfloat16, CPU)
+    assert in_half.room_bytes() == 3 * experts + 3 * CHUNK_BYTES, "what is given back comes as it is in the files"
     down, rest = ({n: x for n, x in tensors.items() if ("down_proj" in n) == wanted} for wanted in (True, False))
     torn = merged(base_of(tmp_path / "torn", moe, down, rest)).room_bytes()
-    assert torn == experts * 5 // 3 + experts + 3 * CHUNK_BYTES
+    assert torn == experts * 5 // 3 + 2 * experts + 3 * CHUNK_BYTES
+
+
+def test_files_are_read_in_chunks_of_which_each_holds_a_tensor_at_least(
+    moe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = adapter_at(moe, tmp_path / "adapter", 1)
+    expected = dict(merged(moe).with_adapter(adapter))
+    monkeypatch.setattr("workloads.evaluate.merged_weights.CHUNK_BYTES", 1)
+    assert merged(moe).room_bytes() < CHUNK_BYTES
+    found = dict(merged(moe).with_adapter(adapter))
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
 def test_an_adapter_with_infinity_or_cut_short_is_bad(dense: Path, tmp_path: Path) -> None:

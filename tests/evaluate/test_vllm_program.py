@@ -8,6 +8,7 @@ import pytest
 from tests.evaluate.models import VLLM_FLAGS, edit_config, with_adapter_by_hooks, write_adapter
 from tests.evaluate.test_canary import canaries_of
 from tests.evaluate.world import World
+from workloads.compiled import SEAL
 from workloads.contract.units import Engine
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
@@ -26,8 +27,11 @@ def test_a_group_with_one_poison_adapter_through_the_program(dense: Path, adapte
         good.append(world.member(world.checkpoint(directory, samples, canaries)))
     task = world.order(good[0], bad, *good[1:])
     command = [sys.executable, "-m", "workloads.evaluate", task.key]
-    environment = os.environ | {"POTSTILL_STORE": world.url}
+    environment = os.environ | {"POTSTILL_STORE": world.url, "POTSTILL_CACHE": str(tmp_path / "cache")}
+    environment.pop("VLLM_CACHE_ROOT", None)
     assert subprocess.run(command, env=environment, timeout=800).returncode == 0
+    [seal] = (tmp_path / "cache" / "compiled" / "vllm").glob(f"*/{SEAL}")
+    assert len(list(seal.parent.iterdir())) > 1, "what vLLM found out at this start is there for the next"
     failure = world.failure(bad)
     assert failure is not None
     assert "canary failed" in failure.message

@@ -23,8 +23,8 @@ BUILDAH = ("nice", "-n", "10", "buildah", *STORAGE)
 BASE_PACKAGES = "python3,python3-venv,ca-certificates"
 KEPT = "buildah-cache"
 """Under FOLDER/tmp: packages that builds fetched."""
-FIRST_GIB, LATER_GIB = 25, 5
-"""Of disk, under FOLDER: to build all images and run them, and to do it again."""
+FIRST_GIB, LATER_GIB = 33, 5
+"""Of disk: to build all programs and images and run them (24 of it images), and to do it again."""
 
 
 class NoRoomError(Exception):
@@ -56,10 +56,10 @@ def make_room() -> None:
     Raises:
         NoRoomError: images would fill the disk, and everything on it would fail in its own way.
     """
-    unmount_below([FOLDER / "buildah"])
+    unmount_below([FOLDER / "buildah", FOLDER / "tmp"])
     for left in _folder("tmp").iterdir():
-        if left.name != KEPT:
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        if not left.name.startswith(KEPT):
+            shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
     needed = LATER_GIB if _identity("localhost/potstill-train:newest") else FIRST_GIB
     free = shutil.disk_usage(FOLDER).free / 2**30
     if free < needed:

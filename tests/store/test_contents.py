@@ -7,15 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.tools.s3 import S3Server
-from workloads.contents import (
-    COMPILED,
-    ContentError,
-    directory_content,
-    file_sha256,
-    keep_compiled_code,
-    localise_file,
-    localise_model,
-)
+from workloads.contents import ContentError, directory_content, file_sha256, localise_file, localise_model
 from workloads.contract.tasks import FileSource, ModelSource
 from workloads.store import StoreError, open_store
 
@@ -167,15 +159,3 @@ def test_a_model_in_a_bucket_has_the_content_of_the_directory_it_came_from(serve
 def test_a_bucket_that_cannot_be_read_is_unknown_and_not_changed(server: S3Server, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no such bucket"):
         localise_model(ModelSource(location="s3://nowhere/model", content="sha256:" + "0" * 64))
-
-
-def test_compiled_code_is_kept_where_the_cache_is_unless_someone_said_where(
-    cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for variable in COMPILED:
-        monkeypatch.setenv(variable, "")  # so that it is as before afterwards
-        monkeypatch.delenv(variable)
-    monkeypatch.setenv("TRITON_CACHE_DIR", "/elsewhere")
-    keep_compiled_code()
-    assert os.environ["VLLM_CACHE_ROOT"] == f"{cache}/compiled/vllm"
-    assert os.environ["TRITON_CACHE_DIR"] == "/elsewhere"

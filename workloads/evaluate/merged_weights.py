@@ -4,6 +4,8 @@ Every merge starts from the files: nothing of the adapter before is left, and th
 them. Read are only the weights that change, and those that an engine fuses with one that changes.
 """
 
+import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, nullcontext
@@ -22,7 +24,8 @@ from workloads.evaluate.shapes import ModelShapes
 CHUNK_BYTES = 512 << 20
 """Of a file, on its way to the device; twice, one is read while the other is used. More where a tensor is larger."""
 CHECKERS = 4
-DTYPES = ("F32", "F16", "BF16")
+ITEMSIZES = {"F32": 4, "F16": 2, "BF16": 2}
+"""Bytes of an element, by safetensors' names of the dtypes that a base may have."""
 FUSED = {"q_proj": "qkv", "k_proj": "qkv", "v_proj": "qkv", "gate_proj": "gate_up", "up_proj": "gate_up"}
 """Engines keep these side by side in one parameter, and all experts of a layer in another."""
 
@@ -38,6 +41,15 @@ def module_of(layer: str) -> str:
     return f"{experts}.experts" if separator else f"{head}.{FUSED.get(name, name)}"
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor of the base lies, its elements, and the bytes of one there."""
+
+    path: Path
+    elements: int
+    itemsize: int
+
+
 @dataclass
 class MergedWeights:
     """Make it with `open`."""
@@ -45,8 +57,8 @@ class MergedWeights:
     shapes: ModelShapes
     dtype: torch.dtype
     device: torch.device
-    _places: Mapping[str, Mapping[str, Path]]
-    """By linear layer: its tensors' names (weight, bias), each with its file. In the order of the files and in them."""
+    _tensors: Mapping[str, Place]
+    """By name, of every linear layer: its weight, and its bias where there is one. In the order they are read in."""
     _changed: frozenset[str] = field(default=frozenset())
     """Modules that differ from the base where the tensors went last."""
 
@@ -57,43 +69,36 @@ class MergedWeights:
 
     def room_bytes(self) -> int:
         """What merging takes on the device beside the weights: chunks of files, modules of which parts are still to
-        come (an engine loads a module when it has all of it), and the largest module once more.
+        come (an engine loads a module when it has all of it), and the largest once more and as its kernels want it.
         """
-        sizes = {layer: out * inner * self.dtype.itemsize for layer, (out, inner) in self.shapes.linear().items()}
-        left: dict[str, int] = {}
-        for layer in self._places:
-            left[module_of(layer)] = left.get(module_of(layer), 0) + 1
-        modules: dict[str, int] = {}
+        left = Counter(module_of(_layer(name)) for name in self._tensors)
+        sizes: Counter[str] = Counter()
         held = most = 0
-        for layer in self._places:
-            module = module_of(layer)
-            modules[module] = modules.get(module, 0) + sizes[layer]
-            held, left[module] = held + sizes[layer], left[module] - 1
+        for name, place in self._tensors.items():
+            module, size = module_of(_layer(name)), place.elements * max(place.itemsize, self.dtype.itemsize)
+            sizes[module] += size
+            held += size
             most = max(most, held)
+            left[module] -= 1
             if not left[module]:
-                held -= modules[module]
-        return most + max(modules.values()) + 3 * self._chunk_bytes()
+                held -= sizes[module]
+        return most + 2 * max(sizes.values()) + 3 * self._chunk_bytes()
 
     def with_adapter(self, adapter: Adapter | None) -> Iterator[tuple[str, Tensor]]:
         """Name and value, on the device, of every tensor of a module that `adapter` or the one before it changes.
 
         Changed ones in `dtype`, others in the base's. Meant to be read to its end. Raises BadAdapter.
         """
-        layout = read_layout(adapter.directory, self.shapes.linear()) if adapter else AdapterLayout(0, 0.0, frozenset())
+        linear = self.shapes.linear()
+        layout = read_layout(adapter.directory, linear) if adapter else AdapterLayout(0, 0.0, frozenset())
         wanted = frozenset(map(module_of, layout.layers))
         reloaded = wanted | self._changed
         self._changed = reloaded
-        places = {
-            name: path
-            for layer, tensors in self._places.items()
-            if module_of(layer) in reloaded
-            for name, path in tensors.items()
-        }
+        paths = {name: place.path for name, place in self._tensors.items() if module_of(_layer(name)) in reloaded}
         with safe_open(adapter.directory / WEIGHTS, framework="pt") if adapter else nullcontext() as factors:
-            for name, tensor in _read(places, self.device, self._chunk_bytes()):
-                layer, _, kind = name.rpartition(".")
-                if kind == "weight" and layer in layout.layers:
-                    yield name, self._merged(tensor, factors, layer, layout.scale)
+            for name, tensor in _read(paths, self.device, self._chunk_bytes()):
+                if _layer(name) in layout.layers and name.endswith(".weight"):
+                    yield name, self._merged(tensor, factors, _layer(name), layout.scale)
                 else:
                     yield name, tensor
         self._changed = wanted
@@ -108,23 +113,28 @@ class MergedWeights:
         return torch.addmm(weight.float(), b, a, alpha=scale).to(self.dtype)
 
     def _chunk_bytes(self) -> int:
-        """The loader splits files, but no tensor; a file may hold it in float32."""
-        return max(CHUNK_BYTES, *(4 * out * inner for out, inner in self.shapes.linear().values()))
+        """The loader splits files, but no tensor."""
+        return max(CHUNK_BYTES, *(place.elements * place.itemsize for place in self._tensors.values()))
 
 
-def _read(places: Mapping[str, Path], device: torch.device, chunk_bytes: int) -> Iterator[tuple[str, Tensor]]:
+def _layer(name: str) -> str:
+    """Of a tensor."""
+    return name.rpartition(".")[0]
+
+
+def _read(paths: Mapping[str, Path], device: torch.device, chunk_bytes: int) -> Iterator[tuple[str, Tensor]]:
     """The tensors of these names, from the files that hold them, in the files' order."""
     from fastsafetensors.parallel_loader import ParallelLoader
 
-    if not places:
+    if not paths:
         return
     loader = ParallelLoader(
         None,
-        [str(path) for path in dict.fromkeys(places.values())],
+        [str(path) for path in dict.fromkeys(paths.values())],
         use_tqdm_on_load=False,
         device=str(device),
         nogds=True,
-        tensor_filter=places.__contains__,
+        tensor_filter=paths.__contains__,
         all_local=True,
         max_batch_bytes=chunk_bytes,
         accumulate_resident=False,
@@ -133,26 +143,26 @@ def _read(places: Mapping[str, Path], device: torch.device, chunk_bytes: int) ->
         yield from tensors
 
 
-def _find(directory: Path, shapes: ModelShapes) -> dict[str, dict[str, Path]]:
+def _find(directory: Path, shapes: ModelShapes) -> dict[str, Place]:
     """Raises BadBase."""
     linear = shapes.linear()
-    found: dict[str, dict[str, Path]] = {}
+    found: dict[str, Place] = {}
     for path in sorted(directory.glob("*.safetensors")):
         with safe_open(path, framework="pt") as file:
             for name in file.offset_keys():
-                layer = name.rpartition(".")[0]
+                layer = _layer(name)
                 if layer not in linear:
                     continue
                 held = file.get_slice(name)
                 shape, dtype = tuple(held.get_shape()), held.get_dtype()
                 expected = {f"{layer}.weight": linear[layer], f"{layer}.bias": linear[layer][:1]}.get(name)
-                if shape != expected or dtype not in DTYPES or name in found.get(layer, {}):
+                if shape != expected or dtype not in ITEMSIZES or name in found:
                     raise BadBase(
                         f"{path}: `{name}` ({dtype}, {list(shape)}) is not the plain weight or bias of a linear "
                         "layer, once; merging needs a base that is not quantised"
                     )
-                found.setdefault(layer, {})[name] = path
-    missing = [layer for layer in linear if f"{layer}.weight" not in found.get(layer, {})]
+                found[name] = Place(path, math.prod(shape), ITEMSIZES[dtype])
+    missing = [layer for layer in linear if f"{layer}.weight" not in found]
     if missing:
         raise BadBase(
             f"{directory}: no tensor `{missing[0]}.weight` in its safetensors files; merging needs the weights of "

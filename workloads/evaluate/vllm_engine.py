@@ -6,7 +6,8 @@ Written for vLLM 0.26 to 0.32: LLMEngine with prompts and outputs as token ids, 
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from itertools import count
@@ -15,7 +16,8 @@ from typing import Any
 
 import torch
 
-from workloads.contents import keep_compiled_code
+from workloads.compiled import keep_kernels, sealed_folder
+from workloads.contract.model import canonical_json, sha256_of
 from workloads.contract.units import Engine as EngineInputs
 from workloads.evaluate.engine import Adapter, BadAdapter, Decoding, Demands, Finished, Request
 from workloads.evaluate.memory import BYTES, GIB, MemoryPlan, available_host_bytes, plan_memory, weight_bytes
@@ -37,6 +39,8 @@ logger = logging.getLogger("potstill")
 STREAM_TOKENS = 8
 """Tokens between two signs of life of a request; a stop text is noticed that much later and cut exactly."""
 STOP_TEXT_WINDOW_TOKENS = 64
+OF_A_POD = frozenset({"VLLM_API_KEY", "VLLM_HOST_IP", "VLLM_PORT", "VLLM_RPC_BASE_PATH"})
+"""Variables that say nothing of what vLLM compiles."""
 HOST_SHARE = 0.25
 """Of the host's free memory, for adapters that are not in a slot."""
 
@@ -97,14 +101,16 @@ class VllmEngine:
         memory = plan(settings, shapes, weights, asked.dtype, demands.longest_tokens, on_gpu)
         logger.info("%s", memory)
         memory.check()
-        if settings.load_format == "auto" and on_gpu and loads_fast(directory, memory):
-            settings = replace(settings, load_format="fastsafetensors")
-        inner = make_engine(settings, directory, asked.dtype, memory, on_gpu)
+        if on_gpu:
+            settings = with_loader(settings, directory, memory)
+        versions = find_versions(on_gpu)
+        with kept_graphs(settings, directory, asked.dtype, versions):
+            inner = make_engine(settings, directory, asked.dtype, memory, on_gpu)
         inner.collective_rpc("potstill_listen")
         if not on_gpu:
             merging = settings.merge_adapters
             inner.collective_rpc("potstill_pack_experts_again" if merging else "potstill_keep_base_rows")
-        engine = cls(inner, directory, flags, settings, tokenizer, find_versions(on_gpu))
+        engine = cls(inner, directory, flags, settings, tokenizer, versions)
         return OneAtATime(engine) if settings.merge_adapters else engine
 
     @property
@@ -268,7 +274,7 @@ def prompt_scores(token_ids: Sequence[int], logprobs: Any) -> tuple[float, ...]:
 
 def set_environment(settings: VllmSettings) -> None:
     """Read by vLLM when it is imported and inherited by its processes, which are spawned: this one has threads."""
-    keep_compiled_code()
+    keep_kernels()
     # What the first start on a node read is then still in its memory for the next one.
     os.environ.setdefault("FASTSAFETENSORS_ODIRECT", "0")
     os.environ.update(
@@ -278,6 +284,23 @@ def set_environment(settings: VllmSettings) -> None:
     )
     # vLLM's core in a process of its own gives its memory back when it ends; who sets 0 has it in this one.
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
+
+
+@contextmanager
+def kept_graphs(settings: VllmSettings, directory: Path, dtype: str, versions: Mapping[str, str]) -> Iterator[None]:
+    """VLLM_CACHE_ROOT for a start: vLLM writes files there in place and believes what it finds. Who set it has it."""
+    if "VLLM_CACHE_ROOT" in os.environ:
+        yield
+        return
+    chosen = {name: value for name, value in os.environ.items() if name.startswith("VLLM_") and name not in OF_A_POD}
+    stated = {"flags": as_flags(settings), "base": str(directory), "dtype": dtype, "environment": chosen}
+    key = sha256_of(canonical_json(stated | {"versions": dict(versions)}))[:16]
+    with sealed_folder("vllm", key) as folder:
+        os.environ["VLLM_CACHE_ROOT"] = str(folder)
+        try:
+            yield
+        finally:
+            del os.environ["VLLM_CACHE_ROOT"]
 
 
 def plan(
@@ -296,11 +319,12 @@ def plan(
     )
 
 
-def loads_fast(directory: Path, memory: MemoryPlan) -> bool:
-    """Whether fastsafetensors reads the base: it holds two files at a time on the GPU, beside the weights."""
+def with_loader(settings: VllmSettings, directory: Path, memory: MemoryPlan) -> VllmSettings:
+    """Left open, fastsafetensors reads the base, where two files at a time have room on the GPU beside the weights."""
     sizes = [path.stat().st_size for path in directory.glob("*.safetensors")]
     room = memory.available - memory.weights
-    return find_spec("fastsafetensors") is not None and 0 < 2 * max(sizes, default=0) <= room
+    fits = find_spec("fastsafetensors") is not None and 0 < 2 * max(sizes, default=0) <= room
+    return replace(settings, load_format="fastsafetensors") if settings.load_format == "auto" and fits else settings
 
 
 def gpu_bytes() -> int:
@@ -344,7 +368,8 @@ def make_engine(settings: VllmSettings, directory: Path, dtype: str, memory: Mem
             arguments["lora_target_modules"] = list(LORA_TARGETS[settings.lora_target])
     if on_gpu and not settings.enforce_eager:
         arguments["cudagraph_capture_sizes"] = capture_sizes(settings.max_num_seqs)
-        arguments["compilation_config"] = {"cudagraph_mode": settings.cudagraph_mode}
+        if settings.cudagraph_mode:
+            arguments["compilation_config"] = {"cudagraph_mode": settings.cudagraph_mode}
     if settings.kv_cache_gib:
         arguments["kv_cache_memory_bytes"] = int(settings.kv_cache_gib * GIB)
     if settings.attention_backend:

@@ -6,7 +6,7 @@ torchrun starts it as well: rank 0 is the program, the others follow it.
 import os
 import sys
 
-from workloads.contents import keep_compiled_code
+from workloads.compiled import keep_kernels
 from workloads.contract.tasks import TrainTask
 from workloads.program import Context, run_program
 
@@ -20,7 +20,7 @@ def lead(context: Context[TrainTask]) -> None:
 if __name__ == "__main__":
     # Read when torch is imported; the memory that memory.py predicts was measured so.
     os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
-    keep_compiled_code()
+    keep_kernels()
     if os.environ.get("RANK", "0") == "0":
         sys.exit(run_program(TrainTask, lead))
     from workloads.train.follower import follow

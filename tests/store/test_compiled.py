@@ -1,0 +1,107 @@
+"""Compiled code on a volume that pods share: used when it is whole, and never in the way of a start."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from workloads.compiled import KERNELS, SEAL, UNUSED_SECONDS, keep_kernels, sealed_folder
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("POTSTILL_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def start(key: str = "engine", *, fails: bool = False) -> tuple[Path, bool]:
+    """Where a start had its folder, and whether there was compiled code in it."""
+    with sealed_folder("vllm", key) as folder:
+        warm = (folder / "graph").exists()
+        (folder / "graph").write_text("compiled")
+        if fails:
+            raise RuntimeError("the engine did not start")
+    return folder, warm
+
+
+def test_what_one_start_compiled_the_next_one_finds(cache: Path) -> None:
+    assert start() == (cache / "compiled/vllm/engine", False)
+    assert start() == (cache / "compiled/vllm/engine", True)
+    assert start("other") == (cache / "compiled/vllm/other", False)
+
+
+def test_a_start_that_failed_or_was_killed_leaves_nothing_for_the_next() -> None:
+    with pytest.raises(RuntimeError):
+        start(fails=True)
+    assert not start()[1]
+    killed = "from workloads.compiled import *; import os\n"
+    killed += "with sealed_folder('vllm', 'killed') as folder: (folder / 'graph').write_text('half'); os._exit(9)"
+    assert subprocess.run([sys.executable, "-c", killed], env=os.environ).returncode == 9
+    assert not start("killed")[1]
+    assert start("killed")[1]
+
+
+def test_a_start_that_failed_over_kept_code_is_the_last_one_to_use_it() -> None:
+    start()
+    with pytest.raises(RuntimeError):
+        start(fails=True)
+    assert not start()[1]
+
+
+def test_who_comes_while_another_compiles_compiles_for_itself(cache: Path) -> None:
+    with sealed_folder("vllm", "engine") as first:
+        (first / "graph").write_text("compiled")
+        second, warm = start()
+        assert second != first
+        assert not warm
+        assert not (first / SEAL).exists()
+    assert start() == (first, True)
+
+
+def test_a_cache_that_cannot_be_written_costs_time_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("POTSTILL_CACHE", str(tmp_path / "file"))
+    for variable in KERNELS:
+        monkeypatch.delenv(variable, raising=False)
+    keep_kernels()
+    assert not any(variable in os.environ for variable in KERNELS)
+    assert [start()[1], start()[1]] == [False, False]
+
+
+def test_what_nobody_has_used_for_long_is_swept(cache: Path) -> None:
+    for key in ("old", "recent"):
+        start(key)
+    seal = cache / "compiled/vllm/old" / SEAL
+    os.utime(seal, (seal.stat().st_mtime - UNUSED_SECONDS - 9,) * 2)
+    start("recent")
+    assert seal.exists(), "swept is after something was compiled"
+    start("new")
+    assert {folder.name for folder in (cache / "compiled/vllm").iterdir() if folder.is_dir()} == {"recent", "new"}
+
+
+def test_use_keeps_it_from_being_swept(cache: Path) -> None:
+    start()
+    seal = cache / "compiled/vllm/engine" / SEAL
+    os.utime(seal, (1, 1))
+    start()
+    start("new")
+    assert seal.exists()
+
+
+def test_kernels_are_kept_where_the_cache_is_unless_someone_said_where(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in KERNELS:
+        monkeypatch.setenv(variable, "")  # so that it is as before afterwards
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("TRITON_CACHE_DIR", "/elsewhere")
+    keep_kernels()
+    assert {variable: os.environ[variable] for variable in KERNELS} == {
+        "CUDA_CACHE_PATH": f"{cache}/compiled/cuda",
+        "TORCHINDUCTOR_CACHE_DIR": f"{cache}/compiled/inductor",
+        "TRITON_CACHE_DIR": "/elsewhere",
+    }
