@@ -65,7 +65,11 @@ class Profile(SpecModel):
         description="PersistentVolumeClaim for bases of s3:// and of the hub: one Job brings each there, trainings and "
         "evaluations read it. With more than one node: ReadWriteMany.",
     )
-    cache_claim: str | None = Field(None, description="PersistentVolumeClaim for compiled kernels and fetched weights.")
+    cache_claim: str | None = Field(
+        None,
+        description="PersistentVolumeClaim for compiled code and fetched weights, written by several pods. With more than one "
+        "node: ReadWriteMany.",
+    )
     store: StoreAccess | None = None
     service_account_name: str | None = Field(None, description="Of pods that name none of their own.")
     image_pull_secrets: list[str] = Field([], description="Secrets for the registry of the images.")
