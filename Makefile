@@ -11,6 +11,9 @@ WORKERS ?= 2
 # Three on two cores: tests with a control plane wait as much as they compute.
 TEST_WORKERS ?= 3
 export PYTHONUNBUFFERED := 1
+# One thread for each worker's arithmetic: several that wait for each other in turns take minutes longer.
+test check: export OMP_NUM_THREADS := 1
+test check: export OPENBLAS_NUM_THREADS := 1
 UV = $$($(PYTHON) scripts/find_uv.py)
 PROGRAMS = versitygw toxiproxy kubernetes helm kubeconform actionlint act
 UNIT = not slow and not s3 and not vllm and not cluster and not node
