@@ -54,6 +54,7 @@ WORDS = [
     "equals",
     "y",
 ]
+NUMBERED_WORDS = [f"{word}{number}" for word in WORDS for number in range(100)]
 
 
 def synthetic(store: Store, *, characters: int, seed: int = 16) -> Manifest:
@@ -168,7 +169,7 @@ def _evaluation(
 
 
 def _text(rng: random.Random, characters: int) -> str:
-    words = " ".join(rng.choice(WORDS) + str(rng.randint(0, 99)) for _ in range(characters // 7))
+    words = " ".join(rng.choices(NUMBERED_WORDS, k=characters // 7))
     return f"<think>{words}</think> \\boxed{{{rng.randint(0, 99)}}} {HOSTILE}"
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from statsmodels.stats.multitest import multipletests
 
 from workloads.results.difference import holm, mid_p, paired_difference, score_interval, score_z
 from workloads.results.paired import Pairs, pair, score
@@ -72,6 +73,13 @@ def test_the_problems_needed_and_the_detectable_difference_are_each_others_inver
 
 def test_holm_as_in_its_definition() -> None:
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([]) == []
+    assert holm([0.2]) == [0.2]
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=12))
+def test_holm_is_statsmodels_to_the_last_bit(p_values: list[float]) -> None:
+    assert holm(p_values) == [float(p) for p in multipletests(p_values, method="holm")[1]]
 
 
 def test_false_findings_are_no_more_than_nominal_when_nothing_differs() -> None:

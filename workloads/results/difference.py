@@ -6,7 +6,6 @@ from math import ceil, sqrt
 import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import binom, bootstrap, norm
-from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import NormalIndPower
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_effectsize, proportions_ztest
 
@@ -128,7 +127,11 @@ def resampled(pairs: Pairs) -> np.ndarray:
 
 def holm(p_values: list[float]) -> list[float]:
     """Adjusted p-values of one family, in the order given (Holm, Scand. J. Statist. 6 (1979) 65-70)."""
-    return [float(p) for p in multipletests(p_values, method="holm")[1]] if len(p_values) > 1 else p_values
+    order = np.argsort(p_values)
+    steps = np.asarray(p_values)[order] * np.arange(len(p_values), 0, -1)
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return [float(p) for p in adjusted]
 
 
 def problems_needed_independent(first: float, second: float, alpha: float = 0.05, power: float = 0.8) -> int | None:
