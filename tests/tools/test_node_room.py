@@ -1,0 +1,33 @@
+"""What the node's tests say of a disk that is too small, before a build fills it."""
+
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from tests.node import images
+
+Usage = namedtuple("Usage", "total used free")
+
+
+def test_a_disk_that_images_would_fill_is_told_and_leftovers_are_taken_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built, free = "", 10 << 30
+    monkeypatch.setattr(images, "FOLDER", tmp_path)
+    monkeypatch.setattr(images, "_identity", lambda _: built)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, free))
+    for name in (images.KEPT, "buildah12345"):
+        (tmp_path / "tmp" / name).mkdir(parents=True)
+        (tmp_path / "tmp" / name / "layer").write_bytes(b"1")
+    (tmp_path / "tmp" / "324642382").write_bytes(b"1")
+    with pytest.raises(images.NoRoomError, match="10 GiB free; images for the node take 33 GiB"):
+        images.make_room()
+    assert [left.name for left in (tmp_path / "tmp").iterdir()] == [images.KEPT]
+    assert (tmp_path / "tmp" / images.KEPT / "layer").exists()
+    built = "sha256:1"
+    images.make_room()
+    free = 4 << 30
+    with pytest.raises(images.NoRoomError, match="take 5 GiB"):
+        images.make_room()
