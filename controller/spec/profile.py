@@ -67,8 +67,8 @@ class Profile(SpecModel):
     )
     cache_claim: str | None = Field(
         None,
-        description="PersistentVolumeClaim for compiled code and fetched weights, written by several pods. With more than one "
-        "node: ReadWriteMany.",
+        description="PersistentVolumeClaim for compiled code and fetched weights, written by several pods. With more "
+        "than one node: ReadWriteMany.",
     )
     store: StoreAccess | None = None
     service_account_name: str | None = Field(None, description="Of pods that name none of their own.")
