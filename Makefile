@@ -24,8 +24,9 @@ help:  ## What there is to make
 
 .PHONY: quickstart
 quickstart:  ## Train two small models, evaluate every checkpoint, write a report (minutes)
-	uv=$(UV); $$uv sync --quiet --inexact --no-default-groups --extra local
-	$$($(PYTHON) scripts/find_uv.py) run --no-sync potstill run examples/quickstart.yaml --store $(STORE)
+	@echo 'Fetching the packages it needs, once; then training, evaluating and grading, each with its progress.'
+	@uv=$(UV); $$uv sync --quiet --inexact --no-default-groups --extra local
+	@$$($(PYTHON) scripts/find_uv.py) run --no-sync potstill run examples/quickstart.yaml --store $(STORE)
 
 .PHONY: sync
 sync:

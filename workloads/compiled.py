@@ -3,7 +3,6 @@ cacheClaim, which several pods may use at once and in which any of them may be k
 """
 
 import atexit
-import fcntl
 import logging
 import os
 import shutil
@@ -13,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from workloads.contents import cache_folder
+from workloads.contents import cache_folder, locked
 
 logger = logging.getLogger("potstill")
 KERNELS = {"CUDA_CACHE_PATH": "cuda", "TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton"}
@@ -52,7 +51,7 @@ def sealed_folder(kind: str, key: str) -> Iterator[Path]:
         fills = False
         try:
             if not seal.exists():
-                held.enter_context(_lock(place.with_name(f"{key}.lock")))
+                held.enter_context(locked(place.with_name(f"{key}.lock"), wait=False))
                 fills = not seal.exists()
                 if fills:
                     shutil.rmtree(place, ignore_errors=True)
@@ -73,15 +72,6 @@ def sealed_folder(kind: str, key: str) -> Iterator[Path]:
                 _sweep(place.parent)
             else:
                 os.utime(seal)  # its time says when it was used last
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Raises OSError if another has it, or where there are no locks."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
 
 
 def _own_folder() -> Path:

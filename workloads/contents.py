@@ -193,7 +193,7 @@ def _download(location: str, path: Path) -> Path:
 
 def _from_bucket(source: ModelSource) -> Path:
     kept = cache_folder() / "models" / sha256_of(f"{source.location}\0{source.content}".encode())[:16]
-    with _locked(kept.with_suffix(".lock")):
+    with locked(kept.with_suffix(".lock")):
         if kept.is_dir():
             with contextlib.suppress(ContentError):
                 _require(source.location, directory_content(kept), source.content)
@@ -236,8 +236,9 @@ def _from_hub(source: ModelSource, patterns: tuple[str, ...] = ()) -> Path:
 
 
 @contextmanager
-def _locked(lock: Path) -> Iterator[None]:
+def locked(lock: Path, *, wait: bool = True) -> Iterator[None]:
+    """Raises OSError where there are no locks, and, without `wait`, if another has it."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield

@@ -2,10 +2,10 @@
 
     python -m perf.train.checkpoints --out DIR [--layers 24] [--documents 12] [--checkpoints 8 36] [--work DIR]
 
-One GPU, the trainer's own loop, snapshot, publisher and commit, into a directory store under `--work`. A step's time
-is the device's, from the end of the step before: what a checkpoint costs is in the step after it. Writes
-DIR/checkpoints.json after every step; ends a few steps after the last checkpoint is committed, before one that would
-wait for the upload of the one before it, or at `--limit-seconds`.
+One GPU, the trainer's own loop, snapshot, publisher and commit, into a directory under `--work` or into the store
+`--store`. A step's time is the device's, from the end of the step before: what a checkpoint costs is in the step after
+it. Writes DIR/checkpoints.json after every step; ends a few steps after the last checkpoint is committed, before one
+that would wait for the upload of the one before it, or at `--limit-seconds`.
 """
 
 from __future__ import annotations
@@ -150,9 +150,7 @@ def tell(found: dict[str, Any]) -> bool:
 
 
 def measure(args: argparse.Namespace, work: Path) -> int:
-    store_folder = work / "store"
-    store_folder.mkdir()
-    store = open_store(store_folder.as_uri(), {})
+    store = open_store(args.store or (work / "store").as_uri())
     with join_ranks() as ranks:
         trainee = build(shapes(args.layers, args.tiny), ranks)
         rows = random_rows([args.length] * args.documents, trainee.config.vocab_size, seed=0)
@@ -161,7 +159,7 @@ def measure(args: argparse.Namespace, work: Path) -> int:
         report: dict[str, Any] = {
             "machine": machine() if ranks.device.type == "cuda" else {}, "commit": args.commit,
             "layers": args.layers, "parameters": trainee.adapter.values.numel(),
-            "tokens_per_step": args.length * args.documents, "work": str(work),
+            "tokens_per_step": args.length * args.documents, "work": str(work), "store": args.store or "a directory",
             "parameters_48_layers": full, "state_bytes_48_layers": 12 * full, "adapter_bytes_48_layers": 2 * full,
         }  # fmt: skip
         timeline = Timeline(0.0)
@@ -211,6 +209,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=None, help="a folder for the store and the trainer's own files")
+    parser.add_argument("--store", help="s3://bucket/prefix, an empty one; else a directory")
     parser.add_argument("--layers", type=int, default=24)
     parser.add_argument("--tokens", type=int, default=16_384, help="per micro-batch, at most")
     parser.add_argument("--documents", type=int, default=12, help="per step")

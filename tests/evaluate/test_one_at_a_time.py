@@ -29,8 +29,8 @@ class MergedFromOutside(TransformersEngine):
 
 
 @pytest.fixture
-def variants(dense: Path, adapters: list[Path]) -> list[Adapter | None]:
-    return [None, *(adapter_at(dense, path) for path in adapters[:2])]
+def two(dense: Path, adapters: list[Path]) -> list[Adapter]:
+    return [adapter_at(dense, path) for path in adapters[:2]]
 
 
 def submit(engine: OneAtATime | TransformersEngine, adapter: Adapter | None, prompt: str) -> None:
@@ -38,13 +38,11 @@ def submit(engine: OneAtATime | TransformersEngine, adapter: Adapter | None, pro
     engine.submit(Request(f"{name}/{prompt}", name, tuple(prompt.encode()), adapter, GREEDY, 1))
 
 
-def test_mixed_requests_are_answered_as_by_an_engine_that_knows_adapters(
-    dense: Path, variants: list[Adapter | None]
-) -> None:
+def test_mixed_requests_are_answered_as_by_an_engine_that_knows_adapters(dense: Path, two: list[Adapter]) -> None:
     inner = MergedFromOutside(dense)
     engine, plain = OneAtATime(inner), engine_for(dense)
     for prompt in PROMPTS:
-        for adapter in variants:
+        for adapter in (None, *two):
             submit(engine, adapter, prompt)
             submit(plain, adapter, prompt)
     found, expected = ({}, {})
@@ -53,38 +51,36 @@ def test_mixed_requests_are_answered_as_by_an_engine_that_knows_adapters(
             into |= {finished.id: finished.token_ids for finished in one.step()}
     assert found == expected
     assert len(set(found.values())) > len(PROMPTS)
-    assert inner.merged == [variants[1].name, variants[2].name], "each is merged once, the base needs nothing"  # type: ignore[union-attr]
+    assert inner.merged == [adapter.name for adapter in two], "each is merged once, the base needs nothing"
 
 
-def test_what_arrives_for_the_merged_adapter_goes_first(dense: Path, variants: list[Adapter | None]) -> None:
+def test_what_arrives_for_the_merged_adapter_goes_first(dense: Path, two: list[Adapter]) -> None:
     inner = MergedFromOutside(dense)
     engine = OneAtATime(inner)
-    submit(engine, variants[1], PROMPTS[0])
+    submit(engine, two[0], PROMPTS[0])
     engine.step()
-    submit(engine, variants[2], PROMPTS[0])
-    submit(engine, variants[1], PROMPTS[1])
+    submit(engine, two[1], PROMPTS[0])
+    submit(engine, two[0], PROMPTS[1])
     while engine.pending:
         engine.step()
-    assert inner.merged == [variants[1].name, variants[2].name]  # type: ignore[union-attr]
+    assert inner.merged == [adapter.name for adapter in two]
 
 
-def test_log_probs_merge_the_adapter_but_not_under_running_requests(
-    dense: Path, variants: list[Adapter | None]
-) -> None:
+def test_log_probs_merge_the_adapter_but_not_under_running_requests(dense: Path, two: list[Adapter]) -> None:
     engine, plain = OneAtATime(MergedFromOutside(dense)), engine_for(dense)
     sequences = [list(prompt.encode()) for prompt in PROMPTS if len(prompt) > 1]
-    for adapter in (*variants, None):
+    for adapter in (None, *two, None):
         for ours, theirs in zip(engine.log_probs(sequences, adapter), plain.log_probs(sequences, adapter), strict=True):
             assert ours == pytest.approx(theirs, abs=1e-6)
-    submit(engine, variants[1], PROMPTS[0])
+    submit(engine, two[0], PROMPTS[0])
     engine.step()
     assert engine.pending
     with pytest.raises(RuntimeError, match="under way"):
-        engine.log_probs(sequences, variants[2])
+        engine.log_probs(sequences, two[1])
 
 
 def test_an_adapter_that_cannot_be_merged_fails_its_own_requests(
-    dense: Path, variants: list[Adapter | None], tmp_path: Path
+    dense: Path, two: list[Adapter], tmp_path: Path
 ) -> None:
     directory = write_adapter(tmp_path / "poison", dense, seed=9)
     edit_adapter(directory, lambda tensors: next(iter(tensors.values())).fill_(torch.nan))
@@ -92,7 +88,7 @@ def test_an_adapter_that_cannot_be_merged_fails_its_own_requests(
     engine = OneAtATime(MergedFromOutside(dense))
     with pytest.raises(BadAdapter):
         engine.load(poison)
-    for adapter in (variants[1], poison, variants[2]):
+    for adapter in (two[0], poison, two[1]):
         submit(engine, adapter, PROMPTS[0])
     found = {}
     while engine.pending:
