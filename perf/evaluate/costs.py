@@ -8,7 +8,7 @@ benchmarks of 100 problems are 200) of `--tokens` tokens; so many requests toget
 straight lines between the numbers of requests measured, at the rate of the largest beyond it, and in proportion where
 they were measured with fewer tokens. An engine that merges works its checkpoints off one after the other. Live: a
 checkpoint comes every `--every` seconds in each of the four runs; an engine takes what waits, at most `--slots` engines
-at a time, and lingers one start time.
+at a time, and ends (the default of a profile) or lingers one start time (its `lingerSeconds`).
 """
 
 import argparse
@@ -54,6 +54,8 @@ class Measured:
         merged = bool(found[0]["flags"]["merge_adapters"])
         if any(bool(line["flags"]["merge_adapters"]) != merged for line in found):
             raise SystemExit("groups from slots and merged ones do not go together")
+        if len({line.get("completed", 0.0) for line in found}) > 1:
+            raise SystemExit("groups with other shares of completed outputs do not go together")
         seconds: dict[int, float] = {}
         for line in found:
             together = line["requests_each"] * (1 if merged else line["group"])
@@ -66,9 +68,12 @@ class Measured:
     def of_requests(self, number: int) -> float:
         sizes = sorted(self.seconds)
         place = bisect_left(sizes, number)
-        if place == 0 or place == len(sizes):
-            nearest = sizes[min(place, len(sizes) - 1)]
-            return self.seconds[nearest] * max(1.0, number / nearest)
+        if number < sizes[0]:
+            raise SystemExit(f"{number} requests are fewer than the {sizes[0]} that were measured under these names")
+        if place == len(sizes):
+            return self.seconds[sizes[-1]] * number / sizes[-1]
+        if number == sizes[place]:
+            return self.seconds[number]
         low, high = sizes[place - 1], sizes[place]
         share = (number - low) / (high - low)
         return self.seconds[low] * (1 - share) + self.seconds[high] * share
@@ -132,9 +137,11 @@ def main() -> None:
     print(f"start {start:.0f} s; 1, 2, 5, 18 checkpoints {[round(seconds(count)) for count in (1, 2, 5, 18)]} s")
     for name, arrivals in {"backlog": [0.0] * sum(RUNS), "live": live}.items():
         alone = simulate(arrivals, start, seconds, options.slots, None, 1)
-        grouped = simulate(arrivals, start, seconds, options.slots, start, len(arrivals))
-        print(f"{name}: one engine each  {alone}\n{name}: grouped          {grouped}")
-        print(f"{name}: grouped / each   {grouped.gpu_seconds / alone.gpu_seconds:.2f}")
+        print(f"{name}: one engine each  {alone}")
+        for way, linger in {"grouped": None, "grouped, lingers": start}.items():
+            grouped = simulate(arrivals, start, seconds, options.slots, linger, len(arrivals))
+            share = grouped.gpu_seconds / alone.gpu_seconds
+            print(f"{name}: {way:16} {grouped}; {share:.2f} of one engine each")
 
 
 if __name__ == "__main__":

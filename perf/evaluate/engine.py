@@ -2,12 +2,14 @@
 
     python -m perf.evaluate.engine --out perf/results/evaluate.jsonl --name attention-cold --groups 0 1 2 5
 
-A group of k is k adapters with `--requests` requests of `--tokens` new tokens each in one continuous batch (0: the base
-alone). Weights are random (load_format dummy, or with `--weights` files, which merging needs), outputs have no end
-token, so that every one has `--tokens` tokens. An engine that merges (`--flag merge_adapters=true`) takes the adapters
-one after the other; `load_seconds` is then the merging. Each line of OUT is one measurement with the engine's flags and
-versions; the log (stderr) tells with times what a start does, `--profile` by function. "Cold" is a machine whose
-POTSTILL_CACHE is empty; "warm" a second start over the same one with the same flags.
+A group of k is k adapters with `--requests` requests of `--tokens` new tokens each in one batch (0: the base alone).
+Weights are random (load_format dummy, or with `--weights` files, which merging needs), so no output ends by itself:
+each has `--tokens` tokens, but a share `--completed`, drawn at random, a tenth to nine tenths of them. An engine that
+merges (`--flag merge_adapters=true`) takes the adapters one after the other; `load_seconds` is then the merging. Each
+line of OUT is one measurement with the engine's flags and versions; the log (stderr) tells with times what a start
+does, `--profile` by function. `--kernels` tells instead what a step is made of in which all requests of a group
+decode: its requests must fit into one batch, and have 200 tokens or more. "Cold" is a machine whose POTSTILL_CACHE is
+empty; "warm" a second start over the same one with the same flags.
 """
 
 import argparse
@@ -25,14 +27,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.profiler import ProfilerActivity
 
 from perf.evaluate.bases import SHAPES, write_adapter, write_base, write_weights
+from perf.kernels import kernel_table
 from workloads.contract.units import Engine as EngineInputs
 from workloads.evaluate.adapters import check_adapter
 from workloads.evaluate.engine import Adapter, Decoding, Demands, Engine, Request
 from workloads.evaluate.shapes import read_shapes
 from workloads.evaluate.vllm_engine import VllmEngine
 from workloads.text.tokenizer import load_tokenizer
+
+STEPS = 32
+DECODING_TOKENS = 96
+"""Of each request: the last prompt has long been read then."""
 
 
 def main() -> None:
@@ -84,7 +92,10 @@ def main() -> None:
     try:
         with its_turn(options.turn, fcntl.LOCK_EX):
             for size in options.groups:
-                note(options.out, {**common, **group(engine, adapters[:size], options, shapes.vocabulary)})
+                if options.kernels:
+                    write_kernels(engine, adapters[:size], options, shapes.vocabulary)
+                else:
+                    note(options.out, {**common, **group(engine, adapters[:size], options, shapes.vocabulary)})
     finally:
         engine.close()
 
@@ -134,6 +145,7 @@ def group(engine: Engine, adapters: list[Adapter], options: argparse.Namespace, 
         "group": len(adapters),
         "requests_each": options.requests,
         "tokens_each": options.tokens,
+        "completed": options.completed,
         "load_seconds": round(loads, 2),
         "seconds": round(works, 2),
         "tokens": tokens,
@@ -144,16 +156,54 @@ def group(engine: Engine, adapters: list[Adapter], options: argparse.Namespace, 
 def work(
     engine: Engine, variants: list[Adapter | None], name: str, options: argparse.Namespace, vocabulary: int
 ) -> None:
-    decoding = Decoding(0.0, 1.0, options.tokens, ())
-    for place, adapter in enumerate(variants):
-        generator = random.Random(f"{name}/{place}")
-        for number in range(options.requests):
-            prompt = tuple(generator.randrange(vocabulary) for _ in range(options.prompt_tokens))
-            engine.submit(Request(f"{name}/{place}/{number}", str(place), prompt, adapter, decoding, 0))
+    submit(engine, variants, name, options, vocabulary)
+    finish(engine)
+
+
+def write_kernels(engine: Engine, adapters: list[Adapter], options: argparse.Namespace, vocabulary: int) -> None:
+    """Appends the time of a step in which all requests decode, and of each kernel in it."""
+    for adapter in adapters:
+        engine.load(adapter)
+    before = engine.generated_tokens
+    submit(engine, [*adapters] or [None], f"kernels/{before}", options, vocabulary)
+    requests = engine.pending
+    while engine.generated_tokens - before < requests * DECODING_TOKENS:
+        engine.step()
+    began = time.monotonic()
+    for _ in range(STEPS):
+        engine.step()
+    step_ms = (time.monotonic() - began) / STEPS * 1e3
+    with torch.profiler.profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as trace:
+        for _ in range(STEPS):
+            engine.step()
+    lines = [f"{step_ms:.1f} ms a step of {requests} requests of {len(adapters)} adapters"]
+    lines += kernel_table(trace, f"{STEPS} steps")
+    with options.kernels.open("a") as file:
+        file.write("\n".join(lines) + "\n")
+    print("\n".join(lines[:24]), flush=True)
+    finish(engine)
+
+
+def finish(engine: Engine) -> None:
     while engine.pending:
         errors = [one.error for one in engine.step() if one.finish_reason == "error"]
         if errors:
             raise RuntimeError(f"the engine gave up requests: {errors[0]}")
+
+
+def submit(
+    engine: Engine, variants: list[Adapter | None], name: str, options: argparse.Namespace, vocabulary: int
+) -> None:
+    for place, adapter in enumerate(variants):
+        generator = random.Random(f"{name}/{place}")
+        for number in range(options.requests):
+            prompt = tuple(generator.randrange(vocabulary) for _ in range(options.prompt_tokens))
+            completed = generator.random() < options.completed
+            tokens = (
+                generator.randrange(options.tokens // 10, options.tokens * 9 // 10) if completed else options.tokens
+            )
+            decoding = Decoding(0.0, 1.0, tokens, ())
+            engine.submit(Request(f"{name}/{place}/{number}", str(place), prompt, adapter, decoding, 0))
 
 
 def flag(text: str) -> tuple[str, str | int | float | bool]:
@@ -184,10 +234,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--groups", type=int, nargs="+", default=[0, 1, 2, 5])
     parser.add_argument("--requests", type=int, default=100)
     parser.add_argument("--tokens", type=int, default=2048)
+    parser.add_argument("--completed", type=float, default=0.0, help="share of the outputs that end before --tokens")
     parser.add_argument("--prompt-tokens", type=int, default=160)
     parser.add_argument("--rank", type=int, default=32)
     parser.add_argument("--flag", action="append", default=[], help="name=value, as in a profile's engine flags")
     parser.add_argument("--profile", type=Path, help="where a start's time goes; VLLM_ENABLE_V1_MULTIPROCESSING=0")
+    parser.add_argument("--kernels", type=Path, help="the device time of each kernel, a file; the same")
     parser.add_argument("--turn", type=Path, help="a lock: several engines start at once, and measure alone")
     parser.add_argument("--folder", help="keeps base and adapters between starts")
     return parser.parse_args()

@@ -27,6 +27,7 @@ import torch
 from torch.profiler import ProfilerActivity
 from transformers import Qwen3MoeForCausalLM
 
+from perf.kernels import kernel_table
 from perf.train.shapes import (
     CONFIG,
     as_dict,
@@ -153,14 +154,7 @@ def profile(step: Step, batches: list[PackedBatch], path: Path) -> None:
     with torch.profiler.profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as trace:
         step(batches)
         torch.cuda.synchronize()
-    events = [event for event in trace.key_averages() if event.device_type.name == "CUDA"]
-    events = sorted((e for e in events if e.self_device_time_total > 0), key=lambda e: -e.self_device_time_total)
-    total = sum(event.self_device_time_total for event in events)
-    count = sum(event.count for event in events)
-    lines = [f"{total / 1e3:9.1f} ms in {count} kernels of one step of {len(batches)} micro-batches"]
-    for event in events[:60]:
-        ms = event.self_device_time_total / 1e3
-        lines.append(f"{ms:9.2f} ms {ms * 1e5 / total:5.1f}% {event.count:6}x {event.key[:150]}")
+    lines = kernel_table(trace, f"one step of {len(batches)} micro-batches")
     path.write_text("\n".join(lines) + "\n")
     print(lines[0], flush=True)
 

@@ -28,7 +28,7 @@ SIZES: dict[str, Any] = {
 
 VLLM_FLAGS: dict[str, str | int | float | bool] = {
     "kv_cache_gib": 0.25,
-    "max_num_seqs": 16,
+    "max_num_seqs": 32,
     "max_loras": 2,
     "enforce_eager": True,
 }

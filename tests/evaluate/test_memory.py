@@ -11,7 +11,6 @@ from workloads.evaluate.adapters import WEIGHTS
 from workloads.evaluate.engine import Demands
 from workloads.evaluate.memory import GIB, DoesNotFit, plan_memory, weight_bytes
 from workloads.evaluate.shapes import read_shapes, shapes_of
-from workloads.evaluate.vllm_engine import kept_graphs, set_environment, with_loader
 from workloads.evaluate.vllm_settings import (
     BadFlag,
     VllmSettings,
@@ -21,6 +20,7 @@ from workloads.evaluate.vllm_settings import (
     rank_bucket,
     with_room,
 )
+from workloads.evaluate.vllm_start import kept_graphs, set_environment, with_loader
 
 QWEN3_30B_A3B = {
     "hidden_size": 2048,
@@ -105,7 +105,7 @@ def test_a_base_is_read_fast_where_two_of_its_files_fit_beside_the_weights(
     assert chosen() == "fastsafetensors"
     assert chosen(available=2999) == "auto"
     assert chosen(asked="safetensors") == "safetensors"
-    monkeypatch.setattr("workloads.evaluate.vllm_engine.find_spec", lambda _: None)
+    monkeypatch.setattr("workloads.evaluate.vllm_start.find_spec", lambda _: None)
     assert chosen() == "auto"
 
 

@@ -1,6 +1,7 @@
 """A real vLLM on a CPU, against the transformers engine: run by `make test` in the environment that has it."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -189,6 +190,32 @@ def test_a_request_that_the_engine_refuses_fails_alone(engine: Engine) -> None:
     assert found["too-long"].finish_reason == "error"
     assert found["too-long"].error
     assert {found[f"base/{prompt}"].finish_reason for prompt in PROMPTS[:2]} <= {"stop", "length"}
+
+
+def test_more_requests_than_rows_have_the_outputs_that_they_have_alone(engine: Engine) -> None:
+    """They join the batch a few at a time, as others of theirs end."""
+    free = Decoding(temperature=0.0, top_p=1.0, limit_tokens=40, stop_token_ids=())
+    alone = ask(engine, [None], free, PROMPTS[:1])[f"base/{PROMPTS[0]}"].token_ids
+    limits = {f"of {number}": number % 23 + 1 for number in range(90)}
+    for name, limit in limits.items():
+        decoding = replace(free, limit_tokens=limit)
+        engine.submit(Request(name, "base", tuple(PROMPTS[0].encode()), None, decoding, 1))
+    found, most = {}, 0
+    while engine.pending:
+        most = max(most, engine.pending)
+        found |= {finished.id: finished for finished in engine.step()}
+    assert most == len(limits) > 2 * engine.flags["max_num_seqs"]
+    assert {name: finished.token_ids for name, finished in found.items()} == {
+        name: alone[:limit] for name, limit in limits.items()
+    }
+
+
+def test_a_refused_request_among_more_than_there_are_rows_fails_alone(engine: Engine) -> None:
+    bad = {f"too long {number}" for number in range(40)}
+    for name in sorted(bad):
+        engine.submit(Request(name, "base", tuple(b"x" * 2000), None, GREEDY, 1))
+    found = ask(engine, [None], GREEDY, PROMPTS)
+    assert {name for name, finished in found.items() if finished.finish_reason == "error"} == bad
 
 
 def test_the_record_tells_flags_and_versions(engine: Engine) -> None:

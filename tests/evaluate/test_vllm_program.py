@@ -40,7 +40,7 @@ def test_a_group_with_one_poison_adapter_through_the_program(dense: Path, adapte
         record = world.record(member.unit)
         assert record.outputs == len(world.problems)
         assert record.versions["vllm"] == vllm.__version__
-        assert record.engine.flags["max_num_seqs"] == 16
+        assert record.engine.flags["max_num_seqs"] == 32
         if member.adapter is not None:
             assert record.canary_error is not None
             assert record.canary_error < 1e-3

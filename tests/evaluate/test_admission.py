@@ -1,0 +1,65 @@
+"""When requests that wait join a batch."""
+
+from collections.abc import Iterator
+from random import Random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workloads.evaluate.admission import SHARE, Admission
+from workloads.evaluate.engine import Decoding, Request
+
+DECODING = Decoding(temperature=0.0, top_p=1.0, limit_tokens=1, stop_token_ids=())
+
+
+def requests(count: int) -> Iterator[Request]:
+    return (Request(str(number), "group", (1,), None, DECODING, 0) for number in range(count))
+
+
+def batch(rows: int, waiting: int) -> Admission:
+    admission = Admission(rows)
+    for request in requests(waiting):
+        admission.put(request)
+    return admission
+
+
+def test_an_empty_batch_takes_what_waits_up_to_its_rows() -> None:
+    admission = batch(32, 40)
+    assert [request.id for request in admission.take(0)] == [str(number) for number in range(32)]
+    assert len(admission) == 8
+    assert [request.id for request in batch(32, 3).take(0)] == ["0", "1", "2"]
+
+
+def test_requests_join_others_once_a_share_of_the_rows_is_free() -> None:
+    admission = batch(64, 100)
+    admission.take(0)
+    together = 64 // SHARE
+    assert admission.take(64 - together + 1) == []
+    assert len(admission.take(64 - together)) == together
+
+
+def test_a_single_request_joins_a_batch_that_has_room() -> None:
+    assert len(batch(64, 1).take(10)) == 1
+
+
+def test_a_small_batch_takes_one_for_one() -> None:
+    admission = batch(2, 3)
+    assert [len(admission.take(0)), len(admission.take(2)), len(admission.take(1))] == [2, 0, 1]
+
+
+@given(st.integers(1, 200), st.integers(0, 300), st.integers(0, 2**32))
+def test_all_are_taken_in_their_order_and_never_more_than_there_is_room_for(rows: int, count: int, seed: int) -> None:
+    generator, admission = Random(seed), Admission(rows)
+    coming, running, taken = list(requests(count)), 0, []
+    for _ in range(10 * count + 10):
+        for _ in range(min(len(coming), generator.randrange(3))):
+            admission.put(coming.pop(0))
+        joining = admission.take(running)
+        free = rows - running
+        assert len(joining) <= free
+        assert not joining or not running or free >= rows // SHARE
+        assert joining or running or not len(admission), "a batch stays empty although requests wait"
+        running += len(joining)
+        taken += [int(request.id) for request in joining]
+        running -= min(running, generator.randrange(3))
+    assert taken == list(range(count))

@@ -1,0 +1,154 @@
+"""A start of vLLM: its environment, what it is told, what it compiled before."""
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from workloads.compiled import keep_kernels, sealed_folder
+from workloads.contract.model import canonical_json, sha256_of
+from workloads.evaluate.memory import GIB, MemoryPlan, available_host_bytes, plan_memory
+from workloads.evaluate.shapes import ModelShapes
+from workloads.evaluate.vllm_settings import LORA_TARGETS, VllmSettings, as_flags, capture_sizes
+
+STREAM_TOKENS = 8
+"""Tokens between two signs of life of a request; a stop text is noticed that much later and cut exactly."""
+NOT_COMPILED = frozenset(
+    {"VLLM_API_KEY", "VLLM_ENABLE_V1_MULTIPROCESSING", "VLLM_HOST_IP", "VLLM_PORT", "VLLM_RPC_BASE_PATH"}
+)
+"""Variables that say nothing of what vLLM compiles."""
+HOST_SHARE = 0.25
+"""Of the host's free memory, for adapters that are not in a slot."""
+
+
+def set_environment(settings: VllmSettings) -> None:
+    """Read by vLLM when it is imported and inherited by its processes, which are spawned: this one has threads."""
+    keep_kernels()
+    # What the first start on a node read is then still in its memory for the next one.
+    os.environ.setdefault("FASTSAFETENSORS_ODIRECT", "0")
+    os.environ.update(
+        VLLM_WORKER_MULTIPROC_METHOD="spawn",
+        VLLM_NO_USAGE_STATS="1",
+        VLLM_BATCH_INVARIANT="1" if settings.batch_invariant else "0",
+    )
+    # vLLM's core in a process of its own gives its memory back when it ends; who sets 0 has it in this one.
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
+
+
+@contextmanager
+def kept_graphs(settings: VllmSettings, directory: Path, dtype: str, versions: Mapping[str, str]) -> Iterator[None]:
+    """VLLM_CACHE_ROOT for a start: vLLM writes files there in place and believes what it finds. Who set it has it."""
+    if "VLLM_CACHE_ROOT" in os.environ:
+        yield
+        return
+    chosen = {
+        name: value for name, value in os.environ.items() if name.startswith("VLLM_") and name not in NOT_COMPILED
+    }
+    stated = {"flags": as_flags(settings), "base": str(directory), "dtype": dtype, "environment": chosen}
+    key = sha256_of(canonical_json(stated | {"versions": dict(versions)}))[:16]
+    with sealed_folder("vllm", key) as folder:
+        os.environ["VLLM_CACHE_ROOT"] = str(folder)
+        try:
+            yield
+        finally:
+            del os.environ["VLLM_CACHE_ROOT"]
+
+
+def plan(
+    settings: VllmSettings, shapes: ModelShapes, weights: int, dtype: str, longest_tokens: int, on_gpu: bool
+) -> MemoryPlan:
+    return plan_memory(
+        shapes,
+        weights // settings.tensor_parallel_size,
+        dtype,
+        int(gpu_bytes() * settings.gpu_memory_utilization) if on_gpu else available_host_bytes(),
+        slots=0 if settings.merge_adapters else settings.max_loras,
+        max_rank=settings.max_lora_rank,
+        longest_tokens=longest_tokens,
+        batch_tokens=settings.max_num_batched_tokens,
+        targets=LORA_TARGETS[settings.lora_target or "all"],
+    )
+
+
+def with_loader(settings: VllmSettings, directory: Path, memory: MemoryPlan) -> VllmSettings:
+    """Left open, fastsafetensors reads the base, where two files at a time have room on the GPU beside the weights."""
+    sizes = [path.stat().st_size for path in directory.glob("*.safetensors")]
+    room = memory.available - memory.weights
+    fits = find_spec("fastsafetensors") is not None and 0 < 2 * max(sizes, default=0) <= room
+    return replace(settings, load_format="fastsafetensors") if settings.load_format == "auto" and fits else settings
+
+
+def gpu_bytes() -> int:
+    """Asked of NVML, so that no CUDA context is made in this process."""
+    from vllm.platforms import current_platform
+
+    return int(current_platform.get_device_total_memory())
+
+
+def make_engine(settings: VllmSettings, directory: Path, dtype: str, memory: MemoryPlan, on_gpu: bool) -> Any:
+    from vllm.engine.arg_utils import EngineArgs
+    from vllm.v1.engine.llm_engine import LLMEngine
+
+    pass_vllm_log_on()
+    arguments: dict[str, Any] = {
+        "model": str(directory),
+        "skip_tokenizer_init": True,
+        "generation_config": "vllm",
+        "dtype": dtype,
+        "seed": settings.seed,
+        "load_format": settings.load_format,
+        "max_model_len": settings.max_model_len,
+        "max_num_seqs": settings.max_num_seqs,
+        "max_num_batched_tokens": max(settings.max_num_batched_tokens, settings.max_num_seqs),
+        "gpu_memory_utilization": settings.gpu_memory_utilization,
+        "tensor_parallel_size": settings.tensor_parallel_size,
+        "enable_prefix_caching": settings.enable_prefix_caching,
+        "enforce_eager": settings.enforce_eager,
+        "stream_interval": STREAM_TOKENS,
+        "disable_log_stats": True,
+        "worker_extension_cls": "workloads.evaluate.vllm_worker.WorkerExtension",
+    }
+    if not settings.merge_adapters:
+        arguments |= {
+            "enable_lora": True,
+            "max_loras": settings.max_loras,
+            "max_lora_rank": settings.max_lora_rank,
+            "max_cpu_loras": settings.max_loras + int(HOST_SHARE * available_host_bytes()) // memory.adapter_slot,
+        }
+        if "lora_target_modules" in EngineArgs.__dataclass_fields__:
+            arguments["lora_target_modules"] = list(LORA_TARGETS[settings.lora_target])
+    if on_gpu and not settings.enforce_eager:
+        arguments["cudagraph_capture_sizes"] = capture_sizes(settings.max_num_seqs)
+        if settings.cudagraph_mode:
+            arguments["compilation_config"] = {"cudagraph_mode": settings.cudagraph_mode}
+    if settings.kv_cache_gib:
+        arguments["kv_cache_memory_bytes"] = int(settings.kv_cache_gib * GIB)
+    if settings.attention_backend:
+        arguments["attention_backend"] = settings.attention_backend
+    if settings.moe_backend:
+        arguments["moe_backend"] = settings.moe_backend
+    return LLMEngine.from_engine_args(EngineArgs(**arguments))
+
+
+def pass_vllm_log_on() -> None:
+    """The lines of vLLM in this process join the attempt's log; those of its own processes go to stderr."""
+    inner = logging.getLogger("vllm")
+    inner.handlers.clear()
+    inner.propagate = True
+
+
+def find_versions(on_gpu: bool) -> dict[str, str]:
+    import torch
+    import transformers
+    import vllm
+
+    found = {"vllm": vllm.__version__, "torch": torch.__version__, "transformers": transformers.__version__}
+    if on_gpu:
+        from vllm.platforms import current_platform
+
+        found |= {"gpu": str(current_platform.get_device_name()), "cuda": str(torch.version.cuda)}
+    return found
