@@ -189,6 +189,13 @@ class EvaluationLimit:
             self._book = self._book.without(owner)
         self.changed()
 
+    def line(self) -> Line | None:
+        """As it is now; None without a limit."""
+        if not self._most:
+            return None
+        with self._lock:
+            return self._look()
+
     def _look(self) -> Line:
         """The line as it is now. Call it with the lock held."""
         now = self._clock()

@@ -1,8 +1,13 @@
 """Prometheus metrics: controller-runtime's names for the loop, our own for experiments."""
 
+from collections.abc import Callable, Iterator
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from controller.decide.actions import Status
+from controller.kubernetes.limit import Line
 from controller.kubernetes.measures import evaluation_lags, gpu_seconds_by_run
 from controller.view import StoreView
 from workloads.contract.experiment import FrozenExperiment
@@ -39,6 +44,10 @@ class Metrics:
             "potstill_evaluations", "Evaluations by state.", [*labels, "state"], registry=self.registry
         )
 
+    def watch_limit(self, namespace: str, line: Callable[[], Line | None]) -> None:
+        """Exports the limit of evaluation pods, looked at when asked for; nothing where there is none."""
+        self.registry.register(_LimitCollector(namespace, line))
+
     def reconciled(self, _key: tuple[str, str], result: str, seconds: float) -> None:
         self._total.labels("experiment", result).inc()
         self._seconds.labels("experiment").observe(seconds)
@@ -69,3 +78,22 @@ class Metrics:
         self._lags_seen.pop(key, None)
         for metric in (self._gpu_seconds, self._run_gpu_seconds, self._lag, self._checkpoints, self._evaluations):
             metric.remove_by_labels({"namespace": key[0], "experiment": key[1]})
+
+
+class _LimitCollector(Collector):
+    def __init__(self, namespace: str, line: Callable[[], Line | None]) -> None:
+        self._namespace = namespace
+        self._line = line
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        line = self._line()
+        if line is None:
+            return
+        for name, meaning, value in (
+            ("potstill_evaluation_pods", "Evaluation pods, those decided on included.", len(line.holders)),
+            ("potstill_evaluation_pods_limit", "Most evaluation pods at one time.", line.most),
+            ("potstill_evaluation_pods_waiting", "Experiments that wait for an evaluation pod.", len(line.waiting)),
+        ):
+            family = GaugeMetricFamily(name, meaning, labels=["namespace"])
+            family.add_metric([self._namespace], value)
+            yield family

@@ -66,6 +66,7 @@ class Controller:
                 evaluation_pods, jobs, pods, lambda: datetime.now(UTC), lambda name: self._queue.add((namespace, name))
             ),
         )
+        self.metrics.watch_limit(namespace, self._watched.limit.line)
         writer = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{socket.gethostname()}-{os.getpid()}"
         self._reconciler = Reconciler(
             api, self._watched, store, profiles, lambda: datetime.now(UTC), writer, self.metrics

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from controller.spec.errors import Problem, SpecError, problems_of
 from controller.spec.models import SpecModel
@@ -23,7 +23,10 @@ class ProfileEngine(SpecModel):
 class RolePod(SpecModel):
     """Where and how the pods of one role run."""
 
-    image: str | None = Field(None, description="By digest: registry/name@sha256:<64 hex>.")
+    image: str | None = Field(
+        None,
+        description="By digest: registry/name@sha256:<64 hex>; or by a tag, not latest, that never changes.",
+    )
     gpus: int = Field(0, ge=0, description="GPUs per pod.")
     nodes: int = Field(1, gt=0, description="Pods of one training, each with its GPUs.")
     resources: dict[str, Any] = Field({}, description="requests and limits, but for GPUs, of each container.")
@@ -37,6 +40,17 @@ class RolePod(SpecModel):
     termination_grace_seconds: int = Field(
         120, gt=0, description="What a pod that is ended has to save its state; large adapters need more."
     )
+
+    @field_validator("image")
+    @classmethod
+    def _says_which_version(cls, image: str | None) -> str | None:
+        if image is not None and "@" not in image:
+            _, _, tag = image.rpartition("/")[2].partition(":")
+            if tag in ("", "latest"):
+                raise ValueError(
+                    f"{image} can be another image at the next pull; name it by digest (name@sha256:...) or version"
+                )
+        return image
 
 
 class StoreAccess(SpecModel):
@@ -53,7 +67,6 @@ class StoreAccess(SpecModel):
 class Profile(SpecModel):
     name: str = Field("local", description="By which Experiments name it; the chart's key.")
     gpu: str = Field("cpu", description="Model name of the GPUs, as in the digest of generated outputs.")
-    gpu_memory_gib: float | None = Field(None, gt=0, description="Memory of one GPU.")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="Of trainings that do not say.")
     engine: ProfileEngine
     train: RolePod = Field(RolePod(), description="Pods of trainings.")

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from prometheus_client import generate_latest
 
 from controller.decide import decide
 from controller.decide.actions import Decision, Start, Status, WriteTask
@@ -21,6 +22,7 @@ from controller.kubernetes.limit import (
     Line,
     holders,
 )
+from controller.kubernetes.metrics import Metrics
 from controller.kubernetes.reflector import Reflector
 from controller.view import ExecutorView
 from tests.controller.experiments import experiment, run
@@ -210,6 +212,25 @@ def test_without_a_limit_there_is_no_pool() -> None:
     seen: list[ExecutorView] = []
     limit(0).admit(ASH, ExecutorView({}), lambda view: seen.append(view) or decision())  # type: ignore[func-returns-value]
     assert seen == [ExecutorView({})]
+
+
+def exported(shared: EvaluationLimit) -> dict[str, float]:
+    metrics = Metrics()
+    metrics.watch_limit("lab", shared.line)
+    lines = generate_latest(metrics.registry).decode().splitlines()
+    named = (line.rpartition(" ") for line in lines if line.startswith("potstill_evaluation_pods"))
+    return {name: float(value) for name, _, value in named}
+
+
+def test_the_limit_is_exported_as_it_stands() -> None:
+    shared = limit(1)
+    for owner in (ASH, BIRCH, CEDAR):
+        shared.admit(owner, ExecutorView({}), lambda view, owner=owner: take(owner.experiment, view))
+    name = 'potstill_evaluation_pods{}{{namespace="lab"}}'
+    assert exported(shared) == {name.format(""): 1, name.format("_limit"): 1, name.format("_waiting"): 2}
+    shared.forget(BIRCH)
+    assert exported(shared)[name.format("_waiting")] == 1
+    assert exported(limit(0)) == {}
 
 
 class Namespace:
