@@ -3,6 +3,7 @@
 from typing import Any
 
 MOST = 60
+"""Kernels in a table."""
 
 
 def kernel_table(trace: Any, of: str) -> list[str]:

@@ -80,7 +80,8 @@ def decide(
         wanting = candidates(frozen, pieces, standings, store, now)
         new = new_tasks(frozen, store, executor, wanting, closing, now)
         actions += new.actions
-    standings |= {unit: replace(standings[unit], why=why) for unit, why in new.waiting.items()}
+    told = {**new.gathering, **new.waiting}
+    standings |= {unit: replace(standings[unit], why=why) for unit, why in told.items()}
     generating = _generating(frozen, store, executor, closing, actions, now)
 
     runs = run_lines(frozen, standings, store)

@@ -23,10 +23,13 @@ LIMIT_REACHED = "LimitReached"
 
 @dataclass(frozen=True)
 class NewTasks:
-    """`waiting`: units that are ready and wait for a pool that says so, with what it says."""
+    """`waiting`: units that are ready and wait for a pool that says so, with what it says. `gathering`: units that are
+    ready and wait for others, with how long still.
+    """
 
     actions: tuple[Action, ...] = ()
     waiting: Mapping[UnitRef, Why] = field(default_factory=dict)
+    gathering: Mapping[UnitRef, Why] = field(default_factory=dict)
 
 
 def stops(
@@ -122,7 +125,8 @@ def new_tasks(
 ) -> NewTasks:
     """Each candidate in turn, where every pool of its role has a slot. A lingering engine is a slot for generations.
 
-    What a pool owes to others is left to them, by engines too: one that is offered nothing more ends.
+    What a pool owes to others is left to them, by engines too: one that is offered nothing more ends. Nothing gathers
+    where an engine lingers.
     """
     pools = (*_pools(frozen.limits), *executor.pools)
     busy = Counter(holders(frozen, store, executor, closing, now).values())
@@ -131,6 +135,7 @@ def new_tasks(
         engines = {}
     found: list[Action] = []
     waiting: dict[UnitRef, Why] = {}
+    gathering: dict[UnitRef, Why] = {}
     for candidate in wanting:
         task = candidate.task
         if isinstance(task, GenerateTask):
@@ -142,6 +147,11 @@ def new_tasks(
                 found.append(WriteTask(task, candidate.why))
                 found += launch(task, candidate.why, missing_pointers=len(task.members) > 1, host=(host, sequence))
                 continue
+        if candidate.gathers_until is not None and now < candidate.gathers_until:
+            seconds = (candidate.gathers_until - now).total_seconds()
+            why = Why("Gathering", f"waits up to {seconds:.0f} s for others to share its engine")
+            gathering |= {unit: why for unit, _ in members_of(task)}
+            continue
         role = role_of(task)
         full = _over(pools, busy, role, owed=True)
         if not full:
@@ -151,7 +161,7 @@ def new_tasks(
         elif all(pool.full for pool in full):
             why = Why(LIMIT_REACHED, full[0].full)
             waiting |= {unit: why for unit, _ in members_of(task)}
-    return NewTasks(tuple(found), waiting)
+    return NewTasks(tuple(found), waiting, gathering)
 
 
 def _over(

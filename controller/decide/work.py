@@ -1,16 +1,17 @@
 """The tasks that could be made now, most urgent first, and how those that wait are grouped.
 
-Group commit: what waits for the same engine is taken together by the next task, up to `limits.group_members`. Members
-that a crash put under suspicion go apart, in groups no larger than each of them may join.
+Group commit: what waits for the same engine is taken together by the next task, up to `limits.group_members`. With
+`limits.gather_seconds` the first waits a while for others. Members that a crash put under suspicion go apart, in groups
+no larger than each of them may join, and wait for nobody.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from controller.decide.actions import Why
-from controller.decide.pieces import Piece
+from controller.decide.pieces import Piece, progressed
 from controller.decide.standing import Standing, owner_of
 from controller.view import StoreView
 from workloads.contract.experiment import FrozenExperiment, FrozenRun
@@ -32,10 +33,14 @@ from workloads.contract.wanted import train_unit
 
 @dataclass(frozen=True)
 class Candidate:
-    """A task that could be made. Its units are all ready."""
+    """A task that could be made. Its units are all ready.
+
+    `gathers_until`: others may come by then that would share its engine; until then no engine is started for it.
+    """
 
     task: RunnableTask
     why: Why
+    gathers_until: datetime | None = None
 
 
 def candidates(
@@ -116,7 +121,30 @@ def _generations(
             linger_seconds=frozen.limits.linger_seconds,
             lora_target=lora_target(frozen.runs),
         )
-        yield Candidate(task, Why("EvaluationsReady", f"generate {_listed(ready[unit] for unit in units)}"))
+        why = Why("EvaluationsReady", f"generate {_listed(ready[unit] for unit in units)}")
+        yield Candidate(task, why, _gathers_until(frozen, units, ready, pieces, standings))
+
+
+def _gathers_until(
+    frozen: FrozenExperiment,
+    units: Sequence[UnitRef],
+    ready: Mapping[UnitRef, Piece],
+    pieces: Sequence[Piece],
+    standings: Mapping[UnitRef, Standing],
+) -> datetime | None:
+    """From when the first of `units` could have been generated. None where nothing is to be gained: the group is full,
+    or under suspicion, or no checkpoint is to come.
+    """
+    limits = frozen.limits
+    if not limits.gather_seconds or len(units) >= limits.group_members:
+        return None
+    if any(standings[unit].account.company is not None for unit in units):
+        return None
+    if not any(piece.generate_unit is None and progressed(piece, standings).state == "waiting" for piece in pieces):
+        return None
+    checkpoints = (ready[unit].checkpoint for unit in units)
+    first = min(frozen.accepted if marker is None else marker.created for marker in checkpoints)
+    return first + timedelta(seconds=limits.gather_seconds)
 
 
 def lora_target(runs: Sequence[FrozenRun]) -> Literal["attention", "all"]:

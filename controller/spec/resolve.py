@@ -240,5 +240,6 @@ def _limits(spec: ExperimentSpec, profile: Profile) -> Limits:
         training_slots=stated.training_slots or profile.training_slots,
         evaluation_slots=stated.evaluation_slots or profile.evaluation_slots,
         group_members=profile.group_members,
+        gather_seconds=profile.gather_seconds,
         linger_seconds=profile.linger_seconds,
     )

@@ -22,11 +22,13 @@ from workloads.evaluate.admission import Admission
 from workloads.evaluate.engine import Decoding, Request
 
 STEP_MS, REQUEST_MS, HELD_TOKEN_MS = 15.5, 0.012, 0.0000241
+"""A step, with each request in it, with each token that its requests hold."""
 PROMPT_TOKEN_MS = 0.030
 PROMPT_STEP_MS = 75.0
 ROOM_TOKENS = 749_904
-"""For keys and values, as vLLM printed it (rows-512.log)."""
+"""For keys and values, as vLLM printed it (rows-512-cold.log)."""
 STEP_TOKENS = 8192
+"""Read and decoded in a step, at most."""
 CHECKPOINTS = 18
 MEASURED = (
     ("rows-512", 1, 512),
@@ -56,7 +58,7 @@ class Course:
 def course(lengths: list[int], prompt: int, rows: int, *, together: bool) -> Course:
     """All requests through one engine, the first `rows` of them at once."""
     waiting: deque[Row] = deque()
-    admission = Admission(rows)
+    admission = Admission(rows, ROOM_TOKENS // (prompt + max(lengths)))
     for number, length in enumerate(lengths):
         if together:
             admission.put(Request(str(number), "", (), None, Decoding(0.0, 1.0, length, ()), 0))
@@ -93,7 +95,7 @@ def course(lengths: list[int], prompt: int, rows: int, *, together: bool) -> Cou
 
 
 def lengths(count: int, tokens: int, completed: float) -> list[int]:
-    """As perf.evaluate.engine draws them."""
+    """Distributed as those of perf.evaluate.engine."""
     generator = Random(0)
     shorter = (generator.randrange(tokens // 10, tokens * 9 // 10) for _ in range(count))
     return [length if generator.random() < completed else tokens for length in shorter]

@@ -1,46 +1,17 @@
-"""GPU-seconds of all 18 checkpoints of 16/02, one engine each and in groups: computed from measured starts and groups.
+"""What groups of adapters cost by what perf.evaluate.engine measured, for perf.group_commit."""
 
-    python -m perf.evaluate.costs perf/results/evaluate-h200/evaluate.jsonl \\
-        --start attention-warm --groups attention-mixed-graphs attention-warm
-
-Not measured as a whole. A start takes the measured seconds of `--start`. A checkpoint has `--requests` requests (two
-benchmarks of 100 problems are 200) of `--tokens` tokens; so many requests together take what `--groups` measured, by
-straight lines between the numbers of requests measured, at the rate of the largest beyond it, and in proportion where
-they were measured with fewer tokens. An engine that merges works its checkpoints off one after the other. Live: a
-checkpoint comes every `--every` seconds in each of the four runs; an engine takes what waits, at most `--slots` engines
-at a time, and ends (the default of a profile) or lingers one start time (its `lingerSeconds`).
-"""
-
-import argparse
-import json
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-RUNS = (5, 4, 5, 4)
-"""Checkpoints of math_default, math_2k, code_default, code_2k."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    gpu_seconds: float
-    starts: int
-    waits: tuple[float, ...]
-    """From a checkpoint's arrival to its outputs, seconds."""
-
-    def __str__(self) -> str:
-        mean = sum(self.waits) / len(self.waits)
-        return (
-            f"{self.gpu_seconds:8.0f} GPU-seconds, {self.starts:2d} starts, "
-            f"wait mean {mean:6.0f} s, largest {max(self.waits):6.0f} s"
-        )
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds by requests worked off together, of loading (or merging) one adapter, and whether adapters take turns."""
+    """Seconds by requests worked off together, of loading (or merging) one adapter, and whether adapters take turns.
+
+    `tokens` of `read`: the limit of an output; seconds grow with it in proportion, which is too little for attention.
+    """
 
     seconds: dict[int, float]
     load: float
@@ -66,83 +37,19 @@ class Measured:
         return cls(seconds, max(line["load_seconds"] / line["group"] for line in found), merged)
 
     def of_requests(self, number: int) -> float:
+        """By straight lines between what was measured; more at the rate of the most, fewer as the fewest."""
         sizes = sorted(self.seconds)
         place = bisect_left(sizes, number)
-        if number < sizes[0]:
-            raise SystemExit(f"{number} requests are fewer than the {sizes[0]} that were measured under these names")
         if place == len(sizes):
             return self.seconds[sizes[-1]] * number / sizes[-1]
-        if number == sizes[place]:
-            return self.seconds[number]
+        if place == 0 or number == sizes[place]:
+            return self.seconds[sizes[place]]
         low, high = sizes[place - 1], sizes[place]
         share = (number - low) / (high - low)
         return self.seconds[low] * (1 - share) + self.seconds[high] * share
 
-    def of_checkpoints(self, count: int, requests: int) -> float:
+    def of_group(self, requests: int, adapters: int) -> float:
+        """Seconds that an engine takes for so many requests, of so many adapters alike (at least one, perhaps none)."""
         if self.merged:
-            return count * (self.load + self.of_requests(requests))
-        return count * self.load + self.of_requests(count * requests)
-
-
-def simulate(
-    arrivals: Sequence[float],
-    start: float,
-    seconds: Callable[[int], float],
-    slots: int,
-    linger: float | None,
-    most: int,
-) -> Outcome:
-    """Engines take what waits, up to `most`, then linger so long for more (None: they exit).
-
-    GPU-seconds count from an engine's start to its exit.
-    """
-    waiting, waits, spent, starts = sorted(arrivals), [], 0.0, 0
-    free = [0.0] * slots
-    while waiting:
-        free.sort()
-        now = max(free.pop(0), waiting[0])
-        began, starts = now, starts + 1
-        now += start
-        first = True
-        while waiting and (first or (linger is not None and waiting[0] <= now + linger)):
-            first, now = False, max(now, waiting[0])
-            group = [arrival for arrival in waiting if arrival <= now][:most]
-            waiting = waiting[len(group) :]
-            now += seconds(len(group))
-            waits += [now - arrival for arrival in group]
-        now += linger or 0.0
-        spent += now - began
-        free.append(now)
-    return Outcome(spent, starts, tuple(waits))
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", type=Path)
-    parser.add_argument("--start", required=True)
-    parser.add_argument("--groups", nargs="+", required=True)
-    parser.add_argument("--requests", type=int, default=200, help="of a checkpoint")
-    parser.add_argument("--tokens", type=int, default=2048, help="of a request")
-    parser.add_argument("--every", type=float, default=600.0)
-    parser.add_argument("--slots", type=int, default=2)
-    options = parser.parse_args()
-    lines = [json.loads(line) for line in options.results.read_text().splitlines()]
-    start = next(x["seconds"] for x in lines if x["name"] == options.start and x["measured"] == "start")
-    measured = Measured.read(lines, options.groups, options.tokens)
-
-    def seconds(count: int) -> float:
-        return measured.of_checkpoints(count, options.requests)
-
-    live = [options.every * (number + 1) for count in RUNS for number in range(count)]
-    print(f"start {start:.0f} s; 1, 2, 5, 18 checkpoints {[round(seconds(count)) for count in (1, 2, 5, 18)]} s")
-    for name, arrivals in {"backlog": [0.0] * sum(RUNS), "live": live}.items():
-        alone = simulate(arrivals, start, seconds, options.slots, None, 1)
-        print(f"{name}: one engine each  {alone}")
-        for way, linger in {"grouped": None, "grouped, lingers": start}.items():
-            grouped = simulate(arrivals, start, seconds, options.slots, linger, len(arrivals))
-            share = grouped.gpu_seconds / alone.gpu_seconds
-            print(f"{name}: {way:16} {grouped}; {share:.2f} of one engine each")
-
-
-if __name__ == "__main__":
-    main()
+            return adapters * self.load + max(1, adapters) * self.of_requests(requests // max(1, adapters))
+        return adapters * self.load + self.of_requests(requests)

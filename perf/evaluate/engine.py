@@ -39,8 +39,9 @@ from workloads.evaluate.vllm_engine import VllmEngine
 from workloads.text.tokenizer import load_tokenizer
 
 STEPS = 32
+"""Timed, and then as many profiled."""
 DECODING_TOKENS = 96
-"""Of each request: the last prompt has long been read then."""
+"""Of each request, before: the last prompt has long been read then."""
 
 
 def main() -> None:
@@ -162,6 +163,11 @@ def work(
 
 def write_kernels(engine: Engine, adapters: list[Adapter], options: argparse.Namespace, vocabulary: int) -> None:
     """Appends the time of a step in which all requests decode, and of each kernel in it."""
+    fewest = DECODING_TOKENS + 3 * STEPS
+    if os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] != "0":
+        raise SystemExit("--kernels looks into this process: set VLLM_ENABLE_V1_MULTIPROCESSING=0")
+    if options.tokens < fewest or options.requests * max(1, len(adapters)) > int(engine.flags["max_num_seqs"]):
+        raise SystemExit(f"--kernels needs --tokens {fewest} or more, and requests that fit into one batch")
     for adapter in adapters:
         engine.load(adapter)
     before = engine.generated_tokens
@@ -169,6 +175,7 @@ def write_kernels(engine: Engine, adapters: list[Adapter], options: argparse.Nam
     requests = engine.pending
     while engine.generated_tokens - before < requests * DECODING_TOKENS:
         engine.step()
+    held = options.prompt_tokens + (engine.generated_tokens - before) // requests
     began = time.monotonic()
     for _ in range(STEPS):
         engine.step()
@@ -176,7 +183,8 @@ def write_kernels(engine: Engine, adapters: list[Adapter], options: argparse.Nam
     with torch.profiler.profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as trace:
         for _ in range(STEPS):
             engine.step()
-    lines = [f"{step_ms:.1f} ms a step of {requests} requests of {len(adapters)} adapters"]
+    of = f"{requests} requests of {len(adapters)} adapters, each with {held} tokens or some more"
+    lines = [f"{step_ms:.1f} ms a step of {of}; {json.dumps(engine.versions)}"]
     lines += kernel_table(trace, f"{STEPS} steps")
     with options.kernels.open("a") as file:
         file.write("\n".join(lines) + "\n")
@@ -239,7 +247,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rank", type=int, default=32)
     parser.add_argument("--flag", action="append", default=[], help="name=value, as in a profile's engine flags")
     parser.add_argument("--profile", type=Path, help="where a start's time goes; VLLM_ENABLE_V1_MULTIPROCESSING=0")
-    parser.add_argument("--kernels", type=Path, help="the device time of each kernel, a file; the same")
+    parser.add_argument("--kernels", type=Path, help="the time of each kernel, a file; needs the same")
     parser.add_argument("--turn", type=Path, help="a lock: several engines start at once, and measure alone")
     parser.add_argument("--folder", help="keeps base and adapters between starts")
     return parser.parse_args()

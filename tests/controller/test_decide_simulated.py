@@ -66,12 +66,13 @@ def test_16_02_in_fair_weather() -> None:
     weather=weathers(),
     actions=st.sampled_from([1, 2, 3, None]),
     linger=st.sampled_from([0.0, 60.0]),
+    gather=st.sampled_from([0.0, 90.0]),
 )
 def test_everything_is_committed_whatever_crashes(
-    seed: int, weather: Weather, actions: int | None, linger: float
+    seed: int, weather: Weather, actions: int | None, linger: float, gather: float
 ) -> None:
     world = World(weather, seed)
-    frozen = small(LENIENT.model_copy(update={"linger_seconds": linger}))
+    frozen = small(LENIENT.model_copy(update={"linger_seconds": linger, "gather_seconds": gather}))
     status = simulate(world, frozen, actions_before_crash=actions, seed=seed)
     assert status.finished == "Succeeded", status
     assert set(world.completed.values()) == {1}
@@ -79,10 +80,17 @@ def test_everything_is_committed_whatever_crashes(
 
 @pytest.mark.slow
 @settings(max_examples=10, deadline=None, phases=PHASES)
-@given(seed=st.integers(0, 10**6), weather=weathers(0.1), linger=st.sampled_from([0.0, 60.0]))
-def test_16_02_with_a_crash_of_the_controller_after_every_action(seed: int, weather: Weather, linger: float) -> None:
+@given(
+    seed=st.integers(0, 10**6),
+    weather=weathers(0.1),
+    linger=st.sampled_from([0.0, 60.0]),
+    gather=st.sampled_from([0.0, 90.0]),
+)
+def test_16_02_with_a_crash_of_the_controller_after_every_action(
+    seed: int, weather: Weather, linger: float, gather: float
+) -> None:
     world = World(weather, seed)
-    frozen = experiment_16_02(LENIENT.model_copy(update={"linger_seconds": linger}))
+    frozen = experiment_16_02(LENIENT.model_copy(update={"linger_seconds": linger, "gather_seconds": gather}))
     status = simulate(world, frozen, actions_before_crash=1, seed=seed, rounds=20000)
     assert status.finished == "Succeeded", status
     assert set(world.completed.values()) == {1}

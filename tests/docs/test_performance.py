@@ -1,13 +1,14 @@
-"""The figures of docs/performance.md are those that the raw output files hold and the programs in perf/ compute."""
+"""Figures of docs/performance.md (starts, groups, batches, 16/02) are those of the raw output and of perf/'s programs."""
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from perf.evaluate import batches, costs
+from perf.evaluate import batches
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = (REPOSITORY / "docs" / "performance.md").read_text()
@@ -26,7 +27,7 @@ def numbers(text: str) -> list[float]:
     return [float(number.replace(",", "")) for number in re.findall(r"\d[\d,]*(?:\.\d+)?", text)]
 
 
-@pytest.mark.parametrize("cells", rows("start, slots"), ids=lambda cells: cells[1])
+@pytest.mark.parametrize("cells", rows("start, slots for"), ids=lambda cells: cells[1])
 def test_each_start_took_so_long(cells: list[str]) -> None:
     found = [line["seconds"] for line in LINES if line["name"] == cells[1] and line["measured"] == "start"]
     assert [round(seconds) for seconds in found] == [numbers(cells[2])[0]]
@@ -36,7 +37,10 @@ def test_each_start_took_so_long(cells: list[str]) -> None:
 def test_each_group_was_so_fast(cells: list[str]) -> None:
     seconds, rate = numbers(cells[4])[0], numbers(cells[5])[0]
     groups = [line for line in LINES if line["name"] == cells[2] and line["measured"] == "group"]
-    assert (seconds, rate) in [(round(one["seconds"], 1), round(one["tokens_per_second"])) for one in groups]
+    requests = math.prod(int(number) for number in numbers(cells[3].partition("%")[0])[:-1])
+    held = [(one["group"] or 1) * one["requests_each"] for one in groups]
+    rates = [(round(one["seconds"], 1), round(one["tokens_per_second"])) for one in groups]
+    assert (requests, seconds, rate) in [(count, *rest) for count, rest in zip(held, rates, strict=True)]
 
 
 def test_the_page_shows_what_a_batch_is_computed_to_take(
@@ -47,27 +51,36 @@ def test_the_page_shows_what_a_batch_is_computed_to_take(
     assert capsys.readouterr().out in PAGE
 
 
-NAMES = {
-    "attention, 58% completed": ["lengths-as-in-16-02"],
-    "attention, all at the limit": ["rows-512-cold"],
-    "attention + experts in slots, all at the limit": ["experts-served", "experts-served-48-layers"],
-}
+def simulated() -> dict[str, dict[tuple[str, str], list[float]]]:
+    """By the command, arrivals and way: GPU-seconds, their share of an engine each, mean and longest wait."""
+    text = (RAW.parents[1] / "group_commit.txt").read_text()
+    found: dict[str, dict[tuple[str, str], list[float]]] = {}
+    for part in text.split("$ python -m perf.group_commit ")[1:]:
+        command, _, *lines = part.strip().splitlines()
+        told = (re.fullmatch(r"(\w+) +(.+?)  +\d+ +(.+)", line) for line in lines)
+        found[command.split("--groups ")[1]] = {(m[1], m[2]): numbers(m[3]) for m in told if m}
+    return found
 
 
-@pytest.mark.parametrize("adapters", NAMES)
-def test_the_page_shows_what_all_of_16_02_costs(
-    adapters: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sys.argv", ["costs", str(RAW), "--start", "rows-512", "--groups", *NAMES[adapters]])
-    costs.main()
-    computed = [
-        (seconds, float(share[1]) if (share := re.search(r"; ([\d.]+) of one", line)) else None)
-        for line in capsys.readouterr().out.splitlines()[1:]
-        for seconds in numbers(line.split("GPU-seconds")[0])[-1:]
-    ]
-    shown = [cells for cells in rows("adapters, outputs") if cells[0] == adapters]
-    assert [[(numbers(cells[2])[0], None), (numbers(cells[3])[0], numbers(cells[4])[0])] for cells in shown] == [
-        computed[0:2],
-        computed[3:5],
-    ]
-    assert [numbers(cells[5])[0] for cells in shown] == [computed[2][1], computed[5][1]]
+ARRIVALS = ("backlog", "together", "apart")
+
+
+def test_the_page_shows_what_was_simulated_of_16_02() -> None:
+    costs = simulated()["lengths-as-in-16-02"]
+    ways = ("group commit", "group commit, gathers 120 s", "group commit, lingers")
+    for arrivals, cells in zip(ARRIVALS, rows("checkpoints come"), strict=True):
+        each, *_ = costs[arrivals, "an engine per checkpoint"]
+        assert numbers(cells[1]) == [each]
+        for way, cell in zip(ways, (cells[2], cells[4], cells[5]), strict=True):
+            assert numbers(cell) == costs[arrivals, way][:2]
+        assert numbers(cells[6])[0] == costs[arrivals, "group commit"][3]
+
+
+@pytest.mark.parametrize(
+    ("line", "groups"),
+    list(enumerate(["rows-512-cold", "lengths-as-in-16-02 --limit 4096", "experts-served experts-served-48-layers"])),
+)
+def test_the_page_shows_what_was_simulated_of_other_cases(line: int, groups: str) -> None:
+    costs, cells = simulated()[groups], rows("| all at once (1/3)")[line]
+    assert [numbers(cell)[0] for cell in cells[1:4]] == [costs[arrivals, "group commit"][1] for arrivals in ARRIVALS]
+    assert numbers(cells[4])[0] == costs["together", "group commit"][3]

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from random import Random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,8 +17,8 @@ def requests(count: int) -> Iterator[Request]:
     return (Request(str(number), "group", (1,), None, DECODING, 0) for number in range(count))
 
 
-def batch(rows: int, waiting: int) -> Admission:
-    admission = Admission(rows)
+def batch(rows: int, waiting: int, full_length_rows: int = 1000) -> Admission:
+    admission = Admission(rows, full_length_rows)
     for request in requests(waiting):
         admission.put(request)
     return admission
@@ -47,9 +48,16 @@ def test_a_small_batch_takes_one_for_one() -> None:
     assert [len(admission.take(0)), len(admission.take(2)), len(admission.take(1))] == [2, 0, 1]
 
 
+@pytest.mark.parametrize(("full_length_rows", "taken"), [(0, 1), (1, 2), (45, 90), (300, 512)])
+def test_no_more_are_under_way_than_memory_has_room_for_while_they_grow(full_length_rows: int, taken: int) -> None:
+    admission = batch(512, 600, full_length_rows)
+    assert len(admission.take(0)) == taken
+    assert admission.take(taken) == []
+
+
 @given(st.integers(1, 200), st.integers(0, 300), st.integers(0, 2**32))
 def test_all_are_taken_in_their_order_and_never_more_than_there_is_room_for(rows: int, count: int, seed: int) -> None:
-    generator, admission = Random(seed), Admission(rows)
+    generator, admission = Random(seed), Admission(rows, 1000)
     coming, running, taken = list(requests(count)), 0, []
     for _ in range(10 * count + 10):
         for _ in range(min(len(coming), generator.randrange(3))):
@@ -57,7 +65,7 @@ def test_all_are_taken_in_their_order_and_never_more_than_there_is_room_for(rows
         joining = admission.take(running)
         free = rows - running
         assert len(joining) <= free
-        assert not joining or not running or free >= rows // SHARE
+        assert not joining or not running or free >= max(1, rows // SHARE)
         assert joining or running or not len(admission), "a batch stays empty although requests wait"
         running += len(joining)
         taken += [int(request.id) for request in joining]

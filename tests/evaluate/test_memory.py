@@ -55,25 +55,46 @@ def test_weights_and_slots_are_what_the_files_hold(dense: Path, tmp_path: Path) 
     assert weight_bytes(dense, "bfloat16") == sum(tensor.numel() for tensor in tensors) * 2
     assert read_shapes(dense).parameters == sum(tensor.numel() for tensor in tensors if tensor.ndim == 2)
     directory = write_adapter(tmp_path / "adapter", dense, seed=1, rank=4)
-    plan = plan_memory(read_shapes(dense), 0, "float32", GIB, 1, 4, 100, 100)
+    plan = plan_memory(read_shapes(dense), 0, "float32", GIB, 1, 4, 100, 100, rows=16)
     assert plan.adapter_slot == sum(tensor.numel() * 4 for tensor in load_file(directory / WEIGHTS).values())
 
 
 def test_the_slots_of_an_expert_adapter_take_what_was_measured_on_a_gpu() -> None:
     """The design's figure: 3.3 GB a slot at rank 32 in bfloat16, of Qwen3-30B-A3B's experts."""
-    plan = plan_memory(shapes_of(QWEN3_30B_A3B), 61 * 10**9, "bfloat16", 139 * GIB, 5, 32, 4608, 8192)
+    plan = plan_memory(shapes_of(QWEN3_30B_A3B), 61 * 10**9, "bfloat16", 139 * GIB, 5, 32, 4608, 8192, rows=512)
     assert 3.2e9 < plan.adapter_slot < 3.6e9
     assert plan.kv_token == 98304
     plan.check()
     with pytest.raises(DoesNotFit, match="20 adapter slots"):
-        plan_memory(shapes_of(QWEN3_30B_A3B), 61 * 10**9, "bfloat16", 79 * GIB, 20, 32, 4608, 8192).check()
+        plan_memory(shapes_of(QWEN3_30B_A3B), 61 * 10**9, "bfloat16", 79 * GIB, 20, 32, 4608, 8192, rows=512).check()
 
 
 def test_a_refusal_says_what_is_needed_and_what_to_lower(dense: Path) -> None:
-    plan = plan_memory(read_shapes(dense), 10**6, "float32", 2 * 10**6, 1, 4, 100_000, 16)
+    plan = plan_memory(read_shapes(dense), 10**6, "float32", 2 * 10**6, 1, 4, 100_000, 16, rows=1)
     with pytest.raises(DoesNotFit, match="request of 100000 tokens fits: lower the largest budget or max_loras"):
         plan.check()
     replace(plan, longest_tokens=10).check()
+
+
+def test_what_is_stated_for_keys_and_values_bounds_them(dense: Path) -> None:
+    plan = plan_memory(read_shapes(dense), 10**6, "float32", GIB, 1, 4, 100, 16, rows=1)
+    stated = replace(plan, kv_bytes=200 * plan.kv_token)
+    assert (stated.kv_tokens, stated.full_length_rows) == (200, 2)
+    assert replace(plan, kv_bytes=2 * GIB).kv_tokens == plan.kv_tokens, "no more than there is"
+    with pytest.raises(DoesNotFit):
+        replace(plan, kv_bytes=99 * plan.kv_token).check()
+
+
+def test_the_logits_of_every_row_are_reckoned(dense: Path) -> None:
+    shapes = read_shapes(dense)
+    few, many = (plan_memory(shapes, 0, "float32", GIB, 1, 4, 100, 16, rows=rows).work for rows in (16, 512))
+    assert many - few == 496 * shapes.vocabulary * 4
+
+
+def test_a_step_holds_a_token_of_every_request() -> None:
+    demands = Demands(100, 4, "all")
+    assert complete(VllmSettings(max_num_batched_tokens=64), demands, 4096).max_num_batched_tokens == 512
+    assert complete(VllmSettings(), demands, 4096).max_num_batched_tokens == 8192
 
 
 @pytest.mark.parametrize(
@@ -96,7 +117,7 @@ def test_a_base_is_read_fast_where_two_of_its_files_fit_beside_the_weights(
     tmp_path: Path, dense: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def chosen(available: int = 3000, asked: str = "auto") -> str:
-        memory = plan_memory(read_shapes(dense), 1000, "float32", available, 0, 4, 10, 16)
+        memory = plan_memory(read_shapes(dense), 1000, "float32", available, 0, 4, 10, 16, rows=1)
         return with_loader(VllmSettings(load_format=asked), tmp_path, memory).load_format
 
     assert chosen() == "auto", "no files"

@@ -163,6 +163,7 @@ def test_canaries_are_scored_while_others_generate(engine: Engine, dense: Path, 
     expected = [small.log_probs(sequences, adapter) for adapter in variants]
     for number, prompt in enumerate(PROMPTS * 2):
         engine.submit(Request(f"busy/{number}", "busy", tuple(prompt.encode()), variants[1], GREEDY, 1))
+    assert engine.step() == [], "all are under way"
     found = [engine.log_probs(sequences, adapter) for adapter in variants]
     while engine.pending:
         engine.step()
@@ -194,17 +195,25 @@ def test_a_request_that_the_engine_refuses_fails_alone(engine: Engine) -> None:
 
 def test_more_requests_than_rows_have_the_outputs_that_they_have_alone(engine: Engine) -> None:
     """They join the batch a few at a time, as others of theirs end."""
+    rows = int(engine.flags["max_num_seqs"])
     free = Decoding(temperature=0.0, top_p=1.0, limit_tokens=40, stop_token_ids=())
     alone = ask(engine, [None], free, PROMPTS[:1])[f"base/{PROMPTS[0]}"].token_ids
     limits = {f"of {number}": number % 23 + 1 for number in range(90)}
     for name, limit in limits.items():
         decoding = replace(free, limit_tokens=limit)
         engine.submit(Request(name, "base", tuple(PROMPTS[0].encode()), None, decoding, 1))
-    found, most = {}, 0
+    assert engine.pending == len(limits) > 2 * rows
+    found, under_way, joins = {}, 0, []
     while engine.pending:
-        most = max(most, engine.pending)
-        found |= {finished.id: finished for finished in engine.step()}
-    assert most == len(limits) > 2 * engine.flags["max_num_seqs"]
+        finished = engine.step()
+        found |= {one.id: one for one in finished}
+        before, under_way = under_way, len(engine._running)  # type: ignore[attr-defined]
+        assert under_way <= rows
+        joins.append(under_way + len(finished) - before)
+    assert sum(joins) == len(limits)
+    assert joins[0] == rows
+    late = [joined for joined in joins[1:] if joined]
+    assert min(late[:-1]) >= rows // 16, "one by one"
     assert {name: finished.token_ids for name, finished in found.items()} == {
         name: alone[:limit] for name, limit in limits.items()
     }

@@ -10,14 +10,18 @@ from workloads.evaluate.engine import Request
 
 SHARE = 16
 """Of a batch's rows one in so many must be free before requests join those under way."""
+GROWING = 2
+"""For each request that memory would hold at its full length so many are under way: the longest are on average half as
+long. With many more the engine puts some back, and reads them again one by one.
+"""
 
 
 class Admission:
-    """Requests in their order, for a batch of `rows` rows."""
+    """Requests in their order, for a batch of at most `rows`, where memory holds `full_length_rows` of the longest."""
 
-    def __init__(self, rows: int) -> None:
-        self._rows = rows
-        self._together = max(1, rows // SHARE)
+    def __init__(self, rows: int, full_length_rows: int) -> None:
+        self._rows = min(rows, max(1, GROWING * full_length_rows))
+        self._together = max(1, self._rows // SHARE)
         self._waiting: deque[Request] = deque()
 
     def __len__(self) -> int:

@@ -57,7 +57,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Finished:
-    """`error` says why the engine gave this one up; its tokens are then what was generated before."""
+    """`error` says why the engine gave this one up; its tokens are then what was generated before.
+
+    `seconds`: since the engine began with it.
+    """
 
     id: str
     token_ids: tuple[int, ...]

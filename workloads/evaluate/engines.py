@@ -76,7 +76,7 @@ def _start_transformers(
     demands: Demands,
 ) -> Engine:
     """Merging keeps a pristine copy of the changed weights: as much again, at most."""
-    from workloads.evaluate.transformers_engine import TransformersEngine
+    from workloads.evaluate.transformers_engine import BATCH_ROWS, TransformersEngine
 
     weights = weight_bytes(directory, asked.dtype)
     if asked.gpu == "cpu":
@@ -89,6 +89,7 @@ def _start_transformers(
             max_rank=0,
             longest_tokens=demands.longest_tokens,
             batch_tokens=demands.longest_tokens,
+            rows=BATCH_ROWS,
         )
         plan.check()
         logger.info("%s", plan)

@@ -28,6 +28,8 @@ class MemoryPlan:
     work: int
     kv_token: int
     longest_tokens: int
+    kv_bytes: int | None = None
+    """For keys and values, where it is stated; else what is left."""
 
     @property
     def fixed(self) -> int:
@@ -36,7 +38,8 @@ class MemoryPlan:
     @property
     def kv_tokens(self) -> int:
         """Tokens whose keys and values fit beside the rest."""
-        return max(0, self.available - self.fixed) // self.kv_token
+        left = max(0, self.available - self.fixed)
+        return (left if self.kv_bytes is None else min(left, self.kv_bytes)) // self.kv_token
 
     @property
     def full_length_rows(self) -> int:
@@ -69,12 +72,14 @@ def plan_memory(
     max_rank: int,
     longest_tokens: int,
     batch_tokens: int,
+    rows: int,
     targets: Sequence[str] = (),
+    kv_bytes: int | None = None,
 ) -> MemoryPlan:
     """`weight_bytes`: the base in `dtype`. `targets`: endings of the layers that adapters change (empty: all of them).
 
-    A slot holds A (rank, in) and B (out, rank) of every such layer. `work` is logits in float32 and a few activations
-    of `batch_tokens` tokens: a lower bound, since engines take what their kernels want.
+    A slot holds A (rank, in) and B (out, rank) of every such layer. `work` is logits in float32 of `rows` requests and
+    a few activations of `batch_tokens` tokens: a lower bound, since engines take what their kernels want.
     """
     size = BYTES[dtype]
     changed = [shape for layer, shape in shapes.linear().items() if not targets or layer.endswith(tuple(targets))]
@@ -83,9 +88,10 @@ def plan_memory(
         weights=weight_bytes,
         adapter_slot=max_rank * size * sum(out_size + in_size for out_size, in_size in changed),
         slots=slots,
-        work=batch_tokens * (4 * shapes.hidden * size + 2 * shapes.intermediate * size) + 256 * shapes.vocabulary * 4,
+        work=batch_tokens * (4 * shapes.hidden * size + 2 * shapes.intermediate * size) + rows * shapes.vocabulary * 4,
         kv_token=2 * shapes.layers * shapes.kv_heads * shapes.head_size * size,
         longest_tokens=longest_tokens,
+        kv_bytes=kv_bytes,
     )
 
 

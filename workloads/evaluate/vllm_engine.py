@@ -56,6 +56,7 @@ class VllmEngine:
         settings: VllmSettings,
         tokenizer: TextTokenizer,
         versions: dict[str, str],
+        admission: Admission,
     ) -> None:
         self._inner = inner
         self._asked = asked
@@ -63,7 +64,7 @@ class VllmEngine:
         self._settings = settings
         self._tokenizer = tokenizer
         self._versions = versions
-        self._waiting = Admission(settings.max_num_seqs)
+        self._admission = admission
         self._running: dict[str, Running] = {}
         self._finished: list[Finished] = []
         self._scores: dict[str, tuple[float, ...]] = {}
@@ -102,7 +103,8 @@ class VllmEngine:
         if not on_gpu:
             merging = settings.merge_adapters
             inner.collective_rpc("potstill_pack_experts_again" if merging else "potstill_keep_base_rows")
-        engine = cls(inner, directory, flags, settings, tokenizer, versions)
+        admission = Admission(settings.max_num_seqs, memory.full_length_rows)
+        engine = cls(inner, directory, flags, settings, tokenizer, versions, admission)
         return OneAtATime(engine) if settings.merge_adapters else engine
 
     @property
@@ -119,7 +121,7 @@ class VllmEngine:
 
     @property
     def pending(self) -> int:
-        return len(self._waiting) + len(self._running) + len(self._finished)
+        return len(self._admission) + len(self._running) + len(self._finished)
 
     def accepts(self, demands: Demands) -> bool:
         """What the task's own flags forbid is no reason for another engine, which would have the same flags."""
@@ -167,10 +169,10 @@ class VllmEngine:
         return [self._scores.pop(name) for name in names]
 
     def submit(self, request: Request) -> None:
-        self._waiting.put(request)
+        self._admission.put(request)
 
     def step(self) -> list[Finished]:
-        for request in self._waiting.take(len(self._running)):
+        for request in self._admission.take(len(self._running)):
             self._admit(request)
         if not self._finished:
             self._work()

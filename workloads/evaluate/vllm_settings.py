@@ -72,10 +72,12 @@ def parse_flags(flags: dict[str, Flag]) -> VllmSettings:
 def complete(settings: VllmSettings, demands: Demands, context_tokens: int) -> VllmSettings:
     """The flags left open, from what a group asks for.
 
-    The length is rounded up to a power of two, so that groups of the same experiment get the same engine.
+    The length is rounded up to a power of two, so that groups of the same experiment get the same engine. A step holds
+    a token of each request at least.
     """
     length = min(context_tokens, max(512, 1 << (demands.longest_tokens - 1).bit_length()))
-    settings = replace(settings, max_model_len=settings.max_model_len or length)
+    tokens = max(settings.max_num_batched_tokens, settings.max_num_seqs)
+    settings = replace(settings, max_model_len=settings.max_model_len or length, max_num_batched_tokens=tokens)
     if settings.merge_adapters:
         return replace(settings, max_loras=0, max_lora_rank=0, lora_target="")
     return replace(

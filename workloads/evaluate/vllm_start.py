@@ -70,7 +70,9 @@ def plan(
         max_rank=settings.max_lora_rank,
         longest_tokens=longest_tokens,
         batch_tokens=settings.max_num_batched_tokens,
+        rows=settings.max_num_seqs,
         targets=LORA_TARGETS[settings.lora_target or "all"],
+        kv_bytes=int(settings.kv_cache_gib * GIB) or None,
     )
 
 
@@ -103,7 +105,7 @@ def make_engine(settings: VllmSettings, directory: Path, dtype: str, memory: Mem
         "load_format": settings.load_format,
         "max_model_len": settings.max_model_len,
         "max_num_seqs": settings.max_num_seqs,
-        "max_num_batched_tokens": max(settings.max_num_batched_tokens, settings.max_num_seqs),
+        "max_num_batched_tokens": settings.max_num_batched_tokens,
         "gpu_memory_utilization": settings.gpu_memory_utilization,
         "tensor_parallel_size": settings.tensor_parallel_size,
         "enable_prefix_caching": settings.enable_prefix_caching,
