@@ -8,8 +8,8 @@ each has `--tokens` tokens, but a share `--completed`, drawn at random, a tenth 
 merges (`--flag merge_adapters=true`) takes the adapters one after the other; `load_seconds` is then the merging. Each
 line of OUT is one measurement with the engine's flags and versions; the log (stderr) tells with times what a start
 does, `--profile` by function. `--kernels` tells instead what a step is made of in which all requests of a group
-decode: its requests must fit into one batch, and have 200 tokens or more. "Cold" is a machine whose POTSTILL_CACHE is
-empty; "warm" a second start over the same one with the same flags.
+decode: its requests must fit into one batch. `sealed_before` counts what earlier starts compiled and kept in
+POTSTILL_CACHE: 0 is a cold start; a warm one is a second over the same cache with the same flags.
 """
 
 import argparse
@@ -31,6 +31,8 @@ from torch.profiler import ProfilerActivity
 
 from perf.evaluate.bases import SHAPES, write_adapter, write_base, write_weights
 from perf.kernels import kernel_table
+from workloads.compiled import SEAL
+from workloads.contents import cache_folder
 from workloads.contract.units import Engine as EngineInputs
 from workloads.evaluate.adapters import check_adapter
 from workloads.evaluate.engine import Adapter, Decoding, Demands, Engine, Request
@@ -73,6 +75,7 @@ def main() -> None:
         flags["load_format"] = "dummy"
     asked = EngineInputs(name="vllm", version="any", dtype=dtype, gpu=options.gpu, flags=flags)  # type: ignore[arg-type]
     demands = Demands(options.prompt_tokens + options.tokens, options.rank, "all" if options.experts else "attention")
+    sealed = len(list((cache_folder() / "compiled" / "vllm").glob(f"*/{SEAL}")))
     began = time.monotonic()
     with its_turn(options.turn, fcntl.LOCK_SH), profiled(options.profile):
         engine = VllmEngine.start(asked, base, shapes, load_tokenizer(base), demands)
@@ -85,6 +88,8 @@ def main() -> None:
         "rank": options.rank,
         "machine": platform.machine(),
         "cpus": os.cpu_count(),
+        "commit": options.commit,
+        "sealed_before": sealed,
         "core": "in this process" if os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0" else "in its own process",
         "flags": engine.flags,
         "versions": engine.versions,
@@ -249,6 +254,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--profile", type=Path, help="where a start's time goes; VLLM_ENABLE_V1_MULTIPROCESSING=0")
     parser.add_argument("--kernels", type=Path, help="the time of each kernel, a file; needs the same")
     parser.add_argument("--turn", type=Path, help="a lock: several engines start at once, and measure alone")
+    parser.add_argument("--commit", default="")
     parser.add_argument("--folder", help="keeps base and adapters between starts")
     return parser.parse_args()
 
