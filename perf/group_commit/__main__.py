@@ -20,10 +20,10 @@ from controller.decide.starts import LINGERING
 from perf.evaluate.costs import Measured
 from tests.controller.experiments import experiment_16_02
 from tests.controller.simulate import Controller
-from tests.controller.world import SimJob, Weather, World
+from tests.controller.world import SimJob, Weather, World, commit_all_checkpoints
 from workloads.contract import layout
-from workloads.contract.experiment import FrozenExperiment, Limits
-from workloads.contract.records import CheckpointRecord, StateRecord
+from workloads.contract.experiment import Limits
+from workloads.contract.records import StateRecord
 from workloads.contract.tasks import GenerateTask, GradeTask, TrainTask
 from workloads.contract.units import UnitRef
 from workloads.contract.wanted import train_unit
@@ -150,14 +150,6 @@ def simulate(way: Way, arrivals: Arrivals, start_seconds: float, measured: Measu
             pass
         world.tick()
     raise RuntimeError(f"not finished: {controller.status}")
-
-
-def commit_all_checkpoints(world: World, frozen: FrozenExperiment) -> None:
-    for run in frozen.runs:
-        for samples in run.checkpoints:
-            record = CheckpointRecord(samples=samples, step=samples // 50)
-            world._commit(train_unit(run), 1, layout.checkpoint_marker(samples), record)
-        world._commit(train_unit(run), 1, layout.DONE, StateRecord(step=0, samples=0))
 
 
 def main() -> None:

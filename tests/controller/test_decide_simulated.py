@@ -11,7 +11,7 @@ from controller.decide.actions import Status
 from controller.decide.standing import owner_of
 from tests.controller.experiments import experiment, experiment_16_02, external, run
 from tests.controller.simulate import Controller, generate_tasks, group_sizes, simulate, simulate_together
-from tests.controller.world import Weather, World
+from tests.controller.world import Weather, World, commit_all_checkpoints
 from workloads.contract import layout
 from workloads.contract.experiment import FrozenExperiment, Limits
 from workloads.contract.model import sha256_of
@@ -129,6 +129,30 @@ def test_a_poison_checkpoint_fails_alone_and_its_neighbours_succeed(
         blamed = [member for member in task.members if member.inputs.model.adapter == poison]
         if end.charged and end.member is not None and blamed:
             assert len(task.members) == 1 or end.suspects == 1, "a suspect was charged in company"
+
+
+@settings(max_examples=EXAMPLES // 2, deadline=None, phases=PHASES)
+@given(
+    seed=st.integers(0, 10**6),
+    preempt=st.floats(0, 0.1),
+    waiting=st.booleans(),
+    gather=st.sampled_from([0.0, 90.0]),
+)
+def test_16_02_with_a_poison_checkpoint_and_preemptions(
+    seed: int, preempt: float, waiting: bool, gather: float
+) -> None:
+    """All 18 checkpoints waiting at once, or as they come: the poisoned one's evaluations fail, no others."""
+    frozen = experiment_16_02(LENIENT.model_copy(update={"attempts": 3, "gather_seconds": gather}))
+    poison = checkpoint_content(frozen, "code_default", 10000)
+    world = World(Weather(preempt=preempt, poison=frozenset({poison})), seed)
+    if waiting:
+        commit_all_checkpoints(world, frozen)
+    status = simulate(world, frozen, seed=seed, rounds=20000)
+    assert status.finished == "PartiallyFailed"
+    failed = {name for name, state in states(status).items() if state == "failed"}
+    assert failed == {f"code_default@10000 {name}/fast" for name in ("math-500", "mbpp-plus")}
+    assert list(states(status).values()).count("done") == len(states(status)) - 2
+    assert set(world.completed.values()) == {1}
 
 
 def test_a_crash_that_names_nobody_halves_the_group() -> None:

@@ -15,6 +15,55 @@ pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
 vllm = pytest.importorskip("vllm")
 
 
+HANGING = """
+import os, sys, time
+from workloads.contract.tasks import GenerateTask
+from workloads.evaluate import program
+from workloads.evaluate.vllm_engine import VllmEngine
+from workloads.program import run_program
+
+def hang_in_the_core(worker):
+    time.sleep(3600)
+
+VllmEngine.step = lambda self: self._inner.collective_rpc(hang_in_the_core)
+if __name__ == "__main__":
+    program.STALL_SECONDS = 2.0
+    sys.exit(run_program(GenerateTask, program.evaluate))
+"""
+
+
+def test_a_core_that_hangs_is_ended_with_its_stacks(dense: Path, tmp_path: Path) -> None:
+    """vLLM's core, in processes of its own: they write where they hang, and nothing of them is left."""
+    world = World(tmp_path, dense, Engine(name="vllm", version=vllm.__version__, dtype="float32", flags=VLLM_FLAGS))
+    member = world.member()
+    task = world.order(member)
+    script = tmp_path / "hanging.py"
+    script.write_text(HANGING)
+    environment = os.environ | {
+        "POTSTILL_STORE": world.url,
+        "POTSTILL_CACHE": str(tmp_path / "cache"),
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "VLLM_ALLOW_INSECURE_SERIALIZATION": "1",
+        "MARK_OF_THE_TEST": str(tmp_path),
+    }
+    command = [sys.executable, str(script), task.key]
+    ended = subprocess.run(command, env=environment, timeout=400, capture_output=True, text=True)
+    assert ended.returncode == 1
+    failure = world.failure(member)
+    assert failure is not None
+    assert (failure.reason, "generating: nothing moved" in failure.message) == ("EngineHung", True)
+    assert "hang_in_the_core" in ended.stderr
+    mark = f"MARK_OF_THE_TEST={tmp_path}".encode()
+    assert not [place for place in Path("/proc").glob("[0-9]*/environ") if mark in readable(place)]
+
+
+def readable(place: Path) -> bytes:
+    try:
+        return place.read_bytes()
+    except OSError:
+        return b""
+
+
 def test_a_group_with_one_poison_adapter_through_the_program(dense: Path, adapters: list[Path], tmp_path: Path) -> None:
     world = World(tmp_path, dense, Engine(name="vllm", version=vllm.__version__, dtype="float32", flags=VLLM_FLAGS))
     poison = write_adapter(tmp_path / "poison", dense, seed=9)

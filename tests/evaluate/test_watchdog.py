@@ -79,6 +79,41 @@ def test_a_hung_program_ends_and_its_failure_shows_where(dense: Path, tmp_path: 
     assert "hang_in_step" in ended.stderr
 
 
+FAMILY = {
+    "parent.py": """
+import subprocess, sys
+from workloads.evaluate.watchdog import end_process
+child = subprocess.Popen([sys.executable, sys.argv[1] + "/child.py", *sys.argv[1:]], stdout=subprocess.PIPE)
+child.stdout.readline()
+end_process(7)
+""",
+    "child.py": """
+import subprocess, sys
+subprocess.run([sys.executable, sys.argv[1] + "/grandchild.py"])
+""",
+    "grandchild.py": """
+import time
+from workloads.evaluate.watchdog import listen_for_stack_requests
+def hang_in_the_grandchild():
+    print("hangs", flush=True)
+    time.sleep(600)
+listen_for_stack_requests()
+hang_in_the_grandchild()
+""",
+}
+
+
+def test_a_child_that_does_not_listen_leaves_no_grandchild_behind(tmp_path: Path) -> None:
+    """vLLM's core is such a child, and its workers listen. One that is left would hold stderr open."""
+    for name, text in FAMILY.items():
+        (tmp_path / name).write_text(text)
+    command = [sys.executable, str(tmp_path / "parent.py"), str(tmp_path)]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    ended = subprocess.run(command, env=environment, timeout=60, stderr=subprocess.PIPE, text=True)
+    assert ended.returncode == 7
+    assert "hang_in_the_grandchild" in ended.stderr
+
+
 def test_children_are_found_with_their_children() -> None:
     script = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()'])"
     parent = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE)

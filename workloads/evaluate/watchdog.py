@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -87,15 +88,34 @@ def listen_for_stack_requests() -> None:
 
 
 def end_process(exit_code: int) -> None:
-    """Asks the children for their stacks, then ends them and this process without unwinding what hangs."""
+    """Asks the children for their stacks, then ends them and this process without unwinding what hangs.
+
+    Only those that listen are asked: the signal would end others, and their children would be nobody's.
+    """
     children = children_of(os.getpid())
-    for child in children:
-        os.kill(child, signal.SIGUSR1)
-    if children:
+    asked = [child for child in children if catches(child, signal.SIGUSR1)]
+    for child in asked:
+        _send(child, signal.SIGUSR1)
+    if asked:
         time.sleep(STACKS_SECONDS)
-    for child in children_of(os.getpid()):
-        os.kill(child, signal.SIGKILL)
+    for child in dict.fromkeys([*children, *children_of(os.getpid())]):
+        _send(child, signal.SIGKILL)
     os._exit(exit_code)
+
+
+def _send(process: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(process, number)
+
+
+def catches(process: int, number: signal.Signals) -> bool:
+    """Whether it has a handler for that signal, by Linux's /proc."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return False
+    caught = next((line.split()[1] for line in lines if line.startswith("SigCgt:")), "0")
+    return bool(int(caught, 16) >> (number - 1) & 1)
 
 
 def children_of(process: int) -> list[int]:
