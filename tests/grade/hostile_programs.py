@@ -179,7 +179,7 @@ ESCAPES = [
 ]  # fmt: skip
 
 EXHAUSTIONS = [
-    attack("fills memory", "held = []\nwhile True: held.append(bytearray(1 << 28))", "memory", "MemoryError"),
+    attack("fills memory", "held = []\nwhile True: held.append(bytearray(1 << 24))", "memory", "MemoryError"),
     attack("asks for too much at once", "bytearray(1 << 40)", "memory", "MemoryError"),
     attack("never ends", "while True: pass", "timeout"),
     attack("never ends, and ignores every signal", "\n".join((
