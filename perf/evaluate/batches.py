@@ -94,11 +94,14 @@ def course(lengths: list[int], prompt: int, rows: int, *, together: bool) -> Cou
     return Course(milliseconds / 1e3, steps, with_prompts, preempted)
 
 
-def lengths(count: int, tokens: int, completed: float) -> list[int]:
-    """Distributed as those of perf.evaluate.engine."""
+def output_tokens(generator: Random, limit: int, completed: float) -> int:
+    """Of one output: `limit`, or with the chance `completed` a tenth to nine tenths of it."""
+    return generator.randrange(limit // 10, limit * 9 // 10) if generator.random() < completed else limit
+
+
+def drawn(count: int, limit: int, completed: float) -> list[int]:
     generator = Random(0)
-    shorter = (generator.randrange(tokens // 10, tokens * 9 // 10) for _ in range(count))
-    return [length if generator.random() < completed else tokens for length in shorter]
+    return [output_tokens(generator, limit, completed) for _ in range(count)]
 
 
 def main() -> None:
@@ -114,7 +117,7 @@ def main() -> None:
         print(f"{name:29} {numbers} {found.steps:6} {found.with_prompts:13} {found.preempted:10}")
     print(f"\nall {CHECKPOINTS} checkpoints x 200      one by one   together")
     for name, completed in {"all at the limit": 0.0, "58% completed": 0.58}.items():
-        all_lengths = lengths(200 * CHECKPOINTS, 2048, completed)
+        all_lengths = drawn(200 * CHECKPOINTS, 2048, completed)
         for rows in (256, 512):
             ways = [course(all_lengths, 160, rows, together=together).seconds for together in (False, True)]
             print(f"{name:17} {rows} rows {ways[0]:10.0f} s {ways[1]:8.0f} s")
@@ -122,7 +125,7 @@ def main() -> None:
 
 def asked(line: dict[str, Any]) -> list[int]:
     """The lengths of a measured line's outputs, up to the draw."""
-    return lengths(line["group"] * line["requests_each"], line["tokens_each"], line.get("completed", 0.0))
+    return drawn(line["group"] * line["requests_each"], line["tokens_each"], line.get("completed", 0.0))
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ import torch
 from torch.profiler import ProfilerActivity
 
 from perf.evaluate.bases import SHAPES, write_adapter, write_base, write_weights
+from perf.evaluate.batches import output_tokens
 from perf.kernels import kernel_table
 from workloads.compiled import SEAL
 from workloads.contents import cache_folder
@@ -211,10 +212,7 @@ def submit(
         generator = random.Random(f"{name}/{place}")
         for number in range(options.requests):
             prompt = tuple(generator.randrange(vocabulary) for _ in range(options.prompt_tokens))
-            completed = generator.random() < options.completed
-            tokens = (
-                generator.randrange(options.tokens // 10, options.tokens * 9 // 10) if completed else options.tokens
-            )
+            tokens = output_tokens(generator, options.tokens, options.completed)
             decoding = Decoding(0.0, 1.0, tokens, ())
             engine.submit(Request(f"{name}/{place}/{number}", str(place), prompt, adapter, decoding, 0))
 

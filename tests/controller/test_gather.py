@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from controller.decide.actions import Action, OfferTask, Start, Status
-from controller.decide.starts import LINGERING
 from tests.controller.experiments import START, experiment, external
 from tests.controller.simulate import Controller, group_sizes, simulate
+from tests.controller.test_linger import until_an_engine_lingers
 from tests.controller.world import Weather, World
 from workloads.contract.experiment import FrozenExperiment, Limits
 from workloads.contract.wanted import train_unit
@@ -66,10 +66,7 @@ def test_nothing_waits_where_no_checkpoint_is_to_come() -> None:
 def test_an_engine_that_lingers_is_offered_them_at_once() -> None:
     frozen, world = published(GATHER.model_copy(update={"linger_seconds": 1000})), World(Weather(), seed=0)
     controller = Controller(frozen)
-    while not any(progress.phase == LINGERING for unit in world.units.values() for progress in unit.progress.values()):
-        for _ in controller.act(world, controller.look(world).actions):
-            pass
-        world.tick()
+    until_an_engine_lingers(world, controller)
     world.publish(train_unit(frozen.runs[0]), 50)
     offers = [action for action in controller.look(world).actions if isinstance(action, OfferTask)]
     assert [len(offer.task.members) for offer in offers] == [1]

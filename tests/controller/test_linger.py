@@ -11,6 +11,13 @@ from workloads.contract.tasks import GenerateTask
 from workloads.contract.wanted import train_unit
 
 
+def until_an_engine_lingers(world: World, controller: Controller) -> None:
+    while not any(progress.phase == LINGERING for unit in world.units.values() for progress in unit.progress.values()):
+        for _ in controller.act(world, controller.look(world).actions):
+            pass
+        world.tick()
+
+
 def lingering_engine() -> tuple[World, Controller, FrozenExperiment]:
     """The base is done, its engine lingers, and two checkpoints are published at that moment."""
     frozen = experiment(
@@ -20,10 +27,7 @@ def lingering_engine() -> tuple[World, Controller, FrozenExperiment]:
     )
     world = World(Weather(), seed=0)
     controller = Controller(frozen)
-    while not any(progress.phase == LINGERING for unit in world.units.values() for progress in unit.progress.values()):
-        for _ in controller.act(world, controller.look(world).actions):
-            pass
-        world.tick()
+    until_an_engine_lingers(world, controller)
     world.publish(train_unit(frozen.runs[0]), 50)
     world.publish(train_unit(frozen.runs[0]), 100)
     return world, controller, frozen

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,6 +17,9 @@ from workloads.evaluate.shapes import read_shapes
 from workloads.evaluate.transformers_engine import TransformersEngine
 from workloads.text.tokenizer import load_tokenizer
 
+if TYPE_CHECKING:
+    from workloads.evaluate.vllm_engine import VllmEngine
+
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
 vllm = pytest.importorskip("vllm")
 
@@ -25,7 +29,7 @@ NEAR_TIE_NATS = 1e-3
 
 
 @pytest.fixture(scope="module")
-def engine(dense: Path) -> Iterator[Engine]:
+def engine(dense: Path) -> Iterator["VllmEngine"]:
     from workloads.evaluate.vllm_engine import VllmEngine
 
     asked = EngineInputs(name="vllm", version=vllm.__version__, dtype="float32", flags=VLLM_FLAGS)
@@ -193,7 +197,7 @@ def test_a_request_that_the_engine_refuses_fails_alone(engine: Engine) -> None:
     assert {found[f"base/{prompt}"].finish_reason for prompt in PROMPTS[:2]} <= {"stop", "length"}
 
 
-def test_more_requests_than_rows_have_the_outputs_that_they_have_alone(engine: Engine) -> None:
+def test_more_requests_than_rows_have_the_outputs_that_they_have_alone(engine: "VllmEngine") -> None:
     """They join the batch a few at a time, as others of theirs end."""
     rows = int(engine.flags["max_num_seqs"])
     free = Decoding(temperature=0.0, top_p=1.0, limit_tokens=40, stop_token_ids=())
@@ -207,7 +211,7 @@ def test_more_requests_than_rows_have_the_outputs_that_they_have_alone(engine: E
     while engine.pending:
         finished = engine.step()
         found |= {one.id: one for one in finished}
-        before, under_way = under_way, len(engine._running)  # type: ignore[attr-defined]
+        before, under_way = under_way, engine.under_way
         assert under_way <= rows
         joins.append(under_way + len(finished) - before)
     assert sum(joins) == len(limits)

@@ -121,7 +121,12 @@ class VllmEngine:
 
     @property
     def pending(self) -> int:
-        return len(self._admission) + len(self._running) + len(self._finished)
+        return len(self._admission) + self.under_way + len(self._finished)
+
+    @property
+    def under_way(self) -> int:
+        """Requests that vLLM has: submitted, let into its batch, and not finished."""
+        return len(self._running)
 
     def accepts(self, demands: Demands) -> bool:
         """What the task's own flags forbid is no reason for another engine, which would have the same flags."""
@@ -172,7 +177,7 @@ class VllmEngine:
         self._admission.put(request)
 
     def step(self) -> list[Finished]:
-        for request in self._admission.take(len(self._running)):
+        for request in self._admission.take(self.under_way):
             self._admit(request)
         if not self._finished:
             self._work()
