@@ -4,7 +4,9 @@
 
 A group of k is k adapters with `--requests` requests of `--tokens` new tokens each in one batch (0: the base alone).
 Weights are random (load_format dummy, or with `--weights` files, which merging needs), so no output ends by itself:
-each has `--tokens` tokens, but a share `--completed`, drawn at random, a tenth to nine tenths of them. An engine that
+each has `--tokens` tokens, but a share `--completed`, drawn at random, a tenth to nine tenths of them. With `--joins`
+every group is measured for each way in which requests join a batch: together, as the engine has it, or as vLLM does it,
+which gets all of them at once and lets each in when another has ended. An engine that
 merges (`--flag merge_adapters=true`) takes the adapters one after the other; `load_seconds` is then the merging. Each
 line of OUT is one measurement with the engine's flags and versions; the log (stderr) tells with times what a start
 does, `--profile` by function. `--kernels` tells instead what a step is made of in which all requests of a group
@@ -36,11 +38,14 @@ from workloads.compiled import SEAL
 from workloads.contents import cache_folder
 from workloads.contract.units import Engine as EngineInputs
 from workloads.evaluate.adapters import check_adapter
+from workloads.evaluate.admission import Admission
 from workloads.evaluate.engine import Adapter, Decoding, Demands, Engine, Request
 from workloads.evaluate.shapes import read_shapes
 from workloads.evaluate.vllm_engine import VllmEngine
 from workloads.text.tokenizer import load_tokenizer
 
+TOGETHER, AS_VLLM = "together", "as-vllm"
+UNLIMITED = 1 << 32
 STEPS = 32
 """Timed, and then as many profiled."""
 DECODING_TOKENS = 96
@@ -101,8 +106,11 @@ def main() -> None:
             for size in options.groups:
                 if options.kernels:
                     write_kernels(engine, adapters[:size], options, shapes.vocabulary)
-                else:
-                    note(options.out, {**common, **group(engine, adapters[:size], options, shapes.vocabulary)})
+                    continue
+                for way in options.joins:
+                    with joining(engine, way):
+                        found = group(engine, adapters[:size], options, shapes.vocabulary)
+                    note(options.out, {**common, **found, "joins": way})
     finally:
         engine.close()
 
@@ -116,6 +124,19 @@ def its_turn(lock: Path | None, kind: int) -> Iterator[None]:
     with lock.open("a") as file:
         fcntl.flock(file, kind)
         yield
+
+
+@contextmanager
+def joining(engine: Engine, way: str) -> Iterator[None]:
+    if way == TOGETHER:
+        yield
+        return
+    assert isinstance(engine, VllmEngine), "only an engine with slots lets requests join a batch"
+    kept, engine.admission = engine.admission, Admission(UNLIMITED, UNLIMITED)
+    try:
+        yield
+    finally:
+        engine.admission = kept
 
 
 @contextmanager
@@ -209,10 +230,10 @@ def submit(
     engine: Engine, variants: list[Adapter | None], name: str, options: argparse.Namespace, vocabulary: int
 ) -> None:
     for place, adapter in enumerate(variants):
-        generator = random.Random(f"{name}/{place}")
+        generator, lengths = random.Random(f"{name}/{place}"), random.Random(place)
         for number in range(options.requests):
             prompt = tuple(generator.randrange(vocabulary) for _ in range(options.prompt_tokens))
-            tokens = output_tokens(generator, options.tokens, options.completed)
+            tokens = output_tokens(lengths, options.tokens, options.completed)
             decoding = Decoding(0.0, 1.0, tokens, ())
             engine.submit(Request(f"{name}/{place}/{number}", str(place), prompt, adapter, decoding, 0))
 
@@ -246,6 +267,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--requests", type=int, default=100)
     parser.add_argument("--tokens", type=int, default=2048)
     parser.add_argument("--completed", type=float, default=0.0, help="share of the outputs that end before --tokens")
+    parser.add_argument("--joins", nargs="+", choices=(TOGETHER, AS_VLLM), default=[TOGETHER])
     parser.add_argument("--prompt-tokens", type=int, default=160)
     parser.add_argument("--rank", type=int, default=32)
     parser.add_argument("--flag", action="append", default=[], help="name=value, as in a profile's engine flags")

@@ -3,8 +3,8 @@
 Small random bases, dense and of experts, with adapters of the attention, of the feed-forward layers and of both, served
 from slots and merged into the weights. Log-probabilities and greedy tokens against the merged transformers model in
 float32, up to a near-tie, which is shown; each adapter alone against the same among its neighbours; spoiled adapters
-against the canary. Every case is a process of its own. Ends with status 1 if a check failed. `--device cpu` runs what
-vLLM can do on a CPU.
+against the canary. Every case is a process of its own. Ends with status 1 if a check failed. `--device two-cuda` runs
+cases whose weights are split over two GPUs, `--device cpu` what vLLM can do on a CPU.
 """
 
 import argparse
@@ -74,6 +74,7 @@ class Case:
 
 GRAPHS = {"enforce_eager": False}
 MERGED = {"merge_adapters": True}
+SPLIT = {"tensor_parallel_size": 2}
 CASES = {
     "cuda": [
         Case("dense served float16", "dense", "float16"),
@@ -84,6 +85,13 @@ CASES = {
         Case("moe merged bfloat16, graphs", "moe", "bfloat16", MERGED | GRAPHS),
         Case("dense merged bfloat16, graphs", "dense", "bfloat16", MERGED | GRAPHS),
         Case("moe merged bfloat16, invariant", "moe", "bfloat16", MERGED | {"batch_invariant": True}, among=True),
+    ],
+    "two-cuda": [
+        Case("moe served float16, two GPUs", "moe", "float16", SPLIT),
+        Case("moe served bfloat16, graphs, two GPUs", "moe", "bfloat16", SPLIT | GRAPHS),
+        Case("dense merged bfloat16, graphs, two GPUs", "dense", "bfloat16", SPLIT | MERGED | GRAPHS),
+        Case("moe merged float16, two GPUs", "moe", "float16", SPLIT | MERGED),
+        Case("moe merged bfloat16, graphs, two GPUs", "moe", "bfloat16", SPLIT | MERGED | GRAPHS),
     ],
     "cpu": [
         Case("dense served float32", "dense", "float32", among=True),
@@ -146,7 +154,7 @@ def start(case: Case, device: str, base: Path) -> Engine:
     from workloads.evaluate.vllm_engine import VllmEngine
 
     flags = {"kv_cache_gib": 0.25, "max_num_seqs": 64, "max_loras": 2, "enforce_eager": True, **case.flags}
-    if device == "cuda":
+    if device != "cpu":
         flags["gpu_memory_utilization"] = 0.1
     gpu = "cpu" if device == "cpu" else "NVIDIA H100"
     asked = EngineInputs(name="vllm", version=vllm.__version__, dtype=case.dtype, gpu=gpu, flags=flags)  # type: ignore[arg-type]

@@ -64,7 +64,7 @@ class VllmEngine:
         self._settings = settings
         self._tokenizer = tokenizer
         self._versions = versions
-        self._admission = admission
+        self.admission = admission
         self._running: dict[str, Running] = {}
         self._finished: list[Finished] = []
         self._scores: dict[str, tuple[float, ...]] = {}
@@ -121,7 +121,7 @@ class VllmEngine:
 
     @property
     def pending(self) -> int:
-        return len(self._admission) + self.under_way + len(self._finished)
+        return len(self.admission) + self.under_way + len(self._finished)
 
     @property
     def under_way(self) -> int:
@@ -174,10 +174,10 @@ class VllmEngine:
         return [self._scores.pop(name) for name in names]
 
     def submit(self, request: Request) -> None:
-        self._admission.put(request)
+        self.admission.put(request)
 
     def step(self) -> list[Finished]:
-        for request in self._admission.take(self.under_way):
+        for request in self.admission.take(self.under_way):
             self._admit(request)
         if not self._finished:
             self._work()
