@@ -5,12 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from perf.evaluate.batches import AS_VLLM, shortened
+
 
 @dataclass(frozen=True)
 class Measured:
     """Seconds by requests worked off together, of loading (or merging) one adapter, and whether adapters take turns.
 
     `tokens` of `read`: the limit of an output; seconds grow with it in proportion, which is too little for attention.
+    Groups measured with `--joins as-vllm` are for comparison, and left out.
     """
 
     seconds: dict[int, float]
@@ -18,8 +21,12 @@ class Measured:
     merged: bool
 
     @classmethod
-    def read(cls, lines: Sequence[dict[str, Any]], names: Sequence[str], tokens: int) -> "Measured":
-        found = [line for line in lines if line["name"] in names and line["measured"] == "group" and line["group"]]
+    def read(
+        cls, lines: Sequence[dict[str, Any]], names: Sequence[str], tokens: int, completed: float = 0.0
+    ) -> "Measured":
+        """`completed`: for groups that were measured with all outputs at their limit, computed for this share."""
+        groups = [line for line in lines if line["name"] in names and line["measured"] == "group" and line["group"]]
+        found = [line for line in groups if line.get("joins") != AS_VLLM]
         if not found:
             raise SystemExit(f"no group of adapters was measured under the names {', '.join(names)}")
         merged = bool(found[0]["flags"]["merge_adapters"])
@@ -33,7 +40,8 @@ class Measured:
             if together in seconds:
                 raise SystemExit(f"{together} requests together were measured twice under these names")
             turns = line["group"] if merged else 1
-            seconds[together] = line["seconds"] / turns * tokens / line["tokens_each"]
+            whole = shortened(line, completed) if completed else line["seconds"]
+            seconds[together] = whole / turns * tokens / line["tokens_each"]
         return cls(seconds, max(line["load_seconds"] / line["group"] for line in found), merged)
 
     def of_requests(self, number: int) -> float:

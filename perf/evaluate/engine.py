@@ -32,7 +32,7 @@ import torch
 from torch.profiler import ProfilerActivity
 
 from perf.evaluate.bases import SHAPES, write_adapter, write_base, write_weights
-from perf.evaluate.batches import output_tokens
+from perf.evaluate.batches import AS_VLLM, output_tokens
 from perf.kernels import kernel_table
 from workloads.compiled import SEAL
 from workloads.contents import cache_folder
@@ -44,7 +44,7 @@ from workloads.evaluate.shapes import read_shapes
 from workloads.evaluate.vllm_engine import VllmEngine
 from workloads.text.tokenizer import load_tokenizer
 
-TOGETHER, AS_VLLM = "together", "as-vllm"
+TOGETHER = "together"
 UNLIMITED = 1 << 32
 STEPS = 32
 """Timed, and then as many profiled."""

@@ -1,6 +1,6 @@
 """16/02's evaluations by decide, simulated: engine starts, GPU-seconds and waits, with and without group commit.
 
-    python -m perf.group_commit perf/results/evaluate-h200/evaluate.jsonl --start rows-512 --groups lengths-as-in-16-02
+    python -m perf.group_commit perf/results/evaluate-h200/evaluate.jsonl --start rows-512 --groups together
 
 Which evaluations meet in one engine is decided by the code that decides in a cluster; how long it takes is computed
 from measured lines of the file: an engine's start, and groups of adapters, an evaluation being 100 requests. Assumed:
@@ -158,12 +158,18 @@ def main() -> None:
     parser.add_argument("--start", required=True, help="the line of a start")
     parser.add_argument("--groups", nargs="+", required=True, help="lines of groups")
     parser.add_argument("--limit", type=int, default=2048, help="of an output, tokens")
+    parser.add_argument(
+        "--completed", type=float, default=0.0, help="share that ends before, where none did (computed)"
+    )
     options = parser.parse_args()
     lines = [json.loads(line) for line in options.results.read_text().splitlines()]
     start_seconds = next(x["seconds"] for x in lines if x["name"] == options.start and x["measured"] == "start")
-    measured = Measured.read(lines, options.groups, options.limit)
+    measured = Measured.read(lines, options.groups, options.limit, options.completed)
+    groups = " ".join(options.groups)
+    if options.completed:
+        groups += f" computed for {options.completed:.0%} completed"
     print(
-        f"start {start_seconds:.0f} s ({options.start}), groups {' '.join(options.groups)}, limit {options.limit}; "
+        f"start {start_seconds:.0f} s ({options.start}), groups {groups}, limit {options.limit}; "
         "waits in seconds, from checkpoint to grades"
     )
     print(f"{'arrivals':9} {'way':27} starts {'GPU-s':>7} of first {'wait mean':>9} {'max':>6}")

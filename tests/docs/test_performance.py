@@ -4,6 +4,7 @@ import json
 import math
 import re
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -66,7 +67,7 @@ ARRIVALS = ("backlog", "together", "apart")
 
 
 def test_the_page_shows_what_was_simulated_of_16_02() -> None:
-    costs = simulated()["lengths-as-in-16-02"]
+    costs = simulated()["together"]
     ways = ("group commit", "group commit, gathers 120 s", "group commit, lingers")
     for arrivals, cells in zip(ARRIVALS, rows("checkpoints come"), strict=True):
         each, *_ = costs[arrivals, "an engine per checkpoint"]
@@ -78,9 +79,52 @@ def test_the_page_shows_what_was_simulated_of_16_02() -> None:
 
 @pytest.mark.parametrize(
     ("line", "groups"),
-    list(enumerate(["rows-512-cold", "lengths-as-in-16-02 --limit 4096", "experts-served experts-served-48-layers"])),
+    list(
+        enumerate(
+            [
+                "together --limit 4096",
+                "rows-512-cold",
+                "experts-2048-cold experts-2048 --completed 0.58",
+                "experts-2048-cold experts-2048 --completed 0.58 --limit 4096",
+                "experts-2048-cold experts-2048",
+            ]
+        )
+    ),
 )
 def test_the_page_shows_what_was_simulated_of_other_cases(line: int, groups: str) -> None:
     costs, cells = simulated()[groups], rows("| all at once (1/3)")[line]
     assert [numbers(cell)[0] for cell in cells[1:4]] == [costs[arrivals, "group commit"][1] for arrivals in ARRIVALS]
     assert numbers(cells[4])[0] == costs["together", "group commit"][3]
+
+
+@pytest.mark.parametrize("cells", rows("GPUs | documents"), ids=lambda cells: f"{cells[0]}-{cells[1]}")
+def test_each_pair_of_gpus_was_so_fast(cells: list[str]) -> None:
+    folder = RAW.parents[1] / f"train-{cells[0].lower()}-x2"
+    cases = json.loads((folder / "data-parallel.json").read_text())["cases"]
+    case = cases["packed" if "packed" in cells[1] else "4096"]
+    rate, distance, ring = case["tokens_per_second"], case["gradient_distance"], case["all_reduce"]
+    assert [numbers(cell)[0] for cell in cells[2:5]] == [
+        round(rate["one"]),
+        round(rate["all"]),
+        round(case["ratio"], 2),
+    ]
+    seconds, step = median(ring["seconds"]), median(case["step_seconds"]["all"])
+    assert numbers(cells[5]) == [round(ring["bytes"] / 1e9, 1), round(seconds * 1e3, 1), round(seconds / step * 100, 1)]
+    assert numbers(cells[6]) == [round(distance["all"], 4), round(distance["one, half micro-batches"], 4)]
+
+
+CHECKS: list[dict[str, Any]] = [json.loads(line) for line in (RAW.parent / "check-vllm.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("cells", rows("case | log-probabilities"), ids=lambda cells: cells[0])
+def test_each_case_of_vllm_was_so_near(cells: list[str]) -> None:
+    found = {line["check"]: line for line in CHECKS if line["case"] == cells[0]}
+    errors = [found[f"log-probabilities of {name}"]["rms"] for name in ("base", "self_attn", "all")]
+    assert numbers(cells[1]) == [float(f"{error:.2g}") for error in errors]
+    greedy = found["greedy tokens up to a near-tie"]
+    assert numbers(cells[2]) == [greedy["equal"], greedy["outputs"]]
+    assert numbers(cells[3]) == [float(f"{max(greedy['ties_nats']):.2g}")]
+
+
+def test_every_case_of_vllm_is_on_the_page() -> None:
+    assert {cells[0] for cells in rows("case | log-probabilities")} == {line["case"] for line in CHECKS}

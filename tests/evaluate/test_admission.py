@@ -55,6 +55,14 @@ def test_no_more_are_under_way_than_memory_has_room_for_while_they_grow(full_len
     assert admission.take(taken) == []
 
 
+@pytest.mark.parametrize(
+    ("waiting", "running", "wants"),
+    [(0, 0, True), (31, 0, True), (32, 0, False), (2, 29, True), (3, 29, False), (0, 32, False)],
+)
+def test_more_are_wanted_where_rows_are_free_for_which_none_waits(waiting: int, running: int, wants: bool) -> None:
+    assert batch(32, waiting).wants(running) is wants
+
+
 @given(st.integers(1, 200), st.integers(0, 300), st.integers(0, 2**32))
 def test_all_are_taken_in_their_order_and_never_more_than_there_is_room_for(rows: int, count: int, seed: int) -> None:
     generator, admission = Random(seed), Admission(rows, 1000)

@@ -223,6 +223,30 @@ def test_more_requests_than_rows_have_the_outputs_that_they_have_alone(engine: "
     }
 
 
+def test_requests_of_another_adapter_are_wanted_where_a_slot_and_rows_are_free(
+    engine: "VllmEngine", variants: list[Adapter | None]
+) -> None:
+    base, first, second, third = variants
+    free = Decoding(temperature=0.0, top_p=1.0, limit_tokens=30, stop_token_ids=())
+
+    def submit(adapter: Adapter | None, count: int) -> None:
+        for number in range(count):
+            name = f"{adapter.name if adapter else 'base'}/{number}/{engine.pending}"
+            engine.submit(Request(name, "group", tuple(PROMPTS[0].encode()), adapter, free, 1))
+
+    for adapter in (first, second):
+        assert engine.wants(adapter)
+        assert adapter is not None
+        engine.load(adapter)
+        submit(adapter, 1)
+    assert [engine.wants(adapter) for adapter in (base, first, second, third)] == [True, True, True, False]
+    submit(base, int(engine.flags["max_num_seqs"]) - 2)
+    assert [engine.wants(adapter) for adapter in (base, first, third)] == [False, False, False]
+    while engine.pending:
+        engine.step()
+    assert engine.wants(third)
+
+
 def test_a_refused_request_among_more_than_there_are_rows_fails_alone(engine: Engine) -> None:
     bad = {f"too long {number}" for number in range(40)}
     for name in sorted(bad):

@@ -1,5 +1,8 @@
-"""A real vLLM on a CPU that merges one adapter at a time into its weights: a dense base and a mixture of experts."""
+"""A real vLLM on a CPU that merges one adapter at a time into its weights: a dense base, a mixture of experts, and one
+whose weights are split over two processes.
+"""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,20 +28,38 @@ from tests.evaluate.test_vllm_engine import (  # noqa: E402  (it skips itself wi
 )
 
 
-@pytest.fixture(scope="module", params=["dense", "moe"])
-def base(request: pytest.FixtureRequest) -> Path:
-    return request.getfixturevalue(request.param)
+@pytest.fixture(scope="module", params=[("dense", 1), ("moe", 1), ("moe", 2)], ids=["dense", "moe", "moe-split"])
+def setting(request: pytest.FixtureRequest) -> tuple[Path, int]:
+    """A base, and the processes that its weights are split over."""
+    kind, processes = request.param
+    return request.getfixturevalue(kind), processes
 
 
 @pytest.fixture(scope="module")
-def engine(base: Path) -> Iterator[Engine]:
+def base(setting: tuple[Path, int]) -> Path:
+    return setting[0]
+
+
+@pytest.fixture(scope="module")
+def engine(setting: tuple[Path, int]) -> Iterator[Engine]:
+    base, processes = setting
+    flags = VLLM_FLAGS | {"merge_adapters": True, "tensor_parallel_size": processes}
+    with pytest.MonkeyPatch.context() as patch:
+        if processes > 1:
+            cores = sorted(os.sched_getaffinity(0))
+            if len(cores) < processes:
+                pytest.skip(f"vLLM binds each of {processes} processes to a core of its own, here is one")
+            patch.setenv("VLLM_CPU_OMP_THREADS_BIND", "|".join(map(str, cores[:processes])))
+        yield from started(base, flags)
+
+
+def started(base: Path, flags: dict[str, str | int | float | bool]) -> Iterator[Engine]:
     from workloads.evaluate.vllm_engine import VllmEngine
 
-    flags = VLLM_FLAGS | {"merge_adapters": True}
     asked = EngineInputs(name="vllm", version=vllm.__version__, dtype="float32", flags=flags)
-    started = VllmEngine.start(asked, base, read_shapes(base), load_tokenizer(base), Demands(80, 4, "all"))
-    yield started
-    started.close()
+    made = VllmEngine.start(asked, base, read_shapes(base), load_tokenizer(base), Demands(80, 4, "all"))
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="module")

@@ -32,6 +32,26 @@ if __name__ == "__main__":
 """
 
 
+TELLING = """
+import os, sys
+from workloads.contract.tasks import GenerateTask
+from workloads.evaluate import program
+from workloads.evaluate.vllm_engine import VllmEngine
+from workloads.program import run_program
+
+load = VllmEngine.load
+
+def telling(self, adapter):
+    with open(os.environ["TOLD"], "a") as file:
+        print(len(self._adapters), file=file)
+    load(self, adapter)
+
+VllmEngine.load = telling
+if __name__ == "__main__":
+    sys.exit(run_program(GenerateTask, program.evaluate))
+"""
+
+
 def test_a_core_that_hangs_is_ended_with_its_stacks(dense: Path, tmp_path: Path) -> None:
     """vLLM's core, in processes of its own: they write where they hang, and nothing of them is left."""
     world = World(tmp_path, dense, Engine(name="vllm", version=vllm.__version__, dtype="float32", flags=VLLM_FLAGS))
@@ -75,10 +95,19 @@ def test_a_group_with_one_poison_adapter_through_the_program(dense: Path, adapte
         canaries = canaries_of(dense, with_adapter_by_hooks(dense, directory))
         good.append(world.member(world.checkpoint(directory, samples, canaries)))
     task = world.order(good[0], bad, *good[1:])
-    command = [sys.executable, "-m", "workloads.evaluate", task.key]
-    environment = os.environ | {"POTSTILL_STORE": world.url, "POTSTILL_CACHE": str(tmp_path / "cache")}
+    script, told = tmp_path / "telling.py", tmp_path / "told"
+    script.write_text(TELLING)
+    environment = os.environ | {
+        "POTSTILL_STORE": world.url,
+        "POTSTILL_CACHE": str(tmp_path / "cache"),
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "TOLD": str(told),
+    }
     environment.pop("VLLM_CACHE_ROOT", None)
-    assert subprocess.run(command, env=environment, timeout=800).returncode == 0
+    assert subprocess.run([sys.executable, str(script), task.key], env=environment, timeout=800).returncode == 0
+    loads = [int(line) for line in told.read_text().splitlines()]
+    assert len(loads) == len(good), "each adapter once, the poison among them"
+    assert max(loads) < int(VLLM_FLAGS["max_loras"]), "an adapter is loaded when a slot is free of requests"
     [seal] = (tmp_path / "cache" / "compiled" / "vllm").glob(f"*/{SEAL}")
     assert len(list(seal.parent.iterdir())) > 1, "what vLLM found out at this start is there for the next"
     failure = world.failure(bad)

@@ -44,8 +44,10 @@ SIZES: dict[str, Any] = {
 EXPERTS: dict[str, Any] = {"num_experts": RANK, "num_experts_per_tok": 2, "moe_intermediate_size": 64}
 """As many experts as ranks, so that their axes can be swapped."""
 NEAR_TIE_NATS = {"float32": 1e-3, "float16": 5e-1, "bfloat16": 6e-1}
-ERROR_NATS = {"float32": 1e-3, "float16": 4e-2, "bfloat16": 1e-1}
-"""Root mean square over all tokens of an adapter. In 16 bits a router now and then takes another expert than in 32."""
+ERROR_NATS = {"float32": 1e-3, "float16": 5e-2, "bfloat16": 1e-1}
+"""Root mean square over the 1,512 tokens of an adapter. In 16 bits a router now and then takes another expert than in 32:
+that token is then off by up to a nat, which alone makes 0.026.
+"""
 EQUAL_SHARE = {"float32": 0.75, "float16": 0.5, "bfloat16": 0.25}
 """Of the outputs, at least: a base of random weights is never sure of itself."""
 PROMPTS = [

@@ -27,6 +27,10 @@ class Admission:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    def wants(self, running: int) -> bool:
+        """Whether the batch has rows for which no request waits."""
+        return self._rows - running > len(self._waiting)
+
     def put(self, request: Request) -> None:
         self._waiting.append(request)
 

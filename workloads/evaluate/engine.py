@@ -105,6 +105,13 @@ class Engine(Protocol):
         """Whether a group that asks for so much can be given to it."""
         ...
 
+    def wants(self, adapter: Adapter | None, /) -> bool:
+        """Whether it has room for more requests, and for this adapter among those of requests that are pending.
+
+        True while nothing is pending. An adapter that is loaded before may have to give way, and be loaded again.
+        """
+        ...
+
     def load(self, adapter: Adapter) -> None:
         """Raises BadAdapter."""
         ...

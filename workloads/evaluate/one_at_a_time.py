@@ -47,6 +47,9 @@ class OneAtATime:
     def accepts(self, demands: Demands) -> bool:
         return self._inner.accepts(demands)
 
+    def wants(self, _adapter: Adapter | None, /) -> bool:
+        return True
+
     def load(self, adapter: Adapter) -> None:
         """Merged now, unless requests of another are under way: then when its turn comes."""
         if not self._inner.pending:

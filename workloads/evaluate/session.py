@@ -3,6 +3,7 @@
 import logging
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,14 +54,11 @@ class Session:
     _tokens_before: int = 0
 
     def work(self, prepared: Sequence[Prepared]) -> None:
-        """Takes them all and runs until nothing is pending. Raises Terminated, StoreError."""
+        """Takes each as the engine wants it, and runs until nothing is pending. Raises Terminated, StoreError."""
         self._started, self._tokens_before = time.monotonic(), self.engine.generated_tokens
         self._coming = sum(one.evaluation.total for one in prepared)
         for together in self._turns(prepared):
-            for one in together:
-                self._coming -= one.evaluation.total
-                self.take(one)
-            self.run()
+            self.run(deque(together))
 
     def _turns(self, prepared: Sequence[Prepared]) -> list[list[Prepared]]:
         """Those that the engine answers in one go: of one adapter, or all of them."""
@@ -91,7 +89,9 @@ class Session:
             return None
         if adapter.name not in self._checked:
             self.report("loading adapter", loading=member.unit.digest)
-            self.watchdog.expect(f"loading adapter {adapter.name[:12]}", self.stall_seconds)
+            self.watchdog.expect(
+                f"loading adapter {adapter.name[:12]}", self.stall_seconds, lambda: self.engine.generated_tokens
+            )
             try:
                 self.engine.load(adapter)
                 self._checked[adapter.name] = self._canary_error(prepared)
@@ -117,10 +117,15 @@ class Session:
             raise BadAdapter(f"canary failed: {result}")
         return result.largest
 
-    def run(self) -> None:
-        """Until nothing is pending; commits each evaluation as it finishes. Raises Terminated, StoreError."""
-        while self.engine.pending:
+    def run(self, coming: deque[Prepared]) -> None:
+        """Until nothing is left; commits each evaluation as it finishes. Raises Terminated, StoreError."""
+        while coming or self.engine.pending:
             self.context.stop_if_terminated()
+            if coming and self.engine.wants(coming[0].evaluation.adapter):
+                prepared = coming.popleft()
+                self._coming -= prepared.evaluation.total
+                self.take(prepared)
+                continue
             self.watchdog.expect("generating", self.stall_seconds, lambda: self.engine.generated_tokens)
             finished = self.engine.step()
             self.watchdog.rest()

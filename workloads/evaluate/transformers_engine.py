@@ -76,6 +76,9 @@ class TransformersEngine:
     def accepts(self, demands: Demands) -> bool:  # noqa: ARG002
         return True
 
+    def wants(self, _adapter: Adapter | None, /) -> bool:
+        return True
+
     def load(self, adapter: Adapter) -> None:
         """Merges it in, unless a batch is under way: it is then merged when its turn comes."""
         if self._batch is None:

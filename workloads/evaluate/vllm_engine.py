@@ -5,6 +5,7 @@ Written for vLLM 0.26 to 0.32: LLMEngine with prompts and outputs as token ids, 
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -69,6 +70,8 @@ class VllmEngine:
         self._finished: list[Finished] = []
         self._scores: dict[str, tuple[float, ...]] = {}
         self._adapter_numbers: dict[str, int] = {}
+        self._adapters: Counter[str] = Counter()
+        """How many requests of each are pending."""
         self._score_names = (f"canary/{number}" for number in count())
         self._generated_tokens = 0
 
@@ -136,6 +139,12 @@ class VllmEngine:
         target = asked.lora_target or settings.lora_target in ("all", demands.target)
         return bool(length and (settings.merge_adapters or (rank and target)))
 
+    def wants(self, adapter: Adapter | None, /) -> bool:
+        slots = self._settings.max_loras
+        return self.admission.wants(self.under_way) and (
+            adapter is None or adapter.name in self._adapters or len(self._adapters) < slots
+        )
+
     def merge(self, adapter: Adapter | None) -> None:
         if adapter is not None:
             check_finite(adapter)
@@ -175,6 +184,8 @@ class VllmEngine:
 
     def submit(self, request: Request) -> None:
         self.admission.put(request)
+        if request.adapter is not None:
+            self._adapters[request.adapter.name] += 1
 
     def step(self) -> list[Finished]:
         for request in self.admission.take(self.under_way):
@@ -244,6 +255,11 @@ class VllmEngine:
     def _end(self, name: str, reason: Any, error: str | None = None) -> None:
         running = self._running.pop(name)
         seconds = time.monotonic() - running.started
+        adapter = running.request.adapter
+        if adapter is not None:
+            self._adapters[adapter.name] -= 1
+            if not self._adapters[adapter.name]:
+                del self._adapters[adapter.name]
         self._finished.append(Finished(name, tuple(running.token_ids), reason, seconds, error))
 
 
