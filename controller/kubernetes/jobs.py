@@ -1,14 +1,14 @@
 """One task, one Job: posted once and never changed. The controller owns retries, so a Job has none of its own."""
 
 from controller.kubernetes.names import GPUS_ANNOTATION, QUEUE_LABEL, TASK_ANNOTATION, job_name, labels
-from controller.kubernetes.pods import CACHE, WEIGHTS, WORK, Json, container, mount, pod_spec
+from controller.kubernetes.pods import CACHE, WEIGHTS, WORK, WRITABLE, Json, container, mount, pod_spec
 from controller.spec.profile import Profile, RolePod
 from workloads.contract.experiment import FrozenExperiment
 from workloads.contract.tasks import GenerateTask, GradeTask, ImportTask, ReportTask, RunnableTask, TrainTask
 
 RENDEZVOUS_PORT = 29400
 PROGRAMS = {"train": "train", "import": "publish", "generate": "evaluate", "grade": "grade", "report": "report"}
-WORK_GIB = {"train": 100, "import": 50, "generate": 50, "grade": 4, "report": 4}
+WORK_GIB = {"train": 100, "import": 50, "generate": 100, "grade": 4, "report": 4}
 
 
 def build_job(frozen: FrozenExperiment, task: RunnableTask, profile: Profile, owner: Json, namespace: str) -> Json:
@@ -96,7 +96,7 @@ def _pod_spec(task: RunnableTask, pod: RolePod, profile: Profile, job: str) -> J
     work = WORK_GIB[task.type]
     if isinstance(task, GradeTask):
         return _grade_spec(task, pod, profile, work)
-    base = [*store, {"name": "POTSTILL_CACHE", "value": CACHE}, {"name": "HOME", "value": WORK}]
+    base = [*store, {"name": "POTSTILL_CACHE", "value": CACHE}, *WRITABLE]
     if profile.weights_claim and not isinstance(task, ReportTask):
         base.append({"name": "POTSTILL_WEIGHTS", "value": WEIGHTS})
     if isinstance(task, TrainTask) and (pod.gpus > 1 or pod.nodes > 1):

@@ -12,6 +12,8 @@ WEIGHTS = "/weights"
 GPU_RESOURCE = "nvidia.com/gpu"
 
 Json = dict[str, Any]
+WRITABLE: list[Json] = [{"name": name, "value": WORK} for name in ("HOME", "TMPDIR")]
+"""States and adapters pass through temporary files, of tens of GB where experts are trained; /tmp is small."""
 
 
 def container(name: str, pod: RolePod, command: list[str], env: list[Json], profile: Profile, gpus: int = 0) -> Json:

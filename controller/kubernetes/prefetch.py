@@ -2,7 +2,7 @@
 
 from controller.kubernetes.jobs import store_env
 from controller.kubernetes.names import labels, prefetch_name
-from controller.kubernetes.pods import CACHE, WEIGHTS, WORK, Json, container, mount, pod_spec
+from controller.kubernetes.pods import CACHE, WEIGHTS, WRITABLE, Json, container, mount, pod_spec
 from controller.spec.profile import Profile
 from workloads.contract.experiment import FrozenExperiment
 from workloads.contract.records import NO_RETRY
@@ -25,7 +25,7 @@ def build_prefetch(frozen: FrozenExperiment, profile: Profile, owner: Json, name
         *store_env(profile),
         {"name": "POTSTILL_WEIGHTS", "value": WEIGHTS},
         {"name": "POTSTILL_CACHE", "value": CACHE},
-        {"name": "HOME", "value": WORK},
+        *WRITABLE,
         {"name": "HF_HUB_OFFLINE", "value": "0"},
     ]
     command = ["python", "-m", "workloads.prefetch", base.location, base.content]

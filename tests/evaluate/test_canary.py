@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 
 from tests.evaluate.models import edit_adapter, edit_config, with_adapter_by_hooks, write_adapter
 from workloads.contract.records import Canary
-from workloads.evaluate.canary import CanaryResult, check_canaries
+from workloads.evaluate.canary import TOLERANCE, CanaryResult, check_canaries
 from workloads.evaluate.engine import Adapter
 from workloads.evaluate.transformers_engine import TransformersEngine
 from workloads.text.tokenizer import load_tokenizer
@@ -119,6 +119,57 @@ def test_missing_experts_are_caught(moe: Path, tmp_path: Path, missing: str) -> 
 
     edit_adapter(directory, drop)
     assert not check(moe, directory, canaries).passed
+
+
+def half_of_the_experts(tensors: dict[str, Any]) -> None:
+    for key in tensors:
+        if ".experts.0." in key or ".experts.1." in key:
+            tensors[key] = torch.zeros_like(tensors[key])
+
+
+def without_feed_forward(tensors: dict[str, Any]) -> None:
+    for key in tensors:
+        if ".mlp." in key:
+            tensors[key] = torch.zeros_like(tensors[key])
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_in_16_bits_no_right_adapter_is_refused_and_no_spoiled_one_passes(
+    moe: Path, tmp_path: Path, dtype: str
+) -> None:
+    """Over many canaries of the trainer's size: a router takes another expert in some of them."""
+    canaries = 40
+    generator = torch.Generator().manual_seed(0)
+    sequences = torch.randint(0, 256, (canaries * 4, 48), generator=generator).tolist()
+
+    def make(name: str, spoil: Callable[[Path], None] = lambda directory: None) -> Adapter:
+        directory = write_adapter(tmp_path / name, moe, seed=8, size=0.08)
+        spoil(directory)
+        return Adapter(name, directory, 4)
+
+    exact, engine = (TransformersEngine(moe, load_tokenizer(moe), kind, {}) for kind in ("float32", dtype))
+    right = make("right")
+    trained, base = exact.log_probs(sequences, right), exact.log_probs(sequences, None)
+    stated = [
+        Canary(token_ids=tuple(ids), log_probs=one, base_log_probs=other)
+        for ids, one, other in zip(sequences, trained, base, strict=True)
+    ]
+    spoiled = [
+        make("scale", lambda directory: edit_config(directory, lora_alpha=11.0)),
+        make("experts", lambda directory: edit_adapter(directory, half_of_the_experts)),
+        make("feed-forward", lambda directory: edit_adapter(directory, without_feed_forward)),
+        make("layer", lambda directory: edit_adapter(directory, missing_layer)),
+    ]
+
+    def results(adapter: Adapter) -> list[CanaryResult]:
+        found = engine.log_probs(sequences, adapter)
+        return [check_canaries(stated[at : at + 4], found[at : at + 4], dtype) for at in range(0, len(found), 4)]
+
+    of_right = results(right)
+    assert max(one.largest for one in of_right) > 3 * TOLERANCE[dtype], "no router took another expert"
+    assert [one.passed for one in of_right] == [True] * canaries
+    for adapter in spoiled:
+        assert not any(one.passed for one in results(adapter)), adapter.name
 
 
 def test_an_adapter_too_close_to_the_base_to_tell_is_held_to_the_tolerance_only() -> None:

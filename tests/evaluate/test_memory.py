@@ -4,12 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file
+import torch
+from safetensors.torch import load_file, save_file
 
-from tests.evaluate.models import write_adapter
+from tests.evaluate.models import write_adapter, write_moe
 from workloads.evaluate.adapters import WEIGHTS
 from workloads.evaluate.engine import Demands
-from workloads.evaluate.memory import GIB, DoesNotFit, plan_memory, weight_bytes
+from workloads.evaluate.memory import GIB, DoesNotFit, MemoryPlan, available_host_bytes, plan_memory, weight_bytes
+from workloads.evaluate.merged_weights import MergedWeights, least_room_bytes, module_of
 from workloads.evaluate.shapes import read_shapes, shapes_of
 from workloads.evaluate.vllm_settings import (
     BadFlag,
@@ -20,7 +22,7 @@ from workloads.evaluate.vllm_settings import (
     rank_bucket,
     with_room,
 )
-from workloads.evaluate.vllm_start import kept_graphs, set_environment, with_loader
+from workloads.evaluate.vllm_start import kept_graphs, plan, set_environment, with_loader
 
 QWEN3_30B_A3B = {
     "hidden_size": 2048,
@@ -71,9 +73,131 @@ def test_the_slots_of_an_expert_adapter_take_what_was_measured_on_a_gpu() -> Non
 
 def test_a_refusal_says_what_is_needed_and_what_to_lower(dense: Path) -> None:
     plan = plan_memory(read_shapes(dense), 10**6, "float32", 2 * 10**6, 1, 4, 100_000, 16, rows=1)
-    with pytest.raises(DoesNotFit, match="request of 100000 tokens fits: lower the largest budget or max_loras"):
+    expected = rf"request of 100000 tokens fits\. .*than {plan.kv_tokens} tokens; a larger device, 0\.1 GiB of it in"
+    with pytest.raises(DoesNotFit, match=expected):
         plan.check()
-    replace(plan, longest_tokens=10).check()
+    replace(plan, longest_tokens=plan.kv_tokens).check()
+
+
+H100_BYTES = 81_559 * 2**20
+H200_BYTES = 143_771 * 2**20
+"""By NVML."""
+QWEN3_30B_A3B_BYTES = 61_064_217_600
+
+
+def qwen3_30b_a3b(monkeypatch: pytest.MonkeyPatch, gpu: int, settings: VllmSettings, merging: int = 0) -> MemoryPlan:
+    """The plan for requests of 2,208 tokens."""
+    monkeypatch.setattr("workloads.evaluate.vllm_start.gpu_bytes", lambda: gpu)
+    settings = complete(settings, Demands(2208, 32, "all"), 32768)
+    return plan(settings, shapes_of(QWEN3_30B_A3B), QWEN3_30B_A3B_BYTES, "bfloat16", 2208, True, merging)
+
+
+@pytest.mark.parametrize(
+    ("settings", "found"),
+    [
+        (VllmSettings(), 480_624),
+        (VllmSettings(lora_target="attention"), 749_904),
+        (VllmSettings(lora_target="attention", max_loras=10, max_num_seqs=256), int(69.59 * GIB / 98304)),
+    ],
+    ids=["experts-2048", "rows-512-cold", "attention-warm"],
+)
+def test_a_plan_is_little_less_than_what_vllm_found_on_an_h200(
+    settings: VllmSettings, found: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tokens of keys and values, by the logs in perf/results/evaluate-h200."""
+    assert 0.99 * found < qwen3_30b_a3b(monkeypatch, H200_BYTES, settings).kv_tokens <= found
+
+
+def test_a_refusal_names_the_flags_that_help_with_what_they_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = qwen3_30b_a3b(monkeypatch, H100_BYTES, VllmSettings())
+    with pytest.raises(DoesNotFit) as error:
+        refused.check()
+    told = str(error.value)
+    assert "8 adapter slots of 3.14" in told
+    assert "merge_adapters: true (takes 65.1 GiB, 4.9 or more of it for merging; such requests at a time: 40)" in told
+    assert "max_loras: 4 (takes 72.8 GiB" in told
+    assert "tensor_parallel_size: 2, on 2 such GPUs (takes " in told
+    assert "a larger device, 85.6 GiB of it in place of 73.3" in told
+    assert "tensor_parallel_size: 4" not in told
+    assert "budget" not in told, "no budget is small enough"
+    for helps in (VllmSettings(merge_adapters=True), VllmSettings(max_loras=4), VllmSettings(tensor_parallel_size=2)):
+        qwen3_30b_a3b(monkeypatch, H100_BYTES, helps).check()
+    with pytest.raises(DoesNotFit):
+        qwen3_30b_a3b(monkeypatch, H100_BYTES, VllmSettings(max_loras=5)).check()
+
+
+def test_a_plan_that_merges_says_what_merging_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = with_room(VllmSettings(merge_adapters=True, max_num_seqs=256), 30 * GIB, H100_BYTES)
+    with pytest.raises(DoesNotFit, match=r"GiB: weights 56\.9, merging 30\.0, working") as error:
+        qwen3_30b_a3b(monkeypatch, H100_BYTES, settings, merging=30 * GIB).check()
+    assert "slots" not in str(error.value)
+    assert "max_loras" not in str(error.value)
+    assert "tensor_parallel_size: 2, on 2 such GPUs (takes" in str(error.value)
+
+
+def test_the_least_that_merging_takes_is_what_it_takes_with_one_module_after_the_other(tmp_path: Path) -> None:
+    base = write_moe(tmp_path)
+    least = least_room_bytes(read_shapes(base), 4)
+    tensors = load_file(base / "model.safetensors")
+    assert least <= MergedWeights.open(base, read_shapes(base), torch.float32, torch.device("cpu")).room_bytes()
+    (base / "model.safetensors").unlink()
+    for name, tensor in tensors.items():
+        module = module_of(name.removesuffix(".weight"))
+        save_file({name: tensor}, base / f"{module}-{name}.safetensors")
+    assert MergedWeights.open(base, read_shapes(base), torch.float32, torch.device("cpu")).room_bytes() == least
+
+
+def test_keys_and_values_that_are_stated_too_small_are_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = qwen3_30b_a3b(monkeypatch, H200_BYTES, VllmSettings(kv_cache_gib=0.1))
+    with pytest.raises(DoesNotFit, match=r"helps: kv_cache_gib: 0\.21 \([^)]*\); a largest .* than 1092 tokens$"):
+        refused.check()
+    qwen3_30b_a3b(monkeypatch, H200_BYTES, VllmSettings(kv_cache_gib=0.21)).check()
+
+
+def test_a_small_share_of_a_gpu_is_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = qwen3_30b_a3b(monkeypatch, H200_BYTES, VllmSettings(gpu_memory_utilization=0.4, max_loras=2))
+    with pytest.raises(DoesNotFit, match=r"gpu_memory_utilization: 0\.92 \(takes"):
+        refused.check()
+
+
+def test_a_small_base_has_room_on_a_small_share_of_a_gpu(dense: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workloads.evaluate.vllm_start.gpu_bytes", lambda: 8 * GIB)
+    shapes, settings = read_shapes(dense), complete(VllmSettings(), Demands(256, 4, "all"), 512)
+    plan(replace(settings, gpu_memory_utilization=0.2), shapes, 10**6, "float32", 256, on_gpu=True).check()
+
+
+def test_on_a_cpu_nothing_is_reckoned_for_a_gpu(dense: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workloads.evaluate.vllm_start.available_host_bytes", lambda: 64 * 2**20)
+    shapes, settings = read_shapes(dense), complete(VllmSettings(max_loras=1), Demands(256, 4, "all"), 512)
+    plan(settings, shapes, 10**6, "float32", 256, on_gpu=False).check()
+
+
+def test_devices_share_weights_heads_and_one_side_of_a_slot(dense: Path) -> None:
+    shapes = read_shapes(dense)
+    one, two = (plan_memory(shapes, 10**6, "float32", GIB, 1, 4, 100, 16, rows=1, devices=count) for count in (1, 2))
+    assert (two.weights, two.kv_token) == (one.weights // 2, one.kv_token // 2)
+    assert one.adapter_slot / 2 < two.adapter_slot < one.adapter_slot
+
+
+def test_files_that_the_kernel_keeps_in_memory_are_free_for_an_engine(tmp_path: Path) -> None:
+    for name, text in {
+        "memory.max": "1000000\n",
+        "memory.current": "900000\n",
+        "memory.stat": "anon 200000\nfile 700000\ninactive_file 500000\nactive_file 150000\n",
+    }.items():
+        (tmp_path / name).write_text(text)
+    assert available_host_bytes(tmp_path) == 750_000
+    (tmp_path / "memory.stat").unlink()
+    assert available_host_bytes(tmp_path) == 100_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert available_host_bytes(tmp_path) > 1_000_000
+
+
+def test_a_length_that_the_longest_prompt_does_not_fit_is_refused() -> None:
+    asked = Demands(4700, 8)
+    with pytest.raises(BadFlag, match=r"max_model_len is 4096, .* 4700 tokens: set max_model_len to 4700 or more"):
+        complete(VllmSettings(max_model_len=4096), asked, 32768)
+    assert complete(VllmSettings(max_model_len=4700), asked, 32768).max_model_len == 4700
 
 
 def test_what_is_stated_for_keys_and_values_bounds_them(dense: Path) -> None:

@@ -18,7 +18,9 @@ from workloads.contract.records import ExitCode, Progress, TaskEnd
 from workloads.contract.tasks import GenerateTask, MemberPointer, ModelSource, TaskRef
 from workloads.contract.units import ModelContent, Prompting, Sampling, Template
 from workloads.evaluate.adapters import WEIGHTS
+from workloads.evaluate.engine import Adapter
 from workloads.evaluate.program import evaluate
+from workloads.evaluate.transformers_engine import TransformersEngine
 from workloads.program import run_program
 from workloads.text.tokenizer import load_tokenizer
 
@@ -147,6 +149,42 @@ def test_a_poison_adapter_fails_its_member_only(
     assert world.marker(bad.unit) is None
     assert all(world.marker(member.unit) for member in good)
     assert all(world.failure(member) is None for member in good)
+
+
+def test_an_adapter_that_needs_more_memory_than_there_is_fails_alone(
+    world: World, adapters: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Merging keeps a copy of the weights; there is room for the base alone."""
+    monkeypatch.setattr("workloads.evaluate.engines.weight_bytes", lambda *_: 300 * 2**20)
+    monkeypatch.setattr("workloads.evaluate.engines.available_host_bytes", lambda: 450 * 2**20)
+    base, big = world.member(), world.member(world.checkpoint(adapters[0], 1))
+    assert world.run(world.order(big, base)) == ExitCode.OK
+    assert world.marker(base.unit)
+    failure = world.failure(big)
+    assert failure is not None
+    assert failure.reason == "DoesNotFit"
+    assert world.failure(base) is None
+
+
+def test_no_more_adapters_lie_on_the_disk_than_the_next_one(
+    world: World, adapters: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, lying = TransformersEngine.load, []
+
+    def counting(engine: TransformersEngine, adapter: Adapter) -> None:
+        lying.append(len(list(adapter.directory.parent.glob(f"*/{WEIGHTS}"))))
+        load(engine, adapter)
+
+    monkeypatch.setattr(TransformersEngine, "load", counting)
+    members = [
+        world.member(world.checkpoint(directory, samples), problems=problems)
+        for samples, directory in enumerate(adapters, 1)
+        for problems in (("p0", "p1"), ("p2",))
+    ]
+    assert world.run(world.order(*members)) == ExitCode.OK
+    assert all(world.marker(member.unit) for member in members)
+    assert len(lying) == len(adapters) >= 3
+    assert max(lying) <= 2
 
 
 def test_files_that_differ_from_their_marker_fail_their_member_only(world: World, adapters: list[Path]) -> None:

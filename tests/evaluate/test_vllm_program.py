@@ -73,6 +73,7 @@ def test_a_core_that_hangs_is_ended_with_its_stacks(dense: Path, tmp_path: Path)
     assert failure is not None
     assert (failure.reason, "generating: nothing moved" in failure.message) == ("EngineHung", True)
     assert "hang_in_the_core" in ended.stderr
+    assert "hang_in_the_core" in (failure.traceback or "")
     mark = f"MARK_OF_THE_TEST={tmp_path}".encode()
     assert not [place for place in Path("/proc").glob("[0-9]*/environ") if mark in readable(place)]
 

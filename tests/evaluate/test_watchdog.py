@@ -45,6 +45,57 @@ def test_an_engine_that_moves_or_rests_is_let_be() -> None:
     assert tokens > 5
 
 
+def test_steps_that_return_without_a_token_are_an_engine_that_hangs() -> None:
+    ended, messages = threading.Event(), list[str]()
+    with watched(ended, messages) as watchdog:
+        deadline = time.monotonic() + 30
+        while not ended.is_set() and time.monotonic() < deadline:
+            watchdog.expect("generating", 0.2, lambda: 7)
+            ended.wait(0.03)  # a step, shorter than the limit
+            watchdog.rest()
+    assert messages, "no step took as long as the limit, all together did"
+
+
+def test_a_number_that_moves_between_steps_is_a_sign_of_life() -> None:
+    ended, messages = threading.Event(), list[str]()
+    with watched(ended, messages) as watchdog:
+        for tokens in range(20):
+            watchdog.expect("generating", 2.0, lambda tokens=tokens: tokens)  # type: ignore[misc]
+            ended.wait(0.2)
+            watchdog.rest()
+    assert not messages
+
+
+def test_time_at_rest_is_not_the_engines() -> None:
+    """Such as a commit to a store that is slow."""
+    ended, messages = threading.Event(), list[str]()
+    with watched(ended, messages) as watchdog:
+        for _ in range(3):
+            watchdog.expect("generating", 3.0, lambda: 7)
+            watchdog.rest()
+            assert not ended.wait(1.5)
+        watchdog.expect("generating", 3.0, lambda: 7)
+        assert not ended.wait(0.1)
+        watchdog.rest()
+    assert not messages
+
+
+def test_another_doing_and_one_without_a_number_begin_anew() -> None:
+    ended, messages = threading.Event(), list[str]()
+    with watched(ended, messages) as watchdog:
+        for _ in range(4):
+            watchdog.expect("generating", 2.0, lambda: 7)
+            ended.wait(0.4)
+            watchdog.expect("loading an adapter", 2.0, lambda: 7)
+            ended.wait(0.4)
+            watchdog.rest()
+        for _ in range(8):
+            watchdog.expect("starting the engine", 2.0)
+            ended.wait(0.4)
+            watchdog.rest()
+    assert not messages
+
+
 HANGING = """
 import sys, time
 from workloads.contract.tasks import GenerateTask
@@ -81,23 +132,25 @@ def test_a_hung_program_ends_and_its_failure_shows_where(dense: Path, tmp_path: 
 
 FAMILY = {
     "parent.py": """
-import subprocess, sys
-from workloads.evaluate.watchdog import end_process
-child = subprocess.Popen([sys.executable, sys.argv[1] + "/child.py", *sys.argv[1:]], stdout=subprocess.PIPE)
+import os, subprocess, sys
+from workloads.evaluate.watchdog import end_process, stacks_of_children
+command = [sys.executable, sys.argv[1] + "/child.py", sys.argv[1], str(os.getpid())]
+child = subprocess.Popen(command, stdout=subprocess.PIPE)
 child.stdout.readline()
+print(stacks_of_children(), file=sys.stderr, flush=True)
 end_process(7)
 """,
     "child.py": """
 import subprocess, sys
-subprocess.run([sys.executable, sys.argv[1] + "/grandchild.py"])
+subprocess.run([sys.executable, sys.argv[1] + "/grandchild.py", sys.argv[2]])
 """,
     "grandchild.py": """
-import time
+import sys, time
 from workloads.evaluate.watchdog import listen_for_stack_requests
 def hang_in_the_grandchild():
     print("hangs", flush=True)
     time.sleep(600)
-listen_for_stack_requests()
+listen_for_stack_requests(int(sys.argv[1]))
 hang_in_the_grandchild()
 """,
 }
@@ -108,10 +161,11 @@ def test_a_child_that_does_not_listen_leaves_no_grandchild_behind(tmp_path: Path
     for name, text in FAMILY.items():
         (tmp_path / name).write_text(text)
     command = [sys.executable, str(tmp_path / "parent.py"), str(tmp_path)]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "TMPDIR": str(tmp_path)}
     ended = subprocess.run(command, env=environment, timeout=60, stderr=subprocess.PIPE, text=True)
     assert ended.returncode == 7
     assert "hang_in_the_grandchild" in ended.stderr
+    assert not list(tmp_path.glob("potstill-stacks-*"))
 
 
 def test_children_are_found_with_their_children() -> None:

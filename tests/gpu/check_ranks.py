@@ -1,8 +1,8 @@
 """The trainer's own launcher with one rank for each of two CUDA devices: `python -m tests.gpu.check_ranks`.
 
-A small mixture of experts in float32: an attempt by two ranks of which one is killed, which ends the attempt; the next
-attempt by two ranks, which goes on from its state; and what one process trains, step by step. Ends with status 1 if a
-check failed. Without CUDA devices it runs on the CPU, over gloo.
+A small mixture of experts in float32: an attempt by two ranks of which one is killed, which ends the attempt; one that
+goes on from its state and is told to end, which saves another; the next, which goes on from that; and what one process
+trains, step by step. Ends with status 1 if a check failed. Without CUDA devices it runs on the CPU, over gloo.
 """
 
 import os
@@ -15,8 +15,8 @@ from pathlib import Path
 
 from tests.gpu.check_trainer import EXPERTS, SIZES, TOLERANCES, check, failures, metrics
 from tests.train import world
-from workloads.commit import list_markers, read_marker
-from workloads.contract.records import StateRecord, TrainRecord
+from workloads.commit import list_markers, newest_state, read_marker
+from workloads.contract.records import ExitCode, TrainRecord
 from workloads.contract.tasks import TrainTask
 from workloads.contract.units import Lora
 from workloads.store import Store
@@ -40,19 +40,47 @@ def child_of_rank(launcher: int, rank: int) -> int:
     raise AssertionError(f"process {launcher} has no rank {rank}")
 
 
+def newest(store: Store, task: TrainTask) -> str:
+    """The name of the newest state; "" before the first, which is less than any."""
+    state = newest_state(list_markers(store, task.unit))
+    return "" if state is None else state.name
+
+
+def wait_for_state(process: subprocess.Popen[str], store: Store, task: TrainTask, after: str) -> None:
+    """Until a state newer than `after` is committed, or the process has ended, or too much time has passed."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while process.poll() is None and time.monotonic() < deadline and newest(store, task) <= after:
+        time.sleep(0.005)
+
+
 def kill_rank(store: Store, task: TrainTask, rank: int) -> None:
     """Kills a rank once a state is committed."""
     process = start_two(store, task)
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
-        if any(isinstance(marker.record, StateRecord) for marker in list_markers(store, task.unit)):
-            os.kill(child_of_rank(process.pid, rank), signal.SIGKILL)
-            break
-        time.sleep(0.005)
+    wait_for_state(process, store, task, after="")
+    if process.poll() is None:
+        os.kill(child_of_rank(process.pid, rank), signal.SIGKILL)
     _, log = process.communicate(timeout=DEADLINE_SECONDS)
     good = process.returncode == 128 + signal.SIGKILL
     check("a killed rank ends the attempt", good, f"exit {process.returncode}")
     check("and no result is written", read_marker(store, task.unit, "done") is None, "")
+    if not good:
+        print(log)
+
+
+def tell_to_end(store: Store, task: TrainTask) -> None:
+    """SIGTERM to the launcher once the attempt has committed a state of its own."""
+    before = newest(store, task)
+    process = start_two(store, task)
+    wait_for_state(process, store, task, after=before)
+    seen = newest(store, task)
+    process.terminate()
+    try:
+        _, log = process.communicate(timeout=DEADLINE_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.kill(child_of_rank(process.pid, 0), signal.SIGKILL)
+        _, log = process.communicate()
+    good = process.returncode == ExitCode.TERMINATED and newest(store, task) > seen > before
+    check("two ranks told to end save and end", good, f"exit {process.returncode}, {seen}, {newest(store, task)}")
     if not good:
         print(log)
 
@@ -62,12 +90,12 @@ def main() -> int:
     world.EXPERTS.update(EXPERTS)
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        data, base = world.write_rows(root / "rows.jsonl", world.sums(600)), world.write_base(root / "base", "moe")
+        data, base = world.write_rows(root / "rows.jsonl", world.sums(1200)), world.write_base(root / "base", "moe")
         stated = world.inputs(
             base,
             data,
-            samples=480,
-            checkpoints=(240, 480),
+            samples=960,
+            checkpoints=(480, 960),
             batch_size=6,
             learning_rate=1e-3,
             lora=Lora(rank=16, alpha=16.0, target=("attention", "experts")),
@@ -76,7 +104,8 @@ def main() -> int:
         one = world.order(alone, stated, base, data)
         process = world.start(alone, one)
         kill_rank(store, world.order(store, stated, base, data, save_state_every_seconds=0.05), rank=1)
-        task = world.order(store, stated, base, data, number=2)
+        tell_to_end(store, world.order(store, stated, base, data, number=2, save_state_every_seconds=0.05))
+        task = world.order(store, stated, base, data, number=3)
         again = start_two(store, task)
         _, log = again.communicate(timeout=DEADLINE_SECONDS)
         good = again.returncode == 0 and "going on from state-" in log

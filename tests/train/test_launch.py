@@ -1,5 +1,7 @@
 """Several ranks on this machine's CPUs, over gloo."""
 
+import json
+import re
 import signal
 import subprocess
 import sys
@@ -12,11 +14,11 @@ import torch
 from safetensors.torch import load_file
 
 from tests.train.world import environment, files, inputs, open_directory, order, sums, train_here, write_rows
-from workloads.commit import list_markers, read_marker
+from workloads.commit import list_markers, newest_state, read_marker
 from workloads.contract.records import CheckpointRecord, ExitCode, StateRecord, TrainRecord
 from workloads.contract.tasks import TrainTask
 from workloads.store import Store
-from workloads.train.launch import launch, rank_environments
+from workloads.train.launch import free_address, launch, rank_environments
 from workloads.train.metrics import from_lines
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -101,6 +103,33 @@ def test_two_ranks_told_to_end_save_and_go_on_bit_for_bit(dense: Path, tmp_path:
     assert code == 0
     assert "going on from state-" in log
     assert contents(store, first) == contents(calm, untouched)
+
+
+@pytest.mark.parametrize(("fast", "told"), [(1, 1), (0, 1), (1, 0)])
+def test_ranks_whose_clocks_differ_end_after_the_same_step_and_its_state_is_committed(
+    fast: int, told: int, dense: Path, tmp_path: Path
+) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", sums(80))
+    store = open_directory(tmp_path / "store")
+    task = order(store, inputs(dense, rows, samples=80, checkpoints=(80,)), dense, rows)
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.train.apart", str(fast), str(told), "7", task.key],
+            env=environment(store, CUDA_VISIBLE_DEVICES="", **place),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for place in rank_environments(2, 1, 0, free_address())
+    ]
+    logs = [rank.communicate(timeout=600)[1] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [ExitCode.TERMINATED, ExitCode.OK], "\n".join(logs)
+    ends = [json.loads(re.findall(r"^{.*}$", log, re.MULTILINE)[-1]) for log in logs]
+    assert ends[0]["step"] == ends[1]["step"] in (7, 8)
+    state = newest_state(list_markers(store, task.unit))
+    assert state is not None
+    assert isinstance(state.record, StateRecord)
+    assert state.record.step == ends[0]["step"]
+    assert min(end["patience_seconds"] for end in ends) > 3600
 
 
 def test_what_rank_0_says_is_the_exit_code(dense: Path, rows: Path, tmp_path: Path) -> None:

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workloads.evaluate.engine import Adapter, BadAdapter
+from workloads.evaluate.engine import Adapter, BadAdapter, Target
 from workloads.evaluate.shapes import ModelShapes
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 PREFIX = "base_model.model."
 DTYPES = ("F32", "F16", "BF16")
+ATTENTION = frozenset({"q_proj", "k_proj", "v_proj", "o_proj"})
 REFUSED = ("use_dora", "lora_bias", "modules_to_save", "layer_replication", "rank_pattern", "alpha_pattern")
 
 
@@ -38,6 +39,17 @@ def check_adapter(name: str, directory: Path, shapes: ModelShapes) -> Adapter:
     _check_complete(layout.layers, shapes)
     attention = all(".self_attn." in layer for layer in layout.layers)
     return Adapter(name, directory, layout.rank, "attention" if attention else "all")
+
+
+def read_demands(path: Path) -> tuple[int, Target]:
+    """Rank and target by adapter_config.json alone: `all` unless it names layers of the attention only.
+
+    Raises BadAdapter.
+    """
+    rank, _ = _read_config(path)
+    modules = _load_object(path).get("target_modules")
+    names = {str(name).rpartition(".")[2] for name in modules} if isinstance(modules, list) else set()
+    return rank, "attention" if names and names <= ATTENTION else "all"
 
 
 def read_layout(directory: Path, linear: Mapping[str, tuple[int, int]]) -> AdapterLayout:

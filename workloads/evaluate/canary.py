@@ -2,6 +2,10 @@
 
 "The outputs changed" would pass with experts ignored, a wrong scale or swapped axes. So: for fixed token sequences the
 engine's log-probabilities must lie within a tolerance of the trainer's, and nearer to them than to the base's.
+
+In 16 bits a router of experts now and then takes another expert than the trainer's did, and that token is off by up to
+a nat: it says nothing of the adapter. What is wrong with an adapter shows in nearly all tokens, so the largest tenth of
+the differences is left out.
 """
 
 import math
@@ -11,12 +15,17 @@ from dataclasses import dataclass
 from workloads.contract.records import Canary
 
 TOLERANCE = {"float32": 2e-3, "bfloat16": 6e-2, "float16": 2e-2}
-"""Root mean square over all canary tokens, nats, by the engine's dtype: what other kernels may round differently."""
+"""Root mean square over the canary tokens but the largest tenth, nats, by the engine's dtype: what other kernels may
+round differently. Right adapters on a random base of experts come to 0.03 in bfloat16 and 0.015 in float16 at most
+(tests/evaluate/test_canary.py).
+"""
+LEFT_OUT = 10
+"""One in so many."""
 
 
 @dataclass(frozen=True)
 class CanaryResult:
-    """In nats. `gap`: how far the trainer's adapter is from the base; `largest`: of one token."""
+    """In nats, but for `largest` without the largest tenth. `gap`: how far the trainer's adapter is from the base."""
 
     error: float
     largest: float
@@ -36,9 +45,9 @@ class CanaryResult:
 
     def __str__(self) -> str:
         return (
-            f"the engine's log-probabilities are {self.error:.2g} nats (root mean square; largest {self.largest:.2g}) "
-            f"from the trainer's and {self.to_base:.2g} from the base's; {self.tolerance:.2g} is allowed, and the "
-            f"checkpoint itself is {self.gap:.2g} from the base"
+            f"the engine's log-probabilities are {self.error:.2g} nats (root mean square without the largest tenth; "
+            f"largest {self.largest:.2g}) from the trainer's and {self.to_base:.2g} from the base's; "
+            f"{self.tolerance:.2g} is allowed, and the checkpoint itself is {self.gap:.2g} from the base"
         )
 
 
@@ -49,10 +58,14 @@ def check_canaries(canaries: Sequence[Canary], found: Sequence[Sequence[float]],
         for canary, scores in zip(canaries, found, strict=True)
         for engine, trained, base in zip(scores, canary.log_probs, canary.base_log_probs, strict=True)
     ]
-    error, to_base, gap = (_root_mean_square([triple[column] for triple in differences]) for column in range(3))
+    error, to_base, gap = (_trimmed_root_mean_square([triple[column] for triple in differences]) for column in range(3))
     largest = max(abs(triple[0]) for triple in differences)
     return CanaryResult(error, largest, to_base, gap, TOLERANCE[dtype])
 
 
-def _root_mean_square(values: Sequence[float]) -> float:
-    return math.sqrt(sum(value * value for value in values) / len(values))
+def _trimmed_root_mean_square(values: Sequence[float]) -> float:
+    """Of the smallest nine tenths; NaN if a value is."""
+    if any(math.isnan(value) for value in values):
+        return math.nan
+    kept = sorted(value * value for value in values)[: len(values) - len(values) // LEFT_OUT]
+    return math.sqrt(sum(kept) / len(kept))

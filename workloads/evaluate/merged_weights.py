@@ -30,7 +30,7 @@ FUSED = {"q_proj": "qkv", "k_proj": "qkv", "v_proj": "qkv", "gate_proj": "gate_u
 """Engines keep these side by side in one parameter, and all experts of a layer in another."""
 
 
-class BadBase(ValueError):
+class BadBase(Exception):
     """The base's files do not hold every linear layer plainly, under its own name."""
 
 
@@ -39,6 +39,15 @@ def module_of(layer: str) -> str:
     head, _, name = layer.rpartition(".")
     experts, separator, _ = layer.partition(".experts.")
     return f"{experts}.experts" if separator else f"{head}.{FUSED.get(name, name)}"
+
+
+def least_room_bytes(shapes: ModelShapes, itemsize: int) -> int:
+    """`MergedWeights.room_bytes` where the files hold one module after the other, in elements of `itemsize` bytes."""
+    sizes: Counter[str] = Counter()
+    for layer, shape in shapes.linear().items():
+        sizes[module_of(layer)] += math.prod(shape) * itemsize
+    largest_tensor = max(math.prod(shape) * itemsize for shape in shapes.linear().values())
+    return 3 * max(sizes.values()) + 3 * max(CHUNK_BYTES, largest_tensor)
 
 
 @dataclass(frozen=True)

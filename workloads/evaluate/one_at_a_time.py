@@ -47,8 +47,8 @@ class OneAtATime:
     def accepts(self, demands: Demands) -> bool:
         return self._inner.accepts(demands)
 
-    def wants(self, _adapter: Adapter | None, /) -> bool:
-        return True
+    def wants(self, adapter: Adapter | None, /) -> bool:
+        return not self.pending or (adapter.name if adapter else None) == self._merged
 
     def load(self, adapter: Adapter) -> None:
         """Merged now, unless requests of another are under way: then when its turn comes."""

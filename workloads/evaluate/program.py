@@ -14,6 +14,7 @@ from workloads.contract.tasks import GenerateMember, GenerateTask, ModelSource
 from workloads.evaluate.claims import claim_members
 from workloads.evaluate.engine import Target
 from workloads.evaluate.engines import demands_of, start_engine
+from workloads.evaluate.fetched import FetchedAdapters
 from workloads.evaluate.linger import LINGERING, Offers, linger
 from workloads.evaluate.prepare import Bench, Prepared, prepare
 from workloads.evaluate.session import Session, Tally, fail_member, prepare_all
@@ -31,13 +32,18 @@ CRASH = 1
 
 def evaluate(context: Context[GenerateTask]) -> None:
     """Outputs of every member committed, or its failure written. Raises the first failure if no member was done."""
-    with tempfile.TemporaryDirectory(prefix="potstill-") as folder, Watchdog(_ender(context)) as watchdog:
-        bay = EngineBay(context, Path(folder), watchdog, Tally())
+    with (
+        tempfile.TemporaryDirectory(prefix="potstill-") as folder,
+        FetchedAdapters(context.store, Path(folder) / "adapters") as adapters,
+        Watchdog(_ender(context)) as watchdog,
+    ):
+        bay = EngineBay(context, Path(folder), adapters, watchdog, Tally())
         try:
             bay.work(context.task)
             offers = Offers(context.store, context.task)
-            while context.task.linger_seconds and bay.lingers():
-                offered = linger(offers, context.task.linger_seconds, context.terminated)
+            while context.task.linger_seconds:
+                seconds = context.task.linger_seconds if bay.lingers() else 0.0
+                offered = linger(offers, seconds, context.terminated)
                 if offered is None:
                     break
                 logger.info("took %s, attempt %d, which was offered", offered.unit, offered.number)
@@ -54,6 +60,7 @@ class EngineBay:
 
     context: Context[GenerateTask]
     folder: Path
+    adapters: FetchedAdapters
     watchdog: Watchdog
     tally: Tally
     session: Session | None = None
@@ -71,19 +78,36 @@ class EngineBay:
     def _work(
         self, key: tuple[str, str], model: ModelSource, members: Sequence[GenerateMember], target: Target
     ) -> None:
-        """A model or engine that cannot be used fails its members, not those of another one."""
-        waiting = list(members)
+        """A model that cannot be used fails its members, not those of another one."""
         try:
             directory = localise_model(model)
             bench = self._bench(directory)
-            prepared = prepare_all(self.context, self.tally, members, lambda member: prepare(bench, member))
-            waiting = [one.evaluation.member for one in prepared]
-            if not prepared:
-                return
+        except (ProgramError, ContentError) as error:
+            for member in members:
+                fail_member(self.context, self.tally, member, error)
+            return
+        prepared = prepare_all(self.context, self.tally, members, lambda member: prepare(bench, member))
+        if prepared:
+            self._run(key, directory, bench, prepared, target)
+
+    def _run(
+        self, key: tuple[str, str], directory: Path, bench: Bench, prepared: Sequence[Prepared], target: Target
+    ) -> None:
+        """If no engine can do what all of them together ask, those that ask most are tried apart from the others."""
+        try:
             session = self._session(key, directory, bench, prepared, target)
         except (ProgramError, ContentError) as error:
-            for member in waiting:
-                fail_member(self.context, self.tally, member, error)
+            asked = [demands_of([one.evaluation], target) for one in prepared]
+            most = max(asked, key=lambda one: (one.rank, one.target == "all", one.longest_tokens))
+            pairs = list(zip(prepared, asked, strict=True))
+            parts = [[one for one, demands in pairs if (demands == most) is largest] for largest in (False, True)]
+            if all(parts):
+                logger.warning("no engine for %d evaluations together: %s", len(prepared), error)
+                for part in parts:
+                    self._run(key, directory, bench, part, target)
+                return
+            for one in prepared:
+                fail_member(self.context, self.tally, one.evaluation.member, error)
             return
         session.work(prepared)
 
@@ -104,7 +128,16 @@ class EngineBay:
         finally:
             self.watchdog.rest()
         self.key = key
-        self.session = Session(self.context, engine, bench.tokenizer, self.watchdog, self.tally, STALL_SECONDS)
+        self.session = Session(
+            self.context,
+            engine,
+            bench.shapes,
+            self.adapters,
+            bench.tokenizer,
+            self.watchdog,
+            self.tally,
+            STALL_SECONDS,
+        )
         return self.session
 
     def lingers(self) -> bool:
@@ -124,7 +157,7 @@ class EngineBay:
         except (BadModel, BadTokenizer) as error:
             raise ProgramError(ExitCode.BAD_CONFIGURATION, type(error).__name__, str(error)) from error
         self.context.store.put_new(layout.blob_key(tokenizer.sha256), tokenizer.path.read_bytes())
-        return Bench(self.context.store, shapes, tokenizer, self.folder)
+        return Bench(shapes, tokenizer, self.folder, self.adapters)
 
     def _report_start(self, prepared: Sequence[Prepared]) -> None:
         self.context.progress(

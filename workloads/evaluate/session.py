@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from workloads.commit import Corrupt, Superseded
@@ -16,7 +17,9 @@ from workloads.contract.tasks import GenerateMember, GenerateTask
 from workloads.evaluate.canary import check_canaries
 from workloads.evaluate.engine import BadAdapter, Engine, Finished, Request
 from workloads.evaluate.evaluation import Evaluation
+from workloads.evaluate.fetched import FetchedAdapters
 from workloads.evaluate.prepare import Prepared
+from workloads.evaluate.shapes import ModelShapes
 from workloads.evaluate.watchdog import Watchdog
 from workloads.program import Context, ProgramError
 from workloads.text.tokenizer import TextTokenizer
@@ -40,6 +43,8 @@ class Session:
 
     context: Context[GenerateTask]
     engine: Engine
+    shapes: ModelShapes
+    adapters: FetchedAdapters
     tokenizer: TextTokenizer
     watchdog: Watchdog
     tally: Tally
@@ -57,38 +62,52 @@ class Session:
         """Takes each as the engine wants it, and runs until nothing is pending. Raises Terminated, StoreError."""
         self._started, self._tokens_before = time.monotonic(), self.engine.generated_tokens
         self._coming = sum(one.evaluation.total for one in prepared)
-        for together in self._turns(prepared):
-            self.run(deque(together))
+        coming = deque(prepared)
+        while coming or self.engine.pending:
+            self.context.stop_if_terminated()
+            if coming and self.engine.wants(coming[0].evaluation.adapter):
+                one = coming.popleft()
+                self._coming -= one.evaluation.total
+                self._fetch(one, *islice(coming, 1))
+                self.take(one)
+            else:
+                self._step()
 
-    def _turns(self, prepared: Sequence[Prepared]) -> list[list[Prepared]]:
-        """Those that the engine answers in one go: of one adapter, or all of them."""
-        if not self.engine.one_adapter_at_a_time:
-            return [list(prepared)]
-        turns: dict[str | None, list[Prepared]] = {}
+    def _fetch(self, *prepared: Prepared) -> None:
         for one in prepared:
-            turns.setdefault(one.evaluation.adapter.name if one.evaluation.adapter else None, []).append(one)
-        return list(turns.values())
+            if one.evaluation.adapter is not None:
+                self.adapters.begin(one.evaluation.adapter)
 
     def take(self, prepared: Prepared) -> None:
         """Loads the adapter, holds it against its canaries, and queues the requests; or fails the member."""
         evaluation = prepared.evaluation
         try:
             evaluation.canary_error = self._check(prepared)
-        except ProgramError as error:
+        except (ProgramError, Corrupt) as error:
             fail_member(self.context, self.tally, evaluation.member, error)
+            self._release(evaluation)
             return
         self.evaluations[evaluation.digest] = evaluation
         for request, place in evaluation.requests():
             self._asked[request.id] = (request, place)
+            self._tries.pop(request.id, None)
             self.engine.submit(request)
 
     def _check(self, prepared: Prepared) -> float | None:
-        """The largest canary error, nats; None without adapter or canaries. Raises ProgramError. Once per adapter."""
+        """The largest canary error, nats; None without adapter or canaries. Raises ProgramError, Corrupt, StoreError.
+
+        Loaded and scored once per adapter.
+        """
         adapter, member = prepared.evaluation.adapter, prepared.evaluation.member
         if adapter is None:
             return None
         if adapter.name not in self._checked:
             self.report("loading adapter", loading=member.unit.digest)
+        try:
+            self.adapters.wait(adapter, self.shapes)
+        except BadAdapter as error:
+            raise ProgramError(ExitCode.BAD_DATA, "BadAdapter", str(error), member.unit.digest) from error
+        if adapter.name not in self._checked:
             self.watchdog.expect(
                 f"loading adapter {adapter.name[:12]}", self.stall_seconds, lambda: self.engine.generated_tokens
             )
@@ -117,21 +136,14 @@ class Session:
             raise BadAdapter(f"canary failed: {result}")
         return result.largest
 
-    def run(self, coming: deque[Prepared]) -> None:
-        """Until nothing is left; commits each evaluation as it finishes. Raises Terminated, StoreError."""
-        while coming or self.engine.pending:
-            self.context.stop_if_terminated()
-            if coming and self.engine.wants(coming[0].evaluation.adapter):
-                prepared = coming.popleft()
-                self._coming -= prepared.evaluation.total
-                self.take(prepared)
-                continue
-            self.watchdog.expect("generating", self.stall_seconds, lambda: self.engine.generated_tokens)
-            finished = self.engine.step()
-            self.watchdog.rest()
-            for one in finished:
-                self._take_finished(one)
-            self.report("generating")
+    def _step(self) -> None:
+        """Commits each evaluation that is finished by it. Raises StoreError."""
+        self.watchdog.expect("generating", self.stall_seconds, lambda: self.engine.generated_tokens)
+        finished = self.engine.step()
+        self.watchdog.rest()
+        for one in finished:
+            self._take_finished(one)
+        self.report("generating")
 
     def _take_finished(self, finished: Finished) -> None:
         request, place = self._asked[finished.id]
@@ -170,6 +182,12 @@ class Session:
             except Superseded as error:
                 logger.warning("%s: another attempt's outputs stand: %s", member.unit, error)
         self.tally.done += 1
+        self._release(evaluation)
+
+    def _release(self, evaluation: Evaluation) -> None:
+        """Not of one that failed while requests of it are pending: the engine may have to load its adapter again."""
+        if evaluation.adapter is not None:
+            self.adapters.release(evaluation.adapter)
 
     def report(self, phase: str, loading: str | None = None) -> None:
         done = sum(evaluation.done for evaluation in self.evaluations.values())

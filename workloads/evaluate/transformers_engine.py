@@ -23,7 +23,10 @@ TOKENS_PER_STEP = 16
 
 
 class TransformersEngine:
-    """`flags`: batch_rows, the largest number of rows decoded at a time; batch_invariant, which makes it one."""
+    """`flags`: batch_rows, the largest number of rows decoded at a time; batch_invariant, which makes it one.
+
+    `merges`: whether there is memory for a copy of the weights that adapters change.
+    """
 
     one_adapter_at_a_time = True
 
@@ -34,6 +37,8 @@ class TransformersEngine:
         dtype: str,
         flags: dict[str, str | int | float | bool],
         device: str = "cpu",
+        *,
+        merges: bool = True,
     ) -> None:
         unknown = set(flags) - {"batch_rows", "batch_invariant"}
         if unknown:
@@ -49,6 +54,7 @@ class TransformersEngine:
         self._tokenizer = tokenizer
         self._merged = MergedAdapter(model, read_shapes(directory))
         self._batch_rows = 1 if flags.get("batch_invariant") else int(flags.get("batch_rows", BATCH_ROWS))
+        self._merges = merges
         self._waiting: list[Request] = []
         self._batch: Batch | None = None
         self._generated_tokens = 0
@@ -73,11 +79,11 @@ class TransformersEngine:
     def pending(self) -> int:
         return len(self._waiting) + (self._batch.rows if self._batch else 0)
 
-    def accepts(self, demands: Demands) -> bool:  # noqa: ARG002
-        return True
+    def accepts(self, demands: Demands) -> bool:
+        return self._merges or not demands.rank
 
-    def wants(self, _adapter: Adapter | None, /) -> bool:
-        return True
+    def wants(self, adapter: Adapter | None, /) -> bool:
+        return not self.pending or (adapter.name if adapter else None) == self._merged.merged
 
     def load(self, adapter: Adapter) -> None:
         """Merges it in, unless a batch is under way: it is then merged when its turn comes."""

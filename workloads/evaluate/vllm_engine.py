@@ -4,6 +4,7 @@ Written for vLLM 0.26 to 0.32: LLMEngine with prompts and outputs as token ids, 
 """
 
 import logging
+import os
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -84,17 +85,19 @@ class VllmEngine:
         tokenizer: TextTokenizer,
         demands: Demands,
     ) -> "VllmEngine | OneAtATime":
-        """Raises BadFlag, BadBase, DoesNotFit. Whatever vLLM raises is a crash."""
+        """Raises BadFlag, BadBase, DoesNotFit. Whatever vLLM raises after it took its arguments is a crash."""
         flags, on_gpu = parse_flags(dict(asked.flags)), asked.gpu != "cpu"
         settings = complete(flags, demands, shapes.context_tokens)
         set_environment(settings)
         dummy = settings.load_format == "dummy"
         weights = shapes.parameters * BYTES[asked.dtype] if dummy else weight_bytes(directory, asked.dtype)
+        room = 0
         if settings.merge_adapters and not dummy:
             merged = MergedWeights.open(directory, shapes, getattr(torch, asked.dtype), torch.device("cpu"))
             if on_gpu:
-                settings = with_room(settings, merged.room_bytes(), gpu_bytes())
-        memory = plan(settings, shapes, weights, asked.dtype, demands.longest_tokens, on_gpu)
+                room = merged.room_bytes()
+                settings = with_room(settings, room, gpu_bytes())
+        memory = plan(settings, shapes, weights, asked.dtype, demands.longest_tokens, on_gpu, room)
         logger.info("%s", memory)
         memory.check()
         if on_gpu:
@@ -102,7 +105,7 @@ class VllmEngine:
         versions = find_versions(on_gpu)
         with kept_graphs(settings, directory, asked.dtype, versions):
             inner = make_engine(settings, directory, asked.dtype, memory, on_gpu)
-        inner.collective_rpc("potstill_listen")
+        inner.collective_rpc("potstill_listen", args=(os.getpid(),))
         if not on_gpu:
             merging = settings.merge_adapters
             inner.collective_rpc("potstill_pack_experts_again" if merging else "potstill_keep_base_rows")
@@ -132,9 +135,12 @@ class VllmEngine:
         return len(self._running)
 
     def accepts(self, demands: Demands) -> bool:
-        """What the task's own flags forbid is no reason for another engine, which would have the same flags."""
+        """What the task's own flags forbid of ranks and layers is no reason for another engine: it has the same flags.
+
+        A length that they forbid is refused at the start.
+        """
         asked, settings = self._asked, self._settings
-        length = asked.max_model_len or demands.longest_tokens <= settings.max_model_len
+        length = demands.longest_tokens <= settings.max_model_len
         rank = asked.max_lora_rank or demands.rank <= settings.max_lora_rank
         target = asked.lora_target or settings.lora_target in ("all", demands.target)
         return bool(length and (settings.merge_adapters or (rank and target)))

@@ -25,6 +25,10 @@ short and answers long.
 """
 
 
+TWO_GRAPHS = ("", "FULL_AND_PIECEWISE")
+"""Modes with two graphs of a batch size: vLLM's own choice is the second."""
+
+
 class BadFlag(ValueError):
     """A flag that does not exist, or a value that it cannot have."""
 
@@ -73,8 +77,14 @@ def complete(settings: VllmSettings, demands: Demands, context_tokens: int) -> V
     """The flags left open, from what a group asks for.
 
     The length is rounded up to a power of two, so that groups of the same experiment get the same engine. A step holds
-    a token of each request at least.
+    a token of each request at least. Raises BadFlag.
     """
+    if 0 < settings.max_model_len < demands.longest_tokens:
+        raise BadFlag(
+            f"engine vllm: flag max_model_len is {settings.max_model_len}, and the longest prompt with its largest "
+            f"budget has {demands.longest_tokens} tokens: set max_model_len to {demands.longest_tokens} or more, leave "
+            "it out, or lower the largest budget"
+        )
     length = min(context_tokens, max(512, 1 << (demands.longest_tokens - 1).bit_length()))
     tokens = max(settings.max_num_batched_tokens, settings.max_num_seqs)
     settings = replace(settings, max_model_len=settings.max_model_len or length, max_num_batched_tokens=tokens)
@@ -109,6 +119,13 @@ def capture_sizes(max_num_seqs: int) -> list[int]:
     steps = [1, 2, 4, 8, *range(16, 64, 8), *range(64, 128, 16), *range(128, 513, 32)]
     largest = min(max_num_seqs, steps[-1])
     return [*(size for size in steps if size < largest), largest]
+
+
+def graph_rows(settings: VllmSettings) -> int:
+    """The sum of all batch sizes for which CUDA graphs are made."""
+    if settings.enforce_eager or settings.cudagraph_mode == "NONE":
+        return 0
+    return sum(capture_sizes(settings.max_num_seqs)) * (2 if settings.cudagraph_mode in TWO_GRAPHS else 1)
 
 
 def as_flags(settings: VllmSettings) -> dict[str, Flag]:

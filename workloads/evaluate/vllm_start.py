@@ -1,6 +1,7 @@
 """A start of vLLM: its environment, what it is told, what it compiled before."""
 
 import logging
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,9 +12,17 @@ from typing import Any
 
 from workloads.compiled import keep_kernels, sealed_folder
 from workloads.contract.model import canonical_json, sha256_of
-from workloads.evaluate.memory import GIB, MemoryPlan, available_host_bytes, plan_memory
+from workloads.evaluate.memory import BYTES, GIB, MemoryPlan, available_host_bytes, gpu_work, plan_memory
+from workloads.evaluate.merged_weights import least_room_bytes
 from workloads.evaluate.shapes import ModelShapes
-from workloads.evaluate.vllm_settings import LORA_TARGETS, VllmSettings, as_flags, capture_sizes
+from workloads.evaluate.vllm_settings import (
+    LORA_TARGETS,
+    BadFlag,
+    VllmSettings,
+    as_flags,
+    capture_sizes,
+    graph_rows,
+)
 
 STREAM_TOKENS = 8
 """Tokens between two signs of life of a request; a stop text is noticed that much later and cut exactly."""
@@ -59,21 +68,73 @@ def kept_graphs(settings: VllmSettings, directory: Path, dtype: str, versions: M
 
 
 def plan(
-    settings: VllmSettings, shapes: ModelShapes, weights: int, dtype: str, longest_tokens: int, on_gpu: bool
+    settings: VllmSettings,
+    shapes: ModelShapes,
+    weights: int,
+    dtype: str,
+    longest_tokens: int,
+    on_gpu: bool,
+    merging: int = 0,
 ) -> MemoryPlan:
-    return plan_memory(
-        shapes,
-        weights // settings.tensor_parallel_size,
-        dtype,
-        int(gpu_bytes() * settings.gpu_memory_utilization) if on_gpu else available_host_bytes(),
-        slots=0 if settings.merge_adapters else settings.max_loras,
-        max_rank=settings.max_lora_rank,
-        longest_tokens=longest_tokens,
-        batch_tokens=settings.max_num_batched_tokens,
-        rows=settings.max_num_seqs,
-        targets=LORA_TARGETS[settings.lora_target or "all"],
-        kv_bytes=int(settings.kv_cache_gib * GIB) or None,
-    )
+    """`merging`: bytes that merging takes, of a GPU those that `with_room` left it."""
+
+    def reckon(changed: VllmSettings) -> MemoryPlan:
+        room = merging if settings.merge_adapters else least_room_bytes(shapes, BYTES[dtype])
+        rows = changed.max_num_seqs
+        return plan_memory(
+            shapes,
+            weights,
+            dtype,
+            int(gpu_bytes() * changed.gpu_memory_utilization) + merging if on_gpu else available_host_bytes(),
+            slots=0 if changed.merge_adapters else changed.max_loras,
+            max_rank=changed.max_lora_rank,
+            longest_tokens=longest_tokens,
+            batch_tokens=changed.max_num_batched_tokens,
+            rows=rows,
+            targets=LORA_TARGETS[changed.lora_target or "all"],
+            kv_bytes=int(changed.kv_cache_gib * GIB) or None,
+            devices=changed.tensor_parallel_size,
+            extra_work=gpu_work(shapes, dtype, rows, graph_rows(changed)) if on_gpu else 0,
+            merging=room if changed.merge_adapters else 0,
+        )
+
+    memory = reckon(settings)
+    if memory.full_length_rows >= 1:
+        return memory
+    remedies = []
+    for told, change in _changes(settings, shapes, memory, on_gpu):
+        found = reckon(replace(settings, **change))
+        if found.full_length_rows >= 1:
+            least = f", {found.merging / GIB:.1f} or more of it for merging" if "merge_adapters" in change else ""
+            takes = f"takes {found.fixed / GIB:.1f} GiB{least}; such requests at a time: {found.full_length_rows}"
+            remedies.append(f"{told} ({takes})")
+            if "tensor_parallel_size" in change:
+                break
+    return replace(memory, remedies=tuple(remedies))
+
+
+def _changes(
+    settings: VllmSettings, shapes: ModelShapes, memory: MemoryPlan, on_gpu: bool
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Flags that may make room for one request of full length: how they are told, and what they set."""
+    request = memory.longest_tokens * memory.kv_token
+    if memory.slots:
+        yield "merge_adapters: true", {"merge_adapters": True}
+        spare = memory.available - memory.fixed - request
+        fewer = memory.slots + spare // memory.adapter_slot if memory.adapter_slot else 0
+        if 1 <= fewer < memory.slots:
+            yield f"max_loras: {fewer}", {"max_loras": fewer}
+    if memory.kv_bytes is not None and memory.kv_bytes < request:
+        gib = math.ceil(request / GIB * 100) / 100
+        yield f"kv_cache_gib: {gib}", {"kv_cache_gib": gib}
+        return
+    usual = VllmSettings().gpu_memory_utilization
+    if on_gpu and not settings.merge_adapters and settings.gpu_memory_utilization < usual:
+        yield f"gpu_memory_utilization: {usual}", {"gpu_memory_utilization": usual}
+    if on_gpu:
+        for count in (2, 4, 8):
+            if count > settings.tensor_parallel_size and shapes.heads % count == 0:
+                yield f"tensor_parallel_size: {count}, on {count} such GPUs", {"tensor_parallel_size": count}
 
 
 def with_loader(settings: VllmSettings, directory: Path, memory: MemoryPlan) -> VllmSettings:
@@ -92,7 +153,9 @@ def gpu_bytes() -> int:
 
 
 def make_engine(settings: VllmSettings, directory: Path, dtype: str, memory: MemoryPlan, on_gpu: bool) -> Any:
+    """Raises BadFlag where vLLM refuses what it is told before it starts anything; what it raises later is a crash."""
     from vllm.engine.arg_utils import EngineArgs
+    from vllm.usage.usage_lib import UsageContext
     from vllm.v1.engine.llm_engine import LLMEngine
 
     pass_vllm_log_on()
@@ -133,7 +196,11 @@ def make_engine(settings: VllmSettings, directory: Path, dtype: str, memory: Mem
         arguments["attention_backend"] = settings.attention_backend
     if settings.moe_backend:
         arguments["moe_backend"] = settings.moe_backend
-    return LLMEngine.from_engine_args(EngineArgs(**arguments))
+    try:
+        config = EngineArgs(**arguments).create_engine_config(UsageContext.ENGINE_CONTEXT)
+    except ValueError as error:
+        raise BadFlag(f"vLLM does not take these flags with this base: {error}") from error
+    return LLMEngine.from_vllm_config(config, disable_log_stats=True)
 
 
 def pass_vllm_log_on() -> None:

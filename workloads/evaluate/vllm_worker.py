@@ -32,9 +32,9 @@ class WorkerExtension:
     device: Any
     _potstill_weights: MergedWeights | None = None
 
-    def potstill_listen(self) -> bool:
-        """From now on SIGUSR1 writes this process's stacks to stderr."""
-        listen_for_stack_requests()
+    def potstill_listen(self, program: int) -> bool:
+        """From now on SIGUSR1 writes this process's stacks where the program looks for them."""
+        listen_for_stack_requests(program)
         return True
 
     def potstill_merge(self, base: str, adapter: str | None) -> bool:

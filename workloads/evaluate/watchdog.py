@@ -1,4 +1,4 @@
-"""Notices an engine that hangs: no token for so long, its stacks in the log, the process ended.
+"""Notices an engine that hangs or turns idly: no token for so long, its stacks in the log, the process ended.
 
 A hung engine is inside a kernel or a collective and answers no exception, so the process has to go.
 """
@@ -6,6 +6,7 @@ A hung engine is inside a kernel or a collective and answers no exception, so th
 import faulthandler
 import logging
 import os
+import shutil
 import signal
 import tempfile
 import threading
@@ -14,15 +15,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TextIO
 
 logger = logging.getLogger("potstill")
 STACKS_SECONDS = 3.0
-"""How long children have to write their stacks to stderr."""
+"""How long children have to write their stacks."""
 
 
 class Watchdog:
-    """`alive()` returns a number that changes while the engine works; looked at only between `expect` and `rest`.
+    """`alive()` returns a number that changes while the engine works; looked at from `expect` to `rest` only.
 
     `end(message, stacks)` is called once, in the watchdog's thread, and need not return.
     """
@@ -34,7 +35,7 @@ class Watchdog:
         self._lock = threading.Lock()
         self._alive: Callable[[], int] | None = None
         self._limit_seconds, self._doing = 0.0, ""
-        self._seen, self._since = -1, 0.0
+        self._seen, self._since, self._still_seconds = 0, 0.0, 0.0
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def __enter__(self) -> Self:
@@ -47,14 +48,27 @@ class Watchdog:
         self._stop.set()
         self._thread.join()
 
-    def expect(self, doing: str, limit_seconds: float, alive: Callable[[], int] = lambda: 0) -> None:
-        """From now on `alive()` must change every `limit_seconds`, until `rest` or another `expect`."""
+    def expect(self, doing: str, limit_seconds: float, alive: Callable[[], int] | None = None) -> None:
+        """From now on `alive()` must change every `limit_seconds`, until `rest` or another `expect`.
+
+        If the same was expected last and the number has not changed since, the seconds that it stood still then count,
+        those at rest do not. Without `alive` all of it must be over in `limit_seconds`.
+        """
         with self._lock:
-            self._doing, self._limit_seconds, self._alive = doing, limit_seconds, alive
-            self._seen, self._since = alive(), time.monotonic()
+            self._pause()
+            number = alive() if alive else 0
+            goes_on = alive is not None and (doing, number) == (self._doing, self._seen)
+            self._since = time.monotonic() - (self._still_seconds if goes_on else 0.0)
+            self._doing, self._limit_seconds, self._seen = doing, limit_seconds, number
+            self._alive = alive or (lambda: 0)
 
     def rest(self) -> None:
         with self._lock:
+            self._pause()
+
+    def _pause(self) -> None:
+        if self._alive is not None:
+            self._still_seconds = time.monotonic() - self._since
             self._alive = None
 
     def _watch(self) -> None:
@@ -68,7 +82,7 @@ class Watchdog:
                 stuck_seconds, limit_seconds, doing = now - self._since, self._limit_seconds, self._doing
             if stuck_seconds > limit_seconds:
                 message = f"{doing}: nothing moved for {stuck_seconds:.0f} s"
-                stacks = own_stacks()
+                stacks = own_stacks() + stacks_of_children()
                 logger.error("%s; the stacks of all threads:\n%s", message, stacks)
                 self._end(message, stacks)
                 return
@@ -82,24 +96,39 @@ def own_stacks() -> str:
         return file.read()
 
 
-def listen_for_stack_requests() -> None:
-    """In a child process: SIGUSR1 writes the stacks of all threads to stderr."""
-    faulthandler.register(signal.SIGUSR1, all_threads=True)
+def stacks_folder(program: int) -> Path:
+    """Where the children of a process write their stacks."""
+    return Path(tempfile.gettempdir()) / f"potstill-stacks-{program}"
 
 
-def end_process(exit_code: int) -> None:
-    """Asks the children for their stacks, then ends them and this process without unwinding what hangs.
+def listen_for_stack_requests(program: int) -> None:
+    """In a child process of `program`: SIGUSR1 writes the stacks of all threads to its folder."""
+    folder = stacks_folder(program)
+    folder.mkdir(parents=True, exist_ok=True)
+    _kept.append((folder / str(os.getpid())).open("w"))
+    faulthandler.register(signal.SIGUSR1, file=_kept[-1], all_threads=True)
 
-    Only those that listen are asked: the signal would end others, and their children would be nobody's.
-    """
-    children = children_of(os.getpid())
-    asked = [child for child in children if catches(child, signal.SIGUSR1)]
+
+_kept: list[TextIO] = []
+"""Open as long as the process: the handler writes to their descriptors."""
+
+
+def stacks_of_children() -> str:
+    """Those of all descendants that listen: the signal would end others, and their children would be nobody's."""
+    asked = [child for child in children_of(os.getpid()) if catches(child, signal.SIGUSR1)]
     for child in asked:
         _send(child, signal.SIGUSR1)
     if asked:
         time.sleep(STACKS_SECONDS)
-    for child in dict.fromkeys([*children, *children_of(os.getpid())]):
+    told = [(child, stacks_folder(os.getpid()) / str(child)) for child in asked]
+    return "".join(f"\nprocess {child}:\n{path.read_text()}" for child, path in told if path.is_file())
+
+
+def end_process(exit_code: int) -> None:
+    """Ends the children and this process, without unwinding what hangs."""
+    for child in children_of(os.getpid()):
         _send(child, signal.SIGKILL)
+    shutil.rmtree(stacks_folder(os.getpid()), ignore_errors=True)
     os._exit(exit_code)
 
 

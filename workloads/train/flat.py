@@ -12,8 +12,9 @@ OPTIMIZER_CHUNK_ELEMENTS = 1 << 28
 """AdamW's kernels count a tensor's elements in 32 bits."""
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
-TAIL = 2
-"""Elements behind the gradient that travel with its all-reduce: the loss sum, and the ranks that were told to end."""
+TAIL = 3
+"""Elements behind the gradient that travel with its all-reduce: the loss sum, the ranks that were told to end, and
+those to which a resume state is due (rank 0 or none)."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class FlatAdapter:
     """Takes over the storage of the trainable parameters of a model: they become views of `values`.
 
     values, first_moments, second_moments: (P,) float32. gradients: (P,) float32, of which
-    the parameters' .grad are views. tail: (2,) float32.
-    reduced: (P + 2,), gradients and tail together, what ranks sum. The padding between parameters stays zero.
+    the parameters' .grad are views. tail: (3,) float32.
+    reduced: (P + 3,), gradients and tail together, what ranks sum. The padding between parameters stays zero.
     """
 
     def __init__(self, parameters: Mapping[str, nn.Parameter]) -> None:

@@ -29,9 +29,12 @@ from workloads.train.ranks import Ranks
 from workloads.train.resume import Cursor, write_state
 from workloads.train.schedule import checkpoint_steps, learning_rate, samples_after, total_steps
 from workloads.train.snapshot import Snapshots
-from workloads.train.step import Reading, mean_loss, moment, optimizer_step
+from workloads.train.step import Reading, Told, mean_loss, moment, optimizer_step
 
 logger = logging.getLogger("potstill")
+FIRST_UPLOAD_BYTES_PER_SECOND = 100e6
+"""What the first upload of a state is reckoned at, before one was timed. Into S3 279 MB/s were measured
+(docs/performance.md, Checkpoints)."""
 
 
 @dataclass
@@ -60,10 +63,13 @@ class Training:
         self.inputs = self.task.inputs
         self.steps = total_steps(self.inputs)
         self.checkpoints = checkpoint_steps(self.inputs)
+        self.saves = {*self.checkpoints, self.steps}
         self.optimizer = self.adapter.adamw(self.inputs.weight_decay, self.cursor.step)
         self.snapshots = Snapshots(self.adapter.state()) if self.leader is not None else None
         self._state = self.resumed
         self.started_at = self.cursor.step
+        state_bytes = sum(tensor.nbytes for tensor in self.adapter.state().values())
+        self._upload_seconds = state_bytes / FIRST_UPLOAD_BYTES_PER_SECOND
 
     def run(self) -> None:
         """To the last step. Raises ProgramError (Diverged, Terminated), Superseded, StoreError."""
@@ -78,20 +84,19 @@ class Training:
             while step < self.steps:
                 publisher.check()
                 step += 1
-                reading = self._launch(step)
-                told = pending is not None and self._settle(*pending)
+                reading = self._launch(step, self._state_is_due(publisher, step))
+                told = Told.NOTHING if pending is None else self._settle(*pending)
                 pending = (step, reading)
-                due = step in self.checkpoints or step == self.steps or told or self._state_is_due(publisher)
-                if due or not reading.on_its_way:
-                    told = self._settle(*pending) or told
+                if told or step in self.saves or not reading.on_its_way:
+                    told |= self._settle(*pending)
                     pending = None
-                if due or told:
+                if told or step in self.saves:
                     self._publish(publisher)
-                    if told and step < self.steps:
+                    if Told.END in told and step < self.steps:
                         publisher.wait()
                         raise Terminated
 
-    def _launch(self, step: int) -> Reading:
+    def _launch(self, step: int, state_is_due: bool) -> Reading:
         indices = self._consumed_by(step)
         return optimizer_step(
             self.model,
@@ -104,10 +109,11 @@ class Training:
             self.ranks,
             self.terminated.is_set(),
             self.snapshots.hold_writes if self.snapshots is not None else lambda: None,
+            state_is_due,
         )
 
-    def _settle(self, step: int, reading: Reading) -> bool:
-        """Counts a computed step; whether any rank was told to end. Raises ProgramError when it diverged."""
+    def _settle(self, step: int, reading: Reading) -> Told:
+        """Counts a computed step; what was told with it. Raises ProgramError when it diverged."""
         loss_sum, norm, told = reading.wait()
         indices = self._consumed_by(step)
         supervised = supervised_tokens(self.data.rows, indices)
@@ -157,10 +163,10 @@ class Training:
         record = self._checkpoint_record() if step in self.checkpoints else None
         if record is not None:
             self.cursor = cursor.model_copy(update={"interval_loss_sum": 0.0, "interval_supervised_tokens": 0})
-        self._saved_at = self.clock()
         if self.leader is None or self.snapshots is None:
             return
         publisher.wait()
+        self._saved_at = begun = self.clock()
         leader, snapshot = self.leader, self.snapshots.take()
         state, parent = layout.state_marker(step), self._state
         self._state = state
@@ -177,6 +183,8 @@ class Training:
                     files = write_adapter(adapter_views(self.adapter.named(values)), self.inputs.lora, folder)
                     leader.commit(layout.checkpoint_marker(record.samples), files, record, parent=state)
             prune_states(leader.store, leader.task.unit)
+            if state != parent:
+                self._upload_seconds = self.clock() - begun
 
         publisher.submit(work)
 
@@ -199,9 +207,23 @@ class Training:
             canaries=self.canaries(),
         )
 
-    def _state_is_due(self, publisher: Publisher) -> bool:
-        """Never while another is being uploaded: training does not wait for a slow store."""
-        return publisher.idle and self.clock() - self._saved_at >= self.task.save_state_every_seconds
+    def _state_is_due(self, publisher: Publisher, step: int) -> bool:
+        """By time, before `step` is launched; rank 0 alone decides, for all ranks must save and end at the same step.
+
+        Never while another is being uploaded, nor when the next save, which waits for it, is nearer than the last
+        upload took: training does not wait for a slow store.
+        """
+        if self.leader is None or not self.metrics or not publisher.idle:
+            return False
+        if self.clock() - self._saved_at < self.task.save_state_every_seconds:
+            return False
+        between = min(save for save in self.saves if save >= step) - (step + 1)
+        return between * self._step_seconds() > self._upload_seconds
+
+    def _step_seconds(self) -> float:
+        """The mean of the last steps."""
+        recent = self.metrics[-20:]
+        return sum(metric.tokens / metric.tokens_per_second for metric in recent) / len(recent)
 
     def _consumed_by(self, step: int) -> tuple[int, ...]:
         size = self.inputs.batch_size
@@ -215,7 +237,7 @@ class Training:
         if self.leader is None:
             return
         recent = self.metrics[-20:]
-        seconds = sum(metric.tokens / metric.tokens_per_second for metric in recent) / len(recent)
+        seconds = self._step_seconds()
         self.leader.progress(
             Progress(
                 attempt=self.task.number,

@@ -16,8 +16,14 @@ from workloads.train.kernels.cross_entropy import CHUNK_ROWS
 ADAPTER_BYTES_PER_PARAMETER = 16
 """float32: value, gradient and AdamW's two moments."""
 RESERVE_SHARE = 0.03
-"""Of the device: CUDA's own context, library workspaces, and what the allocator cannot use."""
+"""Of the device: what the allocator cannot use."""
+BESIDE_PYTORCH_BYTES = 2**30
+"""On a device whose rank is alone: CUDA's context, kernels and libraries."""
+BESIDE_PYTORCH_BYTES_SEVERAL_RANKS = 3 * 2**30
+"""With NCCL's buffers: 1.58 GiB were measured with two ranks on H200s, 1.59 on H100s; more ranks were not measured."""
 MICRO_BATCH_STEP_TOKENS = 256
+MICRO_BATCH_TOKENS = 16_384
+"""Everything was measured with them, and they keep a GPU busy (docs/performance.md): longer ones only take memory."""
 
 
 @dataclass(frozen=True)
@@ -127,23 +133,34 @@ def _passing_per_token(s: Sizes, expert_rank: int, element_bytes: int) -> int:
     return element_bytes * (max(mlp, attention) + 3 * s.hidden)
 
 
-def usable_bytes(device_bytes: int) -> int:
-    return int(device_bytes * (1 - RESERVE_SHARE))
+def usable_bytes(device_bytes: int, ranks: int = 1) -> int:
+    """What PyTorch's allocator may give to a step, where so many ranks train together, each on a device of its own."""
+    beside = BESIDE_PYTORCH_BYTES if ranks == 1 else BESIDE_PYTORCH_BYTES_SEVERAL_RANKS
+    return int(device_bytes * (1 - RESERVE_SHARE)) - beside
 
 
-def largest_micro_batch(memory: Memory, device_bytes: int) -> int:
+def largest_micro_batch(memory: Memory, device_bytes: int, ranks: int = 1) -> int:
     """The most tokens of a micro-batch that fit on a device of `device_bytes`; 0 if not even the model does."""
-    room = usable_bytes(device_bytes) - memory.total(0)
+    room = usable_bytes(device_bytes, ranks) - memory.total(0)
     per_token = memory.kept_per_token + memory.passing_per_token
     return max(0, room // per_token // MICRO_BATCH_STEP_TOKENS * MICRO_BATCH_STEP_TOKENS)
 
 
-def check_sequence_fits(memory: Memory, device_bytes: int, sequence_tokens: int) -> int:
+def micro_batch_tokens(memory: Memory, device_bytes: int, sequence_tokens: int, ranks: int = 1) -> int:
+    """How many tokens a micro-batch may have: MICRO_BATCH_TOKENS, less if more do not fit, or a longer sequence's.
+
+    Raises ValueError when one sequence of `sequence_tokens` would not fit.
+    """
+    largest = check_sequence_fits(memory, device_bytes, sequence_tokens, ranks)
+    return min(largest, max(sequence_tokens, MICRO_BATCH_TOKENS))
+
+
+def check_sequence_fits(memory: Memory, device_bytes: int, sequence_tokens: int, ranks: int = 1) -> int:
     """The largest micro-batch in tokens. Raises ValueError when one sequence of `sequence_tokens` would not fit.
 
     A micro-batch of at most that many tokens never runs out of memory, whatever the documents in it.
     """
-    largest = largest_micro_batch(memory, device_bytes)
+    largest = largest_micro_batch(memory, device_bytes, ranks)
     if largest < sequence_tokens:
         parts = {
             "the model": memory.model,
@@ -154,7 +171,7 @@ def check_sequence_fits(memory: Memory, device_bytes: int, sequence_tokens: int)
         needs = ", ".join(f"{name} {size / 2**30:.1f} GiB" for name, size in parts.items())
         raise ValueError(
             f"a sequence of {sequence_tokens} tokens does not fit on this device: {needs}, of "
-            f"{usable_bytes(device_bytes) / 2**30:.1f} GiB usable; sequenceTokens up to {largest} would fit, "
+            f"{usable_bytes(device_bytes, ranks) / 2**30:.1f} GiB usable; sequenceTokens up to {largest} would fit, "
             "or lower the lora rank or its targets"
         )
     return largest

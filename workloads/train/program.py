@@ -28,7 +28,7 @@ from workloads.train.adapter_files import misfits
 from workloads.train.canary import canaries, canary_sequences, log_probs
 from workloads.train.flat import FlatAdapter
 from workloads.train.loop import Training
-from workloads.train.memory import check_sequence_fits, predict, sizes_of
+from workloads.train.memory import micro_batch_tokens, predict, sizes_of
 from workloads.train.metrics import spikes, to_lines
 from workloads.train.model import DTYPES, BadModel, check_fits, load_base, model_config
 from workloads.train.patch import adapter_state, add_lora, lora_parameters, why_not_packed
@@ -40,7 +40,6 @@ from workloads.train.schedule import BadSchedule, checkpoint_steps, total_steps
 logger = logging.getLogger("potstill")
 PACKAGES = ("potstill", "torch", "transformers", "tokenizers", "safetensors")
 CPU_MICRO_BATCH_TOKENS = 4096
-GPU_MICRO_BATCH_TOKENS = 32768
 
 
 def train(task: TrainTask, store: Store, terminated: threading.Event, leader: Context[TrainTask] | None) -> None:
@@ -77,7 +76,7 @@ def _train(
     data = prepare(localise_file(task.data, folder / "data"), inputs, tokenizer, end)
     check_fits(base, inputs.sequence_tokens, int(data.rows.tokens.max()))
     _report(leader, "loading base")
-    micro_batch_tokens = _micro_batch_tokens(task, base, ranks.device)
+    limit_tokens = _micro_batch_tokens(task, base, ranks)
     model = load_base(base, inputs.precision, ranks.device)
     sequences = canary_sequences(data)
     before = log_probs(model, sequences)
@@ -100,7 +99,7 @@ def _train(
         adapter=adapter,
         data=data,
         canaries=lambda: canaries(sequences, log_probs(model, sequences), before),
-        micro_batch_tokens=micro_batch_tokens,
+        micro_batch_tokens=limit_tokens,
         cursor=resumed.cursor if resumed else Cursor(),
         metrics=resumed.metrics if resumed else [],
         resumed=resumed.marker if resumed else None,
@@ -186,18 +185,17 @@ def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({platform.machine()})"
 
 
-def _micro_batch_tokens(task: TrainTask, base: Path, device: torch.device) -> int:
+def _micro_batch_tokens(task: TrainTask, base: Path, ranks: Ranks) -> int:
     """On a GPU what its memory allows, known before the base is loaded. Raises BadModel for too long a sequence."""
-    inputs = task.inputs
+    inputs, device = task.inputs, ranks.device
     if device.type == "cpu":
         return max(inputs.sequence_tokens, CPU_MICRO_BATCH_TOKENS)
     sizes = sizes_of(model_config(base))
     memory = predict(sizes, inputs.lora.rank, inputs.lora.target, DTYPES[inputs.precision].itemsize)
     try:
-        largest = check_sequence_fits(memory, torch.cuda.mem_get_info(device)[1], inputs.sequence_tokens)
+        return micro_batch_tokens(memory, torch.cuda.mem_get_info(device)[1], inputs.sequence_tokens, ranks.count)
     except ValueError as error:
         raise BadModel(str(error)) from error
-    return min(largest, max(inputs.sequence_tokens, GPU_MICRO_BATCH_TOKENS))
 
 
 def _make_deterministic(device: torch.device) -> None:

@@ -4,9 +4,15 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 from torch import Tensor, distributed
+
+PATIENCE = timedelta(hours=6)
+"""How long a rank waits for another in a collective. Rank 0 may be long in coming, for before a checkpoint it waits for
+the upload before it, and before the first step it reads a state of tens of GB; NCCL's default of 600 s would end all
+ranks then. What stands still for good is ended by the experiment's `limits.noProgressSeconds`, or with its launcher."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,8 @@ def join_ranks(environment: Mapping[str, str] = os.environ) -> Iterator[Ranks]:
     if count == 1:
         yield Ranks(0, 1, device)
         return
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", rank=rank, world_size=count)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    distributed.init_process_group(backend, rank=rank, world_size=count, timeout=PATIENCE)
     try:
         yield Ranks(rank, count, device)
     finally:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import Flag, auto
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +13,17 @@ from workloads.train.patch import loss_sum_and_count
 from workloads.train.ranks import Ranks
 
 
+class Told(Flag):
+    """What a step's all-reduce tells all ranks alike: to save a resume state, to end."""
+
+    NOTHING = 0
+    SAVE = auto()
+    END = auto()
+
+
 @dataclass(frozen=True)
 class Reading:
-    """loss_sum, gradient_norm and told_to_end of a step, on their way to the host. `host` is (3,) float32."""
+    """Loss sum, gradient norm and what ranks told of a step, on their way to the host. `host` is (4,) float32."""
 
     host: Tensor
     arrived: torch.cuda.Event | None
@@ -24,12 +33,13 @@ class Reading:
         """Reading it now could stop the device; the next step is better launched first."""
         return self.arrived is not None
 
-    def wait(self) -> tuple[float, float, bool]:
-        """(sum of the loss over the step's supervised tokens, gradient norm before clipping, any rank told to end)."""
+    def wait(self) -> tuple[float, float, Told]:
+        """(sum of the loss over the step's supervised tokens, gradient norm before clipping, what any rank told)."""
         if self.arrived is not None:
             self.arrived.synchronize()
-        loss_sum, norm, told = self.host.tolist()
-        return loss_sum, norm, told > 0
+        loss_sum, norm, to_end, to_save = self.host.tolist()
+        told = (Told.END if to_end > 0 else Told.NOTHING) | (Told.SAVE if to_save > 0 else Told.NOTHING)
+        return loss_sum, norm, told
 
 
 def moment(device: torch.device) -> torch.cuda.Event | None:
@@ -52,11 +62,12 @@ def optimizer_step(
     ranks: Ranks,
     told_to_end: bool,
     hold_writes: Callable[[], None],
+    state_is_due: bool = False,
 ) -> Reading:
     """Gradient of (sum of CE over supervised tokens) / `supervised_tokens` of the whole step, then clip, then AdamW.
 
     `batches` are this rank's micro-batches; the result is that of all ranks' and does not depend on how they are cut.
-    `hold_writes` is called before the adapter changes.
+    `hold_writes` is called before the adapter changes. `told_to_end` and `state_is_due` become what is told to all.
     """
     adapter.reduced.zero_()
     for batch in batches:
@@ -65,13 +76,15 @@ def optimizer_step(
         adapter.tail[0] += loss_sum.detach()
     if told_to_end:
         adapter.tail[1] += 1
+    if state_is_due:
+        adapter.tail[2] += 1
     ranks.sum(adapter.reduced)
     norm = adapter.clip(gradient_clip)
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
     hold_writes()
     optimizer.step()
-    return _read(torch.stack([adapter.tail[0], norm, adapter.tail[1]]))
+    return _read(torch.stack([adapter.tail[0], norm, adapter.tail[1], adapter.tail[2]]))
 
 
 def mean_loss(model: nn.Module, batches: Sequence[PackedBatch], supervised_tokens: int, ranks: Ranks) -> float:

@@ -8,7 +8,7 @@ from transformers import Qwen3MoeConfig
 
 from tests.train.kernels.models import random_batch, small_dense, small_moe
 from workloads.train.kernels.decoder import packed_hidden_states
-from workloads.train.memory import check_sequence_fits, largest_micro_batch, predict, sizes_of
+from workloads.train.memory import check_sequence_fits, largest_micro_batch, micro_batch_tokens, predict, sizes_of
 from workloads.train.patch import add_lora, lora_parameters
 
 QWEN3_30B_A3B = Qwen3MoeConfig(
@@ -17,6 +17,7 @@ QWEN3_30B_A3B = Qwen3MoeConfig(
 )  # fmt: skip
 GIB = 2**30
 H200_BYTES = 150_109_880_320
+BESIDE_PYTORCH_GIB_OF_TWO_RANKS = 1.58
 
 
 @pytest.mark.parametrize(
@@ -78,4 +79,31 @@ def test_a_longer_micro_batch_never_needs_less():
     totals = [memory.total(tokens) for tokens in range(0, 40_000, 1000)]
     assert totals == sorted(totals)
     largest = largest_micro_batch(memory, H200_BYTES)
-    assert memory.total(largest) <= 0.97 * H200_BYTES < memory.total(largest + 256)
+    usable = 0.97 * H200_BYTES - GIB
+    assert memory.total(largest) <= usable < memory.total(largest + 256)
+
+
+@pytest.mark.parametrize("target", [("attention", "experts"), ("attention",)])
+@pytest.mark.parametrize("ranks", [1, 2, 8])
+def test_micro_batches_are_as_long_as_those_measured_and_longer_only_for_one_sequence(target, ranks):
+    memory = predict(sizes_of(QWEN3_30B_A3B), 32, target)
+    assert micro_batch_tokens(memory, H200_BYTES, 4096, ranks) == 16_384
+    assert micro_batch_tokens(memory, H200_BYTES, 17_000, ranks) == 17_000
+
+
+def test_micro_batches_are_shorter_where_those_do_not_fit():
+    memory = predict(sizes_of(QWEN3_30B_A3B), 32, ("attention",))
+    tokens = micro_batch_tokens(memory, 80 * GIB, 1024)
+    assert 1024 < tokens < 16_384
+    assert tokens == largest_micro_batch(memory, 80 * GIB)
+
+
+@pytest.mark.parametrize("device_bytes", [24 * GIB, 80 * GIB, H200_BYTES])
+def test_the_memory_beside_pytorch_measured_with_two_ranks_is_left_free_on_a_device_of_any_size(device_bytes):
+    config = Qwen3MoeConfig(**(QWEN3_30B_A3B.to_dict() | {"num_hidden_layers": 4}))
+    memory = predict(sizes_of(config), 32, ("attention",))
+    left = device_bytes - memory.total(largest_micro_batch(memory, device_bytes, ranks=2))
+    assert left >= (BESIDE_PYTORCH_GIB_OF_TWO_RANKS + 1) * GIB
+    alone = largest_micro_batch(memory, device_bytes)
+    with pytest.raises(ValueError, match=rf"sequence of {alone} tokens does not fit.*up to \d+ would fit"):
+        check_sequence_fits(memory, device_bytes, alone, ranks=2)

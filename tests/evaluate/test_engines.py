@@ -1,0 +1,42 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.evaluate.world import TRANSFORMERS
+from workloads.contract.records import ExitCode
+from workloads.contract.units import Engine as EngineInputs
+from workloads.evaluate.engine import Demands, Engine
+from workloads.evaluate.engines import start_engine
+from workloads.evaluate.shapes import read_shapes
+from workloads.program import ProgramError
+from workloads.text.tokenizer import load_tokenizer
+
+
+def start(base: Path, asked: EngineInputs) -> Engine:
+    return start_engine(asked, base, read_shapes(base), load_tokenizer(base), Demands(64))
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        ({"max_loras": 4}, "flag max_loras is 4; it has only batch_rows and batch_invariant"),
+        ({"batch_rows": "many"}, "flag batch_rows is 'many'; must be of type int"),
+        ({"batch_invariant": 1}, "flag batch_invariant is 1; must be of type bool"),
+    ],
+)
+def test_a_wrong_flag_is_refused_once_and_for_all(
+    dense: Path, flags: dict[str, str | int | float | bool], complaint: str
+) -> None:
+    with pytest.raises(ProgramError, match=complaint) as error:
+        start(dense, TRANSFORMERS.model_copy(update={"flags": flags}))
+    assert (error.value.exit_code, error.value.reason) == (ExitCode.BAD_CONFIGURATION, "BadEngineFlags")
+
+
+def test_what_fails_in_a_start_for_another_reason_than_the_flags_is_a_crash(dense: Path, tmp_path: Path) -> None:
+    base = shutil.copytree(dense, tmp_path / "base")
+    weights = (base / "model.safetensors").read_bytes()
+    (base / "model.safetensors").write_bytes(weights[:8] + b"x" + weights[9:])
+    with pytest.raises(json.JSONDecodeError):
+        start(base, TRANSFORMERS)
