@@ -95,7 +95,7 @@ def qwen3_30b_a3b(monkeypatch: pytest.MonkeyPatch, gpu: int, settings: VllmSetti
 @pytest.mark.parametrize(
     ("settings", "found"),
     [
-        (VllmSettings(), 480_624),
+        (VllmSettings(max_loras=8), 480_624),
         (VllmSettings(lora_target="attention"), 749_904),
         (VllmSettings(lora_target="attention", max_loras=10, max_num_seqs=256), int(69.59 * GIB / 98304)),
     ],
@@ -109,7 +109,7 @@ def test_a_plan_is_little_less_than_what_vllm_found_on_an_h200(
 
 
 def test_a_refusal_names_the_flags_that_help_with_what_they_take(monkeypatch: pytest.MonkeyPatch) -> None:
-    refused = qwen3_30b_a3b(monkeypatch, H100_BYTES, VllmSettings())
+    refused = qwen3_30b_a3b(monkeypatch, H100_BYTES, VllmSettings(max_loras=8))
     with pytest.raises(DoesNotFit) as error:
         refused.check()
     told = str(error.value)
@@ -124,6 +124,18 @@ def test_a_refusal_names_the_flags_that_help_with_what_they_take(monkeypatch: py
         qwen3_30b_a3b(monkeypatch, H100_BYTES, helps).check()
     with pytest.raises(DoesNotFit):
         qwen3_30b_a3b(monkeypatch, H100_BYTES, VllmSettings(max_loras=5)).check()
+
+
+def test_a_plan_for_few_requests_names_what_makes_them_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slots of experts leave an H100 two requests of full length; it runs, and says what would be faster."""
+    few = qwen3_30b_a3b(monkeypatch, H100_BYTES, VllmSettings())
+    few.check()
+    assert (few.slots, few.full_length_rows) == (4, 2)
+    assert [remedy.partition(" (")[0] for remedy in few.remedies] == [
+        "merge_adapters: true",
+        "tensor_parallel_size: 2, on 2 such GPUs",
+    ]
+    assert not qwen3_30b_a3b(monkeypatch, H200_BYTES, VllmSettings()).remedies
 
 
 def test_a_plan_that_merges_says_what_merging_takes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,6 +100,8 @@ class VllmEngine:
         memory = plan(settings, shapes, weights, asked.dtype, demands.longest_tokens, on_gpu, room)
         logger.info("%s", memory)
         memory.check()
+        if memory.remedies:
+            logger.warning("few requests fit at a time, which is slow; these help: %s", "; ".join(memory.remedies))
         if on_gpu:
             settings = with_loader(settings, directory, memory)
         versions = find_versions(on_gpu)

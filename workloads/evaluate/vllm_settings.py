@@ -19,6 +19,9 @@ LORA_TARGETS = {"all": (*ATTENTION, "gate_proj", "up_proj", "down_proj", "expert
 token, and vLLM 0.32 computes prompt log-probabilities wrongly with it (on a CPU it dies of them).
 """
 
+SLOTS = {"attention": 8, "all": 4}
+"""Adapters in a batch. One of experts takes as much as the keys and values of eight requests of 4,096 tokens."""
+
 CUDAGRAPH_MODES = ("FULL_AND_PIECEWISE", "FULL_DECODE_ONLY", "FULL", "PIECEWISE", "NONE")
 """vLLM's names. FULL_DECODE_ONLY makes graphs for steps that only decode: half as many, and no slower where prompts are
 short and answers long.
@@ -37,7 +40,7 @@ class BadFlag(ValueError):
 class VllmSettings:
     """The flags of an engine named vllm, with their defaults. 0 and "" leave the choice to `complete` or to vLLM."""
 
-    max_loras: int = 8
+    max_loras: int = 0
     max_lora_rank: int = 0
     lora_target: str = ""
     merge_adapters: bool = False
@@ -90,10 +93,12 @@ def complete(settings: VllmSettings, demands: Demands, context_tokens: int) -> V
     settings = replace(settings, max_model_len=settings.max_model_len or length, max_num_batched_tokens=tokens)
     if settings.merge_adapters:
         return replace(settings, max_loras=0, max_lora_rank=0, lora_target="")
+    target = settings.lora_target or demands.target
     return replace(
         settings,
+        max_loras=settings.max_loras or SLOTS[target],
         max_lora_rank=settings.max_lora_rank or rank_bucket(demands.rank),
-        lora_target=settings.lora_target or demands.target,
+        lora_target=target,
     )
 
 

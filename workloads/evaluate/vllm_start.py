@@ -30,6 +30,8 @@ NOT_COMPILED = frozenset(
     {"VLLM_API_KEY", "VLLM_ENABLE_V1_MULTIPROCESSING", "VLLM_HOST_IP", "VLLM_PORT", "VLLM_RPC_BASE_PATH"}
 )
 """Variables that say nothing of what vLLM compiles."""
+FEW_ROWS = 16
+"""Requests of full length at a time, below which a plan says what would make more of them fit."""
 HOST_SHARE = 0.25
 """Of the host's free memory, for adapters that are not in a slot."""
 
@@ -99,12 +101,12 @@ def plan(
         )
 
     memory = reckon(settings)
-    if memory.full_length_rows >= 1:
+    if memory.full_length_rows >= FEW_ROWS:
         return memory
     remedies = []
     for told, change in _changes(settings, shapes, memory, on_gpu):
         found = reckon(replace(settings, **change))
-        if found.full_length_rows >= 1:
+        if found.full_length_rows > 2 * memory.full_length_rows:
             least = f", {found.merging / GIB:.1f} or more of it for merging" if "merge_adapters" in change else ""
             takes = f"takes {found.fixed / GIB:.1f} GiB{least}; such requests at a time: {found.full_length_rows}"
             remedies.append(f"{told} ({takes})")

@@ -103,6 +103,9 @@ def why_not_packed(model: nn.Module) -> str | None:
         return "its attention has biases"
     if config.hidden_act != "silu":
         return f"its activation is {config.hidden_act}, not silu"
+    head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    if head_size & (head_size - 1):
+        return f"its heads have {head_size} elements, no power of two"
     if "sliding_attention" in (getattr(config, "layer_types", None) or ()) or (
         type(model).__name__ == "Qwen3MoeForCausalLM" and config.sliding_window
     ):

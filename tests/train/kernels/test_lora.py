@@ -121,7 +121,12 @@ def test_an_unknown_transformers_release_runs_by_document_and_says_so(monkeypatc
 
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
-    [("attention_bias", True, "biases"), ("hidden_act", "gelu", "gelu"), ("sliding_window", 128, "sliding window")],
+    [
+        ("attention_bias", True, "biases"),
+        ("hidden_act", "gelu", "gelu"),
+        ("sliding_window", 128, "sliding window"),
+        ("head_dim", 24, "no power of two"),
+    ],
 )
 def test_a_variant_that_the_operators_do_not_compute_runs_by_document(name, value, reason):
     model = small_moe()
