@@ -41,15 +41,17 @@ def check_adapter(name: str, directory: Path, shapes: ModelShapes) -> Adapter:
     return Adapter(name, directory, layout.rank, "attention" if attention else "all")
 
 
-def read_demands(path: Path) -> tuple[int, Target]:
-    """Rank and target by adapter_config.json alone: `all` unless it names layers of the attention only.
+def read_demands(path: Path) -> tuple[int, Target | None]:
+    """Rank and target by adapter_config.json alone; no target where it does not name layers one by one.
 
     Raises BadAdapter.
     """
     rank, _ = _read_config(path)
-    modules = _load_object(path).get("target_modules")
-    names = {str(name).rpartition(".")[2] for name in modules} if isinstance(modules, list) else set()
-    return rank, "attention" if names and names <= ATTENTION else "all"
+    config = _load_object(path)
+    modules = config.get("target_modules")
+    if not isinstance(modules, list) or not modules or config.get("target_parameters"):
+        return rank, None
+    return rank, "attention" if {str(name).rpartition(".")[2] for name in modules} <= ATTENTION else "all"
 
 
 def read_layout(directory: Path, linear: Mapping[str, tuple[int, int]]) -> AdapterLayout:

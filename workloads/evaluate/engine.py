@@ -1,6 +1,6 @@
 """What an engine does, and nothing about how: prompts as token ids in, token ids out. No torch, no vLLM."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -69,6 +69,9 @@ class Finished:
     error: str | None = None
 
 
+def nothing() -> None: ...
+
+
 class BadAdapter(Exception):
     """One adapter cannot be used; the engine and the other adapters can."""
 
@@ -116,8 +119,13 @@ class Engine(Protocol):
         """Raises BadAdapter."""
         ...
 
-    def log_probs(self, sequences: Sequence[Sequence[int]], adapter: Adapter | None) -> list[tuple[float, ...]]:
-        """For each sequence of T token ids the T - 1 log-probabilities (nats) of `ids[1:]`, each given those before."""
+    def log_probs(
+        self, sequences: Sequence[Sequence[int]], adapter: Adapter | None, tick: Callable[[], None] = nothing
+    ) -> list[tuple[float, ...]]:
+        """For each sequence of T token ids the T - 1 log-probabilities (nats) of `ids[1:]`, each given those before.
+
+        `tick` is called now and then, and may raise: other requests may have to end before there is room for these.
+        """
         ...
 
     def submit(self, request: Request) -> None: ...

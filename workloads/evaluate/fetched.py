@@ -4,11 +4,14 @@ A group may hold many adapters of several GB each, more than a pod's disk; what 
 their configurations, which are small.
 """
 
-import logging
 import shutil
+import threading
 from collections import Counter
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent import futures
+from concurrent.futures import Future
 from pathlib import Path
+from queue import SimpleQueue
 from types import TracebackType
 from typing import Self
 
@@ -16,11 +19,11 @@ from workloads.commit import Corrupt, fetch, read_marker
 from workloads.contract.records import Canary, CheckpointRecord, Marker
 from workloads.contract.tasks import AdapterSource
 from workloads.evaluate.adapters import CONFIG, WEIGHTS, check_adapter, read_demands
-from workloads.evaluate.engine import Adapter, BadAdapter
+from workloads.evaluate.engine import Adapter, BadAdapter, nothing
 from workloads.evaluate.shapes import ModelShapes
 from workloads.store import Store
 
-logger = logging.getLogger("potstill")
+TICK_SECONDS = 1.0
 
 
 class FetchedAdapters:
@@ -29,10 +32,12 @@ class FetchedAdapters:
     def __init__(self, store: Store, folder: Path) -> None:
         self._store = store
         self._folder = folder
-        self._pool = ThreadPoolExecutor(1, "fetch")
         self._markers: dict[str, Marker] = {}
         self._arriving: dict[str, Future[None]] = {}
         self._users: Counter[str] = Counter()
+        self._queue: SimpleQueue[tuple[str, Future[None]] | None] = SimpleQueue()
+        # A program that ends does not wait for what it no longer needs.
+        threading.Thread(target=self._work, name="fetch", daemon=True).start()
 
     def __enter__(self) -> Self:
         return self
@@ -40,10 +45,13 @@ class FetchedAdapters:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        self._queue.put(None)
 
-    def promise(self, source: AdapterSource, vocabulary: int) -> tuple[Adapter, tuple[Canary, ...]]:
-        """The adapter as its configuration tells it, and its canaries. Raises BadAdapter, Corrupt, StoreError."""
+    def promise(self, source: AdapterSource, shapes: ModelShapes) -> tuple[Adapter, tuple[Canary, ...]]:
+        """The adapter as its configuration tells it, and its canaries. Raises BadAdapter, Corrupt, StoreError.
+
+        Where the configuration does not name its layers one by one, the weights are fetched for it.
+        """
         marker = read_marker(self._store, source.unit, source.marker)
         if marker is None or marker.content != source.content:
             stands = f"holds {marker.content[:12]}" if marker else "is not there"
@@ -51,29 +59,38 @@ class FetchedAdapters:
         name = source.content
         fetch(self._store, marker, (CONFIG,), self._folder / name)
         canaries = marker.record.canaries if isinstance(marker.record, CheckpointRecord) else ()
-        check_canary_tokens(canaries, vocabulary)
+        check_canary_tokens(canaries, shapes.vocabulary)
         rank, target = read_demands(self._folder / name / CONFIG)
         self._markers[name] = marker
+        adapter = Adapter(name, self._folder / name, rank, target or "all")
+        if target is None:
+            adapter = self.wait(adapter, shapes, nothing)
         self._users[name] += 1
-        return Adapter(name, self._folder / name, rank, target), canaries
+        return adapter, canaries
 
     def begin(self, adapter: Adapter) -> None:
         """Fetches it in the background, unless it is there or on its way."""
         name = adapter.name
         if name not in self._arriving:
-            self._arriving[name] = self._pool.submit(self._fetch, name)
+            self._arriving[name] = Future()
+            self._queue.put((name, self._arriving[name]))
 
-    def wait(self, adapter: Adapter, shapes: ModelShapes) -> None:
-        """Until it is there and right. Raises BadAdapter, Corrupt, StoreError."""
-        self.begin(adapter)
-        try:
-            self._arriving[adapter.name].result()
-        except BaseException:
+    def wait(self, adapter: Adapter, shapes: ModelShapes, tick: Callable[[], None]) -> Adapter:
+        """The adapter as its weights tell it, once they are there and right. Raises BadAdapter, Corrupt, StoreError.
+
+        What failed before it was waited for is tried again. `tick` is called every second, and may raise.
+        """
+        arriving = self._arriving.get(adapter.name)
+        if arriving is not None and arriving.done() and arriving.exception() is not None:
             del self._arriving[adapter.name]
-            raise
-        found = check_adapter(adapter.name, adapter.directory, shapes)
-        if found.target == "all" and adapter.target != "all":
-            raise BadAdapter(f"{CONFIG}: target_modules names attention layers only, {WEIGHTS} changes others")
+        self.begin(adapter)
+        arriving = self._arriving[adapter.name]
+        while not futures.wait([arriving], timeout=TICK_SECONDS).done:
+            tick()
+        if arriving.exception() is not None:
+            del self._arriving[adapter.name]
+        arriving.result()
+        return check_adapter(adapter.name, adapter.directory, shapes)
 
     def release(self, adapter: Adapter) -> None:
         """Deletes the files once nobody needs them."""
@@ -82,11 +99,19 @@ class FetchedAdapters:
             del self._users[adapter.name]
             arriving = self._arriving.pop(adapter.name, None)
             if arriving is not None and not arriving.cancel():
-                arriving.exception()
+                futures.wait([arriving])
             shutil.rmtree(adapter.directory, ignore_errors=True)
 
-    def _fetch(self, name: str) -> None:
-        fetch(self._store, self._markers[name], (WEIGHTS, CONFIG), self._folder / name)
+    def _work(self) -> None:
+        while (wanted := self._queue.get()) is not None:
+            name, arriving = wanted
+            if arriving.set_running_or_notify_cancel():
+                try:
+                    fetch(self._store, self._markers[name], (WEIGHTS, CONFIG), self._folder / name)
+                except BaseException as error:
+                    arriving.set_exception(error)
+                else:
+                    arriving.set_result(None)
 
 
 def check_canary_tokens(canaries: tuple[Canary, ...], vocabulary: int) -> None:

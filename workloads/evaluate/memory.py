@@ -40,6 +40,8 @@ class MemoryPlan:
     """For keys and values, where it is stated; else what is left."""
     merging: int = 0
     """What the merging of an adapter takes beside the weights."""
+    adapter_on_host: int = 0
+    """Of an adapter in the host's memory: whole, once for each device."""
     remedies: tuple[str, ...] = ()
     """Changes of the engine's flags with which a request of full length fits."""
 
@@ -106,10 +108,12 @@ def plan_memory(
     lower bound without it, since engines take what their kernels want.
     """
     size = BYTES[dtype]
+    changed = {
+        layer: sizes for layer, sizes in shapes.linear().items() if not targets or layer.endswith(tuple(targets))
+    }
     widths = [
         out_size + in_size // devices if layer.endswith(SPLIT_BY_INPUT) else out_size // devices + in_size
-        for layer, (out_size, in_size) in shapes.linear().items()
-        if not targets or layer.endswith(tuple(targets))
+        for layer, (out_size, in_size) in changed.items()
     ]
     return MemoryPlan(
         available=available,
@@ -123,6 +127,7 @@ def plan_memory(
         longest_tokens=longest_tokens,
         kv_bytes=kv_bytes,
         merging=merging,
+        adapter_on_host=max_rank * size * sum(map(sum, changed.values())) * devices,
     )
 
 

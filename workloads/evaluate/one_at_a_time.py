@@ -1,10 +1,10 @@
 """Many adapters through an engine that merges one at a time: requests wait until their adapter's turn comes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from workloads.evaluate.engine import Adapter, BadAdapter, Demands, Engine, Finished, Request
+from workloads.evaluate.engine import Adapter, BadAdapter, Demands, Engine, Finished, Request, nothing
 
 UNKNOWN = "unknown"
 """No adapter's name: those are digests."""
@@ -55,11 +55,13 @@ class OneAtATime:
         if not self._inner.pending:
             self._merge(adapter)
 
-    def log_probs(self, sequences: Sequence[Sequence[int]], adapter: Adapter | None) -> list[tuple[float, ...]]:
+    def log_probs(
+        self, sequences: Sequence[Sequence[int]], adapter: Adapter | None, tick: Callable[[], None] = nothing
+    ) -> list[tuple[float, ...]]:
         if self._inner.pending:
             raise RuntimeError("log_probs while requests are under way would change their weights")
         self._merge(adapter)
-        return self._inner.log_probs(sequences, None)
+        return self._inner.log_probs(sequences, None, tick)
 
     def submit(self, request: Request) -> None:
         self._waiting.append(request)

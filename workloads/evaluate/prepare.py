@@ -40,9 +40,7 @@ def prepare(bench: Bench, member: GenerateMember) -> Prepared:
         problems = read_problems(path, inputs.problems)
         prompts = [make_prompt(bench.tokenizer, inputs.prompting, problem, text) for problem, text in problems.items()]
         check_context(prompts, inputs.limit_tokens, bench.shapes.context_tokens)
-        adapter, canaries = (
-            bench.adapters.promise(member.adapter, bench.shapes.vocabulary) if member.adapter else (None, ())
-        )
+        adapter, canaries = bench.adapters.promise(member.adapter, bench.shapes) if member.adapter else (None, ())
     except (BadBenchmark, BadPrompt) as error:
         raise ProgramError(ExitCode.BAD_CONFIGURATION, type(error).__name__, str(error), member.unit.digest) from error
     except BadAdapter as error:

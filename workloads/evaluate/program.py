@@ -33,7 +33,7 @@ CRASH = 1
 def evaluate(context: Context[GenerateTask]) -> None:
     """Outputs of every member committed, or its failure written. Raises the first failure if no member was done."""
     with (
-        tempfile.TemporaryDirectory(prefix="potstill-") as folder,
+        tempfile.TemporaryDirectory(prefix="potstill-", ignore_cleanup_errors=True) as folder,
         FetchedAdapters(context.store, Path(folder) / "adapters") as adapters,
         Watchdog(_ender(context)) as watchdog,
     ):
@@ -94,22 +94,40 @@ class EngineBay:
         self, key: tuple[str, str], directory: Path, bench: Bench, prepared: Sequence[Prepared], target: Target
     ) -> None:
         """If no engine can do what all of them together ask, those that ask most are tried apart from the others."""
+        asked = [demands_of([one.evaluation], target) for one in prepared]
+        if self.session and self.key == key:
+            served = [self.session.engine.accepts(demands) for demands in asked]
+            if len(set(served)) > 1:
+                self._run_apart(key, directory, bench, prepared, target, [not one for one in served])
+                return
         try:
             session = self._session(key, directory, bench, prepared, target)
         except (ProgramError, ContentError) as error:
-            asked = [demands_of([one.evaluation], target) for one in prepared]
             most = max(asked, key=lambda one: (one.rank, one.target == "all", one.longest_tokens))
-            pairs = list(zip(prepared, asked, strict=True))
-            parts = [[one for one, demands in pairs if (demands == most) is largest] for largest in (False, True)]
-            if all(parts):
+            largest = [demands == most for demands in asked]
+            if not all(largest):
                 logger.warning("no engine for %d evaluations together: %s", len(prepared), error)
-                for part in parts:
-                    self._run(key, directory, bench, part, target)
+                self._run_apart(key, directory, bench, prepared, target, largest)
                 return
             for one in prepared:
                 fail_member(self.context, self.tally, one.evaluation.member, error)
+                if one.evaluation.adapter is not None:
+                    self.adapters.release(one.evaluation.adapter)
             return
         session.work(prepared)
+
+    def _run_apart(
+        self,
+        key: tuple[str, str],
+        directory: Path,
+        bench: Bench,
+        prepared: Sequence[Prepared],
+        target: Target,
+        later: Sequence[bool],
+    ) -> None:
+        for turn in (False, True):
+            part = [one for one, last in zip(prepared, later, strict=True) if last is turn]
+            self._run(key, directory, bench, part, target)
 
     def _session(
         self, key: tuple[str, str], directory: Path, bench: Bench, prepared: Sequence[Prepared], target: Target

@@ -52,6 +52,8 @@ class Session:
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
     _asked: dict[str, tuple[Request, tuple[str, int]]] = field(default_factory=dict)
     _tries: dict[str, int] = field(default_factory=dict)
+    _failed: list[Evaluation] = field(default_factory=list)
+    """Of which requests may be pending: the engine may have to load their adapters again."""
     _checked: dict[str, float | ProgramError | None] = field(default_factory=dict)
     _coming: int = 0
     """Outputs of evaluations that are not taken yet."""
@@ -67,11 +69,14 @@ class Session:
             self.context.stop_if_terminated()
             if coming and self.engine.wants(coming[0].evaluation.adapter):
                 one = coming.popleft()
-                self._coming -= one.evaluation.total
                 self._fetch(one, *islice(coming, 1))
                 self.take(one)
+                self._coming -= one.evaluation.total
             else:
                 self._step()
+        for evaluation in self._failed:
+            self._release(evaluation)
+        self._failed.clear()
 
     def _fetch(self, *prepared: Prepared) -> None:
         for one in prepared:
@@ -101,13 +106,13 @@ class Session:
         adapter, member = prepared.evaluation.adapter, prepared.evaluation.member
         if adapter is None:
             return None
-        if adapter.name not in self._checked:
-            self.report("loading adapter", loading=member.unit.digest)
+        self.report("fetching adapter")
         try:
-            self.adapters.wait(adapter, self.shapes)
+            adapter = self.adapters.wait(adapter, self.shapes, self.context.stop_if_terminated)
         except BadAdapter as error:
             raise ProgramError(ExitCode.BAD_DATA, "BadAdapter", str(error), member.unit.digest) from error
         if adapter.name not in self._checked:
+            self.report("loading adapter", loading=member.unit.digest)
             self.watchdog.expect(
                 f"loading adapter {adapter.name[:12]}", self.stall_seconds, lambda: self.engine.generated_tokens
             )
@@ -118,6 +123,7 @@ class Session:
                 self._checked[adapter.name] = ProgramError(ExitCode.BAD_DATA, "BadAdapter", str(error))
             finally:
                 self.watchdog.rest()
+            self.report("generating")
         found = self._checked[adapter.name]
         if isinstance(found, ProgramError):
             raise ProgramError(found.exit_code, found.reason, found.message, member.unit.digest)
@@ -129,7 +135,8 @@ class Session:
         if not canaries:
             logger.warning("adapter %s has no canary: nothing says that it is computed as trained", adapter.name[:12])
             return None
-        scores = self.engine.log_probs([canary.token_ids for canary in canaries], adapter)
+        token_ids = [canary.token_ids for canary in canaries]
+        scores = self.engine.log_probs(token_ids, adapter, self.context.stop_if_terminated)
         result = check_canaries(canaries, scores, prepared.evaluation.member.inputs.engine.dtype)
         logger.info("adapter %s: %s", adapter.name[:12], result)
         if not result.passed:
@@ -166,7 +173,7 @@ class Session:
             return
         message = f"{request.id}: the engine gave it up {REQUEST_ATTEMPTS} times: {finished.error}"
         error = ProgramError(1, "RequestFailed", message, evaluation.digest)
-        del self.evaluations[evaluation.digest]
+        self._failed.append(self.evaluations.pop(evaluation.digest))
         fail_member(self.context, self.tally, evaluation.member, error)
 
     def _commit(self, evaluation: Evaluation) -> None:
@@ -185,7 +192,6 @@ class Session:
         self._release(evaluation)
 
     def _release(self, evaluation: Evaluation) -> None:
-        """Not of one that failed while requests of it are pending: the engine may have to load its adapter again."""
         if evaluation.adapter is not None:
             self.adapters.release(evaluation.adapter)
 

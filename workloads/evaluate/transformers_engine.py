@@ -4,7 +4,7 @@ A batch never mixes evaluations and is made of the same rows whatever else is in
 outputs do not depend on the group it ran in (on a CPU with one thread they are bit-equal from run to run).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -12,7 +12,7 @@ import transformers
 from transformers import AutoModelForCausalLM
 
 from workloads.evaluate.attention import register_grouped_attention
-from workloads.evaluate.engine import Adapter, BadAdapter, Demands, Finished, Request
+from workloads.evaluate.engine import Adapter, BadAdapter, Demands, Finished, Request, nothing
 from workloads.evaluate.generation import Batch
 from workloads.evaluate.merge import MergedAdapter
 from workloads.evaluate.shapes import read_shapes
@@ -91,12 +91,15 @@ class TransformersEngine:
             self._merged.merge(adapter)
 
     @torch.inference_mode()
-    def log_probs(self, sequences: Sequence[Sequence[int]], adapter: Adapter | None) -> list[tuple[float, ...]]:
+    def log_probs(
+        self, sequences: Sequence[Sequence[int]], adapter: Adapter | None, tick: Callable[[], None] = nothing
+    ) -> list[tuple[float, ...]]:
         if self._batch is not None:
             raise RuntimeError("log_probs while a batch is under way would change its weights")
         self._merged.merge(adapter)
         found: list[tuple[float, ...]] = []
         for sequence in sequences:
+            tick()
             token_ids = torch.tensor([list(sequence)], device=self._model.device)
             logits = self._model(input_ids=token_ids, use_cache=False).logits[0, :-1]
             scores = torch.log_softmax(logits.float(), dim=-1)

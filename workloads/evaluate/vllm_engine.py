@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -17,7 +17,7 @@ import torch
 
 from workloads.contract.units import Engine as EngineInputs
 from workloads.evaluate.admission import Admission
-from workloads.evaluate.engine import Adapter, BadAdapter, Decoding, Demands, Finished, Request
+from workloads.evaluate.engine import Adapter, BadAdapter, Decoding, Demands, Finished, Request, nothing
 from workloads.evaluate.memory import BYTES, weight_bytes
 from workloads.evaluate.merged_weights import MergedWeights, check_finite
 from workloads.evaluate.one_at_a_time import OneAtATime
@@ -178,7 +178,9 @@ class VllmEngine:
         except Exception as error:  # vLLM's core reports whatever the adapter provoked as a plain Exception
             raise BadAdapter(f"vLLM cannot load it: {error}") from error
 
-    def log_probs(self, sequences: Sequence[Sequence[int]], adapter: Adapter | None) -> list[tuple[float, ...]]:
+    def log_probs(
+        self, sequences: Sequence[Sequence[int]], adapter: Adapter | None, tick: Callable[[], None] = nothing
+    ) -> list[tuple[float, ...]]:
         from vllm import SamplingParams
 
         names = [next(self._score_names) for _ in sequences]
@@ -187,6 +189,7 @@ class VllmEngine:
             prompt = {"prompt_token_ids": list(sequence)}
             self._inner.add_request(name, prompt, params, lora_request=self._lora(adapter))
         while not all(name in self._scores for name in names):
+            tick()
             self._work()
         return [self._scores.pop(name) for name in names]
 

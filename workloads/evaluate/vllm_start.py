@@ -184,7 +184,7 @@ def make_engine(settings: VllmSettings, directory: Path, dtype: str, memory: Mem
             "enable_lora": True,
             "max_loras": settings.max_loras,
             "max_lora_rank": settings.max_lora_rank,
-            "max_cpu_loras": settings.max_loras + int(HOST_SHARE * available_host_bytes()) // memory.adapter_slot,
+            "max_cpu_loras": settings.max_loras + int(HOST_SHARE * available_host_bytes()) // memory.adapter_on_host,
         }
         if "lora_target_modules" in EngineArgs.__dataclass_fields__:
             arguments["lora_target_modules"] = list(LORA_TARGETS[settings.lora_target])

@@ -120,8 +120,14 @@ def stacks_of_children() -> str:
         _send(child, signal.SIGUSR1)
     if asked:
         time.sleep(STACKS_SECONDS)
-    told = [(child, stacks_folder(os.getpid()) / str(child)) for child in asked]
-    return "".join(f"\nprocess {child}:\n{path.read_text()}" for child, path in told if path.is_file())
+    return "".join(map(_told_by, asked))
+
+
+def _told_by(child: int) -> str:
+    try:
+        return f"\nprocess {child}:\n{(stacks_folder(os.getpid()) / str(child)).read_text()}"
+    except OSError as error:
+        return f"\nprocess {child}: {error}\n"
 
 
 def end_process(exit_code: int) -> None:
@@ -133,7 +139,7 @@ def end_process(exit_code: int) -> None:
 
 
 def _send(process: int, number: signal.Signals) -> None:
-    with suppress(ProcessLookupError):
+    with suppress(OSError):
         os.kill(process, number)
 
 
@@ -151,6 +157,7 @@ def children_of(process: int) -> list[int]:
     """All descendants, by Linux's /proc; empty elsewhere."""
     found: list[int] = []
     for listing in Path(f"/proc/{process}/task").glob("*/children"):
-        for child in map(int, listing.read_text().split()):
-            found += [*children_of(child), child]
+        with suppress(OSError):  # it ended meanwhile
+            for child in map(int, listing.read_text().split()):
+                found += [*children_of(child), child]
     return found
