@@ -44,6 +44,7 @@ def test_each_group_was_so_fast(cells: list[str]) -> None:
     assert (requests, seconds, rate) in [(count, *rest) for count, rest in zip(held, rates, strict=True)]
 
 
+@pytest.mark.slow
 def test_the_page_shows_what_a_batch_is_computed_to_take(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -56,6 +56,7 @@ def test_steps_that_return_without_a_token_are_an_engine_that_hangs() -> None:
     assert messages, "no step took as long as the limit, all together did"
 
 
+@pytest.mark.slow
 def test_a_number_that_moves_between_steps_is_a_sign_of_life() -> None:
     ended, messages = threading.Event(), list[str]()
     with watched(ended, messages) as watchdog:
@@ -66,6 +67,7 @@ def test_a_number_that_moves_between_steps_is_a_sign_of_life() -> None:
     assert not messages
 
 
+@pytest.mark.slow
 def test_time_at_rest_is_not_the_engines() -> None:
     """Such as a commit to a store that is slow."""
     ended, messages = threading.Event(), list[str]()
@@ -80,6 +82,7 @@ def test_time_at_rest_is_not_the_engines() -> None:
     assert not messages
 
 
+@pytest.mark.slow
 def test_another_doing_and_one_without_a_number_begin_anew() -> None:
     ended, messages = threading.Event(), list[str]()
     with watched(ended, messages) as watchdog:
