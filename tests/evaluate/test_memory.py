@@ -9,12 +9,11 @@ from safetensors.torch import load_file, save_file
 
 from tests.evaluate.models import write_adapter, write_moe
 from workloads.evaluate.adapters import WEIGHTS
-from workloads.evaluate.engine import Demands
+from workloads.evaluate.engine import BadFlag, Demands
 from workloads.evaluate.memory import GIB, DoesNotFit, MemoryPlan, available_host_bytes, plan_memory, weight_bytes
 from workloads.evaluate.merged_weights import MergedWeights, least_room_bytes, module_of
 from workloads.evaluate.shapes import read_shapes, shapes_of
 from workloads.evaluate.vllm_settings import (
-    BadFlag,
     VllmSettings,
     capture_sizes,
     complete,

@@ -8,9 +8,9 @@ from transformers import AutoModelForCausalLM
 
 from tests.evaluate.models import edit_adapter, write_adapter
 from workloads.evaluate.adapters import WEIGHTS, check_adapter
-from workloads.evaluate.engine import Adapter, BadAdapter
+from workloads.evaluate.engine import Adapter, BadAdapter, BadBase
 from workloads.evaluate.merge import MergedAdapter
-from workloads.evaluate.merged_weights import CHUNK_BYTES, BadBase, MergedWeights, check_finite
+from workloads.evaluate.merged_weights import CHUNK_BYTES, MergedWeights, check_finite
 from workloads.evaluate.shapes import read_shapes
 
 CPU = torch.device("cpu")

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from workloads.evaluate.engine import Adapter, BadAdapter, Target
-from workloads.evaluate.shapes import ModelShapes
+from workloads.evaluate.shapes import ATTENTION, ModelShapes
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 PREFIX = "base_model.model."
 DTYPES = ("F32", "F16", "BF16")
-ATTENTION = frozenset({"q_proj", "k_proj", "v_proj", "o_proj"})
 REFUSED = ("use_dora", "lora_bias", "modules_to_save", "layer_replication", "rank_pattern", "alpha_pattern")
 
 
@@ -51,7 +50,7 @@ def read_demands(path: Path) -> tuple[int, Target | None]:
     modules = config.get("target_modules")
     if not isinstance(modules, list) or not modules or config.get("target_parameters"):
         return rank, None
-    return rank, "attention" if {str(name).rpartition(".")[2] for name in modules} <= ATTENTION else "all"
+    return rank, "attention" if {str(name).rpartition(".")[2] for name in modules} <= {*ATTENTION} else "all"
 
 
 def read_layout(directory: Path, linear: Mapping[str, tuple[int, int]]) -> AdapterLayout:

@@ -76,6 +76,14 @@ class BadAdapter(Exception):
     """One adapter cannot be used; the engine and the other adapters can."""
 
 
+class BadBase(Exception):
+    """The base's files do not hold every linear layer plainly, under its own name."""
+
+
+class BadFlag(ValueError):
+    """A flag that does not exist, or a value that it cannot have."""
+
+
 class Engine(Protocol):
     """One base model, ready to generate. Not thread-safe, but for `generated_tokens`."""
 

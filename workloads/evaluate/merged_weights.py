@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from workloads.evaluate.adapters import PREFIX, WEIGHTS, AdapterLayout, read_layout
-from workloads.evaluate.engine import Adapter, BadAdapter
+from workloads.evaluate.engine import Adapter, BadAdapter, BadBase
 from workloads.evaluate.shapes import ModelShapes
 
 CHUNK_BYTES = 512 << 20
@@ -28,10 +28,6 @@ ITEMSIZES = {"F32": 4, "F16": 2, "BF16": 2}
 """Bytes of an element, by safetensors' names of the dtypes that a base may have."""
 FUSED = {"q_proj": "qkv", "k_proj": "qkv", "v_proj": "qkv", "gate_proj": "gate_up", "up_proj": "gate_up"}
 """Engines keep these side by side in one parameter, and all experts of a layer in another."""
-
-
-class BadBase(Exception):
-    """The base's files do not hold every linear layer plainly, under its own name."""
 
 
 def module_of(layer: str) -> str:

@@ -54,6 +54,16 @@ def evaluate(context: Context[GenerateTask]) -> None:
         raise bay.tally.first_failure
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """An engine for a base and stated flags (`key`: the digests of both), and what the task says of all adapters."""
+
+    key: tuple[str, str]
+    directory: Path
+    bench: Bench
+    target: Target
+
+
 @dataclass
 class EngineBay:
     """At most one engine at a time, kept for as long as what comes next can use it."""
@@ -88,26 +98,24 @@ class EngineBay:
             return
         prepared = prepare_all(self.context, self.tally, members, lambda member: prepare(bench, member))
         if prepared:
-            self._run(key, directory, bench, prepared, target)
+            self._run(Wanted(key, directory, bench, target), prepared)
 
-    def _run(
-        self, key: tuple[str, str], directory: Path, bench: Bench, prepared: Sequence[Prepared], target: Target
-    ) -> None:
+    def _run(self, wanted: Wanted, prepared: Sequence[Prepared]) -> None:
         """If no engine can do what all of them together ask, those that ask most are tried apart from the others."""
-        asked = [demands_of([one.evaluation], target) for one in prepared]
-        if self.session and self.key == key:
+        asked = [demands_of([one.evaluation], wanted.target) for one in prepared]
+        if self.session and self.key == wanted.key:
             served = [self.session.engine.accepts(demands) for demands in asked]
             if len(set(served)) > 1:
-                self._run_apart(key, directory, bench, prepared, target, [not one for one in served])
+                self._run_apart(wanted, prepared, later=[not one for one in served])
                 return
         try:
-            session = self._session(key, directory, bench, prepared, target)
+            session = self._session(wanted, prepared)
         except (ProgramError, ContentError) as error:
             most = max(asked, key=lambda one: (one.rank, one.target == "all", one.longest_tokens))
             largest = [demands == most for demands in asked]
             if not all(largest):
                 logger.warning("no engine for %d evaluations together: %s", len(prepared), error)
-                self._run_apart(key, directory, bench, prepared, target, largest)
+                self._run_apart(wanted, prepared, later=largest)
                 return
             for one in prepared:
                 fail_member(self.context, self.tally, one.evaluation.member, error)
@@ -116,36 +124,26 @@ class EngineBay:
             return
         session.work(prepared)
 
-    def _run_apart(
-        self,
-        key: tuple[str, str],
-        directory: Path,
-        bench: Bench,
-        prepared: Sequence[Prepared],
-        target: Target,
-        later: Sequence[bool],
-    ) -> None:
+    def _run_apart(self, wanted: Wanted, prepared: Sequence[Prepared], *, later: Sequence[bool]) -> None:
         for turn in (False, True):
             part = [one for one, last in zip(prepared, later, strict=True) if last is turn]
-            self._run(key, directory, bench, part, target)
+            self._run(wanted, part)
 
-    def _session(
-        self, key: tuple[str, str], directory: Path, bench: Bench, prepared: Sequence[Prepared], target: Target
-    ) -> Session:
+    def _session(self, wanted: Wanted, prepared: Sequence[Prepared]) -> Session:
         """The one at hand if it serves, else a new one in its place. Raises ProgramError."""
         evaluations = [one.evaluation for one in prepared]
-        demands = demands_of(evaluations, target)
-        if self.session and self.key == key and self.session.engine.accepts(demands):
+        demands, bench = demands_of(evaluations, wanted.target), wanted.bench
+        if self.session and self.key == wanted.key and self.session.engine.accepts(demands):
             return self.session
         self.close()
         self._report_start(prepared)
         self.watchdog.expect("starting the engine", START_SECONDS)
         try:
             asked = evaluations[0].member.inputs.engine
-            engine = start_engine(asked, directory, bench.shapes, bench.tokenizer, demands)
+            engine = start_engine(asked, wanted.directory, bench.shapes, bench.tokenizer, demands)
         finally:
             self.watchdog.rest()
-        self.key = key
+        self.key = wanted.key
         self.session = Session(
             self.context,
             engine,

@@ -12,12 +12,13 @@ import transformers
 from transformers import AutoModelForCausalLM
 
 from workloads.evaluate.attention import register_grouped_attention
-from workloads.evaluate.engine import Adapter, BadAdapter, Demands, Finished, Request, nothing
+from workloads.evaluate.engine import Adapter, BadAdapter, BadFlag, Demands, Finished, Request, nothing
 from workloads.evaluate.generation import Batch
 from workloads.evaluate.merge import MergedAdapter
 from workloads.evaluate.shapes import read_shapes
 from workloads.text.tokenizer import TextTokenizer
 
+FLAGS = {"batch_rows": int, "batch_invariant": bool}
 BATCH_ROWS = 64
 TOKENS_PER_STEP = 16
 
@@ -25,7 +26,7 @@ TOKENS_PER_STEP = 16
 class TransformersEngine:
     """`flags`: batch_rows, the largest number of rows decoded at a time; batch_invariant, which makes it one.
 
-    `merges`: whether there is memory for a copy of the weights that adapters change.
+    `merges`: whether there is memory for a copy of the weights that adapters change. Raises BadFlag.
     """
 
     one_adapter_at_a_time = True
@@ -40,9 +41,11 @@ class TransformersEngine:
         *,
         merges: bool = True,
     ) -> None:
-        unknown = set(flags) - {"batch_rows", "batch_invariant"}
-        if unknown:
-            raise ValueError(f"engine transformers has no flag {min(unknown)!r}, only batch_rows and batch_invariant")
+        for name, value in flags.items():
+            kind = FLAGS.get(name)
+            if type(value) is not kind:
+                known = f"must be of type {kind.__name__}" if kind else f"it has only {' and '.join(FLAGS)}"
+                raise BadFlag(f"engine transformers: flag {name} is {value!r}; {known}")
         model = AutoModelForCausalLM.from_pretrained(
             directory,
             dtype=getattr(torch, dtype),

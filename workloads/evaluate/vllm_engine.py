@@ -32,6 +32,7 @@ from workloads.evaluate.vllm_start import (
     set_environment,
     with_loader,
 )
+from workloads.evaluate.watchdog import forget_stacks
 from workloads.text.tokenizer import TextTokenizer
 
 logger = logging.getLogger("potstill")
@@ -208,6 +209,7 @@ class VllmEngine:
 
     def close(self) -> None:
         self._inner.engine_core.shutdown()
+        forget_stacks()
 
     def _lora(self, adapter: Adapter | None) -> Any:
         if adapter is None:

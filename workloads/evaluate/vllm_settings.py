@@ -7,14 +7,14 @@ import math
 from dataclasses import asdict, dataclass, fields, replace
 from typing import get_type_hints
 
-from workloads.evaluate.engine import Demands
+from workloads.evaluate.engine import BadFlag, Demands
+from workloads.evaluate.shapes import ATTENTION, FEED_FORWARD
 
 Flag = str | int | float | bool
 ADAPTER_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """The ranks that vLLM has kernels for."""
 
-ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
-LORA_TARGETS = {"all": (*ATTENTION, "gate_proj", "up_proj", "down_proj", "experts"), "attention": ATTENTION}
+LORA_TARGETS = {"all": (*ATTENTION, *FEED_FORWARD, "experts"), "attention": ATTENTION}
 """Layers that get adapter slots, by the flag lora_target. Never the head: it is frozen in training, it costs at every
 token, and vLLM 0.32 computes prompt log-probabilities wrongly with it (on a CPU it dies of them).
 """
@@ -30,10 +30,6 @@ short and answers long.
 
 TWO_GRAPHS = ("", "FULL_AND_PIECEWISE")
 """Modes with two graphs of a batch size: vLLM's own choice is the second."""
-
-
-class BadFlag(ValueError):
-    """A flag that does not exist, or a value that it cannot have."""
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from typing import Any
 
 from workloads.compiled import keep_kernels, sealed_folder
 from workloads.contract.model import canonical_json, sha256_of
+from workloads.evaluate.engine import BadFlag
 from workloads.evaluate.memory import BYTES, GIB, MemoryPlan, available_host_bytes, gpu_work, plan_memory
 from workloads.evaluate.merged_weights import least_room_bytes
 from workloads.evaluate.shapes import ModelShapes
 from workloads.evaluate.vllm_settings import (
     LORA_TARGETS,
-    BadFlag,
     VllmSettings,
     as_flags,
     capture_sizes,

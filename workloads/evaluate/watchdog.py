@@ -134,8 +134,13 @@ def end_process(exit_code: int) -> None:
     """Ends the children and this process, without unwinding what hangs."""
     for child in children_of(os.getpid()):
         _send(child, signal.SIGKILL)
-    shutil.rmtree(stacks_folder(os.getpid()), ignore_errors=True)
+    forget_stacks()
     os._exit(exit_code)
+
+
+def forget_stacks() -> None:
+    """Deletes what children of this process wrote, or may have."""
+    shutil.rmtree(stacks_folder(os.getpid()), ignore_errors=True)
 
 
 def _send(process: int, number: signal.Signals) -> None:
