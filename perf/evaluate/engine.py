@@ -11,7 +11,9 @@ merges (`--flag merge_adapters=true`) takes the adapters one after the other; `l
 line of OUT is one measurement with the engine's flags and versions; the log (stderr) tells with times what a start
 does, `--profile` by function. `--kernels` tells instead what a step is made of in which all requests of a group
 decode: its requests must fit into one batch. `sealed_before` counts what earlier starts compiled and kept in
-POTSTILL_CACHE: 0 is a cold start; a warm one is a second over the same cache with the same flags.
+POTSTILL_CACHE: 0 is a cold start; a warm one is a second over the same cache with the same flags. `seconds` of a start
+are those of VllmEngine.start, `program_seconds` those since this program began: like a task's it has vLLM imported for
+the engine's core from its first moment on.
 """
 
 import argparse
@@ -42,6 +44,8 @@ from workloads.evaluate.admission import Admission
 from workloads.evaluate.engine import Adapter, Decoding, Demands, Engine, Request
 from workloads.evaluate.shapes import read_shapes
 from workloads.evaluate.vllm_engine import VllmEngine
+from workloads.evaluate.vllm_settings import parse_flags
+from workloads.evaluate.vllm_start import begin_start
 from workloads.text.tokenizer import load_tokenizer
 
 TOGETHER = "together"
@@ -56,10 +60,15 @@ def main() -> None:
     options = arguments()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     folder = Path(options.folder or tempfile.mkdtemp(prefix="potstill-perf-"))
+    flags = {"max_loras": max(1, *options.groups), **dict(map(flag, options.flag))}
+    if not options.weights:
+        flags["load_format"] = "dummy"
+    dtype = SHAPES[options.shapes]["torch_dtype"]
+    asked = EngineInputs(name="vllm", version="any", dtype=dtype, gpu=options.gpu, flags=flags)  # type: ignore[arg-type]
+    begin_start(parse_flags(dict(asked.flags)))
     config = SHAPES[options.shapes]
     if options.layers:
         config = config | {"num_hidden_layers": options.layers}
-    dtype = config["torch_dtype"]
     base = folder / f"{options.shapes}-{config['num_hidden_layers']}{'-files' if options.weights else ''}"
     if not (base / "config.json").exists():
         began = time.monotonic()
@@ -76,16 +85,12 @@ def main() -> None:
             kind = getattr(torch, dtype)
             write_adapter(directory, base, seed=number, rank=options.rank, experts=options.experts, dtype=kind)
         adapters.append(check_adapter(name, directory, shapes))
-    flags = {"max_loras": max(1, *options.groups), **dict(map(flag, options.flag))}
-    if not options.weights:
-        flags["load_format"] = "dummy"
-    asked = EngineInputs(name="vllm", version="any", dtype=dtype, gpu=options.gpu, flags=flags)  # type: ignore[arg-type]
     demands = Demands(options.prompt_tokens + options.tokens, options.rank, "all" if options.experts else "attention")
     sealed = len(list((cache_folder() / "compiled" / "vllm").glob(f"*/{SEAL}")))
     began = time.monotonic()
     with its_turn(options.turn, fcntl.LOCK_SH), profiled(options.profile):
         engine = VllmEngine.start(asked, base, shapes, load_tokenizer(base), demands)
-    started_seconds = time.monotonic() - began
+    started_seconds, program_seconds = time.monotonic() - began, program_age()
     common = {
         "name": options.name,
         "shapes": options.shapes,
@@ -100,7 +105,8 @@ def main() -> None:
         "flags": engine.flags,
         "versions": engine.versions,
     }
-    note(options.out, {**common, "measured": "start", "seconds": round(started_seconds, 2)})
+    start = {"measured": "start", "seconds": round(started_seconds, 2), "program_seconds": round(program_seconds, 2)}
+    note(options.out, {**common, **start})
     try:
         with its_turn(options.turn, fcntl.LOCK_EX):
             for size in options.groups:
@@ -113,6 +119,12 @@ def main() -> None:
                     note(options.out, {**common, **found, "joins": way})
     finally:
         engine.close()
+
+
+def program_age() -> float:
+    """Seconds since this process began, by Linux's /proc."""
+    started_ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started_ticks / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager

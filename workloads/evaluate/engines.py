@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -45,6 +46,16 @@ def demands_of(evaluations: Sequence[Evaluation], target: Target) -> Demands:
     everywhere = target == "all" or any(adapter.target == "all" for adapter in adapters)
     rank = max((adapter.rank for adapter in adapters), default=0)
     return Demands(longest, rank, "all" if everywhere else "attention")
+
+
+def begin_start(asked: EngineInputs) -> None:
+    """What a start of this engine can do beside other things. What is wrong is said by `start_engine`."""
+    if asked.name == "vllm":
+        from workloads.evaluate import vllm_settings, vllm_start
+
+        with suppress(BadFlag, ProgramError):
+            check_version(asked)
+            vllm_start.begin_start(vllm_settings.parse_flags(dict(asked.flags)))
 
 
 def start_engine(

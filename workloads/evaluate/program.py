@@ -13,7 +13,7 @@ from workloads.contract.records import ExitCode, Failure, Progress
 from workloads.contract.tasks import GenerateMember, GenerateTask, ModelSource
 from workloads.evaluate.claims import claim_members
 from workloads.evaluate.engine import Target
-from workloads.evaluate.engines import demands_of, start_engine
+from workloads.evaluate.engines import begin_start, demands_of, start_engine
 from workloads.evaluate.fetched import FetchedAdapters
 from workloads.evaluate.linger import LINGERING, Offers, linger
 from workloads.evaluate.prepare import Bench, Prepared, prepare
@@ -82,6 +82,8 @@ class EngineBay:
         for member in claim_members(self.context.store, task):
             key = (digest_of(member.weights or task.base), digest_of(member.inputs.engine))
             found.setdefault(key, []).append(member)
+        if found and self.session is None:
+            begin_start(next(iter(found.values()))[0].inputs.engine)
         for key, members in found.items():
             self._work(key, members[0].weights or task.base, members, task.lora_target)
 

@@ -24,12 +24,12 @@ from workloads.evaluate.one_at_a_time import OneAtATime
 from workloads.evaluate.shapes import ModelShapes
 from workloads.evaluate.vllm_settings import VllmSettings, as_flags, complete, parse_flags, with_room
 from workloads.evaluate.vllm_start import (
+    begin_start,
     find_versions,
     gpu_bytes,
     kept_graphs,
     make_engine,
     plan,
-    set_environment,
     with_loader,
 )
 from workloads.evaluate.watchdog import forget_stacks
@@ -89,7 +89,7 @@ class VllmEngine:
         """Raises BadFlag, BadBase, DoesNotFit. Whatever vLLM raises after it took its arguments is a crash."""
         flags, on_gpu = parse_flags(dict(asked.flags)), asked.gpu != "cpu"
         settings = complete(flags, demands, shapes.context_tokens)
-        set_environment(settings)
+        begin_start(settings)
         dummy = settings.load_format == "dummy"
         weights = shapes.parameters * BYTES[asked.dtype] if dummy else weight_bytes(directory, asked.dtype)
         room = 0

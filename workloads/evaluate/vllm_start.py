@@ -16,6 +16,7 @@ from workloads.evaluate.engine import BadFlag
 from workloads.evaluate.memory import BYTES, GIB, MemoryPlan, available_host_bytes, gpu_work, plan_memory
 from workloads.evaluate.merged_weights import least_room_bytes
 from workloads.evaluate.shapes import ModelShapes
+from workloads.evaluate.vllm_core import forked_core, import_ahead
 from workloads.evaluate.vllm_settings import (
     LORA_TARGETS,
     VllmSettings,
@@ -36,8 +37,14 @@ HOST_SHARE = 0.25
 """Of the host's free memory, for adapters that are not in a slot."""
 
 
+def begin_start(settings: VllmSettings) -> None:
+    """Of the flags those that vLLM reads when it is imported. May be called long before the rest of a start."""
+    set_environment(settings)
+    import_ahead()
+
+
 def set_environment(settings: VllmSettings) -> None:
-    """Read by vLLM when it is imported and inherited by its processes, which are spawned: this one has threads."""
+    """Read by vLLM when it is imported and inherited by its processes, which are not forked: this one has threads."""
     keep_kernels()
     # What the first start on a node read is then still in its memory for the next one.
     os.environ.setdefault("FASTSAFETENSORS_ODIRECT", "0")
@@ -190,8 +197,10 @@ def make_engine(settings: VllmSettings, directory: Path, dtype: str, memory: Mem
             arguments["lora_target_modules"] = list(LORA_TARGETS[settings.lora_target])
     if on_gpu and not settings.enforce_eager:
         arguments["cudagraph_capture_sizes"] = capture_sizes(settings.max_num_seqs)
+        graphs: dict[str, Any] = {"cudagraph_specialize_lora": settings.cudagraph_specialize_lora}
         if settings.cudagraph_mode:
-            arguments["compilation_config"] = {"cudagraph_mode": settings.cudagraph_mode}
+            graphs["cudagraph_mode"] = settings.cudagraph_mode
+        arguments["compilation_config"] = graphs
     if settings.kv_cache_gib:
         arguments["kv_cache_memory_bytes"] = int(settings.kv_cache_gib * GIB)
     if settings.attention_backend:
@@ -202,7 +211,8 @@ def make_engine(settings: VllmSettings, directory: Path, dtype: str, memory: Mem
         config = EngineArgs(**arguments).create_engine_config(UsageContext.ENGINE_CONTEXT)
     except ValueError as error:
         raise BadFlag(f"vLLM does not take these flags with this base: {error}") from error
-    return LLMEngine.from_vllm_config(config, disable_log_stats=True)
+    with forked_core():
+        return LLMEngine.from_vllm_config(config, disable_log_stats=True)
 
 
 def pass_vllm_log_on() -> None:
