@@ -37,6 +37,12 @@ from workloads.text.tokenizer import TextTokenizer
 
 logger = logging.getLogger("potstill")
 STOP_TEXT_WINDOW_TOKENS = 64
+MENDS = {
+    (False, True): "potstill_pack_experts_again",
+    (False, False): "potstill_keep_base_rows",
+    (True, False): "potstill_pin_packed_only",
+}
+"""What is changed in vLLM's workers, by whether they have a GPU and whether adapters are merged."""
 
 
 @dataclass
@@ -109,9 +115,9 @@ class VllmEngine:
         with kept_graphs(settings, directory, asked.dtype, versions):
             inner = make_engine(settings, directory, asked.dtype, memory, on_gpu)
         inner.collective_rpc("potstill_listen", args=(os.getpid(),))
-        if not on_gpu:
-            merging = settings.merge_adapters
-            inner.collective_rpc("potstill_pack_experts_again" if merging else "potstill_keep_base_rows")
+        mend = MENDS.get((on_gpu, settings.merge_adapters))
+        if mend:
+            inner.collective_rpc(mend)
         admission = Admission(settings.max_num_seqs, memory.full_length_rows)
         engine = cls(inner, directory, flags, settings, tokenizer, versions, admission)
         return OneAtATime(engine) if settings.merge_adapters else engine

@@ -44,7 +44,6 @@ class VllmSettings:
     max_num_batched_tokens: int = 8192
     max_model_len: int = 0
     cudagraph_mode: str = "FULL_DECODE_ONLY"
-    cudagraph_specialize_lora: bool = False
     gpu_memory_utilization: float = 0.92
     kv_cache_gib: float = 0.0
     tensor_parallel_size: int = 1

@@ -197,10 +197,8 @@ def make_engine(settings: VllmSettings, directory: Path, dtype: str, memory: Mem
             arguments["lora_target_modules"] = list(LORA_TARGETS[settings.lora_target])
     if on_gpu and not settings.enforce_eager:
         arguments["cudagraph_capture_sizes"] = capture_sizes(settings.max_num_seqs)
-        graphs: dict[str, Any] = {"cudagraph_specialize_lora": settings.cudagraph_specialize_lora}
         if settings.cudagraph_mode:
-            graphs["cudagraph_mode"] = settings.cudagraph_mode
-        arguments["compilation_config"] = graphs
+            arguments["compilation_config"] = {"cudagraph_mode": settings.cudagraph_mode}
     if settings.kv_cache_gib:
         arguments["kv_cache_memory_bytes"] = int(settings.kv_cache_gib * GIB)
     if settings.attention_backend:

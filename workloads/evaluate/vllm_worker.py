@@ -59,6 +59,19 @@ class WorkerExtension:
             self.model_runner.reload_weights(weights_iterator=self._potstill_weights.with_adapter(wanted))
         return True
 
+    def potstill_pin_packed_only(self) -> bool:
+        """On a GPU: an adapter is pinned in memory once, when its experts are packed.
+
+        vLLM also pins each tensor as it reads it (experts of 48 layers: 37,248), and packing then copies them.
+        """
+        from vllm.lora import lora_model
+
+        if not hasattr(lora_model, "PIN_MEMORY"):
+            logging.getLogger("vllm").warning("potstill: this vLLM pins adapters in a way not known here")
+            return False
+        lora_model.PIN_MEMORY = False
+        return True
+
     def potstill_keep_base_rows(self) -> bool:
         """On a CPU: rows without an adapter stay without one.
 
