@@ -5,10 +5,10 @@
 vLLM's scheduling in short: first come, first served; who came last gives way while keys and values have no room, and
 its tokens are read again. A step takes what `perf.evaluate.engine --kernels` measured (kernels-512.txt: 19.6, 24.4 and
 36.6 ms for 100, 200 and 500 requests that each hold about 1,250 tokens; attention's part grows with the tokens held,
-the rest with the requests). With adapters of experts a step takes what the groups of one and of two took; attention's
-part is the same. Reading a prompt adds the time per token of a long one. What such a step loses by running without a
-CUDA graph was not measured by itself: PROMPT_STEP_MS is chosen so that the line `as-vllm` comes out right. `together`
-uses the engine's own Admission. The other lines are the check.
+the rest with the requests). With adapters of experts a step takes what the groups of one and of two took (8 slots), or
+the single one of 4,096 tokens (4 slots); attention's part is the same. Reading a prompt adds the time per token of a
+long one. What such a step loses by running without a CUDA graph was not measured by itself: PROMPT_STEP_MS is chosen so
+that the line `as-vllm` comes out right. `together` uses the engine's own Admission. The other lines are the check.
 """
 
 import argparse
@@ -44,8 +44,12 @@ class Costs:
     room_tokens: int
 
 
-COSTS = {"attention": Costs(15.5, 0.012, 749_904), "attention+experts": Costs(23.1, 0.007, 480_624)}
-"""By what the adapters change (rows-512-cold.log, experts-2048.log)."""
+COSTS = {
+    "attention": Costs(15.5, 0.012, 749_904),
+    "attention+experts, 8 slots": Costs(23.1, 0.007, 480_624),
+    "attention+experts, 4 slots": Costs(20.0, 0.012, 617_968),
+}
+"""By what the adapters change (rows-512-cold.log, experts-2048.log, experts-4-slots.log)."""
 MEASURED = (
     ("rows-512", 1),
     ("rows-512-cold", 5),
@@ -58,6 +62,10 @@ MEASURED = (
     ("experts-2048-cold", 2),
     ("experts-2048-cold", 5),
     ("experts-2048", 10),
+    ("experts-4-slots", 1),
+    ("experts-4-slots", 9),
+    ("experts-4096-cold", 1),
+    ("experts-4096", 9),
 )
 """Lines of the file: name, adapters. Those before `together` were measured when requests joined as vLLM lets them."""
 
@@ -135,13 +143,19 @@ def asked(line: dict[str, Any]) -> list[int]:
     return [tokens for place in range(line["group"]) for tokens in drawn(each, limit, completed, seed=place)]
 
 
-def shortened(line: dict[str, Any], completed: float) -> float:
-    """Seconds of a group that was measured with all outputs at their limit, computed for a share that ends before."""
-    if line.get("completed"):
-        raise SystemExit(f"{line['name']}: outputs of which a share is completed were measured")
-    costs, count, limit = COSTS[line["adapters"]], line["group"] * line["requests_each"], line["tokens_each"]
-    shorter, whole = (course(drawn(count, limit, share), costs).seconds for share in (completed, 0.0))
-    return float(line["seconds"] * shorter / whole)
+def costs_of(line: dict[str, Any]) -> Costs:
+    adapters = line["adapters"]
+    return COSTS[adapters if adapters in COSTS else f"{adapters}, {line['flags']['max_loras']} slots"]
+
+
+def with_completed(line: dict[str, Any], completed: float) -> float:
+    """Seconds of a measured group, computed for another share of outputs that end before their limit."""
+    measured = line.get("completed", 0.0)
+    if completed == measured:
+        return float(line["seconds"])
+    costs, count, limit = costs_of(line), line["group"] * line["requests_each"], line["tokens_each"]
+    asked, was = (course(drawn(count, limit, share), costs).seconds for share in (completed, measured))
+    return float(line["seconds"] * asked / was)
 
 
 def main() -> None:
@@ -153,15 +167,15 @@ def main() -> None:
     for line in groups:
         way, lengths = line.get("joins", AS_VLLM), asked(line)
         rows = line["flags"]["max_num_seqs"]
-        found = course(lengths, COSTS[line["adapters"]], rows=rows, together=way != AS_VLLM)
+        found = course(lengths, costs_of(line), rows=rows, together=way != AS_VLLM)
         numbers = f"{len(lengths):8} {way:8} {line['seconds']:9.1f} {found.seconds:10.1f}"
         print(f"{line['name']:20} {numbers} {found.steps:6} {found.with_prompts:13} {found.preempted:10}")
-    print(f"\nall {CHECKPOINTS} checkpoints x 200               {AS_VLLM}   together")
+    print(f"\nall {CHECKPOINTS} checkpoints x 200                        {AS_VLLM}   together")
     for adapters, costs in COSTS.items():
         for name, completed in {"all at the limit": 0.0, "58% completed": 0.58}.items():
             lengths = drawn(200 * CHECKPOINTS, 2048, completed)
             ways = [course(lengths, costs, together=together).seconds for together in (False, True)]
-            print(f"{adapters:17} {name:17} {ways[0]:8.0f} s {ways[1]:8.0f} s")
+            print(f"{adapters:26} {name:17} {ways[0]:8.0f} s {ways[1]:8.0f} s")
 
 
 if __name__ == "__main__":

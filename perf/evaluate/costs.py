@@ -1,11 +1,12 @@
 """What groups of adapters cost by what perf.evaluate.engine measured, for perf.group_commit."""
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from perf.evaluate.batches import AS_VLLM, shortened
+from perf.evaluate.batches import AS_VLLM, costs_of, course, drawn, with_completed
 
 
 @dataclass(frozen=True)
@@ -19,12 +20,17 @@ class Measured:
     seconds: dict[int, float]
     load: float
     merged: bool
+    times: Callable[[int], float]
+    """How many times as long as the most requests that were measured a larger number takes, by perf.evaluate.batches.
+
+    In proportion would be too much, for every batch runs empty at its end.
+    """
 
     @classmethod
     def read(
-        cls, lines: Sequence[dict[str, Any]], names: Sequence[str], tokens: int, completed: float = 0.0
+        cls, lines: Sequence[dict[str, Any]], names: Sequence[str], tokens: int, completed: float | None = None
     ) -> "Measured":
-        """`completed`: for groups that were measured with all outputs at their limit, computed for this share."""
+        """`completed`: computed for this share of outputs that end before their limit; None: as they were measured."""
         groups = [line for line in lines if line["name"] in names and line["measured"] == "group" and line["group"]]
         found = [line for line in groups if line.get("joins") != AS_VLLM]
         if not found:
@@ -40,16 +46,17 @@ class Measured:
             if together in seconds:
                 raise SystemExit(f"{together} requests together were measured twice under these names")
             turns = line["group"] if merged else 1
-            whole = shortened(line, completed) if completed else line["seconds"]
+            whole = line["seconds"] if completed is None else with_completed(line, completed)
             seconds[together] = whole / turns * tokens / line["tokens_each"]
-        return cls(seconds, max(line["load_seconds"] / line["group"] for line in found), merged)
+        load = max(line["load_seconds"] / line["group"] for line in found)
+        return cls(seconds, load, merged, growth(found[-1], max(seconds), completed))
 
     def of_requests(self, number: int) -> float:
-        """By straight lines between what was measured; more at the rate of the most, fewer as the fewest."""
+        """By straight lines between what was measured; fewer as the fewest, more by `times`."""
         sizes = sorted(self.seconds)
         place = bisect_left(sizes, number)
         if place == len(sizes):
-            return self.seconds[sizes[-1]] * number / sizes[-1]
+            return self.seconds[sizes[-1]] * self.times(number)
         if place == 0 or number == sizes[place]:
             return self.seconds[sizes[place]]
         low, high = sizes[place - 1], sizes[place]
@@ -61,3 +68,15 @@ class Measured:
         if self.merged:
             return adapters * self.load + max(1, adapters) * self.of_requests(requests // max(1, adapters))
         return adapters * self.load + self.of_requests(requests)
+
+
+def growth(line: dict[str, Any], most: int, completed: float | None) -> Callable[[int], float]:
+    """`times` of Measured for the engine of this line; `completed` as in `read`."""
+    costs, limit = costs_of(line), line["tokens_each"]
+    share = line.get("completed", 0.0) if completed is None else completed
+
+    @cache
+    def seconds(number: int) -> float:
+        return course(drawn(number, limit, share), costs, rows=line["flags"]["max_num_seqs"]).seconds
+
+    return lambda number: seconds(number) / seconds(most)

@@ -3,10 +3,11 @@
     python -m perf.group_commit perf/results/evaluate-h200/evaluate.jsonl --start rows-512 --groups together
 
 Which evaluations meet in one engine is decided by the code that decides in a cluster; how long it takes is computed
-from measured lines of the file: an engine's start, and groups of adapters, an evaluation being 100 requests. Assumed:
-a pod runs 10 s after it was wanted, a grading takes 30 s, and a checkpoint of a 4K run comes every 1,000 s, of a 2K
-run every 250 s (15M and 3.75M tokens at 15K tokens/s). Arrivals: all there at the beginning; four runs that begin at
-once; the same, each run 97 s after the one before, so that seldom two checkpoints come together.
+from measured lines of the file: an engine's start, and groups of adapters, an evaluation being 100 requests (a larger
+group than was measured takes as much longer as perf.evaluate.batches computes). Assumed: a pod runs 10 s after it was
+wanted, a grading takes 30 s, and a checkpoint of a 4K run comes every 1,000 s, of a 2K run every 250 s (15M and 3.75M
+tokens at 15K tokens/s). Arrivals: all there at the beginning; four runs that begin at once; the same, each run 97 s
+after the one before, so that seldom two checkpoints come together.
 """
 
 import argparse
@@ -74,6 +75,8 @@ class Costed(World):
             if seconds >= self.measured.of_group(REQUESTS * len(sim.queue), len(adapters)):
                 sim.ticks = 0
                 self._generated(sim)
+            else:
+                self._say(task, "working")
         elif isinstance(task, GradeTask):
             if seconds >= GRADE_SECONDS:
                 self._graded(sim, task)
@@ -159,14 +162,15 @@ def main() -> None:
     parser.add_argument("--groups", nargs="+", required=True, help="lines of groups")
     parser.add_argument("--limit", type=int, default=2048, help="of an output, tokens")
     parser.add_argument(
-        "--completed", type=float, default=0.0, help="share that ends before, where none did (computed)"
+        "--completed", type=float, help="share that ends before its limit, computed where another was measured"
     )
     options = parser.parse_args()
     lines = [json.loads(line) for line in options.results.read_text().splitlines()]
-    start_seconds = next(x["seconds"] for x in lines if x["name"] == options.start and x["measured"] == "start")
+    start = next(x for x in lines if x["name"] == options.start and x["measured"] == "start")
+    start_seconds = start.get("program_seconds", start["seconds"])
     measured = Measured.read(lines, options.groups, options.limit, options.completed)
     groups = " ".join(options.groups)
-    if options.completed:
+    if options.completed is not None:
         groups += f" computed for {options.completed:.0%} completed"
     print(
         f"start {start_seconds:.0f} s ({options.start}), groups {groups}, limit {options.limit}; "

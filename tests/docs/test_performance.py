@@ -1,4 +1,4 @@
-"""Figures of docs/performance.md (starts, groups, batches, 16/02) are those of the raw output and of perf/'s programs."""
+"""Figures of docs/performance.md are those of the raw output and of perf/'s programs."""
 
 import json
 import math
@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from perf.evaluate import batches
+from perf.train import where
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = (REPOSITORY / "docs" / "performance.md").read_text()
@@ -85,8 +86,9 @@ def test_the_page_shows_what_was_simulated_of_16_02() -> None:
             [
                 "together --limit 4096",
                 "rows-512-cold",
-                "experts-2048-cold experts-2048 --completed 0.58",
-                "experts-2048-cold experts-2048 --completed 0.58 --limit 4096",
+                "experts-4-slots",
+                "experts-4096-cold experts-4096 --limit 4096",
+                "experts-4-slots --completed 0",
                 "experts-2048-cold experts-2048",
             ]
         )
@@ -96,6 +98,36 @@ def test_the_page_shows_what_was_simulated_of_other_cases(line: int, groups: str
     costs, cells = simulated()[groups], rows("| all at once (1/3)")[line]
     assert [numbers(cell)[0] for cell in cells[1:4]] == [costs[arrivals, "group commit"][1] for arrivals in ARRIVALS]
     assert numbers(cells[4])[0] == costs["together", "group commit"][3]
+
+
+TRAINED: dict[str, dict[str, Any]] = {
+    case["case"]: case
+    for case in json.loads((RAW.parents[1] / "train-h200" / "throughput.json").read_text())["cases"]
+    if "tokens_per_second" in case
+}
+
+
+@pytest.mark.parametrize("cells", rows("trained | documents"), ids=lambda cells: f"{cells[0]}-{cells[1]}")
+def test_each_training_was_so_fast(cells: list[str]) -> None:
+    trained, packed = cells[0].replace(" ", ""), "packed" in cells[1]
+    ours = TRAINED[f"potstill, {trained}, {'packed 1.5K' if packed else '4096'}"]
+    theirs = TRAINED[f"peft, {trained}, {'padded 1.5K' if packed else '4096'}"]
+    assert numbers(cells[2])[0] == round(ours["tokens_per_second"])
+    assert numbers(cells[3])[0] == round(ours["tflops"])
+    assert numbers(cells[4])[0] == round(ours["share"] * 100, 1)
+    assert numbers(cells[5])[0] == round(ours["peak_gib"], 1)
+    assert numbers(cells[6]) == [round(theirs["tokens_per_second"]), *([8192] if packed else [])]
+    assert numbers(cells[7])[0] == round(theirs["peak_gib"], 1)
+    assert numbers(cells[8])[0] == round(ours["tokens_per_second"] / theirs["tokens_per_second"], 1)
+
+
+@pytest.mark.parametrize(("column", "case"), [(1, "4096"), (2, "packed-1.5K")])
+def test_the_time_of_a_step_goes_where_the_page_says(
+    column: int, case: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where.main(RAW.parents[1] / "train-h200" / f"profile-potstill-attention-experts-{case}.txt")
+    told = [float(line.split()[0]) for line in capsys.readouterr().out.splitlines()]
+    assert [numbers(cells[column])[0] for cells in rows("| 4 × 4096, ms")] == told
 
 
 @pytest.mark.parametrize("cells", rows("GPUs | documents"), ids=lambda cells: f"{cells[0]}-{cells[1]}")

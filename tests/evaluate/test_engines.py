@@ -23,6 +23,7 @@ def start(base: Path, asked: EngineInputs) -> Engine:
     [
         ({"max_loras": 4}, "flag max_loras is 4; it has only batch_rows and batch_invariant"),
         ({"batch_rows": "many"}, "flag batch_rows is 'many'; must be of type int"),
+        ({"batch_rows": 0}, "flag batch_rows is 0; it must be 1 or more"),
         ({"batch_invariant": 1}, "flag batch_invariant is 1; must be of type bool"),
     ],
 )

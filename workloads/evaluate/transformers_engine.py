@@ -46,6 +46,8 @@ class TransformersEngine:
             if type(value) is not kind:
                 known = f"must be of type {kind.__name__}" if kind else f"it has only {' and '.join(FLAGS)}"
                 raise BadFlag(f"engine transformers: flag {name} is {value!r}; {known}")
+        if flags.get("batch_rows", BATCH_ROWS) < 1:  # type: ignore[operator]
+            raise BadFlag(f"engine transformers: flag batch_rows is {flags['batch_rows']}; it must be 1 or more")
         model = AutoModelForCausalLM.from_pretrained(
             directory,
             dtype=getattr(torch, dtype),
