@@ -48,10 +48,14 @@ class Server:
         self._variables = vllm_variables()
         self._changed: set[str] = set()
         self._problem: str | None = f"vLLM was not imported within {IMPORT_SECONDS:.0f} s"
-        CoreContext().set_forkserver_preload([IMPORTS])
-        forkserver.ensure_running()
         self._look = threading.Thread(target=self._look_at_it, name="vllm-imports", daemon=True)
-        self._look.start()
+        try:
+            CoreContext().set_forkserver_preload([IMPORTS])
+            forkserver.ensure_running()
+        except OSError as error:
+            self._problem = f"the server does not start: {error}"
+        else:
+            self._look.start()
 
     def compare(self) -> None:
         """To be called before vLLM is told anything: its configuration sets variables for its processes itself."""
@@ -61,13 +65,14 @@ class Server:
         """Why no core can be forked from it, when it is known."""
         if self._changed:
             return f"the server imported it before {', '.join(sorted(self._changed))} was changed"
-        self._look.join(IMPORT_SECONDS)
+        if self._look.ident is not None:
+            self._look.join(IMPORT_SECONDS)
         return self._problem
 
     def _look_at_it(self) -> None:
         probe = CoreProcess(target=look, daemon=True)
         try:
-            probe.start()
+            probe.start()  # waits until the server has imported
         except (OSError, EOFError) as error:
             self._problem = f"the server does not answer: {error}"
             return
