@@ -12,8 +12,8 @@ line of OUT is one measurement with the engine's flags and versions; the log (st
 does, `--profile` by function. `--kernels` tells instead what a step is made of in which all requests of a group
 decode: its requests must fit into one batch. `sealed_before` counts what earlier starts compiled and kept in
 POTSTILL_CACHE: 0 is a cold start; a warm one is a second over the same cache with the same flags. `seconds` of a start
-are those of VllmEngine.start, `program_seconds` those since this program began: like a task's it has vLLM imported for
-the engine's core from its first moment on.
+are those of VllmEngine.start, `program_seconds` those since this program began, which like a task's has vLLM imported
+for the engine's core meanwhile.
 """
 
 import argparse
@@ -43,9 +43,9 @@ from workloads.evaluate.adapters import check_adapter
 from workloads.evaluate.admission import Admission
 from workloads.evaluate.engine import Adapter, Decoding, Demands, Engine, Request
 from workloads.evaluate.shapes import read_shapes
+from workloads.evaluate.vllm_core import import_ahead
 from workloads.evaluate.vllm_engine import VllmEngine
 from workloads.evaluate.vllm_settings import parse_flags
-from workloads.evaluate.vllm_start import begin_start
 from workloads.text.tokenizer import load_tokenizer
 
 TOGETHER = "together"
@@ -65,7 +65,7 @@ def main() -> None:
         flags["load_format"] = "dummy"
     dtype = SHAPES[options.shapes]["torch_dtype"]
     asked = EngineInputs(name="vllm", version="any", dtype=dtype, gpu=options.gpu, flags=flags)  # type: ignore[arg-type]
-    begin_start(parse_flags(dict(asked.flags)))
+    import_ahead(parse_flags(dict(asked.flags)))
     config = SHAPES[options.shapes]
     if options.layers:
         config = config | {"num_hidden_layers": options.layers}

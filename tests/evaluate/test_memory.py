@@ -13,6 +13,7 @@ from workloads.evaluate.engine import BadFlag, Demands
 from workloads.evaluate.memory import GIB, DoesNotFit, MemoryPlan, available_host_bytes, plan_memory, weight_bytes
 from workloads.evaluate.merged_weights import MergedWeights, least_room_bytes, module_of
 from workloads.evaluate.shapes import read_shapes, shapes_of
+from workloads.evaluate.vllm_core import set_environment
 from workloads.evaluate.vllm_settings import (
     VllmSettings,
     capture_sizes,
@@ -21,7 +22,7 @@ from workloads.evaluate.vllm_settings import (
     rank_bucket,
     with_room,
 )
-from workloads.evaluate.vllm_start import kept_graphs, plan, set_environment, with_loader
+from workloads.evaluate.vllm_start import kept_graphs, plan, with_loader
 
 QWEN3_30B_A3B = {
     "hidden_size": 2048,

@@ -12,11 +12,13 @@ from tests.evaluate.models import edit_adapter, edit_config, with_adapter_by_hoo
 from tests.evaluate.test_canary import canaries_of
 from tests.evaluate.world import NOW, PROBLEMS, World
 from tests.tools.progress import Told
-from workloads.contents import directory_content
+from workloads.contents import directory_content, localise_model
 from workloads.contract import layout
 from workloads.contract.records import ExitCode, Progress, TaskEnd
 from workloads.contract.tasks import GenerateTask, MemberPointer, ModelSource, TaskRef
+from workloads.contract.units import Engine as EngineInputs
 from workloads.contract.units import ModelContent, Prompting, Sampling, Template
+from workloads.evaluate import program
 from workloads.evaluate.adapters import WEIGHTS
 from workloads.evaluate.engine import Adapter
 from workloads.evaluate.program import evaluate
@@ -63,6 +65,22 @@ def test_outputs_of_base_and_adapters_are_committed_with_all_that_the_record_pro
     progress = Progress.model_validate_json(world.store.get(layout.progress_key(members[0].unit, 1)))
     assert (progress.done, progress.total) == (18, 18)
     assert progress.members == {member.unit.digest: 6 for member in members}
+
+
+def test_a_start_begins_before_the_base_is_there(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+
+    def begin(asked: EngineInputs) -> None:
+        done.append(f"begun {asked.name}")
+
+    def fetch(model: ModelSource) -> Path:
+        done.append("fetched")
+        return localise_model(model)
+
+    monkeypatch.setattr(program, "begin_start", begin)
+    monkeypatch.setattr(program, "localise_model", fetch)
+    assert world.run(world.order(world.member())) == ExitCode.OK
+    assert done == ["begun transformers", "fetched"]
 
 
 def test_each_output_is_told_of_as_it_is_done(world: World, adapters: list[Path]) -> None:

@@ -1,19 +1,23 @@
 """The core of vLLM is forked from a process that imported vLLM before; without such a process it is spawned."""
 
-import multiprocessing
+import json
 import os
+import signal
+import subprocess
 import sys
-from multiprocessing import forkserver
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.evaluate.models import VLLM_FLAGS
+from tests.tools.processes import wait_until
 from workloads.contract.units import Engine as EngineInputs
 from workloads.evaluate import vllm_core
 from workloads.evaluate.engine import Decoding, Demands, Request
 from workloads.evaluate.shapes import read_shapes
-from workloads.evaluate.vllm_core import CoreProcess, Server, forked_core
+from workloads.evaluate.vllm_core import Server, forked_core
 from workloads.evaluate.vllm_engine import VllmEngine
 from workloads.text.tokenizer import load_tokenizer
 
@@ -22,25 +26,49 @@ def parent_of(process: int) -> int:
     return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-def tell_environment(place: Path) -> None:
-    place.write_text(os.environ.get("POTSTILL_TEST", "nothing"))
-
-
 def fail() -> None:
     sys.exit(1)
 
 
-def test_a_forked_process_has_the_environment_of_the_moment_it_starts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    forkserver.ensure_running()
-    for value in ("first", "second"):
-        monkeypatch.setenv("POTSTILL_TEST", value)
-        process = CoreProcess(target=tell_environment, args=(tmp_path / value,))
-        process.start()
-        process.join(60)
-        assert (process.exitcode, (tmp_path / value).read_text()) == (0, value)
-    assert multiprocessing.get_start_method(allow_none=True) != "forkserver", "only the core is made this way"
+@contextmanager
+def killing(program: subprocess.Popen[str]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        program.kill()
+
+
+def lives(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("killed", ["program", "server"])
+def test_a_forked_process_is_as_if_this_one_had_spawned_it_and_outlives_nobody(tmp_path: Path, killed: str) -> None:
+    command = [sys.executable, "-m", "tests.evaluate.forked", str(tmp_path / "told")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program, killing(program):
+        assert program.stdout is not None
+        found = json.loads(program.stdout.readline())
+        assert found["exit"] == 0, "it was started after SIGTERM to the server"
+        assert found["problem"] in (None, "the server could not import it")  # where vLLM is installed, and elsewhere
+        assert json.loads((tmp_path / "told").read_text()) == {
+            "STAYS": "1",
+            "CHANGES": "2",
+            "GOES": None,
+            "COMES": "2",
+            "ends on SIGTERM": True,
+        }
+        server, core = found["server"], found["core"]
+        assert lives(server)
+        assert lives(core)
+        os.kill(program.pid if killed == "program" else server, signal.SIGKILL)
+        wait_until(lambda: not lives(server) and not lives(core), "the end of server and core")
+        program.kill()
+        assert program.stdout.read() == "", "nobody holds its output open"
 
 
 @pytest.mark.vllm
@@ -68,15 +96,18 @@ class TestWithVllm:
             finished += engine.step()
         return [len(one.token_ids) for one in finished] == [4]
 
-    def test_the_core_is_a_child_of_the_server(self, dense: Path) -> None:
-        engine = self.start(dense)
-        try:
-            server = parent_of(self.core(engine))
-            assert server != os.getpid()
-            assert parent_of(server) == os.getpid()
-            assert self.answers(engine)
-        finally:
-            engine.close()
+    def test_the_core_of_each_engine_is_a_child_of_the_server(self, dense: Path) -> None:
+        servers = set()
+        for _ in range(2):
+            engine = self.start(dense)
+            try:
+                servers.add(parent_of(self.core(engine)))
+                assert self.answers(engine)
+            finally:
+                engine.close()
+        (server,) = servers
+        assert server != os.getpid()
+        assert parent_of(server) == os.getpid()
 
     def test_variables_that_were_set_since_make_it_spawned(
         self, dense: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -103,4 +134,4 @@ class TestWithVllm:
         before = utils.get_mp_context
         with forked_core():
             assert utils.get_mp_context is before
-        assert "imports vLLM once more: its processes cannot use the GPU" in caplog.text
+        assert "imports vLLM once more: a process forked from the server ended with 1" in caplog.text

@@ -12,6 +12,8 @@ from workloads.evaluate.engine import BadBase, BadFlag, Demands, Engine, Target
 from workloads.evaluate.evaluation import Evaluation
 from workloads.evaluate.memory import DoesNotFit, MemoryPlan, available_host_bytes, plan_memory, weight_bytes
 from workloads.evaluate.shapes import ModelShapes
+from workloads.evaluate.vllm_core import import_ahead
+from workloads.evaluate.vllm_settings import parse_flags
 from workloads.program import ProgramError
 from workloads.text.tokenizer import TextTokenizer
 
@@ -51,11 +53,9 @@ def demands_of(evaluations: Sequence[Evaluation], target: Target) -> Demands:
 def begin_start(asked: EngineInputs) -> None:
     """What a start of this engine can do beside other things. What is wrong is said by `start_engine`."""
     if asked.name == "vllm":
-        from workloads.evaluate import vllm_settings, vllm_start
-
         with suppress(BadFlag, ProgramError):
             check_version(asked)
-            vllm_start.begin_start(vllm_settings.parse_flags(dict(asked.flags)))
+            import_ahead(parse_flags(dict(asked.flags)))
 
 
 def start_engine(

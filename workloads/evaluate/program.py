@@ -78,12 +78,12 @@ class EngineBay:
 
     def work(self, task: GenerateTask) -> None:
         """All members of the task that are its own to do, those of one engine together."""
+        if self.session is None:
+            begin_start(task.members[0].inputs.engine)
         found: dict[tuple[str, str], list[GenerateMember]] = {}
         for member in claim_members(self.context.store, task):
             key = (digest_of(member.weights or task.base), digest_of(member.inputs.engine))
             found.setdefault(key, []).append(member)
-        if found and self.session is None:
-            begin_start(next(iter(found.values()))[0].inputs.engine)
         for key, members in found.items():
             self._work(key, members[0].weights or task.base, members, task.lora_target)
 

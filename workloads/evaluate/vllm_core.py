@@ -2,11 +2,15 @@
 
 A fork server (multiprocessing's own) imports it beside what this program does meanwhile, and the core is forked from
 there. This program has threads and must not be forked; the server was started by exec, runs one thread and has not
-touched a GPU. Where that is not so, or vLLM makes its core in a way not known here, it spawns it as ever.
+touched a GPU. Where that is not so, or vLLM makes its core in a way not known here, vLLM spawns the core.
+
+The core ends with the server and the server with the thread that started it: no kill of any of them leaves another.
 """
 
+import ctypes
 import logging
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -14,27 +18,56 @@ from contextlib import contextmanager
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 
+from workloads.compiled import keep_kernels
+from workloads.evaluate.vllm_settings import VllmSettings
+
 logger = logging.getLogger("potstill")
+CORE = "vllm.v1.engine.core"
 IMPORTS = "workloads.evaluate.vllm_imports"
 IMPORT_SECONDS = 300.0
 """How long a start waits for the server."""
 NOT_IMPORTED = frozenset({"VLLM_CACHE_ROOT"})
 """Variables of vLLM that none of its modules reads when it is imported."""
 NO_VLLM = 3
+"""How `look` ends where the server could not import vLLM."""
+ORPHANED = 98
+PR_SET_PDEATHSIG = 1
+
+
+def end_with_parent(parent: int | None = None) -> None:
+    """Linux kills this process when the thread that made it ends. If `parent` has ended already, this ends it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if parent is not None and os.getppid() != parent:
+        os._exit(ORPHANED)
 
 
 class CoreProcess(ForkServerProcess):
-    """Has the environment that this process had when it started it, as a spawned one would, not the server's."""
+    """Before its target runs it gets, in place of the server's, the environment that this process had at its start."""
 
     def start(self) -> None:
         self._environment = dict(os.environ)
         super().start()
 
     def run(self) -> None:
-        os.environ.update(self._environment)
-        if "OMP_NUM_THREADS" in self._environment and "torch" in sys.modules:
-            sys.modules["torch"].set_num_threads(int(self._environment["OMP_NUM_THREADS"]))
+        server = sys.modules.get(IMPORTS)
+        end_with_parent(None if server is None else server.SERVER)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        take_on(self._environment)
         super().run()
+
+
+def take_on(environment: dict[str, str]) -> None:
+    """What stays the same is left where it is, for `setproctitle` writes the process's title over it."""
+    for name in os.environ.keys() - environment.keys():
+        del os.environ[name]
+    for name, value in environment.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
+    threads = environment.get("OMP_NUM_THREADS", "").partition(",")[0]
+    if threads.isdecimal() and "torch" in sys.modules:  # which read it when it was imported
+        sys.modules["torch"].set_num_threads(int(threads))
 
 
 class CoreContext(ForkServerContext):
@@ -42,34 +75,34 @@ class CoreContext(ForkServerContext):
 
 
 class Server:
-    """The fork server of this process, looked at in a thread once it has imported vLLM."""
+    """The fork server of this process, tried in a thread as soon as it has imported vLLM."""
 
     def __init__(self) -> None:
         self._variables = vllm_variables()
         self._changed: set[str] = set()
         self._problem: str | None = f"vLLM was not imported within {IMPORT_SECONDS:.0f} s"
-        self._look = threading.Thread(target=self._look_at_it, name="vllm-imports", daemon=True)
+        self._trial = threading.Thread(target=self._try_it, name="vllm-imports", daemon=True)
+        CoreContext().set_forkserver_preload([IMPORTS])
         try:
-            CoreContext().set_forkserver_preload([IMPORTS])
             forkserver.ensure_running()
         except OSError as error:
-            self._problem = f"the server does not start: {error}"
-        else:
-            self._look.start()
+            logger.warning("vLLM cannot be imported ahead: %s", error)  # the trial then meets it too
+        self._trial.start()
 
     def compare(self) -> None:
         """To be called before vLLM is told anything: its configuration sets variables for its processes itself."""
         self._changed = {name for name, _ in self._variables.items() ^ vllm_variables().items()}
 
     def problem(self) -> str | None:
-        """Why no core can be forked from it, when it is known."""
+        """Why no core can be forked from it, when it is known. Without one, what vLLM set meanwhile is no change."""
+        self._trial.join(IMPORT_SECONDS)
         if self._changed:
             return f"the server imported it before {', '.join(sorted(self._changed))} was changed"
-        if self._look.ident is not None:
-            self._look.join(IMPORT_SECONDS)
+        if self._problem is None:
+            self._variables = vllm_variables()
         return self._problem
 
-    def _look_at_it(self) -> None:
+    def _try_it(self) -> None:
         probe = CoreProcess(target=look, daemon=True)
         try:
             probe.start()  # waits until the server has imported
@@ -77,14 +110,19 @@ class Server:
             self._problem = f"the server does not answer: {error}"
             return
         probe.join(IMPORT_SECONDS)
-        if probe.exitcode is not None:
-            said = {0: None, NO_VLLM: "the server could not import vLLM"}
-            self._problem = said.get(probe.exitcode, "its processes cannot use the GPU, as stderr tells")
+        if probe.exitcode is None:
+            probe.kill()
+        elif probe.exitcode == NO_VLLM:
+            self._problem = "the server could not import it"
+        elif probe.exitcode:
+            self._problem = f"a process forked from the server ended with {probe.exitcode}, as stderr tells"
+        else:
+            self._problem = None
 
 
 def look() -> None:
     """In a process forked from the server: whether a core could be one."""
-    if "vllm.v1.engine.core" not in sys.modules:
+    if CORE not in sys.modules:
         sys.exit(NO_VLLM)
     from vllm.platforms import current_platform
 
@@ -95,21 +133,36 @@ def look() -> None:
 
 
 _servers: list[Server] = []
-"""At most one."""
+"""At most one, for multiprocessing has one for a process."""
 
 
 def vllm_variables() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if key.startswith("VLLM_") and key not in NOT_IMPORTED}
 
 
-def import_ahead() -> None:
-    """Lets the server import vLLM, unless it has or vLLM's core is to run in this process. Returns at once.
+def set_environment(settings: VllmSettings) -> None:
+    """Read by vLLM when it is imported, and inherited by its processes."""
+    keep_kernels()
+    # What the first start on a node read is then still in its memory for the next one.
+    os.environ.setdefault("FASTSAFETENSORS_ODIRECT", "0")
+    os.environ.update(
+        VLLM_WORKER_MULTIPROC_METHOD="spawn",  # this process has threads
+        VLLM_NO_USAGE_STATS="1",
+        VLLM_BATCH_INVARIANT="1" if settings.batch_invariant else "0",
+    )
+    # vLLM's core in a process of its own gives its memory back when it ends; who sets 0 has it in this one.
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
 
-    vLLM's modules read its variables when they are imported: set them before, and call it again at the start itself.
+
+def import_ahead(settings: VllmSettings) -> None:
+    """Sets vLLM's environment and lets the server import it, unless it has or the core is to run in this process.
+
+    Returns at once. To be called by the thread that starts the engine: at that start, and as long before as may be.
     """
+    set_environment(settings)
     if _servers:
         _servers[0].compare()
-    elif os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING") != "0":
+    elif os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] != "0":
         _servers.append(Server())
 
 
@@ -118,7 +171,7 @@ def forked_core() -> Iterator[None]:
     """In the block vLLM forks its core from the server."""
     from vllm.v1.engine import utils
 
-    if not _servers:
+    if not _servers or os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0":
         yield
         return
     problem = _servers[0].problem()

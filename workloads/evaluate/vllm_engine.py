@@ -22,9 +22,9 @@ from workloads.evaluate.memory import BYTES, weight_bytes
 from workloads.evaluate.merged_weights import MergedWeights, check_finite
 from workloads.evaluate.one_at_a_time import OneAtATime
 from workloads.evaluate.shapes import ModelShapes
+from workloads.evaluate.vllm_core import import_ahead
 from workloads.evaluate.vllm_settings import VllmSettings, as_flags, complete, parse_flags, with_room
 from workloads.evaluate.vllm_start import (
-    begin_start,
     find_versions,
     gpu_bytes,
     kept_graphs,
@@ -37,12 +37,6 @@ from workloads.text.tokenizer import TextTokenizer
 
 logger = logging.getLogger("potstill")
 STOP_TEXT_WINDOW_TOKENS = 64
-MENDS = {
-    (False, True): "potstill_pack_experts_again",
-    (False, False): "potstill_keep_base_rows",
-    (True, False): "potstill_pin_packed_only",
-}
-"""What is changed in vLLM's workers, by whether they have a GPU and whether adapters are merged."""
 
 
 @dataclass
@@ -95,7 +89,7 @@ class VllmEngine:
         """Raises BadFlag, BadBase, DoesNotFit. Whatever vLLM raises after it took its arguments is a crash."""
         flags, on_gpu = parse_flags(dict(asked.flags)), asked.gpu != "cpu"
         settings = complete(flags, demands, shapes.context_tokens)
-        begin_start(settings)
+        import_ahead(settings)
         dummy = settings.load_format == "dummy"
         weights = shapes.parameters * BYTES[asked.dtype] if dummy else weight_bytes(directory, asked.dtype)
         room = 0
@@ -115,8 +109,8 @@ class VllmEngine:
         with kept_graphs(settings, directory, asked.dtype, versions):
             inner = make_engine(settings, directory, asked.dtype, memory, on_gpu)
         inner.collective_rpc("potstill_listen", args=(os.getpid(),))
-        mend = MENDS.get((on_gpu, settings.merge_adapters))
-        if mend:
+        mend = mend_of(settings, shapes, on_gpu)
+        if mend is not None:
             inner.collective_rpc(mend)
         admission = Admission(settings.max_num_seqs, memory.full_length_rows)
         engine = cls(inner, directory, flags, settings, tokenizer, versions, admission)
@@ -280,6 +274,14 @@ class VllmEngine:
             if not self._adapters[adapter.name]:
                 del self._adapters[adapter.name]
         self._finished.append(Finished(name, tuple(running.token_ids), reason, seconds, error))
+
+
+def mend_of(settings: VllmSettings, shapes: ModelShapes, on_gpu: bool) -> str | None:
+    """What is changed in vLLM's workers: a method of WorkerExtension."""
+    if not on_gpu:
+        return "potstill_pack_experts_again" if settings.merge_adapters else "potstill_keep_base_rows"
+    slots_of_experts = not settings.merge_adapters and settings.lora_target == "all" and shapes.experts
+    return "potstill_pin_packed_only" if slots_of_experts else None
 
 
 def sampling_params(request: Request) -> Any:

@@ -3,12 +3,24 @@
 None of it may touch a GPU, for what is forked after that cannot. `vllm_core` looks before it relies on it.
 """
 
+import gc
 import importlib
+import os
+import signal
 import sys
 
-CORE = "vllm.v1.engine.core"
+from workloads.evaluate.vllm_core import CORE, end_with_parent
+
+SERVER = os.getpid()
 ON_CPU = ("vllm.v1.worker.cpu_worker", "vllm.model_executor.models.qwen3", "vllm.model_executor.models.qwen3_moe")
 ON_GPU = ("vllm.v1.worker.gpu_worker", *ON_CPU[1:])
+
+
+def become_server() -> None:
+    """Ends with the program and not before it: through this process alone the program knows of its core's end."""
+    end_with_parent()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def import_all() -> None:
@@ -23,4 +35,7 @@ def import_all() -> None:
         print(f"potstill: vLLM cannot be imported ahead: {error}", file=sys.stderr, flush=True)
 
 
+become_server()
 import_all()
+gc.collect()
+gc.freeze()  # a collection in the core would otherwise copy what it shares with this process

@@ -1,4 +1,4 @@
-"""A start of vLLM: its environment, what it is told, what it compiled before."""
+"""A start of vLLM: its memory, what it is told, what it compiled before."""
 
 import logging
 import math
@@ -10,13 +10,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from workloads.compiled import keep_kernels, sealed_folder
+from workloads.compiled import sealed_folder
 from workloads.contract.model import canonical_json, sha256_of
 from workloads.evaluate.engine import BadFlag
 from workloads.evaluate.memory import BYTES, GIB, MemoryPlan, available_host_bytes, gpu_work, plan_memory
 from workloads.evaluate.merged_weights import least_room_bytes
 from workloads.evaluate.shapes import ModelShapes
-from workloads.evaluate.vllm_core import forked_core, import_ahead
+from workloads.evaluate.vllm_core import forked_core
 from workloads.evaluate.vllm_settings import (
     LORA_TARGETS,
     VllmSettings,
@@ -35,26 +35,6 @@ FEW_ROWS = 16
 """Requests of full length at a time, below which a plan says what would make more of them fit."""
 HOST_SHARE = 0.25
 """Of the host's free memory, for adapters that are not in a slot."""
-
-
-def begin_start(settings: VllmSettings) -> None:
-    """Of the flags those that vLLM reads when it is imported. May be called long before the rest of a start."""
-    set_environment(settings)
-    import_ahead()
-
-
-def set_environment(settings: VllmSettings) -> None:
-    """Read by vLLM when it is imported and inherited by its processes, which are not forked: this one has threads."""
-    keep_kernels()
-    # What the first start on a node read is then still in its memory for the next one.
-    os.environ.setdefault("FASTSAFETENSORS_ODIRECT", "0")
-    os.environ.update(
-        VLLM_WORKER_MULTIPROC_METHOD="spawn",
-        VLLM_NO_USAGE_STATS="1",
-        VLLM_BATCH_INVARIANT="1" if settings.batch_invariant else "0",
-    )
-    # vLLM's core in a process of its own gives its memory back when it ends; who sets 0 has it in this one.
-    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
 
 
 @contextmanager

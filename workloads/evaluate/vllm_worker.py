@@ -60,9 +60,10 @@ class WorkerExtension:
         return True
 
     def potstill_pin_packed_only(self) -> bool:
-        """On a GPU: an adapter is pinned in memory once, when its experts are packed.
+        """On a GPU: an adapter of experts is pinned in memory once, when its experts are packed.
 
-        vLLM also pins each tensor as it reads it (experts of 48 layers: 37,248), and packing then copies them.
+        vLLM also pins each tensor as it reads it (experts of 48 layers: 37,248), and packing then copies them. (One
+        with experts and nothing else is then not pinned at all: vLLM looks at the first layer that is not packed.)
         """
         from vllm.lora import lora_model
 
