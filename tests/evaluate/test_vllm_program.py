@@ -1,6 +1,8 @@
 import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,9 @@ import pytest
 from tests.evaluate.models import VLLM_FLAGS, edit_config, with_adapter_by_hooks, write_adapter
 from tests.evaluate.test_canary import canaries_of
 from tests.evaluate.world import World
+from tests.tools.processes import wait_until
 from workloads.compiled import SEAL
+from workloads.contract.records import ExitCode
 from workloads.contract.units import Engine
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
@@ -28,6 +32,26 @@ def hang_in_the_core(worker):
 VllmEngine.step = lambda self: self._inner.collective_rpc(hang_in_the_core)
 if __name__ == "__main__":
     program.STALL_SECONDS = 2.0
+    sys.exit(run_program(GenerateTask, program.evaluate))
+"""
+
+
+STEPPING = """
+import os, sys
+from workloads.contract.tasks import GenerateTask
+from workloads.evaluate import program
+from workloads.evaluate.vllm_engine import VllmEngine
+from workloads.program import run_program
+
+step = VllmEngine.step
+
+def telling(self):
+    open(os.environ["TOLD"], "a").close()
+    return step(self)
+
+VllmEngine.step = telling
+if __name__ == "__main__":
+    program.STALL_SECONDS = 300.0
     sys.exit(run_program(GenerateTask, program.evaluate))
 """
 
@@ -76,6 +100,37 @@ def test_a_core_that_hangs_is_ended_with_its_stacks(dense: Path, tmp_path: Path)
     assert "hang_in_the_core" in (failure.traceback or "")
     mark = f"MARK_OF_THE_TEST={tmp_path}".encode()
     assert not [place for place in Path("/proc").glob("[0-9]*/environ") if mark in readable(place)]
+
+
+def test_a_group_of_processes_that_is_told_to_end_ends(dense: Path, tmp_path: Path) -> None:
+    """As `potstill run` tells it: the program, its fork server and vLLM's core at once, while outputs are generated."""
+    engine = Engine(name="vllm", version=vllm.__version__, dtype="float32", flags=VLLM_FLAGS)
+    problems = {f"p{number}": f"What is {number}?" for number in range(1500)}
+    world = World(tmp_path, dense, engine, limit_tokens=150, problems=problems)
+    task = world.order(world.member())
+    script, told = tmp_path / "stepping.py", tmp_path / "told"
+    script.write_text(STEPPING)
+    environment = os.environ | {
+        "POTSTILL_STORE": world.url,
+        "POTSTILL_CACHE": str(tmp_path / "cache"),
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "TOLD": str(told),
+    }
+    program = subprocess.Popen([sys.executable, str(script), task.key], env=environment, start_new_session=True)
+    try:
+        wait_until(told.exists, "the first step", 200)
+        os.killpg(program.pid, signal.SIGTERM)
+        assert program.wait(60) == ExitCode.TERMINATED
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(program.pid, signal.SIGKILL)
+    wait_until(lambda: not alive_in(program.pid), "the end of all its processes")
+
+
+def alive_in(group: int) -> list[str]:
+    """What is left of a group of processes, zombies apart."""
+    found = (readable(place).decode().rpartition(")")[2].split() for place in Path("/proc").glob("[0-9]*/stat"))
+    return [fields[0] for fields in found if fields and int(fields[2]) == group and fields[0] not in "ZX"]
 
 
 def readable(place: Path) -> bytes:
