@@ -17,7 +17,7 @@ from workloads.contract.units import Engine as EngineInputs
 from workloads.evaluate import vllm_core
 from workloads.evaluate.engine import Decoding, Demands, Request
 from workloads.evaluate.shapes import read_shapes
-from workloads.evaluate.vllm_core import Server, forked_core
+from workloads.evaluate.vllm_core import Server, forked_core, take_on
 from workloads.evaluate.vllm_engine import VllmEngine
 from workloads.text.tokenizer import load_tokenizer
 
@@ -43,6 +43,27 @@ def lives(process: int) -> bool:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def test_what_importing_set_in_the_server_stays_and_what_the_program_changed_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    inherited = {"KEPT": "1", "CHANGED": "1", "TAKEN_AWAY": "1", "SET_BY_IMPORT": "1"}
+    program = {"KEPT": "1", "CHANGED": "2", "SET_BY_IMPORT": "1", "NEW": "2"}
+    for name in inherited | program | {"NEW_BY_IMPORT": ""}:
+        monkeypatch.setenv(name, "")  # so that it is as before afterwards
+        monkeypatch.delenv(name)
+    os.environ.update(inherited | {"SET_BY_IMPORT": "i", "NEW_BY_IMPORT": "i"})
+    take_on(program, inherited)
+    found = {name: os.environ.get(name) for name in (*inherited, "NEW", "NEW_BY_IMPORT")}
+    assert found == {
+        "KEPT": "1",
+        "CHANGED": "2",
+        "TAKEN_AWAY": None,
+        "SET_BY_IMPORT": "i",
+        "NEW": "2",
+        "NEW_BY_IMPORT": "i",
+    }
 
 
 @pytest.mark.slow

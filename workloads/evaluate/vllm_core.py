@@ -35,7 +35,7 @@ PR_SET_PDEATHSIG = 1
 
 
 def end_with_parent(parent: int | None = None) -> None:
-    """Linux kills this process when the thread that made it ends. If `parent` has ended already, this ends it."""
+    """Linux kills this process when the thread that made it ends. If its `parent` has ended already, this does."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if parent is not None and os.getppid() != parent:
@@ -50,20 +50,23 @@ class CoreProcess(ForkServerProcess):
         super().start()
 
     def run(self) -> None:
-        server = sys.modules.get(IMPORTS)
-        end_with_parent(None if server is None else server.SERVER)
+        server = sys.modules[IMPORTS]
+        end_with_parent(server.PROCESS)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        take_on(self._environment)
+        take_on(self._environment, server.ENVIRONMENT)
         super().run()
 
 
-def take_on(environment: dict[str, str]) -> None:
-    """What stays the same is left where it is, for `setproctitle` writes the process's title over it."""
-    for name in os.environ.keys() - environment.keys():
-        del os.environ[name]
+def take_on(environment: dict[str, str], inherited: dict[str, str]) -> None:
+    """What the program changed since the server began with `inherited`; what imports set in the server stays.
+
+    The rest is left where it is, for `setproctitle` writes the process's title over it.
+    """
+    for name in inherited.keys() - environment.keys():
+        os.environ.pop(name, None)
     for name, value in environment.items():
-        if os.environ.get(name) != value:
+        if inherited.get(name) != value and os.environ.get(name) != value:
             os.environ[name] = value
     threads = environment.get("OMP_NUM_THREADS", "").partition(",")[0]
     if threads.isdecimal() and "torch" in sys.modules:  # which read it when it was imported

@@ -11,7 +11,7 @@ import sys
 
 from workloads.evaluate.vllm_core import CORE, end_with_parent
 
-SERVER = os.getpid()
+PROCESS, ENVIRONMENT = os.getpid(), dict(os.environ)
 ON_CPU = ("vllm.v1.worker.cpu_worker", "vllm.model_executor.models.qwen3", "vllm.model_executor.models.qwen3_moe")
 ON_GPU = ("vllm.v1.worker.gpu_worker", *ON_CPU[1:])
 
