@@ -98,12 +98,11 @@ def test_a_core_that_hangs_is_ended_with_its_stacks(dense: Path, tmp_path: Path)
     assert (failure.reason, "generating: nothing moved" in failure.message) == ("EngineHung", True)
     assert "hang_in_the_core" in ended.stderr
     assert "hang_in_the_core" in (failure.traceback or "")
-    mark = f"MARK_OF_THE_TEST={tmp_path}".encode()
-    assert not [place for place in Path("/proc").glob("[0-9]*/environ") if mark in readable(place)]
+    assert not marked(tmp_path)
 
 
-def test_a_group_of_processes_that_is_told_to_end_ends(dense: Path, tmp_path: Path) -> None:
-    """As `potstill run` tells it: the program, its fork server and vLLM's core at once, while outputs are generated."""
+def test_a_program_whose_process_group_is_told_to_end_ends_with_its_core(dense: Path, tmp_path: Path) -> None:
+    """As `potstill run` tells it, while outputs are generated: the program saves what is done and ends its core."""
     engine = Engine(name="vllm", version=vllm.__version__, dtype="float32", flags=VLLM_FLAGS)
     problems = {f"p{number}": f"What is {number}?" for number in range(1500)}
     world = World(tmp_path, dense, engine, limit_tokens=150, problems=problems)
@@ -115,6 +114,7 @@ def test_a_group_of_processes_that_is_told_to_end_ends(dense: Path, tmp_path: Pa
         "POTSTILL_CACHE": str(tmp_path / "cache"),
         "PYTHONPATH": str(Path(__file__).parents[2]),
         "TOLD": str(told),
+        "MARK_OF_THE_TEST": str(tmp_path),
     }
     program = subprocess.Popen([sys.executable, str(script), task.key], env=environment, start_new_session=True)
     try:
@@ -124,13 +124,13 @@ def test_a_group_of_processes_that_is_told_to_end_ends(dense: Path, tmp_path: Pa
     finally:
         with suppress(ProcessLookupError):
             os.killpg(program.pid, signal.SIGKILL)
-    wait_until(lambda: not alive_in(program.pid), "the end of all its processes")
+    wait_until(lambda: not marked(tmp_path), "the end of all its processes")
 
 
-def alive_in(group: int) -> list[str]:
-    """What is left of a group of processes, zombies apart."""
-    found = (readable(place).decode().rpartition(")")[2].split() for place in Path("/proc").glob("[0-9]*/stat"))
-    return [fields[0] for fields in found if fields and int(fields[2]) == group and fields[0] not in "ZX"]
+def marked(mark: Path) -> list[Path]:
+    """What is left of a program that was started with this mark in its environment."""
+    mark_line = f"MARK_OF_THE_TEST={mark}".encode()
+    return [place for place in Path("/proc").glob("[0-9]*/environ") if mark_line in readable(place)]
 
 
 def readable(place: Path) -> bytes:

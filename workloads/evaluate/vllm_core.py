@@ -52,6 +52,7 @@ class CoreProcess(ForkServerProcess):
     def run(self) -> None:
         server = sys.modules[IMPORTS]
         end_with_parent(server.PROCESS)
+        os.setpgid(0, 0)  # what ends the program's group asks the program, which asks the core
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         take_on(self._environment, server.ENVIRONMENT)
