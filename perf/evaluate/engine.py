@@ -64,7 +64,8 @@ def main() -> None:
     if not options.weights:
         flags["load_format"] = "dummy"
     dtype = SHAPES[options.shapes]["torch_dtype"]
-    asked = EngineInputs(name="vllm", version="any", dtype=dtype, gpu=options.gpu, flags=flags)  # type: ignore[arg-type]
+    inputs = {"name": "vllm", "version": "any", "dtype": dtype, "gpu": options.gpu, "flags": flags}
+    asked = EngineInputs.model_validate(inputs)
     import_ahead(parse_flags(dict(asked.flags)))
     config = SHAPES[options.shapes]
     if options.layers:

@@ -4,11 +4,13 @@ import json
 import os
 import signal
 import sys
-import time
-from multiprocessing import forkserver
 from pathlib import Path
 
 from workloads.evaluate.vllm_core import CoreProcess, Server
+
+
+def tell_server(place: Path) -> None:
+    place.write_text(str(os.getppid()))
 
 
 def tell(place: Path) -> None:
@@ -18,19 +20,23 @@ def tell(place: Path) -> None:
 
 def main() -> None:
     os.environ |= {"STAYS": "1", "CHANGES": "1", "GOES": "1"}
+    place = Path(sys.argv[1])
     problem = Server().problem()
-    server = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    forked = CoreProcess(target=tell_server, args=(place,))
+    forked.start()
+    forked.join()
+    server = int(place.read_text())
     os.kill(server, signal.SIGTERM)
     os.kill(server, signal.SIGINT)
     os.environ |= {"CHANGES": "2", "COMES": "2", "OMP_NUM_THREADS": "1,1"}
     del os.environ["GOES"]
-    told = CoreProcess(target=tell, args=(Path(sys.argv[1]),))
+    told = CoreProcess(target=tell, args=(place,))
     told.start()
     told.join()
-    core = CoreProcess(target=time.sleep, args=(600,))
+    core = CoreProcess(target=signal.pause)
     core.start()
     print(json.dumps({"problem": problem, "exit": told.exitcode, "server": server, "core": core.pid}), flush=True)
-    time.sleep(600)
+    signal.pause()
 
 
 if __name__ == "__main__":

@@ -76,6 +76,18 @@ if __name__ == "__main__":
 """
 
 
+def environment_of(world: World, folder: Path, **more: str) -> dict[str, str]:
+    """For a program of that world, with compiled code of its own; its processes are known by a mark."""
+    inherited = {name: value for name, value in os.environ.items() if name != "VLLM_CACHE_ROOT"}
+    stated = {
+        "POTSTILL_STORE": world.url,
+        "POTSTILL_CACHE": str(folder / "cache"),
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "MARK_OF_THE_TEST": str(folder),
+    }
+    return inherited | stated | more
+
+
 def test_a_core_that_hangs_is_ended_with_its_stacks(dense: Path, tmp_path: Path) -> None:
     """vLLM's core, in processes of its own: they write where they hang, and nothing of them is left."""
     world = World(tmp_path, dense, Engine(name="vllm", version=vllm.__version__, dtype="float32", flags=VLLM_FLAGS))
@@ -83,13 +95,7 @@ def test_a_core_that_hangs_is_ended_with_its_stacks(dense: Path, tmp_path: Path)
     task = world.order(member)
     script = tmp_path / "hanging.py"
     script.write_text(HANGING)
-    environment = os.environ | {
-        "POTSTILL_STORE": world.url,
-        "POTSTILL_CACHE": str(tmp_path / "cache"),
-        "PYTHONPATH": str(Path(__file__).parents[2]),
-        "VLLM_ALLOW_INSECURE_SERIALIZATION": "1",
-        "MARK_OF_THE_TEST": str(tmp_path),
-    }
+    environment = environment_of(world, tmp_path, VLLM_ALLOW_INSECURE_SERIALIZATION="1")
     command = [sys.executable, str(script), task.key]
     ended = subprocess.run(command, env=environment, timeout=400, capture_output=True, text=True)
     assert ended.returncode == 1
@@ -109,13 +115,7 @@ def test_a_program_whose_process_group_is_told_to_end_ends_with_its_core(dense: 
     task = world.order(world.member())
     script, told = tmp_path / "stepping.py", tmp_path / "told"
     script.write_text(STEPPING)
-    environment = os.environ | {
-        "POTSTILL_STORE": world.url,
-        "POTSTILL_CACHE": str(tmp_path / "cache"),
-        "PYTHONPATH": str(Path(__file__).parents[2]),
-        "TOLD": str(told),
-        "MARK_OF_THE_TEST": str(tmp_path),
-    }
+    environment = environment_of(world, tmp_path, TOLD=str(told))
     program = subprocess.Popen([sys.executable, str(script), task.key], env=environment, start_new_session=True)
     try:
         wait_until(told.exists, "the first step", 200)
@@ -153,13 +153,7 @@ def test_a_group_with_one_poison_adapter_through_the_program(dense: Path, adapte
     task = world.order(good[0], bad, *good[1:])
     script, told = tmp_path / "telling.py", tmp_path / "told"
     script.write_text(TELLING)
-    environment = os.environ | {
-        "POTSTILL_STORE": world.url,
-        "POTSTILL_CACHE": str(tmp_path / "cache"),
-        "PYTHONPATH": str(Path(__file__).parents[2]),
-        "TOLD": str(told),
-    }
-    environment.pop("VLLM_CACHE_ROOT", None)
+    environment = environment_of(world, tmp_path, TOLD=str(told))
     assert subprocess.run([sys.executable, str(script), task.key], env=environment, timeout=800).returncode == 0
     loads = [int(line) for line in told.read_text().splitlines()]
     assert len(loads) == len(good), "each adapter once, the poison among them"

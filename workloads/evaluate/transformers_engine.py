@@ -46,8 +46,9 @@ class TransformersEngine:
             if type(value) is not kind:
                 known = f"must be of type {kind.__name__}" if kind else f"it has only {' and '.join(FLAGS)}"
                 raise BadFlag(f"engine transformers: flag {name} is {value!r}; {known}")
-        if flags.get("batch_rows", BATCH_ROWS) < 1:  # type: ignore[operator]
-            raise BadFlag(f"engine transformers: flag batch_rows is {flags['batch_rows']}; it must be 1 or more")
+        self._batch_rows = 1 if flags.get("batch_invariant") else int(flags.get("batch_rows", BATCH_ROWS))
+        if self._batch_rows < 1:
+            raise BadFlag(f"engine transformers: flag batch_rows is {self._batch_rows}; it must be 1 or more")
         model = AutoModelForCausalLM.from_pretrained(
             directory,
             dtype=getattr(torch, dtype),
@@ -58,7 +59,6 @@ class TransformersEngine:
         self._model = model
         self._tokenizer = tokenizer
         self._merged = MergedAdapter(model, read_shapes(directory))
-        self._batch_rows = 1 if flags.get("batch_invariant") else int(flags.get("batch_rows", BATCH_ROWS))
         self._merges = merges
         self._waiting: list[Request] = []
         self._batch: Batch | None = None
