@@ -26,7 +26,7 @@ class Unknown:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One task of a unit and what is known of it. `offers`: a lingering engine's log, task keys, None closing it."""
+    """One task of a unit and what is known of it. `offers`: its engine's log, task keys, None closing it."""
 
     task: RunnableTask | MemberPointer
     end: TaskEnd | None = None

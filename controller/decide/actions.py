@@ -47,7 +47,7 @@ class Start:
 
 @dataclass(frozen=True)
 class OfferTask:
-    """Append the task to the log of a lingering engine, which then takes it in place of a Job of its own."""
+    """Append the task to the log of an engine, which then takes it in place of a Job of its own."""
 
     host: TaskRef
     sequence: int

@@ -58,7 +58,8 @@ def closings(
                 checks = CHECKS if host is None else (_with_host,)
                 ended = next((ended for check in checks if (ended := check(case)) is not None), None)
                 spent = gpu_seconds_of(job, now) if host is None else 0.0
-                end = lead_end(replace(ended, gpu_seconds=spent), attempt, store, now) if ended else None
+                of_host = host.end if host is not None else None
+                end = lead_end(replace(ended, gpu_seconds=spent), attempt, store, now, of_host) if ended else None
             if end is not None:
                 closed.append(CloseTask(view.unit, end, Why(end.reason, end.message)))
     return closed

@@ -10,7 +10,7 @@ from typing import Literal
 
 from controller.view import Attempt, Job, StoreView, UnitView, members_of
 from workloads.contract.records import NO_RETRY, ExitCode, Failure, TaskEnd
-from workloads.contract.tasks import RunnableTask
+from workloads.contract.tasks import GenerateTask, RunnableTask
 from workloads.contract.units import UnitRef
 
 Outcome = Literal["succeeded", "failed", "superseded", "lost", "suspended", "preempted", "deleted"]
@@ -38,6 +38,18 @@ def unfinished(store: StoreView, task: RunnableTask) -> tuple[UnitRef, ...]:
         for unit, number in members_of(task)
         if not store.unit(unit).done and is_member(store.unit(unit), number, task.key)
     )
+
+
+def guests(engine: Attempt, store: StoreView) -> list[GenerateTask]:
+    """Open tasks that the engine of this attempt was offered and did not refuse."""
+    if not any(engine.offers):
+        return []
+    return [
+        attempt.task
+        for view in store.units.values()
+        for attempt in view.open_attempts
+        if isinstance(attempt.task, GenerateTask) and attempt.task.key in engine.offers
+    ]
 
 
 def is_member(view: UnitView, number: int, key: str) -> bool:
@@ -71,10 +83,10 @@ def _describe(code: int) -> str:
     return f"was killed by signal {signal}" if signal else f"exited with {code}"
 
 
-def lead_end(ended: Ended, attempt: Attempt, store: StoreView, now: datetime) -> TaskEnd:
-    """The end of the task itself; it is charged as far as the lead is to blame."""
+def lead_end(ended: Ended, attempt: Attempt, store: StoreView, now: datetime, host: TaskEnd | None = None) -> TaskEnd:
+    """The end of the task itself; it is charged as far as the lead is to blame. `host`: that of the engine's task."""
     task = attempt.task
-    suspects = 1 if attempt.lead_key != task.key else _suspects(store, attempt)
+    suspects = _suspects(store, attempt) if host is None else host.suspects
     failure = attempt.failure
     named = failure is not None and failure.member == task.unit.digest
     own = failure if named or ended.exit_code == ExitCode.OK else None
@@ -99,8 +111,9 @@ def lead_end(ended: Ended, attempt: Attempt, store: StoreView, now: datetime) ->
 
 
 def _suspects(store: StoreView, attempt: Attempt) -> int:
+    """All that were in one engine, whichever task brought them there."""
     assert attempt.task.type != "member"
-    return len(unfinished(store, attempt.task))
+    return sum(len(unfinished(store, task)) for task in (attempt.task, *guests(attempt, store)))
 
 
 def member_end(lead: TaskEnd, attempt: Attempt, view: UnitView, now: datetime) -> TaskEnd:

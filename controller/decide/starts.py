@@ -7,6 +7,7 @@ from datetime import datetime
 
 from controller.decide.actions import Action, CloseTask, Discard, OfferTask, Start, Stop, Why, WritePointers, WriteTask
 from controller.decide.closings import accepted_host, is_young, untouched
+from controller.decide.hosts import chosen, hosts, split
 from controller.decide.standing import is_live, owner_of
 from controller.decide.work import Candidate
 from controller.view import Attempt, ExecutorView, Pool, Role, StoreView, members_of, role_of
@@ -15,8 +16,6 @@ from workloads.contract.tasks import GenerateTask, GradeTask, MemberPointer, Run
 from workloads.contract.units import UnitRef
 from workloads.contract.wanted import train_unit
 
-LINGERING = "lingering"
-"""The phase of a generate task's progress in which it waits for offers."""
 LIMIT_REACHED = "LimitReached"
 """The reason of what waits for a pool that says so (`Pool.full`)."""
 
@@ -123,37 +122,41 @@ def new_tasks(
     closing: Iterable[CloseTask],
     now: datetime,
 ) -> NewTasks:
-    """Each candidate in turn, where every pool of its role has a slot. A lingering engine is a slot for generations.
+    """Each candidate in turn: to an engine that takes it (`hosts`), else where every pool of its role has a slot.
 
     What a pool owes to others is left to them, by engines too: one that is offered nothing more ends. Nothing gathers
-    where an engine lingers.
+    that an engine takes.
     """
     pools = (*_pools(frozen.limits), *executor.pools)
     busy = Counter(holders(frozen, store, executor, closing, now).values())
-    engines = lingering(store, executor, frozen)
+    engines = hosts(frozen, store, executor)
     if _over(pools, busy, "generate", more=0, owed=True):
-        engines = {}
+        engines = []
     found: list[Action] = []
     waiting: dict[UnitRef, Why] = {}
     gathering: dict[UnitRef, Why] = {}
     for candidate in wanting:
-        task = candidate.task
-        if isinstance(task, GenerateTask):
-            engine = next((key for key, base in engines.items() if base == _engine_base(task)), None)
-            if engine is not None:
-                engines.pop(engine)
-                host, sequence = engine
-                task = task.model_copy(update={"host": host, "linger_seconds": 0.0})
-                found.append(WriteTask(task, candidate.why))
-                found += launch(task, candidate.why, missing_pointers=len(task.members) > 1, host=(host, sequence))
-                continue
+        task, role = candidate.task, role_of(candidate.task)
+        full = _over(pools, busy, role, owed=True)
+        left: RunnableTask | None = task
+        while isinstance(left, GenerateTask):
+            host = chosen(engines, left, suspected=candidate.suspected, must_wait=bool(full))
+            if host is None:
+                break
+            engines.remove(host)
+            part, left = split(left, host)
+            why = Why("Joins", f"{candidate.why.message}; {len(part.members)} in the engine of {host.task.key}")
+            found.append(WriteTask(part, why))
+            log_end = (host.task, host.sequence)
+            found += launch(part, why, missing_pointers=len(part.members) > 1, host=log_end)
+        if left is None:
+            continue
+        task = left
         if candidate.gathers_until is not None and now < candidate.gathers_until:
             seconds = (candidate.gathers_until - now).total_seconds()
             why = Why("Gathering", f"waits up to {seconds:.0f} s for others to share its engine")
             gathering |= {unit: why for unit, _ in members_of(task)}
             continue
-        role = role_of(task)
-        full = _over(pools, busy, role, owed=True)
         if not full:
             busy[role] += 1
             found.append(WriteTask(task, candidate.why))
@@ -209,38 +212,3 @@ def holders(
             if is_open or (job is not None and is_live(job, now)):
                 found[attempt.task.key] = role_of(attempt.task)
     return found
-
-
-def lingering(store: StoreView, executor: ExecutorView, frozen: FrozenExperiment) -> dict[tuple[TaskRef, int], str]:
-    """Our engines that wait for offers, with the next entry of their log: by the base that they hold."""
-    owner = owner_of(frozen)
-    found: dict[tuple[TaskRef, int], str] = {}
-    for view in store.units.values():
-        for attempt in view.open_attempts:
-            task, job = attempt.task, executor.jobs.get(attempt.task.key)
-            if not isinstance(task, GenerateTask) or task.owner != owner or job is None or job.phase != "running":
-                continue
-            waits = attempt.progress is not None and attempt.progress.phase == LINGERING
-            if waits and None not in attempt.offers and not _owed(attempt, store):
-                found[(TaskRef(unit=task.unit, number=task.number), len(attempt.offers) + 1)] = _engine_base(task)
-    return found
-
-
-def _owed(engine: Attempt, store: StoreView) -> bool:
-    """An offer is still at work: a member of it has neither result nor failure."""
-    return any(
-        _undecided(store, unit, number)
-        for view in store.units.values()
-        for attempt in view.open_attempts
-        if isinstance(attempt.task, GenerateTask) and attempt.task.key in engine.offers
-        for unit, number in members_of(attempt.task)
-    )
-
-
-def _undecided(store: StoreView, unit: UnitRef, number: int) -> bool:
-    view = store.unit(unit)
-    return not view.done and all(attempt.failure is None for attempt in view.attempts if attempt.number == number)
-
-
-def _engine_base(task: GenerateTask) -> str:
-    return task.members[0].inputs.model.base

@@ -2,7 +2,7 @@
 
 Group commit: what waits for the same engine is taken together by the next task, up to `limits.group_members`. With
 `limits.gather_seconds` the first waits a while for others. Members that a crash put under suspicion go apart, in groups
-no larger than each of them may join, and wait for nobody.
+no larger than each of them may join, and wait for nobody. Whether an engine at work takes a task is for `starts`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -36,11 +36,13 @@ class Candidate:
     """A task that could be made. Its units are all ready.
 
     `gathers_until`: others may come by then that would share its engine; until then no engine is started for it.
+    `suspected`: a crash put its members under suspicion, so they join no engine that is at work.
     """
 
     task: RunnableTask
     why: Why
     gathers_until: datetime | None = None
+    suspected: bool = False
 
 
 def candidates(
@@ -111,6 +113,7 @@ def _generations(
             ready.setdefault(unit, piece)
     for units in groups(ready, lambda unit: _engine_key(ready[unit]), standings, frozen.limits.group_members):
         members = tuple(_generate_member(ready[unit], store) for unit in units)
+        suspected = any(standings[unit].account.company is not None for unit in units)
         task = GenerateTask(
             unit=units[0],
             number=members[0].number,
@@ -119,10 +122,12 @@ def _generations(
             base=frozen.base,
             members=members,
             linger_seconds=frozen.limits.linger_seconds,
+            takes_offers=not suspected and frozen.limits.group_members > 1,
             lora_target=lora_target(frozen.runs),
         )
         why = Why("EvaluationsReady", f"generate {_listed(ready[unit] for unit in units)}")
-        yield Candidate(task, why, _gathers_until(frozen, units, ready, pieces, standings))
+        gathers_until = None if suspected else _gathers_until(frozen, units, ready, pieces, standings)
+        yield Candidate(task, why, gathers_until, suspected)
 
 
 def _gathers_until(
@@ -133,12 +138,10 @@ def _gathers_until(
     standings: Mapping[UnitRef, Standing],
 ) -> datetime | None:
     """From when the first of `units` could have been generated. None where nothing is to be gained: the group is full,
-    or under suspicion, or no checkpoint is to come.
+    or no checkpoint is to come.
     """
     limits = frozen.limits
     if not limits.gather_seconds or len(units) >= limits.group_members:
-        return None
-    if any(standings[unit].account.company is not None for unit in units):
         return None
     if not any(piece.generate_unit is None and progressed(piece, standings).state == "waiting" for piece in pieces):
         return None

@@ -91,7 +91,7 @@ class Profile(SpecModel):
     )
     training_slots: int = Field(8, gt=0, description="Trainings of an experiment at work at one time.")
     evaluation_slots: int = Field(2, gt=0, description="Generating pods of an experiment at work at one time.")
-    group_members: int = Field(64, gt=0, description="Evaluations that one generating pod takes at most.")
+    group_members: int = Field(64, gt=0, description="Evaluations that one generating pod has at a time, at most.")
     gather_seconds: float = Field(
         0, ge=0, description="How long evaluations wait for others to come, before a generating pod starts for them."
     )

@@ -70,11 +70,102 @@ MEASURED = (
 """Lines of the file: name, adapters. Those before `together` were measured when requests joined as vLLM lets them."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Row:
+    """A request whose turn came. `held`: tokens in keys and values when it joined, at step `since`; `left` then."""
+
+    request: Request
     held: int
-    """Tokens in keys and values."""
     left: int
+    since: int = 0
+    runs: bool = False
+
+
+class Batch:
+    """An engine's requests, step by step. `together`: they join by its own Admission, else as vLLM lets them."""
+
+    def __init__(self, costs: Costs, longest: int, *, rows: int = ROWS, together: bool = True) -> None:
+        self.admission = Admission(rows, costs.room_tokens // longest)
+        self.steps, self.with_prompts, self.preempted = 0, 0, 0
+        self._costs = costs
+        self._rows = rows
+        self._together = together
+        self._waiting: deque[Row] = deque()
+        self._order: list[Row] = []
+        """Those that run, in the order in which they joined, and among them some that run no more."""
+        self._running = 0
+        self._held = 0
+        self._ends: dict[int, list[Row]] = {}
+        """By the step after which they end. Some were put back meanwhile."""
+
+    @property
+    def under_way(self) -> int:
+        return len(self._waiting) + self._running
+
+    def __len__(self) -> int:
+        return len(self.admission) + self.under_way
+
+    def put(self, request: Request) -> None:
+        if self._together:
+            self.admission.put(request)
+        else:
+            self._waiting.append(Row(request, len(request.prompt), request.decoding.limit_tokens))
+
+    def step(self) -> tuple[float, list[Request]]:
+        """Seconds of the next step, and what it ends."""
+        for request in self.admission.take(self.under_way):
+            self._waiting.append(Row(request, len(request.prompt), request.decoding.limit_tokens))
+        made_room = self._make_room()
+        reading = [] if made_room else self._next()
+        self._held += self._running
+        milliseconds = self._costs.step_ms + self._costs.request_ms * self._running + HELD_TOKEN_MS * self._held
+        self.steps += 1
+        if reading:
+            read = sum(row.held for row in reading)
+            milliseconds += PROMPT_STEP_MS + PROMPT_TOKEN_MS * read + HELD_TOKEN_MS * read
+            self.with_prompts += 1
+        ended = [row for row in self._ends.pop(self.steps, ()) if row.runs and row.since + row.left == self.steps]
+        for row in ended:
+            self._leave(row)
+        for row in reading:
+            self._enter(row)
+        return milliseconds / 1e3, [row.request for row in ended]
+
+    def _make_room(self) -> bool:
+        """Those that came last give way while the tokens of the next step have no room."""
+        before = self.preempted
+        while self._held + self._running > self._costs.room_tokens:
+            row = self._order.pop()
+            if row.runs:
+                done = self.steps - row.since
+                self._leave(row)
+                self._waiting.appendleft(Row(row.request, row.held + done, row.left - done))
+                self.preempted += 1
+        return self.preempted > before
+
+    def _next(self) -> list[Row]:
+        found: list[Row] = []
+        room = STEP_TOKENS - self._running
+        held = self._held + self._running
+        while self._waiting and self._running + len(found) < self._rows:
+            tokens = self._waiting[0].held
+            if tokens > room or held + tokens > self._costs.room_tokens:
+                break
+            room, held = room - tokens, held + tokens
+            found.append(self._waiting.popleft())
+        return found
+
+    def _enter(self, row: Row) -> None:
+        row.runs, row.since = True, self.steps
+        self._order.append(row)
+        self._ends.setdefault(self.steps + row.left, []).append(row)
+        self._running += 1
+        self._held += row.held
+
+    def _leave(self, row: Row) -> None:
+        row.runs = False
+        self._running -= 1
+        self._held -= row.held + self.steps - row.since
 
 
 @dataclass(frozen=True)
@@ -87,42 +178,17 @@ class Course:
 
 def course(lengths: list[int], costs: Costs, *, rows: int = ROWS, together: bool = True) -> Course:
     """All requests through one engine, the first `rows` of them at once."""
-    waiting: deque[Row] = deque()
-    prompt, room_tokens = PROMPT_TOKENS, costs.room_tokens
-    admission = Admission(rows, room_tokens // (prompt + max(lengths)))
+    batch = Batch(costs, PROMPT_TOKENS + max(lengths), rows=rows, together=together)
     for number, length in enumerate(lengths):
-        if together:
-            admission.put(Request(str(number), "", (), None, Decoding(0.0, 1.0, length, ()), 0))
-        else:
-            waiting.append(Row(prompt, length))
-    running: list[Row] = []
-    milliseconds, steps, with_prompts, preempted = 0.0, 0, 0, 0
-    while len(admission) or waiting or running:
-        joining = admission.take(len(waiting) + len(running))
-        waiting.extend(Row(prompt, request.decoding.limit_tokens) for request in joining)
-        held = sum(row.held for row in running) + len(running)
-        gave_way = False
-        while held > room_tokens:
-            row = running.pop()
-            held -= row.held + 1
-            waiting.appendleft(row)
-            preempted, gave_way = preempted + 1, True
-        reading: list[Row] = []
-        room = STEP_TOKENS - len(running)
-        while waiting and not gave_way and len(running) + len(reading) < rows:
-            tokens = waiting[0].held
-            if tokens > room or held + tokens > room_tokens:
-                break
-            room, held = room - tokens, held + tokens
-            reading.append(waiting.popleft())
-        for row in running:
-            row.held, row.left = row.held + 1, row.left - 1
-        milliseconds += costs.step_ms + costs.request_ms * len(running) + HELD_TOKEN_MS * held
-        if reading:
-            milliseconds += PROMPT_STEP_MS + PROMPT_TOKEN_MS * sum(row.held for row in reading)
-        running = [row for row in running + reading if row.left > 0]
-        steps, with_prompts = steps + 1, with_prompts + bool(reading)
-    return Course(milliseconds / 1e3, steps, with_prompts, preempted)
+        batch.put(request(str(number), "", length))
+    seconds = 0.0
+    while len(batch):
+        seconds += batch.step()[0]
+    return Course(seconds, batch.steps, batch.with_prompts, batch.preempted)
+
+
+def request(name: str, group: str, tokens: int) -> Request:
+    return Request(name, group, (0,) * PROMPT_TOKENS, None, Decoding(0.0, 1.0, tokens, ()), 0)
 
 
 def output_tokens(generator: Random, limit: int, completed: float) -> int:
@@ -130,7 +196,7 @@ def output_tokens(generator: Random, limit: int, completed: float) -> int:
     return generator.randrange(limit // 10, limit * 9 // 10) if generator.random() < completed else limit
 
 
-def drawn(count: int, limit: int, completed: float, seed: int = 0) -> list[int]:
+def drawn(count: int, limit: int, completed: float, seed: int | str = 0) -> list[int]:
     generator = Random(seed)
     return [output_tokens(generator, limit, completed) for _ in range(count)]
 
@@ -146,16 +212,6 @@ def asked(line: dict[str, Any]) -> list[int]:
 def costs_of(line: dict[str, Any]) -> Costs:
     adapters = line["adapters"]
     return COSTS[adapters if adapters in COSTS else f"{adapters}, {line['flags']['max_loras']} slots"]
-
-
-def with_completed(line: dict[str, Any], completed: float) -> float:
-    """Seconds of a measured group, computed for another share of outputs that end before their limit."""
-    measured = line.get("completed", 0.0)
-    if completed == measured:
-        return float(line["seconds"])
-    costs, count, limit = costs_of(line), line["group"] * line["requests_each"], line["tokens_each"]
-    asked, was = (course(drawn(count, limit, share), costs).seconds for share in (completed, measured))
-    return float(line["seconds"] * asked / was)
 
 
 def main() -> None:

@@ -1,82 +1,118 @@
-"""What groups of adapters cost by what perf.evaluate.engine measured, for perf.group_commit."""
+"""What an engine at work costs by what perf.evaluate.engine measured, for perf.group_commit."""
 
-from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
-from perf.evaluate.batches import AS_VLLM, costs_of, course, drawn, with_completed
+from perf.evaluate.batches import AS_VLLM, PROMPT_TOKENS, Batch, Costs, asked, costs_of, course, drawn, request
+from workloads.contract.units import UnitRef
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds by requests worked off together, of loading (or merging) one adapter, and whether adapters take turns.
-
-    `tokens` of `read`: the limit of an output; seconds grow with it in proportion, which is too little for attention.
-    Groups measured with `--joins as-vllm` are for comparison, and left out.
+    """`load`: of one adapter, seconds. `scale`: measured seconds of the groups by those that perf.evaluate.batches
+    computes. `limit` of an output, tokens; the share `completed` ends before it.
     """
 
-    seconds: dict[int, float]
+    costs: Costs
+    rows: int
+    slots: int
     load: float
-    merged: bool
-    times: Callable[[int], float]
-    """How many times as long as the most requests that were measured a larger number takes, by perf.evaluate.batches.
-
-    In proportion would be too much, for every batch runs empty at its end.
-    """
+    scale: float
+    limit: int
+    completed: float
 
     @classmethod
     def read(
-        cls, lines: Sequence[dict[str, Any]], names: Sequence[str], tokens: int, completed: float | None = None
+        cls, lines: Sequence[dict[str, Any]], names: Sequence[str], limit: int, completed: float | None = None
     ) -> "Measured":
-        """`completed`: computed for this share of outputs that end before their limit; None: as they were measured."""
+        """`completed`: as measured if None. Groups measured with `--joins as-vllm` are for comparison, and left out."""
         groups = [line for line in lines if line["name"] in names and line["measured"] == "group" and line["group"]]
         found = [line for line in groups if line.get("joins") != AS_VLLM]
         if not found:
             raise SystemExit(f"no group of adapters was measured under the names {', '.join(names)}")
-        merged = bool(found[0]["flags"]["merge_adapters"])
-        if any(bool(line["flags"]["merge_adapters"]) != merged for line in found):
-            raise SystemExit("groups from slots and merged ones do not go together")
-        if len({line.get("completed", 0.0) for line in found}) > 1:
-            raise SystemExit("groups with other shares of completed outputs do not go together")
-        seconds: dict[int, float] = {}
-        for line in found:
-            together = line["requests_each"] * (1 if merged else line["group"])
-            if together in seconds:
-                raise SystemExit(f"{together} requests together were measured twice under these names")
-            turns = line["group"] if merged else 1
-            whole = line["seconds"] if completed is None else with_completed(line, completed)
-            seconds[together] = whole / turns * tokens / line["tokens_each"]
-        load = max(line["load_seconds"] / line["group"] for line in found)
-        return cls(seconds, load, merged, growth(found[-1], max(seconds), completed))
-
-    def of_requests(self, number: int) -> float:
-        """By straight lines between what was measured; fewer as the fewest, more by `times`."""
-        sizes = sorted(self.seconds)
-        place = bisect_left(sizes, number)
-        if place == len(sizes):
-            return self.seconds[sizes[-1]] * self.times(number)
-        if place == 0 or number == sizes[place]:
-            return self.seconds[sizes[place]]
-        low, high = sizes[place - 1], sizes[place]
-        share = (number - low) / (high - low)
-        return self.seconds[low] * (1 - share) + self.seconds[high] * share
-
-    def of_group(self, requests: int, adapters: int) -> float:
-        """Seconds that an engine takes for so many requests, of so many adapters alike (at least one, perhaps none)."""
-        if self.merged:
-            return adapters * self.load + max(1, adapters) * self.of_requests(requests // max(1, adapters))
-        return adapters * self.load + self.of_requests(requests)
+        kinds = {
+            (costs_of(line), line["flags"]["max_num_seqs"], line["flags"]["max_loras"], line.get("completed", 0.0))
+            for line in found
+        }
+        if len(kinds) > 1 or found[0]["flags"]["merge_adapters"]:
+            raise SystemExit("these groups do not go together: other slots, rows or completed outputs, or merged ones")
+        costs, rows, slots, measured = kinds.pop()
+        computed = [course(asked(line), costs, rows=rows, together="joins" in line).seconds for line in found]
+        return cls(
+            costs=costs,
+            rows=rows,
+            slots=slots,
+            load=max(line["load_seconds"] / line["group"] for line in found),
+            scale=sum(line["seconds"] for line in found) / sum(computed),
+            limit=limit,
+            completed=measured if completed is None else completed,
+        )
 
 
-def growth(line: dict[str, Any], most: int, completed: float | None) -> Callable[[int], float]:
-    """`times` of Measured for the engine of this line; `completed` as in `read`."""
-    costs, limit = costs_of(line), line["tokens_each"]
-    share = line.get("completed", 0.0) if completed is None else completed
+@dataclass(eq=False)
+class Member:
+    """An evaluation in an engine: `left` of its requests."""
 
-    @cache
-    def seconds(number: int) -> float:
-        return course(drawn(number, limit, share), costs, rows=line["flags"]["max_num_seqs"]).seconds
+    unit: UnitRef
+    adapter: str | None
+    left: int
 
-    return lambda number: seconds(number) / seconds(most)
+
+class Engine:
+    """A started engine that works off evaluations of `requests` requests each, as the program has it do so."""
+
+    def __init__(self, measured: Measured, requests: int) -> None:
+        self._measured = measured
+        self._requests = requests
+        self._batch = Batch(measured.costs, PROMPT_TOKENS + measured.limit, rows=measured.rows)
+        self._coming: list[Member] = []
+        self._at_work: dict[str, Member] = {}
+        self._loaded: set[str | None] = {None}
+
+    def take(self, unit: UnitRef, adapter: str | None) -> None:
+        self._coming.append(Member(unit, adapter, self._requests))
+
+    @property
+    def members(self) -> list[UnitRef]:
+        return [member.unit for member in (*self._coming, *self._at_work.values())]
+
+    @property
+    def steps(self) -> int:
+        return self._batch.steps
+
+    @property
+    def room(self) -> int:
+        if self._coming or not self._at_work:
+            return 0
+        free = self._measured.slots - len(self._adapters())
+        return min(free, self._batch.admission.room(self._batch.under_way, self._requests))
+
+    def advance(self) -> tuple[float, list[UnitRef]]:
+        """Seconds of what it does next, and the evaluations that are finished by it. Call while it has members."""
+        if self._coming and self._wants(self._coming[0].adapter):
+            member = self._coming.pop(0)
+            self._at_work[member.unit.digest] = member
+            lengths = drawn(self._requests, self._measured.limit, self._measured.completed, seed=member.unit.digest)
+            for number, tokens in enumerate(lengths):
+                self._batch.put(request(str(number), member.unit.digest, tokens))
+            if member.adapter in self._loaded:
+                return 0.0, []
+            self._loaded.add(member.adapter)
+            return self._measured.load, []
+        seconds, ended = self._batch.step()
+        finished = []
+        for digest, count in Counter(one.group for one in ended).items():
+            self._at_work[digest].left -= count
+            if not self._at_work[digest].left:
+                finished.append(self._at_work.pop(digest).unit)
+        return seconds * self._measured.scale, finished
+
+    def _wants(self, adapter: str | None) -> bool:
+        adapters = self._adapters()
+        fits = adapter is None or adapter in adapters or len(adapters) < self._measured.slots
+        return fits and self._batch.admission.wants(self._batch.under_way)
+
+    def _adapters(self) -> set[str]:
+        return {member.adapter for member in self._at_work.values() if member.adapter is not None}

@@ -99,6 +99,8 @@ def check(world: World, frozen: FrozenExperiment, controllers: int = 1) -> None:
     assert by_type["grade"] <= limits.grading_slots * controllers
     at_work = Counter(unit for sim in live for unit, _ in sim.queue)
     assert all(count == 1 for count in at_work.values()), f"two jobs at one unit: {at_work}"
+    for sim in live:
+        assert len(sim.queue) <= limits.group_members or sim.task.owner != owner, f"{sim.job.key} took {sim.queue}"
     for ref, unit in world.units.items():
         moved = {marker.attempt for marker in unit.markers.values()}
         numbers = [n for n, task in unit.tasks.items() if task.owner == owner and n > unit.retried_through]

@@ -1,7 +1,7 @@
 """A lingering engine is offered what becomes ready, by durable tasks: nothing is lost between offer and exit."""
 
 from controller.decide.actions import OfferTask, Start, WriteTask
-from controller.decide.starts import LINGERING
+from controller.decide.hosts import LINGERING
 from controller.view import Attempt
 from tests.controller.experiments import experiment, external
 from tests.controller.simulate import Controller, simulate

@@ -20,7 +20,7 @@ from controller.decide.actions import (
     WritePointers,
     WriteTask,
 )
-from controller.decide.starts import LINGERING
+from controller.decide.hosts import LINGERING
 from controller.view import (
     FINAL_MARKER,
     Attempt,
@@ -63,11 +63,15 @@ class Weather:
     store_outage: float = 0.0
     start_ticks: int = 1
     work_ticks: int = 1
+    engine_ticks: int = 0
+    """From a generating pod's first sign of life until its engine has started."""
     tick_seconds: float = 5.0
     poison: frozenset[str] = frozenset()
     """Adapters' contents whose loading kills the engine."""
     corrupt: frozenset[str] = frozenset()
     """Adapters' contents that the program itself refuses."""
+    rows: int = 4
+    """Evaluations that an engine has at a time; it says that it has room for the rest."""
 
 
 @dataclass
@@ -86,6 +90,8 @@ class SimJob:
     task: RunnableTask
     job: Job
     ticks: int = 0
+    engine_ticks: int = 0
+    """Until its engine has started."""
     lingered_seconds: float = 0.0
     offers_taken: int = 0
     queue: list[tuple[UnitRef, int]] = field(default_factory=list)
@@ -231,9 +237,12 @@ class World:
             return
         sim.ticks = 0
         sim.job = replace(sim.job, phase="running", started=self.now)
+        sim.queue = self._claimed(sim.task)
         if isinstance(sim.task, GenerateTask):
             self.engine_starts += 1
-        sim.queue = self._claimed(sim.task)
+            sim.engine_ticks = self.weather.engine_ticks
+            if sim.engine_ticks:
+                self._say(sim.task, "starting the engine", sim=sim)
 
     def _claimed(self, task: RunnableTask) -> list[tuple[UnitRef, int]]:
         """As the programs do: members whose number names this task and that are not done."""
@@ -272,6 +281,10 @@ class World:
         sim.job = replace(sim.job, phase="ended", ended=self.now, exit_code=int(code), preempted=preempted)
 
     def _work(self, sim: SimJob) -> None:
+        if sim.engine_ticks:
+            sim.ticks = 0
+            sim.engine_ticks -= 1
+            return
         if sim.ticks < self.weather.work_ticks:
             return
         sim.ticks = 0
@@ -297,8 +310,10 @@ class World:
         self._end(sim, 0)
 
     def _next_member(self, sim: SimJob, task: GenerateTask | GradeTask) -> None:
+        if isinstance(task, GenerateTask) and task.takes_offers and sim.queue:
+            self._join(sim, task)
         if not sim.queue:
-            if isinstance(task, GenerateTask) and task.linger_seconds:
+            if isinstance(task, GenerateTask) and (task.linger_seconds or task.takes_offers):
                 self._linger(sim, task)
             else:
                 self._end(sim, 0)
@@ -319,7 +334,7 @@ class World:
             )
         else:
             self._commit(unit, number, FINAL_MARKER[unit.kind], StateRecord(samples=0, step=0))
-        self._say(task, "working")
+        self._say(task, "working", sim=sim)
 
     def _adapter(self, unit: UnitRef, number: int) -> str | None:
         task = self._unit(unit).tasks[number]
@@ -331,24 +346,50 @@ class World:
             return None
         return next(member.inputs.model.adapter for member in task.members if member.unit == unit)
 
-    def _say(self, task: RunnableTask, phase: str, loading: str | None = None) -> None:
+    def _say(self, task: RunnableTask, phase: str, loading: str | None = None, sim: SimJob | None = None) -> None:
+        """`sim`: of an engine at work, for what it has and how much more it would take."""
+        queue = sim.queue if sim is not None else []
+        takes = isinstance(task, GenerateTask) and task.takes_offers and bool(queue)
         self._unit(task.unit).progress[task.number] = Progress(
-            attempt=task.number, updated=self.now, phase=phase, done=0, total=1, counted="outputs", loading=loading
+            attempt=task.number,
+            updated=self.now,
+            phase=phase,
+            done=0,
+            total=1,
+            counted="outputs",
+            loading=loading,
+            members={unit.digest: 0 for unit, _ in queue},
+            room=self._room(sim) if sim is not None and takes else 0,
         )
 
-    def _linger(self, sim: SimJob, task: GenerateTask) -> None:
+    def _room(self, sim: SimJob) -> int:
+        return max(0, self.weather.rows - len(sim.queue))
+
+    def _join(self, sim: SimJob, task: GenerateTask) -> None:
+        """What was offered to an engine at work joins what it has."""
+        offered = self._offered(sim, task)
+        if offered is not None:
+            sim.queue += self._claimed(offered)
+
+    def _offered(self, sim: SimJob, task: GenerateTask) -> GenerateTask | None:
         log = self._unit(task.unit).offers.setdefault(task.number, [])
-        if len(log) > sim.offers_taken:
-            key = log[sim.offers_taken]
-            sim.offers_taken += 1
+        if len(log) == sim.offers_taken:
+            return None
+        key = log[sim.offers_taken]
+        sim.offers_taken += 1
+        assert key is not None
+        offered = next(t for u in self.units.values() for t in u.tasks.values() if t.key == key)
+        assert isinstance(offered, GenerateTask)
+        return offered
+
+    def _linger(self, sim: SimJob, task: GenerateTask) -> None:
+        offered = self._offered(sim, task)
+        if offered is not None:
             sim.lingered_seconds = 0.0
-            assert key is not None
-            offered = next(t for u in self.units.values() for t in u.tasks.values() if t.key == key)
-            assert isinstance(offered, GenerateTask)
             sim.queue = self._claimed(offered)
-            self._say(task, "working")
+            self._say(task, "working", sim=sim)
         elif sim.lingered_seconds >= task.linger_seconds:
-            log.append(None)
+            self._unit(task.unit).offers[task.number].append(None)
             self._end(sim, 0)
         else:
             sim.lingered_seconds += self.weather.tick_seconds * self.weather.work_ticks

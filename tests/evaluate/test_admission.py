@@ -79,3 +79,15 @@ def test_all_are_taken_in_their_order_and_never_more_than_there_is_room_for(rows
         taken += [int(request.id) for request in joining]
         running -= min(running, generator.randrange(3))
     assert taken == list(range(count))
+
+
+@pytest.mark.parametrize(
+    ("waiting", "running", "room"),
+    [(0, 100, 4), (12, 100, 4), (13, 100, 3), (0, 412, 1), (0, 413, 0), (100, 412, 0), (0, 512, 0)],
+)
+def test_room_for_more_is_told_in_evaluations(waiting: int, running: int, room: int) -> None:
+    assert batch(512, waiting).room(running, 100) == room
+
+
+def test_a_batch_half_empty_has_room_for_one_evaluation_of_any_size() -> None:
+    assert [batch(512, 0).room(running, 1000) for running in (256, 257)] == [1, 0]

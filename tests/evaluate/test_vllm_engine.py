@@ -234,13 +234,16 @@ def test_requests_of_another_adapter_are_wanted_where_a_slot_and_rows_are_free(
             name = f"{adapter.name if adapter else 'base'}/{number}/{engine.pending}"
             engine.submit(Request(name, "group", tuple(PROMPTS[0].encode()), adapter, free, 1))
 
+    submit(base, 1)
+    assert [engine.room(requests) for requests in (1, 31, 32)] == [2, 1, 1]
     for adapter in (first, second):
         assert engine.wants(adapter)
         assert adapter is not None
         engine.load(adapter)
         submit(adapter, 1)
     assert [engine.wants(adapter) for adapter in (base, first, second, third)] == [True, True, True, False]
-    submit(base, int(engine.flags["max_num_seqs"]) - 2)
+    assert engine.room(1) == 0, "no slot is left for another adapter"
+    submit(base, int(engine.flags["max_num_seqs"]) - 3)
     assert [engine.wants(adapter) for adapter in (base, first, third)] == [False, False, False]
     while engine.pending:
         engine.step()

@@ -7,13 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.evaluate.models import VLLM_FLAGS, edit_config, with_adapter_by_hooks, write_adapter
+from tests.evaluate.models import VLLM_FLAGS, edit_config, with_adapter_by_hooks, write_adapter, write_dense
 from tests.evaluate.test_canary import canaries_of
+from tests.evaluate.test_offers import offer
 from tests.evaluate.world import World
 from tests.tools.processes import wait_until
 from workloads.compiled import SEAL
-from workloads.contract.records import ExitCode
+from workloads.contract import layout
+from workloads.contract.records import ExitCode, Progress
+from workloads.contract.tasks import GenerateTask
 from workloads.contract.units import Engine
+from workloads.store import NotFound
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
 vllm = pytest.importorskip("vllm")
@@ -125,6 +129,40 @@ def test_a_program_whose_process_group_is_told_to_end_ends_with_its_core(dense: 
         with suppress(ProcessLookupError):
             os.killpg(program.pid, signal.SIGKILL)
     wait_until(lambda: not marked(tmp_path), "the end of all its processes")
+
+
+def test_a_checkpoint_joins_an_engine_at_work(tmp_path: Path) -> None:
+    """Offered as the controller offers it, when the program says that there is room: right, and beside the others."""
+    base = write_dense(tmp_path / "base", max_position_embeddings=4096)
+    adapter = write_adapter(tmp_path / "adapter", base, seed=1)
+    engine = Engine(name="vllm", version=vllm.__version__, dtype="float32", flags=VLLM_FLAGS)
+    world = World(tmp_path, base, engine, limit_tokens=4000, problems={f"p{n}": f"What is {n}?" for n in range(12)})
+    host = world.order(world.member(), takes_offers=True)
+    canaries = canaries_of(base, with_adapter_by_hooks(base, adapter))
+    member = world.member(world.checkpoint(adapter, 1, canaries), problems=("p0",), limit_tokens=16)
+    command = [sys.executable, "-m", "workloads.evaluate", host.key]
+    program = subprocess.Popen(command, env=environment_of(world, tmp_path))
+    try:
+        wait_until(lambda: room(world, host) or program.poll() is not None, "room for more", 300)
+        offer(world, host, 1, member)
+        assert program.wait(300) == 0
+    finally:
+        program.kill()
+    first, joined = world.marker(host.unit), world.marker(member.unit)
+    assert first is not None
+    assert joined is not None
+    assert joined.created < first.created, "it did not run beside what was there"
+    canary_error = world.record(member.unit).canary_error
+    assert canary_error is not None
+    assert canary_error < 1e-3
+
+
+def room(world: World, task: GenerateTask) -> int:
+    try:
+        progress = Progress.model_validate_json(world.store.get(layout.progress_key(task.unit, task.number)))
+    except NotFound:
+        return 0
+    return progress.room if progress.phase == "generating" else 0
 
 
 def marked(mark: Path) -> list[Path]:

@@ -87,7 +87,7 @@ class Limits(Contract):
     evaluation_slots: int = Field(2, gt=0, description="generate tasks at work at one time")
     training_slots: int = Field(8, gt=0)
     grading_slots: int = Field(2, gt=0, description="grade tasks at work at one time")
-    group_members: int = Field(64, gt=0, description="evaluations that one generate task takes at most")
+    group_members: int = Field(64, gt=0, description="evaluations that one engine has at a time, at most")
     gather_seconds: float = Field(0.0, ge=0, description="that an evaluation may wait for others before its engine")
     linger_seconds: float = Field(0.0, ge=0)
 

@@ -209,6 +209,7 @@ class Progress(Contract):
     eta_seconds: float | None = None
     members: dict[str, int] = Field({}, description="outputs or problems done, by member digest")
     loading: str | None = Field(None, description="member whose weights are being loaded: who to suspect after a crash")
+    room: int = Field(0, ge=0, description="evaluations that a working engine could begin with now, were they offered")
 
 
 class Failure(Contract):

@@ -101,7 +101,8 @@ class TaskRef(Contract):
 
 
 class GenerateTask(TaskBase):
-    """`host`: the task whose lingering engine was to take this one, so that no engine need start for it.
+    """`host`: the task whose engine was to take this one, so that no engine need start for it. `takes_offers`: whether
+    its own engine says, while it works, how many more it has room for.
 
     `lora_target`: the layers that adapters of this experiment change, for the base's evaluations too: an engine keeps
     slots for them unless its flags say otherwise.
@@ -111,12 +112,13 @@ class GenerateTask(TaskBase):
     base: ModelSource
     members: tuple[GenerateMember, ...] = Field(min_length=1)
     linger_seconds: float = 0.0
+    takes_offers: bool = False
     lora_target: Literal["attention", "all"] = "all"
     host: TaskRef | None = None
 
 
 class Offer(Contract):
-    """One entry of a lingering engine's log (`layout.offer_key`), PUT If-None-Match at the next free number.
+    """One entry of an engine's log (`layout.offer_key`), PUT If-None-Match at the next free number.
 
     The controller appends the key of a task for the engine to take; the engine appends an entry without one to close
     the log before it exits. Whoever gets the number decides, so that no task is offered to an engine that has gone.

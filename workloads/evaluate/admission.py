@@ -31,6 +31,11 @@ class Admission:
         """Whether the batch has rows for which no request waits."""
         return self._rows - running > len(self._waiting)
 
+    def room(self, running: int, requests: int) -> int:
+        """How many times `requests` more would join at once; once at least while a half of the rows is free."""
+        free = self._rows - running - len(self._waiting)
+        return max(free // requests, int(2 * free >= self._rows))
+
     def put(self, request: Request) -> None:
         self._waiting.append(request)
 

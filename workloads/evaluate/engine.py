@@ -123,6 +123,13 @@ class Engine(Protocol):
         """
         ...
 
+    def room(self, requests: int, /) -> int:
+        """How many more evaluations of so many requests, each of an adapter of its own, it would begin with at once.
+
+        To be asked while something is pending. 0 where another adapter has to wait for those before it.
+        """
+        ...
+
     def load(self, adapter: Adapter) -> None:
         """Raises BadAdapter."""
         ...

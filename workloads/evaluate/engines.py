@@ -58,6 +58,18 @@ def begin_start(asked: EngineInputs) -> None:
             import_ahead(parse_flags(dict(asked.flags)))
 
 
+def room_at_start(asked: EngineInputs, evaluations: Sequence[Evaluation]) -> int:
+    """How many more like these an engine that is being started will take at once, as far as its flags tell."""
+    if asked.name != "vllm":
+        return 0
+    try:
+        settings = parse_flags(dict(asked.flags))
+    except BadFlag:
+        return 0
+    requests = sum(evaluation.total for evaluation in evaluations) / len(evaluations)
+    return 0 if settings.merge_adapters else max(0, int(settings.max_num_seqs / requests) - len(evaluations))
+
+
 def start_engine(
     asked: EngineInputs,
     directory: Path,

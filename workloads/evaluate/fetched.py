@@ -75,6 +75,10 @@ class FetchedAdapters:
             self._arriving[name] = Future()
             self._queue.put((name, self._arriving[name]))
 
+    def arrived(self, adapter: Adapter) -> bool:
+        """Whether `wait` would return at once, or raise."""
+        return adapter.name in self._arriving and self._arriving[adapter.name].done()
+
     def wait(self, adapter: Adapter, shapes: ModelShapes, tick: Callable[[], None]) -> Adapter:
         """The adapter as its weights tell it, once they are there and right. Raises BadAdapter, Corrupt, StoreError.
 

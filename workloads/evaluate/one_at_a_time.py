@@ -50,6 +50,9 @@ class OneAtATime:
     def wants(self, adapter: Adapter | None, /) -> bool:
         return not self.pending or (adapter.name if adapter else None) == self._merged
 
+    def room(self, _requests: int, /) -> int:
+        return 0
+
     def load(self, adapter: Adapter) -> None:
         """Merged now, unless requests of another are under way: then when its turn comes."""
         if not self._inner.pending:

@@ -2,8 +2,10 @@
 
 import logging
 import tempfile
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from workloads.contents import ContentError, localise_model
@@ -13,9 +15,10 @@ from workloads.contract.records import ExitCode, Failure, Progress
 from workloads.contract.tasks import GenerateMember, GenerateTask, ModelSource
 from workloads.evaluate.claims import claim_members
 from workloads.evaluate.engine import Target
-from workloads.evaluate.engines import begin_start, demands_of, start_engine
+from workloads.evaluate.engines import begin_start, demands_of, room_at_start, start_engine
+from workloads.evaluate.evaluation import Evaluation
 from workloads.evaluate.fetched import FetchedAdapters
-from workloads.evaluate.linger import LINGERING, Offers, linger
+from workloads.evaluate.offers import LINGERING, Offers, linger
 from workloads.evaluate.prepare import Bench, Prepared, prepare
 from workloads.evaluate.session import Session, Tally, fail_member, prepare_all
 from workloads.evaluate.shapes import BadModel, read_shapes
@@ -37,16 +40,15 @@ def evaluate(context: Context[GenerateTask]) -> None:
         FetchedAdapters(context.store, Path(folder) / "adapters") as adapters,
         Watchdog(_ender(context)) as watchdog,
     ):
-        bay = EngineBay(context, Path(folder), adapters, watchdog, Tally())
+        task, offers = context.task, Offers(context.store, context.task)
+        bay = EngineBay(context, Path(folder), adapters, watchdog, Tally(), offers)
         try:
-            bay.work(context.task)
-            offers = Offers(context.store, context.task)
-            while context.task.linger_seconds:
-                seconds = context.task.linger_seconds if bay.lingers() else 0.0
+            bay.work(task)
+            while task.linger_seconds or task.takes_offers:
+                seconds = task.linger_seconds if task.linger_seconds and bay.lingers() else 0.0
                 offered = linger(offers, seconds, context.terminated)
                 if offered is None:
                     break
-                logger.info("took %s, attempt %d, which was offered", offered.unit, offered.number)
                 bay.work(offered)
         finally:
             bay.close()
@@ -73,19 +75,49 @@ class EngineBay:
     adapters: FetchedAdapters
     watchdog: Watchdog
     tally: Tally
+    offers: Offers
     session: Session | None = None
-    key: tuple[str, str] | None = None
+    wanted: Wanted | None = None
+    """What the engine at hand is one for."""
+    _later: deque[tuple[tuple[str, str], GenerateTask, Sequence[GenerateMember]]] = field(default_factory=deque)
+    """Members that need another engine than the one at work, by its key."""
 
     def work(self, task: GenerateTask) -> None:
-        """All members of the task that are its own to do, those of one engine together."""
+        """All members of the task that are its own to do, those of one engine together, and what joins them."""
         if self.session is None:
             begin_start(task.members[0].inputs.engine)
-        found: dict[tuple[str, str], list[GenerateMember]] = {}
-        for member in claim_members(self.context.store, task):
-            key = (digest_of(member.weights or task.base), digest_of(member.inputs.engine))
-            found.setdefault(key, []).append(member)
-        for key, members in found.items():
+        claimed = by_engine(task, claim_members(self.context.store, task))
+        self._later.extend((key, task, members) for key, members in claimed.items())
+        while self._later:
+            key, task, members = self._later.popleft()
             self._work(key, members[0].weights or task.base, members, task.lora_target)
+
+    def _join(self) -> Sequence[Prepared]:
+        """Of what was offered to the engine at work, what it serves. What it does not makes room for no more."""
+        assert self.session is not None
+        assert self.wanted is not None
+        task = self.offers.take()
+        if task is None:
+            return ()
+        found: list[Prepared] = []
+        for key, members in by_engine(task, claim_members(self.context.store, task)).items():
+            if key != self.wanted.key:
+                self._postpone(key, task, members)
+                continue
+            prepared = prepare_all(self.context, self.tally, members, partial(prepare, self.wanted.bench))
+            for one in prepared:
+                if self.session.engine.accepts(demands_of([one.evaluation], task.lora_target)):
+                    found.append(one)
+                else:
+                    self._release(one)
+                    self._postpone(key, task, [one.evaluation.member])
+        return found
+
+    def _postpone(self, key: tuple[str, str], task: GenerateTask, members: Sequence[GenerateMember]) -> None:
+        assert self.session is not None
+        logger.info("%d that were offered need an engine of their own, after this one", len(members))
+        self._later.append((key, task, members))
+        self.session.more = None
 
     def _work(
         self, key: tuple[str, str], model: ModelSource, members: Sequence[GenerateMember], target: Target
@@ -98,14 +130,14 @@ class EngineBay:
             for member in members:
                 fail_member(self.context, self.tally, member, error)
             return
-        prepared = prepare_all(self.context, self.tally, members, lambda member: prepare(bench, member))
+        prepared = prepare_all(self.context, self.tally, members, partial(prepare, bench))
         if prepared:
             self._run(Wanted(key, directory, bench, target), prepared)
 
     def _run(self, wanted: Wanted, prepared: Sequence[Prepared]) -> None:
         """If no engine can do what all of them together ask, those that ask most are tried apart from the others."""
         asked = [demands_of([one.evaluation], wanted.target) for one in prepared]
-        if self.session and self.key == wanted.key:
+        if self.session and self.wanted and self.wanted.key == wanted.key:
             served = [self.session.engine.accepts(demands) for demands in asked]
             if len(set(served)) > 1:
                 self._run_apart(wanted, prepared, later=[not one for one in served])
@@ -121,9 +153,9 @@ class EngineBay:
                 return
             for one in prepared:
                 fail_member(self.context, self.tally, one.evaluation.member, error)
-                if one.evaluation.adapter is not None:
-                    self.adapters.release(one.evaluation.adapter)
+                self._release(one)
             return
+        session.more = self._join if self.context.task.takes_offers and not self._later else None
         session.work(prepared)
 
     def _run_apart(self, wanted: Wanted, prepared: Sequence[Prepared], *, later: Sequence[bool]) -> None:
@@ -135,17 +167,17 @@ class EngineBay:
         """The one at hand if it serves, else a new one in its place. Raises ProgramError."""
         evaluations = [one.evaluation for one in prepared]
         demands, bench = demands_of(evaluations, wanted.target), wanted.bench
-        if self.session and self.key == wanted.key and self.session.engine.accepts(demands):
+        if self.session and self.wanted and self.wanted.key == wanted.key and self.session.engine.accepts(demands):
             return self.session
         self.close()
-        self._report_start(prepared)
+        self._report_start([one.evaluation for one in prepared])
         self.watchdog.expect("starting the engine", START_SECONDS)
         try:
             asked = evaluations[0].member.inputs.engine
             engine = start_engine(asked, wanted.directory, bench.shapes, bench.tokenizer, demands)
         finally:
             self.watchdog.rest()
-        self.key = wanted.key
+        self.wanted = wanted
         self.session = Session(
             self.context,
             engine,
@@ -157,6 +189,10 @@ class EngineBay:
             STALL_SECONDS,
         )
         return self.session
+
+    def _release(self, prepared: Prepared) -> None:
+        if prepared.evaluation.adapter is not None:
+            self.adapters.release(prepared.evaluation.adapter)
 
     def lingers(self) -> bool:
         """Says so in the progress record, if there is an engine to offer."""
@@ -177,18 +213,29 @@ class EngineBay:
         self.context.store.put_new(layout.blob_key(tokenizer.sha256), tokenizer.path.read_bytes())
         return Bench(shapes, tokenizer, self.folder, self.adapters)
 
-    def _report_start(self, prepared: Sequence[Prepared]) -> None:
+    def _report_start(self, evaluations: Sequence[Evaluation]) -> None:
+        takes_more = self.context.task.takes_offers and not self._later
         self.context.progress(
             Progress(
                 attempt=self.context.task.number,
                 updated=self.context.now(),
                 phase="starting the engine",
                 done=0,
-                total=sum(one.evaluation.total for one in prepared),
+                total=sum(one.total for one in evaluations),
                 counted="outputs",
-                members={one.evaluation.digest: 0 for one in prepared},
+                members={one.digest: 0 for one in evaluations},
+                room=room_at_start(evaluations[0].member.inputs.engine, evaluations) if takes_more else 0,
             )
         )
+
+
+def by_engine(task: GenerateTask, members: Sequence[GenerateMember]) -> dict[tuple[str, str], list[GenerateMember]]:
+    """By the digests of the weights and of the engine's flags."""
+    found: dict[tuple[str, str], list[GenerateMember]] = {}
+    for member in members:
+        key = (digest_of(member.weights or task.base), digest_of(member.inputs.engine))
+        found.setdefault(key, []).append(member)
+    return found
 
 
 def _ender(context: Context[GenerateTask]) -> Callable[[str, str], None]:

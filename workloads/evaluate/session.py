@@ -18,6 +18,7 @@ from workloads.evaluate.canary import check_canaries
 from workloads.evaluate.engine import BadAdapter, Engine, Finished, Request
 from workloads.evaluate.evaluation import Evaluation
 from workloads.evaluate.fetched import FetchedAdapters
+from workloads.evaluate.offers import POLL_SECONDS
 from workloads.evaluate.prepare import Prepared
 from workloads.evaluate.shapes import ModelShapes
 from workloads.evaluate.watchdog import Watchdog
@@ -39,7 +40,10 @@ class Tally:
 
 @dataclass
 class Session:
-    """One engine and the evaluations that it was given. `stall_seconds`: how long it may go without a token."""
+    """One engine and the evaluations that it was given. `stall_seconds`: how long it may go without a token.
+
+    `more`: what was offered meanwhile and this engine can serve; None where it is to have no more.
+    """
 
     context: Context[GenerateTask]
     engine: Engine
@@ -49,34 +53,47 @@ class Session:
     watchdog: Watchdog
     tally: Tally
     stall_seconds: float
+    more: Callable[[], Sequence[Prepared]] | None = None
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
     _asked: dict[str, tuple[Request, tuple[str, int]]] = field(default_factory=dict)
     _tries: dict[str, int] = field(default_factory=dict)
     _failed: list[Evaluation] = field(default_factory=list)
     """Of which requests may be pending: the engine may have to load their adapters again."""
     _checked: dict[str, float | ProgramError | None] = field(default_factory=dict)
-    _coming: int = 0
-    """Outputs of evaluations that are not taken yet."""
+    _coming: deque[Prepared] = field(default_factory=deque)
+    """In their order, until the engine wants them."""
+    _asked_for_more: float = 0.0
     _started: float = 0.0
     _tokens_before: int = 0
 
     def work(self, prepared: Sequence[Prepared]) -> None:
         """Takes each as the engine wants it, and runs until nothing is pending. Raises Terminated, StoreError."""
         self._started, self._tokens_before = time.monotonic(), self.engine.generated_tokens
-        self._coming = sum(one.evaluation.total for one in prepared)
-        coming = deque(prepared)
-        while coming or self.engine.pending:
+        self._coming.extend(prepared)
+        while self._coming or self.engine.pending:
             self.context.stop_if_terminated()
-            if coming and self.engine.wants(coming[0].evaluation.adapter):
-                one = coming.popleft()
-                self._fetch(one, *islice(coming, 1))
-                self.take(one)
-                self._coming -= one.evaluation.total
+            self._ask_for_more()
+            if self._next_is_wanted():
+                self.take(self._coming[0])
+                self._coming.popleft()
             else:
                 self._step()
         for evaluation in self._failed:
             self._release(evaluation)
         self._failed.clear()
+
+    def _ask_for_more(self) -> None:
+        if self.more is not None and time.monotonic() >= self._asked_for_more + POLL_SECONDS:
+            self._coming.extend(self.more())
+            self._asked_for_more = time.monotonic()
+
+    def _next_is_wanted(self) -> bool:
+        """Its adapter is fetched beside the engine's work, if it has any."""
+        if not self._coming or not self.engine.wants(self._coming[0].evaluation.adapter):
+            return False
+        self._fetch(*islice(self._coming, 2))
+        adapter = self._coming[0].evaluation.adapter
+        return adapter is None or not self.engine.pending or self.adapters.arrived(adapter)
 
     def _fetch(self, *prepared: Prepared) -> None:
         for one in prepared:
@@ -197,7 +214,8 @@ class Session:
 
     def report(self, phase: str, loading: str | None = None) -> None:
         done = sum(evaluation.done for evaluation in self.evaluations.values())
-        total = self._coming + sum(evaluation.total for evaluation in self.evaluations.values())
+        coming = [one.evaluation for one in self._coming if one.evaluation.digest not in self.evaluations]
+        total = sum(evaluation.total for evaluation in (*coming, *self.evaluations.values()))
         seconds = max(time.monotonic() - self._started, 1e-3)
         self.context.progress(
             Progress(
@@ -209,10 +227,17 @@ class Session:
                 counted="outputs",
                 tokens_per_second=round((self.engine.generated_tokens - self._tokens_before) / seconds, 1),
                 eta_seconds=round(seconds * (total - done) / done, 1) if done else None,
-                members={digest: evaluation.done for digest, evaluation in self.evaluations.items()},
+                members={one.digest: one.done for one in (*coming, *self.evaluations.values())},
                 loading=loading,
+                room=self._room(),
             )
         )
+
+    def _room(self) -> int:
+        """Evaluations like the last one that the engine would begin with at once, while all that it has are begun."""
+        if self.more is None or self._coming or not self.engine.pending:
+            return 0
+        return self.engine.room(next(reversed(self.evaluations.values())).total)
 
 
 def fail_member(context: Context[GenerateTask], tally: Tally, member: GenerateMember, error: Exception) -> None:

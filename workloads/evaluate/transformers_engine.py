@@ -90,6 +90,9 @@ class TransformersEngine:
     def wants(self, adapter: Adapter | None, /) -> bool:
         return not self.pending or (adapter.name if adapter else None) == self._merged.merged
 
+    def room(self, _requests: int, /) -> int:
+        return 0
+
     def load(self, adapter: Adapter) -> None:
         """Merges it in, unless a batch is under way: it is then merged when its turn comes."""
         if self._batch is None:

@@ -154,6 +154,10 @@ class VllmEngine:
             adapter is None or adapter.name in self._adapters or len(self._adapters) < slots
         )
 
+    def room(self, requests: int, /) -> int:
+        slots = self._settings.max_loras - len(self._adapters)
+        return min(slots, self.admission.room(self.under_way, requests))
+
     def merge(self, adapter: Adapter | None) -> None:
         if adapter is not None:
             check_finite(adapter)

@@ -1,4 +1,5 @@
-"""Before an engine exits: what became ready meanwhile, taken from the log of offers, and the log closed at the end.
+"""What became ready while an engine works, or waits before it exits: taken from its log of offers, which is closed at
+the end.
 
 The log is `layout.offer_key` 1, 2, ... without a gap, each entry PUT If-None-Match: either the key of a task for this
 engine, by the controller, or its end, by the engine. Whoever gets a number decides, so that a task is never offered
@@ -43,6 +44,7 @@ class Offers:
                 return None
             offered = parse_task(self.store.get(offer.task_key))
             if isinstance(offered, GenerateTask):
+                logger.info("took %s, attempt %d, which was offered", offered.unit, offered.number)
                 return offered
             logger.error("offer %d: %s is no generate task", self.sequence - 1, offer.task_key)
         return None

@@ -1,0 +1,152 @@
+"""An engine at work takes what becomes ready while it has room: fewer starts, and nobody blamed for a neighbour."""
+
+from dataclasses import replace
+
+import pytest
+
+from controller.decide.actions import OfferTask, Start
+from tests.controller.experiments import experiment, external
+from tests.controller.simulate import Controller, group_sizes, simulate
+from tests.controller.test_decide_pools import pool
+from tests.controller.test_linger import engine
+from tests.controller.world import SimJob, Weather, World
+from workloads.contract.experiment import FrozenExperiment, Limits
+from workloads.contract.wanted import train_unit
+
+CHECKPOINTS = (50, 100, 150)
+
+
+def published(limits: Limits, benchmarks: tuple[str, ...] = ("sums",)) -> FrozenExperiment:
+    return experiment((external("mine", CHECKPOINTS, published=True),), benchmarks, limits=limits)
+
+
+def turn(world: World, controller: Controller) -> None:
+    for _ in controller.act(world, controller.look(world).actions):
+        pass
+    world.tick()
+
+
+def at_work(limits: Limits, weather: Weather | None = None) -> tuple[World, Controller, SimJob]:
+    """An engine has the base's two evaluations, and has done one."""
+    world, controller = World(weather or Weather(), seed=0), Controller(published(limits))
+    while len(world.completed) < 1:
+        turn(world, controller)
+    host = engine(world)
+    assert len(host.queue) == 1
+    return world, controller, host
+
+
+def publish(world: World, controller: Controller, *samples: int) -> None:
+    for one in samples:
+        world.publish(train_unit(controller.frozen.runs[0]), one)
+
+
+def generating(world: World, controller: Controller) -> tuple[list[OfferTask], list[Start]]:
+    actions = controller.look(world).actions
+    offers = [action for action in actions if isinstance(action, OfferTask)]
+    return offers, [action for action in actions if isinstance(action, Start) and action.task.type == "generate"]
+
+
+def members(found: list[OfferTask]) -> list[int]:
+    return [len(one.task.members) for one in found]
+
+
+def test_one_with_room_takes_them_though_a_slot_is_free() -> None:
+    world, controller, host = at_work(Limits(evaluation_slots=2))
+    publish(world, controller, *CHECKPOINTS)
+    offers, starts = generating(world, controller)
+    assert (members(offers), starts) == ([3], [])
+    assert offers[0].host.key == host.task.key
+    assert simulate(world, controller.frozen).finished == "Succeeded"
+    assert world.engine_starts == 1
+
+
+def test_more_than_it_has_room_for_are_sooner_done_by_an_engine_of_their_own() -> None:
+    world, controller, _ = at_work(Limits(evaluation_slots=2), Weather(rows=2))
+    publish(world, controller, 50, 100)
+    offers, starts = generating(world, controller)
+    assert (offers, [len(start.task.members) for start in starts]) == ([], [2])
+
+
+def test_with_no_slot_free_it_takes_as_many_as_it_has_room_for_and_the_rest_waits() -> None:
+    world, controller, host = at_work(Limits(evaluation_slots=2), Weather(rows=3))
+    world.pools = (pool(1),)
+    publish(world, controller, *CHECKPOINTS)
+    offers, starts = generating(world, controller)
+    assert (members(offers), starts) == ([2], [])
+    assert sum(line.reason == "LimitReached" for line in controller.look(world).status.evaluations) == 1
+    turn(world, controller)
+    assert len(host.queue) <= 3
+    assert simulate(world, controller.frozen).finished == "Succeeded"
+    assert world.engine_starts == 1
+
+
+def test_what_was_offered_and_is_not_taken_yet_counts() -> None:
+    world, controller, _ = at_work(Limits(evaluation_slots=2), Weather(rows=3))
+    publish(world, controller, 50)
+    for _ in controller.act(world, controller.look(world).actions):
+        pass
+    publish(world, controller, 100)
+    offers, starts = generating(world, controller)
+    assert (members(offers), [offer.sequence for offer in offers], starts) == ([1], [2], [])
+    for _ in controller.act(world, controller.look(world).actions):
+        pass
+    publish(world, controller, 150)
+    offers, starts = generating(world, controller)
+    assert (offers, len(starts)) == ([], 1)
+    assert simulate(world, controller.frozen).finished == "Succeeded"
+    assert world.engine_starts == 2
+
+
+def test_one_that_is_being_started_takes_them_too() -> None:
+    world, controller = World(Weather(rows=4, engine_ticks=4), seed=0), Controller(published(Limits()))
+    while not any(sim.job.phase == "running" for sim in world.jobs.values()):
+        turn(world, controller)
+    publish(world, controller, 50, 100)
+    assert members(generating(world, controller)[0]) == [2]
+    publish(world, controller, 150)
+    assert simulate(world, controller.frozen).finished == "Succeeded"
+
+
+@pytest.mark.parametrize(("group_members", "taken"), [(2, [1]), (3, [2])])
+def test_it_has_no_more_at_a_time_than_a_group_may(group_members: int, taken: list[int]) -> None:
+    world, controller, _ = at_work(Limits(evaluation_slots=1, group_members=group_members), Weather(rows=8))
+    publish(world, controller, *CHECKPOINTS)
+    assert members(generating(world, controller)[0]) == taken
+
+
+def test_it_takes_nothing_more_while_others_wait_for_its_slot() -> None:
+    world, controller, _ = at_work(Limits(evaluation_slots=2))
+    world.pools = (pool(1, owed=1),)
+    publish(world, controller, 50)
+    assert generating(world, controller) == ([], [])
+
+
+def test_when_it_dies_nobody_is_charged_and_the_suspects_go_on_in_smaller_groups() -> None:
+    world, controller, host = at_work(Limits(attempts=1), Weather(rows=8))
+    publish(world, controller, *CHECKPOINTS)
+    for _ in controller.act(world, controller.look(world).actions):
+        pass
+    world._end(host, 137)
+    assert simulate(world, controller.frozen).finished == "Succeeded"
+    ends = [end for unit in world.units.values() for end in unit.ends.values() if end.outcome == "failed"]
+    assert {(end.suspects, end.charged) for end in ends} == {(4, False)}
+    assert sorted(group_sizes(world)) == [2, 2, 2, 3]
+
+
+def test_one_whose_weights_kill_it_is_alone_to_blame_and_no_suspect_joins_an_engine() -> None:
+    world, controller, _ = at_work(Limits(attempts=2), Weather(rows=8))
+    publish(world, controller, 50)
+    poison = next(m.content for unit in world.units.values() for name, m in unit.markers.items() if "50" in name)
+    world.weather = replace(world.weather, poison=frozenset({poison}))
+    turn(world, controller)
+    publish(world, controller, 100, 150)
+    status = simulate(world, controller.frozen)
+    assert status.finished == "PartiallyFailed"
+    assert [line.model for line in status.evaluations if line.state == "failed"] == ["mine@50"]
+    charged = [end for unit in world.units.values() for end in unit.ends.values() if end.charged]
+    assert [end.suspects for end in charged] == [1, 1]
+    tasks = [task for unit in world.units.values() for task in unit.tasks.values() if task.type == "generate"]
+    again = [task for task in tasks if task.number > 1 and task.members[0].inputs.model.adapter == poison]
+    assert all(task.host is None and not task.takes_offers for task in again)
+    assert len(again) == 2

@@ -1,0 +1,213 @@
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.evaluate.models import write_dense
+from tests.evaluate.world import TRANSFORMERS, World
+from tests.tools.progress import Told
+from workloads.contents import directory_content
+from workloads.contract import layout
+from workloads.contract.records import ExitCode
+from workloads.contract.tasks import GenerateMember, GenerateTask, ModelSource, Offer, TaskRef
+from workloads.contract.units import ModelContent
+from workloads.evaluate import program as program_module
+from workloads.evaluate.engine import Finished, Request
+from workloads.evaluate.offers import Offers, linger
+from workloads.evaluate.transformers_engine import TransformersEngine
+from workloads.program import run_program
+from workloads.store import AlreadyExists
+
+LIMITS = iter(range(3, 200))
+
+
+@pytest.fixture
+def world(dense: Path, tmp_path: Path) -> World:
+    """Its engine does not do all in one step."""
+    return World(tmp_path, dense, TRANSFORMERS.model_copy(update={"flags": {"batch_rows": 2}}))
+
+
+def offer(world: World, host: GenerateTask, sequence: int, member: GenerateMember) -> GenerateTask:
+    """What the controller does: the task, then the next entry of the log."""
+    task = world.order(member, host=TaskRef(unit=host.unit, number=host.number))
+    key = layout.offer_key(host.unit, host.number, sequence)
+    world.store.put_new(key, Offer(task_key=task.key).to_json())
+    return task
+
+
+def entries(world: World, host: GenerateTask) -> list[str | None]:
+    listed = world.store.list(layout.offers_prefix(host.unit, host.number))
+    return [Offer.model_validate_json(world.store.get(info.key)).task_key for info in listed]
+
+
+def counted_starts(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    starts: list[object] = []
+    start = program_module.start_engine
+
+    def counted(*arguments: Any) -> object:
+        starts.append(arguments)
+        return start(*arguments)
+
+    monkeypatch.setattr(program_module, "start_engine", counted)
+    return starts
+
+
+class AtWork:
+    """An engine that says that it has room while it works, and when it has begun, someone who offers.
+
+    `submitted`: of each request, by how many others it was preceded that were not done.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, offers: Callable[[], object]) -> None:
+        step, submit = TransformersEngine.step, TransformersEngine.submit
+        self.submitted: dict[str, int] = {}
+        self.begun = False
+
+        def step_and_offer(engine: TransformersEngine) -> list[Finished]:
+            if not self.begun:
+                self.begun = True
+                offers()
+            return step(engine)
+
+        def submit_and_tell(engine: TransformersEngine, request: Request) -> None:
+            self.submitted[request.id] = engine.pending
+            submit(engine, request)
+
+        monkeypatch.setattr("workloads.evaluate.session.POLL_SECONDS", 0.0)
+        monkeypatch.setattr(TransformersEngine, "room", lambda *_: 2)
+        monkeypatch.setattr(TransformersEngine, "wants", lambda *_: True)
+        monkeypatch.setattr(TransformersEngine, "step", step_and_offer)
+        monkeypatch.setattr(TransformersEngine, "submit", submit_and_tell)
+
+
+def test_what_is_offered_to_an_engine_at_work_joins_what_it_has(
+    world: World, adapters: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts, told = counted_starts(monkeypatch), Told()
+    first, alone = world.member(), [world.member(world.checkpoint(adapters[index], index + 1)) for index in (0, 1)]
+    host, offered = world.order(first, takes_offers=True), list[GenerateTask]()
+    engine = AtWork(monkeypatch, lambda: offered.extend(offer(world, host, i + 1, m) for i, m in enumerate(alone)))
+    assert run_program(GenerateTask, told.body(program_module.evaluate), [host.key], {"POTSTILL_STORE": world.url}) == 0
+    assert all(world.marker(member.unit) for member in (first, *alone))
+    assert len(starts) == 1
+    assert entries(world, host) == [*(task.key for task in offered), None]
+    joined = [count for name, count in engine.submitted.items() if not name.startswith(first.unit.digest)]
+    assert len(joined) == 12
+    assert min(joined) > 0, "it was taken when the engine had nothing else to do"
+    assert max(progress.room for progress in told.progress) == 2
+    taken = [progress for progress in told.progress if alone[0].unit.digest in progress.members]
+    assert taken[0].done < len(world.problems)
+    assert taken[-1].total == taken[-1].done == 3 * len(world.problems)
+
+
+def test_what_the_engine_at_work_cannot_serve_gets_one_of_its_own_after_it(
+    world: World, adapters: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole weights; what was offered after them waits too, for the engine has nothing more to take."""
+    other = write_dense(tmp_path / "other", seed=5)
+    whole = ModelSource(location=str(other), content=directory_content(other))
+    strange = world.member(model=ModelContent(base=whole.content)).model_copy(update={"weights": whole})
+    first, last = world.member(), world.member(world.checkpoint(adapters[0], 1))
+    starts, told = counted_starts(monkeypatch), Told()
+    host, offered = world.order(first, takes_offers=True), list[GenerateTask]()
+    AtWork(monkeypatch, lambda: offered.extend(offer(world, host, i + 1, m) for i, m in enumerate((strange, last))))
+    assert run_program(GenerateTask, told.body(program_module.evaluate), [host.key], {"POTSTILL_STORE": world.url}) == 0
+    assert all(world.marker(member.unit) for member in (first, strange, last))
+    assert entries(world, host) == [*(task.key for task in offered), None]
+    assert len(starts) == 3
+    assert told.progress[-1].room == 0
+
+
+def test_one_that_is_bad_fails_alone_and_the_engine_goes_on(
+    world: World, adapters: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, good = world.member(), world.member(world.checkpoint(adapters[0], 1))
+    bad = world.member(problems=("p0", "p9"))
+    host = world.order(first, takes_offers=True)
+    AtWork(monkeypatch, lambda: [offer(world, host, i + 1, m) for i, m in enumerate((bad, good))])
+    assert world.run(host) == ExitCode.OK
+    assert world.marker(first.unit)
+    assert world.marker(good.unit)
+    failure = world.failure(bad)
+    assert failure is not None
+    assert (failure.reason, failure.member) == ("BadBenchmark", bad.unit.digest)
+
+
+def test_an_engine_that_takes_offers_closes_its_log_though_none_came(world: World) -> None:
+    host = world.order(world.member(), takes_offers=True)
+    assert world.run(host) == ExitCode.OK
+    assert entries(world, host) == [None]
+
+
+def test_an_engine_without_room_says_so(world: World, adapters: list[Path]) -> None:
+    """The small engine has one adapter at a time: what is offered to it would only wait."""
+    told = Told()
+    host = world.order(world.member(), world.member(world.checkpoint(adapters[0], 1)), takes_offers=True)
+    assert run_program(GenerateTask, told.body(program_module.evaluate), [host.key], {"POTSTILL_STORE": world.url}) == 0
+    assert {progress.room for progress in told.progress} == {0}
+
+
+def test_what_is_offered_is_worked_by_the_same_engine_and_the_log_is_closed(
+    world: World, adapters: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts = counted_starts(monkeypatch)
+    host = world.order(world.member(), linger_seconds=0.2)
+    later = [world.member(world.checkpoint(adapters[index], index + 1)) for index in (0, 1)]
+    offered = [offer(world, host, index + 1, member) for index, member in enumerate(later)]
+    assert world.run(host) == ExitCode.OK
+    assert all(world.marker(member.unit) for member in later)
+    assert entries(world, host) == [offered[0].key, offered[1].key, None]
+    assert len(starts) == 1
+
+
+def offer_when(
+    ready: threading.Barrier, world: World, key: str, task: GenerateTask, refused: list[GenerateTask]
+) -> None:
+    ready.wait()
+    try:
+        world.store.put_new(key, Offer(task_key=task.key).to_json())
+    except AlreadyExists:
+        refused.append(task)
+
+
+def test_an_engine_that_was_not_asked_to_linger_leaves_no_log(world: World) -> None:
+    host = world.order(world.member())
+    assert world.run(host) == ExitCode.OK
+    assert entries(world, host) == []
+
+
+def test_a_task_offered_at_the_last_moment_is_taken_or_its_offer_refused_never_lost(world: World) -> None:
+    """The controller and the closing engine race for the same number: whoever loses sees it."""
+    for _ in range(20):
+        host = world.order(world.member(limit_tokens=next(LIMITS)))
+        task = world.order(world.member(limit_tokens=next(LIMITS)))
+        key = layout.offer_key(host.unit, host.number, 1)
+        ready, refused = threading.Barrier(2), list[GenerateTask]()
+        thread = threading.Thread(target=offer_when, args=(ready, world, key, task, refused))
+        thread.start()
+        offers = Offers(world.store, host)
+        ready.wait()
+        taken = linger(offers, 0.0, threading.Event(), poll_seconds=0.01)
+        thread.join()
+        assert (taken is not None) != bool(refused)
+        if taken is not None:
+            assert taken.key == task.key
+            assert linger(offers, 0.0, threading.Event()) is None
+        assert entries(world, host)[-1] is None
+
+
+def test_sigterm_ends_the_wait_and_closes_the_log(world: World) -> None:
+    host = world.order(world.member())
+    terminated = threading.Event()
+    terminated.set()
+    assert linger(Offers(world.store, host), 3600.0, terminated) is None
+    assert entries(world, host) == [None]
+
+
+def test_a_second_attempt_does_not_reopen_a_closed_log(world: World) -> None:
+    host = world.order(world.member())
+    assert linger(Offers(world.store, host), 0.0, threading.Event()) is None
+    assert linger(Offers(world.store, host), 3600.0, threading.Event()) is None
+    assert entries(world, host) == [None]
