@@ -15,7 +15,7 @@ from controller.view import Attempt, Folded, StoreView, UnitView, Unknown
 from workloads.contract import layout
 from workloads.contract.experiment import FrozenExperiment
 from workloads.contract.records import Failure, Marker, Progress, TaskEnd
-from workloads.contract.tasks import MemberPointer, Offer, Task, parse_task
+from workloads.contract.tasks import GenerateTask, MemberPointer, Offer, Task, parse_task
 from workloads.contract.units import ReportInputs, UnitRef, unit_of
 from workloads.contract.wanted import train_unit
 from workloads.store import NotFound, ObjectInfo, Store, StoreError
@@ -66,7 +66,8 @@ class Observer:
             self._look(views, units_of(frozen, resolve_pieces(frozen, StoreView(views))))
         if folded is not None:
             self._look(views, [unit_of(ReportInputs(manifest_content=folded.sha256))])
-        self._look(views, list(_leads(views.values())))
+        for _ in ("leads of groups", "their engines"):
+            self._look(views, list(_leads(views.values())))
         return views
 
     def _look(self, views: dict[UnitRef, UnitView], units: Iterable[UnitRef]) -> None:
@@ -96,20 +97,16 @@ class Observer:
         task = self._task(info)
         if task is None:
             return None
+        log = sorted((int(m[2]), name) for name in listed if (m := OFFER.fullmatch(name)) and int(m[1]) == number)
+        offers = [self._get(listed[name], Offer) for _, name in log]
         end = self._get(listed.get(f"tasks/{number}.end.json"), TaskEnd)
-        if end is not None:
-            return Attempt(task, end, self._get(listed.get(f"attempts/{number}/progress.json"), Progress))
-        offers = [
-            (int(found[2]), self._get(listed[name], Offer))
-            for name in listed
-            if (found := OFFER.fullmatch(name)) and int(found[1]) == number
-        ]
+        failure = None if end is not None else listed.get(f"attempts/{number}/failure.json")
         return Attempt(
             task,
-            None,
+            end,
             self._get(listed.get(f"attempts/{number}/progress.json"), Progress),
-            self._get(listed.get(f"attempts/{number}/failure.json"), Failure),
-            tuple(offer.task_key for _, offer in sorted(offers, key=lambda item: item[0]) if offer is not None),
+            self._get(failure, Failure),
+            tuple(offer.task_key for offer in offers if offer is not None),
         )
 
     def _task(self, info: ObjectInfo) -> Task | None:
@@ -148,8 +145,10 @@ class Observer:
 
 
 def _leads(views: Iterable[UnitView]) -> Iterable[UnitRef]:
-    """Leads of open groups that our units are members of: another experiment's may not be units of ours."""
+    """Leads of open groups that our units are members of, and of engines that took them: some are no units of ours."""
     for view in views:
         for attempt in view.open_attempts:
             if isinstance(attempt.task, MemberPointer):
                 yield attempt.task.lead
+            elif isinstance(attempt.task, GenerateTask) and attempt.task.host is not None:
+                yield attempt.task.host.unit

@@ -26,7 +26,10 @@ class Unknown:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One task of a unit and what is known of it. `offers`: its engine's log, task keys, None closing it."""
+    """One task of a unit and what is known of it; `failure` only while it is open.
+
+    `offers`: its engine's log, task keys, None closing it.
+    """
 
     task: RunnableTask | MemberPointer
     end: TaskEnd | None = None

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from controller.decide.actions import CloseTask, Intent, Why
-from controller.decide.ends import Ended, ended_by_itself, is_member, lead_end, member_end
+from controller.decide.ends import Ended, ended_by_itself, ended_of, is_member, lead_end, member_end
 from controller.decide.standing import STUCK_SECONDS, owner_of
 from controller.view import Attempt, ExecutorView, Job, StoreView, UnitView, members_of
 from workloads.contract.experiment import FrozenExperiment, Limits
@@ -123,7 +123,7 @@ def _with_host(case: Case) -> Ended | None:
     live = case.job is not None and case.job.phase != "ended" and _stuck(case) is None
     if end is None or live:
         return None
-    return Ended(end.outcome, end.exit_code, end.reason, end.message, end.member)
+    return ended_of(end)
 
 
 def _ended(case: Case) -> Ended | None:

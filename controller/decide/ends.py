@@ -6,14 +6,12 @@ whose weights were being loaded) goes alone next; when nobody is named, the susp
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
 
 from controller.view import Attempt, Job, StoreView, UnitView, members_of
-from workloads.contract.records import NO_RETRY, ExitCode, Failure, TaskEnd
+from workloads.contract.records import NO_RETRY, Ending, ExitCode, Failure, ProgramEnd, TaskEnd
 from workloads.contract.tasks import GenerateTask, RunnableTask
 from workloads.contract.units import UnitRef
 
-Outcome = Literal["succeeded", "failed", "superseded", "lost", "suspended", "preempted", "deleted"]
 NOT_THE_WORK = frozenset({"superseded", "lost", "suspended", "preempted", "deleted"})
 HOPELESS = frozenset({"PendingTooLong", "GpuSecondsExceeded"})
 """Reasons of the controller's own limits after which another attempt would only meet the limit again."""
@@ -23,7 +21,7 @@ HOPELESS = frozenset({"PendingTooLong", "GpuSecondsExceeded"})
 class Ended:
     """What became of a whole task."""
 
-    outcome: Outcome
+    outcome: Ending
     exit_code: int | None
     reason: str
     message: str
@@ -58,8 +56,14 @@ def is_member(view: UnitView, number: int, key: str) -> bool:
 
 
 def ended_by_itself(attempt: Attempt, job: Job | None) -> Ended:
-    """The Job ended, or there is none any more: read from its exit code, else from what the program wrote."""
+    """The Job ended, or there is none any more: read from its exit code, else from what the program wrote.
+
+    A failure that names a member is the program's only if it ended with that code: else the lead's own, and it went on.
+    """
     failure = attempt.failure
+    seen = job.exit_code if job is not None else None
+    if failure is not None and failure.member is not None and seen != failure.exit_code:
+        failure = None
     code = job.exit_code if job is not None and job.exit_code is not None else failure.exit_code if failure else None
     member = (failure.member if failure else None) or (attempt.progress.loading if attempt.progress else None)
     if job is not None and job.preempted:
@@ -86,11 +90,14 @@ def _describe(code: int) -> str:
 def lead_end(ended: Ended, attempt: Attempt, store: StoreView, now: datetime, host: TaskEnd | None = None) -> TaskEnd:
     """The end of the task itself; it is charged as far as the lead is to blame. `host`: that of the engine's task."""
     task = attempt.task
-    suspects = _suspects(store, attempt) if host is None else host.suspects
+    suspects = _suspects(store, attempt)
+    if host is not None:
+        suspects = max(host.suspects, suspects + 1)  # it may have been offered after the host's were counted
     failure = attempt.failure
     named = failure is not None and failure.member == task.unit.digest
     own = failure if named or ended.exit_code == ExitCode.OK else None
     mine = _share(ended, store.unit(task.unit), suspects, own)
+    program = ProgramEnd(outcome=ended.outcome, exit_code=ended.exit_code, reason=ended.reason, message=ended.message)
     if store.unit(task.unit).done:
         outcome, reason, message = ended.outcome, ended.reason, ended.message
     else:
@@ -101,6 +108,7 @@ def lead_end(ended: Ended, attempt: Attempt, store: StoreView, now: datetime, ho
         exit_code=ended.exit_code,
         reason=reason,
         message=message,
+        program=program if (outcome, reason) != (ended.outcome, ended.reason) else None,
         charged=mine.charged,
         retry=mine.retry,
         member=ended.member,
@@ -116,9 +124,15 @@ def _suspects(store: StoreView, attempt: Attempt) -> int:
     return sum(len(unfinished(store, task)) for task in (attempt.task, *guests(attempt, store)))
 
 
+def ended_of(lead: TaskEnd) -> Ended:
+    """What became of the whole task, as its end was written."""
+    program = lead.program or lead
+    return Ended(program.outcome, program.exit_code, program.reason, program.message, lead.member)
+
+
 def member_end(lead: TaskEnd, attempt: Attempt, view: UnitView, now: datetime) -> TaskEnd:
     """The end of a group's other member, from the lead's: it stays derivable until it is written."""
-    ended = Ended(lead.outcome, lead.exit_code, lead.reason, lead.message, lead.member)
+    ended = ended_of(lead)
     mine = _share(ended, view, lead.suspects, attempt.failure)
     return TaskEnd(
         number=attempt.number,
@@ -136,7 +150,7 @@ def member_end(lead: TaskEnd, attempt: Attempt, view: UnitView, now: datetime) -
 
 @dataclass(frozen=True)
 class _Share:
-    outcome: Outcome
+    outcome: Ending
     reason: str
     message: str
     charged: bool = False

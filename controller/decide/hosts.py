@@ -2,17 +2,20 @@
 that say that they have room for more.
 
 The task's evaluations then join the engine's batch: no start is paid for, and their results come sooner than from an
-engine of their own. One that is being started has promised room too. What was offered and is not taken yet counts.
+engine of their own. One that is being started promises room too.
 """
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from controller.decide.actions import CloseTask
 from controller.decide.ends import guests, unfinished
 from controller.decide.standing import owner_of
-from controller.view import ExecutorView, StoreView, UnitView, members_of
+from controller.view import Attempt, ExecutorView, StoreView, UnitView, members_of
 from workloads.contract.experiment import FrozenExperiment
 from workloads.contract.model import digest_of
+from workloads.contract.records import Progress
 from workloads.contract.tasks import GenerateMember, GenerateTask, TaskRef
 from workloads.contract.units import UnitRef
 
@@ -22,21 +25,28 @@ LINGERING = "lingering"
 
 @dataclass(frozen=True)
 class Host:
-    """An engine's task and the next entry of its log. `room`: evaluations that it takes now; None: any number.
+    """An engine's task and the next entry of its log. `room`: evaluations that it takes now; None: any number. `most`:
+    that it may be given, so that it has no more than a group may have.
 
-    `engine`: the digest of its base, its flags and its version.
+    `engine`: the digest of its flags and version. `limit_tokens`: the longest output that it was started for.
     """
 
     task: TaskRef
     sequence: int
     base: str
     engine: str
+    limit_tokens: int
     room: int | None
+    most: int
 
 
-def hosts(frozen: FrozenExperiment, store: StoreView, executor: ExecutorView) -> list[Host]:
-    """Ours that have an open log and room for more."""
+def hosts(
+    frozen: FrozenExperiment, store: StoreView, executor: ExecutorView, closing: Iterable[CloseTask]
+) -> list[Host]:
+    """Ours that have an open log and room for more, and that this round does not close."""
     owner = owner_of(frozen)
+    closed = {(close.unit, close.end.number) for close in closing}
+    promised = _promised(store)
     found = []
     for view in store.units.values():
         for attempt in view.open_attempts:
@@ -45,17 +55,45 @@ def hosts(frozen: FrozenExperiment, store: StoreView, executor: ExecutorView) ->
                 continue
             if job is None or job.phase != "running" or progress is None or None in attempt.offers:
                 continue
-            own = _undecided(store, task)
-            joined = [unit for guest in guests(attempt, store) for unit in _undecided(store, guest)]
-            if progress.phase == LINGERING:
-                room = 0 if joined else None
-            else:
-                untaken = [unit for unit in joined if unit.digest not in progress.members]
-                room = min(progress.room - len(untaken), frozen.limits.group_members - len(own) - len(joined))
-            if room is None or room > 0:
-                reference = TaskRef(unit=task.unit, number=task.number)
-                sequence = len(attempt.offers) + 1
-                found.append(Host(reference, sequence, _base(task.members), _engine(task.members[0]), room))
+            if (view.unit, attempt.number) in closed or promised[task.key] - set(attempt.offers):
+                continue
+            host = _host(task, attempt, progress, frozen, store)
+            if host.most > 0 and (host.room is None or host.room > 0):
+                found.append(host)
+    return found
+
+
+def _host(task: GenerateTask, attempt: Attempt, progress: Progress, frozen: FrozenExperiment, store: StoreView) -> Host:
+    """What was offered and is not taken yet counts. One that has a suspect, or lingers beside an offer, has no room."""
+    undecided = {one.key: _undecided(store, one) for one in (task, *guests(attempt, store))}
+    joined = [unit for key, units in undecided.items() if key != task.key for unit in units]
+    most = frozen.limits.group_members - len(undecided[task.key]) - len(joined)
+    shared = all(one.takes_offers for one in (task, *guests(attempt, store)) if undecided[one.key])
+    room: int | None
+    if progress.phase == LINGERING:
+        room = 0 if joined else None
+    elif not shared:
+        room = 0
+    else:
+        room = min(progress.room - sum(1 for unit in joined if unit.digest not in progress.members), most)
+    return Host(
+        TaskRef(unit=task.unit, number=task.number),
+        len(attempt.offers) + 1,
+        _base(task.members),
+        _engine(task.members[0]),
+        _longest(task.members),
+        room,
+        frozen.limits.group_members if room is None else most,
+    )
+
+
+def _promised(store: StoreView) -> Mapping[str, set[str]]:
+    """By the engine's task: open tasks that were written for it, offered or not (a crash may have come between)."""
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for view in store.units.values():
+        for attempt in view.open_attempts:
+            if isinstance(attempt.task, GenerateTask) and attempt.task.host is not None:
+                found[attempt.task.host.key].add(attempt.task.key)
     return found
 
 
@@ -69,8 +107,12 @@ def chosen(engines: Sequence[Host], task: GenerateTask, *, suspected: bool, must
     lingering = next((host for host in alike if host.room is None), None)
     if lingering is not None or suspected:
         return lingering
-    engine = {_engine(member) for member in task.members}
-    working = [(host.room, host) for host in alike if host.room is not None and {host.engine} == engine]
+    engine, longest = {_engine(member) for member in task.members}, _longest(task.members)
+    working = [
+        (host.room, host)
+        for host in alike
+        if host.room is not None and {host.engine} == engine and host.limit_tokens >= longest
+    ]
     if not working:
         return None
     room, host = max(working, key=lambda one: one[0])
@@ -78,16 +120,15 @@ def chosen(engines: Sequence[Host], task: GenerateTask, *, suspected: bool, must
 
 
 def split(task: GenerateTask, host: Host) -> tuple[GenerateTask, GenerateTask | None]:
-    """What the host is to have of the task, as many members as it has room for and those of one model together; and
-    what is left.
+    """What the host is to have of the task, as many members as it has room for and those of one model together where a
+    group may have so many; and what is left.
     """
     count = len(task.members)
     if host.room is not None and host.room < count:
         last = task.members[host.room - 1].inputs.model
         count = next((n for n in range(host.room, count) if task.members[n].inputs.model != last), count)
-    part = task.model_copy(
-        update={"members": task.members[:count], "host": host.task, "linger_seconds": 0.0, "takes_offers": False}
-    )
+        count = min(count, host.most)
+    part = task.model_copy(update={"members": task.members[:count], "host": host.task, "linger_seconds": 0.0})
     left = task.members[count:]
     if not left:
         return part, None
@@ -106,6 +147,10 @@ def _failed(view: UnitView, number: int) -> bool:
 
 def _base(members: Sequence[GenerateMember]) -> str:
     return members[0].inputs.model.base
+
+
+def _longest(members: Sequence[GenerateMember]) -> int:
+    return max(member.inputs.limit_tokens for member in members)
 
 
 def _engine(member: GenerateMember) -> str:

@@ -129,7 +129,7 @@ def new_tasks(
     """
     pools = (*_pools(frozen.limits), *executor.pools)
     busy = Counter(holders(frozen, store, executor, closing, now).values())
-    engines = hosts(frozen, store, executor)
+    engines = hosts(frozen, store, executor, closing)
     if _over(pools, busy, "generate", more=0, owed=True):
         engines = []
     found: list[Action] = []

@@ -124,6 +124,9 @@ def _generations(
             linger_seconds=frozen.limits.linger_seconds,
             takes_offers=not suspected and frozen.limits.group_members > 1,
             lora_target=lora_target(frozen.runs),
+            lora_rank=max(
+                (run.inputs.lora.rank for run in frozen.runs if isinstance(run.inputs, TrainInputs)), default=0
+            ),
         )
         why = Why("EvaluationsReady", f"generate {_listed(ready[unit] for unit in units)}")
         gathers_until = None if suspected else _gathers_until(frozen, units, ready, pieces, standings)

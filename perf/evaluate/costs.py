@@ -83,6 +83,12 @@ class Engine:
         return self._batch.steps
 
     @property
+    def room_at_start(self) -> int:
+        adapters = {member.adapter for member in self._coming if member.adapter is not None}
+        free_rows = self._measured.rows // self._requests - len(self._coming)
+        return max(0, min(self._measured.slots - len(adapters), free_rows))
+
+    @property
     def room(self) -> int:
         if self._coming or not self._at_work:
             return 0

@@ -123,7 +123,7 @@ class Costed(World):
         engine = self.engines[sim.task.key]
         if not self.joins:
             return 0
-        return engine.room if engine.steps else max(0, self.measured.rows // REQUESTS - len(sim.queue))
+        return engine.room if engine.steps else engine.room_at_start
 
     def _generated(self, sim: SimJob, unit: UnitRef) -> None:
         contents = {m.content: m.created for u in self.units.values() for m in u.markers.values()}
@@ -157,11 +157,10 @@ class Way:
 
 WAYS = (
     Way("an engine per checkpoint", 2, joins=False),
-    Way("group commit", joins=False),
-    Way("and joining"),
-    Way("and joining, gathers 60 s", gather_seconds=60.0),
-    Way("and joining, gathers 120 s", gather_seconds=120.0),
-    Way("and joining, lingers", lingers=True),
+    Way("without joining", joins=False),
+    Way("group commit"),
+    Way("group commit, gathers 120 s", gather_seconds=120.0),
+    Way("group commit, lingers", lingers=True),
 )
 
 

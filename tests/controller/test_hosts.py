@@ -1,16 +1,20 @@
 """An engine at work takes what becomes ready while it has room: fewer starts, and nobody blamed for a neighbour."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
-from controller.decide.actions import OfferTask, Start
+from controller.decide.actions import Action, CloseTask, OfferTask, Start, WriteTask
 from tests.controller.experiments import experiment, external
 from tests.controller.simulate import Controller, group_sizes, simulate
 from tests.controller.test_decide_pools import pool
-from tests.controller.test_linger import engine
+from tests.controller.test_linger import engine, until_an_engine_lingers
 from tests.controller.world import SimJob, Weather, World
 from workloads.contract.experiment import FrozenExperiment, Limits
+from workloads.contract.records import ExitCode, Failure, TaskEnd
+from workloads.contract.tasks import GenerateTask
 from workloads.contract.wanted import train_unit
 
 CHECKPOINTS = (50, 100, 150)
@@ -45,6 +49,10 @@ def generating(world: World, controller: Controller) -> tuple[list[OfferTask], l
     actions = controller.look(world).actions
     offers = [action for action in actions if isinstance(action, OfferTask)]
     return offers, [action for action in actions if isinstance(action, Start) and action.task.type == "generate"]
+
+
+def written_to_generate(actions: Sequence[Action]) -> list[WriteTask]:
+    return [action for action in actions if isinstance(action, WriteTask) and action.task.type == "generate"]
 
 
 def members(found: list[OfferTask]) -> list[int]:
@@ -150,3 +158,122 @@ def test_one_whose_weights_kill_it_is_alone_to_blame_and_no_suspect_joins_an_eng
     again = [task for task in tasks if task.number > 1 and task.members[0].inputs.model.adapter == poison]
     assert all(task.host is None and not task.takes_offers for task in again)
     assert len(again) == 2
+
+
+def closed(world: World) -> list[TaskEnd]:
+    return [end for unit in world.units.values() for end in unit.ends.values()]
+
+
+def test_members_of_one_model_stay_together_but_not_beyond_a_group() -> None:
+    """Three benchmarks, of which the base has two evaluations each: the engine may be given two more, or one."""
+    for group_members, offered in ((8, 3), (4, 2), (3, 1)):
+        limits = Limits(evaluation_slots=1, group_members=group_members)
+        world, controller = World(Weather(rows=3), seed=0), Controller(published(limits, ("sums", "codes", "words")))
+        while not world.completed or len(engine(world).queue) != 2:
+            turn(world, controller)
+        publish(world, controller, 50)
+        offers, _ = generating(world, controller)
+        assert members(offers) == [offered]
+
+
+def test_a_task_that_a_crash_left_unoffered_is_offered_before_another_one() -> None:
+    world, controller, _ = at_work(Limits(evaluation_slots=2), Weather(rows=3))
+    publish(world, controller, 50)
+    [written] = written_to_generate(controller.look(world).actions)
+    world.act(written, written.task.owner)
+    publish(world, controller, 100)
+    offers, starts = generating(world, controller)
+    assert ([offer.task.key for offer in offers], starts) == ([written.task.key], [])
+
+
+def test_an_engine_that_is_closed_in_this_round_is_offered_nothing() -> None:
+    world, controller, host = at_work(Limits(evaluation_slots=2))
+    world.now += timedelta(seconds=controller.frozen.limits.no_progress_seconds + 10)
+    publish(world, controller, 50)
+    actions = controller.look(world).actions
+    assert [action.unit for action in actions if isinstance(action, CloseTask)] == [host.task.unit]
+    assert generating(world, controller)[0] == []
+
+
+def test_what_was_offered_after_the_verdict_is_not_charged_for_it() -> None:
+    """Another controller's offer comes between: the engine's suspects were counted without it."""
+    world, controller, host = at_work(Limits(attempts=1))
+    publish(world, controller, 50)
+    offering = controller.look(world).actions
+    world.now += timedelta(seconds=controller.frozen.limits.no_progress_seconds + 10)
+    [close] = [action for action in controller.look(world).actions if isinstance(action, CloseTask)]
+    assert close.end.suspects == 1
+    for action in (*offering, close):
+        world.act(action, host.task.owner)
+    del world.jobs[host.task.key]
+    publish(world, controller, 100, 150)
+    assert [line.model for line in simulate(world, controller.frozen).evaluations if line.state == "failed"] == ["base"]
+    assert sum(end.charged for end in closed(world)) == 1
+
+
+@pytest.mark.parametrize("how", ["vanished", "preempted", "preempted unseen", "crashed"])
+def test_a_leads_own_failure_says_nothing_of_the_others_when_the_engine_ends(how: str) -> None:
+    world, controller = World(Weather(rows=8, engine_ticks=1), seed=0), Controller(published(Limits(attempts=1)))
+    while not any(sim.task.type == "generate" and sim.job.phase == "running" for sim in world.jobs.values()):
+        turn(world, controller)
+    publish(world, controller, *CHECKPOINTS)
+    for _ in controller.act(world, controller.look(world).actions):
+        pass
+    host = engine(world)
+    lead = host.task.unit
+    own = Failure(exit_code=ExitCode.BAD_CONFIGURATION, reason="BadBenchmark", message="its own", member=lead.digest)
+    world.units[lead].failures[1] = own
+    if how == "vanished":
+        del world.jobs[host.task.key]
+        world.now += timedelta(seconds=200)
+    elif how == "crashed":
+        world._end(host, 137)
+    else:
+        host.job = replace(host.job, phase="ended", ended=world.now, preempted=True)
+        host.job = replace(host.job, exit_code=143 if how == "preempted" else None)
+    assert simulate(world, controller.frozen).finished == "PartiallyFailed"
+    charged = [(end.reason, end.retry) for end in closed(world) if end.charged]
+    assert charged == [("BadBenchmark", False)]
+    others = {end.outcome for end in closed(world) if not end.charged and end.outcome != "succeeded"}
+    expected = {"vanished": "lost", "crashed": "failed"}.get(how, "preempted")
+    assert others == {expected}
+
+
+def test_the_one_whose_weights_were_being_loaded_is_named_though_the_lead_had_failed_before() -> None:
+    world, controller, host = at_work(Limits())
+    publish(world, controller, 50)
+    for _ in controller.act(world, controller.look(world).actions):
+        pass
+    lead = host.task.unit
+    [guest] = [task.unit for task in guests(world)]
+    world.units[lead].markers.clear()
+    world.units[lead].failures[1] = Failure(exit_code=11, reason="BadAdapter", message="its own", member=lead.digest)
+    progress = world.units[lead].progress[1]
+    world.units[lead].progress[1] = progress.model_copy(update={"loading": guest.digest})
+    world._end(host, 137)
+    again = Controller(controller.frozen)  # one that does not know what was done before
+    [close] = [a for a in again.look(world).actions if isinstance(a, CloseTask) and a.unit == lead]
+    assert close.end.member == guest.digest
+
+
+def guests(world: World) -> list[GenerateTask]:
+    tasks = [task for unit in world.units.values() for task in unit.tasks.values() if isinstance(task, GenerateTask)]
+    return [task for task in tasks if task.host is not None]
+
+
+def test_nothing_joins_a_suspect_that_a_lingering_engine_took() -> None:
+    world, controller, host = at_work(Limits(linger_seconds=1000, evaluation_slots=2), Weather(rows=8, work_ticks=9))
+    until_an_engine_lingers(world, controller)
+    publish(world, controller, 50)
+    [write] = written_to_generate(controller.look(world).actions)
+    suspect = world._unit(write.task.unit)
+    suspect.tasks[1] = write.task.model_copy(update={"host": None})
+    crash = {"outcome": "failed", "reason": "Crashed", "message": "x", "charged": False, "retry": True, "suspects": 2}
+    suspect.ends[1] = TaskEnd(number=1, ended=world.now, **crash)
+    for _ in range(20):
+        if not host.queue:
+            turn(world, controller)
+    assert host.queue == [(write.task.unit, 2)]
+    publish(world, controller, 100)
+    offers, starts = generating(world, controller)
+    assert (offers, len(starts)) == ([], 1)

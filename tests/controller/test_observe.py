@@ -1,5 +1,6 @@
 """What the observer sees is what stands in the store; what it cannot see is Unknown."""
 
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from controller.view import ExecutorView, StoreView, Unknown
 from tests.controller.experiments import START, experiment, run
 from workloads.contract import layout
 from workloads.contract.experiment import FrozenExperiment
-from workloads.contract.records import Progress
-from workloads.contract.tasks import GenerateTask, MemberPointer, Owner, RunnableTask
+from workloads.contract.records import Progress, TaskEnd
+from workloads.contract.tasks import GenerateTask, MemberPointer, Offer, Owner, RunnableTask, TaskRef, parse_task
+from workloads.contract.units import UnitRef
 from workloads.contract.wanted import train_unit
 from workloads.store import Store, StoreError, open_store
 
@@ -97,6 +99,31 @@ def test_the_lead_of_another_experiments_group_is_seen(store: Store) -> None:
     assert [lead.owner.experiment for lead in leads] == ["distill"]
     decision = decide(other, seen, Recorder().view(), START)
     assert "waits for attempt 1 of distill" in {line.message for line in decision.status.evaluations}
+
+
+def test_a_closed_engine_is_seen_with_what_was_offered_to_it(store: Store) -> None:
+    """A task that it took is not anybody else's to start, and ends as it did."""
+    frozen, _ = begin(store)
+    tasks = [store.get(info.key) for info in store.list("") if re.search(r"tasks/1.json$", info.key)]
+    [host] = [task for task in map(parse_task, tasks) if isinstance(task, GenerateTask)]
+    store.put_new(layout.offer_key(host.unit, 1, 1), Offer(task_key="somewhere/tasks/1.json").to_json())
+    store.put_new(layout.offer_key(host.unit, 1, 2), Offer(task_key=None).to_json())
+    end = TaskEnd(number=1, outcome="lost", reason="Lost", message="x", charged=False, retry=True, ended=START)
+    store.put_new(layout.end_key(host.unit, 1), end.to_json())
+    [attempt] = observed(Observer(store), frozen).unit(host.unit).attempts
+    assert attempt.end == end
+    assert attempt.offers == ("somewhere/tasks/1.json", None)
+
+
+def test_the_engine_that_took_another_experiments_task_is_seen(store: Store) -> None:
+    frozen, _ = begin(store)
+    away = TaskRef(unit=UnitRef(kind="generate", digest="f" * 64), number=3)
+    tasks = [(info.key, store.get(info.key)) for info in store.list("") if re.search(r"tasks/1.json$", info.key)]
+    for key, data in tasks:
+        task = parse_task(data)
+        if isinstance(task, GenerateTask):
+            store.put(key, task.model_copy(update={"host": away}).to_json())
+    assert away.unit in observed(Observer(store), frozen).units
 
 
 def test_an_unreadable_record_is_unknown_and_named(store: Store) -> None:

@@ -126,7 +126,7 @@ class World:
                 task,
                 unit.ends.get(number),
                 unit.progress.get(number),
-                unit.failures.get(number),
+                unit.failures.get(number) if number not in unit.ends else None,
                 tuple(unit.offers.get(number, ())),
             )
             for number, task in sorted(unit.tasks.items())

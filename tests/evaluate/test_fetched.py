@@ -9,6 +9,7 @@ import pytest
 
 from tests.evaluate.models import write_adapter
 from tests.evaluate.world import World
+from tests.tools.processes import wait_until
 from workloads.commit import Corrupt
 from workloads.contract import layout
 from workloads.contract.tasks import AdapterSource
@@ -126,3 +127,18 @@ def test_the_layers_that_an_adapter_changes_are_known_before_its_turn(
     (directory / CONFIG).write_text(json.dumps(config))
     adapter, _ = fetched.promise(world.checkpoint(directory, 1), shapes)
     assert adapter.target == target
+
+
+def test_what_failed_ahead_of_its_turn_is_fetched_again_before_it_is_said_to_be_there(
+    world: World, fetched: FetchedAdapters, shapes: ModelShapes, adapters: list[Path]
+) -> None:
+    source = world.checkpoint(adapters[0], 1)
+    adapter, _ = fetched.promise(source, shapes)
+    whole = world.store.get(weights_key(source))
+    world.store.put(weights_key(source), b"damaged")
+    fetched.begin(adapter)
+    wait_until(fetched._arriving[adapter.name].done, "the failure")
+    world.store.put(weights_key(source), whole)
+    assert not fetched.arrived(adapter)
+    wait_until(lambda: fetched.arrived(adapter), "the second try")
+    assert fetched.wait(adapter, shapes, nothing) == adapter

@@ -14,11 +14,16 @@ from workloads.contract.records import ExitCode
 from workloads.contract.tasks import GenerateMember, GenerateTask, ModelSource, Offer, TaskRef
 from workloads.contract.units import ModelContent
 from workloads.evaluate import program as program_module
-from workloads.evaluate.engine import Finished, Request
+from workloads.evaluate.engine import Adapter, Decoding, Demands, Finished, Foreseen, Request
+from workloads.evaluate.engines import demands_of, room_at_start
+from workloads.evaluate.evaluation import Evaluation
 from workloads.evaluate.offers import Offers, linger
+from workloads.evaluate.prompts import Prompt
 from workloads.evaluate.transformers_engine import TransformersEngine
-from workloads.program import run_program
-from workloads.store import AlreadyExists
+from workloads.evaluate.vllm_settings import ADAPTER_RANKS, VllmSettings, complete
+from workloads.program import ProgramError, run_program
+from workloads.store import AlreadyExists, StoreError
+from workloads.stores.directory import DirectoryStore
 
 LIMITS = iter(range(3, 200))
 
@@ -135,6 +140,29 @@ def test_one_that_is_bad_fails_alone_and_the_engine_goes_on(
     assert (failure.reason, failure.member) == ("BadBenchmark", bad.unit.digest)
 
 
+def test_a_store_that_does_not_answer_for_a_moment_costs_no_offer(
+    world: World, adapters: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, late = world.member(), world.member(world.checkpoint(adapters[0], 1))
+    host, refused = world.order(first, takes_offers=True), list[str]()
+    unreadable = {layout.offer_key(host.unit, 1, 1), layout.task_key(late.unit, 1)}
+    get = DirectoryStore.get
+
+    def sometimes(store: DirectoryStore, key: str) -> bytes:
+        """The entry of the log, and then the task that it names, cannot be read the first time."""
+        if engine.begun and key in unreadable:
+            unreadable.remove(key)
+            refused.append(key)
+            raise StoreError(f"{key}: no answer")
+        return get(store, key)
+
+    monkeypatch.setattr(DirectoryStore, "get", sometimes)
+    engine = AtWork(monkeypatch, lambda: offer(world, host, 1, late))
+    assert world.run(host) == ExitCode.OK
+    assert len(refused) == 2
+    assert world.marker(late.unit)
+
+
 def test_an_engine_that_takes_offers_closes_its_log_though_none_came(world: World) -> None:
     host = world.order(world.member(), takes_offers=True)
     assert world.run(host) == ExitCode.OK
@@ -211,3 +239,83 @@ def test_a_second_attempt_does_not_reopen_a_closed_log(world: World) -> None:
     assert linger(Offers(world.store, host), 0.0, threading.Event()) is None
     assert linger(Offers(world.store, host), 3600.0, threading.Event()) is None
     assert entries(world, host) == [None]
+
+
+@pytest.mark.parametrize("takes_offers", [False, True])
+def test_a_request_that_is_refused_at_once_fails_its_evaluation_while_the_others_are_under_way(
+    world: World, monkeypatch: pytest.MonkeyPatch, takes_offers: bool
+) -> None:
+    """As vLLM refuses one: nothing is left to say of what there is room for."""
+    step, submit, refused = TransformersEngine.step, TransformersEngine.submit, list[Request]()
+
+    def submit_or_refuse(engine: TransformersEngine, request: Request) -> None:
+        if request.id.endswith("/p0"):
+            refused.append(request)
+        else:
+            submit(engine, request)
+
+    def step_or_tell(engine: TransformersEngine) -> list[Finished]:
+        told = [Finished(request.id, (), "error", 0.0, "refused") for request in refused]
+        refused.clear()
+        return told or step(engine)
+
+    monkeypatch.setattr(TransformersEngine, "submit", submit_or_refuse)
+    monkeypatch.setattr(TransformersEngine, "step", step_or_tell)
+    member = world.member()
+    world.run(world.order(member, takes_offers=takes_offers))
+    failure = world.failure(member)
+    assert failure is not None
+    assert (failure.reason, failure.member) == ("RequestFailed", member.unit.digest)
+
+
+def test_what_comes_does_not_join_while_others_wait_for_an_engine_of_their_own(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two members that no engine serves together: the second has its turn as soon as the first is through."""
+    start, asked = program_module.start_engine, list[int]()
+
+    def picky(inputs: Any, directory: Any, shapes: Any, tokenizer: Any, demands: Demands) -> Any:
+        asked.append(demands.longest_tokens)
+        if len(asked) == 1:
+            raise ProgramError(ExitCode.BAD_CONFIGURATION, "DoesNotFit", "not together")
+        return start(inputs, directory, shapes, tokenizer, demands)
+
+    monkeypatch.setattr(program_module, "start_engine", picky)
+    monkeypatch.setattr(TransformersEngine, "accepts", lambda _, demands: demands.longest_tokens <= asked[-1])
+    small, big = world.member(limit_tokens=16), world.member(limit_tokens=40)
+    host, late = world.order(small, big, takes_offers=True), world.member(limit_tokens=15)
+    AtWork(monkeypatch, lambda: offer(world, host, 1, late))
+    assert world.run(host) == ExitCode.OK
+    ends = [world.marker(member.unit) for member in (small, big, late)]
+    created = [marker.created for marker in ends if marker is not None]
+    assert len(created) == 3
+    assert created == sorted(created)
+
+
+def test_what_a_starting_engine_promises_is_what_its_slots_and_rows_hold(world: World, adapters: list[Path]) -> None:
+    def room(count: int, requests: int, **flags: str | int | float | bool) -> int:
+        asked = TRANSFORMERS.model_copy(update={"name": "vllm", "flags": flags})
+        members = [world.member(world.checkpoint(adapters[number], number)) for number in range(count)]
+        evaluations = [
+            Evaluation(
+                member,
+                [Prompt("p", (1,), "")] * requests,
+                Adapter(str(number), adapters[number], 8),
+                Decoding(0.0, 1.0, 9, ()),
+            )
+            for number, member in enumerate(members)
+        ]
+        return room_at_start(asked, evaluations, demands_of(evaluations, Foreseen("all", 64)), 4096)
+
+    assert room(1, 100) == 3
+    assert room(1, 100, max_num_seqs=200) == 1
+    assert room(2, 100, max_loras=2) == 0
+    assert room(1, 1000) == 0
+    assert room(1, 100, merge_adapters=True) == 0
+    assert room(1, 100, max_num_seqs=-3) == 0
+
+
+def test_an_engine_has_slots_for_the_largest_rank_that_is_to_come() -> None:
+    assert complete(VllmSettings(), Demands(100, foreseen_rank=64), 4096).max_lora_rank == 64
+    assert complete(VllmSettings(), Demands(100, rank=128, foreseen_rank=64), 4096).max_lora_rank == 128
+    assert complete(VllmSettings(), Demands(100, foreseen_rank=4096), 4096).max_lora_rank == max(ADAPTER_RANKS)

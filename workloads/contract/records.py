@@ -222,15 +222,28 @@ class Failure(Contract):
     member: str | None = Field(None, description="digest of the group's member that is to blame")
 
 
+Ending = Literal["succeeded", "failed", "superseded", "lost", "suspended", "preempted", "deleted"]
+
+
+class ProgramEnd(Contract):
+    """How the program of a task ended."""
+
+    outcome: Ending
+    exit_code: int | None = None
+    reason: str
+    message: str
+
+
 class TaskEnd(Contract):
     """Written once per task by whoever decides (If-None-Match). `charged`: counts against the unit's attempts."""
 
     schema_version: Literal[1] = 1
     number: int
-    outcome: Literal["succeeded", "failed", "superseded", "lost", "suspended", "preempted", "deleted"]
+    outcome: Ending
     exit_code: int | None = None
     reason: str
     message: str
+    program: ProgramEnd | None = Field(None, description="of the whole group, where the lead's own end is another")
     charged: bool
     retry: bool = Field(description="False: another attempt cannot help")
     member: str | None = Field(None, description="digest of the group's member that was suspected")

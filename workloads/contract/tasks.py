@@ -102,10 +102,10 @@ class TaskRef(Contract):
 
 class GenerateTask(TaskBase):
     """`host`: the task whose engine was to take this one, so that no engine need start for it. `takes_offers`: whether
-    its own engine says, while it works, how many more it has room for.
+    the engine that works at it says meanwhile how many more it has room for; False: its members are alone there.
 
-    `lora_target`: the layers that adapters of this experiment change, for the base's evaluations too: an engine keeps
-    slots for them unless its flags say otherwise.
+    `lora_target`, `lora_rank`: the layers that adapters of this experiment change, and the largest rank (0: not known),
+    for the base's evaluations too: an engine keeps slots for them unless its flags say otherwise.
     """
 
     type: Literal["generate"] = "generate"
@@ -114,6 +114,7 @@ class GenerateTask(TaskBase):
     linger_seconds: float = 0.0
     takes_offers: bool = False
     lora_target: Literal["attention", "all"] = "all"
+    lora_rank: int = 0
     host: TaskRef | None = None
 
 

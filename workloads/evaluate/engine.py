@@ -25,11 +25,23 @@ class Adapter:
 
 @dataclass(frozen=True)
 class Demands:
-    """What a group asks of its engine: the longest prompt with its limit, the largest rank (0: no adapter), layers."""
+    """What a group asks of its engine: the longest prompt with its limit, the largest rank (0: no adapter), layers.
+
+    `foreseen_rank`: of adapters that may come, for which it is to have slots where it can.
+    """
 
     longest_tokens: int
     rank: int = 0
     target: Target = "attention"
+    foreseen_rank: int = 0
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """What a task says of all adapters of its experiment: the layers that they change, the largest rank or 0."""
+
+    target: Target
+    rank: int = 0
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from workloads.contract.records import ExitCode
 from workloads.contract.units import Engine as EngineInputs
-from workloads.evaluate.engine import BadBase, BadFlag, Demands, Engine, Target
+from workloads.evaluate.engine import BadBase, BadFlag, Demands, Engine, Foreseen
 from workloads.evaluate.evaluation import Evaluation
 from workloads.evaluate.memory import DoesNotFit, MemoryPlan, available_host_bytes, plan_memory, weight_bytes
 from workloads.evaluate.shapes import ModelShapes
 from workloads.evaluate.vllm_core import import_ahead
-from workloads.evaluate.vllm_settings import parse_flags
+from workloads.evaluate.vllm_settings import complete, parse_flags
 from workloads.program import ProgramError
 from workloads.text.tokenizer import TextTokenizer
 
@@ -37,17 +37,17 @@ def check_version(asked: EngineInputs) -> None:
     raise ProgramError(ExitCode.BAD_CONFIGURATION, "WrongEngine", f"{asked.name} is not installed here")
 
 
-def demands_of(evaluations: Sequence[Evaluation], target: Target) -> Demands:
-    """`target`: what the task says of all adapters of its experiment; an adapter at hand may want more."""
+def demands_of(evaluations: Sequence[Evaluation], foreseen: Foreseen) -> Demands:
+    """An adapter at hand may want more than what was foreseen."""
     longest = max(
         len(prompt.token_ids) + evaluation.decoding.limit_tokens
         for evaluation in evaluations
         for prompt in evaluation.prompts
     )
     adapters = [evaluation.adapter for evaluation in evaluations if evaluation.adapter]
-    everywhere = target == "all" or any(adapter.target == "all" for adapter in adapters)
+    everywhere = foreseen.target == "all" or any(adapter.target == "all" for adapter in adapters)
     rank = max((adapter.rank for adapter in adapters), default=0)
-    return Demands(longest, rank, "all" if everywhere else "attention")
+    return Demands(longest, rank, "all" if everywhere else "attention", foreseen.rank)
 
 
 def begin_start(asked: EngineInputs) -> None:
@@ -58,16 +58,17 @@ def begin_start(asked: EngineInputs) -> None:
             import_ahead(parse_flags(dict(asked.flags)))
 
 
-def room_at_start(asked: EngineInputs, evaluations: Sequence[Evaluation]) -> int:
+def room_at_start(asked: EngineInputs, evaluations: Sequence[Evaluation], demands: Demands, context_tokens: int) -> int:
     """How many more like these an engine that is being started will take at once, as far as its flags tell."""
     if asked.name != "vllm":
         return 0
     try:
-        settings = parse_flags(dict(asked.flags))
+        settings = complete(parse_flags(dict(asked.flags)), demands, context_tokens)
     except BadFlag:
         return 0
     requests = sum(evaluation.total for evaluation in evaluations) / len(evaluations)
-    return 0 if settings.merge_adapters else max(0, int(settings.max_num_seqs / requests) - len(evaluations))
+    adapters = {evaluation.adapter.name for evaluation in evaluations if evaluation.adapter}
+    return max(0, min(settings.max_loras - len(adapters), int(settings.max_num_seqs / requests) - len(evaluations)))
 
 
 def start_engine(

@@ -21,7 +21,7 @@ from workloads.contract.tasks import AdapterSource
 from workloads.evaluate.adapters import CONFIG, WEIGHTS, check_adapter, read_demands
 from workloads.evaluate.engine import Adapter, BadAdapter, nothing
 from workloads.evaluate.shapes import ModelShapes
-from workloads.store import Store
+from workloads.store import Store, StoreError
 
 TICK_SECONDS = 1.0
 
@@ -34,6 +34,7 @@ class FetchedAdapters:
         self._folder = folder
         self._markers: dict[str, Marker] = {}
         self._arriving: dict[str, Future[None]] = {}
+        self._again: set[str] = set()
         self._users: Counter[str] = Counter()
         self._queue: SimpleQueue[tuple[str, Future[None]] | None] = SimpleQueue()
         # A program that ends does not wait for what it no longer needs.
@@ -47,10 +48,12 @@ class FetchedAdapters:
     ) -> None:
         self._queue.put(None)
 
-    def promise(self, source: AdapterSource, shapes: ModelShapes) -> tuple[Adapter, tuple[Canary, ...]]:
+    def promise(
+        self, source: AdapterSource, shapes: ModelShapes, tick: Callable[[], None] = nothing
+    ) -> tuple[Adapter, tuple[Canary, ...]]:
         """The adapter as its configuration tells it, and its canaries. Raises BadAdapter, Corrupt, StoreError.
 
-        Where the configuration does not name its layers one by one, the weights are fetched for it.
+        Where the configuration does not name its layers one by one, the weights are waited for.
         """
         marker = read_marker(self._store, source.unit, source.marker)
         if marker is None or marker.content != source.content:
@@ -63,9 +66,13 @@ class FetchedAdapters:
         rank, target = read_demands(self._folder / name / CONFIG)
         self._markers[name] = marker
         adapter = Adapter(name, self._folder / name, rank, target or "all")
-        if target is None:
-            adapter = self.wait(adapter, shapes, nothing)
         self._users[name] += 1
+        if target is None:
+            try:
+                adapter = self.wait(adapter, shapes, tick)
+            except (BadAdapter, Corrupt, StoreError):
+                self.release(adapter)
+                raise
         return adapter, canaries
 
     def begin(self, adapter: Adapter) -> None:
@@ -76,8 +83,16 @@ class FetchedAdapters:
             self._queue.put((name, self._arriving[name]))
 
     def arrived(self, adapter: Adapter) -> bool:
-        """Whether `wait` would return at once, or raise."""
-        return adapter.name in self._arriving and self._arriving[adapter.name].done()
+        """Whether `wait` has nothing to wait for. What failed once is fetched again before that is said of it."""
+        arriving = self._arriving.get(adapter.name)
+        if arriving is None or not arriving.done():
+            return False
+        if arriving.exception() is not None and adapter.name not in self._again:
+            self._again.add(adapter.name)
+            del self._arriving[adapter.name]
+            self.begin(adapter)
+            return False
+        return True
 
     def wait(self, adapter: Adapter, shapes: ModelShapes, tick: Callable[[], None]) -> Adapter:
         """The adapter as its weights tell it, once they are there and right. Raises BadAdapter, Corrupt, StoreError.
@@ -101,6 +116,7 @@ class FetchedAdapters:
         self._users[adapter.name] -= 1
         if not self._users[adapter.name]:
             del self._users[adapter.name]
+            self._again.discard(adapter.name)
             arriving = self._arriving.pop(adapter.name, None)
             if arriving is not None and not arriving.cancel():
                 futures.wait([arriving])

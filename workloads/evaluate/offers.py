@@ -31,18 +31,18 @@ class Offers:
     closed: bool = False
 
     def take(self) -> GenerateTask | None:
-        """The next offered task; None if there is none now, or the log is closed. Raises StoreError."""
+        """The next offered task; None if there is none now, or the log is closed. Raises StoreError: none is taken."""
         while not self.closed:
             try:
                 data = self.store.get(layout.offer_key(self.task.unit, self.task.number, self.sequence))
             except NotFound:
                 return None
-            self.sequence += 1
             offer = Offer.model_validate_json(data)
             if offer.task_key is None:
                 self.closed = True
                 return None
             offered = parse_task(self.store.get(offer.task_key))
+            self.sequence += 1
             if isinstance(offered, GenerateTask):
                 logger.info("took %s, attempt %d, which was offered", offered.unit, offered.number)
                 return offered

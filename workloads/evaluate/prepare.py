@@ -1,5 +1,6 @@
 """A member of a group made ready: problems read, prompts made, adapter promised. Nothing of the engine."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,12 +19,16 @@ from workloads.text.tokenizer import TextTokenizer
 
 @dataclass(frozen=True)
 class Bench:
-    """What all members on one model share, and a folder for the benchmarks that they download."""
+    """What all members on one model share, and a folder for the benchmarks that they download.
+
+    `tick` is called while something is waited for, and may raise.
+    """
 
     shapes: ModelShapes
     tokenizer: TextTokenizer
     folder: Path
     adapters: FetchedAdapters
+    tick: Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,8 @@ def prepare(bench: Bench, member: GenerateMember) -> Prepared:
         problems = read_problems(path, inputs.problems)
         prompts = [make_prompt(bench.tokenizer, inputs.prompting, problem, text) for problem, text in problems.items()]
         check_context(prompts, inputs.limit_tokens, bench.shapes.context_tokens)
-        adapter, canaries = bench.adapters.promise(member.adapter, bench.shapes) if member.adapter else (None, ())
+        promised = bench.adapters.promise(member.adapter, bench.shapes, bench.tick) if member.adapter else (None, ())
+        adapter, canaries = promised
     except (BadBenchmark, BadPrompt) as error:
         raise ProgramError(ExitCode.BAD_CONFIGURATION, type(error).__name__, str(error), member.unit.digest) from error
     except BadAdapter as error:

@@ -12,9 +12,9 @@ from workloads.contents import ContentError, localise_model
 from workloads.contract import layout
 from workloads.contract.model import digest_of
 from workloads.contract.records import ExitCode, Failure, Progress
-from workloads.contract.tasks import GenerateMember, GenerateTask, ModelSource
+from workloads.contract.tasks import GenerateMember, GenerateTask
 from workloads.evaluate.claims import claim_members
-from workloads.evaluate.engine import Target
+from workloads.evaluate.engine import Foreseen
 from workloads.evaluate.engines import begin_start, demands_of, room_at_start, start_engine
 from workloads.evaluate.evaluation import Evaluation
 from workloads.evaluate.fetched import FetchedAdapters
@@ -58,12 +58,13 @@ def evaluate(context: Context[GenerateTask]) -> None:
 
 @dataclass(frozen=True)
 class Wanted:
-    """An engine for a base and stated flags (`key`: the digests of both), and what the task says of all adapters."""
+    """An engine for a base and stated flags (`key`: the digests of both), and whether others may join the work."""
 
     key: tuple[str, str]
     directory: Path
     bench: Bench
-    target: Target
+    foreseen: Foreseen
+    shared: bool
 
 
 @dataclass
@@ -81,6 +82,8 @@ class EngineBay:
     """What the engine at hand is one for."""
     _later: deque[tuple[tuple[str, str], GenerateTask, Sequence[GenerateMember]]] = field(default_factory=deque)
     """Members that need another engine than the one at work, by its key."""
+    _parts: int = 0
+    """Of what is at work there are so many more that an engine of their own follows for."""
 
     def work(self, task: GenerateTask) -> None:
         """All members of the task that are its own to do, those of one engine together, and what joins them."""
@@ -90,13 +93,17 @@ class EngineBay:
         self._later.extend((key, task, members) for key, members in claimed.items())
         while self._later:
             key, task, members = self._later.popleft()
-            self._work(key, members[0].weights or task.base, members, task.lora_target)
+            self._work(key, task, members)
 
     def _join(self) -> Sequence[Prepared]:
         """Of what was offered to the engine at work, what it serves. What it does not makes room for no more."""
         assert self.session is not None
         assert self.wanted is not None
-        task = self.offers.take()
+        try:
+            task = self.offers.take()
+        except StoreError as error:
+            logger.warning("nothing is taken for now: %s", error)  # the store may be back when this has work to commit
+            task = None
         if task is None:
             return ()
         found: list[Prepared] = []
@@ -106,7 +113,7 @@ class EngineBay:
                 continue
             prepared = prepare_all(self.context, self.tally, members, partial(prepare, self.wanted.bench))
             for one in prepared:
-                if self.session.engine.accepts(demands_of([one.evaluation], task.lora_target)):
+                if self.session.engine.accepts(demands_of([one.evaluation], foreseen_by(task))):
                     found.append(one)
                 else:
                     self._release(one)
@@ -119,12 +126,10 @@ class EngineBay:
         self._later.append((key, task, members))
         self.session.more = None
 
-    def _work(
-        self, key: tuple[str, str], model: ModelSource, members: Sequence[GenerateMember], target: Target
-    ) -> None:
+    def _work(self, key: tuple[str, str], task: GenerateTask, members: Sequence[GenerateMember]) -> None:
         """A model that cannot be used fails its members, not those of another one."""
         try:
-            directory = localise_model(model)
+            directory = localise_model(members[0].weights or task.base)
             bench = self._bench(directory)
         except (ProgramError, ContentError) as error:
             for member in members:
@@ -132,11 +137,11 @@ class EngineBay:
             return
         prepared = prepare_all(self.context, self.tally, members, partial(prepare, bench))
         if prepared:
-            self._run(Wanted(key, directory, bench, target), prepared)
+            self._run(Wanted(key, directory, bench, foreseen_by(task), task.takes_offers), prepared)
 
     def _run(self, wanted: Wanted, prepared: Sequence[Prepared]) -> None:
         """If no engine can do what all of them together ask, those that ask most are tried apart from the others."""
-        asked = [demands_of([one.evaluation], wanted.target) for one in prepared]
+        asked = [demands_of([one.evaluation], wanted.foreseen) for one in prepared]
         if self.session and self.wanted and self.wanted.key == wanted.key:
             served = [self.session.engine.accepts(demands) for demands in asked]
             if len(set(served)) > 1:
@@ -155,22 +160,32 @@ class EngineBay:
                 fail_member(self.context, self.tally, one.evaluation.member, error)
                 self._release(one)
             return
-        session.more = self._join if self.context.task.takes_offers and not self._later else None
+        session.more = self._join if self._takes_more(wanted) else None
         session.work(prepared)
 
     def _run_apart(self, wanted: Wanted, prepared: Sequence[Prepared], *, later: Sequence[bool]) -> None:
-        for turn in (False, True):
-            part = [one for one, last in zip(prepared, later, strict=True) if last is turn]
-            self._run(wanted, part)
+        first, second = (
+            [one for one, last in zip(prepared, later, strict=True) if last is turn] for turn in (False, True)
+        )
+        self._parts += 1
+        self._run(wanted, first)
+        self._parts -= 1
+        self._run(wanted, second)
+
+    def _takes_more(self, wanted: Wanted) -> bool:
+        """Not beside a suspect, nor where others wait for this engine to be through."""
+        log_is_open = self.context.task.takes_offers or self.context.task.linger_seconds > 0
+        return log_is_open and wanted.shared and not self._later and not self._parts
 
     def _session(self, wanted: Wanted, prepared: Sequence[Prepared]) -> Session:
         """The one at hand if it serves, else a new one in its place. Raises ProgramError."""
         evaluations = [one.evaluation for one in prepared]
-        demands, bench = demands_of(evaluations, wanted.target), wanted.bench
+        demands, bench = demands_of(evaluations, wanted.foreseen), wanted.bench
         if self.session and self.wanted and self.wanted.key == wanted.key and self.session.engine.accepts(demands):
             return self.session
         self.close()
-        self._report_start([one.evaluation for one in prepared])
+        room = room_at_start(evaluations[0].member.inputs.engine, evaluations, demands, bench.shapes.context_tokens)
+        self._report_start(evaluations, room if self._takes_more(wanted) else 0)
         self.watchdog.expect("starting the engine", START_SECONDS)
         try:
             asked = evaluations[0].member.inputs.engine
@@ -211,10 +226,9 @@ class EngineBay:
         except (BadModel, BadTokenizer) as error:
             raise ProgramError(ExitCode.BAD_CONFIGURATION, type(error).__name__, str(error)) from error
         self.context.store.put_new(layout.blob_key(tokenizer.sha256), tokenizer.path.read_bytes())
-        return Bench(shapes, tokenizer, self.folder, self.adapters)
+        return Bench(shapes, tokenizer, self.folder, self.adapters, self.context.stop_if_terminated)
 
-    def _report_start(self, evaluations: Sequence[Evaluation]) -> None:
-        takes_more = self.context.task.takes_offers and not self._later
+    def _report_start(self, evaluations: Sequence[Evaluation], room: int) -> None:
         self.context.progress(
             Progress(
                 attempt=self.context.task.number,
@@ -224,9 +238,13 @@ class EngineBay:
                 total=sum(one.total for one in evaluations),
                 counted="outputs",
                 members={one.digest: 0 for one in evaluations},
-                room=room_at_start(evaluations[0].member.inputs.engine, evaluations) if takes_more else 0,
+                room=room,
             )
         )
+
+
+def foreseen_by(task: GenerateTask) -> Foreseen:
+    return Foreseen(task.lora_target, task.lora_rank)
 
 
 def by_engine(task: GenerateTask, members: Sequence[GenerateMember]) -> dict[tuple[str, str], list[GenerateMember]]:

@@ -55,6 +55,9 @@ class Session:
     stall_seconds: float
     more: Callable[[], Sequence[Prepared]] | None = None
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
+    """At work, by digest."""
+    _committed: dict[str, int] = field(default_factory=dict)
+    """Outputs of those that are done, by digest; the outputs themselves are gone."""
     _asked: dict[str, tuple[Request, tuple[str, int]]] = field(default_factory=dict)
     _tries: dict[str, int] = field(default_factory=dict)
     _failed: list[Evaluation] = field(default_factory=list)
@@ -206,6 +209,7 @@ class Session:
             except Superseded as error:
                 logger.warning("%s: another attempt's outputs stand: %s", member.unit, error)
         self.tally.done += 1
+        self._committed[evaluation.digest] = self.evaluations.pop(evaluation.digest).total
         self._release(evaluation)
 
     def _release(self, evaluation: Evaluation) -> None:
@@ -213,9 +217,10 @@ class Session:
             self.adapters.release(evaluation.adapter)
 
     def report(self, phase: str, loading: str | None = None) -> None:
-        done = sum(evaluation.done for evaluation in self.evaluations.values())
         coming = [one.evaluation for one in self._coming if one.evaluation.digest not in self.evaluations]
-        total = sum(evaluation.total for evaluation in (*coming, *self.evaluations.values()))
+        here = [*coming, *self.evaluations.values()]
+        members = self._committed | {one.digest: one.done for one in here}
+        done, total = sum(members.values()), sum(self._committed.values()) + sum(one.total for one in here)
         seconds = max(time.monotonic() - self._started, 1e-3)
         self.context.progress(
             Progress(
@@ -227,17 +232,17 @@ class Session:
                 counted="outputs",
                 tokens_per_second=round((self.engine.generated_tokens - self._tokens_before) / seconds, 1),
                 eta_seconds=round(seconds * (total - done) / done, 1) if done else None,
-                members={one.digest: one.done for one in (*coming, *self.evaluations.values())},
+                members=members,
                 loading=loading,
                 room=self._room(),
             )
         )
 
     def _room(self) -> int:
-        """Evaluations like the last one that the engine would begin with at once, while all that it has are begun."""
-        if self.more is None or self._coming or not self.engine.pending:
+        """Evaluations like those at work that the engine would begin with at once, while all that it has are begun."""
+        if self.more is None or self._coming or not self.evaluations or not self.engine.pending:
             return 0
-        return self.engine.room(next(reversed(self.evaluations.values())).total)
+        return self.engine.room(max(one.total for one in self.evaluations.values()))
 
 
 def fail_member(context: Context[GenerateTask], tally: Tally, member: GenerateMember, error: Exception) -> None:

@@ -90,10 +90,11 @@ def complete(settings: VllmSettings, demands: Demands, context_tokens: int) -> V
     if settings.merge_adapters:
         return replace(settings, max_loras=0, max_lora_rank=0, lora_target="")
     target = settings.lora_target or demands.target
+    rank = max(demands.rank, min(demands.foreseen_rank, ADAPTER_RANKS[-1]))
     return replace(
         settings,
         max_loras=settings.max_loras or SLOTS[target],
-        max_lora_rank=settings.max_lora_rank or rank_bucket(demands.rank),
+        max_lora_rank=settings.max_lora_rank or rank_bucket(rank),
         lora_target=target,
     )
 
