@@ -24,8 +24,8 @@ PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 LENIENT = Limits(attempts=100, preemptions=200, evaluation_slots=2, training_slots=2, grading_slots=1)
 
 
-def small(limits: Limits = LENIENT) -> FrozenExperiment:
-    return experiment((run("a", (50, 100)), run("b", (50,))), ("sums",), limits=limits)
+def small(limits: Limits = LENIENT, benchmarks: tuple[str, ...] = ("sums",)) -> FrozenExperiment:
+    return experiment((run("a", (50, 100)), run("b", (50,))), benchmarks, limits=limits)
 
 
 def weathers(worst: float = 0.2) -> st.SearchStrategy[Weather]:
@@ -39,6 +39,7 @@ def weathers(worst: float = 0.2) -> st.SearchStrategy[Weather]:
         start_ticks=st.integers(1, 4),
         work_ticks=st.integers(1, 2),
         engine_ticks=st.integers(0, 3),
+        rows=st.integers(1, 5),
     )
 
 
@@ -68,12 +69,21 @@ def test_16_02_in_fair_weather() -> None:
     actions=st.sampled_from([1, 2, 3, None]),
     linger=st.sampled_from([0.0, 60.0]),
     gather=st.sampled_from([0.0, 90.0]),
+    group=st.sampled_from([1, 2, 3, 64]),
+    benchmarks=st.sampled_from([("sums",), ("sums", "codes", "words")]),
 )
 def test_everything_is_committed_whatever_crashes(
-    seed: int, weather: Weather, actions: int | None, linger: float, gather: float
+    seed: int,
+    weather: Weather,
+    actions: int | None,
+    linger: float,
+    gather: float,
+    group: int,
+    benchmarks: tuple[str, ...],
 ) -> None:
     world = World(weather, seed)
-    frozen = small(LENIENT.model_copy(update={"linger_seconds": linger, "gather_seconds": gather}))
+    limits = LENIENT.model_copy(update={"linger_seconds": linger, "gather_seconds": gather, "group_members": group})
+    frozen = small(limits, benchmarks)
     status = simulate(world, frozen, actions_before_crash=actions, seed=seed)
     assert status.finished == "Succeeded", status
     assert set(world.completed.values()) == {1}
