@@ -60,7 +60,7 @@ def simulated() -> dict[str, dict[tuple[str, str], list[float]]]:
     found: dict[str, dict[tuple[str, str], list[float]]] = {}
     for part in text.split("$ python -m perf.group_commit ")[1:]:
         command, _, *lines = part.strip().splitlines()
-        told = (re.fullmatch(r"(\w+) +(.+?)  +\d+ +(.+)", line) for line in lines)
+        told = (re.fullmatch(r"(backlog|together|seconds apart|apart) +(.+?)  +\d+ +(.+)", line) for line in lines)
         found[command.split("--groups ")[1]] = {(m[1], m[2]): numbers(m[3]) for m in told if m}
     return found
 
