@@ -6,14 +6,15 @@ A group of k is k adapters with `--requests` requests of `--tokens` new tokens e
 Weights are random (load_format dummy, or with `--weights` files, which merging needs), so no output ends by itself:
 each has `--tokens` tokens, but a share `--completed`, drawn at random, a tenth to nine tenths of them. With `--joins`
 every group is measured for each way in which requests join a batch: together, as the engine has it, or as vLLM does it,
-which gets all of them at once and lets each in when another has ended. An engine that
-merges (`--flag merge_adapters=true`) takes the adapters one after the other; `load_seconds` is then the merging. Each
-line of OUT is one measurement with the engine's flags and versions; the log (stderr) tells with times what a start
-does, `--profile` by function. `--kernels` tells instead what a step is made of in which all requests of a group
-decode: its requests must fit into one batch. `sealed_before` counts what earlier starts compiled and kept in
-POTSTILL_CACHE: 0 is a cold start; a warm one is a second over the same cache with the same flags. `seconds` of a start
-are those of VllmEngine.start, `program_seconds` those since this program began, which like a task's has vLLM imported
-for the engine's core meanwhile.
+which gets all of them at once and lets each in when another has ended. With `--apart` each adapter of a group comes
+so many seconds after the one before and joins what is at work; `waits` tells how long each took, loading included. An
+engine that merges (`--flag merge_adapters=true`) takes the adapters one after the other; `load_seconds` is then the
+merging. Each line of OUT is one measurement with the engine's flags and versions; the log (stderr) tells with times
+what a start does, `--profile` by function. `--kernels` tells instead what a step is made of in which all requests of
+a group decode: its requests must fit into one batch. `sealed_before` counts what earlier starts compiled and kept in
+POTSTILL_CACHE: 0 is a cold start; a warm one is a second over the same cache with the same flags. `seconds` of a
+start are those of VllmEngine.start, `program_seconds` those since this program began, which like a task's has vLLM
+imported for the engine's core meanwhile.
 """
 
 import argparse
@@ -115,8 +116,9 @@ def main() -> None:
                     write_kernels(engine, adapters[:size], options, shapes.vocabulary)
                     continue
                 for way in options.joins:
+                    measure = group if options.apart is None else group_apart
                     with joining(engine, way):
-                        found = group(engine, adapters[:size], options, shapes.vocabulary)
+                        found = measure(engine, adapters[:size], options, shapes.vocabulary)
                     note(options.out, {**common, **found, "joins": way})
     finally:
         engine.close()
@@ -194,6 +196,41 @@ def group(engine: Engine, adapters: list[Adapter], options: argparse.Namespace, 
     }
 
 
+def group_apart(
+    engine: Engine, adapters: list[Adapter], options: argparse.Namespace, vocabulary: int
+) -> dict[str, Any]:
+    """`seconds` in all, loading included; `waits`: of each adapter from when it came to its last output."""
+    began, before, loads = time.monotonic(), engine.generated_tokens, 0.0
+    came = {str(place): began + place * options.apart for place in range(len(adapters))}
+    ended: dict[str, float] = {}
+    coming = list(enumerate(adapters))
+    while coming or engine.pending:
+        now = time.monotonic()
+        if coming and now >= came[str(coming[0][0])] and engine.wants(coming[0][1]):
+            place, adapter = coming.pop(0)
+            engine.load(adapter)
+            loads += time.monotonic() - now
+            submit(engine, [adapter], str(began), options, vocabulary, place)
+        elif engine.pending:
+            ended |= dict.fromkeys(step(engine), time.monotonic())
+        else:
+            time.sleep(max(0.0, came[str(coming[0][0])] - now))
+    tokens, seconds = engine.generated_tokens - before, time.monotonic() - began
+    return {
+        "measured": "apart",
+        "group": len(adapters),
+        "apart_seconds": options.apart,
+        "requests_each": options.requests,
+        "tokens_each": options.tokens,
+        "completed": options.completed,
+        "load_seconds": round(loads, 2),
+        "seconds": round(seconds, 2),
+        "waits": [round(ended[place] - came[place], 2) for place in came],
+        "tokens": tokens,
+        "tokens_per_second": round(tokens / seconds, 1),
+    }
+
+
 def work(
     engine: Engine, variants: list[Adapter | None], name: str, options: argparse.Namespace, vocabulary: int
 ) -> None:
@@ -234,15 +271,28 @@ def write_kernels(engine: Engine, adapters: list[Adapter], options: argparse.Nam
 
 def finish(engine: Engine) -> None:
     while engine.pending:
-        errors = [one.error for one in engine.step() if one.finish_reason == "error"]
-        if errors:
-            raise RuntimeError(f"the engine gave up requests: {errors[0]}")
+        step(engine)
+
+
+def step(engine: Engine) -> list[str]:
+    """The places of those of which a request ended, by their names."""
+    finished = engine.step()
+    errors = [one.error for one in finished if one.finish_reason == "error"]
+    if errors:
+        raise RuntimeError(f"the engine gave up requests: {errors[0]}")
+    return [one.id.split("/")[-2] for one in finished]
 
 
 def submit(
-    engine: Engine, variants: list[Adapter | None], name: str, options: argparse.Namespace, vocabulary: int
+    engine: Engine,
+    variants: list[Adapter | None],
+    name: str,
+    options: argparse.Namespace,
+    vocabulary: int,
+    first: int = 0,
 ) -> None:
-    for place, adapter in enumerate(variants):
+    """Requests named name/place/number, places from `first` on."""
+    for place, adapter in enumerate(variants, first):
         generator, lengths = random.Random(f"{name}/{place}"), random.Random(place)
         for number in range(options.requests):
             prompt = tuple(generator.randrange(vocabulary) for _ in range(options.prompt_tokens))
@@ -281,6 +331,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--tokens", type=int, default=2048)
     parser.add_argument("--completed", type=float, default=0.0, help="share of the outputs that end before --tokens")
     parser.add_argument("--joins", nargs="+", choices=(TOGETHER, AS_VLLM), default=[TOGETHER])
+    parser.add_argument("--apart", type=float, help="seconds from one adapter of a group to the next")
     parser.add_argument("--prompt-tokens", type=int, default=160)
     parser.add_argument("--rank", type=int, default=32)
     parser.add_argument("--flag", action="append", default=[], help="name=value, as in a profile's engine flags")

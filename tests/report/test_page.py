@@ -8,6 +8,7 @@ import pytest
 
 from tests.report.browser import browser
 from tests.report.synthetic import HOSTILE, synthetic
+from tests.tools.shared import made_once
 from workloads.contract.manifest import Manifest
 from workloads.report.files import report_files
 from workloads.report.page import page
@@ -123,12 +124,13 @@ def test_the_reader_filters_by_verdict(html: str, manifest: Manifest, tmp_path: 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of 38 evaluations with outputs of about 2,300 tokens each."""
-    folder = tmp_path_factory.mktemp("whole")
+    return made_once(tmp_path_factory, "large-page", write_large) / "index.html"
+
+
+def write_large(folder: Path) -> None:
     store = open_store((folder / "store").as_uri())
-    path = folder / "index.html"
     large = synthetic(store, characters=9000)
-    path.write_text(page(large, reading(large, store)))
-    return path
+    (folder / "index.html").write_text(page(large, reading(large, store)))
 
 
 @pytest.mark.slow

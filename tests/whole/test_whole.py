@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.tools.shared import made_once
 from tests.train.world import sums, write_base, write_rows
 from workloads.contract.units import GRADER_VERSION
 
@@ -61,8 +62,31 @@ spec:
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("files")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files, and the store after an undisturbed run of whole.yaml: for all workers, by the same paths."""
+    return made_once(tmp_path_factory, "whole", run_undisturbed)
+
+
+def run_undisturbed(folder: Path) -> None:
+    write_files(folder / "files")
+    potstill("run", str(folder / "files" / "whole.yaml"), "--store", str(folder / "store"), state=folder / "state")
+
+
+@pytest.fixture(scope="module")
+def files(undisturbed: Path) -> Path:
+    """What a test writes there has a name of its own."""
+    return undisturbed / "files"
+
+
+@pytest.fixture(scope="module")
+def store(undisturbed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """This worker's copy."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return Path(shutil.copytree(undisturbed / "store", folder / "store"))
+
+
+def write_files(folder: Path) -> None:
+    folder.mkdir()
     write_base(folder / "base")
     write_rows(folder / "sums.jsonl", sums(60))
     write_rows(folder / "own.jsonl", [{"id": f"p{n}", "prompt": f"{n} + {n}", "answer": str(2 * n)} for n in range(6)])
@@ -72,7 +96,6 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "whole.yaml").write_text(EXPERIMENT)
     (folder / "regression.yaml").write_text(CANDIDATES)
     (folder / "elsewhere.yaml").write_text(ANOTHER_TRAINER)
-    return folder
 
 
 def environment(state: Path, **more: str) -> dict[str, str]:
@@ -88,14 +111,6 @@ def potstill(*words: str, state: Path, check: bool = True, **more: str) -> subpr
             f"potstill {' '.join(words)}: {done.returncode}\n{done.stdout[-4000:]}{done.stderr[-4000:]}"
         )
     return done
-
-
-@pytest.fixture(scope="module")
-def store(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The store after an undisturbed run of whole.yaml."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    potstill("run", str(files / "whole.yaml"), "--store", str(folder / "store"), state=folder)
-    return folder / "store"
 
 
 def manifests(store: Path, name: str) -> list[dict[str, Any]]:
