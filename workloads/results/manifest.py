@@ -127,8 +127,8 @@ def _by_name(store: Store, unit: UnitRef) -> dict[str, Marker]:
 
 def _attempts(store: Store, unit: UnitRef) -> int:
     """Tasks written for the unit, by whichever experiment."""
-    keys = (info.key for info in store.list(layout.unit_prefix(unit) + "tasks/"))
-    return sum(1 for key in keys if key.rsplit("/", 1)[-1].removesuffix(".json").isdigit())
+    prefix = layout.unit_prefix(unit) + "tasks/"
+    return sum(1 for info in store.list(prefix) if info.key.removeprefix(prefix).removesuffix(".json").isdigit())
 
 
 def _run(store: Store, run: FrozenRun, markers: dict[str, Marker], pieces: Pieces) -> ManifestRun:
