@@ -65,10 +65,11 @@ def hosts(
 
 def _host(task: GenerateTask, attempt: Attempt, progress: Progress, frozen: FrozenExperiment, store: StoreView) -> Host:
     """What was offered and is not taken yet counts. One that has a suspect, or lingers beside an offer, has no room."""
-    undecided = {one.key: _undecided(store, one) for one in (task, *guests(attempt, store))}
+    here = (task, *guests(attempt, store))
+    undecided = {one.key: _undecided(store, one) for one in here}
     joined = [unit for key, units in undecided.items() if key != task.key for unit in units]
     most = frozen.limits.group_members - len(undecided[task.key]) - len(joined)
-    shared = all(one.takes_offers for one in (task, *guests(attempt, store)) if undecided[one.key])
+    shared = all(one.takes_offers for one in here if undecided[one.key])
     room: int | None
     if progress.phase == LINGERING:
         room = 0 if joined else None

@@ -213,7 +213,7 @@ def group_apart(
             submit(engine, [adapter], str(began), options, vocabulary, place)
         elif engine.pending:
             ended |= dict.fromkeys(step(engine), time.monotonic())
-        else:
+        else:  # nothing is at work before the next one comes
             time.sleep(max(0.0, came[str(coming[0][0])] - now))
     tokens, seconds = engine.generated_tokens - before, time.monotonic() - began
     return {

@@ -59,6 +59,10 @@ def counted_starts(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     return starts
 
 
+def run_and_tell(world: World, host: GenerateTask, told: Told) -> int:
+    return run_program(GenerateTask, told.body(program_module.evaluate), [host.key], {"POTSTILL_STORE": world.url})
+
+
 class AtWork:
     """An engine that says that it has room while it works, and when it has begun, someone who offers.
 
@@ -94,7 +98,7 @@ def test_what_is_offered_to_an_engine_at_work_joins_what_it_has(
     first, alone = world.member(), [world.member(world.checkpoint(adapters[index], index + 1)) for index in (0, 1)]
     host, offered = world.order(first, takes_offers=True), list[GenerateTask]()
     engine = AtWork(monkeypatch, lambda: offered.extend(offer(world, host, i + 1, m) for i, m in enumerate(alone)))
-    assert run_program(GenerateTask, told.body(program_module.evaluate), [host.key], {"POTSTILL_STORE": world.url}) == 0
+    assert run_and_tell(world, host, told) == ExitCode.OK
     assert all(world.marker(member.unit) for member in (first, *alone))
     assert len(starts) == 1
     assert entries(world, host) == [*(task.key for task in offered), None]
@@ -118,7 +122,7 @@ def test_what_the_engine_at_work_cannot_serve_gets_one_of_its_own_after_it(
     starts, told = counted_starts(monkeypatch), Told()
     host, offered = world.order(first, takes_offers=True), list[GenerateTask]()
     AtWork(monkeypatch, lambda: offered.extend(offer(world, host, i + 1, m) for i, m in enumerate((strange, last))))
-    assert run_program(GenerateTask, told.body(program_module.evaluate), [host.key], {"POTSTILL_STORE": world.url}) == 0
+    assert run_and_tell(world, host, told) == ExitCode.OK
     assert all(world.marker(member.unit) for member in (first, strange, last))
     assert entries(world, host) == [*(task.key for task in offered), None]
     assert len(starts) == 3
@@ -173,7 +177,7 @@ def test_an_engine_without_room_says_so(world: World, adapters: list[Path]) -> N
     """The small engine has one adapter at a time: what is offered to it would only wait."""
     told = Told()
     host = world.order(world.member(), world.member(world.checkpoint(adapters[0], 1)), takes_offers=True)
-    assert run_program(GenerateTask, told.body(program_module.evaluate), [host.key], {"POTSTILL_STORE": world.url}) == 0
+    assert run_and_tell(world, host, told) == ExitCode.OK
     assert {progress.room for progress in told.progress} == {0}
 
 
