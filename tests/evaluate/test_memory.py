@@ -71,6 +71,14 @@ def test_the_slots_of_an_expert_adapter_take_what_was_measured_on_a_gpu() -> Non
         plan_memory(shapes_of(QWEN3_30B_A3B), 61 * 10**9, "bfloat16", 79 * GIB, 20, 32, 4608, 8192, rows=512).check()
 
 
+def test_keys_and_values_in_8_bits_take_half_as_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = qwen3_30b_a3b(monkeypatch, H200_BYTES, VllmSettings())
+    halved = qwen3_30b_a3b(monkeypatch, H200_BYTES, VllmSettings(kv_cache_dtype="fp8"))
+    assert (plain.kv_token, halved.kv_token) == (98304, 49152)
+    assert plain.fixed == halved.fixed
+    assert halved.kv_tokens // 2 == plain.kv_tokens
+
+
 def test_a_refusal_says_what_is_needed_and_what_to_lower(dense: Path) -> None:
     plan = plan_memory(read_shapes(dense), 10**6, "float32", 2 * 10**6, 1, 4, 100_000, 16, rows=1)
     expected = rf"request of 100000 tokens fits\. .*than {plan.kv_tokens} tokens; a larger device, 0\.1 GiB of it in"
@@ -242,6 +250,7 @@ def test_a_step_holds_a_token_of_every_request() -> None:
         ({"seed": True}, "must be of type int"),
         ({"lora_target": "head"}, "must be all or attention"),
         ({"cudagraph_mode": "full"}, "must be FULL_AND_PIECEWISE or"),
+        ({"kv_cache_dtype": "fp4"}, "kv_cache_dtype is 'fp4', and must be fp8"),
     ],
 )
 def test_a_wrong_flag_is_named(flags: dict[str, str | int | float | bool], complaint: str) -> None:

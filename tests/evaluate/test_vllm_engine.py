@@ -11,7 +11,7 @@ from tests.evaluate.models import VLLM_FLAGS, edit_adapter, edit_config, with_ad
 from tests.evaluate.test_canary import canaries_of
 from workloads.contract.units import Engine as EngineInputs
 from workloads.evaluate.adapters import WEIGHTS, check_adapter
-from workloads.evaluate.canary import check_canaries
+from workloads.evaluate.canary import TOLERANCE, CanaryResult, check_canaries, coarsest_dtype
 from workloads.evaluate.engine import Adapter, BadAdapter, Decoding, Demands, Engine, Finished, Request, request_seed
 from workloads.evaluate.shapes import read_shapes
 from workloads.evaluate.transformers_engine import TransformersEngine
@@ -158,6 +158,33 @@ def test_the_canary_passes_for_the_trained_adapter_and_fails_for_a_spoiled_one(
     edit_config(directory, lora_alpha=8.0)
     edit_adapter(directory, lambda t: [t[key].zero_() for key in t if ".layers.1." in key])
     assert not result_of("missing-layer")[0]
+
+
+@pytest.mark.skipif("avx512f" not in Path("/proc/cpuinfo").read_text(), reason="vLLM's fp8 on a CPU is for AVX-512")
+def test_with_keys_and_values_in_8_bits_a_trained_adapter_passes_and_a_spoiled_one_does_not(
+    dense: Path, tmp_path: Path
+) -> None:
+    from workloads.evaluate.vllm_engine import VllmEngine
+
+    directory = write_adapter(tmp_path / "trained", dense, seed=8, size=0.05)
+    canaries = canaries_of(dense, with_adapter_by_hooks(dense, directory))
+    shapes, flags = read_shapes(dense), {**VLLM_FLAGS, "kv_cache_dtype": "fp8"}
+    asked = EngineInputs(name="vllm", version=vllm.__version__, dtype="float32", flags=flags)
+    engine = VllmEngine.start(asked, dense, shapes, load_tokenizer(dense), Demands(80, 4, "all"))
+    try:
+
+        def result_of(name: str, directory: Path) -> CanaryResult:
+            scores = engine.log_probs([one.token_ids for one in canaries], check_adapter(name, directory, shapes))
+            return check_canaries(canaries, scores, coarsest_dtype(asked))
+
+        whole = result_of("whole", directory)
+        assert whole.passed
+        assert whole.error > TOLERANCE["float32"], "nothing was held in 8 bits"
+        edit_config(directory, lora_alpha=24.0)
+        assert not result_of("wrong-scale", directory).passed
+        assert engine.flags["kv_cache_dtype"] == "fp8"
+    finally:
+        engine.close()
 
 
 def test_canaries_are_scored_while_others_generate(engine: Engine, dense: Path, variants: list[Adapter | None]) -> None:

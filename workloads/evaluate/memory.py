@@ -10,6 +10,7 @@ from pathlib import Path
 from workloads.evaluate.shapes import ModelShapes
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+KV_BYTES = BYTES | {"fp8": 1}
 GIB = 2**30
 LOGIT_BYTES = 4
 SPLIT_BY_INPUT = ("o_proj", "down_proj")
@@ -96,6 +97,7 @@ def plan_memory(
     rows: int,
     targets: Sequence[str] = (),
     kv_bytes: int | None = None,
+    kv_dtype: str = "",
     devices: int = 1,
     extra_work: int = 0,
     merging: int = 0,
@@ -104,10 +106,11 @@ def plan_memory(
 
     `targets`: endings of the layers that adapters change (empty: all of them). A slot holds A (rank, in) and B (out,
     rank) of every such layer; of several devices each has all of the factor on whose side the layer is not split.
-    `work` is logits in float32 of `rows` requests, a few activations of `batch_tokens` tokens, and `extra_work`: a
-    lower bound without it, since engines take what their kernels want.
+    `kv_dtype`: of keys and values, where it is not `dtype`. `work` is logits in float32 of `rows` requests, a few
+    activations of `batch_tokens` tokens, and `extra_work`: a lower bound without it, since engines take what their
+    kernels want.
     """
-    size = BYTES[dtype]
+    size, kv_size = BYTES[dtype], KV_BYTES[kv_dtype or dtype]
     changed = {
         layer: sizes for layer, sizes in shapes.linear().items() if not targets or layer.endswith(tuple(targets))
     }
@@ -123,7 +126,7 @@ def plan_memory(
         work=batch_tokens * (4 * shapes.hidden * size + 2 * shapes.intermediate * size)
         + rows * shapes.vocabulary * LOGIT_BYTES
         + extra_work,
-        kv_token=2 * shapes.layers * max(1, shapes.kv_heads // devices) * shapes.head_size * size,
+        kv_token=2 * shapes.layers * max(1, shapes.kv_heads // devices) * shapes.head_size * kv_size,
         longest_tokens=longest_tokens,
         kv_bytes=kv_bytes,
         merging=merging,

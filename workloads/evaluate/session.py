@@ -14,7 +14,7 @@ from workloads.contents import ContentError
 from workloads.contract import layout
 from workloads.contract.records import ExitCode, Progress
 from workloads.contract.tasks import GenerateMember, GenerateTask
-from workloads.evaluate.canary import check_canaries
+from workloads.evaluate.canary import check_canaries, coarsest_dtype
 from workloads.evaluate.engine import BadAdapter, Engine, Finished, Request
 from workloads.evaluate.evaluation import Evaluation
 from workloads.evaluate.fetched import FetchedAdapters
@@ -157,7 +157,7 @@ class Session:
             return None
         token_ids = [canary.token_ids for canary in canaries]
         scores = self.engine.log_probs(token_ids, adapter, self.context.stop_if_terminated)
-        result = check_canaries(canaries, scores, prepared.evaluation.member.inputs.engine.dtype)
+        result = check_canaries(canaries, scores, coarsest_dtype(prepared.evaluation.member.inputs.engine))
         logger.info("adapter %s: %s", adapter.name[:12], result)
         if not result.passed:
             raise BadAdapter(f"canary failed: {result}")

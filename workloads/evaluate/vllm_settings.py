@@ -26,10 +26,16 @@ CUDAGRAPH_MODES = ("FULL_AND_PIECEWISE", "FULL_DECODE_ONLY", "FULL", "PIECEWISE"
 """vLLM's names. FULL_DECODE_ONLY makes graphs for steps that only decode: half as many, and no slower where prompts are
 short and answers long.
 """
+FP8 = "fp8"
+"""8 bits, e4m3, without a scale: half the bytes of the model's dtype."""
 
 
 TWO_GRAPHS = ("", "FULL_AND_PIECEWISE")
 """Modes with two graphs of a batch size: vLLM's own choice is the second."""
+
+
+CHOICES = {"lora_target": tuple(LORA_TARGETS), "cudagraph_mode": CUDAGRAPH_MODES, "kv_cache_dtype": (FP8,)}
+"""Of flags that are no free text; "" is one of each."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,7 @@ class VllmSettings:
     cudagraph_mode: str = "FULL_DECODE_ONLY"
     gpu_memory_utilization: float = 0.92
     kv_cache_gib: float = 0.0
+    kv_cache_dtype: str = ""
     tensor_parallel_size: int = 1
     enable_prefix_caching: bool = True
     enforce_eager: bool = False
@@ -66,7 +73,7 @@ def parse_flags(flags: dict[str, Flag]) -> VllmSettings:
         wanted = (int, float) if hints[name] is float else hints[name]
         if not isinstance(value, wanted) or (isinstance(value, bool) and hints[name] is not bool):
             raise BadFlag(f"engine vllm: flag {name} is {value!r}, and must be of type {hints[name].__name__}")
-    for name, choices in {"lora_target": tuple(LORA_TARGETS), "cudagraph_mode": CUDAGRAPH_MODES}.items():
+    for name, choices in CHOICES.items():
         if flags.get(name, "") not in ("", *choices):
             raise BadFlag(f"engine vllm: flag {name} is {flags[name]!r}, and must be {' or '.join(choices)}")
     return VllmSettings(**flags)  # type: ignore[arg-type]

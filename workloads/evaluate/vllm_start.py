@@ -82,6 +82,7 @@ def plan(
             rows=rows,
             targets=LORA_TARGETS[changed.lora_target or "all"],
             kv_bytes=int(changed.kv_cache_gib * GIB) or None,
+            kv_dtype=changed.kv_cache_dtype or dtype,
             devices=changed.tensor_parallel_size,
             extra_work=gpu_work(shapes, dtype, rows, graph_rows(changed)) if on_gpu else 0,
             merging=room if changed.merge_adapters else 0,
@@ -179,6 +180,8 @@ def make_engine(settings: VllmSettings, directory: Path, dtype: str, memory: Mem
         arguments["cudagraph_capture_sizes"] = capture_sizes(settings.max_num_seqs)
         if settings.cudagraph_mode:
             arguments["compilation_config"] = {"cudagraph_mode": settings.cudagraph_mode}
+    if settings.kv_cache_dtype:
+        arguments["kv_cache_dtype"] = settings.kv_cache_dtype
     if settings.kv_cache_gib:
         arguments["kv_cache_memory_bytes"] = int(settings.kv_cache_gib * GIB)
     if settings.attention_backend:
