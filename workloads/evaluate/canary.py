@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from workloads.contract.records import Canary
 from workloads.contract.units import Engine
 
-TOLERANCE = {"float32": 2e-3, "bfloat16": 6e-2, "float16": 2e-2, "fp8": 12e-2}
+TOLERANCE = {"float32": 2e-3, "bfloat16": 6e-2, "float16": 2e-2, "fp8": 0.1}
 """Root mean square over the canary tokens but the largest tenth, nats, by the engine's coarsest dtype: what other
 kernels may round differently. Right adapters on a random base of experts come to 0.03 in bfloat16 and 0.015 in float16
-at most (tests/evaluate/test_canary.py), with keys and values in fp8 to 0.1 (tests/evaluate/test_vllm_engine.py,
+at most (tests/evaluate/test_canary.py), with keys and values in fp8 to 0.06 (tests/evaluate/test_vllm_engine.py,
 tests/gpu).
 """
 LEFT_OUT = 10
