@@ -2,18 +2,20 @@
 
     python -m perf.evaluate.batches perf/results/evaluate-h200/evaluate.jsonl
 
-vLLM's scheduling in short: first come, first served; who came last gives way while keys and values have no room, and
-its tokens are read again. A step takes what `perf.evaluate.engine --kernels` measured (kernels-512.txt: 19.6, 24.4 and
-36.6 ms for 100, 200 and 500 requests that each hold about 1,250 tokens; attention's part grows with the tokens held,
-the rest with the requests). With adapters of experts a step takes what the groups of one and of two took (8 slots), or
-the single one of 4,096 tokens (4 slots); attention's part is the same. Reading a prompt adds the time per token of a
-long one. What such a step loses by running without a CUDA graph was not measured by itself: PROMPT_STEP_MS is chosen so
-that the line `as-vllm` comes out right. `together` uses the engine's own Admission. The other lines are the check.
+vLLM's scheduling in short: first come, first served, but for requests whose adapter has no slot yet; who came last
+gives way while keys and values have no room, and its tokens are read again. A step takes what `perf.evaluate.engine
+--kernels` measured (kernels-512.txt: 19.6, 24.4 and 36.6 ms for 100, 200 and 500 requests that each hold about 1,250
+tokens; attention's part grows with the tokens held, the rest with the requests). With adapters of experts a step takes
+what the groups of one and of two took (8 slots), or the single one of 4,096 tokens (4 slots); attention's part is the
+same. Reading a prompt adds the time per token of a long one. What such a step loses by running without a CUDA graph was
+not measured by itself: PROMPT_STEP_MS is chosen so that the line `as-vllm` comes out right. `together` uses the
+engine's own Admission. The other lines are the check.
 """
 
 import argparse
 import json
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -48,8 +50,12 @@ COSTS = {
     "attention": Costs(15.5, 0.012, 749_904),
     "attention+experts, 8 slots": Costs(23.1, 0.007, 480_624),
     "attention+experts, 4 slots": Costs(20.0, 0.012, 617_968),
+    "attention+experts, 4 slots, fp8": Costs(20.0, 0.012, 1_235_952),
 }
-"""By what the adapters change (rows-512-cold.log, experts-2048.log, experts-4-slots.log)."""
+"""By what the adapters change (rows-512-cold.log, experts-2048.log, experts-4-slots.log, experts-4096-fp8.log). Keys
+and values in fp8 take half the room; attention's kernel is hardly faster with them (kernels-8-layers.txt), so a step
+takes the same.
+"""
 MEASURED = (
     ("rows-512", 1),
     ("rows-512-cold", 5),
@@ -66,6 +72,15 @@ MEASURED = (
     ("experts-4-slots", 9),
     ("experts-4096-cold", 1),
     ("experts-4096", 9),
+    ("experts-4096-fp8-cold", 1),
+    ("experts-4096-fp8", 9),
+    ("experts-4096-fp8-rows-cold", 6),
+    ("attention-forked-cold", 1),
+    ("attention-forked-cold", 2),
+    ("attention-forked", 5),
+    ("experts-2048-4-slots-cold", 1),
+    ("experts-2048-4-slots-cold", 2),
+    ("experts-2048-4-slots-cold", 5),
 )
 """Lines of the file: name, adapters. Those before `together` were measured when requests joined as vLLM lets them."""
 
@@ -82,14 +97,22 @@ class Row:
 
 
 class Batch:
-    """An engine's requests, step by step. `together`: they join by its own Admission, else as vLLM lets them."""
+    """An engine's requests, step by step. `together`: they join by its own Admission, else as vLLM lets them.
 
-    def __init__(self, costs: Costs, longest: int, *, rows: int = ROWS, together: bool = True) -> None:
+    `slots`: adapters (a request's group) that run at a time; None where who puts requests sees to it.
+    """
+
+    def __init__(
+        self, costs: Costs, longest: int, *, rows: int = ROWS, slots: int | None = None, together: bool = True
+    ) -> None:
         self.admission = Admission(rows, costs.room_tokens // longest)
         self.steps, self.with_prompts, self.preempted = 0, 0, 0
         self._costs = costs
         self._rows = rows
+        self._slots = slots
         self._together = together
+        self._adapters: Counter[str] = Counter()
+        """How many requests of each run."""
         self._waiting: deque[Row] = deque()
         self._order: list[Row] = []
         """Those that run, in the order in which they joined, and among them some that run no more."""
@@ -145,14 +168,22 @@ class Batch:
 
     def _next(self) -> list[Row]:
         found: list[Row] = []
+        passed: list[Row] = []
         room = STEP_TOKENS - self._running
         held = self._held + self._running
+        adapters = {group for group, count in self._adapters.items() if count}
         while self._waiting and self._running + len(found) < self._rows:
-            tokens = self._waiting[0].held
-            if tokens > room or held + tokens > self._costs.room_tokens:
+            row = self._waiting[0]
+            if row.held > room or held + row.held > self._costs.room_tokens:
                 break
-            room, held = room - tokens, held + tokens
-            found.append(self._waiting.popleft())
+            self._waiting.popleft()
+            if self._slots is not None and row.request.group not in adapters and len(adapters) >= self._slots:
+                passed.append(row)
+                continue
+            adapters.add(row.request.group)
+            room, held = room - row.held, held + row.held
+            found.append(row)
+        self._waiting.extendleft(reversed(passed))
         return found
 
     def _enter(self, row: Row) -> None:
@@ -160,11 +191,13 @@ class Batch:
         self._order.append(row)
         self._ends.setdefault(self.steps + row.left, []).append(row)
         self._running += 1
+        self._adapters[row.request.group] += 1
         self._held += row.held
 
     def _leave(self, row: Row) -> None:
         row.runs = False
         self._running -= 1
+        self._adapters[row.request.group] -= 1
         self._held -= row.held + self.steps - row.since
 
 
@@ -176,11 +209,15 @@ class Course:
     preempted: int
 
 
-def course(lengths: list[int], costs: Costs, *, rows: int = ROWS, together: bool = True) -> Course:
-    """All requests through one engine, the first `rows` of them at once."""
-    batch = Batch(costs, PROMPT_TOKENS + max(lengths), rows=rows, together=together)
-    for number, length in enumerate(lengths):
-        batch.put(request(str(number), "", length))
+def course(
+    adapters: Sequence[Sequence[int]], costs: Costs, *, slots: int, rows: int = ROWS, together: bool = True
+) -> Course:
+    """All requests through one engine, the first `rows` of them at once. Of each adapter: its outputs' lengths."""
+    longest = PROMPT_TOKENS + max(map(max, adapters))
+    batch = Batch(costs, longest, rows=rows, slots=slots, together=together)
+    for place, lengths in enumerate(adapters):
+        for number, length in enumerate(lengths):
+            batch.put(request(f"{place}/{number}", str(place), length))
     seconds = 0.0
     while len(batch):
         seconds += batch.step()[0]
@@ -201,17 +238,24 @@ def drawn(count: int, limit: int, completed: float, seed: int | str = 0) -> list
     return [output_tokens(generator, limit, completed) for _ in range(count)]
 
 
-def asked(line: dict[str, Any]) -> list[int]:
-    """The lengths of a measured line's outputs; where it does not say how requests joined, up to the draw."""
+def split(lengths: list[int], each: int) -> list[list[int]]:
+    return [lengths[place : place + each] for place in range(0, len(lengths), each)]
+
+
+def asked(line: dict[str, Any]) -> list[list[int]]:
+    """Of each adapter: its outputs' lengths; where the line does not say how requests joined, up to the draw."""
     each, limit, completed = line["requests_each"], line["tokens_each"], line.get("completed", 0.0)
     if "joins" not in line:
-        return drawn(line["group"] * each, limit, completed)
-    return [tokens for place in range(line["group"]) for tokens in drawn(each, limit, completed, seed=place)]
+        return split(drawn(line["group"] * each, limit, completed), each)
+    return [drawn(each, limit, completed, seed=place) for place in range(line["group"])]
 
 
 def costs_of(line: dict[str, Any]) -> Costs:
-    adapters = line["adapters"]
-    return COSTS[adapters if adapters in COSTS else f"{adapters}, {line['flags']['max_loras']} slots"]
+    adapters, flags = line["adapters"], line["flags"]
+    if adapters in COSTS:
+        return COSTS[adapters]
+    parts = (adapters, f"{flags['max_loras']} slots", flags.get("kv_cache_dtype"))
+    return COSTS[", ".join(filter(None, parts))]
 
 
 def main() -> None:
@@ -219,19 +263,20 @@ def main() -> None:
     parser.add_argument("results", type=Path)
     lines = [json.loads(line) for line in parser.parse_args().results.read_text().splitlines()]
     groups = [line for line in lines if line["measured"] == "group" and (line["name"], line["group"]) in MEASURED]
-    print("measured             requests joined    seconds   computed  steps  with prompts  preempted")
+    print("measured                   requests joined    seconds   computed  steps  with prompts  preempted")
     for line in groups:
-        way, lengths = line.get("joins", AS_VLLM), asked(line)
-        rows = line["flags"]["max_num_seqs"]
-        found = course(lengths, costs_of(line), rows=rows, together=way != AS_VLLM)
-        numbers = f"{len(lengths):8} {way:8} {line['seconds']:9.1f} {found.seconds:10.1f}"
-        print(f"{line['name']:20} {numbers} {found.steps:6} {found.with_prompts:13} {found.preempted:10}")
-    print(f"\nall {CHECKPOINTS} checkpoints x 200                        {AS_VLLM}   together")
+        way, flags = line.get("joins", AS_VLLM), line["flags"]
+        rows, slots, requests = flags["max_num_seqs"], flags["max_loras"], line["group"] * line["requests_each"]
+        found = course(asked(line), costs_of(line), rows=rows, slots=slots, together=way != AS_VLLM)
+        numbers = f"{requests:8} {way:8} {line['seconds']:9.1f} {found.seconds:10.1f}"
+        print(f"{line['name']:26} {numbers} {found.steps:6} {found.with_prompts:13} {found.preempted:10}")
+    print(f"\nall {CHECKPOINTS} checkpoints x 200, to 2,048                    {AS_VLLM}   together")
     for adapters, costs in COSTS.items():
         for name, completed in {"all at the limit": 0.0, "58% completed": 0.58}.items():
-            lengths = drawn(200 * CHECKPOINTS, 2048, completed)
-            ways = [course(lengths, costs, together=together).seconds for together in (False, True)]
-            print(f"{adapters:26} {name:17} {ways[0]:8.0f} s {ways[1]:8.0f} s")
+            outputs = split(drawn(200 * CHECKPOINTS, 2048, completed), 200)
+            slots = 4 if "4 slots" in adapters else 8
+            ways = [course(outputs, costs, slots=slots, together=together).seconds for together in (False, True)]
+            print(f"{adapters:31} {name:17} {ways[0]:8.0f} s {ways[1]:8.0f} s")
 
 
 if __name__ == "__main__":

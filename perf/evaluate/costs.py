@@ -1,12 +1,23 @@
-"""What an engine at work costs by what perf.evaluate.engine measured, for perf.group_commit."""
+"""What an engine at work costs by what perf.evaluate.engine measured, for perf.group_commit.
 
+    python -m perf.evaluate.costs perf/results/evaluate-h200/evaluate.jsonl
+
+shows how near it comes to adapters that were measured joining an engine at work (`--apart`).
+"""
+
+import argparse
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from perf.evaluate.batches import AS_VLLM, PROMPT_TOKENS, Batch, Costs, asked, costs_of, course, drawn, request
 from workloads.contract.units import UnitRef
+
+JOINED = {"attention-joining-cold": ("together",), "experts-joining-cold": ("experts-4-slots",)}
+"""Starts that were measured with `--apart`, and groups that their engine is computed by."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +50,9 @@ class Measured:
         if len(kinds) > 1 or found[0]["flags"]["merge_adapters"]:
             raise SystemExit("these groups do not go together: other slots, rows or completed outputs, or merged ones")
         costs, rows, slots, measured = kinds.pop()
-        computed = [course(asked(line), costs, rows=rows, together="joins" in line).seconds for line in found]
+        computed = [
+            course(asked(line), costs, rows=rows, slots=slots, together="joins" in line).seconds for line in found
+        ]
         return cls(
             costs=costs,
             rows=rows,
@@ -122,3 +135,36 @@ class Engine:
 
     def _adapters(self) -> set[str]:
         return {member.adapter for member in self._at_work.values() if member.adapter is not None}
+
+
+def waits(measured: Measured, apart_seconds: float, adapters: int, requests: int) -> list[float]:
+    """From each adapter's coming to its last output, seconds. The first comes when the engine has started."""
+    engine, now, ended = Engine(measured, requests), 0.0, dict[str, float]()
+    units = [UnitRef(kind="generate", digest=f"{place:064x}") for place in range(adapters)]
+    came = {unit.digest: place * apart_seconds for place, unit in enumerate(units)}
+    while units or engine.members:
+        if units and (now >= came[units[0].digest] or not engine.members):
+            unit = units.pop(0)
+            now = max(now, came[unit.digest])
+            engine.take(unit, unit.digest)
+        seconds, finished = engine.advance()
+        now += seconds
+        ended |= {unit.digest: now for unit in finished}
+    return [ended[digest] - began for digest, began in came.items()]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path)
+    lines = [json.loads(line) for line in parser.parse_args().results.read_text().splitlines()]
+    print("measured                seconds apart  waits, seconds            computed")
+    for line in lines:
+        if line["measured"] == "apart" and line["name"] in JOINED:
+            measured = Measured.read(lines, JOINED[line["name"]], line["tokens_each"], line["completed"])
+            computed = waits(measured, line["apart_seconds"], line["group"], line["requests_each"])
+            told = (" ".join(f"{seconds:5.1f}" for seconds in found) for found in (line["waits"], computed))
+            print(f"{line['name']:23} {line['apart_seconds']:13.0f}  {next(told):25} {next(told)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -5,11 +5,12 @@ import math
 import re
 from pathlib import Path
 from statistics import median
+from types import ModuleType
 from typing import Any
 
 import pytest
 
-from perf.evaluate import batches
+from perf.evaluate import batches, costs
 from perf.train import where
 
 REPOSITORY = Path(__file__).parents[2]
@@ -46,12 +47,15 @@ def test_each_group_was_so_fast(cells: list[str]) -> None:
 
 
 @pytest.mark.slow
-def test_the_page_shows_what_a_batch_is_computed_to_take(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("program", [batches, costs])
+def test_the_page_shows_what_is_computed_of_a_batch_and_of_joining(
+    program: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["batches", str(RAW)])
-    batches.main()
-    assert capsys.readouterr().out in PAGE
+    monkeypatch.setattr("sys.argv", [program.__name__, str(RAW)])
+    program.main()
+    told = capsys.readouterr().out
+    assert len(told.splitlines()) > 2
+    assert told in PAGE
 
 
 def simulated() -> dict[str, dict[tuple[str, str], list[float]]]:
@@ -69,14 +73,14 @@ ARRIVALS = ("backlog", "together", "seconds apart", "apart")
 
 
 def test_the_page_shows_what_was_simulated_of_16_02() -> None:
-    costs = simulated()["together"]
+    found = simulated()["together"]
     ways = ("without joining", "group commit", "group commit, gathers 120 s", "group commit, lingers")
     for arrivals, cells in zip(ARRIVALS, rows("checkpoints come"), strict=True):
-        each, *_ = costs[arrivals, "an engine per checkpoint"]
+        each, *_ = found[arrivals, "an engine per checkpoint"]
         assert numbers(cells[1]) == [each]
         for way, cell in zip(ways, (*cells[2:4], *cells[5:7]), strict=True):
-            assert numbers(cell) == costs[arrivals, way][:2]
-        assert numbers(cells[7])[0] == costs[arrivals, "group commit"][3]
+            assert numbers(cell) == found[arrivals, way][:2]
+        assert numbers(cells[7])[0] == found[arrivals, "group commit"][3]
 
 
 @pytest.mark.parametrize(
@@ -88,6 +92,7 @@ def test_the_page_shows_what_was_simulated_of_16_02() -> None:
                 "rows-512-cold",
                 "experts-4-slots",
                 "experts-4096-cold experts-4096 --limit 4096",
+                "experts-4096-fp8-cold experts-4096-fp8 experts-4096-fp8-rows-cold --limit 4096",
                 "experts-4-slots --completed 0",
                 "experts-2048-cold experts-2048",
             ]
@@ -95,9 +100,9 @@ def test_the_page_shows_what_was_simulated_of_16_02() -> None:
     ),
 )
 def test_the_page_shows_what_was_simulated_of_other_cases(line: int, groups: str) -> None:
-    costs, cells = simulated()[groups], rows("| all at once (1/3)")[line]
-    assert [numbers(cell)[0] for cell in cells[1:5]] == [costs[arrivals, "group commit"][1] for arrivals in ARRIVALS]
-    assert numbers(cells[5]) == [costs[arrivals, "group commit"][3] for arrivals in ARRIVALS[1:]]
+    found, cells = simulated()[groups], rows("| all at once (1/3)")[line]
+    assert [numbers(cell)[0] for cell in cells[1:5]] == [found[arrivals, "group commit"][1] for arrivals in ARRIVALS]
+    assert numbers(cells[5]) == [found[arrivals, "group commit"][3] for arrivals in ARRIVALS[1:]]
 
 
 TRAINED: dict[str, dict[str, Any]] = {
