@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from controller.decide.actions import CloseTask, Intent, Why
-from controller.decide.ends import Ended, ended_by_itself, ended_of, is_member, lead_end, member_end
+from controller.decide.ends import Ended, ended_by_itself, ended_of, is_member, lead_end, member_end, own_end, undecided
 from controller.decide.standing import STUCK_SECONDS, owner_of
 from controller.view import Attempt, ExecutorView, Job, StoreView, UnitView, members_of
 from workloads.contract.experiment import FrozenExperiment, Limits
@@ -98,6 +98,8 @@ def _of_member(
     lead = next((a for a in leads if a.number == attempt.task.lead_number), None)
     if lead is not None and lead.end is not None:
         return member_end(lead.end, attempt, view, now)
+    if attempt.failure is not None:
+        return own_end(attempt, attempt.failure, now)
     if lead is None and attempt.lead_key not in executor.jobs and not is_young(attempt, now):
         return TaskEnd(
             number=attempt.number,
@@ -118,7 +120,13 @@ def gpu_seconds_of(job: Job | None, now: datetime) -> float:
 
 
 def _with_host(case: Case) -> Ended | None:
-    """A task that another task's engine took ends as that task did, once its Job is gone."""
+    """A task that another task's engine took ends as that task did, once its Job is gone; before, if it has failed and
+    the engine has nothing more to do for it: engines that others join may be at work for long.
+    """
+    task, failure = case.attempt.task, case.attempt.failure
+    assert not isinstance(task, MemberPointer)
+    if failure is not None and not undecided(case.store, task):
+        return Ended("failed", failure.exit_code, failure.reason, failure.message)
     end = case.host.end if case.host else None
     live = case.job is not None and case.job.phase != "ended" and _stuck(case) is None
     if end is None or live:

@@ -30,12 +30,24 @@ class Ended:
 
 
 def unfinished(store: StoreView, task: RunnableTask) -> tuple[UnitRef, ...]:
-    """Members that the task was to do and that have no result. One whose number another task took is not its member."""
+    """Members that the task was to do and that have no result and were not closed before it. One whose number another
+    task took is not its member.
+    """
     return tuple(
         unit
         for unit, number in members_of(task)
-        if not store.unit(unit).done and is_member(store.unit(unit), number, task.key)
+        if not store.unit(unit).done and _is_open_member(store.unit(unit), number, task.key)
     )
+
+
+def undecided(store: StoreView, task: RunnableTask) -> list[UnitRef]:
+    """Its members that have neither a result nor a failure."""
+    numbers = dict(members_of(task))
+    return [unit for unit in unfinished(store, task) if not _failed(store.unit(unit), numbers[unit])]
+
+
+def _failed(view: UnitView, number: int) -> bool:
+    return any(attempt.failure is not None for attempt in view.attempts if attempt.number == number)
 
 
 def guests(engine: Attempt, store: StoreView) -> list[GenerateTask]:
@@ -48,6 +60,10 @@ def guests(engine: Attempt, store: StoreView) -> list[GenerateTask]:
         for attempt in view.open_attempts
         if isinstance(attempt.task, GenerateTask) and attempt.task.key in engine.offers
     ]
+
+
+def _is_open_member(view: UnitView, number: int, key: str) -> bool:
+    return any(a.number == number and a.lead_key == key and a.end is None for a in view.attempts)
 
 
 def is_member(view: UnitView, number: int, key: str) -> bool:
@@ -144,6 +160,20 @@ def member_end(lead: TaskEnd, attempt: Attempt, view: UnitView, now: datetime) -
         retry=mine.retry,
         member=lead.member,
         suspects=lead.suspects,
+        ended=now,
+    )
+
+
+def own_end(attempt: Attempt, failure: Failure, now: datetime) -> TaskEnd:
+    """The end of a group's other member that the program gave up: it may go again while the program goes on."""
+    return TaskEnd(
+        number=attempt.number,
+        outcome="failed",
+        exit_code=failure.exit_code,
+        reason=failure.reason,
+        message=failure.message,
+        charged=True,
+        retry=failure.exit_code not in NO_RETRY,
         ended=now,
     )
 

@@ -10,14 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from controller.decide.actions import CloseTask
-from controller.decide.ends import guests, unfinished
+from controller.decide.ends import guests, undecided
 from controller.decide.standing import owner_of
-from controller.view import Attempt, ExecutorView, StoreView, UnitView, members_of
+from controller.view import Attempt, ExecutorView, StoreView
 from workloads.contract.experiment import FrozenExperiment
 from workloads.contract.model import digest_of
 from workloads.contract.records import Progress
 from workloads.contract.tasks import GenerateMember, GenerateTask, TaskRef
-from workloads.contract.units import UnitRef
 
 LINGERING = "lingering"
 """The phase of a generate task's progress in which it has nothing to do and waits for offers."""
@@ -64,14 +63,18 @@ def hosts(
 
 
 def _host(task: GenerateTask, attempt: Attempt, progress: Progress, frozen: FrozenExperiment, store: StoreView) -> Host:
-    """What was offered and is not taken yet counts. One that has a suspect, or lingers beside an offer, has no room."""
+    """What was offered and is not taken yet counts. One that has a suspect, or lingers beside an offer, has no room;
+    nor has one whose own first evaluation failed: that can go again when its task has ended.
+    """
     here = (task, *guests(attempt, store))
-    undecided = {one.key: _undecided(store, one) for one in here}
-    joined = [unit for key, units in undecided.items() if key != task.key for unit in units]
-    most = frozen.limits.group_members - len(undecided[task.key]) - len(joined)
-    shared = all(one.takes_offers for one in here if undecided[one.key])
+    left = {one.key: undecided(store, one) for one in here}
+    joined = [unit for key, units in left.items() if key != task.key for unit in units]
+    most = frozen.limits.group_members - len(left[task.key]) - len(joined)
+    shared = all(one.takes_offers for one in here if left[one.key])
     room: int | None
-    if progress.phase == LINGERING:
+    if attempt.failure is not None:
+        room = 0
+    elif progress.phase == LINGERING:
         room = 0 if joined else None
     elif not shared:
         room = 0
@@ -134,16 +137,6 @@ def split(task: GenerateTask, host: Host) -> tuple[GenerateTask, GenerateTask | 
     if not left:
         return part, None
     return part, task.model_copy(update={"unit": left[0].unit, "number": left[0].number, "members": left})
-
-
-def _undecided(store: StoreView, task: GenerateTask) -> list[UnitRef]:
-    """Its members that have neither a result nor a failure."""
-    numbers = dict(members_of(task))
-    return [unit for unit in unfinished(store, task) if not _failed(store.unit(unit), numbers[unit])]
-
-
-def _failed(view: UnitView, number: int) -> bool:
-    return any(attempt.failure is not None for attempt in view.attempts if attempt.number == number)
 
 
 def _base(members: Sequence[GenerateMember]) -> str:

@@ -1,13 +1,13 @@
 """What is started now: first what was written and never started, then new tasks as far as the slots go."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from controller.decide.actions import Action, CloseTask, Discard, OfferTask, Start, Stop, Why, WritePointers, WriteTask
 from controller.decide.closings import accepted_host, is_young, untouched
-from controller.decide.hosts import chosen, hosts, split
+from controller.decide.hosts import Host, chosen, hosts, split
 from controller.decide.standing import is_live, owner_of
 from controller.decide.work import Candidate
 from controller.view import Attempt, ExecutorView, Pool, Role, StoreView, members_of, role_of
@@ -124,13 +124,16 @@ def new_tasks(
 ) -> NewTasks:
     """Each candidate in turn: to an engine that takes it (`hosts`), else where every pool of its role has a slot.
 
-    What a pool owes to others is left to them, by engines too: one that is offered nothing more ends. Nothing gathers
-    that an engine takes.
+    What a pool owes to others is left to them, by engines too: one that is offered nothing more ends. So it is where a
+    candidate waits that no engine at work can take. Nothing gathers that an engine takes.
     """
+    wanting = list(wanting)
     pools = (*_pools(frozen.limits), *executor.pools)
     busy = Counter(holders(frozen, store, executor, closing, now).values())
     engines = hosts(frozen, store, executor, closing)
     if _over(pools, busy, "generate", more=0, owed=True):
+        engines = []
+    if _over(pools, busy, "generate", owed=True) and not all(_joins(candidate, engines) for candidate in wanting):
         engines = []
     found: list[Action] = []
     waiting: dict[UnitRef, Why] = {}
@@ -165,6 +168,13 @@ def new_tasks(
             why = Why(LIMIT_REACHED, full[0].full)
             waiting |= {unit: why for unit, _ in members_of(task)}
     return NewTasks(tuple(found), waiting, gathering)
+
+
+def _joins(candidate: Candidate, engines: Sequence[Host]) -> bool:
+    task = candidate.task
+    if not isinstance(task, GenerateTask):
+        return True
+    return chosen(engines, task, suspected=candidate.suspected, must_wait=True) is not None
 
 
 def _over(

@@ -2,7 +2,8 @@
 
 Group commit: what waits for the same engine is taken together by the next task, up to `limits.group_members`. With
 `limits.gather_seconds` the first waits a while for others. Members that a crash put under suspicion go apart, in groups
-no larger than each of them may join, and wait for nobody. Whether an engine at work takes a task is for `starts`.
+no larger than each of them may join, and wait for nobody. Whose checkpoint is older goes first. Whether an engine at
+work takes a task is for `starts`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -111,7 +112,8 @@ def _generations(
         unit = piece.generate_unit
         if unit is not None and standings[unit].state == "ready":
             ready.setdefault(unit, piece)
-    for units in groups(ready, lambda unit: _engine_key(ready[unit]), standings, frozen.limits.group_members):
+    alike = groups(ready, lambda unit: _engine_key(ready[unit]), standings, frozen.limits.group_members)
+    for units in sorted(alike, key=lambda units: _ready_since(frozen, units, ready)):
         members = tuple(_generate_member(ready[unit], store) for unit in units)
         suspected = any(standings[unit].account.company is not None for unit in units)
         task = GenerateTask(
@@ -148,9 +150,13 @@ def _gathers_until(
         return None
     if not any(piece.generate_unit is None and progressed(piece, standings).state == "waiting" for piece in pieces):
         return None
+    return _ready_since(frozen, units, ready) + timedelta(seconds=limits.gather_seconds)
+
+
+def _ready_since(frozen: FrozenExperiment, units: Sequence[UnitRef], ready: Mapping[UnitRef, Piece]) -> datetime:
+    """When the first of them could have been generated."""
     checkpoints = (ready[unit].checkpoint for unit in units)
-    first = min(frozen.accepted if marker is None else marker.created for marker in checkpoints)
-    return first + timedelta(seconds=limits.gather_seconds)
+    return min(frozen.accepted if marker is None else marker.created for marker in checkpoints)
 
 
 def lora_target(runs: Sequence[FrozenRun]) -> Literal["attention", "all"]:

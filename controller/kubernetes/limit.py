@@ -2,9 +2,9 @@
 
 A pod counts from the decision to start it to its end: by its task while its Job has not been seen (a claim), then by
 the Job, then by the pod as long as it outlives its Job. Decisions are made and noted one at a time, so that no two take
-the same pod. Who waited longest has the next one; who gets one and wants more waits again behind the others. Claims and
-the order of waiting are in memory only: a controller that starts again knows the pods from its first LIST, and who
-waits as they ask again.
+the same pod. Who waited longest has the next one; who gets one, or more evaluations for one, waits again behind the
+others. Claims and the order of waiting are in memory only: a controller that starts again knows the pods from its first
+LIST, and who waits as they ask again.
 """
 
 import threading
@@ -111,8 +111,9 @@ class Book:
 
 
 def _takes(decision: Decision) -> bool:
+    """A pod, or more for one that it has: else who keeps one at work would never let others have it."""
     tasks = (action.task for action in decision.actions if isinstance(action, WriteTask))
-    return any(isinstance(task, GenerateTask) and task.host is None for task in tasks)
+    return any(isinstance(task, GenerateTask) for task in tasks)
 
 
 def is_evaluation(item: Json) -> bool:

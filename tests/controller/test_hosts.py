@@ -14,7 +14,7 @@ from tests.controller.test_linger import engine, until_an_engine_lingers
 from tests.controller.world import SimJob, Weather, World
 from workloads.contract.experiment import FrozenExperiment, Limits
 from workloads.contract.records import ExitCode, Failure, TaskEnd
-from workloads.contract.tasks import GenerateTask
+from workloads.contract.tasks import GenerateMember, GenerateTask
 from workloads.contract.wanted import train_unit
 
 CHECKPOINTS = (50, 100, 150)
@@ -259,6 +259,82 @@ def test_the_one_whose_weights_were_being_loaded_is_named_though_the_lead_had_fa
 def guests(world: World) -> list[GenerateTask]:
     tasks = [task for unit in world.units.values() for task in unit.tasks.values() if isinstance(task, GenerateTask)]
     return [task for task in tasks if task.host is not None]
+
+
+def with_a_guest(limits: Limits, benchmarks: tuple[str, ...] = ("sums",)) -> tuple[World, Controller, SimJob]:
+    """An engine at work on the base and on what joined it: mine@1 of many checkpoints, which is not near its end."""
+    frozen = experiment((external("mine", tuple(range(1, 200)), published=True),), benchmarks, limits=limits)
+    world, controller = World(Weather(rows=8, work_ticks=4), seed=0), Controller(frozen)
+    while len(world.completed) < 1:
+        turn(world, controller)
+    host = engine(world)
+    publish(world, controller, 1)
+    turn(world, controller)
+    [task] = guests(world)
+    for _ in range(9):
+        if (task.unit, task.number) not in host.queue:
+            turn(world, controller)
+    world.weather = replace(world.weather, work_ticks=1000)
+    assert {member.unit for member in task.members} <= {unit for unit, _ in host.queue}
+    return world, controller, host
+
+
+def give_up(world: World, host: SimJob, member: GenerateMember) -> None:
+    host.queue.remove((member.unit, member.number))
+    failure = Failure(exit_code=1, reason="RequestFailed", message="x", member=member.unit.digest)
+    world.units[member.unit].failures[member.number] = failure
+
+
+@pytest.mark.parametrize(("places", "again"), [([0], []), ([1], [1]), ([0, 1], [0, 1])])
+def test_what_failed_in_an_engine_at_work_is_tried_again_meanwhile(places: list[int], again: list[int]) -> None:
+    """But for the first evaluation of a task whose others are still at work: the task is open for them."""
+    world, controller, host = with_a_guest(Limits(evaluation_slots=3), ("sums", "codes"))
+    [task] = guests(world)
+    for place in places:
+        give_up(world, host, task.members[place])
+    for _ in range(4):
+        turn(world, controller)
+    assert host.job.phase == "running"
+    assert host.queue
+    units = [world.units[member.unit] for member in task.members]
+    assert [place for place, unit in enumerate(units) if 1 in unit.ends] == again
+    for place in again:
+        assert (units[place].ends[1].reason, units[place].ends[1].charged) == ("RequestFailed", True)
+        alone = units[place].tasks[2]
+        assert isinstance(alone, GenerateTask)
+        assert (len(alone.members), alone.host) == (1, None)
+
+
+def test_an_engine_whose_own_first_evaluation_failed_takes_no_more() -> None:
+    world, controller, host = with_a_guest(Limits(evaluation_slots=3))
+    publish(world, controller, 2)
+    assert [len(found) for found in generating(world, controller)] == [1, 0]
+    controller = Controller(controller.frozen)  # one that does not know what was done before
+    lead = host.task.unit
+    world.units[lead].markers.clear()
+    world.units[lead].failures[1] = Failure(exit_code=1, reason="RequestFailed", message="x", member=lead.digest)
+    assert [len(found) for found in generating(world, controller)] == [0, 1]
+
+
+def test_what_no_engine_at_work_can_take_has_the_slot_before_what_comes_later() -> None:
+    world, controller, _ = with_a_guest(Limits(evaluation_slots=1))
+    world.weather = replace(world.weather, work_ticks=2)
+    publish(world, controller, 2)
+    [write] = written_to_generate(controller.look(world).actions)
+    suspect = world._unit(write.task.unit)
+    suspect.tasks[1] = write.task.model_copy(update={"host": None})
+    crash = {"outcome": "failed", "reason": "Crashed", "message": "x", "charged": False, "retry": True, "suspects": 2}
+    suspect.ends[1] = TaskEnd(number=1, ended=world.now, **crash)
+    publish(world, controller, 3)
+    assert generating(world, controller) == ([], [])
+    for number in range(60):
+        publish(world, controller, 4 + number)
+        turn(world, controller)
+        if 2 in suspect.tasks:
+            break
+    assert suspect.tasks[2].type == "generate"
+    started = [sim.task.unit for sim in world.jobs.values() if sim.task.type == "generate"]
+    assert started[-1] == write.task.unit, "something newer had the slot first"
 
 
 def test_nothing_joins_a_suspect_that_a_lingering_engine_took() -> None:

@@ -25,11 +25,12 @@ from controller.kubernetes.limit import (
 from controller.kubernetes.metrics import Metrics
 from controller.kubernetes.reflector import Reflector
 from controller.view import ExecutorView
-from tests.controller.experiments import experiment, run
+from tests.controller.experiments import experiment, external, run
 from tests.controller.simulate import Controller
 from tests.controller.world import Weather, World
 from workloads.contract.experiment import FrozenExperiment, Limits
 from workloads.contract.tasks import Owner
+from workloads.contract.wanted import train_unit
 
 NOW = datetime(2026, 2, 16, 9, 0, tzinfo=UTC)
 ASH, BIRCH, CEDAR = (Owner(experiment=name, uid8=f"{name:0<8}") for name in ("ash", "birch", "cedar"))
@@ -318,3 +319,27 @@ def test_an_experiment_with_much_to_evaluate_takes_turns_with_one_that_has_littl
     assert controllers[1].status is not None
     assert controllers[1].status.finished == "Succeeded"
     assert namespace.turns["much"] <= namespace.turns["little"] + 3
+
+
+def test_an_engine_that_others_join_is_not_kept_at_work_while_another_experiment_waits() -> None:
+    limits, samples = Limits(group_members=8), tuple(range(1, 200))
+    much = experiment((external("a", samples, published=True),), ("sums",), name="much", uid8="1" * 8, limits=limits)
+    little = experiment((), ("own",), name="little", uid8="2" * 8, limits=limits)
+    namespace = Namespace(World(Weather(rows=4), 0), 1, random.Random(0))
+    world, controllers = namespace.world, [Controller(much)]
+    for one in samples:
+        world.publish(train_unit(much.runs[0]), one)
+    for number in range(40):
+        for controller in controllers:
+            for _ in controller.act(world, namespace.decided(controller).actions):
+                namespace.check()
+            namespace.look()
+        world.tick()
+        if number == 8:
+            before = len(world.completed)
+            assert before, "the engine is at work"
+            controllers.append(Controller(little))
+        if namespace.turns["little"]:
+            break
+    assert namespace.turns["little"]
+    assert len(world.completed) - before < 4 * limits.group_members

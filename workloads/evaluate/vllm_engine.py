@@ -156,7 +156,7 @@ class VllmEngine:
 
     def room(self, requests: int, /) -> int:
         slots = self._settings.max_loras - len(self._adapters)
-        return min(slots, self.admission.room(self.under_way, requests))
+        return max(0, min(slots, self.admission.room(self.under_way, requests)))
 
     def merge(self, adapter: Adapter | None) -> None:
         if adapter is not None:
