@@ -144,16 +144,21 @@ def test_one_that_is_bad_fails_alone_and_the_engine_goes_on(
     assert (failure.reason, failure.member) == ("BadBenchmark", bad.unit.digest)
 
 
+@pytest.mark.parametrize("what", ["the offer", "its member"])
 def test_a_store_that_does_not_answer_for_a_moment_costs_no_offer(
-    world: World, adapters: list[Path], monkeypatch: pytest.MonkeyPatch
+    world: World, adapters: list[Path], monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     first, late = world.member(), world.member(world.checkpoint(adapters[0], 1))
-    host, refused = world.order(first, takes_offers=True), list[str]()
+    host, refused, starts = world.order(first, takes_offers=True), list[str](), counted_starts(monkeypatch)
+    assert late.adapter is not None
     unreadable = {layout.offer_key(host.unit, 1, 1), layout.task_key(late.unit, 1)}
+    if what == "its member":
+        outputs, checkpoint = late.unit, late.adapter
+        unreadable = {layout.marker_key(outputs, layout.OUTPUTS), layout.marker_key(checkpoint.unit, checkpoint.marker)}
     get = DirectoryStore.get
 
     def sometimes(store: DirectoryStore, key: str) -> bytes:
-        """The entry of the log, and then the task that it names, cannot be read the first time."""
+        """The entry of the log and the task that it names, or what tells of its member, cannot be read the first time."""
         if engine.begun and key in unreadable:
             unreadable.remove(key)
             refused.append(key)
@@ -165,6 +170,7 @@ def test_a_store_that_does_not_answer_for_a_moment_costs_no_offer(
     assert world.run(host) == ExitCode.OK
     assert len(refused) == 2
     assert world.marker(late.unit)
+    assert len(starts) == 1
 
 
 def test_an_engine_that_takes_offers_closes_its_log_though_none_came(world: World) -> None:

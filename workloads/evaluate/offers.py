@@ -29,9 +29,17 @@ class Offers:
     task: GenerateTask
     sequence: int = 1
     closed: bool = False
+    _returned: GenerateTask | None = None
+
+    def put_back(self, task: GenerateTask) -> None:
+        """What was taken and could not be begun: it is the next that is taken, and the log is not closed before."""
+        self._returned = task
 
     def take(self) -> GenerateTask | None:
         """The next offered task; None if there is none now, or the log is closed. Raises StoreError: none is taken."""
+        if self._returned is not None:
+            task, self._returned = self._returned, None
+            return task
         while not self.closed:
             try:
                 data = self.store.get(layout.offer_key(self.task.unit, self.task.number, self.sequence))
@@ -51,6 +59,8 @@ class Offers:
 
     def close(self) -> bool:
         """Whether the log is closed now; False: an offer came first, take it. Raises StoreError."""
+        if self._returned is not None:
+            return False
         if not self.closed:
             key = layout.offer_key(self.task.unit, self.task.number, self.sequence)
             try:

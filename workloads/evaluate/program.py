@@ -20,7 +20,7 @@ from workloads.evaluate.evaluation import Evaluation
 from workloads.evaluate.fetched import FetchedAdapters
 from workloads.evaluate.offers import LINGERING, Offers, linger
 from workloads.evaluate.prepare import Bench, Prepared, prepare
-from workloads.evaluate.session import Session, Tally, fail_member, prepare_all
+from workloads.evaluate.session import Session, Tally, by_adapter, fail_member, prepare_all
 from workloads.evaluate.shapes import BadModel, read_shapes
 from workloads.evaluate.watchdog import Watchdog, end_process
 from workloads.program import Context, ProgramError
@@ -99,25 +99,31 @@ class EngineBay:
         """Of what was offered to the engine at work, what it serves. What it does not makes room for no more."""
         assert self.session is not None
         assert self.wanted is not None
+        task: GenerateTask | None = None
+        prepared: list[Prepared] = []
         try:
             task = self.offers.take()
-        except StoreError as error:
-            logger.warning("nothing is taken for now: %s", error)  # the store may be back when this has work to commit
-            task = None
-        if task is None:
-            return ()
-        found: list[Prepared] = []
-        for key, members in by_engine(task, claim_members(self.context.store, task)).items():
-            if key != self.wanted.key:
-                self._postpone(key, task, members)
-                continue
-            prepared = prepare_all(self.context, self.tally, members, partial(prepare, self.wanted.bench))
+            if task is None:
+                return ()
+            claimed = by_engine(task, claim_members(self.context.store, task))
+            for member in claimed.pop(self.wanted.key, []):
+                prepared += prepare_all(self.context, self.tally, [member], partial(prepare, self.wanted.bench))
+        except StoreError as error:  # it may be back when this has work to commit
+            logger.warning("nothing is taken for now: %s", error)
             for one in prepared:
-                if self.session.engine.accepts(demands_of([one.evaluation], foreseen_by(task))):
-                    found.append(one)
-                else:
-                    self._release(one)
-                    self._postpone(key, task, [one.evaluation.member])
+                self._release(one)
+            if task is not None:
+                self.offers.put_back(task)
+            return ()
+        for key, members in claimed.items():
+            self._postpone(key, task, members)
+        found: list[Prepared] = []
+        for one in by_adapter(prepared):
+            if self.session.engine.accepts(demands_of([one.evaluation], foreseen_by(task))):
+                found.append(one)
+            else:
+                self._release(one)
+                self._postpone(self.wanted.key, task, [one.evaluation.member])
         return found
 
     def _postpone(self, key: tuple[str, str], task: GenerateTask, members: Sequence[GenerateMember]) -> None:

@@ -26,6 +26,8 @@ from workloads.program import Context, ProgramError
 from workloads.text.tokenizer import TextTokenizer
 
 logger = logging.getLogger("potstill")
+SELDOM = 4
+"""Between two questions for more so many times as long as the first took."""
 REQUEST_ATTEMPTS = 3
 """How often a request is given to an engine that gives it up."""
 
@@ -65,7 +67,7 @@ class Session:
     _checked: dict[str, float | ProgramError | None] = field(default_factory=dict)
     _coming: deque[Prepared] = field(default_factory=deque)
     """In their order, until the engine wants them."""
-    _asked_for_more: float = 0.0
+    _ask_again: float = 0.0
     _started: float = 0.0
     _tokens_before: int = 0
 
@@ -86,9 +88,12 @@ class Session:
         self._failed.clear()
 
     def _ask_for_more(self) -> None:
-        if self.more is not None and time.monotonic() >= self._asked_for_more + POLL_SECONDS:
+        """The engine makes no steps meanwhile, so a store that is slow to answer is asked seldom."""
+        began = time.monotonic()
+        if self.more is not None and began >= self._ask_again:
             self._coming.extend(self.more())
-            self._asked_for_more = time.monotonic()
+            now = time.monotonic()
+            self._ask_again = now + max(POLL_SECONDS, SELDOM * (now - began))
 
     def _next_is_wanted(self) -> bool:
         """Its adapter is fetched beside the engine's work, if it has any."""
@@ -268,4 +273,8 @@ def prepare_all(
             prepared.append(prepare(member))
         except (ProgramError, Corrupt, ContentError) as error:
             fail_member(context, tally, member, error)
+    return by_adapter(prepared)
+
+
+def by_adapter(prepared: Sequence[Prepared]) -> list[Prepared]:
     return sorted(prepared, key=lambda one: one.evaluation.adapter.name if one.evaluation.adapter else "")
