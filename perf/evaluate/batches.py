@@ -277,6 +277,10 @@ def main() -> None:
             slots = 4 if "4 slots" in adapters else 8
             ways = [course(outputs, costs, slots=slots, together=together).seconds for together in (False, True)]
             print(f"{adapters:31} {name:17} {ways[0]:8.0f} s {ways[1]:8.0f} s")
+    print("\n6 checkpoints x 200, 58% completed, to 4,096")
+    outputs = [drawn(200, 4096, 0.58, seed=place) for place in range(6)]
+    for adapters in ("attention+experts, 4 slots", "attention+experts, 4 slots, fp8"):
+        print(f"{adapters:31} {course(outputs, COSTS[adapters], slots=4).seconds:8.1f} s")
 
 
 if __name__ == "__main__":

@@ -106,7 +106,7 @@ class Engine:
         if self._coming or not self._at_work:
             return 0
         free = self._measured.slots - len(self._adapters())
-        return min(free, self._batch.admission.room(self._batch.under_way, self._requests))
+        return max(0, min(free, self._batch.admission.room(self._batch.under_way, self._requests)))
 
     def advance(self) -> tuple[float, list[UnitRef]]:
         """Seconds of what it does next, and the evaluations that are finished by it. Call while it has members."""
@@ -138,7 +138,9 @@ class Engine:
 
 
 def waits(measured: Measured, apart_seconds: float, adapters: int, requests: int) -> list[float]:
-    """From each adapter's coming to its last output, seconds. The first comes when the engine has started."""
+    """From each adapter's coming to its last output, seconds, up to the draw of the outputs' lengths. The engine has
+    started when the first one comes.
+    """
     engine, now, ended = Engine(measured, requests), 0.0, dict[str, float]()
     units = [UnitRef(kind="generate", digest=f"{place:064x}") for place in range(adapters)]
     came = {unit.digest: place * apart_seconds for place, unit in enumerate(units)}
