@@ -29,25 +29,15 @@ class Ended:
     gpu_seconds: float = 0.0
 
 
-def unfinished(store: StoreView, task: RunnableTask) -> tuple[UnitRef, ...]:
-    """Members that the task was to do and that have no result and were not closed before it. One whose number another
-    task took is not its member.
-    """
-    return tuple(
-        unit
-        for unit, number in members_of(task)
-        if not store.unit(unit).done and _is_open_member(store.unit(unit), number, task.key)
-    )
-
-
 def undecided(store: StoreView, task: RunnableTask) -> list[UnitRef]:
     """Its members that have neither a result nor a failure."""
-    numbers = dict(members_of(task))
-    return [unit for unit in unfinished(store, task) if not _failed(store.unit(unit), numbers[unit])]
+    return [unit for unit, attempt in _unfinished(store, task).items() if attempt.failure is None]
 
 
-def _failed(view: UnitView, number: int) -> bool:
-    return any(attempt.failure is not None for attempt in view.attempts if attempt.number == number)
+def _unfinished(store: StoreView, task: RunnableTask) -> dict[UnitRef, Attempt]:
+    """Members that the task was to do and that have no result and were not closed before it, with their attempts."""
+    found = ((unit, _attempt_of(store.unit(unit), number, task.key)) for unit, number in members_of(task))
+    return {unit: a for unit, a in found if a is not None and a.end is None and not store.unit(unit).done}
 
 
 def guests(engine: Attempt, store: StoreView) -> list[GenerateTask]:
@@ -62,13 +52,13 @@ def guests(engine: Attempt, store: StoreView) -> list[GenerateTask]:
     ]
 
 
-def _is_open_member(view: UnitView, number: int, key: str) -> bool:
-    return any(a.number == number and a.lead_key == key and a.end is None for a in view.attempts)
-
-
 def is_member(view: UnitView, number: int, key: str) -> bool:
     """Whether the unit's attempt `number` is the task `key`'s, and not that of a writer who was first."""
-    return any(attempt.number == number and attempt.lead_key == key for attempt in view.attempts)
+    return _attempt_of(view, number, key) is not None
+
+
+def _attempt_of(view: UnitView, number: int, key: str) -> Attempt | None:
+    return next((a for a in view.attempts if a.number == number and a.lead_key == key), None)
 
 
 def ended_by_itself(attempt: Attempt, job: Job | None) -> Ended:
@@ -137,7 +127,7 @@ def lead_end(ended: Ended, attempt: Attempt, store: StoreView, now: datetime, ho
 def _suspects(store: StoreView, attempt: Attempt) -> int:
     """All that were in one engine, whichever task brought them there."""
     assert attempt.task.type != "member"
-    return sum(len(unfinished(store, task)) for task in (attempt.task, *guests(attempt, store)))
+    return sum(len(_unfinished(store, task)) for task in (attempt.task, *guests(attempt, store)))
 
 
 def ended_of(lead: TaskEnd) -> Ended:
@@ -166,14 +156,15 @@ def member_end(lead: TaskEnd, attempt: Attempt, view: UnitView, now: datetime) -
 
 def own_end(attempt: Attempt, failure: Failure, now: datetime) -> TaskEnd:
     """The end of a group's other member that the program gave up: it may go again while the program goes on."""
+    mine = _own_share(failure)
     return TaskEnd(
         number=attempt.number,
-        outcome="failed",
+        outcome=mine.outcome,
         exit_code=failure.exit_code,
-        reason=failure.reason,
-        message=failure.message,
-        charged=True,
-        retry=failure.exit_code not in NO_RETRY,
+        reason=mine.reason,
+        message=mine.message,
+        charged=mine.charged,
+        retry=mine.retry,
         ended=now,
     )
 
@@ -187,13 +178,16 @@ class _Share:
     retry: bool = True
 
 
+def _own_share(own: Failure) -> _Share:
+    return _Share("failed", own.reason, own.message, charged=True, retry=own.exit_code not in NO_RETRY)
+
+
 def _share(ended: Ended, view: UnitView, suspects: int, own: Failure | None) -> _Share:
     """One member's share of a task's end, by the first rule that holds."""
     if view.done:
         return _Share("succeeded", "Completed", "its result is committed")
     if own is not None:
-        hopeless = own.exit_code in NO_RETRY
-        return _Share("failed", own.reason, own.message, charged=True, retry=not hopeless)
+        return _own_share(own)
     if ended.outcome in NOT_THE_WORK:
         return _Share(ended.outcome, ended.reason, ended.message)
     if ended.exit_code == ExitCode.OK:

@@ -131,9 +131,9 @@ def new_tasks(
     pools = (*_pools(frozen.limits), *executor.pools)
     busy = Counter(holders(frozen, store, executor, closing, now).values())
     engines = hosts(frozen, store, executor, closing)
-    if _over(pools, busy, "generate", more=0, owed=True):
-        engines = []
-    if _over(pools, busy, "generate", owed=True) and not all(_joins(candidate, engines) for candidate in wanting):
+    others_wait = _over(pools, busy, "generate", more=0, owed=True)
+    is_full = _over(pools, busy, "generate", owed=True)
+    if others_wait or (is_full and not all(_joins(candidate, engines) for candidate in wanting)):
         engines = []
     found: list[Action] = []
     waiting: dict[UnitRef, Why] = {}

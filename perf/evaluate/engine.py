@@ -183,17 +183,7 @@ def group(engine: Engine, adapters: list[Adapter], options: argparse.Namespace, 
         work(engine, together, f"{began}/{number}", options, vocabulary)
         loads, works = loads + loaded - began, works + time.monotonic() - loaded
     tokens = engine.generated_tokens - before
-    return {
-        "measured": "group",
-        "group": len(adapters),
-        "requests_each": options.requests,
-        "tokens_each": options.tokens,
-        "completed": options.completed,
-        "load_seconds": round(loads, 2),
-        "seconds": round(works, 2),
-        "tokens": tokens,
-        "tokens_per_second": round(tokens / works, 1),
-    }
+    return {"measured": "group"} | told(adapters, options, loads, works, tokens)
 
 
 def group_apart(
@@ -216,16 +206,21 @@ def group_apart(
         else:  # nothing is at work before the next one comes
             time.sleep(max(0.0, came[str(coming[0][0])] - now))
     tokens, seconds = engine.generated_tokens - before, time.monotonic() - began
+    waits = [round(ended[place] - came[place], 2) for place in came]
+    apart = {"measured": "apart", "apart_seconds": options.apart, "waits": waits}
+    return apart | told(adapters, options, loads, seconds, tokens)
+
+
+def told(
+    adapters: list[Adapter], options: argparse.Namespace, loads: float, seconds: float, tokens: int
+) -> dict[str, Any]:
     return {
-        "measured": "apart",
         "group": len(adapters),
-        "apart_seconds": options.apart,
         "requests_each": options.requests,
         "tokens_each": options.tokens,
         "completed": options.completed,
         "load_seconds": round(loads, 2),
         "seconds": round(seconds, 2),
-        "waits": [round(ended[place] - came[place], 2) for place in came],
         "tokens": tokens,
         "tokens_per_second": round(tokens / seconds, 1),
     }

@@ -15,6 +15,7 @@ from tests.controller.world import SimJob, Weather, World
 from workloads.contract.experiment import FrozenExperiment, Limits
 from workloads.contract.records import ExitCode, Failure, TaskEnd
 from workloads.contract.tasks import GenerateMember, GenerateTask
+from workloads.contract.units import UnitRef
 from workloads.contract.wanted import train_unit
 
 CHECKPOINTS = (50, 100, 150)
@@ -316,40 +317,41 @@ def test_an_engine_whose_own_first_evaluation_failed_takes_no_more() -> None:
     assert [len(found) for found in generating(world, controller)] == [0, 1]
 
 
-def test_what_no_engine_at_work_can_take_has_the_slot_before_what_comes_later() -> None:
-    world, controller, _ = with_a_guest(Limits(evaluation_slots=1))
-    world.weather = replace(world.weather, work_ticks=2)
-    publish(world, controller, 2)
+def publish_a_suspect(world: World, controller: Controller, samples: int) -> UnitRef:
+    """A checkpoint whose evaluation was in an engine that crashed with another one in it."""
+    publish(world, controller, samples)
     [write] = written_to_generate(controller.look(world).actions)
     suspect = world._unit(write.task.unit)
     suspect.tasks[1] = write.task.model_copy(update={"host": None})
     crash = {"outcome": "failed", "reason": "Crashed", "message": "x", "charged": False, "retry": True, "suspects": 2}
     suspect.ends[1] = TaskEnd(number=1, ended=world.now, **crash)
+    return write.task.unit
+
+
+def test_what_no_engine_at_work_can_take_has_the_slot_before_what_comes_later() -> None:
+    world, controller, _ = with_a_guest(Limits(evaluation_slots=1))
+    world.weather = replace(world.weather, work_ticks=2)
+    suspect = publish_a_suspect(world, controller, 2)
     publish(world, controller, 3)
     assert generating(world, controller) == ([], [])
     for number in range(60):
         publish(world, controller, 4 + number)
         turn(world, controller)
-        if 2 in suspect.tasks:
+        if 2 in world.units[suspect].tasks:
             break
-    assert suspect.tasks[2].type == "generate"
+    assert world.units[suspect].tasks[2].type == "generate"
     started = [sim.task.unit for sim in world.jobs.values() if sim.task.type == "generate"]
-    assert started[-1] == write.task.unit, "something newer had the slot first"
+    assert started[-1] == suspect, "something newer had the slot first"
 
 
 def test_nothing_joins_a_suspect_that_a_lingering_engine_took() -> None:
     world, controller, host = at_work(Limits(linger_seconds=1000, evaluation_slots=2), Weather(rows=8, work_ticks=9))
     until_an_engine_lingers(world, controller)
-    publish(world, controller, 50)
-    [write] = written_to_generate(controller.look(world).actions)
-    suspect = world._unit(write.task.unit)
-    suspect.tasks[1] = write.task.model_copy(update={"host": None})
-    crash = {"outcome": "failed", "reason": "Crashed", "message": "x", "charged": False, "retry": True, "suspects": 2}
-    suspect.ends[1] = TaskEnd(number=1, ended=world.now, **crash)
+    suspect = publish_a_suspect(world, controller, 50)
     for _ in range(20):
         if not host.queue:
             turn(world, controller)
-    assert host.queue == [(write.task.unit, 2)]
+    assert host.queue == [(suspect, 2)]
     publish(world, controller, 100)
     offers, starts = generating(world, controller)
     assert (offers, len(starts)) == ([], 1)

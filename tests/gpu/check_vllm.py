@@ -27,13 +27,14 @@ from tests.evaluate.models import edit_adapter, edit_config, write_adapter, writ
 from tests.evaluate.test_canary import canaries_of
 from workloads.contract.units import Engine as EngineInputs
 from workloads.evaluate.adapters import check_adapter
-from workloads.evaluate.canary import check_canaries
+from workloads.evaluate.canary import check_canaries, coarsest_dtype
 from workloads.evaluate.engine import Adapter, Decoding, Demands, Engine, Finished, Request
 from workloads.evaluate.shapes import read_shapes
 from workloads.evaluate.transformers_engine import TransformersEngine
 from workloads.text.tokenizer import load_tokenizer
 
 RANK = 8
+ENGINE = {"name": "vllm", "version": "any"}
 SIZES: dict[str, Any] = {
     "hidden_size": 128,
     "head_dim": 64,
@@ -77,7 +78,7 @@ class Case:
 
     @property
     def coarsest(self) -> str:
-        return str(self.flags.get("kv_cache_dtype", self.dtype))
+        return coarsest_dtype(EngineInputs.model_validate({**ENGINE, "dtype": self.dtype, "flags": self.flags}))
 
 
 GRAPHS = {"enforce_eager": False}
