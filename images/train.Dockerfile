@@ -29,8 +29,8 @@ COPY --from=source /wheel/*.whl /opt/potstill/
 RUN --mount=type=bind,from=source,source=/opt/uv,target=/opt/uv \
     /opt/uv/bin/uv pip install --quiet --no-cache --no-deps --compile-bytecode --python /opt/potstill/bin/python /opt/potstill/*.whl
 ENV PATH=/opt/potstill/bin:/usr/local/bin:/usr/bin:/bin \
-    HOME=/tmp PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HF_HUB_OFFLINE=1
+    HOME=/tmp PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HF_HUB_OFFLINE=1
 USER 65532:65532
 WORKDIR /tmp
-ENTRYPOINT ["python", "-m"]
+ENTRYPOINT ["python", "-P", "-m"]
 CMD ["workloads.train"]

@@ -4,6 +4,8 @@ Exit codes: 0 yes, 1 no, 2 wrong use or wrong input, 3 not enough evidence, 4 co
 """
 
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
@@ -42,11 +44,28 @@ WRONG_INPUT = (SpecError, ContentError, BadData, BadTemplate, BadTokenizer, Benc
 
 app = typer.Typer(
     name="potstill",
-    help="Fine-tune, evaluate every checkpoint, and compare with doubt: one experiment.yaml.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"potstill {version('potstill')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Fine-tune, evaluate every checkpoint, and compare, with confidence intervals: one experiment.yaml."""
+
+
 app.command("validate")(validate.validate)
 app.command("plan")(plan.plan)
 app.command("run")(run.run)

@@ -52,7 +52,7 @@ def export(
         if error.name not in ("wandb", "mlflow", "tensorboardX"):
             raise
         raise typer.BadParameter(
-            f"{error.name} is not installed: pip install 'potstill[export-{tracker.value}]'"
+            f"{error.name} is not installed: in the checkout, pip install '.[export-{tracker.value}]'"
         ) from error
     except FileExistsError as error:
         raise typer.BadParameter(f"{error} is there already: remove it, or choose another --to") from error

@@ -38,7 +38,7 @@ TAIL_BYTES = 2000
 
 
 def program(task: RunnableTask) -> list[str]:
-    return [sys.executable, "-m", PROGRAMS[role_of(task)], task.key]
+    return [sys.executable, "-P", "-m", PROGRAMS[role_of(task)], task.key]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Record:
     pid: int
     identity: str
     created: datetime
-    device: int | None
+    device: str | None
 
 
 class LocalExecutor:
@@ -175,7 +175,8 @@ class LocalExecutor:
                 if text.endswith("}"):
                     about = json.loads(text)
                     created = datetime.fromisoformat(about["created"])
-                    found.append(Record(about["key"], about["pid"], about["identity"], created, about["device"]))
+                    device = None if about["device"] is None else str(about["device"])
+                    found.append(Record(about["key"], about["pid"], about["identity"], created, device))
         return found
 
     def _signal(self, key: str, number: signal.Signals) -> None:

@@ -3,7 +3,8 @@
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+
+import pynvml
 
 from controller.view import Pool, Role
 from workloads.contract.experiment import Limits
@@ -15,15 +16,15 @@ GPU_ROLES: frozenset[Role] = frozenset({"train", "generate"})
 
 @dataclass(frozen=True)
 class Machine:
-    """`threads` of each program. With GPUs, each training and each generation has one to itself."""
+    """`devices`: GPUs as CUDA_VISIBLE_DEVICES names them. With GPUs, each training and each generation has its own."""
 
     cores: int
-    devices: tuple[int, ...]
+    devices: tuple[str, ...]
     trainings: int
 
     @property
     def threads(self) -> int:
-        """Trainings and one generation share the cores evenly; grading is short and may take what is left."""
+        """Of each program. Trainings and one generation share the cores evenly; grading may take what is left."""
         return max(1, self.cores // (self.trainings + 1))
 
     @property
@@ -36,31 +37,72 @@ class Machine:
             Pool(frozenset({"grade"}), 1),
         )
 
-    def free_device(self, role: Role, used: Iterable[int | None]) -> int | None:
+    def free_device(self, role: Role, used: Iterable[str | None]) -> str | None:
         if role not in GPU_ROLES:
             return None
         taken = set(used)
         return next((device for device in self.devices if device not in taken), None)
 
-    def environment(self, inherited: Mapping[str, str], device: int | None) -> dict[str, str]:
-        """Thread counts that the user set are left as they are."""
+    def environment(self, inherited: Mapping[str, str], device: str | None) -> dict[str, str]:
+        """Thread counts that the user set stay. Modules in the current directory never shadow a program's own."""
         threads = {name: str(self.threads) for name in THREAD_VARIABLES if name not in inherited}
-        visible = {} if device is None else {"CUDA_VISIBLE_DEVICES": str(device)}
-        return {**inherited, **threads, **visible}
+        visible = {} if device is None else {"CUDA_VISIBLE_DEVICES": device}
+        return {**inherited, **threads, **visible, "PYTHONSAFEPATH": "1"}
 
 
 def this_machine(limits: Limits) -> Machine:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    devices = _devices(os.environ.get("CUDA_VISIBLE_DEVICES"))
+    devices = visible_devices(installed_gpus(), os.environ.get("CUDA_VISIBLE_DEVICES"))
     trainings = len(devices) or max(1, cores // CORES_PER_TRAINING)
     return Machine(cores, devices, min(trainings, limits.training_slots))
 
 
-def _devices(visible: str | None) -> tuple[int, ...]:
-    """NVIDIA GPUs by the driver's list, or those that CUDA_VISIBLE_DEVICES leaves."""
-    folder = Path("/proc/driver/nvidia/gpus")
-    present = tuple(range(len(list(folder.iterdir())))) if folder.is_dir() else ()
+@dataclass(frozen=True)
+class Gpu:
+    """`uuid` as the driver states it: GPU-<hex>."""
+
+    uuid: str
+    name: str
+
+
+def installed_gpus() -> tuple[Gpu, ...]:
+    """NVIDIA GPUs by the driver's own library (NVML), which containers and WSL have too; none without a driver."""
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return ()
+    try:
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        return tuple(Gpu(pynvml.nvmlDeviceGetUUID(handle), pynvml.nvmlDeviceGetName(handle)) for handle in handles)
+    except pynvml.NVMLError:
+        return ()
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def visible_devices(gpus: tuple[Gpu, ...], visible: str | None) -> tuple[str, ...]:
+    """The GPUs that CUDA would use with CUDA_VISIBLE_DEVICES=`visible`, each by its own word for it.
+
+    None: all, by number. A word is a number, a UUID or the beginning of one, or a MIG instance. As CUDA does, the list
+    ends before the first word that names no GPU (so "" and "-1" leave none), and a GPU counts once.
+    Source: CUDA C++ Programming Guide, environment variables.
+    """
     if visible is None:
-        return present
-    named = {int(part) for part in visible.split(",") if part.strip().isdigit()}
-    return tuple(device for device in present if device in named)
+        return tuple(str(number) for number in range(len(gpus)))
+    found: dict[str, str] = {}
+    for word in (part.strip() for part in visible.split(",")):
+        gpu = _gpu_of(gpus, word)
+        if gpu is None or gpu in found:
+            break
+        found[gpu] = word
+    return tuple(found.values())
+
+
+def _gpu_of(gpus: tuple[Gpu, ...], word: str) -> str | None:
+    """The UUID of the GPU or MIG instance that a word of CUDA_VISIBLE_DEVICES names."""
+    if word.isdecimal():
+        return gpus[int(word)].uuid if int(word) < len(gpus) else None
+    if word.startswith("MIG-") and gpus:
+        return word
+    matching = [gpu.uuid for gpu in gpus if word.startswith("GPU-") and gpu.uuid.startswith(word)]
+    return matching[0] if len(matching) == 1 else None

@@ -102,7 +102,7 @@ def _pod_spec(task: RunnableTask, pod: RolePod, profile: Profile, job: str) -> J
     if isinstance(task, TrainTask) and (pod.gpus > 1 or pod.nodes > 1):
         command, env = _ranks(task, pod, job)
     else:
-        command, env = ["python", "-m", f"workloads.{PROGRAMS[task.type]}", task.key], []
+        command, env = ["python", "-P", "-m", f"workloads.{PROGRAMS[task.type]}", task.key], []
     name = PROGRAMS[task.type]
     spec = pod_spec(
         pod, profile, [container(name, pod, command, [*base, *env], profile, pod.gpus)], init=[], work_gib=work
@@ -128,7 +128,7 @@ def _grade_spec(task: GradeTask, pod: RolePod, profile: Profile, work_gib: int) 
         step: container(
             step,
             pod,
-            ["python", "-m", "workloads.grade", task.key, "--step", step, "--work", WORK],
+            ["python", "-P", "-m", "workloads.grade", task.key, "--step", step, "--work", WORK],
             [] if step == "execute" else store,
             profile,
         )
@@ -139,7 +139,7 @@ def _grade_spec(task: GradeTask, pod: RolePod, profile: Profile, work_gib: int) 
 
 def _ranks(task: TrainTask, pod: RolePod, job: str) -> tuple[list[str], list[Json]]:
     """One process per GPU, whose exit code is the pod's; over several nodes they meet at the Job's first pod."""
-    command = ["python", "-m", "workloads.train.launch", f"--processes={max(1, pod.gpus)}"]
+    command = ["python", "-P", "-m", "workloads.train.launch", f"--processes={max(1, pod.gpus)}"]
     if pod.nodes == 1:
         return [*command, task.key], []
     command += [

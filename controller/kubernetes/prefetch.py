@@ -28,7 +28,7 @@ def build_prefetch(frozen: FrozenExperiment, profile: Profile, owner: Json, name
         *WRITABLE,
         {"name": "HF_HUB_OFFLINE", "value": "0"},
     ]
-    command = ["python", "-m", "workloads.prefetch", base.location, base.content]
+    command = ["python", "-P", "-m", "workloads.prefetch", base.location, base.content]
     spec = pod_spec(pod, profile, [container("prefetch", pod, command, env, profile)], init=[], work_gib=WORK_GIB)
     claim = {"persistentVolumeClaim": {"claimName": profile.weights_claim}}
     mount(spec, {"prefetch"}, "weights", WEIGHTS, claim, read_only=False)

@@ -82,7 +82,6 @@ def _trained(spec: ExperimentSpec, run: Run, place: Path) -> Iterable[Problem]:
         ("samples", "samples"),
         ("sequence_tokens", "sequenceTokens"),
         ("overlong", "overlong"),
-        ("checkpoint_every_samples", "checkpointEverySamples"),
     ):
         if getattr(run, field) is None and getattr(spec.training, field) is None:
             yield Problem((*place, alias), "is required, here or under training")

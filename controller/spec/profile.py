@@ -108,7 +108,10 @@ def local_profile() -> Profile:
     try:
         engine = ProfileEngine(name="transformers", version=version("transformers"))
     except PackageNotFoundError as error:
-        problem = Problem((), "running here needs the local extra: pip install 'potstill[local]'")
+        problem = Problem(
+            (),
+            "running here needs the local extra: uv tool install '.[local]' in the checkout",
+        )
         raise SpecError("profile local", [problem]) from error
     return Profile(name="local", engine=engine, training_slots=1, evaluation_slots=1)
 

@@ -79,7 +79,7 @@ def write_base(directory: Path, config: dict[str, Any]) -> Path:
 
 
 def write_weights(directory: Path, config: dict[str, Any], threads: int = 8) -> None:
-    """Safetensors files, one for each layer and one for the rest. All layers hold the same random numbers."""
+    """Safetensors files, one for each layer and one for the rest, and their index. All layers hold the same numbers."""
     dtype = config["torch_dtype"]
     shapes = read_shapes(directory)
     noise = (torch.randn(1 << 24) * 0.02).to(getattr(torch, dtype))
@@ -94,6 +94,8 @@ def write_weights(directory: Path, config: dict[str, Any], threads: int = 8) -> 
     with ThreadPoolExecutor(threads) as pool:
         for done in [pool.submit(write_tensors, path, tensors, noise) for path, tensors in files.items()]:
             done.result()
+    places = {name: path.name for path, tensors in files.items() for name in tensors}
+    (directory / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
 
 
 def tensors_of_layer(config: dict[str, Any], layer: int) -> Iterator[tuple[str, tuple[int, ...]]]:

@@ -14,7 +14,7 @@ STARTED = datetime(2026, 2, 13, 18, 0, tzinfo=UTC)
 
 
 def test_its_gpu_is_counted_until_it_was_last_heard_of_and_not_until_somebody_looks(tmp_path: Path) -> None:
-    machine = Machine(cores=2, devices=(0,), trainings=1)
+    machine = Machine(cores=2, devices=("0",), trainings=1)
     executor = LocalExecutor(open_store((tmp_path / "store").as_uri()), tmp_path / "work", machine)
     name = KEY.replace("/", "-")
     about = {"key": KEY, "pid": 2**22 + 1, "identity": "gone", "created": STARTED.isoformat(), "device": 0}

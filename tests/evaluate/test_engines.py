@@ -41,3 +41,11 @@ def test_what_fails_in_a_start_for_another_reason_than_the_flags_is_a_crash(dens
     (base / "model.safetensors").write_bytes(weights[:8] + b"x" + weights[9:])
     with pytest.raises(json.JSONDecodeError):
         start(base, TRANSFORMERS)
+
+
+def test_a_base_whose_weights_cannot_be_found_is_refused_once_and_for_all(dense: Path, tmp_path: Path) -> None:
+    base = shutil.copytree(dense, tmp_path / "base")
+    (base / "model.safetensors").rename(base / "model-1.safetensors")
+    with pytest.raises(ProgramError, match="it has model-1.safetensors") as error:
+        start(base, TRANSFORMERS)
+    assert error.value.exit_code == ExitCode.BAD_CONFIGURATION

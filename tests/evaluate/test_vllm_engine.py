@@ -15,6 +15,7 @@ from workloads.evaluate.canary import TOLERANCE, CanaryResult, check_canaries, c
 from workloads.evaluate.engine import Adapter, BadAdapter, Decoding, Demands, Engine, Finished, Request, request_seed
 from workloads.evaluate.shapes import read_shapes
 from workloads.evaluate.transformers_engine import TransformersEngine
+from workloads.evaluate.vllm_warm_up import NUMBER, warm_up
 from workloads.text.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
@@ -291,3 +292,16 @@ def test_the_record_tells_flags_and_versions(engine: Engine) -> None:
     assert engine.versions["vllm"] == vllm.__version__
     assert engine.accepts(Demands(80, 32, "all"))
     assert not engine.accepts(Demands(80, 64))
+
+
+def test_a_warm_up_leaves_nothing_behind_and_changes_no_output(
+    engine: "VllmEngine", dense: Path, variants: list[Adapter | None]
+) -> None:
+    before = ask(engine, variants, GREEDY, PROMPTS)
+    warm_up(engine._inner, engine._settings, read_shapes(dense), "float32")
+    assert not engine._inner.has_unfinished_requests()
+    assert NUMBER not in engine._inner.list_loras()
+    after = ask(engine, variants, GREEDY, PROMPTS)
+    assert {name: found.token_ids for name, found in after.items()} == {
+        name: found.token_ids for name, found in before.items()
+    }

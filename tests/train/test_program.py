@@ -288,6 +288,15 @@ def test_a_tokenizer_of_another_model_is_refused(rows: Path, tmp_path: Path) -> 
     assert "the base's embedding has 200 rows" in failure(store, task).message
 
 
+def test_a_base_whose_weights_cannot_be_found_is_refused_once(rows: Path, tmp_path: Path) -> None:
+    base = write_base(tmp_path / "base")
+    (base / "model.safetensors").rename(base / "model-00001-of-00001.safetensors")
+    store = open_directory(tmp_path / "store")
+    task = order(store, inputs(base, rows), base, rows)
+    assert train_here(store, task) == ExitCode.BAD_CONFIGURATION
+    assert "has neither model.safetensors nor model.safetensors.index.json" in failure(store, task).message
+
+
 def test_a_training_that_diverges_ends_at_the_step_and_commits_nothing_after_it(
     dense: Path, rows: Path, tmp_path: Path
 ) -> None:

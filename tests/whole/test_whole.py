@@ -69,7 +69,19 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run_undisturbed(folder: Path) -> None:
     write_files(folder / "files")
-    potstill("run", str(folder / "files" / "whole.yaml"), "--store", str(folder / "store"), state=folder / "state")
+    write_shadows(folder / "shadows")
+    words = ("run", str(folder / "files" / "whole.yaml"), "--store", str(folder / "store"))
+    potstill(*words, state=folder / "state", directory=folder / "shadows")
+
+
+def write_shadows(folder: Path) -> None:
+    """A current directory whose modules have the names of the standard library's, the project's and its packages'."""
+    folder.mkdir()
+    for name in ("random", "json", "torch", "workloads", "controller"):
+        package = folder / name
+        package.mkdir()
+        (package / "__init__.py").write_text("raise ImportError('a module of the current directory was imported')\n")
+    (folder / "queue.py").write_text("raise ImportError('a module of the current directory was imported')\n")
 
 
 @pytest.fixture(scope="module")
@@ -103,9 +115,11 @@ def environment(state: Path, **more: str) -> dict[str, str]:
     return os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "XDG_STATE_HOME": str(state)} | more
 
 
-def potstill(*words: str, state: Path, check: bool = True, **more: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from controller.cli import main; main()", *words]
-    done = subprocess.run(command, env=environment(state, **more), capture_output=True, text=True)
+def potstill(
+    *words: str, state: Path, check: bool = True, directory: Path | None = None, **more: str
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-P", "-m", "controller.cli", *words]
+    done = subprocess.run(command, env=environment(state, **more), cwd=directory, capture_output=True, text=True)
     if check and done.returncode != 0:
         raise AssertionError(
             f"potstill {' '.join(words)}: {done.returncode}\n{done.stdout[-4000:]}{done.stderr[-4000:]}"
@@ -142,6 +156,13 @@ def test_every_checkpoint_and_the_base_are_graded_and_reported(store: Path) -> N
     assert {task["loraTarget"] for task in generated if task["type"] == "generate"} == {"attention"}
     (report,) = store.glob("experiments/whole/*/report/index.html")
     assert "cut" in report.read_text()
+
+
+def test_modules_of_the_current_directory_shadow_nothing(undisturbed: Path, store: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError):
+        subprocess.run([sys.executable, "-c", "import random"], cwd=undisturbed / "shadows", check=True)
+    (manifest,) = manifests(store, "whole")
+    assert manifest["state"] == "succeeded"
 
 
 def test_run_again_it_does_nothing_again(files: Path, store: Path, tmp_path: Path) -> None:

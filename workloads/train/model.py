@@ -7,6 +7,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from workloads.weight_files import BadWeightFiles, check_weight_files
+
 
 class BadModel(Exception):
     """The base cannot be trained as asked; the message says why."""
@@ -19,6 +21,10 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 def load_base(directory: Path, precision: Literal["float32", "bfloat16"], device: torch.device) -> nn.Module:
     """In eval mode: Qwen3 has no dropout, and nothing of the base learns. Raises BadModel."""
     architecture = _architecture(directory)
+    try:
+        check_weight_files(directory)
+    except BadWeightFiles as error:
+        raise BadModel(str(error)) from error
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # type: ignore[no-untyped-call]

@@ -1,0 +1,5 @@
+"""`python -P -m controller.cli`: the command `potstill`."""
+
+from controller.cli import main
+
+main()

@@ -1,0 +1,35 @@
+"""Which files hold a model's weights, in the Hugging Face layout."""
+
+import json
+from pathlib import Path
+
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+
+
+class BadWeightFiles(Exception):
+    """The directory's weights cannot be loaded; the message names the file and says what to do."""
+
+
+def check_weight_files(directory: Path) -> None:
+    """The directory holds model.safetensors, or an index and every file that the index names. Raises BadWeightFiles.
+
+    Source: transformers' and vLLM's loaders. Without an index transformers finds nothing in several files.
+    """
+    if (directory / SINGLE).is_file():
+        return
+    index = directory / INDEX
+    if not index.is_file():
+        present = sorted(path.name for path in directory.iterdir() if path.suffix in {".safetensors", ".bin"})
+        shown = ", ".join(present[:3]) + (" ..." if len(present) > 3 else "")
+        found = f"it has {shown}" if present else "it has no weights"
+        raise BadWeightFiles(
+            f"{directory} has neither {SINGLE} nor {INDEX} ({found}): save the model again with save_pretrained"
+        )
+    try:
+        named = set(json.loads(index.read_text())["weight_map"].values())
+        missing = sorted(name for name in named if not (directory / Path(name).name).is_file())
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise BadWeightFiles(f"{index} is not an index of safetensors files: {error!r}") from error
+    if missing:
+        shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        raise BadWeightFiles(f"{index} names files that are not there: {shown}; copy the whole model again")
