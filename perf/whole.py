@@ -6,7 +6,8 @@ and the runs train a `--share` of their samples. `potstill run` then trains, eva
 bounds the run. The results say nothing about quality. Outputs of random weights seldom end before the limit, so
 generation costs the most that it can.
 
-OUT gets whole.json (versions, commit, seconds, states), run.log (what `potstill run` printed), manifest and report.md. with status 1 if `potstill run` did. A small run on a CPU:
+OUT gets whole.json (versions, commit, seconds, states), run.log (what `potstill run` printed), manifest.json and
+report.md. The status is that of `potstill run`. A small run on a CPU:
 
     python -m perf.whole --out OUT --folder DIR --shapes tiny-moe --engine transformers --shrink 8 --problems 2
 """

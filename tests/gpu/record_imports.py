@@ -1,7 +1,7 @@
 """Which modules the processes of a command import: `python -m tests.gpu.record_imports OUT COMMAND...`.
 
-Each Python process below the command writes the modules that it has imported every two seconds, from a thread, for
-vLLM's core ends without running exit handlers. OUT gets the union, one name a line: each module of vLLM, and of all
+Each Python process below the command writes the name of a module once it is imported, from an audit hook: vLLM's core
+is forked from a process without threads, and ends without running exit handlers. OUT gets the union, one name a line: each module of vLLM, and of all
 other packages the top-level name. On a GPU it records what `tests/evaluate/test_gpu_imports.py` imports without one:
 
     python -m tests.gpu.record_imports tests/evaluate/data/gpu-imports.txt python -m tests.gpu.check_vllm --out DIR
@@ -14,28 +14,31 @@ import tempfile
 from pathlib import Path
 
 OWN = {"workloads", "controller", "tests", "perf", "sitecustomize"}
-THREAD = """\
-import os, sys, threading, time
-def write(folder=os.environ["RECORD_IMPORTS"]):
-    while True:
-        time.sleep(2)
-        path = os.path.join(folder, str(os.getpid()))
-        with open(path + ".new", "w") as file:
-            file.write("\\n".join(list(sys.modules)))
-        os.replace(path + ".new", path)
-def start():
-    threading.Thread(target=write, daemon=True).start()
-start()
-os.register_at_fork(after_in_child=start)
+HOOK = """\
+import os, sys
+file = os.open(os.environ["RECORD_IMPORTS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+pending = set()
+def hook(event, arguments):
+    if event != "import":
+        return
+    for name in list(pending):
+        spec = getattr(sys.modules.get(name), "__spec__", None)
+        if spec is not None and not getattr(spec, "_initializing", False):
+            pending.discard(name)
+            os.write(file, (name + "\\n").encode())
+    pending.add(arguments[0])
+sys.addaudithook(hook)
 """
 
 
 def main(out: str, command: list[str]) -> int:
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as path:
-        (Path(path) / "sitecustomize.py").write_text(THREAD)
+    with tempfile.TemporaryDirectory() as path:
+        (Path(path) / "sitecustomize.py").write_text(HOOK)
+        record = Path(path) / "names"
         search = os.pathsep.join(filter(None, (path, os.environ.get("PYTHONPATH"))))
-        code = subprocess.run(command, env=os.environ | {"RECORD_IMPORTS": folder, "PYTHONPATH": search}).returncode
-        names = {name for file in Path(folder).iterdir() for name in file.read_text().split("\n")}
+        environment = os.environ | {"RECORD_IMPORTS": str(record), "PYTHONPATH": search}
+        code = subprocess.run(command, env=environment).returncode
+        names = set(record.read_text().split())
     Path(out).write_text("".join(f"{name}\n" for name in sorted(third_party(names))))
     return code
 
