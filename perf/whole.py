@@ -150,6 +150,7 @@ def typed(value: str) -> Any:
 
 
 def installed(name: str) -> str | None:
+    """The version by the package's metadata, the first on the path."""
     try:
         return version(name)
     except PackageNotFoundError:

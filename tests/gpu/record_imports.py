@@ -1,8 +1,8 @@
 """Which modules the processes of a command import: `python -m tests.gpu.record_imports OUT COMMAND...`.
 
 Each Python process below the command writes the name of a module once it is imported, from an audit hook: vLLM's core
-is forked from a process without threads, and ends without running exit handlers. OUT gets the union, one name a line: each module of vLLM, and of all
-other packages the top-level name. On a GPU it records what `tests/evaluate/test_gpu_imports.py` imports without one:
+is forked from a process without threads, and ends without running exit handlers. OUT gets vLLM's modules, one a line; they
+import the rest. On a GPU it records what `tests/evaluate/test_gpu_imports.py` imports without one:
 
     python -m tests.gpu.record_imports tests/evaluate/data/gpu-imports.txt python -m tests.gpu.check_vllm --out DIR
 """
@@ -13,7 +13,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-OWN = {"workloads", "controller", "tests", "perf", "sitecustomize"}
 HOOK = """\
 import os, sys
 file = os.open(os.environ["RECORD_IMPORTS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -39,15 +38,8 @@ def main(out: str, command: list[str]) -> int:
         environment = os.environ | {"RECORD_IMPORTS": str(record), "PYTHONPATH": search}
         code = subprocess.run(command, env=environment).returncode
         names = set(record.read_text().split())
-    Path(out).write_text("".join(f"{name}\n" for name in sorted(third_party(names))))
+    Path(out).write_text("".join(f"{name}\n" for name in sorted(names) if name.startswith("vllm.")))
     return code
-
-
-def third_party(names: set[str]) -> set[str]:
-    """Modules of vLLM, and top-level packages that have a file of their own outside of the standard library."""
-    tops = {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names) - OWN
-    kept = {top for top in tops if top.isidentifier() and not top.startswith("_")}
-    return {name for name in names if name.startswith("vllm.")} | kept
 
 
 if __name__ == "__main__":
