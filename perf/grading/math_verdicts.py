@@ -37,19 +37,19 @@ def before(pair: Pair) -> bool:
     return bool(verify(values[0], values[1], timeout_seconds=None, raise_on_error=True))
 
 
-def _before_or_none(pair: Pair) -> bool | None:
+def before_or_none(pair: Pair) -> bool | None:
     try:
         return None if why_not(pair.answer) else before(pair)
     except Exception:
         return None
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m perf.grading.math_verdicts")
     parser.add_argument("--out", type=Path, required=True, help="a line per pair that was or is judged wrongly")
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     asked = pairs(options.every)
     replies = check_all({str(i): MathCheck(p.answer, p.gold) for i, p in enumerate(asked)}, options.workers).replies
     counts = Counter[str]()
@@ -57,7 +57,7 @@ def main() -> None:
     for index, pair in enumerate(asked):
         reply = replies[str(index)]
         now = reply["right"] if isinstance(reply, dict) else False
-        was = _before_or_none(pair)
+        was = before_or_none(pair)
         kind = "equal" if pair.right else "near miss"
         counts[f"{kind}: all"] += 1
         counts[f"{kind}: wrong verdicts before"] += was != pair.right

@@ -18,7 +18,8 @@ _FACTORIAL = re.compile(r"(?P<number>\d++)\s?!|[)}!]\s?(?P<nested>!)")
 _BINOMIAL = re.compile(r"\\[dt]?binom\s?\{\s?(?P<top>[^{}]*+)\}|\{\s?(?P<choose>[^{}]*+)\\choose")
 _UPPER = re.compile(r"\\(?:sum|prod)(?![a-z])[^^]{0,80}\^\s?(?:\{(?P<inner>[^{}]*+)\}|(?P<digit>\d++))")
 _DETERMINANT = re.compile(r"\\det(?![a-z])|\\begin\{[vV]matrix\}")
-_INNER_POWER = re.compile(r"(\d++)\s?\^\s?(\d++)")
+_INNER_POWER = re.compile(r"\^\s?\{[^{}^]*?(\d++)\s?\^\s?\{?\s?(\d++)")
+_CHAIN = re.compile(r"\^\s?\d++\s?\^")
 _NUMBER = re.compile(r"-?\d++")
 
 
@@ -62,9 +63,8 @@ def _powers(text: str) -> str | None:
         exponent = match["digit"] or match["inner"]
         if exponent is not None and any(_above(number, LARGEST_POWER) for number in _NUMBER.findall(exponent)):
             return "a power with a large exponent"
-        inner = _INNER_POWER.search(match["inner"] or "")
-        if inner is not None and _tower(inner[1], inner[2]):
-            return "a tower of powers"
+    if any(_tower(match[1], match[2]) for match in _INNER_POWER.finditer(text)) or _CHAIN.search(text):
+        return "a tower of powers"
     if _nested_powers(text) > 2:
         return "a tower of powers"
     return None

@@ -17,7 +17,8 @@ _DIGITS = re.compile(r"\d++")
 def fractions_in_braces(text: str) -> str:
     r"""`\frac\pi2`, `\frac1x`, `{a \over b}` with their braces; after one digit all that follow are the denominator."""
     if "\\over" in text:
-        text = _OVER.sub(r"\\frac{\1}{\2}", text)
+        whole = _OVER.fullmatch(f"{{{text}}}")
+        text = f"\\frac{{{whole[1]}}}{{{whole[2]}}}" if whole else _OVER.sub(r"\\frac{\1}{\2}", text)
     return _arguments(text) if "\\frac" in text else text
 
 
