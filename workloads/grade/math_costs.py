@@ -18,7 +18,7 @@ _FACTORIAL = re.compile(r"(?P<number>\d++)\s?!|[)}!]\s?(?P<nested>!)")
 _BINOMIAL = re.compile(r"\\[dt]?binom\s?\{\s?(?P<top>[^{}]*+)\}|\{\s?(?P<choose>[^{}]*+)\\choose")
 _UPPER = re.compile(r"\\(?:sum|prod)(?![a-z])[^^]{0,80}\^\s?(?:\{(?P<inner>[^{}]*+)\}|(?P<digit>\d++))")
 _DETERMINANT = re.compile(r"\\det(?![a-z])|\\begin\{[vV]matrix\}")
-_INNER_POWER = re.compile(r"\^\s?\{[^{}^]*?(\d++)\s?\^\s?\{?\s?(\d++)")
+_INNER_POWER = re.compile(r"\^\s?\{[^{}^]*?(?<!\d)(\d++)\s?\^\s?\{?\s?(\d++)")
 _CHAIN = re.compile(r"\^\s?\d++\s?\^")
 _NUMBER = re.compile(r"-?\d++")
 
@@ -89,9 +89,10 @@ def _nested_powers(text: str) -> int:
 
 
 def _tower(base: str, power: str) -> bool:
-    if len(base) > 6 or len(power) > 4:
-        return base not in ("0", "1")
-    return int(power) * (int(base).bit_length()) > LARGEST_POWER.bit_length() + 2 and int(base) > 1
+    """Whether base to the power is an exponent above the largest one. (digits of both)"""
+    if int(base[:7]) < 2:
+        return False
+    return len(base) > 6 or len(power) > 4 or int(power) * (int(base).bit_length() - 1) > LARGEST_POWER.bit_length()
 
 
 def _above(number: str, limit: int) -> bool:
