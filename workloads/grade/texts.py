@@ -47,14 +47,14 @@ def choice_of(answer: str, choices: Sequence[str]) -> str | None:
     r"""The letter (upper case) that an answer names, or None.
 
     In this order: the answer is a letter (`B`, `(b)`, `B. because`, `\text{B}`, `**B** because`) or a choice's own
-    text; the last `answer is B`, `option B` or `I choose (b)` in it; the last box in it that is a letter or a choice.
+    text; the last box in it is one; the last `answer is B`, `option B` or `I choose (b)` in it.
     """
     text = _unwrapped(answer.strip())
     letter = _alone(text, choices)
-    if letter is None and (said := _said(text)) is not None:
-        letter = _known(said, choices)
     if letter is None and (boxed := boxes(answer).answer) is not None:
         letter = _alone(_unwrapped(boxed), choices)
+    if letter is None and (said := _said(text)) is not None:
+        letter = _known(said, choices)
     return letter
 
 
