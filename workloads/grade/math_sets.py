@@ -18,7 +18,7 @@ _REAL = re.compile(r",\s*+[a-z]\s*+\\in\s*+\\mathbb\{R\}$")
 _OR = re.compile(r",?\s*+(?:\\text\{\s*+or\s*+\}|(?<![a-z\\])or(?![a-z])|\\lor(?![a-z]))")
 _AND = re.compile(
     r",?\s*+(?:\\text\{\s*+(?:and|but|where|with)\s*+\}|(?<![a-z\\])and(?![a-z])|\\land(?![a-z]))"
-    r"|[,;](?![^(\[]*+[)\]])"
+    r"|[,;](?![^()\[\]]*+[)\]])"
 )
 _RELATION = re.compile(r"(\\le(?![a-z])|\\ge(?![a-z])|\\ne(?![a-z])|\\in(?![a-z])|<=|>=|!=|<|>|=)")
 _VARIABLE = re.compile(r"[a-zA-Z]|\\(?:theta|alpha|beta|lambda|mu|phi)|[a-z]\s?\(\s?[a-z]\s?\)")
