@@ -41,7 +41,8 @@ _HIGH = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ⁿⁱ", "0123456789
 _LOW = dict(zip("₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎ₙ", "0123456789+-=()n", strict=True))
 _HIGH_RUN, _LOW_RUN = re.compile(f"[{''.join(_HIGH)}]++"), re.compile(f"[{''.join(_LOW)}]++")
 _HIGH_FRACTION = re.compile(f"([{''.join(_HIGH)}]++)⁄([{''.join(_LOW)}]++)")
-_ROOT = re.compile(r"√\s*(\d++|[a-zA-Z](?![a-zA-Z]))")
+_ROOTS = {"√": "", "∛": "[3]", "∜": "[4]"}
+_ROOT = re.compile(r"([√∛∜])\s*(\d++|[a-zA-Z](?![a-zA-Z]))")
 
 
 def in_latex(text: str) -> str:
@@ -51,7 +52,8 @@ def in_latex(text: str) -> str:
     text = _HIGH_FRACTION.sub(lambda m: rf"\frac{{{_plain(m[1], _HIGH)}}}{{{_plain(m[2], _LOW)}}}", text)
     text = _HIGH_RUN.sub(lambda m: f"^{{{_plain(m[0], _HIGH)}}}", text)
     text = _LOW_RUN.sub(lambda m: f"_{{{_plain(m[0], _LOW)}}}", text)
-    return _ROOT.sub(r"\\sqrt{\1}", text).translate(_TABLE)
+    text = _ROOT.sub(lambda m: rf"\sqrt{_ROOTS[m[1]]}{{{m[2]}}}", text)
+    return text.translate(_TABLE)
 
 
 def _plain(run: str, table: dict[str, str]) -> str:
