@@ -916,7 +916,7 @@ def _expressions(gold: str) -> Iterator[Pair]:
         gold.replace("-", "+", 1),
         gold + "+1",
         re.sub(r"\d", lambda m: str((int(m[0]) + 1) % 10 or 2), gold, count=1),
-        f"2({gold})" if "=" not in gold else gold + "0",
+        f"2({gold})" if "=" not in gold else gold + "1",
     ]
     yield from _all("expression", gold, [w for w in wrong if w != gold], False)
 
