@@ -43,14 +43,14 @@ def set_of(text: str, parse: Parse) -> Set | None:
 
 def _all_of(text: str, parse: Parse, variables: set[str]) -> Set | None:
     found: Set = S.Reals
-    excluded = None
+    excluded = False
     for piece in filter(None, map(str.strip, _AND.split(text))):
         one = _one(piece, parse, variables)
-        if one is None and excluded is not None and (value := _real(piece, parse)) is not None:
+        if one is None and excluded and (value := _real(piece, parse)) is not None:
             one = S.Reals - FiniteSet(value)  # the 3 of `x \ne 2, 3`
         if one is None:
             return None
-        excluded = True if r"\ne" in piece or (excluded and one is not None and "x" not in piece) else None
+        excluded = r"\ne" in piece or (excluded and _RELATION.search(piece) is None)
         found = found.intersect(one)
     return found
 
