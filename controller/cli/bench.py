@@ -44,6 +44,8 @@ def check_golds(
     failed = [grade for grade in report.wrong if grade.verdict not in COMPARED]
     for grade in report.wrong:
         print(f"{grade.problem}: {grade.verdict} ({grade.cause}): {printable(grade.answer or '')[:200]}")
+    for warning in report.warnings:
+        print(f"warning: {printable(warning)}")
     untested = f"; no answer to test: {len(report.untested)}" if report.untested else ""
     ungraded = f"; could not be graded: {len(failed)}" if failed else ""
     right = report.tested - len(report.wrong)

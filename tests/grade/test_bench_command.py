@@ -55,3 +55,13 @@ def test_wrong_use_is_told(tmp_path: Path, arguments: tuple[str, ...], said: str
     code, output = _bench_test(tmp_path, [{"id": "a", "prompt": "p", "answer": "1"}], *arguments)
     assert code == 2
     assert said in output
+
+
+def test_golds_that_no_equal_answer_would_match_are_warned_about(tmp_path: Path) -> None:
+    golds = {"time": "11:00", "half": "12:30", "fine": r"\frac{1}{2}", "text": r"2 + \frac{3}{"}
+    rows: list[dict[str, object]] = [{"id": name, "prompt": "p", "answer": gold} for name, gold in golds.items()]
+    _, output = _bench_test(tmp_path, rows, "own.jsonl", "--grader", "math")
+    assert "warning: time: mathematics reads the time or ratio 11:00 as a division; use grader: exact" in output
+    assert "warning: half: mathematics reads the time or ratio 12:30 as a division; use grader: exact" in output
+    assert "warning: text: no value can be read in the gold" in output
+    assert "warning: fine" not in output

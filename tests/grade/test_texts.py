@@ -1,5 +1,7 @@
 import pytest
 
+from workloads.benchmarks.model import CompletionRule
+from workloads.grade.completion import Rule, read
 from workloads.grade.texts import choice_of, is_exact
 
 
@@ -28,6 +30,29 @@ def test_exact_is_equal_but_for_space_and_unicode_form(answer: str, gold: str, e
 )  # fmt: skip
 def test_a_choice_is_named_by_letter_or_text(answer: str, letter: str | None) -> None:
     assert choice_of(answer, ["Rome", "Paris", "Oslo"]) == letter
+
+
+@pytest.mark.parametrize(
+    ("answer", "letter"),
+    [
+        (r"So the answer is \boxed{B}", "B"), (r"\boxed{\text{E}}", "E"), (r"\boxed{C: blue}", "C"), (r"Answer: \boxed{\text{(C)}}", "C"),
+        (r"final answer: $\boxed{A}$", "A"), ("**C**\n\nbecause it grows", "C"), ("**C.** blue", "C"), ("I choose (b)", "B"), ("Answer: Ｃ", "C"), ("（Ｂ）", "B"),
+        ("The answer is a matter of taste, so I give none.", None), ("The answer is I think unknown", None), ("option a is bad", None), ("Answers vary", None),
+        ("The answer is b.", "B"), ("answer: c", "C"), ("The answer is **a**", "A"), ("The answer is A because of x", "A"), ("The answer is a.", "A"),
+        (r"\boxed{\Delta E \ll kT} so **Answer: D**", "D"), (r"\boxed{x^2}", None), (r"Option C is wrong. \boxed{B}", "B"), (r"\boxed{white}", "D"),
+        ("Option B is wrong. The answer is (D).", "D"), (r"The answer is $\mathbf{B}$.", "B"), (r"\textbf{(B)}", "B"), ("**Answer: (B) blue**", "B"),
+    ],
+)  # fmt: skip
+def test_a_choice_is_read_from_boxes_bold_and_sentences(answer: str, letter: str | None) -> None:
+    assert choice_of(answer, ["red", "green", "blue", "white", "black"]) == letter
+
+
+@pytest.mark.parametrize("completion", ["boxed", "any"])
+def test_a_letter_beside_a_boxed_formula_is_the_answer(completion: CompletionRule) -> None:
+    text = r"<think>x</think> So \boxed{\Delta E \ll kT}. **Answer: D**"
+    reading = read(text, Rule(completion, thinking=True, choice=True), ended=True)
+    assert reading.completed
+    assert choice_of(str(reading.answer), []) == "D"
 
 
 @pytest.mark.parametrize(

@@ -34,10 +34,11 @@ Cause = Literal[
     "exit",
     "crash",
     "unreadable_output",  # code: what came back is not a value that can be compared
-    "checker_timeout",  # grader_error from here on
+    "too_costly",  # math: the answer's text shows that it cannot be evaluated
+    "checker_timeout",  # math: the checker ran out of CPU time; wrong, or grader_error if the gold fails against itself
     "checker_memory",
     "checker_failed",
-    "checker_lost",  # the checker was killed from outside, or did not run in its time
+    "checker_lost",  # grader_error from here on: the checker was killed from outside, or did not run in its time
     "sandbox_lost",  # infra_error
     "generation_failed",
     "not_executed",

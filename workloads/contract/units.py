@@ -15,7 +15,7 @@ UnitKind = Literal["train", "generate", "grade", "report"]
 
 TRAIN_NUMERICS = "train-1"
 """Raised when the trainer's arithmetic changes, so that old checkpoints are not taken for new ones."""
-GRADER_VERSION = "grade-1"
+GRADER_VERSION = "grade-2"
 """Raised when a verdict could change: outputs are then graded again, and nothing is generated again."""
 REPORT_VERSION = "report-1"
 

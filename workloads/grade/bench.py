@@ -1,7 +1,8 @@
 """`bench test`: a benchmark's golds must grade right before a GPU is booked."""
 
+import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +15,20 @@ from workloads.grade.reading import Item
 from workloads.grade.sandbox.pool import Unsupported as Unsupported
 from workloads.grade.steps import execute_here
 
+_TIME = re.compile(r"\d{1,4}:\d{1,4}(?::\d{2})?(?:\s?[apAP]\.?[mM]\.?)?")
+
 
 @dataclass(frozen=True)
 class GoldReport:
-    """`wrong`: grades of golds and references that are not right. `untested`: code problems without a solution."""
+    """`wrong`: grades of golds and references that are not right. `untested`: code problems without a solution.
+
+    `warnings`: a sentence for each gold of mathematics that equal answers are not found equal to.
+    """
 
     tested: int
     wrong: tuple[Grade, ...]
     untested: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def grade_golds(benchmark: Benchmark, workers: int) -> GoldReport:
@@ -39,7 +46,23 @@ def grade_golds(benchmark: Benchmark, workers: int) -> GoldReport:
             untested.append(problem.id)
         items += [_as_output(problem.id, index, answer) for index, answer in enumerate(answers)]
     grades = grade_here(benchmark, items, workers).grades
-    return GoldReport(len(grades), tuple(g for g in grades if g.verdict != "right"), tuple(untested))
+    wrong = tuple(grade for grade in grades if grade.verdict != "right")
+    return GoldReport(len(grades), wrong, tuple(untested), tuple(_warnings(benchmark, grades)))
+
+
+def _warnings(benchmark: Benchmark, grades: Sequence[Grade]) -> Iterator[str]:
+    if benchmark.grader != "math":
+        return
+    texts = {grade.problem for grade in grades if grade.evidence.get("goldIsText")}
+    for problem in benchmark.problems:
+        gold = (problem.answer or "").strip()
+        if _TIME.fullmatch(gold):
+            yield f"{problem.id}: mathematics reads the time or ratio {gold} as a division; use grader: exact"
+        elif problem.id in texts:
+            yield (
+                f"{problem.id}: no value can be read in the gold {gold[:80]}, so that only the same text is right; "
+                "write it in other LaTeX, or use grader: exact"
+            )
 
 
 def grade_here(benchmark: Benchmark, items: Sequence[Item], workers: int) -> Graded:

@@ -3,10 +3,13 @@
 Reads a request per line, `{"kind": "math", "answer", "gold"}` or `{"kind": "code", "suite", "outcome"}`, and writes
 a reply per line: the verdict, or `{"failed": cause, "detail"}`. It loads its libraries once (math's with
 the first request for it) and forks children from there, so a child that was killed or grew too large costs
-milliseconds, and its neighbours nothing. Causes: `checker_timeout`, `checker_memory` and `checker_failed` are what a
-check does by itself; `checker_lost` is what the machine did to it: killed from outside, or not run in its time.
+milliseconds, and its neighbours nothing. A child ends with its server: it has a parent-death signal, a CPU limit of its
+own, and none of the server's descriptors but its two pipes. Causes: `checker_timeout`, `checker_memory` and
+`checker_failed` are what a check does by itself; `checker_lost` is what the machine did to it: killed from outside, or
+not run in its time.
 """
 
+import ctypes
 import gc
 import json
 import os
@@ -23,6 +26,8 @@ from workloads.grade import oracles
 from workloads.grade.sandbox.order import outcome_from
 
 CPU_SECONDS, WALL_SECONDS = 5.0, 40.0
+BACKSTOP_SECONDS = 3
+"""A child's own CPU limit is so much higher: it holds when nobody watches the child."""
 MEMORY_BYTES = 2 << 30
 RECYCLED_AFTER = 5_000
 """Requests after which a child is replaced: caches of the libraries grow."""
@@ -45,12 +50,18 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     return asdict(oracles.judge(tests, outcome_from(request["outcome"])))
 
 
-def _child(requests: int, replies: int) -> None:
-    """Answers until it is killed, or its parent is gone."""
+def _child(requests: int, replies: int, server: int) -> None:
+    """Answers until it is killed, or its server is gone. Raises OSError if the parent-death signal cannot be set."""
+    _end_with_parent(server)
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1):
+        os.dup2(null, descriptor)
     resource.setrlimit(resource.RLIMIT_AS, (_mapped_bytes() + MEMORY_BYTES,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     source, sink = os.fdopen(requests, "r"), os.fdopen(replies, "w")
     for line in source:
+        limit = int(time.process_time() + CPU_SECONDS) + BACKSTOP_SECONDS
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
         try:
             reply = answer(json.loads(line))
         except MemoryError:
@@ -59,6 +70,17 @@ def _child(requests: int, replies: int) -> None:
             reply = {"failed": "checker_failed", "detail": f"{type(e).__name__}: {e}"[:300]}
         sink.write(json.dumps(reply) + "\n")
         sink.flush()
+
+
+def _end_with_parent(parent: int) -> None:
+    """The kernel kills this process when its parent ends, on Linux; elsewhere the CPU limit ends it."""
+    if sys.platform != "linux":
+        return
+    pr_set_pdeathsig = 1
+    if ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGKILL, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+    if os.getppid() != parent:  # it ended before the signal was set
+        os._exit(1)
 
 
 def _mapped_bytes() -> int:
@@ -73,12 +95,13 @@ class Child:
         requests, self._to_child = os.pipe()
         self._from_child, replies = os.pipe()
         self.answered = 0
+        server = os.getpid()
         self._pid = os.fork()
         if self._pid == 0:
             try:
                 os.close(self._to_child)
                 os.close(self._from_child)
-                _child(requests, replies)
+                _child(requests, replies, server)
             finally:
                 os._exit(0)
         os.close(requests)
@@ -111,8 +134,10 @@ class Child:
     def _why_gone(self) -> str:
         """Its channel is closed, so it is ending; it stays to be waited for in `end`."""
         ended = os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT)
-        killed = ended is not None and ended.si_code == os.CLD_KILLED and ended.si_status == signal.SIGKILL
-        return "checker_lost" if killed else "checker_failed"
+        if ended is None or ended.si_code == os.CLD_EXITED:
+            return "checker_failed"
+        causes: dict[int, str] = {signal.SIGKILL: "checker_lost", signal.SIGXCPU: "checker_timeout"}
+        return causes.get(ended.si_status, "checker_failed")
 
     def end(self) -> None:
         os.kill(self._pid, signal.SIGKILL)

@@ -5,7 +5,7 @@ closed and a complete answer stands after it, the base's when one stands anywher
 still has an answer, for lenient accuracy: the last complete one anywhere in it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from workloads.benchmarks.model import CompletionRule
 from workloads.contract.grades import Incomplete
@@ -18,11 +18,16 @@ OPEN, CLOSE = "<think>", "</think>"
 
 @dataclass(frozen=True)
 class Rule:
-    """`completion`: what a complete answer is. `pattern`: with completion `pattern`, and with no other."""
+    r"""`completion`: what a complete answer is. `pattern`: with completion `pattern`, and with no other.
+
+    `choice`: the answer names a choice. Then a box completes the answer, but the letter may stand beside it
+    (`\boxed{x^2}`, then `Answer: D`): the answer is the text around the box.
+    """
 
     completion: CompletionRule
     thinking: bool
     pattern: Pattern | None = None
+    choice: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,8 @@ def _zone(text: str, thinking: bool) -> tuple[str | None, Incomplete | None]:
 def _find(text: str, rule: Rule, ended: bool) -> Found:
     match rule.completion:
         case "boxed":
-            return boxes(text)
+            found = boxes(text)
+            return replace(found, answer=text.strip()) if rule.choice and found.answer is not None else found
         case "fenced":
             return fences(text)
         case "any":

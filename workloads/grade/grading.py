@@ -7,7 +7,7 @@ and `steps.execute_here`.
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -80,11 +80,31 @@ def grade_items(
     problems = {problem.id: problem for problem in benchmark.problems}
     answers = sorted(_answers(items))
     checked = check_all(_checks(benchmark, problems, answers, outcomes), workers, ended)
+    sound = _sound_golds(benchmark, problems, answers, checked.replies, workers)
     judged = {
-        (problem_id, answer): _judge(benchmark, problems[problem_id], answer, outcomes, checked.replies)
+        (problem_id, answer): _judge(benchmark, problems[problem_id], answer, outcomes, checked.replies, sound)
         for problem_id, answer in answers
     }
     return Graded(tuple(_grade(item, judged) for item in items), checked.asked_again)
+
+
+def _sound_golds(
+    benchmark: Benchmark,
+    problems: Mapping[str, Problem],
+    answers: Sequence[tuple[str, str]],
+    replies: Mapping[str, Reply],
+    workers: int,
+) -> frozenset[str]:
+    """Of the golds of mathematics with a check that failed, those that equal themselves within the checker's limits."""
+    if benchmark.grader != "math":
+        return frozenset()
+    failed = {
+        problems[problem_id].answer or ""
+        for problem_id, answer in answers
+        if isinstance(replies.get(_math_key(problems[problem_id], answer)), CheckFailed)
+    }
+    own = check_all({gold: MathCheck(gold, gold) for gold in sorted(failed)}, workers).replies
+    return frozenset(gold for gold, reply in own.items() if not isinstance(reply, CheckFailed) and reply["right"])
 
 
 def _checks(
@@ -122,7 +142,9 @@ def _judge(
     answer: str,
     outcomes: Mapping[str, Outcome | Lost],
     replies: Mapping[str, Reply],
+    sound: Collection[str],
 ) -> Judged:
+    """`sound`: golds that are known to equal themselves. What fails beside one of them is the answer's doing: wrong."""
     if benchmark.grader == "code":
         assert problem.tests is not None
         return code.verdict(problem.id, problem.tests, answer, outcomes, replies)
@@ -139,8 +161,12 @@ def _judge(
         return "wrong", "different_answer", {"gold": gold, "detail": f"longer than {LONGEST_MATH_ANSWER} characters"}
     reply = replies[_math_key(problem, answer)]
     if isinstance(reply, CheckFailed):
-        return "grader_error", reply.cause, {"gold": gold, "detail": reply.detail, "tries": reply.tries}
-    return _compared(reply["right"], {"parsed": reply["parsed"], "gold": gold, "goldParsed": reply["gold"]})
+        verdict: Verdict = "wrong" if reply.cause != "checker_lost" and gold in sound else "grader_error"
+        return verdict, reply.cause, {"gold": gold, "detail": reply.detail, "tries": reply.tries}
+    evidence: dict[str, JsonValue] = {"parsed": reply["parsed"], "gold": gold, "goldParsed": reply["gold"]}
+    if reply["refused"]:
+        return "wrong", "too_costly", {**evidence, "detail": reply["refused"]}
+    return _compared(reply["right"], evidence | ({"goldIsText": True} if reply["gold_is_text"] else {}))
 
 
 def _compared(right: bool, evidence: dict[str, JsonValue]) -> Judged:

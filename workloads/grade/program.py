@@ -157,7 +157,7 @@ def _rule(member: GradeMember) -> Rule:
     except PatternError as e:
         message = f"completionPattern {inputs.completion_pattern!r} {e}"
         raise ProgramError(ExitCode.BAD_CONFIGURATION, "BadPattern", message) from e
-    return Rule(inputs.completion, inputs.thinking, pattern)
+    return Rule(inputs.completion, inputs.thinking, pattern, choice=inputs.grader == "choice")
 
 
 def _outputs(context: Context[GradeTask], marker: Marker, folder: Path) -> Iterator[Output]:

@@ -1,0 +1,64 @@
+r"""The normal form of answers: the same value in one way of writing, idempotent, and in time linear in the text."""
+
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from workloads.benchmarks import load
+from workloads.grade.math_text import LONGEST_CHARACTERS, normal
+from workloads.grade.mathematics import _equal
+
+GOLDS = list(dict.fromkeys(str(problem.answer) for problem in load("math-500").problems))
+PIECES = [
+    "1", "23", "456", ",", ".", " ", "-", "+", "x", "i", "o", "pi", "C", "(", ")", "[", "]", "{", "}", r"\{", r"\}", "^", "_", "$", "%", "**", "/", "=", "<",
+    "\\", r"\\", r"\,", r"\!", r"\;", "~", r"\frac", r"\dfrac", r"\sqrt", r"\pi", r"\text{", r"\text{ cm}", r"\mathbf{", r"\boldsymbol", r"\color{red}",
+    r"\left(", r"\right)", r"\bigl", r"\large", r"\circ", r"\degree", r"\le", r"\pm", r"\over", r"\begin{matrix}", r"\end{matrix}", r"\\[4pt]", "√", "³",
+    "½", "５", "’", "°", "\u202f", "\u200b", r"\text{Answer: }", "Answer:", "sqrt(2)", "5 1/2", "1e5", r"\%", r"\$", "people", " cm^2", "\n", r"\(", r"\]", "`",
+]  # fmt: skip
+TEXTS = st.lists(st.sampled_from(PIECES) | st.sampled_from(GOLDS), max_size=12).map("".join) | st.text(max_size=40)
+
+
+@pytest.mark.parametrize(
+    ("written", "form"),
+    [
+        ("58,500", "58500"), (r"58{,}500", "58500"), (r"58,\!500", "58500"), (r"58\,500\,\text{people}", "58500"), ("58 500", "58500"), ("58’500", "58500"),
+        (r"\frac{20,000}{\pi}", r"\frac{20000}{\pi}"), ("(1,234)", "(1,234)"), ("3, 5, 7", "3, 5, 7"), ("100,20", "100,20"),
+        (r"\boldsymbol{3\sqrt{13}}.", r"3\sqrt{13}"), (r"\bigl(\tfrac12,\,\mathbf{3}\bigr)", r"(\frac{1}{2}, 3)"), (r"{\color{red} x=5}", "x=5"),
+        (r"\frac\pi2", r"\frac{\pi}{2}"), (r"{a \over b}", r"\frac{a}{b}"), ("3√13", r"3\sqrt{13}"), ("－１２５", "-125"), ("x³", "x^{3}"),
+        ("5 1/2", r"5\frac{1}{2}"), ("137½", r"137\frac{1}{2}"), (r"90^{\mathrm{o}}", r"90^\circ"), ("90°", r"90^\circ"), (r"6 - 5\,i", "6 - 5i"),
+        (r"6-5\mathrm{i}", "6-5i"), (r"\$ 18.90", "18.90"), (r"42~\text{inches}", "42"), ("15 cm^2", "15"), (r"42 \text{ percent}", r"42\%"), ("9.901e3", "9901"),
+        ("6.72e-5", "0.0000672"), (r"\begin{smallmatrix} 1 \\[4pt] 2 \end{smallmatrix}", r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}"), ("5!", "5!"),
+        ("0.333...", "0.333..."), (r"\text{Answer: } 4", "4"), ("**$5$**", "5"), (r"\text{``even.''}", r"\text{even}"), (r"3 \text{ or } 5", r"3 \text{ or } 5"),
+    ],
+)  # fmt: skip
+def test_one_way_of_writing(written: str, form: str) -> None:
+    assert normal(written) == form
+
+
+@settings(max_examples=100, derandomize=True)
+@given(TEXTS)
+def test_a_normal_form_is_its_own_normal_form(text: str) -> None:
+    assert normal(normal(text)) == normal(text)
+
+
+@pytest.mark.slow
+def test_the_value_of_every_gold_is_kept() -> None:
+    for gold in GOLDS:
+        form = normal(gold)
+        assert normal(form) == form
+        assert form == gold or (_equal(gold, form) and _equal(form, gold)), (gold, form)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["{", "}", "(", "[", "\\", "$", "**", " ", "1", "1,", ",000", "1 000", "^", "√", r"\text{", r"\mathbf{", r"\frac", r"\left", r"\,", "~", ".", "x^{", "½", "\u202f",
+     r"\text{a}", "answer ", r"\begin{matrix}", r"{\over", "Answer: ", "the ", r"\color{", "1/2 ", "sqrt(", "|", "`", "__", "cm ", "1e5 ", "_{8", r"\[", "&", "=", "\n"],
+)  # fmt: skip
+def test_hostile_texts_take_linear_time(piece: str) -> None:
+    """A step that is quadratic in so many characters would take minutes of CPU time; longer texts are left as they are."""
+    text = (piece * LONGEST_CHARACTERS)[:LONGEST_CHARACTERS]
+    began = time.process_time()
+    normal(text)
+    assert time.process_time() - began < 8

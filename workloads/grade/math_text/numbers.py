@@ -1,0 +1,93 @@
+r"""Numbers, money, units and degrees as they are written in answers. Pure, and linear in the text."""
+
+import re
+
+_SPACE = r"(?:\\[,;:> ]|~|\{\s?,\s?\}|,\s?\\!\s?|\{\\,\}|\\text\{\s?,\s?\}|['’]|,\{\})"
+_GROUPED = re.compile(rf"(?<![\d.])\d{{1,3}}+(?:{_SPACE}\d{{3}}(?!\d))++")
+_GROUPED_BY_GAPS = re.compile(
+    r"(?P<head>\\?[$€£]?-?)(?P<number>[1-9]\d{0,2}+(?: \d{3})++)(?P<rest>(?:\.\d++)?+(?!\s*+[\d/]).*+)", re.DOTALL
+)
+_COMMA_GROUPS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}+(?:,\d{3}(?!\d))++(?!\.?\d*,\d)")
+_BRACED = re.compile(r"(?<!\\)\{\s*+(-?[1-9]\d{0,2}+(?:,\d{3})++(?:\.\d++)?+)\s*+\}")
+_MIXED = re.compile(
+    r"(?<![\d.,/^_{(\\a-zA-Z])(?P<sign>-?)(?P<whole>\d++)\s++(?P<top>\d++)\s?/\s?(?P<bottom>\d++)"
+    r"(?![\d.,/^!]|\s*+[a-zA-Z(\\])"
+)
+_POWER_OF_TEN = re.compile(r"(?<![\w.\\}])(?P<digits>\d++(?:\.\d++)?+)[eE](?P<power>[+-]?+\d{1,3}+)(?![\w.{^])")
+_ZEROS = re.compile(r"(?<![\d.,])(\d++)\.0++(?![\d_])")
+_DEGREES = re.compile(
+    r"\s?(?:\{\s?\})?\s?\^\s?(?:\{\s?\\circ\s?\}|\\circ(?![A-Za-z])|\{\s?\\text\s?\{\s?o\s?\}\s?\}"
+    r"|\\text\s?\{\s?o\s?\}|\{\s?o\s?\}|o(?![A-Za-z]))"
+)
+_DEGREE_SCALE = re.compile(r"\^\\circ\s*+(?:\\text\{\s*+[CFK]\s*+\}|[CF])\s*+$")
+_HALF_POWER = re.compile(r"\^\s?(?:\{\s?(?:0?\.5|1/2)\s?\}|0?\.5(?!\d))")
+_I = re.compile(r"(?<=[\d)}])\s*+(?:\\cdot|\\times|\*)?+\s*+(?:\{i\}|i(?![A-Za-z{]))")
+_NEGATIVE_I = re.compile(r"\+\s?\(\s?-\s?(\d++(?:\.\d++)?+)\s?\)\s?i(?![A-Za-z])")
+_PI = re.compile(r"(?<![A-Za-z\\])pi(?![A-Za-z])")
+_ROOT_CALL = re.compile(r"(?<![A-Za-z\\])sqrt(?=\s*+[({\d\\])")
+_ROOT_ROUND = re.compile(r"\\sqrt\s*+\(([^(){}\[\]]*+)\)")
+_ROOT_DIGITS = re.compile(r"\\sqrt\s*+(\d++)(?!\.)")
+
+_BEFORE_MONEY = re.compile(
+    r"^(?P<sign>-?)\s?(?:(?:US|USD|AU|CA)\s?(?=\\?\$|\d|\s\d))?(?:\\?\$|€|£|Rs\.?+\s)?\s*+(?=[-\d.])"
+)
+_UNITS = (
+    r"(?:(?:square|sq\.?|cubic|cu\.?)\s)?"
+    r"(?:cm|mm|km|dm|ft|yd|kg|mg|lbs?|oz|mph|kph|mL|ml|inch(?:es)?|feet|foot|yards?|miles?|(?:centi"
+    r"|milli|kilo)?(?:meters?|metres?|grams?)"
+    r"|lit(?:er|re)s?|pounds?|ounces?|seconds?|minutes?|mins?|hours?|hrs?|days?|weeks?|months?"
+    r"|years?|units?|dollars?|cents?|euros?|USD|EUR"
+    r"|degrees?|deg|people|persons?|students?|ways?|times|points?)"
+    r"(?:\s?\^\s?\{?[23]\}?)?"
+    r"(?:\s?(?:/|per)\s?(?:s|h|hr|hour|second|min|minute|day))?"
+)
+_PLAIN_UNIT = re.compile(rf"(?<=[\d}})])\s*+{_UNITS}\.?\s*+$")
+_TEXT_UNIT = re.compile(
+    r"(?:[\d})]|\\pi|\\circ|\d[a-z])\s*+(?P<unit>\\text\{(?P<words>[^{}\d]*+)\}(?:\s?\^\s?(?:\d|\{\d\}))?)\s*+$"
+)
+_PERCENT = re.compile(r"\s*+(?:\\%|%|\\text\{\s*+percent\s*+\}|(?<=[\d\s}])percent(?![a-z]))")
+_MORE = re.compile(r"\d\s|[,;]")
+_DIGIT = re.compile(r"\d")
+_KEPT_WORDS = frozenset({"or", "and", "to", "base", "in"})
+
+
+def written_once(text: str) -> str:
+    """Each number, degree, imaginary unit and root in one way of writing."""
+    text = _GROUPED.sub(lambda m: re.sub(r"\D", "", m[0]), text)
+    text = _BRACED.sub(lambda m: "{" + m[1].replace(",", "") + "}", text)
+    if not any(bracket in text for bracket in "()[]") and "\\{" not in text and "," not in _COMMA_GROUPS.sub("", text):
+        text = _COMMA_GROUPS.sub(lambda m: m[0].replace(",", ""), text)
+    text = _POWER_OF_TEN.sub(_expanded, text)
+    text = _ZEROS.sub(r"\1", text)
+    text = _MIXED.sub(r"\g<sign>\g<whole>\\frac{\g<top>}{\g<bottom>}", text)
+    text = _DEGREE_SCALE.sub(r"^\\circ", _DEGREES.sub(r"^\\circ ", text).rstrip() if "^" in text else text)
+    text = _ROOT_DIGITS.sub(r"\\sqrt{\1}", _ROOT_ROUND.sub(r"\\sqrt{\1}", _ROOT_CALL.sub(r"\\sqrt", text)))
+    text = _HALF_POWER.sub(r"^{\\frac{1}{2}}", _PI.sub(r"\\pi ", text))
+    return _I.sub("i", _NEGATIVE_I.sub(r"-\1i", text))
+
+
+def without_units(text: str) -> str:
+    r"""`\$ 5.40` and `5.40 \text{ dollars}` as 5.40, without money signs and units; percent is `\%`."""
+    text = _PERCENT.sub(r"\\%", text)
+    text = _BEFORE_MONEY.sub(r"\g<sign>", text)
+    if (found := _TEXT_UNIT.search(text)) and not _KEPT_WORDS & set(found["words"].split()):
+        before = text[: found.start("unit")].rstrip()
+        text = before if _DIGIT.search(before) else text
+    shorter = _PLAIN_UNIT.sub("", text)
+    if (gaps := _GROUPED_BY_GAPS.fullmatch(shorter)) and not _MORE.search(gaps["rest"]):
+        shorter = gaps["head"] + gaps["number"].replace(" ", "") + gaps["rest"]
+    return shorter
+
+
+def _expanded(match: re.Match[str]) -> str:
+    r"""`9.901e3` as 9901; a number of more than 30 places as `9.9 \times 10^{40}`."""
+    power = int(match["power"])
+    if abs(power) > 30:
+        return rf"{match['digits']} \times 10^{{{power}}}"
+    whole, _, part = match["digits"].partition(".")
+    digits, point = whole + part, len(whole) + power
+    if point <= 0:
+        return "0." + "0" * -point + digits
+    if point >= len(digits):
+        return digits + "0" * (point - len(digits))
+    return digits[:point] + "." + digits[point:]

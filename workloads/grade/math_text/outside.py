@@ -1,0 +1,60 @@
+r"""What stands around an answer: delimiters, braces, bold, a point at its end, words before it. Pure, linear."""
+
+import re
+
+_PAIRS = ((r"\(", r"\)"), (r"\[", r"\]"), ("$$", "$$"), ("$", "$"), ("**", "**"), ("__", "__"), ("`", "`"))
+_ENDS = re.compile(
+    r"(?:(?<!\.)\.(?!\.)|[,;:]|\\\\|\\(?=\s|$)|\\[,;: ]|~|\s|\\(?:qed|checkmark|blacksquare|Box|quad"
+    r"|qquad)(?![A-Za-z]))++$"
+)
+LONGEST_END = 100
+_SAID = (
+    r"(?i:so|thus|hence|therefore|the|final|correct|my|our|answer|result|solution|value|is|are"
+    r"|equals?|be)(?![A-Za-z])"
+)
+_STARTS = re.compile(
+    r"(?:\s|~|\\[,;: !]|[,;:]|=(?!=)|&|\\(?:therefore|implies|Rightarrow|Longrightarrow|approx|quad"
+    r"|qquad)(?![A-Za-z])"
+    rf"|\\text\s?\{{\s*+(?:{_SAID}|[:,=]|\s)++\}}"
+    r"|\*{0,2}(?:(?i:the|final|correct)\s++)*+(?i:answer|result|solution)(?:\s++(?i:is|are)"
+    r"(?![A-Za-z])\s*+:?|\s*+:)\s*+\*{0,2}\s*+)++"
+)
+_BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
+MOST_LAYERS = 8
+
+
+def bare(text: str) -> str:
+    r"""Nothing around it: `$\mathbf{5}.$`, `**5**`, `{(1,2)}`, `The answer is 5` lose what is not the answer."""
+    for _ in range(MOST_LAYERS):
+        before = text
+        start = _STARTS.match(text)
+        text = _without_end(text[start.end() :] if start else text).strip()
+        for left, right in _PAIRS:
+            if len(text) > len(left) + len(right) and text.startswith(left) and text.endswith(right):
+                inner = text[len(left) : -len(right)]
+                if left not in inner and right not in inner:
+                    text = inner.strip()
+        if text[:1] == "{" and text[-1:] == "}":
+            text = _unbraced(text)
+        if text == before:
+            break
+    return text
+
+
+def _without_end(text: str) -> str:
+    found = _ENDS.search(text, max(0, len(text) - LONGEST_END))
+    return text[: found.start()] if found else text
+
+
+def _unbraced(text: str) -> str:
+    """All the braces that enclose the whole text are taken off, in one pass."""
+    opened = len(text) - len(text.lstrip("{"))
+    closed = len(text) - len(text.rstrip("}"))
+    depth = least = opened
+    for token in _BRACES.finditer(text, opened, len(text) - closed):
+        depth += {"{": 1, "}": -1}.get(token[0], 0)
+        least = min(least, depth)
+    if depth != closed or text[-closed - 1 : -closed] == "\\":
+        return text
+    count = max(0, least)
+    return text[count : len(text) - count].strip()
