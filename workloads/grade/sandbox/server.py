@@ -23,7 +23,7 @@ from workloads.grade.sandbox.order import Order, Outcome, order_from
 from workloads.grade.sandbox.watch import Ended, Time, Watch, end_of, waited_seconds
 
 GRACE_SECONDS = 2.0
-SAMPLE_SECONDS, PROBE_SECONDS = 0.25, 0.005
+SAMPLE_SECONDS, PROBE_SECONDS = 1.0, 0.01
 """How often a watcher looks whether its candidate waits; CPU seconds that it uses to measure what the machine gives."""
 SERVED, NO_MORE = 0, 3
 """How a watcher ends."""
