@@ -102,6 +102,7 @@ class ManifestEvaluation(Contract):
     canary_error: float | None = None
     engine: Engine | None = None
     grader_version: str | None = None
+    grader_python: str | None = Field(None, description="version of the Python that graded; none in older records")
     sandbox: tuple[str, ...] = ()
     asked_again: int = Field(0, description="gradings that failed and were asked again alone; `errors` are what stayed")
 
