@@ -13,42 +13,30 @@ instance of its base; the name of its type is kept only if it is the whole value
 Imports nothing but the standard library (numpy only when an array is decoded), so that the sandbox stays small.
 """
 
-import hashlib
-import itertools
 import json
-import marshal
-import math
-import re
-import sys
 from collections import Counter, OrderedDict, deque
-from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any
+
+from workloads.value_digest import digest_of
+from workloads.value_types import (
+    DEEPEST,
+    ITEMS,
+    ITERATORS,
+    KEYS,
+    NUMPY_KINDS,
+    NUMPY_SCALAR,
+    base_of,
+    base_part,
+    is_array,
+    is_numpy_scalar,
+    python_number,
+)
 
 LARGEST_NODES = 20_000
 """Values of more nodes than this travel as digests. A node is an element, or 16 characters of a string."""
-DEEPEST = 150
-"""Nesting that is encoded; deeper values (and cycles) are opaque."""
-LOOKED_AT = 1_000
-"""Items of a large list that decide how its digest is made."""
-
-_SCALARS = frozenset({int, float, str, bool, type(None)})
-_MARSHALLED = frozenset({int, float, str, bool, type(None), bytes, complex})
-_EMPTY: dict[Any, Any] = {}
-_KEYS = type(_EMPTY.keys())
-_ITEMS = type(_EMPTY.items())
-_ITERATORS = (Iterator, type(_EMPTY.values()))
-_BASES = (
-    Counter, OrderedDict, deque, Fraction, Decimal, int, float, str, list, tuple, dict, set, frozenset, bytes,
-    bytearray, complex,
-)  # fmt: skip
-"""In the order in which they are looked for: a Counter is a dict too."""
-_KNOWN = frozenset((*_BASES, *_SCALARS))
-_NUMPY_KINDS = "biufcU"
-"""numpy.dtype.kind of what is encoded."""
-_NUMPY_SCALAR = re.compile(r"[<>|=][biufcU][0-9]{1,9}")
 
 
 class Unreadable(ValueError):
@@ -102,7 +90,7 @@ def encode(value: Any) -> str:
     except _TooLarge:
         room[0] = -1
     if room[0] < 0:
-        node = ["H", *_digest(value)]
+        node = ["H", *digest_of(value, _node)]
     return json.dumps(node, separators=(",", ":"))
 
 
@@ -158,193 +146,32 @@ def _node(value: Any, room: list[int], depth: int) -> Any:
         return [tag, *[[_node(k, room, below), _node(v, room, below)] for k, v in value.items()]]
     if kind is deque:
         return ["u", *[_node(item, room, below) for item in value]]
-    if kind is _KEYS:
+    if kind is KEYS:
         return ["k", *[_node(item, room, below) for item in value]]
-    if kind is _ITEMS:
+    if kind is ITEMS:
         return ["v", *[[_node(k, room, below), _node(v, room, below)] for k, v in value]]
     return _uncommon(value, room, depth)
 
 
 def _uncommon(value: Any, room: list[int], depth: int) -> Any:
     kind = type(value)
-    if _is_array(value):
+    if is_array(value):
         room[0] -= int(value.size)
         if room[0] < 0:
             raise _TooLarge
         items = [_node(item, room, depth + 1) for item in value.ravel().tolist()]
         return ["n", value.dtype.str, list(value.shape), items]
-    if _is_numpy_scalar(value):
-        number = _python_number(value)
-        if number is None:
+    if is_numpy_scalar(value):
+        number = python_number(value)
+        if is_numpy_scalar(number):
             return ["o", kind.__name__]
         return ["N", value.dtype.str, _node(number, room, depth + 1)]
-    base = _base_of(kind)
+    base = base_of(kind)
     if base is not None:
-        return ["S", kind.__name__, _node(_base_part(value, base), room, depth + 1)]
-    if any(issubclass(kind, iterator) for iterator in _ITERATORS):
+        return ["S", kind.__name__, _node(base_part(value, base), room, depth + 1)]
+    if any(issubclass(kind, iterator) for iterator in ITERATORS):
         return ["I", *[_node(item, room, depth + 1) for item in value]]
     return ["o", kind.__name__]
-
-
-def _is_array(value: Any) -> bool:
-    numpy = sys.modules.get("numpy")
-    return numpy is not None and type(value) is numpy.ndarray and value.dtype.kind in _NUMPY_KINDS
-
-
-def _is_numpy_scalar(value: Any) -> bool:
-    numpy = sys.modules.get("numpy")
-    return numpy is not None and isinstance(value, numpy.generic) and value.dtype.kind in _NUMPY_KINDS
-
-
-def _python_number(value: Any) -> Any:
-    """The Python value of a numpy scalar, exactly; None if there is none, which a complex longdouble may not have.
-
-    `item()` returns a longdouble unchanged. If it has more digits than a float, it becomes a Fraction.
-    """
-    item = value.item()
-    if type(item) in _MARSHALLED:
-        return item
-    if value.dtype.kind == "f":
-        return _widened(item)
-    parts = _widened(item.real), _widened(item.imag)
-    return complex(*parts) if all(type(part) is float for part in parts) else None
-
-
-def _widened(longdouble: Any) -> float | Fraction:
-    nearest = float(longdouble)
-    is_exact = nearest == longdouble or math.isnan(nearest)
-    return nearest if is_exact else Fraction(*longdouble.as_integer_ratio())
-
-
-def _base_of(kind: type) -> type | None:
-    return next((base for base in _BASES if base in kind.__mro__), None)
-
-
-def _base_part(value: Any, base: type) -> Any:
-    """`value` as an instance of `base`, read by the methods of `base` and not by those of its own class."""
-    if base in (dict, Counter, OrderedDict):
-        return base(dict(base.items(value)))
-    if base in (list, tuple, set, frozenset, deque):
-        return base(base.__iter__(value))
-    if base is complex:
-        return complex.__pos__(value)
-    if base is bytes:
-        return bytes.__getitem__(value, slice(None))
-    if base is bytearray:
-        return bytearray(bytearray.__getitem__(value, slice(None)))
-    if base is Fraction:
-        return Fraction(value.numerator, value.denominator)
-    if base is Decimal:
-        return Decimal(Decimal.__str__(value))
-    return {int: int.__int__, float: float.__float__, str: str.__str__}[base](value)
-
-
-def _digest(value: Any) -> tuple[str, int]:
-    """(SHA-256, nodes). Lists and tuples of scalars at one depth go through marshal; the rest, node by node."""
-    regular = _regular(value)
-    if regular is not None:
-        for exact in (regular == "exact", False):
-            try:
-                return _marshalled(value if exact else _exact(value, 0))
-            except ValueError:  # an item that was not looked at is of a subclass, or unknown to marshal
-                continue
-    seen, nodes = hashlib.sha256(), [0]
-    for piece in _canonical(value, 0, nodes):
-        seen.update(piece)
-    return seen.hexdigest(), nodes[0]
-
-
-def _marshalled(value: Any) -> tuple[str, int]:
-    seen = hashlib.sha256(type(value).__name__.encode())
-    for start in range(0, len(value), 10_000):
-        seen.update(marshal.dumps(value[start : start + 10_000], 2))
-    return seen.hexdigest(), len(value)
-
-
-def _regular(value: Any) -> Literal["exact", "with subclasses"] | None:
-    """Whether this is a list or tuple of which all leaves are scalars at one depth: marshal version 2 is canonical.
-
-    Of a long one every n-th item is looked at, the same ones in equal values.
-    """
-    if _exact_type(type(value)) not in (list, tuple):
-        return None
-    exact = type(value) in (list, tuple)
-    level: Any = [*value[:: len(value) // LOOKED_AT + 1], *value[-1:]]
-    for levels in range(4):
-        found = set(map(type, _flattened(level, levels)))
-        kinds = set(map(_exact_type, found))
-        exact = exact and kinds == found
-        if kinds <= _MARSHALLED:
-            return "exact" if exact else "with subclasses"
-        if not kinds <= {list, tuple}:
-            return None
-    return None
-
-
-def _flattened(value: Any, levels: int) -> Any:
-    for _ in range(levels):
-        value = itertools.chain.from_iterable(value)
-    return value
-
-
-def _exact_type(kind: type) -> type:
-    """The builtin type that instances of `kind` are compared as; `kind` itself if there is none."""
-    numpy = sys.modules.get("numpy")
-    if numpy is not None and issubclass(kind, numpy.generic):
-        scalars = {"b": bool, "i": int, "u": int, "f": float, "c": complex, "U": str}
-        return scalars.get(numpy.dtype(kind).kind, kind)
-    return kind if kind in _SCALARS else _base_of(kind) or kind
-
-
-def _exact(value: Any, depth: int) -> Any:
-    """A copy with builtins for instances of subclasses and numpy scalars, as deep as `_regular` looks."""
-    if _is_numpy_scalar(value):
-        return _python_number(value)
-    base = _exact_type(type(value))
-    if base in (list, tuple) and depth <= 4:
-        return base([_exact(item, depth + 1) for item in base.__iter__(value)])
-    return value if base is type(value) else _base_part(value, base)
-
-
-def _canonical(value: Any, depth: int, nodes: list[int]) -> Iterator[bytes]:
-    nodes[0] += 1
-    if type(value) not in _KNOWN:
-        if _is_numpy_scalar(value):
-            value = _python_number(value)
-        elif (base := _base_of(type(value))) is not None:
-            value = _base_part(value, base)
-    kind = type(value)
-    below = depth + 1
-    if depth > DEEPEST:
-        yield b"deep"
-    elif kind in (list, tuple, deque):
-        yield b"(" + kind.__name__.encode()
-        for item in value:
-            yield from _canonical(item, below, nodes)
-        yield b")"
-    elif kind in (set, frozenset, _KEYS, _ITEMS):
-        yield b"(" + kind.__name__.encode()
-        yield from sorted(b"".join(_canonical(item, below, nodes)) for item in value)
-        yield b")"
-    elif kind in (dict, Counter):
-        yield b"(" + kind.__name__.encode()
-        yield from sorted(
-            b"".join((*_canonical(k, below, nodes), b":", *_canonical(v, below, nodes))) for k, v in value.items()
-        )
-        yield b")"
-    elif kind is str:
-        yield b"<str " + value.encode("utf-8", "surrogatepass") + b">"
-    elif kind in _SCALARS or kind in (bytes, complex):
-        yield b"<" + kind.__name__.encode() + (hex(value) if kind is int else repr(value)).encode() + b">"
-    elif _is_array(value):
-        yield b"(array" + repr(value.shape).encode()
-        for item in value.ravel().tolist():
-            yield from _canonical(item, below, nodes)
-        yield b")"
-    elif any(issubclass(kind, iterator) for iterator in _ITERATORS):
-        yield b"<iterator>"
-    else:
-        yield json.dumps(_node(value, [1 << 62], depth)).encode()
 
 
 _RAISED_BY_NONSENSE = (
@@ -437,7 +264,7 @@ def build(node: Any) -> Any:
 
 def _build_number(type_text: Any, node: Any) -> Any:
     number = build(node)
-    if not _NUMPY_SCALAR.fullmatch(type_text) or type(number) not in (bool, int, float, complex, str, Fraction):
+    if not NUMPY_SCALAR.fullmatch(type_text) or type(number) not in (bool, int, float, complex, str, Fraction):
         raise Unreadable(f"no numpy scalar: {str(type_text)[:40]!r}")
     return number
 
@@ -447,7 +274,7 @@ def _build_array(type_text: Any, shape: Any, items: Any) -> Any:
     import numpy
 
     dtype = numpy.dtype(str(type_text))
-    if dtype.kind not in _NUMPY_KINDS or dtype.itemsize > 4096:
+    if dtype.kind not in NUMPY_KINDS or dtype.itemsize > 4096:
         raise Unreadable(f"no such array type: {dtype}")
     if len(items) > LARGEST_NODES:
         raise Unreadable("an array larger than what is sent")

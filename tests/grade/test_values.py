@@ -147,6 +147,8 @@ def test_instances_of_subclasses_within_a_value_are_equal_where_python_says_so(v
         ([np.int64(n) for n in range(30_000)], list(range(30_000))),
         ([*range(29_990), *[Colour.RED] * 10], [*range(29_990), *[1] * 10]),
         ([0, Colour.RED, *range(29_990)], [0, 1, *range(29_990)]),
+        ([0, np.int64(1), *range(29_990)], [0, 1, *range(29_990)]),
+        ([0, [np.int64(1)], *range(29_990)], [0, [1], *range(29_990)]),
         (defaultdict(int, {n: n for n in range(30_000)}), {n: n for n in range(30_000)}),
     ],
 )
