@@ -86,6 +86,14 @@ def test_verdicts_of_one_python_version_are_compared_and_those_of_unknown_ones_t
         assert decide(found).outcome == "pass"
 
 
+def test_a_manifest_of_records_without_a_python_version_is_what_it_was_before_there_was_one() -> None:
+    older, newer = (manifest(evaluation("base", "R", grader_python=python)) for python in (None, "3.11.7"))
+    assert b"graderPython" not in older.to_json()
+    assert b'"graderPython":"3.11.7"' in newer.to_json()
+    for found in (older, newer):
+        assert Manifest.model_validate_json(found.to_json()) == found
+
+
 def test_another_experiments_sampling_and_prompts_must_be_alike_too() -> None:
     mine = both("R" * 100, "R" * 100)
     warm = mine.model_copy(update={"sampling": Sampling(temperature=0.7)})
