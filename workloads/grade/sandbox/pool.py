@@ -110,7 +110,8 @@ class Server:
         self._process.stdin.write(order.to_json() + "\n")
         self._process.stdin.flush()
         limits = order.limits
-        bound = limits.wall_seconds(limits.total_cpu_seconds + limits.encode_cpu_seconds) + LATE_SECONDS
+        longest = limits.wall_seconds(limits.total_cpu_seconds + limits.encode_cpu_seconds)
+        bound = longest + limits.starved_seconds + LATE_SECONDS
         return outcome_from(self._answer(bound))
 
     def close(self) -> None:
