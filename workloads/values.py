@@ -2,39 +2,41 @@
 
 A scalar (None, bool, int, finite float, str) is itself; everything else is an array whose first element is a tag:
     l list, t tuple, s set, z frozenset, d dict ([k, v] pairs), b bytes, B bytearray, f nan/inf, i huge int, c complex,
-    r range, q Fraction, D Decimal, k dict keys, n numpy array, N numpy scalar, C Counter, O OrderedDict, u deque,
-    S a subclass ([name, value of its builtin base]), I an iterator or view (its items), o opaque ([type name]),
+    r range, q Fraction, D Decimal, k dict keys, v dict items, n numpy array, N numpy scalar, C Counter, O OrderedDict,
+    u deque, S a subclass ([name, value of its base]), I an iterator or view (its items), o opaque ([type name]),
     H the digest of a value too large to send ([sha256, nodes]).
 The encoder runs beside hostile code: whatever it is tricked into writing is just another value. The decoder reads
-hostile text: it builds builtins, numbers and numpy arrays of listed types and nothing else, or raises Unreadable.
-Imports nothing but the standard library (numpy only when a numpy value is met), so that the sandbox stays small.
+hostile text: it builds the types above and nothing else, or raises Unreadable. It returns numbers of numpy as Python
+numbers of the same value, because numpy rounds what it compares with: np.float16("inf") == 100000 is true in numpy.
+Arrays become arrays of Python objects, so that Python compares their elements. An instance of a subclass becomes an
+instance of its base; the name of its type is kept only if it is the whole value, for the type rule of the tolerance.
+Imports nothing but the standard library (numpy only when an array is decoded), so that the sandbox stays small.
 """
 
-import hashlib
-import itertools
 import json
-import marshal
-import sys
 from collections import Counter, OrderedDict, deque
-from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
+from workloads.value_digest import digest_of
+from workloads.value_types import (
+    DEEPEST,
+    ITEMS,
+    ITERATORS,
+    KEYS,
+    NUMPY_KINDS,
+    NUMPY_SCALAR,
+    base_of,
+    base_part,
+    is_array,
+    is_numpy_scalar,
+    python_number,
+)
+
 LARGEST_NODES = 20_000
 """Values of more nodes than this travel as digests. A node is an element, or 16 characters of a string."""
-DEEPEST = 150
-"""Nesting that is encoded; deeper values (and cycles) are opaque."""
-LOOKED_AT = 1_000
-"""Items of a large list that decide how its digest is made."""
-
-_SCALARS = frozenset({int, float, str, bool, type(None)})
-_MARSHALLED = frozenset({int, float, str, bool, type(None), bytes, complex})
-_EMPTY: dict[Any, Any] = {}
-_KEYS = type(_EMPTY.keys())
-_ITERATORS = (Iterator, type(_EMPTY.items()), type(_EMPTY.values()))
-_BUILTIN_BASES = (int, float, str, list, tuple, dict, set, frozenset, bytes, complex)
 
 
 class Unreadable(ValueError):
@@ -74,7 +76,7 @@ class Digest:
 
 @dataclass(frozen=True, eq=False)
 class Subclass:
-    """An instance of a subclass of a builtin: compared as its builtin part, but of another type."""
+    """The whole value is of a subclass, or a numpy scalar (`name`: its dtype): equal to `value`, of another type."""
 
     name: str
     value: Any
@@ -88,7 +90,7 @@ def encode(value: Any) -> str:
     except _TooLarge:
         room[0] = -1
     if room[0] < 0:
-        node = ["H", *_digest(value)]
+        node = ["H", *digest_of(value, _node)]
     return json.dumps(node, separators=(",", ":"))
 
 
@@ -144,113 +146,32 @@ def _node(value: Any, room: list[int], depth: int) -> Any:
         return [tag, *[[_node(k, room, below), _node(v, room, below)] for k, v in value.items()]]
     if kind is deque:
         return ["u", *[_node(item, room, below) for item in value]]
-    if kind is _KEYS:
+    if kind is KEYS:
         return ["k", *[_node(item, room, below) for item in value]]
+    if kind is ITEMS:
+        return ["v", *[[_node(k, room, below), _node(v, room, below)] for k, v in value]]
     return _uncommon(value, room, depth)
 
 
 def _uncommon(value: Any, room: list[int], depth: int) -> Any:
     kind = type(value)
-    numpy = sys.modules.get("numpy")
-    if numpy is not None and kind is numpy.ndarray and value.dtype.kind in "biufcU":
+    if is_array(value):
         room[0] -= int(value.size)
         if room[0] < 0:
             raise _TooLarge
-        return [
-            "n",
-            value.dtype.str,
-            list(value.shape),
-            [_node(item, room, depth + 1) for item in value.ravel().tolist()],
-        ]
-    if numpy is not None and isinstance(value, numpy.generic) and value.dtype.kind in "biufcU":
-        return ["N", value.dtype.str, _node(value.item(), room, depth + 1)]
-    for base in _BUILTIN_BASES:
-        if base in kind.__mro__:
-            return ["S", kind.__name__, _node(_builtin_part(value, base), room, depth + 1)]
-    if any(issubclass(kind, iterator) for iterator in _ITERATORS):
+        items = [_node(item, room, depth + 1) for item in value.ravel().tolist()]
+        return ["n", value.dtype.str, list(value.shape), items]
+    if is_numpy_scalar(value):
+        number = python_number(value)
+        if is_numpy_scalar(number):
+            return ["o", kind.__name__]
+        return ["N", value.dtype.str, _node(number, room, depth + 1)]
+    base = base_of(kind)
+    if base is not None:
+        return ["S", kind.__name__, _node(base_part(value, base), room, depth + 1)]
+    if any(issubclass(kind, iterator) for iterator in ITERATORS):
         return ["I", *[_node(item, room, depth + 1) for item in value]]
     return ["o", kind.__name__]
-
-
-def _builtin_part(value: Any, base: type) -> Any:
-    if base is dict:
-        return dict(dict.items(value))
-    if base in (list, tuple, set, frozenset):
-        return base(base.__iter__(value))
-    if base is complex:
-        return complex.__pos__(value)
-    if base is bytes:
-        return bytes.__getitem__(value, slice(None))
-    return {int: int.__int__, float: float.__float__, str: str.__str__}[base](value)
-
-
-def _digest(value: Any) -> tuple[str, int]:
-    """(SHA-256, nodes). Lists and tuples of plain scalars at one depth go through marshal; the rest, node by node."""
-    if _is_regular(value):
-        seen = hashlib.sha256(type(value).__name__.encode())
-        try:
-            for start in range(0, len(value), 10_000):
-                seen.update(marshal.dumps(value[start : start + 10_000], 2))
-            return seen.hexdigest(), len(value)
-        except ValueError:  # an item that marshal does not know, between those that were looked at
-            pass
-    seen = hashlib.sha256()
-    for piece in _canonical(value, 0):
-        seen.update(piece)
-    return seen.hexdigest(), 0
-
-
-def _is_regular(value: Any) -> bool:
-    """A list or tuple whose leaves are at one depth and exact scalars: marshal version 2 is canonical for it.
-
-    Of a long one every n-th item is looked at, the same ones in equal values.
-    """
-    if type(value) not in (list, tuple):
-        return False
-    level: Any = [*value[:: len(value) // LOOKED_AT + 1], *value[-1:]]
-    for levels in range(4):
-        kinds = set(map(type, _flattened(level, levels)))
-        if kinds <= _MARSHALLED:
-            return True
-        if not kinds <= {list, tuple}:
-            return False
-    return False
-
-
-def _flattened(value: Any, levels: int) -> Any:
-    for _ in range(levels):
-        value = itertools.chain.from_iterable(value)
-    return value
-
-
-def _canonical(value: Any, depth: int) -> Iterator[bytes]:
-    kind = type(value)
-    if depth > DEEPEST:
-        yield b"deep"
-    elif kind in (list, tuple, deque):
-        yield b"(" + kind.__name__.encode()
-        for item in value:
-            yield from _canonical(item, depth + 1)
-        yield b")"
-    elif kind in (set, frozenset):
-        yield b"(" + kind.__name__.encode()
-        yield from sorted(b"".join(_canonical(item, depth + 1)) for item in value)
-        yield b")"
-    elif kind in (dict, Counter):
-        yield b"(" + kind.__name__.encode()
-        yield from sorted(
-            b"".join((*_canonical(k, depth + 1), b":", *_canonical(v, depth + 1))) for k, v in value.items()
-        )
-        yield b")"
-    elif kind is str:
-        yield b"<str " + value.encode("utf-8", "surrogatepass") + b">"
-    elif kind in _SCALARS or kind in (bytes, complex):
-        yield b"<" + kind.__name__.encode() + (hex(value) if kind is int else repr(value)).encode() + b">"
-    else:
-        try:
-            yield json.dumps(_uncommon(value, [LARGEST_NODES], depth)).encode()
-        except _TooLarge:
-            yield b"a large " + kind.__name__.encode()
 
 
 _RAISED_BY_NONSENSE = (
@@ -261,13 +182,20 @@ _RAISED_BY_NONSENSE = (
 def decode(text: str) -> Any:
     """The value; raises Unreadable. Builds no type but those of the table above."""
     try:
-        return build(json.loads(text))
+        node = json.loads(text)
+        value = build(node)
+        if type(node) is list and node[0] in ("S", "N"):
+            return Subclass(str(node[1]), value)
+        return value
     except _RAISED_BY_NONSENSE as e:
         raise Unreadable(f"not an encoded value: {type(e).__name__}: {e}") from e
 
 
 def build(node: Any) -> Any:
-    """The value of a parsed node. Raises what its constructors raise; `decode` makes that Unreadable."""
+    """The value of a parsed node, an instance of a subclass as one of its base.
+
+    Raises what the constructors raise; `decode` makes that Unreadable.
+    """
     if type(node) is not list:
         if type(node) is dict:
             raise Unreadable("an object is no node")
@@ -294,6 +222,8 @@ def build(node: Any) -> Any:
             return deque([build(item) for item in rest])
         case "k":
             return dict.fromkeys([build(item) for item in rest]).keys()
+        case "v":
+            return {build(k): build(v) for k, v in rest}.items()
         case "I":
             return Items([build(item) for item in rest])
         case "f" | "D":
@@ -315,11 +245,14 @@ def build(node: Any) -> Any:
         case "r":
             start, stop, step = rest
             return range(start, stop, step)
-        case "n" | "N":
-            return _build_numpy(tag, rest)
+        case "n":
+            return _build_array(*rest)
+        case "N":
+            type_text, number = rest
+            return _build_number(type_text, number)
         case "S":
-            name, value = rest
-            return Subclass(str(name), build(value))
+            _, value = rest
+            return build(value)
         case "o":
             (name,) = rest
             return Opaque(str(name))
@@ -329,15 +262,23 @@ def build(node: Any) -> Any:
     raise Unreadable(f"no such tag: {str(tag)[:40]!r}")
 
 
-def _build_numpy(tag: str, rest: list[Any]) -> Any:
+def _build_number(type_text: Any, node: Any) -> Any:
+    number = build(node)
+    if not NUMPY_SCALAR.fullmatch(type_text) or type(number) not in (bool, int, float, complex, str, Fraction):
+        raise Unreadable(f"no numpy scalar: {str(type_text)[:40]!r}")
+    return number
+
+
+def _build_array(type_text: Any, shape: Any, items: Any) -> Any:
+    """An array of Python objects, each of them equal to the element that was sent."""
     import numpy
 
-    dtype = numpy.dtype(str(rest[0]))
-    if dtype.kind not in "biufcU" or dtype.itemsize > 4096:
+    dtype = numpy.dtype(str(type_text))
+    if dtype.kind not in NUMPY_KINDS or dtype.itemsize > 4096:
         raise Unreadable(f"no such array type: {dtype}")
-    if tag == "N":
-        return dtype.type(build(rest[1]))
-    shape, items = rest[1], rest[2]
     if len(items) > LARGEST_NODES:
         raise Unreadable("an array larger than what is sent")
-    return numpy.array([build(item) for item in items], dtype=dtype).reshape([int(side) for side in shape])
+    array = numpy.empty(len(items), dtype=object)
+    for index, item in enumerate(items):
+        array[index] = build(item)
+    return array.reshape([int(side) for side in shape])

@@ -29,6 +29,17 @@ SIGNALS = [
     attack("has the kernel signal its parent", "import fcntl\nfcntl.fcntl(3, fcntl.F_SETOWN, os.getppid())", detail="PermissionError"),
     attack("chooses the signal that the kernel sends", "import fcntl\nfcntl.fcntl(3, 10, 9)", detail="PermissionError"),
     attack("stops itself", "os.kill(os.getpid(), 19)", "timeout", "wall time"),
+    *(
+        attack(f"ends itself by signal {number}", f"os.kill(os.getpid(), {number})", "crash", detail)
+        for number, detail in ((34, "SIGRTMIN"), (35, "signal 35"), (40, "signal 40"), (63, "signal 63"), (64, "SIGRTMAX"))
+    ),
+    attack("ends itself by a signal without a name while it is loaded", "pass", "crash", "signal 35", setup="os.kill(os.getpid(), 35)"),
+    attack("ends itself by a signal without a name from a thread", "\n".join((
+        "import signal, threading",
+        "thread = threading.Thread(target=lambda: os.kill(os.getpid(), 50))",
+        "thread.start()",
+        "thread.join()",
+    )), "crash", "signal 50"),
     attack("kills itself as a kernel without memory would", "os.kill(os.getpid(), 9)", "memory", "killed"),
     attack("says that its time is over", "import signal\nos.kill(os.getpid(), signal.SIGXCPU)", "timeout", "CPU limit"),
     attack("an alarm that interrupts its end", "\n".join((
@@ -73,6 +84,8 @@ DESCRIPTORS = [
     attack("fills the table of descriptors with pipes", "while True: os.pipe()", detail="OSError: [Errno 24]"),
     attack("prints into the channel", "os.dup2(3, 1)\nprint('D', flush=True)\nos._exit(0)", "unreadable_output", "not the protocol"),
     attack("prints a verdict", "print('{\"passed\": true, \"verdict\": \"right\"}', flush=True)\nprint('pass', file=sys.stderr)\nreturn 0", "failing_test"),
+    attack("locks a file of the standard library", "import fcntl\nfcntl.flock(os.open(os.__file__, os.O_RDONLY), fcntl.LOCK_EX)", detail="PermissionError"),
+    attack("reads the command line of its server", "if not any(sys.orig_argv + sys.argv): raise LookupError('empty')", detail="LookupError"),
     attack("has no standard output", "os.close(1)\nsys.stdout = None\nprint('x')\nreturn 0", "failing_test"),
     attack("a standard output that leaves", "class Out:\n    def write(self, text): os._exit(0)\nsys.stdout = Out()\nprint('x')", "exit", "by itself with 0"),
 ]  # fmt: skip
@@ -118,6 +131,32 @@ CALLS = [
     syscall("clone with shared memory and no thread", 56, "0x100 | 17", "0", "0", "0", "0"),
 ]  # fmt: skip
 
+NUMBERS = [
+    returns("a float16 that is larger than every number", "import numpy as np", "np.float16('inf')"),
+    returns("a list of such", "import numpy as np", "[np.float16('inf')]"),
+    returns("an array of such", "import numpy as np", "np.array([np.inf], dtype=np.float16)"),
+    returns("a float16 that is rounded to what is expected", "import numpy as np", "np.float16(2 * x + 0.0001) if x > 1 else np.float16(2.002)"),
+    returns("a complex longdouble", "import numpy as np", "np.clongdouble(np.longdouble(1) / 3)"),
+    returns("a longdouble within a longdouble", "import numpy as np", "[np.longdouble(1) / 3] * 300"),
+    returns("a subclass in a subclass", "class E(int):\n    def __eq__(self, o): return True\n    __hash__ = int.__hash__\nclass L(list):\n    def __eq__(self, o): return True", "L([E(4)])"),
+    returns("a Fraction that lies", "from fractions import Fraction\nclass E(Fraction):\n    numerator = property(lambda s: 1)\n    def __eq__(self, o): return True", "E(1, 3)"),
+]  # fmt: skip
+
+SLOW = "e = time.process_time() + 0.8\nwhile time.process_time() < e: pass"
+"""More than a test's limit and less than what encoding may earn at most."""
+
+LATE = [
+    attack("says that it has returned before it works", "\n".join((
+        "write(3, b'T')",
+        "c._write = lambda pipe, kind, text=None: None if kind == b'T' else write(pipe, kind, text)",
+        SLOW,
+        "return 2 * x",
+    )), "timeout", "CPU time", setup="import time\nc = sys.modules['workloads.grade.sandbox.candidate']\nwrite = c._write"),
+    attack("works while it is encoded", f"import time\ndef items():\n    {SLOW.replace(chr(10), chr(10) + '    ')}\n    yield 2 * x\nreturn items()", "timeout", "CPU time"),
+    attack("works while the name of its class is read", f"import time\nclass M(type):\n    @property\n    def __name__(cls):\n        {SLOW.replace(chr(10), chr(10) + '        ')}\n        return 'E'\nclass E(list, metaclass=M): pass\nreturn E([1])", "timeout", "CPU time"),
+    attack("waits a little and works a little", "import time\nwhile True: time.sleep(0.01)", "timeout", "wall time"),
+]  # fmt: skip
+
 VALUES = [
     returns("a list that iterates over something else", "class E(list):\n    def __iter__(self): return iter([2])\n    def __len__(self): return 1", "E([1])"),
     returns("a dict whose items lie", "class E(dict):\n    def items(self): return [(1, 2)]\n    def __eq__(self, o): return True", "E(a=1)"),
@@ -157,4 +196,4 @@ PATCHES = [
     )), "failing_test"),
 ]  # fmt: skip
 
-TRICKS = [FINDS_AN_EARLIER_PROGRAM, *SIGNALS, *DESCRIPTORS, *CALLS, *VALUES, *PATCHES]
+TRICKS = [FINDS_AN_EARLIER_PROGRAM, *SIGNALS, *DESCRIPTORS, *CALLS, *NUMBERS, *VALUES, *PATCHES, *LATE]

@@ -80,15 +80,62 @@ def test_a_sandbox_that_is_always_killed_loses_the_order_and_no_other() -> None:
     assert all(isinstance(o, Lost) and o.tries == 2 for o in outcomes.values())
 
 
+LARGE = "held = bytearray(200 << 20)\n    held[::4096] = bytes(len(held[::4096]))\n    "
+
+
+def test_what_a_kernel_without_memory_may_have_killed_is_run_again_alone_and_then_believed() -> None:
+    (outcome,) = run_all(
+        [replace(ORDER, program=f"def double(x):\n    {LARGE}import os; os.kill(os.getpid(), 9)\n")], 1
+    )
+    assert isinstance(outcome, Outcome)
+    assert (outcome.end, outcome.doubtful, outcome.tries) == ("memory", True, 2)
+
+
 @pytest.mark.parametrize(
     ("body", "end"),
     [("import os; os.kill(os.getpid(), 9)", "memory"), ("import time; time.sleep(60)", "timeout")],
 )
-def test_what_the_machine_may_have_done_is_run_again_alone_and_then_believed(body: str, end: str) -> None:
-    """Killed like by a kernel without memory; and a wall limit, which a busy machine brings nearer."""
+def test_a_program_that_kills_itself_or_waits_is_run_once(body: str, end: str) -> None:
+    """A small process is not what a kernel without memory kills; and the machine had time for one that waits."""
     (outcome,) = run_all([replace(ORDER, program=f"def double(x):\n    {body}\n")], 1)
     assert isinstance(outcome, Outcome)
-    assert (outcome.end, outcome.doubtful, outcome.tries) == (end, True, 2)
+    assert (outcome.end, outcome.doubtful, outcome.tries) == (end, False, 1)
+
+
+class Starved(pool.Server):
+    """A real server, beside a machine that gives its programs no processor time: `times` of its outcomes say so."""
+
+    def __init__(self, options: Options, times: list[int]) -> None:
+        super().__init__(options)
+        self.times = times
+
+    def execute(self, order: Order) -> Outcome:
+        outcome = super().execute(order)
+        self.times[0] -= 1
+        return (
+            outcome if self.times[0] < 0 else replace(outcome, end="timeout", detail="test 0, wall time", doubtful=True)
+        )
+
+
+@pytest.mark.parametrize(("times", "kind"), [(1, Outcome), (2, Lost)])
+def test_a_program_that_gets_no_processor_time_is_run_again_and_never_called_wrong_for_it(
+    times: int, kind: type
+) -> None:
+    left = [times]
+    (outcome,) = run_all([ORDER], 1, start=lambda options: Starved(options, left))
+    assert isinstance(outcome, kind)
+    assert outcome.tries == 2
+
+
+def test_second_runs_end_after_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "AGAIN_SECONDS", -1.0)
+    program = f"def double(x):\n    {LARGE}import os; os.kill(os.getpid(), 9)\n"
+    (killed,) = run_all([replace(ORDER, program=program)], 1)
+    assert isinstance(killed, Outcome)
+    assert (killed.end, killed.tries) == ("memory", 1)
+    left = [9]
+    (starved,) = run_all([ORDER], 1, start=lambda options: Starved(options, left))
+    assert isinstance(starved, Lost)
 
 
 def test_a_program_out_of_cpu_time_is_run_once() -> None:

@@ -1,9 +1,12 @@
 """Benchmarks: the builtin ones are whole, users' ones load or say which line is wrong."""
 
+import contextlib
 import json
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from workloads.benchmarks import BenchmarkError, load
 from workloads.values import decode
@@ -68,6 +71,12 @@ def test_a_users_code_file_with_tests_or_asserts(tmp_path: Path) -> None:
     assert (truths.oracle, [decode(e) for e in truths.expected]) == ("truth", [False])
 
 
+CODE: dict[str, object] = {"id": "a", "prompt": "p", "entry_point": "f"}
+SUITES = [
+    {"name": "t", "arguments": ["[]"], "expected": ["1"], "seconds": [0], "tolerance": 0, "oracle": "anything"},
+]
+
+
 @pytest.mark.parametrize(
     ("grader", "row", "message"),
     [
@@ -89,12 +98,99 @@ def test_a_users_code_file_with_tests_or_asserts(tmp_path: Path) -> None:
         ("code", {"id": "a", "prompt": "p", "entry_point": "f", "asserts": "import os"}, "cannot be taken apart"),
         ("code", {"id": "a", "prompt": "p", "entry_point": "f", "asserts": "assert f(x) == 1"}, "cannot be taken"),
         ("code", {"id": "a", "prompt": "p", "entry_point": "f", "asserts": "assert ("}, "asserts are not Python"),
+        ("code", CODE | {"asserts": "assert f(\x00) == 1"}, "asserts are not Python"),
+        ("code", CODE | {"asserts": "assert f(1) == {[]}"}, "cannot be taken apart"),
+        ("code", CODE | {"asserts": "assert f(1) == " + "[" * 5_000}, "asserts are n"),
+        ("code", CODE | {"asserts": "assert f(1) == " + "-" * 5_000 + "1"}, "asserts are nested too deeply"),
+        ("code", CODE | {"asserts": "assert f(1) == float"}, "cannot be taken apart"),
+        ("code", CODE | {"tests": [{"args": [], "expected": 1}], "tolerance": float("nan")}, "tolerance is NaN"),
+        ("code", CODE | {"tests": [{"args": [], "expected": 1}], "tolerance": float("inf")}, "tolerance is Infinity"),
+        ("code", CODE | {"tests": [{"args": [], "expected": 1}], "tolerance": -1}, "tolerance is -1, and must be"),
+        ("code", CODE | {"tests": [{"args": [], "expected": 1}], "tolerance": 10**400}, "and must be a finite number"),
+        ("code", CODE | {"tests": [{"args": [], "expected": 1}], "tolerance": True}, "tolerance is true"),
+        ("code", CODE | {"tests": [{"args": [], "expected": 1}], "tolerance": "1"}, 'tolerance is "1"'),
+        ("code", CODE | {"tests": [{"args": [], "expected": float("nan")}]}, "expected is nan: no value that"),
+        ("code", CODE | {"suites": SUITES}, "suites, with their oracles, are for builtin benchmarks"),
+        ("code", CODE | {"suites": 5}, "suites, with their oracles, are for builtin benchmarks"),
+        ("code", CODE | {"entry_point": "f()", "tests": [{"args": [], "expected": 1}]}, "entry_point is 'f()'"),
+        ("code", CODE | {"entry_point": "def", "tests": [{"args": [], "expected": 1}]}, "entry_point is 'def'"),
+        ("math", {"id": "\ud800", "prompt": "p", "answer": 1}, r"id has half a surrogate pair, \ud800"),
+        ("math", {"id": "a", "prompt": "\udfff", "answer": 1}, "prompt has half a surrogate pair"),
+        ("math", {"id": "a", "prompt": "p", "answer": "\ud800"}, "answer has half a surrogate pair"),
+        ("choice", {"id": "a", "prompt": "p", "answer": "A", "choices": ["\ud800"]}, "a choice has half a surrogate"),
+        ("math", {"id": "a\x00", "prompt": "p", "answer": 1}, "has the control character U+0000"),
+        ("math", {"id": "\x1b[31m", "prompt": "p", "answer": 1}, r"id '\x1b[31m' has the control character U+001B"),
+        ("math", {"id": "a\nb", "prompt": "p", "answer": 1}, "has the control character U+000A"),
+        ("math", {"id": "a\u2028b", "prompt": "p", "answer": 1}, "has the control character U+2028"),
+        ("math", {"id": "a", "prompt": "p", "answer": float("nan")}, "answer is nan, and must be"),
     ],
 )
 def test_a_row_that_is_wrong_is_named(tmp_path: Path, grader: str, row: object, message: str) -> None:
     with pytest.raises(BenchmarkError, match=r"mine\.jsonl:1: ") as error:
         load(_file(tmp_path, row), grader=grader)  # type: ignore[arg-type]
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[" * 100_000,
+        '{"id": "a", "prompt": ' + "[" * 100_000,
+        '{"id": "a", "prompt": "p", "answer": ' + "[" * 900 + "]" * 900 + "}",
+        '{"id": "a", "prompt": "p", "entry_point": "f", "tests": [{"args": [%s], "expected": 1}]}'
+        % ("[" * 900 + "]" * 900),
+        '{"id": "a", "prompt": "p", "entry_point": "f", "tests": [{"args": [], "expected": %s}]}'
+        % ("[" * 900 + "]" * 900),
+        '{"id": "a", "prompt": "p", "entry_point": "f", "tests": [{"args": [], "expected": %s}]}'
+        % ("[" * 200 + "]" * 200),
+        '{"id": "a", "prompt": "p", "entry_point": "f", "tests": %s}' % ("[" * 900 + "]" * 900),
+    ],
+)
+@pytest.mark.parametrize("grader", ["code", "math"])
+def test_deep_json_is_refused_with_its_line(tmp_path: Path, grader: str, line: str) -> None:
+    (tmp_path / "mine.jsonl").write_text("\n" + line + "\n")
+    with pytest.raises(BenchmarkError, match=r"mine\.jsonl:2: "):
+        load(tmp_path / "mine.jsonl", grader=grader)  # type: ignore[arg-type]
+
+
+ROWS = st.fixed_dictionaries(
+    {},
+    optional={
+        name: st.recursive(
+            st.none()
+            | st.booleans()
+            | st.integers()
+            | st.floats()
+            | st.sampled_from(["f", "\ud800", "\x1b", "assert f(1) == 1"]),
+            lambda inner: (
+                st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["args", "expected", "x"]), inner)
+            ),
+            max_leaves=5,
+        )
+        for name in (
+            "id",
+            "prompt",
+            "answer",
+            "choices",
+            "entry_point",
+            "tests",
+            "asserts",
+            "suites",
+            "tolerance",
+            "solution",
+        )
+    },
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(ROWS, st.sampled_from(["code", "math", "exact", "choice"]))
+def test_whatever_a_row_holds_it_is_read_or_refused(tmp_path: Path, row: dict[str, object], grader: str) -> None:
+    path = _file(tmp_path, {"id": "a", "prompt": "p", "answer": "1", "entry_point": "f"} | row)
+    with contextlib.suppress(BenchmarkError):
+        for problem in load(path, grader=grader).problems:  # type: ignore[arg-type]
+            problem.id.encode()
+            problem.prompt.encode()
 
 
 def test_two_rows_of_one_id_are_named(tmp_path: Path) -> None:

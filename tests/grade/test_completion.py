@@ -1,19 +1,30 @@
 """What is completed, and what the answer is: every form that docs/grading.md lists."""
 
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from workloads.benchmarks import load
 from workloads.grade.boxes import boxes
 from workloads.grade.completion import Reading, Rule, read
 from workloads.grade.fences import fences
 from workloads.grade.loops import loops
 from workloads.grade.patterns import LONGEST_LINE, pattern_of
-from workloads.grade.reading import Generated, read_outputs
+from workloads.grade.reading import Generated, entry_points_of, read_outputs
 
 THINKS = Rule("boxed", thinking=True)
 BASE = Rule("boxed", thinking=False)
 CODE = Rule("fenced", thinking=True)
+QUOTES_PIECE = """```python
+\"\"\" ''' ' \"\"\" '''
+```
+"""
 
 
 @pytest.mark.parametrize(
@@ -120,12 +131,93 @@ def test_boxes(text: str, answer: str | None) -> None:
         ("```\nx = 1\n```", None),
         ("```pycon\n>>> x\n```", None),
         ("```cpp\nx\n```", None),
+        ("```python\n\ufeffx = 1\n```", "x = 1\n"),
+        ("~~~ `a` ~~~python\nx = 1\n~~~", "x = 1\n"),
+        ("~~~python `a`\nx = 1\n~~~", None),
         ("```python x = 1```", None),
         ("use ```python for code", None),
     ],
 )
 def test_fences(text: str, code: str | None) -> None:
     assert fences(text).answer == code
+
+
+def _blocks(*programs: str) -> str:
+    return "\nSo:\n".join(f"```python\n{program}\n```" for program in programs)
+
+
+SOLUTION = "def f(x):\n    return math.pi * x"
+FUTURE = f"from __future__ import annotations\n{SOLUTION}"
+
+
+@pytest.mark.parametrize(
+    ("programs", "answer"),
+    [
+        (("def f(x):\n    return x", "print(f(10))"), "def f(x):\n    return x"),
+        (("def f(x):\n    return x", "assert f(1) == 1", ">>> f(1)\n1"), "def f(x):\n    return x"),
+        (("def f(x):\n    return x", "def f(x):\n    return 2 * x"), "def f(x):\n    return 2 * x"),
+        (("def f(x):\n    return x", "def g(x):\n    return f(x)"), "def f(x):\n    return x"),
+        (("f = lambda x: x", "f(1)"), "f = lambda x: x"),
+        (("if True:\n    def f(x): return x", "f(1)"), "if True:\n    def f(x): return x"),
+        (("async def f(x): return x", "f(1)"), "async def f(x): return x"),
+        (("from math import sqrt as f", "f(1)"), "from math import sqrt as f"),
+        (("def f(x):\n    return x", "class C:\n    def f(self): pass"), "def f(x):\n    return x"),
+        (("def f(x):\n    return x", "'''\ndef f(x): pass\n'''"), "def f(x):\n    return x"),
+        (("def f(x):\n    return x", "def f(x) return x"), "def f(x) return x"),
+        (("def g(x): return x", "h(1)"), "h(1)"),
+        (("import math", SOLUTION), f"import math\n{SOLUTION}"),
+        (("from math import *", "def f(x): return pi"), "from math import *\ndef f(x): return pi"),
+        (("import os, re\nimport math\nx = 1", SOLUTION, "f(1)"), f"import math\n{SOLUTION}"),
+        (("import math as m", SOLUTION), SOLUTION),
+        (("import math", f"import math\n{SOLUTION}"), f"import math\n{SOLUTION}"),
+        (("import math", "def f(math): return math"), "def f(math): return math"),
+        (("import abs", "def f(x): return abs(x)"), "def f(x): return abs(x)"),
+        (("import math", FUTURE), FUTURE),
+    ],
+)
+def test_of_several_blocks_the_last_that_defines_the_entry_point(programs: tuple[str, ...], answer: str) -> None:
+    reading = read(_blocks(*programs), Rule("fenced", thinking=False), ended=True, entry_point="f")
+    assert (reading.completed, reading.answer) == (True, answer + "\n")
+
+
+def test_a_single_block_is_graded_as_it_is() -> None:
+    assert read(_blocks("f(1)"), Rule("fenced", thinking=False), ended=True, entry_point="f").answer == "f(1)\n"
+
+
+def test_a_block_in_the_zone_is_graded_although_one_in_the_thinking_defines_the_function() -> None:
+    text = "<think>" + _blocks("def f(): pass") + "</think>" + _blocks("f()")
+    assert read(text, CODE, ended=True, entry_point="f").answer == "f()\n"
+
+
+def test_each_problem_has_its_entry_point(tmp_path: Path) -> None:
+    rows = [
+        {"id": name, "prompt": "p", "entry_point": name, "tests": [{"args": [], "expected": 1}]} for name in ("f", "g")
+    ]
+    (tmp_path / "b.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = _blocks("def f(): pass", "def g(): pass", "1").encode()
+    outputs = [Generated(name, 0, tuple(text), "stop") for name in ("f", "g")]
+    points = entry_points_of(load(tmp_path / "b.jsonl", grader="code"))
+    items = read_outputs(outputs, [1000], Rule("fenced", thinking=False), "", lambda ids: bytes(ids).decode(), points)
+    assert [item.answer for item in items] == ["def f(): pass\n", "def g(): pass\n"]
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        "(" * 50_000 + "f",
+        "f = " + "-" * 100_000 + "1",
+        "f" + ".b" * 60_000,
+        "f+" * 30_000 + "f",
+        "\x00f",
+        "f = " + "9" * 5_000,
+        "f\ud800",
+        "f[" * 500 + "a b",
+        "def f(): pass\n" * 40_000,
+    ],
+)
+def test_a_block_that_cannot_be_parsed_does_not_end_the_reading(block: str) -> None:
+    text = "</think>" + _blocks("import os", block, "f(1)")
+    assert read(text, CODE, ended=True, entry_point="f").completed
 
 
 def test_a_fence_that_the_prompt_opened_is_read_with_the_output() -> None:
@@ -282,6 +374,11 @@ def test_a_cut_output_that_repeats_itself_is_a_loop_and_one_that_ended_is_not() 
         "`" * 200_000 + "x`",
         "```" + " " * 100_000 + "`",
         "```python\n'''\n```\n" * 5_000,
+        "~~~ " * 100_000 + "`",
+        QUOTES_PIECE * 20_000,
+        "\n".join("`" * n + "python" for n in range(1_000, 2, -1)) + "\nx" * 200_000,
+        "\n".join("`" * n + "python" for n in range(1_000, 2, -1)) + "\n```" * 100_000,
+        ('```python\n"""\n```\n' * 100 + ("x" * 5_000 + "\n") * 100) * 3,
         "<think>" * 50_000 + "</think>" * 50_000,
     ],
 )
@@ -289,3 +386,30 @@ def test_megabytes_of_beginnings_are_read_in_linear_time(text: str) -> None:
     """Quadratic reading would run into the test's time limit."""
     for rule in (THINKS, BASE, CODE, Rule("fenced", thinking=False)):
         read(text, rule, ended=False)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["~~~ ", QUOTES_PIECE, "```python\n'''\n```\n", "````python\n```\n", "`~~~python "],
+)
+def test_four_times_the_text_takes_four_times_the_steps(piece: str) -> None:
+    """Counted in lines of code that are run, which no other load on the machine changes."""
+    few, many = (_steps(piece * (n // len(piece)) + "`") for n in (10_000, 40_000))
+    assert many < 5 * few + 1_000
+
+
+def _steps(text: str) -> int:
+    steps = 0
+
+    def count(frame: FrameType, event: str, argument: object) -> Callable[..., object]:
+        nonlocal steps
+        steps += event == "line"
+        return count
+
+    before = sys.gettrace()
+    sys.settrace(count)
+    try:
+        fences(text)
+    finally:
+        sys.settrace(before)
+    return steps

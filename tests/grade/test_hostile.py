@@ -27,8 +27,9 @@ LIMITS = Limits(
     total_cpu_seconds=1.0,
     encode_cpu_seconds=0.5,
     memory_bytes=1 << 27,
-    wall_factor=3.0,
+    wall_factor=20.0,
     wall_extra_seconds=2.0,
+    idle_seconds=3.0,
 )
 PATIENT = replace(LIMITS, cpu_seconds=(10.0, 10.0), total_cpu_seconds=20.0, encode_cpu_seconds=10.0)
 """For what another limit must end: a machine may take half a second to find 128 MiB of memory."""
@@ -89,9 +90,11 @@ def test_as_this_user_with_all_layers() -> None:
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 @pytest.mark.skipif(not SYSTEM_PYTHON.exists(), reason="needs a Python that every user can read")
 def test_as_a_user_without_rights() -> None:
-    layers, outcomes = _run(ALL, {"namespaces": True, "landlock": True}, NOBODY)
+    has_numpy = subprocess.run([SYSTEM_PYTHON, "-c", "import numpy"], capture_output=True, check=False).returncode == 0
+    programs = [hostile for hostile in ALL if has_numpy or "import numpy" not in hostile.program]
+    layers, outcomes = _run(programs, {"namespaces": True, "landlock": True}, NOBODY)
     assert "seccomp" in layers
-    _check(ALL, outcomes)
+    _check(programs, outcomes)
 
 
 def test_with_a_root_of_its_own_and_without_landlock() -> None:

@@ -1,14 +1,22 @@
 """A returned value is right by evalplus's rules."""
 
+import contextlib
+import json
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from typing import NamedTuple
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from workloads.benchmarks import Suite
-from workloads.grade.oracles import SuiteVerdict, judge
+from workloads.grade.oracles import SuiteVerdict, judge, passes
 from workloads.grade.sandbox.order import Outcome
-from workloads.values import encode
+from workloads.values import decode, encode
 
 NAN = float("nan")
 
@@ -57,6 +65,105 @@ def test_equal_or_close_when_floats_are_expected(returned: object, expected: obj
     assert _judge([returned], [expected]).passed is passed
 
 
+@pytest.mark.parametrize(
+    ("returned", "expected", "passed"),
+    [
+        (np.float16("inf"), 100_000, False),
+        (np.float16("inf"), 10**18, False),
+        (np.float32("inf"), 1e300, False),
+        (np.float16(2048), 2049, False),
+        (np.float16(0), 1e-9, False),
+        ([np.float16("inf")], [70_000], False),
+        (np.array([np.inf], dtype=np.float16), 100_000, False),
+        (np.array([2**53 + 1]), float(2**53), False),
+        (np.int8(4), 4, True),
+        (np.float64(0.5), 0.5, True),
+        (np.float32(0.5), 0.5, True),
+        (np.array([4]), 4, True),
+        (np.array([1, 2]), [1, 2], False),
+        ([np.int64(1), np.bool_(True)], [1, 1], True),
+        (np.longdouble(4), 4, True),
+        (np.longdouble("1e400"), 10**400, False),
+        ({"a": np.float64(1.0)}, {"a": 1}, True),
+        ([(1, 2)], [(1.0, 2)], True),
+        (np.float64(1.0000001), 1.0, False),
+        ([np.float64(1.0000001)], [1.0], True),
+        (np.array([1.0000001, 2.0]), np.array([1.0, 2.0]), False),
+    ],
+)
+def test_numbers_of_numpy_are_compared_as_python_numbers(returned: object, expected: object, passed: bool) -> None:
+    """numpy rounds what it compares with to the type of its scalar: every number above 65,504 is a float16's infinity."""
+    assert _judge([returned], [expected]).passed is passed
+
+
+SCALARS = st.one_of(
+    st.booleans(),
+    st.integers(-5, 5),
+    st.integers(),
+    st.floats(allow_nan=False),
+    st.sampled_from([0.5, 1.0, -0.0, 1e300, float("inf")]),
+    st.sampled_from(["", "a", "1"]),
+    st.none(),
+    st.fractions(max_denominator=4),
+)
+NUMBERS = (np.int8, np.int64, np.uint8, np.float64, np.bool_)
+
+
+class Pair(NamedTuple):
+    first: object
+    second: object
+
+
+class Text(str):
+    pass
+
+
+class Number(int):
+    pass
+
+
+def _dressed(value: object, draw: Callable[[int], int]) -> object:
+    """An equal value in other types: those of numpy that hold it exactly, subclasses, defaultdicts."""
+    choice = draw(3)
+    if choice == 0 and type(value) in (bool, int, float):
+        for kind in NUMBERS[draw(len(NUMBERS)) :]:
+            with contextlib.suppress(OverflowError, ValueError):
+                if kind(value) == value and type(kind(value).item()) is not str:
+                    return kind(value)
+    match value:
+        case str() if choice:
+            return Text(value)
+        case int() if choice == 1:
+            return Number(value)
+        case list():
+            return [_dressed(item, draw) for item in value]
+        case (first, second) if choice:
+            return Pair(_dressed(first, draw), _dressed(second, draw))
+        case dict():
+            return defaultdict(list, {_dressed(k, draw): _dressed(v, draw) for k, v in value.items()})
+    return value
+
+
+NESTED = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.tuples(inner, inner) | st.dictionaries(SCALARS, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=60)
+@given(st.data(), NESTED, NESTED)
+def test_values_are_equal_where_python_says_so(data: st.DataObject, one: object, other: object) -> None:
+    """The differential test: Python's own `==` on the values, ours on what was decoded of them."""
+
+    def draw(choices: int) -> int:
+        return data.draw(st.integers(0, choices - 1))
+
+    for left, right in ((one, other), (_dressed(one, draw), one), (_dressed(one, draw), other)):
+        without_tolerance = (decode(encode([side, "text"])) for side in (left, right))
+        assert passes(*without_tolerance, "equal", lambda: (), 0.0) is bool(left == right), (left, right)
+
+
 def test_the_tolerance_stays_once_a_float_was_expected() -> None:
     assert not _judge([10**9 + 1], [10**9]).passed
     assert _judge([1.5, 10**9 + 1], [1.5, 10**9]).passed
@@ -102,3 +209,14 @@ def test_fewer_values_than_tests_never_pass() -> None:
     assert judge(suite, Outcome("k", "finished", ("1",), (), "", 0, 0)).cause == "unreadable_output"
     assert judge(suite, Outcome("k", "exit", ("1",), (), "", 0, 0)).cause == "exit"
     assert judge(suite, Outcome("k", "timeout", ("1", "2"), (), "", 0, 0)).cause == "timeout"
+
+
+@given(
+    st.text(max_size=30) | st.sampled_from(["[" * 5_000, '["n","<f8",[1],[["l"]]]', '["s","\\ud800"]', '["c",1e999,1]'])
+)
+def test_whatever_a_program_sends_is_judged(text: str) -> None:
+    suite = Suite("t", ('["l"]',), ("1",), (0.0,))
+    for oracle in ("equal", "same set", "truth", "not none", "equal or 0"):
+        verdict = judge(replace(suite, oracle=oracle), Outcome("k", "finished", (text,), (), "", 0.0, 0.0))
+        json.dumps(asdict(verdict)).encode()
+        verdict.detail.encode()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from dataclasses import replace
@@ -48,6 +49,7 @@ def _check(record: GradesRecord, grades: list[Grade]) -> None:
     assert by_problem["d2"].verdict == "right"
     assert by_problem["d2"].incomplete == "unclosed_think"
     assert "seccomp" in record.sandbox
+    assert record.versions["python"] == platform.python_version()
 
 
 @pytest.fixture

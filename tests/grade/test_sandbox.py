@@ -1,12 +1,14 @@
 """The sandbox's pieces: the filter as data, the protocol, and orders that are run side by side."""
 
 import contextlib
+import json
 import random
 import struct
 import sysconfig
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +18,7 @@ from workloads.grade.code import limits_of
 from workloads.grade.sandbox.filter import ARCHITECTURES, program
 from workloads.grade.sandbox.order import Limits, Order, Outcome, outcome_from
 from workloads.grade.sandbox.place import readable_paths
-from workloads.grade.sandbox.pool import run_all
+from workloads.grade.sandbox.pool import Options, Server, run_all
 from workloads.grade.sandbox.unsandboxed import run_unsandboxed
 from workloads.grade.sandbox.watch import Watch, end_of
 
@@ -141,8 +143,48 @@ def test_waiting_a_little_in_every_test_does_not_add_up_to_hours() -> None:
     order = Order("k", "import time\ndef f():\n    time.sleep(0.5)", "f", ('["l"]',) * 100, limits)
     (outcome,) = run_all([order], workers=1)
     assert isinstance(outcome, Outcome)
-    assert (outcome.end, outcome.tries) == ("timeout", 2)
-    assert 1 <= len(outcome.values) < 5
+    assert (outcome.end, outcome.tries) == ("timeout", 1)
+    assert 1 <= len(outcome.values) < 9
+    assert "it waited" in outcome.detail
+
+
+@pytest.mark.slow
+def test_a_program_that_works_a_little_while_it_waits_is_waiting_too() -> None:
+    limits = replace(LIMITS, idle_seconds=1.0, wall_factor=1000.0)
+    order = Order("k", "import time\ndef f():\n    while True: time.sleep(0.01)", "f", ('["l"]',), limits)
+    (outcome,) = run_all([order], workers=1)
+    assert isinstance(outcome, Outcome)
+    assert (outcome.end, outcome.doubtful) == ("timeout", False)
+
+
+NUMPY_PROGRAM = """
+import numpy as np
+FIRST = np.random.random()
+def f():
+    return [FIRST, float(np.random.random()), float(np.random.default_rng().random())]
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("namespaces", [True, False])
+def test_numbers_that_numpy_draws_are_the_same_in_every_run(namespaces: bool) -> None:
+    server = Server(Options(namespaces=namespaces, landlock=namespaces))
+    try:
+        first, second = (server.execute(Order("k", NUMPY_PROGRAM, "f", ('["l"]',), LIMITS)) for _ in range(2))
+    finally:
+        server.close()
+    assert first.end == "finished"
+    assert first.values == second.values
+    state = np.random.RandomState(0)
+    assert json.loads(first.values[0])[1:3] == [state.random(), state.random()]
+
+
+@pytest.mark.slow
+def test_a_program_without_numpy_does_not_load_it() -> None:
+    order = Order("k", "import sys\ndef f():\n    return 'numpy' in sys.modules", "f", ('["l"]',), LIMITS)
+    (outcome,) = run_all([order], workers=1)
+    assert isinstance(outcome, Outcome)
+    assert outcome.values == ("false",)
 
 
 @pytest.mark.slow

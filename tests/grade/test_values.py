@@ -2,9 +2,12 @@
 
 import contextlib
 import json
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable
 from decimal import Decimal
+from enum import IntEnum, StrEnum
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -61,11 +64,113 @@ def test_the_types_that_solutions_use(value: object) -> None:
     assert type(decode(encode(value))) is type(value)
 
 
-def test_numpy() -> None:
-    array = np.array([[1.5, 2.0]])
-    assert np.array_equal(decode(encode(array)), array)
-    assert decode(encode(np.int64(4))) == 4
-    assert type(decode(encode(np.float32(4)))) is np.float32
+def test_numbers_of_numpy_come_back_as_python_numbers_of_the_same_value() -> None:
+    array = decode(encode(np.array([[1.5, 2.0]], dtype=np.float16)))
+    assert array.shape == (1, 2)
+    assert [type(item) for item in array.flat] == [float, float]
+    assert np.array_equal(array, np.array([[1.5, 2.0]]))
+    four = decode(encode(np.float32(4)))
+    assert isinstance(four, Subclass)
+    assert (four.name, four.value, type(four.value)) == ("<f4", 4.0, float)
+
+
+@pytest.mark.parametrize(
+    ("number", "python"),
+    [
+        (np.float16("inf"), float("inf")), (np.float32(0.1), 0.10000000149011612), (np.int8(-1), -1), (np.bool_(1), True),
+        (np.uint64(2**64 - 1), 2**64 - 1), (np.complex64(1 + 2j), 1 + 2j), (np.str_("a"), "a"),
+        (np.longdouble(0.5), 0.5), (np.longdouble("inf"), float("inf")),
+        (np.longdouble(2**53) + 1, Fraction(2**53 + 1)), (np.longdouble(2) ** 2000, Fraction(2**2000)), (np.clongdouble(1j), 1j),
+    ],
+)  # fmt: skip
+def test_numpy_scalars_are_exact(number: object, python: object) -> None:
+    (inner,) = decode(encode([number]))
+    assert inner == python
+    assert type(inner) is type(python)
+
+
+class Point(NamedTuple):
+    x: int
+    y: int
+
+
+class Colour(IntEnum):
+    RED = 1
+
+
+class Text(StrEnum):
+    A = "a"
+
+
+class Name(str):
+    pass
+
+
+class Half(Fraction):
+    pass
+
+
+class Queue(deque):  # type: ignore[type-arg]
+    pass
+
+
+class Bag(Counter):  # type: ignore[type-arg]
+    pass
+
+
+@pytest.mark.parametrize(
+    ("value", "python"),
+    [
+        ([Point(1, 2)], [(1, 2)]),
+        ({"a": defaultdict(list, b=[1])}, {"a": {"b": [1]}}),
+        ((Colour.RED, Text.A), (1, "a")),
+        ({Name("k"): 1}, {"k": 1}),
+        ({Point(1, 2)}, {(1, 2)}),
+        ({(np.int64(1), np.str_("a")): np.float64(0.5)}, {(1, "a"): 0.5}),
+        ([np.longdouble(2)], [2]),
+        ([Half(1, 2)], [0.5]),
+        ([Queue([1])], [deque([1])]),
+        ([Bag("aab")], [Counter("aab")]),
+        ([{1: 2}.items()], [{(1, 2)}]),
+        ([[[defaultdict(int)]]], [[[{}]]]),
+    ],
+)
+def test_instances_of_subclasses_within_a_value_are_equal_where_python_says_so(value: object, python: object) -> None:
+    assert value == python
+    assert decode(encode(value)) == python
+
+
+@pytest.mark.parametrize(
+    ("value", "python"),
+    [
+        ([Point(n, -n) for n in range(30_000)], [(n, -n) for n in range(30_000)]),
+        ([np.int64(n) for n in range(30_000)], list(range(30_000))),
+        ([*range(29_990), *[Colour.RED] * 10], [*range(29_990), *[1] * 10]),
+        ([0, Colour.RED, *range(29_990)], [0, 1, *range(29_990)]),
+        ([0, np.int64(1), *range(29_990)], [0, 1, *range(29_990)]),
+        ([0, [np.int64(1)], *range(29_990)], [0, [1], *range(29_990)]),
+        (defaultdict(int, {n: n for n in range(30_000)}), {n: n for n in range(30_000)}),
+    ],
+)
+def test_that_holds_of_digests_too(value: object, python: object) -> None:
+    assert isinstance(decode(encode(value)), Digest)
+    assert decode(encode(value)) == decode(encode(python))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda n: defaultdict(int, dict.fromkeys(range(30000), n)),
+        lambda n: np.full(30_000, n),
+        lambda n: [Fraction(n, 7)] * 30_000,
+        lambda n: [Decimal(n)] * 30_000,
+        lambda n: {"a": np.full(30_000, n)},
+        lambda n: [OrderedDict({n: n}), *range(30_000)],
+    ],
+)
+def test_digests_of_unequal_values_differ(make: Callable[[int], object]) -> None:
+    assert decode(encode(make(1))) == decode(encode(make(1)))
+    assert decode(encode(make(1))) != decode(encode(make(2)))
 
 
 def test_an_instance_of_a_subclass_is_its_builtin_part_and_its_name() -> None:

@@ -49,6 +49,7 @@ def evaluation(
         "prompts_sha256": sha256_of(b"prompts of " + (b"base" if model == "base" else b"trained")),
         "engine": ENGINE,
         "grader_version": "grade-1",
+        "grader_python": "3.11.7",
     }
     return ManifestEvaluation.model_validate(stated | changes)
 

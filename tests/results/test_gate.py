@@ -66,6 +66,8 @@ def test_an_early_failure_shares_the_error_with_what_is_not_measured_yet() -> No
         ({"engine": ENGINE.model_copy(update={"gpu": "l4"})}, "engine.gpu"),
         ({"engine": ENGINE.model_copy(update={"flags": {"kv": "fp8"}})}, "engine.flags.kv"),
         ({"grader_version": "grade-2"}, "the grader's version"),
+        ({"grader_python": "3.12.1"}, "the grader's Python differs: 3.12 for the candidate, 3.11 for the baseline"),
+        ({"grader_python": None}, "the grader's Python differs: unknown for the candidate"),
     ],
 )
 def test_unlike_protocols_are_refused_by_name(changes: dict[str, object], named: str) -> None:
@@ -73,6 +75,23 @@ def test_unlike_protocols_are_refused_by_name(changes: dict[str, object], named:
     result = decide(manifest(evaluation("base", codes), evaluation("mine@100", codes, **changes)))
     assert result.outcome == "not_evaluable"
     assert named in result.requirements[0].message
+
+
+def test_verdicts_of_one_python_version_are_compared_and_those_of_unknown_ones_too() -> None:
+    codes = "R" * 100
+    for mine, base in (("3.11.14", "3.11.7"), (None, None)):
+        found = manifest(
+            evaluation("base", codes, grader_python=base), evaluation("mine@100", codes, grader_python=mine)
+        )
+        assert decide(found).outcome == "pass"
+
+
+def test_a_manifest_of_records_without_a_python_version_is_what_it_was_before_there_was_one() -> None:
+    older, newer = (manifest(evaluation("base", "R", grader_python=python)) for python in (None, "3.11.7"))
+    assert b"graderPython" not in older.to_json()
+    assert b'"graderPython":"3.11.7"' in newer.to_json()
+    for found in (older, newer):
+        assert Manifest.model_validate_json(found.to_json()) == found
 
 
 def test_another_experiments_sampling_and_prompts_must_be_alike_too() -> None:

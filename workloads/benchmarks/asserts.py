@@ -18,6 +18,8 @@ def parse_asserts(source: str, entry_point: str) -> list[tuple[list[Any], Any, b
         statements = ast.parse(source).body
     except SyntaxError as e:
         raise ValueError(f"asserts are not Python: line {e.lineno}: {e.msg}") from e
+    except (RecursionError, MemoryError) as e:
+        raise ValueError("asserts are nested too deeply to be read") from e
     return [_one(statement, entry_point) for statement in statements]
 
 
@@ -26,7 +28,10 @@ def _one(statement: ast.stmt, entry_point: str) -> tuple[list[Any], Any, bool]:
         f"cannot be taken apart into a call of {entry_point} and its expected value: write "
         f"`assert {entry_point}(...) == ...` with literals, or give `tests: [{{args, expected}}]`"
     )
-    text = ast.unparse(statement)
+    try:
+        text = ast.unparse(statement)
+    except RecursionError:
+        text = f"line {statement.lineno}"
     if not isinstance(statement, ast.Assert):
         raise ValueError(f"`{text}` {advice}")
     test = statement.test
@@ -39,7 +44,7 @@ def _one(statement: ast.stmt, entry_point: str) -> tuple[list[Any], Any, bool]:
         if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
             return _arguments(test.operand, entry_point), False, True
         return _arguments(test, entry_point), True, True
-    except ValueError as e:
+    except (ValueError, TypeError, RecursionError, MemoryError) as e:
         raise ValueError(f"`{text}` {advice}") from e
 
 

@@ -1,12 +1,15 @@
 """Reads a benchmark from its JSONL (or .jsonl.gz): the builtin two and users' files have one format.
 
 A row: `id`, `prompt`; math and exact `answer`; choice `answer` and, if wanted, `choices`; code `entry_point` with
-`tests: [{args, expected}]`, or `asserts: "..."`, or (prepared files) `suites`. Optional: solution, subject, level.
+`tests: [{args, expected}]`, or `asserts: "..."`; builtin files have `suites`. Optional: solution, subject, level.
 """
 
 import gzip
 import hashlib
 import json
+import keyword
+import math
+import unicodedata
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +18,10 @@ from typing import Any
 from workloads.benchmarks.asserts import parse_asserts
 from workloads.benchmarks.builtin import BUILTIN, PREFIX, builtin_path
 from workloads.benchmarks.model import Benchmark, BenchmarkError, CodeTests, CompletionRule, GraderKind, Problem, Suite
-from workloads.values import encode, encode_input
+from workloads.values import Digest, decode, encode, encode_input
 
 FAST_PROBLEMS = 100
+TOO_DEEP = "lists or objects are nested too deeply to be read"
 DEFAULT_COMPLETION: dict[GraderKind, CompletionRule] = {
     "math": "boxed",
     "code": "fenced",
@@ -96,12 +100,16 @@ def _rows(path: Path, data: bytes, grader: GraderKind) -> Iterator[Problem]:
         where = f"{path}:{number}"
         try:
             row = json.loads(line)
+        except RecursionError as e:
+            raise BenchmarkError(f"{where}: {TOO_DEEP}") from e
         except ValueError as e:
             raise BenchmarkError(f"{where}: not JSON: {e}") from e
         if not isinstance(row, dict):
             raise BenchmarkError(f"{where}: a row is an object with id, prompt and an answer or tests")
         try:
-            problem = _problem(row, grader)
+            problem = _problem(row, grader, is_builtin=path in BUILTIN.values())
+        except RecursionError as e:
+            raise BenchmarkError(f"{where}: {TOO_DEEP}") from e
         except (KeyError, TypeError, ValueError) as e:
             reason = f"has no {e.args[0]!r}" if isinstance(e, KeyError) else str(e)
             raise BenchmarkError(f"{where}: {reason}") from e
@@ -121,19 +129,21 @@ def _text_of(path: Path, data: bytes) -> str:
         raise BenchmarkError(f"{path}: ends in .gz and is not gzip, or not whole: {e}") from e
 
 
-def _problem(row: dict[str, Any], grader: GraderKind) -> Problem:
+def _problem(row: dict[str, Any], grader: GraderKind, *, is_builtin: bool) -> Problem:
     if unknown := sorted(set(row) - _FIELDS):
         raise ValueError(f"unknown field {unknown[0]!r}: a row may have {', '.join(sorted(_FIELDS))}")
     answer = row["answer"] if grader != "code" else None
     if grader != "code" and (isinstance(answer, bool) or not isinstance(answer, str | int | float) or answer == ""):
         raise ValueError(f"answer is {json.dumps(answer)[:40]}, and must be text or a number")
+    if isinstance(answer, float) and not math.isfinite(answer):
+        raise ValueError(f"answer is {answer}, and must be text or a finite number")
     choices = tuple(_text(choice, "a choice") for choice in _list(row.get("choices", []), "choices"))
     return Problem(
-        id=_text(row["id"], "id"),
+        id=_id(row["id"]),
         prompt=_text(row["prompt"], "prompt"),
-        answer=None if answer is None else str(answer),
+        answer=None if answer is None else _text(str(answer), "answer"),
         choices=choices,
-        tests=_tests(row) if grader == "code" else None,
+        tests=_tests(row, is_builtin=is_builtin) if grader == "code" else None,
         reference_solution=_text(row["solution"], "solution") if "solution" in row else None,
         subject=row.get("subject"),
         level=row.get("level"),
@@ -143,7 +153,17 @@ def _problem(row: dict[str, Any], grader: GraderKind) -> Problem:
 def _text(value: Any, what: str) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError(f"{what} must be text, and not empty")
+    if half := next((c for c in value if unicodedata.category(c) == "Cs"), None):
+        raise ValueError(f"{what} has half a surrogate pair, \\u{ord(half):04x}, which is no character: leave it out")
     return value
+
+
+def _id(value: Any) -> str:
+    """Ids are shown on screens and are keys in files: no control characters, no line ends."""
+    text = _text(value, "id")
+    if bad := next((c for c in text if unicodedata.category(c) in ("Cc", "Zl", "Zp")), None):
+        raise ValueError(f"id {text[:40]!a} has the control character U+{ord(bad):04X}: leave it out")
+    return text
 
 
 def _list(value: Any, what: str) -> list[Any]:
@@ -158,21 +178,14 @@ def _case(test: Any) -> tuple[list[Any], Any, bool]:
     return _list(test["args"], "args"), test["expected"], False
 
 
-def _tests(row: dict[str, Any]) -> CodeTests:
+def _tests(row: dict[str, Any], *, is_builtin: bool) -> CodeTests:
     entry_point = _text(row["entry_point"], "entry_point")
+    if not entry_point.isidentifier() or keyword.iskeyword(entry_point):
+        raise ValueError(f"entry_point is {entry_point[:40]!r}, and must be the name of a function")
     if "suites" in row:
-        suites = tuple(
-            Suite(
-                name=suite["name"],
-                arguments=tuple(suite["arguments"]),
-                expected=tuple(suite["expected"]),
-                reference_seconds=tuple(suite["seconds"]),
-                tolerance=suite["tolerance"],
-                oracle=suite["oracle"],
-            )
-            for suite in row["suites"]
-        )
-        return CodeTests(entry_point, suites)
+        if not is_builtin:
+            raise ValueError("suites, with their oracles, are for builtin benchmarks: give tests: [{args, expected}]")
+        return CodeTests(entry_point, tuple(map(_suite, row["suites"])))
     if ("tests" in row) == ("asserts" in row):
         raise ValueError("give tests: [{args, expected}], or asserts, one of the two")
     if "tests" in row:
@@ -181,16 +194,48 @@ def _tests(row: dict[str, Any]) -> CodeTests:
         cases = parse_asserts(_text(row["asserts"], "asserts"), entry_point)
     if not cases:
         raise ValueError("no tests")
+    tolerance = _tolerance(row.get("tolerance", 0.0))
     suites = tuple(
         Suite(
             name=name,
             arguments=tuple(encode_input(arguments) for arguments, _, _ in chosen),
-            expected=tuple(encode(expected) for _, expected, _ in chosen),
+            expected=tuple(_expected(expected) for _, expected, _ in chosen),
             reference_seconds=(0.0,) * len(chosen),
-            tolerance=float(row.get("tolerance", 0.0)),
+            tolerance=tolerance,
             oracle=oracle,
         )
         for name, oracle, truth in (("tests", "equal", False), ("truths", "truth", True))
         if (chosen := [case for case in cases if case[2] == truth])
     )
     return CodeTests(entry_point, suites)
+
+
+def _suite(suite: dict[str, Any]) -> Suite:
+    return Suite(
+        name=suite["name"],
+        arguments=tuple(suite["arguments"]),
+        expected=tuple(suite["expected"]),
+        reference_seconds=tuple(suite["seconds"]),
+        tolerance=suite["tolerance"],
+        oracle=suite["oracle"],
+    )
+
+
+def _tolerance(value: Any) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            tolerance = float(value)
+        except OverflowError:
+            tolerance = math.inf
+        if 0 <= tolerance < math.inf:
+            return tolerance
+    raise ValueError(f"tolerance is {json.dumps(value)[:40]}, and must be a finite number, 0 or larger")
+
+
+def _expected(value: Any) -> str:
+    """Typed JSON. ValueError for a value to which nothing that a program returns is equal: NaN, or one too deep."""
+    text = encode(value)
+    gold = decode(text)
+    if not isinstance(gold, Digest) and gold != value:
+        raise ValueError(f"expected is {repr(value)[:40]}: no value that a program returns would be equal to it")
+    return text

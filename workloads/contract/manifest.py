@@ -73,6 +73,10 @@ class ManifestRun(Contract):
     reason: str | None = None
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 class BudgetVerdicts(Contract):
     """`verdicts` has one code of VERDICT_CODES per output: problems in order, outputs of a problem side by side."""
 
@@ -102,6 +106,9 @@ class ManifestEvaluation(Contract):
     canary_error: float | None = None
     engine: Engine | None = None
     grader_version: str | None = None
+    grader_python: str | None = Field(
+        None, description="version of the Python that graded; left out where the record has none", exclude_if=_is_none
+    )
     sandbox: tuple[str, ...] = ()
     asked_again: int = Field(0, description="gradings that failed and were asked again alone; `errors` are what stayed")
 

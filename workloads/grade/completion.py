@@ -39,15 +39,17 @@ class Reading:
     incomplete: Incomplete | None
 
 
-def read(text: str, rule: Rule, *, ended: bool) -> Reading:
-    """`text`: prefill + output, or a prefix of it. `ended`: it ended by itself; only `any` and `pattern` look at it."""
+def read(text: str, rule: Rule, *, ended: bool, entry_point: str | None = None) -> Reading:
+    """`text`: prefill + output, or a prefix of it. `ended`: it ended by itself; only `any` and `pattern` look at it.
+    `entry_point`: the function that the problem asks for; with `fenced`, a block that defines it is preferred.
+    """
     zone, reason = _zone(text, rule.thinking)
     if zone is not None:
-        found = _find(zone, rule, ended)
+        found = _find(zone, rule, ended, entry_point)
         if found.answer is not None:
             return Reading(True, found.answer, None)
         reason = "unclosed_answer" if found.unclosed else "no_answer_in_zone"
-    anywhere = None if rule.completion == "any" else _find(text, rule, ended).answer
+    anywhere = None if rule.completion == "any" else _find(text, rule, ended, entry_point).answer
     return Reading(False, anywhere, reason)
 
 
@@ -64,13 +66,13 @@ def _zone(text: str, thinking: bool) -> tuple[str | None, Incomplete | None]:
     return zone, None
 
 
-def _find(text: str, rule: Rule, ended: bool) -> Found:
+def _find(text: str, rule: Rule, ended: bool, entry_point: str | None) -> Found:
     match rule.completion:
         case "boxed":
             found = boxes(text)
             return replace(found, answer=text.strip()) if rule.choice and found.answer is not None else found
         case "fenced":
-            return fences(text)
+            return fences(text, entry_point)
         case "any":
             return Found(text.strip() or None if ended else None, unclosed=bool(text.strip()))
         case "pattern":

@@ -1,5 +1,6 @@
 """Whether what a candidate returned is right: evalplus 0.3.1's comparison, on decoded values, outside the sandbox.
 
+`decode` returns numbers of numpy as Python numbers, which compare exactly: evalplus lets numpy round them first.
 Its rules (eval/__init__.py, `unsafe_execute`): `==`, replaced for some tasks by an oracle of their own; if that fails
 and there is a tolerance, the same type and `numpy.allclose(rtol=1e-7, atol=tolerance)`, of values of one shape (numpy
 would stretch one, and finds nothing unlike in `[[]]` and `[1.0]`); a task without a tolerance gets
@@ -17,7 +18,7 @@ import numpy as np
 from workloads.benchmarks.model import Suite
 from workloads.contract.grades import Cause
 from workloads.grade.sandbox.order import End, Outcome
-from workloads.values import Digest, Items, Opaque, Subclass, Unreadable, decode
+from workloads.values import Digest, Items, Opaque, Subclass, decode
 
 FLOAT_TOLERANCE = 1e-6
 RELATIVE_TOLERANCE = 1e-7
@@ -54,10 +55,10 @@ def judge(suite: Suite, outcome: Outcome) -> SuiteVerdict:
     tolerance = suite.tolerance
     for index, (returned, expected) in enumerate(zip(outcome.values, suite.expected, strict=False)):
         arguments = suite.arguments[index]
+        gold = decode(expected)
         try:
-            gold = decode(expected)
             value = decode(returned)
-        except Unreadable as e:
+        except Exception as e:
             return _failed("unreadable_output", index, suite, returned, str(e))
         try:
             right = passes(value, gold, suite.oracle, partial(decode, arguments), tolerance)
@@ -82,7 +83,7 @@ def _failed(cause: Cause, index: int, suite: Suite, returned: str | None, detail
         returned=None if returned is None else returned[:SHOWN_CHARACTERS],
         expected=suite.expected[index][:SHOWN_CHARACTERS],
         arguments=suite.arguments[index][:SHOWN_CHARACTERS],
-        detail=detail[:SHOWN_CHARACTERS],
+        detail=detail[:SHOWN_CHARACTERS].encode(errors="replace").decode(),
     )
 
 
@@ -92,7 +93,7 @@ def passes(value: Any, gold: Any, oracle: str, arguments: Callable[[], Sequence[
     tolerance = tolerance_after(gold, tolerance)
     if not exact and tolerance != 0:
         _require(_type(value) == _type(gold))
-        plain_value, plain_gold = _plain(value), _plain(gold)
+        plain_value, plain_gold = _numbers(value), _numbers(gold)
         _require(np.shape(plain_value) == np.shape(plain_gold))
         return bool(np.allclose(plain_value, plain_gold, rtol=RELATIVE_TOLERANCE, atol=tolerance))
     return bool(exact)
@@ -134,6 +135,12 @@ def _plain(value: Any) -> Any:
     return value.value if isinstance(value, Subclass) else value
 
 
+def _numbers(value: Any) -> Any:
+    """For numpy's functions: an array of Python objects becomes one of numbers."""
+    plain = _plain(value)
+    return np.array(plain.tolist()) if isinstance(plain, np.ndarray) else plain
+
+
 def _type(value: Any) -> tuple[type, str]:
     return type(value), value.name if isinstance(value, Subclass) else ""
 
@@ -149,11 +156,11 @@ def _truth(value: Any) -> bool:
 
 
 def _is_floats(gold: Any) -> bool:
+    gold = _plain(gold)
     if isinstance(gold, float):
         return True
-    if isinstance(gold, list | tuple) and gold:
-        return all(isinstance(item, float) for item in gold)
-    return isinstance(gold, np.ndarray) and gold.dtype in (np.float64, np.float32)
+    items = gold.flat if isinstance(gold, np.ndarray) else gold if isinstance(gold, list | tuple) else ()
+    return len(items) > 0 and all(isinstance(item, float) for item in items)
 
 
 def _pyramid_surface(base_edge: float, height: float) -> int:

@@ -6,6 +6,7 @@ credentials and never run generated programs; `execute` (see `steps`) runs them 
 """
 
 import logging
+import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,7 +31,7 @@ from workloads.grade.completion import Rule
 from workloads.grade.counting import Counting
 from workloads.grade.grading import Graded, counts, grade_items, orders_for, work_of
 from workloads.grade.patterns import pattern_of
-from workloads.grade.reading import Generated, Item, read_outputs
+from workloads.grade.reading import Generated, Item, entry_points_of, read_outputs
 from workloads.grade.sandbox.pool import Unsupported
 from workloads.grade.steps import Executed, execute_here, read_outcomes, write_orders
 from workloads.program import Context, ProgramError, Terminated, other_version
@@ -129,7 +130,8 @@ def read_question(context: Context[GradeTask], member: GradeMember, scratch: Pat
 
     generated = (_generated(output, special) for output in outputs)
     inputs = member.inputs
-    items = read_outputs(generated, inputs.budgets, _rule(member), inputs.prefill, decode)
+    entry_points = entry_points_of(benchmark)
+    items = read_outputs(generated, inputs.budgets, _rule(member), inputs.prefill, decode, entry_points)
     return Question(member, benchmark, tuple(items))
 
 
@@ -233,7 +235,7 @@ def _record(member: GradeMember, graded: Graded, executed: Executed, seconds: fl
         sandbox=executed.layers,
         asked_again=executed.outcomes.asked_again + graded.asked_again,
         seconds=round(seconds, 3),
-        versions={name: version(name) for name in packages},
+        versions={"python": platform.python_version(), **{name: version(name) for name in packages}},
     )
 
 

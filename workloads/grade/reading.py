@@ -1,9 +1,10 @@
 """From generated outputs to what must be graded: each output cut at each budget, read once per distinct prefix."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from workloads.benchmarks.model import Benchmark
 from workloads.contract.grades import Incomplete
 from workloads.grade.completion import Reading, Rule, read
 from workloads.grade.loops import loops
@@ -43,16 +44,25 @@ class Item:
 
 
 def read_outputs(
-    outputs: Iterable[Generated], budgets: Sequence[int], rule: Rule, prefill: str, decode: Decode
+    outputs: Iterable[Generated],
+    budgets: Sequence[int],
+    rule: Rule,
+    prefill: str,
+    decode: Decode,
+    entry_points: Mapping[str, str] | None = None,
 ) -> Iterator[Item]:
-    """An Item per output and budget, budgets ascending. `prefill` stands before every output's text."""
+    """An Item per output and budget, budgets ascending. `prefill` stands before every output's text.
+
+    `entry_points`: by problem id, the function that a code problem asks for (`entry_points_of`).
+    """
     for output in outputs:
         known: dict[tuple[int, bool], Reading] = {}
+        entry_point = (entry_points or {}).get(output.problem)
         for budget in sorted(budgets):
             ids = output.token_ids[:budget]
             ended = output.finish_reason == "stop" and output.tokens <= budget
             if (len(ids), ended) not in known:
-                known[len(ids), ended] = _read(prefill + decode(ids), ids, rule, ended)
+                known[len(ids), ended] = _read(prefill + decode(ids), ids, rule, ended, entry_point)
             reading = known[len(ids), ended]
             yield Item(
                 problem=output.problem,
@@ -67,8 +77,13 @@ def read_outputs(
             )
 
 
-def _read(text: str, ids: Sequence[int], rule: Rule, ended: bool) -> Reading:
-    reading = read(text, rule, ended=ended)
+def entry_points_of(benchmark: Benchmark) -> dict[str, str]:
+    """By problem id; empty unless the benchmark is graded by running code."""
+    return {problem.id: problem.tests.entry_point for problem in benchmark.problems if problem.tests is not None}
+
+
+def _read(text: str, ids: Sequence[int], rule: Rule, ended: bool, entry_point: str | None) -> Reading:
+    reading = read(text, rule, ended=ended, entry_point=entry_point)
     if not reading.completed and not ended and loops(ids):
         return Reading(reading.completed, reading.answer, "repetition_loop")
     return reading

@@ -137,6 +137,8 @@ def _protocol(manifest: Manifest) -> Facts:
     graders = {e.grader_version for e in manifest.evaluations if e.grader_version}
     sandboxes = {e.sandbox for e in manifest.evaluations if e.sandbox}
     rows += [("grader", version) for version in sorted(graders)]
+    pythons = {e.grader_python for e in manifest.evaluations if e.grader_python}
+    rows += [("graded with Python", version) for version in sorted(pythons)]
     rows += [("code ran in", ", ".join(layers)) for layers in sorted(sandboxes)]
     canaries = [e.canary_error for e in manifest.evaluations if e.canary_error is not None]
     if canaries:

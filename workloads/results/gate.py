@@ -247,6 +247,7 @@ def protocol(candidate: Side, baseline: Side, benchmark: str) -> Iterable[tuple[
         mine, other = (_only(engine.flags.get(flag) for engine in side) for side in engines)
         yield f"engine.flags.{flag}", mine, other
     yield "the grader's version", _only(e.grader_version for e in ours), _only(e.grader_version for e in theirs)
+    yield "the grader's Python", _only(map(_python, ours)), _only(map(_python, theirs))
     if (candidate.model.kind == "base") == (baseline.model.kind == "base"):
         yield "thinking", candidate.model.thinking, baseline.model.thinking
         parts = {e.part: e for e in theirs}
@@ -254,6 +255,11 @@ def protocol(candidate: Side, baseline: Side, benchmark: str) -> Iterable[tuple[
             same = parts.get(part.part)
             if same is not None and part.problems == same.problems:
                 yield f"the prompts of {benchmark}/{part.part}", _short(part), _short(same)
+
+
+def _python(evaluation: ManifestEvaluation) -> str:
+    """3.11 of 3.11.7: what a program means changes with these two numbers."""
+    return ".".join((evaluation.grader_python or "unknown").split(".")[:2])
 
 
 def _short(evaluation: ManifestEvaluation) -> str:

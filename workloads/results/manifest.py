@@ -289,6 +289,7 @@ def _evaluation(
                 BudgetVerdicts(counts=counts, verdicts=verdicts[counts.budget]) for counts in grades.record.budgets
             ),
             "grader_version": grades.record.grader_version,
+            "grader_python": grades.record.versions.get("python"),
             "sandbox": grades.record.sandbox,
             "asked_again": grades.record.asked_again,
         }

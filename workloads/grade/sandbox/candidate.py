@@ -10,6 +10,9 @@ import os
 import random
 import struct
 import sys
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
 from workloads.grade.sandbox.order import Order
@@ -19,6 +22,10 @@ from workloads.values import decode, encode
 def serve(order: Order, pipe: int) -> None:
     """Returns after the last frame; whatever the program raises has become an X frame."""
     random.seed(0)
+    if NUMPY_RANDOM in sys.modules:
+        _seed(sys.modules[NUMPY_RANDOM])
+    else:
+        sys.meta_path.insert(0, SeedsNumpy())
     sys.stdin, sys.stdout, sys.stderr = (open(fd, mode, closefd=False) for fd, mode in ((0, "r"), (1, "w"), (2, "w")))  # noqa: SIM115
     try:
         function = _load(order.program, order.entry_point)
@@ -37,6 +44,34 @@ def serve(order: Order, pipe: int) -> None:
         _write(pipe, b"V", encoded)
         del value
     _write(pipe, b"D")
+
+
+NUMPY_RANDOM = "numpy.random"
+
+
+class SeedsNumpy:
+    """Seeds numpy's random when a program imports it: numpy is not loaded for those that do not."""
+
+    def find_spec(self, name: str, *_: object) -> ModuleSpec | None:
+        if name != NUMPY_RANDOM or self not in sys.meta_path:
+            return None
+        sys.meta_path.remove(self)
+        spec = find_spec(name)
+        if spec is not None and spec.loader is not None:
+            load = spec.loader.exec_module
+
+            def load_and_seed(module: ModuleType) -> None:
+                load(module)
+                _seed(module)
+
+            spec.loader.exec_module = load_and_seed  # type: ignore[method-assign]
+        return spec
+
+
+def _seed(numpy_random: Any) -> None:
+    """The global generator, and those that are made without a seed (`default_rng()`)."""
+    numpy_random.seed(0)
+    numpy_random.bit_generator.randbits = random.Random(0).getrandbits  # noqa: S311 - the same for every run
 
 
 class MissingFunction(Exception):

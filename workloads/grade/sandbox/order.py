@@ -22,8 +22,9 @@ MOST_TRIES = 2
 class Limits:
     """`cpu_seconds` per test; `total_cpu_seconds` for the whole execution, compilation of the program included.
 
-    A stage's wall limit is far behind its CPU limit, for programs that wait: factor * CPU limit + extra. All waiting
-    together, beyond factor * CPU time used, may take `idle_seconds`.
+    `encode_cpu_seconds` is the most that a large value may add to its test's limit (see `watch`). `idle_seconds` is how
+    long a program may wait in all while the machine has processor time for it. A stage's wall limit, factor * CPU limit
+    + extra, and that of the execution, factor * CPU time used + `starved_seconds`, are for machines that have none.
     """
 
     cpu_seconds: tuple[float, ...]
@@ -33,7 +34,8 @@ class Limits:
     encode_cpu_seconds: float = 20.0
     wall_factor: float = 10.0
     wall_extra_seconds: float = 5.0
-    idle_seconds: float = 60.0
+    idle_seconds: float = 5.0
+    starved_seconds: float = 60.0
 
     def wall_seconds(self, cpu_seconds: float) -> float:
         return cpu_seconds * self.wall_factor + self.wall_extra_seconds

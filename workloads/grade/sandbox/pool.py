@@ -1,8 +1,9 @@
 """Runs orders in sandbox servers, several at once, and gives outcomes back as they come.
 
-What the machine may have done (a server that died or did not answer, a candidate that the kernel killed or that was
-not run in its time) is run again when all others are done: alone, in a fresh server. A server lost twice makes an order
-`Lost`, which is nobody's verdict (infra_error).
+What the machine may have done (a server that died or did not answer, a candidate that the kernel killed or that got no
+processor time) is run again when all others are done: alone, in a fresh server. If a server is lost twice, or a program
+gets no processor time twice, the order is `Lost` and its verdict is infra_error. Once second runs have taken
+AGAIN_SECONDS in all, the other candidates have none: the first outcome counts.
 """
 
 import json
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from workloads.grade.sandbox.order import MOST_TRIES, Limits, Lost, Order, Outcome, outcome_from
+from workloads.grade.sandbox.watch import WAITED
 
 _START = (
     "import sys, json; o = json.loads(sys.argv[1]); sys.path.insert(0, o['hidden']); "
@@ -28,6 +31,7 @@ _START = (
 LATE_SECONDS = 30.0
 """Beyond its own limits an order's server is given so long before it is called lost."""
 
+AGAIN_SECONDS = 1800.0
 END_SECONDS = 5.0
 _PROBE = Order("probe", "def probe():\n    return 1\n", "probe", ('["l"]',), Limits((5.0,), 10.0))
 
@@ -106,7 +110,8 @@ class Server:
         self._process.stdin.write(order.to_json() + "\n")
         self._process.stdin.flush()
         limits = order.limits
-        bound = limits.wall_seconds(limits.total_cpu_seconds + limits.encode_cpu_seconds) + LATE_SECONDS
+        longest = limits.wall_seconds(limits.total_cpu_seconds + limits.encode_cpu_seconds)
+        bound = longest + limits.starved_seconds + LATE_SECONDS
         return outcome_from(self._answer(bound))
 
     def close(self) -> None:
@@ -160,7 +165,7 @@ def run_all(
             idle.append(server)
         return outcome
 
-    again: list[Order] = []
+    again: list[Outcome | Lost] = []
     order_of = {order.key: order for order in orders}
     with ThreadPoolExecutor(max_workers=workers) as threads:
         futures = [threads.submit(one, order) for order in orders]
@@ -168,7 +173,7 @@ def run_all(
             for future in as_completed(futures):
                 outcome = future.result()
                 if isinstance(outcome, Lost) or outcome.doubtful:
-                    again.append(order_of[outcome.key])
+                    again.append(outcome)
                 else:
                     yield outcome
         finally:
@@ -177,11 +182,22 @@ def run_all(
             _close_all(idle)  # before their threads end: a server is killed with the thread that started it
             threads.shutdown()
             _close_all(idle)
-    for order in again:
+    end = time.monotonic() + AGAIN_SECONDS
+    for first in again:
+        if isinstance(first, Outcome) and time.monotonic() > end:
+            yield _decided(first)
+            continue
         try:
-            yield replace(one(order), tries=MOST_TRIES)
+            yield _decided(replace(one(order_of[first.key]), tries=MOST_TRIES))
         finally:
             _close_all(idle)
+
+
+def _decided(outcome: Outcome | Lost) -> Outcome | Lost:
+    """`Lost` for a program that got no processor time: the machine ended it."""
+    if isinstance(outcome, Lost) or outcome.end != "timeout" or not outcome.doubtful or WAITED in outcome.detail:
+        return outcome
+    return Lost(outcome.key, "the machine gave it no processor time", outcome.tries)
 
 
 def _close_all(servers: list[Server]) -> None:

@@ -3,8 +3,8 @@
 Reads an order per line from its standard input, writes `{"layers": [...]}` once and then an outcome per line to its
 standard output. Only the watcher reads the order and sees the values, and it ends with them: a candidate's memory,
 which is a copy of the watcher's, holds nothing of any other program. Times are CPU times of the candidate's process,
-read from its clock by the watcher, so a busy machine changes no verdict; wall limits are far behind them, for programs
-that wait instead of working.
+read from its clock by the watcher, so a busy machine changes no verdict. A candidate that waits although the machine
+has processor time is out of time after seconds; the wall limits behind that are for a machine that has none.
 """
 
 import gc
@@ -20,9 +20,11 @@ from pathlib import Path
 
 from workloads.grade.sandbox import candidate, linux, lock, place
 from workloads.grade.sandbox.order import Order, Outcome, order_from
-from workloads.grade.sandbox.watch import Time, Watch, end_of
+from workloads.grade.sandbox.watch import Ended, Time, Watch, end_of, waited_seconds
 
 GRACE_SECONDS = 2.0
+SAMPLE_SECONDS, PROBE_SECONDS = 1.0, 0.01
+"""How often a watcher looks whether its candidate waits; CPU seconds that it uses to measure what the machine gives."""
 SERVED, NO_MORE = 0, 3
 """How a watcher ends."""
 
@@ -37,8 +39,21 @@ class Ground:
     own_processes: bool
 
 
+@dataclass(frozen=True)
+class Usage:
+    """What wait says of a candidate. `status`: None when it had to be killed. `blocks` of 512 bytes read from disk."""
+
+    status: int | None
+    cpu_seconds: float
+    resident_bytes: int
+    blocks: int
+
+
 def execute(order: Order, ground: Ground) -> Outcome:
-    """Forks, locks, runs, watches and ends one candidate. Nothing of it is left when this returns."""
+    """Forks, locks, runs, watches and ends one candidate. Nothing of it is left when this returns.
+
+    An outcome whatever the candidate does. OSError if it could not be started: then none of the program has run.
+    """
     started = time.monotonic()
     if ground.private is not None:
         place.fresh_private(ground.private)
@@ -49,24 +64,33 @@ def execute(order: Order, ground: Ground) -> Outcome:
     os.close(writer)
     watch = Watch(order)
     out_of: Time | None = None
+    usage = Usage(None, 0.0, 0, 0)
+    failures: list[Exception] = []
     try:
         out_of = _watch(watch, pid, reader)
-    finally:
+    except Exception as e:
+        failures.append(e)
+    try:
         os.close(reader)
-        grace_seconds = GRACE_SECONDS if not watch.over and out_of is None else 0.0
-        status, cpu_seconds = _end(pid, grace_seconds, everything=ground.own_processes)
-    if ground.private is not None:
-        place.drop_private(ground.private)
+        waits_for_end = not watch.over and out_of is None and not failures
+        usage = _end(pid, GRACE_SECONDS if waits_for_end else 0.0, everything=ground.own_processes)
+        if ground.private is not None:
+            place.drop_private(ground.private)
+    except Exception as e:
+        failures.append(e)
     if not watch.locked:
-        raise OSError("a candidate's process could not be locked: none of the candidate has run")
-    ended = end_of(watch, out_of, status)
+        raise OSError(f"a candidate's process could not be locked: none of the candidate has run {failures or ''}")
+    if failures and not watch.over:
+        ended = Ended("flood", f"the watcher could not read it: {type(failures[0]).__name__}: {failures[0]}"[:500])
+    else:
+        ended = end_of(watch, out_of, usage.status, usage.resident_bytes, usage.blocks)
     return Outcome(
         key=order.key,
         end=ended.end,
         values=tuple(watch.values),
         seconds=tuple(round(s, 4) for s in watch.seconds),
         detail=ended.detail,
-        cpu_seconds=round(cpu_seconds, 4),
+        cpu_seconds=round(usage.cpu_seconds, 4),
         wall_seconds=round(time.monotonic() - started, 4),
         doubtful=ended.doubtful,
     )
@@ -103,32 +127,51 @@ def _watch(watch: Watch, pid: int, reader: int) -> Time | None:
     """Until the candidate is done, closes its pipe, breaks the protocol or is out of time: then, of which."""
     clock = (~pid << 3) | 2
     limits = watch.order.limits
-    started = time.monotonic()
-    stage_cpu, stage_wall = 0.0, started
+    started = stage_wall = sample_wall = time.monotonic()
+    stage_cpu = sample_cpu = waited = 0.0
     longest_cpu = limits.total_cpu_seconds + limits.encode_cpu_seconds
     while not watch.over:
-        cpu = time.clock_gettime(clock)
-        now = time.monotonic()
-        cpu_left = min(watch.limit() - (cpu - stage_cpu), longest_cpu - cpu)
+        cpu, now = time.clock_gettime(clock), time.monotonic()
+        if now - sample_wall >= SAMPLE_SECONDS:
+            # The watcher itself may be late: what it did not see is not held against the candidate.
+            waited += _waited(min(now - sample_wall, 2 * SAMPLE_SECONDS), cpu - sample_cpu)
+            sample_wall, sample_cpu = time.monotonic(), time.clock_gettime(clock)
         stage_end = stage_wall + limits.wall_seconds(watch.limit())
-        wall_left = min(stage_end, started + limits.wall_factor * cpu + limits.idle_seconds) - now
-        if cpu_left <= 0 or wall_left <= 0:
-            return "CPU" if cpu_left <= 0 else "wall"
-        ready, _, _ = select.select([reader], [], [], min(cpu_left, wall_left))
+        left: dict[Time, float] = {
+            "CPU": min(watch.limit() - (cpu - stage_cpu), longest_cpu - cpu),
+            "waiting": limits.idle_seconds - waited,
+            "wall": min(stage_end, started + limits.wall_factor * cpu + limits.starved_seconds) - now,
+        }
+        out_of = next((which for which, seconds in left.items() if seconds <= 0), None)
+        ready, _, _ = select.select([reader], [], [], 0 if out_of else min(*left.values(), SAMPLE_SECONDS))
+        ended_stage = False
         if ready:
             data = os.read(reader, 1 << 16)
             if not data:
                 return None
             cpu = time.clock_gettime(clock)
-            if watch.take(data, cpu - stage_cpu):
+            ended_stage = watch.take(data, cpu - stage_cpu)
+            if ended_stage:
                 stage_cpu, stage_wall = cpu, time.monotonic()
+        if out_of is not None and not ended_stage:
+            waits_most = waited > (time.monotonic() - stage_wall) / 2
+            return "waiting" if out_of == "wall" and waits_most else out_of
     return None
 
 
-def _end(pid: int, grace_seconds: float, *, everything: bool) -> tuple[int | None, float]:
+def _waited(wall: float, cpu: float) -> float:
+    if waited_seconds(wall, cpu, 1.0) == 0:
+        return 0.0
+    start_wall, start_cpu = time.monotonic(), time.process_time()
+    while time.process_time() - start_cpu < PROBE_SECONDS:
+        pass
+    share = (time.process_time() - start_cpu) / max(time.monotonic() - start_wall, 1e-9)
+    return waited_seconds(wall, cpu, share)
+
+
+def _end(pid: int, grace_seconds: float, *, everything: bool) -> Usage:
     """Kills the candidate, its group, and with `everything` whatever else is in the pid namespace.
 
-    Returns (wait status, CPU seconds); no status when the candidate had to be killed.
     `grace_seconds`: how long a candidate that has closed its pipe may take to end by itself, so that it is seen how.
     """
     deadline = time.monotonic() + grace_seconds
@@ -145,13 +188,15 @@ def _end(pid: int, grace_seconds: float, *, everything: bool) -> tuple[int | Non
     if everything:
         with suppress(ProcessLookupError):
             os.kill(-1, signal.SIGKILL)
-    return status if done else None, usage.ru_utime + usage.ru_stime
+    cpu_seconds = usage.ru_utime + usage.ru_stime
+    return Usage(status if done else None, cpu_seconds, usage.ru_maxrss * 1024, usage.ru_inblock)
 
 
 def main(base: str, hidden: str, numpy_folders: list[str], options: dict[str, bool]) -> None:
     """Serves orders until its input ends. `options`: namespaces, landlock (both true but in tests of the fallbacks)."""
     linux.die_with_parent()
     os.environ.clear()
+    sys.argv[:], sys.orig_argv[:] = [""], [""]
     orders, outcomes = os.dup(0), os.dup(1)
     devnull = os.open("/dev/null", os.O_RDWR)
     os.dup2(devnull, 0)
@@ -161,7 +206,7 @@ def main(base: str, hidden: str, numpy_folders: list[str], options: dict[str, bo
     sys.path[:] = [entry for entry in sys.path if entry != hidden] + [made.packages]
     locks = lock.prepare(list(made.readable), [made.packages], made.private, use_landlock=options["landlock"])
     if locks.files == "none" and numpy_folders:
-        __import__("numpy")
+        __import__("numpy.random")
     _write(outcomes, json.dumps({"layers": [*made.layers, *locks.layers]}))
     ground = Ground(locks, made.private, devnull, own_processes=os.getpid() == 1)
     gc.collect()

@@ -17,13 +17,16 @@ import time
 from pathlib import Path
 
 from workloads.grade.sandbox.order import Order, Outcome, order_from
-from workloads.grade.sandbox.watch import Time, Watch, end_of
+from workloads.grade.sandbox.watch import Ended, Time, Watch, end_of
 
 LAYERS = ("none: programs ran unsandboxed",)
 
 
 def run_unsandboxed(order: Order) -> Outcome:
-    """One order. Its CPU limit is that of the whole execution, kept by the kernel; wall limits are the sandbox's."""
+    """One order. Its CPU limit is that of the whole execution, kept by the kernel; wall limits are the sandbox's.
+
+    An outcome whatever the program does. OSError if it could not be started.
+    """
     started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     folder = tempfile.mkdtemp(prefix="potstill-unsandboxed-")
     reader, writer = os.pipe()
@@ -44,12 +47,19 @@ def run_unsandboxed(order: Order) -> Outcome:
     process.stdin.write(order.to_json().encode())
     process.stdin.close()
     watch = Watch(order)
-    out_of: Time | None = "wall" if _read(watch, reader, started) else None
+    out_of: Time | None = None
+    failure: Exception | None = None
+    try:
+        out_of = "waiting" if _read(watch, reader, started) else None
+    except Exception as e:
+        failure = e
     os.close(reader)
-    status = _end(process, watch.over or out_of is not None)
+    status = _end(process, at_once=watch.over or out_of is not None)
     shutil.rmtree(folder, ignore_errors=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     ended = end_of(watch, out_of, status)
+    if failure is not None:
+        ended = Ended("flood", f"the watcher could not read it: {type(failure).__name__}: {failure}"[:500])
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     wall = time.monotonic() - started
     return Outcome(
@@ -64,21 +74,24 @@ def run_unsandboxed(order: Order) -> Outcome:
 
 
 def _read(watch: Watch, reader: int, started: float) -> bool:
+    """True when a stage, or the execution, is out of wall time."""
     limits = watch.order.limits
     deadline = started + limits.wall_seconds(limits.total_cpu_seconds)
+    stage_end = deadline
     while not watch.over:
-        left = deadline - time.monotonic()
+        left = min(deadline, stage_end) - time.monotonic()
         if left <= 0:
             return True
         if select.select([reader], [], [], left)[0]:
             data = os.read(reader, 1 << 16)
             if not data:
                 return False
-            watch.take(data, 0.0)
+            if watch.take(data, 0.0):
+                stage_end = time.monotonic() + limits.wall_seconds(watch.limit())
     return False
 
 
-def _end(process: subprocess.Popen[bytes], at_once: bool) -> int | None:
+def _end(process: subprocess.Popen[bytes], *, at_once: bool) -> int | None:
     """The wait status; None when it had to be killed."""
     try:
         code = process.wait(timeout=0.0 if at_once else 2.0)

@@ -1,4 +1,7 @@
-"""What is read of a candidate: the frames on its pipe, and from them and its status how it ended. No I/O."""
+"""What is read of a candidate: the frames on its pipe, its clocks and its status, and from them how it ended. No I/O.
+
+All of it may be hostile: no function here raises, whatever it is given.
+"""
 
 import json
 import os
@@ -10,10 +13,24 @@ from typing import Literal
 
 from workloads.grade.sandbox.order import End, Order
 
-Time = Literal["CPU", "wall"]
+Time = Literal["CPU", "wall", "waiting"]
+"""What a candidate was out of. waiting: it waited too long although the machine had processor time for it."""
+LATE_SECONDS = 0.1
+"""CPU seconds that a candidate may go on before the watcher reads what it wrote."""
+SECONDS_PER_BYTE, SECONDS_PER_NODE = 1e-6, 1e-5
+"""CPU seconds that encoding may take beyond a test's limit, by the length of the value's text, or by the number of
+nodes that a digest states (which must equal that of the expected value). Measured: 4e-6 for a node of Mbpp/255."""
+WAITED = "it waited"
+WAITING_SHARE = 4.0
+"""A candidate that uses more than a quarter of the processor time that it could have is not waiting."""
+OWN_RESIDENT_BYTES = 96 << 20
+"""A kernel without memory does not choose a process as small as this: the candidate killed itself."""
+DISK_BLOCKS = 1_000
+"""Blocks of 512 bytes. A candidate that read more from disk may have waited for the disk, as for a first import."""
 
 _ADDRESS = re.compile(r"0x[0-9a-f]{6,}")
 """Differs from run to run; grades do not."""
+_DIGEST = re.compile(r'\["H","[0-9a-f]{64}",([0-9]{1,15})\]')
 _SPECIAL_ENDS: dict[str, End] = {
     "MemoryError": "memory",
     "SyntaxError": "syntax_error",
@@ -39,23 +56,47 @@ class Watch:
     finished: bool = False
     exception: list[str] | None = None
     broken: str | None = None
+    late: bool = False
 
     def limit(self) -> float:
-        """CPU seconds that the stage now running may take."""
+        """CPU seconds after which the stage now running is ended. A test's is ended later once its call has returned:
+        `take` then decides by the size of the value whether it was in time.
+        """
+        limits = self.order.limits
         if not self.loaded:
-            return self.order.limits.total_cpu_seconds
-        if self.returned:
-            return self.order.limits.encode_cpu_seconds
-        index = len(self.values)
-        return self.order.limits.cpu_seconds[index] if index < len(self.order.limits.cpu_seconds) else 1.0
+            return limits.total_cpu_seconds
+        return self._test_limit(len(self.values)) + (limits.encode_cpu_seconds if self.returned else 0.0)
+
+    def _test_limit(self, index: int) -> float:
+        limits = self.order.limits.cpu_seconds
+        return limits[index] if index < len(limits) else 1.0
 
     def take(self, data: bytes, cpu_in_stage: float) -> bool:
-        """Reads frames; True when a stage ended with one. `broken` is set by anything that is not the protocol."""
+        """Reads frames; True when a stage ended with one. Sets `broken` if they are not the protocol, and `late` if
+        the tests that ended, calls and encoding together, took longer than they may.
+        """
+        first, was_stage = len(self.values), (self.locked, self.loaded)
+        self._read(data, cpu_in_stage)
+        ended = self.values[first:]
+        allowed = sum(self._test_limit(first + n) + self._earned(text) for n, text in enumerate(ended))
+        if ended and cpu_in_stage > allowed + LATE_SECONDS:
+            self.late = True
+            del self.values[first:]
+        return bool(ended) or was_stage != (self.locked, self.loaded)
+
+    def _earned(self, text: str) -> float:
+        """CPU seconds that encoding this value may have taken."""
+        earned = len(text) * SECONDS_PER_BYTE
+        digest = _DIGEST.fullmatch(text)
+        if digest:
+            earned += int(digest[1]) * SECONDS_PER_NODE
+        return min(earned, self.order.limits.encode_cpu_seconds)
+
+    def _read(self, data: bytes, cpu_in_stage: float) -> None:
         self.received += len(data)
         if self.received > self.order.limits.output_bytes:
             self.broken = "more output than allowed"
         self.buffer += data
-        moved = False
         while self.broken is None and self.buffer and not self.over:
             kind = bytes(self.buffer[:1])
             length = 1
@@ -72,12 +113,10 @@ class Watch:
                 text = self.buffer[5:length].decode(errors="replace")
             self._frame(kind, text, cpu_in_stage)
             del self.buffer[:length]
-            moved = True
-        return moved
 
     @property
     def over(self) -> bool:
-        return self.finished or self.exception is not None or self.broken is not None
+        return self.finished or self.late or self.exception is not None or self.broken is not None
 
     def _frame(self, kind: bytes, text: str, cpu_in_stage: float) -> None:
         tests = len(self.order.arguments)
@@ -102,9 +141,18 @@ class Watch:
 def _exception(text: str) -> list[str]:
     try:
         name, message = json.loads(text)
-    except (ValueError, TypeError, RecursionError):
+    except Exception:
         return ["Exception", "an unreadable description"]
-    return [str(name)[:100], str(message)[:500]]
+    if type(name) is not str or type(message) is not str:
+        return ["Exception", "an unreadable description"]
+    return [name[:100], message[:500]]
+
+
+def waited_seconds(wall: float, cpu: float, share: float) -> float:
+    """How long of `wall` seconds a candidate waited by its own choice, if it used `cpu` CPU seconds in them and the
+    machine gave `share` of a processor to those that wanted one. It is 0 as soon as the machine may be the reason.
+    """
+    return max(0.0, wall - WAITING_SHARE * cpu / max(share, 0.01))
 
 
 @dataclass(frozen=True)
@@ -116,26 +164,43 @@ class Ended:
     doubtful: bool = False
 
 
-def end_of(watch: Watch, out_of: Time | None, status: int | None) -> Ended:
-    """How the execution ended. `status`: of wait, None when the candidate had to be killed."""
+def end_of(watch: Watch, out_of: Time | None, status: int | None, resident_bytes: int = 0, blocks: int = 0) -> Ended:
+    """How the execution ended. `status`: of wait, None when the candidate had to be killed. `resident_bytes`: the most
+    memory that it had. `blocks`: what it read from disk, in blocks of 512 bytes.
+    """
+    place = f"test {len(watch.values)}" if watch.loaded else "while loading"
+    if out_of == "waiting":
+        return Ended("timeout", f"{place}, wall time: {WAITED}", doubtful=blocks > DISK_BLOCKS)
     if out_of is not None:
-        place = f"test {len(watch.values)}" if watch.loaded else "while loading"
         return Ended("timeout", f"{place}, {out_of} time", doubtful=out_of == "wall")
     if watch.broken is not None:
         return Ended("flood", watch.broken)
+    if watch.late:
+        return Ended("timeout", f"{place}, CPU time")
     if watch.finished:
         return Ended("finished", "")
     if watch.exception is not None:
         name, message = watch.exception
-        told = _ADDRESS.sub("0x...", f"{name}: {message}" if message else name)
-        return Ended(_SPECIAL_ENDS.get(name, "exception"), told)
+        shown = _ADDRESS.sub("0x...", f"{name}: {message}" if message else name)
+        return Ended(_SPECIAL_ENDS.get(name, "exception"), shown)
     if status is None:
         return Ended("exit", "it closed its channel and went on")
-    code = os.waitstatus_to_exitcode(status)
-    if code == -signal.SIGXCPU:
+    if os.WIFEXITED(status):
+        return Ended("exit", f"the process ended by itself with {os.WEXITSTATUS(status)}")
+    if not os.WIFSIGNALED(status):
+        return Ended("crash", f"wait status {status:#x}")
+    number = os.WTERMSIG(status)
+    if number == signal.SIGXCPU:
         return Ended("timeout", "CPU limit")
-    if code == -signal.SIGKILL:
-        return Ended("memory", "killed, as by a kernel without memory", doubtful=True)
-    if code >= 0:
-        return Ended("exit", f"the process ended by itself with {code}")
-    return Ended("crash", f"ended by {signal.Signals(-code).name}")
+    if number == signal.SIGKILL:
+        large = resident_bytes > OWN_RESIDENT_BYTES
+        return Ended("memory", "killed, as by a kernel without memory", doubtful=large)
+    return Ended("crash", f"ended by {signal_name(number)}")
+
+
+def signal_name(number: int) -> str:
+    """SIGSEGV, or `signal 35` for one without a name, as real-time signals are."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
