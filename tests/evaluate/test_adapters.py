@@ -66,8 +66,8 @@ def test_an_expert_that_is_missing_is_named(moe: Path, tmp_path: Path) -> None:
         ({"use_dora": True}, "use_dora"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
         ({"bias": "all"}, "bias"),
-        ({"r": None}, "r (None)"),
-        ({"lora_alpha": "8"}, "lora_alpha ('8')"),
+        ({"r": None}, "r (null)"),
+        ({"lora_alpha": "8"}, "lora_alpha (\"8\")"),
         ({"rank_pattern": {"q_proj": 8}}, "rank_pattern"),
     ],
 )
