@@ -123,9 +123,7 @@ def commit_adapter(
         raise BadCheckpoint(f"checkpoint at {samples} samples: {error}") from error
     except (OSError, MemoryError):
         raise
-    except (
-        Exception
-    ) as error:  # whatever another trainer's files provoke is about them alone
+    except Exception as error:  # whatever another trainer's files provoke is about them alone
         raise BadCheckpoint(f"checkpoint at {samples} samples cannot be checked: {error!r:.500}") from error
     if infinite:
         raise BadCheckpoint(

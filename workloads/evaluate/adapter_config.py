@@ -8,7 +8,6 @@ Source: https://github.com/huggingface/peft/blob/v0.21.2/src/peft/tuners/lora/co
 
 import json
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,7 +72,7 @@ class AdapterConfig:
 def read_config(path: Path) -> AdapterConfig:
     """Raises BadAdapter, which names the key, what is wrong with its value, and what to do."""
     config = _load_object(path)
-    for key, value in sorted(config.items()):
+    for key, value in sorted(config.items(), key=lambda item: (item[0] != "peft_type", item[0])):
         if not _is_plain(key, value):
             raise BadAdapter(f"{path.name}: {key} is {_shown(value)}: {_remedy(key, config)}")
     rank, alpha, stabilized = config.get("r"), _number(config.get("lora_alpha")), config.get("use_rslora") or False

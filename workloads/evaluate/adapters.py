@@ -58,6 +58,11 @@ def read_layout(directory: Path, linear: Mapping[str, tuple[int, int]]) -> Adapt
     for key, shape in tensors.items():
         layer, _, factor = key.removesuffix(".weight").rpartition(".")
         layer = layer.removeprefix(PREFIX)
+        if ".base_layer." in key:
+            raise BadAdapter(
+                f"{WEIGHTS}: `{key}` is the base's own weight, which peft saves beside an adapter of the head or the "
+                "embeddings: leave lm_head and embed_tokens out of target_modules"
+            )
         if not key.startswith(PREFIX) or factor not in ("lora_A", "lora_B") or not key.endswith(".weight"):
             raise BadAdapter(f"{WEIGHTS}: `{key}` is no LoRA factor ({PREFIX}<layer>.lora_A.weight is expected)")
         if layer not in linear:
