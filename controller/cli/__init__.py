@@ -16,6 +16,7 @@ from controller.cli import (
     export,
     gate,
     gc,
+    grade,
     logs,
     plan,
     publish,
@@ -64,6 +65,7 @@ app.command("publish")(publish.publish)
 app.command("retry")(retry.retry)
 app.command("regrade")(regrade.regrade)
 app.command("gc")(gc.gc)
+app.command("grade")(grade.grade)
 app.add_typer(bench.app, name="bench")
 app.add_typer(data.app, name="data")
 app.command("crd")(crd.crd)
