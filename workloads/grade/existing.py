@@ -113,7 +113,7 @@ def summarise(graded: Sequence[GradedRow]) -> Summary:
         wrong=verdicts["wrong"],
         no_answer=verdicts["no_answer"],
         errors=len(graded) - len(compared),
-        causes=dict(causes.most_common()),
+        causes=dict(sorted(causes.items(), key=lambda item: (-item[1], item[0]))),
         stated_right=sum(one.row.right is True for one in stated),
         stated_wrong=sum(one.row.right is False for one in stated),
         missed=sum(one.disagrees and one.row.right is True for one in stated),
