@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import IO, Protocol
+from typing import IO, Any, Protocol
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -23,9 +23,18 @@ class Screen(Protocol):
     def show(self, status: Status, now: datetime) -> None: ...
 
 
+class PlainConsole(Console):
+    """Strings, those in tables too, are printed as text: messages quote what models and users wrote.
+
+    No markup, no :emoji:, no escape sequence is read in them. Text that has a style goes through `shown`.
+    """
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(printable(text), **options)
+
+
 def plain_console(file: IO[str], width: int | None = None) -> Console:
-    """A console that reads no markup and no :emoji: in strings: messages quote what models and users wrote."""
-    return Console(file=file, soft_wrap=True, width=width, markup=False, emoji=False, highlight=False)
+    return PlainConsole(file=file, soft_wrap=True, width=width, markup=False, emoji=False, highlight=False)
 
 
 def shown(text: str, style: str = "") -> Text:

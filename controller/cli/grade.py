@@ -50,8 +50,9 @@ def grade(
 ) -> None:
     """Grade outputs with the rules, limits and sandbox of an evaluation.
 
-    With --benchmark, rows are {"problem", "output"}, several a problem allowed; with --grader alone {"gold", "answer"}
-    or {"gold", "output"}. Rows with a field "right" are compared with it. Exit 4 if a row could not be graded.
+    With --benchmark rows are {"problem", "output"}, several a problem allowed. With --grader alone they are
+    {"gold", "answer"} or {"gold", "output"}. Rows with a field "right" are compared with it. Exit 4 if a row could
+    not be graded.
     """
     from workloads.grade.existing import Unsupported, grade_rows, summarise, summary_json
 
