@@ -25,7 +25,7 @@ def printable(text: str) -> str:
 
     Lines and tabs stay. A rich table reads markup in plain strings: give it `Text(printable(text))`.
     """
-    if text.isascii() and text.isprintable():
+    if text.replace("\n", "").replace("\t", "").isprintable():
         return text
     return "".join(c if c in KEPT or unicodedata.category(c) not in UNSAFE else REPLACEMENT for c in text)
 

@@ -105,7 +105,7 @@ def test_a_hostile_failure_is_text_on_every_screen_and_in_every_file(file: Path,
     reported = potstill("report", str(file), *store, "--out", str(tmp_path / "report"))
     assert reported.exit_code == 0, reported.output
     pages = [tmp_path / "report" / "report.md", *(tmp_path / "store").rglob("report.md")]
-    assert len(pages) == 2
+    assert len(pages) >= 2
     for page in (tmp_path / "gate.md", *pages):
         text = page.read_text()
         assert "\x1b" not in text
