@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Protocol
+from typing import IO, Any, Protocol
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from controller.decide.actions import EvaluationLine, PieceState, RunLine, Status
+from workloads.untrusted import printable
 
 COLOURS: dict[PieceState, str] = {"waiting": "dim", "running": "cyan", "done": "green", "failed": "red"}
 SHOWN_EVALUATIONS = 20
@@ -22,10 +23,29 @@ class Screen(Protocol):
     def show(self, status: Status, now: datetime) -> None: ...
 
 
+class PlainConsole(Console):
+    """Strings, those in tables too, are printed as text: messages quote what models and users wrote.
+
+    No markup, no :emoji:, no escape sequence is read in them. Text that has a style goes through `shown`.
+    """
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(printable(text), **options)
+
+
+def plain_console(file: IO[str], width: int | None = None) -> Console:
+    return PlainConsole(file=file, soft_wrap=True, width=width, markup=False, emoji=False, highlight=False)
+
+
+def shown(text: str, style: str = "") -> Text:
+    """Untrusted text for a terminal: no escape sequence, no markup."""
+    return Text(printable(text), style)
+
+
 @contextmanager
 def make_screen(live: bool, console: Console | None = None) -> Iterator[Screen]:
     """`live` False, or standard output not a terminal: plain lines."""
-    console = console or Console(file=sys.stdout)
+    console = console or plain_console(sys.stdout)
     if not live or not console.is_terminal:
         yield PlainScreen(console)
         return
@@ -66,7 +86,8 @@ class PlainScreen:
                 self._say(f"{now:%H:%M:%S} {condition.reason}: {condition.message}")
 
     def _say(self, text: str) -> None:
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        """One line; more lines of a message are indented, so that none looks like a line of its own."""
+        self._console.print(shown(text.replace("\n", "\n    ")), soft_wrap=True)
 
 
 def plain_lines(status: Status) -> Iterator[tuple[str, RunLine | EvaluationLine]]:
@@ -140,7 +161,7 @@ def _runs_table(status: Status) -> Table:
     table = Table("run", "state", "step", "checkpoints", "loss", "tokens/s", "left", box=None, pad_edge=False)
     for run in status.runs:
         table.add_row(
-            run.label,
+            shown(run.label),
             Text(run.state, COLOURS[run.state]),
             f"{run.done}/{run.total}" if run.total else "",
             f"{run.checkpoints}/{run.checkpoints_expected}" if run.checkpoints_expected else str(run.checkpoints),
@@ -156,11 +177,11 @@ def _evaluations_table(lines: list[EvaluationLine]) -> Table:
     for line in lines[:SHOWN_EVALUATIONS]:
         verb = VERBS[line.stage] if line.state == "running" else line.state
         table.add_row(
-            line.model,
-            f"{line.benchmark}/{line.part}",
+            shown(line.model),
+            shown(f"{line.benchmark}/{line.part}"),
             Text(verb, COLOURS[line.state]),
             f"{line.done}/{line.total}" if line.total else "",
-            line.message if line.state == "failed" else "",
+            shown(line.message if line.state == "failed" else ""),
         )
     if len(lines) > SHOWN_EVALUATIONS:
         table.add_row(f"and {len(lines) - SHOWN_EVALUATIONS} more")
@@ -169,8 +190,8 @@ def _evaluations_table(lines: list[EvaluationLine]) -> Table:
 
 def _totals(status: Status) -> Text:
     if not status.runs and not status.evaluations:
-        return Text("; ".join(f"{c.reason}: {c.message}" for c in status.conditions), "yellow")
+        return shown("; ".join(f"{c.reason}: {c.message}" for c in status.conditions), "yellow")
     done = sum(line.state == "done" for line in status.evaluations)
     failed = sum(line.state == "failed" for line in status.evaluations)
-    shown = f"{status.counts.checkpoints} checkpoints, {done} of {len(status.evaluations)} evaluations graded"
-    return Text(shown + (f", {failed} failed" if failed else ""))
+    totals = f"{status.counts.checkpoints} checkpoints, {done} of {len(status.evaluations)} evaluations graded"
+    return Text(totals + (f", {failed} failed" if failed else ""))

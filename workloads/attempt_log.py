@@ -7,8 +7,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from workloads.untrusted import printable
+
 TAIL_CHARACTERS = 200_000
 CUT = "[earlier lines are cut]\n"
+
+
+class PrintableFormatter(logging.Formatter):
+    """Messages quote what models and other trainers wrote: no escape sequence of theirs reaches a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 class AttemptLog(logging.Handler):
@@ -42,7 +51,7 @@ class AttemptLog(logging.Handler):
     @contextmanager
     def installed(self) -> Iterator[None]:
         """The root logger writes to stderr and here, from INFO on, in UTC; warnings are logged too."""
-        form = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
+        form = PrintableFormatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
         form.converter = time.gmtime
         screen = logging.StreamHandler(sys.stderr)
         root = logging.getLogger()

@@ -32,8 +32,11 @@ from workloads.contract.tasks import RunnableTask, parse_task
 from workloads.contract.units import UnitRef
 from workloads.progress import DIRECTORY_PROGRESS_SECONDS, PROGRESS_SECONDS, Courier
 from workloads.store import AlreadyExists, NotFound, Store, StoreError, open_store
+from workloads.untrusted import printable
 
 TaskType = TypeVar("TaskType", bound=RunnableTask)
+
+LONGEST_MESSAGE = 20_000
 
 logger = logging.getLogger("potstill")
 
@@ -163,14 +166,27 @@ def failure_of(error: BaseException, member: str | None = None) -> Failure:
         error = Terminated()
     if isinstance(error, ProgramError):
         member = error.member or member
-        return Failure(exit_code=error.exit_code, reason=error.reason, message=error.message, member=member)
+        return _failure(error.exit_code, error.reason, error.message, member)
     for kind, exit_code, reason in known:
         if isinstance(error, kind):
-            return Failure(exit_code=int(exit_code), reason=reason, message=str(error), member=member)
+            return _failure(int(exit_code), reason, str(error), member)
     name = type(error).__name__
     reason = name if re.fullmatch(r"[A-Z][A-Za-z]+", name) else "Crashed"
     trace = "".join(traceback.format_exception(error))[-20_000:]
-    return Failure(exit_code=1, reason=reason, message=str(error) or name, traceback=trace, member=member)
+    return _failure(1, reason, str(error) or name, member, trace)
+
+
+def _failure(exit_code: int, reason: str, message: str, member: str | None, trace: str | None = None) -> Failure:
+    """A record that can be written whatever the message quotes, and that a screen can show."""
+    if len(message) > LONGEST_MESSAGE:
+        message = message[:LONGEST_MESSAGE] + " ..."
+    return Failure(
+        exit_code=exit_code,
+        reason=reason,
+        message=printable(message),
+        traceback=None if trace is None else printable(trace),
+        member=member,
+    )
 
 
 def _open(

@@ -30,13 +30,15 @@ from workloads.contract.units import UnitRef
 from workloads.evaluate.adapters import CONFIG, WEIGHTS, check_adapter
 from workloads.evaluate.engine import BadAdapter
 from workloads.evaluate.shapes import BadModel, ModelShapes, read_shapes
-from workloads.finite import not_finite, read_header
+from workloads.finite import not_finite
 from workloads.program import Context, ProgramError, run_program
+from workloads.safetensors_file import BadSafetensors, read_header
 from workloads.store import NotFound, Store
 from workloads.stores.directory import DirectoryStore
 from workloads.stores.source import open_source
 
 POLL_SECONDS = 10.0
+LARGEST_STEP = 1 << 53
 
 logger = logging.getLogger("potstill")
 
@@ -117,8 +119,12 @@ def commit_adapter(
     try:
         check_adapter(f"checkpoint {samples}", folder, shapes)
         infinite = not_finite(folder / WEIGHTS)
-    except (BadAdapter, ValueError) as error:
+    except (BadAdapter, BadSafetensors) as error:
         raise BadCheckpoint(f"checkpoint at {samples} samples: {error}") from error
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # whatever another trainer's files provoke is about them alone
+        raise BadCheckpoint(f"checkpoint at {samples} samples cannot be checked: {error!r:.500}") from error
     if infinite:
         raise BadCheckpoint(
             f"checkpoint at {samples} samples: {len(infinite)} tensors hold NaN or Inf: {infinite[0]} ..."
@@ -183,7 +189,7 @@ def model_content_of(location: str) -> str:
 def _check_header(location: str, name: str, path: Path) -> None:
     try:
         read_header(path)
-    except ValueError as error:
+    except BadSafetensors as error:
         raise BadCheckpoint(f"{location}/{name}: {error}") from error
 
 
@@ -191,9 +197,9 @@ def _step(folder: Path) -> int:
     """The optimizer step that Hugging Face's trainers leave in trainer_state.json; 0 if there is none."""
     try:
         step = json.loads((folder / "trainer_state.json").read_bytes())["global_step"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
         return 0
-    return step if isinstance(step, int) and step >= 0 else 0
+    return step if type(step) is int and 0 <= step < LARGEST_STEP else 0
 
 
 def _standing(store: Store, unit: UnitRef, samples: int) -> bool:

@@ -18,6 +18,7 @@ from controller.cli import (
     export,
     gate,
     gc,
+    grade,
     logs,
     plan,
     publish,
@@ -39,6 +40,7 @@ from workloads.data.rows import BadData
 from workloads.store import StoreError
 from workloads.text.templates import BadTemplate
 from workloads.text.tokenizer import BadTokenizer
+from workloads.untrusted import printable
 
 WRONG_INPUT = (SpecError, ContentError, BadData, BadTemplate, BadTokenizer, BenchmarkError)
 
@@ -82,6 +84,7 @@ app.command("publish")(publish.publish)
 app.command("retry")(retry.retry)
 app.command("regrade")(regrade.regrade)
 app.command("gc")(gc.gc)
+app.command("grade")(grade.grade)
 app.add_typer(bench.app, name="bench")
 app.add_typer(data.app, name="data")
 app.command("crd")(crd.crd)
@@ -92,11 +95,16 @@ def main() -> None:
     try:
         app()
     except WRONG_INPUT as error:
-        print(error, file=sys.stderr)
+        _complain(str(error))
         sys.exit(2)
     except (StoreError, Corrupt) as error:
-        print(f"the store could not answer: {error}", file=sys.stderr)
+        _complain(f"the store could not answer: {error}")
         sys.exit(4)
     except CLUSTER_ERRORS as error:
-        print(f"the cluster could not answer: {error}", file=sys.stderr)
+        _complain(f"the cluster could not answer: {error}")
         sys.exit(4)
+
+
+def _complain(message: str) -> None:
+    """Errors quote users' files and objects of stores."""
+    print(printable(message), file=sys.stderr)

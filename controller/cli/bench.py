@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from controller.cli.logs import printable
 from workloads.benchmarks import BUILTIN, GraderKind, load
 from workloads.contract.grades import COMPARED
+from workloads.untrusted import one_line
 
 app = typer.Typer(help="Look at benchmarks.", no_args_is_help=True)
 
@@ -43,9 +43,9 @@ def check_golds(
         raise typer.Exit(4) from None
     failed = [grade for grade in report.wrong if grade.verdict not in COMPARED]
     for grade in report.wrong:
-        print(f"{grade.problem}: {grade.verdict} ({grade.cause}): {printable(grade.answer or '')[:200]}")
+        print(f"{one_line(grade.problem)}: {grade.verdict} ({grade.cause}): {one_line(grade.answer or '', 200)}")
     for warning in report.warnings:
-        print(f"warning: {printable(warning)}")
+        print(f"warning: {one_line(warning)}")
     untested = f"; no answer to test: {len(report.untested)}" if report.untested else ""
     ungraded = f"; could not be graded: {len(failed)}" if failed else ""
     right = report.tested - len(report.wrong)

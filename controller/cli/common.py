@@ -1,5 +1,6 @@
 """What commands share: where the experiment and the store are."""
 
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from controller.live import plain_console
 from controller.spec.load import load_experiment
 from controller.spec.profile import Profile, load_profile, local_profile
 from controller.spec.resolve import resolve
@@ -61,5 +63,5 @@ def store_or_empty(url: str) -> Iterator[Store]:
 
 def wide_console() -> Console:
     """As wide as the terminal; a file or a pipe gets lines that are not folded."""
-    console = Console(soft_wrap=True)
-    return console if console.is_terminal else Console(soft_wrap=True, width=160)
+    console = plain_console(sys.stdout)
+    return console if console.is_terminal else plain_console(sys.stdout, width=160)

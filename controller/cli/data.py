@@ -7,10 +7,12 @@ import typer
 from rich.text import Text
 
 from controller.cli.common import ExperimentFile, ProfileFile, frozen_from, wide_console
+from controller.live import shown
 from controller.spec.errors import Problem, SpecError
 from controller.training_data import NotReadableHere, read_training_data
 from workloads.contract.units import TrainInputs
 from workloads.data.rendered import RenderedSample, render
+from workloads.untrusted import printable
 
 app = typer.Typer(help="Look at training data.", no_args_is_help=True)
 
@@ -43,7 +45,7 @@ def show(
         f"{chosen.name}: {len(data.order)} samples from {data.statistics.kept} of {data.statistics.rows} rows"
     )
     for warning in data.warnings:
-        console.print(Text(f"warning: {warning}", style="yellow"))
+        console.print(shown(f"warning: {warning}", "yellow"))
     for sample in render(data, tokenizer, rendered):
         console.print(_marked(sample))
 
@@ -52,8 +54,8 @@ def _marked(sample: RenderedSample) -> Text:
     """The supervised text is green where there is colour, and between ⟦ and ⟧ everywhere."""
     cut = f", cut from {sample.full_tokens}" if sample.truncated else ""
     text = Text(f"\nline {sample.line}: {sample.tokens} tokens{cut}, {sample.supervised_tokens} supervised\n", "bold")
-    text.append(sample.context, "default")
+    text.append(printable(sample.context), "default")
     text.append("⟦", "bold green")
-    text.append(sample.supervised, "green")
+    text.append(printable(sample.supervised), "green")
     text.append("⟧", "bold green")
     return text

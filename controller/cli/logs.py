@@ -15,6 +15,7 @@ from workloads.contract import layout
 from workloads.contract.tasks import MemberPointer
 from workloads.contract.wanted import train_unit
 from workloads.store import NotFound
+from workloads.untrusted import printable
 
 
 def logs(
@@ -65,8 +66,3 @@ def log_tail(results: Results, attempt: Attempt, lines: int) -> str | None:
     except NotFound:
         return None
     return "\n".join(printable(data.decode(errors="replace")).splitlines()[-lines:])
-
-
-def printable(text: str) -> str:
-    """A log may hold what a model wrote: no escape sequence of it reaches the terminal."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)

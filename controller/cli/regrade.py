@@ -12,6 +12,7 @@ from workloads.commit import list_markers, read_marker
 from workloads.contract import layout
 from workloads.contract.units import unit_of
 from workloads.contract.wanted import checkpoint_of, generate_inputs, train_unit, wanted
+from workloads.untrusted import printable
 
 
 def regrade(path: ExperimentFile, store: StoreUrl = DEFAULT_STORE, profile: ProfileFile = None) -> None:
@@ -28,5 +29,5 @@ def regrade(path: ExperimentFile, store: StoreUrl = DEFAULT_STORE, profile: Prof
         print(f"{len(missing)} evaluations have no outputs, the first {missing[0]}: potstill run generates them")
         raise typer.Exit(4)
     final = run_local(frozen, opened, live=sys.stdout.isatty())
-    print(f"{final.outcome}: {final.message}")
+    print(printable(f"{final.outcome}: {final.message}"))
     raise typer.Exit(EXIT_CODES[final.outcome])

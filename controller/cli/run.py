@@ -7,6 +7,7 @@ import typer
 
 from controller.cli.common import DEFAULT_STORE, ExperimentFile, ProfileFile, StoreUrl, frozen_from, store_at
 from controller.loop import run_local
+from workloads.untrusted import printable
 
 EXIT_CODES = {"Succeeded": 0, "PartiallyFailed": 1, "Failed": 1, "Interrupted": 4, "Refused": 4}
 
@@ -15,7 +16,7 @@ def run(path: ExperimentFile, store: StoreUrl = DEFAULT_STORE, profile: ProfileF
     """Train, evaluate every checkpoint, grade, report. Run it again after a stop: it goes on where it was."""
     opened = store_at(store, make=True)
     final = run_local(frozen_from(Path(path), profile), opened, live=sys.stdout.isatty())
-    print(f"{final.outcome}: {final.message}")
+    print(printable(f"{final.outcome}: {final.message}"))
     if final.status is not None and final.status.report is not None:
         print(f"report: {opened.url}/{final.report_prefix}index.html")
     raise typer.Exit(EXIT_CODES[final.outcome])

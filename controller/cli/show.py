@@ -16,7 +16,7 @@ from controller.cli.cluster import (
     results_of,
 )
 from controller.cli.common import ProfileFile, wide_console
-from controller.cli.logs import attempts, log_tail, printable
+from controller.cli.logs import attempts, log_tail
 from controller.cli.results import Results, is_file, results_here
 from controller.cli.status import render
 from controller.decide import decide
@@ -25,6 +25,7 @@ from controller.view import Attempt, ExecutorView
 from workloads.contract import layout
 from workloads.contract.records import Failure
 from workloads.store import NotFound
+from workloads.untrusted import printable
 
 BLAMELESS = frozenset({"succeeded", "superseded", "suspended", "preempted", "lost", "deleted"})
 

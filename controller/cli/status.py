@@ -7,10 +7,10 @@ import typer
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
-from rich.text import Text
 
 from controller.cli.cluster import Cluster, Context, Kubeconfig, Name, Namespace, cluster_at, condition
 from controller.cli.common import wide_console
+from controller.live import shown
 
 POLL_SECONDS = 2.0
 Json = dict[str, Any]
@@ -49,16 +49,17 @@ def render(item: Json) -> RenderableType:
     phase = told.get("phase", "not seen by a controller yet")
     head = f"{item['metadata']['namespace']}/{item['metadata']['name']}: {phase}"
     counts = [f"{key} {told[key]}" for key in ("training", "checkpoints", "evaluations", "gate") if key in told]
-    parts: list[RenderableType] = [Text(", ".join([head, *counts]))]
+    parts: list[RenderableType] = [shown(", ".join([head, *counts]))]
     if told.get("runs"):
         table = Table("run", "state", "step", "checkpoints", "", box=None, pad_edge=False)
         for line in told["runs"]:
             step = f"{line['done']}/{line['total']}" if line.get("total") else ""
-            table.add_row(line["name"], line["state"], step, line["checkpoints"], line.get("message", ""))
+            cells = (line["name"], line["state"], step, line["checkpoints"], line.get("message", ""))
+            table.add_row(*map(shown, cells))
         parts.append(table)
     conditions = Table("condition", "status", "reason", "message", box=None, pad_edge=False)
     for one in told.get("conditions", []):
-        conditions.add_row(one["type"], one["status"], one["reason"], Text(one["message"]))
+        conditions.add_row(*(shown(one[key]) for key in ("type", "status", "reason", "message")))
     parts.append(conditions)
-    parts += [Text(f"{key}: {told[key]}") for key in ("manifest", "report") if key in told]
+    parts += [shown(f"{key}: {told[key]}") for key in ("manifest", "report") if key in told]
     return Group(*parts)

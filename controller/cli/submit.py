@@ -12,6 +12,7 @@ from controller.cli.common import ExperimentFile, wide_console
 from controller.cli.status import POLL_SECONDS, watch_until_finished
 from controller.kubernetes.api import ApiError, ApiUnreachable
 from controller.spec.load import load_experiment
+from workloads.untrusted import printable
 
 APPLY = "application/apply-patch+yaml"
 MANAGER = "potstill"
@@ -42,7 +43,7 @@ def submit(
     if not wait:
         return
     ending = condition(watch_until_finished(cluster, name, wide_console()), "Finished")
-    print(f"{ending['reason']}: {ending['message']}")
+    print(printable(f"{ending['reason']}: {ending['message']}"))
     raise typer.Exit(0 if ending["reason"] == "Succeeded" else 1)
 
 

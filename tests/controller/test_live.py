@@ -2,6 +2,7 @@
 
 import io
 
+import pytest
 from rich.console import Console
 
 from controller.decide.actions import Condition, Counts, EvaluationLine, RunLine, Status
@@ -54,3 +55,21 @@ def test_trouble_is_said_once() -> None:
 
 def test_durations() -> None:
     assert [duration(seconds) for seconds in (7, 123, 3723)] == ["0:07", "2:03", "1:02:03"]
+
+
+HOSTILE = "cannot open [/usr/lib/x] [rank, hidden] \x1b]0;owned\x07\x1b[2J [link=https://evil]y[/link] :smile:\n09:00:00 base: graded"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_hostile_message_is_shown_as_text(terminal: bool) -> None:
+    failed = EvaluationLine("[/m]@50", "sums", "fast", "failed", "grade", "Crashed", HOSTILE)
+    run = RunLine("[bold]Math", "[bold]Math", "failed", HOSTILE, 0, 500, 1, 5, None, None, None)
+    trouble = Condition("Ready", "Unknown", "StoreUnavailable", HOSTILE)
+    text = shown(Status((), (run,), (failed,), Counts(1, 1, 0)), Status((trouble,)), terminal=terminal)
+    for part in ("[/usr/lib/x]", "[rank, hidden]", "[link=https://evil]y[/link]", ":smile:", "[/m]@50", "[bold]Math"):
+        assert part in text.replace("\n", " "), part
+    assert "\x07" not in text
+    assert "\x1b]" not in text
+    if not terminal:
+        assert "\x1b" not in text
+        assert not [line for line in text.splitlines() if line.startswith("09:00:00 base: graded")]

@@ -268,6 +268,34 @@ def test_an_evaluation_whose_file_is_damaged_or_lost_fails_by_name_and_the_other
     assert manifest(tmp_path) == before
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"right": 0, "wrong": 1}, "states right 0, its grades give"),
+        ({"outputs": 7}, "states outputs 7, its grades give"),
+        ({"budget": 9}, "it states budgets 9"),
+    ],
+)
+def test_a_marker_whose_counts_are_not_those_of_its_verdicts_is_not_believed(
+    tmp_path: Path, change: dict[str, int], words: str
+) -> None:
+    assert execute(small(), tmp_path).outcome == "Succeeded"
+    before, store = manifest(tmp_path), store_of(tmp_path)
+    key = next(info.key for info in store.list("units/grade/") if info.key.endswith("markers/grades.json"))
+    marker = json.loads(store.get(key))
+    marker["record"]["budgets"][0] |= change
+    store.put(key, json.dumps(marker).encode())
+    assert execute(small(), tmp_path).outcome == "PartiallyFailed"
+    (failed,) = [e for e in manifest(tmp_path).evaluations if e.state == "failed"]
+    assert failed.reason is not None
+    assert words in failed.reason
+    assert f"delete {key} and run again" in failed.reason
+    assert failed.budgets == ()
+    store.delete(key)
+    assert execute(small(), tmp_path).outcome == "Succeeded"
+    assert [e.budgets for e in manifest(tmp_path).evaluations] == [e.budgets for e in before.evaluations]
+
+
 def test_a_training_whose_metrics_are_lost_keeps_its_results_and_says_that_its_curve_is_gone(tmp_path: Path) -> None:
     execute(small(), tmp_path)
     store = store_of(tmp_path)

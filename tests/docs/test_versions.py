@@ -32,9 +32,7 @@ def quoted(text: str) -> set[Path]:
     """The files of perf/results that a text names, or that lie in a folder which it names."""
     names = re.findall(r"perf/results/([\w./-]*\w)", text)
     places = [REPOSITORY / "perf" / "results" / name for name in names]
-    return {
-        path for place in places for path in ([place] if place.is_file() else place.rglob("*")) if path.is_file()
-    }
+    return {path for place in places for path in ([place] if place.is_file() else place.rglob("*")) if path.is_file()}
 
 
 def sections(text: str) -> list[tuple[str, str]]:

@@ -66,8 +66,8 @@ def test_an_expert_that_is_missing_is_named(moe: Path, tmp_path: Path) -> None:
         ({"use_dora": True}, "use_dora"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
         ({"bias": "all"}, "bias"),
-        ({"r": None}, "r (None)"),
-        ({"lora_alpha": "8"}, "lora_alpha ('8')"),
+        ({"r": None}, "r (null)"),
+        ({"lora_alpha": "8"}, 'lora_alpha ("8")'),
         ({"rank_pattern": {"q_proj": 8}}, "rank_pattern"),
     ],
 )
@@ -98,3 +98,61 @@ def test_unreadable_files_are_named(dense: Path, directory: Path) -> None:
     assert f"{WEIGHTS} cannot be read" in refusal(dense, directory)
     config.write_text(json.dumps([]))
     assert "holds no object" in refusal(dense, directory)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_an_adapter_of_plain_peft_computes_what_peft_does_or_is_refused(tmp_path: Path) -> None:
+    """Logits here are of size 5; accepted without conversion, PiSSA, OLoRA and CorDA would be off by about 2."""
+    from tests.evaluate.peft_adapters import outcomes
+
+    for case, found in outcomes(tmp_path):
+        if case.words is None:
+            assert isinstance(found, float), f"{case.name}: {found}"
+            assert found < 1e-4, f"{case.name}: {found}"
+        else:
+            assert isinstance(found, str), f"{case.name} is accepted, {found} from peft"
+            assert case.words in found, f"{case.name}: {found}"
+
+
+PLAIN_CONFIGS: dict[str, dict[str, Any]] = {
+    "0.3.0": {"base_model_name_or_path": "b", "fan_in_fan_out": False, "inference_mode": True, "init_lora_weights": True, "lora_dropout": 0.05, "modules_to_save": None, "enable_lora": None, "merge_weights": False},
+    "0.5.0": {"auto_mapping": None, "layers_pattern": None, "layers_to_transform": None, "revision": None},
+    "0.7.1": {"rank_pattern": {}, "alpha_pattern": {}, "loftq_config": {}, "megatron_config": None, "megatron_core": "megatron.core"},
+    "0.10.0": {"use_rslora": False, "use_dora": False, "layer_replication": None},
+    "0.15.2": {"exclude_modules": None, "trainable_token_indices": None, "eva_config": None, "corda_config": None, "lora_bias": False},
+    "0.18.0": {"peft_version": "0.18.0", "alora_invocation_tokens": None, "use_qalora": False, "qalora_group_size": 16, "target_parameters": None, "arrow_config": None, "ensure_weight_tying": False},
+    "0.21.2": {"use_bdlora": None, "kasa_config": None, "velora_config": None, "monteclora_config": None, "lora_ga_config": None},
+    "with a class in place of a task": {"task_type": None, "auto_mapping": {"base_model_class": "Qwen3ForCausalLM", "parent_library": "transformers.models.qwen3"}},
+    "of a later version, all new keys empty": {"new_flag": False, "new_config": None, "new_list": [], "new_map": {}, "new_text": ""},
+}  # fmt: skip
+
+
+def test_plain_adapters_of_all_versions_of_peft_are_accepted(dense: Path, directory: Path) -> None:
+    config: dict[str, Any] = {}
+    for changes in PLAIN_CONFIGS.values():
+        config |= changes
+        edit_config(directory, **config)
+        assert check_adapter("a", directory, read_shapes(dense)).rank == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"new_flag": True}, "new_flag is true"),
+        ({"new_size": 0}, "new_size is 0"),
+        ({"use_rslora": "yes"}, 'use_rslora ("yes")'),
+        ({"init_lora_weights": "loftq"}, "LoftQ's factors belong to a quantised base"),
+        ({"init_lora_weights": True, "loftq_config": {"loftq_bits": 4}}, "loftq_config"),
+        ({"init_lora_weights": "PISSA"}, "path_initial_model_for_weight_conversion"),
+        ({"init_lora_weights": "of_next_year"}, "init_lora_weights is \"of_next_year\""),
+        ({"task_type": "SEQ_CLS"}, "only adapters of a causal language model"),
+        ({"fan_in_fan_out": True}, "fan_in_fan_out is true"),
+        ({"bias": [[[["all"]]]]}, "bias is"),
+    ],
+)  # fmt: skip
+def test_what_may_change_the_adapter_is_refused_by_name(
+    dense: Path, directory: Path, changes: dict[str, Any], complaint: str
+) -> None:
+    edit_config(directory, **changes)
+    assert complaint in refusal(dense, directory)

@@ -20,7 +20,10 @@ RIGHT = "<think>easy</think>\n```python\ndef double(x):\n    return 2 * x\n```"
 WRONG = RIGHT.replace("2 * x", "3 * x")
 
 
-def code_task(store: Store, tmp_path: Path, grader_version: str = GRADER_VERSION) -> GradeTask:
+def code_task(
+    store: Store, tmp_path: Path, grader_version: str = GRADER_VERSION, extra_tokens: tuple[str, ...] = ()
+) -> GradeTask:
+    """`extra_tokens` make its tokenizer and its first output others."""
     benchmark = tmp_path / "doubles.jsonl"
     rows = [
         {"id": f"d{n}", "prompt": "double", "entry_point": "double", "asserts": "assert double(2) == 4"}
@@ -28,11 +31,16 @@ def code_task(store: Store, tmp_path: Path, grader_version: str = GRADER_VERSION
     ]
     benchmark.write_text("".join(json.dumps(row) + "\n" for row in rows))
     tokenizer = byte_tokenizer()
+    tokenizer.add_tokens(list(extra_tokens))
     blob = tokenizer.to_str().encode()
     store.put_new(layout.blob_key(sha256_of(blob)), blob)
-    texts = {"d0": RIGHT, "d1": WRONG, "d2": "<think>" + RIGHT.removeprefix("<think>easy</think>")}
+    texts = {
+        "d0": RIGHT + "\n" * len(extra_tokens),
+        "d1": WRONG,
+        "d2": "<think>" + RIGHT.removeprefix("<think>easy</think>"),
+    }
     outputs = [output(tokenizer, problem, text) for problem, text in texts.items()]
-    generate = UnitRef(kind="generate", digest="a" * 64)
+    generate = UnitRef(kind="generate", digest=sha256_of(repr(extra_tokens).encode()))
     record = OutputsRecord(
         engine=Engine(name="transformers", version="5", dtype="float32"),
         outputs=3,

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from workloads.benchmarks import Benchmark, load
+from workloads.contract.counts import counts
 from workloads.grade.bench import grade_golds
 from workloads.grade.code import order_key
-from workloads.grade.grading import counts, grade_items, orders_for
+from workloads.grade.grading import grade_items, orders_for
 from workloads.grade.reading import Item
 from workloads.grade.sandbox.order import Lost, Outcome
 from workloads.grade.sandbox.pool import run_all

@@ -12,11 +12,12 @@ from types import SimpleNamespace
 import pytest
 
 from tests.grade.tasks import code_task, grades_of
+from tests.grade.tiny import byte_tokenizer
 from tests.tools.progress import Told
 from workloads.commit import read_marker
 from workloads.contract import layout
 from workloads.contract.grades import Grade
-from workloads.contract.records import ExitCode, Failure, GradesRecord, Progress
+from workloads.contract.records import ExitCode, Failure, GradesRecord, OutputsRecord, Progress
 from workloads.contract.tasks import GradeTask
 from workloads.grade.__main__ import main
 from workloads.grade.program import grade
@@ -135,3 +136,38 @@ def test_verdicts_of_another_grader_version_are_not_given_under_its_name(
     assert failure.reason == "OtherVersion"
     assert "grade-0" in failure.message
     assert read_marker(store, task.unit, layout.GRADES) is None
+
+
+def _harm(store: Store, task: GradeTask, data: bytes | None) -> str:
+    """Damages (or, without `data`, deletes) the tokenizer of the task's outputs; its key."""
+    marker = read_marker(store, task.members[0].outputs, layout.OUTPUTS)
+    assert marker is not None
+    assert isinstance(marker.record, OutputsRecord)
+    key = layout.blob_key(marker.record.tokenizer_sha256)
+    if data is None:
+        store.delete(key)
+    else:
+        store.put(key, data)
+    return key
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_damaged_or_lost_tokenizer_fails_its_own_evaluation_and_the_group_is_graded(
+    store: Store, tmp_path: Path, lost: bool
+) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    bad, good = code_task(store, tmp_path / "a", extra_tokens=("<a>",)), code_task(store, tmp_path / "b")
+    swapped = byte_tokenizer().to_str().replace('"1":', '"~":').encode()
+    key = _harm(store, bad, None if lost else swapped)
+    members = (bad.members[0], good.members[0].model_copy(update={"number": 2}))
+    task = bad.model_copy(update={"number": 2, "members": (members[0].model_copy(update={"number": 2}), members[1])})
+    store.put_new(task.key, task.to_json())
+    _run(task, store=store)
+    failure = Failure.model_validate_json(store.get(layout.failure_key(bad.unit, 2)))
+    assert (failure.reason, failure.exit_code) == ("CorruptFiles", ExitCode.BAD_DATA)
+    assert f"the outputs' tokenizer {key} is {'missing' if lost else 'damaged'}" in failure.message
+    assert "tokenizer.json" in failure.message
+    assert read_marker(store, bad.unit, layout.GRADES) is None
+    _check(*grades_of(store, good, tmp_path / "read"))

@@ -247,6 +247,66 @@ def test_what_is_no_adapter_of_the_base_is_refused_by_name_and_its_sibling_is_co
     assert re.search(words, failure.message), failure.message
 
 
+def with_header(change: Callable[[dict[str, Any]], Any]) -> dict[str, bytes]:
+    """The weights' header changed in place, or replaced by what `change` returns."""
+    files = adapter()
+    whole = files["adapter_model.safetensors"]
+    size = struct.unpack("<Q", whole[:8])[0]
+    header = json.loads(whole[8 : 8 + size])
+    text = json.dumps(change(header) or header).encode()
+    return files | {"adapter_model.safetensors": struct.pack("<Q", len(text)) + text + whole[8 + size :]}
+
+
+def config_of(text: bytes) -> dict[str, bytes]:
+    return adapter() | {"adapter_config.json": text}
+
+
+FIRST = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
+HOSTILE: dict[str, tuple[Callable[[], dict[str, bytes]], str]] = {
+    "alpha of 400 digits": (lambda: with_config(lora_alpha=10**400), "lora_alpha"),
+    "alpha of 5,000 digits": (lambda: config_of(b'{"lora_alpha": %b}' % (b"1" * 5_000)), "adapter_config.json"),
+    "infinite alpha": (lambda: config_of(b'{"r": 2, "lora_alpha": 1e999}'), "lora_alpha"),
+    "true for a rank": (lambda: with_config(r=True), "r (true)"),
+    "deep JSON": (lambda: config_of(b"[" * 100_000), "nested too deeply"),
+    "deep JSON in a known key": (
+        lambda: config_of(b'{"bias": ' + b"[" * 900 + b"1" + b"]" * 900 + b"}"), "bias is"
+    ),
+    "a huge configuration": (lambda: config_of(b" " * (1 << 21) + b"{}"), "no adapter configuration"),
+    "a deep header": (
+        lambda: adapter() | {"adapter_model.safetensors": struct.pack("<Q", 100_000) + b"[" * 100_000}, "nested too deeply"
+    ),
+    "no offsets": (lambda: with_header(lambda h: h[FIRST].update(data_offsets=[])), "data_offsets"),
+    "offsets in text": (lambda: with_header(lambda h: h[FIRST].update(data_offsets=["0", "64"])), "data_offsets"),
+    "a list for a dtype": (lambda: with_header(lambda h: h[FIRST].update(dtype=["F32"])), "no dtype"),
+    "a surrogate for a name": (lambda: with_header(lambda h: h.update({"\ud800": h.pop(FIRST)})), "UTF-8"),
+    "an escape sequence for a name": (lambda: with_header(lambda h: h.update({"\x1b]0;me\x07": h.pop(FIRST)})), "no LoRA"),
+    "offsets that hold nothing": (lambda: with_header(lambda h: h[FIRST].update(data_offsets=[0, 0])), "not its shape"),
+    "offsets that overlap": (lambda: with_header(lambda h: h[FIRST].update(data_offsets=[64, 128])), "overlaps|gap"),
+    "PiSSA": (lambda: with_config(init_lora_weights="pissa_niter_16"), "path_initial_model_for_weight_conversion"),
+    "aLoRA": (lambda: with_config(alora_invocation_tokens=[5, 8]), "alora_invocation_tokens"),
+    "AdaLoRA": (lambda: with_config(peft_type="ADALORA"), "peft_type is \"ADALORA\""),
+    "a key of next year": (lambda: with_config(use_next_lora=True), "use_next_lora is true"),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+def test_hostile_adapters_are_refused_one_by_one_and_the_honest_one_is_committed(tmp_path: Path, base: Path) -> None:
+    store, watched = open_store((tmp_path / "store").as_uri()), open_store((tmp_path / "watched").as_uri())
+    importing = Importing(store, watched, str(tmp_path / "watched"), base)
+    for number, (make, _) in enumerate(HOSTILE.values(), 1):
+        importing.hand_in(f"checkpoint-{number}", make())
+    importing.hand_in("checkpoint-900", adapter())
+    assert importing.run(expect=(*range(1, len(HOSTILE) + 1), 900), ready="adapter_model.safetensors") == 11
+    assert importing.names() == ["checkpoint-000000900"]
+    failure = importing.failure()
+    assert failure.reason == "BadCheckpoint"
+    said = failure.message.split("\n")
+    assert len(said) == len(HOSTILE)
+    for number, (line, (_, words)) in enumerate(zip(said, HOSTILE.values(), strict=True), 1):
+        assert line.startswith(f"checkpoint at {number} samples: "), line
+        assert words in line or re.search(words, line), line
+
+
 @pytest.mark.slow
 def test_whole_weights_are_committed_by_place_and_content(importing: Importing, tmp_path: Path) -> None:
     files = {"config.json": json.dumps(CONFIG).encode(), "model.safetensors": safetensors({"w": ("F32", [1], ONE)})}

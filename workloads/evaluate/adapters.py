@@ -4,21 +4,18 @@ Layout: adapter_config.json as PEFT writes it, adapter_model.safetensors with
 `base_model.model.<linear layer>.lora_{A,B}.weight`, A (rank, in) and B (out, rank), experts one by one: vLLM's.
 """
 
-import json
-import math
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from workloads.evaluate.adapter_config import read_config
 from workloads.evaluate.engine import Adapter, BadAdapter, Target
 from workloads.evaluate.shapes import ATTENTION, ModelShapes
+from workloads.safetensors_file import BadSafetensors, read_header
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 PREFIX = "base_model.model."
 DTYPES = ("F32", "F16", "BF16")
-REFUSED = ("use_dora", "lora_bias", "modules_to_save", "layer_replication", "rank_pattern", "alpha_pattern")
 
 
 @dataclass(frozen=True)
@@ -45,22 +42,27 @@ def read_demands(path: Path) -> tuple[int, Target | None]:
 
     Raises BadAdapter.
     """
-    rank, _ = _read_config(path)
-    config = _load_object(path)
-    modules = config.get("target_modules")
-    if not isinstance(modules, list) or not modules or config.get("target_parameters"):
-        return rank, None
-    return rank, "attention" if {str(name).rpartition(".")[2] for name in modules} <= {*ATTENTION} else "all"
+    config = read_config(path)
+    if not config.target_modules:
+        return config.rank, None
+    kinds = {name.rpartition(".")[2] for name in config.target_modules}
+    return config.rank, "attention" if kinds <= {*ATTENTION} else "all"
 
 
 def read_layout(directory: Path, linear: Mapping[str, tuple[int, int]]) -> AdapterLayout:
     """`linear` holds the base's (out, in) by layer. Raises BadAdapter."""
-    rank, scale = _read_config(directory / CONFIG)
-    tensors = _read_header(directory / WEIGHTS)
+    config = read_config(directory / CONFIG)
+    rank = config.rank
+    tensors = _read_shapes(directory / WEIGHTS)
     factors: dict[str, set[str]] = {}
     for key, shape in tensors.items():
         layer, _, factor = key.removesuffix(".weight").rpartition(".")
         layer = layer.removeprefix(PREFIX)
+        if ".base_layer." in key:
+            raise BadAdapter(
+                f"{WEIGHTS}: `{key}` is the base's own weight, which peft saves beside an adapter of the head or the "
+                "embeddings: leave lm_head and embed_tokens out of target_modules"
+            )
         if not key.startswith(PREFIX) or factor not in ("lora_A", "lora_B") or not key.endswith(".weight"):
             raise BadAdapter(f"{WEIGHTS}: `{key}` is no LoRA factor ({PREFIX}<layer>.lora_A.weight is expected)")
         if layer not in linear:
@@ -75,7 +77,7 @@ def read_layout(directory: Path, linear: Mapping[str, tuple[int, int]]) -> Adapt
     for layer, found in sorted(factors.items()):
         if len(found) != 2:
             raise BadAdapter(f"{WEIGHTS}: `{layer}` has only {found.pop()}")
-    return AdapterLayout(rank, scale, frozenset(factors))
+    return AdapterLayout(rank, config.scale, frozenset(factors))
 
 
 def _check_complete(present: frozenset[str], shapes: ModelShapes) -> None:
@@ -93,46 +95,15 @@ def _check_complete(present: frozenset[str], shapes: ModelShapes) -> None:
             )
 
 
-def _read_config(path: Path) -> tuple[int, float]:
-    config = _load_object(path)
-    unsupported = [key for key in REFUSED if config.get(key)]
-    if unsupported or config.get("bias", "none") != "none":
-        raise BadAdapter(f"{path.name} asks for {', '.join(unsupported) or 'bias'}: plain LoRA only")
-    rank, alpha = config.get("r"), config.get("lora_alpha")
-    if not isinstance(rank, int) or rank <= 0 or not isinstance(alpha, int | float) or not math.isfinite(alpha):
-        raise BadAdapter(f"{path.name}: r ({rank!r}) and lora_alpha ({alpha!r}) must be numbers, r above 0")
-    return rank, alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
-
-
-def _load_object(path: Path) -> dict[str, Any]:
+def _read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes by tensor name. Raises BadAdapter."""
     try:
-        loaded = json.loads(path.read_bytes())
+        tensors = read_header(path)
     except OSError as error:
         raise BadAdapter(f"{path.name} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise BadAdapter(f"{path.name} is not JSON: {error}") from error
-    if not isinstance(loaded, dict):
-        raise BadAdapter(f"{path.name} holds no object")
-    return loaded
-
-
-def _read_header(path: Path) -> dict[str, tuple[int, ...]]:
-    """Shapes by tensor name. Source: the safetensors format (8 bytes little-endian header size, JSON, data)."""
-    try:
-        with path.open("rb") as file:
-            (size,) = struct.unpack("<Q", file.read(8))
-            if size > path.stat().st_size:
-                raise BadAdapter(f"{path.name} is cut short: its header alone would be {size} bytes")
-            header = json.loads(file.read(size))
-        tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
-        end = max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
-        if 8 + size + end != path.stat().st_size:
-            raise BadAdapter(f"{path.name} has {path.stat().st_size} bytes where its header says {8 + size + end}")
-        for name, entry in tensors.items():
-            if entry["dtype"] not in DTYPES:
-                raise BadAdapter(f"{path.name}: `{name}` is {entry['dtype']}, not one of {', '.join(DTYPES)}")
-        return {name: tuple(entry["shape"]) for name, entry in tensors.items()}
-    except OSError as error:
-        raise BadAdapter(f"{path.name} cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
-        raise BadAdapter(f"{path.name} is not a safetensors file: {error!r}") from error
+    except BadSafetensors as error:
+        raise BadAdapter(str(error)) from error
+    for name, entry in tensors.items():
+        if entry.dtype not in DTYPES:
+            raise BadAdapter(f"{path.name}: `{name}` is {entry.dtype}, not one of {', '.join(DTYPES)}")
+    return {name: entry.shape for name, entry in tensors.items()}

@@ -15,6 +15,7 @@ from workloads.evaluate.shapes import ModelShapes
 from workloads.evaluate.vllm_core import import_ahead
 from workloads.evaluate.vllm_settings import complete, parse_flags
 from workloads.program import ProgramError
+from workloads.safetensors_file import BadSafetensors
 from workloads.text.tokenizer import TextTokenizer
 from workloads.weight_files import BadWeightFiles, check_weight_files
 
@@ -79,7 +80,7 @@ def start_engine(
     tokenizer: TextTokenizer,
     demands: Demands,
 ) -> Engine:
-    """Raises ProgramError when the engine, its flags or its memory do not go with the task; the rest is a crash."""
+    """Raises ProgramError when base, engine, flags or memory do not go with the task; the rest is a crash."""
     check_version(asked)
     try:
         if asked.flags.get("load_format") != "dummy":
@@ -89,7 +90,7 @@ def start_engine(
 
             return VllmEngine.start(asked, directory, shapes, tokenizer, demands)
         return _start_transformers(asked, directory, shapes, tokenizer, demands)
-    except (BadBase, BadWeightFiles, DoesNotFit) as error:
+    except (BadBase, BadSafetensors, BadWeightFiles, DoesNotFit) as error:
         raise ProgramError(ExitCode.BAD_CONFIGURATION, type(error).__name__, str(error)) from error
     except BadFlag as error:
         raise ProgramError(ExitCode.BAD_CONFIGURATION, "BadEngineFlags", str(error)) from error

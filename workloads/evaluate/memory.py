@@ -1,13 +1,12 @@
 """What an engine will need of memory, reckoned before it starts: a refusal in words instead of an out-of-memory end."""
 
-import json
 import os
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from workloads.evaluate.shapes import ModelShapes
+from workloads.safetensors_file import read_header
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 KV_BYTES = BYTES | {"fp8": 1}
@@ -146,19 +145,9 @@ def gpu_work(shapes: ModelShapes, dtype: str, rows: int, graph_rows: int) -> int
 
 
 def weight_bytes(directory: Path, dtype: str) -> int:
-    """Of all tensors in the directory's safetensors files, as they will be held in `dtype`."""
-    elements = 0
-    for path in sorted(directory.glob("*.safetensors")):
-        with path.open("rb") as file:
-            (size,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(size))
-        for name, entry in header.items():
-            if name != "__metadata__":
-                count = 1
-                for length in entry["shape"]:
-                    count *= length
-                elements += count
-    return elements * BYTES[dtype]
+    """Of all tensors in the directory's safetensors files, as they will be held in `dtype`. Raises BadSafetensors."""
+    headers = (read_header(path) for path in sorted(directory.glob("*.safetensors")))
+    return BYTES[dtype] * sum(entry.elements for header in headers for entry in header.values())
 
 
 def available_host_bytes(group: Path = Path("/sys/fs/cgroup")) -> int:

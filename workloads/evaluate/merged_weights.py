@@ -20,6 +20,7 @@ from torch import Tensor
 from workloads.evaluate.adapters import PREFIX, WEIGHTS, AdapterLayout, read_layout
 from workloads.evaluate.engine import Adapter, BadAdapter, BadBase
 from workloads.evaluate.shapes import ModelShapes
+from workloads.safetensors_file import read_header
 
 CHUNK_BYTES = 512 << 20
 """Of a file, on its way to the device; twice, one is read while the other is used. More where a tensor is larger."""
@@ -69,7 +70,7 @@ class MergedWeights:
 
     @classmethod
     def open(cls, directory: Path, shapes: ModelShapes, dtype: torch.dtype, device: torch.device) -> Self:
-        """`dtype`: of the sums. Raises BadBase."""
+        """`dtype`: of the sums. Raises BadBase, BadSafetensors."""
         return cls(shapes, dtype, device, _find(directory, shapes))
 
     def room_bytes(self) -> int:
@@ -149,24 +150,21 @@ def _read(paths: Mapping[str, Path], device: torch.device, chunk_bytes: int) -> 
 
 
 def _find(directory: Path, shapes: ModelShapes) -> dict[str, Place]:
-    """Raises BadBase."""
+    """Raises BadBase, BadSafetensors."""
     linear = shapes.linear()
     found: dict[str, Place] = {}
     for path in sorted(directory.glob("*.safetensors")):
-        with safe_open(path, framework="pt") as file:
-            for name in file.offset_keys():
-                layer = _layer(name)
-                if layer not in linear:
-                    continue
-                held = file.get_slice(name)
-                shape, dtype = tuple(held.get_shape()), held.get_dtype()
-                expected = {f"{layer}.weight": linear[layer], f"{layer}.bias": linear[layer][:1]}.get(name)
-                if shape != expected or dtype not in ITEMSIZES or name in found:
-                    raise BadBase(
-                        f"{path}: `{name}` ({dtype}, {list(shape)}) is not the plain weight or bias of a linear "
-                        "layer, once; merging needs a base that is not quantised"
-                    )
-                found[name] = Place(path, math.prod(shape), ITEMSIZES[dtype])
+        for name, entry in read_header(path).items():
+            layer = _layer(name)
+            if layer not in linear:
+                continue
+            expected = {f"{layer}.weight": linear[layer], f"{layer}.bias": linear[layer][:1]}.get(name)
+            if entry.shape != expected or entry.dtype not in ITEMSIZES or name in found:
+                raise BadBase(
+                    f"{path}: `{name}` ({entry.dtype}, {list(entry.shape)}) is not the plain weight or bias of a "
+                    "linear layer, once; merging needs a base that is not quantised"
+                )
+            found[name] = Place(path, entry.elements, ITEMSIZES[entry.dtype])
     missing = [layer for layer in linear if f"{layer}.weight" not in found]
     if missing:
         raise BadBase(

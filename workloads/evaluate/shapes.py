@@ -11,6 +11,10 @@ from typing import Any
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 FEED_FORWARD = ("gate_proj", "up_proj", "down_proj")
 
+LARGEST_SIZE = 1 << 30
+MOST_FEED_FORWARDS = 1_000_000
+"""Of all layers and experts together; the largest open models have less than 100,000."""
+
 
 class BadModel(Exception):
     """The directory is not a causal language model that this can read."""
@@ -68,30 +72,45 @@ def read_shapes(directory: Path) -> ModelShapes:
     """Raises BadModel."""
     path = directory / "config.json"
     try:
-        return shapes_of(json.loads(path.read_text()))
+        return shapes_of(json.loads(path.read_bytes()))
     except FileNotFoundError:
         raise BadModel(f"{directory} has no config.json: it is not a model in Hugging Face layout") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise BadModel(f"{path} does not describe a dense or mixture-of-experts decoder: {error!r}") from error
+    except RecursionError:
+        raise BadModel(f"{path} is nested too deeply") from None
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise BadModel(f"{path} does not describe a dense or mixture-of-experts decoder: {error!r:.200}") from error
 
 
 def shapes_of(config: dict[str, Any]) -> ModelShapes:
-    layers = int(config["num_hidden_layers"])
-    experts = int(config.get("num_experts") or config.get("num_local_experts") or 0)
-    step, dense = int(config.get("decoder_sparse_step", 1)), set(config.get("mlp_only_layers") or ())
-    heads = int(config["num_attention_heads"])
+    """Raises KeyError for a size that is missing, ValueError for one that is out of range."""
+    layers, hidden = _size(config, "num_hidden_layers"), _size(config, "hidden_size")
+    experts = _size(config, "num_experts", "num_local_experts", default=0)
+    if layers * max(1, experts) > MOST_FEED_FORWARDS:
+        raise ValueError(f"{layers} layers of {experts} experts are more than {MOST_FEED_FORWARDS:,} in all")
+    step, dense = _size(config, "decoder_sparse_step", default=1), set(config.get("mlp_only_layers") or ())
+    heads, intermediate = _size(config, "num_attention_heads"), _size(config, "intermediate_size")
     return ModelShapes(
         layers=layers,
-        hidden=int(config["hidden_size"]),
+        hidden=hidden,
         heads=heads,
-        kv_heads=int(config.get("num_key_value_heads") or heads),
-        head_size=int(config.get("head_dim") or int(config["hidden_size"]) // heads),
-        intermediate=int(config["intermediate_size"]),
-        expert_intermediate=int(config.get("moe_intermediate_size") or config["intermediate_size"]),
+        kv_heads=_size(config, "num_key_value_heads", default=heads),
+        head_size=_size(config, "head_dim", default=hidden // heads),
+        intermediate=intermediate,
+        expert_intermediate=_size(config, "moe_intermediate_size", default=intermediate),
         experts=experts,
         sparse_layers=frozenset(
             layer for layer in range(layers) if experts and layer not in dense and (layer + 1) % step == 0
         ),
-        vocabulary=int(config["vocab_size"]),
-        context_tokens=int(config["max_position_embeddings"]),
+        vocabulary=_size(config, "vocab_size"),
+        context_tokens=_size(config, "max_position_embeddings"),
     )
+
+
+def _size(config: dict[str, Any], *names: str, default: int | None = None) -> int:
+    """The first of `names` that is there and neither null nor 0, else `default`."""
+    value = next((config[name] for name in names if config.get(name)), default)
+    if value is None:
+        raise KeyError(names[0])
+    if type(value) is not int or not 0 <= value <= LARGEST_SIZE or (value == 0 and default != 0):
+        raise ValueError(f"{names[0]} is {value!r:.40}")
+    return value

@@ -6,7 +6,6 @@ and `steps.execute_here`.
 """
 
 import json
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,8 +13,7 @@ from functools import partial
 from pydantic import JsonValue
 
 from workloads.benchmarks.model import Benchmark, Problem
-from workloads.contract.grades import COMPARED, Cause, Grade, Verdict
-from workloads.contract.records import BudgetCounts
+from workloads.contract.grades import Cause, Grade, Verdict
 from workloads.grade import code
 from workloads.grade.checkers import Check, CheckFailed, CodeCheck, MathCheck, Reply, check_all
 from workloads.grade.reading import Item
@@ -195,30 +193,4 @@ def _grade(item: Item, judged: Mapping[tuple[str, str], Judged]) -> Grade:
         verdict=verdict,
         cause=cause,
         evidence=evidence,
-    )
-
-
-def counts(grades: Iterable[Grade]) -> tuple[BudgetCounts, ...]:
-    """Per budget, ascending. `causes`: why not completed and why not right, each by its name."""
-    by_budget: dict[int, list[Grade]] = {}
-    for grade in grades:
-        by_budget.setdefault(grade.budget_tokens, []).append(grade)
-    return tuple(_counted(budget, found) for budget, found in sorted(by_budget.items()))
-
-
-def _counted(budget: int, grades: list[Grade]) -> BudgetCounts:
-    compared = [grade for grade in grades if grade.verdict in COMPARED]
-    verdicts = Counter(grade.verdict for grade in compared)
-    causes = Counter[str](grade.incomplete for grade in compared if grade.incomplete)
-    causes.update(grade.cause for grade in grades if grade.cause and grade.cause != "incomplete")
-    return BudgetCounts(
-        budget=budget,
-        outputs=len(grades),
-        completed=sum(grade.completed for grade in compared),
-        right=verdicts["right"],
-        right_and_completed=sum(grade.completed and grade.verdict == "right" for grade in compared),
-        wrong=verdicts["wrong"],
-        no_answer=verdicts["no_answer"],
-        errors=len(grades) - len(compared),
-        causes=dict(sorted(causes.items())),
     )

@@ -24,21 +24,25 @@ from workloads.benchmarks.pattern import PatternError
 from workloads.commit import Corrupt, fetch, read_marker
 from workloads.contents import localise_file
 from workloads.contract import layout
+from workloads.contract.counts import counts
+from workloads.contract.model import sha256_of
 from workloads.contract.records import ExitCode, GradesRecord, Marker, Output, OutputsRecord, Progress
 from workloads.contract.tasks import GradeMember, GradeTask, pointers
 from workloads.contract.units import GRADER_VERSION
 from workloads.grade.completion import Rule
 from workloads.grade.counting import Counting
-from workloads.grade.grading import Graded, counts, grade_items, orders_for, work_of
+from workloads.grade.grading import Graded, grade_items, orders_for, work_of
 from workloads.grade.patterns import pattern_of
 from workloads.grade.reading import Generated, Item, entry_points_of, read_outputs
 from workloads.grade.sandbox.pool import Unsupported
 from workloads.grade.steps import Executed, execute_here, read_outcomes, write_orders
 from workloads.program import Context, ProgramError, Terminated, other_version
-from workloads.store import AlreadyExists, StoreError
+from workloads.store import AlreadyExists, NotFound, StoreError
 
 STEPS = ("fetch", "execute", "compare")
 FILE = "grades.jsonl"
+READS = 2
+"""How often a blob is read before it is said to be damaged: the damage may be on the way."""
 
 logger = logging.getLogger("potstill")
 
@@ -173,8 +177,20 @@ def _outputs(context: Context[GradeTask], marker: Marker, folder: Path) -> Itera
 
 
 def _tokenizer(context: Context[GradeTask], sha256: str) -> Tokenizer:
-    data = context.store.get(layout.blob_key(sha256))
-    return Tokenizer.from_buffer(data)
+    """The tokenizer that the outputs were generated with. Raises Corrupt, StoreError.
+
+    Other token ids would be other texts, and other verdicts under the same digest.
+    """
+    key = layout.blob_key(sha256)
+    remedy = f"put the base's tokenizer.json there (SHA-256 {sha256}) or restore it from a backup, then potstill retry"
+    for _ in range(READS):
+        try:
+            data = context.store.get(key)
+        except NotFound:
+            raise Corrupt(f"the outputs' tokenizer {key} is missing: {remedy}") from None
+        if (found := sha256_of(data)) == sha256:
+            return Tokenizer.from_buffer(data)
+    raise Corrupt(f"the outputs' tokenizer {key} is damaged: it hashes to {found}: {remedy}")
 
 
 def _finish(

@@ -7,16 +7,18 @@ from collections.abc import Iterable
 from workloads.contract.manifest import Manifest
 from workloads.results.statistics import Share
 from workloads.results.tables import Row, tables
+from workloads.untrusted import markdown as escaped
 
 COLUMNS = ("Model", "Samples", "Budget", "Acc (all)", "Completed", "Acc (completed)", "Acc (strict)", "Note")
 
 
 def markdown(manifest: Manifest) -> str:
     """Both tables with k/n and intervals. Ends with a newline."""
-    lines = [f"# {manifest.experiment}", "", f"Base model: {manifest.base_name}. State: {manifest.state}.", ""]
+    base = f"Base model: {escaped(manifest.base_name)}. State: {manifest.state}."
+    lines = [f"# {escaped(manifest.experiment)}", "", base, ""]
     lines += ["Each cell: share (k/n, Wilson 95% interval in percent).", ""]
     for table in tables(manifest):
-        lines += [f"## {table.benchmark}", "", _line(COLUMNS), _line("---" for _ in COLUMNS)]
+        lines += [f"## {escaped(table.benchmark)}", "", _line(COLUMNS), _line("---" for _ in COLUMNS)]
         lines += [_line(_cells(row)) for row in table.rows]
         lines.append("")
     return "\n".join(lines)
@@ -29,7 +31,8 @@ def _line(cells: Iterable[str]) -> str:
 def _cells(row: Row) -> list[str]:
     samples = "-" if row.model.samples is None or row.model.kind == "candidate" else f"{row.model.samples:,}"
     shares = (row.accuracy, row.completed, row.accuracy_completed, row.strict)
-    return [name_of(row), samples, f"{row.budget_tokens:,}", *(str(share) for share in shares), note_of(row)]
+    cells = [name_of(row), samples, f"{row.budget_tokens:,}", *(str(share) for share in shares), note_of(row)]
+    return [escaped(cell) for cell in cells]
 
 
 def name_of(row: Row) -> str:

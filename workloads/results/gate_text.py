@@ -1,11 +1,12 @@
 """A gate's result for machines and people: JUnit XML, a Markdown summary for a CI job's page, JSON."""
 
-import re
 import xml.etree.ElementTree as ET
 from dataclasses import asdict
+from typing import Any
 
 from workloads.contract.model import canonical_json
 from workloads.results.gate import GateResult, RequirementResult
+from workloads.untrusted import encodable, markdown, one_line, printable
 
 WORDS = {
     "pass": "pass",
@@ -23,7 +24,15 @@ def gate_json(result: GateResult) -> bytes:
         for item in result.requirements
     ]
     whole = asdict(result) | {"requirements": requirements, "exit_code": int(result.exit_code), "schema_version": 1}
-    return canonical_json(whole) + b"\n"
+    return canonical_json(_encodable(whole)) + b"\n"
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _encodable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_encodable(item) for item in value]
+    return encodable(value) if isinstance(value, str) else value
 
 
 def junit(result: GateResult) -> bytes:
@@ -31,18 +40,18 @@ def junit(result: GateResult) -> bytes:
     counts = {outcome: sum(r.outcome == outcome for r in result.requirements) for outcome in WORDS}
     suite = ET.Element(
         "testsuite",
-        name=f"potstill gate {result.candidate}",
+        name=printable(f"potstill gate {result.candidate}"),
         tests=str(len(result.requirements)),
         failures=str(counts["fail"]),
         errors=str(counts["not_evaluable"]),
         skipped=str(counts["not_enough_evidence"]),
     )
     for item in result.requirements:
-        case = ET.SubElement(suite, "testcase", classname="potstill.gate", name=item.name)
+        case = ET.SubElement(suite, "testcase", classname="potstill.gate", name=printable(item.name))
         tag = {"fail": "failure", "not_evaluable": "error", "not_enough_evidence": "skipped"}.get(item.outcome)
         if tag is not None:
-            ET.SubElement(case, tag, message=f"{WORDS[item.outcome]}: {item.message}")
-        ET.SubElement(case, "system-out").text = _figures(item)
+            ET.SubElement(case, tag, message=printable(f"{WORDS[item.outcome]}: {item.message}"))
+        ET.SubElement(case, "system-out").text = printable(_figures(item))
     root = ET.Element("testsuites")
     root.append(suite)
     return bytes(ET.tostring(root, encoding="utf-8", xml_declaration=True)) + b"\n"
@@ -51,7 +60,8 @@ def junit(result: GateResult) -> bytes:
 def gate_markdown(result: GateResult) -> str:
     """For a CI job's page or a comment on a change."""
     compared = (
-        f"`{result.candidate}` against `{result.baseline}` at {result.budget_tokens:,} tokens, on the same problems; "
+        f"`{_code(result.candidate)}` against `{_code(result.baseline)}` at {result.budget_tokens:,} tokens, "
+        "on the same problems; "
         f"one-sided bounds at {1 - result.alpha:.0%}, requirements share the error (Holm)."
     )
     lines = [
@@ -63,7 +73,7 @@ def gate_markdown(result: GateResult) -> str:
         "| --- | --- | --- | --- | --- | --- | --- |",
         *(_line(item) for item in result.requirements),
         "",
-        *(f"- {item.name}: {_cell(item.message)}.{_noise(item)}" for item in result.requirements),
+        *(f"- {markdown(item.name)}: {markdown(item.message)}.{_noise(item)}" for item in result.requirements),
     ]
     return "\n".join(lines) + "\n"
 
@@ -72,13 +82,12 @@ def _line(item: RequirementResult) -> str:
     drop = "-" if item.drop is None else f"{_points(item.drop)} ({_points(item.low)} to {_points(item.high)})"
     cells = [item.name, _share(item.baseline), _share(item.candidate), drop]
     cells += [f"{item.requirement.max_drop:.1%}", str(item.n), WORDS[item.outcome]]
-    return "| " + " | ".join(_cell(cell) for cell in cells) + " |"
+    return "| " + " | ".join(markdown(cell) for cell in cells) + " |"
 
 
-def _cell(text: str) -> str:
-    """As text and nothing else: reasons quote candidates' files, and a comment must mention and link nobody."""
-    escaped = re.sub(r"([\\`*\[\]<>|&])", r"\\\1", text.replace("\n", " "))
-    return re.sub(r"(?<!\w)@", "@\u200b", escaped)
+def _code(name: str) -> str:
+    """A model's name between backticks."""
+    return one_line(name).replace("`", "'")
 
 
 def _noise(item: RequirementResult) -> str:

@@ -4,12 +4,13 @@ Whether a piece is still hoped for is the decider's knowledge, not the records',
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from workloads.commit import Corrupt, list_markers, read_file
 from workloads.contract import layout
+from workloads.contract.counts import counts, differences
 from workloads.contract.experiment import FrozenBenchmark, FrozenExperiment, FrozenRun
 from workloads.contract.grades import COMPARED, Grade
 from workloads.contract.manifest import (
@@ -64,6 +65,10 @@ class Pieces:
     state: ExperimentState = "running"
     runs: Mapping[str, Piece] = field(default_factory=dict)
     evaluations: Mapping[str, Piece] = field(default_factory=dict)
+
+
+class Contradiction(Exception):
+    """A marker and its files are whole, and say different things."""
 
 
 @dataclass(frozen=True)
@@ -277,17 +282,18 @@ def _evaluation(
     if grades is None or not isinstance(grades.record, GradesRecord):
         return base
     try:
-        verdicts = _verdicts(map(Grade.model_validate, _lines(read_file(store, grades, "grades.jsonl"))), rows)
+        budgets = _budgets(grades, read_file(store, grades, "grades.jsonl"), rows)
     except Corrupt as error:
         corrupt[want.id] = why_corrupt(error)
+        return base
+    except Contradiction as error:
+        corrupt[want.id] = f"CorruptFiles: {error}: delete {layout.marker_key(grade, grades.name)} and run again"
         return base
     return base.model_copy(
         update={
             "state": "done",
             "reason": None,
-            "budgets": tuple(
-                BudgetVerdicts(counts=counts, verdicts=verdicts[counts.budget]) for counts in grades.record.budgets
-            ),
+            "budgets": budgets,
             "grader_version": grades.record.grader_version,
             "grader_python": grades.record.versions.get("python"),
             "sandbox": grades.record.sandbox,
@@ -296,15 +302,25 @@ def _evaluation(
     )
 
 
-def _verdicts(grades: Iterable[Grade], outputs: list[Output]) -> dict[int, str]:
-    """By budget: one code of VERDICT_CODES per output, in the outputs' order."""
-    found: dict[int, dict[tuple[str, int], str]] = {}
-    for grade in grades:
-        found.setdefault(grade.budget_tokens, {})[grade.problem, grade.index] = code_of(grade)
-    return {
-        budget: "".join(codes.get((output.problem, output.index), "e") for output in outputs)
-        for budget, codes in found.items()
-    }
+def _budgets(marker: Marker, data: bytes, outputs: list[Output]) -> tuple[BudgetVerdicts, ...]:
+    """By budget the grades counted anew, and one code of VERDICT_CODES per output, in the outputs' order.
+
+    Raises Contradiction where the marker states other counts, or an output has no grade, or two.
+    """
+    assert isinstance(marker.record, GradesRecord)
+    grades = [Grade.model_validate(row) for row in _lines(data)]
+    counted = counts(grades)
+    whose = f"marker {marker.name} of {marker.unit}"
+    if found := differences(marker.record.budgets, counted):
+        raise Contradiction(f"{whose} contradicts its grades.jsonl: {found[0]}")
+    codes = {(grade.budget_tokens, grade.problem, grade.index): code_of(grade) for grade in grades}
+    asked = [(output.problem, output.index) for output in outputs]
+    expected = {(one.budget, *output) for one in counted for output in asked}
+    if len(codes) != len(grades) or codes.keys() != expected:
+        raise Contradiction(f"grades.jsonl of {whose} does not hold one grade for each output at each budget")
+    return tuple(
+        BudgetVerdicts(counts=one, verdicts="".join(codes[one.budget, *output] for output in asked)) for one in counted
+    )
 
 
 def code_of(grade: Grade) -> str:

@@ -1,14 +1,13 @@
 """An adapter as vLLM and peft load it: adapter_model.safetensors and a deterministic adapter_config.json."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors import safe_open
 from torch import Tensor
 
 from workloads.contract.model import canonical_json
 from workloads.contract.units import Lora
+from workloads.safetensors_file import read_header
 from workloads.train.kernels.lora import PEFT_PREFIX
 from workloads.train.tensor_file import write_tensors
 
@@ -64,10 +63,10 @@ def misfits(views: Mapping[str, Tensor], directory: Path) -> list[str]:
 
 
 def base_shapes(directory: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of the base's tensors, by name. Raises BadSafetensors."""
     shapes: dict[str, tuple[int, ...]] = {}
     for path in sorted(directory.glob("*.safetensors")):
-        with safe_open(path, framework="pt") as file:
-            shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        shapes |= {name: entry.shape for name, entry in read_header(path).items()}
     return shapes
 
 
@@ -79,8 +78,3 @@ def _fused(path: str, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...] 
     if fused is None or len(fused) != 3 or int(expert) >= fused[0]:
         return None
     return fused[1:] if projection == "down_proj" else (fused[1] // 2, fused[2])
-
-
-def read_adapter_config(path: Path) -> dict[str, object]:
-    loaded: dict[str, object] = json.loads(path.read_text())
-    return loaded
