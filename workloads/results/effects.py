@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from workloads.contract.manifest import Manifest
+from workloads.results.comparable import Side, incomplete, protocol
 from workloads.results.difference import Difference, holm, paired_difference
-from workloads.results.gate import Side, incomplete, protocol
 from workloads.results.paired import METRICS, Metric, pair, problem_codes
 
 
