@@ -28,11 +28,12 @@ def score_statistic(values: np.ndarray, lowest: float, highest: float) -> float:
     mean / t, where t solves sum(v / (1 + t v)) = 0, or is the largest t that keeps every point of the range at a weight
     of 0 or more.
     """
-    total = float(np.sum(values))
-    if total == 0 or len(values) == 0:
+    different, counts = np.unique(values, return_counts=True)
+    total = float(np.sum(counts * different))
+    if total == 0:
         return 0.0
     sign = 1.0 if total > 0 else -1.0
-    signed, counts = np.unique(sign * values, return_counts=True)
+    signed = sign * different
     room = -lowest if sign > 0 else highest
     if room <= 0:
         return sign * float("inf")
