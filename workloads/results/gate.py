@@ -235,7 +235,9 @@ def _decided(found: _Measured, level: float, alpha: float) -> RequirementResult:
         return replace(result, outcome="fail", message=f"the drop is above {limit}")
     partly = f"{result.partial}: it may fail early, but to pass evaluate all problems" if result.partial else ""
     if p_pass > alpha:
-        return replace(result, message="; ".join(filter(None, [f"the drop may lie on either side of {limit}", partly])))
+        few = f"to pass, {MIN_PROBLEMS} problems are needed" if result.n < MIN_PROBLEMS else ""
+        reasons = [f"the drop may lie on either side of {limit}", few, partly]
+        return replace(result, message="; ".join(filter(None, reasons)))
     if partly:
         return replace(result, message=f"the drop looks below {limit}, but {partly}")
     if not passes(p_pass, result.n, alpha):
