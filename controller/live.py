@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from controller.decide.actions import EvaluationLine, PieceState, RunLine, Status
+from controller.decide.actions import EvaluationLine, PieceState, RunLine, Status, counted
 from workloads.untrusted import printable
 
 COLOURS: dict[PieceState, str] = {"waiting": "dim", "running": "cyan", "done": "green", "failed": "red"}
@@ -191,7 +191,6 @@ def _evaluations_table(lines: list[EvaluationLine]) -> Table:
 def _totals(status: Status) -> Text:
     if not status.runs and not status.evaluations:
         return shown("; ".join(f"{c.reason}: {c.message}" for c in status.conditions), "yellow")
-    done = sum(line.state == "done" for line in status.evaluations)
-    failed = sum(line.state == "failed" for line in status.evaluations)
-    totals = f"{status.counts.checkpoints} checkpoints, {done} of {len(status.evaluations)} evaluations graded"
-    return Text(totals + (f", {failed} failed" if failed else ""))
+    counts = counted(status.evaluations)
+    totals = f"{status.counts.checkpoints} checkpoints, {counts.graded} of {counts.asked} evaluations graded"
+    return Text(totals + (f", {counts.failed} failed" if counts.failed else ""))

@@ -178,7 +178,7 @@ def test_a_gate_that_comes_too_early_has_no_verdict_and_is_asked_again(lab: Lab,
     again = lab.script("gate", REGRESSION_OUT=str(tmp_path))
     assert again.returncode == 3, again.stdout + again.stderr
     assert (tmp_path / "summary.md").read_text().startswith("## Potstill gate: not enough evidence\n")
-    assert junit_tags(tmp_path) == ["skipped"]
+    assert junit_tags(tmp_path) == ["failure"]
 
 
 def test_the_same_candidate_submitted_twice_is_one_experiment(lab: Lab, tmp_path: Path) -> None:

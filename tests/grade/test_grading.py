@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from workloads.benchmarks import Benchmark, load
-from workloads.contract.counts import counts
+from workloads.contract.grade_counts import counts
 from workloads.grade.bench import grade_golds
 from workloads.grade.code import order_key
 from workloads.grade.grading import grade_items, orders_for

@@ -15,7 +15,7 @@ Value = str | int | float | bool
 
 @dataclass(frozen=True)
 class EvaluationPoint:
-    """A model's shares on one benchmark at one budget: `low` and `high` are the Wilson 95% interval.
+    """A model's shares on one benchmark at one budget: `low` and `high` are the 95% interval.
 
     `samples` that it was trained on: 0 for the base and for candidates. `name`: math-500/4096.
     """

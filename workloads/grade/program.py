@@ -24,7 +24,7 @@ from workloads.benchmarks.pattern import PatternError
 from workloads.commit import Corrupt, fetch, read_marker
 from workloads.contents import localise_file
 from workloads.contract import layout
-from workloads.contract.counts import counts
+from workloads.contract.grade_counts import counts
 from workloads.contract.model import sha256_of
 from workloads.contract.records import ExitCode, GradesRecord, Marker, Output, OutputsRecord, Progress
 from workloads.contract.tasks import GradeMember, GradeTask, pointers

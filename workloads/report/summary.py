@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from workloads.contract.counts import EvaluationCounts, evaluation_counts
 from workloads.contract.manifest import Manifest
 from workloads.results.difference import Difference
 from workloads.results.figures import Figure, Series, difference, series_of
@@ -27,8 +28,7 @@ def summary(manifest: Manifest) -> list[str]:
 
 def _asked(manifest: Manifest) -> str:
     candidates = sum(model.kind == "candidate" for model in manifest.models)
-    asked = {(e.model, e.benchmark) for e in manifest.evaluations}
-    unanswered = {(e.model, e.benchmark) for e in manifest.evaluations if e.state != "done"}
+    counts = counts_of(manifest)
     counted = [
         _count(sum(run.role == "run" for run in manifest.runs), "run"),
         _count(sum(model.kind == "checkpoint" for model in manifest.models), "checkpoint"),
@@ -37,8 +37,12 @@ def _asked(manifest: Manifest) -> str:
     return (
         f"{', '.join(counted)} and the base model ({manifest.base_name}) on "
         f"{_count(len(manifest.benchmarks), 'benchmark')}: "
-        f"{len(asked) - len(unanswered)} of {len(asked)} evaluations are graded."
+        f"{counts.graded} of {counts.asked} evaluations are graded."
     )
+
+
+def counts_of(manifest: Manifest) -> EvaluationCounts:
+    return evaluation_counts((e.model, e.benchmark, e.state) for e in manifest.evaluations)
 
 
 def _count(number: int, noun: str) -> str:
@@ -49,9 +53,8 @@ def _missing(manifest: Manifest) -> Iterable[str]:
     for run in manifest.runs:
         if run.state == "failed":
             yield f"{run.label} failed: {run.reason or 'no reason is recorded'}."
-    failed = [e for e in manifest.evaluations if e.state == "failed"]
-    if failed:
-        yield f"{_count(len(failed), 'evaluation')} failed; the tables' notes say which and why."
+    if failed := counts_of(manifest).failed:
+        yield f"{_count(failed, 'evaluation')} failed; the tables' notes say which and why."
     incomplete = [e for e in manifest.evaluations if any("e" in at.verdicts for at in e.budgets)]
     if incomplete:
         yield (

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from math import ceil, hypot
+from math import ceil, hypot, isfinite
 from typing import Literal
 
 import numpy as np
-from scipy.stats import chi2_contingency, norm, ttest_1samp, ttest_ind_from_stats
-from statsmodels.stats.contingency_tables import cochrans_q
+from scipy.stats import chi2_contingency, norm, ttest_ind_from_stats
 
+from workloads.results.bounded_mean import equal_shares_p, score_statistic, two_sided_p
 from workloads.results.difference import Difference, holm, p_text
 from workloads.results.figures import Figure, difference
 from workloads.results.paired import Metric, score
@@ -37,7 +37,7 @@ class Contrast:
 
 def judged(contrasts: Iterable[Contrast]) -> tuple[Contrast, ...]:
     """One family: verdicts at 5% after Holm. What is decided needs no more problems."""
-    family = list(contrasts)
+    family = [item if item.p is None or isfinite(item.p) else replace(item, p=None) for item in contrasts]
     adjusted = iter(holm([item.p for item in family if item.p is not None]))
     return tuple(item if item.p is None else _judged(item, next(adjusted)) for item in family)
 
@@ -91,7 +91,7 @@ def unfinished_outweighs(question: str, model: Figure, base: Figure) -> Contrast
         p = float(ttest_ind_from_stats(*moments[0], *moments[1], equal_var=False).pvalue)
         spread, n = sum(deviation**2 for _, deviation, _ in moments) ** 0.5, min(ours[2], theirs[2])
     else:
-        p = 1.0 if np.ptp(pairs) == 0 else float(ttest_1samp(pairs, 0.0).pvalue)
+        p = two_sided_p(score_statistic(pairs, -2.0, 2.0), len(pairs), single=False)
         spread, n = float(np.std(pairs)), len(pairs)
     estimate = unfinished - wrong
     return Contrast(question, f"{evidence}; {p_text(p)}, n = {n}", estimate > 0, p, _needed(estimate, spread))
@@ -143,13 +143,11 @@ def holds_steady(question: str, figures: tuple[Figure, ...], metric: Metric) -> 
 
 
 def _homogeneity(figures: tuple[Figure, ...], shares: list[Share], metric: Metric) -> float:
-    """Cochran's Q on shared problems with one output each; else chi-squared on the counts."""
-    shared = [p for p in figures[0].codes or () if all(f.codes and len(f.codes.get(p, "")) == 1 for f in figures)]
+    """By problem on the problems that all share (Cochran's Q for any number of outputs); else chi-squared on counts."""
+    codes = [figure.codes or {} for figure in figures]
+    shared = [p for p in codes[0] if all(p in other and "e" not in other[p] for other in codes)]
     if shared:
-        scores = np.array([[score((f.codes or {})[p], metric) for f in figures] for p in shared], dtype=int)
-        if (scores == scores[:, :1]).all():
-            return 1.0
-        return float(cochrans_q(scores).pvalue)
+        return equal_shares_p(np.array([[score(other[p], metric) for other in codes] for p in shared]))
     table = np.array([[share.k, share.n - share.k] for share in shares])
     return 1.0 if (table.sum(axis=0) == 0).any() else float(chi2_contingency(table).pvalue)
 

@@ -4,14 +4,15 @@ Whether a piece is still hoped for is the decider's knowledge, not the records',
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from workloads.commit import Corrupt, list_markers, read_file
 from workloads.contract import layout
-from workloads.contract.counts import counts, differences
 from workloads.contract.experiment import FrozenBenchmark, FrozenExperiment, FrozenRun
+from workloads.contract.grade_counts import counts, differences
 from workloads.contract.grades import COMPARED, Grade
 from workloads.contract.manifest import (
     BudgetVerdicts,
@@ -267,6 +268,9 @@ def _evaluation(
     except Corrupt as error:
         corrupt[want.id] = why_corrupt(error)
         return base
+    if (unequal := _unequal(rows, frozen.sampling.n)) is not None:
+        corrupt[want.id] = unequal
+        return base
     base = base.model_copy(
         update={
             "problems": tuple(dict.fromkeys(row.problem for row in rows)),
@@ -282,7 +286,8 @@ def _evaluation(
     if grades is None or not isinstance(grades.record, GradesRecord):
         return base
     try:
-        budgets = _budgets(grades, read_file(store, grades, "grades.jsonl"), rows)
+        graded = [Grade.model_validate(row) for row in _lines(read_file(store, grades, "grades.jsonl"))]
+        budgets = _budgets(grades, graded, rows)
     except Corrupt as error:
         corrupt[want.id] = why_corrupt(error)
         return base
@@ -298,17 +303,17 @@ def _evaluation(
             "grader_python": grades.record.versions.get("python"),
             "sandbox": grades.record.sandbox,
             "asked_again": grades.record.asked_again,
+            "answers": _answers(graded, rows, want, [counts.budget for counts in grades.record.budgets]),
         }
     )
 
 
-def _budgets(marker: Marker, data: bytes, outputs: list[Output]) -> tuple[BudgetVerdicts, ...]:
+def _budgets(marker: Marker, grades: list[Grade], outputs: list[Output]) -> tuple[BudgetVerdicts, ...]:
     """By budget the grades counted anew, and one code of VERDICT_CODES per output, in the outputs' order.
 
     Raises Contradiction where the marker states other counts, or an output has no grade, or two.
     """
     assert isinstance(marker.record, GradesRecord)
-    grades = [Grade.model_validate(row) for row in _lines(data)]
     counted = counts(grades)
     whose = f"marker {marker.name} of {marker.unit}"
     if found := differences(marker.record.budgets, counted):
@@ -321,6 +326,48 @@ def _budgets(marker: Marker, data: bytes, outputs: list[Output]) -> tuple[Budget
     return tuple(
         BudgetVerdicts(counts=one, verdicts="".join(codes[one.budget, *output] for output in asked)) for one in counted
     )
+
+
+def _unequal(rows: list[Output], outputs_per_problem: int) -> str | None:
+    """Why verdicts cannot be assigned to problems: some problem has more or fewer outputs than were asked."""
+    counts = Counter(row.problem for row in rows)
+    wrong = next((problem for problem, count in counts.items() if count != outputs_per_problem), None)
+    if wrong is None:
+        return None
+    return (
+        f"RepeatedProblems: {wrong} has {counts[wrong]} outputs, but sampling.n is {outputs_per_problem}: list each "
+        "problem once in the benchmark, and run again"
+    )
+
+
+def _answers(
+    grades: Iterable[Grade], outputs: list[Output], want: Wanted, budgets: list[int]
+) -> tuple[tuple[int, ...], ...]:
+    """By budget: per output a number of its answer, equal for equal answers to a problem; 0 for none.
+
+    Empty with one output per problem, and for code, whose programs are not compared with each other.
+    """
+    if want.benchmark.grader == "code" or len({output.index for output in outputs}) < 2:
+        return ()
+    found = {(grade.budget_tokens, grade.problem, grade.index): _answer(grade) for grade in grades}
+    numbers: dict[str, dict[str, int]] = {}
+    rows = []
+    for budget in budgets:
+        row = []
+        for output in outputs:
+            answer = found.get((budget, output.problem, output.index))
+            of_problem = numbers.setdefault(output.problem, {})
+            row.append(0 if answer is None else of_problem.setdefault(answer, len(of_problem) + 1))
+        rows.append(tuple(row))
+    return tuple(rows)
+
+
+def _answer(grade: Grade) -> str | None:
+    """What the grader parsed, or the text without spaces, so that equal answers are more often written alike."""
+    if grade.verdict not in COMPARED - {"no_answer"} or not grade.answer:
+        return None
+    parsed = grade.evidence.get("parsed")
+    return parsed if isinstance(parsed, str) and parsed else "".join(grade.answer.split())
 
 
 def code_of(grade: Grade) -> str:
