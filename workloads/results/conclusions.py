@@ -11,6 +11,8 @@ from typing import Literal
 from workloads.contract.manifest import Manifest
 from workloads.results.base_comparison import BaseContrast, RunEnd, run_ends
 from workloads.results.best_run import BestRun, best_run
+from workloads.results.figures import series_of
+from workloads.results.findings import Finding, judged_findings, p_values, unjudged_findings
 from workloads.results.multiplicity import weighted_holm
 from workloads.results.run_comparison import RunContrast, RunTable, compare_runs
 
@@ -25,18 +27,20 @@ class Conclusions:
     best: BestRun
     runs: RunTable
     ends: tuple[RunEnd, ...]
+    findings: tuple[Finding, ...]
     comparisons: int
 
 
 def conclusions(manifest: Manifest) -> Conclusions:
     """Everything that the report says of differences, with `adjusted_p` set."""
-    runs, ends = compare_runs(manifest), run_ends(manifest)
+    runs, ends, made = compare_runs(manifest), run_ends(manifest), unjudged_findings(series_of(manifest))
     extra = max(0, runs.pairs_in_all - len(runs.pairs)) * len(runs.benchmarks) * len(runs.budgets)
-    asked = [*_of_runs(runs), *_of_ends(ends)]
+    asked: list[tuple[Group, float | None]] = [*_of_runs(runs), *_of_ends(ends), *_of_findings(made)]
     adjusted = iter(_adjusted(asked, extra))
     runs = _map_runs(runs, lambda c: replace(c, adjusted_p=next(adjusted)))
     ends = tuple(_map_end(end, lambda c: replace(c, adjusted_p=next(adjusted))) for end in ends)
-    return Conclusions(best_run(runs), runs, ends, sum(p is not None for _, p in asked))
+    judged = judged_findings(made, [p for p in adjusted if p is not None])
+    return Conclusions(best_run(runs), runs, ends, judged, sum(p is not None for _, p in asked))
 
 
 def _adjusted(asked: list[tuple[Group, float | None]], extra: int) -> list[float | None]:
@@ -68,6 +72,10 @@ def _of_ends(ends: tuple[RunEnd, ...]) -> Iterator[tuple[Group, float | None]]:
         for cell in end.cells:
             yield "ends", cell.accuracy.p
             yield "ends", cell.completed.p
+
+
+def _of_findings(made: tuple[Finding, ...]) -> Iterator[tuple[Group, float | None]]:
+    return (("other", p) for p in p_values(made))
 
 
 def _map_end(end: RunEnd, change: Callable[[BaseContrast], BaseContrast]) -> RunEnd:
