@@ -6,9 +6,9 @@ from math import ceil, comb, hypot, isnan
 from typing import Literal
 
 import numpy as np
-from scipy.stats import chi2_contingency, friedmanchisquare, norm, ttest_1samp, ttest_ind_from_stats
-from statsmodels.stats.contingency_tables import cochrans_q
+from scipy.stats import chi2_contingency, norm, ttest_ind_from_stats
 
+from workloads.results.bounded_mean import equal_shares_p, score_statistic, two_sided_p
 from workloads.results.difference import Difference, p_text
 from workloads.results.equivalence import above_p, equivalence_p
 from workloads.results.figures import Figure, difference
@@ -71,21 +71,12 @@ def not_made(question: str, reason: str) -> Contrast:
     return Contrast(question, reason, False, None, None)
 
 
-def sign_limit(values: np.ndarray) -> float:
-    """The smallest p that signs can give: 2^(1 - m) for m values that are not zero; 1 where all are.
+def mean_test(values: np.ndarray, largest: float) -> float:
+    """Two-sided p of a mean of zero, by problem. `values`: [problems], each in -`largest`..`largest`.
 
-    A test that estimates the spread gives p = 0, or none, where all values are equal: a constant difference that is
-    not zero is a difference, and as sure as its number of problems allows.
+    Values that are all equal and not zero are a difference: the score test has a variance for them.
     """
-    nonzero = int(np.count_nonzero(values))
-    return 1.0 if nonzero == 0 else min(1.0, 2.0 ** (1 - nonzero))
-
-
-def mean_test(values: np.ndarray) -> float:
-    """Two-sided p of a mean of zero (t test over problems), not below `sign_limit`."""
-    if len(values) < 2 or np.ptp(values) == 0:
-        return sign_limit(values)
-    return max(float(ttest_1samp(values, 0.0).pvalue), sign_limit(values))
+    return two_sided_p(score_statistic(values, -largest, largest), len(values), single=False)
 
 
 def compared(question: str, first: Figure, second: Figure, metric: Metric, *, claim_higher: bool) -> Contrast | None:
@@ -130,7 +121,7 @@ def unfinished_outweighs(question: str, model: Figure, base: Figure) -> Contrast
         p = _independent_p(moments)
         spread = sum(deviation**2 for _, deviation, _ in moments) ** 0.5
     else:
-        p, spread, n = mean_test(pairs), float(np.std(pairs)), len(pairs)
+        p, spread, n = mean_test(pairs, 2.0), float(np.std(pairs)), len(pairs)
     estimate = unfinished - wrong
     return Contrast(question, f"{evidence}; {p_text(p)}, n = {n}", estimate > 0, p, _needed(estimate, spread))
 
@@ -212,20 +203,11 @@ def equivalence_of(first: Figure, second: Figure, metric: Metric) -> float:
 
 
 def _homogeneity(figures: tuple[Figure, ...], shares: list[Share], metric: Metric) -> float:
-    """The p of one share at all checkpoints: Cochran's Q on shared problems, with several outputs Friedman's test.
-
-    From counts: chi-squared.
-    """
-    shared = graded_by_all([figure.codes for figure in figures if figure.codes is not None])
-    if shared and all(figure.codes is not None for figure in figures):
-        scores = np.array([[score((f.codes or {})[p], metric) for f in figures] for p in shared])
-        if (scores == scores[:, :1]).all():
-            return 1.0
-        if np.isin(scores, (0.0, 1.0)).all():
-            return float(cochrans_q(scores.astype(int)).pvalue)
-        if len(figures) == 2:
-            return mean_test(scores[:, 0] - scores[:, 1])
-        return float(friedmanchisquare(*scores.T).pvalue)
+    """The p of one share at all checkpoints: Cochran's Q by problem on the shared ones; from counts: chi-squared."""
+    codes = [figure.codes for figure in figures if figure.codes is not None]
+    shared = graded_by_all(codes)
+    if shared and len(codes) == len(figures):
+        return equal_shares_p(np.array([[score(own[p], metric) for own in codes] for p in shared]))
     table = np.array([[share.k, share.n - share.k] for share in shares])
     return 1.0 if (table.sum(axis=0) == 0).any() else float(chi2_contingency(table).pvalue)
 
@@ -270,9 +252,8 @@ def _share_draws(figure: Figure, metric: Metric, rng: np.random.Generator) -> np
 
 def _problems(figure: Figure, metric: Metric) -> int:
     """Independent observations: outputs when there is one a problem, else problems."""
-    if figure.codes is None or all(len(codes) == 1 for codes in figure.codes.values()):
-        return figure.share(metric).n
-    return len(figure.codes)
+    share = figure.share(metric)
+    return share.n if share.problems is None else share.problems
 
 
 def _constant_p(observed: float, problems: int) -> float:

@@ -4,6 +4,7 @@ Whether a piece is still hoped for is the decider's knowledge, not the records',
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -262,6 +263,9 @@ def _evaluation(
     except Corrupt as error:
         corrupt[want.id] = why_corrupt(error)
         return base
+    if (unequal := _unequal(rows, frozen.sampling.n)) is not None:
+        corrupt[want.id] = unequal
+        return base
     base = base.model_copy(
         update={
             "problems": tuple(dict.fromkeys(row.problem for row in rows)),
@@ -292,6 +296,18 @@ def _evaluation(
             "sandbox": grades.record.sandbox,
             "asked_again": grades.record.asked_again,
         }
+    )
+
+
+def _unequal(rows: list[Output], outputs_per_problem: int) -> str | None:
+    """Why verdicts cannot be assigned to problems: some problem has more or fewer outputs than were asked."""
+    counts = Counter(row.problem for row in rows)
+    wrong = next((problem for problem, count in counts.items() if count != outputs_per_problem), None)
+    if wrong is None:
+        return None
+    return (
+        f"RepeatedProblems: {wrong} has {counts[wrong]} outputs, but sampling.n is {outputs_per_problem}: list each "
+        "problem once in the benchmark, and run again"
     )
 
 

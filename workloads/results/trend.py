@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm, t
+from scipy.stats import norm
 
+from workloads.results.bounded_mean import mean_interval
 from workloads.results.contrasts import Contrast, mean_test, number
 from workloads.results.difference import p_text
 from workloads.results.figures import Figure
@@ -37,9 +38,10 @@ class Trend:
 def trend(figures: tuple[Figure, ...], metric: Metric) -> Trend | None:
     """None with fewer than three checkpoints, with equal or unknown sample counts, or without a shared problem.
 
-    Each problem has a line of its own (random intercept and slope): the mean of the slopes and its t test are those of
-    the mixed model for balanced data (Matthews et al., BMJ 300 (1990) 230-235). From counts: the line through the
-    shares and its z test (Armitage, Biometrics 11 (1955) 375-386), which takes checkpoints for independent.
+    Each problem has a line of its own (random intercept and slope): for balanced data the mean of the slopes is the
+    mixed model's (Matthews et al., BMJ 300 (1990) 230-235); its test is by problem (`bounded_mean`).
+    From counts: the line through the shares and its z test (Armitage, Biometrics 11 (1955) 375-386), which takes
+    checkpoints for independent.
     """
     samples = [figure.samples for figure in figures if figure.samples is not None]
     if len(samples) < 3 or len(samples) != len(figures) or len(set(samples)) < 2:
@@ -52,7 +54,8 @@ def trend(figures: tuple[Figure, ...], metric: Metric) -> Trend | None:
     if not shared:
         return None
     slopes = np.array([[score(own[p], metric) for own in codes] for p in shared]) @ weights
-    return _of_slopes(slopes, len(figures), float(np.abs(weights).sum()))
+    slopes = np.where(np.abs(slopes) < 1e-12, 0.0, slopes)
+    return _of_slopes(slopes, len(figures), float(np.abs(weights).sum()) / 2 + 1e-9)
 
 
 def _weights(samples: np.ndarray) -> np.ndarray:
@@ -62,14 +65,9 @@ def _weights(samples: np.ndarray) -> np.ndarray:
 
 
 def _of_slopes(slopes: np.ndarray, checkpoints: int, widest: float) -> Trend:
-    """`widest`: the largest change that one problem can show. Where all slopes are equal, the bounds allow for the
-    share of problems that could differ without one of n being seen (97.5%).
-    """
-    n, mean = len(slopes), float(slopes.mean())
-    error = float(slopes.std(ddof=1)) / n**0.5 if n > 1 else 0.0
-    p = mean_test(np.where(np.abs(slopes) < 1e-12, 0.0, slopes))
-    half = float(t.ppf(0.975, n - 1)) * error if error > 1e-12 else float(widest * (1 - 0.025 ** (1 / n)))
-    return Trend(mean, mean - half, mean + half, p, n, checkpoints)
+    """`widest`: the largest change that one problem can show."""
+    low, high = mean_interval(list(slopes), -widest, widest, 0.05, single=False)
+    return Trend(float(slopes.mean()), low, high, mean_test(slopes, widest), len(slopes), checkpoints)
 
 
 def _from_counts(figures: tuple[Figure, ...], metric: Metric, weights: np.ndarray) -> Trend | None:
