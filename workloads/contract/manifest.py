@@ -78,6 +78,9 @@ class BudgetVerdicts(Contract):
 
     counts: BudgetCounts
     verdicts: str
+    suites: dict[str, str] = Field(
+        {}, description="code: by suite of tests (MBPP+: base, plus), P passed or F not, one per output"
+    )
 
 
 class ManifestEvaluation(Contract):
@@ -114,6 +117,7 @@ class ManifestEvaluation(Contract):
             raise ValueError(f"{self.id}: problem {repeated!r} is listed more than once")
         named = [("tokens", self.tokens), ("finish", self.finish)]
         named += [(f"verdicts at {item.counts.budget:,} tokens", item.verdicts) for item in self.budgets]
+        named += [(f"letters of suite {name}", found) for item in self.budgets for name, found in item.suites.items()]
         for name, found in named:
             if len(found) != outputs:
                 raise ValueError(

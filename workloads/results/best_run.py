@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from workloads.results.base_comparison import BaseContrast, RunEnd
 from workloads.results.run_comparison import RunContrast, RunPair, RunTable
 
 Contrasts = list[tuple[RunPair, list[RunContrast]]]
@@ -26,13 +27,14 @@ class BestRun:
     by_budget: Mapping[int, str | None]
 
 
-def best_run(runs: RunTable) -> BestRun:
+def best_run(runs: RunTable, ends: Sequence[RunEnd] = ()) -> BestRun:
     """By accuracy of the last checkpoints: the best run is ahead of each other run, and is behind it on no benchmark.
 
-    A run is ahead of another where it is significantly ahead on some benchmark (`RunContrast.significant`).
+    A run is ahead of another where it is significantly ahead on some benchmark (`RunContrast.significant`). A single
+    run is set against the base (`ends`).
     """
     if len(runs.runs) < 2:
-        return BestRun(_alone(runs), None, None, {})
+        return BestRun(_alone(ends), None, None, {})
     if not any(contrast.p is not None for pair in runs.pairs for contrast in pair.contrasts):
         return BestRun(f"No run can be named best: not compared: {_missing(runs)}.", None, None, {})
     named = {budget: _best_at(runs, budget) for budget in runs.budgets}
@@ -46,10 +48,19 @@ def best_run(runs: RunTable) -> BestRun:
     return BestRun(sentence, run, _last_of(runs, run) if run else None, named)
 
 
-def _alone(runs: RunTable) -> str:
-    if not runs.runs:
+def _alone(ends: Sequence[RunEnd]) -> str:
+    if not ends:
         return "There is no run to compare."
-    return f"There is one run, {next(iter(runs.runs.values()))}: it is compared with the base only."
+    end = ends[0]
+    cells = [cell.accuracy for cell in end.cells if cell.shown]
+    return f"One run, {end.label} ({end.model}), against the base in accuracy: {'; '.join(map(_against_base, cells))}."
+
+
+def _against_base(contrast: BaseContrast) -> str:
+    if contrast.difference is None:
+        return f"{contrast.benchmark} {contrast.verdict}"
+    found = contrast.difference
+    return f"{contrast.benchmark} {found.estimate * 100:+.1f} points ({contrast.verdict}, {found.n} problems)"
 
 
 def _missing(runs: RunTable) -> str:

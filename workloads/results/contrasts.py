@@ -10,7 +10,7 @@ from scipy.stats import chi2_contingency, norm, ttest_ind_from_stats
 
 from workloads.results.bounded_mean import equal_shares_p, score_statistic, two_sided_p
 from workloads.results.difference import Difference, p_text
-from workloads.results.equivalence import above_p, equivalence_p
+from workloads.results.equivalence import MARGIN, above_p, equivalence_p
 from workloads.results.figures import Figure, difference
 from workloads.results.paired import Metric, pair, score
 from workloads.results.run_comparison import graded_by_all
@@ -21,8 +21,6 @@ Rule = Literal["every", "some"]
 ALPHA = 0.05
 POWER = 0.8
 DRAWS = 4000
-MARGIN = 0.05
-"""A difference that counts as one, where a claim is that there is none: 5 points."""
 
 
 @dataclass(frozen=True)

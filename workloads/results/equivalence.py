@@ -4,6 +4,9 @@ from workloads.results.bounded_mean import tail
 from workloads.results.difference import difference_statistic
 from workloads.results.paired import Pairs
 
+MARGIN = 0.05
+"""A difference that counts as one, where a claim is that there is none: 5 points."""
+
 
 def above_p(pairs: Pairs, bound: float) -> float:
     """One-sided p of: first - second is `bound` or less, in -1..1. Small: the difference is above it.

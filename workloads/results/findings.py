@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, permutations
 
-from workloads.contract.manifest import Manifest
 from workloads.results.contrasts import (
     Contrast,
     Rule,
@@ -25,7 +24,7 @@ from workloads.results.contrasts import (
     unfinished_outweighs,
 )
 from workloads.results.difference import holm, p_text
-from workloads.results.figures import Series, difference, series_of
+from workloads.results.figures import Series, difference
 from workloads.results.paired import Metric
 from workloads.results.trend import falls
 
@@ -44,13 +43,8 @@ class Finding:
     rule: Rule = "every"
 
 
-def findings(manifest: Manifest) -> tuple[Finding, ...]:
-    """With p values adjusted over these findings alone; a report's are in `conclusions`."""
-    return findings_of(series_of(manifest))
-
-
 def findings_of(series: tuple[Series, ...]) -> tuple[Finding, ...]:
-    """Judged at 5% after Holm over all contrasts of all findings."""
+    """Judged at 5% after Holm over all contrasts of all findings; a report's are in `conclusions`."""
     made = unjudged_findings(series)
     return judged_findings(made, holm(p_values(made)))
 
