@@ -62,6 +62,7 @@ class ManifestRun(Contract):
     attempts: int
     inputs: TrainInputs | None = None
     data_name: str | None = None
+    domain: str | None = Field(None, description="what its data teaches, as the experiment file states it")
     data: DataStatistics | None = None
     losses: tuple[LossPoint, ...] = Field((), description="at most 200, evenly spaced")
     train_seconds: float | None = None
@@ -138,6 +139,7 @@ class ManifestBenchmark(Contract):
     grader: Literal["math", "code", "exact", "choice"]
     problems: int
     parts: dict[str, int]
+    domain: str | None = Field(None, description="what it asks, as the experiment file states it")
 
 
 class Manifest(Contract):

@@ -148,6 +148,7 @@ def _run(store: Store, run: FrozenRun, markers: dict[str, Marker], pieces: Piece
         attempts=_attempts(store, unit),
         inputs=run.inputs if isinstance(run.inputs, TrainInputs) else None,
         data_name=run.data,
+        domain=run.domain,
         data=record.data if record else None,
         losses=losses,
         train_seconds=record.train_seconds if record else None,
@@ -228,6 +229,7 @@ def _benchmark(benchmark: FrozenBenchmark) -> ManifestBenchmark:
         grader=benchmark.grader,
         problems=sum(len(part.problems) for part in benchmark.parts),
         parts={part.name: len(part.problems) for part in benchmark.parts},
+        domain=benchmark.domain,
     )
 
 
