@@ -108,6 +108,9 @@ class ManifestEvaluation(Contract):
     grader_version: str | None = None
     sandbox: tuple[str, ...] = ()
     asked_again: int = Field(0, description="gradings that failed and were asked again alone; `errors` are what stayed")
+    answers: tuple[tuple[int, ...], ...] = Field(
+        (), description="several outputs, not code: by budget, per output a number equal for equal answers, 0 for none"
+    )
 
     @model_validator(mode="after")
     def _lengths(self) -> Self:
@@ -125,6 +128,13 @@ class ManifestEvaluation(Contract):
                     f"{self.id}: {len(found)} {name}, but {len(self.problems)} problems with "
                     f"{self.outputs_per_problem} outputs each need {outputs}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _answers_of_outputs(self) -> Self:
+        outputs = len(self.problems) * self.outputs_per_problem
+        if self.answers and [len(found) for found in self.answers] != [outputs] * len(self.budgets):
+            raise ValueError(f"{self.id}: answers need {outputs} numbers for each of {len(self.budgets)} budgets")
         return self
 
     @property
