@@ -147,7 +147,7 @@ def _turned(contrast: RunContrast, is_first: bool) -> tuple[tuple[float, float, 
 
 
 def _undecided(pair: RunPair, contrasts: Sequence[RunContrast]) -> str:
-    known = [c for c in contrasts if c.difference is not None]
+    known = [c for c in contrasts if c.testable] or contrasts
     details = ", ".join(
         f"{c.benchmark} {c.difference.estimate * 100:+.1f} points "
         f"({c.difference.low * 100:+.1f} to {c.difference.high * 100:+.1f}, {c.difference.n} problems)"
