@@ -62,7 +62,8 @@ def _against_base(contrast: BaseContrast) -> str:
     if contrast.difference is None:
         return f"{contrast.benchmark} {contrast.verdict}"
     found = contrast.difference
-    return f"{contrast.benchmark} {found.estimate * 100:+.1f} points ({contrast.verdict}, {found.n} problem{'' if found.n == 1 else 's'})"
+    problems = f"{found.n} problem{'' if found.n == 1 else 's'}"
+    return f"{contrast.benchmark} {found.estimate * 100:+.1f} points ({contrast.verdict}, {problems})"
 
 
 def _gaps(runs: RunTable) -> list[str]:
