@@ -62,6 +62,7 @@ class ManifestRun(Contract):
     attempts: int
     inputs: TrainInputs | None = None
     data_name: str | None = None
+    domain: str | None = Field(None, description="what its data teaches, as the experiment file states it")
     data: DataStatistics | None = None
     losses: tuple[LossPoint, ...] = Field((), description="at most 200, evenly spaced")
     train_seconds: float | None = None
@@ -82,6 +83,9 @@ class BudgetVerdicts(Contract):
 
     counts: BudgetCounts
     verdicts: str
+    suites: dict[str, str] = Field(
+        {}, description="code: by suite of tests (MBPP+: base, plus), P passed or F not, one per output"
+    )
 
 
 class ManifestEvaluation(Contract):
@@ -124,6 +128,7 @@ class ManifestEvaluation(Contract):
             raise ValueError(f"{self.id}: problem {repeated!r} is listed more than once")
         named = [("tokens", self.tokens), ("finish", self.finish)]
         named += [(f"verdicts at {item.counts.budget:,} tokens", item.verdicts) for item in self.budgets]
+        named += [(f"letters of suite {name}", found) for item in self.budgets for name, found in item.suites.items()]
         for name, found in named:
             if len(found) != outputs:
                 raise ValueError(
@@ -151,6 +156,7 @@ class ManifestBenchmark(Contract):
     grader: Literal["math", "code", "exact", "choice"]
     problems: int
     parts: dict[str, int]
+    domain: str | None = Field(None, description="what it asks, as the experiment file states it")
 
 
 class Manifest(Contract):

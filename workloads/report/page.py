@@ -16,7 +16,7 @@ from workloads.report.plots import plots
 from workloads.report.reader import Reading
 from workloads.report.summary import summary
 from workloads.report.text import COLUMNS, name_of, note_of
-from workloads.results.findings import findings
+from workloads.results.conclusions import conclusions
 from workloads.results.statistics import Share
 from workloads.results.tables import tables
 
@@ -35,17 +35,17 @@ def page(manifest: Manifest, read: Reading) -> str:
         lstrip_blocks=True,
     )
     script, plotly = _asset("page.js"), get_plotlyjs()
-    drawn = plots(manifest)
+    drawn, concluded = plots(manifest), conclusions(manifest)
     return environment.get_template("index.html.j2").render(
         manifest=manifest,
-        summary=summary(manifest),
+        summary=summary(manifest, concluded),
         tables=tables(manifest),
         columns=COLUMNS,
         name_of=name_of,
         note_of=note_of,
         percent=percent,
         script_json=script_json,
-        findings=findings(manifest),
+        findings=concluded.findings,
         facts=facts(manifest),
         plots=drawn,
         reading=read,

@@ -153,6 +153,7 @@ def _run(store: Store, run: FrozenRun, markers: dict[str, Marker], pieces: Piece
         attempts=_attempts(store, unit),
         inputs=run.inputs if isinstance(run.inputs, TrainInputs) else None,
         data_name=run.data,
+        domain=run.domain,
         data=record.data if record else None,
         losses=losses,
         train_seconds=record.train_seconds if record else None,
@@ -233,6 +234,7 @@ def _benchmark(benchmark: FrozenBenchmark) -> ManifestBenchmark:
         grader=benchmark.grader,
         problems=sum(len(part.problems) for part in benchmark.parts),
         parts={part.name: len(part.problems) for part in benchmark.parts},
+        domain=benchmark.domain,
     )
 
 
@@ -323,8 +325,14 @@ def _budgets(marker: Marker, grades: list[Grade], outputs: list[Output]) -> tupl
     expected = {(one.budget, *output) for one in counted for output in asked}
     if len(codes) != len(grades) or codes.keys() != expected:
         raise Contradiction(f"grades.jsonl of {whose} does not hold one grade for each output at each budget")
+    suites = _suites(grades, outputs)
     return tuple(
-        BudgetVerdicts(counts=one, verdicts="".join(codes[one.budget, *output] for output in asked)) for one in counted
+        BudgetVerdicts(
+            counts=one,
+            verdicts="".join(codes[one.budget, *output] for output in asked),
+            suites=suites.get(one.budget, {}),
+        )
+        for one in counted
     )
 
 
@@ -338,6 +346,24 @@ def _unequal(rows: list[Output], outputs_per_problem: int) -> str | None:
         f"RepeatedProblems: {wrong} has {counts[wrong]} outputs, but sampling.n is {outputs_per_problem}: list each "
         "problem once in the benchmark, and run again"
     )
+
+
+def _suites(grades: Iterable[Grade], outputs: list[Output]) -> dict[int, dict[str, str]]:
+    """By budget and suite of tests: P passed or F not, per output in the outputs' order. Empty without suites."""
+    passed: dict[int, dict[str, set[tuple[str, int]]]] = {}
+    for grade in grades:
+        suites = grade.evidence.get("suites")
+        for name, status in suites.items() if isinstance(suites, dict) else ():
+            found = passed.setdefault(grade.budget_tokens, {}).setdefault(name, set())
+            if status == "pass":
+                found.add((grade.problem, grade.index))
+    return {
+        budget: {
+            name: "".join("P" if (o.problem, o.index) in found else "F" for o in outputs)
+            for name, found in sorted(by_name.items())
+        }
+        for budget, by_name in passed.items()
+    }
 
 
 def _answers(
