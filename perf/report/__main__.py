@@ -20,7 +20,7 @@ from workloads.report.page import page
 from workloads.report.reader import reading
 from workloads.store import open_store
 
-READ = "document.readyState === 'complete' && document.querySelectorAll('.sides pre').length === 2"
+READ = "document.readyState === 'complete' && document.querySelectorAll('.sides pre.output').length === 2"
 DRAWN = "document.querySelectorAll('.plot.js-plotly-plot').length > 0"
 ALL_DRAWN = "document.querySelectorAll('.plot.js-plotly-plot').length === document.querySelectorAll('.plot').length"
 CHOOSE = """for (const [id, value] of [["model", "MODEL"], ["filter", "completed beside, not here"]]) {
