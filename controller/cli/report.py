@@ -16,7 +16,7 @@ def report(
         str, typer.Argument(help="The experiment file, or with --cluster its name.", metavar="EXPERIMENT.YAML")
     ],
     store: StoreUrl = DEFAULT_STORE,
-    out: Annotated[Path, typer.Option("--out", help="Folder to write index.html, report.md and tables.csv to.")] = Path(
+    out: Annotated[Path, typer.Option("--out", help="Folder to write the page, report.md and CSV files to.")] = Path(
         "report"
     ),
     profile: ProfileFile = None,

@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import typer
+from pydantic import ValidationError
 
 from controller.cli.common import DEFAULT_STORE, frozen_from, store_at
 from controller.observe import Observer
 from controller.view import StoreView, Unknown
 from workloads.contract import layout
 from workloads.contract.experiment import FrozenExperiment
-from workloads.store import Store, StoreError
+from workloads.contract.manifest import Manifest
+from workloads.store import NotFound, Store, StoreError
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,23 @@ def results_here(path: Path, store: str | None, profile: Path | None) -> Results
         )
         raise typer.Exit(4)
     return Results(opened, frozen, seen_in(opened, frozen))
+
+
+def best_run_line(store: Store, experiment: str, uid8: str) -> str | None:
+    """The report's sentence that names the best run, or says that none can be named. None before there is a manifest.
+
+    Raises StoreError.
+    """
+    from workloads.results.conclusions import conclusions  # here, because scipy takes its time to load
+
+    key = layout.manifest_key(experiment, uid8)
+    try:
+        manifest = Manifest.model_validate_json(store.get(key))
+    except NotFound:
+        return None
+    except ValidationError as error:
+        return f"Runs are not compared: {store.url}/{key} cannot be read: {error.errors()[0]['msg']}."
+    return conclusions(manifest).best.sentence
 
 
 def seen_in(store: Store, frozen: FrozenExperiment) -> StoreView:

@@ -6,6 +6,8 @@ from pathlib import Path
 import typer
 
 from controller.cli.common import DEFAULT_STORE, ExperimentFile, ProfileFile, StoreUrl, frozen_from, store_at
+from controller.cli.logs import printable
+from controller.cli.results import best_run_line
 from controller.loop import run_local
 
 EXIT_CODES = {"Succeeded": 0, "PartiallyFailed": 1, "Failed": 1, "Interrupted": 4, "Refused": 4}
@@ -14,8 +16,11 @@ EXIT_CODES = {"Succeeded": 0, "PartiallyFailed": 1, "Failed": 1, "Interrupted": 
 def run(path: ExperimentFile, store: StoreUrl = DEFAULT_STORE, profile: ProfileFile = None) -> None:
     """Train, evaluate every checkpoint, grade, report. Run it again after a stop: it goes on where it was."""
     opened = store_at(store, make=True)
-    final = run_local(frozen_from(Path(path), profile), opened, live=sys.stdout.isatty())
+    frozen = frozen_from(Path(path), profile)
+    final = run_local(frozen, opened, live=sys.stdout.isatty())
     print(f"{final.outcome}: {final.message}")
+    if final.status is not None and (line := best_run_line(opened, frozen.name, frozen.uid8)) is not None:
+        print(printable(line))
     if final.status is not None and final.status.report is not None:
         print(f"report: {opened.url}/{final.report_prefix}index.html")
     raise typer.Exit(EXIT_CODES[final.outcome])

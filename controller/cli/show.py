@@ -17,7 +17,7 @@ from controller.cli.cluster import (
 )
 from controller.cli.common import ProfileFile, wide_console
 from controller.cli.logs import attempts, log_tail, printable
-from controller.cli.results import Results, is_file, results_here
+from controller.cli.results import Results, best_run_line, is_file, results_here
 from controller.cli.status import render
 from controller.decide import decide
 from controller.live import render as render_status
@@ -50,6 +50,7 @@ def show(
         if condition(item, "Accepted").get("status") == "False":
             raise typer.Exit(1)
         results = results_of(item, store)
+        _print_best_run(results)
     _print_first_failure(results, lines)
 
 
@@ -59,9 +60,16 @@ def _print_standing(results: Results) -> None:
     console = wide_console()
     console.print(f"{frozen.name} {frozen.uid8} in {results.store.url}", markup=False, highlight=False)
     console.print(render_status(told))
+    _print_best_run(results)
     report = layout.report_prefix(frozen.name, frozen.uid8) + "index.html"
     if results.store.head(report) is not None:
         console.print(f"report: {results.store.url}/{report}", markup=False, highlight=False)
+
+
+def _print_best_run(results: Results) -> None:
+    line = best_run_line(results.store, results.frozen.name, results.frozen.uid8)
+    if line is not None:
+        print(printable(line))
 
 
 def _print_first_failure(results: Results, lines: int) -> None:

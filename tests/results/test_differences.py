@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
-from workloads.results.difference import holm, mid_p, paired_difference, score_interval, score_z
+from workloads.results.difference import holm, independent_difference, mid_p, paired_difference, score_interval, score_z
 from workloads.results.paired import Pairs, pair, score
 from workloads.results.power import detectable_difference, problems_needed
+from workloads.results.statistics import Share
 
 
 def test_the_score_interval_and_mid_p_agree_with_the_published_example() -> None:
@@ -57,14 +58,12 @@ def test_metrics_tell_right_from_completed(codes: str, accuracy: int, completed:
     assert [score(codes, metric) for metric in ("accuracy", "completed", "strict")] == [accuracy, completed, strict]
 
 
-def test_several_outputs_a_problem_are_compared_by_resampling_problems_and_always_alike() -> None:
+def test_several_outputs_per_problem_are_compared_by_problem() -> None:
     first = {str(i): "RRWW" for i in range(40)}
     second = {str(i): "RWWW" if i % 2 else "RRRW" for i in range(40)}
-    pairs = pair(first, second, "accuracy")
-    found = paired_difference(pairs)
-    assert found == paired_difference(pairs)
+    found = paired_difference(pair(first, second, "accuracy"))
     assert found.low < 0 < found.high
-    assert "bootstrap" in found.method
+    assert (found.n, found.method) == (40, "paired: score test by problem")
 
 
 @pytest.mark.parametrize("discordance", [0.05, 0.1, 0.3])
@@ -113,3 +112,25 @@ def test_the_detectable_difference_is_found_as_often_as_is_said(problems: int) -
 def test_equal_models_make_no_pair_differ() -> None:
     found = paired_difference(Pairs((1.0, 0.0), (1.0, 0.0), True, 0))
     assert (found.p, found.needed) == (1.0, None)
+
+
+def test_one_problem_with_several_outputs_decides_nothing() -> None:
+    found = paired_difference(Pairs((0.5,), (1.0,), False, 0))
+    assert (found.low, found.high, found.p) == (-1.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize(("first", "second"), [((1, 1), (3, 485)), ((0, 1), (590, 592))])
+def test_problems_needed_are_known_for_extreme_counts(first: tuple[int, int], second: tuple[int, int]) -> None:
+    needed = independent_difference(Share(*first), Share(*second)).needed
+    assert needed is not None
+    assert 1 <= needed < 10
+
+
+def test_the_problems_needed_count_what_several_outputs_tell() -> None:
+    """Every problem differs a little: the variance is small, although no problem is alike."""
+    rng = np.random.default_rng(1)
+    first = tuple(float(x) for x in rng.binomial(16, 0.8, 100) / 16)
+    second = tuple(float(x) for x in rng.binomial(16, 0.7, 100) / 16)
+    needed = paired_difference(Pairs(first, second, False, 0)).needed
+    assert needed is not None
+    assert needed < 40

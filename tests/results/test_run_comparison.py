@@ -73,6 +73,16 @@ def test_an_end_that_is_not_evaluated_is_no_end_and_its_run_is_not_compared() ->
     assert end.cells[0].accuracy.verdict == "not compared: sums: failed, BadPrompt: too long"
 
 
+def test_a_run_that_lacks_a_benchmark_is_compared_on_the_others_and_the_sentence_says_what_is_missing() -> None:
+    codes = {(m, b, 4096): BASE for m in ("base", "low@50", "low@100", "high@50") for b in ("sums", "lists")}
+    codes |= {("high@100", "sums", 4096): "R" * 40, ("high@100", "lists", 4096): "R" * 40}
+    states = {("high@100", "lists"): ("waiting", None)}
+    found = conclusions(experiment((LOW, HIGH), codes, problems={"sums": N, "lists": N}, states=states))
+    assert found.best.sentence.startswith("Best run by what is evaluated: high (high@100)")
+    assert found.best.sentence.endswith("Not compared: high@100: lists: not evaluated yet.")
+    assert found.best.run is None
+
+
 def test_every_contrast_is_at_one_budget_though_the_runs_are_shown_at_two() -> None:
     """Equal answers at each budget: the shorter budget alone makes no difference between runs."""
     short, long = MadeRun("short", (100,), budget=2048), MadeRun("long", (100,), budget=4096)

@@ -1,5 +1,6 @@
 """What a benchmark is, once read: frozen, and without a way back to the file it came from."""
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
@@ -83,9 +84,15 @@ class Benchmark:
         return parts[name]
 
     def select(self, problems: tuple[str, ...] = (), limit: int | None = None) -> tuple[str, ...]:
-        """An explicit subset: the ids named (each must exist), or the first `limit` of the file."""
+        """An explicit subset: the ids named, or the first `limit` of the file.
+
+        Raises BenchmarkError for an id that does not exist or is named more than once.
+        """
         if problems:
             known = set(self.ids)
+            repeated = [problem_id for problem_id, count in Counter(problems).items() if count > 1]
+            if repeated:
+                raise BenchmarkError(f"problem {repeated[0]!r} is listed more than once; list each problem once")
             for problem_id in problems:
                 if problem_id not in known:
                     raise BenchmarkError(f"{self.name} has no problem {problem_id!r}; its first is {self.ids[0]!r}")

@@ -4,9 +4,9 @@ It holds no clock of its own and nothing that a reader could not find again from
 `pandas.json_normalize(json.load(open("manifest.json"))["evaluations"])`.
 """
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from workloads.contract.experiment import FrozenGate, PartName
 from workloads.contract.model import Contract
@@ -78,6 +78,9 @@ class BudgetVerdicts(Contract):
 
     counts: BudgetCounts
     verdicts: str
+    suites: dict[str, str] = Field(
+        {}, description="code: by suite of tests (MBPP+: base, plus), P passed or F not, one per output"
+    )
 
 
 class ManifestEvaluation(Contract):
@@ -104,6 +107,24 @@ class ManifestEvaluation(Contract):
     grader_version: str | None = None
     sandbox: tuple[str, ...] = ()
     asked_again: int = Field(0, description="gradings that failed and were asked again alone; `errors` are what stayed")
+
+    @model_validator(mode="after")
+    def _lengths(self) -> Self:
+        """Verdicts, tokens and finish have one entry per output, so that each is read as its own problem's."""
+        outputs = len(self.problems) * self.outputs_per_problem
+        if len(set(self.problems)) != len(self.problems):
+            repeated = next(problem for problem in self.problems if self.problems.count(problem) > 1)
+            raise ValueError(f"{self.id}: problem {repeated!r} is listed more than once")
+        named = [("tokens", self.tokens), ("finish", self.finish)]
+        named += [(f"verdicts at {item.counts.budget:,} tokens", item.verdicts) for item in self.budgets]
+        named += [(f"letters of suite {name}", found) for item in self.budgets for name, found in item.suites.items()]
+        for name, found in named:
+            if len(found) != outputs:
+                raise ValueError(
+                    f"{self.id}: {len(found)} {name}, but {len(self.problems)} problems with "
+                    f"{self.outputs_per_problem} outputs each need {outputs}"
+                )
+        return self
 
     @property
     def id(self) -> str:

@@ -1,19 +1,16 @@
 """Tables of all checkpoints: one for each benchmark, a row for each model with its difference to the base. Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from workloads.contract.manifest import Manifest
 from workloads.report.flat import flat_benchmarks
 from workloads.report.marks import Change, base_change, percent
 from workloads.report.text import note_of
-from workloads.results.base_comparison import EndCell, RowComparison, base_on_shared, row_comparisons
+from workloads.results.base_comparison import base_on_shared
 from workloads.results.conclusions import Conclusions
 from workloads.results.statistics import Share
 from workloads.results.tables import Row, budgets_of, row_of
-
-Key = tuple[str, str, int]
-"""Model id, benchmark, token budget."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +59,8 @@ class CheckpointTable:
 
 
 def checkpoint_tables(manifest: Manifest, conclusions: Conclusions) -> tuple[CheckpointTable, ...]:
-    """Differences are significant after Holm over all rows; those of last checkpoints are judged in `conclusions`."""
+    """Each model at the budget at which it is shown; the base at every budget at which another model is."""
     flat = flat_benchmarks(manifest)
-    compared: Mapping[Key, RowComparison | EndCell] = {**row_comparisons(manifest), **_ends(conclusions)}
     made = []
     for benchmark in manifest.benchmarks:
         found = list(_rows(manifest, benchmark.name))
@@ -72,22 +68,12 @@ def checkpoint_tables(manifest: Manifest, conclusions: Conclusions) -> tuple[Che
         rows = []
         run: str | None = None
         for scope, row, is_compared in found:
-            beside = compared.get((row.model.id, benchmark.name, row.budget_tokens)) if is_compared else None
+            beside = conclusions.rows.get((row.model.id, benchmark.name, row.budget_tokens)) if is_compared else None
             changes = (base_change(beside.accuracy), base_change(beside.completed)) if beside else (None, None)
             rows.append(_row(scope, row, row.model.run != run, *changes))
             run = row.model.run
         made.append(CheckpointTable(benchmark.name, tuple(rows), strict, flat.get(benchmark.name)))
     return tuple(made)
-
-
-def _ends(conclusions: Conclusions) -> dict[Key, EndCell]:
-    """The overview states the differences of last checkpoints too: both tables judge them alike."""
-    return {
-        (end.model, cell.benchmark, cell.budget_tokens): cell
-        for end in conclusions.ends
-        for cell in end.cells
-        if cell.accuracy.difference is not None
-    }
 
 
 def _rows(manifest: Manifest, benchmark: str) -> Iterator[tuple[str, Row, bool]]:

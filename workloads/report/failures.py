@@ -15,12 +15,12 @@ PREFIXES = re.compile(
 class Cause:
     """`text` is the message of the first failure with this cause; messages that differ in numbers only are one cause.
 
-    `runs`: labels. `evaluations`: (model id, benchmark), each once.
+    `runs`: labels. `evaluations`: ids.
     """
 
     text: str
     runs: tuple[str, ...]
-    evaluations: tuple[tuple[str, str], ...]
+    evaluations: tuple[str, ...]
 
     @property
     def where(self) -> str:
@@ -38,28 +38,28 @@ def counted(number: int, noun: str) -> str:
 def causes(manifest: Manifest) -> tuple[Cause, ...]:
     """Empty when nothing failed."""
     failed = list(_failed(manifest))
-    grouped: dict[str, list[tuple[str, str | None, tuple[str, str] | None]]] = {}
+    grouped: dict[str, list[tuple[str, str | None, str | None]]] = {}
     for text, run, evaluation in failed:
         grouped.setdefault(re.sub(r"\d+", "#", text), []).append((text, run, evaluation))
     found = [
         Cause(
             text=members[0][0],
             runs=tuple(run for _, run, _ in members if run is not None),
-            evaluations=tuple(dict.fromkeys(pair for _, _, pair in members if pair is not None)),
+            evaluations=tuple(name for _, _, name in members if name is not None),
         )
         for members in grouped.values()
     ]
     return tuple(sorted(found, key=lambda cause: -len(cause.runs) - len(cause.evaluations)))
 
 
-def _failed(manifest: Manifest) -> Iterable[tuple[str, str | None, tuple[str, str] | None]]:
-    """(message, label of a failed run, failed evaluation)."""
+def _failed(manifest: Manifest) -> Iterable[tuple[str, str | None, str | None]]:
+    """(message, label of a failed run, id of a failed evaluation)."""
     for run in manifest.runs:
         if run.state == "failed":
             yield cause_text(run.reason), run.label, None
     for evaluation in manifest.evaluations:
         if evaluation.state == "failed":
-            yield cause_text(evaluation.reason), None, (evaluation.model, evaluation.benchmark)
+            yield cause_text(evaluation.reason), None, evaluation.id
 
 
 def cause_text(reason: str | None) -> str:
@@ -69,7 +69,7 @@ def cause_text(reason: str | None) -> str:
 
 @dataclass(frozen=True)
 class Progress:
-    """Evaluations are counted once for each model and benchmark, whatever parts they are in."""
+    """Numbers of evaluations: one for each model and part of a benchmark, as `potstill show` counts them."""
 
     asked: int
     graded: int
@@ -88,11 +88,8 @@ class Progress:
 
 
 def progress(manifest: Manifest) -> Progress:
-    states: dict[tuple[str, str], set[str]] = {}
-    for evaluation in manifest.evaluations:
-        states.setdefault((evaluation.model, evaluation.benchmark), set()).add(evaluation.state)
-    reached = [state_of(found) for found in states.values()]
-    return Progress(len(reached), reached.count("done"), reached.count("failed"), reached.count("running"))
+    states = [evaluation.state for evaluation in manifest.evaluations]
+    return Progress(len(states), states.count("done"), states.count("failed"), states.count("running"))
 
 
 def state_of(states: Iterable[str]) -> str:

@@ -3,16 +3,26 @@
 from workloads.contract.manifest import Manifest
 from workloads.report.page import page
 from workloads.report.reader import reading
-from workloads.report.text import markdown, table_csv
+from workloads.report.tables_csv import findings_csv, runs_csv, table_csv
+from workloads.report.text import markdown
+from workloads.results.conclusions import conclusions
 from workloads.results.manifest import without_corrupt
 from workloads.store import Store
 
 
 def report_files(manifest: Manifest, store: Store) -> dict[str, str]:
-    """index.html, report.md and tables.csv. `store` gives the outputs to read. Raises StoreError, Corrupt.
+    """index.html, report.md, tables.csv, runs.csv and findings.csv. `store` gives the outputs to read.
 
+    Raises StoreError, Corrupt.
     An evaluation whose files are not what was committed is shown as failed, whatever the manifest says of it.
     """
     read = reading(manifest, store)
     manifest = without_corrupt(manifest, read.corrupt)
-    return {"index.html": page(manifest, read), "report.md": markdown(manifest), "tables.csv": table_csv(manifest)}
+    concluded = conclusions(manifest)
+    return {
+        "index.html": page(manifest, read),
+        "report.md": markdown(manifest, concluded),
+        "tables.csv": table_csv(manifest, concluded),
+        "runs.csv": runs_csv(concluded),
+        "findings.csv": findings_csv(concluded),
+    }

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from workloads.contract.manifest import Manifest, ManifestRun
 from workloads.report.failures import Cause, causes, state_of
 from workloads.report.flat import flat_benchmarks
-from workloads.report.headline import details, headline
+from workloads.report.headline import headline
 from workloads.report.marks import Change, base_change, percent
 from workloads.results.base_comparison import EndCell, RunEnd
 from workloads.results.conclusions import Conclusions
@@ -70,14 +70,13 @@ class Warned:
 
 @dataclass(frozen=True)
 class Overview:
-    """`details`: what is behind the headline. `benchmarks`: (name, problems compared) of the columns.
+    """`benchmarks`: (name, problems compared) of the columns.
 
     `flat`: sentences on benchmarks without a column (`flat_benchmarks`). `other_warnings`: how many warnings of the
     trainings are not in `warnings`.
     """
 
     headline: str
-    details: str
     causes: tuple[Cause, ...]
     warnings: tuple[Warned, ...]
     other_warnings: int
@@ -93,7 +92,6 @@ def overview(manifest: Manifest, conclusions: Conclusions) -> Overview:
     shown = sum(len(run.warnings) for run in manifest.runs)
     return Overview(
         headline=headline(manifest, conclusions),
-        details=details(conclusions),
         causes=causes(manifest),
         warnings=warnings,
         other_warnings=shown - sum(_is_of_data(w) for run in manifest.runs for w in run.warnings),

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from workloads.contract.manifest import Manifest
+from workloads.report.breakdown_tables import breakdown_tables, length_table
 from workloads.report.checkpoints import checkpoint_tables
 from workloads.report.facts import facts
 from workloads.report.failures import counted, progress
@@ -20,7 +21,6 @@ from workloads.report.plots import Plot, plots
 from workloads.report.reader import Reading
 from workloads.report.summary import summary
 from workloads.results.conclusions import conclusions
-from workloads.results.findings import findings
 
 STATES = {
     "running": "running",
@@ -28,7 +28,12 @@ STATES = {
     "partially_failed": "✗ partially failed",
     "failed": "✗ failed",
 }
-VERDICTS = {"supported": "✓ supported", "contradicted": "✗ contradicted", "undecidable": "? undecided"}
+VERDICTS = {
+    "supported": "✓ supported",
+    "contradicted": "✗ contradicted",
+    "mixed": "± mixed",
+    "undecidable": "? undecided",
+}
 
 
 def page(manifest: Manifest, read: Reading) -> str:
@@ -57,10 +62,12 @@ def page(manifest: Manifest, read: Reading) -> str:
         comparisons=concluded.comparisons,
         last_pairs=pair_table(manifest, concluded, "last"),
         best_pairs=pair_table(manifest, concluded, "best"),
-        summary=summary(manifest),
+        summary=summary(manifest, concluded),
         tables=checkpoint_tables(manifest, concluded),
         script_json=script_json,
-        findings=findings(manifest),
+        findings=concluded.findings,
+        breakdowns=breakdown_tables(manifest),
+        lengths=length_table(manifest),
         facts=facts(manifest),
         plot_groups=_groups(drawn.drawn),
         folded_plots=[plot for plot in drawn.drawn if plot.folded],

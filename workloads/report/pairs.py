@@ -6,6 +6,7 @@ from workloads.contract.manifest import Manifest
 from workloads.report.flat import flat_benchmarks
 from workloads.report.marks import Change, change
 from workloads.results.conclusions import Conclusions
+from workloads.results.equivalence import MARGIN
 from workloads.results.paired import Metric
 from workloads.results.run_comparison import RunContrast, RunPair, Which
 
@@ -75,4 +76,5 @@ def _cell(heading: str, contrast: RunContrast | None, pair: RunPair) -> PairCell
     if contrast is None or contrast.difference is None:
         return PairCell(heading, None, (contrast.reason if contrast else None) or "not compared")
     words = {1: f"{pair.first_label} is higher", -1: f"{pair.second_label} is higher", 0: "not distinguishable"}
-    return PairCell(heading, change(contrast.difference, contrast.sign, words[contrast.sign]), "")
+    said = f"equivalent within {MARGIN * 100:g} points" if contrast.equivalent else words[contrast.sign]
+    return PairCell(heading, change(contrast.difference, contrast.sign, contrast.equivalent, said), "")

@@ -1,34 +1,46 @@
-"""The report's first words: what was asked, what came out at each run's end, and what is missing."""
+"""The report's first words: what was asked, which run is best, how each run ends against the base, what is missing.
+
+Every difference that is stated is adjusted for all of them (`results.conclusions`).
+"""
 
 from collections.abc import Iterable
 
-from workloads.contract.manifest import Manifest
-from workloads.results.difference import Difference
-from workloads.results.figures import Figure, Series, difference, series_of
-from workloads.results.paired import Metric
+from workloads.contract.manifest import Manifest, ManifestEvaluation
+from workloads.results.base_comparison import BaseContrast, EndCell, RunEnd
+from workloads.results.conclusions import Conclusions, conclusions
+from workloads.results.difference import p_text
+from workloads.results.statistics import Share
+from workloads.results.tables import Row, row_of
 
-ALPHA = 0.05
-METRICS: tuple[Metric, ...] = ("accuracy", "completed")
-WORDS = {"accuracy": "right", "completed": "completed"}
+MOST_CAUSES = 3
 
 
-def summary(manifest: Manifest) -> list[str]:
-    """Sentences for people. Every comparison is with the base, on the same problems at the run's own budget."""
-    series = series_of(manifest)
-    budgets = sorted({figure.budget_tokens for run in series for figure in run.base.values()})
-    ends = [
-        sentence
-        for benchmark in manifest.benchmarks
-        for budget in budgets
-        if (sentence := _ends(series, benchmark.name, budget)) is not None
+def summary(manifest: Manifest, concluded: Conclusions | None = None) -> list[str]:
+    """Sentences for people: what was asked, what is missing, which run is best, how each run ends.
+
+    Comparisons are on the same problems at the budget at which the tables show the run. `concluded`: the manifest's
+    conclusions, if they are known already.
+    """
+    concluded = concluded or conclusions(manifest)
+    return [
+        _asked(manifest),
+        *_missing(manifest),
+        concluded.best.sentence,
+        *_ends(manifest, concluded),
+        _adjustment(concluded),
     ]
-    return [_asked(manifest), *_missing(manifest), *ends]
+
+
+def _adjustment(concluded: Conclusions) -> str:
+    return (
+        f"Differences are called so at 5% after adjustment for the {concluded.comparisons:,} comparisons of this "
+        "report (weighted Holm)."
+    )
 
 
 def _asked(manifest: Manifest) -> str:
     candidates = sum(model.kind == "candidate" for model in manifest.models)
-    asked = {(e.model, e.benchmark) for e in manifest.evaluations}
-    unanswered = {(e.model, e.benchmark) for e in manifest.evaluations if e.state != "done"}
+    done = sum(e.state == "done" for e in manifest.evaluations)
     counted = [
         _count(sum(run.role == "run" for run in manifest.runs), "run"),
         _count(sum(model.kind == "checkpoint" for model in manifest.models), "checkpoint"),
@@ -37,12 +49,12 @@ def _asked(manifest: Manifest) -> str:
     return (
         f"{', '.join(counted)} and the base model ({manifest.base_name}) on "
         f"{_count(len(manifest.benchmarks), 'benchmark')}: "
-        f"{len(asked) - len(unanswered)} of {len(asked)} evaluations are graded."
+        f"{done} of {_count(len(manifest.evaluations), 'evaluation')} are graded."
     )
 
 
 def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _missing(manifest: Manifest) -> Iterable[str]:
@@ -51,7 +63,7 @@ def _missing(manifest: Manifest) -> Iterable[str]:
             yield f"{run.label} failed: {run.reason or 'no reason is recorded'}."
     failed = [e for e in manifest.evaluations if e.state == "failed"]
     if failed:
-        yield f"{_count(len(failed), 'evaluation')} failed; the tables' notes say which and why."
+        yield f"{_count(len(failed), 'evaluation')} failed: {_causes(failed)}."
     incomplete = [e for e in manifest.evaluations if any("e" in at.verdicts for at in e.budgets)]
     if incomplete:
         yield (
@@ -60,50 +72,83 @@ def _missing(manifest: Manifest) -> Iterable[str]:
         )
 
 
-def _ends(series: tuple[Series, ...], benchmark: str, budget_tokens: int) -> str | None:
-    """One benchmark at one budget: the base, then the last checkpoint of each run that is shown at that budget."""
-    ended = [
-        (run, run.figures[benchmark][-1], run.base[benchmark])
-        for run in series
-        if run.figures.get(benchmark) and benchmark in run.base and run.base[benchmark].budget_tokens == budget_tokens
+def _causes(failed: list[ManifestEvaluation]) -> str:
+    """The common causes first, each with how many it failed and one of them by its id."""
+    by_reason: dict[str, list[str]] = {}
+    for evaluation in failed:
+        by_reason.setdefault(evaluation.reason or "no reason is recorded", []).append(evaluation.id)
+    ranked = sorted(by_reason.items(), key=lambda item: -len(item[1]))
+    said = [
+        f"{reason} ({ids[0]}{f' and {len(ids) - 1:,} more' if len(ids) > 1 else ''})"
+        for reason, ids in ranked[:MOST_CAUSES]
     ]
-    if not ended:
-        return None
-    base = ended[0][2]
-    changes = [
-        (run.label, metric, found)
-        for run, last, _ in ended
-        for metric in METRICS
-        if (found := difference(last, base, metric)) is not None
-    ]
-    said = f"{benchmark} at {budget_tokens:,} tokens: the base gets {_base(base, changes)}."
-    if not changes:
-        return f"{said} No run was asked the same problems."
-    if all(found.p >= ALPHA for _, _, found in changes):
-        return f"{said} No run's end can be told from it with {min(f.n for _, _, f in changes)} problems."
-    return " ".join([said, *(_end(run, [c for c in changes if c[0] == run.label]) for run, _, _ in ended)])
+    if len(ranked) > MOST_CAUSES:
+        said.append(f"{_count(len(ranked) - MOST_CAUSES, 'other cause')}; see the tables' notes")
+    return "; ".join(said)
 
 
-def _base(base: Figure, changes: list[tuple[str, Metric, Difference]]) -> str:
-    """79.2% right (87.0% on the 100 problems that the runs were asked): differences are on shared problems only."""
-    shared = {(found.second, found.n) for _, metric, found in changes if metric == "accuracy"}
-    whole = f"{_percent(base.accuracy.value)} right"
-    if len(shared) != 1 or (one := next(iter(shared)))[1] == base.accuracy.n:
-        return whole
-    return f"{whole} ({_percent(one[0])} on the {one[1]:,} problems that the runs were asked)"
+def _ends(manifest: Manifest, concluded: Conclusions) -> Iterable[str]:
+    """By benchmark and budget: the base, then the last checkpoint of each run that is shown at that budget."""
+    base = next(model for model in manifest.models if model.kind == "base")
+    for benchmark in (item.name for item in manifest.benchmarks):
+        for budget in manifest.budgets:
+            shown = [
+                (end, cell)
+                for end in concluded.ends
+                for cell in end.cells
+                if cell.shown and (cell.benchmark, cell.budget_tokens) == (benchmark, budget)
+            ]
+            if shown:
+                row = row_of(manifest, base, benchmark, budget)
+                said = [_base(row, [cell for _, cell in shown]), *(_end(end, cell) for end, cell in shown)]
+                yield f"{benchmark} at {budget:,} tokens: {' '.join(said)}"
 
 
-def _end(run: Series, changes: list[tuple[str, Metric, Difference]]) -> str:
-    parts = [f"{_percent(found.first)} {WORDS[metric]} ({_change(found)})" for _, metric, found in changes]
-    return f"{run.label} ends at {' and '.join(parts)}."
+def _base(row: Row | None, cells: list[EndCell]) -> str:
+    """87.0% right on the 100 problems that runs were asked (79.2% on all 500): differences are on shared ones."""
+    if row is None or not row.accuracy.n:
+        return f"the base has no result{f' ({row.note})' if row is not None and row.note else ''}."
+    shared = {(cell.base.accuracy.k, cell.base.accuracy.n, _problems(cell.base)) for cell in cells if cell.base}
+    note = f" ({row.note})" if row.note else ""
+    if not shared or {n for _, n, _ in shared} == {row.accuracy.n}:
+        return f"the base gets {_percent(row.accuracy)} right{note}."
+    parts = ", ".join(
+        f"{_percent(Share(k, n))} right on the {problems:,} problems" for k, n, problems in sorted(shared)
+    )
+    return f"the base gets {parts} that runs were asked ({_percent(row.accuracy)} on all {_problems(row):,}){note}."
 
 
-def _change(found: Difference) -> str:
-    """+35.0 points, +16.0 to +52.1"""
-    if found.p >= ALPHA:
-        return "no difference told"
-    return f"{found.estimate * 100:+.1f} points, {found.low * 100:+.1f} to {found.high * 100:+.1f}"
+def _problems(row: Row) -> int:
+    """Graded problems: with one output a problem, its outputs."""
+    return row.accuracy.n if row.accuracy.problems is None else row.accuracy.problems
 
 
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{share:.1%}"
+def _end(end: RunEnd, cell: EndCell) -> str:
+    """Math 4K at math_default@25000: 67.0% right (-13.0 points, -25.5 to -0.2, ...), ..."""
+    name = end.label if end.label == end.model else f"{end.label} at {end.model}"
+    if cell.row is None or cell.accuracy.difference is None:
+        if cell.row is None and cell.accuracy.reason == "it is not asked":
+            return f"{name} is not asked."
+        return f"{name}: nothing is said of its end: {cell.accuracy.reason}."
+    accuracy, completed = cell.accuracy, cell.completed
+    shares = (
+        f"{name}: {_percent(cell.row.accuracy)} right ({_change(accuracy)}), "
+        f"{_percent(cell.row.completed)} completed ({_change(completed)})"
+    )
+    left_out = f"; {_count(accuracy.left_out, 'problem')} left out, not graded" if accuracy.left_out else ""
+    return f"{shares}{left_out}."
+
+
+def _change(contrast: BaseContrast) -> str:
+    """+35.0 points, +16.0 to +52.1, adjusted p = 0.002; or: +5.0 points, not distinguishable from the base."""
+    found = contrast.difference
+    if found is None or contrast.adjusted_p is None:
+        return contrast.verdict
+    points = f"{found.estimate * 100:+.1f} points"
+    if not contrast.significant:
+        return f"{points}, not distinguishable from the base"
+    return f"{points}, {found.low * 100:+.1f} to {found.high * 100:+.1f}, adjusted {p_text(contrast.adjusted_p)}"
+
+
+def _percent(share: Share) -> str:
+    return "-" if share.value is None else f"{share.value:.1%}"

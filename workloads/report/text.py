@@ -1,44 +1,151 @@
-"""The report as Markdown and CSV."""
+"""The report as Markdown: summary, runs against each other, tables, findings, lengths, breakdowns, failed parts."""
 
-import csv
-import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from workloads.contract.manifest import Manifest
-from workloads.results.statistics import Share
+from workloads.report.summary import summary
+from workloads.report.tables_csv import table_csv
+from workloads.results.base_comparison import BaseContrast, RowComparison, base_on_shared
+from workloads.results.breakdown import breakdowns
+from workloads.results.conclusions import Conclusions, conclusions
+from workloads.results.difference import Difference, p_text
+from workloads.results.findings import Finding
+from workloads.results.lengths import length_contrasts
+from workloads.results.run_comparison import RunContrast
 from workloads.results.tables import Row, tables
 
+__all__ = ["COLUMNS", "markdown", "name_of", "note_of", "table_csv"]
+
 COLUMNS = ("Model", "Samples", "Budget", "Acc (all)", "Completed", "Acc (completed)", "Acc (strict)", "Note")
+TABLE_NOTE = (
+    "Each cell: share (k/n, 95% interval in percent). A difference is paired, on the problems that both answered, with "
+    "its 95% interval; * marks those below 5% after adjustment for everything that this report says."
+)
+DIFFERENCES = ("Acc (all) - base", "Completed - base")
 
 
-def markdown(manifest: Manifest) -> str:
-    """Both tables with k/n and intervals. Ends with a newline."""
-    lines = [f"# {manifest.experiment}", "", f"Base model: {manifest.base_name}. State: {manifest.state}.", ""]
-    lines += ["Each cell: share (k/n, Wilson 95% interval in percent).", ""]
-    for table in tables(manifest):
-        lines += [f"## {table.benchmark}", "", _line(COLUMNS), _line("---" for _ in COLUMNS)]
-        lines += [_line(_cells(row)) for row in table.rows]
-        lines.append("")
-    return "\n".join(lines)
+def markdown(manifest: Manifest, concluded: Conclusions | None = None) -> str:
+    """Everything that the page says in words and tables. Ends with a newline.
+
+    `concluded`: the manifest's conclusions, if they are known already.
+    """
+    concluded = concluded or conclusions(manifest)
+    parts = [
+        [f"# {_text(manifest.experiment)}", "", f"Base model: {_text(manifest.base_name)}. State: {manifest.state}."],
+        ["## Summary", "", *(f"- {_text(sentence)}" for sentence in summary(manifest, concluded))],
+        list(_runs(concluded)),
+        *_tables(manifest, concluded),
+        list(_findings(concluded.findings)),
+        list(_lengths(manifest)),
+        list(_breakdowns(manifest)),
+        list(_failed(manifest)),
+    ]
+    return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
+
+
+def _text(text: str) -> str:
+    """Text of a person or a program as one line that Markdown does not read as anything else."""
+    flat = " ".join(text.split())
+    return "".join(f"\\{c}" if c in "\\`*_[]<>|#" else c for c in flat)
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    yield _line(columns)
+    yield _line("---" for _ in columns)
+    yield from (_line(map(_text, row)) for row in rows)
 
 
 def _line(cells: Iterable[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _cells(row: Row) -> list[str]:
+def _runs(concluded: Conclusions) -> Iterator[str]:
+    """Pairs of runs: last checkpoints, and best ones with the price of having chosen them."""
+    if not concluded.runs.pairs:
+        return
+    yield from ("## Run against run", "")
+    yield (
+        "Same problems, one budget, first less second, 95% interval; p is adjusted for everything that this report "
+        "says. Best checkpoints were chosen by looking: their interval and p pay for every pair that could have been "
+        "chosen."
+    )
+    yield ""
+    columns = ("Runs", "They differ by", "Checkpoints", "Benchmark", "Budget", "Metric", "Difference", "Adjusted", "")
+    yield from _table(
+        columns,
+        (
+            (
+                f"{pair.first_label} / {pair.second_label}",
+                pair.label,
+                f"{contrast.first_model} / {contrast.second_model} ({contrast.which})",
+                contrast.benchmark,
+                f"{contrast.budget_tokens:,}",
+                contrast.metric,
+                _points(contrast.difference),
+                "-" if contrast.adjusted_p is None else p_text(contrast.adjusted_p),
+                _run_verdict(pair.first_label, pair.second_label, contrast),
+            )
+            for pair in concluded.runs.pairs
+            for contrast in pair.contrasts
+        ),
+    )
+
+
+def _run_verdict(first: str, second: str, contrast: RunContrast) -> str:
+    if contrast.difference is None:
+        return f"not compared: {contrast.reason}"
+    if contrast.sign:
+        return f"{first if contrast.sign > 0 else second} is higher"
+    return "equivalent within 5 points" if contrast.equivalent else "not distinguishable"
+
+
+def _points(found: Difference | None) -> str:
+    """-6.0 points (-18.6 to +6.8), n = 100."""
+    if found is None:
+        return "-"
+    return f"{found.estimate * 100:+.1f} points ({found.low * 100:+.1f} to {found.high * 100:+.1f}), n = {found.n}"
+
+
+def _tables(manifest: Manifest, concluded: Conclusions) -> Iterator[list[str]]:
+    for table in tables(manifest):
+        lines = [f"## {_text(table.benchmark)}", ""]
+        lines += [TABLE_NOTE, ""]
+        lines += _table((*COLUMNS[:-1], *DIFFERENCES, COLUMNS[-1]), _rows(manifest, table.rows, concluded.rows))
+        yield lines
+
+
+def _rows(
+    manifest: Manifest, rows: Iterable[Row], compared: Mapping[tuple[str, str, int], RowComparison]
+) -> Iterator[list[str]]:
+    """The base is shown on the problems that the others answered, and beside it on all that it was asked."""
+    for row in rows:
+        if row.model.kind != "base":
+            found = compared[row.model.id, row.benchmark, row.budget_tokens]
+            yield _cells(row, name_of(row), _difference(found.accuracy), _difference(found.completed))
+            continue
+        shared = base_on_shared(manifest, row.benchmark, row.budget_tokens)
+        if shared is not None and shared.accuracy.n != row.accuracy.n:
+            yield _cells(shared, f"base, the {shared.accuracy.n:,} shared outputs", "", "")
+            yield _cells(row, f"base, all {row.accuracy.n:,} outputs", "", "")
+        else:
+            yield _cells(row, name_of(row), "", "")
+
+
+def _cells(row: Row, name: str, *differences: str) -> list[str]:
     samples = "-" if row.model.samples is None or row.model.kind == "candidate" else f"{row.model.samples:,}"
     shares = (row.accuracy, row.completed, row.accuracy_completed, row.strict)
-    return [name_of(row), samples, f"{row.budget_tokens:,}", *(str(share) for share in shares), note_of(row)]
+    return [name, samples, f"{row.budget_tokens:,}", *(str(share) for share in shares), *differences, note_of(row)]
+
+
+def _difference(contrast: BaseContrast) -> str:
+    if contrast.difference is None:
+        return contrast.verdict
+    return f"{_points(contrast.difference)}{' *' if contrast.significant else ''}"
 
 
 def name_of(row: Row) -> str:
-    """Math 4K step 100"""
-    return (
-        row.model.label
-        if row.model.step is None or row.model.kind == "candidate"
-        else (f"{row.model.label} step {row.model.step}")
-    )
+    """The model's id, which commands take: math_default@25000."""
+    return row.model.id
 
 
 def note_of(row: Row) -> str:
@@ -47,25 +154,63 @@ def note_of(row: Row) -> str:
     return "; ".join(part for part in (errors, row.note or "") if part)
 
 
-def table_csv(manifest: Manifest) -> str:
-    """One row per model, benchmark and budget, with every count: for spreadsheets and other programs."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    shares = ("accuracy", "completed", "accuracy_completed", "strict")
-    writer.writerow(
-        ["model", "run", "samples", "step", "benchmark", "budget", "errors"]
-        + [f"{share}_{part}" for share in shares for part in ("k", "n", "low", "high")]
+def _findings(findings: tuple[Finding, ...]) -> Iterator[str]:
+    if not findings:
+        return
+    yield "## Findings"
+    for finding in findings:
+        yield from ("", f"**{finding.verdict}**: {_text(finding.claim)}", "")
+        for contrast in finding.contrasts:
+            yield f"- {contrast.verdict}: {_text(contrast.question)}: {_text(contrast.evidence)}"
+        yield from (f"- Doubt: {_text(doubt)}" for doubt in finding.doubts)
+
+
+def _lengths(manifest: Manifest) -> Iterator[str]:
+    made = length_contrasts(manifest)
+    if not made:
+        return
+    yield from ("## Output lengths", "")
+    yield (
+        "Tokens of the last checkpoints' outputs against the base's, on the same problems (Wilcoxon's signed-rank "
+        "test, Holm over these rows). What the largest budget cut counts with the budget."
     )
-    for table in tables(manifest):
-        for row in table.rows:
-            model = row.model
-            figures = [cell for name in shares for cell in _share_cells(getattr(row, name))]
-            writer.writerow(
-                [model.id, model.run, model.samples, model.step, row.benchmark, row.budget_tokens, row.errors, *figures]
+    yield ""
+    columns = ("Model", "Benchmark", "Problems", "Median", "Base", "Longer / shorter", "Cut", "Adjusted", "")
+    yield from _table(
+        columns,
+        (
+            (
+                c.model,
+                c.benchmark,
+                f"{c.problems:,}",
+                f"{c.median:,.0f}",
+                f"{c.base_median:,.0f}",
+                f"{c.longer:,} / {c.shorter:,}",
+                f"{c.at_limit:,} of {c.outputs:,}",
+                "-" if c.adjusted_p is None else p_text(c.adjusted_p),
+                c.verdict,
             )
-    return out.getvalue()
+            for c in made
+        ),
+    )
 
 
-def _share_cells(share: Share) -> list[object]:
-    low, high = share.interval or ("", "")
-    return [share.k, share.n, low, high]
+def _breakdowns(manifest: Manifest) -> Iterator[str]:
+    made = breakdowns(manifest)
+    for table in made.tables:
+        yield from (f"## {_text(table.benchmark)} by {table.by}", "")
+        yield f"Accuracy at {table.budget_tokens:,} tokens, last checkpoints, on the problems that all answered."
+        yield ""
+        yield from _table(
+            ("Model", *table.groups), ((row.model, *(str(share) for share in row.shares)) for row in table.rows)
+        )
+        yield ""
+    yield from (f"- {_text(reason)}" for reason in made.missing)
+
+
+def _failed(manifest: Manifest) -> Iterator[str]:
+    failed = [(e.id, e.state, e.reason) for e in manifest.evaluations if e.state != "done"]
+    failed += [(run.name, run.state, run.reason) for run in manifest.runs if run.state == "failed"]
+    if failed:
+        yield from ("## Parts without a result", "")
+        yield from _table(("Part", "State", "Reason"), ((name, state, reason or "-") for name, state, reason in failed))

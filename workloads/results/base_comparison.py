@@ -1,11 +1,12 @@
 """Models against the base: paired, on the problems that both answered, at one token budget. Pure."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from workloads.contract.manifest import BudgetVerdicts, Manifest, ManifestEvaluation, ManifestModel
 from workloads.contract.records import BudgetCounts
 from workloads.results.difference import Difference, holm, paired_difference
+from workloads.results.equivalence import MARGIN, equivalence_p
 from workloads.results.paired import Metric, pair, problem_codes
 from workloads.results.run_comparison import ALPHA, compared_budgets, graded_by_all, why_missing
 from workloads.results.tables import Row, row_of
@@ -17,7 +18,8 @@ BASE_METRICS: tuple[Metric, ...] = ("accuracy", "completed")
 class BaseContrast:
     """One metric of a model less the base's. `difference` is in 0..1; None: see `reason`.
 
-    `left_out`: shared problems with an output that could not be graded. `adjusted_p`: Holm, over what is said there.
+    `left_out`: shared problems with an output that could not be graded. `adjusted_p`: over what is said beside it.
+    `equivalence_p`: of a difference of MARGIN or more.
     """
 
     model: str
@@ -27,6 +29,8 @@ class BaseContrast:
     difference: Difference | None = None
     left_out: int = 0
     adjusted_p: float | None = None
+    equivalence_p: float | None = None
+    adjusted_equivalence_p: float | None = None
     reason: str | None = None
 
     @property
@@ -45,10 +49,17 @@ class BaseContrast:
         return 1 if self.difference.estimate > 0 else -1
 
     @property
+    def equivalent(self) -> bool:
+        """The two differ by less than MARGIN."""
+        return self.adjusted_equivalence_p is not None and self.adjusted_equivalence_p < ALPHA
+
+    @property
     def verdict(self) -> str:
         """In words."""
         if self.difference is None:
             return f"not compared: {self.reason}"
+        if not self.sign and self.equivalent:
+            return f"equivalent to the base within {MARGIN * 100:g} points"
         return {1: "higher than the base", -1: "lower than the base", 0: "not distinguishable from the base"}[self.sign]
 
 
@@ -127,11 +138,15 @@ def row_comparisons(manifest: Manifest) -> dict[tuple[str, str, int], RowCompari
 
 
 def adjusted_contrasts(contrasts: Sequence[BaseContrast]) -> list[BaseContrast]:
-    """With Holm's p over those that could be made."""
-    from dataclasses import replace
-
+    """With Holm's p over those that could be made; equivalence is adjusted for their number (Bonferroni)."""
     p = iter(holm([c.difference.p for c in contrasts if c.difference is not None]))
-    return [c if c.difference is None else replace(c, adjusted_p=next(p)) for c in contrasts]
+    made = sum(c.difference is not None for c in contrasts)
+    return [
+        c
+        if c.difference is None
+        else replace(c, adjusted_p=next(p), adjusted_equivalence_p=min(1.0, (c.equivalence_p or 0.0) * made))
+        for c in contrasts
+    ]
 
 
 def base_on_shared(manifest: Manifest, benchmark: str, budget_tokens: int) -> Row | None:
@@ -214,7 +229,8 @@ def _compared(
     for metric in BASE_METRICS:
         pairs = pair(ours, theirs, metric)
         found = paired_difference(pairs)
-        made.append(BaseContrast(model.id, benchmark, budget, metric, found, pairs.left_out))
+        same = equivalence_p(pairs, MARGIN)
+        made.append(BaseContrast(model.id, benchmark, budget, metric, found, pairs.left_out, equivalence_p=same))
     return row_on(manifest, base, benchmark, budget, shared), made[0], made[1]
 
 

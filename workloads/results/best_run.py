@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from workloads.results.base_comparison import BaseContrast, RunEnd
 from workloads.results.run_comparison import RunContrast, RunPair, RunTable
 
 Contrasts = list[tuple[RunPair, list[RunContrast]]]
@@ -26,36 +27,49 @@ class BestRun:
     by_budget: Mapping[int, str | None]
 
 
-def best_run(runs: RunTable) -> BestRun:
+def best_run(runs: RunTable, ends: Sequence[RunEnd] = ()) -> BestRun:
     """By accuracy of the last checkpoints: the best run is ahead of each other run, and is behind it on no benchmark.
 
-    A run is ahead of another where it is significantly ahead on some benchmark (`RunContrast.significant`).
+    A run is ahead of another where it is significantly ahead on some benchmark (`RunContrast.significant`). A single
+    run is set against the base (`ends`).
     """
     if len(runs.runs) < 2:
-        return BestRun(_alone(runs), None, None, {})
+        return BestRun(_alone(ends), None, None, {})
     if not any(contrast.p is not None for pair in runs.pairs for contrast in pair.contrasts):
-        return BestRun(f"No run can be named best: not compared: {_missing(runs)}.", None, None, {})
+        return BestRun(f"No run can be named best: {'; '.join(_gaps(runs)) or 'nothing is asked'}.", None, None, {})
     named = {budget: _best_at(runs, budget) for budget in runs.budgets}
     said = [(budget, _sentence(runs, budget, best)) for budget, best in named.items()]
     grouped = [(text, [b for b, _ in group]) for text, group in groupby(said, key=lambda item: item[1])]
     sentence = " ".join(_capital(f"{_budgets_text(budgets, runs)}{text}.") for text, budgets in grouped)
-    if runs.missing:
-        sentence += f" Not compared: {_missing(runs)}."
+    gaps = _gaps(runs)
+    if gaps:
+        sentence = sentence.replace("est run: ", "est run by what is evaluated: ")
+        sentence += f" Not compared: {'; '.join(gaps)}."
     bests = set(named.values())
-    run = bests.pop() if len(bests) == 1 and not runs.missing else None
+    run = bests.pop() if len(bests) == 1 and not gaps else None
     return BestRun(sentence, run, _last_of(runs, run) if run else None, named)
 
 
-def _alone(runs: RunTable) -> str:
-    if not runs.runs:
+def _alone(ends: Sequence[RunEnd]) -> str:
+    if not ends:
         return "There is no run to compare."
-    return f"There is one run, {next(iter(runs.runs.values()))}: it is compared with the base only."
+    end = ends[0]
+    cells = [cell.accuracy for cell in end.cells if cell.shown]
+    return f"One run, {end.label} ({end.model}), against the base in accuracy: {'; '.join(map(_against_base, cells))}."
 
 
-def _missing(runs: RunTable) -> str:
-    missing = [f"{item.model or item.run} ({item.reason})" for item in runs.missing]
-    reasons = (c.reason for pair in runs.pairs for c in pair.contrasts if c.reason)
-    return "; ".join(missing or dict.fromkeys(reasons)) or "there is no benchmark"
+def _against_base(contrast: BaseContrast) -> str:
+    if contrast.difference is None:
+        return f"{contrast.benchmark} {contrast.verdict}"
+    found = contrast.difference
+    return f"{contrast.benchmark} {found.estimate * 100:+.1f} points ({contrast.verdict}, {found.n} problems)"
+
+
+def _gaps(runs: RunTable) -> list[str]:
+    """What keeps last checkpoints from being compared, each reason once."""
+    whole = [f"{item.model or item.run} ({item.reason})" for item in runs.missing]
+    parts = [c.reason for pair in runs.pairs for c in pair.contrasts if c.which == "last" and c.reason]
+    return list(dict.fromkeys([*whole, *parts]))
 
 
 def _budgets_text(budgets: list[int], runs: RunTable) -> str:

@@ -1,45 +1,92 @@
 """What a report concludes: run against run, each run's end against the base, findings. One error of 5% over all. Pure.
 
-The error is shared out beforehand (weighted Holm): half to the question which run is best (accuracy of the last
-checkpoints), a quarter to the ends against the base, a quarter to everything else that is said.
+The error is shared out beforehand (weighted Holm): 35% of it to the question which run is best (accuracy of the last
+checkpoints), 35% to the ends against the base at the budgets at which the tables show them, 20% to the findings, 10% to
+everything else (completion of the last checkpoints, the best checkpoints, earlier checkpoints, other budgets).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 from workloads.contract.manifest import Manifest
-from workloads.results.base_comparison import BaseContrast, RunEnd, run_ends
+from workloads.results.base_comparison import BaseContrast, RowComparison, RunEnd, row_comparisons, run_ends
 from workloads.results.best_run import BestRun, best_run
+from workloads.results.figures import series_of
+from workloads.results.findings import Finding, judged_findings, p_values, unjudged_findings
 from workloads.results.multiplicity import weighted_holm
 from workloads.results.run_comparison import RunContrast, RunTable, compare_runs
 
-Group = Literal["best run", "ends", "other"]
-WEIGHTS: dict[Group, float] = {"best run": 0.5, "ends": 0.25, "other": 0.25}
+AnyContrast = TypeVar("AnyContrast", RunContrast, BaseContrast)
+Group = Literal["best run", "ends", "findings", "other"]
+WEIGHTS: dict[Group, float] = {"best run": 0.35, "ends": 0.35, "findings": 0.2, "other": 0.1}
 
 
 @dataclass(frozen=True)
 class Conclusions:
-    """`comparisons`: how many p values were adjusted together."""
+    """`rows`: rows of the tables beside the base, by model id, benchmark and budget.
+
+    `comparisons`: how many p values were adjusted together.
+    """
 
     best: BestRun
     runs: RunTable
     ends: tuple[RunEnd, ...]
+    rows: Mapping[tuple[str, str, int], RowComparison]
+    findings: tuple[Finding, ...]
     comparisons: int
 
 
 def conclusions(manifest: Manifest) -> Conclusions:
     """Everything that the report says of differences, with `adjusted_p` set."""
-    runs, ends = compare_runs(manifest), run_ends(manifest)
+    runs, ends, made = compare_runs(manifest), run_ends(manifest), unjudged_findings(series_of(manifest))
     extra = max(0, runs.pairs_in_all - len(runs.pairs)) * len(runs.benchmarks) * len(runs.budgets)
-    asked = [*_of_runs(runs), *_of_ends(ends)]
+    at_end = {(end.model, cell.benchmark, cell.budget_tokens): cell for end in ends for cell in end.cells}
+    earlier = {key: row for key, row in row_comparisons(manifest).items() if key not in at_end}
+    asked: list[tuple[Group, float | None]] = [
+        *_of_runs(runs),
+        *_of_ends(ends),
+        *_of_rows(earlier.values()),
+        *_of_findings(made),
+    ]
     adjusted = iter(_adjusted(asked, extra))
-    runs = _map_runs(runs, lambda c: replace(c, adjusted_p=next(adjusted)))
-    ends = tuple(_map_end(end, lambda c: replace(c, adjusted_p=next(adjusted))) for end in ends)
-    return Conclusions(best_run(runs), runs, ends, sum(p is not None for _, p in asked))
+
+    def with_adjusted(contrast: AnyContrast) -> AnyContrast:
+        found = next(adjusted)
+        same = contrast.equivalence_p
+        return replace(
+            contrast,
+            adjusted_p=None if found is None else found.p,
+            adjusted_equivalence_p=None if found is None or same is None else min(1.0, same * found.factor),
+        )
+
+    runs = _map_runs(runs, with_adjusted)
+    ends = tuple(_map_end(end, with_adjusted) for end in ends)
+    shown = (cell for end in ends for cell in end.cells if cell.shown)
+    rows = {
+        (cell.accuracy.model, cell.benchmark, cell.budget_tokens): RowComparison(
+            cell.base, cell.accuracy, cell.completed
+        )
+        for cell in shown
+    }
+    for key, row in earlier.items():
+        rows[key] = RowComparison(row.base, with_adjusted(row.accuracy), with_adjusted(row.completed))
+    judged = judged_findings(made, [found.p for found in adjusted if found is not None])
+    return Conclusions(best_run(runs, ends), runs, ends, rows, judged, sum(p is not None for _, p in asked))
 
 
-def _adjusted(asked: list[tuple[Group, float | None]], extra: int) -> list[float | None]:
+@dataclass(frozen=True)
+class _Adjusted:
+    """`factor`: what Bonferroni multiplies a p of this weight by.
+
+    A difference of zero and one of MARGIN or more exclude each other: both tests of a contrast share its weight.
+    """
+
+    p: float
+    factor: float
+
+
+def _adjusted(asked: list[tuple[Group, float | None]], extra: int) -> list[_Adjusted | None]:
     """By weighted Holm, in the order given; None where there is no p.
 
     `extra`: pairs of runs of which no p was calculated. They count as p = 1.
@@ -47,7 +94,11 @@ def _adjusted(asked: list[tuple[Group, float | None]], extra: int) -> list[float
     known = [(group, p) for group, p in asked if p is not None] + [("best run", 1.0)] * extra
     sizes = {group: sum(other == group for other, _ in known) for group in WEIGHTS}
     weights = [WEIGHTS[group] / sizes[group] for group, _ in known]
-    found = iter(weighted_holm([p for _, p in known], weights))
+    total = sum(weights)
+    found = (
+        _Adjusted(p, total / weight)
+        for p, weight in zip(weighted_holm([p for _, p in known], weights), weights, strict=True)
+    )
     return [None if p is None else next(found) for _, p in asked]
 
 
@@ -66,8 +117,19 @@ def _map_runs(runs: RunTable, change: Callable[[RunContrast], RunContrast]) -> R
 def _of_ends(ends: tuple[RunEnd, ...]) -> Iterator[tuple[Group, float | None]]:
     for end in ends:
         for cell in end.cells:
-            yield "ends", cell.accuracy.p
-            yield "ends", cell.completed.p
+            group: Group = "ends" if cell.shown else "other"
+            yield group, cell.accuracy.p
+            yield group, cell.completed.p
+
+
+def _of_rows(rows: Iterable[RowComparison]) -> Iterator[tuple[Group, float | None]]:
+    for row in rows:
+        yield "other", row.accuracy.p
+        yield "other", row.completed.p
+
+
+def _of_findings(made: tuple[Finding, ...]) -> Iterator[tuple[Group, float | None]]:
+    return (("findings", p) for p in p_values(made))
 
 
 def _map_end(end: RunEnd, change: Callable[[BaseContrast], BaseContrast]) -> RunEnd:

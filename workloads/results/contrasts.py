@@ -1,20 +1,23 @@
 """Questions put to the figures beforehand, each with the verdict that the evidence allows."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from math import ceil, hypot
+from itertools import combinations
+from math import ceil, comb, hypot, isnan
 from typing import Literal
 
 import numpy as np
-from scipy.stats import chi2_contingency, norm, ttest_1samp, ttest_ind_from_stats
-from statsmodels.stats.contingency_tables import cochrans_q
+from scipy.stats import chi2_contingency, norm, ttest_ind_from_stats
 
-from workloads.results.difference import Difference, holm, p_text
+from workloads.results.bounded_mean import equal_shares_p, score_statistic, two_sided_p
+from workloads.results.difference import Difference, p_text
+from workloads.results.equivalence import MARGIN, above_p, equivalence_p
 from workloads.results.figures import Figure, difference
-from workloads.results.paired import Metric, score
+from workloads.results.paired import Metric, pair, score
+from workloads.results.run_comparison import graded_by_all
 from workloads.results.statistics import Share
 
-Verdict = Literal["supported", "contradicted", "undecidable"]
+Verdict = Literal["supported", "contradicted", "mixed", "undecidable"]
+Rule = Literal["every", "some"]
 ALPHA = 0.05
 POWER = 0.8
 DRAWS = 4000
@@ -22,9 +25,10 @@ DRAWS = 4000
 
 @dataclass(frozen=True)
 class Contrast:
-    """`toward`: the estimate lies on the claim's side. `p` is two-sided, None when no test can be made.
+    """`toward`: the evidence lies on the claim's side. `p` is two-sided, None when no test can be made.
 
-    `needed`: problems that would decide, if the difference is as observed; None: unknown, or none would.
+    `adjusted_p` is over everything that is said beside it. `needed`: problems that would decide, if the difference is
+    as observed; None: unknown, or none would.
     """
 
     question: str
@@ -33,42 +37,65 @@ class Contrast:
     p: float | None
     needed: int | None
     verdict: Verdict = "undecidable"
+    adjusted_p: float | None = None
 
 
-def judged(contrasts: Iterable[Contrast]) -> tuple[Contrast, ...]:
-    """One family: verdicts at 5% after Holm. What is decided needs no more problems."""
-    family = list(contrasts)
-    adjusted = iter(holm([item.p for item in family if item.p is not None]))
-    return tuple(item if item.p is None else _judged(item, next(adjusted)) for item in family)
-
-
-def _judged(contrast: Contrast, p: float) -> Contrast:
-    evidence = contrast.evidence if p == contrast.p else f"{contrast.evidence} (adjusted {p_text(p)})"
-    if p >= ALPHA:
-        return replace(contrast, evidence=evidence + ".")
+def judged(contrast: Contrast, adjusted_p: float | None) -> Contrast:
+    """With its verdict at 5%. Without a p, or with one that is not a number, the verdict stays as it is."""
+    if contrast.p is None or adjusted_p is None or isnan(adjusted_p):
+        return contrast
+    evidence = f"{contrast.evidence} (adjusted {p_text(adjusted_p)})."
+    if adjusted_p >= ALPHA:
+        return replace(contrast, evidence=evidence, adjusted_p=adjusted_p)
     verdict: Verdict = "supported" if contrast.toward else "contradicted"
-    return replace(contrast, evidence=evidence + ".", verdict=verdict, needed=None)
+    return replace(contrast, evidence=evidence, adjusted_p=adjusted_p, verdict=verdict, needed=None)
 
 
-def overall(contrasts: tuple[Contrast, ...]) -> Verdict:
-    """A claim stands when all its contrasts do, and falls with one of them."""
+def overall(contrasts: tuple[Contrast, ...], rule: Rule = "every") -> Verdict:
+    """`every`: the claim holds when all its contrasts do, and fails with one of them.
+
+    `some`: it holds where one contrast supports it and none contradicts it; mixed where both occur.
+    """
     verdicts = {item.verdict for item in contrasts}
     if "contradicted" in verdicts:
-        return "contradicted"
+        return "mixed" if rule == "some" and "supported" in verdicts else "contradicted"
+    if rule == "some":
+        return "supported" if "supported" in verdicts else "undecidable"
     return "supported" if verdicts == {"supported"} else "undecidable"
 
 
+def not_made(question: str, reason: str) -> Contrast:
+    """A question that cannot be put, and why."""
+    return Contrast(question, reason, False, None, None)
+
+
+def mean_test(values: np.ndarray, largest: float) -> float:
+    """Two-sided p of a mean of zero, by problem. `values`: [problems], each in -`largest`..`largest`.
+
+    Values that are all equal and not zero are a difference: the score test has a variance for them.
+    """
+    return two_sided_p(score_statistic(values, -largest, largest), len(values), single=False)
+
+
 def compared(question: str, first: Figure, second: Figure, metric: Metric, *, claim_higher: bool) -> Contrast | None:
-    """The claim is that the first is higher (or lower) than the second. None when they share nothing."""
+    """The claim is that the first is higher (or lower) than the second, at one budget. None: they share nothing."""
     found = difference(first, second, metric)
     if found is None:
         return None
     toward = found.estimate > 0 if claim_higher else found.estimate < 0
-    return Contrast(question, _evidence(first, second, metric, found), toward, found.p, found.needed)
+    return Contrast(question, _evidence(first, second, metric, found), toward, number(found.p), found.needed)
+
+
+def number(p: float) -> float | None:
+    """None for a p that is not a number: nothing is decided by it."""
+    return None if isnan(p) else p
 
 
 def _evidence(first: Figure, second: Figure, metric: Metric, found: Difference) -> str:
     word = {"accuracy": "right", "completed": "completed", "strict": "right and completed"}[metric]
+    if first.codes is None or second.codes is None:
+        counts = [f"{figure.label} {figure.share(metric).k}/{figure.share(metric).n}" for figure in (first, second)]
+        return f"{counts[0]} {word}, {counts[1]}: {found}"
     return f"{first.label} {found.first:.1%} {word}, {second.label} {found.second:.1%}: {found}"
 
 
@@ -88,13 +115,22 @@ def unfinished_outweighs(question: str, model: Figure, base: Figure) -> Contrast
     pairs = _signed_pairs(model, base)
     if pairs is None:
         moments = [(u - w, (u + w - (u - w) ** 2) ** 0.5, n) for u, w, n in (ours, theirs)]
-        p = float(ttest_ind_from_stats(*moments[0], *moments[1], equal_var=False).pvalue)
-        spread, n = sum(deviation**2 for _, deviation, _ in moments) ** 0.5, min(ours[2], theirs[2])
+        n = min(ours[2], theirs[2])
+        p = _independent_p(moments)
+        spread = sum(deviation**2 for _, deviation, _ in moments) ** 0.5
     else:
-        p = 1.0 if np.ptp(pairs) == 0 else float(ttest_1samp(pairs, 0.0).pvalue)
-        spread, n = float(np.std(pairs)), len(pairs)
+        p, spread, n = mean_test(pairs, 2.0), float(np.std(pairs)), len(pairs)
     estimate = unfinished - wrong
     return Contrast(question, f"{evidence}; {p_text(p)}, n = {n}", estimate > 0, p, _needed(estimate, spread))
+
+
+def _independent_p(moments: list[tuple[float, float, int]]) -> float:
+    """Welch's t test of (mean, deviation, n); where neither side varies, what a permutation of them could give."""
+    if not any(deviation for _, deviation, _ in moments):
+        same = moments[0][0] == moments[1][0]
+        return 1.0 if same else 1 / comb(moments[0][2] + moments[1][2], moments[0][2])
+    found = float(ttest_ind_from_stats(*moments[0], *moments[1], equal_var=False).pvalue)
+    return 1.0 if isnan(found) else found
 
 
 def _parts(figure: Figure) -> tuple[float, float, int]:
@@ -115,41 +151,61 @@ def _signed(codes: str) -> float:
     return sum((code in "wn") - (code in "WN") for code in codes) / len(codes)
 
 
-def as_right_where_both_completed(question: str, model: Figure, base: Figure, margin: float = 0.05) -> Contrast:
-    """The claim: on problems that both completed, the model loses less than `margin`. Needs verdicts by problem."""
+def as_right_where_both_completed(question: str, model: Figure, base: Figure, margin: float = MARGIN) -> Contrast:
+    """The claim: on problems that both completed, the model loses less than `margin`. Needs verdicts by problem.
+
+    Its p is the smaller of two, each doubled for having two sides: of a loss of `margin` or more, which supports the
+    claim, and of no loss, which contradicts it. The two hypotheses exclude each other, so one p is paid for.
+    """
     if model.codes is None or base.codes is None:
         evidence = "only counts are known: verdicts problem by problem would be needed, and counts cannot replace them."
-        return Contrast(question, evidence, False, None, None)
+        return not_made(question, evidence)
     both = [p for p in model.codes if p in base.codes and (model.codes[p] + base.codes[p]).isupper()]
     if not both:
-        return Contrast(question, "there is no such problem.", False, None, None)
+        return not_made(question, "there is no such problem.")
     narrowed = [replace(figure, codes={p: (figure.codes or {})[p] for p in both}) for figure in (model, base)]
     found = difference(narrowed[0], narrowed[1], "accuracy")
     assert found is not None
-    verdict: Verdict = "supported" if found.low > -margin else "contradicted" if found.high < 0 else "undecidable"
-    evidence = f"{len(both)} such problems: {found}; a loss of {margin:.0%} counts as one."
-    return Contrast(question, evidence, found.estimate > -margin, None, None, verdict)
+    evidence = f"{len(both)} such problems: {found}; a loss of {margin:.0%} counts as one"
+    pairs = pair(narrowed[0].codes or {}, narrowed[1].codes or {}, "accuracy")
+    support = min(1.0, 2 * above_p(pairs, -margin))
+    against = found.p if found.estimate < 0 else 1.0
+    return Contrast(question, evidence, support <= against, number(min(support, against)), None)
 
 
 def holds_steady(question: str, figures: tuple[Figure, ...], metric: Metric) -> Contrast:
-    """The claim: one share at all checkpoints. A test can contradict it only; to support it, see `steadier`."""
+    """The claim: no two checkpoints differ by MARGIN or more.
+
+    Supported by equivalence (two one-sided tests) of every two checkpoints; contradicted by a test of one share for
+    all. Its p is the smaller of the two: their hypotheses exclude each other.
+    """
     shares = [figure.share(metric) for figure in figures]
     values = [share.k / share.n for share in shares]
-    p = _homogeneity(figures, shares, metric)
-    span = f"{min(values):.1%} to {max(values):.1%} over {len(values)} checkpoints, {p_text(p)} of one share for all"
+    against = _homogeneity(figures, shares, metric)
+    support = max((equivalence_of(a, b, metric) for a, b in combinations(figures, 2)), default=1.0)
+    evidence = (
+        f"{min(values):.1%} to {max(values):.1%} over {len(values)} checkpoints, {p_text(against)} of one share for "
+        f"all, {p_text(support)} of two that differ by {MARGIN * 100:g} points or more"
+    )
     first, second = min(shares, key=lambda s: s.k / s.n), max(shares, key=lambda s: s.k / s.n)
     needed = _needed(max(values) - min(values), (_variance(first) + _variance(second)) ** 0.5)
-    return Contrast(question, span, False, p, needed)
+    return Contrast(question, evidence, support <= against, number(min(support, against)), needed)
+
+
+def equivalence_of(first: Figure, second: Figure, metric: Metric) -> float:
+    """The p of two figures that differ by MARGIN or more; 1 where only counts are known."""
+    if first.codes is None or second.codes is None:
+        return 1.0
+    pairs = pair(first.codes, second.codes, metric)
+    return equivalence_p(pairs, MARGIN) if pairs.n else 1.0
 
 
 def _homogeneity(figures: tuple[Figure, ...], shares: list[Share], metric: Metric) -> float:
-    """Cochran's Q on shared problems with one output each; else chi-squared on the counts."""
-    shared = [p for p in figures[0].codes or () if all(f.codes and len(f.codes.get(p, "")) == 1 for f in figures)]
-    if shared:
-        scores = np.array([[score((f.codes or {})[p], metric) for f in figures] for p in shared], dtype=int)
-        if (scores == scores[:, :1]).all():
-            return 1.0
-        return float(cochrans_q(scores).pvalue)
+    """The p of one share at all checkpoints: Cochran's Q by problem on the shared ones; from counts: chi-squared."""
+    codes = [figure.codes for figure in figures if figure.codes is not None]
+    shared = graded_by_all(codes)
+    if shared and len(codes) == len(figures):
+        return equal_shares_p(np.array([[score(own[p], metric) for own in codes] for p in shared]))
     table = np.array([[share.k, share.n - share.k] for share in shares])
     return 1.0 if (table.sum(axis=0) == 0).any() else float(chi2_contingency(table).pvalue)
 
@@ -159,8 +215,9 @@ def steadier(
 ) -> Contrast:
     """The claim: the first run's checkpoints span fewer points (largest less smallest share) than the second's.
 
-    The noise of a span is simulated from the counts (parametric bootstrap), which takes checkpoints for independent;
-    p from the normal approximation of the spans' difference, its upward bias taken off.
+    The noise of a span is simulated from the shares (parametric bootstrap), which takes checkpoints for independent;
+    with several outputs a problem, from the variance between problems. p from the normal approximation of the spans'
+    difference, its upward bias taken off.
     """
     spans = [_span(np.array([f.share(metric).k / f.share(metric).n for f in run])) for run in (first, second)]
     draws = [_span_draws(run, metric, np.random.default_rng(seed + i)) for i, run in enumerate((first, second))]
@@ -168,8 +225,8 @@ def steadier(
     noise = draws[0] - draws[1]
     estimate = 2 * observed - float(noise.mean())
     deviation = float(noise.std())
-    p = float(2 * norm.sf(abs(estimate) / deviation)) if deviation else 1.0
-    n = min(figure.share(metric).n for run in (first, second) for figure in run)
+    n = min(_problems(figure, metric) for run in (first, second) for figure in run)
+    p = float(2 * norm.sf(abs(estimate) / deviation)) if deviation else _constant_p(observed, n)
     evidence = f"spans of {spans[0] * 100:.1f} and {spans[1] * 100:.1f} points, {p_text(p)}, n = {n}"
     return Contrast(question, evidence, estimate < 0, p, _needed(estimate, deviation * n**0.5))
 
@@ -179,8 +236,26 @@ def _span(shares: np.ndarray) -> np.ndarray:
 
 
 def _span_draws(run: tuple[Figure, ...], metric: Metric, rng: np.random.Generator) -> np.ndarray:
-    shares = [figure.share(metric) for figure in run]
-    return _span(np.array([rng.binomial(s.n, s.k / s.n, DRAWS) / s.n for s in shares]))
+    return _span(np.array([_share_draws(figure, metric, rng) for figure in run]))
+
+
+def _share_draws(figure: Figure, metric: Metric, rng: np.random.Generator) -> np.ndarray:
+    share, problems = figure.share(metric), _problems(figure, metric)
+    if problems == share.n:
+        return np.asarray(rng.binomial(share.n, share.k / share.n, DRAWS) / share.n)
+    scores = [score(codes, metric) for codes in (figure.codes or {}).values() if "e" not in codes]
+    error = float(np.std(scores, ddof=1)) / len(scores) ** 0.5 if len(scores) > 1 else 0.5
+    return np.asarray(np.clip(rng.normal(share.k / share.n, error, DRAWS), 0.0, 1.0))
+
+
+def _problems(figure: Figure, metric: Metric) -> int:
+    """Independent observations: outputs when there is one a problem, else problems."""
+    share = figure.share(metric)
+    return share.n if share.problems is None else share.problems
+
+
+def _constant_p(observed: float, problems: int) -> float:
+    return 2.0 ** (1 - problems) if observed else 1.0
 
 
 def loses_more(question: str, first: tuple[Figure, Figure], second: tuple[Figure, Figure]) -> Contrast | None:
@@ -193,7 +268,7 @@ def loses_more(question: str, first: tuple[Figure, Figure], second: tuple[Figure
     deviations = [(loss.high - loss.low) / (2 * z) for loss in (a, b)]
     deviation = hypot(*deviations)
     estimate = a.estimate - b.estimate
-    p = float(2 * norm.sf(abs(estimate) / deviation)) if deviation else 1.0
+    p = float(2 * norm.sf(abs(estimate) / deviation)) if deviation else _constant_p(estimate, min(a.n, b.n))
     low, high = estimate - z * deviation, estimate + z * deviation
     evidence = (
         f"{a.estimate * 100:.1f} points lost on {first[0].benchmark}, {b.estimate * 100:.1f} on {second[0].benchmark}: "
@@ -208,7 +283,7 @@ def _variance(share: Share) -> float:
 
 def _needed(estimate: float, deviation: float) -> int | None:
     """Problems at which a mean of this size and this deviation per problem is found (two-sided 5%, power 80%)."""
-    if not estimate:
+    if not estimate or not deviation:
         return None
     reach = float(norm.ppf(1 - ALPHA / 2)) + float(norm.ppf(POWER))
     return ceil((reach * deviation / estimate) ** 2)

@@ -1,19 +1,18 @@
-"""Differences of two shares with their interval and p: paired where the problems are the same, else independent."""
+"""Differences of two shares with interval and p: paired if the problems are the same, else independent."""
 
 from dataclasses import dataclass
 from math import ceil, sqrt
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.stats import binom, bootstrap, norm
-from statsmodels.stats.power import NormalIndPower
+from scipy.stats import binom, norm
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_effectsize, proportions_ztest
 
+from workloads.results.bounded_mean import mean_interval, score_statistic, two_sided_p
 from workloads.results.paired import Pairs
 from workloads.results.power import problems_needed
 from workloads.results.statistics import Share
 
-RESAMPLES = 9999
 EDGE = 1 - 1e-9
 
 
@@ -52,20 +51,19 @@ def p_text(p: float) -> str:
 def paired_difference(pairs: Pairs, alpha: float = 0.05) -> Difference:
     """Score interval (Tango, Statist. Med. 17 (1998) 891-908) and mid-p McNemar test.
 
-    With several outputs a problem: percentile bootstrap over problems for both. Raises ValueError without problems.
+    With several outputs per problem, both from the score test on the mean difference by problem (`bounded_mean`), whose
+    interval is never a point. Raises ValueError without problems.
     """
     if not pairs.n:
         raise ValueError("no problem is shared by the two models")
     first, second = float(np.mean(pairs.first)), float(np.mean(pairs.second))
+    low, high = difference_interval(pairs, alpha)
     if pairs.single:
-        low, high = score_interval(pairs.only_first, pairs.only_second, pairs.n, alpha)
         p, method = mid_p(pairs.only_first, pairs.only_second), "paired: mid-p McNemar, score interval"
     else:
-        means = resampled(pairs)
-        low, high = (float(edge) for edge in np.quantile(means, [alpha / 2, 1 - alpha / 2]))
-        below, above = (1 + int(np.sum(means <= 0))), (1 + int(np.sum(means >= 0)))
-        p, method = min(1.0, 2 * min(below, above) / (RESAMPLES + 1)), "paired: bootstrap over problems"
-    needed = problems_needed(abs(first - second), pairs.discordance)
+        p = two_sided_p(difference_statistic(pairs, 0.0), pairs.n, single=False)
+        method = "paired: score test by problem"
+    needed = problems_needed(abs(first - second), pairs.mean_square)
     return Difference(first, second, pairs.n, low, high, p, method, needed)
 
 
@@ -119,10 +117,21 @@ def _bound(only_first: int, only_second: int, n: int, z: float) -> float:
     return 1.0 if surplus(EDGE) >= 0 else float(brentq(surplus, -EDGE, EDGE))
 
 
-def resampled(pairs: Pairs) -> np.ndarray:
-    """Mean differences of RESAMPLES bootstrap samples of the problems; the same every time."""
-    result = bootstrap((np.asarray(pairs.differences),), np.mean, n_resamples=RESAMPLES, method="percentile", rng=0)
-    return np.asarray(result.bootstrap_distribution)
+def difference_interval(pairs: Pairs, alpha: float) -> tuple[float, float]:
+    """Two-sided score interval of the mean of first - second, at confidence 1 - `alpha`."""
+    if pairs.single:
+        return score_interval(pairs.only_first, pairs.only_second, pairs.n, alpha)
+    return mean_interval(pairs.differences, -1.0, 1.0, alpha, single=False)
+
+
+def difference_statistic(pairs: Pairs, difference: float) -> float:
+    """Signed score statistic of "the mean of first - second is `difference`", for any number of outputs per problem.
+
+    With one output per problem it equals `score_z` of the counts.
+    """
+    if pairs.single:
+        return score_z(pairs.only_first, pairs.only_second, pairs.n, difference)
+    return score_statistic(np.asarray(pairs.differences) - difference, -1 - difference, 1 - difference)
 
 
 def holm(p_values: list[float]) -> list[float]:
@@ -138,6 +147,6 @@ def problems_needed_independent(first: float, second: float, alpha: float = 0.05
     """Problems per model for two independent shares."""
     if first == second:
         return None
-    effect = proportion_effectsize(first, second)
-    needed: float = NormalIndPower().solve_power(effect_size=abs(effect), alpha=alpha, power=power)
-    return ceil(needed)
+    reach = float(norm.isf(alpha / 2)) + float(norm.ppf(power))
+    effect = float(proportion_effectsize(first, second))
+    return max(1, ceil(2 * (reach / effect) ** 2))

@@ -1,12 +1,14 @@
-"""What findings are made from: each model's counts on each benchmark, with its verdicts by problem if known."""
+"""What findings are made from: each model's counts on each benchmark, with its verdicts by problem if known. Pure."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from workloads.contract.manifest import Manifest, ManifestModel, ManifestRun
 from workloads.contract.records import DataStatistics
 from workloads.contract.units import TrainInputs
 from workloads.results.difference import Difference, independent_difference, paired_difference
 from workloads.results.paired import Codes, Metric, pair, problem_codes
+from workloads.results.run_comparison import why_missing
 from workloads.results.statistics import Share
 from workloads.results.tables import row_of
 
@@ -15,7 +17,8 @@ from workloads.results.tables import row_of
 class Figure:
     """One model on one benchmark at one budget. `codes` None: only the counts are known.
 
-    accuracy and strict as in `tables.Row`: right / all, and right and completed / all.
+    `label` is the model's id, run@samples. accuracy and strict as in `tables.Row`: right / all, and right and
+    completed / all.
     """
 
     label: str
@@ -31,29 +34,65 @@ class Figure:
         return {"accuracy": self.accuracy, "completed": self.completed, "strict": self.strict}[metric]
 
 
+Figures = Mapping[str, tuple[Figure, ...]]
+"""By benchmark: the checkpoints of a run that have a whole result, in training order."""
+
+
 @dataclass(frozen=True)
 class Series:
-    """A run: its checkpoints' figures in training order, by benchmark, and the base's at the same budget.
+    """A run. `figures` and `base` are at `budget_tokens`, the budget at which the tables show the run.
 
-    `home` is the benchmark of the domain it was trained on, where that is known.
+    `elsewhere`: the same checkpoints at the other budgets at which their outputs were judged. `domain` is what the
+    experiment file states of its data, `domains` what it states of benchmarks, by name; None: not stated.
+    `missing`: by benchmark and "first" or "last", why the checkpoint of that name has no result.
     """
 
     name: str
     label: str
     data_name: str | None
-    home: str | None
     sequence_tokens: int | None
     overlong: str | None
     data: DataStatistics | None
-    figures: dict[str, tuple[Figure, ...]]
-    base: dict[str, Figure]
+    budget_tokens: int
+    figures: Figures
+    base: Mapping[str, Figure]
+    elsewhere: Mapping[int, Figures] = field(default_factory=dict)
+    domain: str | None = None
+    domains: Mapping[str, str] = field(default_factory=dict)
+    missing: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
-    def at(self, benchmark: str, samples: int) -> Figure | None:
-        return next((figure for figure in self.figures.get(benchmark, ()) if figure.samples == samples), None)
+    @property
+    def budgets(self) -> tuple[int, ...]:
+        return tuple(sorted({self.budget_tokens, *self.elsewhere}))
+
+    def at_budget(self, budget_tokens: int) -> Figures:
+        return self.figures if budget_tokens == self.budget_tokens else self.elsewhere.get(budget_tokens, {})
+
+    def at(self, benchmark: str, samples: int, budget_tokens: int) -> Figure | None:
+        figures = self.at_budget(budget_tokens).get(benchmark, ())
+        return next((figure for figure in figures if figure.samples == samples), None)
+
+    def benchmarks_of(self, domain: str) -> list[str]:
+        return [name for name in self.figures if self.domains.get(name) == domain]
+
+    def end(self, benchmark: str) -> Figure | None:
+        """The last checkpoint that is asked for; None when it has no result, whatever came before it."""
+        figures = self.figures.get(benchmark, ())
+        return figures[-1] if figures and (benchmark, "last") not in self.missing else None
+
+    def start(self, benchmark: str) -> Figure | None:
+        """The first checkpoint that is asked for; None when it has no result."""
+        figures = self.figures.get(benchmark, ())
+        return figures[0] if figures and (benchmark, "first") not in self.missing else None
 
 
 def difference(first: Figure, second: Figure, metric: Metric) -> Difference | None:
-    """Paired on the problems that both have; from the counts where verdicts are not known. None: nothing to compare."""
+    """Paired on the problems that both have; from the counts where verdicts are not known. None: nothing to compare.
+
+    Raises ValueError for two figures at different budgets: a smaller budget alone completes less.
+    """
+    if first.budget_tokens != second.budget_tokens:
+        raise ValueError(f"{first.label} at {first.budget_tokens} tokens and {second.label} at {second.budget_tokens}")
     if first.codes is not None and second.codes is not None:
         pairs = pair(first.codes, second.codes, metric)
         return paired_difference(pairs) if pairs.n else None
@@ -71,20 +110,49 @@ def _series(manifest: Manifest, run: ManifestRun) -> Series:
     base = next(model for model in manifest.models if model.kind == "base")
     names = [benchmark.name for benchmark in manifest.benchmarks]
     budget = models[0].budget_tokens if models else manifest.budgets[-1]
-    found = {name: [figure_of(manifest, model, name, budget) for model in models] for name in names}
     bases = {name: figure_of(manifest, base, name, budget) for name in names}
     trained = run.inputs if isinstance(run.inputs, TrainInputs) else None
     return Series(
         name=run.name,
         label=run.label,
         data_name=run.data_name,
-        home=_home(manifest, run),
         sequence_tokens=trained.sequence_tokens if trained else None,
         overlong=trained.overlong if trained else None,
         data=run.data,
-        figures={name: tuple(figure for figure in figures if figure) for name, figures in found.items()},
+        budget_tokens=budget,
+        figures=_figures(manifest, models, budget),
         base={name: figure for name, figure in bases.items() if figure},
+        elsewhere={other: _figures(manifest, models, other) for other in manifest.budgets if other != budget},
+        missing=_missing(manifest, models),
     )
+
+
+def _figures(manifest: Manifest, models: list[ManifestModel], budget: int) -> dict[str, tuple[Figure, ...]]:
+    return {
+        benchmark.name: tuple(
+            figure
+            for model in models
+            if why_missing(manifest, model.id, benchmark.name) is None
+            if (figure := figure_of(manifest, model, benchmark.name, budget)) is not None
+        )
+        for benchmark in manifest.benchmarks
+    }
+
+
+def _missing(manifest: Manifest, models: list[ManifestModel]) -> dict[tuple[str, str], str]:
+    """Only of benchmarks that the checkpoints are asked."""
+    found: dict[tuple[str, str], str] = {}
+    asked = {(e.model, e.benchmark) for e in manifest.evaluations}
+    for benchmark in (b.name for b in manifest.benchmarks):
+        for place, model in (("first", models[0]), ("last", models[-1])) if models else ():
+            if (model.id, benchmark) not in asked:
+                continue
+            reason = why_missing(manifest, model.id, benchmark)
+            if reason is None and figure_of(manifest, model, benchmark, model.budget_tokens) is None:
+                reason = f"{benchmark}: no output could be graded"
+            if reason is not None:
+                found[benchmark, place] = f"{model.id} has no result: {reason}"
+    return found
 
 
 def figure_of(manifest: Manifest, model: ManifestModel, benchmark: str, budget_tokens: int) -> Figure | None:
@@ -93,7 +161,7 @@ def figure_of(manifest: Manifest, model: ManifestModel, benchmark: str, budget_t
     if row is None or not row.accuracy.n:
         return None
     return Figure(
-        label=model.label if model.step is None else f"{model.label} step {model.step}",
+        label=model.id,
         samples=model.samples,
         benchmark=benchmark,
         budget_tokens=budget_tokens,
@@ -102,9 +170,3 @@ def figure_of(manifest: Manifest, model: ManifestModel, benchmark: str, budget_t
         strict=row.strict,
         codes=problem_codes(manifest, model.id, benchmark, budget_tokens),
     )
-
-
-def _home(manifest: Manifest, run: ManifestRun) -> str | None:
-    """The first benchmark with the grader that the data is named for: math or code."""
-    named = (run.data_name or "").lower()
-    return next((b.name for b in manifest.benchmarks if b.grader in ("math", "code") and b.grader in named), None)

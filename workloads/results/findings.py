@@ -1,73 +1,100 @@
-"""What an experiment says: claims fixed beforehand, each supported, contradicted or undecidable, with its doubt.
+"""What an experiment says: claims fixed beforehand, each supported, contradicted, mixed or undecidable. Pure.
 
 1 completion or reasoning, 2 degradation within a run, 3 stability, 4 the token limit, 5 asymmetry across domains,
-6 what the limit removed. Pure; the same claims are made of a manifest and of a table that has only counts.
+6 what the limit removed. Claims look at every benchmark, and every contrast is made at one token budget. The same
+claims are made of a manifest and of a table that has only counts.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations, permutations
 
-from workloads.contract.manifest import Manifest
 from workloads.results.contrasts import (
     Contrast,
+    Rule,
     Verdict,
     as_right_where_both_completed,
     compared,
     holds_steady,
     judged,
     loses_more,
+    not_made,
     overall,
     steadier,
     unfinished_outweighs,
 )
-from workloads.results.difference import holm
-from workloads.results.figures import Figure, Series, difference, series_of
+from workloads.results.difference import holm, p_text
+from workloads.results.figures import Series, difference
 from workloads.results.paired import Metric
+from workloads.results.trend import falls
 
 METRICS: tuple[Metric, ...] = ("accuracy", "completed")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """`key` names the claim for programs: degrades/math_4k."""
+    """`key` names the claim for programs: degrades/math_4k. `rule`: how its contrasts make its verdict (`overall`)."""
 
     key: str
     claim: str
     verdict: Verdict
     contrasts: tuple[Contrast, ...]
     doubts: tuple[str, ...]
-
-
-def findings(manifest: Manifest) -> tuple[Finding, ...]:
-    return findings_of(series_of(manifest))
+    rule: Rule = "every"
 
 
 def findings_of(series: tuple[Series, ...]) -> tuple[Finding, ...]:
+    """Judged at 5% after Holm over all contrasts of all findings; a report's are in `conclusions`."""
+    made = unjudged_findings(series)
+    return judged_findings(made, holm(p_values(made)))
+
+
+def unjudged_findings(series: tuple[Series, ...]) -> tuple[Finding, ...]:
     """Only the claims that the figures at hand bear on; a claim without any contrast is left out."""
     made: list[Finding | None] = [completion_not_reasoning(run) for run in series]
-    made += [degrades(run) for run in series]
+    made += [degrades(run, name) for run in series for name in run.figures]
     made += [steady(run) for run in series]
+    made += [steadier_than(later, earlier) for earlier, later in combinations(series, 2) if _other_data(earlier, later)]
     made += [shorter_completes_more(short, long) for short, long in permutations(series, 2) if _shorter(short, long)]
     made += [dropping_completes_more(a, b) for a, b in permutations(series, 2) if _filtered(a, b)]
-    made += [asymmetric(first, second) for first, second in combinations(series, 2) if _crossed(first, second)]
+    made += [asymmetric(first, second) for first, second in combinations(series, 2)]
     made += [removed(run) for run in series]
     return tuple(finding for finding in made if finding is not None)
 
 
-def _finding(key: str, claim: str, contrasts: Iterable[Contrast | None], *doubts: str) -> Finding | None:
-    family = judged(contrast for contrast in contrasts if contrast is not None)
-    return Finding(key, claim, overall(family), family, doubts) if family else None
+def p_values(made: Iterable[Finding]) -> list[float]:
+    """Of all contrasts that have one, in order."""
+    return [contrast.p for finding in made for contrast in finding.contrasts if contrast.p is not None]
 
 
-def _names(run: Series) -> tuple[str, ...]:
-    """The benchmark of the domain it was trained on; all, where that is not known."""
-    return (run.home,) if run.home else tuple(run.figures)
+def judged_findings(made: tuple[Finding, ...], adjusted: Sequence[float]) -> tuple[Finding, ...]:
+    """`adjusted`: one for each of `p_values`."""
+    left = iter(adjusted)
+    found = []
+    for finding in made:
+        contrasts = tuple(c if c.p is None else judged(c, next(left)) for c in finding.contrasts)
+        found.append(replace(finding, contrasts=contrasts, verdict=overall(contrasts, finding.rule)))
+    return tuple(found)
+
+
+def _finding(
+    key: str, claim: str, contrasts: Iterable[Contrast | None], *doubts: str, rule: Rule = "every"
+) -> Finding | None:
+    family = tuple(contrast for contrast in contrasts if contrast is not None)
+    return Finding(key, claim, overall(family, rule), family, doubts, rule) if family else None
+
+
+def _no_end(run: Series, places: Sequence[str] = ("last",), benchmark: str | None = None) -> list[Contrast]:
+    """Why no verdict is given about the end of a run: one contrast for each result that is missing."""
+    reasons = {
+        reason: name for (name, place), reason in run.missing.items() if place in places and benchmark in (None, name)
+    }
+    return [not_made(f"{name}: no verdict", f"{reason}.") for reason, name in reasons.items()]
 
 
 def completion_not_reasoning(run: Series) -> Finding | None:
     """Asked of the last checkpoint where a gap to the base is shown at all (5%, Holm over the benchmarks)."""
-    ends = [(run.figures[name][-1], run.base[name]) for name in run.figures if run.figures[name] and name in run.base]
+    ends = [(end, run.base[name]) for name in run.figures if (end := run.end(name)) is not None and name in run.base]
     gaps = [(model, base, found) for model, base in ends if (found := difference(model, base, "accuracy")) is not None]
     adjusted = holm([found.p for _, _, found in gaps])
     shown = [(m, b) for (m, b, found), p in zip(gaps, adjusted, strict=True) if p < 0.05 and found.estimate < 0]
@@ -82,93 +109,109 @@ def completion_not_reasoning(run: Series) -> Finding | None:
     return _finding(
         f"completion/{run.name}",
         f"{run.label}: it ends behind the base because answers do not complete, not because they are wrong",
-        contrasts,
+        contrasts + (_no_end(run) if contrasts else []),
         "completed problems are no random sample: easier ones finish, so a high share of right answers among them says "
         "little about those that did not.",
         "what an unfinished output would have become is unknown; a larger budget would tell.",
     )
 
 
-def degrades(run: Series) -> Finding | None:
-    """Last against first checkpoint: fixed beforehand, unlike last against best, which is chosen after looking."""
-    names = _names(run)
-    contrasts = [
-        compared(f"{name}, {metric}: the last is lower", figures[-1], figures[0], metric, claim_higher=False)
-        for name in names
-        if len(figures := run.figures.get(name, ())) > 1
-        for metric in METRICS
-    ]
+def degrades(run: Series, benchmark: str) -> Finding | None:
+    """Last against first checkpoint, and the trend over all of them: fixed beforehand, unlike last against best."""
+    figures = run.figures.get(benchmark, ())
+    first, last = run.start(benchmark), run.end(benchmark)
+    contrasts: list[Contrast | None] = []
+    for metric in METRICS:
+        if first is not None and last is not None and first is not last:
+            question = f"{metric}: the last is lower than the first"
+            contrasts.append(compared(question, last, first, metric, claim_higher=False))
+        if last is not None:
+            contrasts.append(falls(f"{metric}: it falls over all checkpoints", figures, metric))
     return _finding(
-        f"degrades/{run.name}",
-        f"{run.label}: more training makes it worse",
-        contrasts,
+        f"degrades/{run.name}/{benchmark}",
+        f"{run.label}: more training makes it worse on {benchmark}",
+        [*contrasts, *_no_end(run, ("first", "last"), benchmark)],
         "one seed: another order of the data may peak elsewhere.",
-        *_peak(run, names),
+        *_peak(run, benchmark),
+        rule="some",
     )
 
 
-def _peak(run: Series, names: Iterable[str]) -> Iterable[str]:
+def _peak(run: Series, benchmark: str) -> Iterable[str]:
     """The best checkpoint was chosen by looking: named, with the p that its choice costs."""
-    for name in names:
-        figures = run.figures.get(name, ())
-        if len(figures) < 3:
-            continue
-        found = [(figure, difference(figure, figures[-1], "accuracy")) for figure in figures[:-1]]
-        known = [(figure, d) for figure, d in found if d is not None]
+    figures = run.figures.get(benchmark, ())
+    if len(figures) < 3 or run.end(benchmark) is None:
+        return
+    found = [(figure, difference(figure, figures[-1], "accuracy")) for figure in figures[:-1]]
+    known = [(figure, d) for figure, d in found if d is not None]
+    if known:
         adjusted = holm([d.p for _, d in known])
         (figure, best), p = max(zip(known, adjusted, strict=True), key=lambda item: item[0][1].estimate)
         yield (
-            f"{name}: the best earlier checkpoint, {figure.label}, was chosen by looking; against the last it has "
-            f"{best}, after adjustment for the choice p = {p:.2g}."
+            f"the best earlier checkpoint, {figure.label}, was chosen by looking; against the last it has "
+            f"{best}, after adjustment for the choice {p_text(p)}."
         )
 
 
 def steady(run: Series) -> Finding | None:
     contrasts = [
-        holds_steady(f"{name}, {metric}", figures, metric)
-        for name in _names(run)
-        if len(figures := run.figures.get(name, ())) > 1
+        holds_steady(f"{name}, {metric}: no two checkpoints differ by 5 points", figures, metric)
+        for name, figures in run.figures.items()
+        if len(figures) > 1
         for metric in METRICS
     ]
-    return _finding(
-        f"steady/{run.name}",
-        f"{run.label}: checkpoints do not differ",
-        contrasts,
-        "no test supports this claim: it is contradicted, or the problems are too few to tell.",
-    )
+    return _finding(f"steady/{run.name}", f"{run.label}: checkpoints do not differ", contrasts)
 
 
-def steadier_than(first: Series, second: Series, benchmark: str) -> Finding | None:
-    a, b = first.figures.get(benchmark, ()), second.figures.get(benchmark, ())
-    contrasts = [
-        steadier(f"{benchmark}, {metric}: fewer points between its checkpoints", a, b, metric)
-        for metric in METRICS
-        if len(a) > 1 and len(b) > 1
-    ]
+def steadier_than(first: Series, second: Series) -> Finding | None:
+    """On every benchmark that both were asked, each run at its own checkpoints, at the largest common budget."""
+    contrasts: list[Contrast | None] = []
+    for name in first.figures:
+        a, b = first.figures[name], second.figures.get(name, ())
+        if len(a) < 2 or len(b) < 2:
+            continue
+        budget = _common_budget(first, second)
+        if budget is None:
+            contrasts.append(not_made(f"{name}: fewer points between its checkpoints", _unequal(first, second)))
+            continue
+        a, b = first.at_budget(budget)[name], second.at_budget(budget)[name]
+        contrasts += [
+            steadier(f"{name}, {metric}: fewer points between its checkpoints", a, b, metric) for metric in METRICS
+        ]
     return _finding(
-        f"steadier/{first.name}/{second.name}/{benchmark}",
+        f"steadier/{first.name}/{second.name}",
         f"{first.label} is steadier than {second.label}",
         contrasts,
         "the more checkpoints a run has, and the fewer problems, the wider it spans by chance.",
+        "a run that improves is not steady: the claim does not say whether a span is good or bad.",
+        rule="some",
+    )
+
+
+def _common_budget(first: Series, second: Series) -> int | None:
+    return max((b for b in first.budgets if b in second.budgets), default=None)
+
+
+def _unequal(first: Series, second: Series) -> str:
+    return (
+        f"{first.label} is known at {first.budget_tokens:,} tokens and {second.label} at {second.budget_tokens:,}: a "
+        "smaller budget alone completes less; both at one budget are needed."
     )
 
 
 def shorter_completes_more(short: Series, long: Series) -> Finding | None:
     """The token limit against completion."""
     doubts = []
-    if any(f.budget_tokens != g.budget_tokens for f in _all(short) for g in _all(long)):
-        doubts.append(
-            "the two are shown at different token budgets: a smaller one alone completes less, whatever the training."
-        )
     if short.overlong != long.overlong:
         doubts.append(
             f"the limit is not all that differs: one run has overlong rows {short.overlong}, the other {long.overlong}."
         )
     return _finding(
         f"limit/{short.name}/{long.name}",
-        f"{short.label}: a shorter limit in training than {long.label}'s makes answers complete",
+        f"{short.label}: a shorter limit in training than {long.label}'s makes answers complete on some benchmark",
         _completes_more(short, long, "the shorter limit"),
         *doubts,
+        rule="some",
     )
 
 
@@ -179,18 +222,26 @@ def dropping_completes_more(dropping: Series, cutting: Series) -> Finding | None
         f"{dropping.label}: leaving overlong rows out makes answers complete, against cutting them ({cutting.label})",
         _completes_more(dropping, cutting, "leaving out"),
         "the two also learn from other problems: what is left out is longer.",
+        rule="some",
     )
 
 
 def _completes_more(first: Series, second: Series, what: str) -> Iterable[Contrast | None]:
-    """At the latest number of samples that both have."""
-    for name in _names(first):
-        figures = first.figures.get(name, ())
-        shared = [(a, b) for a in figures if a.samples is not None and (b := second.at(name, a.samples)) is not None]
-        if shared:
-            a, b = shared[-1]
-            question = f"{name} after {a.samples:,} samples: {what} completes more"
-            yield compared(question, a, b, "completed", claim_higher=True)
+    """At the first and at the last number of samples that both have, at each budget at which either run is shown."""
+    wanted = sorted({first.budget_tokens, second.budget_tokens})
+    budgets = [b for b in wanted if b in first.budgets and b in second.budgets]
+    for name, figures in first.figures.items():
+        theirs = {figure.samples for figure in second.figures.get(name, ())}
+        shared = [f.samples for f in figures if f.samples is not None and f.samples in theirs]
+        for samples in dict.fromkeys([*shared[:1], *shared[-1:]]):
+            question = f"{name} after {samples:,} samples: {what} completes more"
+            if not budgets:
+                yield not_made(question, _unequal(first, second))
+            for budget in budgets:
+                a, b = first.at(name, samples, budget), second.at(name, samples, budget)
+                if a is not None and b is not None:
+                    at = f" at {budget:,} tokens" if len(budgets) > 1 else ""
+                    yield compared(question + at, a, b, "completed", claim_higher=True)
 
 
 def _filtered(first: Series, second: Series) -> bool:
@@ -198,37 +249,38 @@ def _filtered(first: Series, second: Series) -> bool:
     return same and (first.overlong, second.overlong) == ("drop", "truncate")
 
 
-def _all(run: Series) -> list[Figure]:
-    return [figure for figures in run.figures.values() for figure in figures]
-
-
 def _shorter(short: Series, long: Series) -> bool:
     lengths = (short.sequence_tokens, long.sequence_tokens)
     return short.data_name == long.data_name and None not in lengths and (lengths[0] or 0) < (lengths[1] or 0)
 
 
+def _other_data(first: Series, second: Series) -> bool:
+    """Trained on different data under the same limit."""
+    return first.data_name != second.data_name and first.sequence_tokens == second.sequence_tokens
+
+
 def asymmetric(first: Series, second: Series) -> Finding | None:
-    """At the last checkpoints: the loss on the other's domain."""
-    assert first.home is not None
-    assert second.home is not None
-    away = [
-        (run.figures[name][-1], run.base[name])
-        for run, name in ((first, second.home), (second, first.home))
-        if run.figures.get(name) and name in run.base
-    ]
-    question = f"it loses more on {second.home} than {second.label} on {first.home}"
+    """At the last checkpoints: the loss on the other's domain. None unless the file states two different domains."""
+    if first.domain is None or second.domain is None or first.domain == second.domain or not _other_data(first, second):
+        return None
+    ours, theirs = first.benchmarks_of(first.domain), first.benchmarks_of(second.domain)
+    contrasts: list[Contrast | None] = []
+    for away, home in ((away, home) for away in theirs for home in ours):
+        question = f"it loses more on {away} than {second.label} on {home}"
+        ends = [(first.end(away), first.base.get(away)), (second.end(home), second.base.get(home))]
+        known = [(end, base) for end, base in ends if end is not None and base is not None]
+        if len(known) == 2:
+            contrasts.append(loses_more(question, known[0], known[1]))
+        else:
+            reasons = [run.missing.get((name, "last")) for run, name in ((first, away), (second, home))]
+            contrasts.append(not_made(question, "; ".join(r for r in reasons if r) or "a result is missing."))
     return _finding(
         f"asymmetric/{first.name}/{second.name}",
-        f"{first.label} forgets {second.home} more than {second.label} forgets {first.home}",
-        [loses_more(question, away[0], away[1])] if len(away) == 2 else [],
+        f"{first.label} forgets {second.domain} more than {second.label} forgets {first.domain}",
+        contrasts,
         "points on two benchmarks are not one currency: how hard their problems are decides what a point is worth.",
+        rule="some",
     )
-
-
-def _crossed(first: Series, second: Series) -> bool:
-    """Different domains under the same limit."""
-    homes = {first.home, second.home}
-    return None not in homes and len(homes) == 2 and first.sequence_tokens == second.sequence_tokens
 
 
 def removed(run: Series) -> Finding | None:

@@ -11,11 +11,11 @@ from itertools import combinations
 from typing import Literal
 
 import numpy as np
-from scipy.stats import norm
 
 from workloads.contract.experiment import FrozenGate, FrozenRequirement
 from workloads.contract.manifest import Manifest, ManifestEvaluation, ManifestModel
-from workloads.results.difference import RESAMPLES, holm, resampled, score_interval, score_z
+from workloads.results.bounded_mean import tail
+from workloads.results.difference import difference_interval, difference_statistic, holm
 from workloads.results.paired import Pairs, pair, problem_codes
 
 Outcome = Literal["pass", "fail", "not_enough_evidence", "not_evaluable"]
@@ -169,16 +169,23 @@ def _measure(item: FrozenRequirement, gate: FrozenGate, candidate: Side, baselin
 
 
 def bounds(pairs: Pairs, max_drop: float, alpha: float) -> tuple[float, float, float, float]:
-    """(low, high, p_pass, p_fail) of the drop, first - second: score test with one output a problem, else bootstrap."""
-    if pairs.single:
-        counts = (pairs.only_first, pairs.only_second, pairs.n)
-        low, high = score_interval(*counts, 2 * alpha)
-        z = score_z(*counts, max_drop)
-        return low, high, float(norm.cdf(z)), float(norm.sf(z))
-    means = resampled(pairs)
-    low, high = (float(edge) for edge in np.quantile(means, [alpha, 1 - alpha]))
-    above, below = int(np.sum(means >= max_drop)), int(np.sum(means <= max_drop))
-    return low, high, (1 + above) / (RESAMPLES + 1), (1 + below) / (RESAMPLES + 1)
+    """(low, high, p_pass, p_fail) of the drop, first - second. `low` and `high` are one-sided bounds at `alpha`."""
+    low, high = drop_bounds(pairs, alpha, alpha)
+    return low, high, *drop_p(pairs, max_drop)
+
+
+def drop_p(pairs: Pairs, max_drop: float) -> tuple[float, float]:
+    """One-sided p: (p_pass, of a drop of `max_drop` or more; p_fail, of a drop of that or less)."""
+    statistic = difference_statistic(pairs, max_drop)
+    return tail(-statistic, pairs.n, single=pairs.single), tail(statistic, pairs.n, single=pairs.single)
+
+
+def drop_bounds(pairs: Pairs, alpha_low: float, alpha_high: float) -> tuple[float, float]:
+    """One-sided bounds of the drop: it is above the first at 1 - `alpha_low`, below the second at 1 - `alpha_high`."""
+    return (
+        difference_interval(pairs, 2 * alpha_low)[0],
+        difference_interval(pairs, 2 * alpha_high)[1],
+    )
 
 
 def _decide(result: RequirementResult, alpha: float) -> RequirementResult:

@@ -4,6 +4,7 @@ Whether a piece is still hoped for is the decider's knowledge, not the records',
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -262,6 +263,9 @@ def _evaluation(
     except Corrupt as error:
         corrupt[want.id] = why_corrupt(error)
         return base
+    if (unequal := _unequal(rows, frozen.sampling.n)) is not None:
+        corrupt[want.id] = unequal
+        return base
     base = base.model_copy(
         update={
             "problems": tuple(dict.fromkeys(row.problem for row in rows)),
@@ -277,21 +281,35 @@ def _evaluation(
     if grades is None or not isinstance(grades.record, GradesRecord):
         return base
     try:
-        verdicts = _verdicts(map(Grade.model_validate, _lines(read_file(store, grades, "grades.jsonl"))), rows)
+        graded = [Grade.model_validate(line) for line in _lines(read_file(store, grades, "grades.jsonl"))]
     except Corrupt as error:
         corrupt[want.id] = why_corrupt(error)
         return base
+    verdicts, suites = _verdicts(graded, rows), _suites(graded, rows)
     return base.model_copy(
         update={
             "state": "done",
             "reason": None,
             "budgets": tuple(
-                BudgetVerdicts(counts=counts, verdicts=verdicts[counts.budget]) for counts in grades.record.budgets
+                BudgetVerdicts(counts=counts, verdicts=verdicts[counts.budget], suites=suites.get(counts.budget, {}))
+                for counts in grades.record.budgets
             ),
             "grader_version": grades.record.grader_version,
             "sandbox": grades.record.sandbox,
             "asked_again": grades.record.asked_again,
         }
+    )
+
+
+def _unequal(rows: list[Output], outputs_per_problem: int) -> str | None:
+    """Why verdicts cannot be assigned to problems: some problem has more or fewer outputs than were asked."""
+    counts = Counter(row.problem for row in rows)
+    wrong = next((problem for problem, count in counts.items() if count != outputs_per_problem), None)
+    if wrong is None:
+        return None
+    return (
+        f"RepeatedProblems: {wrong} has {counts[wrong]} outputs, but sampling.n is {outputs_per_problem}: list each "
+        "problem once in the benchmark, and run again"
     )
 
 
@@ -303,6 +321,24 @@ def _verdicts(grades: Iterable[Grade], outputs: list[Output]) -> dict[int, str]:
     return {
         budget: "".join(codes.get((output.problem, output.index), "e") for output in outputs)
         for budget, codes in found.items()
+    }
+
+
+def _suites(grades: Iterable[Grade], outputs: list[Output]) -> dict[int, dict[str, str]]:
+    """By budget and suite of tests: P passed or F not, per output in the outputs' order. Empty without suites."""
+    passed: dict[int, dict[str, set[tuple[str, int]]]] = {}
+    for grade in grades:
+        suites = grade.evidence.get("suites")
+        for name, status in suites.items() if isinstance(suites, dict) else ():
+            found = passed.setdefault(grade.budget_tokens, {}).setdefault(name, set())
+            if status == "pass":
+                found.add((grade.problem, grade.index))
+    return {
+        budget: {
+            name: "".join("P" if (o.problem, o.index) in found else "F" for o in outputs)
+            for name, found in sorted(by_name.items())
+        }
+        for budget, by_name in passed.items()
     }
 
 

@@ -46,8 +46,13 @@ class Pairs:
 
     @property
     def discordance(self) -> float:
-        """Share of problems on which the two differ."""
-        return (self.only_first + self.only_second) / self.n
+        """How often one output of each differs on the same problem: with one output, the share of problems that do."""
+        return sum(a + b - 2 * a * b for a, b in zip(self.first, self.second, strict=True)) / self.n
+
+    @property
+    def mean_square(self) -> float:
+        """Mean squared difference by problem; `discordance` with one output per problem. For `problems_needed`."""
+        return sum(d * d for d in self.differences) / self.n
 
 
 def problem_codes(manifest: Manifest, model: str, benchmark: str, budget_tokens: int) -> dict[str, str]:

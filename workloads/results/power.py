@@ -25,7 +25,11 @@ def detectable_difference(problems: int, discordance: float, alpha: float = 0.05
 
 
 def problems_needed(difference: float, discordance: float, alpha: float = 0.05, power: float = 0.8) -> int | None:
-    """Paired problems at which `detectable_difference` is `difference`; None: no number shows a difference of zero."""
+    """Paired problems at which `detectable_difference` is `difference`; None: no number shows a difference of zero.
+
+    `discordance`: the mean squared difference by problem (`Pairs.mean_square`), which with one output per problem is
+    the share of problems on which the two models differ.
+    """
     if difference == 0:
         return None
     z_alpha, z_power = float(norm.ppf(1 - alpha / 2)), float(norm.ppf(power))

@@ -10,6 +10,7 @@ from typing import Literal
 
 from workloads.contract.manifest import Manifest, ManifestEvaluation, ManifestModel, ManifestRun
 from workloads.results.difference import Difference, paired_difference
+from workloads.results.equivalence import MARGIN, equivalence_p
 from workloads.results.paired import Codes, Metric, pair, problem_codes, score
 from workloads.results.run_differences import FieldDifference, differences_text, run_differences
 
@@ -27,7 +28,8 @@ class RunContrast:
 
     The interval has 95% confidence, at `which` best over all `choices` pairs of checkpoints that could have been chosen
     (Bonferroni); `p` has the same price. `adjusted_p` is over everything that the report says (`conclusions`).
-    `left_out`: shared problems with an output that could not be graded.
+    `left_out`: shared problems with an output that could not be graded. `equivalence_p`: of a difference of MARGIN or
+    more (of the last checkpoints only).
     """
 
     first_model: str
@@ -41,6 +43,8 @@ class RunContrast:
     left_out: int = 0
     p: float | None = None
     adjusted_p: float | None = None
+    equivalence_p: float | None = None
+    adjusted_equivalence_p: float | None = None
     reason: str | None = None
 
     @property
@@ -53,6 +57,11 @@ class RunContrast:
         if not self.significant or self.difference is None:
             return 0
         return 1 if self.difference.estimate > 0 else -1
+
+    @property
+    def equivalent(self) -> bool:
+        """The two differ by less than MARGIN."""
+        return self.adjusted_equivalence_p is not None and self.adjusted_equivalence_p < ALPHA
 
 
 @dataclass(frozen=True)
@@ -218,7 +227,10 @@ def _contrast(
     if not pairs.n:
         return replace(contrast, reason="they share no graded problem", left_out=pairs.left_out)
     found = paired_difference(pairs, ALPHA / choices)
-    return replace(contrast, difference=found, left_out=pairs.left_out, p=min(1.0, found.p * choices))
+    same = equivalence_p(pairs, MARGIN) if which == "last" else None
+    return replace(
+        contrast, difference=found, left_out=pairs.left_out, p=min(1.0, found.p * choices), equivalence_p=same
+    )
 
 
 def _best(

@@ -1,4 +1,4 @@
-"""Shares with their doubt: every figure keeps its k and n."""
+"""Shares with their confidence interval: every figure keeps its k and n."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,16 @@ from statsmodels.stats.proportion import proportion_confint
 
 @dataclass(frozen=True)
 class Share:
-    """k of n, and the Wilson score interval (Wilson, JASA 22 (1927) 209-212) at 95%. n = 0: no share."""
+    """k of n outputs, with a 95% interval. n = 0: no share.
+
+    The interval is the Wilson score interval (Wilson, JASA 22 (1927) 209-212) when every output is of a problem of its
+    own. With several outputs per problem `bounded_mean.clustered_share` makes it: `problems` and `bounds` are set.
+    """
 
     k: int
     n: int
+    problems: int | None = None
+    bounds: tuple[float, float] | None = None
 
     @property
     def value(self) -> float | None:
@@ -20,8 +26,10 @@ class Share:
     def interval(self) -> tuple[float, float] | None:
         if not self.n:
             return None
+        if self.bounds is not None:
+            return self.bounds
         low, high = proportion_confint(self.k, self.n, alpha=0.05, method="wilson")
-        return float(low), float(high)
+        return min(float(low), self.k / self.n), max(float(high), self.k / self.n)
 
     def __str__(self) -> str:
         """73.0% (73/100, 63.6-80.7)"""

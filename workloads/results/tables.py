@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from workloads.contract.manifest import Manifest, ManifestEvaluation, ManifestModel
+from workloads.results.bounded_mean import clustered_share
 from workloads.results.statistics import Share
 
 
@@ -11,6 +12,7 @@ from workloads.results.statistics import Share
 class Row:
     """One model at one budget. `errors` are in no share; `missing` parts are not graded, or failed, for `note`.
 
+    Intervals are by problem: with several outputs per problem they are wider than the outputs' number suggests.
     accuracy: right / all, an uncompleted output with a right answer in it included. completed: completed / all.
     accuracy_completed: right among the completed. strict: right and completed / all.
     """
@@ -71,23 +73,32 @@ def row_of(manifest: Manifest, model: ManifestModel, benchmark: str, budget_toke
     parts = [e for e in manifest.evaluations if e.model == model.id and e.benchmark == benchmark]
     if not parts:
         return None
-    codes = "".join(verdicts_at(part, budget_tokens) for part in parts)
-    judged = [code for code in codes if code != "e"]
-    right, completed = [c for c in judged if c in "Rr"], [c for c in judged if c.isupper()]
-    both = [c for c in judged if c == "R"]
+    problems = [codes for part in parts for codes in problem_verdicts(part, budget_tokens)]
     missing = [part for part in parts if part.state != "done"]
     return Row(
         model=model,
         benchmark=benchmark,
         budget_tokens=budget_tokens,
-        accuracy=Share(len(right), len(judged)),
-        completed=Share(len(completed), len(judged)),
-        accuracy_completed=Share(len(both), len(completed)),
-        strict=Share(len(both), len(judged)),
-        errors=len(codes) - len(judged),
+        accuracy=_share(problems, "Rr", "RrWwNn"),
+        completed=_share(problems, "RWN", "RrWwNn"),
+        accuracy_completed=_share(problems, "R", "RWN"),
+        strict=_share(problems, "R", "RrWwNn"),
+        errors=sum(codes.count("e") for codes in problems),
         missing=len(missing),
         note=_note(missing),
     )
+
+
+def _share(problems: Iterable[str], counted: str, among: str) -> Share:
+    """Of the outputs whose code is in `among`, those in `counted`. `problems`: the codes of each problem's outputs."""
+    return clustered_share([(sum(c in counted for c in codes), sum(c in among for c in codes)) for codes in problems])
+
+
+def problem_verdicts(evaluation: ManifestEvaluation, budget_tokens: int) -> list[str]:
+    """By problem, in order: one code of VERDICT_CODES per output. Empty when it is not graded."""
+    size = evaluation.outputs_per_problem
+    codes = verdicts_at(evaluation, budget_tokens)
+    return [codes[start : start + size] for start in range(0, len(codes), size)]
 
 
 def verdicts_at(evaluation: ManifestEvaluation, budget_tokens: int) -> str:
