@@ -29,7 +29,8 @@ def best_text(manifest: Manifest, conclusions: Conclusions) -> str:
     missing = ", ".join(item.model or item.run for item in conclusions.runs.missing)
     named = {budget: run for budget, run in best.by_budget.items() if run is not None}
     if not named:
-        return f"No run can be named best{f': there is no result of {missing}' if missing else ''}."
+        why = f"there is no result of {missing}" if missing else _why_none(conclusions)
+        return f"No run can be named best: {why}."
     labels = {run.name: run.label for run in manifest.runs}
     if best.run is not None:
         return f"Best run: {labels[best.run]} ({best.model})."
@@ -41,3 +42,15 @@ def best_text(manifest: Manifest, conclusions: Conclusions) -> str:
     if len(set(best.by_budget.values())) == 1:
         return f"Best run: {labels[next(iter(named.values()))]}{without}."
     return f"Best run: {', '.join(parts)}{without}."
+
+
+def _why_none(conclusions: Conclusions) -> str:
+    signs = {
+        contrast.sign
+        for pair in conclusions.runs.pairs
+        for contrast in pair.contrasts
+        if (contrast.which, contrast.metric) == ("last", "accuracy")
+    }
+    if signs <= {0}:
+        return "no difference in accuracy between the runs is significant"
+    return "none is ahead of all others in accuracy"
