@@ -26,11 +26,11 @@ def best_text(manifest: Manifest, conclusions: Conclusions) -> str:
     best = conclusions.best
     if len(best.sentence) <= SENTENCE_CHARACTERS or len(conclusions.runs.runs) < 2:
         return best.sentence
-    missing = ", ".join(item.model or item.run for item in conclusions.runs.missing)
+    absent = [item.model or item.run for item in conclusions.runs.missing]
+    missing = f"{', '.join(absent)} {'has' if len(absent) == 1 else 'have'} no result" if absent else ""
     named = {budget: run for budget, run in best.by_budget.items() if run is not None}
     if not named:
-        why = f"there is no result of {missing}" if missing else _why_none(conclusions)
-        return f"No run can be named best: {why}."
+        return f"No run can be named best: {missing or _why_none(conclusions)}."
     labels = {run.name: run.label for run in manifest.runs}
     if best.run is not None:
         return f"Best run: {labels[best.run]} ({best.model})."
@@ -38,7 +38,7 @@ def best_text(manifest: Manifest, conclusions: Conclusions) -> str:
         f"at {budget:,} tokens {labels[run] if run is not None else 'none can be named'}"
         for budget, run in best.by_budget.items()
     ]
-    without = f", without a result of {missing}" if missing else ""
+    without = f"; {missing}" if missing else ""
     if len(set(best.by_budget.values())) == 1:
         return f"Best run: {labels[next(iter(named.values()))]}{without}."
     return f"Best run: {', '.join(parts)}{without}."

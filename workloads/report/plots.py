@@ -12,12 +12,12 @@ from workloads.contract.manifest import Manifest, ManifestModel, ManifestRun
 from workloads.report.flat import flat_benchmarks
 from workloads.report.marks import percent
 from workloads.report.overview import METRIC_NAMES, METRICS
-from workloads.results.base_comparison import base_on_shared
-from workloads.results.paired import Metric
+from workloads.results.base_comparison import row_on
+from workloads.results.paired import Metric, problem_codes
 from workloads.results.statistics import Share
 from workloads.results.tables import Row, row_of
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b85c98", "#5b53c6", "#946a00", "#3d7f8c", "#b3372f")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b85c98", "#6f67d0", "#946a00", "#3d7f8c", "#c9524a")
 """Each at least 3:1 against the page, light and dark (WCAG 1.4.11); the first four are of Okabe and Ito's set."""
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star", "pentagon", "cross")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
@@ -183,9 +183,13 @@ def _base_bands(figure: go.Figure, manifest: Manifest, benchmark: str, metric: M
 
 
 def _base_share(manifest: Manifest, benchmark: str, budget: int, metric: Metric) -> Share | None:
+    """On the problems that all graded checkpoints and candidates answered; on all of its own if there are none."""
     base = next(model for model in manifest.models if model.kind == "base")
-    shared = base_on_shared(manifest, benchmark, budget)
-    return _share(shared or row_of(manifest, base, benchmark, budget), metric)
+    codes = (problem_codes(manifest, m.id, benchmark, budget) for m in manifest.models if m.kind != "base")
+    others = [own for own in codes if own]
+    own = problem_codes(manifest, base.id, benchmark, budget)
+    shared = [problem for problem in own if all(problem in other for other in others)]
+    return _share(row_on(manifest, base, benchmark, budget, shared), metric)
 
 
 def _budgets(manifest: Manifest) -> Iterator[_Made]:
