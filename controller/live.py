@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from controller.decide.actions import EvaluationLine, PieceState, RunLine, Status
+from controller.decide.actions import EvaluationLine, PieceState, RunLine, Status, counted
 
 COLOURS: dict[PieceState, str] = {"waiting": "dim", "running": "cyan", "done": "green", "failed": "red"}
 SHOWN_EVALUATIONS = 20
@@ -170,7 +170,6 @@ def _evaluations_table(lines: list[EvaluationLine]) -> Table:
 def _totals(status: Status) -> Text:
     if not status.runs and not status.evaluations:
         return Text("; ".join(f"{c.reason}: {c.message}" for c in status.conditions), "yellow")
-    done = sum(line.state == "done" for line in status.evaluations)
-    failed = sum(line.state == "failed" for line in status.evaluations)
-    shown = f"{status.counts.checkpoints} checkpoints, {done} of {len(status.evaluations)} evaluations graded"
-    return Text(shown + (f", {failed} failed" if failed else ""))
+    counts = counted(status.evaluations)
+    shown = f"{status.counts.checkpoints} checkpoints, {counts.graded} of {counts.asked} evaluations graded"
+    return Text(shown + (f", {counts.failed} failed" if counts.failed else ""))

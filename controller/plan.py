@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from controller.planned_gate import PlannedRequirement, planned_gate
 from controller.spec.profile import Profile
 from controller.training_data import NotReadableHere, read_training_data
 from workloads.commit import list_markers, read_marker
@@ -63,6 +64,7 @@ class Plan:
     training_gpu_hours: float | None
     generation_gpu_hours: float | None
     gpu_hours_basis: str
+    gate: tuple[PlannedRequirement, ...] = ()
 
     @property
     def checkpoints(self) -> int:
@@ -95,6 +97,7 @@ def make_plan(frozen: FrozenExperiment, store: Store, profile: Profile) -> Plan:
         training_gpu_hours=_hours(training, profile.train_tokens_per_second),
         generation_gpu_hours=_hours(bound, profile.generate_tokens_per_second),
         gpu_hours_basis=_basis(profile),
+        gate=planned_gate(frozen),
     )
 
 
@@ -146,17 +149,18 @@ def _evaluations(wants: Iterable[Wanted], graded: set[str]) -> Iterable[PlannedE
 
 
 def _detectable(frozen: FrozenExperiment) -> Iterable[Detectable]:
+    models = sum(len(run.checkpoints) for run in frozen.runs)
     for benchmark in frozen.benchmarks:
-        for compared, problems in _pairs(benchmark):
+        for compared, problems in _pairs(benchmark, models):
             found = tuple((share, detectable_difference(problems, share)) for share in DISCORDANCES)
             yield Detectable(benchmark.name, compared, problems, found)
 
 
-def _pairs(benchmark: FrozenBenchmark) -> Iterable[tuple[str, int]]:
+def _pairs(benchmark: FrozenBenchmark, checkpoint_count: int) -> Iterable[tuple[str, int]]:
     sizes = {part.name: len(part.problems) for part in benchmark.parts}
     checkpoints = sum(sizes[name] for name in benchmark.checkpoint_parts)
     shared = sum(sizes[name] for name in benchmark.checkpoint_parts if name in benchmark.base_parts)
-    if checkpoints:
+    if checkpoints and checkpoint_count > 1:
         yield "checkpoint against checkpoint", checkpoints
     if shared:
         yield "checkpoint against base", shared

@@ -29,16 +29,7 @@ from controller.cli import (
     validate,
 )
 from controller.cli.cluster import CLUSTER_ERRORS
-from controller.spec.errors import SpecError
-from workloads.benchmarks import BenchmarkError
-from workloads.commit import Corrupt
-from workloads.contents import ContentError
-from workloads.data.rows import BadData
-from workloads.store import StoreError
-from workloads.text.templates import BadTemplate
-from workloads.text.tokenizer import BadTokenizer
-
-WRONG_INPUT = (SpecError, ContentError, BadData, BadTemplate, BadTokenizer, BenchmarkError)
+from controller.cli.expected import STORE_ERRORS, WRONG_INPUT
 
 app = typer.Typer(
     name="potstill",
@@ -75,7 +66,7 @@ def main() -> None:
     except WRONG_INPUT as error:
         print(error, file=sys.stderr)
         sys.exit(2)
-    except (StoreError, Corrupt) as error:
+    except STORE_ERRORS as error:
         print(f"the store could not answer: {error}", file=sys.stderr)
         sys.exit(4)
     except CLUSTER_ERRORS as error:

@@ -29,7 +29,7 @@ def diff(
     profile: ProfileFile = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the comparison as JSON here.")] = None,
 ) -> None:
-    """Exit 0 nothing differs, 1 something does, 2 wrong use, 4 one of the two cannot be read."""
+    """Compare two experiments. Exit 0 nothing differs, 1 something does, 2 wrong use, 4 one cannot be read."""
     from controller.cli.diff_text import diff_json, diff_text  # here, because scipy takes its time to load
 
     kinds = {_is_spec(where) for where in (old, new)}

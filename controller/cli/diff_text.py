@@ -31,7 +31,14 @@ class Comparison:
 
     @property
     def differs(self) -> bool:
-        return bool(self.fields) or any(unit.standing != "same" for unit in self.units)
+        units = any(unit.standing != "same" for unit in self.units)
+        return bool(self.fields) or units or (self.effects is not None and _differ(self.effects))
+
+
+def _differ(found: Effects) -> bool:
+    """The results differ, or cannot be compared, although no unit does."""
+    sides = found.only_old or found.only_new or found.only_old_benchmarks or found.only_new_benchmarks
+    return bool(found.contradictory or found.compared or found.not_compared or sides)
 
 
 def diff_json(compared: Comparison) -> bytes:
@@ -93,18 +100,28 @@ def _side(value: JsonValue, stated: bool) -> str:
 def _effects(found: Effects) -> Iterator[RenderableType]:
     if found.compared:
         yield _effects_table(found.compared)
-        told = sum(effect.adjusted_p < ALPHA for effect in found.compared)
+        significant = sum(effect.adjusted_p < ALPHA for effect in found.compared)
         yield (
-            f"{told} of {len(found.compared)} differences are told from none (*, 5% after Holm over all of them); "
-            "intervals are 95%, each for itself, new - old, on the same problems"
+            f"{significant} of {len(found.compared)} differences are significant (*, 5% after Holm correction); "
+            "intervals are 95%, not corrected, new - old, on the same problems"
         )
         if any(effect.again for effect in found.compared):
             yield "(again): the same question, generated a second time: what differs is noise"
     if found.unchanged:
         yield f"the same verdicts, from the same units: {_names(tuple(' on '.join(one) for one in found.unchanged))}"
-    for only, side in ((found.only_old, "old"), (found.only_new, "new")):
+    if found.contradictory:
+        names = _names(tuple(" on ".join(one) for one in found.contradictory))
+        yield f"other verdicts from the same units: {names}: one manifest was edited, or a store is damaged"
+    for only, side in (
+        (found.only_old, "old"),
+        (found.only_new, "new"),
+        (found.only_old_benchmarks, "old, a benchmark"),
+        (found.only_new_benchmarks, "new, a benchmark"),
+    ):
         if only:
             yield f"only in the {side}: {_names(only)}"
+    if not (found.compared or found.unchanged or found.not_compared):
+        yield "no results were compared: the two share no model with results on the same benchmark"
     yield from _refused(found.not_compared)
 
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from click import ClickException
 from pydantic import ValidationError
 
 from controller.cli.common import DEFAULT_STORE, ProfileFile, StoreUrl, frozen_from, store_at
+from controller.cli.expected import STORE_ERRORS, WRONG_INPUT
 from controller.cli.manifests import finished_manifest_at, manifest_at, manifest_of
 from workloads.contract.experiment import FrozenGate
 from workloads.contract.manifest import Manifest
 
 if TYPE_CHECKING:
-    from workloads.results.gate import Side
+    from workloads.results.comparable import Side
+    from workloads.results.gate import GateResult
 
 
 def gate(
@@ -32,13 +38,32 @@ def gate(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the result as JSON here.")] = None,
 ) -> None:
     """Exit 0 pass, 1 fail, 2 wrong use, 3 not enough evidence, 4 could not be evaluated."""
-    from workloads.results.gate import judge  # here, because scipy takes its time to load
-    from workloads.results.gate_text import gate_json, gate_markdown, junit
-
     if (path is None) == (manifest is None):
         raise _wrong("give an experiment file or --manifest, one of the two")
     if wait and manifest is None:
         raise _wrong("--wait needs --manifest: the file alone does not say which Experiment of a cluster it became")
+    with _crash_is_not_a_failure():
+        result = _result(path, manifest, wait, store, profile)
+        typer.echo(_written(result, junit_file, summary_file, json_file), nl=False)
+    raise typer.Exit(int(result.exit_code))
+
+
+@contextmanager
+def _crash_is_not_a_failure() -> Iterator[None]:
+    """An unexpected error exits 4 with its traceback: 1, Python's own, would say that the candidate failed."""
+    try:
+        yield
+    except (typer.Exit, ClickException, *WRONG_INPUT, *STORE_ERRORS):
+        raise
+    except Exception as error:
+        traceback.print_exc()
+        typer.echo(f"the gate could not be evaluated: {type(error).__name__}: {error}", err=True)
+        raise typer.Exit(4) from error
+
+
+def _result(path: Path | None, manifest: str | None, wait: float, store: str, profile: Path | None) -> GateResult:
+    from workloads.results.gate import judge  # here, because scipy takes its time to load
+
     asked: FrozenGate | None
     if path is not None:
         frozen = frozen_from(path, profile)
@@ -49,9 +74,14 @@ def gate(
     if asked is None:
         raise _wrong("the experiment has no spec.gate: say there which candidate, baseline and requirements")
     candidate, baseline = _sides(found, asked)
-    result = judge(asked, candidate, baseline)
+    return judge(asked, candidate, baseline)
+
+
+def _written(result: GateResult, junit_file: Path | None, summary_file: Path | None, json_file: Path | None) -> str:
+    """Writes the files that were asked for. Returns the Markdown summary."""
+    from workloads.results.gate_text import gate_json, gate_markdown, junit
+
     text = gate_markdown(result)
-    typer.echo(text, nl=False)
     if junit_file is not None:
         junit_file.write_bytes(junit(result))
     if json_file is not None:
@@ -59,7 +89,7 @@ def gate(
     if summary_file is not None:
         with summary_file.open("a", encoding="utf-8") as file:
             file.write(text)
-    raise typer.Exit(int(result.exit_code))
+    return text
 
 
 def _sides(found: Manifest, asked: FrozenGate) -> tuple[Side, Side]:

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from controller.cli.common import store_at
 from workloads.contract import layout
+from workloads.contract.counts import evaluation_counts
 from workloads.contract.manifest import Manifest
 from workloads.store import NotFound, Store
 
@@ -49,8 +50,8 @@ def finished_manifest_at(where: str, wait_seconds: float) -> Manifest:
 def _progress(found: Manifest | None) -> str:
     if found is None:
         return "waiting for the first results"
-    done = sum(evaluation.state == "done" for evaluation in found.evaluations)
-    return f"{found.experiment} runs: {done} of {len(found.evaluations)} evaluations done"
+    counts = evaluation_counts((e.model, e.benchmark, e.state) for e in found.evaluations)
+    return f"{found.experiment} runs: {counts.graded} of {counts.asked} evaluations done"
 
 
 def manifest_at(where: str) -> Manifest:

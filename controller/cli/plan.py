@@ -17,6 +17,7 @@ from controller.cli.common import (
     store_or_empty,
     wide_console,
 )
+from workloads.contract.experiment import FrozenGate
 from workloads.contract.units import TrainInputs
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 def plan(path: ExperimentFile, store: StoreUrl = DEFAULT_STORE, profile: ProfileFile = None) -> None:
     """Say what running the file would do, without doing it."""
     from controller.plan import make_plan  # here, because scipy takes its time to load
+    from controller.planned_gate import gate_warnings
 
     frozen = frozen_from(Path(path), profile)
     with store_or_empty(store) as opened:
@@ -44,6 +46,10 @@ def plan(path: ExperimentFile, store: StoreUrl = DEFAULT_STORE, profile: Profile
     for line in _cost(made):
         console.print(line)
     console.print(_detectable(made))
+    if frozen.gate is not None:
+        console.print(_gate(made, frozen.gate))
+        for warning in gate_warnings(frozen):
+            console.print(f"warning: {warning}", style="yellow", markup=False)
 
 
 def _runs(made: Plan) -> Table:
@@ -119,4 +125,21 @@ def _detectable(made: Plan) -> Table:
     for item in made.detectable:
         cells = ["none" if found is None else f"{found:.1%}" for _, found in item.differences]
         table.add_row(item.benchmark, item.compared, str(item.problems), *cells)
+    return table
+
+
+def _gate(made: Plan, gate: FrozenGate) -> Table:
+    """Chance to pass if nothing changed, by how often verdicts differ all the same."""
+    compared = f"{gate.candidate} against {gate.baseline} at {gate.budget_tokens:,} tokens"
+    table = Table(title=f"Gate: {compared}; chance to pass if nothing changed", title_justify="left")
+    for column in ("requirement", "allowed drop", "problems"):
+        table.add_column(column)
+    shares = next((item.chances for item in made.gate if item.chances), ())
+    for share, _ in shares:
+        table.add_column(f"if {share:.0%} of verdicts differ")
+    for item in made.gate:
+        problems = "not known here" if item.problems is None else str(item.problems)
+        outputs = f" x {item.outputs_per_problem} outputs" if item.outputs_per_problem > 1 else ""
+        chances = [f"{chance:.0%}" for _, chance in item.chances] or ["never" if item.never else "-"] * len(shares)
+        table.add_row(item.name, f"{item.requirement.max_drop:.1%}", problems + outputs, *chances)
     return table

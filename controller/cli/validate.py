@@ -19,6 +19,8 @@ def validate(
         experiment = load_experiment(Path(path))
         print(f"{path}: {experiment.metadata.name} is well formed")
         return
+    from controller.planned_gate import gate_warnings  # here, because scipy takes its time to load
+
     frozen = frozen_from(path, profile)
     checkpoints = sum(len(run.checkpoints) for run in frozen.runs if run.role == "run")
     print(
@@ -26,3 +28,5 @@ def validate(
         f"{checkpoints} checkpoints, {len([r for r in frozen.runs if r.role == 'candidate'])} candidates, "
         f"{len(frozen.benchmarks)} benchmarks"
     )
+    for warning in gate_warnings(frozen):
+        print(f"warning: {warning}")

@@ -31,6 +31,7 @@ from controller.decide.actions import (
     Start,
     Status,
     Why,
+    counted,
 )
 from controller.decide.closings import closings, gpu_seconds_of
 from controller.decide.finish import Finish, Verdict, all_settled, finish, interim_manifest, verdict
@@ -166,8 +167,8 @@ def _with_ending(status: Status, ending: Finish, reached: Verdict) -> Status:
 
 
 def _summary(status: Status) -> str:
-    done = sum(line.state == "done" for line in status.evaluations)
-    return f"{done} of {len(status.evaluations)} evaluations graded, {status.counts.checkpoints} checkpoints committed"
+    found = counted(status.evaluations)
+    return f"{found.graded} of {found.asked} evaluations graded, {status.counts.checkpoints} checkpoints committed"
 
 
 def _no_action(type_: str, status: ConditionStatus, reason: str, message: str) -> Decision:

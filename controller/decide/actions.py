@@ -1,8 +1,10 @@
 """What decide may ask for, and what it says about the experiment. Each carries its (reason, message)."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from workloads.contract.counts import EvaluationCounts, evaluation_counts
 from workloads.contract.records import TaskEnd
 from workloads.contract.tasks import GenerateTask, GradeTask, RunnableTask, TaskRef
 from workloads.contract.units import UnitRef
@@ -129,6 +131,10 @@ class EvaluationLine:
     @property
     def id(self) -> str:
         return f"{self.model} {self.benchmark}/{self.part}"
+
+
+def counted(evaluations: Iterable[EvaluationLine]) -> EvaluationCounts:
+    return evaluation_counts((line.model, line.benchmark, line.state) for line in evaluations)
 
 
 @dataclass(frozen=True)

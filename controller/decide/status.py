@@ -12,11 +12,13 @@ from controller.decide.actions import (
     PieceState,
     RunLine,
     Why,
+    counted,
 )
 from controller.decide.pieces import Piece, Progressed, progressed
 from controller.decide.standing import Standing
 from controller.decide.starts import LIMIT_REACHED
 from controller.view import Attempt, StoreView, UnitView
+from workloads.contract.counts import EvaluationCounts
 from workloads.contract.experiment import FrozenExperiment, FrozenRun
 from workloads.contract.records import CheckpointRecord
 from workloads.contract.units import UnitRef
@@ -129,6 +131,7 @@ def conditions(runs: Sequence[RunLine], evaluations: Sequence[EvaluationLine], i
                 "EvaluationsComplete",
                 [(line.state, f"{line.model} on {line.benchmark}/{line.part}", line.message) for line in evaluations],
                 "evaluation",
+                counted(evaluations),
             ),
         ),
         Condition(
@@ -140,16 +143,24 @@ def conditions(runs: Sequence[RunLine], evaluations: Sequence[EvaluationLine], i
     )
 
 
-def _complete(type_: str, parts: Sequence[tuple[PieceState, str, str]], noun: str) -> Condition:
-    failed = [f"{name}: {message}" for state, name, message in parts if state == "failed"]
-    done = sum(state == "done" for state, _, _ in parts)
-    left = len(parts) - done - len(failed)
-    status: ConditionStatus = "True" if done == len(parts) else "False"
-    if left:
-        return Condition(type_, status, "InProgress", f"{done} of {len(parts)} {noun}s done, {len(failed)} failed")
-    if failed:
-        return Condition(type_, status, "Failed", f"{len(failed)} of {len(parts)} {noun}s failed; first {failed[0]}")
-    return Condition(type_, status, "Complete", f"{done} {noun}s done")
+def _complete(
+    type_: str,
+    parts: Sequence[tuple[PieceState, str, str]],
+    noun: str,
+    counts: EvaluationCounts | None = None,
+) -> Condition:
+    """`counts`: what is said of the parts, if a part is not what is counted."""
+    failures = [f"{name}: {message}" for state, name, message in parts if state == "failed"]
+    states = [state for state, _, _ in parts]
+    counts = counts or EvaluationCounts(len(parts), states.count("done"), len(failures))
+    status: ConditionStatus = "True" if set(states) <= {"done"} else "False"
+    if not set(states) <= {"done", "failed"}:
+        message = f"{counts.graded} of {counts.asked} {noun}s done, {counts.failed} failed"
+        return Condition(type_, status, "InProgress", message)
+    if failures:
+        message = f"{counts.failed} of {counts.asked} {noun}s failed; first {failures[0]}"
+        return Condition(type_, status, "Failed", message)
+    return Condition(type_, status, "Complete", f"{counts.graded} {noun}s done")
 
 
 def _limited(evaluations: Sequence[EvaluationLine], told: Condition) -> Condition:
@@ -157,8 +168,9 @@ def _limited(evaluations: Sequence[EvaluationLine], told: Condition) -> Conditio
     waiting = [line for line in evaluations if line.reason == LIMIT_REACHED]
     if not waiting:
         return told
+    ready = len({(line.model, line.benchmark) for line in waiting})
     running = any(line.state == "running" for line in evaluations)
-    message = f"{told.message}; {len(waiting)} ready: {waiting[0].message}"
+    message = f"{told.message}; {ready} ready: {waiting[0].message}"
     return replace(told, reason=told.reason if running else LIMIT_REACHED, message=message)
 
 

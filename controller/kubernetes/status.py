@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from controller.decide.actions import Condition, Counts, Status
+from controller.decide.actions import Condition, Counts, Status, counted
 
 Json = dict[str, Any]
 SHOWN_RUNS = 64
@@ -45,14 +45,14 @@ def running_status(item: Json, status: Status, links: Mapping[str, str], revisio
     if status.finished is None:
         told = (*told, Condition("Finished", "False", "Running", "there is work left"))
     done = sum(line.state == "done" for line in status.runs)
-    graded = sum(line.state == "done" for line in status.evaluations)
+    counts = counted(status.evaluations)
     expected = sum(line.checkpoints_expected for line in status.runs)
     built: Json = {
         "observedGeneration": item["metadata"]["generation"],
         "phase": _phase(item, status),
         "training": f"{done}/{len(status.runs)}",
         "checkpoints": f"{status.counts.checkpoints}/{expected}",
-        "evaluations": f"{graded}/{len(status.evaluations)}",
+        "evaluations": f"{counts.graded}/{counts.asked}",
         "revision": revision,
         "counts": {
             "checkpoints": status.counts.checkpoints,

@@ -41,6 +41,7 @@ def resolve_benchmark(
         grader=grader,
         completion=completion,
         completion_pattern=benchmark.completion_pattern,
+        domain=benchmark.domain,
         parts=parts,
         checkpoint_parts=_asked(benchmark.checkpoints, names),
         base_parts=_asked(benchmark.base, names),

@@ -165,6 +165,9 @@ def _benchmark(spec: ExperimentSpec, benchmark: Benchmark, place: Path) -> Itera
             yield Problem((*place, "completionPattern"), str(error))
     if benchmark.limit is not None and benchmark.problems:
         yield Problem((*place, "limit"), "goes without problems: one of them chooses the problems")
+    for number, problem_id in enumerate(benchmark.problems):
+        if problem_id in benchmark.problems[:number]:
+            yield Problem((*place, "problems", number), f"{problem_id} is listed twice; list each problem once")
     for prompt, name in ((benchmark.prompt, "prompt"), (benchmark.base_prompt, "basePrompt")):
         if prompt.instruction is not None and "{problem}" not in prompt.instruction:
             yield Problem((*place, name, "instruction"), "does not hold {problem}: every prompt would be the same")
@@ -182,7 +185,13 @@ def _gate(spec: ExperimentSpec) -> Iterable[Problem]:
     if spec.gate.candidate == spec.gate.baseline:
         yield Problem((*place, "baseline"), "is the candidate itself")
     names = [benchmark.name for benchmark in spec.evaluation.benchmarks]
+    stated: dict[tuple[str, str], int] = {}
     for index, requirement in enumerate(spec.gate.require):
+        what = (requirement.benchmark, requirement.metric)
+        if what in stated:
+            message = f"{' '.join(what)} is required twice (require[{stated[what]}] too); keep the smaller maxDrop"
+            yield Problem((*place, "require", index), message)
+        stated.setdefault(what, index)
         if requirement.benchmark not in names:
             hint = nearest(requirement.benchmark, names)
             yield Problem(

@@ -47,6 +47,10 @@ class Data(SpecModel):
     template_text: str | None = Field(None, description="The Jinja template itself, in place of template.")
     system: str | None = Field(None, description="System message of chatml.")
     on_short: Literal["fail", "repeat"] = Field("fail", description="When the filter leaves fewer than samples.")
+    domain: Name | None = Field(
+        None,
+        description="What the data teaches, in a word: math, code, ... With two domains, findings compare forgetting.",
+    )
 
 
 class LoraSpec(SpecModel):
@@ -165,6 +169,9 @@ class Benchmark(SpecModel):
     )
     checkpoints: Literal["fast", "full", "none"] = Field("full", description="Which problems checkpoints answer.")
     base: Literal["fast", "full", "none"] = Field("full", description="Which problems the base answers.")
+    domain: Name | None = Field(
+        None, description="What it asks, in a word, as under data; default: math for math-500, code for mbpp-plus."
+    )
     limit: int | None = Field(None, gt=0, description="Only the first so many problems of the file.")
     problems: list[str] = Field([], max_length=2000, description="Only these problem ids.")
     confirm: list[str] = Field([], max_length=64, description="run@samples or run@last to ask the full set.")

@@ -66,8 +66,14 @@ def resolve(
 
 
 def _question_digest(frozen: FrozenExperiment) -> str:
-    """What is asked, without when, where the files stand, or how many pods may work at it."""
+    """What is asked, without when, where the files stand, or how many pods may work at it.
+
+    A domain that is not stated is left out: the digest is what it was before there were domains.
+    """
     asked = frozen.model_dump(mode="json", exclude={"accepted", "uid8", "limits", "profile", "spec_sha256"})
+    for item in (*asked["runs"], *asked["benchmarks"]):
+        if item["domain"] is None:
+            del item["domain"]
     return sha256_of(canonical_json(_without_locations(asked)))
 
 
@@ -118,6 +124,7 @@ def _run(
     return FrozenRun(
         **common,
         data=run.data,
+        domain=spec.data[run.data].domain,
         inputs=inputs,
         data_source=data[run.data],
         checkpoints=inputs.checkpoints,

@@ -1,12 +1,17 @@
-"""`python -m perf.conclusions [EXPERIMENTS]`: how often a report says something false when all models are equal.
+"""How often a report says something false when all models are equal.
+
+`python -m perf.conclusions run 0 100 > lines.jsonl`, then `python -m perf.conclusions table lines.jsonl`.
 
 Every model of a made-up experiment, the base too, answers each problem with the same probabilities: whatever the report
-says of a difference is false. Problems differ in how hard they are. Prints one row for each shape of experiment.
+says of a difference is false. Problems differ in how hard they are. The table has a row for each shape of experiment.
 """
 
+import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.stats import binomtest
@@ -14,8 +19,6 @@ from scipy.stats import binomtest
 from tests.results.made_experiment import MadeRun, experiment
 from workloads.contract.manifest import Manifest
 from workloads.results.conclusions import Conclusions, conclusions
-
-EXPERIMENTS = 200
 
 
 @dataclass(frozen=True)
@@ -113,24 +116,46 @@ def counted(shape: Shape, seed: int) -> dict[str, int]:
     return false_statements(conclusions(null_experiment(shape, seed)))
 
 
-def table(experiments: int) -> Iterator[str]:
+def lines(first: int, count: int) -> Iterator[str]:
+    """One line of JSON for each shape and seed, so that a long measurement can be made in parts."""
+    for shape in SHAPES:
+        for seed in range(first, first + count):
+            yield json.dumps({"shape": shape.name, "seed": seed, "false": counted(shape, seed)})
+
+
+def table(found: list[dict[str, Any]]) -> Iterator[str]:
     """Lines of Markdown: experiments with a false statement, by part; the share's interval is Clopper-Pearson's."""
     yield "| Experiment | Experiments | Any false | best run | run against run | against the base | findings |"
     yield "| --- | --- | --- | --- | --- | --- | --- |"
     unadjusted = []
     for shape in SHAPES:
-        found = [counted(shape, seed) for seed in range(experiments)]
-        parts = [name for name in found[0] if name != "without adjustment"]
-        wrong = sum(any(one[name] for name in parts) for one in found)
-        interval = binomtest(wrong, experiments).proportion_ci()
-        cells = [f"{sum(one[name] > 0 for one in found)}" for name in parts]
-        share = f"{wrong} ({wrong / experiments:.1%}, {interval.low:.1%} to {interval.high:.1%})"
-        yield f"| {shape.name} | {experiments} | {share} | {' | '.join(cells)} |"
-        unadjusted.append(f"{sum(one['without adjustment'] > 0 for one in found)} of {experiments} ({shape.name})")
+        own = {item["seed"]: item["false"] for item in found if item["shape"] == shape.name}
+        if not own:
+            continue
+        parts = [name for name in next(iter(own.values())) if name != "without adjustment"]
+        wrong = sum(any(one[name] for name in parts) for one in own.values())
+        interval = binomtest(wrong, len(own)).proportion_ci()
+        cells = [f"{sum(one[name] > 0 for one in own.values())}" for name in parts]
+        share = f"{wrong} ({wrong / len(own):.1%}, {interval.low:.1%} to {interval.high:.1%})"
+        yield f"| {shape.name} | {len(own)} | {share} | {' | '.join(cells)} |"
+        raw = sum(one["without adjustment"] > 0 for one in own.values())
+        unadjusted.append(f"{raw} of {len(own)} ({shape.name})")
     yield ""
-    yield f"Ends against the base at 5% each, without adjustment, would be false in {'; '.join(unadjusted)}."
+    yield f"Ends against the base at 5% each, without adjustment, are false in {'; '.join(unadjusted)}."
+
+
+def main(arguments: list[str]) -> None:
+    """`run FIRST COUNT` prints lines, `table FILE` the table of such lines."""
+    match arguments:
+        case ["run", first, count]:
+            made = lines(int(first), int(count))
+        case ["table", path]:
+            made = table([json.loads(line) for line in Path(path).read_text().splitlines()])
+        case _:
+            sys.exit(__doc__)
+    for line in made:
+        print(line, flush=True)
 
 
 if __name__ == "__main__":
-    for line in table(int(sys.argv[1]) if len(sys.argv) > 1 else EXPERIMENTS):
-        print(line, flush=True)
+    main(sys.argv[1:])

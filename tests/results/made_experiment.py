@@ -29,6 +29,7 @@ class MadeRun:
     data: str = "math"
     label: str | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
+    domain: str | None = None
 
 
 Codes = Mapping[tuple[str, str, int], str]
@@ -108,6 +109,7 @@ def _run(run: MadeRun) -> ManifestRun:
     return ManifestRun(
         name=run.name, label=run.label or run.name, role="run", digest=sha256_of(run.name.encode()), state="done",
         attempts=1, inputs=TrainInputs.model_validate(stated | dict(run.changes)), data_name=run.data,
+        domain=run.domain,
     )  # fmt: skip
 
 

@@ -1,5 +1,7 @@
 """Manifests from verdict codes, for tests: the base, one run's checkpoint and what they were asked."""
 
+from collections.abc import Sequence
+
 from workloads.contract.experiment import FrozenGate, FrozenRequirement
 from workloads.contract.manifest import (
     BudgetVerdicts,
@@ -53,6 +55,21 @@ def evaluation(
     return ManifestEvaluation.model_validate(stated | changes)
 
 
+def sampled(
+    model: str, problems: Sequence[str], part: str = "all", benchmark: str = "math-500", **changes: object
+) -> ManifestEvaluation:
+    """Several outputs per problem: one string of codes per problem, all of one length."""
+    return evaluation(
+        model,
+        "".join(problems),
+        part,
+        benchmark,
+        problems=tuple(f"{part}-p{i}" for i in range(len(problems))),
+        outputs_per_problem=len(problems[0]),
+        **changes,
+    )
+
+
 def manifest(*evaluations: ManifestEvaluation, parts: dict[str, int] | None = None, **changes: object) -> Manifest:
     model = ManifestModel(
         id="mine@100", kind="checkpoint", run="mine", label="Mine", samples=100, step=10, state="done",
@@ -63,7 +80,8 @@ def manifest(*evaluations: ManifestEvaluation, parts: dict[str, int] | None = No
     )
     run = ManifestRun(name="mine", label="Mine", role="run", digest=sha256_of(b"mine"), state="done", attempts=1)
     names = dict.fromkeys(e.benchmark for e in evaluations)
-    sizes = parts or {"all": 100}
+    asked = [(e.part, len(e.problems)) for e in evaluations]
+    sizes = parts or {part: max(size for other, size in asked if other == part) for part, _ in asked} or {"all": 100}
     stated: dict[str, object] = {
         "experiment": "made",
         "uid8": "0" * 8,

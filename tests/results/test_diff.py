@@ -11,6 +11,8 @@ from tests.results.made_manifest import evaluation, manifest
 from workloads.contract.manifest import Manifest
 from workloads.contract.model import sha256_of
 from workloads.contract.units import Sampling
+from workloads.results.asked import asked_by_manifest
+from workloads.results.changes import unit_changes
 from workloads.results.effects import effects
 
 SOURCE = Path(__file__).parents[2] / "examples" / "distill-16-02.yaml"
@@ -149,3 +151,38 @@ def test_a_file_and_a_manifest_are_not_compared(tmp_path: Path) -> None:
     (tmp_path / "old.json").write_bytes(both("R", "R").to_json())
     assert diff(SOURCE, tmp_path / "old.json").exit_code == 2
     assert diff(tmp_path / "none.json", tmp_path / "old.json").exit_code == 4
+
+
+def test_other_verdicts_from_the_same_units_are_a_difference(tmp_path: Path) -> None:
+    """Equal digests are no proof of equal contents: an edited file and a damaged store have them too."""
+    same = {"grade": sha256_of(b"one grade"), "generate": sha256_of(b"one question")}
+    manifests = [both("R" * 100, codes, **same) for codes in ("R" * 80 + "W" * 20, "R" * 40 + "W" * 60)]
+    assert effects(*manifests).contradictory == (("mine@100", "math-500"),)
+    for name, found in zip(("old", "new"), manifests, strict=True):
+        (tmp_path / f"{name}.json").write_bytes(found.to_json())
+    result = diff(tmp_path / "old.json", tmp_path / "new.json")
+    assert result.exit_code == 1
+    assert "other verdicts from the same units: mine@100 on math-500" in result.output
+    assert "80.0% -> 40.0%" in result.output
+
+
+def test_what_failed_since_is_told_as_failed() -> None:
+    old = both("R" * 100, "R" * 100)
+    failed = evaluation("mine@100", "", state="failed", reason="out of memory", grade=None, grader_version=None)
+    new = manifest(evaluation("base", "R" * 100), failed)
+    (changed,) = [
+        unit
+        for unit in unit_changes(asked_by_manifest(old), asked_by_manifest(new))
+        if (unit.kind, unit.name) == ("grade", "mine@100 math-500/all")
+    ]
+    assert [(change.path, change.old, change.new) for change in changed.because] == [("its state", "done", "failed")]
+    assert effects(old, new).not_compared[0].reasons == ("made/mine@100 on math-500/all is failed: out of memory",)
+
+
+def test_a_benchmark_that_only_one_side_has_is_named(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        codes = evaluation("base", "R" * 100, benchmark=f"{name}-math")
+        (tmp_path / f"{name}.json").write_bytes(manifest(codes).to_json())
+    result = diff(tmp_path / "old.json", tmp_path / "new.json")
+    assert "only in the old, a benchmark: old-math" in result.output
+    assert "no results were compared" in result.output

@@ -5,10 +5,12 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from controller.cli import app
-from tests.results.made_manifest import ENGINE, evaluation, gate, manifest
+from tests.results.made_manifest import ENGINE, evaluation, gate, manifest, sampled
 from workloads.contract.manifest import Manifest
 from workloads.contract.units import Sampling
 from workloads.results.gate import GateResult, UnknownModel, judge, side_of
@@ -84,7 +86,7 @@ def test_another_experiments_sampling_and_prompts_must_be_alike_too() -> None:
     assert "prompts of math-500/all" in result.requirements[0].message
 
 
-def test_two_requirements_share_the_error() -> None:
+def test_two_requirements_share_the_error_of_failing() -> None:
     """A drop that one requirement alone would fail at 5% is not enough when there are two of them (Holm)."""
     base, mine = "R" * 100, "R" * 90 + "W" * 10
     alone = decide(both(base, mine))
@@ -93,6 +95,114 @@ def test_two_requirements_share_the_error() -> None:
     ]
     two = decide(manifest(*pair), asked=gate(("math-500", "accuracy", 0.05), ("other", "accuracy", 0.2)))
     assert alone.requirements[0].p_fail == pytest.approx(two.requirements[0].p_fail / 2)  # type: ignore[operator]
+
+
+def test_a_requirement_passes_alone_as_it_passes_among_others() -> None:
+    """All must pass, so passing needs no correction."""
+    codes = "R" * 400 + "W" * 100
+    mine = "W" * 9 + "R" * 391 + "R" * 3 + "W" * 97
+    pair = [
+        evaluation(m, c, benchmark=b)
+        for b in ("math-500", "other", "third", "fourth")
+        for m, c in (("base", codes), ("mine@100", mine))
+    ]
+    names = ("math-500", "other", "third", "fourth")
+    four = decide(manifest(*pair), asked=gate(*((name, "accuracy", 0.03) for name in names)))
+    one = decide(both(codes, mine), asked=gate(("math-500", "accuracy", 0.03)))
+    assert 0.0125 < (one.requirements[0].p_pass or 0) < 0.05, "with Holm over four it would not pass"
+    assert (one.outcome, four.outcome) == ("pass", "pass")
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 25), st.integers(0, 25), st.floats(0, 0.3), st.sampled_from(["all", "fast"])),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_the_bounds_that_are_printed_decide_the_outcome(asked: list[tuple[int, int, float, str]]) -> None:
+    evaluations, requirements = [], []
+    for index, (lost, won, allowed, part) in enumerate(asked):
+        name = f"b{index}"
+        evaluations += [
+            evaluation("base", "R" * lost + "W" * won + "R" * (60 - lost - won), part, name),
+            evaluation("mine@100", "W" * lost + "R" * won + "R" * (60 - lost - won), part, name),
+        ]
+        requirements.append((name, "accuracy", allowed))
+    found = decide(manifest(*evaluations, parts={"all": 0}), asked=gate(*requirements))
+    for result in found.requirements:
+        assert result.low is not None
+        assert result.high is not None
+        allowed = result.requirement.max_drop
+        if min(abs(result.low - allowed), abs(result.high - allowed)) < 1e-7:
+            continue
+        assert (result.outcome == "fail") == (result.low > allowed)
+        assert (result.outcome == "pass") == (result.high < allowed and not result.part_only)
+
+
+@pytest.mark.parametrize("problems", [1, 2, 3, 5, 10, 19])
+def test_several_outputs_of_a_few_problems_that_do_not_differ_are_not_enough_evidence(problems: int) -> None:
+    found = manifest(sampled("base", ["RR"] * problems), sampled("mine@100", ["RR"] * problems), sampling=Sampling(n=2, temperature=0.7))  # fmt: skip
+    asked = gate(("math-500", "accuracy", 0.9))
+    assert decide(found).outcome == "not_enough_evidence"
+    assert decide(found, asked=asked).outcome == "not_enough_evidence"
+
+
+def test_several_outputs_of_enough_problems_pass_and_fail() -> None:
+    sampling = Sampling(n=4, temperature=0.7)
+    base = ["RRRW"] * 100
+    alike = decide(manifest(sampled("base", base), sampled("mine@100", ["RRWR"] * 100), sampling=sampling))
+    worse = decide(manifest(sampled("base", base), sampled("mine@100", ["RWWW"] * 100), sampling=sampling))
+    assert (alike.outcome, worse.outcome) == ("pass", "fail")
+
+
+def test_a_candidate_that_lacks_problems_is_not_compared() -> None:
+    short = evaluation("mine@100", "R" * 400)
+    found = manifest(evaluation("base", "R" * 500), short, parts={"all": 500})
+    result = decide(found)
+    assert (result.outcome, result.exit_code) == ("not_evaluable", 4)
+    assert result.requirements[0].message == "made/mine@100 on math-500/all has results for 400 of its 500 problems"
+
+
+def test_two_manifests_that_were_asked_other_problems_are_not_compared() -> None:
+    """A remote benchmark is one part of unknown size: the sets themselves are compared."""
+    parts = {"all": 0}
+    mine = manifest(evaluation("base", "R" * 400), evaluation("mine@100", "R" * 400), parts=parts)
+    theirs = manifest(evaluation("base", "R" * 500), parts=parts)
+    assert decide(mine, theirs).requirements[0].message == (
+        "the candidate lacks 100 of the baseline's 500 problems (all-p400, all-p401, all-p402, ...)"
+    )
+
+
+@pytest.mark.parametrize("part", ["fast", "subset"])
+def test_a_fast_part_and_a_limit_are_treated_alike(part: str) -> None:
+    """100 of the baseline's problems: no pass, and the rest is counted as left out."""
+    parts = {"fast": 100, "rest": 400}
+    whole = manifest(evaluation("base", "R" * 100, "fast"), evaluation("base", "R" * 400, "rest"), parts=parts)
+    some = evaluation("mine@100", "R" * 100, part, problems=tuple(f"fast-p{i}" for i in range(100)))
+    mine = manifest(evaluation("base", "R" * 100, part), some, parts=parts if part == "fast" else {"subset": 100})
+    result = decide(mine, whole, asked=gate(("math-500", "accuracy", 0.2)))
+    (requirement,) = result.requirements
+    assert (result.outcome, requirement.n, requirement.left_out) == ("not_enough_evidence", 100, 400)
+    assert "evaluate all problems" in requirement.message
+    assert "400 problems that only one of the two was asked are left out" in gate_markdown(result)
+
+
+def test_a_failure_on_a_part_and_one_on_the_whole_share_alpha() -> None:
+    """Two looks at 5% each would be up to 10%."""
+    codes = ("R" * 100, "W" * 10 + "R" * 90)
+    parts = {"fast": 100, "rest": 400}
+    fast = manifest(evaluation("base", codes[0], "fast"), evaluation("mine@100", codes[1], "fast"), parts=parts)
+    whole = manifest(
+        *(evaluation(m, c, "fast") for m, c in zip(("base", "mine@100"), codes, strict=True)),
+        *(evaluation(m, "R" * 400, "rest") for m in ("base", "mine@100")),
+        parts=parts,
+    )
+    levels = [decide(found).requirements[0].fail_alpha for found in (fast, whole)]
+    assert levels == pytest.approx([0.01, 0.04])
+    assert decide(fast).outcome == "not_enough_evidence"
+    assert decide(both(*codes)).outcome == "fail", "a benchmark of one part is looked at once"
 
 
 def test_a_baseline_generated_twice_shows_how_often_it_differs_from_itself() -> None:
@@ -128,6 +238,34 @@ def test_the_command_exits_with_the_outcome_and_writes_what_ci_reads(tmp_path: P
     assert (tmp_path / "junit.xml").is_file()
     assert CliRunner().invoke(app, ["gate"]).exit_code == 2
     assert CliRunner().invoke(app, ["gate", "--manifest", str(tmp_path / "none.json")]).exit_code == 4
+
+
+def test_a_crash_is_not_a_failed_candidate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(*_: object) -> GateResult:
+        raise ZeroDivisionError("made up")
+
+    monkeypatch.setattr("workloads.results.gate.judge", crash)
+    path = tmp_path / "manifest.json"
+    path.write_bytes(both("R" * 100, "R" * 100).model_copy(update={"gate": ACCURACY}).to_json())
+    result = CliRunner().invoke(app, ["gate", "--manifest", str(path)])
+    assert result.exit_code == 4
+    assert "the gate could not be evaluated: ZeroDivisionError: made up" in result.output
+
+
+def test_a_summary_that_cannot_be_written_is_not_a_failed_candidate(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    path.write_bytes(both("R" * 100, "R" * 100).model_copy(update={"gate": ACCURACY}).to_json())
+    words = ["gate", "--manifest", str(path), "--summary", str(tmp_path / "none" / "summary.md")]
+    assert CliRunner().invoke(app, words).exit_code == 4
+
+
+@pytest.mark.parametrize("allowed", [0.0, 1.0])
+def test_the_largest_and_the_smallest_drop_that_may_be_allowed_are_judged(allowed: float) -> None:
+    codes = ["RRWW"] * 30
+    found = manifest(sampled("base", codes), sampled("mine@100", codes), sampling=Sampling(n=4, temperature=0.7))
+    assert decide(found, asked=gate(("math-500", "accuracy", allowed))).outcome == (
+        "pass" if allowed else "not_enough_evidence"
+    )
 
 
 def test_at_a_true_drop_of_what_is_allowed_a_pass_and_a_failure_are_each_rare() -> None:

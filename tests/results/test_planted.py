@@ -215,3 +215,38 @@ def test_13_several_outputs_a_problem_do_not_make_a_difference_of_few_problems()
     found = conclusions(experiment((run,), codes, problems={MATH: 6}, outputs=16))
     assert not differences(found)
     assert not decided(found)
+
+
+def test_14_forgetting_is_compared_only_between_stated_domains() -> None:
+    """The run on math loses 60 points on code; the run on code loses nothing on math."""
+    for stated in (True, False):
+        runs = (
+            MadeRun("teach_math", (100, 200), data="a", domain="math" if stated else None),
+            MadeRun("teach_code", (100, 200), data="b", domain="code" if stated else None),
+        )
+        found = conclusions(planted({("teach_math@200", CODE): of(10, 10, 80)}, runs))
+        keys = {item.key: item.verdict for item in found.findings if item.key.startswith("asymmetric")}
+        assert keys == ({"asymmetric/teach_math/teach_code": "supported"} if stated else {})
+
+
+def test_a_report_of_the_source_experiment_makes_its_five_claims() -> None:
+    runs = (
+        MadeRun("math_default", (100, 200), 4096, "math", domain="math"),
+        MadeRun("math_2k", (100, 200), 2048, "math", changes={"overlong": "drop"}, domain="math"),
+        MadeRun("code_default", (100, 200), 4096, "code", domain="code"),
+        MadeRun("code_2k", (100, 200), 2048, "code", changes={"overlong": "drop"}, domain="code"),
+    )
+    names = ["base", *(f"{run.name}@{samples}" for run in runs for samples in run.samples)]
+    worse = {name: of(30, 5, 65, 7) for name in names if name.startswith("math_default")}
+    codes = {
+        (name, benchmark, budget): worse.get(name, EVEN) for name in names for benchmark in (MATH, CODE) for budget in (2048, 4096)
+    }  # fmt: skip
+    found = conclusions(experiment(runs, codes, budgets=(2048, 4096), problems={MATH: N, CODE: N}))
+    keys = {item.key for item in found.findings}
+    assert keys >= {
+        "completion/math_default",
+        f"degrades/math_default/{MATH}",
+        "steadier/code_default/math_default",
+        "limit/code_2k/code_default",
+        "asymmetric/math_default/code_default",
+    }

@@ -6,6 +6,8 @@ from workloads.benchmarks.model import BenchmarkError
 
 DATA = Path(__file__).parent / "data"
 BUILTIN = {"math-500": DATA / "math-500.jsonl", "mbpp-plus": DATA / "mbpp-plus.jsonl.gz"}
+DOMAINS = {"math-500": "math", "mbpp-plus": "code"}
+"""What each asks, in a word: the default of a benchmark's `domain`."""
 PREFIX = "builtin:"
 
 

@@ -25,6 +25,7 @@ class FrozenRun(Contract):
     label: str
     role: Literal["run", "candidate"] = "run"
     data: str | None = Field(None, description="name of its data set, for people")
+    domain: str | None = Field(None, description="what its data teaches, as the file states it")
     inputs: TrainInputs | ExternalInputs = Field(discriminator="type")
     data_source: FileSource | None = None
     location: str | None = Field(None, description="external: where the checkpoints appear or the candidate stands")
@@ -52,6 +53,7 @@ class FrozenBenchmark(Contract):
     grader: Literal["math", "code", "exact", "choice"]
     completion: Literal["boxed", "fenced", "any", "pattern"]
     completion_pattern: str | None = None
+    domain: str | None = Field(None, description="what it asks, as the file states it")
     parts: tuple[FrozenPart, ...]
     checkpoint_parts: tuple[PartName, ...]
     base_parts: tuple[PartName, ...]

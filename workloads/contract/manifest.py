@@ -62,6 +62,7 @@ class ManifestRun(Contract):
     attempts: int
     inputs: TrainInputs | None = None
     data_name: str | None = None
+    domain: str | None = Field(None, description="what its data teaches, as the experiment file states it")
     data: DataStatistics | None = None
     losses: tuple[LossPoint, ...] = Field((), description="at most 200, evenly spaced")
     train_seconds: float | None = None
@@ -107,6 +108,9 @@ class ManifestEvaluation(Contract):
     grader_version: str | None = None
     sandbox: tuple[str, ...] = ()
     asked_again: int = Field(0, description="gradings that failed and were asked again alone; `errors` are what stayed")
+    answers: tuple[tuple[int, ...], ...] = Field(
+        (), description="several outputs, not code: by budget, per output a number equal for equal answers, 0 for none"
+    )
 
     @model_validator(mode="after")
     def _lengths(self) -> Self:
@@ -126,6 +130,13 @@ class ManifestEvaluation(Contract):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _answers_of_outputs(self) -> Self:
+        outputs = len(self.problems) * self.outputs_per_problem
+        if self.answers and [len(found) for found in self.answers] != [outputs] * len(self.budgets):
+            raise ValueError(f"{self.id}: answers need {outputs} numbers for each of {len(self.budgets)} budgets")
+        return self
+
     @property
     def id(self) -> str:
         """As `Wanted.id`."""
@@ -138,6 +149,7 @@ class ManifestBenchmark(Contract):
     grader: Literal["math", "code", "exact", "choice"]
     problems: int
     parts: dict[str, int]
+    domain: str | None = Field(None, description="what it asks, as the experiment file states it")
 
 
 class Manifest(Contract):

@@ -5,6 +5,7 @@ Every difference that is stated is adjusted for all of them (`results.conclusion
 
 from collections.abc import Iterable
 
+from workloads.contract.counts import EvaluationCounts, evaluation_counts
 from workloads.contract.manifest import Manifest, ManifestEvaluation
 from workloads.results.base_comparison import BaseContrast, EndCell, RunEnd
 from workloads.results.conclusions import Conclusions, conclusions
@@ -40,7 +41,7 @@ def _adjustment(concluded: Conclusions) -> str:
 
 def _asked(manifest: Manifest) -> str:
     candidates = sum(model.kind == "candidate" for model in manifest.models)
-    done = sum(e.state == "done" for e in manifest.evaluations)
+    counts = counts_of(manifest)
     counted = [
         _count(sum(run.role == "run" for run in manifest.runs), "run"),
         _count(sum(model.kind == "checkpoint" for model in manifest.models), "checkpoint"),
@@ -49,8 +50,13 @@ def _asked(manifest: Manifest) -> str:
     return (
         f"{', '.join(counted)} and the base model ({manifest.base_name}) on "
         f"{_count(len(manifest.benchmarks), 'benchmark')}: "
-        f"{done} of {_count(len(manifest.evaluations), 'evaluation')} are graded."
+        f"{counts.graded:,} of {_count(counts.asked, 'evaluation')} are graded."
     )
+
+
+def counts_of(manifest: Manifest) -> EvaluationCounts:
+    """One model on one benchmark is one evaluation."""
+    return evaluation_counts((e.model, e.benchmark, e.state) for e in manifest.evaluations)
 
 
 def _count(number: int, noun: str) -> str:
@@ -63,7 +69,7 @@ def _missing(manifest: Manifest) -> Iterable[str]:
             yield f"{run.label} failed: {run.reason or 'no reason is recorded'}."
     failed = [e for e in manifest.evaluations if e.state == "failed"]
     if failed:
-        yield f"{_count(len(failed), 'evaluation')} failed: {_causes(failed)}."
+        yield f"{_count(counts_of(manifest).failed, 'evaluation')} failed: {_causes(failed)}."
     incomplete = [e for e in manifest.evaluations if any("e" in at.verdicts for at in e.budgets)]
     if incomplete:
         yield (

@@ -22,6 +22,9 @@ CHECKPOINT = "its checkpoint"
 OUTPUTS = "its outputs"
 """Fields that stand for another unit's result: they differ when that unit does, and their values tell nobody more."""
 
+STATE = "its state"
+"""Of an evaluation in a manifest: if it differs, one side has no result, and no field of one to compare."""
+
 
 @dataclass(frozen=True)
 class AskedUnit:
@@ -169,6 +172,7 @@ def _manifest_evaluation_units(
         f"{of_benchmark}.grader": benchmark.grader,
         f"{thinking}.thinking": model.thinking,
         "spec.evaluation.budgets": list(manifest.budgets),
+        STATE: item.state,
         **({} if item.grader_version is None else {"the grader's version": item.grader_version}),
     }
     yield AskedUnit("grade", name, graded, item.grade)

@@ -185,6 +185,7 @@ def _narrowed(evaluation: ManifestEvaluation, wanted: frozenset[str]) -> Manifes
         update={
             "problems": tuple(evaluation.problems[i] for i in kept),
             "tokens": tuple(evaluation.tokens[i] for i in outputs) if evaluation.tokens else (),
+            "answers": (),
             "finish": chosen(evaluation.finish) if evaluation.finish else "",
             "budgets": tuple(
                 BudgetVerdicts(counts=_counts(at.counts, codes), verdicts=codes)

@@ -24,15 +24,20 @@ EDGE = 1e-9
 def score_statistic(values: np.ndarray, lowest: float, highest: float) -> float:
     """Signed score statistic of "the mean of `values` is 0". `values`: [problems], each in [lowest, highest].
 
-    The range must contain 0 inside. With weights 1 / (m (1 + t v)) the implied variance is mean / t, where t solves
-    sum(v / (1 + t v)) = 0, or is the largest t that keeps every point of the range at a weight of 0 or more.
+    Infinite if no distribution on the range could have mean 0. With weights 1 / (m (1 + t v)) the implied variance is
+    mean / t, where t solves sum(v / (1 + t v)) = 0, or is the largest t that keeps every point of the range at a weight
+    of 0 or more.
     """
-    total = float(np.sum(values))
-    if total == 0 or len(values) == 0:
+    different, counts = np.unique(values, return_counts=True)
+    total = float(np.sum(counts * different))
+    if total == 0:
         return 0.0
     sign = 1.0 if total > 0 else -1.0
-    signed, counts = np.unique(sign * values, return_counts=True)
-    limit = 1 / (-lowest if sign > 0 else highest)
+    signed = sign * different
+    room = -lowest if sign > 0 else highest
+    if room <= 0:
+        return sign * float("inf")
+    limit = 1 / room
 
     def slope(tilt: float) -> float:
         return float(np.sum(counts * signed / (1 + tilt * signed)))

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from workloads.results.asked import CHECKPOINT, OUTPUTS, AskedUnit
+from workloads.results.asked import CHECKPOINT, OUTPUTS, STATE, AskedUnit
 
 KINDS = ("train", "generate", "grade")
 Standing = Literal["same", "changed", "added", "removed"]
@@ -75,6 +75,7 @@ def _change(old: AskedUnit | None, new: AskedUnit | None, place: Callable[[str],
         {place(path): value for path, value in old.fields.items()},
         {place(path): value for path, value in new.fields.items()},
     )
+    because = tuple(change for change in because if change.path == STATE) or because  # what is missing states no fields
     same = digests[0] == digests[1] if None not in digests else not because
     if same:
         return UnitChange(known.kind, known.name, "same", *digests)

@@ -96,7 +96,7 @@ def score_z(only_first: int, only_second: int, n: int, difference: float) -> flo
     b, c = only_first, only_second
     linear = -b - c + (2 * n - b + c) * difference
     constant = -c * difference * (1 - difference)
-    restricted = (sqrt(max(0.0, linear**2 - 8 * n * constant)) - linear) / (4 * n)
+    restricted = max(0.0, (sqrt(max(0.0, linear**2 - 8 * n * constant)) - linear) / (4 * n))
     variance = n * (2 * restricted + difference * (1 - difference))
     distance = b - c - n * difference
     return distance / sqrt(variance) if variance > 0 else (0.0 if distance == 0 else float("inf") * distance)

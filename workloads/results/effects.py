@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from workloads.contract.manifest import Manifest
+from workloads.results.comparable import Side, incomplete, protocol
 from workloads.results.difference import Difference, holm, paired_difference
-from workloads.results.gate import Side, incomplete, protocol
 from workloads.results.paired import METRICS, Metric, pair, problem_codes
 
 
@@ -34,26 +34,39 @@ class NotCompared:
 
 @dataclass(frozen=True)
 class Effects:
-    """`unchanged`: (model, benchmark) whose verdicts come from the same units. `only_*`: ids of models of one side."""
+    """`unchanged`: (model, benchmark) with the same verdicts from the same units. `only_*`: ids of models of one side.
+
+    `contradictory`: (model, benchmark) with other verdicts from the same units, which cannot be: one manifest was
+    changed, or a store is damaged. They are in `compared` too. `*_benchmarks`: names of benchmarks of one side.
+    """
 
     compared: tuple[Effect, ...]
     unchanged: tuple[tuple[str, str], ...]
     not_compared: tuple[NotCompared, ...]
     only_old: tuple[str, ...]
     only_new: tuple[str, ...]
+    contradictory: tuple[tuple[str, str], ...] = ()
+    only_old_benchmarks: tuple[str, ...] = ()
+    only_new_benchmarks: tuple[str, ...] = ()
 
 
 def effects(old: Manifest, new: Manifest) -> Effects:
-    """Models are the same by id, and are compared as the gate does: only whole results, made and judged alike."""
+    """Models are the same by id, and are compared as by the gate: only whole results with the same protocol."""
     compared: list[Effect] = []
     unchanged: list[tuple[str, str]] = []
+    contradictory: list[tuple[str, str]] = []
     refused: list[NotCompared] = []
+    names = [[benchmark.name for benchmark in side.benchmarks] for side in (old, new)]
     ids = [[model.id for model in side.models] for side in (old, new)]
     for before, after, benchmark in _pairs(old, new):
         name = (after.model.id, benchmark)
-        if _grades(before, benchmark) == _grades(after, benchmark) and None not in _grades(after, benchmark):
+        same_units = _grades(before, benchmark) == _grades(after, benchmark) and None not in _grades(after, benchmark)
+        if same_units and _verdicts(before, benchmark) == _verdicts(after, benchmark):
             unchanged.append(name)
-        elif reasons := tuple(_reasons(before, after, benchmark)):
+            continue
+        if same_units:
+            contradictory.append(name)
+        if reasons := tuple(_reasons(before, after, benchmark)):
             refused.append(NotCompared(*name, reasons))
         else:
             compared += _compared(before, after, benchmark)
@@ -64,6 +77,9 @@ def effects(old: Manifest, new: Manifest) -> Effects:
         not_compared=tuple(refused),
         only_old=tuple(name for name in ids[0] if name not in ids[1]),
         only_new=tuple(name for name in ids[1] if name not in ids[0]),
+        contradictory=tuple(contradictory),
+        only_old_benchmarks=tuple(name for name in names[0] if name not in names[1]),
+        only_new_benchmarks=tuple(name for name in names[1] if name not in names[0]),
     )
 
 
@@ -83,6 +99,14 @@ def _grades(side: Side, benchmark: str) -> set[str | None]:
     return {evaluation.grade for evaluation in side.evaluations(benchmark)}
 
 
+def _verdicts(side: Side, benchmark: str) -> list[object]:
+    """What both manifests must have alike if their verdicts come from the same units."""
+    return [
+        (e.part, e.state, e.problems, e.outputs_per_problem, [(b.counts.budget, b.verdicts) for b in e.budgets])
+        for e in side.evaluations(benchmark)
+    ]
+
+
 def _budgets(before: Side, after: Side) -> list[int]:
     return [budget for budget in after.manifest.budgets if budget in before.manifest.budgets]
 
@@ -91,9 +115,12 @@ def _reasons(before: Side, after: Side, benchmark: str) -> Iterator[str]:
     budgets = _budgets(before, after)
     if not budgets:
         yield "they share no token budget"
-    yield from dict.fromkeys(
+    reasons = dict.fromkeys(
         reason for side in (before, after) for budget in budgets for reason in incomplete(side, benchmark, budget)
     )
+    yield from reasons
+    if reasons:
+        return  # a result that is missing has no engine and no grader to compare
     for name, theirs, ours in protocol(before, after, benchmark):
         if theirs != ours:
             yield f"{name} differs: {theirs} -> {ours}"

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from workloads.benchmarks.builtin import DOMAINS
 from workloads.contract.manifest import Manifest, ManifestModel, ManifestRun
 from workloads.contract.records import DataStatistics
 from workloads.contract.units import TrainInputs
@@ -123,8 +124,16 @@ def _series(manifest: Manifest, run: ManifestRun) -> Series:
         figures=_figures(manifest, models, budget),
         base={name: figure for name, figure in bases.items() if figure},
         elsewhere={other: _figures(manifest, models, other) for other in manifest.budgets if other != budget},
+        domain=run.domain,
+        domains=_domains(manifest),
         missing=_missing(manifest, models),
     )
+
+
+def _domains(manifest: Manifest) -> dict[str, str]:
+    """By benchmark: what the file states, and what is known of the package's own."""
+    found = {b.name: b.domain or DOMAINS.get(b.name) for b in manifest.benchmarks}
+    return {name: domain for name, domain in found.items() if domain is not None}
 
 
 def _figures(manifest: Manifest, models: list[ManifestModel], budget: int) -> dict[str, tuple[Figure, ...]]:

@@ -1,10 +1,11 @@
-"""The gate: is a candidate worse than a baseline by less than was allowed? Non-inferiority on paired problems. Pure.
+"""The gate: is the candidate's drop from the baseline smaller than allowed? Non-inferiority on paired problems. Pure.
 
-A requirement passes when the upper bound of the drop is below `max_drop`, fails when the lower bound is above it, and
-otherwise there is not enough evidence. Bounds are one-sided at `alpha`; several requirements share it (Holm, each way).
+A requirement passes when the upper bound of the drop is below `max_drop` and fails when the lower bound is above it;
+otherwise there is not enough evidence. The gate passes when all requirements pass: an intersection-union test, which
+needs no correction (Berger, Technometrics 24 (1982) 295-300). It fails when one fails: failures share `alpha` (Holm).
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from itertools import combinations
@@ -13,10 +14,18 @@ from typing import Literal
 import numpy as np
 
 from workloads.contract.experiment import FrozenGate, FrozenRequirement
-from workloads.contract.manifest import Manifest, ManifestEvaluation, ManifestModel
+from workloads.contract.manifest import Manifest
 from workloads.results.bounded_mean import tail
-from workloads.results.difference import difference_interval, difference_statistic, holm
+from workloads.results.comparable import Side, incomplete, problem_sets, unlike
+from workloads.results.difference import difference_interval, difference_statistic
 from workloads.results.paired import Pairs, pair, problem_codes
+
+MIN_PROBLEMS = 20
+"""Below this number of problems no requirement passes: the error rate is above `alpha` there (`perf.intervals`)."""
+
+FAIL_ALPHA_PART = 0.2
+FAIL_ALPHA_WHOLE = 0.8
+"""Shares of `alpha` for failing on a part of a benchmark, and later on the whole of it: two looks, `alpha` in all."""
 
 Outcome = Literal["pass", "fail", "not_enough_evidence", "not_evaluable"]
 
@@ -39,29 +48,23 @@ EXITS: dict[Outcome, GateExit] = {
 
 
 @dataclass(frozen=True)
-class Side:
-    """A model in a manifest."""
-
-    manifest: Manifest
-    model: ManifestModel
-
-    def evaluations(self, benchmark: str) -> tuple[ManifestEvaluation, ...]:
-        found = self.manifest.evaluations
-        return tuple(e for e in found if e.model == self.model.id and e.benchmark == benchmark)
-
-
-@dataclass(frozen=True)
 class RequirementResult:
-    """`drop` is baseline - candidate, `low` and `high` its one-sided bounds at alpha, as shares.
+    """`drop` is baseline - candidate, as a share. `low` and `high`: its one-sided bounds, which decide the outcome.
 
-    `p_pass`, `p_fail`: of the drop being at least, and at most, `max_drop`; Holm-adjusted. `noise`: share of problems
-    on which the baseline differs from itself when it is generated again (A/A), where that was measured.
+    `high` is at the gate's alpha, `low` at `fail_alpha`: this requirement's level for failing, after Holm and after the
+    share for a part or the whole of a benchmark. `p_pass`, `p_fail`: one-sided p of a drop of `max_drop` or more, and
+    of that or less; both are to be compared with alpha, `p_fail` is corrected as `fail_alpha` is. `n`: problems
+    compared; `left_out`: problems that only one of the two was asked. `part_only`, `partial`: whether, and why, the
+    result is about a part of the benchmark. `noise`: how often the baseline differs from itself when it is generated
+    again, where that was measured.
     """
 
     requirement: FrozenRequirement
     outcome: Outcome
     message: str
     n: int = 0
+    outputs_per_problem: int = 1
+    left_out: int = 0
     baseline: float | None = None
     candidate: float | None = None
     drop: float | None = None
@@ -70,7 +73,9 @@ class RequirementResult:
     discordance: float | None = None
     p_pass: float | None = None
     p_fail: float | None = None
+    fail_alpha: float | None = None
     part_only: bool = False
+    partial: str | None = None
     noise: float | None = None
 
     @property
@@ -111,17 +116,14 @@ def side_of(manifest: Manifest, name: str) -> Side:
 
 
 def judge(gate: FrozenGate, candidate: Side, baseline: Side) -> GateResult:
-    """The outcome of every requirement, and of the gate: it passes when all pass and fails when one fails.
+    """The outcome of every requirement and of the gate.
 
-    What is not measured yet takes its part of the error, so that an early failure is none that the end takes back.
+    Requirements without results count in Holm's correction with p = 1, so that a failure now stays one later.
     """
     measured = [_measure(item, gate, candidate, baseline) for item in gate.require]
-    passing = holm([1.0 if m.p_pass is None else m.p_pass for m in measured])
-    failing = holm([1.0 if m.p_fail is None else m.p_fail for m in measured])
-    decided = tuple(
-        m if m.p_pass is None else _decide(replace(m, p_pass=p_pass, p_fail=p_fail), gate.alpha)
-        for m, p_pass, p_fail in zip(measured, passing, failing, strict=True)
-    )
+    p_fail = [1.0 if found.result.p_fail is None else found.result.p_fail for found in measured]
+    levels = fail_levels(p_fail, [found.share for found in measured], gate.alpha)
+    decided = tuple(_decided(found, level, gate.alpha) for found, level in zip(measured, levels, strict=True))
     return GateResult(
         outcome=_outcome({result.outcome for result in decided}),
         candidate=f"{candidate.manifest.experiment}/{candidate.model.id}",
@@ -138,40 +140,67 @@ def _outcome(found: set[Outcome]) -> Outcome:
     return next((outcome for outcome in order if outcome in found), "pass")
 
 
-def _measure(item: FrozenRequirement, gate: FrozenGate, candidate: Side, baseline: Side) -> RequirementResult:
+@dataclass(frozen=True)
+class _Measured:
+    """`pairs` None: the two cannot be compared, for the reason in `result`. `share`: of alpha, for failing."""
+
+    result: RequirementResult
+    pairs: Pairs | None = None
+    share: float = 1.0
+
+
+def _measure(item: FrozenRequirement, gate: FrozenGate, candidate: Side, baseline: Side) -> _Measured:
     sides = (candidate, baseline)
     reasons = [reason for side in sides for reason in incomplete(side, item.benchmark, gate.budget_tokens)]
     reasons = reasons or list(unlike(candidate, baseline, item.benchmark))
     if reasons:
-        return RequirementResult(item, "not_evaluable", "; ".join(reasons))
+        return _Measured(RequirementResult(item, "not_evaluable", "; ".join(reasons)))
+    sets = problem_sets(candidate, baseline, item.benchmark)
+    if sets.reason is not None:
+        return _Measured(RequirementResult(item, "not_evaluable", sets.reason))
     ours, theirs = (problem_codes(side.manifest, side.model.id, item.benchmark, gate.budget_tokens) for side in sides)
     pairs = pair(theirs, ours, item.metric)
-    if not pairs.n:
-        return RequirementResult(item, "not_evaluable", "the two were asked no problem in common")
-    low, high, p_pass, p_fail = bounds(pairs, item.max_drop, gate.alpha)
     first, second = float(np.mean(pairs.first)), float(np.mean(pairs.second))
-    return RequirementResult(
+    p_pass, p_fail = drop_p(pairs, item.max_drop)
+    result = RequirementResult(
         requirement=item,
         outcome="not_enough_evidence",
         message="",
         n=pairs.n,
+        outputs_per_problem=candidate.manifest.sampling.n,
+        left_out=sets.only_baseline + sets.only_candidate,
         baseline=first,
         candidate=second,
         drop=first - second,
-        low=low,
-        high=high,
         discordance=pairs.discordance,
         p_pass=p_pass,
         p_fail=p_fail,
-        part_only=_part_only(candidate, item.benchmark) or _part_only(baseline, item.benchmark),
+        part_only=sets.partial is not None,
+        partial=sets.partial,
         noise=noise(baseline, candidate.manifest, item, gate.budget_tokens),
     )
+    several = any(len(b.parts) > 1 for side in sides for b in side.manifest.benchmarks if b.name == item.benchmark)
+    return _Measured(result, pairs, fail_share(partial=sets.partial is not None, parts=2 if several else 1))
 
 
-def bounds(pairs: Pairs, max_drop: float, alpha: float) -> tuple[float, float, float, float]:
-    """(low, high, p_pass, p_fail) of the drop, first - second. `low` and `high` are one-sided bounds at `alpha`."""
-    low, high = drop_bounds(pairs, alpha, alpha)
-    return low, high, *drop_p(pairs, max_drop)
+def fail_share(*, partial: bool, parts: int) -> float:
+    """Share of alpha for failing: a benchmark of one part is looked at once, one of several perhaps twice."""
+    return FAIL_ALPHA_PART if partial else FAIL_ALPHA_WHOLE if parts > 1 else 1.0
+
+
+def fail_levels(p_values: Sequence[float], shares: Sequence[float], alpha: float) -> list[float]:
+    """For each requirement the level at which its `p_fail` fails the gate, Holm over all requirements.
+
+    `p <= level` exactly where Holm's correction of p / share rejects at `alpha`.
+    """
+    scaled = np.asarray(p_values) / np.asarray(shares)
+    order = np.argsort(scaled, kind="stable")
+    adjusted = np.empty(len(scaled))
+    adjusted[order] = np.maximum.accumulate(scaled[order] * np.arange(len(scaled), 0, -1))
+    return [
+        float(alpha * share / len(scaled) if whole == 0 else alpha * p / whole)
+        for p, share, whole in zip(p_values, shares, adjusted, strict=True)
+    ]
 
 
 def drop_p(pairs: Pairs, max_drop: float) -> tuple[float, float]:
@@ -188,87 +217,33 @@ def drop_bounds(pairs: Pairs, alpha_low: float, alpha_high: float) -> tuple[floa
     )
 
 
-def _decide(result: RequirementResult, alpha: float) -> RequirementResult:
+def passes(p_pass: float, problems: int, alpha: float) -> bool:
+    return p_pass <= alpha and problems >= MIN_PROBLEMS
+
+
+def _decided(found: _Measured, level: float, alpha: float) -> RequirementResult:
+    if found.pairs is None:
+        return found.result
+    low, high = drop_bounds(found.pairs, level, alpha)
+    p_pass, p_fail = found.result.p_pass, found.result.p_fail
+    assert p_pass is not None
+    assert p_fail is not None
+    corrected = min(1.0, p_fail * alpha / level)
+    result = replace(found.result, low=low, high=high, fail_alpha=level, p_fail=corrected)
     limit = f"the {result.requirement.max_drop:.1%} that are allowed"
-    assert result.p_fail is not None
-    assert result.p_pass is not None
-    if result.p_fail <= alpha:
+    if p_fail <= level:
         return replace(result, outcome="fail", message=f"the drop is above {limit}")
-    if result.p_pass > alpha:
-        more = "; evaluate all problems" if result.part_only else ""
-        return replace(result, message=f"the drop may lie on either side of {limit}{more}")
-    if result.part_only:
-        message = (
-            f"the drop looks below {limit}, but a part of the benchmark may only fail early: evaluate all problems"
+    partly = f"{result.partial}: it may fail early, but to pass evaluate all problems" if result.partial else ""
+    if p_pass > alpha:
+        return replace(result, message="; ".join(filter(None, [f"the drop may lie on either side of {limit}", partly])))
+    if partly:
+        return replace(result, message=f"the drop looks below {limit}, but {partly}")
+    if not passes(p_pass, result.n, alpha):
+        return replace(
+            result,
+            message=f"the drop looks below {limit}, but {result.n} problems are too few: {MIN_PROBLEMS} are needed",
         )
-        return replace(result, message=message)
     return replace(result, outcome="pass", message=f"the drop is below {limit}")
-
-
-def _part_only(side: Side, benchmark: str) -> bool:
-    """Some part of the benchmark was not asked."""
-    parts = next(b.parts for b in side.manifest.benchmarks if b.name == benchmark)
-    return not set(parts) <= {e.part for e in side.evaluations(benchmark)}
-
-
-def incomplete(side: Side, benchmark: str, budget_tokens: int) -> Iterable[str]:
-    """Why this side cannot be compared: nothing may be compared that is not whole."""
-    name = f"{side.manifest.experiment}/{side.model.id} on {benchmark}"
-    found = side.evaluations(benchmark)
-    if not found:
-        yield f"{name} was not evaluated"
-    for evaluation in found:
-        at = [b for b in evaluation.budgets if b.counts.budget == budget_tokens]
-        if evaluation.state != "done":
-            yield f"{name}/{evaluation.part} is {evaluation.state}" + (
-                f": {evaluation.reason}" if evaluation.reason else ""
-            )
-        elif not at:
-            yield f"{name}/{evaluation.part} was not graded at {budget_tokens:,} tokens"
-        elif "e" in at[0].verdicts:
-            yield f"{name}/{evaluation.part} has {at[0].verdicts.count('e')} outputs that could not be graded"
-
-
-def unlike(candidate: Side, baseline: Side, benchmark: str) -> Iterable[str]:
-    """What differs between the two protocols, by name. Prompts may differ between the base and what was trained."""
-    for name, ours, theirs in protocol(candidate, baseline, benchmark):
-        if ours != theirs:
-            yield f"{name} differs: {ours} for the candidate, {theirs} for the baseline"
-
-
-def protocol(candidate: Side, baseline: Side, benchmark: str) -> Iterable[tuple[str, object, object]]:
-    """(name, the candidate's, the baseline's) of everything that must be alike before two models are compared."""
-    a, b = candidate.manifest, baseline.manifest
-    contents = [next(item for item in m.benchmarks if item.name == benchmark) for m in (a, b)]
-    yield f"{benchmark}'s content", contents[0].content[:12], contents[1].content[:12]
-    yield "the grader", contents[0].grader, contents[1].grader
-    for field in ("temperature", "top_p", "n", "seed"):
-        yield f"sampling.{field}", getattr(a.sampling, field), getattr(b.sampling, field)
-    yield "the largest budget", a.budgets[-1], b.budgets[-1]
-    ours, theirs = candidate.evaluations(benchmark), baseline.evaluations(benchmark)
-    engines = [[e.engine for e in side if e.engine] for side in (ours, theirs)]
-    for field in ("name", "version", "dtype", "gpu"):
-        mine, other = (_only(getattr(engine, field) for engine in side) for side in engines)
-        yield f"engine.{field}", mine, other
-    for flag in sorted({flag for side in engines for engine in side for flag in engine.flags}):
-        mine, other = (_only(engine.flags.get(flag) for engine in side) for side in engines)
-        yield f"engine.flags.{flag}", mine, other
-    yield "the grader's version", _only(e.grader_version for e in ours), _only(e.grader_version for e in theirs)
-    if (candidate.model.kind == "base") == (baseline.model.kind == "base"):
-        yield "thinking", candidate.model.thinking, baseline.model.thinking
-        parts = {e.part: e for e in theirs}
-        for part in ours:
-            same = parts.get(part.part)
-            if same is not None and part.problems == same.problems:
-                yield f"the prompts of {benchmark}/{part.part}", _short(part), _short(same)
-
-
-def _short(evaluation: ManifestEvaluation) -> str:
-    return (evaluation.prompts_sha256 or "")[:12]
-
-
-def _only(values: Iterable[object]) -> str:
-    return ", ".join(sorted({str(value) for value in values}))
 
 
 def noise(baseline: Side, other: Manifest, item: FrozenRequirement, budget_tokens: int) -> float | None:

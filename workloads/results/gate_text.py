@@ -15,6 +15,14 @@ WORDS = {
 }
 
 
+JUNIT = {
+    "fail": ("failure", "DropAboveAllowed"),
+    "not_enough_evidence": ("failure", "NotEnoughEvidence"),
+    "not_evaluable": ("error", "NotEvaluable"),
+}
+"""By outcome: element and its type attribute."""
+
+
 def gate_json(result: GateResult) -> bytes:
     """Everything in the result, canonical, with a final newline."""
     requirements = [
@@ -27,22 +35,29 @@ def gate_json(result: GateResult) -> bytes:
 
 
 def junit(result: GateResult) -> bytes:
-    """A test case per requirement: fail is a failure, could not be evaluated an error, not enough evidence skipped."""
+    """A test case per requirement, as the schema of Jenkins' xUnit plugin has it.
+
+    Only a pass is green: a failed requirement and one without enough evidence are failures, each of its own type; one
+    that could not be evaluated is an error. The figures are the element's text, which GitLab and Jenkins show.
+    """
     counts = {outcome: sum(r.outcome == outcome for r in result.requirements) for outcome in WORDS}
     suite = ET.Element(
         "testsuite",
         name=f"potstill gate {result.candidate}",
         tests=str(len(result.requirements)),
-        failures=str(counts["fail"]),
+        failures=str(counts["fail"] + counts["not_enough_evidence"]),
         errors=str(counts["not_evaluable"]),
-        skipped=str(counts["not_enough_evidence"]),
+        skipped="0",
     )
     for item in result.requirements:
         case = ET.SubElement(suite, "testcase", classname="potstill.gate", name=item.name)
-        tag = {"fail": "failure", "not_evaluable": "error", "not_enough_evidence": "skipped"}.get(item.outcome)
-        if tag is not None:
-            ET.SubElement(case, tag, message=f"{WORDS[item.outcome]}: {item.message}")
-        ET.SubElement(case, "system-out").text = _figures(item)
+        if (element := JUNIT.get(item.outcome)) is None:
+            ET.SubElement(case, "system-out").text = _figures(item)
+            continue
+        tag, kind = element
+        message = f"{WORDS[item.outcome]}: {item.message}"
+        figures = "" if item.drop is None else f"\n{_figures(item)}"
+        ET.SubElement(case, tag, type=kind, message=message).text = message + figures
     root = ET.Element("testsuites")
     root.append(suite)
     return bytes(ET.tostring(root, encoding="utf-8", xml_declaration=True)) + b"\n"
@@ -51,8 +66,9 @@ def junit(result: GateResult) -> bytes:
 def gate_markdown(result: GateResult) -> str:
     """For a CI job's page or a comment on a change."""
     compared = (
-        f"`{result.candidate}` against `{result.baseline}` at {result.budget_tokens:,} tokens, on the same problems; "
-        f"one-sided bounds at {1 - result.alpha:.0%}, requirements share the error (Holm)."
+        f"`{result.candidate}` against `{result.baseline}` at {result.budget_tokens:,} tokens, on the same problems. "
+        f"A requirement passes if the drop's upper bound ({1 - result.alpha:.0%}, one-sided) is below what is allowed "
+        "and fails if its lower bound is above; lower bounds share the error (Holm), each at the level given below."
     )
     lines = [
         f"## Potstill gate: {WORDS[result.outcome]}",
@@ -84,17 +100,25 @@ def _cell(text: str) -> str:
 def _noise(item: RequirementResult) -> str:
     if item.discordance is None:
         return ""
-    said = f" The two differ on {item.discordance:.1%} of {item.n} problems"
-    again = "" if item.noise is None else f"; the baseline differs from itself on {item.noise:.1%} when generated again"
-    return f"{said}{again}."
+    outputs = f", {item.outputs_per_problem} outputs each" if item.outputs_per_problem > 1 else ""
+    parts = [f" The two differ on {item.discordance:.1%} of {item.n} problems{outputs}"]
+    if item.noise is not None:
+        parts.append(f"the baseline differs from itself on {item.noise:.1%} when generated again")
+    if item.left_out:
+        parts.append(f"{item.left_out} problems that only one of the two was asked are left out")
+    if item.fail_alpha is not None:
+        parts.append(f"the lower bound is at {1 - item.fail_alpha:.1%}")
+    return "; ".join(parts) + "."
 
 
 def _figures(item: RequirementResult) -> str:
     if item.drop is None:
         return item.message
-    drop = f"drop {_points(item.drop)}, {_points(item.low)} to {_points(item.high)}, n = {item.n}"
+    drop = f"drop {_points(item.drop)} points, {_points(item.low)} to {_points(item.high)}, n = {item.n}"
+    allowed = f"allowed {item.requirement.max_drop:.1%}"
     return (
-        f"baseline {_share(item.baseline)}, candidate {_share(item.candidate)}, {drop}. {item.message}.{_noise(item)}"
+        f"baseline {_share(item.baseline)}, candidate {_share(item.candidate)}, {drop}, {allowed}. "
+        f"{item.message}.{_noise(item)}"
     )
 
 

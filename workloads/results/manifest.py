@@ -148,6 +148,7 @@ def _run(store: Store, run: FrozenRun, markers: dict[str, Marker], pieces: Piece
         attempts=_attempts(store, unit),
         inputs=run.inputs if isinstance(run.inputs, TrainInputs) else None,
         data_name=run.data,
+        domain=run.domain,
         data=record.data if record else None,
         losses=losses,
         train_seconds=record.train_seconds if record else None,
@@ -228,6 +229,7 @@ def _benchmark(benchmark: FrozenBenchmark) -> ManifestBenchmark:
         grader=benchmark.grader,
         problems=sum(len(part.problems) for part in benchmark.parts),
         parts={part.name: len(part.problems) for part in benchmark.parts},
+        domain=benchmark.domain,
     )
 
 
@@ -297,6 +299,7 @@ def _evaluation(
             "grader_version": grades.record.grader_version,
             "sandbox": grades.record.sandbox,
             "asked_again": grades.record.asked_again,
+            "answers": _answers(graded, rows, want, [counts.budget for counts in grades.record.budgets]),
         }
     )
 
@@ -340,6 +343,36 @@ def _suites(grades: Iterable[Grade], outputs: list[Output]) -> dict[int, dict[st
         }
         for budget, by_name in passed.items()
     }
+
+
+def _answers(
+    grades: Iterable[Grade], outputs: list[Output], want: Wanted, budgets: list[int]
+) -> tuple[tuple[int, ...], ...]:
+    """By budget: per output a number of its answer, equal for equal answers to a problem; 0 for none.
+
+    Empty with one output per problem, and for code, whose programs are not compared with each other.
+    """
+    if want.benchmark.grader == "code" or len({output.index for output in outputs}) < 2:
+        return ()
+    found = {(grade.budget_tokens, grade.problem, grade.index): _answer(grade) for grade in grades}
+    numbers: dict[str, dict[str, int]] = {}
+    rows = []
+    for budget in budgets:
+        row = []
+        for output in outputs:
+            answer = found.get((budget, output.problem, output.index))
+            of_problem = numbers.setdefault(output.problem, {})
+            row.append(0 if answer is None else of_problem.setdefault(answer, len(of_problem) + 1))
+        rows.append(tuple(row))
+    return tuple(rows)
+
+
+def _answer(grade: Grade) -> str | None:
+    """What the grader parsed, or the text without spaces, so that equal answers are more often written alike."""
+    if grade.verdict not in COMPARED - {"no_answer"} or not grade.answer:
+        return None
+    parsed = grade.evidence.get("parsed")
+    return parsed if isinstance(parsed, str) and parsed else "".join(grade.answer.split())
 
 
 def code_of(grade: Grade) -> str:

@@ -1,14 +1,19 @@
 """How often the gate is wrong, or cannot tell: `python -m workloads.results.operating` prints docs/results.md's table.
 
 Pairs are drawn with a true drop and a true discordance: only the baseline right with (discordance + drop) / 2, only the
-candidate with (discordance - drop) / 2. One requirement, all problems of the benchmark asked.
+candidate with (discordance - drop) / 2. One requirement, all problems of the benchmark asked; a benchmark of more than
+100 problems has a fast part, which takes its share of the error for failing.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import binom, norm
 
-from workloads.results.gate import bounds
+from workloads.benchmarks.load import FAST_PROBLEMS
+from workloads.results.bounded_mean import critical
+from workloads.results.difference import score_z
+from workloads.results.gate import MIN_PROBLEMS, drop_p, fail_share, passes
 from workloads.results.paired import Pairs
 
 PROBLEMS = (100, 378, 500)
@@ -35,16 +40,61 @@ def rates(n: int, discordance: float, drop: float, *, max_drop: float, alpha: fl
     shares = [(discordance + drop) / 2, (discordance - drop) / 2, 1 - discordance]
     outcomes = {}
     passed = failed = 0
+    fail_alpha = alpha * fail_share(partial=False, parts=2 if n > FAST_PROBLEMS else 1)
     for only_baseline, only_candidate, same in rng.multinomial(n, shares, draws).tolist():
         key = only_baseline, only_candidate
         if key not in outcomes:
             first = (1.0,) * only_baseline + (0.0,) * only_candidate + (1.0,) * same
             second = (0.0,) * only_baseline + (1.0,) * only_candidate + (1.0,) * same
-            _, _, p_pass, p_fail = bounds(Pairs(first, second, True, 0), max_drop, alpha)
-            outcomes[key] = (p_pass <= alpha, p_fail <= alpha)
+            p_pass, p_fail = drop_p(Pairs(first, second, True, 0), max_drop)
+            outcomes[key] = (passes(p_pass, n, alpha), p_fail <= fail_alpha)
         passed += outcomes[key][0]
         failed += outcomes[key][1]
     return Rates(passed / draws, failed / draws)
+
+
+def chance_to_pass(
+    problems: int, discordance: float, max_drop: float, alpha: float, outputs_per_problem: int = 1
+) -> float:
+    """Chance that a requirement passes if nothing changed: verdicts differ, and in both directions equally often.
+
+    `discordance`: how often one output of each differs on the same problem. With one output per problem it is a sum
+    over all outcomes. With several it is the normal approximation, for models whose outputs differ by chance only.
+    """
+    if problems < MIN_PROBLEMS or max_drop <= 0:
+        return 0.0
+    if outputs_per_problem > 1:
+        spread = (discordance / outputs_per_problem / problems) ** 0.5
+        return float(norm.cdf(max_drop / spread - critical(alpha, problems, single=False)))
+    different = np.arange(problems + 1)
+    weights = binom.pmf(different, problems, discordance)
+    return sum(
+        float(weights[count]) * float(binom.cdf(_most_lost(int(count), problems, max_drop, alpha), count, 0.5))
+        for count in different[weights > 1e-9]
+    )
+
+
+def _most_lost(different: int, problems: int, max_drop: float, alpha: float) -> int:
+    """Of `different` problems whose verdicts differ, the most that the candidate may have lost and pass; -1: none."""
+    low, high = -1, different
+    threshold = -critical(alpha, problems, single=True)
+    while low < high:
+        lost = (low + high + 1) // 2
+        passed = score_z(lost, different - lost, problems, max_drop) <= threshold
+        low, high = (lost, high) if passed else (low, lost - 1)
+    return low
+
+
+def fewest_problems(max_drop: float, alpha: float, *, single: bool) -> int | None:
+    """Problems from which a requirement can pass, if no verdict differs; None: none can. `single`: one output each."""
+    if max_drop <= 0:
+        return None
+    if max_drop >= 1:
+        return MIN_PROBLEMS
+    problems = MIN_PROBLEMS
+    while (problems * max_drop / (1 - max_drop)) ** 0.5 < critical(alpha, problems, single=single):
+        problems += 1
+    return problems
 
 
 def table(draws: int = DRAWS, seed: int = 16) -> str:

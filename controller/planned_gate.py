@@ -1,0 +1,107 @@
+"""What an experiment's gate can say, before it is run: problems asked, chance to pass, and why it can never pass."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from workloads.contract.experiment import FrozenBenchmark, FrozenExperiment, FrozenRequirement
+from workloads.contract.wanted import wanted
+from workloads.results.gate import MIN_PROBLEMS
+from workloads.results.operating import chance_to_pass, fewest_problems
+
+DISCORDANCES = (0.05, 0.1, 0.2)
+"""How often one output of each differs on the same problem. 16/02's rows against its base differ at least so often."""
+
+
+@dataclass(frozen=True)
+class PlannedRequirement:
+    """`problems`: that both will be asked; None: not known here. `chances`: to pass if nothing changed, by discordance.
+
+    `never`: why it can never pass and what to change, or None.
+    """
+
+    requirement: FrozenRequirement
+    problems: int | None
+    outputs_per_problem: int
+    chances: tuple[tuple[float, float], ...]
+    never: str | None
+
+    @property
+    def name(self) -> str:
+        return f"{self.requirement.benchmark} {self.requirement.metric}"
+
+
+def planned_gate(frozen: FrozenExperiment) -> tuple[PlannedRequirement, ...]:
+    """One for each requirement; empty without a gate."""
+    if frozen.gate is None:
+        return ()
+    return tuple(_planned(frozen, item) for item in frozen.gate.require)
+
+
+def gate_warnings(frozen: FrozenExperiment) -> list[str]:
+    """math-500 accuracy can never pass: ..."""
+    return [f"gate: {item.name} can never pass: {item.never}" for item in planned_gate(frozen) if item.never]
+
+
+def _planned(frozen: FrozenExperiment, item: FrozenRequirement) -> PlannedRequirement:
+    gate = frozen.gate
+    assert gate is not None
+    benchmark = next(b for b in frozen.benchmarks if b.name == item.benchmark)
+    roles = {"candidate": _asked(frozen, gate.candidate, benchmark)}
+    if not _elsewhere(gate.baseline):
+        roles["baseline"] = _asked(frozen, gate.baseline, benchmark)
+    names = {"candidate": gate.candidate, "baseline": gate.baseline}
+    sizes: dict[str, int] = {part.name: len(part.problems) for part in benchmark.parts}
+    shared = set(sizes).intersection(*roles.values())
+    problems = None if "all" in shared else sum(sizes[part] for part in shared)
+    outputs = frozen.sampling.n
+    never = next((reason for role, parts in roles.items() if (reason := _partial(benchmark, names[role], parts))), None)
+    if never is None and problems is not None:
+        never = _too_few(problems, item.max_drop, gate.alpha, single=outputs == 1)
+    chances: tuple[tuple[float, float], ...] = ()
+    if never is None and problems is not None:
+        chances = tuple(
+            (share, chance_to_pass(problems, share, item.max_drop, gate.alpha, outputs)) for share in DISCORDANCES
+        )
+    return PlannedRequirement(item, problems, outputs, chances, never)
+
+
+def _elsewhere(baseline: str) -> bool:
+    """The baseline is in another manifest, which is not read here."""
+    return "://" in baseline or baseline.partition("#")[0].endswith(".json")
+
+
+def _asked(frozen: FrozenExperiment, name: str, benchmark: FrozenBenchmark) -> set[str]:
+    """Parts of the benchmark that the model is asked. `name`: base, run@samples, run@last or a candidate's."""
+    run, _, which = name.partition("@")
+    samples = next((item.checkpoints for item in frozen.runs if item.name == run and item.checkpoints), (0,))
+    model = f"{run}@{samples[-1]}" if which == "last" else name
+    return {
+        want.part.name for want in wanted(frozen, {}) if (want.model.id, want.benchmark.name) == (model, benchmark.name)
+    }
+
+
+def _partial(benchmark: FrozenBenchmark, name: str, asked: Iterable[str]) -> str | None:
+    """Why a comparison of this model is about a part of the benchmark only, and what to change."""
+    parts: dict[str, int] = {part.name: len(part.problems) for part in benchmark.parts}
+    found = set(asked)
+    full = "base: full" if name == "base" else f"confirm: [{name}]"
+    if not found:
+        return f"{name} is not asked {benchmark.name}; add {full} to the benchmark"
+    if "subset" in found:
+        return f"limit and problems ask {parts['subset']} problems, a part of the benchmark; remove them"
+    if found != set(parts):
+        some = sum(parts[part] for part in found)
+        only = " and ".join(sorted(found))
+        return f"{name} is asked {only} only, {some} of {sum(parts.values())} problems; add {full} to the benchmark"
+    return None
+
+
+def _too_few(problems: int, max_drop: float, alpha: float, *, single: bool) -> str | None:
+    """Even if no verdict differs, so few problems leave a larger drop possible."""
+    fewest = fewest_problems(max_drop, alpha, single=single)
+    if fewest is None:
+        return "no number of problems shows that nothing at all is lost; set maxDrop above 0"
+    if problems >= fewest:
+        return None
+    why = f"at least {MIN_PROBLEMS} are needed" if fewest == MIN_PROBLEMS else f"at least {fewest} are needed for it"
+    return f"{problems} problems cannot show that the drop is below {max_drop:.1%}, even if no verdict differs; {why}"

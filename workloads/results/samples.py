@@ -1,0 +1,145 @@
+"""Several outputs per problem: mean, pass@k and maj@k, each with an interval by problem. Pure."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import comb
+
+from workloads.contract.manifest import Manifest, ManifestEvaluation, ManifestModel
+from workloads.results.bounded_mean import mean_interval
+from workloads.results.tables import budgets_of, problem_verdicts
+
+COLUMNS = ("model", "benchmark", "budget", "measure", "k", "value", "low", "high", "problems", "outputs")
+"""Of `cells`: a table with one line per figure."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over `problems`, in 0..1, with its 95% interval by problem."""
+
+    value: float
+    low: float
+    high: float
+    problems: int
+
+    def __str__(self) -> str:
+        """76.1% (69.6-82.6, 100 problems)"""
+        return f"{self.value:.1%} ({self.low * 100:.1f}-{self.high * 100:.1f}, {self.problems} problems)"
+
+
+@dataclass(frozen=True)
+class SampledRow:
+    """One model on one benchmark at one budget. `pass_at`, `majority_at`: by k; the second is empty where answers
+    cannot be compared with each other (code) or are not in the manifest.
+
+    `mean`: the share of right outputs. Problems with an output that could not be graded are left out of all three.
+    """
+
+    model: str
+    benchmark: str
+    budget_tokens: int
+    outputs_per_problem: int
+    mean: Estimate
+    pass_at: tuple[tuple[int, Estimate], ...]
+    majority_at: tuple[tuple[int, Estimate], ...]
+
+
+def sampled_rows(manifest: Manifest) -> tuple[SampledRow, ...]:
+    """Every model at the budgets at which the tables show it; empty with one output per problem."""
+    if manifest.sampling.n == 1:
+        return ()
+    return tuple(
+        row
+        for benchmark in manifest.benchmarks
+        for model in manifest.models
+        for budget in budgets_of(manifest, model)
+        if (row := _row(manifest, model, benchmark.name, budget)) is not None
+    )
+
+
+def cells(row: SampledRow) -> Iterator[tuple[object, ...]]:
+    """Lines of a table with COLUMNS."""
+    figures = [("mean", row.outputs_per_problem, row.mean)]
+    figures += [("pass@k", k, estimate) for k, estimate in row.pass_at]
+    figures += [("maj@k", k, estimate) for k, estimate in row.majority_at]
+    for measure, k, found in figures:
+        place = (row.model, row.benchmark, row.budget_tokens, measure, k)
+        yield (*place, found.value, found.low, found.high, found.problems, row.outputs_per_problem)
+
+
+def sizes(outputs: int) -> tuple[int, ...]:
+    """The k that are shown: powers of two up to `outputs`, and `outputs`."""
+    return tuple(sorted({2**power for power in range(outputs.bit_length()) if 2**power <= outputs} | {outputs}))
+
+
+def pass_at(right: int, outputs: int, k: int) -> float:
+    """Chance that one of k outputs, drawn without replacement, is right: unbiased (Chen et al., arXiv:2107.03374)."""
+    return 1 - comb(outputs - right, k) / comb(outputs, k)
+
+
+def majority_at(answers: Sequence[int], right: Sequence[bool], k: int) -> float:
+    """Chance that the most frequent answer of k outputs, drawn without replacement, is right; a tie is drawn.
+
+    `answers`: per output a number for its answer, equal for equal answers, 0 for none. An output without an answer has
+    no vote. All right outputs have the same answer.
+    """
+    votes = [(-1 if ok else answer) for answer, ok in zip(answers, right, strict=True)]
+    silent = sum(vote == 0 for vote in votes)
+    counts = Counter(vote for vote in votes if vote)
+    correct, others = counts.pop(-1, 0), list(counts.values())
+    won = 0.0
+    for top in range(1, min(correct, k) + 1):
+        for (drawn, ties), ways in _ways(others, top, k - top).items():
+            won += comb(correct, top) * ways * comb(silent, k - top - drawn) / (1 + ties)
+    return won / comb(len(votes), k)
+
+
+def _ways(others: Sequence[int], top: int, most: int) -> dict[tuple[int, int], int]:
+    """By (outputs drawn, answers with exactly `top` votes): ways to draw from the other answers, none above `top`."""
+    ways = {(0, 0): 1}
+    for size in others:
+        grown: Counter[tuple[int, int]] = Counter()
+        for (drawn, ties), count in ways.items():
+            for votes in range(min(size, top, most - drawn) + 1):
+                grown[drawn + votes, ties + (votes == top)] += count * comb(size, votes)
+        ways = dict(grown)
+    return ways
+
+
+def _row(manifest: Manifest, model: ManifestModel, benchmark: str, budget: int) -> SampledRow | None:
+    outputs = manifest.sampling.n
+    parts = [e for e in manifest.evaluations if (e.model, e.benchmark) == (model.id, benchmark)]
+    codes = [one for part in parts for one in problem_verdicts(part, budget)]
+    answers = [one for part in parts for one in _answers(part, budget)]
+    graded = [index for index, one in enumerate(codes) if "e" not in one]
+    if not graded:
+        return None
+    right = [[code in "Rr" for code in codes[index]] for index in graded]
+    majority: tuple[tuple[int, Estimate], ...] = ()
+    if len(answers) == len(codes):
+        voted = list(zip((answers[index] for index in graded), right, strict=True))
+        majority = tuple((k, _estimate([majority_at(a, r, k) for a, r in voted])) for k in sizes(outputs))
+    return SampledRow(
+        model=model.id,
+        benchmark=benchmark,
+        budget_tokens=budget,
+        outputs_per_problem=outputs,
+        mean=_estimate([sum(one) / outputs for one in right]),
+        pass_at=tuple((k, _estimate([pass_at(sum(one), outputs, k) for one in right])) for k in sizes(outputs)),
+        majority_at=majority,
+    )
+
+
+def _answers(evaluation: ManifestEvaluation, budget: int) -> list[tuple[int, ...]]:
+    """By problem: a number per output; empty where answers are not known."""
+    size = evaluation.outputs_per_problem
+    for index, item in enumerate(evaluation.budgets):
+        if item.counts.budget == budget and evaluation.answers:
+            found = evaluation.answers[index]
+            return [found[start : start + size] for start in range(0, len(found), size)]
+    return []
+
+
+def _estimate(values: Sequence[float]) -> Estimate:
+    low, high = mean_interval(values, 0.0, 1.0, 0.05, single=False)
+    return Estimate(sum(values) / len(values), low, high, len(values))
