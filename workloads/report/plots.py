@@ -22,7 +22,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b85c98", "#6f67d0", "#946a00", "#3
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star", "pentagon", "cross")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 GREY = "#838993"
-DODGE = 0.012
+DODGE = 0.018
 """Width in which the series at one x stand beside each other, per series, as a share of the axis."""
 HEIGHT, BOX_HEIGHT, LENGTHS_MARGIN = 320, 24, 90
 
