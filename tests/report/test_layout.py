@@ -77,25 +77,6 @@ def test_the_measure_finds_cells_that_overflow(finished: Manifest, store: Store,
     path.write_text(page(finished, reading(finished, store)))
     with browser(tmp_path / "profile") as shown:
         shown.looks(1180, 900, "light")
-        for width in WIDTHS:
-            shown.looks(width, 900, "light")
-            shown.open(path)
-            shown.until("document.readyState === 'complete'")
-            shown.ask(
-                style("body, table, td, th, code { font-family: 'DejaVu Sans', Verdana, sans-serif !important; }")
-            )
-            shown.ask(OPEN_ALL)
-            assert shown.ask(CELLS) > 300
-            assert shown.ask(WIDER_CELLS) == []
-            assert shown.ask(PAGE_WIDTH) <= width
-
-
-def test_the_measure_finds_cells_that_overflow(finished: Manifest, store: Store, tmp_path: Path) -> None:
-    """The tables were laid out like this once."""
-    path = tmp_path / "index.html"
-    path.write_text(page(finished, reading(finished, store)))
-    with browser(tmp_path / "profile") as shown:
-        shown.looks(1180, 900, "light")
         shown.open(path)
         shown.until("document.readyState === 'complete'")
         shown.ask(
