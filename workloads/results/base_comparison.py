@@ -19,6 +19,7 @@ class BaseContrast:
     """One metric of a model less the base's. `difference` is in 0..1; None: see `reason`.
 
     `left_out`: shared problems with an output that could not be graded. `adjusted_p`: over what is said beside it.
+    `testable`: some problem differs; without one no test can find a difference, and none is paid for.
     `equivalence_p`: of a difference of MARGIN or more.
     """
 
@@ -29,6 +30,7 @@ class BaseContrast:
     difference: Difference | None = None
     left_out: int = 0
     adjusted_p: float | None = None
+    testable: bool = True
     equivalence_p: float | None = None
     adjusted_equivalence_p: float | None = None
     reason: str | None = None
@@ -231,7 +233,12 @@ def _compared(
         pairs = pair(ours, theirs, metric)
         found = paired_difference(pairs)
         same = equivalence_p(pairs, MARGIN)
-        made.append(BaseContrast(model.id, benchmark, budget, metric, found, pairs.left_out, equivalence_p=same))
+        differs = pairs.mean_square > 0
+        made.append(
+            BaseContrast(
+                model.id, benchmark, budget, metric, found, pairs.left_out, testable=differs, equivalence_p=same
+            )
+        )
     return row_on(manifest, base, benchmark, budget, shared), made[0], made[1]
 
 

@@ -62,7 +62,8 @@ def _against_base(contrast: BaseContrast) -> str:
     if contrast.difference is None:
         return f"{contrast.benchmark} {contrast.verdict}"
     found = contrast.difference
-    return f"{contrast.benchmark} {found.estimate * 100:+.1f} points ({contrast.verdict}, {found.n} problems)"
+    problems = f"{found.n} problem{'' if found.n == 1 else 's'}"
+    return f"{contrast.benchmark} {found.estimate * 100:+.1f} points ({contrast.verdict}, {problems})"
 
 
 def _gaps(runs: RunTable) -> list[str]:
@@ -147,7 +148,7 @@ def _turned(contrast: RunContrast, is_first: bool) -> tuple[tuple[float, float, 
 
 
 def _undecided(pair: RunPair, contrasts: Sequence[RunContrast]) -> str:
-    known = [c for c in contrasts if c.difference is not None]
+    known = [c for c in contrasts if c.testable] or contrasts
     details = ", ".join(
         f"{c.benchmark} {c.difference.estimate * 100:+.1f} points "
         f"({c.difference.low * 100:+.1f} to {c.difference.high * 100:+.1f}, {c.difference.n} problems)"

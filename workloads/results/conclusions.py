@@ -43,7 +43,7 @@ def conclusions(manifest: Manifest) -> Conclusions:
     extra = max(0, runs.pairs_in_all - len(runs.pairs)) * len(runs.benchmarks) * len(runs.budgets)
     at_end = {(end.model, cell.benchmark, cell.budget_tokens): cell for end in ends for cell in end.cells}
     earlier = {key: row for key, row in row_comparisons(manifest).items() if key not in at_end}
-    asked: list[tuple[Group, float | None]] = [
+    asked = [
         *_of_runs(runs),
         *_of_ends(ends),
         *_of_rows(earlier.values()),
@@ -72,7 +72,14 @@ def conclusions(manifest: Manifest) -> Conclusions:
     for key, row in earlier.items():
         rows[key] = RowComparison(row.base, with_adjusted(row.accuracy), with_adjusted(row.completed))
     judged = judged_findings(made, [found.p for found in adjusted if found is not None])
-    return Conclusions(best_run(runs, ends), runs, ends, rows, judged, sum(p is not None for _, p in asked))
+    return Conclusions(best_run(runs, ends), runs, ends, rows, judged, sum(item.p is not None for item in asked))
+
+
+@dataclass(frozen=True)
+class _Asked:
+    group: Group
+    p: float | None
+    testable: bool = True
 
 
 @dataclass(frozen=True)
@@ -86,27 +93,32 @@ class _Adjusted:
     factor: float
 
 
-def _adjusted(asked: list[tuple[Group, float | None]], extra: int) -> list[_Adjusted | None]:
+def _adjusted(asked: list[_Asked], extra: int) -> list[_Adjusted | None]:
     """By weighted Holm, in the order given; None where there is no p.
 
-    `extra`: pairs of runs of which no p was calculated. They count as p = 1.
+    `extra`: pairs of runs of which no p was calculated. They count as p = 1. Where no problem differs, no difference
+    can be found: such a comparison has p = 1 and is not counted (Tarone, Biometrics 46 (1990) 515-522).
     """
-    known = [(group, p) for group, p in asked if p is not None] + [("best run", 1.0)] * extra
-    sizes = {group: sum(other == group for other, _ in known) for group in WEIGHTS}
-    weights = [WEIGHTS[group] / sizes[group] for group, _ in known]
-    total = sum(weights)
-    found = (
-        _Adjusted(p, total / weight)
-        for p, weight in zip(weighted_holm([p for _, p in known], weights), weights, strict=True)
-    )
-    return [None if p is None else next(found) for _, p in asked]
+    known = [item for item in asked if item.p is not None]
+    known += [_Asked("best run", 1.0)] * extra
+    tested = [item for item in known if item.testable]
+    weights = [WEIGHTS[item.group] / sum(other.group == item.group for other in tested) for item in tested]
+    holm = iter(weighted_holm([item.p or 0.0 for item in tested], weights))
+    total = sum(WEIGHTS[group] for group in {item.group for item in known})
+    sizes = {group: sum(item.group == group for item in known) for group in WEIGHTS}
+    return [
+        None
+        if item.p is None
+        else _Adjusted(next(holm) if item.testable else 1.0, total * sizes[item.group] / WEIGHTS[item.group])
+        for item in asked
+    ]
 
 
-def _of_runs(runs: RunTable) -> Iterator[tuple[Group, float | None]]:
+def _of_runs(runs: RunTable) -> Iterator[_Asked]:
     for pair in runs.pairs:
         for contrast in pair.contrasts:
             first = (contrast.which, contrast.metric) == ("last", "accuracy")
-            yield "best run" if first else "other", contrast.p
+            yield _Asked("best run" if first else "other", contrast.p, contrast.testable)
 
 
 def _map_runs(runs: RunTable, change: Callable[[RunContrast], RunContrast]) -> RunTable:
@@ -114,22 +126,20 @@ def _map_runs(runs: RunTable, change: Callable[[RunContrast], RunContrast]) -> R
     return replace(runs, pairs=pairs)
 
 
-def _of_ends(ends: tuple[RunEnd, ...]) -> Iterator[tuple[Group, float | None]]:
+def _of_ends(ends: tuple[RunEnd, ...]) -> Iterator[_Asked]:
     for end in ends:
         for cell in end.cells:
             group: Group = "ends" if cell.shown else "other"
-            yield group, cell.accuracy.p
-            yield group, cell.completed.p
+            yield from (_Asked(group, c.p, c.testable) for c in (cell.accuracy, cell.completed))
 
 
-def _of_rows(rows: Iterable[RowComparison]) -> Iterator[tuple[Group, float | None]]:
+def _of_rows(rows: Iterable[RowComparison]) -> Iterator[_Asked]:
     for row in rows:
-        yield "other", row.accuracy.p
-        yield "other", row.completed.p
+        yield from (_Asked("other", c.p, c.testable) for c in (row.accuracy, row.completed))
 
 
-def _of_findings(made: tuple[Finding, ...]) -> Iterator[tuple[Group, float | None]]:
-    return (("findings", p) for p in p_values(made))
+def _of_findings(made: tuple[Finding, ...]) -> Iterator[_Asked]:
+    return (_Asked("findings", p) for p in p_values(made))
 
 
 def _map_end(end: RunEnd, change: Callable[[BaseContrast], BaseContrast]) -> RunEnd:

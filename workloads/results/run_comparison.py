@@ -28,6 +28,7 @@ class RunContrast:
 
     The interval has 95% confidence, at `which` best over all `choices` pairs of checkpoints that could have been chosen
     (Bonferroni); `p` has the same price. `adjusted_p` is over everything that the report says (`conclusions`).
+    `testable`: some problem differs; without one no test can find a difference, and none is paid for.
     `left_out`: shared problems with an output that could not be graded. `equivalence_p`: of a difference of MARGIN or
     more (of the last checkpoints only).
     """
@@ -43,6 +44,7 @@ class RunContrast:
     left_out: int = 0
     p: float | None = None
     adjusted_p: float | None = None
+    testable: bool = True
     equivalence_p: float | None = None
     adjusted_equivalence_p: float | None = None
     reason: str | None = None
@@ -229,7 +231,12 @@ def _contrast(
     found = paired_difference(pairs, ALPHA / choices)
     same = equivalence_p(pairs, MARGIN) if which == "last" else None
     return replace(
-        contrast, difference=found, left_out=pairs.left_out, p=min(1.0, found.p * choices), equivalence_p=same
+        contrast,
+        difference=found,
+        left_out=pairs.left_out,
+        p=min(1.0, found.p * choices),
+        testable=pairs.mean_square > 0,
+        equivalence_p=same,
     )
 
 

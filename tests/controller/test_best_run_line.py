@@ -1,0 +1,41 @@
+"""The line about the best run that `potstill run` ends with and `potstill show` prints."""
+
+from pathlib import Path
+
+from controller.cli.results import best_run_line
+from tests.results.made_experiment import MadeRun, experiment
+from workloads.contract import layout
+from workloads.store import Store, open_store
+
+KEY = layout.manifest_key("made", "0" * 8)
+
+
+def store_with(folder: Path, manifest: bytes | None) -> Store:
+    store = open_store((folder / "store").as_uri())
+    if manifest is not None:
+        store.put(KEY, manifest)
+    return store
+
+
+def test_it_is_the_reports_sentence(tmp_path: Path) -> None:
+    runs = (MadeRun("low", (100,)), MadeRun("high", (100,)))
+    codes = {
+        ("base", "sums", 4096): "R" * 40,
+        ("low@100", "sums", 4096): "W" * 40,
+        ("high@100", "sums", 4096): "R" * 40,
+    }
+    manifest = experiment(runs, codes, problems={"sums": 40})
+    line = best_run_line(store_with(tmp_path, manifest.to_json()), "made", "0" * 8)
+    assert line is not None
+    assert line.startswith("Best run: high (high@100), ahead of low in accuracy on sums by 100.0 points")
+
+
+def test_there_is_none_before_there_is_a_manifest(tmp_path: Path) -> None:
+    assert best_run_line(store_with(tmp_path, None), "made", "0" * 8) is None
+
+
+def test_a_manifest_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    line = best_run_line(store_with(tmp_path, b"{}"), "made", "0" * 8)
+    assert line is not None
+    assert KEY in line
+    assert "cannot be read" in line
