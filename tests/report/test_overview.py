@@ -9,8 +9,10 @@ from tests.results.made_experiment import MadeRun, experiment
 from workloads.contract.manifest import Manifest
 from workloads.report.failures import cause_text, causes, progress
 from workloads.report.flat import flat_benchmarks
+from workloads.report.marks import change as change_of
 from workloads.report.overview import Overview, OverviewRow, overview
 from workloads.results.conclusions import conclusions
+from workloads.results.difference import Difference
 
 SLOW = MadeRun("slow", (100, 200), label="Slow", changes={"learning_rate": 1e-3})
 FAST = MadeRun("fast", (100, 200), label="Fast", changes={"learning_rate": 5e-3})
@@ -53,11 +55,9 @@ def test_the_difference_to_the_base_has_a_mark_and_words(codes: str, mark: str) 
 
 
 def test_a_difference_whose_interval_excludes_zero_but_that_is_not_significant_is_marked_apart() -> None:
-    six_more = "R" * 56 + "W" * 44
-    change = rows(made(RIGHT | {"slow@200": six_more}))["Slow"].cells[0].change
-    assert change is not None
-    assert (change.mark, change.text) == ("perhaps-higher", "+6.0")
-    assert change.interval.startswith("+")
+    found = Difference(0.56, 0.50, 100, low=0.01, high=0.12, p=0.02, method="paired", needed=None)
+    change = change_of(found, 0, False, "not distinguishable from the base")
+    assert (change.mark, change.text, change.interval) == ("perhaps-higher", "+6.0", "+1.0 to +12.0")
     assert "not distinguishable from the base; the interval excludes 0" in change.title
 
 
