@@ -20,9 +20,9 @@ from workloads.report.page import page
 from workloads.report.reader import reading
 from workloads.store import open_store
 
-READ = "document.readyState === 'complete' && document.querySelectorAll('.sides pre').length === 2"
+READ = "document.readyState === 'complete' && document.querySelectorAll('.sides pre.output').length === 2"
 DRAWN = "document.querySelectorAll('.plot.js-plotly-plot').length > 0"
-ALL_DRAWN = "document.querySelectorAll('.plot.js-plotly-plot').length === document.querySelectorAll('.plot').length"
+ALL_DRAWN = "[...document.querySelectorAll('.plot')].every((p) => p.closest('details') || p.matches('.js-plotly-plot'))"
 CHOOSE = """for (const [id, value] of [["model", "MODEL"], ["filter", "completed beside, not here"]]) {
   const select = document.getElementById(id); select.value = value; select.dispatchEvent(new Event("change")); }"""
 DESKTOP, PHONE = (1180, 1000), (390, 844)
@@ -66,7 +66,7 @@ def pictures(path: Path, profile: Path, stem: Path, model: str | None) -> None:
 def _picture(
     shown: Page, path: Path, size: tuple[int, int], scheme: str, place: str, height: int, choose: str, to: Path
 ) -> None:
-    shown.looks(size[0], 12_000, scheme)
+    shown.looks(size[0], 30_000, scheme)
     shown.open(path)
     shown.until(f"{READ} && {ALL_DRAWN}")
     shown.ask(choose)

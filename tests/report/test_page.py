@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.report.browser import browser
+from tests.report.measure import OPEN_ALL
 from tests.report.synthetic import HOSTILE, synthetic
 from tests.tools.shared import made_once
 from workloads.contract.manifest import Manifest
@@ -99,9 +100,11 @@ def test_a_browser_draws_every_plot_and_shows_hostile_outputs_as_text(html: str,
     with browser(tmp_path / "profile") as shown:
         shown.open(path)
         plots = html.count('class="plot"')
+        shown.until("document.readyState === 'complete'")
+        shown.ask(OPEN_ALL)
         shown.until(f"document.querySelectorAll('.plot.js-plotly-plot').length === {plots}")
-        shown.until("document.querySelectorAll('.sides pre').length === 2")
-        assert HOSTILE[:40] in shown.ask("document.querySelector('.sides pre').textContent")
+        shown.until("document.querySelectorAll('.sides pre.output').length === 2")
+        assert HOSTILE[:40] in shown.ask("document.querySelector('.sides pre.output').textContent")
         assert shown.ask("document.title") == "synthetic-16-02: report"
         assert shown.ask("document.querySelectorAll('#detail img, #list img, #detail script').length") == 0
         assert shown.errors == []
@@ -158,7 +161,7 @@ def test_a_phone_and_a_laptop_show_it_without_scrolling_sideways(
     with browser(tmp_path / "profile") as shown:
         shown.looks(width, 844, scheme)
         shown.open(path)
-        shown.until("document.querySelectorAll('.sides pre').length === 2")
+        shown.until("document.querySelectorAll('.sides pre.output').length === 2")
         assert shown.ask("document.documentElement.scrollWidth") <= width
         light = shown.ask("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).every((part) => part > 127)")
         assert light is (scheme == "light")
@@ -170,9 +173,9 @@ def test_the_reader_puts_the_base_beside_and_says_why(html: str, tmp_path: Path)
     path.write_text(html)
     with browser(tmp_path / "profile") as shown:
         shown.open(path)
-        shown.until("document.querySelectorAll('.sides pre').length === 2")
+        shown.until("document.querySelectorAll('.sides pre.output').length === 2")
         heads = shown.ask("[...document.querySelectorAll('.sides h3')].map((head) => head.textContent).join('|')")
-        assert heads == "Code 2K step 200|Base"
+        assert heads == "code_2k@10000|base"
         assert "100 of 100 outputs" in shown.ask("document.getElementById('count').textContent")
         assert "gold" in shown.ask("document.querySelector('.sides dl').textContent")
 

@@ -11,21 +11,36 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from workloads.contract.manifest import Manifest
+from workloads.report.breakdown_tables import breakdown_tables, length_table
+from workloads.report.checkpoints import checkpoint_tables
 from workloads.report.facts import facts
-from workloads.report.plots import plots
+from workloads.report.failures import counted, progress
+from workloads.report.overview import overview
+from workloads.report.pairs import pair_table
+from workloads.report.plots import Plot, plots
 from workloads.report.reader import Reading
 from workloads.report.summary import summary
-from workloads.report.text import COLUMNS, name_of, note_of
 from workloads.results.conclusions import conclusions
-from workloads.results.statistics import Share
-from workloads.results.tables import tables
+
+STATES = {
+    "running": "running",
+    "succeeded": "✓ succeeded",
+    "partially_failed": "✗ partially failed",
+    "failed": "✗ failed",
+}
+VERDICTS = {
+    "supported": "✓ supported",
+    "contradicted": "✗ contradicted",
+    "mixed": "± mixed",
+    "undecidable": "? undecided",
+}
 
 
 def page(manifest: Manifest, read: Reading) -> str:
     """One self-contained HTML file that opens from disk and asks the network for nothing.
 
     Everything in it is escaped; its Content-Security-Policy allows no connection and only the two scripts whose hashes
-    it states: the page's own, and plotly.js, which is packed and drawn after the words and tables stand.
+    it states: the page's own, and plotly.js, which is packed and is unpacked after the text and the tables are shown.
     """
     environment = Environment(
         loader=PackageLoader("workloads.report"),
@@ -35,26 +50,71 @@ def page(manifest: Manifest, read: Reading) -> str:
         lstrip_blocks=True,
     )
     script, plotly = _asset("page.js"), get_plotlyjs()
-    drawn, concluded = plots(manifest), conclusions(manifest)
+    drawn = plots(manifest)
+    concluded = conclusions(manifest)
     return environment.get_template("index.html.j2").render(
         manifest=manifest,
+        states=STATES,
+        verdicts=VERDICTS,
+        meta=_meta(manifest, read),
+        overview=overview(manifest, concluded),
+        runs=concluded.runs,
+        comparisons=concluded.comparisons,
+        last_pairs=pair_table(manifest, concluded, "last"),
+        best_pairs=pair_table(manifest, concluded, "best"),
         summary=summary(manifest, concluded),
-        tables=tables(manifest),
-        columns=COLUMNS,
-        name_of=name_of,
-        note_of=note_of,
-        percent=percent,
+        tables=checkpoint_tables(manifest, concluded),
         script_json=script_json,
-        findings=concluded.findings,
+        decided=[finding for finding in concluded.findings if finding.verdict != "undecidable"],
+        undecided=[finding for finding in concluded.findings if finding.verdict == "undecidable"],
+        breakdowns=breakdown_tables(manifest),
+        lengths=length_table(manifest),
         facts=facts(manifest),
-        plots=drawn,
+        plot_groups=_groups(drawn.drawn),
+        folded_plots=[plot for plot in drawn.drawn if plot.folded],
+        plot_notes=drawn.notes,
         reading=read,
+        accepted=read.accepted,
         index=_index(manifest, read),
-        plotly=base64.b64encode(gzip.compress(plotly.encode(), 9, mtime=0)).decode() if drawn else "",
+        plotly=base64.b64encode(gzip.compress(plotly.encode(), 9, mtime=0)).decode() if drawn.drawn else "",
         policy=policy(script, plotly),
         style=Markup(_asset("page.css")),  # noqa: S704 - the package's own file
         script=Markup(script),  # noqa: S704 - the package's own file
     )
+
+
+def _meta(manifest: Manifest, read: Reading) -> list[str]:
+    """When it began, how long it took, and of what it consists."""
+    parts = []
+    if read.accepted is not None:
+        parts.append(f"{read.accepted.at:%d %b %Y, %H:%M} UTC")
+        if (seconds := read.accepted.seconds) is not None:
+            words = "last result after" if manifest.state == "running" else "took"
+            parts.append(f"{words} {duration(seconds)}")
+    runs = sum(run.role == "run" for run in manifest.runs)
+    checkpoints = sum(model.kind == "checkpoint" for model in manifest.models)
+    candidates = sum(model.kind == "candidate" for model in manifest.models)
+    parts.append(f"base model {manifest.base_name}")
+    parts += [counted(number, noun) for number, noun in ((runs, "run"), (checkpoints, "checkpoint")) if number]
+    parts += [counted(candidates, "candidate")] if candidates else []
+    parts.append(counted(len(manifest.benchmarks), "benchmark"))
+    return parts if manifest.state == "running" else [*parts, progress(manifest).text]
+
+
+def duration(seconds: float) -> str:
+    """45 s, 7 min, 3 h 20 min, 2 d 4 h"""
+    minutes, hours = round(seconds / 60), round(seconds / 3600)
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if minutes < 100:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
+def _groups(drawn: tuple[Plot, ...]) -> list[tuple[str, list[Plot]]]:
+    """By heading, in reading order, without what is folded."""
+    shown = [plot for plot in drawn if not plot.folded]
+    return [(name, [plot for plot in shown if plot.group == name]) for name in dict.fromkeys(p.group for p in shown)]
 
 
 def policy(*scripts: str) -> str:
@@ -64,11 +124,6 @@ def policy(*scripts: str) -> str:
         f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; "
         "base-uri 'none'; form-action 'none'"
     )
-
-
-def percent(share: Share) -> str:
-    """73.0%"""
-    return "-" if share.value is None else f"{share.value:.1%}"
 
 
 def _hash(script: str) -> str:
@@ -81,13 +136,7 @@ def _asset(name: str) -> str:
 
 def _index(manifest: Manifest, read: Reading) -> str:
     """What the page's script must know, as JSON."""
-    models = {
-        model.id: {
-            "label": model.label if model.step is None else f"{model.label} step {model.step}",
-            "budget": model.budget_tokens,
-        }
-        for model in manifest.models
-    }
+    models = {model.id: {"budget": model.budget_tokens} for model in manifest.models}
     index = {
         "models": models,
         "budgets": manifest.budgets,

@@ -1,32 +1,33 @@
-"""What the page's reader shows: every output with its verdicts, cut to fit and packed, apart from the page's markup.
+"""What the page's reader shows: every output with its prompt and verdicts, cut to fit and packed.
 
-Outputs are hostile text. They travel as base64 of gzip, so that no byte of them is ever parsed as HTML, and the page
-shows them through `textContent` only.
+Outputs, problems and prompts are hostile text. They are in the page as base64 of gzip, so that no byte of them is ever
+parsed as HTML, and the page shows them through `textContent` only.
 """
 
 import base64
 import gzip
 import json
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from datetime import datetime
 from typing import Any
 
-from workloads.benchmarks import BenchmarkError
-from workloads.benchmarks.load import load_file
 from workloads.commit import Corrupt, read_file, read_marker
-from workloads.contents import ContentError, localise_file
 from workloads.contract import layout
-from workloads.contract.experiment import FrozenExperiment
+from workloads.contract.experiment import FrozenBenchmark, FrozenExperiment
 from workloads.contract.manifest import Manifest, ManifestEvaluation
+from workloads.contract.records import Marker, OutputsRecord
 from workloads.contract.units import UnitRef
+from workloads.report.accepted import Accepted, accepted
+from workloads.report.prompts import Asked, prompts, stored_tokenizers
 from workloads.results.manifest import FINISH_CODES, why_corrupt
 from workloads.store import Store
 
 PACKED_BYTES = 3_000_000
 CUTS = (20_000, 8_000, 4_000, 2_000, 1_000, 500, 200)
 """Characters kept of an output, its answer and its evidence: the largest with which all fits PACKED_BYTES."""
+PROBLEM_CHARACTERS, PROMPT_CHARACTERS = 4_000, 8_000
+"""Kept of a problem's text and of a prompt."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ class Chunk:
 class Reading:
     """`cut` characters are kept of each output. `notes` say what is not shown, and why.
 
-    `corrupt`: why, by id, of evaluations whose outputs or grades are not what was committed.
+    `corrupt`: why, by id, of evaluations whose outputs or grades are not what was committed. `accepted`: None when the
+    store has no experiment.json.
     """
 
     chunks: tuple[Chunk, ...]
@@ -51,23 +53,51 @@ class Reading:
     cut: int
     notes: tuple[str, ...]
     corrupt: Mapping[str, str]
+    accepted: Accepted | None
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What the store has of one evaluation. `reason`: why not all of it can be shown."""
+
+    rows: list[dict[str, Any]]
+    tokenizer_sha256: str | None = None
+    last_result: datetime | None = None
+    reason: str | None = None
 
 
 def reading(manifest: Manifest, store: Store) -> Reading:
     """Reads outputs and grades through their markers. Raises StoreError, and Corrupt for an unreadable marker."""
+    found = {e.id: _read(store, e) for e in manifest.evaluations if e.generate is not None and e.problems}
+    frozen = _frozen(manifest, store)
+    questions = _questions(manifest, found, frozen, store)
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    corrupt: dict[str, str] = {}
     for evaluation in manifest.evaluations:
-        if evaluation.generate is not None and evaluation.problems:
-            rows, reason = _rows(store, evaluation)
-            if rows:
-                groups.setdefault((evaluation.model, evaluation.benchmark), []).extend(rows)
-            if reason is not None:
-                corrupt[evaluation.id] = reason
+        if evaluation.id in found and (rows := found[evaluation.id].rows):
+            name = evaluation.benchmark
+            numbered = [row | {"s": questions.places.get((name, row["p"], row["s"]))} for row in rows]
+            groups.setdefault((evaluation.model, name), []).extend(numbered)
     cut, packed = next((cut, packed) for cut in CUTS if (packed := _packed(groups, cut)) is not None)
-    chunks = tuple(Chunk(f"o-{i}", model, name, text) for i, ((model, name), text) in enumerate(packed.items()))
-    problems, notes = _problems(manifest, store)
-    return Reading(chunks, problems, cut, notes, corrupt)
+    return Reading(
+        chunks=tuple(Chunk(f"o-{i}", model, name, text) for i, ((model, name), text) in enumerate(packed.items())),
+        problems=questions.chunks,
+        cut=cut,
+        notes=questions.notes,
+        corrupt={name: one.reason for name, one in found.items() if one.reason is not None},
+        accepted=accepted(frozen, _last_result(manifest, found.values(), store)) if frozen is not None else None,
+    )
+
+
+def _frozen(manifest: Manifest, store: Store) -> FrozenExperiment | None:
+    key = layout.experiment_key(manifest.experiment, manifest.uid8)
+    return None if store.head(key) is None else FrozenExperiment.model_validate_json(store.get(key))
+
+
+def _last_result(manifest: Manifest, found: Iterable[_Read], store: Store) -> datetime | None:
+    """When the last training, generation or grading was committed."""
+    units = [UnitRef(kind="train", digest=run.digest) for run in manifest.runs if run.state == "done"]
+    trained = [marker.created for unit in units if (marker := read_marker(store, unit, layout.DONE)) is not None]
+    return max([*trained, *(one.last_result for one in found if one.last_result is not None)], default=None)
 
 
 def _packed(groups: dict[tuple[str, str], list[dict[str, Any]]], cut: int) -> dict[tuple[str, str], str] | None:
@@ -87,21 +117,23 @@ def pack(value: object) -> str:
     return base64.b64encode(gzip.compress(json.dumps(value).encode(), 6, mtime=0)).decode()
 
 
-def _rows(store: Store, evaluation: ManifestEvaluation) -> tuple[list[dict[str, Any]], str | None]:
-    """What can be shown of an evaluation, and why not all of it."""
+def _read(store: Store, evaluation: ManifestEvaluation) -> _Read:
     assert evaluation.generate is not None
-    graded: list[dict[str, Any]] = []
-    reason = None
+    unit = UnitRef(kind="generate", digest=evaluation.generate)
     try:
-        rows = _lines(store, UnitRef(kind="generate", digest=evaluation.generate), layout.OUTPUTS, "outputs.jsonl")
+        outputs = _marker(store, unit, layout.OUTPUTS)
+        rows = _lines(store, outputs, "outputs.jsonl")
     except Corrupt as error:
-        return [], why_corrupt(error)
-    if evaluation.grade is not None and evaluation.budgets:
-        try:
-            graded = _lines(store, UnitRef(kind="grade", digest=evaluation.grade), layout.GRADES, "grades.jsonl")
-        except Corrupt as error:
-            reason = why_corrupt(error)
-    return _joined(rows, graded), reason
+        return _Read([], reason=why_corrupt(error))
+    tokenizer = outputs.record.tokenizer_sha256 if isinstance(outputs.record, OutputsRecord) else None
+    if evaluation.grade is None or not evaluation.budgets:
+        return _Read(_joined(rows, []), tokenizer, outputs.created)
+    try:
+        grades = _marker(store, UnitRef(kind="grade", digest=evaluation.grade), layout.GRADES)
+        graded = _lines(store, grades, "grades.jsonl")
+    except Corrupt as error:
+        return _Read(_joined(rows, []), tokenizer, outputs.created, why_corrupt(error))
+    return _Read(_joined(rows, graded), tokenizer, max(outputs.created, grades.created))
 
 
 def _joined(rows: list[dict[str, Any]], graded: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -122,17 +154,23 @@ def _joined(rows: list[dict[str, Any]], graded: list[dict[str, Any]]) -> list[di
             "n": len(row["tokenIds"]),
             "f": FINISH_CODES[row["finishReason"]],
             "t": row["text"],
+            "s": row["promptSha256"],
             "g": grades.get((row["problem"], row["index"]), {}),
         }
         for row in rows
     ]
 
 
-def _lines(store: Store, unit: UnitRef, name: str, file: str) -> list[dict[str, Any]]:
-    """Raises Corrupt when they are not what was committed, StoreError."""
+def _marker(store: Store, unit: UnitRef, name: str) -> Marker:
+    """Raises Corrupt when there is none, StoreError."""
     marker = read_marker(store, unit, name)
     if marker is None:
         raise Corrupt(f"marker {name} of {unit} is missing (key {layout.marker_key(unit, name)})")
+    return marker
+
+
+def _lines(store: Store, marker: Marker, file: str) -> list[dict[str, Any]]:
+    """Raises Corrupt when they are not what was committed, StoreError."""
     return [json.loads(line) for line in read_file(store, marker, file).splitlines() if line.strip()]
 
 
@@ -159,21 +197,50 @@ def shortened(text: str, cut: int) -> str:
     return f"{text[:head]}\n[... {len(text) - cut:,} characters left out ...]\n{text[head - cut :]}"
 
 
-def _problems(manifest: Manifest, store: Store) -> tuple[tuple[Chunk, ...], tuple[str, ...]]:
-    """Each benchmark's problems as they are asked, where the file can be had. It is read again: it is no result."""
-    key = layout.experiment_key(manifest.experiment, manifest.uid8)
-    if store.head(key) is None:
-        return (), ("The problems' texts are not shown: the store has no experiment.json.",)
-    frozen = FrozenExperiment.model_validate_json(store.get(key))
-    chunks, notes = [], []
+@dataclass(frozen=True)
+class _Questions:
+    """A chunk for each benchmark: by problem id its text `q` and the prompts `p` that were sent for it.
+
+    `places`: by (benchmark, problem, hash of the prompt's token ids), its place in `p`.
+    """
+
+    chunks: tuple[Chunk, ...]
+    places: Mapping[tuple[str, str, str], int]
+    notes: tuple[str, ...]
+
+
+def _questions(
+    manifest: Manifest, found: Mapping[str, _Read], frozen: FrozenExperiment | None, store: Store
+) -> _Questions:
+    if frozen is None:
+        return _Questions((), {}, ("Problems and prompts are not shown: the store has no experiment.json.",))
+    tokenizers = stored_tokenizers(store)
+    chunks: list[Chunk] = []
+    places: dict[tuple[str, str, str], int] = {}
+    notes: list[str] = []
     for index, benchmark in enumerate(frozen.benchmarks):
-        asked = {p for e in manifest.evaluations if e.benchmark == benchmark.name for p in e.problems}
-        try:
-            with tempfile.TemporaryDirectory() as folder:
-                loaded = load_file(localise_file(benchmark.source, Path(folder)), benchmark.name, benchmark.grader)
-        except (ContentError, BenchmarkError) as error:
-            notes.append(f"The problems of {benchmark.name} are not shown: {error}.")
-            continue
-        texts = {problem.id: shortened(problem.prompt, 4_000) for problem in loaded.problems if problem.id in asked}
+        asked = tuple(dict.fromkeys(_asked(manifest, benchmark, found)))
+        made = prompts(benchmark, asked, tokenizers)
+        notes += made.notes
+        texts: dict[str, dict[str, Any]] = {
+            problem: {"q": shortened(text, PROBLEM_CHARACTERS), "p": []} for problem, text in made.problems.items()
+        }
+        for question in asked:
+            key = (benchmark.name, question.problem, question.prompt_sha256)
+            if question.prompt_sha256 in made.sent and key not in places:
+                listed = texts[question.problem]["p"]
+                places[key] = len(listed)
+                listed.append(shortened(made.sent[question.prompt_sha256], PROMPT_CHARACTERS))
         chunks.append(Chunk(f"p-{index}", "", benchmark.name, pack(texts)))
-    return tuple(chunks), tuple(notes)
+    return _Questions(tuple(chunks), places, tuple(notes))
+
+
+def _asked(manifest: Manifest, benchmark: FrozenBenchmark, found: Mapping[str, _Read]) -> Iterable[Asked]:
+    runs = {model.id: model.run for model in manifest.models}
+    for evaluation in manifest.evaluations:
+        read = found.get(evaluation.id)
+        if evaluation.benchmark == benchmark.name and read is not None and read.tokenizer_sha256 is not None:
+            run = runs[evaluation.model]
+            prompting = benchmark.base_prompting if run is None else benchmark.trained_prompting[run]
+            for row in read.rows:
+                yield Asked(row["p"], prompting, row["s"], read.tokenizer_sha256)

@@ -8,7 +8,7 @@ from workloads.report.tables_csv import table_csv
 from workloads.results.base_comparison import BaseContrast, RowComparison, base_on_shared
 from workloads.results.breakdown import breakdowns
 from workloads.results.conclusions import Conclusions, conclusions
-from workloads.results.difference import Difference
+from workloads.results.difference import Difference, p_text
 from workloads.results.findings import Finding
 from workloads.results.lengths import length_contrasts
 from workloads.results.run_comparison import RunContrast

@@ -75,7 +75,7 @@ const rowsOf = async (model, benchmark) => {
 const problemsOf = async (benchmark) => {
   const id = index.problems[benchmark];
   if (id && !cache.has(id)) cache.set(id, JSON.parse(await unpack(id)));
-  return id ? cache.get(id) : {};
+  return id ? new Map(Object.entries(cache.get(id))) : new Map();
 };
 const letterOf = (row, budget) => {
   if (!row) return "";
@@ -103,9 +103,22 @@ const evidenceOf = (grade) => {
   for (const [name, value] of Object.entries(grade.e)) add(name.replace(/([a-z])([A-Z])/g, "$1 $2").replaceAll("_", " ").toLowerCase(), value);
   return list;
 };
-const side = (model, row, budget) => {
+let promptsOpen = false;
+const promptOf = (row, problem) => {
+  const prompt = row.s === null || !problem ? undefined : problem.p[row.s];
+  if (prompt === undefined) return make("p", "the prompt is not shown: see the note below", "hint");
+  const details = make("details");
+  details.append(make("summary", "Prompt, as it was sent"), make("pre", prompt));
+  details.open = promptsOpen;
+  details.addEventListener("toggle", () => {
+    promptsOpen = details.open;
+    document.querySelectorAll(".sides details").forEach((other) => { other.open = promptsOpen; });
+  });
+  return details;
+};
+const side = (model, row, budget, problem) => {
   const box = make("div");
-  box.append(make("h3", index.models[model].label));
+  box.append(make("h3", model));
   if (!row) { box.append(make("p", "was not asked this problem, or has not answered yet", "hint")); return box; }
   const letter = letterOf(row, budget), grade = row.g[budget];
   const judged = row.n > budget ? `; judged on the first ${Number(budget).toLocaleString("en")}` : "";
@@ -114,7 +127,7 @@ const side = (model, row, budget) => {
     make("span", `${row.n.toLocaleString("en")} tokens, ${ENDS[row.f]}${judged}`, "hint"));
   box.append(line);
   if (grade) box.append(evidenceOf(grade));
-  box.append(make("pre", row.t));
+  box.append(promptOf(row, problem), make("pre", row.t, "output"));
   return box;
 };
 const startReader = () => {
@@ -125,7 +138,7 @@ const startReader = () => {
   fill(filter, Object.keys(FILTERS).map((name) => [name, name]));
   const fillModels = () => {
     const asked = index.outputs.filter(([, , name]) => name === benchmark.value).map(([, id]) => id);
-    const entries = asked.map((id) => [id, index.models[id].label]);
+    const entries = asked.map((id) => [id, id]);
     fill(model, entries, model.value || asked[asked.length - 1]);
     fill(beside, entries, beside.value || "base");
   };
@@ -137,9 +150,10 @@ const startReader = () => {
     const problems = await problemsOf(benchmark.value);
     const detail = byId("detail");
     detail.replaceChildren(make("h3", row.p));
-    if (problems[row.p]) detail.append(make("pre", problems[row.p]));
+    const problem = problems.get(row.p);
+    if (problem) detail.append(make("pre", problem.q));
     const sides = make("div", undefined, "sides");
-    sides.append(side(model.value, row, budget.value), side(beside.value, other, budget.value));
+    sides.append(side(model.value, row, budget.value, problem), side(beside.value, other, budget.value, problem));
     detail.append(sides);
   };
   const list = async () => {

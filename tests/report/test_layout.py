@@ -1,0 +1,98 @@
+"""The page's layout in a real Chromium: no table cell overflows and the page is never wider than the screen."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.report.browser import browser
+from tests.report.measure import CELLS, OPEN_ALL, PAGE_WIDTH, WIDER_CELLS, style
+from tests.report.synthetic import synthetic
+from workloads.contract.manifest import Manifest
+from workloads.report.page import page
+from workloads.report.reader import reading
+from workloads.store import Store, open_store
+
+pytestmark = pytest.mark.slow
+WIDTHS = (390, 1180, 1400, 1920)
+REASON = (
+    "attempt 3: CorruptFiles: outputs.jsonl of marker outputs is missing (key units/generate/" + "0123456789abcdef" * 8
+)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return open_store((tmp_path_factory.mktemp("layout") / "store").as_uri())
+
+
+@pytest.fixture(scope="module")
+def finished(store: Store) -> Manifest:
+    """As large as the experiment of 16/02."""
+    return synthetic(store, characters=200)
+
+
+def partly_failed(manifest: Manifest) -> Manifest:
+    """Every second evaluation failed with a long reason."""
+    evaluations = tuple(
+        e.model_copy(update={"state": "failed", "reason": REASON, "budgets": ()}) if number % 2 else e
+        for number, e in enumerate(manifest.evaluations)
+    )
+    return manifest.model_copy(update={"state": "partially_failed", "evaluations": evaluations})
+
+
+def running(manifest: Manifest) -> Manifest:
+    """Half of the evaluations have no result yet."""
+    half = len(manifest.evaluations) // 2
+    evaluations = tuple(
+        e if number < half else e.model_copy(update={"state": "waiting", "budgets": (), "problems": (), "tokens": ()})
+        for number, e in enumerate(manifest.evaluations)
+    )
+    return manifest.model_copy(update={"state": "running", "evaluations": evaluations})
+
+
+@pytest.mark.parametrize("made", [Manifest.model_copy, partly_failed, running], ids=["finished", "failed", "running"])
+def test_no_cell_overflows_and_the_page_is_as_wide_as_the_screen(
+    made: Callable[[Manifest], Manifest], finished: Manifest, store: Store, tmp_path: Path
+) -> None:
+    manifest = made(finished)
+    path = tmp_path / "index.html"
+    path.write_text(page(manifest, reading(manifest, store)))
+    with browser(tmp_path / "profile") as shown:
+        for width in WIDTHS:
+            shown.looks(width, 900, "light")
+            shown.open(path)
+            shown.until("document.readyState === 'complete'")
+            shown.ask(
+                style("body, table, td, th, code { font-family: 'DejaVu Sans', Verdana, sans-serif !important; }")
+            )
+            shown.ask(OPEN_ALL)
+            assert shown.ask(CELLS) > 300
+            assert shown.ask(WIDER_CELLS) == []
+            assert shown.ask(PAGE_WIDTH) <= width
+
+
+def test_the_measure_finds_cells_that_overflow(finished: Manifest, store: Store, tmp_path: Path) -> None:
+    """The tables were laid out like this once."""
+    path = tmp_path / "index.html"
+    path.write_text(page(finished, reading(finished, store)))
+    with browser(tmp_path / "profile") as shown:
+        shown.looks(1180, 900, "light")
+        shown.open(path)
+        shown.until("document.readyState === 'complete'")
+        shown.ask(
+            style(".shares { table-layout: fixed; width: 40rem; min-width: 0 } .shares th { min-width: 0 !important }")
+        )
+        assert len(shown.ask(WIDER_CELLS)) > 20
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_overview_is_on_the_first_screen(finished: Manifest, store: Store, scheme: str, tmp_path: Path) -> None:
+    """Four runs, two benchmarks and two budgets: the headline and the whole table, without scrolling."""
+    path = tmp_path / "index.html"
+    path.write_text(page(finished, reading(finished, store)))
+    with browser(tmp_path / "profile") as shown:
+        shown.looks(1400, 900, scheme)
+        shown.open(path)
+        shown.until("document.readyState === 'complete'")
+        assert shown.ask("document.querySelector('.lead').getBoundingClientRect().bottom") < 200
+        assert shown.ask("document.querySelector('.overview').getBoundingClientRect().bottom") < 900

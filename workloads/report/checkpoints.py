@@ -1,0 +1,123 @@
+"""Tables of all checkpoints: one for each benchmark, a row for each model with its difference to the base. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from workloads.contract.manifest import Manifest
+from workloads.report.flat import flat_benchmarks
+from workloads.report.marks import Change, base_change, percent
+from workloads.report.text import note_of
+from workloads.results.base_comparison import base_on_shared
+from workloads.results.conclusions import Conclusions
+from workloads.results.statistics import Share
+from workloads.results.tables import Row, budgets_of, row_of
+
+
+@dataclass(frozen=True)
+class ShareCell:
+    """73.0%, 73/100, 63.6 to 80.7"""
+
+    value: str
+    counts: str
+    interval: str
+
+
+@dataclass(frozen=True)
+class CheckpointRow:
+    """`scope` says on which problems a row of the base is counted, where that is not clear. `note`: what is missing.
+
+    `is_first`: the row above is of another run.
+    """
+
+    model: str
+    kind: str
+    is_first: bool
+    scope: str
+    samples: str
+    budget: str
+    accuracy: ShareCell
+    accuracy_change: Change | None
+    completed: ShareCell
+    completed_change: Change | None
+    accuracy_completed: ShareCell
+    strict: ShareCell
+    note: str
+
+
+@dataclass(frozen=True)
+class CheckpointTable:
+    """`flat`: a sentence, if the benchmark tells no models apart. `shows_strict`: it differs from accuracy."""
+
+    benchmark: str
+    rows: tuple[CheckpointRow, ...]
+    shows_strict: bool
+    flat: str | None
+
+    @property
+    def columns(self) -> int:
+        return 8 + self.shows_strict
+
+
+def checkpoint_tables(manifest: Manifest, conclusions: Conclusions) -> tuple[CheckpointTable, ...]:
+    """Each model at the budget at which it is shown; the base at every budget at which another model is."""
+    flat = flat_benchmarks(manifest)
+    made = []
+    for benchmark in manifest.benchmarks:
+        found = list(_rows(manifest, benchmark.name))
+        strict = any(row.strict != row.accuracy for _, row, _ in found)
+        rows = []
+        run: str | None = None
+        for scope, row, is_compared in found:
+            beside = conclusions.rows.get((row.model.id, benchmark.name, row.budget_tokens)) if is_compared else None
+            changes = (base_change(beside.accuracy), base_change(beside.completed)) if beside else (None, None)
+            rows.append(_row(scope, row, row.model.run != run, *changes))
+            run = row.model.run
+        made.append(CheckpointTable(benchmark.name, tuple(rows), strict, flat.get(benchmark.name)))
+    return tuple(made)
+
+
+def _rows(manifest: Manifest, benchmark: str) -> Iterator[tuple[str, Row, bool]]:
+    """(scope, row, whether it is compared with the base). The base first, at every budget that another model has.
+
+    Where the base was asked more problems than the others, it has two rows: the problems that they share, and all.
+    """
+    for model in manifest.models:
+        for budget in budgets_of(manifest, model):
+            row = row_of(manifest, model, benchmark, budget)
+            if row is None:
+                continue
+            if model.kind != "base":
+                yield "", row, True
+                continue
+            shared = base_on_shared(manifest, benchmark, budget)
+            if shared is not None and shared.accuracy.n != row.accuracy.n:
+                yield f"on the {shared.accuracy.n:,} problems that all were asked", shared, False
+                yield "on all of its problems", row, False
+            else:
+                yield "", row, False
+
+
+def _row(scope: str, row: Row, is_first: bool, accuracy: Change | None, completed: Change | None) -> CheckpointRow:
+    model = row.model
+    return CheckpointRow(
+        model=model.id,
+        kind=model.kind,
+        is_first=is_first,
+        scope=scope,
+        samples="-" if model.samples is None or model.kind == "candidate" else f"{model.samples:,}",
+        budget=f"{row.budget_tokens:,}",
+        accuracy=_cell(row.accuracy),
+        accuracy_change=accuracy,
+        completed=_cell(row.completed),
+        completed_change=completed,
+        accuracy_completed=_cell(row.accuracy_completed),
+        strict=_cell(row.strict),
+        note=note_of(row),
+    )
+
+
+def _cell(share: Share) -> ShareCell:
+    if share.interval is None:
+        return ShareCell("-", "", "")
+    low, high = share.interval
+    return ShareCell(percent(share.value), f"{share.k:,}/{share.n:,}", f"{low * 100:.1f} to {high * 100:.1f}")

@@ -1,0 +1,102 @@
+"""Why runs and evaluations failed: one entry for each cause, the most common first. Pure."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from workloads.contract.manifest import Manifest
+
+PREFIXES = re.compile(
+    r"^(?:no checkpoint at [\d,]+ samples: |\d+ attempts failed, attempt \d+ with: |attempt \d+: )+"
+)  # what the controller puts before the program's own message
+
+
+@dataclass(frozen=True)
+class Cause:
+    """`text` is the message of the first failure with this cause; messages that differ in numbers only are one cause.
+
+    `runs`: labels. `evaluations`: ids.
+    """
+
+    text: str
+    runs: tuple[str, ...]
+    evaluations: tuple[str, ...]
+
+    @property
+    def where(self) -> str:
+        """For instance: 1 run (Math 4K) and 12 evaluations."""
+        runs = f"{counted(len(self.runs), 'run')} ({', '.join(self.runs)})" if self.runs else ""
+        evaluations = counted(len(self.evaluations), "evaluation") if self.evaluations else ""
+        return " and ".join(part for part in (runs, evaluations) if part)
+
+
+def counted(number: int, noun: str) -> str:
+    """1 run, 2 runs."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def causes(manifest: Manifest) -> tuple[Cause, ...]:
+    """Empty when nothing failed."""
+    failed = list(_failed(manifest))
+    grouped: dict[str, list[tuple[str, str | None, str | None]]] = {}
+    for text, run, evaluation in failed:
+        grouped.setdefault(re.sub(r"\d+", "#", text), []).append((text, run, evaluation))
+    found = [
+        Cause(
+            text=members[0][0],
+            runs=tuple(run for _, run, _ in members if run is not None),
+            evaluations=tuple(name for _, _, name in members if name is not None),
+        )
+        for members in grouped.values()
+    ]
+    return tuple(sorted(found, key=lambda cause: -len(cause.runs) - len(cause.evaluations)))
+
+
+def _failed(manifest: Manifest) -> Iterable[tuple[str, str | None, str | None]]:
+    """(message, label of a failed run, id of a failed evaluation)."""
+    for run in manifest.runs:
+        if run.state == "failed":
+            yield cause_text(run.reason), run.label, None
+    for evaluation in manifest.evaluations:
+        if evaluation.state == "failed":
+            yield cause_text(evaluation.reason), None, evaluation.id
+
+
+def cause_text(reason: str | None) -> str:
+    """The program's own message, without what names the attempt and the checkpoint."""
+    return PREFIXES.sub("", reason or "") or "no reason is recorded"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Numbers of evaluations: one for each model and part of a benchmark, as `potstill show` counts them."""
+
+    asked: int
+    graded: int
+    failed: int
+    running: int
+
+    @property
+    def text(self) -> str:
+        """For instance: 12 of 36 evaluations are graded, 2 failed, 4 are running, 18 are waiting."""
+        waiting = self.asked - self.graded - self.failed - self.running
+        parts = [f"{self.graded:,} of {counted(self.asked, 'evaluation')} {'is' if self.asked == 1 else 'are'} graded"]
+        parts += [f"{self.failed:,} failed"] if self.failed else []
+        for number, state in ((self.running, "running"), (waiting, "waiting")):
+            parts += [f"{number:,} {'is' if number == 1 else 'are'} {state}"] if number else []
+        return ", ".join(parts)
+
+
+def progress(manifest: Manifest) -> Progress:
+    states = [evaluation.state for evaluation in manifest.evaluations]
+    return Progress(len(states), states.count("done"), states.count("failed"), states.count("running"))
+
+
+def state_of(states: Iterable[str]) -> str:
+    """Of an evaluation whose parts are in these states: failed, done, running or waiting."""
+    found = set(states)
+    if "failed" in found:
+        return "failed"
+    if found == {"done"}:
+        return "done"
+    return "running" if found & {"running", "done"} else "waiting"

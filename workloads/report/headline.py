@@ -1,0 +1,56 @@
+"""The first sentence of the page: what happened, and the best run or that none can be named. Pure."""
+
+from workloads.contract.manifest import Manifest
+from workloads.report.failures import causes, counted, progress
+from workloads.results.conclusions import Conclusions
+
+SENTENCE_CHARACTERS = 160
+"""A sentence of `best_run` that is longer than this is not the headline."""
+
+
+def headline(manifest: Manifest, conclusions: Conclusions) -> str:
+    """What happened, in one short sentence."""
+    reached, found = progress(manifest), causes(manifest)
+    if manifest.state == "running":
+        return f"Still running: {reached.text}."
+    if not reached.graded and found:
+        number = "all" if reached.failed == reached.asked else f"{reached.failed:,} of"
+        which = f"{number} {counted(reached.asked, 'evaluation')} failed"
+        why = "for one reason" if len(found) == 1 else f"for {len(found)} reasons, mostly the first"
+        return f"Nothing was graded: {which}, {why}."
+    return best_text(manifest, conclusions)
+
+
+def best_text(manifest: Manifest, conclusions: Conclusions) -> str:
+    """Best run: Math 4K (math_default@25000). Or at which budget which run is best, or that none can be named."""
+    best = conclusions.best
+    if len(best.sentence) <= SENTENCE_CHARACTERS or len(conclusions.runs.runs) < 2:
+        return best.sentence
+    absent = [item.model or item.run for item in conclusions.runs.missing]
+    missing = f"{', '.join(absent)} {'has' if len(absent) == 1 else 'have'} no result" if absent else ""
+    named = {budget: run for budget, run in best.by_budget.items() if run is not None}
+    if not named:
+        return f"No run can be named best: {missing or _why_none(conclusions)}."
+    labels = {run.name: run.label for run in manifest.runs}
+    if best.run is not None:
+        return f"Best run: {labels[best.run]} ({best.model})."
+    parts = [
+        f"at {budget:,} tokens {labels[run] if run is not None else 'none can be named'}"
+        for budget, run in best.by_budget.items()
+    ]
+    without = f"; {missing}" if missing else ""
+    if len(set(best.by_budget.values())) == 1:
+        return f"Best run: {labels[next(iter(named.values()))]}{without}."
+    return f"Best run: {', '.join(parts)}{without}."
+
+
+def _why_none(conclusions: Conclusions) -> str:
+    signs = {
+        contrast.sign
+        for pair in conclusions.runs.pairs
+        for contrast in pair.contrasts
+        if (contrast.which, contrast.metric) == ("last", "accuracy")
+    }
+    if signs <= {0}:
+        return "no difference in accuracy between the runs is significant"
+    return "none is ahead of all others in accuracy"
