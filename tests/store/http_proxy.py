@@ -1,5 +1,6 @@
 """An HTTP proxy before the S3 server that does what a test says with each request, by its number."""
 
+import contextlib
 import http.client
 import socket
 import threading
@@ -74,10 +75,15 @@ def http_proxy(upstream: str) -> Iterator[HttpProxy]:
                 self._hang_up()
                 return
             connection = http.client.HTTPConnection(address, timeout=60)
-            connection.request(self.command, self.path, body, headers)
-            came = connection.getresponse()
-            content, told = came.read(), dict(came.getheaders())
-            connection.close()
+            try:
+                connection.request(self.command, self.path, body, headers)
+                came = connection.getresponse()
+                content, told = came.read(), dict(came.getheaders())
+            except (OSError, http.client.HTTPException):  # the server is away
+                self._hang_up()
+                return
+            finally:
+                connection.close()
             if wanted is Do.LOSE_ANSWER:
                 self._hang_up()
                 return
@@ -99,8 +105,9 @@ def http_proxy(upstream: str) -> Iterator[HttpProxy]:
 
         def _hang_up(self) -> None:
             self.close_connection = True
-            self.wfile.flush()
-            self.connection.shutdown(socket.SHUT_RDWR)
+            with contextlib.suppress(OSError):
+                self.wfile.flush()
+                self.connection.shutdown(socket.SHUT_RDWR)
 
         def log_message(self, *_: object) -> None: ...
 

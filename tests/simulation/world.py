@@ -1,0 +1,248 @@
+"""A whole world of the real code: controllers (observe, decide, act), `publish`, `gc` and `retry` on one store in memory.
+
+Everything takes turns at every call to the store. The store checks at each write that nothing committed changes; `settle`
+runs the world until its experiments are over and checks the rest.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from controller.decide.actions import Status
+from controller.decide.standing import owner_of
+from controller.events import EventLog
+from controller.gc import look, sweep
+from controller.loop import Rounds, accept
+from controller.retry import retry
+from controller.sweep import plan_sweep
+from tests.controller.experiments import START
+from tests.simulation.machine import Machine, Weather
+from tests.simulation.memory_store import Client, Objects
+from tests.simulation.scheduler import Actor, Scheduler
+from workloads.commit import Corrupt, verify
+from workloads.contract.experiment import FrozenExperiment
+from workloads.contract.records import Marker, TaskEnd
+from workloads.contract.tasks import Owner, parse_task
+from workloads.store import StoreError
+
+FLOOR_SECONDS = 3600.0
+FAIR = Weather()
+MAX_TURNS = 60_000
+
+
+@dataclass(frozen=True)
+class Faults:
+    """`fails`, `stale`: chances of each call of a controller (`stale` of a LIST); programs' calls fail ten times less.
+    `crash_turns`: a controller is killed about every so many turns, 0: never. `skew_seconds`: by how much the second
+    machine's clock is wrong."""
+
+    weather: Weather = FAIR
+    fails: float = 0.0
+    stale: float = 0.0
+    crash_turns: int = 0
+    skew_seconds: float = 0.0
+
+
+@dataclass
+class World:
+    seed: int
+    faults: Faults = Faults()
+    scheduler: Scheduler = field(init=False)
+    objects: Objects = field(init=False)
+    machines: list[Machine] = field(default_factory=list)
+    finished: dict[str, Status] = field(default_factory=dict)
+    """By controller."""
+    gone: set[Owner] = field(default_factory=set)
+    expected: set[str] = field(default_factory=set)
+    """Controllers that must finish."""
+    crashes: int = 0
+    _end_controller: dict[str, Callable[[], None]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.scheduler = Scheduler(self.seed, START)
+        self.objects = Objects(self.scheduler)
+
+    @property
+    def over(self) -> bool:
+        return self.expected <= self.finished.keys()
+
+    def client(self, share: float = 1.0) -> Client:
+        return Client(self.objects, self.faults.fails * share, self.faults.stale if share == 1.0 else 0.0)
+
+    def machine(self, name: str) -> Machine:
+        """One with its own records; what two controllers start there is seen by both."""
+        made = Machine(name, self.scheduler, lambda: self.client(0.1), self.faults.weather, self._gone_of)
+        self.machines.append(made)
+        return made
+
+    def _gone_of(self, owners: Iterable[Owner]) -> frozenset[Owner]:
+        return frozenset(self.gone & set(owners))
+
+    def controller(self, name: str, frozen: FrozenExperiment, machine: Machine, skew_seconds: float = 0.0) -> None:
+        """Runs the experiment until it is finished, anew after each crash."""
+        alive = [True]
+        self.expected.add(name)
+
+        def clock() -> datetime:
+            return self.scheduler.now + timedelta(seconds=skew_seconds)
+
+        def body() -> None:
+            client = self.client()
+            with_patience(lambda: accept(frozen, client), self.scheduler)
+            rounds = Rounds(frozen, client, machine, EventLog(client, frozen.name, frozen.uid8, name))
+            while True:
+                decision = rounds.next("run", clock)
+                if decision.status.finished is not None:
+                    self.finished[name] = decision.status
+                    alive[0] = False
+                    return
+                if not decision.actions:
+                    self.scheduler.sleep(5.0)
+
+        current: list[Actor] = [self.scheduler.spawn(name, body)]
+
+        def crash() -> None:
+            chance = self.scheduler.random
+            while alive[0]:
+                self.scheduler.sleep(chance.uniform(0, 2 * self.faults.crash_turns * self.scheduler.turn_seconds))
+                if alive[0] and not current[0].over:
+                    current[0].killed = True
+                    self.crashes += 1
+                    current[0] = self.scheduler.spawn(name, body, after_seconds=chance.choice([0.0, 5.0, 200.0]))
+
+        def end() -> None:
+            alive[0] = False
+            current[0].killed = True
+            self.finished.pop(name, None)
+
+        self._end_controller[name] = end
+        if self.faults.crash_turns:
+            self.scheduler.spawn(f"crashes of {name}", crash)
+
+    def garbage_collector(self, every_seconds: float = 300.0) -> None:
+        """`potstill gc --delete`, again and again, killed now and then; it deletes nothing that is younger than an hour."""
+
+        def body() -> None:
+            client = self.client(0.1)
+            while not self.over:
+                now = self.scheduler.now.timestamp()
+                try:
+                    plan = plan_sweep(look(client), now, FLOOR_SECONDS)
+                    sweep(client, plan, lambda: look(client), now, FLOOR_SECONDS)
+                except (StoreError, Corrupt):
+                    pass
+                self.scheduler.sleep(self.scheduler.random.uniform(0, every_seconds))
+
+        self._again_after_kills("gc", body, 2 * every_seconds)
+
+    def person(self, frozen: FrozenExperiment, every_seconds: float = 200.0) -> None:
+        """Who retries whatever was given up, without looking."""
+
+        def body() -> None:
+            client = self.client(0.1)
+            while not self.over:
+                with suppress(StoreError):
+                    retry(frozen, client)
+                self.scheduler.sleep(self.scheduler.random.uniform(0, every_seconds))
+
+        self._again_after_kills("retry", body, 2 * every_seconds)
+
+    def _again_after_kills(self, name: str, body: Callable[[], None], every_seconds: float) -> None:
+        current = [self.scheduler.spawn(name, body)]
+
+        def kill() -> None:
+            while not self.over:
+                self.scheduler.sleep(self.scheduler.random.uniform(0, 2 * every_seconds))
+                if not current[0].over:
+                    current[0].killed = True
+                    current[0] = self.scheduler.spawn(name, body, 1.0)
+
+        self.scheduler.spawn(f"kills of {name}", kill)
+
+    def vanishes(self, name: str, frozen: FrozenExperiment, after_seconds: float) -> None:
+        """Controller and programs stop for good, and the experiment's folder is deleted, as docs/store.md says to."""
+
+        self.expected.remove(name)
+
+        def body() -> None:
+            self._end_controller[name]()
+            for machine in self.machines:
+                for key, actor in machine.actors.items():
+                    data = self.objects.standing.get(key)
+                    if data is not None and parse_task(data.data).owner == owner_of(frozen) and not actor.over:
+                        actor.killed = True
+                        machine.jobs.pop(key, None)
+            for key in [key for key in self.objects.standing if key.startswith(f"experiments/{frozen.name}/")]:
+                self.objects.delete(key)
+            self.gone.add(owner_of(frozen))
+
+        self.scheduler.spawn(f"the end of {name}", body, after_seconds)
+
+    def settle(self, frozen: Iterable[FrozenExperiment]) -> None:
+        """Raises AssertionError when a promise is broken, or not all controllers have finished in MAX_TURNS."""
+        try:
+            while not self.over:
+                assert self.scheduler.turns < MAX_TURNS, f"seed {self.seed}: {self._unfinished()}"
+                self.scheduler.step()
+            self._check(list(frozen))
+        finally:
+            self.scheduler.end()
+
+    def _unfinished(self) -> str:
+        names = [actor.name for actor in self.scheduler.actors]
+        return f"not finished after {MAX_TURNS} turns, at {self.scheduler.now}; actors {names}"
+
+    def _check(self, experiments: list[FrozenExperiment]) -> None:
+        for machine in self.machines:
+            twice = [key for key, count in Counter(machine.started).items() if count > 1 and not machine.zombies]
+            assert not twice, f"started twice on {machine.name}: {twice}"
+        standing = self.objects.standing
+        reader = Client(self.objects)
+        for key, one in standing.items():
+            if "/markers/" in key:
+                problems = verify(reader, Marker.model_validate_json(one.data), deep=True)
+                assert not problems, f"{key}: {problems}"
+        for frozen in experiments:
+            self._check_bounds(frozen)
+
+    def _check_bounds(self, frozen: FrozenExperiment) -> None:
+        """Attempts that count against the unit's bound stay within it, and each of them has an end."""
+        owner, limits = owner_of(frozen), frozen.limits
+        for unit, numbers in self._attempts(owner).items():
+            retried = max((n for n in numbers if f"{unit}tasks/{n}.retry.json" in self.objects.standing), default=0)
+            in_a_row = 0
+            for number in sorted(numbers):
+                data = self.objects.standing.get(f"{unit}tasks/{number}.end.json")
+                assert data is not None or "/report/" in unit, f"{unit}tasks/{number}.json has no end"
+                if data is None or number <= retried:
+                    continue
+                end = TaskEnd.model_validate_json(data.data)
+                in_a_row = (0 if number in self._moved(unit) else in_a_row) + end.charged
+                assert in_a_row <= limits.attempts, f"{unit}: {in_a_row} charged attempts in a row"
+
+    def _attempts(self, owner: Owner) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for key, one in self.objects.standing.items():
+            unit, tasks, name = key.partition("tasks/")
+            if tasks and name.removesuffix(".json").isdigit() and parse_task(one.data).owner == owner:
+                found.setdefault(unit, []).append(int(name.removesuffix(".json")))
+        return found
+
+    def _moved(self, unit: str) -> set[int]:
+        return {
+            Marker.model_validate_json(one.data).attempt
+            for key, one in self.objects.standing.items()
+            if key.startswith(f"{unit}markers/")
+        }
+
+
+def with_patience(call: Callable[[], object], scheduler: Scheduler) -> None:
+    while True:
+        try:
+            call()
+        except StoreError:
+            scheduler.sleep(5.0)
+        else:
+            return
