@@ -23,12 +23,15 @@ class Do(Enum):
 
 @dataclass(frozen=True)
 class Answer:
-    """In the server's place."""
+    """In the server's place. `page`: the whole body, of a proxy that knows nothing of S3."""
 
     status: int
     code: str
+    page: str | None = None
 
     def body(self) -> bytes:
+        if self.page is not None:
+            return self.page.encode()
         return f"<?xml version='1.0'?><Error><Code>{self.code}</Code><Message>made by a test</Message></Error>".encode()
 
 
