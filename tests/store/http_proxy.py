@@ -19,6 +19,8 @@ class Do(Enum):
     """The server does what it was asked; its answer never arrives."""
     CUT_ANSWER = auto()
     """Half of the answer's body arrives."""
+    FLIP = auto()
+    """One bit of the answer's body differs, and no checksum tells of it."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,9 @@ def http_proxy(upstream: str) -> Iterator[HttpProxy]:
             if wanted is Do.LOSE_ANSWER:
                 self._hang_up()
                 return
+            if wanted is Do.FLIP:
+                content = content[:-2] + bytes([content[-2] ^ 1]) + content[-1:]
+                told = {name: value for name, value in told.items() if "checksum" not in name.lower()}
             self._answer(came.status, told, content, cut=wanted is Do.CUT_ANSWER)
 
         do_HEAD = do_PUT = do_POST = do_DELETE = do_GET  # noqa: N815

@@ -9,7 +9,7 @@ from controller.loop import accept
 from controller.sweep import plan_sweep
 from tests.controller.experiments import experiment, run
 from tests.controller.tiny_program import commit
-from workloads.commit import Corrupt
+from workloads.commit import Corrupt, read_marker
 from workloads.contract import layout
 from workloads.contract.records import CheckpointRecord, GradesRecord, StateRecord
 from workloads.contract.units import UnitRef
@@ -63,7 +63,9 @@ def test_results_that_are_damaged_or_lost_are_found_when_they_are_looked_at_deep
     record = GradesRecord(budgets=(), grader_version="grade-1", seconds=1.0, versions={})
     commit(filled, unit, 1, layout.GRADES, {"grades.jsonl": "right\n"}, record)
     assert look(filled, deep=True).corrupt == {}
-    key = f"{layout.attempt_prefix(unit, 1)}grades/grades.jsonl"
+    marker = read_marker(filled, unit, layout.GRADES)
+    assert marker is not None
+    key = marker.files[0].key
     filled.put(key, b"wrong\n")
     assert look(filled).corrupt == {}
     assert "hashes to" in look(filled, deep=True).corrupt[unit]

@@ -12,7 +12,7 @@ from tests.store import writers
 from tests.store.http_proxy import Answer, Do, HttpProxy, Seen
 from tests.store.writers import NAME, UNIT
 from tests.tools.s3 import FaultProxy, S3Server
-from workloads.commit import list_markers, verify
+from workloads.commit import Corrupt, fetch, list_markers, read_file, read_marker, verify
 from workloads.store import AlreadyExists, NotFound, Store, StoreError, open_store
 from workloads.stores.s3 import S3Store, connect
 
@@ -335,3 +335,29 @@ def test_an_answer_without_the_fields_of_s3_is_unknown_never_an_empty_bucket(
         assert type(raised.value) is StoreError
     assert {info.key: direct.get(info.key) for info in direct.list("")} == {"a": b"x"}
     assert not (tmp_path / "back").exists()
+
+
+@pytest.mark.parametrize("flips", [1, 2])
+def test_one_damaged_answer_is_read_again_before_a_file_is_said_to_be_damaged(
+    requests: HttpProxy, flaky: Store, direct: Store, tmp_path: Path, flips: int
+) -> None:
+    assert writers.commit(direct, 1) == "attempt 1"
+    marker = read_marker(direct, UNIT, NAME)
+    assert marker is not None
+    name = marker.files[0].name
+    reads: list[Callable[[], object]] = [
+        lambda: read_marker(flaky, UNIT, NAME),
+        lambda: list_markers(flaky, UNIT),
+        lambda: read_file(flaky, marker, name),
+        lambda: fetch(flaky, marker, [name], tmp_path / "into"),
+    ]
+    for read in reads:
+        where = "markers/" if read in reads[:2] else name
+        requests.rule = first_of(
+            *[Do.FLIP] * flips, where=lambda seen, where=where: seen.method == "GET" and where in seen.path
+        )
+        if flips == 1:
+            read()
+        else:
+            with pytest.raises(Corrupt):
+                read()
