@@ -20,7 +20,7 @@ from pathlib import Path
 from controller.decide.actions import Decision
 from controller.executors import launch
 from controller.executors.machine import Machine
-from controller.lease import is_gone
+from controller.lease import OwnersWatch
 from controller.view import ExecutorView, Job, Role, role_of
 from workloads.contract.tasks import Owner, RunnableTask
 from workloads.store import Store
@@ -66,6 +66,7 @@ class LocalExecutor:
         grace_seconds: float = GRACE_SECONDS,
     ) -> None:
         self._store = store
+        self._owners = OwnersWatch(store)
         self._records = folder / "processes"
         self._logs = folder / "logs"
         self._machine = machine
@@ -96,8 +97,7 @@ class LocalExecutor:
         return decide(view)
 
     def gone(self, owners: Iterable[Owner]) -> frozenset[Owner]:
-        now = datetime.now(UTC)
-        return frozenset(owner for owner in owners if is_gone(self._store, owner, now))
+        return frozenset(owner for owner in owners if self._owners.is_gone(owner))
 
     def start(self, task: RunnableTask) -> None:
         record = self._records / _file_name(task.key)
