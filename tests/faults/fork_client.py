@@ -21,7 +21,7 @@ def main() -> None:
     module, *arguments = sys.argv[2 + options :]
     server = socket.socket(socket.AF_UNIX)
     server.connect(address)
-    order = {"module": module, "arguments": arguments, "environment": dict(os.environ), "folder": os.getcwd()}
+    order = {"module": module, "arguments": arguments, "environment": dict(os.environ), "folder": os.getcwd()}  # noqa: PTH109
     send(server, {**order, "client": os.getpid()}, [1, 2])
     answers = server.makefile("rb")
     child = json.loads(answers.readline())["pid"]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from controller.decide.actions import Decision
+from controller.lease import OwnersWatch
 from controller.view import ExecutorView, Job
 from tests.simulation.memory_store import Client
 from tests.simulation.programs import Program
@@ -31,7 +32,7 @@ class Machine:
     scheduler: Scheduler
     client: Callable[[], Client]
     weather: Weather
-    gone_owners: Callable[[Iterable[Owner]], frozenset[Owner]]
+    watch: OwnersWatch
     jobs: dict[str, Job] = field(default_factory=dict)
     actors: dict[str, Actor] = field(default_factory=dict)
     started: list[str] = field(default_factory=list)
@@ -51,7 +52,7 @@ class Machine:
         return decide(view)
 
     def gone(self, owners: Iterable[Owner]) -> frozenset[Owner]:
-        return self.gone_owners(owners)
+        return frozenset(owner for owner in owners if self.watch.is_gone(owner))
 
     def start(self, task: RunnableTask) -> None:
         """Once: what was started before is left as it is, for its record stands."""
@@ -120,5 +121,5 @@ class Machine:
         elif drawn < weather.crash + weather.preempt:
             self.scheduler.spawn(f"preemption of {key}", lambda: self.kill(key, preempted=True), after)
         elif drawn < weather.crash + weather.preempt + weather.zombie:
-            paused = chance.choice([0.0, 100.0, 400.0])
+            paused = chance.choice([0.0, 100.0, 400.0, 8000.0])
             self.scheduler.spawn(f"loss of {key}", lambda: self.lose(key, paused), after)

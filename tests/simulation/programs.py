@@ -83,7 +83,9 @@ class Program:
             paths = {file: Path(folder) / file for file in files}
             for file, path in paths.items():
                 path.write_text(files[file] or f"{unit.digest} {name} {self.nonce}")
-            publish(self.store, unit, number, name, paths, record, now=self.clock())
+            publish(
+                self.store, unit, number, name, paths, record, now=self.clock(), clock=lambda: self.clock().timestamp()
+            )
 
     def progress(self, phase: str, loading: str | None = None) -> None:
         told = Progress(

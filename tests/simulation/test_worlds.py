@@ -9,7 +9,7 @@ from tests.simulation.machine import Weather
 from tests.simulation.world import Faults, World
 from workloads.contract.experiment import FrozenExperiment, Limits
 
-EXAMPLES = int(os.environ.get("POTSTILL_EXAMPLES", "8"))
+EXAMPLES = int(os.environ.get("POTSTILL_EXAMPLES", "5"))
 """Worlds of each test; more are for a night."""
 FIRST = int(os.environ.get("POTSTILL_SEED", "0"))
 SEEDS = range(FIRST, FIRST + EXAMPLES)

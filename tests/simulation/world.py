@@ -13,7 +13,8 @@ from datetime import datetime, timedelta
 from controller.decide.actions import Status
 from controller.decide.standing import owner_of
 from controller.events import EventLog
-from controller.gc import look, sweep
+from controller.gc import look, restore_parked, sweep
+from controller.lease import OwnersWatch
 from controller.loop import Rounds, accept
 from controller.retry import retry
 from controller.sweep import plan_sweep
@@ -54,7 +55,6 @@ class World:
     machines: list[Machine] = field(default_factory=list)
     finished: dict[str, Status] = field(default_factory=dict)
     """By controller."""
-    gone: set[Owner] = field(default_factory=set)
     expected: set[str] = field(default_factory=set)
     """Controllers that must finish."""
     crashes: int = 0
@@ -73,12 +73,14 @@ class World:
 
     def machine(self, name: str) -> Machine:
         """One with its own records; what two controllers start there is seen by both."""
-        made = Machine(name, self.scheduler, lambda: self.client(0.1), self.faults.weather, self._gone_of)
+
+        def clock() -> float:
+            return self.scheduler.now.timestamp()
+
+        watch = OwnersWatch(self.client(0.0), clock)
+        made = Machine(name, self.scheduler, lambda: self.client(0.1), self.faults.weather, watch)
         self.machines.append(made)
         return made
-
-    def _gone_of(self, owners: Iterable[Owner]) -> frozenset[Owner]:
-        return frozenset(self.gone & set(owners))
 
     def controller(self, name: str, frozen: FrozenExperiment, machine: Machine, skew_seconds: float = 0.0) -> None:
         """Runs the experiment until it is finished, anew after each crash."""
@@ -129,6 +131,7 @@ class World:
             while not self.over:
                 now = self.scheduler.now.timestamp()
                 try:
+                    restore_parked(client)
                     plan = plan_sweep(look(client), now, FLOOR_SECONDS)
                     sweep(client, plan, lambda: look(client), now, FLOOR_SECONDS)
                 except (StoreError, Corrupt):
@@ -176,7 +179,6 @@ class World:
                         machine.jobs.pop(key, None)
             for key in [key for key in self.objects.standing if key.startswith(f"experiments/{frozen.name}/")]:
                 self.objects.delete(key)
-            self.gone.add(owner_of(frozen))
 
         self.scheduler.spawn(f"the end of {name}", body, after_seconds)
 
