@@ -265,7 +265,7 @@ def parse_marker(unit: UnitRef, key: str, data: bytes) -> Marker:
     try:
         marker = Marker.model_validate_json(data)
     except ValidationError as error:
-        raise Corrupt(f"{key} is no marker that this version can read: {_first_problem(error)}") from error
+        raise Corrupt(f"{key} is no marker that this version can read: {first_problem(error)}") from error
     if marker.checksum is not None and marker.checksum != checksum_of(json.loads(data)):
         raise Corrupt(f"{key} differs from its own checksum: it was damaged since it was written")
     if layout.marker_key(unit, marker.name) != key or marker.unit != unit:
@@ -280,7 +280,8 @@ def parse_marker(unit: UnitRef, key: str, data: bytes) -> Marker:
     return marker
 
 
-def _first_problem(error: ValidationError) -> str:
+def first_problem(error: ValidationError) -> str:
+    """The first of the errors, in one line: field and reason."""
     first = error.errors(include_url=False)[0]
     where = ".".join(map(str, first["loc"]))
     return f"{where}: {first['msg']}" if where else first["msg"]

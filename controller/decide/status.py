@@ -45,7 +45,7 @@ def training_state(run: FrozenRun, standing: Standing, store: StoreView) -> tupl
         return "failed", standing.why
     if run.published:
         return "waiting", Why("NotPublished", f"waits for `potstill publish` of {run.name}")
-    return ("running" if standing.state in {"open", "foreign"} else "waiting"), standing.why
+    return ("running" if standing.state == "open" else "waiting"), standing.why
 
 
 def run_lines(frozen: FrozenExperiment, standings: Mapping[UnitRef, Standing], store: StoreView) -> tuple[RunLine, ...]:
@@ -62,6 +62,7 @@ def _run_line(run: FrozenRun, standing: Standing, store: StoreView) -> RunLine:
         label=run.label,
         state=state,
         message=why.message,
+        reason=why.reason,
         done=(progress.total if finished else progress.done) if progress else 0,
         total=progress.total if progress else 0,
         checkpoints=len(_committed(run, store)),

@@ -8,9 +8,11 @@ killed predecessor included, and waits for them.
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -34,7 +36,11 @@ PROGRAMS: dict[Role, str] = {
 }
 GRACE_SECONDS = 60.0
 """Between SIGTERM and SIGKILL: enough to save the state of a training that fits a laptop."""
+KILL_SECONDS = 5.0
+"""How long the end of a process is waited for after SIGKILL."""
 TAIL_BYTES = 2000
+SCRATCH = "potstill-task-"
+"""Each program has a folder of this name for its temporary files. It goes with the program's record."""
 
 
 def program(task: RunnableTask) -> list[str]:
@@ -50,6 +56,7 @@ class Record:
     identity: str
     created: datetime
     device: int | None
+    scratch: str | None = None
 
 
 class LocalExecutor:
@@ -104,12 +111,15 @@ class LocalExecutor:
         if record.exists() or task.key in self._children:
             return
         device = self._machine.free_device(role_of(task), [r.device for r in self._read() if _alive(r)])
-        about = {"key": task.key, "created": datetime.now(UTC).isoformat(), "device": device}
+        scratch = tempfile.mkdtemp(prefix=SCRATCH)
+        Path(scratch).chmod(0o711)  # sandboxes below it run as another user
+        about = {"key": task.key, "created": datetime.now(UTC).isoformat(), "device": device, "scratch": scratch}
         launcher = [sys.executable, "-I", "-S", launch.__file__, str(record), str(os.getpid()), json.dumps(about)]
         with (self._logs / _file_name(task.key)).open("ab") as log:
             self._children[task.key] = subprocess.Popen(
                 [*launcher, *self._command(task)],
-                env=self._machine.environment(self._environment, device) | {"POTSTILL_STORE": self._store.url},
+                env=self._machine.environment(self._environment, device)
+                | {"POTSTILL_STORE": self._store.url, "TMPDIR": scratch},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -122,10 +132,28 @@ class LocalExecutor:
 
     def kill_all(self) -> None:
         """Of this process's children, at once and with everything that they started."""
-        for key in self._children:
+        for key, child in self._children.items():
             self._signal(key, signal.SIGKILL)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(KILL_SECONDS)
+        for record in self._read():
+            if record.key in self._children:
+                _remove_scratch(record)
+
+    def stop_all(self) -> None:
+        """Asks each of this process's children to end that was not asked before."""
+        for key, child in self._children.items():
+            if child.poll() is None and key not in self._stopping:
+                self.stop(key)
+
+    def is_busy(self) -> bool:
+        """Whether a child of this process runs."""
+        return any(child.poll() is None for child in self._children.values())
 
     def discard(self, key: str) -> None:
+        for record in self._read():
+            if record.key == key:
+                _remove_scratch(record)
         (self._records / _file_name(key)).unlink(missing_ok=True)
         self._children.pop(key, None)
         self._stopping.pop(key, None)
@@ -175,7 +203,8 @@ class LocalExecutor:
                 if text.endswith("}"):
                     about = json.loads(text)
                     created = datetime.fromisoformat(about["created"])
-                    found.append(Record(about["key"], about["pid"], about["identity"], created, about["device"]))
+                    device, scratch = about["device"], about.get("scratch")
+                    found.append(Record(about["key"], about["pid"], about["identity"], created, device, scratch))
         return found
 
     def _signal(self, key: str, number: signal.Signals) -> None:
@@ -206,6 +235,12 @@ class LocalExecutor:
 
 def _alive(record: Record) -> bool:
     return launch.identity(record.pid) == record.identity
+
+
+def _remove_scratch(record: Record) -> None:
+    """What a killed program left in its folder for temporary files."""
+    if record.scratch is not None and Path(record.scratch).name.startswith(SCRATCH) and not _alive(record):
+        shutil.rmtree(record.scratch, ignore_errors=True)
 
 
 def _file_name(key: str) -> str:

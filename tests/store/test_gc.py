@@ -236,7 +236,7 @@ def test_markers_do_not_come_back_into_a_unit_in_which_another_attempt_committed
     filled.put(layout.parked_key(layout.marker_key(unit, name)), former)
     for marker in list_markers(filled, unit):
         filled.delete(layout.marker_key(unit, marker.name))
-    wait_until(lambda: later(filled, layout.parked_key(layout.marker_key(unit, name))))
+    wait_until(lambda: later(filled, layout.parked_key(layout.marker_key(unit, name))), "the store's clock")
     commit(filled, unit, 2, layout.DONE, {"metrics.jsonl": ""}, TRAINED)
     restore_parked(filled)
     assert [marker.attempt for marker in list_markers(filled, unit)] == [2]

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from workloads.benchmarks import BenchmarkError
 from workloads.benchmarks.load import load_file
-from workloads.commit import Corrupt, read_file, read_marker
+from workloads.commit import Corrupt, first_problem, read_file, read_marker
 from workloads.contents import ContentError, localise_file
 from workloads.contract import layout
 from workloads.contract.experiment import FrozenExperiment
@@ -164,7 +166,10 @@ def _problems(manifest: Manifest, store: Store) -> tuple[tuple[Chunk, ...], tupl
     key = layout.experiment_key(manifest.experiment, manifest.uid8)
     if store.head(key) is None:
         return (), ("The problems' texts are not shown: the store has no experiment.json.",)
-    frozen = FrozenExperiment.model_validate_json(store.get(key))
+    try:
+        frozen = FrozenExperiment.model_validate_json(store.get(key))
+    except ValidationError as error:
+        return (), (f"The problems' texts are not shown: {key} cannot be read ({first_problem(error)}).",)
     chunks, notes = [], []
     for index, benchmark in enumerate(frozen.benchmarks):
         asked = {p for e in manifest.evaluations if e.benchmark == benchmark.name for p in e.problems}
