@@ -14,7 +14,7 @@ stay files of attempts that no marker names and the resume states of finished tr
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -78,8 +78,8 @@ def plan_sweep(snapshot: Snapshot, now_seconds: float, age_floor_seconds: float)
     for info in snapshot.objects:
         if found := UNIT_KEY.fullmatch(info.key):
             by_unit[UnitRef(kind=found[1], digest=found[2])][found[3]] = info
-    busy = _busy(snapshot, by_unit, now_seconds, age_floor_seconds)
     named = _named(snapshot)
+    busy = _busy(snapshot, by_unit, named, now_seconds, age_floor_seconds)
 
     def old(info: ObjectInfo) -> bool:
         return now_seconds - info.modified >= age_floor_seconds
@@ -124,18 +124,24 @@ def _named(snapshot: Snapshot) -> set[UnitRef]:
 def _busy(
     snapshot: Snapshot,
     by_unit: Mapping[UnitRef, Mapping[str, ObjectInfo]],
+    named: Collection[UnitRef],
     now_seconds: float,
     age_floor_seconds: float,
 ) -> set[UnitRef]:
-    """Units that a running task works at or reads."""
+    """Units that a running task works at or reads.
+
+    The report of a manifest that was replaced has nobody who closes its task: it runs until it is silent.
+    """
     living = {Owner(experiment=frozen.name, uid8=frozen.uid8) for frozen in snapshot.experiments}
     silence_seconds = max(age_floor_seconds, DEAD_SECONDS)
     found: set[UnitRef] = set()
     for task in snapshot.open_tasks:
-        if task.unit.kind == "report" and FINAL_MARKER["report"] in snapshot.markers.get(task.unit, {}):
+        is_report = task.unit.kind == "report"
+        if is_report and FINAL_MARKER["report"] in snapshot.markers.get(task.unit, {}):
             continue  # versions before this one never closed it
         written = max((info.modified for info in by_unit.get(task.unit, {}).values()), default=now_seconds)
-        if task.owner in living or now_seconds - written < silence_seconds:
+        has_owner = task.owner in living and (task.unit in named or not is_report)
+        if has_owner or now_seconds - written < silence_seconds:
             found.update(_units_of_task(task))
     return found
 

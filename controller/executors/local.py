@@ -183,6 +183,8 @@ class LocalExecutor:
                 stopping=stopping,
                 gpus=0 if record.device is None else 1,
             )
+        if code is None and child is not None:  # it ended after it was asked
+            code = child.poll()
         return Job(
             record.key,
             "ended",

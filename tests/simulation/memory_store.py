@@ -45,6 +45,11 @@ class Objects:
             self.relied_on = {file: who for file, who in self.relied_on.items() if who[0] != key}
         assert key not in self.relied_on, f"{key} is deleted while {self.relied_on[key][0]} names it"
 
+    def damage(self, key: str, data: bytes) -> None:
+        """As a failing disk does: no promise is asked of it."""
+        self.version += 1
+        self.standing[key] = Object(data, f"{self.version}-damaged", self.scheduler.now.timestamp(), self.version)
+
     def _check_write(self, key: str, data: bytes) -> None:
         """A committed file never changes, nor does what a marker of a result says."""
         if key in self.relied_on:

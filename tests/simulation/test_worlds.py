@@ -1,6 +1,7 @@
 """The real code in simulated worlds: whatever fails when, what is committed stays, and everything ends."""
 
 import os
+import re
 
 import pytest
 
@@ -76,3 +77,27 @@ def test_two_experiments_share_their_units_and_one_of_them_vanishes(seed: int) -
     world.vanishes("c", first, after_seconds=40.0 * (1 + seed % 7))
     world.settle([second])
     assert world.finished["d"].finished == "Succeeded"
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_progress_that_cannot_be_read_blocks_nothing(seed: int) -> None:
+    world = World(seed, STORMY)
+    world.controller("c", small(), world.machine("one"))
+    damaged = world.vandal(re.compile(r"units/.*/progress\.json"), every_seconds=10.0)
+    world.settle([small()])
+    assert damaged
+    assert world.finished["c"].finished == "Succeeded"
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_record_that_cannot_be_read_fails_what_needs_it_by_name_and_the_rest_succeeds(seed: int) -> None:
+    """One task, end or marker of a generation, which one or two evaluations need."""
+    world = World(seed, Faults(Weather()))
+    world.controller("c", small(), world.machine("one"))
+    damaged = world.vandal(re.compile(r"units/generate/.*/(tasks|markers)/[^/]*\.json"), every_seconds=60.0, most=1)
+    world.settle([])
+    status = world.finished["c"]
+    failed = [line for line in status.evaluations if line.state == "failed"]
+    assert {line.state for line in status.evaluations} <= {"done", "failed"}
+    assert len(failed) < len(status.evaluations)
+    assert all(damaged[0] in line.message for line in failed), failed
