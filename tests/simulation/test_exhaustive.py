@@ -1,5 +1,6 @@
 """All states that two controllers of a small experiment reach: promises hold in each, and each leads to an end."""
 
+import importlib
 import os
 
 import pytest
@@ -26,15 +27,14 @@ def a_group_of_two() -> FrozenExperiment:
 def test_a_training_ends_from_every_state_that_two_controllers_reach(faults: int) -> None:
     explored = Explorer(one_training(), faults).explore()
     assert explored.stranded == 0, explored.example
-    assert explored.ends > 1
-    assert explored.states > 100 * 10**faults
+    assert explored.states > 100 * 10**faults, "less was explored than there is"
 
 
 @pytest.mark.parametrize("faults", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_group_ends_from_every_state_that_two_controllers_reach(faults: int) -> None:
     explored = Explorer(a_group_of_two(), faults, only="generate").explore()
     assert explored.stranded == 0, explored.example
-    assert explored.states > 100 * 5**faults
+    assert explored.states > 50 * 30**faults, "less was explored than there is"
 
 
 @pytest.mark.slow
@@ -47,8 +47,7 @@ def test_a_group_ends_from_every_state_with_two_faults() -> None:
 
 def test_a_planner_that_forgets_a_lost_task_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """The search itself: without the check that closes a task whose Job is gone, a lost Job strands its unit."""
-    from controller.decide import closings
-
+    closings = importlib.import_module("controller.decide.closings")
     checks = tuple(check for check in closings.CHECKS if check.__name__ != "_without_job")
     monkeypatch.setattr(closings, "CHECKS", checks)
     explored = Explorer(one_training(), 1).explore()
