@@ -14,7 +14,7 @@ from controller.decide.actions import (
     Why,
 )
 from controller.decide.pieces import Piece, Progressed, progressed
-from controller.decide.standing import Standing
+from controller.decide.standing import SHARED, Standing
 from controller.decide.starts import LIMIT_REACHED
 from controller.view import Attempt, StoreView, UnitView
 from workloads.contract.experiment import FrozenExperiment, FrozenRun
@@ -123,7 +123,7 @@ def conditions(runs: Sequence[RunLine], evaluations: Sequence[EvaluationLine], i
     suspended = intent == "suspend"
     return (
         Condition("Accepted", "True", "Frozen", "the experiment was accepted"),
-        _complete("TrainingComplete", [(run.state, run.name, run.message) for run in runs], "run"),
+        _shared(runs, _complete("TrainingComplete", [(run.state, run.name, run.message) for run in runs], "run")),
         _limited(
             evaluations,
             _complete(
@@ -155,12 +155,21 @@ def _complete(type_: str, parts: Sequence[tuple[PieceState, str, str]], noun: st
 
 def _limited(evaluations: Sequence[EvaluationLine], told: Condition) -> Condition:
     """`told` with what evaluations wait for that a limit holds back: its reason, when none of them is at work."""
+    told = _shared(evaluations, told)
     waiting = [line for line in evaluations if line.reason == LIMIT_REACHED]
     if not waiting:
         return told
     running = any(line.state == "running" for line in evaluations)
     message = f"{told.message}; {len(waiting)} ready: {waiting[0].message}"
     return replace(told, reason=told.reason if running else LIMIT_REACHED, message=message)
+
+
+def _shared(lines: Sequence[RunLine] | Sequence[EvaluationLine], told: Condition) -> Condition:
+    """`told` with how many wait for what another experiment works at, and for which."""
+    waiting = [line for line in lines if line.state == "waiting" and line.reason == SHARED]
+    if not waiting:
+        return told
+    return replace(told, message=f"{told.message}; {len(waiting)} not started here: {waiting[0].message}")
 
 
 def gpu_seconds_spent(frozen: FrozenExperiment, store: StoreView) -> float:
