@@ -38,7 +38,10 @@ def adjust_runner(environment: Mapping[str, str]) -> None:
     if name := environment.get("POTSTILL_TEST_MACHINE"):
         vars(lease)["machine"] = lambda: name
     if factor := float(environment.get("POTSTILL_TEST_FASTER", "0")):
-        for module, names in ((lease, ("LEASE_SECONDS", "RENEW_SECONDS")), (closings, ("YOUNG_SECONDS",))):
+        for module, names in (
+            (lease, ("LEASE_SECONDS", "RENEW_SECONDS", "LOOK_SECONDS")),
+            (closings, ("YOUNG_SECONDS",)),
+        ):
             for name in names:
                 vars(module)[name] /= factor
 

@@ -100,6 +100,8 @@ def table(lines: list[dict[str, Any]], count: int) -> str:
                 f"{max((line['seconds'] for line in lines), default=0):.0f} s at most, with "
                 f"{sum(line['runs'] for line in lines)} calls of `potstill` in all."
             ),
+            "Programs are forked from a process that has imported torch; leases and the start of tasks time out ten times",
+            "as soon as in use, and a clock is wrong by two minutes.",
             f"Machine: {os.cpu_count()} cores, {platform.system()} {platform.machine()}, shared with other work.",
             "",
             "Seconds from the end of a fault to the next committed marker, or to the end of the experiment:",

@@ -59,9 +59,8 @@ class Stack:
         found = base_environment(self.lab, self.folder, machine)
         if self.s3:
             found |= self.s3.server.environment(self.s3.requests.url)
-        if machine == "first":
-            return found | {"POTSTILL_TEST_CLOCK": str(self.clock)}
-        return found | {"POTSTILL_TEST_MACHINE": machine, "POTSTILL_TEST_FASTER": "10"}
+        found |= {"POTSTILL_TEST_MACHINE": machine, "POTSTILL_TEST_FASTER": "10"}
+        return found | ({"POTSTILL_TEST_CLOCK": str(self.clock)} if machine == "first" else {})
 
     def potstill(self, *words: str, machine: str = "first") -> Program:
         self.runs += 1
