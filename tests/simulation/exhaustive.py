@@ -27,6 +27,7 @@ from controller.decide.actions import (
 from controller.decide.standing import owner_of
 from controller.view import FINAL_MARKER, Attempt, ExecutorView, Folded, Job, StoreView, UnitView, members_of
 from tests.controller.experiments import START
+from tests.simulation.bounds import beyond_bounds
 from workloads.contract import layout
 from workloads.contract.experiment import FrozenExperiment
 from workloads.contract.model import sha256_of
@@ -277,12 +278,7 @@ class Explorer:
             assert working[unit] <= 1 or not self._zombies, f"two Jobs at {where}"
             ends = [attempt.end for attempt in seen.attempts if attempt.end is not None]
             moved = {marker.attempt for marker in seen.markers.values()}
-            in_a_row = 0
-            for end in ends:
-                in_a_row = (0 if end.number in moved else in_a_row) + end.charged
-                assert in_a_row <= limits.attempts, f"{in_a_row} charged attempts of {where}"
-            for outcome, count in Counter(end.outcome for end in ends if not end.charged).items():
-                assert count <= limits.preemptions + 1 or outcome == "succeeded", f"{count} {outcome} of {where}"
+            assert (broken := beyond_bounds(ends, moved, limits)) is None, f"{broken} of {where}"
 
     def _runnable(self, state: State, key: str) -> RunnableTask:
         task = self._task(dict(state.store)[key].encode())

@@ -21,6 +21,7 @@ from controller.retry import retry
 from controller.sweep import plan_sweep
 from controller.view import FINAL_MARKER
 from tests.controller.experiments import START
+from tests.simulation.bounds import beyond_bounds
 from tests.simulation.machine import Machine, Weather
 from tests.simulation.memory_store import Client, Objects
 from tests.simulation.scheduler import Actor, Scheduler
@@ -232,12 +233,12 @@ class World:
             self._check_bounds(frozen)
 
     def _check_bounds(self, frozen: FrozenExperiment) -> None:
-        """Attempts that count against the unit's bound stay within it, and each of them has an end."""
+        """Each attempt has an end, and there are no more than the limits allow."""
         owner, limits = owner_of(frozen), frozen.limits
         reports = {layout.unit_prefix(status.report) for status in self.finished.values() if status.report}
         for unit, numbers in self._attempts(owner).items():
             retried = max((n for n in numbers if f"{unit}tasks/{n}.retry.json" in self.objects.standing), default=0)
-            in_a_row = 0
+            ends = []
             for number in sorted(numbers):
                 data = self.objects.standing.get(f"{unit}tasks/{number}.end.json")
                 if data is None and unit.startswith("units/report/") and unit not in reports:
@@ -247,9 +248,8 @@ class World:
                 assert data is not None, f"{unit}tasks/{number}.json has no end"
                 if data is None or number <= retried or data.data in UNREADABLE:
                     continue
-                end = TaskEnd.model_validate_json(data.data)
-                in_a_row = (0 if number in self._moved(unit) else in_a_row) + end.charged
-                assert in_a_row <= limits.attempts, f"{unit}: {in_a_row} charged attempts in a row"
+                ends.append(TaskEnd.model_validate_json(data.data))
+            assert (broken := beyond_bounds(ends, self._moved(unit), limits)) is None, f"{unit}: {broken}"
 
     def _is_done(self, unit: str) -> bool:
         _, kind, digest, _ = unit.split("/")
