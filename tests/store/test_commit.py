@@ -174,6 +174,9 @@ class Overtaken:
     def __getattr__(self, name: str) -> object:
         return getattr(self._store, name)
 
+    def get(self, key: str) -> bytes:
+        return self.get_with_etag(key)[0]
+
     def get_with_etag(self, key: str) -> tuple[bytes, str]:
         try:
             return self._store.get_with_etag(key)
