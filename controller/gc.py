@@ -150,9 +150,12 @@ def _marker(key: str, data: bytes) -> Marker:
 
 def _task(key: str, data: bytes) -> Task:
     try:
-        return parse_task(data)
+        task = parse_task(data)
     except ValidationError as error:
         raise _unreadable(key, "task", error) from error
+    if task.key != key:
+        raise Corrupt(f"{key} holds the task {task.key}: it was copied there. {NOTHING_SWEPT}")
+    return task
 
 
 def _parsed(model: type[Parsed], key: str, data: bytes) -> Parsed:

@@ -26,6 +26,7 @@ from workloads.contract.wanted import train_unit
 from workloads.store import NotFound, ObjectInfo, Store, StoreError
 
 SETTLED_ROUNDS = 30
+STATE = f"markers/{layout.STATE}"
 NEWER = "Use the newest potstill that writes to this store, or restore this file"
 REMADE = "Restore this file, or delete it, and its result is made again"
 TASK = re.compile(r"tasks/(\d+)\.json")
@@ -106,7 +107,10 @@ class Observer:
                     marker = self._marker(unit, info)
                     markers |= {found[1]: marker} if marker is not None else {}
             except Unreadable as error:
-                unreadable[error.key] = str(error)
+                if name.startswith(STATE):
+                    self._warn(error)  # training resumes from another, and replaces it
+                else:
+                    unreadable[error.key] = str(error)
         retries = [int(found[1]) for name in listed if (found := RETRY.fullmatch(name))]
         ordered = tuple(sorted(attempts, key=lambda attempt: attempt.number))
         return UnitView(unit, ordered, markers, max(retries, default=0), unreadable)
@@ -118,6 +122,9 @@ class Observer:
         log = sorted((int(m[2]), name) for name in listed if (m := OFFER.fullmatch(name)) and int(m[1]) == number)
         offers = [self._get(listed[name], Offer) for _, name in log]
         end = self._get(listed.get(f"tasks/{number}.end.json"), TaskEnd)
+        if end is not None and end.number != number:
+            key = layout.end_key(task.unit, number)
+            raise Unreadable(key, f"{key} holds the end of attempt {end.number}: it was copied there. {NEWER}")
         failure = None if end is not None else listed.get(f"attempts/{number}/failure.json")
         return Attempt(
             task,
@@ -132,6 +139,8 @@ class Observer:
             task = self._parsed(info, parse_task, "task", NEWER)
             if task is None:
                 return None
+            if task.key != info.key:
+                raise Unreadable(info.key, f"{info.key} holds the task {task.key}: it was copied there. {NEWER}")
             self._tasks[info.key] = task
         return self._tasks[info.key]
 
@@ -148,10 +157,14 @@ class Observer:
         try:
             return self._get(info, model)
         except Unreadable as error:
-            if error.key not in self._told:
-                self._told.add(error.key)
-                logger.warning("%s. It is ignored", str(error).partition(". ")[0])
+            self._warn(error)
             return None
+
+    def _warn(self, error: Unreadable) -> None:
+        """Once for each record."""
+        if error.key not in self._told:
+            self._told.add(error.key)
+            logger.warning("%s It is ignored", str(error).removesuffix(NEWER).removesuffix(REMADE))
 
     def _get(self, info: ObjectInfo | None, model: type[Record]) -> Record | None:
         """None when it is not there, also when it went between the LIST and the GET (pruned states do)."""

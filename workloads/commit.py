@@ -4,6 +4,7 @@ A process may be killed at any moment: a reader sees no marker, or a marker whos
 """
 
 import json
+import logging
 import tempfile
 import time
 import uuid
@@ -15,7 +16,7 @@ from pydantic import ValidationError
 
 from workloads.contents import hash_file
 from workloads.contract import layout
-from workloads.contract.model import sha256_of
+from workloads.contract.model import schema_version_of, sha256_of
 from workloads.contract.records import FileRef, Marker, Record, StateRecord, checksum_of, content_of
 from workloads.contract.units import UnitRef
 from workloads.store import AlreadyExists, NotFound, Store, check_key
@@ -24,6 +25,8 @@ READS = 2
 """How often a file is read before it is said to be damaged: one answer may be damaged on its way."""
 SLOW_SECONDS = 900.0
 """A commit that took longer looks whether its files are still there: `gc` may have taken them for abandoned ones."""
+
+logger = logging.getLogger("potstill")
 
 
 class Superseded(Exception):
@@ -51,7 +54,7 @@ def publish(
 
     `content` (64 hex digits) is stated only for what the marker names but does not hold: whole weights at a location.
     If a marker of this name and content stands already, by whichever attempt, it is returned and nothing is written.
-    Only a resume state whose files are missing or differ is replaced.
+    Only a damaged resume state is replaced.
 
     Raises Superseded, StoreError.
     """
@@ -75,9 +78,11 @@ def publish(
         created=now,
         record=record,
     ).with_checksum()
-    standing, etag = _read_marker(store, unit, name)
-    replaced = standing is not None and isinstance(record, StateRecord) and bool(verify(store, standing, deep=True))
-    if standing is None or replaced:
+    if isinstance(record, StateRecord):
+        standing, etag = _standing_state(store, unit, name)
+    else:
+        standing, etag = _read_marker(store, unit, name)
+    if standing is None:
         began = clock()
         for ref in refs:
             store.upload(ref.key, files[ref.name], ref.sha256)
@@ -93,6 +98,23 @@ def publish(
         whose = "has been deleted" if standing is None else f"is attempt {standing.attempt}'s, with other content"
         raise Superseded(f"{unit}: marker {name} {whose}; attempt {attempt} must end")
     return standing
+
+
+def _standing_state(store: Store, unit: UnitRef, name: str) -> tuple[Marker | None, str | None]:
+    """The marker of a resume state and its etag. The etag alone if the marker is damaged, or a file that it names is.
+
+    Raises Corrupt for a marker of a later version, StoreError.
+    """
+    try:
+        standing, etag = _read_marker(store, unit, name)
+    except Corrupt:
+        data, etag = store.get_with_etag(layout.marker_key(unit, name))
+        if (schema_version_of(data) or 0) > Marker.model_fields["schema_version"].default:
+            raise
+        return None, etag
+    if standing is not None and verify(store, standing, deep=True):
+        return None, etag
+    return standing, etag
 
 
 def _upload_again(
@@ -129,11 +151,11 @@ def _read_marker(store: Store, unit: UnitRef, name: str) -> tuple[Marker, str] |
         return None, None
 
 
-def list_markers(store: Store, unit: UnitRef, damaged: Callable[[Corrupt], None] | None = None) -> list[Marker]:
+def list_markers(store: Store, unit: UnitRef, damaged: Callable[[str, Corrupt], None] | None = None) -> list[Marker]:
     """All markers of a unit, in the order of their names.
 
-    Calls `damaged` for each one that cannot be read, and leaves it out. Raises Corrupt in its place where there is no
-    `damaged`; StoreError.
+    Calls `damaged` with name and error of each one that cannot be read, and leaves it out. Without `damaged` it raises
+    Corrupt. Raises StoreError.
     """
     found = []
     for info in store.list(layout.marker_prefix(unit)):
@@ -143,11 +165,22 @@ def list_markers(store: Store, unit: UnitRef, damaged: Callable[[Corrupt], None]
         except Corrupt as error:
             if damaged is None:
                 raise
-            damaged(error)
+            damaged(name, error)
             continue
         if marker is not None:  # else a state, pruned since it was listed
             found.append(marker)
     return found
+
+
+def train_markers(store: Store, unit: UnitRef) -> list[Marker]:
+    """All markers of a train unit, but for resume states that cannot be read, which are logged. As `list_markers`."""
+
+    def damaged(name: str, error: Corrupt) -> None:
+        if not name.startswith(layout.STATE):
+            raise error
+        logger.warning("resume state passed over: %s", error)
+
+    return list_markers(store, unit, damaged)
 
 
 def newest_state(markers: Iterable[Marker]) -> Marker | None:
@@ -162,7 +195,7 @@ def prune_states(store: Store, unit: UnitRef, keep: int = 2, newest: str | None 
     `newest`: the state that was committed last. Later ones, which were passed over because they are damaged, stay and
     do not count among the `keep`.
     """
-    states = [marker for marker in list_markers(store, unit) if isinstance(marker.record, StateRecord)]
+    states = [marker for marker in train_markers(store, unit) if isinstance(marker.record, StateRecord)]
     reached = [marker for marker in states if newest is None or marker.name <= newest]
     pruned = sorted(reached, key=lambda marker: marker.name)[:-keep]
     for marker in pruned:

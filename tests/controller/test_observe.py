@@ -136,12 +136,14 @@ JUNK = [b"", b"{}", b"\xff", b'{"schemaVersion": 2}', b'["a list"]']
 
 
 @pytest.mark.parametrize("junk", JUNK)
-@pytest.mark.parametrize("name", ["progress.json", "failure.json"])
-def test_what_an_attempt_says_of_itself_is_left_out_if_it_cannot_be_read(store: Store, name: str, junk: bytes) -> None:
+@pytest.mark.parametrize(
+    "name", ["attempts/1/progress.json", "attempts/1/failure.json", "markers/state-000000009.json"]
+)
+def test_what_the_work_can_do_without_is_left_out_if_it_cannot_be_read(store: Store, name: str, junk: bytes) -> None:
     frozen, _ = begin(store)
     unit = train_unit(frozen.runs[0])
     before = observed(Observer(store), frozen)
-    store.put(f"{layout.attempt_prefix(unit, 1)}{name}", junk)
+    store.put(layout.unit_prefix(unit) + name, junk)
     assert observed(Observer(store), frozen) == before
 
 
@@ -178,6 +180,17 @@ def test_a_damaged_or_misplaced_marker_is_no_result(store: Store) -> None:
         store.put(key, wrong)
         view = observed(Observer(store), frozen).unit(unit)
         assert (list(view.markers), list(view.unreadable)) == ([], [key])
+
+
+def test_a_task_or_an_end_in_anothers_place_fails_its_unit_by_name(store: Store) -> None:
+    frozen, _ = begin(store)
+    unit = train_unit(frozen.runs[0])
+    generating = next(info.key for info in store.list("units/generate/") if info.key.endswith("tasks/1.json"))
+    end = TaskEnd(number=2, outcome="lost", reason="Lost", message="x", charged=False, retry=True, ended=START)
+    for key, data in ((layout.task_key(unit, 2), store.get(generating)), (layout.end_key(unit, 1), end.to_json())):
+        store.put(key, data)
+        assert "it was copied there" in observed(Observer(store), frozen).unit(unit).unreadable[key]
+        store.delete(key)
 
 
 def test_a_checkpoint_marker_of_a_finished_training_that_cannot_be_read_fails_its_evaluations_by_name(

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,14 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from controller import lease
+from controller import lease, loop, observe
 from controller.retry import retry
 from tests.controller.driver import execute, small
 from workloads.contract import layout
 from workloads.contract.manifest import Manifest
 from workloads.contract.records import TaskEnd
 from workloads.contract.wanted import train_unit
-from workloads.store import Store, open_store
+from workloads.store import Store, StoreError, open_store
 
 pytestmark = pytest.mark.slow
 DEADLINE_SECONDS = 120.0
@@ -365,3 +366,25 @@ def test_another_experiments_damaged_record_of_its_runner_does_no_harm(tmp_path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lease, "DELETED_SECONDS", 1.0)
         assert execute(heir, tmp_path).outcome == "Succeeded"
+
+
+def test_a_store_that_lost_results_ends_the_run_when_nothing_is_at_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "ROUNDS", 2)
+    monkeypatch.setattr(observe, "SETTLED_ROUNDS", 1)
+    held, store = hold(tmp_path, "train"), store_of(tmp_path)
+
+    def lose_outputs() -> None:
+        until(lambda: manifest_is_there(tmp_path), "the base is graded")
+        store.delete(next(info.key for info in store.list("units/generate/") if "/markers/" in info.key))
+        held.unlink()
+
+    thief = threading.Thread(target=lose_outputs)
+    thief.start()
+    try:
+        with pytest.raises(StoreError, match="StoreRegressed: the store holds .* until it is whole again"):
+            execute(small(), tmp_path)
+    finally:
+        thief.join()
+    assert not live_processes(tmp_path)

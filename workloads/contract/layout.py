@@ -94,8 +94,12 @@ def checkpoint_marker(samples: int) -> str:
     return f"checkpoint-{samples:09d}"
 
 
+STATE = "state-"
+"""What names of resume states start with."""
+
+
 def state_marker(step: int) -> str:
-    return f"state-{step:09d}"
+    return f"{STATE}{step:09d}"
 
 
 DONE = "done"

@@ -123,7 +123,7 @@ def why_corrupt(error: Corrupt) -> str:
 
 def _by_name(store: Store, unit: UnitRef) -> dict[str, Marker]:
     """Markers that cannot be read are left out: the decider's `Pieces` say which evaluations fail for that."""
-    return {marker.name: marker for marker in list_markers(store, unit, lambda _: None)}
+    return {marker.name: marker for marker in list_markers(store, unit, lambda *_: None)}
 
 
 def _attempts(store: Store, unit: UnitRef) -> int:
