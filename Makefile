@@ -69,7 +69,8 @@ test: sync  ## All tests that need no root: units, a real S3 server, a real Kube
 .PHONY: soak
 soak: sync  ## COUNT schedules of faults over the real programs from SEED on, with a table; call it again to go on
 	.venv/bin/python -m tests.tools.programs build versitygw toxiproxy
-	.venv/bin/python -m tests.faults.soak --count $(COUNT) --seed $(SEED)
+	mkdir -p build
+	.venv/bin/python -m tests.faults.soak --count $(COUNT) --seed $(SEED) --results build/soak.jsonl --table build/soak.md
 
 .PHONY: test-vllm
 test-vllm:  ## The vLLM engine's tests, on a CPU, in an environment of their own
