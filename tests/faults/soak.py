@@ -101,7 +101,8 @@ def table(lines: list[dict[str, Any]], count: int) -> str:
                 f"{sum(line['runs'] for line in lines)} calls of `potstill` in all."
             ),
             "Programs are forked from a process that has imported torch; leases and the start of tasks time out ten times",
-            "as soon as in use, and a clock is wrong by two minutes.",
+            "as soon as in use, and a clock is wrong by two minutes. A program that is not at work at that moment cannot be",
+            "killed or paused: then the fault hits nothing.",
             f"Machine: {os.cpu_count()} cores, {platform.system()} {platform.machine()}, shared with other work.",
             "",
             "Seconds from the end of a fault to the next committed marker, or to the end of the experiment:",
