@@ -88,7 +88,10 @@ def publish(
             store.upload(ref.key, files[ref.name], ref.sha256)
         began = _upload_again(store, refs, files, began, clock)
         try:
-            store.put_if(layout.marker_key(unit, name), marker.to_json(), etag)
+            if etag is None:
+                store.put_new(layout.marker_key(unit, name), marker.to_json())
+            else:
+                store.put_if(layout.marker_key(unit, name), marker.to_json(), etag)
         except AlreadyExists:
             standing = read_marker(store, unit, name)
         else:
