@@ -8,6 +8,8 @@ PYTHON ?= python3
 STORE ?= .quickstart/store
 NODE_TESTS ?= tests/node
 WORKERS ?= 2
+COUNT ?= 200
+SEED ?= 0
 # Three on two cores: tests with a control plane wait as much as they compute.
 TEST_WORKERS ?= 3
 export PYTHONUNBUFFERED := 1
@@ -63,6 +65,12 @@ test: sync  ## All tests that need no root: units, a real S3 server, a real Kube
 	.venv/bin/python -m tests.tools.programs build $(PROGRAMS)
 	.venv/bin/pytest -q -n $(TEST_WORKERS) --dist worksteal -m "not vllm and not gpu_set and not node"
 	@echo 'left out: make test-vllm (real vLLM on a CPU: minutes), make test-node (root, Debian: containerd and a kubelet), tests/gpu (a GPU)'
+
+.PHONY: soak
+soak: sync  ## COUNT schedules of faults over the real programs from SEED on, with a table; call it again to go on
+	.venv/bin/python -m tests.tools.programs build versitygw toxiproxy
+	mkdir -p build
+	.venv/bin/python -m tests.faults.soak --count $(COUNT) --seed $(SEED) --results build/soak.jsonl --table build/soak.md
 
 .PHONY: test-vllm
 test-vllm:  ## The vLLM engine's tests on a CPU, and what vLLM imports on a GPU; an environment each

@@ -20,6 +20,7 @@ from controller.decide.actions import (
     WriteTask,
 )
 from controller.executors import Executor
+from controller.trouble import refuse_newer_manifest
 from controller.view import Folded
 from workloads.contract import layout
 from workloads.contract.experiment import FrozenExperiment
@@ -40,7 +41,10 @@ class Acted:
 
 
 def act(action: Action, frozen: FrozenExperiment, store: Store, executor: Executor, now: datetime) -> Acted:
-    """Raises StoreError, and what the executor raises: the round ends, and the next one sees what came of it."""
+    """Raises StoreError (NewerRecord for a manifest of a later version), and what the executor raises.
+
+    The round ends then, and the next one sees what came of it.
+    """
     match action:
         case WriteTask(task=task):
             return _put_new(store, task.key, task.to_json())
@@ -87,6 +91,8 @@ def _write_manifest(action: WriteManifest, frozen: FrozenExperiment, store: Stor
     data = folding.manifest.to_json()
     key = layout.manifest_key(frozen.name, frozen.uid8)
     standing, etag = _read(store, key)
+    if standing is not None:
+        refuse_newer_manifest(key, standing)
     if standing != data:
         try:
             store.put_if(key, data, etag)

@@ -1,15 +1,18 @@
-"""`potstill gc`: looks at a whole store, and sweeps what `sweep.plan_sweep` lets go. Mark first, delete late.
+"""`potstill gc`: looks at a whole store, and sweeps what `sweep.plan_sweep` lets go.
 
-An experiment may be accepted while this is at work, and may name what is about to go. So markers go first; then the
-store is looked at again, and what is named by now gets its markers back and stays; then files go, then tasks. Whoever
-looks before the second look is seen by it, and whoever looks after it sees no result and makes one, as an attempt of a
-new number, under keys that are not among those that go.
+An experiment may be accepted while this is at work, and may name what is about to go. So the plan is confirmed by a
+second look before anything is touched. Then markers and unnamed blobs are parked: copied below gc/parked/ and taken
+away. Whoever looks from now on sees no result and makes one, as an attempt of a new number, under keys that are not
+among those that go. A third look gives back what is named by now. Only then do the parked copies go, then files, then
+tasks. A sweep that is killed before its parked copies go is undone by the next one, one that is killed later continues.
 """
 
 import logging
 import re
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -17,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 
 from controller.sweep import UNIT_KEY, Doomed, Snapshot, plan_sweep
 from controller.view import FINAL_MARKER
-from workloads.commit import Corrupt, verify
+from workloads.commit import READS, Corrupt, parse_marker, verify
 from workloads.contract import layout
 from workloads.contract.experiment import FrozenExperiment
 from workloads.contract.manifest import Manifest
@@ -25,10 +28,14 @@ from workloads.contract.model import sha256_of
 from workloads.contract.records import Marker
 from workloads.contract.tasks import Task, parse_task
 from workloads.contract.units import UnitRef
-from workloads.store import AlreadyExists, NotFound, ObjectInfo, Store
+from workloads.store import AlreadyExists, NotFound, ObjectInfo, Store, StoreError
 
 READERS = 16
 TASK, END, MARKER = (re.compile(p) for p in (r"tasks/(\d+)\.json", r"tasks/(\d+)\.end\.json", r"markers/[^/]+\.json"))
+NOTHING_SWEPT = (
+    "What it names is not known, so that nothing is swept: use the newest potstill that writes to this store"
+)
+UNIT_PREFIX = re.compile(r"units/[a-z]+/[0-9a-f]{64}/")
 REDONE = frozenset({"generate", "grade", "report"})
 """Units whose one marker is their result: without it they are done again."""
 
@@ -48,7 +55,7 @@ class Swept:
 
 
 def look(store: Store, *, deep: bool = False) -> Snapshot:
-    """The store as it is. `deep` reads every result of a generation or grading against its marker.
+    """The store as it is. `deep` reads every result of a generation or grading against its marker, and every blob.
 
     Raises StoreError, and Corrupt for an experiment, manifest, task or marker that this version cannot read: what it
     names is not known, so that nothing may be swept.
@@ -62,10 +69,12 @@ def look(store: Store, *, deep: bool = False) -> Snapshot:
         frozen = read.all(experiments, lambda key, data: _parsed(FrozenExperiment, key, data))
         folded = read.all(manifests, lambda key, data: (sha256_of(data), _parsed(Manifest, key, data)))
         tasks = read.all(_open_tasks(objects), _task)
-        markers = _by_unit(read.all(_markers(objects), lambda key, data: _parsed(Marker, key, data)))
+        markers = _by_unit(read.all(_markers(objects), _marker))
         corrupt = dict(read.map(lambda unit: _why_corrupt(store, unit, markers), markers)) if deep else {}
+        blobs = [info.key for info in objects if info.key.startswith(layout.BLOBS)] if deep else []
+        damaged = frozenset(key for key, differs in read.map(lambda key: _blob_differs(store, key), blobs) if differs)
     why = {unit: reason for unit, reason in corrupt.items() if reason}
-    return Snapshot(objects, frozen, dict(folded), tasks, markers, why)
+    return Snapshot(objects, frozen, dict(folded), tasks, markers, why, damaged)
 
 
 class _Reader:
@@ -77,6 +86,8 @@ class _Reader:
     def all(self, keys: Iterable[str], parse: Callable[[str, bytes], Result]) -> tuple[Result, ...]:
         def one(key: str) -> tuple[Result, ...]:
             try:
+                with suppress(Corrupt):  # perhaps only this answer is damaged
+                    return (parse(key, self._store.get(key)),)
                 return (parse(key, self._store.get(key)),)
             except NotFound:
                 return ()
@@ -117,11 +128,34 @@ def _why_corrupt(store: Store, unit: UnitRef, markers: Mapping[UnitRef, Mapping[
     return "; ".join(verify(store, marker, deep=True)) or None
 
 
+def _blob_differs(store: Store, key: str) -> bool:
+    """Whether two reads say that a blob does not hash to its name."""
+    sha256 = key.removeprefix(layout.BLOBS)
+    try:
+        return all(sha256_of(store.get(key)) != sha256 for _ in range(READS))
+    except NotFound:
+        return False
+
+
+def _marker(key: str, data: bytes) -> Marker:
+    """The marker of `key`. Raises Corrupt also for one of another unit: what `key` held before is not known."""
+    found = UNIT_KEY.fullmatch(key)
+    assert found is not None, f"{key} is no key of a unit"
+    unit = UnitRef(kind=found[1], digest=found[2])
+    try:
+        return parse_marker(unit, key, data)
+    except Corrupt as error:
+        raise Corrupt(f"{error}. {NOTHING_SWEPT}, or restore this file, or delete it if its result may go") from error
+
+
 def _task(key: str, data: bytes) -> Task:
     try:
-        return parse_task(data)
+        task = parse_task(data)
     except ValidationError as error:
         raise _unreadable(key, "task", error) from error
+    if task.key != key:
+        raise Corrupt(f"{key} holds the task {task.key}: it was copied there. {NOTHING_SWEPT}")
+    return task
 
 
 def _parsed(model: type[Parsed], key: str, data: bytes) -> Parsed:
@@ -132,10 +166,7 @@ def _parsed(model: type[Parsed], key: str, data: bytes) -> Parsed:
 
 
 def _unreadable(key: str, what: str, error: ValidationError) -> Corrupt:
-    return Corrupt(
-        f"{key} is no {what} that this version can read, so that nobody knows what it names and nothing is swept: "
-        f"use the newest potstill that writes to this store ({error.error_count()} errors)"
-    )
+    return Corrupt(f"{key} is no {what} that this version can read. {NOTHING_SWEPT} ({error.error_count()} errors)")
 
 
 def sweep(
@@ -144,47 +175,130 @@ def sweep(
     look_again: Callable[[], Snapshot],
     now_seconds: float,
     age_floor_seconds: float,
+    proceed: Callable[[], None] = lambda: None,
 ) -> Swept:
-    """Deletes what was planned and is still not needed. Raises StoreError: called again it goes on."""
+    """Deletes what was planned and is still not needed. Raises StoreError: call `restore_parked` and look again then.
+
+    `proceed` is called before each deletion; it raises what is to stop the sweep.
+    """
     planned = {info.key: info for doomed in plan for info in doomed.objects}
-    removed: dict[str, tuple[ObjectInfo, bytes]] = {}
-    for key, info in planned.items():
-        if (found := UNIT_KEY.fullmatch(key)) and MARKER.fullmatch(found[3]):
-            try:
-                removed[key] = (info, store.get(key))
-            except NotFound:
-                continue
-            store.delete(key)
-    again = _with_markers(look_again(), removed, {doomed.unit for doomed in plan if doomed.why == "corrupt result"})
-    confirmed = {
-        info.key for doomed in plan_sweep(again, now_seconds, age_floor_seconds) for info in doomed.objects
-    } & planned.keys()
-    for key in removed.keys() - confirmed:
-        try:
-            store.put_new(key, removed[key][1])
-        except AlreadyExists:
-            logger.info("%s was committed anew meanwhile", key)
-    for key in sorted(confirmed - removed.keys(), key=_order):
+    corrupt = {doomed.unit for doomed in plan if doomed.why == "corrupt result"}
+    corrupt_blobs = {info.key for doomed in plan if doomed.why == "corrupt blob" for info in doomed.objects}
+
+    def look_with(parked: Mapping[str, Parked]) -> tuple[set[str], set[str]]:
+        """Keys of the plan that may still go, as if what is parked were in its place; and all keys that are there."""
+        seen = look_again()
+        shown = _with_parked(seen, parked, corrupt, corrupt_blobs)
+        going = (info for one in plan_sweep(shown, now_seconds, age_floor_seconds) for info in one.objects)
+        unchanged = {info.key for info in going if info.key in planned and info.etag == planned[info.key].etag}
+        return unchanged, {info.key for info in seen.objects}
+
+    confirmed, _ = look_with({})
+    parked: dict[str, Parked] = {}
+    try:
+        for info in (planned[key] for key in sorted(confirmed - corrupt_blobs)):
+            proceed()
+            _park(store, info, parked)
+        unneeded, present = look_with(parked)
+    except (StoreError, Corrupt, KeyboardInterrupt):
+        with suppress(StoreError):  # else the next sweep does it
+            _restore(store, parked)
+        raise
+    anew = {key for key in parked if key in present}
+    units = tuple(found[0] for key in anew if (found := UNIT_PREFIX.match(key)))
+    going = {key for key in confirmed & unneeded if key not in anew and not key.startswith(units)}
+    _restore(store, [key for key in parked if key not in going])
+    for key in sorted(parked.keys() & going):
+        proceed()
+        store.delete(layout.parked_key(key))
+    for key in sorted(going - parked.keys(), key=_order):
+        proceed()
         store.delete(key)
-    return Swept(len(confirmed), sum(planned[key].size for key in confirmed), len(planned.keys() - confirmed))
+    return Swept(len(going), sum(planned[key].size for key in going), len(planned.keys() - going))
 
 
-def _with_markers(
-    snapshot: Snapshot, removed: Mapping[str, tuple[ObjectInfo, bytes]], corrupt: Collection[UnitRef | None]
+@dataclass(frozen=True)
+class Parked:
+    """A marker or blob that was taken away; `marker` is None for a blob."""
+
+    info: ObjectInfo
+    marker: Marker | None
+
+
+def _park(store: Store, info: ObjectInfo, parked: dict[str, Parked]) -> None:
+    """Takes away a marker or blob once its copy is in the store, and notes it in `parked` by its key."""
+    found = UNIT_KEY.fullmatch(info.key)
+    is_marker = found is not None and MARKER.fullmatch(found[3])
+    if not is_marker and not info.key.startswith(layout.BLOBS):
+        return
+    try:
+        data = store.get(info.key)
+    except NotFound:
+        return
+    marker = _marker(info.key, data) if is_marker else None
+    store.put(layout.parked_key(info.key), data)
+    parked[info.key] = Parked(info, marker)
+    store.delete(info.key)
+
+
+def restore_parked(store: Store) -> int:
+    """Puts back what a sweep parked that was killed or failed. Returns how many objects. Raises StoreError."""
+    prefix = layout.parked_key("")
+    return _restore(store, [info.key.removeprefix(prefix) for info in store.list(prefix)])
+
+
+def _restore(store: Store, keys: Iterable[str]) -> int:
+    """Puts parked objects back. Returns how many are in their place again.
+
+    Markers of a unit in which another attempt committed meanwhile stay away: its results are not mixed with theirs.
+    """
+    by_unit: defaultdict[str, list[str]] = defaultdict(list)
+    for key in keys:
+        found = UNIT_PREFIX.match(key)
+        by_unit[found[0] if found else key].append(key)
+    restored = 0
+    for unit, together in by_unit.items():
+        copies = {key: store.get(layout.parked_key(key)) for key in together}
+        since = min(info.modified for key in together if (info := store.head(layout.parked_key(key))) is not None)
+        if unit.endswith("/") and _committed_since(store, unit, copies, since):
+            logger.warning("%s: another attempt committed while it was swept: its former markers stay away", unit)
+        else:
+            for key, data in copies.items():
+                with suppress(AlreadyExists):
+                    store.put_new(key, data)
+            restored += len(copies)
+        for key in together:
+            store.delete(layout.parked_key(key))
+    return restored
+
+
+def _committed_since(store: Store, unit: str, copies: Mapping[str, bytes], since: float) -> bool:
+    return any(
+        info.modified > since and (info.key not in copies or store.get(info.key) != copies[info.key])
+        for info in store.list(f"{unit}markers/")
+    )
+
+
+def _with_parked(
+    snapshot: Snapshot,
+    parked: Mapping[str, Parked],
+    corrupt: Collection[UnitRef | None],
+    corrupt_blobs: Collection[str],
 ) -> Snapshot:
-    """As if the markers that were taken away still stood; one that was committed anew stays as it is."""
-    standing = {info.key for info in snapshot.objects}
+    """As if what is parked were in its place; a marker that was committed anew stays as it is."""
+    present = {info.key for info in snapshot.objects}
     markers = {unit: dict(found) for unit, found in snapshot.markers.items()}
-    why = dict(snapshot.corrupt)
-    lent = []
-    for key, (info, data) in removed.items():
-        if key not in standing:
-            marker = _parsed(Marker, key, data)
-            markers.setdefault(marker.unit, {})[marker.name] = marker
-            lent.append(info)
-            if marker.unit in corrupt:
-                why[marker.unit] = "found before"
-    return replace(snapshot, objects=(*snapshot.objects, *lent), markers=markers, corrupt=why)
+    away = {key: one for key, one in parked.items() if key not in present}
+    for one in away.values():
+        if one.marker is not None:
+            markers.setdefault(one.marker.unit, {})[one.marker.name] = one.marker
+    return replace(
+        snapshot,
+        objects=(*snapshot.objects, *(one.info for one in away.values())),
+        markers=markers,
+        corrupt={unit: "found before" for unit in corrupt if unit is not None},
+        corrupt_blobs=frozenset(corrupt_blobs),
+    )
 
 
 def _order(key: str) -> tuple[int, str]:

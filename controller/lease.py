@@ -1,36 +1,49 @@
 """One `potstill run` of an experiment at a time: a lease in the store, by compare-and-set, that survives kill -9.
 
-On one machine the holder is known by its process, so that a killed one is replaced at once. Elsewhere it is known by
-its heartbeat, and taken for gone when that is older than LEASE_SECONDS.
+On the same machine the holder is known by its process, so that a killed one is replaced at once. On another machine it
+is gone when its record does not change for LEASE_SECONDS of our own monotonic clock: clocks of two machines are never
+compared.
 """
 
+import logging
 import os
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Literal
 
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, ValidationError
 
 from controller.executors.launch import identity, machine
 from workloads.contract import layout
 from workloads.contract.model import Contract
 from workloads.contract.tasks import Owner
-from workloads.store import AlreadyExists, NotFound, Store
+from workloads.store import AlreadyExists, NotFound, Store, StoreError
 
 LEASE_SECONDS = 60.0
 RENEW_SECONDS = 15.0
+LOOK_SECONDS = 2.0
+"""Between two looks at the record of a holder on another machine."""
+DELETED_SECONDS = 120.0
+"""An experiment whose folder is deleted, or whose record cannot be read and does not change, is gone after so long."""
+
+logger = logging.getLogger("potstill")
 
 
 class Busy(Exception):
-    """Another process runs the experiment; the message says which and where."""
+    """Another process holds the lease; the message says which and where."""
 
 
 class LeaseLost(Exception):
-    """Another process took the experiment over while this one was not heard of."""
+    """Another process took the lease while this one did not renew it."""
 
 
 class Runner(Contract):
-    """Who runs an experiment. `identity` tells its process from a later one of the same number."""
+    """Who holds a lease. `identity` distinguishes its process from a later one of the same number.
+
+    `heartbeat` is for people. Others judge by whether the record changes.
+    """
 
     schema_version: Literal[1] = 1
     host: str
@@ -43,17 +56,41 @@ class Runner(Contract):
 
 @dataclass(frozen=True)
 class Lease:
+    """`renewed`: when the record was last written, in seconds of our monotonic clock."""
+
     key: str
     runner: Runner
     etag: str
+    renewed: float
 
 
-def acquire(store: Store, owner: Owner, now: datetime) -> Lease:
-    """Raises Busy, StoreError."""
+def acquire(
+    store: Store,
+    owner: Owner,
+    now: datetime,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    pause: Callable[[float], None] = time.sleep,
+) -> Lease:
+    """The lease of an experiment. A holder on another machine is watched, for LEASE_SECONDS at most.
+
+    Raises Busy, StoreError (also for a record that cannot be read).
+    """
     key = layout.runner_key(owner.experiment, owner.uid8)
-    standing, etag = _read(store, key)
-    if standing is not None and not _gone(standing, now):
-        raise Busy(_describe(standing, owner))
+    return acquire_key(store, key, owner.experiment, now, clock=clock, pause=pause)
+
+
+def acquire_key(
+    store: Store,
+    key: str,
+    what: str,
+    now: datetime,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    pause: Callable[[float], None] = time.sleep,
+) -> Lease:
+    """As `acquire`, of the record `key`; `what` is the name that the messages give it."""
+    etag = _etag_once_free(store, key, what, clock, pause)
     me = Runner(
         host=os.uname().nodename,
         machine=machine(),
@@ -61,50 +98,108 @@ def acquire(store: Store, owner: Owner, now: datetime) -> Lease:
         identity=identity(os.getpid()) or "",
         heartbeat=now,
     )
+    began = clock()
     try:
-        return Lease(key, me, store.put_if(key, me.to_json(), etag))
+        return Lease(key, me, store.put_if(key, me.to_json(), etag), began)
     except AlreadyExists as error:
-        raise Busy(f"another `potstill run` of {owner.experiment} started at the same moment") from error
+        raise Busy(f"another process started to run {what} at the same moment") from error
 
 
-def renew(store: Store, lease: Lease, now: datetime) -> Lease:
-    """The lease with a new heartbeat, when that is due. Raises LeaseLost, StoreError."""
-    if now - lease.runner.heartbeat < timedelta(seconds=RENEW_SECONDS):
+def renew(store: Store, lease: Lease, now: datetime, *, clock: Callable[[], float] = time.monotonic) -> Lease:
+    """The lease with a new heartbeat, if RENEW_SECONDS have passed. Raises LeaseLost, StoreError."""
+    began = clock()
+    if began - lease.renewed < RENEW_SECONDS:
         return lease
-    return _put(store, lease, lease.runner.model_copy(update={"heartbeat": now}))
+    return _put(store, lease, lease.runner.model_copy(update={"heartbeat": now}), began)
 
 
 def release(store: Store, lease: Lease) -> None:
     """Raises LeaseLost, StoreError."""
-    _put(store, lease, lease.runner.model_copy(update={"released": True}))
+    _put(store, lease, lease.runner.model_copy(update={"released": True}), lease.renewed)
 
 
-def is_gone(store: Store, owner: Owner, now: datetime) -> bool:
-    """Whether nobody runs `owner`'s experiment. One that never ran outside a cluster is not known to be gone."""
-    standing, _ = _read(store, layout.runner_key(owner.experiment, owner.uid8))
-    return standing is not None and _gone(standing, now)
+class OwnersWatch:
+    """Finds experiments that no `potstill run` works for any more, by looking at their records again and again."""
+
+    def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
+        self._store = store
+        self._clock = clock
+        self._seen: dict[Owner, tuple[str | None, float]] = {}
+        """The etag of each record (None: the folder is deleted) and since when it is the same."""
+
+    def is_gone(self, owner: Owner) -> bool:
+        """Whether nobody acts for `owner`. False for one that only ever ran in a cluster. Raises StoreError."""
+        key = layout.runner_key(owner.experiment, owner.uid8)
+        try:
+            data, etag = self._store.get_with_etag(key)
+        except NotFound:
+            if self._store.head(layout.experiment_key(owner.experiment, owner.uid8)) is not None:
+                self._seen.pop(owner, None)
+                return False
+            return self._unchanged_seconds(owner, None) >= DELETED_SECONDS
+        try:
+            runner = Runner.model_validate_json(data)
+        except ValidationError:
+            return self._unchanged_seconds(owner, etag) >= DELETED_SECONDS
+        ended = _ended(runner)
+        return self._unchanged_seconds(owner, etag) >= LEASE_SECONDS if ended is None else ended
+
+    def _unchanged_seconds(self, owner: Owner, etag: str | None) -> float:
+        now = self._clock()
+        if owner not in self._seen or self._seen[owner][0] != etag:
+            self._seen[owner] = (etag, now)
+        return now - self._seen[owner][1]
 
 
-def _gone(runner: Runner, now: datetime) -> bool:
+def _etag_once_free(
+    store: Store, key: str, what: str, clock: Callable[[], float], pause: Callable[[float], None]
+) -> str | None:
+    """The etag of the record when its holder has ended or is silent, None when there is no record. Raises Busy."""
+    began: float | None = None
+    first: str | None = None
+    while True:
+        runner, etag = _read(store, key)
+        if runner is None:
+            return None
+        ended = _ended(runner)
+        if ended:
+            return etag
+        if ended is False or (began is not None and etag != first):
+            raise Busy(_describe(runner, what))
+        if began is None:
+            began, first = clock(), etag
+            logger.warning(
+                "process %d on %s ran %s, last heard of at %s UTC: watching for up to %d s whether it still does",
+                runner.pid,
+                runner.host,
+                what,
+                f"{runner.heartbeat:%Y-%m-%d %H:%M:%S}",
+                LEASE_SECONDS,
+            )
+        elif clock() - began >= LEASE_SECONDS:
+            return etag
+        pause(LOOK_SECONDS)
+
+
+def _ended(runner: Runner) -> bool | None:
+    """Whether the holder has ended; None where only time will tell, because it is on another machine."""
     if runner.released:
         return True
-    if runner.machine == machine():
-        return identity(runner.pid) != runner.identity
-    return now - runner.heartbeat > timedelta(seconds=LEASE_SECONDS)
+    return identity(runner.pid) != runner.identity if runner.machine == machine() else None
 
 
-def _describe(runner: Runner, owner: Owner) -> str:
+def _describe(runner: Runner, what: str) -> str:
     return (
-        f"{owner.experiment} is being run by process {runner.pid} on {runner.host} (last heard of at "
+        f"{what} is being run by process {runner.pid} on {runner.host} (last heard of at "
         f"{runner.heartbeat:%Y-%m-%d %H:%M:%S} UTC): wait for it, or end it first"
     )
 
 
-def _put(store: Store, lease: Lease, runner: Runner) -> Lease:
+def _put(store: Store, lease: Lease, runner: Runner, renewed: float) -> Lease:
     try:
-        return Lease(lease.key, runner, store.put_if(lease.key, runner.to_json(), lease.etag))
+        return Lease(lease.key, runner, store.put_if(lease.key, runner.to_json(), lease.etag), renewed)
     except AlreadyExists as error:
-        raise LeaseLost(f"{lease.key} was taken over by another process") from error
+        raise LeaseLost(f"{lease.key} was taken over by another process, or deleted") from error
 
 
 def _read(store: Store, key: str) -> tuple[Runner, str] | tuple[None, None]:
@@ -112,4 +207,10 @@ def _read(store: Store, key: str) -> tuple[Runner, str] | tuple[None, None]:
         data, etag = store.get_with_etag(key)
     except NotFound:
         return None, None
-    return Runner.model_validate_json(data), etag
+    try:
+        return Runner.model_validate_json(data), etag
+    except ValidationError as error:
+        raise StoreError(
+            f"{store.url}/{key} cannot be read ({error.error_count()} errors), so that it is not known who runs it: "
+            "if nobody does, delete this file and run again"
+        ) from error

@@ -12,6 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from controller.decide.actions import EvaluationLine, PieceState, RunLine, Status, counted
+from controller.decide.standing import SHARED
+from controller.trouble import LONGEST_WAIT_SECONDS, Trouble
 from workloads.untrusted import printable
 
 COLOURS: dict[PieceState, str] = {"waiting": "dim", "running": "cyan", "done": "green", "failed": "red"}
@@ -20,7 +22,9 @@ VERBS = {"train": "waits", "generate": "generating", "grade": "grading"}
 
 
 class Screen(Protocol):
-    def show(self, status: Status, now: datetime) -> None: ...
+    def show(self, status: Status, now: datetime, trouble: Trouble | None = None) -> None:
+        """`trouble`: what keeps the run from going on at the moment."""
+        ...
 
 
 class PlainConsole(Console):
@@ -57,48 +61,62 @@ class LiveScreen:
     def __init__(self, display: Live) -> None:
         self._display = display
 
-    def show(self, status: Status, now: datetime) -> None:  # noqa: ARG002
-        self._display.update(render(status), refresh=True)
+    def show(self, status: Status, now: datetime, trouble: Trouble | None = None) -> None:  # noqa: ARG002
+        seen = bool(status.runs or status.evaluations)
+        shown = ([render(status)] if seen or trouble is None else []) + (
+            [Text(_trying_again(trouble), "yellow")] if trouble is not None else []
+        )
+        self._display.update(Group(*shown), refresh=True)
 
 
 class PlainScreen:
     """A line when something begins, ends or fails; for a run also with each checkpoint and each tenth of its steps,
-    for an evaluation with each quarter of its problems.
+    for an evaluation with each quarter of its problems. Trouble is told once, and when it is over.
     """
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._said: dict[str, str] = {}
+        self._troubles: set[str] = set()
 
-    def show(self, status: Status, now: datetime) -> None:
+    def show(self, status: Status, now: datetime, trouble: Trouble | None = None) -> None:
         for name, line in plain_lines(status):
             key = _milestone(line)
             if self._said.get(name) != key:
                 self._said[name] = key
                 self._say(f"{now:%H:%M:%S} {name}: {describe(line)}")
-        if not status.runs and not status.evaluations:
-            self._trouble(status, now)
-
-    def _trouble(self, status: Status, now: datetime) -> None:
-        for condition in status.conditions:
-            if self._said.get(condition.type) != condition.message:
-                self._said[condition.type] = condition.message
-                self._say(f"{now:%H:%M:%S} {condition.reason}: {condition.message}")
+        if trouble is None and self._troubles:
+            self._troubles.clear()
+            self._say(f"{now:%H:%M:%S} the run goes on")
+        if trouble is not None and trouble.kind not in self._troubles:
+            self._troubles.add(trouble.kind)
+            self._say(f"{now:%H:%M:%S} {_trying_again(trouble)}")
 
     def _say(self, text: str) -> None:
         """One line; more lines of a message are indented, so that none looks like a line of its own."""
         self._console.print(shown(text.replace("\n", "\n    ")), soft_wrap=True)
 
 
+def _trying_again(trouble: Trouble) -> str:
+    return (
+        f"{trouble.message}. Trying again, after {LONGEST_WAIT_SECONDS:.0f} s at most; Ctrl-C ends, and what is "
+        "committed stays"
+    )
+
+
 def plain_lines(status: Status) -> Iterator[tuple[str, RunLine | EvaluationLine]]:
-    """What does not wait."""
-    yield from ((run.label, run) for run in status.runs if run.state != "waiting")
-    yield from ((line.id, line) for line in status.evaluations if line.state != "waiting")
+    """What does not wait, and what waits for another experiment."""
+    yield from ((run.label, run) for run in status.runs if is_shown(run))
+    yield from ((line.id, line) for line in status.evaluations if is_shown(line))
+
+
+def is_shown(line: RunLine | EvaluationLine) -> bool:
+    return line.state != "waiting" or line.reason == SHARED
 
 
 def _milestone(line: RunLine | EvaluationLine) -> str:
-    if line.state == "failed":
-        return f"failed {line.message}"
+    if line.state in {"failed", "waiting"}:
+        return f"{line.state} {line.message}"
     if isinstance(line, EvaluationLine):
         return f"{line.state} {line.stage} {_share(line, 4)}"
     return f"{line.state} {line.checkpoints} {_share(line, 10)}"
@@ -115,6 +133,8 @@ def describe(line: RunLine | EvaluationLine) -> str:
     """In one sentence: state, progress, and for a run loss, speed, time left."""
     if line.state == "failed":
         return f"failed: {line.message}"
+    if line.state == "waiting" and line.reason == SHARED:
+        return line.message
     if isinstance(line, RunLine):
         parts: list[str] = [line.state]
         if line.total:
@@ -150,7 +170,8 @@ def render(status: Status) -> RenderableType:
     parts: list[RenderableType] = []
     if status.runs:
         parts.append(_runs_table(status))
-    moving = [line for line in status.evaluations if line.state in {"running", "failed"}]
+        parts += [Text(f"{run.label} {run.message}") for run in status.runs if run.reason == SHARED]
+    moving = [line for line in status.evaluations if line.state != "done" and is_shown(line)]
     if moving:
         parts.append(_evaluations_table(moving))
     parts.append(_totals(status))
@@ -181,7 +202,7 @@ def _evaluations_table(lines: list[EvaluationLine]) -> Table:
             shown(f"{line.benchmark}/{line.part}"),
             Text(verb, COLOURS[line.state]),
             f"{line.done}/{line.total}" if line.total else "",
-            shown(line.message if line.state == "failed" else ""),
+            shown(line.message if line.state != "running" else ""),
         )
     if len(lines) > SHOWN_EVALUATIONS:
         table.add_row(f"and {len(lines) - SHOWN_EVALUATIONS} more")

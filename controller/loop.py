@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -22,11 +23,20 @@ from controller.executors.machine import this_machine
 from controller.lease import Busy, Lease, LeaseLost, acquire, release, renew
 from controller.live import Screen, make_screen
 from controller.observe import Observer
+from controller.trouble import (
+    ROUNDS,
+    Trouble,
+    refuse_newer_manifest,
+    trouble_of_error,
+    trouble_of_status,
+    wait_seconds,
+)
 from controller.view import Folded, StoreView, Unknown
+from workloads.accepted import read_experiment
 from workloads.contract import layout
 from workloads.contract.experiment import FrozenExperiment
 from workloads.contract.tasks import Owner
-from workloads.store import AlreadyExists, Store, StoreError
+from workloads.store import AlreadyExists, NotFound, Store, StoreError
 
 DIRECTORY_POLL_SECONDS = 0.5
 S3_POLL_SECONDS = 5.0
@@ -50,7 +60,8 @@ class FinalStatus:
 class Rounds:
     """Observe, decide, act. Holds only what can be read again: caches, the last manifest, the counts seen.
 
-    `seen`: the store as last looked at.
+    `seen`: the store as last looked at. `trouble`: what ended the last round before its time. `lost_race`: another
+    writer was first in it.
     """
 
     def __init__(
@@ -69,19 +80,23 @@ class Rounds:
         self._folded: Folded | None = None
         self._recorded = recorded or Counts()
         self.seen: StoreView | None = None
+        self.trouble: Trouble | None = None
+        self.lost_race = False
 
     def next(self, intent: Intent, clock: Callable[[], datetime]) -> Decision:
         """The decision, acted upon. A store that does not answer ends the round, and the next one looks again."""
         decision = self._decide(intent, clock())
+        self.trouble, self.lost_race = trouble_of_status(decision.status), False
         for action in decision.actions:
             try:
                 acted = act(action, self._frozen, self._store, self._executor, clock())
             except (StoreError, OSError) as error:
-                logger.warning("%s: %s", type(action).__name__, error)
+                self.trouble = trouble_of_error(type(action).__name__, error)
                 break
             self._events.add(action, clock())
             self._folded = acted.folded or self._folded
             if acted.lost_race:
+                self.lost_race = True
                 break
         return decision
 
@@ -169,13 +184,13 @@ def _run(
 ) -> FinalStatus:
     rounds = Rounds(frozen, store, executor, events)
     poll_seconds = DIRECTORY_POLL_SECONDS if store.url.startswith("file:") else S3_POLL_SECONDS
+    troubled_rounds = 0
     while True:
         if interrupts.count > 1:
             executor.kill_all()
             return _final(frozen, "Interrupted", "ended at once; " + _how_to_continue(frozen), None)
         decision = rounds.next("suspend" if interrupts.count else "run", _now)
-        status = decision.status
-        screen.show(status, _now())
+        status, trouble = decision.status, rounds.trouble
         try:
             events.flush()
             lease = renew(store, lease, _now())
@@ -183,29 +198,63 @@ def _run(
             executor.kill_all()
             return _final(frozen, "Refused", str(error), status)
         except StoreError as error:
-            logger.warning("%s", error)
+            trouble = trouble or trouble_of_error("events", error)
+        screen.show(status, _now(), trouble)
+        troubled_rounds = troubled_rounds + 1 if trouble is not None else 0
         if status.finished is not None:
-            release(store, lease)
+            _release(store, lease)
             return _final(frozen, status.finished, _message(status), status)
         if interrupts.count and status.idle:
-            release(store, lease)
+            _release(store, lease)
             return _final(frozen, "Interrupted", "stopped; " + _how_to_continue(frozen), status)
-        if not decision.actions:
-            executor.wait(poll_seconds)
+        if trouble is None:
+            if rounds.lost_race or not decision.actions:
+                executor.wait(poll_seconds)
+            continue
+        if interrupts.count:
+            executor.stop_all()
+            if not executor.is_busy():
+                _release(store, lease)
+                message = f"stopped, while {trouble.message}; {_how_to_continue(frozen)}"
+                return _final(frozen, "Interrupted", message, status)
+        elif trouble.lasting and troubled_rounds >= ROUNDS and not executor.is_busy():
+            _release(store, lease)
+            raise StoreError(trouble.message)
+        seconds = poll_seconds if interrupts.count else wait_seconds(troubled_rounds, poll_seconds)
+        _wait(executor, interrupts, seconds)
+
+
+def _wait(executor: LocalExecutor, interrupts: Interrupts, seconds: float) -> None:
+    """The whole time, but for a signal."""
+    end, before = time.monotonic() + seconds, interrupts.count
+    while (left := end - time.monotonic()) > 0 and interrupts.count == before:
+        executor.wait(min(left, DIRECTORY_POLL_SECONDS))
+
+
+def _release(store: Store, lease: Lease) -> None:
+    """If that fails, the next run finds that our process has ended."""
+    try:
+        release(store, lease)
+    except (StoreError, LeaseLost) as error:
+        logger.warning("%s", error)
 
 
 def accept(frozen: FrozenExperiment, store: Store) -> FrozenExperiment:
     """Writes the experiment as accepted, or as a new revision of what was accepted before.
 
     An experiment of one uid8 asks one question: what may differ is where its files stand, the limits and the profile,
-    and there the file as it is now counts. Raises StoreError.
+    and there the file as it is now counts. Raises StoreError, also for records that a later version wrote.
     """
+    try:
+        manifest = layout.manifest_key(frozen.name, frozen.uid8)
+        refuse_newer_manifest(manifest, store.get(manifest))
+    except NotFound:
+        pass
     key = layout.experiment_key(frozen.name, frozen.uid8)
     try:
         store.put_new(key, frozen.to_json())
     except AlreadyExists:
-        data, etag = store.get_with_etag(key)
-        standing = FrozenExperiment.model_validate_json(data)
+        standing, etag = read_experiment(store, key)
         same = frozen.model_copy(update={"accepted": standing.accepted, "revision": standing.revision})
         if same == standing:
             return standing

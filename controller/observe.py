@@ -2,16 +2,21 @@
 
 One LIST per unit tells what is there. Tasks, ends and markers never change and are read once; progress and failures are
 read again when their etag changes. A unit that is done and has no open task is not looked at again for a while.
+
+A record that cannot be read is read again at once. If it still cannot, its unit says so (`UnitView.unreadable`), and
+only that unit fails. Progress and failures are left out in that case: the work goes on without them.
 """
 
+import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from controller.decide.pieces import resolve_pieces, units_of
 from controller.view import Attempt, Folded, StoreView, UnitView, Unknown
+from workloads.commit import READS, Corrupt, first_problem, parse_marker
 from workloads.contract import layout
 from workloads.contract.experiment import FrozenExperiment
 from workloads.contract.records import Failure, Marker, Progress, TaskEnd
@@ -21,6 +26,9 @@ from workloads.contract.wanted import train_unit
 from workloads.store import NotFound, ObjectInfo, Store, StoreError
 
 SETTLED_ROUNDS = 30
+STATE = f"markers/{layout.STATE}"
+NEWER = "Use the newest potstill that writes to this store, or restore this file"
+REMADE = "Restore this file, or delete it, and its result is made again"
 TASK = re.compile(r"tasks/(\d+)\.json")
 END = re.compile(r"tasks/(\d+)\.end\.json")
 RETRY = re.compile(r"tasks/(\d+)\.retry\.json")
@@ -30,10 +38,17 @@ PROGRESS = re.compile(r"attempts/(\d+)/progress\.json")
 FAILURE = re.compile(r"attempts/(\d+)/failure\.json")
 
 Record = TypeVar("Record", bound=BaseModel)
+Parsed = TypeVar("Parsed")
+
+logger = logging.getLogger("potstill")
 
 
 class Unreadable(Exception):
-    """An object is there but this version cannot read it."""
+    """An object is there but this version cannot read it. The message says which, why, and what to do."""
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(message)
+        self.key = key
 
 
 class Observer:
@@ -44,6 +59,7 @@ class Observer:
         self._read: dict[str, tuple[str, object]] = {}
         self._settled: dict[UnitRef, UnitView] = {}
         self._tasks: dict[str, Task] = {}
+        self._told: set[str] = set()
         self._rounds = 0
 
     def observe(self, frozen: FrozenExperiment, folded: Folded | None) -> StoreView | Unknown:
@@ -53,8 +69,6 @@ class Observer:
             self._settled.clear()
         try:
             return StoreView(self._units(frozen, folded), folded)
-        except Unreadable as error:
-            return Unknown("UnreadableRecord", str(error))
         except StoreError as error:
             return Unknown("StoreUnavailable", str(error))
 
@@ -74,24 +88,32 @@ class Observer:
         for unit in units:
             if unit not in views:
                 views[unit] = self._settled.get(unit) or self.unit(unit)
-                if views[unit].done and not views[unit].open_attempts:
+                if views[unit].done and not views[unit].open_attempts and not views[unit].unreadable:
                     self._settled[unit] = views[unit]
 
     def unit(self, unit: UnitRef) -> UnitView:
-        """One unit as it stands now. Raises StoreError, Unreadable."""
+        """One unit as it stands now. Raises StoreError."""
         prefix = layout.unit_prefix(unit)
         listed = {info.key.removeprefix(prefix): info for info in self._store.list(prefix)}
-        attempts = []
+        attempts: list[Attempt] = []
+        markers: dict[str, Marker] = {}
+        unreadable: dict[str, str] = {}
         for name, info in listed.items():
-            if found := TASK.fullmatch(name):
-                attempts.append(self._attempt(int(found[1]), info, listed))
-        markers = {}
-        for name, info in listed.items():
-            if (found := MARKER.fullmatch(name)) and (marker := self._get(info, Marker)) is not None:
-                markers[found[1]] = marker
+            try:
+                if found := TASK.fullmatch(name):
+                    attempt = self._attempt(int(found[1]), info, listed)
+                    attempts += [attempt] if attempt is not None else []
+                elif found := MARKER.fullmatch(name):
+                    marker = self._marker(unit, info)
+                    markers |= {found[1]: marker} if marker is not None else {}
+            except Unreadable as error:
+                if name.startswith(STATE):
+                    self._warn(error)  # training resumes from another, and replaces it
+                else:
+                    unreadable[error.key] = str(error)
         retries = [int(found[1]) for name in listed if (found := RETRY.fullmatch(name))]
-        ordered = tuple(sorted((a for a in attempts if a is not None), key=lambda attempt: attempt.number))
-        return UnitView(unit, ordered, markers, max(retries, default=0))
+        ordered = tuple(sorted(attempts, key=lambda attempt: attempt.number))
+        return UnitView(unit, ordered, markers, max(retries, default=0), unreadable)
 
     def _attempt(self, number: int, info: ObjectInfo, listed: dict[str, ObjectInfo]) -> Attempt | None:
         task = self._task(info)
@@ -100,25 +122,49 @@ class Observer:
         log = sorted((int(m[2]), name) for name in listed if (m := OFFER.fullmatch(name)) and int(m[1]) == number)
         offers = [self._get(listed[name], Offer) for _, name in log]
         end = self._get(listed.get(f"tasks/{number}.end.json"), TaskEnd)
+        if end is not None and end.number != number:
+            key = layout.end_key(task.unit, number)
+            raise Unreadable(key, f"{key} holds the end of attempt {end.number}: it was copied there. {NEWER}")
         failure = None if end is not None else listed.get(f"attempts/{number}/failure.json")
         return Attempt(
             task,
             end,
-            self._get(listed.get(f"attempts/{number}/progress.json"), Progress),
-            self._get(failure, Failure),
+            self._get_if_readable(listed.get(f"attempts/{number}/progress.json"), Progress),
+            self._get_if_readable(failure, Failure),
             tuple(offer.task_key for offer in offers if offer is not None),
         )
 
     def _task(self, info: ObjectInfo) -> Task | None:
         if info.key not in self._tasks:
-            data = self._bytes(info)
-            if data is None:
+            task = self._parsed(info, parse_task, "task", NEWER)
+            if task is None:
                 return None
-            try:
-                self._tasks[info.key] = parse_task(data)
-            except ValidationError as error:
-                raise Unreadable(f"{info.key} is no task that this version can read: {error}") from error
+            if task.key != info.key:
+                raise Unreadable(info.key, f"{info.key} holds the task {task.key}: it was copied there. {NEWER}")
+            self._tasks[info.key] = task
         return self._tasks[info.key]
+
+    def _marker(self, unit: UnitRef, info: ObjectInfo) -> Marker | None:
+        kept = self._read.get(info.key)
+        if kept is not None and kept[0] == info.etag and isinstance(kept[1], Marker):
+            return kept[1]
+        marker = self._parsed(info, lambda data: parse_marker(unit, info.key, data), "marker", REMADE)
+        if marker is not None:
+            self._read[info.key] = (info.etag, marker)
+        return marker
+
+    def _get_if_readable(self, info: ObjectInfo | None, model: type[Record]) -> Record | None:
+        try:
+            return self._get(info, model)
+        except Unreadable as error:
+            self._warn(error)
+            return None
+
+    def _warn(self, error: Unreadable) -> None:
+        """Once for each record."""
+        if error.key not in self._told:
+            self._told.add(error.key)
+            logger.warning("%s It is ignored", str(error).removesuffix(NEWER).removesuffix(REMADE))
 
     def _get(self, info: ObjectInfo | None, model: type[Record]) -> Record | None:
         """None when it is not there, also when it went between the LIST and the GET (pruned states do)."""
@@ -127,15 +173,25 @@ class Observer:
         kept = self._read.get(info.key)
         if kept is not None and kept[0] == info.etag and isinstance(kept[1], model):
             return kept[1]
-        data = self._bytes(info)
-        if data is None:
-            return None
-        try:
-            record = model.model_validate_json(data)
-        except ValidationError as error:
-            raise Unreadable(f"{info.key} is no {model.__name__} that this version can read: {error}") from error
-        self._read[info.key] = (info.etag, record)
+        record = self._parsed(info, model.model_validate_json, model.__name__, NEWER)
+        if record is not None:
+            self._read[info.key] = (info.etag, record)
         return record
+
+    def _parsed(self, info: ObjectInfo, parse: Callable[[bytes], Parsed], what: str, remedy: str) -> Parsed | None:
+        """Raises Unreadable when two reads in a row cannot be parsed."""
+        problem = ""
+        for _ in range(READS):
+            data = self._bytes(info)
+            if data is None:
+                return None
+            try:
+                return parse(data)
+            except ValidationError as error:
+                problem = f"{info.key} is no {what} that this version can read: {first_problem(error)}"
+            except Corrupt as error:
+                problem = str(error)
+        raise Unreadable(info.key, f"{problem}. {remedy}")
 
     def _bytes(self, info: ObjectInfo) -> bytes | None:
         try:

@@ -14,7 +14,7 @@ stay files of attempts that no marker names and the resume states of finished tr
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -28,7 +28,9 @@ from workloads.contract.tasks import GenerateTask, GradeTask, MemberPointer, Own
 from workloads.contract.units import ReportInputs, UnitKind, UnitRef, unit_of
 from workloads.store import ObjectInfo
 
-Why = Literal["unnamed unit", "unnamed file", "finished training's state", "corrupt result", "unnamed blob"]
+Why = Literal[
+    "unnamed unit", "unnamed file", "finished training's state", "corrupt result", "unnamed blob", "corrupt blob"
+]
 DEAD_SECONDS = 86_400.0
 UNIT_KEY = re.compile(rf"units/({'|'.join(get_args(UnitKind))})/([0-9a-f]{{64}})/(.+)")
 ATTEMPT_FILE = re.compile(r"attempts/\d+/(.+)")
@@ -41,7 +43,7 @@ class Snapshot:
     """A store as it was looked at.
 
     `manifests` by the SHA-256 of their bytes; `open_tasks` are those without an end; `corrupt` says why, of units whose
-    result is not what its marker names.
+    result is not what its marker names; `corrupt_blobs` are keys of blobs that do not hash to their names.
     """
 
     objects: tuple[ObjectInfo, ...]
@@ -50,6 +52,7 @@ class Snapshot:
     open_tasks: tuple[Task, ...]
     markers: Mapping[UnitRef, Mapping[str, Marker]]
     corrupt: Mapping[UnitRef, str] = field(default_factory=dict)
+    corrupt_blobs: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,8 @@ def plan_sweep(snapshot: Snapshot, now_seconds: float, age_floor_seconds: float)
     for info in snapshot.objects:
         if found := UNIT_KEY.fullmatch(info.key):
             by_unit[UnitRef(kind=found[1], digest=found[2])][found[3]] = info
-    busy = _busy(snapshot, by_unit, now_seconds, age_floor_seconds)
     named = _named(snapshot)
+    busy = _busy(snapshot, by_unit, named, now_seconds, age_floor_seconds)
 
     def old(info: ObjectInfo) -> bool:
         return now_seconds - info.modified >= age_floor_seconds
@@ -92,8 +95,13 @@ def plan_sweep(snapshot: Snapshot, now_seconds: float, age_floor_seconds: float)
         for why, going in _within(unit, objects, snapshot, old):
             if going:
                 doomed.append(Doomed(why, unit, tuple(going)))
-    blobs = [info for info in _unnamed_blobs(snapshot, named, busy) if old(info)]
-    return (*doomed, Doomed("unnamed blob", None, tuple(blobs))) if blobs else tuple(doomed)
+    corrupt = tuple(info for info in snapshot.objects if info.key in snapshot.corrupt_blobs)
+    blobs = tuple(
+        info for info in _unnamed_blobs(snapshot, named, busy) if old(info) and info.key not in snapshot.corrupt_blobs
+    )
+    doomed += [Doomed("corrupt blob", None, corrupt)] if corrupt else []
+    doomed += [Doomed("unnamed blob", None, blobs)] if blobs else []
+    return tuple(doomed)
 
 
 def _named(snapshot: Snapshot) -> set[UnitRef]:
@@ -116,16 +124,24 @@ def _named(snapshot: Snapshot) -> set[UnitRef]:
 def _busy(
     snapshot: Snapshot,
     by_unit: Mapping[UnitRef, Mapping[str, ObjectInfo]],
+    named: Collection[UnitRef],
     now_seconds: float,
     age_floor_seconds: float,
 ) -> set[UnitRef]:
-    """Units that a running task works at or reads."""
+    """Units that a running task works at or reads.
+
+    The report of a manifest that was replaced has nobody who closes its task: it runs until it is silent.
+    """
     living = {Owner(experiment=frozen.name, uid8=frozen.uid8) for frozen in snapshot.experiments}
     silence_seconds = max(age_floor_seconds, DEAD_SECONDS)
     found: set[UnitRef] = set()
     for task in snapshot.open_tasks:
+        is_report = task.unit.kind == "report"
+        if is_report and FINAL_MARKER["report"] in snapshot.markers.get(task.unit, {}):
+            continue  # versions before this one never closed it
         written = max((info.modified for info in by_unit.get(task.unit, {}).values()), default=now_seconds)
-        if task.owner in living or now_seconds - written < silence_seconds:
+        has_owner = task.owner in living and (task.unit in named or not is_report)
+        if has_owner or now_seconds - written < silence_seconds:
             found.update(_units_of_task(task))
     return found
 

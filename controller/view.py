@@ -51,12 +51,17 @@ class Attempt:
 
 @dataclass(frozen=True)
 class UnitView:
-    """A unit in the store. `retried_through`: a person asked that attempts up to it no longer count."""
+    """A unit in the store. `retried_through`: a person asked that attempts up to it no longer count.
+
+    `unreadable`: what is wrong and what to do, by the key of each task, end, offer or marker that cannot be read. Its
+    attempt or marker is left out of the others.
+    """
 
     unit: UnitRef
     attempts: tuple[Attempt, ...] = ()
     markers: Mapping[str, Marker] = field(default_factory=dict)
     retried_through: int = 0
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def done(self) -> bool:

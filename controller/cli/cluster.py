@@ -12,8 +12,8 @@ from kubernetes.config.config_exception import ConfigException
 from controller.cli.results import Results, seen_in
 from controller.kubernetes.acceptance import uid8_of
 from controller.kubernetes.api import Api, ApiError, ApiUnreachable, connect
+from workloads.accepted import read_experiment
 from workloads.contract import layout
-from workloads.contract.experiment import FrozenExperiment
 from workloads.store import Store, open_store
 
 Json = dict[str, Any]
@@ -96,6 +96,5 @@ def store_of(item: Json, store: str | None) -> Store:
 def results_of(item: Json, store: str | None) -> Results:
     """What the store holds of an Experiment, read with the caller's own credentials. Raises StoreError."""
     opened = store_of(item, store)
-    data = opened.get(layout.experiment_key(item["metadata"]["name"], uid8_of(item)))
-    frozen = FrozenExperiment.model_validate_json(data)
+    frozen, _ = read_experiment(opened, layout.experiment_key(item["metadata"]["name"], uid8_of(item)))
     return Results(opened, frozen, seen_in(opened, frozen))

@@ -1,9 +1,11 @@
 """`potstill gc`: sweep a store of what nobody needs any more."""
 
 import re
+import sys
 import time
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -12,10 +14,15 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from controller.cli.common import store_at, wide_console
-from controller.gc import look, sweep
+from controller.gc import look, restore_parked, sweep
+from controller.lease import Busy, LeaseLost, acquire_key, release, renew
 from controller.sweep import Doomed, plan_sweep
+from workloads.contract import layout
+from workloads.store import Store
 
 SHOWN_ROWS = 50
+LEAST_SECONDS = 3600.0
+"""The least age by which anything is deleted."""
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 REASONS = {
     "unnamed unit": "no experiment names it",
@@ -23,6 +30,7 @@ REASONS = {
     "finished training's state": "resume state of a finished training",
     "corrupt result": "its files are missing or differ: to be done again",
     "unnamed blob": "blobs that no outputs name",
+    "corrupt blob": "damaged blobs: graders cannot read the outputs that name them",
 }
 
 
@@ -40,7 +48,10 @@ def gc(
     ],
     delete: Annotated[bool, typer.Option("--delete", help="Really delete; without it nothing is changed.")] = False,
     older_than: Annotated[
-        str, typer.Option("--older-than", help="Leave alone what was written since then.", metavar="AGE")
+        str,
+        typer.Option(
+            "--older-than", help="Leave alone what was written since then; with --delete 1h or more.", metavar="AGE"
+        ),
     ] = "7d",
     corrupt: Annotated[
         bool,
@@ -48,27 +59,73 @@ def gc(
     ] = False,
 ) -> None:
     """Show what no experiment and no running task needs, and with --delete delete it. Experiments' folders stay."""
-    floor_seconds, now_seconds = seconds_of(older_than), time.time()
+    floor_seconds = seconds_of(older_than)
+    if delete and floor_seconds < LEAST_SECONDS:
+        raise typer.BadParameter(
+            f"{older_than} is too short: a program may be between its files and their marker. Use 1h or more",
+            param_hint="--older-than",
+        )
     if "://" not in store and not Path(store).is_dir():
         raise typer.BadParameter(f"{store} is not there", param_hint="STORE")
-    opened, console = store_at(store), wide_console()
-    if delete:
-        opened.probe()
-    snapshot = look(opened, deep=corrupt)
+    opened = store_at(store)
+    if not delete:
+        _say_parked(opened)
+        _plan(opened, time.time(), floor_seconds, older_than, corrupt)
+        return
+    opened.probe()
+    try:
+        with _only_sweeper(opened) as (now_seconds, proceed):
+            if restored := restore_parked(opened):
+                print(f"put back {restored} objects that a sweep had parked before it was cut off")
+            plan = _plan(opened, now_seconds, floor_seconds, older_than, corrupt, delete=True)
+            if plan:
+                swept = sweep(opened, plan, lambda: look(opened), now_seconds, floor_seconds, proceed)
+                spared = f"; {swept.spared} were needed again meanwhile and stay" if swept.spared else ""
+                print(f"deleted {swept.objects} objects, {decimal(swept.bytes)}{spared}")
+    except (Busy, LeaseLost) as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(4) from error
+
+
+def _plan(
+    store: Store, now_seconds: float, floor_seconds: float, older_than: str, corrupt: bool, *, delete: bool = False
+) -> tuple[Doomed, ...]:
+    """What is to go, shown to the user."""
+    console = wide_console()
+    snapshot = look(store, deep=corrupt)
     plan = plan_sweep(snapshot, now_seconds, floor_seconds)
     size = decimal(sum(info.size for info in snapshot.objects))
-    held = f"{opened.url}: {len(snapshot.experiments)} experiments, {len(snapshot.objects)} objects, {size}"
+    held = f"{store.url}: {len(snapshot.experiments)} experiments, {len(snapshot.objects)} objects, {size}"
     if not plan:
         console.print(f"{held}; nothing to sweep that is older than {older_than}", markup=False, highlight=False)
-        return
+        return plan
     console.print(held, markup=False, highlight=False)
     console.print(_table(plan, now_seconds))
+    for key in sorted(snapshot.corrupt_blobs):
+        print(f"{key} is damaged: put the tokenizer.json of the base there, or generate anything with that base")
     if not delete:
         print(f"{_total(plan)} would go; nothing was deleted: --delete does it")
-        return
-    swept = sweep(opened, plan, lambda: look(opened), now_seconds, floor_seconds)
-    spared = f"; {swept.spared} were needed again meanwhile and stay" if swept.spared else ""
-    print(f"deleted {swept.objects} objects, {decimal(swept.bytes)}{spared}")
+    return plan
+
+
+def _say_parked(store: Store) -> None:
+    parked = sum(1 for _ in store.list(layout.parked_key("")))
+    if parked:
+        print(f"a sweep was cut off or is at work: {parked} objects are parked; --delete puts them back first")
+
+
+@contextmanager
+def _only_sweeper(store: Store) -> Iterator[tuple[float, Callable[[], None]]]:
+    """The time by the store's clock in seconds since 1970, and what is to be called often. Raises Busy, StoreError."""
+    lease = acquire_key(store, layout.SWEEPER, f"gc of {store.url}", datetime.now(UTC))
+
+    def proceed() -> None:
+        nonlocal lease
+        lease = renew(store, lease, datetime.now(UTC))
+
+    written = store.head(layout.SWEEPER)
+    yield (time.time() if written is None else written.modified), proceed
+    release(store, lease)
 
 
 def _table(plan: Sequence[Doomed], now_seconds: float) -> Table:

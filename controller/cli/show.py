@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 
 from controller.cli.cluster import (
     Context,
@@ -100,7 +101,7 @@ def _failure(results: Results, attempt: Attempt) -> Failure | None:
     """In the attempt's own words, if it had any."""
     try:
         return Failure.model_validate_json(results.store.get(layout.failure_key(attempt.task.unit, attempt.number)))
-    except NotFound:
+    except (NotFound, ValidationError):
         return None
 
 

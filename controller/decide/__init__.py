@@ -65,7 +65,8 @@ def decide(
     assert isinstance(executor, ExecutorView)
     pieces = resolve_pieces(frozen, store)
     counted = counts(frozen, pieces, store)
-    if recorded is not None and counted.fewer_than(recorded):
+    damaged = any(view.unreadable for view in store.units.values())
+    if recorded is not None and not damaged and counted.fewer_than(recorded):
         message = f"the store holds {counted}, and held {recorded}: nothing is done until it is whole again"
         return _no_action("Ready", "False", "StoreRegressed", message)
 

@@ -2,7 +2,8 @@
 
 Only attempts of this experiment count, and only those after the last `retry`. An attempt is charged when the work is to
 blame. Charged attempts in a row without a marker left behind are bounded by `limits.attempts`: one that committed a
-state or a checkpoint moved the work forward. Every uncharged outcome is bounded too, each kind by `limits.preemptions`.
+state or a checkpoint moved the work forward. Uncharged outcomes in a row without one are bounded too, each kind by
+`limits.preemptions`.
 """
 
 from collections import Counter
@@ -33,7 +34,7 @@ class Account:
 def account(view: UnitView, owner: Owner, limits: Limits) -> Account:
     ended = [(attempt, attempt.end) for attempt in _counting(view, owner) if attempt.end is not None]
     ends = [end for _, end in ended]
-    exhausted = _final(ends) or _attempts(view, ended, limits) or _uncharged(ends, limits)
+    exhausted = _final(ends) or _attempts(view, ended, limits) or _uncharged(view, ended, limits)
     return Account(exhausted, _not_before(ends), _company(view, ends))
 
 
@@ -60,10 +61,16 @@ def _attempts(view: UnitView, ended: list[tuple[Attempt, TaskEnd]], limits: Limi
     return Why(last.reason, f"{charged} attempts failed, attempt {last.number} with: {last.message}")
 
 
-def _uncharged(ends: list[TaskEnd], limits: Limits) -> Why | None:
-    counts = Counter(end.outcome for end in ends if not end.charged and end.outcome not in BY_REQUEST)
-    for outcome, count in counts.items():
-        if outcome != "succeeded" and count > limits.preemptions:
+def _uncharged(view: UnitView, ended: list[tuple[Attempt, TaskEnd]], limits: Limits) -> Why | None:
+    moved = {marker.attempt for marker in view.markers.values()}
+    ends: list[TaskEnd] = []
+    for attempt, end in ended:
+        if attempt.number in moved:
+            ends = []
+        if not end.charged and end.outcome not in BY_REQUEST and end.outcome != "succeeded":
+            ends.append(end)
+    for outcome, count in Counter(end.outcome for end in ends).items():
+        if count > limits.preemptions:
             last = next(end for end in reversed(ends) if end.outcome == outcome)
             return Why("TooManyInterruptions", f"{count} attempts ended {outcome}, the last with: {last.message}")
     return None

@@ -112,6 +112,7 @@ class RunLine:
     loss: float | None = None
     tokens_per_second: float | None = None
     eta_seconds: float | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,8 @@ def finish(
     inputs = ReportInputs(manifest_content=store.folded.sha256)
     unit = unit_of(inputs)
     stands = standing(store.unit(unit), frozen, executor, {}, now)
+    if stands.state == "done" and any(a.task.owner == owner_of(frozen) for a in store.unit(unit).open_attempts):
+        return Finish(report=unit)  # its program is about to end, and its task is closed then
     if stands.state == "done":
         return Finish(report=unit, settled=Why("Reported", "the report is written"))
     if stands.state == "exhausted":

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from controller.decide.actions import PieceState, Why
-from controller.decide.standing import Standing
+from controller.decide.standing import UNREADABLE, Standing
 from controller.view import StoreView
 from workloads.contract import layout
 from workloads.contract.experiment import FrozenExperiment
@@ -89,6 +89,8 @@ def _without_checkpoint(piece: Piece, train: Standing) -> Progressed:
     if train.state == "exhausted":
         message = f"no checkpoint at {samples} samples: {train.why.message}"
         return Progressed("failed", "train", Why(train.why.reason, message))
+    if train.state == "done" and train.why.reason == UNREADABLE:
+        return Progressed("failed", "train", train.why)
     if train.state == "done":
         message = f"training ended without a checkpoint at {samples} samples"
         return Progressed("failed", "train", Why("CheckpointMissing", message))
@@ -99,5 +101,5 @@ def _without_checkpoint(piece: Piece, train: Standing) -> Progressed:
 
 
 def _at(stage: Literal["generate", "grade"], standing: Standing) -> Progressed:
-    state: PieceState = {"exhausted": "failed", "open": "running", "foreign": "running"}.get(standing.state, "waiting")  # type: ignore[assignment]
+    state: PieceState = {"exhausted": "failed", "open": "running"}.get(standing.state, "waiting")  # type: ignore[assignment]
     return Progressed(state, stage, standing.why)

@@ -15,6 +15,11 @@ from workloads.contract.units import UnitRef
 STUCK_SECONDS = 600.0
 """A Job that is still ending after this (a dead node) no longer holds back the next attempt."""
 
+UNREADABLE = "UnreadableRecord"
+"""The reason of a unit with a record that cannot be read."""
+SHARED = "SharedUnit"
+"""The reason of a unit that another experiment's attempt works at."""
+
 State = Literal["done", "open", "foreign", "stopping", "exhausted", "backoff", "ready"]
 
 
@@ -58,13 +63,17 @@ def standing(
     now: datetime,
 ) -> Standing:
     owner = owner_of(frozen)
+    damage = next((Why(UNREADABLE, message) for message in view.unreadable.values()), None)
     if view.done:
-        return Standing("done", Why("Committed", "its result is committed"))
+        return Standing("done", damage or Why("Committed", "its result is committed"))
+    if damage is not None:
+        return Standing("exhausted", damage)
     for attempt in view.open_attempts:
         if attempt.task.owner == owner:
             return Standing("open", Why("Attempted", f"attempt {attempt.number} is at work"))
         other = attempt.task.owner
-        return Standing("foreign", Why("SharedUnit", f"waits for attempt {attempt.number} of {other.experiment}"))
+        message = f"waits for experiment {other.experiment} (attempt {attempt.number})"
+        return Standing("foreign", Why(SHARED, message))
     if view.unit in held:
         return Standing("open", Why("Grouped", f"is a member of {held[view.unit]}"))
     for attempt in view.attempts:

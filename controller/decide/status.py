@@ -15,7 +15,7 @@ from controller.decide.actions import (
     counted,
 )
 from controller.decide.pieces import Piece, Progressed, progressed
-from controller.decide.standing import Standing
+from controller.decide.standing import SHARED, Standing
 from controller.decide.starts import LIMIT_REACHED
 from controller.view import Attempt, StoreView, UnitView
 from workloads.contract.counts import EvaluationCounts
@@ -47,7 +47,7 @@ def training_state(run: FrozenRun, standing: Standing, store: StoreView) -> tupl
         return "failed", standing.why
     if run.published:
         return "waiting", Why("NotPublished", f"waits for `potstill publish` of {run.name}")
-    return ("running" if standing.state in {"open", "foreign"} else "waiting"), standing.why
+    return ("running" if standing.state == "open" else "waiting"), standing.why
 
 
 def run_lines(frozen: FrozenExperiment, standings: Mapping[UnitRef, Standing], store: StoreView) -> tuple[RunLine, ...]:
@@ -64,6 +64,7 @@ def _run_line(run: FrozenRun, standing: Standing, store: StoreView) -> RunLine:
         label=run.label,
         state=state,
         message=why.message,
+        reason=why.reason,
         done=(progress.total if finished else progress.done) if progress else 0,
         total=progress.total if progress else 0,
         checkpoints=len(_committed(run, store)),
@@ -124,7 +125,7 @@ def conditions(runs: Sequence[RunLine], evaluations: Sequence[EvaluationLine], i
     suspended = intent == "suspend"
     return (
         Condition("Accepted", "True", "Frozen", "the experiment was accepted"),
-        _complete("TrainingComplete", [(run.state, run.name, run.message) for run in runs], "run"),
+        _shared(runs, _complete("TrainingComplete", [(run.state, run.name, run.message) for run in runs], "run")),
         _limited(
             evaluations,
             _complete(
@@ -165,6 +166,7 @@ def _complete(
 
 def _limited(evaluations: Sequence[EvaluationLine], told: Condition) -> Condition:
     """`told` with what evaluations wait for that a limit holds back: its reason, when none of them is at work."""
+    told = _shared(evaluations, told)
     waiting = [line for line in evaluations if line.reason == LIMIT_REACHED]
     if not waiting:
         return told
@@ -172,6 +174,14 @@ def _limited(evaluations: Sequence[EvaluationLine], told: Condition) -> Conditio
     running = any(line.state == "running" for line in evaluations)
     message = f"{told.message}; {ready} ready: {waiting[0].message}"
     return replace(told, reason=told.reason if running else LIMIT_REACHED, message=message)
+
+
+def _shared(lines: Sequence[RunLine] | Sequence[EvaluationLine], told: Condition) -> Condition:
+    """`told` with how many wait for what another experiment works at, and for which."""
+    waiting = [line for line in lines if line.state == "waiting" and line.reason == SHARED]
+    if not waiting:
+        return told
+    return replace(told, message=f"{told.message}; {len(waiting)} not started here: {waiting[0].message}")
 
 
 def gpu_seconds_spent(frozen: FrozenExperiment, store: StoreView) -> float:

@@ -8,9 +8,11 @@ killed predecessor included, and waits for them.
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -20,7 +22,7 @@ from pathlib import Path
 from controller.decide.actions import Decision
 from controller.executors import launch
 from controller.executors.machine import Machine
-from controller.lease import is_gone
+from controller.lease import OwnersWatch
 from controller.view import ExecutorView, Job, Role, role_of
 from workloads.contract.tasks import Owner, RunnableTask
 from workloads.store import Store
@@ -34,7 +36,11 @@ PROGRAMS: dict[Role, str] = {
 }
 GRACE_SECONDS = 60.0
 """Between SIGTERM and SIGKILL: enough to save the state of a training that fits a laptop."""
+KILL_SECONDS = 5.0
+"""How long the end of a process is waited for after SIGKILL."""
 TAIL_BYTES = 2000
+SCRATCH = "potstill-task-"
+"""Each program has a folder of this name for its temporary files. It goes with the program's record."""
 
 
 def program(task: RunnableTask) -> list[str]:
@@ -50,6 +56,7 @@ class Record:
     identity: str
     created: datetime
     device: str | None
+    scratch: str | None = None
 
 
 class LocalExecutor:
@@ -66,6 +73,7 @@ class LocalExecutor:
         grace_seconds: float = GRACE_SECONDS,
     ) -> None:
         self._store = store
+        self._owners = OwnersWatch(store)
         self._records = folder / "processes"
         self._logs = folder / "logs"
         self._machine = machine
@@ -96,20 +104,22 @@ class LocalExecutor:
         return decide(view)
 
     def gone(self, owners: Iterable[Owner]) -> frozenset[Owner]:
-        now = datetime.now(UTC)
-        return frozenset(owner for owner in owners if is_gone(self._store, owner, now))
+        return frozenset(owner for owner in owners if self._owners.is_gone(owner))
 
     def start(self, task: RunnableTask) -> None:
         record = self._records / _file_name(task.key)
         if record.exists() or task.key in self._children:
             return
         device = self._machine.free_device(role_of(task), [r.device for r in self._read() if _alive(r)])
-        about = {"key": task.key, "created": datetime.now(UTC).isoformat(), "device": device}
+        scratch = tempfile.mkdtemp(prefix=SCRATCH)
+        Path(scratch).chmod(0o711)  # sandboxes below it run as another user
+        about = {"key": task.key, "created": datetime.now(UTC).isoformat(), "device": device, "scratch": scratch}
         launcher = [sys.executable, "-I", "-S", launch.__file__, str(record), str(os.getpid()), json.dumps(about)]
         with (self._logs / _file_name(task.key)).open("ab") as log:
             self._children[task.key] = subprocess.Popen(
                 [*launcher, *self._command(task)],
-                env=self._machine.environment(self._environment, device) | {"POTSTILL_STORE": self._store.url},
+                env=self._machine.environment(self._environment, device)
+                | {"POTSTILL_STORE": self._store.url, "TMPDIR": scratch},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -122,10 +132,28 @@ class LocalExecutor:
 
     def kill_all(self) -> None:
         """Of this process's children, at once and with everything that they started."""
-        for key in self._children:
+        for key, child in self._children.items():
             self._signal(key, signal.SIGKILL)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(KILL_SECONDS)
+        for record in self._read():
+            if record.key in self._children:
+                _remove_scratch(record)
+
+    def stop_all(self) -> None:
+        """Asks each of this process's children to end that was not asked before."""
+        for key, child in self._children.items():
+            if child.poll() is None and key not in self._stopping:
+                self.stop(key)
+
+    def is_busy(self) -> bool:
+        """Whether a child of this process runs."""
+        return any(child.poll() is None for child in self._children.values())
 
     def discard(self, key: str) -> None:
+        for record in self._read():
+            if record.key == key:
+                _remove_scratch(record)
         (self._records / _file_name(key)).unlink(missing_ok=True)
         self._children.pop(key, None)
         self._stopping.pop(key, None)
@@ -155,6 +183,8 @@ class LocalExecutor:
                 stopping=stopping,
                 gpus=0 if record.device is None else 1,
             )
+        if code is None and child is not None:  # it ended after it was asked
+            code = child.poll()
         return Job(
             record.key,
             "ended",
@@ -176,7 +206,9 @@ class LocalExecutor:
                     about = json.loads(text)
                     created = datetime.fromisoformat(about["created"])
                     device = None if about["device"] is None else str(about["device"])
-                    found.append(Record(about["key"], about["pid"], about["identity"], created, device))
+                    found.append(
+                        Record(about["key"], about["pid"], about["identity"], created, device, about.get("scratch"))
+                    )
         return found
 
     def _signal(self, key: str, number: signal.Signals) -> None:
@@ -207,6 +239,12 @@ class LocalExecutor:
 
 def _alive(record: Record) -> bool:
     return launch.identity(record.pid) == record.identity
+
+
+def _remove_scratch(record: Record) -> None:
+    """What a killed program left in its folder for temporary files."""
+    if record.scratch is not None and Path(record.scratch).name.startswith(SCRATCH) and not _alive(record):
+        shutil.rmtree(record.scratch, ignore_errors=True)
 
 
 def _file_name(key: str) -> str:

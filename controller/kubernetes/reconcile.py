@@ -74,6 +74,8 @@ class Reconciler:
         rounds, events = self._rounds_of(item, accepted)
         intent: Intent = "suspend" if item["spec"].get("suspend") else "run"
         decision = rounds.next(intent, self._clock)
+        if rounds.trouble is not None:
+            logger.warning("%s/%s: %s", *_key(item), rounds.trouble.message)
         try:
             events.flush()
         except StoreError as error:

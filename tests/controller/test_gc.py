@@ -3,6 +3,7 @@
 import os
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 
 from controller.cli import app
 from controller.gc import look, sweep
+from controller.lease import acquire_key, release
 from controller.loop import accept
 from controller.sweep import Snapshot, plan_sweep
 from tests.controller.driver import execute, small
@@ -19,7 +21,7 @@ from workloads.commit import Corrupt, list_markers, read_marker
 from workloads.contract import layout
 from workloads.contract.experiment import FrozenExperiment, Limits
 from workloads.contract.manifest import Manifest
-from workloads.contract.records import StateRecord
+from workloads.contract.records import CheckpointRecord, StateRecord
 from workloads.contract.wanted import train_unit
 from workloads.store import Store, open_store
 
@@ -143,8 +145,8 @@ def test_an_experiment_accepted_while_units_go_that_it_names_gets_them_back(tmp_
     unit, before = train_unit(small().runs[0]), keys(store, "units/")
 
     def meanwhile() -> Snapshot:
-        assert read_marker(store, unit, layout.DONE) is None
-        accept(small(), store)
+        if read_marker(store, unit, layout.DONE) is None:
+            accept(small(), store)
         return look(store)
 
     swept = sweep(store, plan, meanwhile, now, 7 * DAY)
@@ -165,6 +167,8 @@ def test_a_task_that_begins_while_its_unit_goes_keeps_it(tmp_path: Path) -> None
     plan, before = plan_sweep(look(store), now, 7 * DAY), keys(store, layout.unit_prefix(unit))
 
     def meanwhile() -> Snapshot:
+        if read_marker(store, unit, layout.DONE) is not None:
+            return look(store)
         ordered = store.get(layout.task_key(unit, 1)).replace(b'"number":1', b'"number":2')
         store.put_new(layout.task_key(unit, 2), ordered)
         seen = look(store)
@@ -183,6 +187,30 @@ def test_what_cannot_be_read_stops_it_before_anything_goes(tmp_path: Path) -> No
     store.put(layout.experiment_key("other", "0000000b"), b'{"schemaVersion": 99}')
     with pytest.raises(Corrupt, match=r"experiments/other/0000000b/experiment\.json is no FrozenExperiment that this"):
         look(store)
+
+
+def test_an_age_below_an_hour_is_refused_with_delete(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["gc", str(tmp_path), "--older-than", "0s", "--delete"])
+    assert done.exit_code == 2
+    assert "Use 1h or more" in " ".join(done.output.replace("│", " ").split())
+
+
+def test_one_sweeps_at_a_time_and_what_a_killed_one_parked_comes_back(tmp_path: Path) -> None:
+    store = store_of(tmp_path)
+    accept(small(), store)
+    unit, name = train_unit(small().runs[0]), layout.checkpoint_marker(50)
+    commit(store, unit, 1, name, {"w": "w"}, CheckpointRecord(samples=50, step=1))
+    key = layout.marker_key(unit, name)
+    store.put(layout.parked_key(key), store.get(key))
+    store.delete(key)
+    assert "1 objects are parked; --delete puts them back first" in gc(tmp_path)
+    lease = acquire_key(store, layout.SWEEPER, "gc", datetime.now(UTC))
+    done = CliRunner().invoke(app, ["gc", str(tmp_path / "store"), "--delete"])
+    assert (done.exit_code, "is being run by process" in done.output) == (4, True)
+    assert read_marker(store, unit, name) is None
+    release(store, lease)
+    assert "put back 1 objects" in gc(tmp_path, "--delete")
+    assert read_marker(store, unit, name) is not None
 
 
 def test_an_age_without_a_unit_is_wrong_use(tmp_path: Path) -> None:

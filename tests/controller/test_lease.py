@@ -1,22 +1,39 @@
-"""One runner of an experiment at a time, known by its process on this machine and by its heartbeat elsewhere."""
+"""One runner of an experiment at a time, known by its process on this machine and by its changing record elsewhere."""
 
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from controller.executors.launch import identity, machine
-from controller.lease import Busy, LeaseLost, Runner, acquire, is_gone, release, renew
+from controller.lease import Busy, LeaseLost, OwnersWatch, Runner, acquire, release, renew
 from tests.controller.experiments import START
 from workloads.contract import layout
 from workloads.contract.tasks import Owner
-from workloads.store import Store, open_store
+from workloads.store import Store, StoreError, open_store
 
 OWNER = Owner(experiment="distill", uid8="0016feb2")
 KEY = layout.runner_key(OWNER.experiment, OWNER.uid8)
+
+
+@dataclass
+class Clock:
+    """Time passes only in pauses; `during` is called in each of them."""
+
+    now: float = 0.0
+    during: Callable[[], object] = field(default=lambda: None)
+
+    def __call__(self) -> float:
+        return self.now
+
+    def pause(self, seconds: float) -> None:
+        self.now += seconds
+        self.during()
 
 
 @pytest.fixture
@@ -30,12 +47,15 @@ def elsewhere(**changes: object) -> Runner:
 
 
 def test_it_is_taken_kept_and_given_back(store: Store) -> None:
-    lease = acquire(store, OWNER, START)
+    clock = Clock()
+    watch = OwnersWatch(store)
+    lease = acquire(store, OWNER, START, clock=clock)
     with pytest.raises(Busy, match=f"process {os.getpid()}"):
         acquire(store, OWNER, START)
-    assert not is_gone(store, OWNER, START)
-    release(store, renew(store, lease, START + timedelta(seconds=20)))
-    assert is_gone(store, OWNER, START)
+    assert not watch.is_gone(OWNER)
+    clock.now = 20.0
+    release(store, renew(store, lease, START, clock=clock))
+    assert watch.is_gone(OWNER)
     acquire(store, OWNER, START)
 
 
@@ -49,19 +69,85 @@ def test_a_process_of_this_machine_that_is_gone_is_replaced_at_once(store: Store
     acquire(store, OWNER, START)
 
 
-def test_one_elsewhere_is_gone_when_it_was_not_heard_of_for_a_minute(store: Store) -> None:
+@pytest.mark.parametrize("ahead", [timedelta(days=-1), timedelta(0), timedelta(days=1)])
+def test_one_elsewhere_that_renews_is_alive_whatever_the_clocks_say(store: Store, ahead: timedelta) -> None:
     store.put_new(KEY, elsewhere().to_json())
+    clock = Clock()
+
+    def beat() -> None:
+        if clock.now % 16 == 0:
+            store.put(KEY, elsewhere(heartbeat=START + timedelta(seconds=clock.now)).to_json())
+
+    clock.during = beat
     with pytest.raises(Busy, match="process 4711 on gpu7"):
-        acquire(store, OWNER, START + timedelta(seconds=59))
-    acquire(store, OWNER, START + timedelta(seconds=61))
+        acquire(store, OWNER, START + ahead, clock=clock, pause=clock.pause)
+    assert clock.now == 16.0
+    watch = OwnersWatch(store, clock)
+    for _ in range(100):
+        assert not watch.is_gone(OWNER)
+        clock.pause(2.0)
+
+
+@pytest.mark.parametrize("ahead", [timedelta(days=-1), timedelta(0), timedelta(days=1)])
+def test_one_elsewhere_whose_record_does_not_change_for_a_minute_is_gone(store: Store, ahead: timedelta) -> None:
+    store.put_new(KEY, elsewhere().to_json())
+    clock = Clock()
+    watch = OwnersWatch(store, clock)
+    assert not watch.is_gone(OWNER)
+    clock.now = 59.0
+    assert not watch.is_gone(OWNER)
+    clock.now = 61.0
+    assert watch.is_gone(OWNER)
+    acquire(store, OWNER, START + ahead, clock=clock, pause=clock.pause)
+    assert 121.0 <= clock.now < 125.0
+
+
+def test_a_clock_that_is_set_back_does_not_keep_the_holder_from_renewing(store: Store) -> None:
+    clock = Clock()
+    lease = acquire(store, OWNER, START, clock=clock)
+    clock.now = 20.0
+    assert renew(store, lease, START - timedelta(hours=1), clock=clock).etag != lease.etag
 
 
 def test_who_was_replaced_learns_it(store: Store) -> None:
-    lease = acquire(store, OWNER, START)
+    clock = Clock()
+    lease = acquire(store, OWNER, START, clock=clock)
     store.put(KEY, elsewhere().to_json())
+    clock.now = 20.0
     with pytest.raises(LeaseLost):
-        renew(store, lease, START + timedelta(seconds=20))
+        renew(store, lease, START, clock=clock)
 
 
-def test_an_experiment_that_never_ran_here_is_not_known_to_be_gone(store: Store) -> None:
-    assert not is_gone(store, OWNER, START)
+def test_an_experiment_that_runs_in_a_cluster_is_not_known_to_be_gone(store: Store) -> None:
+    store.put_new(layout.experiment_key(OWNER.experiment, OWNER.uid8), b"{}")
+    clock = Clock()
+    watch = OwnersWatch(store, clock)
+    for _ in range(100):
+        assert not watch.is_gone(OWNER)
+        clock.now += 60.0
+
+
+@pytest.mark.parametrize("record", [None, b"", b"{}", b'{"schemaVersion": 2}'])
+def test_an_experiment_whose_folder_is_deleted_or_whose_record_is_damaged_is_gone_after_two_minutes(
+    store: Store, record: bytes | None
+) -> None:
+    if record is not None:
+        store.put(KEY, record)
+    clock = Clock()
+    watch = OwnersWatch(store, clock)
+    assert not watch.is_gone(OWNER)
+    clock.now = 119.0
+    assert not watch.is_gone(OWNER)
+    clock.now = 121.0
+    assert watch.is_gone(OWNER)
+    store.put(KEY, b'{"schemaVersion": 2, "heartbeat": "of a later version"}')
+    assert not watch.is_gone(OWNER)
+
+
+@pytest.mark.parametrize("record", [b"", b"{}", b"\xff\x00"])
+def test_ones_own_record_that_is_damaged_is_an_error_that_names_the_file_and_what_to_do(
+    store: Store, record: bytes
+) -> None:
+    store.put(KEY, record)
+    with pytest.raises(StoreError, match=rf"{KEY} cannot be read .*: if nobody does, delete this file and run again"):
+        acquire(store, OWNER, START)

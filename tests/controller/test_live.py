@@ -7,6 +7,7 @@ from rich.console import Console
 
 from controller.decide.actions import Condition, Counts, EvaluationLine, RunLine, Status
 from controller.live import duration, make_screen
+from controller.trouble import Trouble, trouble_of_status
 from tests.controller.experiments import START
 
 
@@ -49,8 +50,35 @@ def test_without_a_terminal_each_quarter_of_the_problems_is_a_line_and_so_is_the
 
 
 def test_trouble_is_said_once() -> None:
-    trouble = Status((Condition("Ready", "Unknown", "StoreUnavailable", "LIST: 403"),))
-    assert shown(trouble, trouble, terminal=False) == "09:00:00 StoreUnavailable: LIST: 403\n"
+    console = Console(file=io.StringIO(), width=120, color_system=None)
+    unseen = Status((Condition("Ready", "Unknown", "StoreUnavailable", "LIST: 403"),))
+    with make_screen(False, console) as screen:
+        for number in range(9):
+            screen.show(status(100, 40), START, Trouble("CloseTask StoreError", f"CloseTask: no space for .{number}"))
+        screen.show(unseen, START, trouble_of_status(unseen))
+        screen.show(status(100, 40), START)
+    assert isinstance(console.file, io.StringIO)
+    after = "Trying again, after 30 s at most; Ctrl-C ends, and what is committed stays"
+    assert console.file.getvalue().splitlines()[3:] == [
+        f"09:00:00 CloseTask: no space for .0. {after}",
+        f"09:00:00 StoreUnavailable: LIST: 403. {after}",
+        "09:00:00 the run goes on",
+    ]
+
+
+def test_what_waits_for_another_experiment_says_so() -> None:
+    run = RunLine("math", "Math 4K", "waiting", "waits for experiment heir (attempt 1)", reason="SharedUnit")
+    line = EvaluationLine(
+        "base", "sums", "fast", "waiting", "grade", "SharedUnit", "waits for experiment heir (attempt 2)"
+    )
+    both = Status((Condition("Accepted", "True", "Frozen", ""),), (run,), (line,))
+    assert shown(both, terminal=False).splitlines() == [
+        "09:00:00 Math 4K: waits for experiment heir (attempt 1)",
+        "09:00:00 base sums/fast: waits for experiment heir (attempt 2)",
+    ]
+    table = shown(both, terminal=True)
+    assert "waits for experiment heir (attempt 1)" in table
+    assert "waits for experiment heir (attempt 2)" in table
 
 
 def test_durations() -> None:

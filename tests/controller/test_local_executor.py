@@ -2,11 +2,21 @@
 
 import json
 import os
+import signal
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from controller.executors.local import LocalExecutor
+import pytest
+
+from controller.decide import decide
+from controller.decide.actions import Start
+from controller.executors import launch
+from controller.executors.local import LocalExecutor, Record
 from controller.executors.machine import Machine
+from controller.view import ExecutorView, StoreView
+from tests.controller.experiments import START, experiment, run
+from tests.tools.processes import wait_until
 from workloads.store import open_store
 
 KEY = "units/train/" + "0" * 64 + "/tasks/1.json"
@@ -26,3 +36,48 @@ def test_its_gpu_is_counted_until_it_was_last_heard_of_and_not_until_somebody_lo
     job = executor.view().jobs[KEY]
     assert (job.phase, job.exit_code, job.gpus) == ("ended", None, 1)
     assert job.ended == STARTED + timedelta(hours=2)
+
+
+def test_a_process_that_ends_between_two_looks_at_it_ended_with_its_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not as one that nobody saw end."""
+    store = open_store((tmp_path / "store").as_uri())
+    hold = tmp_path / "hold"
+    hold.touch()
+    script = f"import os, sys, time\nwhile os.path.exists({str(hold)!r}): time.sleep(0.01)\nsys.exit(10)"
+    machine = Machine(cores=2, devices=(), trainings=1)
+    executor = LocalExecutor(store, tmp_path / "work", machine, command=lambda task: [sys.executable, "-c", script])
+    decision = decide(experiment((run("short", (50,)),)), StoreView({}), ExecutorView({}), START)
+    task = next(action.task for action in decision.actions if isinstance(action, Start))
+    executor.start(task)
+    wait_until(lambda: executor.view().jobs[task.key].phase == "running", "it runs")
+
+    def ends_now(record: Record) -> bool:
+        hold.unlink(missing_ok=True)
+        wait_until(lambda: launch.identity(record.pid) is None, "it has ended")
+        return False
+
+    monkeypatch.setattr("controller.executors.local._alive", ends_now)
+    job = executor.view().jobs[task.key]
+    assert (job.phase, job.exit_code) == ("ended", 10)
+
+
+def test_what_a_killed_program_left_in_its_temporary_folder_goes_with_its_record(tmp_path: Path) -> None:
+    """Also where the `potstill run` that started it is gone."""
+    store = open_store((tmp_path / "store").as_uri())
+    machine = Machine(cores=2, devices=(), trainings=1)
+    script = "import tempfile, time; print(tempfile.mkdtemp(), flush=True); time.sleep(600)"
+    first = LocalExecutor(store, tmp_path / "work", machine, command=lambda task: [sys.executable, "-c", script])
+    frozen = experiment((run("short", (50,)),))
+    decision = decide(frozen, StoreView({}), ExecutorView({}), START)
+    task = next(action.task for action in decision.actions if isinstance(action, Start))
+    first.start(task)
+    log = tmp_path / "work" / "logs" / task.key.replace("/", "-")
+    made = Path(wait_until(lambda: log.read_text().strip(), "the program makes a folder"))
+    assert made.is_dir()
+    os.kill(next(record.pid for record in first._read()), signal.SIGKILL)
+    wait_until(lambda: first.view().jobs[task.key].phase == "ended", "it is gone")
+    LocalExecutor(store, tmp_path / "work", machine).discard(task.key)
+    assert not made.exists()
+    assert not made.parent.exists()

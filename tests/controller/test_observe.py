@@ -8,12 +8,15 @@ import pytest
 
 from controller.act import act
 from controller.decide import decide
+from controller.decide.actions import Counts
 from controller.observe import Observer
 from controller.view import ExecutorView, StoreView, Unknown
 from tests.controller.experiments import START, experiment, run
+from tests.controller.stores import TRAINED
+from tests.controller.tiny_program import commit
 from workloads.contract import layout
 from workloads.contract.experiment import FrozenExperiment
-from workloads.contract.records import Progress, TaskEnd
+from workloads.contract.records import CheckpointRecord, Progress, TaskEnd
 from workloads.contract.tasks import GenerateTask, MemberPointer, Offer, Owner, RunnableTask, TaskRef, parse_task
 from workloads.contract.units import UnitRef
 from workloads.contract.wanted import train_unit
@@ -98,7 +101,10 @@ def test_the_lead_of_another_experiments_group_is_seen(store: Store) -> None:
     leads = [a.task for view in seen.units.values() for a in view.attempts if isinstance(a.task, GenerateTask)]
     assert [lead.owner.experiment for lead in leads] == ["distill"]
     decision = decide(other, seen, Recorder().view(), START)
-    assert "waits for attempt 1 of distill" in {line.message for line in decision.status.evaluations}
+    assert "waits for experiment distill (attempt 1)" in {line.message for line in decision.status.evaluations}
+    told = decision.status.condition("EvaluationsComplete")
+    assert told is not None
+    assert told.message.endswith("; 1 not started here: waits for experiment distill (attempt 1)")
 
 
 def test_a_closed_engine_is_seen_with_what_was_offered_to_it(store: Store) -> None:
@@ -126,13 +132,77 @@ def test_the_engine_that_took_another_experiments_task_is_seen(store: Store) -> 
     assert away.unit in observed(Observer(store), frozen).units
 
 
-def test_an_unreadable_record_is_unknown_and_named(store: Store) -> None:
+JUNK = [b"", b"{}", b"\xff", b'{"schemaVersion": 2}', b'["a list"]']
+
+
+@pytest.mark.parametrize("junk", JUNK)
+@pytest.mark.parametrize(
+    "name", ["attempts/1/progress.json", "attempts/1/failure.json", "markers/state-000000009.json"]
+)
+def test_what_the_work_can_do_without_is_left_out_if_it_cannot_be_read(store: Store, name: str, junk: bytes) -> None:
     frozen, _ = begin(store)
-    key = layout.marker_key(train_unit(frozen.runs[0]), "done")
-    store.put_new(key, b"{}")
-    seen = Observer(store).observe(frozen, None)
-    assert isinstance(seen, Unknown)
-    assert (seen.reason, key in seen.message) == ("UnreadableRecord", True)
+    unit = train_unit(frozen.runs[0])
+    before = observed(Observer(store), frozen)
+    store.put(layout.unit_prefix(unit) + name, junk)
+    assert observed(Observer(store), frozen) == before
+
+
+@pytest.mark.parametrize("junk", JUNK)
+@pytest.mark.parametrize("name", ["tasks/1.json", "tasks/1.end.json", "tasks/7.json", "markers/done.json"])
+def test_another_record_that_cannot_be_read_fails_its_unit_by_name_and_no_other(
+    store: Store, name: str, junk: bytes
+) -> None:
+    frozen, executor = begin(store)
+    unit = train_unit(frozen.runs[0])
+    key = layout.unit_prefix(unit) + name
+    store.put(key, junk)
+    seen = observed(Observer(store), frozen)
+    assert [view.unit for view in seen.units.values() if view.unreadable] == [unit]
+    decision = decide(frozen, seen, executor.view(), START)
+    [run_line] = decision.status.runs
+    assert (run_line.state, key in run_line.message) == ("failed", True)
+    assert {line.state for line in decision.status.evaluations if line.stage == "train"} == {"failed"}
+    assert {line.state for line in decision.status.evaluations if line.stage == "generate"} == {"running"}
+    store.delete(key)
+    assert not any(view.unreadable for view in observed(Observer(store), frozen).units.values())
+
+
+def test_a_damaged_or_misplaced_marker_is_no_result(store: Store) -> None:
+    frozen, _ = begin(store)
+    unit, name = train_unit(frozen.runs[0]), layout.checkpoint_marker(50)
+    commit(store, unit, 1, name, {"w": "w"}, CheckpointRecord(samples=50, step=1))
+    key = layout.marker_key(unit, name)
+    right = store.get(key)
+    assert name in observed(Observer(store), frozen).unit(unit).markers
+    other = UnitRef(kind="train", digest="e" * 64)
+    commit(store, other, 1, name, {"w": "v"}, CheckpointRecord(samples=50, step=1))
+    for wrong in (right.replace(b'"step":1', b'"step":2'), store.get(layout.marker_key(other, name))):
+        store.put(key, wrong)
+        view = observed(Observer(store), frozen).unit(unit)
+        assert (list(view.markers), list(view.unreadable)) == ([], [key])
+
+
+def test_a_task_or_an_end_in_anothers_place_fails_its_unit_by_name(store: Store) -> None:
+    frozen, _ = begin(store)
+    unit = train_unit(frozen.runs[0])
+    generating = next(info.key for info in store.list("units/generate/") if info.key.endswith("tasks/1.json"))
+    end = TaskEnd(number=2, outcome="lost", reason="Lost", message="x", charged=False, retry=True, ended=START)
+    for key, data in ((layout.task_key(unit, 2), store.get(generating)), (layout.end_key(unit, 1), end.to_json())):
+        store.put(key, data)
+        assert "it was copied there" in observed(Observer(store), frozen).unit(unit).unreadable[key]
+        store.delete(key)
+
+
+def test_a_checkpoint_marker_of_a_finished_training_that_cannot_be_read_fails_its_evaluations_by_name(
+    store: Store,
+) -> None:
+    frozen, executor = begin(store)
+    unit, key = train_unit(frozen.runs[0]), layout.marker_key(train_unit(frozen.runs[0]), layout.checkpoint_marker(50))
+    commit(store, unit, 1, layout.DONE, {"metrics.jsonl": ""}, TRAINED)
+    store.put(key, b"junk")
+    status = decide(frozen, observed(Observer(store), frozen), executor.view(), START, "run", Counts(1, 0, 0)).status
+    failed = [line for line in status.evaluations if line.state == "failed"]
+    assert [key in line.message for line in failed] == [True]
 
 
 def test_a_store_that_does_not_answer_is_unknown(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

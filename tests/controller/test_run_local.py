@@ -3,9 +3,12 @@
 import json
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,12 +16,14 @@ from pathlib import Path
 
 import pytest
 
+from controller import lease, loop, observe
 from controller.retry import retry
 from tests.controller.driver import execute, small
 from workloads.contract import layout
 from workloads.contract.manifest import Manifest
 from workloads.contract.records import TaskEnd
-from workloads.store import Store, open_store
+from workloads.contract.wanted import train_unit
+from workloads.store import Store, StoreError, open_store
 
 pytestmark = pytest.mark.slow
 DEADLINE_SECONDS = 120.0
@@ -304,3 +309,110 @@ def test_a_training_whose_metrics_are_lost_keeps_its_results_and_says_that_its_c
     (run,) = manifest(tmp_path).runs
     assert run.losses == ()
     assert run.warnings[0].startswith("CorruptFiles: metrics.jsonl of marker done")
+
+
+def test_with_a_store_that_refuses_writes_it_waits_says_so_once_and_ends_on_the_first_signal(tmp_path: Path) -> None:
+    """As on a full disk: a file stands where unfinished writes are kept, so that none can be made."""
+    held, writing = hold(tmp_path, "train"), tmp_path / "store" / ".writing"
+    with potstill_run(tmp_path) as process:
+        until(lambda: any("train" in key for key in starts(tmp_path)), "the training starts")
+        until(lambda: manifest_is_there(tmp_path), "the base is graded")
+        shutil.move(writing, tmp_path / "aside")
+        writing.touch()
+        held.unlink()
+        until(lambda: not live_processes(tmp_path), "its programs end")
+        lines: list[str] = []
+        assert process.stdout is not None
+        while not any("Trying again, after 30 s at most; Ctrl-C ends" in line for line in lines):
+            lines.append(process.stdout.readline())
+            assert lines[-1], lines
+        spent = cpu_seconds(process.pid)
+        began = time.monotonic()
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(5)
+        assert cpu_seconds(process.pid) - spent < (time.monotonic() - began) / 4
+        process.send_signal(signal.SIGTERM)
+        lines += process.communicate(timeout=30)[0].splitlines()
+    assert any(line.startswith("Interrupted: stopped, while ") for line in lines), lines
+    assert sum("Trying again" in line for line in lines) <= 2, lines
+    writing.unlink()
+    assert execute(small(), tmp_path).outcome == "Succeeded"
+
+
+def manifest_is_there(folder: Path) -> bool:
+    return store_of(folder).head(layout.manifest_key(small().name, small().uid8)) is not None
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_an_experiment_whose_folder_is_deleted_does_not_strand_who_shares_its_units(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = hold(tmp_path, "train")
+    with potstill_run(tmp_path) as process:
+        until(lambda: any("train" in key for key in starts(tmp_path)), "the training starts")
+        process.send_signal(signal.SIGKILL)
+    until(lambda: not live_processes(tmp_path), "its programs end")
+    held.unlink()
+    shutil.rmtree(tmp_path / "store" / "experiments" / small().name)
+    monkeypatch.setattr(lease, "DELETED_SECONDS", 1.0)
+    assert execute(small().model_copy(update={"name": "heir", "uid8": "0000000f"}), tmp_path).outcome == "Succeeded"
+
+
+def test_no_task_is_open_when_it_has_ended(tmp_path: Path) -> None:
+    assert execute(small(), tmp_path).outcome == "Succeeded"
+    keys = {info.key for info in store_of(tmp_path).list("units/")}
+    tasks = {key for key in keys if re.search(r"tasks/\d+\.json$", key)}
+    assert {key for key in tasks if key.removesuffix(".json") + ".end.json" not in keys} == set()
+    assert any("units/report/" in key for key in tasks)
+    assert list((tmp_path / "work" / "processes").iterdir()) == []
+
+
+def test_records_that_cannot_be_read_fail_their_units_by_name_and_the_run_ends(tmp_path: Path) -> None:
+    assert execute(small(), tmp_path).outcome == "Succeeded"
+    store = store_of(tmp_path)
+    unit = train_unit(small().runs[0])
+    key = layout.marker_key(unit, layout.checkpoint_marker(100))
+    store.put(key, b"junk")
+    store.put(layout.progress_key(unit, 1), b"junk")
+    assert execute(small(), tmp_path).outcome == "PartiallyFailed"
+    failed = [evaluation for evaluation in manifest(tmp_path).evaluations if evaluation.state == "failed"]
+    assert [(evaluation.model, key in (evaluation.reason or "")) for evaluation in failed] == [("short@100", True)]
+
+
+def test_another_experiments_damaged_record_of_its_runner_does_no_harm(tmp_path: Path) -> None:
+    held = hold(tmp_path, "train")
+    with potstill_run(tmp_path) as process:
+        until(lambda: any("train" in key for key in starts(tmp_path)), "the training starts")
+        heir = small().model_copy(update={"name": "heir", "uid8": "0000000f"})
+        store_of(tmp_path).put(layout.runner_key(small().name, small().uid8), b"junk")
+        process.send_signal(signal.SIGKILL)
+    held.unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lease, "DELETED_SECONDS", 1.0)
+        assert execute(heir, tmp_path).outcome == "Succeeded"
+
+
+def test_a_store_that_lost_results_ends_the_run_when_nothing_is_at_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "ROUNDS", 2)
+    monkeypatch.setattr(observe, "SETTLED_ROUNDS", 1)
+    held, store = hold(tmp_path, "train"), store_of(tmp_path)
+
+    def lose_outputs() -> None:
+        until(lambda: manifest_is_there(tmp_path), "the base is graded")
+        store.delete(next(info.key for info in store.list("units/generate/") if "/markers/" in info.key))
+        held.unlink()
+
+    thief = threading.Thread(target=lose_outputs)
+    thief.start()
+    try:
+        with pytest.raises(StoreError, match="StoreRegressed: the store holds .* until it is whole again"):
+            execute(small(), tmp_path)
+    finally:
+        thief.join()
+    assert not live_processes(tmp_path)

@@ -5,11 +5,15 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.sweep import UNIT_KEY, Doomed, plan_sweep
+from controller.decide.standing import owner_of
+from controller.sweep import UNIT_KEY, Doomed, Snapshot, plan_sweep
+from tests.controller.experiments import START, experiment, run
 from tests.controller.stores import DAY, NOW, Drawn, stores
 from workloads.contract import layout
 from workloads.contract.records import StateRecord
-from workloads.contract.units import UnitRef
+from workloads.contract.tasks import ReportTask
+from workloads.contract.units import ReportInputs, UnitRef, unit_of
+from workloads.store import ObjectInfo
 
 FLOORS = st.sampled_from([0.0, 3600.0, 7 * DAY, 14 * DAY])
 
@@ -85,3 +89,19 @@ def test_swept_once_there_is_nothing_left_to_sweep(drawn: Drawn, floor: float) -
         markers=markers,
     )
     assert plan_sweep(after, NOW, floor) == ()
+
+
+def test_the_report_of_a_replaced_manifest_goes_though_nobody_closes_its_task() -> None:
+    """Its `potstill run` was killed while the report was made, and the next one wrote another manifest."""
+    frozen = experiment((run("a", (50,)),))
+    unit = unit_of(ReportInputs(manifest_content="0" * 64))
+    task = ReportTask(
+        unit=unit, number=1, owner=owner_of(frozen), created=START, inputs=ReportInputs(manifest_content="0" * 64)
+    )
+
+    def planned(days: float) -> list[str]:
+        written = ObjectInfo(task.key, 100, "etag", NOW - days * DAY)
+        return keys(plan_sweep(Snapshot((written,), (frozen,), {}, (task,), {}), NOW, 7 * DAY))
+
+    assert planned(days=6) == []
+    assert planned(days=8) == [task.key]

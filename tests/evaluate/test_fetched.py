@@ -10,8 +10,7 @@ import pytest
 from tests.evaluate.models import write_adapter
 from tests.evaluate.world import World
 from tests.tools.processes import wait_until
-from workloads.commit import Corrupt
-from workloads.contract import layout
+from workloads.commit import Corrupt, read_marker
 from workloads.contract.tasks import AdapterSource
 from workloads.evaluate.adapters import CONFIG, WEIGHTS
 from workloads.evaluate.engine import nothing
@@ -36,8 +35,10 @@ def fetched(world: World) -> Iterator[FetchedAdapters]:
         yield found
 
 
-def weights_key(source: AdapterSource) -> str:
-    return layout.attempt_prefix(source.unit, 1) + f"{source.marker}/{WEIGHTS}"
+def weights_key(world: World, source: AdapterSource) -> str:
+    marker = read_marker(world.store, source.unit, source.marker)
+    assert marker is not None
+    return next(file.key for file in marker.files if file.name == WEIGHTS)
 
 
 def test_weights_come_when_they_are_waited_for_and_go_with_the_last_release(
@@ -61,14 +62,14 @@ def test_what_failed_ahead_of_its_turn_is_tried_again_then(
     world: World, fetched: FetchedAdapters, shapes: ModelShapes, adapters: list[Path]
 ) -> None:
     source = world.checkpoint(adapters[0], 1)
-    whole = world.store.get(weights_key(source))
-    world.store.put(weights_key(source), b"damaged")
+    whole = world.store.get(weights_key(world, source))
+    world.store.put(weights_key(world, source), b"damaged")
     adapter, _ = fetched.promise(source, shapes)
     fetched.begin(adapter)
     deadline = time.monotonic() + 30
     while not fetched._arriving[adapter.name].done() and time.monotonic() < deadline:
         time.sleep(0.01)
-    world.store.put(weights_key(source), whole)
+    world.store.put(weights_key(world, source), whole)
     assert fetched.wait(adapter, shapes, nothing) == adapter
 
 
@@ -76,7 +77,7 @@ def test_what_is_damaged_at_its_turn_is_refused_each_time(
     world: World, fetched: FetchedAdapters, shapes: ModelShapes, adapters: list[Path]
 ) -> None:
     source = world.checkpoint(adapters[0], 1)
-    world.store.put(weights_key(source), b"damaged")
+    world.store.put(weights_key(world, source), b"damaged")
     adapter, _ = fetched.promise(source, shapes)
     for _ in range(2):
         with pytest.raises(Corrupt, match=WEIGHTS):
@@ -134,11 +135,11 @@ def test_what_failed_ahead_of_its_turn_is_fetched_again_before_it_is_said_to_be_
 ) -> None:
     source = world.checkpoint(adapters[0], 1)
     adapter, _ = fetched.promise(source, shapes)
-    whole = world.store.get(weights_key(source))
-    world.store.put(weights_key(source), b"damaged")
+    whole = world.store.get(weights_key(world, source))
+    world.store.put(weights_key(world, source), b"damaged")
     fetched.begin(adapter)
     wait_until(fetched._arriving[adapter.name].done, "the failure")
-    world.store.put(weights_key(source), whole)
+    world.store.put(weights_key(world, source), whole)
     assert not fetched.arrived(adapter)
     wait_until(lambda: fetched.arrived(adapter), "the second try")
     assert fetched.wait(adapter, shapes, nothing) == adapter

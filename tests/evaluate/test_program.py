@@ -12,6 +12,7 @@ from tests.evaluate.models import edit_adapter, edit_config, with_adapter_by_hoo
 from tests.evaluate.test_canary import canaries_of
 from tests.evaluate.world import NOW, PROBLEMS, World
 from tests.tools.progress import Told
+from workloads.commit import read_marker
 from workloads.contents import directory_content, localise_model
 from workloads.contract import layout
 from workloads.contract.records import ExitCode, Progress, TaskEnd
@@ -208,7 +209,9 @@ def test_no_more_adapters_lie_on_the_disk_than_the_next_one(
 def test_files_that_differ_from_their_marker_fail_their_member_only(world: World, adapters: list[Path]) -> None:
     bad, good = (world.member(world.checkpoint(adapters[i], i + 1)) for i in (0, 1))
     assert bad.adapter is not None
-    key = layout.attempt_prefix(bad.adapter.unit, 1) + f"{bad.adapter.marker}/{WEIGHTS}"
+    marker = read_marker(world.store, bad.adapter.unit, bad.adapter.marker)
+    assert marker is not None
+    key = next(file.key for file in marker.files if file.name == WEIGHTS)
     world.store.put(key, world.store.get(key)[:-1] + b"\x07")
     assert world.run(world.order(bad, good)) == ExitCode.OK
     failure = world.failure(bad)

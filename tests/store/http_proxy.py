@@ -1,5 +1,6 @@
 """An HTTP proxy before the S3 server that does what a test says with each request, by its number."""
 
+import contextlib
 import http.client
 import socket
 import threading
@@ -19,16 +20,21 @@ class Do(Enum):
     """The server does what it was asked; its answer never arrives."""
     CUT_ANSWER = auto()
     """Half of the answer's body arrives."""
+    FLIP = auto()
+    """One bit of the answer's body differs, and no checksum tells of it."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """In the server's place."""
+    """In the server's place. `page`: the whole body, of a proxy that knows nothing of S3."""
 
     status: int
     code: str
+    page: str | None = None
 
     def body(self) -> bytes:
+        if self.page is not None:
+            return self.page.encode()
         return f"<?xml version='1.0'?><Error><Code>{self.code}</Code><Message>made by a test</Message></Error>".encode()
 
 
@@ -74,13 +80,21 @@ def http_proxy(upstream: str) -> Iterator[HttpProxy]:
                 self._hang_up()
                 return
             connection = http.client.HTTPConnection(address, timeout=60)
-            connection.request(self.command, self.path, body, headers)
-            came = connection.getresponse()
-            content, told = came.read(), dict(came.getheaders())
-            connection.close()
+            try:
+                connection.request(self.command, self.path, body, headers)
+                came = connection.getresponse()
+                content, told = came.read(), dict(came.getheaders())
+            except (OSError, http.client.HTTPException):  # the server is away
+                self._hang_up()
+                return
+            finally:
+                connection.close()
             if wanted is Do.LOSE_ANSWER:
                 self._hang_up()
                 return
+            if wanted is Do.FLIP:
+                content = content[:-2] + bytes([content[-2] ^ 1]) + content[-1:]
+                told = {name: value for name, value in told.items() if "checksum" not in name.lower()}
             self._answer(came.status, told, content, cut=wanted is Do.CUT_ANSWER)
 
         do_HEAD = do_PUT = do_POST = do_DELETE = do_GET  # noqa: N815
@@ -99,8 +113,9 @@ def http_proxy(upstream: str) -> Iterator[HttpProxy]:
 
         def _hang_up(self) -> None:
             self.close_connection = True
-            self.wfile.flush()
-            self.connection.shutdown(socket.SHUT_RDWR)
+            with contextlib.suppress(OSError):
+                self.wfile.flush()
+                self.connection.shutdown(socket.SHUT_RDWR)
 
         def log_message(self, *_: object) -> None: ...
 

@@ -1,9 +1,14 @@
 """Commit: what makes files count, who wins, and what a reader is told of a checkpoint that is not what it was."""
 
+import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from workloads.commit import (
     Corrupt,
@@ -11,15 +16,16 @@ from workloads.commit import (
     fetch,
     list_markers,
     newest_state,
+    parse_marker,
     prune_states,
     publish,
     read_marker,
     verify,
 )
 from workloads.contract import layout
-from workloads.contract.records import CheckpointRecord, Marker, StateRecord, content_of
+from workloads.contract.records import CheckpointRecord, FileRef, Marker, StateRecord, content_of
 from workloads.contract.units import UnitRef
-from workloads.store import Store
+from workloads.store import NotFound, Store
 
 UNIT = UnitRef(kind="train", digest="a" * 64)
 NOW = datetime(2026, 2, 16, tzinfo=UTC)
@@ -156,3 +162,124 @@ def test_the_last_two_states_are_kept_and_checkpoints_are_never_pruned(store: St
 
 def test_a_unit_without_a_state_has_no_newest(store: Store, tmp_path: Path) -> None:
     assert newest_state([commit(store, tmp_path, 1, {"weights": b"w"})]) is None
+
+
+class Overtaken:
+    """A store whose first answer that a marker is absent comes late: `meanwhile` is called before it."""
+
+    def __init__(self, store: Store, meanwhile: Callable[[], object]) -> None:
+        self._store = store
+        self._meanwhile: list[Callable[[], object]] = [meanwhile]
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._store, name)
+
+    def get(self, key: str) -> bytes:
+        return self.get_with_etag(key)[0]
+
+    def get_with_etag(self, key: str) -> tuple[bytes, str]:
+        try:
+            return self._store.get_with_etag(key)
+        except NotFound:
+            if self._meanwhile:
+                self._meanwhile.pop()()
+            raise
+
+
+@pytest.mark.parametrize("second", [b"of the second process", b"of the first process"])
+def test_a_second_process_of_the_same_attempt_never_touches_committed_files(
+    store: Store, tmp_path: Path, second: bytes
+) -> None:
+    """The second finds no marker, the first commits, and then the second uploads."""
+    first: list[Marker] = []
+    late = Overtaken(store, lambda: first.append(commit(store, tmp_path, 1, {"weights": b"of the first process"})))
+    (tmp_path / "other").mkdir()
+    try:
+        told = commit(cast("Store", late), tmp_path / "other", 1, {"weights": second})
+    except Superseded:
+        told = None
+    assert (told == first[0]) == (second == b"of the first process")
+    assert read_marker(store, UNIT, NAME) == first[0]
+    assert verify(store, first[0], deep=True) == []
+
+
+def test_only_a_resume_state_that_is_damaged_is_replaced_by_the_next_of_its_step(store: Store, tmp_path: Path) -> None:
+    first = commit_state(store, 9, tmp_path)
+    path = tmp_path / "other"
+    path.write_bytes(b"other bits, as a GPU gives them")
+    record, name = StateRecord(step=9, samples=450), layout.state_marker(9)
+    with pytest.raises(Superseded):
+        publish(store, UNIT, 2, name, {"state.bin": path}, record, now=NOW)
+    store.put(first.files[0].key, b"8")
+    second = publish(store, UNIT, 2, name, {"state.bin": path}, record, now=NOW)
+    assert read_marker(store, UNIT, name) == second
+    assert verify(store, second, deep=True) == []
+    key = layout.marker_key(UNIT, name)
+    store.put(key, b"junk")
+    third = publish(store, UNIT, 3, name, {"state.bin": path}, record, now=NOW)
+    assert read_marker(store, UNIT, name) == third
+    store.put(key, b'{"schemaVersion": 2}')
+    with pytest.raises(Corrupt):
+        publish(store, UNIT, 4, name, {"state.bin": path}, record, now=NOW)
+    checkpoint = commit(store, tmp_path, 1, {"weights": b"w"})
+    store.put(checkpoint.files[0].key, b"x")
+    with pytest.raises(Superseded):
+        commit(store, tmp_path, 2, {"weights": b"v"})
+
+
+def test_states_above_the_newest_stay_and_do_not_count_among_those_kept(store: Store, tmp_path: Path) -> None:
+    for step in (8, 9, 100, 101):
+        commit_state(store, step, tmp_path)
+    assert prune_states(store, UNIT, newest=layout.state_marker(9)) == []
+    commit_state(store, 10, tmp_path)
+    assert prune_states(store, UNIT, newest=layout.state_marker(10)) == ["state-000000008"]
+
+
+def test_a_commit_that_was_paused_uploads_again_what_was_swept_meanwhile(store: Store, tmp_path: Path) -> None:
+    """`gc` takes files without a marker for abandoned ones once they are old."""
+    path, times = tmp_path / "weights", iter([0.0, 1000.0, 1001.0, 1002.0, 5000.0, 5001.0, 5002.0])
+    path.write_bytes(b"w")
+
+    def clock() -> float:
+        now = next(times)
+        if now in (1000.0, 5000.0):  # it slept until now
+            for info in list(store.list(layout.attempt_prefix(UNIT, 1))):
+                store.delete(info.key)
+        return now
+
+    record = CheckpointRecord(samples=5000, step=100)
+    marker = publish(store, UNIT, 1, NAME, {"weights": path}, record, now=NOW, clock=clock)
+    assert verify(store, marker, deep=True) == []
+
+
+@settings(deadline=None)
+@given(data=st.data())
+def test_any_other_digit_in_a_marker_is_noticed(data: st.DataObject) -> None:
+    files = (FileRef(name="w", key="units/w", size=17, sha256="0" * 64),)
+    record = CheckpointRecord(samples=5000, step=100, loss=1.25)
+    told = {"unit": UNIT, "name": NAME, "attempt": 1, "content": content_of(files), "files": files}
+    marker = Marker(created=NOW, record=record, **told).with_checksum()
+    key, written = layout.marker_key(UNIT, NAME), marker.to_json()
+    assert parse_marker(UNIT, key, written) == marker
+    places = [place for place, byte in enumerate(written) if chr(byte).isdigit()]
+    place = data.draw(st.sampled_from(places))
+    digit = data.draw(st.sampled_from([d for d in b"0123456789" if d != written[place]]))
+    with pytest.raises(Corrupt):
+        parse_marker(UNIT, key, written[:place] + bytes([digit]) + written[place + 1 :])
+
+
+def test_a_marker_of_the_version_before_has_no_checksum_and_is_read(store: Store, tmp_path: Path) -> None:
+    marker = commit(store, tmp_path, 1, {"weights": b"w"})
+    before = marker.model_copy(update={"checksum": None})
+    data = json.loads(before.to_json())
+    del data["checksum"]
+    store.put(layout.marker_key(UNIT, NAME), json.dumps(data).encode())
+    assert read_marker(store, UNIT, NAME) == before
+
+
+def test_a_marker_that_names_a_path_outside_of_the_store_is_corrupt(store: Store, tmp_path: Path) -> None:
+    marker = commit(store, tmp_path, 1, {"weights": b"w"})
+    files = (marker.files[0].model_copy(update={"key": "../../etc/passwd"}),)
+    store.put(layout.marker_key(UNIT, NAME), marker.model_copy(update={"files": files}).with_checksum().to_json())
+    with pytest.raises(Corrupt, match="is no key of a store"):
+        read_marker(store, UNIT, NAME)

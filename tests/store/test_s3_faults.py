@@ -12,7 +12,7 @@ from tests.store import writers
 from tests.store.http_proxy import Answer, Do, HttpProxy, Seen
 from tests.store.writers import NAME, UNIT
 from tests.tools.s3 import FaultProxy, S3Server
-from workloads.commit import list_markers, verify
+from workloads.commit import Corrupt, fetch, list_markers, read_file, read_marker, verify
 from workloads.store import AlreadyExists, NotFound, Store, StoreError, open_store
 from workloads.stores.s3 import S3Store, connect
 
@@ -51,6 +51,8 @@ PASSING = [
     pytest.param(Answer(409, "ConditionalRequestConflict"), id="409"),
     pytest.param(Do.LOSE, id="reset"),
     pytest.param(Do.LOSE_ANSWER, id="answer lost"),
+    pytest.param(Answer(200, "", page=""), id="200 and nothing"),
+    pytest.param(Answer(200, "", page="<html><body>Welcome</body></html>"), id="200 and a web page"),
 ]
 
 
@@ -306,3 +308,56 @@ def test_missing_credentials_are_named(server: S3Server, monkeypatch: pytest.Mon
 def test_a_key_is_not_found_only_where_the_server_says_so(flaky: Store) -> None:
     with pytest.raises(NotFound, match="a/b is not there"):
         flaky.get("a/b")
+
+
+@pytest.mark.parametrize("page", ["", "<html><body>Welcome</body></html>"])
+def test_an_answer_without_the_fields_of_s3_is_unknown_never_an_empty_bucket(
+    requests: HttpProxy, server: S3Server, direct: Store, tmp_path: Path, page: str
+) -> None:
+    direct.put("a", b"x")
+    store = through(requests.url, server, tmp_path.name, deadline_seconds=0.2)
+    requests.rule = lambda _: Answer(200, "", page=page)
+    (tmp_path / "file").write_bytes(b"x")
+    sha256 = hashlib.sha256(b"x").hexdigest()
+    asks: list[Callable[[], object]] = [
+        lambda: list(store.list("")),
+        lambda: store.get("a"),
+        lambda: store.head("a"),
+        lambda: store.put("a", b"y"),
+        lambda: store.put_new("b", b"y"),
+        lambda: store.put_if("a", b"y", "etag"),
+        lambda: store.upload("c", tmp_path / "file", sha256),
+        lambda: store.download("a", tmp_path / "back"),
+    ]
+    for ask in asks:
+        with pytest.raises(StoreError) as raised:
+            ask()
+        assert type(raised.value) is StoreError
+    assert {info.key: direct.get(info.key) for info in direct.list("")} == {"a": b"x"}
+    assert not (tmp_path / "back").exists()
+
+
+@pytest.mark.parametrize("flips", [1, 2])
+def test_one_damaged_answer_is_read_again_before_a_file_is_said_to_be_damaged(
+    requests: HttpProxy, flaky: Store, direct: Store, tmp_path: Path, flips: int
+) -> None:
+    assert writers.commit(direct, 1) == "attempt 1"
+    marker = read_marker(direct, UNIT, NAME)
+    assert marker is not None
+    name = marker.files[0].name
+    reads: list[Callable[[], object]] = [
+        lambda: read_marker(flaky, UNIT, NAME),
+        lambda: list_markers(flaky, UNIT),
+        lambda: read_file(flaky, marker, name),
+        lambda: fetch(flaky, marker, [name], tmp_path / "into"),
+    ]
+    for read in reads:
+        where = "markers/" if read in reads[:2] else name
+        requests.rule = first_of(
+            *[Do.FLIP] * flips, where=lambda seen, where=where: seen.method == "GET" and where in seen.path
+        )
+        if flips == 1:
+            read()
+        else:
+            with pytest.raises(Corrupt):
+                read()

@@ -21,9 +21,9 @@ from tests.train.world import (
     train_here,
     write_rows,
 )
-from workloads.commit import list_markers
+from workloads.commit import list_markers, verify
 from workloads.contract import layout
-from workloads.contract.records import CheckpointRecord, ExitCode, StateRecord
+from workloads.contract.records import CheckpointRecord, ExitCode, StateRecord, content_of
 from workloads.contract.tasks import TrainTask
 from workloads.contract.units import Lora, TrainInputs
 from workloads.program import run_program
@@ -207,6 +207,9 @@ def test_a_corrupt_state_is_passed_over_for_the_one_before(
     assert "resume state passed over" in caplog.text
     assert "going on from state-000000002" in caplog.text
     assert results(store, task) == before
+    again = {marker.name: marker for marker in list_markers(store, task.unit)}
+    assert again["state-000000006"].attempt == 2
+    assert verify(store, again["state-000000006"], deep=True) == []
 
 
 def test_states_lost_behind_a_checkpoint_that_does_not_come_out_again_end_the_unit_with_that_reason(
@@ -218,8 +221,9 @@ def test_states_lost_behind_a_checkpoint_that_does_not_come_out_again_end_the_un
     markers = {marker.name: marker for marker in list_markers(store, task.unit)}
     for name in ("state-000000002", "state-000000006", "checkpoint-000000008", layout.DONE):
         store.delete(layout.marker_key(task.unit, name))
-    foreign = markers["checkpoint-000000008"].model_copy(update={"content": "0" * 64})
-    store.put_new(layout.marker_key(task.unit, foreign.name), foreign.to_json())
+    files = tuple(file.model_copy(update={"sha256": "0" * 64}) for file in markers["checkpoint-000000008"].files)
+    foreign = markers["checkpoint-000000008"].model_copy(update={"files": files, "content": content_of(files)})
+    store.put_new(layout.marker_key(task.unit, foreign.name), foreign.with_checksum().to_json())
     again = order(store, task.inputs, dense, rows, number=2)
     assert train_here(store, again) == ExitCode.BAD_DATA
     assert failure(store, again).reason == "StatesLost"

@@ -2,7 +2,7 @@
 
 from workloads.contract.units import UnitRef
 
-EXPERIMENTS, UNITS, BLOBS = "experiments/", "units/", "blobs/"
+EXPERIMENTS, UNITS, BLOBS, SWEEP = "experiments/", "units/", "blobs/", "gc/"
 """What stands at the root."""
 
 
@@ -53,6 +53,13 @@ def attempt_prefix(unit: UnitRef, number: int) -> str:
     return unit_prefix(unit) + f"attempts/{number}/"
 
 
+def file_key(unit: UnitRef, number: int, marker: str, commit: str, name: str) -> str:
+    """A committed file. `commit` is new for each call of `commit.publish`, so that no two writers share a key, not even
+    two processes of one attempt. Readers take keys from the marker.
+    """
+    return f"{attempt_prefix(unit, number)}{marker}/{commit}/{name}"
+
+
 def progress_key(unit: UnitRef, number: int) -> str:
     return attempt_prefix(unit, number) + "progress.json"
 
@@ -87,8 +94,12 @@ def checkpoint_marker(samples: int) -> str:
     return f"checkpoint-{samples:09d}"
 
 
+STATE = "state-"
+"""What names of resume states start with."""
+
+
 def state_marker(step: int) -> str:
-    return f"state-{step:09d}"
+    return f"{STATE}{step:09d}"
 
 
 DONE = "done"
@@ -101,3 +112,12 @@ REPORT = "report"
 def blob_key(sha256: str) -> str:
     """Content-addressed: written If-None-Match, equal for all writers (a base's tokenizer.json)."""
     return f"{BLOBS}{sha256}"
+
+
+def parked_key(key: str) -> str:
+    """Where `gc` keeps a marker or blob that it took away from `key`, until it is sure that nobody needs it."""
+    return f"{SWEEP}parked/{key}"
+
+
+SWEEPER = SWEEP + "runner.json"
+"""Who sweeps the store: one `potstill gc --delete` at a time."""

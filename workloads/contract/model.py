@@ -28,6 +28,16 @@ def canonical_json(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
+def schema_version_of(data: bytes) -> int | None:
+    """The schemaVersion of a record's JSON; None if `data` is not a JSON object that states one as an integer."""
+    try:
+        record = json.loads(data)
+    except ValueError:
+        return None
+    version = record.get("schemaVersion") if isinstance(record, dict) else None
+    return version if isinstance(version, int) else None
+
+
 def sha256_of(data: bytes) -> str:
     """64 lower-case hex digits."""
     return hashlib.sha256(data).hexdigest()

@@ -1,7 +1,9 @@
 """What an attempt leaves in the store: markers with their records, progress, failure, and how a task ended."""
 
+import json
+from collections.abc import Mapping
 from enum import IntEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, Field
 
@@ -161,6 +163,7 @@ class Marker(Contract):
 
     `content` is `content_of(files)`: two markers with equal content say the same thing whoever wrote them.
     `parent` is the name of the marker that this one continues (a checkpoint's or a state's state), for lineage.
+    `checksum` is `checksum_of` the marker's JSON; markers of versions before it have none.
     """
 
     schema_version: Literal[1] = 1
@@ -172,6 +175,19 @@ class Marker(Contract):
     parent: str | None = None
     created: AwareDatetime
     record: Record
+    checksum: Sha256 | None = None
+
+    def with_checksum(self) -> "Marker":
+        """The same marker with the checksum of what it says."""
+        return self.model_copy(update={"checksum": checksum_of(json.loads(self.to_json()))})
+
+
+def checksum_of(marker: Mapping[str, Any]) -> str:
+    """SHA-256 of a marker's canonical JSON without its `checksum`, 64 hex digits.
+
+    Taken of the JSON as it was written, so that a field that a later version adds does not change it.
+    """
+    return sha256_of(canonical_json({name: value for name, value in marker.items() if name != "checksum"}))
 
 
 def content_of(files: tuple[FileRef, ...]) -> str:

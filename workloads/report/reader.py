@@ -7,12 +7,15 @@ parsed as HTML, and the page shows them through `textContent` only.
 import base64
 import gzip
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from workloads.commit import Corrupt, read_file, read_marker
+from pydantic import ValidationError
+
+from workloads.commit import Corrupt, first_problem, read_file, read_marker
 from workloads.contract import layout
 from workloads.contract.experiment import FrozenBenchmark, FrozenExperiment
 from workloads.contract.manifest import Manifest, ManifestEvaluation
@@ -22,6 +25,8 @@ from workloads.report.accepted import Accepted, accepted
 from workloads.report.prompts import Asked, prompts, stored_tokenizers
 from workloads.results.manifest import FINISH_CODES, why_corrupt
 from workloads.store import Store
+
+logger = logging.getLogger("potstill")
 
 PACKED_BYTES = 3_000_000
 CUTS = (20_000, 8_000, 4_000, 2_000, 1_000, 500, 200)
@@ -89,8 +94,15 @@ def reading(manifest: Manifest, store: Store) -> Reading:
 
 
 def _frozen(manifest: Manifest, store: Store) -> FrozenExperiment | None:
+    """None where the store has none, or none that this version can read."""
     key = layout.experiment_key(manifest.experiment, manifest.uid8)
-    return None if store.head(key) is None else FrozenExperiment.model_validate_json(store.get(key))
+    if store.head(key) is None:
+        return None
+    try:
+        return FrozenExperiment.model_validate_json(store.get(key))
+    except ValidationError as error:
+        logger.warning("%s cannot be read: %s", key, first_problem(error))
+        return None
 
 
 def _last_result(manifest: Manifest, found: Iterable[_Read], store: Store) -> datetime | None:
@@ -213,7 +225,8 @@ def _questions(
     manifest: Manifest, found: Mapping[str, _Read], frozen: FrozenExperiment | None, store: Store
 ) -> _Questions:
     if frozen is None:
-        return _Questions((), {}, ("Problems and prompts are not shown: the store has no experiment.json.",))
+        note = "Problems and prompts are not shown: the store has no experiment.json that can be read."
+        return _Questions((), {}, (note,))
     tokenizers = stored_tokenizers(store)
     chunks: list[Chunk] = []
     places: dict[tuple[str, str, str], int] = {}

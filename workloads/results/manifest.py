@@ -83,7 +83,7 @@ class Fold:
 def fold(frozen: FrozenExperiment, store: Store, pieces: Pieces) -> Fold:
     """Everything committed, and the stated standing of what is not. What is corrupt fails alone.
 
-    Raises Corrupt for a marker that cannot be read, StoreError.
+    Raises StoreError.
     """
     markers = {train_unit(run): _by_name(store, train_unit(run)) for run in frozen.runs}
     corrupt: dict[str, str] = {}
@@ -128,7 +128,8 @@ def why_corrupt(error: Corrupt) -> str:
 
 
 def _by_name(store: Store, unit: UnitRef) -> dict[str, Marker]:
-    return {marker.name: marker for marker in list_markers(store, unit)}
+    """Markers that cannot be read are left out: the decider's `Pieces` say which evaluations fail for that."""
+    return {marker.name: marker for marker in list_markers(store, unit, lambda *_: None)}
 
 
 def _attempts(store: Store, unit: UnitRef) -> int:

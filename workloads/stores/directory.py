@@ -155,7 +155,7 @@ class DirectoryStore:
             yield
         except OSError as error:
             advice = "Look at the directory's permissions and free space"
-            if error.errno in (errno.EPERM, errno.ENOTSUP):
+            if error.errno in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
                 advice = "The file system may have no hard links: keep the store on ext4, xfs, APFS or NFS"
             raise StoreError(f"{self.url}: cannot {doing} {key}: {error}. {advice}") from error
 

@@ -20,16 +20,18 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from workloads.store import AlreadyExists, NotFound, ObjectInfo, StoreError, check_key, probe_conditions
 from workloads.stores.s3_checksums import Sums, part_bytes, sums_of
-from workloads.stores.s3_errors import read_fault
+from workloads.stores.s3_errors import ForeignAnswer, read_fault, require
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
+    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef, PutObjectOutputTypeDef
 
 T = TypeVar("T")
 
 SLOWEST_BYTES_PER_SECOND = 1024 * 1024
 """A transfer's deadline grows with its size at this rate."""
+UPLOADS = 5
+"""How often a file is sent that the server says it has taken and does not hold."""
 
 
 def connect(endpoint: str | None, tries: int = 3) -> "S3Client":
@@ -77,7 +79,7 @@ class S3Store:
 
     def get_with_etag(self, key: str) -> tuple[bytes, str]:
         def read() -> tuple[bytes, str]:
-            answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key)
+            answer = require(self._client.get_object(Bucket=self._bucket, Key=self._prefix + key), "ETag")
             return answer["Body"].read(), answer["ETag"]
 
         return self._try("read", key, read)
@@ -97,6 +99,7 @@ class S3Store:
                 answer = self._client.list_objects_v2(
                     Bucket=self._bucket, Prefix=self._prefix + prefix, StartAfter=start
                 )
+                require(answer, "Name", "IsTruncated", *(["Contents"] if answer.get("IsTruncated") else []))
                 return [
                     ObjectInfo(
                         found["Key"].removeprefix(self._prefix),
@@ -119,7 +122,7 @@ class S3Store:
             data,
             lambda: self._client.put_object(
                 Bucket=self._bucket, Key=self._prefix + key, Body=data, ChecksumAlgorithm="SHA256", IfNoneMatch="*"
-            )["ETag"],
+            ),
         )
 
     def put_if(self, key: str, data: bytes, etag: str | None) -> str:
@@ -130,7 +133,7 @@ class S3Store:
             data,
             lambda: self._client.put_object(
                 Bucket=self._bucket, Key=self._prefix + key, Body=data, ChecksumAlgorithm="SHA256", IfMatch=etag
-            )["ETag"],
+            ),
         )
 
     def put(self, key: str, data: bytes) -> None:
@@ -138,8 +141,11 @@ class S3Store:
         self._try(
             "write",
             key,
-            lambda: self._client.put_object(
-                Bucket=self._bucket, Key=self._prefix + key, Body=data, ChecksumAlgorithm="SHA256"
+            lambda: require(
+                self._client.put_object(
+                    Bucket=self._bucket, Key=self._prefix + key, Body=data, ChecksumAlgorithm="SHA256"
+                ),
+                "ETag",
             ),
         )
 
@@ -165,10 +171,14 @@ class S3Store:
             except (ClientError, BotoCoreError, Boto3Error):
                 if not self._stands(key, sums):
                     raise
+            except KeyError as error:  # s3transfer takes fields of an answer that it does not check
+                raise ForeignAnswer(missing=str(error)) from error
 
-        self._try("upload", key, send, size)
-        if not self._stands(key, sums):
-            raise StoreError(f"{self.url}/{key}: what arrived is not what was sent from {path}; upload it again")
+        for _ in range(UPLOADS):
+            self._try("upload", key, send, size)
+            if self._stands(key, sums):
+                return
+        raise StoreError(f"{self.url}/{key}: what arrived is not what was sent from {path}, {UPLOADS} times")
 
     def download(self, key: str, path: Path) -> None:
         info = self.head(key)
@@ -176,28 +186,36 @@ class S3Store:
             raise NotFound(f"{self.url}/{key} is not there")
         partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
         config = TransferConfig(multipart_chunksize=part_bytes(info.size), max_concurrency=8)
+
+        def receive() -> None:
+            try:
+                self._client.download_file(self._bucket, self._prefix + key, str(partial), Config=config)
+            except KeyError as error:  # s3transfer takes fields of an answer that it does not check
+                raise ForeignAnswer(missing=str(error)) from error
+
         try:
-            self._try(
-                "download",
-                key,
-                lambda: self._client.download_file(self._bucket, self._prefix + key, str(partial), Config=config),
-                info.size,
-            )
+            self._try("download", key, receive, info.size)
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
 
     def delete(self, key: str) -> None:
         check_key(key)
-        self._try("delete", key, lambda: self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key))
+
+        def remove() -> None:
+            answer = self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key)
+            if answer["ResponseMetadata"]["HTTPStatusCode"] != 204 and self._head(key) is not None:
+                raise ForeignAnswer(missing="the status 204")
+
+        self._try("delete", key, remove)
 
     def probe(self) -> None:
         probe_conditions(self)
 
-    def _put_conditionally(self, key: str, data: bytes, write: Callable[[], str]) -> str:
+    def _put_conditionally(self, key: str, data: bytes, write: Callable[[], "PutObjectOutputTypeDef"]) -> str:
         check_key(key)
         try:
-            return self._try("write", key, write)
+            return self._try("write", key, lambda: require(write(), "ETag")["ETag"])
         except (AlreadyExists, NotFound):
             try:
                 found, etag = self.get_with_etag(key)
@@ -210,7 +228,8 @@ class S3Store:
     def _head(self, key: str) -> "HeadObjectOutputTypeDef | None":
         def ask() -> "HeadObjectOutputTypeDef | None":
             try:
-                return self._client.head_object(Bucket=self._bucket, Key=self._prefix + key, ChecksumMode="ENABLED")
+                found = self._client.head_object(Bucket=self._bucket, Key=self._prefix + key, ChecksumMode="ENABLED")
+                return require(found, "ContentLength", "ETag", "LastModified")
             except ClientError as error:
                 if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
                     raise

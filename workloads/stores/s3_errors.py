@@ -1,12 +1,14 @@
 """What an exception from boto3 means: a key is absent, a condition does not hold, try again, or give up and say why."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from boto3.exceptions import RetriesExceededError, S3TransferFailedError, S3UploadFailedError
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
+AnswerType = TypeVar("AnswerType", bound=Mapping[str, object])
 Meaning = Literal["absent", "condition", "transient", "final"]
 
 AGAIN = frozenset(
@@ -34,7 +36,16 @@ ADVICE = {
     "RequestTimeTooSkewed": "This machine's clock is wrong",
 }
 BY_STATUS = {403: "AccessDenied", 501: "NotImplemented"}
+
+
+class ForeignAnswer(boto.BotoCoreError):
+    """The answer has status 200 and lacks fields that S3 always sends: a proxy or a starting server wrote it."""
+
+    fmt = "the answer lacks {missing}: it does not come from an S3 server"
+
+
 CUT = (
+    ForeignAnswer,
     boto.ConnectionError,
     boto.HTTPClientError,
     boto.ResponseStreamingError,
@@ -51,6 +62,14 @@ class Fault:
     meaning: Meaning
     said: str
     """What the server or the connection said, and what to do about it."""
+
+
+def require(answer: AnswerType, *fields: str) -> AnswerType:
+    """The answer itself. Raises ForeignAnswer if one of the fields is missing: nothing may be concluded from it."""
+    missing = [field for field in fields if answer.get(field) is None]
+    if missing:
+        raise ForeignAnswer(missing=", ".join(missing))
+    return answer
 
 
 def read_fault(error: BaseException) -> Fault | None:

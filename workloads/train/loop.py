@@ -182,7 +182,7 @@ class Training:
                     values = snapshot.vectors["values"].to(DTYPES[self.inputs.precision])
                     files = write_adapter(adapter_views(self.adapter.named(values)), self.inputs.lora, folder)
                     leader.commit(layout.checkpoint_marker(record.samples), files, record, parent=state)
-            prune_states(leader.store, leader.task.unit)
+            prune_states(leader.store, leader.task.unit, newest=state)
             if state != parent:
                 self._upload_seconds = self.clock() - begun
 

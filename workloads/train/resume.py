@@ -8,8 +8,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import Tensor
 
-from workloads.commit import Corrupt, fetch, list_markers
-from workloads.contract import layout
+from workloads.commit import Corrupt, fetch, train_markers
 from workloads.contract.model import Contract
 from workloads.contract.records import CheckpointRecord, Marker, StateRecord
 from workloads.contract.units import UnitRef
@@ -52,17 +51,16 @@ def write_state(folder: Path, vectors: Mapping[str, Tensor], cursor: Cursor, met
 
 
 def read_state(store: Store, unit: UnitRef, folder: Path) -> Resumed | None:
-    """The newest committed state that is whole; None when there is none.
+    """The newest committed state whose files are all there; None when there is none.
 
-    A corrupt one is named, and its marker deleted: it would stand in the way of the same step's new state.
-    Raises StoreError.
+    A damaged one is logged and passed over. Its marker stays, and the new state of the same step replaces it
+    (`commit.publish`). Raises Corrupt for a marker that cannot be read, StoreError.
     """
-    for marker in _states(list_markers(store, unit)):
+    for marker in _states(train_markers(store, unit)):
         try:
             paths = fetch(store, marker, (VECTORS, CURSOR, METRICS), folder / marker.name)
         except Corrupt as error:
             logger.warning("resume state passed over: %s", error)
-            store.delete(layout.marker_key(unit, marker.name))
             continue
         return Resumed(
             marker=marker.name,
@@ -75,7 +73,7 @@ def read_state(store: Store, unit: UnitRef, folder: Path) -> Resumed | None:
 
 def newest_checkpoint_step(store: Store, unit: UnitRef) -> int:
     """0 when there is none. Above the step of the newest state only when states have been lost."""
-    records = [marker.record for marker in list_markers(store, unit)]
+    records = [marker.record for marker in train_markers(store, unit)]
     return max((record.step for record in records if isinstance(record, CheckpointRecord)), default=0)
 
 

@@ -1,0 +1,61 @@
+"""What keeps a run from going on, how long it waits before it tries again, and when waiting cannot help."""
+
+from dataclasses import dataclass
+
+from pydantic import BaseModel
+
+from controller.decide.actions import Status
+from workloads.contract.manifest import Manifest
+from workloads.contract.model import schema_version_of
+from workloads.store import StoreError
+
+LONGEST_WAIT_SECONDS = 30.0
+ROUNDS = 8
+"""After so many rounds in a row with trouble that only a person can end, `potstill run` ends (a minute at least)."""
+LASTING = frozenset({"StoreRegressed"})
+
+
+class NewerRecord(StoreError):
+    """A later version of Potstill wrote the record: this one must not overwrite it."""
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """`kind` is the same for the same trouble, whose messages may differ. `lasting`: only a person can end it."""
+
+    kind: str
+    message: str
+    lasting: bool = False
+
+
+def trouble_of_status(status: Status) -> Trouble | None:
+    """Trouble if nothing could be seen: the status has no lines then."""
+    if status.runs or status.evaluations or not status.conditions:
+        return None
+    told = status.conditions[0]
+    return Trouble(told.reason, f"{told.reason}: {told.message}", told.reason in LASTING)
+
+
+def trouble_of_error(doing: str, error: Exception) -> Trouble:
+    """`doing` names what failed."""
+    return Trouble(f"{doing} {type(error).__name__}", f"{doing}: {error}", isinstance(error, NewerRecord))
+
+
+def wait_seconds(rounds: int, poll_seconds: float) -> float:
+    """Before the next round, after `rounds` (1 or more) in a row with trouble: doubles up to LONGEST_WAIT_SECONDS."""
+    return max(poll_seconds, min(poll_seconds * 2.0 ** (rounds - 1), LONGEST_WAIT_SECONDS))
+
+
+def refuse_newer_manifest(key: str, data: bytes) -> None:
+    """Raises NewerRecord if the manifest that stands was written by a later version."""
+    refuse_newer(Manifest, key, data)
+
+
+def refuse_newer(model: type[BaseModel], key: str, data: bytes) -> None:
+    """Raises NewerRecord if `data` has a greater schemaVersion than `model`'s own."""
+    standing, own = schema_version_of(data), model.model_fields["schema_version"].default
+    if standing is not None and standing > own:
+        raise NewerRecord(
+            f"{key} has schemaVersion {standing}, this potstill writes {own}: use the newest potstill that writes to "
+            "this store"
+        )

@@ -1,0 +1,74 @@
+"""How often a unit may be tried: attempts in a row that leave nothing behind are bounded, whatever ended them."""
+
+from datetime import timedelta
+from typing import get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from controller.decide.accounts import BY_REQUEST, account
+from controller.decide.standing import owner_of
+from controller.view import Attempt, UnitView
+from tests.controller.experiments import START, experiment, run
+from workloads.contract.experiment import Limits
+from workloads.contract.records import CheckpointRecord, Ending, Marker, TaskEnd
+from workloads.contract.tasks import TrainTask
+from workloads.contract.wanted import train_unit
+
+FROZEN = experiment((run("short", (50,)),))
+UNIT = train_unit(FROZEN.runs[0])
+LIMITS = Limits(attempts=3, preemptions=20)
+
+
+def seen(outcomes: list[tuple[Ending, bool]], moved: set[int]) -> UnitView:
+    """Attempts that ended so, (outcome, charged); those of `moved` committed a checkpoint each."""
+    [asked] = FROZEN.runs
+    assert asked.data_source is not None
+    attempts = []
+    for number, (outcome, charged) in enumerate(outcomes, 1):
+        about = {"number": number, "owner": owner_of(FROZEN), "created": START}
+        task = TrainTask(unit=UNIT, inputs=asked.inputs, base=FROZEN.base, data=asked.data_source, **about)
+        ended = START + timedelta(minutes=number)
+        told = {"reason": "Told", "message": "x", "charged": charged, "retry": True, "ended": ended}
+        attempts.append(Attempt(task, TaskEnd(number=number, outcome=outcome, **told)))
+    markers = {}
+    for number in moved:
+        record = CheckpointRecord(samples=number, step=number)
+        name = f"checkpoint-{number}"
+        about = {"content": "0" * 64, "files": (), "created": START, "record": record}
+        markers[name] = Marker(unit=UNIT, name=name, attempt=number, **about)
+    return UnitView(UNIT, tuple(attempts), markers)
+
+
+def reason(view: UnitView) -> str | None:
+    exhausted = account(view, owner_of(FROZEN), LIMITS).exhausted
+    return exhausted.reason if exhausted else None
+
+
+def test_a_training_that_was_preempted_21_times_and_moved_on_each_time_goes_on() -> None:
+    preempted: list[tuple[Ending, bool]] = [("preempted", False)] * 21
+    assert reason(seen(preempted, set(range(1, 22)))) is None
+    assert reason(seen(preempted, {1})) == "TooManyInterruptions"
+    assert reason(seen(preempted, set())) == "TooManyInterruptions"
+    assert reason(seen(preempted, {2})) is None
+
+
+@pytest.mark.parametrize("outcome", sorted(set(get_args(Ending)) - BY_REQUEST - {"succeeded"}))
+def test_interruptions_that_leave_nothing_behind_end_at_their_bound(outcome: Ending) -> None:
+    assert reason(seen([(outcome, False)] * 20, set())) is None
+    assert reason(seen([(outcome, False)] * 21, set())) == "TooManyInterruptions"
+
+
+ENDS = st.lists(st.tuples(st.sampled_from(sorted(get_args(Ending))), st.booleans()), max_size=60)
+
+
+@settings(deadline=None)
+@given(outcomes=ENDS, data=st.data())
+def test_whether_it_is_given_up_depends_only_on_what_came_since_the_last_progress(
+    outcomes: list[tuple[Ending, bool]], data: st.DataObject
+) -> None:
+    moved = data.draw(st.sets(st.integers(1, max(1, len(outcomes)))))
+    since = max(moved, default=1)
+    late = [("suspended", False)] * (since - 1) + outcomes[since - 1 :]
+    assert reason(seen(outcomes, moved)) == reason(seen(late, moved))  # type: ignore[arg-type]

@@ -1,0 +1,56 @@
+"""Schedules of faults, drawn from a seed alone: what happens to a run, and after how much of its work."""
+
+import random
+from dataclasses import dataclass
+from typing import Literal
+
+StoreKind = Literal["directory", "s3"]
+ROLES = ("train", "evaluate", "grade", "report")
+EVERYWHERE = (
+    "kill runner", "kill train", "kill evaluate", "kill grade", "kill report", "kill everything",
+    "pause runner", "pause train", "pause evaluate", "stop runner", "second runner", "other machine",
+    "clock ahead", "clock behind", "full disk", "gc beside", "retry beside",
+)  # fmt: skip
+OF_S3 = (
+    "S3 restart", "S3 killed", "S3 pause", "S3 refuses connections", "S3 latency", "S3 bandwidth", "S3 resets",
+    "S3 answers 5xx", "S3 loses answers", "S3 empty answers",
+)  # fmt: skip
+WORK = 22
+"""Starts of programs and markers of an undisturbed run, about."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """`after`: so many programs have been started and markers committed, and then so many seconds have passed."""
+
+    kind: str
+    after: int
+    delay_seconds: float
+    lasts_seconds: float
+
+
+@dataclass(frozen=True)
+class Schedule:
+    seed: int
+    store: StoreKind
+    faults: tuple[Fault, ...]
+
+    def __str__(self) -> str:
+        return f"{self.seed} {self.store}: " + ", ".join(f"{f.kind} @{f.after}" for f in self.faults)
+
+
+def draw(seed: int) -> Schedule:
+    """The schedule of this seed: one to four faults, of a store that is a directory or S3 in turns."""
+    chance = random.Random(seed)
+    store: StoreKind = "s3" if seed % 2 else "directory"
+    kinds = EVERYWHERE + OF_S3 if store == "s3" else EVERYWHERE
+    faults = [
+        Fault(
+            chance.choice(kinds),
+            after=chance.randrange(WORK),
+            delay_seconds=chance.choice([0.0, 0.0, chance.uniform(0, 0.6)]),
+            lasts_seconds=chance.uniform(0.5, 4.0),
+        )
+        for _ in range(chance.randint(1, 4))
+    ]
+    return Schedule(seed, store, tuple(sorted(faults, key=lambda fault: fault.after)))

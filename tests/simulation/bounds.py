@@ -1,0 +1,26 @@
+"""How often a unit may be attempted: the promise, told apart from the code that keeps it."""
+
+from collections import Counter
+from collections.abc import Collection, Iterable
+
+from workloads.contract.experiment import Limits
+from workloads.contract.records import TaskEnd
+
+
+def beyond_bounds(ends: Iterable[TaskEnd], moved: Collection[int], limits: Limits) -> str | None:
+    """What is beyond the limits, None if all is within. `ends` in the order of the attempts, of those that count;
+    `moved`: attempts that committed something, after which the count begins anew.
+    """
+    charged, uncharged = 0, Counter[str]()
+    for end in ends:
+        if end.number in moved:
+            charged, uncharged = 0, Counter()
+        if end.charged:
+            charged += 1
+        elif end.outcome not in {"suspended", "deleted", "succeeded"}:
+            uncharged[end.outcome] += 1
+        if charged > limits.attempts:
+            return f"{charged} charged attempts in a row"
+        if uncharged[end.outcome] > limits.preemptions + 1:
+            return f"{uncharged[end.outcome]} attempts in a row that ended {end.outcome}"
+    return None

@@ -1,0 +1,125 @@
+"""An executor of the simulation: one machine with its own records of what it has started, whose processes crash, are
+preempted, are lost from view while they work on (zombies), and are seen late."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from controller.decide.actions import Decision
+from controller.lease import OwnersWatch
+from controller.view import ExecutorView, Job
+from tests.simulation.memory_store import Client
+from tests.simulation.programs import Program
+from tests.simulation.scheduler import Actor, Scheduler
+from workloads.contract.records import ExitCode
+from workloads.contract.tasks import Owner, RunnableTask
+
+
+@dataclass(frozen=True)
+class Weather:
+    """Chances of each process: that it crashes, is preempted, or works on unseen; of each view: that it is a stale one."""
+
+    crash: float = 0.0
+    preempt: float = 0.0
+    zombie: float = 0.0
+    stale_jobs: float = 0.0
+    work_seconds: float = 20.0
+
+
+@dataclass
+class Machine:
+    name: str
+    scheduler: Scheduler
+    client: Callable[[], Client]
+    weather: Weather
+    watch: OwnersWatch
+    jobs: dict[str, Job] = field(default_factory=dict)
+    actors: dict[str, Actor] = field(default_factory=dict)
+    started: list[str] = field(default_factory=list)
+    zombies: int = 0
+    _before: dict[str, Job] = field(default_factory=dict)
+
+    def view(self) -> ExecutorView:
+        self.scheduler.turn()
+        seen = dict(self.jobs)
+        if self.scheduler.random.random() < self.weather.stale_jobs:
+            seen, self._before = self._before, seen
+        else:
+            self._before = seen
+        return ExecutorView(dict(seen))
+
+    def admit(self, view: ExecutorView, decide: Callable[[ExecutorView], Decision]) -> Decision:
+        return decide(view)
+
+    def gone(self, owners: Iterable[Owner]) -> frozenset[Owner]:
+        return frozenset(owner for owner in owners if self.watch.is_gone(owner))
+
+    def start(self, task: RunnableTask) -> None:
+        """Once: what was started before is left as it is, for its record stands."""
+        self.scheduler.turn()
+        if task.key in self.jobs:
+            return
+        now = self.scheduler.now
+        self.started.append(task.key)
+        self.jobs[task.key] = Job(task.key, "running", now, started=now)
+        nonce = f"{self.name} {len(self.started)}"
+        program = Program(self.client(), task, nonce, lambda: self._work(task.key), lambda: self.scheduler.now)
+
+        def body() -> None:
+            code = program.run()
+            self._end(task.key, code)
+
+        self.actors[task.key] = self.scheduler.spawn(f"{task.type} {nonce}", body, after_seconds=2.0)
+        self._misfortune(task.key)
+
+    def stop(self, key: str) -> None:
+        self.scheduler.turn()
+        job, actor = self.jobs.get(key), self.actors.get(key)
+        if job is not None and actor is not None and job.phase == "running":
+            self.jobs[key] = replace(job, phase="stopping", stopping=self.scheduler.now)
+            actor.killed = True
+            self.scheduler.spawn(f"end of {key}", lambda: self._end(key, ExitCode.TERMINATED), after_seconds=1.0)
+
+    def discard(self, key: str) -> None:
+        self.scheduler.turn()
+        self.jobs.pop(key, None)
+
+    def fetch_weights(self) -> None:
+        raise AssertionError("no machine has weights to fetch")
+
+    def kill(self, key: str, *, preempted: bool = False) -> None:
+        actor = self.actors.get(key)
+        if actor is None or actor.over:
+            return
+        actor.killed = True
+        self._end(key, 143 if preempted else 137, preempted=preempted)
+
+    def lose(self, key: str, pause_seconds: float) -> None:
+        """Its Job is gone; the process pauses, and goes on."""
+        actor = self.actors.get(key)
+        if actor is not None and not actor.over and key in self.jobs:
+            del self.jobs[key]
+            self.zombies += 1
+            self.scheduler.pause(actor, pause_seconds)
+
+    def _end(self, key: str, code: int, *, preempted: bool = False) -> None:
+        job = self.jobs.get(key)
+        if job is not None and job.phase != "ended":
+            now: datetime = self.scheduler.now
+            self.jobs[key] = replace(job, phase="ended", ended=now, exit_code=int(code), preempted=preempted)
+
+    def _work(self, key: str) -> None:
+        self.scheduler.sleep(self.scheduler.random.uniform(0, 2 * self.weather.work_seconds))
+
+    def _misfortune(self, key: str) -> None:
+        """Drawn when it starts: what will befall it, and when."""
+        chance, weather = self.scheduler.random, self.weather
+        drawn = chance.random()
+        after = chance.uniform(0, 3 * weather.work_seconds)
+        if drawn < weather.crash:
+            self.scheduler.spawn(f"crash of {key}", lambda: self.kill(key), after)
+        elif drawn < weather.crash + weather.preempt:
+            self.scheduler.spawn(f"preemption of {key}", lambda: self.kill(key, preempted=True), after)
+        elif drawn < weather.crash + weather.preempt + weather.zombie:
+            paused = chance.choice([0.0, 100.0, 400.0, 8000.0])
+            self.scheduler.spawn(f"loss of {key}", lambda: self.lose(key, paused), after)

@@ -1,0 +1,19 @@
+"""An experiment as it was accepted, read from the store."""
+
+from pydantic import ValidationError
+
+from workloads.commit import first_problem
+from workloads.contract.experiment import FrozenExperiment
+from workloads.store import Store, StoreError
+
+
+def read_experiment(store: Store, key: str) -> tuple[FrozenExperiment, str]:
+    """With its etag. Raises NotFound, and StoreError also for what cannot be read: it names the file and what to do."""
+    data, etag = store.get_with_etag(key)
+    try:
+        return FrozenExperiment.model_validate_json(data), etag
+    except ValidationError as error:
+        raise StoreError(
+            f"{store.url}/{key} is no experiment that this version can read ({first_problem(error)}): use the newest "
+            "potstill that writes to this store. If the file is damaged, delete it and run again: results stay"
+        ) from error
