@@ -105,11 +105,14 @@ def check(world: World, frozen: FrozenExperiment, controllers: int = 1) -> None:
         moved = {marker.attempt for marker in unit.markers.values()}
         numbers = [n for n, task in unit.tasks.items() if task.owner == owner and n > unit.retried_through]
         ends = [unit.ends[number] for number in numbers if number in unit.ends]
-        in_a_row = 0
+        in_a_row, uncharged = 0, Counter[str]()
         for end in ends:
-            in_a_row = (0 if end.number in moved else in_a_row) + end.charged
+            if end.number in moved:
+                in_a_row, uncharged = 0, Counter[str]()
+            in_a_row += end.charged
+            uncharged[end.outcome] += not end.charged
             assert in_a_row <= limits.attempts, f"{ref}: {in_a_row} charged attempts that left nothing"
-        for outcome, count in Counter(end.outcome for end in ends if not end.charged).items():
+        for outcome, count in uncharged.items():
             assert count <= limits.preemptions + 1 or outcome in {"suspended", "succeeded"}, f"{ref}: {count} {outcome}"
 
 

@@ -1,4 +1,3 @@
-import json
 import shutil
 from pathlib import Path
 
@@ -35,12 +34,24 @@ def test_a_wrong_flag_is_refused_once_and_for_all(
     assert (error.value.exit_code, error.value.reason) == (ExitCode.BAD_CONFIGURATION, "BadEngineFlags")
 
 
-def test_what_fails_in_a_start_for_another_reason_than_the_flags_is_a_crash(dense: Path, tmp_path: Path) -> None:
+def test_what_fails_in_a_start_for_another_reason_than_its_input_is_a_crash(
+    dense: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("no memory for this")
+
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", refuse)
+    with pytest.raises(RuntimeError, match="no memory"):
+        start(dense, TRANSFORMERS)
+
+
+def test_a_base_with_a_damaged_header_is_refused(dense: Path, tmp_path: Path) -> None:
     base = shutil.copytree(dense, tmp_path / "base")
     weights = (base / "model.safetensors").read_bytes()
     (base / "model.safetensors").write_bytes(weights[:8] + b"x" + weights[9:])
-    with pytest.raises(json.JSONDecodeError):
+    with pytest.raises(ProgramError, match="is not a safetensors file") as error:
         start(base, TRANSFORMERS)
+    assert error.value.exit_code == ExitCode.BAD_CONFIGURATION
 
 
 def test_a_base_whose_weights_cannot_be_found_is_refused_once_and_for_all(dense: Path, tmp_path: Path) -> None:

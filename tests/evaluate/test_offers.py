@@ -155,17 +155,17 @@ def test_a_store_that_does_not_answer_for_a_moment_costs_no_offer(
     if what == "its member":
         outputs, checkpoint = late.unit, late.adapter
         unreadable = {layout.marker_key(outputs, layout.OUTPUTS), layout.marker_key(checkpoint.unit, checkpoint.marker)}
-    get = DirectoryStore.get
+    get = DirectoryStore.get_with_etag
 
-    def sometimes(store: DirectoryStore, key: str) -> bytes:
-        """The entry of the log and the task that it names, or what tells of its member, cannot be read the first time."""
+    def sometimes(store: DirectoryStore, key: str) -> tuple[bytes, str]:
+        """The entry of the log and the task that it names, or the member's markers, cannot be read the first time."""
         if engine.begun and key in unreadable:
             unreadable.remove(key)
             refused.append(key)
             raise StoreError(f"{key}: no answer")
         return get(store, key)
 
-    monkeypatch.setattr(DirectoryStore, "get", sometimes)
+    monkeypatch.setattr(DirectoryStore, "get_with_etag", sometimes)
     engine = AtWork(monkeypatch, lambda: offer(world, host, 1, late))
     assert world.run(host) == ExitCode.OK
     assert len(refused) == 2

@@ -18,8 +18,12 @@ def fractions_in_braces(text: str) -> str:
     r"""`\frac\pi2`, `\frac1x`, `{a \over b}` with their braces; after one digit all that follow are the denominator."""
     if "\\over" in text:
         whole = _OVER.fullmatch(f"{{{text}}}")
-        text = f"\\frac{{{whole[1]}}}{{{whole[2]}}}" if whole else _OVER.sub(r"\\frac{\1}{\2}", text)
+        text = _fraction(whole) if whole else _OVER.sub(_fraction, text)
     return _arguments(text) if "\\frac" in text else text
+
+
+def _fraction(found: re.Match[str]) -> str:
+    return f"\\frac{{{found[1].strip()}}}{{{found[2].strip()}}}"
 
 
 @dataclass
