@@ -1,6 +1,6 @@
 """A pod that generates without inference: `python -m tests.cluster.answering FOLDER KEY`.
 
-The base answers every problem right; an adapter answers as many of the first ones wrong as its configuration's `wrong`
+The base answers every problem right; an adapter answers as many of the first ones wrong as its configuration's `revision`
 says. It waits while FOLDER/hold is there.
 """
 
@@ -32,7 +32,7 @@ def wrong_answers(store: Store, member: GenerateMember, folder: Path) -> int:
     marker = read_marker(store, member.adapter.unit, member.adapter.marker)
     assert marker is not None
     config = fetch(store, marker, ["adapter_config.json"], folder)["adapter_config.json"]
-    return int(json.loads(config.read_text())["wrong"])
+    return int(json.loads(config.read_text())["revision"].split()[0])
 
 
 def answer(store: Store, member: GenerateMember, tokenizer_json: bytes, folder: Path) -> None:

@@ -86,7 +86,7 @@ def lab(crd: None, plane: ControlPlane, server: S3Server, tmp_path_factory: pyte
     (folder / "regression.yaml").write_text(yaml.safe_dump(template()))
     for commit, wrong in WRONG.items():
         adapter = write_adapter(folder / commit, base, seed=1)
-        edit_config(adapter, wrong=wrong)
+        edit_config(adapter, revision=f"{wrong} wrong")
         for file in adapter.iterdir():
             server.client().upload_file(str(file), server.bucket, f"adapters/{commit}/{file.name}")
     access = {"AWS_ACCESS_KEY_ID": server.access_key, "AWS_SECRET_ACCESS_KEY": server.secret_key}

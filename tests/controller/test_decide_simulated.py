@@ -62,6 +62,7 @@ def test_16_02_in_fair_weather() -> None:
     assert set(world.completed.values()) == {1}
 
 
+@pytest.mark.slow
 @settings(max_examples=2 * EXAMPLES, deadline=None, phases=PHASES)
 @given(
     seed=st.integers(0, 10**6),
@@ -142,6 +143,7 @@ def test_a_poison_checkpoint_fails_alone_and_its_neighbours_succeed(
             assert end.suspects == 1, "a suspect was charged in company"
 
 
+@pytest.mark.slow
 @settings(max_examples=EXAMPLES // 2, deadline=None, phases=PHASES)
 @given(
     seed=st.integers(0, 10**6),

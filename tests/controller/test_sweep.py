@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,6 +28,7 @@ def keys(plan: tuple[Doomed, ...]) -> list[str]:
     return [info.key for doomed in plan for info in doomed.objects]
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(drawn=stores(), floor=FLOORS)
 def test_what_a_living_experiment_or_a_running_task_needs_is_never_swept(drawn: Drawn, floor: float) -> None:
@@ -39,6 +41,7 @@ def test_what_a_living_experiment_or_a_running_task_needs_is_never_swept(drawn: 
     assert not (generating and any(key.startswith(layout.BLOBS) for key in going))
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(drawn=stores(), floor=FLOORS)
 def test_nothing_goes_that_is_younger_than_the_floor(drawn: Drawn, floor: float) -> None:
@@ -46,6 +49,7 @@ def test_nothing_goes_that_is_younger_than_the_floor(drawn: Drawn, floor: float)
     assert all(NOW - info.modified >= floor for doomed in plan for info in doomed.objects)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(drawn=stores())
 def test_without_a_floor_all_that_stays_is_needed_or_tells_of_attempts(drawn: Drawn) -> None:
@@ -74,6 +78,7 @@ def test_resume_states_go_with_the_end_of_their_training_and_not_before(drawn: D
                 assert {layout.marker_key(unit, name), *(file.key for file in marker.files)} <= going
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(drawn=stores(), floor=FLOORS)
 def test_swept_once_there_is_nothing_left_to_sweep(drawn: Drawn, floor: float) -> None:

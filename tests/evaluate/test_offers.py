@@ -85,6 +85,7 @@ class AtWork:
             submit(engine, request)
 
         monkeypatch.setattr("workloads.evaluate.session.POLL_SECONDS", 0.0)
+        monkeypatch.setattr("workloads.evaluate.session.SELDOM", 0.0)
         monkeypatch.setattr(TransformersEngine, "room", lambda *_: 2)
         monkeypatch.setattr(TransformersEngine, "wants", lambda *_: True)
         monkeypatch.setattr(TransformersEngine, "step", step_and_offer)

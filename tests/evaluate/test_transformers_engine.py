@@ -63,6 +63,7 @@ def test_a_padded_batch_gives_each_row_what_it_gets_alone(kind: str, request: py
     assert {finished.finish_reason for finished in found.values()} <= {"stop", "length"}
 
 
+@pytest.mark.slow
 def test_long_outputs_outgrow_the_cache_and_rows_leave_it_unharmed(dense: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(dense, dtype=torch.float32)
     long = Decoding(temperature=0.0, top_p=1.0, limit_tokens=150, stop_token_ids=(256, 258))
@@ -73,6 +74,7 @@ def test_long_outputs_outgrow_the_cache_and_rows_leave_it_unharmed(dense: Path) 
         assert found[f"one/{prompt}"].token_ids == greedy_by_hand(model, prompt, long), prompt
 
 
+@pytest.mark.slow
 def test_each_adapter_computes_what_lora_defines_and_the_base_comes_back_bit_for_bit(
     dense: Path, adapters: list[Path]
 ) -> None:

@@ -159,6 +159,7 @@ hang_in_the_grandchild()
 }
 
 
+@pytest.mark.slow
 def test_a_child_that_does_not_listen_leaves_no_grandchild_behind(tmp_path: Path) -> None:
     """vLLM's core is such a child, and its workers listen. One that is left would hold stderr open."""
     for name, text in FAMILY.items():

@@ -200,7 +200,7 @@ def test_a_library_that_is_not_installed_is_named_with_its_extra(
     command = [sys.executable, "-c", without, "export", tracker, str(found), "--to", str(tmp_path / "out")]
     result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "COLUMNS": "400"})
     assert result.returncode == 2, result.stderr
-    assert f"pip install 'potstill[export-{tracker}]'" in result.stderr
+    assert f"pip install '.[export-{tracker}]'" in result.stderr
 
 
 def test_every_share_has_its_interval(found: Path) -> None:

@@ -365,6 +365,7 @@ def test_a_cut_output_that_repeats_itself_is_a_loop_and_one_that_ended_is_not() 
         assert item.incomplete == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

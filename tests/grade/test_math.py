@@ -94,6 +94,7 @@ def test_keeping_what_was_parsed_changes_no_verdict_on_a_variant(answer: str, ot
     assert anew == _outcome(answer, gold, mathematics.check)
 
 
+@pytest.mark.slow
 def test_problems_with_one_gold_share_a_check_and_each_has_its_grade() -> None:
     problems = tuple(Problem(id=name, prompt="p", answer="5") for name in ("a", "b"))
     benchmark = Benchmark("mine", "math", "boxed", None, "0" * 64, problems, ())

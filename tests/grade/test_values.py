@@ -140,6 +140,7 @@ def test_instances_of_subclasses_within_a_value_are_equal_where_python_says_so(v
     assert decode(encode(value)) == python
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("value", "python"),
     [
@@ -157,6 +158,7 @@ def test_that_holds_of_digests_too(value: object, python: object) -> None:
     assert decode(encode(value)) == decode(encode(python))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make",
     [

@@ -271,6 +271,7 @@ class Namespace:
         assert len(live) <= self.most
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12))
 def test_whatever_happens_when_the_limit_holds_at_every_step_and_everybody_ends(seed: int) -> None:
     """Rounds of four experiments mix action by action, Jobs are seen late, crash and are preempted."""
@@ -321,6 +322,7 @@ def test_an_experiment_with_much_to_evaluate_takes_turns_with_one_that_has_littl
     assert namespace.turns["much"] <= namespace.turns["little"] + 3
 
 
+@pytest.mark.slow
 def test_an_engine_that_others_join_is_not_kept_at_work_while_another_experiment_waits() -> None:
     limits, samples = Limits(group_members=8), tuple(range(1, 200))
     much = experiment((external("a", samples, published=True),), ("sums",), name="much", uid8="1" * 8, limits=limits)

@@ -18,6 +18,8 @@ from workloads.report.summary import summary
 from workloads.results.tables import tables
 from workloads.store import Store, open_store
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:

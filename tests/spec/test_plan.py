@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
@@ -13,12 +15,14 @@ def plan(*arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
+@pytest.mark.slow
 def test_the_experiment_of_16_02_is_planned_whole(tmp_path: Path) -> None:
     printed = plan(str(EXAMPLES / "distill-16-02.yaml"), "--store", str(tmp_path))
     assert "4 runs, 18 checkpoints, 36 + 2 evaluations (checkpoints + base)" in printed
     assert len(re.findall(r"would run", printed)) == 4
 
 
+@pytest.mark.slow
 def test_a_plan_changes_nothing(tmp_path: Path) -> None:
     plan(str(EXAMPLES / "distill-16-02.yaml"), "--store", str(tmp_path / "store"))
     plan(str(EXAMPLES / "distill-16-02.yaml"), "--store", (tmp_path / "store").as_uri())

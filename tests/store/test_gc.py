@@ -145,6 +145,7 @@ class Dying(DirectoryStore):
         super().delete(key)
 
 
+@pytest.mark.slow
 def test_a_sweep_killed_at_each_of_its_writes_is_undone_or_continued_by_the_next(tmp_path: Path) -> None:
     """So it is where a forgotten experiment is accepted again in between, and where the repair is killed too."""
     whole = open_store((tmp_path / "whole").as_uri())
