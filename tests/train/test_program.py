@@ -27,7 +27,7 @@ from tests.train.world import (
 )
 from workloads.commit import list_markers, read_marker
 from workloads.contract import layout
-from workloads.contract.records import CheckpointRecord, ExitCode, Marker, StateRecord, TrainRecord
+from workloads.contract.records import CheckpointRecord, ExitCode, Marker, StateRecord, TrainRecord, content_of
 from workloads.contract.tasks import TrainTask
 from workloads.contract.units import Lora
 from workloads.program import Context, run_program
@@ -319,12 +319,20 @@ def test_a_changed_data_file_is_refused(dense: Path, tmp_path: Path) -> None:
     assert failure(store, task).reason == "InputChanged"
 
 
+def of_another_attempt(marker: Marker, **changed: Any) -> Marker:
+    """The marker of an attempt that committed other bytes."""
+    first, *rest = marker.files
+    files = (first.model_copy(update={"sha256": "0" * 64}), *rest)
+    other = {"files": files, "content": content_of(files), "attempt": 7}
+    return marker.model_copy(update={**other, **changed}).with_checksum()
+
+
 def test_a_standing_checkpoint_that_does_not_come_out_again_ends_the_unit(
     trained: Trained, dense: Path, rows: Path, tmp_path: Path
 ) -> None:
     store = open_directory(tmp_path / "store")
     task = order(store, trained.task.inputs, dense, rows)
-    standing = trained.markers["checkpoint-000000008"].model_copy(update={"content": "0" * 64, "attempt": 7})
+    standing = of_another_attempt(trained.markers["checkpoint-000000008"])
     store.put_new(layout.marker_key(task.unit, standing.name), standing.to_json())
     assert train_here(store, task) == ExitCode.BAD_DATA
     assert failure(store, task).reason == "StatesLost"
@@ -359,9 +367,7 @@ def test_an_attempt_whose_rival_commits_a_checkpoint_meanwhile_ends_superseded_a
 ) -> None:
     store = open_directory(tmp_path / "store")
     task = order(store, inputs(dense, rows, checkpoints=(8, 16, 24)), dense, rows)
-    rivals = trained.markers["checkpoint-000000008"].model_copy(
-        update={"unit": task.unit, "name": "checkpoint-000000016", "content": "0" * 64, "attempt": 7}
-    )
+    rivals = of_another_attempt(trained.markers["checkpoint-000000008"], unit=task.unit, name="checkpoint-000000016")
     contested = ContestedStore(store, layout.marker_key(task.unit, "checkpoint-000000008"), rivals)
 
     def body(context: Context[TrainTask]) -> None:
