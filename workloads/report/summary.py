@@ -70,7 +70,7 @@ def _missing(manifest: Manifest) -> Iterable[str]:
     failed = [e for e in manifest.evaluations if e.state == "failed"]
     if failed:
         yield f"{_count(counts_of(manifest).failed, 'evaluation')} failed: {_causes(failed)}."
-    incomplete = [e for e in manifest.evaluations if any("e" in at.verdicts for at in e.budgets)]
+    incomplete = {(e.model, e.benchmark) for e in manifest.evaluations if any("e" in at.verdicts for at in e.budgets)}
     if incomplete:
         yield (
             f"{_count(len(incomplete), 'evaluation')} could not be graded in full: the figures are of the outputs that "
@@ -79,13 +79,14 @@ def _missing(manifest: Manifest) -> Iterable[str]:
 
 
 def _causes(failed: list[ManifestEvaluation]) -> str:
-    """The common causes first, each with how many it failed and one of them by its id."""
-    by_reason: dict[str, list[str]] = {}
-    for evaluation in failed:
-        by_reason.setdefault(evaluation.reason or "no reason is recorded", []).append(evaluation.id)
+    """The common causes first, each with how many evaluations it failed and the id of one failed part."""
+    by_reason: dict[str, dict[tuple[str, str], str]] = {}
+    for part in failed:
+        first_ids = by_reason.setdefault(part.reason or "no reason is recorded", {})
+        first_ids.setdefault((part.model, part.benchmark), part.id)
     ranked = sorted(by_reason.items(), key=lambda item: -len(item[1]))
     said = [
-        f"{reason} ({ids[0]}{f' and {len(ids) - 1:,} more' if len(ids) > 1 else ''})"
+        f"{reason} ({next(iter(ids.values()))}{f' and {len(ids) - 1:,} more' if len(ids) > 1 else ''})"
         for reason, ids in ranked[:MOST_CAUSES]
     ]
     if len(ranked) > MOST_CAUSES:
