@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from workloads.contract.counts import EvaluationCounts, evaluation_counts
 from workloads.contract.manifest import Manifest, ManifestEvaluation
+from workloads.report.sampled_tables import recipe_sentences
 from workloads.results.base_comparison import BaseContrast, EndCell, RunEnd
 from workloads.results.conclusions import Conclusions, conclusions
 from workloads.results.difference import p_text
@@ -17,7 +18,7 @@ MOST_CAUSES = 3
 
 
 def summary(manifest: Manifest, concluded: Conclusions | None = None) -> list[str]:
-    """Sentences for people: what was asked, what is missing, which run is best, how each run ends.
+    """Sentences for people: what was asked, what is missing, which run is best, how each run and recipe ends.
 
     Comparisons are on the same problems at the budget at which the tables show the run. `concluded`: the manifest's
     conclusions, if they are known already.
@@ -28,6 +29,7 @@ def summary(manifest: Manifest, concluded: Conclusions | None = None) -> list[st
         *_missing(manifest),
         concluded.best.sentence,
         *_ends(manifest, concluded),
+        *recipe_sentences(manifest),
         _adjustment(concluded),
     ]
 
