@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.report.browser import browser
+from tests.report.measure import OPEN_ALL, PAGE_WIDTH, WIDER_CELLS
 from tests.results import made_manifest
 from tests.results.made_experiment import MadeRun, experiment
 from workloads.contract.manifest import Manifest
@@ -137,3 +139,22 @@ def test_a_hostile_label_is_text_everywhere(tmp_path: Path) -> None:
     assert len(rows) == 4
     assert all(r"\<img src=x onerror=alert(1)\> \| \`a\` \[b\](http\://c)" in row for row in rows)
     assert all(row["recipe"].startswith("'=") for row in lines(made["recipes.csv"]))
+
+
+@pytest.mark.slow
+def test_no_cell_of_either_table_overflows_on_a_phone_or_a_laptop(tmp_path: Path) -> None:
+    codes = {("base", "sums", 4096): "RWWWWWWW" * 100}
+    codes |= {(f"{run.name}@{samples}", "sums", 4096): "RRRRWWWW" * 100 for run in SEEDS for samples in (50, 100)}
+    made = experiment(SEEDS, codes, problems={"sums": 100}, outputs=8)
+    path = tmp_path / "index.html"
+    path.write_text(files(made, tmp_path / "store")["index.html"])
+    with browser(tmp_path / "profile") as shown:
+        for width in (390, 1180):
+            shown.looks(width, 900, "light")
+            shown.open(path)
+            shown.until("document.readyState === 'complete'")
+            shown.ask(OPEN_ALL)
+            titles = shown.ask("[...document.querySelectorAll('summary')].map((title) => title.textContent)")
+            assert {"Several outputs per problem", "Recipes"} <= set(titles)
+            assert shown.ask(WIDER_CELLS) == []
+            assert shown.ask(PAGE_WIDTH) <= width
