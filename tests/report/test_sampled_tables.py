@@ -84,8 +84,8 @@ def test_a_recipe_has_a_row_for_each_number_of_samples_and_metric() -> None:
     row = dict(zip(table.columns, table.rows[2], strict=True))
     assert (row["Recipe"], row["Seeds"], row["Metric"]) == ("Seed 1 / Seed 2 / Seed 3", "1, 2, 3", "Accuracy")
     assert row["Mean"].startswith("62.0% (")
-    assert row["S.d. of seeds, points"] == "2.0"
-    assert row["To base, points"].startswith("+12.0 (")
+    assert row["S.d."] == "2.0"
+    assert row["To base"].startswith("+12.0 (")
 
 
 def test_the_summary_speaks_of_the_recipe_with_its_seeds_its_interval_and_its_spread() -> None:

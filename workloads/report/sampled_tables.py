@@ -26,14 +26,15 @@ def samples_table(manifest: Manifest) -> Facts | None:
     outputs = manifest.sampling.n
     measures = (f"Mean of {outputs:,}", *(f"pass@{k}" for k in passes), *(f"maj@{k}" for k in majorities))
     columns = ("Model", "Benchmark", "Budget", "Problems", *measures)
-    notes = (
+    notes = [
         f"{outputs:,} outputs per problem. Intervals are 95%, by problem, each figure for itself.",
         "Figures of models that were asked different problems cannot be compared.",
         "pass@k: the chance that one of k outputs is right, unbiased.",
-        "maj@k: the chance that the most frequent answer of k outputs is right. Code has none.",
-    )
+    ]
+    if majorities:
+        notes.append("maj@k: the chance that the most frequent answer of k outputs is right. Code has none.")
     rows = tuple(tuple(_sampled_cells(row, passes, majorities)) for row in found)
-    return Facts("Several outputs per problem", columns, rows, notes)
+    return Facts("Several outputs per problem", columns, rows, tuple(notes))
 
 
 def _sampled_cells(row: SampledRow, passes: list[int], majorities: list[int]) -> Iterator[str]:
@@ -48,15 +49,16 @@ def recipes_table(manifest: Manifest) -> Facts | None:
     """Each recipe wherever all of its seeds are graded. None if no runs differ in their seed only."""
     rows = tuple(_recipe_cells(figure) for figure in recipe_figures(manifest) if figure.metric in SHOWN_METRICS)
     columns = (
-        "Recipe", "Seeds", "Samples", "Benchmark", "Budget", "Problems", "Metric", "Mean", "S.d. of seeds, points",
-        "By chance, points", "To base, points",
+        "Recipe", "Seeds", "Samples", "Benchmark", "Budget", "Problems", "Metric", "Mean", "S.d.", "By chance",
+        "To base",
     )  # fmt: skip
-    note = (
-        "A recipe: runs that differ in their seed only. Mean over seeds and problems, with the 95% interval for other "
-        "seeds and other problems, each figure for itself: no difference is called significant here. By chance: the "
-        "standard deviation between seeds that the number of problems alone gives."
+    notes = (
+        "A recipe: runs that differ in their seed only. Means are over seeds and problems.",
+        "Intervals are 95%, for other seeds and other problems, each figure for itself: none is called significant.",
+        "S.d.: standard deviation between seeds, in points. By chance: what the number of problems alone gives.",
+        "To base: the mean difference on the problems that the base answered too, in points.",
     )
-    return Facts("Recipes", columns, rows, (note,)) if rows else None
+    return Facts("Recipes", columns, rows, notes) if rows else None
 
 
 def recipe_sentences(manifest: Manifest) -> Iterator[str]:
