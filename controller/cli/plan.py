@@ -41,7 +41,8 @@ def plan(path: ExperimentFile, store: StoreUrl = DEFAULT_STORE, profile: Profile
     console.print(_evaluations(made))
     console.print(
         f"{sum(1 for p in made.runs if p.run.role == 'run')} runs, {made.checkpoints} checkpoints, "
-        f"{made.checkpoint_evaluations} + {made.base_evaluations} evaluations (checkpoints + base)"
+        f"{len(made.evaluations)} evaluations "
+        f"({made.checkpoint_evaluations} of checkpoints, {made.base_evaluations} of the base)"
     )
     for line in _cost(made):
         console.print(line)

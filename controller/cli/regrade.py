@@ -19,14 +19,15 @@ def regrade(path: ExperimentFile, store: StoreUrl = DEFAULT_STORE, profile: Prof
     """Grade all outputs with this version's grader; exit 4 if some are not generated yet."""
     frozen, opened = frozen_from(Path(path), profile), store_at(store)
     markers = {train_unit(run): {m.name: m for m in list_markers(opened, train_unit(run))} for run in frozen.runs}
-    missing = []
+    missing: dict[tuple[str, str], str] = {}
     for want in wanted(frozen, markers):
         checkpoint = checkpoint_of(want, markers[train_unit(want.model.run)]) if want.model.run else None
         there = want.model.run is None or checkpoint is not None
         if not there or read_marker(opened, unit_of(generate_inputs(frozen, want, checkpoint)), layout.OUTPUTS) is None:
-            missing.append(want.id)
+            missing.setdefault((want.model.id, want.benchmark.name), want.id)
     if missing:
-        print(f"{len(missing)} evaluations have no outputs, the first {missing[0]}: potstill run generates them")
+        first = next(iter(missing.values()))
+        print(f"{len(missing)} evaluations have no outputs, the first {first}: potstill run generates them")
         raise typer.Exit(4)
     final = run_local(frozen, opened, live=sys.stdout.isatty())
     print(printable(f"{final.outcome}: {final.message}"))

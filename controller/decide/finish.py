@@ -110,7 +110,7 @@ def interim_manifest(store: StoreView, units: Iterable[UnitRef], status: Status,
         return None
     if before is not None and now - before.at < timedelta(seconds=INTERIM_SECONDS):
         return None
-    why = Why("NewGrades", f"{status.counts.grades} evaluations are graded")
+    why = Why("NewGrades", f"grades of {status.counts.grades} parts of evaluations are committed")
     return _manifest("interim " + records_digest(store, units), "running", status, why)
 
 

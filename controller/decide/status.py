@@ -181,7 +181,8 @@ def _shared(lines: Sequence[RunLine] | Sequence[EvaluationLine], told: Condition
     waiting = [line for line in lines if line.state == "waiting" and line.reason == SHARED]
     if not waiting:
         return told
-    return replace(told, message=f"{told.message}; {len(waiting)} not started here: {waiting[0].message}")
+    number = len({line.name if isinstance(line, RunLine) else (line.model, line.benchmark) for line in waiting})
+    return replace(told, message=f"{told.message}; {number} not started here: {waiting[0].message}")
 
 
 def gpu_seconds_spent(frozen: FrozenExperiment, store: StoreView) -> float:

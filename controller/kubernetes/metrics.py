@@ -10,6 +10,7 @@ from controller.decide.actions import Status
 from controller.kubernetes.limit import Line
 from controller.kubernetes.measures import evaluation_lags, gpu_seconds_by_run
 from controller.view import StoreView
+from workloads.contract.counts import evaluation_states
 from workloads.contract.experiment import FrozenExperiment
 
 LAG_SECONDS = (10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400)
@@ -57,9 +58,9 @@ class Metrics:
     ) -> None:
         self._gpu_seconds.labels(*key).set(status.gpu_seconds)
         self._checkpoints.labels(*key).set(status.counts.checkpoints)
+        states = evaluation_states((line.model, line.benchmark, line.state) for line in status.evaluations)
         for state in ("waiting", "running", "done", "failed"):
-            count = sum(line.state == state for line in status.evaluations)
-            self._evaluations.labels(*key, state).set(count)
+            self._evaluations.labels(*key, state).set(list(states.values()).count(state))
         if store is not None:
             self._measure(key, frozen, store)
 

@@ -108,6 +108,6 @@ def test_the_source_experiment_plans_to_its_size() -> None:
     done = subprocess.run(
         [potstill, "plan", "examples/distill-16-02.yaml"], cwd=REPOSITORY, capture_output=True, text=True, check=True
     )
-    size = "4 runs, 18 checkpoints, 36 + 2 evaluations (checkpoints + base)"
+    size = "4 runs, 18 checkpoints, 38 evaluations (36 of checkpoints, 2 of the base)"
     assert size in done.stdout.splitlines()
     assert size in (REPOSITORY / "README.md").read_text().splitlines()

@@ -11,12 +11,14 @@ from workloads.report.failures import cause_text, causes, progress
 from workloads.report.flat import flat_benchmarks
 from workloads.report.marks import change as change_of
 from workloads.report.overview import Overview, OverviewRow, overview
+from workloads.report.summary import summary
 from workloads.results.conclusions import conclusions
 from workloads.results.difference import Difference
 
 SLOW = MadeRun("slow", (100, 200), label="Slow", changes={"learning_rate": 1e-3})
 FAST = MadeRun("fast", (100, 200), label="Fast", changes={"learning_rate": 5e-3})
 GOOD, MIDDLE, BAD = "R" * 90 + "W" * 10, "R" * 50 + "W" * 50, "R" * 10 + "W" * 90
+FAILED = {"state": "failed", "reason": "disk full", "problems": (), "tokens": (), "finish": "", "budgets": ()}
 RIGHT = {"base": MIDDLE, "slow@100": MIDDLE, "slow@200": MIDDLE, "fast@100": MIDDLE, "fast@200": GOOD}
 
 
@@ -108,10 +110,25 @@ def test_a_run_and_the_evaluations_that_failed_with_it_are_one_cause() -> None:
     assert "fast@200" in shown(manifest).headline
 
 
-def test_evaluations_are_counted_as_show_counts_them() -> None:
-    """The base's two parts are two."""
+def test_the_parts_of_one_benchmark_are_one_evaluation_in_headline_causes_and_summary() -> None:
     manifest = made(RIGHT | {"base": MIDDLE + "R" * 400}, size=500)
-    assert progress(manifest).text == "6 of 6 evaluations are graded"
+    assert len(manifest.evaluations) == 6
+    assert progress(manifest).text == "5 of 5 evaluations are graded"
+    parts = [e if e.model != "base" else e.model_copy(update=FAILED) for e in manifest.evaluations]
+    failed = manifest.model_copy(update={"evaluations": tuple(parts), "state": "partially_failed"})
+    assert progress(failed).text == "4 of 5 evaluations are graded, 1 failed"
+    assert [cause.where for cause in causes(failed)] == ["1 evaluation"]
+    said = summary(failed)
+    assert "4 of 5 evaluations are graded" in said[0]
+    assert said[1] == "1 evaluation failed: disk full (base sums/fast)."
+
+
+def test_a_part_that_is_graded_is_something_though_no_evaluation_is_whole() -> None:
+    manifest = made({"base": MIDDLE + "R" * 400, "slow@200": MIDDLE + "R" * 400, "fast@100": MIDDLE}, size=500)
+    parts = [e if e.part == "fast" and e.model == "base" else e.model_copy(update=FAILED) for e in manifest.evaluations]
+    failed = manifest.model_copy(update={"evaluations": tuple(parts), "state": "partially_failed"})
+    assert progress(failed).graded == 0
+    assert "Nothing was graded" not in shown(failed).headline
 
 
 def test_a_reason_without_a_prefix_is_kept_and_none_is_said_to_be_none() -> None:

@@ -44,11 +44,11 @@ def seeded(*codes: str, base: str) -> Manifest:
     return manifest(*evaluations, runs=tuple(found), models=(first.models[0], *models))
 
 
-def test_runs_that_differ_in_the_seed_alone_are_a_recipe() -> None:
+def test_runs_that_differ_in_the_seed_alone_are_a_recipe_and_equal_seeds_count_once() -> None:
     made = manifest(evaluation("base", "R")).model_copy(
         update={"runs": tuple(runs({"seed": 1}, {"seed": 2}, {"seed": 3, "learning_rate": 0.5}, {"seed": 1}))}
     )
-    assert [(found.runs, found.seeds) for found in recipes(made)] == [(("r0", "r1", "r3"), (1, 2, 1))]
+    assert [(found.runs, found.seeds) for found in recipes(made)] == [(("r0", "r1"), (1, 2))]
 
 
 def test_one_seed_is_no_recipe() -> None:

@@ -18,7 +18,7 @@ def plan(*arguments: str) -> str:
 @pytest.mark.slow
 def test_the_experiment_of_16_02_is_planned_whole(tmp_path: Path) -> None:
     printed = plan(str(EXAMPLES / "distill-16-02.yaml"), "--store", str(tmp_path))
-    assert "4 runs, 18 checkpoints, 36 + 2 evaluations (checkpoints + base)" in printed
+    assert "4 runs, 18 checkpoints, 38 evaluations (36 of checkpoints, 2 of the base)" in printed
     assert len(re.findall(r"would run", printed)) == 4
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from workloads.contract.counts import evaluation_states
 from workloads.contract.manifest import Manifest
 
 PREFIXES = re.compile(
@@ -15,7 +16,7 @@ PREFIXES = re.compile(
 class Cause:
     """`text` is the message of the first failure with this cause; messages that differ in numbers only are one cause.
 
-    `runs`: labels. `evaluations`: ids.
+    `runs`: labels. `evaluations`: models with their benchmarks; parts of one benchmark are one evaluation.
     """
 
     text: str
@@ -45,7 +46,7 @@ def causes(manifest: Manifest) -> tuple[Cause, ...]:
         Cause(
             text=members[0][0],
             runs=tuple(run for _, run, _ in members if run is not None),
-            evaluations=tuple(name for _, _, name in members if name is not None),
+            evaluations=tuple(dict.fromkeys(name for _, _, name in members if name is not None)),
         )
         for members in grouped.values()
     ]
@@ -53,13 +54,13 @@ def causes(manifest: Manifest) -> tuple[Cause, ...]:
 
 
 def _failed(manifest: Manifest) -> Iterable[tuple[str, str | None, str | None]]:
-    """(message, label of a failed run, id of a failed evaluation)."""
+    """(message, label of a failed run, model and benchmark of a failed part)."""
     for run in manifest.runs:
         if run.state == "failed":
             yield cause_text(run.reason), run.label, None
     for evaluation in manifest.evaluations:
         if evaluation.state == "failed":
-            yield cause_text(evaluation.reason), None, evaluation.id
+            yield cause_text(evaluation.reason), None, f"{evaluation.model} {evaluation.benchmark}"
 
 
 def cause_text(reason: str | None) -> str:
@@ -69,7 +70,7 @@ def cause_text(reason: str | None) -> str:
 
 @dataclass(frozen=True)
 class Progress:
-    """Numbers of evaluations: one for each model and part of a benchmark, as `potstill show` counts them."""
+    """Numbers of evaluations: one for each model and benchmark, whatever parts it has (`contract.counts`)."""
 
     asked: int
     graded: int
@@ -88,15 +89,5 @@ class Progress:
 
 
 def progress(manifest: Manifest) -> Progress:
-    states = [evaluation.state for evaluation in manifest.evaluations]
+    states = list(evaluation_states((e.model, e.benchmark, e.state) for e in manifest.evaluations).values())
     return Progress(len(states), states.count("done"), states.count("failed"), states.count("running"))
-
-
-def state_of(states: Iterable[str]) -> str:
-    """Of an evaluation whose parts are in these states: failed, done, running or waiting."""
-    found = set(states)
-    if "failed" in found:
-        return "failed"
-    if found == {"done"}:
-        return "done"
-    return "running" if found & {"running", "done"} else "waiting"

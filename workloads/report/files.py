@@ -3,7 +3,7 @@
 from workloads.contract.manifest import Manifest
 from workloads.report.page import page
 from workloads.report.reader import reading
-from workloads.report.tables_csv import findings_csv, runs_csv, table_csv
+from workloads.report.tables_csv import findings_csv, recipes_csv, runs_csv, samples_csv, table_csv
 from workloads.report.text import markdown
 from workloads.results.conclusions import conclusions
 from workloads.results.manifest import without_corrupt
@@ -11,7 +11,7 @@ from workloads.store import Store
 
 
 def report_files(manifest: Manifest, store: Store) -> dict[str, str]:
-    """index.html, report.md, tables.csv, runs.csv and findings.csv. `store` gives the outputs to read.
+    """index.html, report.md, and as CSV tables, runs, findings, samples and recipes. `store` gives the outputs to read.
 
     Raises StoreError, Corrupt.
     An evaluation whose files are not what was committed is shown as failed, whatever the manifest says of it.
@@ -25,4 +25,6 @@ def report_files(manifest: Manifest, store: Store) -> dict[str, str]:
         "tables.csv": table_csv(manifest, concluded),
         "runs.csv": runs_csv(concluded),
         "findings.csv": findings_csv(concluded),
+        "samples.csv": samples_csv(manifest),
+        "recipes.csv": recipes_csv(manifest),
     }

@@ -13,7 +13,7 @@ def headline(manifest: Manifest, conclusions: Conclusions) -> str:
     reached, found = progress(manifest), causes(manifest)
     if manifest.state == "running":
         return f"Still running: {reached.text}."
-    if not reached.graded and found:
+    if found and all(part.state != "done" for part in manifest.evaluations):
         number = "all" if reached.failed == reached.asked else f"{reached.failed:,} of"
         which = f"{number} {counted(reached.asked, 'evaluation')} failed"
         why = "for one reason" if len(found) == 1 else f"for {len(found)} reasons, mostly the first"

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from workloads.contract.counts import evaluation_states
 from workloads.contract.manifest import Manifest, ManifestRun
-from workloads.report.failures import Cause, causes, state_of
+from workloads.report.failures import Cause, causes
 from workloads.report.flat import flat_benchmarks
 from workloads.report.headline import headline
 from workloads.report.marks import Change, base_change, percent
@@ -196,8 +197,9 @@ def _cell(heading: str, share: Share | None, change: Change | None, missing: str
 
 
 def _missing(manifest: Manifest, model: str, benchmark: str) -> str:
-    states = {e.state for e in manifest.evaluations if (e.model, e.benchmark) == (model, benchmark)}
-    return STATE_TEXTS[state_of(states)] if states else "not asked"
+    parts = ((e.model, e.benchmark, e.state) for e in manifest.evaluations)
+    state = evaluation_states(part for part in parts if part[:2] == (model, benchmark)).get((model, benchmark))
+    return "not asked" if state is None else STATE_TEXTS[state]
 
 
 def _fields(manifest: Manifest) -> dict[str, str]:

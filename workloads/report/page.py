@@ -19,6 +19,7 @@ from workloads.report.overview import overview
 from workloads.report.pairs import pair_table
 from workloads.report.plots import Plot, plots
 from workloads.report.reader import Reading
+from workloads.report.sampled_tables import recipes_table, samples_table
 from workloads.report.summary import summary
 from workloads.results.conclusions import conclusions
 
@@ -69,6 +70,7 @@ def page(manifest: Manifest, read: Reading) -> str:
         undecided=[finding for finding in concluded.findings if finding.verdict == "undecidable"],
         breakdowns=breakdown_tables(manifest),
         lengths=length_table(manifest),
+        sampled=[table for table in (samples_table(manifest), recipes_table(manifest)) if table is not None],
         facts=facts(manifest),
         plot_groups=_groups(drawn.drawn),
         folded_plots=[plot for plot in drawn.drawn if plot.folded],

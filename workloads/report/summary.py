@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from workloads.contract.counts import EvaluationCounts, evaluation_counts
 from workloads.contract.manifest import Manifest, ManifestEvaluation
+from workloads.report.sampled_tables import recipe_sentences
 from workloads.results.base_comparison import BaseContrast, EndCell, RunEnd
 from workloads.results.conclusions import Conclusions, conclusions
 from workloads.results.difference import p_text
@@ -17,7 +18,7 @@ MOST_CAUSES = 3
 
 
 def summary(manifest: Manifest, concluded: Conclusions | None = None) -> list[str]:
-    """Sentences for people: what was asked, what is missing, which run is best, how each run ends.
+    """Sentences for people: what was asked, what is missing, which run is best, how each run and recipe ends.
 
     Comparisons are on the same problems at the budget at which the tables show the run. `concluded`: the manifest's
     conclusions, if they are known already.
@@ -28,6 +29,7 @@ def summary(manifest: Manifest, concluded: Conclusions | None = None) -> list[st
         *_missing(manifest),
         concluded.best.sentence,
         *_ends(manifest, concluded),
+        *recipe_sentences(manifest),
         _adjustment(concluded),
     ]
 
@@ -70,7 +72,7 @@ def _missing(manifest: Manifest) -> Iterable[str]:
     failed = [e for e in manifest.evaluations if e.state == "failed"]
     if failed:
         yield f"{_count(counts_of(manifest).failed, 'evaluation')} failed: {_causes(failed)}."
-    incomplete = [e for e in manifest.evaluations if any("e" in at.verdicts for at in e.budgets)]
+    incomplete = {(e.model, e.benchmark) for e in manifest.evaluations if any("e" in at.verdicts for at in e.budgets)}
     if incomplete:
         yield (
             f"{_count(len(incomplete), 'evaluation')} could not be graded in full: the figures are of the outputs that "
@@ -79,13 +81,14 @@ def _missing(manifest: Manifest) -> Iterable[str]:
 
 
 def _causes(failed: list[ManifestEvaluation]) -> str:
-    """The common causes first, each with how many it failed and one of them by its id."""
-    by_reason: dict[str, list[str]] = {}
-    for evaluation in failed:
-        by_reason.setdefault(evaluation.reason or "no reason is recorded", []).append(evaluation.id)
+    """The common causes first, each with how many evaluations it failed and the id of one failed part."""
+    by_reason: dict[str, dict[tuple[str, str], str]] = {}
+    for part in failed:
+        first_ids = by_reason.setdefault(part.reason or "no reason is recorded", {})
+        first_ids.setdefault((part.model, part.benchmark), part.id)
     ranked = sorted(by_reason.items(), key=lambda item: -len(item[1]))
     said = [
-        f"{reason} ({ids[0]}{f' and {len(ids) - 1:,} more' if len(ids) > 1 else ''})"
+        f"{reason} ({next(iter(ids.values()))}{f' and {len(ids) - 1:,} more' if len(ids) > 1 else ''})"
         for reason, ids in ranked[:MOST_CAUSES]
     ]
     if len(ranked) > MOST_CAUSES:

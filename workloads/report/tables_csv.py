@@ -1,10 +1,11 @@
-"""The report as CSV: the tables with their differences, runs against each other, and findings."""
+"""The report as CSV: tables with differences, runs against each other, findings, several outputs, and recipes."""
 
 import csv
 import io
 from collections.abc import Iterable, Sequence
 
 from workloads.contract.manifest import Manifest
+from workloads.results import samples, seeds
 from workloads.results.base_comparison import BaseContrast
 from workloads.results.conclusions import Conclusions, conclusions
 from workloads.results.difference import Difference
@@ -65,6 +66,16 @@ def findings_csv(concluded: Conclusions) -> str:
         for c in finding.contrasts
     ]
     return _csv(columns, rows)
+
+
+def samples_csv(manifest: Manifest) -> str:
+    """One row per model, benchmark, budget, measure and k; only the header with one output per problem."""
+    return _csv(samples.COLUMNS, (line for row in samples.sampled_rows(manifest) for line in samples.cells(row)))
+
+
+def recipes_csv(manifest: Manifest) -> str:
+    """One row per recipe, number of samples, benchmark and metric; only the header if there is no recipe."""
+    return _csv(seeds.COLUMNS, map(seeds.cells, seeds.recipe_figures(manifest)))
 
 
 def _csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

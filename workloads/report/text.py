@@ -1,8 +1,10 @@
-"""The report as Markdown: summary, runs against each other, tables, findings, lengths, breakdowns, failed parts."""
+"""The report as Markdown: summary, runs against each other, tables, findings, what is beside them, failed parts."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from workloads.contract.manifest import Manifest
+from workloads.report.facts import Facts
+from workloads.report.sampled_tables import recipes_table, samples_table
 from workloads.report.summary import summary
 from workloads.report.tables_csv import table_csv
 from workloads.results.base_comparison import BaseContrast, RowComparison, base_on_shared
@@ -41,6 +43,8 @@ def markdown(manifest: Manifest, concluded: Conclusions | None = None) -> str:
         list(_runs(concluded)),
         *_tables(manifest, concluded),
         list(_findings(concluded.findings)),
+        list(_titled(samples_table(manifest))),
+        list(_titled(recipes_table(manifest))),
         list(_lengths(manifest)),
         list(_breakdowns(manifest)),
         list(_failed(manifest)),
@@ -162,6 +166,15 @@ def _findings(findings: tuple[Finding, ...]) -> Iterator[str]:
         for contrast in finding.contrasts:
             yield f"- {contrast.verdict}: {escaped(contrast.question)}: {escaped(contrast.evidence)}"
         yield from (f"- Doubt: {escaped(doubt)}" for doubt in finding.doubts)
+
+
+def _titled(table: Facts | None) -> Iterator[str]:
+    """A section with the table and its notes; nothing for None."""
+    if table is None:
+        return
+    yield from (f"## {escaped(table.title)}", "")
+    yield from (" ".join(map(escaped, table.notes)), "")
+    yield from _table(table.columns, table.rows)
 
 
 def _lengths(manifest: Manifest) -> Iterator[str]:

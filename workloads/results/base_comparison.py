@@ -152,17 +152,21 @@ def adjusted_contrasts(contrasts: Sequence[BaseContrast]) -> list[BaseContrast]:
 
 
 def base_on_shared(manifest: Manifest, benchmark: str, budget_tokens: int) -> Row | None:
-    """The base on the problems that every checkpoint and candidate shown at this budget answered, as far as graded.
+    """The base on `shared_problems`. None if there are none. The full row is `tables.row_of`'s."""
+    shared = shared_problems(manifest, benchmark, budget_tokens)
+    return row_on(manifest, _base(manifest), benchmark, budget_tokens, shared) if shared else None
 
-    None: no such model is graded yet, or they share no problem with the base. The full row is `tables.row_of`'s.
+
+def shared_problems(manifest: Manifest, benchmark: str, budget_tokens: int) -> list[str]:
+    """The base's problems that every checkpoint and candidate shown at this budget answered, as far as graded.
+
+    Empty: no such model is graded yet, or they share no problem with the base.
     """
-    base = _base(manifest)
     models = [m for m in manifest.models if m.kind != "base" and m.budget_tokens == budget_tokens]
     codes = [problem_codes(manifest, m.id, benchmark, budget_tokens) for m in models]
     asked = [own for own in codes if own]
-    theirs = problem_codes(manifest, base.id, benchmark, budget_tokens)
-    shared = [p for p in theirs if all(p in own for own in asked)] if asked else []
-    return row_on(manifest, base, benchmark, budget_tokens, shared) if shared else None
+    theirs = problem_codes(manifest, _base(manifest).id, benchmark, budget_tokens)
+    return [p for p in theirs if all(p in own for own in asked)] if asked else []
 
 
 def row_on(

@@ -4,12 +4,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import comb
+from typing import Literal
 
 from workloads.contract.manifest import Manifest, ManifestEvaluation, ManifestModel
+from workloads.results.base_comparison import shared_problems
 from workloads.results.bounded_mean import mean_interval
 from workloads.results.tables import budgets_of, problem_verdicts
 
-COLUMNS = ("model", "benchmark", "budget", "measure", "k", "value", "low", "high", "problems", "outputs")
+COLUMNS = ("model", "scope", "benchmark", "budget", "measure", "k", "value", "low", "high", "problems", "outputs")
 """Of `cells`: a table with one line per figure."""
 
 
@@ -32,10 +34,13 @@ class SampledRow:
     """One model on one benchmark at one budget. `pass_at`, `majority_at`: by k; the second is empty where answers
     cannot be compared with each other (code) or are not in the manifest.
 
-    `mean`: the share of right outputs. Problems with an output that could not be graded are left out of all three.
+    `scope`: shared is the base on the problems that all models were asked, where it was asked more; all is on all of
+    the model's own. `mean`: the share of right outputs. Problems with an output that could not be graded are left out
+    of all three.
     """
 
     model: str
+    scope: Literal["all", "shared"]
     benchmark: str
     budget_tokens: int
     outputs_per_problem: int
@@ -53,7 +58,7 @@ def sampled_rows(manifest: Manifest) -> tuple[SampledRow, ...]:
         for benchmark in manifest.benchmarks
         for model in manifest.models
         for budget in budgets_of(manifest, model)
-        if (row := _row(manifest, model, benchmark.name, budget)) is not None
+        for row in _rows(manifest, model, benchmark.name, budget)
     )
 
 
@@ -63,7 +68,7 @@ def cells(row: SampledRow) -> Iterator[tuple[object, ...]]:
     figures += [("pass@k", k, estimate) for k, estimate in row.pass_at]
     figures += [("maj@k", k, estimate) for k, estimate in row.majority_at]
     for measure, k, found in figures:
-        place = (row.model, row.benchmark, row.budget_tokens, measure, k)
+        place = (row.model, row.scope, row.benchmark, row.budget_tokens, measure, k)
         yield (*place, found.value, found.low, found.high, found.problems, row.outputs_per_problem)
 
 
@@ -106,21 +111,45 @@ def _ways(others: Sequence[int], top: int, most: int) -> dict[tuple[int, int], i
     return ways
 
 
-def _row(manifest: Manifest, model: ManifestModel, benchmark: str, budget: int) -> SampledRow | None:
-    outputs = manifest.sampling.n
+@dataclass(frozen=True)
+class _Problem:
+    """`codes`, `answers`: one per output; no answers where they are not known."""
+
+    id: str
+    codes: str
+    answers: tuple[int, ...]
+
+
+def _rows(manifest: Manifest, model: ManifestModel, benchmark: str, budget: int) -> Iterator[SampledRow]:
+    """None while nothing is graded. The base has two where it was asked more problems than the others."""
     parts = [e for e in manifest.evaluations if (e.model, e.benchmark) == (model.id, benchmark)]
-    codes = [one for part in parts for one in problem_verdicts(part, budget)]
-    answers = [one for part in parts for one in _answers(part, budget)]
-    graded = [index for index, one in enumerate(codes) if "e" not in one]
-    if not graded:
-        return None
-    right = [[code in "Rr" for code in codes[index]] for index in graded]
+    problems = [problem for part in parts for problem in _problems(part, budget) if "e" not in problem.codes]
+    if model.kind == "base":
+        ids = set(shared_problems(manifest, benchmark, budget))
+        shared = [problem for problem in problems if problem.id in ids]
+        if 0 < len(shared) < len(problems):
+            yield _row(manifest, model, "shared", benchmark, budget, shared)
+    if problems:
+        yield _row(manifest, model, "all", benchmark, budget, problems)
+
+
+def _row(
+    manifest: Manifest,
+    model: ManifestModel,
+    scope: Literal["all", "shared"],
+    benchmark: str,
+    budget: int,
+    problems: Sequence[_Problem],
+) -> SampledRow:
+    outputs = manifest.sampling.n
+    right = [[code in "Rr" for code in problem.codes] for problem in problems]
     majority: tuple[tuple[int, Estimate], ...] = ()
-    if len(answers) == len(codes):
-        voted = list(zip((answers[index] for index in graded), right, strict=True))
+    if all(problem.answers for problem in problems):
+        voted = list(zip((problem.answers for problem in problems), right, strict=True))
         majority = tuple((k, _estimate([majority_at(a, r, k) for a, r in voted])) for k in sizes(outputs))
     return SampledRow(
         model=model.id,
+        scope=scope,
         benchmark=benchmark,
         budget_tokens=budget,
         outputs_per_problem=outputs,
@@ -128,6 +157,13 @@ def _row(manifest: Manifest, model: ManifestModel, benchmark: str, budget: int) 
         pass_at=tuple((k, _estimate([pass_at(sum(one), outputs, k) for one in right])) for k in sizes(outputs)),
         majority_at=majority,
     )
+
+
+def _problems(evaluation: ManifestEvaluation, budget: int) -> Iterator[_Problem]:
+    codes = problem_verdicts(evaluation, budget)
+    if codes:
+        answers = _answers(evaluation, budget) or [()] * len(codes)
+        yield from map(_Problem, evaluation.problems, codes, answers)
 
 
 def _answers(evaluation: ManifestEvaluation, budget: int) -> list[tuple[int, ...]]:

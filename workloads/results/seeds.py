@@ -8,7 +8,6 @@ from scipy.stats import t as student
 
 from workloads.contract.manifest import Manifest, ManifestModel, ManifestRun
 from workloads.contract.model import digest_of
-from workloads.contract.units import TrainInputs
 from workloads.results.bounded_mean import equal_shares_p, mean_interval
 from workloads.results.paired import METRICS, Metric, problem_codes, score
 
@@ -65,16 +64,19 @@ class RecipeFigure:
 
 
 def recipes(manifest: Manifest) -> tuple[Recipe, ...]:
-    """Groups of two or more runs whose inputs differ in the seed only, in the manifest's order."""
-    groups: dict[tuple[str, str | None], list[ManifestRun]] = {}
+    """Groups of two or more runs whose inputs differ in the seed only, in the manifest's order.
+
+    Of runs with equal seeds the first: they are one training, which counts once.
+    """
+    groups: dict[tuple[str, str | None], dict[int, ManifestRun]] = {}
     for run in manifest.runs:
         if run.inputs is not None:
             key = digest_of(run.inputs.model_copy(update={"seed": 0}))
-            groups.setdefault((key, run.data_name), []).append(run)
+            groups.setdefault((key, run.data_name), {}).setdefault(run.inputs.seed, run)
     return tuple(
-        Recipe(tuple(run.name for run in runs), tuple(run.label for run in runs), tuple(_seed(run) for run in runs))
+        Recipe(tuple(run.name for run in runs.values()), tuple(run.label for run in runs.values()), tuple(runs))
         for runs in groups.values()
-        if len({_seed(run) for run in runs}) > 1
+        if len(runs) > 1
     )
 
 
@@ -173,8 +175,3 @@ def _figure(
         seeds_differ_p=equal_shares_p(values.T),
         to_base=to_base,
     )
-
-
-def _seed(run: ManifestRun) -> int:
-    assert isinstance(run.inputs, TrainInputs)
-    return run.inputs.seed
