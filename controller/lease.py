@@ -128,7 +128,7 @@ class OwnersWatch:
         """The etag of each record (None: the folder is deleted) and since when it is the same."""
 
     def is_gone(self, owner: Owner) -> bool:
-        """Whether nobody acts for `owner`. False for one that only ever ran in a cluster. Raises StoreError."""
+        """Whether `owner` has no running process. False for one that ran only in a cluster. Raises StoreError."""
         key = layout.runner_key(owner.experiment, owner.uid8)
         try:
             data, etag = self._store.get_with_etag(key)

@@ -71,7 +71,7 @@ class LiveScreen:
 
 class PlainScreen:
     """A line when something begins, ends or fails; for a run also with each checkpoint and each tenth of its steps,
-    for an evaluation with each quarter of its problems. Trouble is told once, and when it is over.
+    for an evaluation with each quarter of its problems. Trouble is printed once when it begins and once when it ends.
     """
 
     def __init__(self, console: Console) -> None:
@@ -105,7 +105,7 @@ def _trying_again(trouble: Trouble) -> str:
 
 
 def plain_lines(status: Status) -> Iterator[tuple[str, RunLine | EvaluationLine]]:
-    """What does not wait, and what waits for another experiment."""
+    """Lines whose state is not waiting, and lines that wait for another experiment."""
     yield from ((run.label, run) for run in status.runs if is_shown(run))
     yield from ((line.id, line) for line in status.evaluations if is_shown(line))
 

@@ -124,7 +124,7 @@ def _one_of(value: str | None, allowed: tuple[Choice, ...], option: str) -> Choi
 
 @contextmanager
 def _grades_file(path: Path | None) -> "Iterator[Callable[[GradedRow], None]]":
-    """Writes rows to a file that stands at `path` when all are written. Without a path they go nowhere."""
+    """Writes rows to a file that appears at `path` once all are written. Without a path nothing is written."""
     if path is None:
         yield lambda _: None
         return
