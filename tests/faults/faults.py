@@ -21,6 +21,16 @@ class EmptyAnswer(Answer):
         return b""
 
 
+def has_target(stack: Stack, kind: str) -> bool:
+    """Whether the program that a fault kills or pauses is running. Other faults need none."""
+    verb, _, what = kind.partition(" ")
+    if verb not in ("kill", "pause", "stop"):
+        return True
+    if what in ("runner", "everything"):
+        return bool(runner_of(stack))
+    return bool(stack.live(f"workloads.{what}"))
+
+
 @contextmanager
 def fault(stack: Stack, fault: Fault, chance: random.Random) -> Iterator[None]:
     """Begins it; ends it with the block. One that is over at once (a kill) does nothing at its end."""

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.faults.faults import fault
+from tests.faults.faults import fault, has_target
 from tests.faults.lab import Lab, compared
 from tests.faults.schedules import Fault, Schedule
 from tests.faults.stack import Stack, stack
@@ -27,8 +27,8 @@ ORPHAN = f"units/generate/{'0' * 64}/attempts/1/outputs/outputs.jsonl"
 
 @dataclass(frozen=True)
 class Recovery:
-    """`seconds` from the fault's end to the next marker that was committed, or to the end; None: the work was over
-    before the fault was due."""
+    """`seconds` from the fault's end to the next committed marker, or to the end of the experiment. None: the fault was
+    not made, because the experiment ended before it was due, or before its program was running again."""
 
     fault: str
     seconds: float | None
@@ -43,6 +43,21 @@ class Played:
     broken: list[str] = field(default_factory=list)
     """What was not kept, a sentence each."""
     notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Due:
+    """A fault that is not made yet. Its delay counts from `since`: when enough work was done and its program ran."""
+
+    fault: Fault
+    since: float | None = None
+
+    def is_ripe(self, made: Stack, now: float) -> bool:
+        if made.work() < self.fault.after or not has_target(made, self.fault.kind):
+            self.since = None
+            return False
+        self.since = self.since if self.since is not None else now
+        return now - self.since >= self.fault.delay_seconds
 
 
 @dataclass
@@ -87,20 +102,17 @@ def write_orphan(made: Stack) -> None:
 def drive(made: Stack, schedule: Schedule, played: Played) -> None:
     """Raises AssertionError when the experiment has not succeeded by the deadline, or has failed."""
     chance = random.Random(schedule.seed)
-    due = list(schedule.faults)
+    due = [Due(fault) for fault in schedule.faults]
     begun: list[Beginning] = []
-    waiting_since: float | None = None
     deadline = time.monotonic() + DEADLINE_SECONDS
     made.runner = made.run()
     while True:
         now = time.monotonic()
         assert now < deadline, f"stuck: not finished after {DEADLINE_SECONDS:.0f} s: {tail(made)}"
         over = end_those_over(begun, made, now)
-        if due and made.work() >= due[0].after:
-            waiting_since = waiting_since or now
-            if now - waiting_since >= due[0].delay_seconds:
-                begun.append(begin(made, due.pop(0), chance, now))
-                waiting_since = None
+        for ripe in [one for one in due if one.is_ripe(made, now)]:
+            due.remove(ripe)
+            begun.append(begin(made, ripe.fault, chance, now))
         code = made.runner.poll()
         if code == 0:
             break
@@ -116,7 +128,7 @@ def drive(made: Stack, schedule: Schedule, played: Played) -> None:
     for one in begun:
         since = one.ended if one.ended is not None else end
         played.recoveries.append(Recovery(one.fault.kind, (one.recovered or end) - since))
-    played.recoveries += [Recovery(fault.kind, None) for fault in due]
+    played.recoveries += [Recovery(one.fault.kind, None) for one in due]
     for other in made.others:
         other.wait(120)
 

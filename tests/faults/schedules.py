@@ -21,7 +21,8 @@ WORK = 22
 
 @dataclass(frozen=True)
 class Fault:
-    """`after`: so many programs have been started and markers committed, and then so many seconds have passed."""
+    """`after`: the number of started programs and committed markers before it. `delay_seconds` count from then, or from
+    when the program that it kills or pauses is running."""
 
     kind: str
     after: int

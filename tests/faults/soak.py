@@ -91,7 +91,7 @@ def table(lines: list[dict[str, Any]], count: int) -> str:
                 f"Played: {len(lines)} of {count} schedules (seeds {min((n['seed'] for n in lines), default=0)} to "
                 f"{max((n['seed'] for n in lines), default=0)}; {stores.count('directory')} on a directory, "
                 f"{stores.count('s3')} on S3), {sum(len(line['recoveries']) for line in lines)} faults, of which "
-                f"{sum(missed.values())} came after the work was over."
+                f"{sum(missed.values())} were not made: the experiment ended first."
             ),
             f"Ended in the undisturbed run's manifest with every promise kept: {kept}. Broken: {len(broken)}.",
             (
@@ -101,8 +101,8 @@ def table(lines: list[dict[str, Any]], count: int) -> str:
                 f"{sum(line['runs'] for line in lines)} calls of `potstill` in all."
             ),
             "Programs are forked from a process that has imported torch; leases and the start of tasks time out ten times",
-            "as soon as in use, and a clock is wrong by two minutes. A program that is not at work at that moment cannot be",
-            "killed or paused: then the fault hits nothing.",
+            "as soon as in use, and a clock is wrong by two minutes. A fault that kills or pauses a program waits until that",
+            "program runs.",
             f"Machine: {os.cpu_count()} cores, {platform.system()} {platform.machine()}, shared with other work.",
             "",
             "Seconds from the end of a fault to the next committed marker, or to the end of the experiment:",

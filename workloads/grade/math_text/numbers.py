@@ -1,6 +1,7 @@
 r"""Numbers, money, units and degrees as they are written in answers. Pure, and linear in the text."""
 
 import re
+from math import gcd
 
 _SPACE = r"(?:\\[,;:> ]|~|\{\s?,\s?\}|,\s?\\!\s?|\{\\,\}|\\text\{\s?,\s?\}|['’]|,\{\})"
 _GROUPED = re.compile(rf"(?<![\d.])\d{{1,3}}+(?:{_SPACE}\d{{3}}(?!\d))++")
@@ -15,6 +16,10 @@ _MIXED = re.compile(
 )
 _POWER_OF_TEN = re.compile(r"(?<![\w.\\}])(?P<digits>\d++(?:\.\d++)?+)[eE](?P<power>[+-]?+\d{1,3}+)(?![\w.{^])")
 _ZEROS = re.compile(r"(?<![\d.,])(\d++)\.0++(?![\d_])")
+_REPEATING = re.compile(
+    r"(?<![\w.,}])(?P<whole>\d{0,12}+)\.(?P<once>\d{0,12}+)\\(?:overline|bar|dot)\s?(?:\{(?P<again>\d{1,12})\}|(?P<digit>\d))"
+    r"(?!\s*+[\d^_!.\\])"
+)
 _DEGREES = re.compile(
     r"\s?(?:\{\s?\})?\s?\^\s?(?:\{\s?\\circ\s?\}|\\circ(?![A-Za-z])|\{\s?\\text\s?\{\s?o\s?\}\s?\}"
     r"|\\text\s?\{\s?o\s?\}|\{\s?o\s?\}|o(?![A-Za-z]))"
@@ -22,6 +27,7 @@ _DEGREES = re.compile(
 _DEGREE_SCALE = re.compile(r"\^\\circ\s*+(?:\\text\{\s*+[CFK]\s*+\}|[CF])\s*+$")
 _HALF_POWER = re.compile(r"\^\s?(?:\{\s?(?:0?\.5|1/2)\s?\}|0?\.5(?!\d))")
 _I = re.compile(r"(?<=[\d)}])\s*+(?:\\cdot|\\times|\*)?+\s*+(?:\{i\}|i(?![A-Za-z{]))")
+_I_FIRST = re.compile(r"(?<![\w\\)}.])i\s*+(?P<number>\d++(?:\.\d++)?+)(?!\s*+[\w.^{(/])")
 _NEGATIVE_I = re.compile(r"\+\s?\(\s?-\s?(\d++(?:\.\d++)?+)\s?\)\s?i(?![A-Za-z])")
 _PI = re.compile(r"(?<![A-Za-z\\])pi(?![A-Za-z])")
 _ROOT_CALL = re.compile(r"(?<![A-Za-z\\])sqrt(?=\s*+[({\d\\])")
@@ -45,6 +51,11 @@ _PLAIN_UNIT = re.compile(rf"(?<=[\d}})])\s*+{_UNITS}\.?\s*+$")
 _TEXT_UNIT = re.compile(
     r"(?:[\d})]|\\pi|\\circ|\d[a-z])\s*+(?P<unit>\\text\{(?P<words>[^{}\d]*+)\}(?:\s?\^\s?(?:\d|\{\d\}))?)\s*+$"
 )
+_WORD_POWERS = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_IN_WORDS = re.compile(
+    r"(?P<head>-?\\?[$€£]?\s?-?)(?P<digits>\d++(?:\.\d++)?+)(?:\s|\\[,;: ]|~)*+(?P<text>\\text\{\s*+)?"
+    rf"(?P<word>{'|'.join(_WORD_POWERS)})s?(?![a-z])(?P<rest>[^{{}}\d]*+\}}?)"
+)
 _PERCENT = re.compile(r"\s*+(?:\\%|%|\\text\{\s*+percent\s*+\}|(?<=[\d\s}])percent(?![a-z]))")
 _MORE = re.compile(r"\d\s|[,;]")
 _DIGIT = re.compile(r"\d")
@@ -57,18 +68,20 @@ def written_once(text: str) -> str:
     text = _BRACED.sub(lambda m: "{" + m[1].replace(",", "") + "}", text)
     if not any(bracket in text for bracket in "()[]") and "\\{" not in text and "," not in _COMMA_GROUPS.sub("", text):
         text = _COMMA_GROUPS.sub(lambda m: m[0].replace(",", ""), text)
-    text = _POWER_OF_TEN.sub(_expanded, text)
+    text = _POWER_OF_TEN.sub(lambda m: _expanded(m["digits"], int(m["power"])), text)
+    text = _REPEATING.sub(_as_fraction, text)
     text = _ZEROS.sub(r"\1", text)
     text = _MIXED.sub(r"\g<sign>\g<whole>\\frac{\g<top>}{\g<bottom>}", text)
     text = _DEGREE_SCALE.sub(r"^\\circ", _DEGREES.sub(r"^\\circ ", text).rstrip() if "^" in text else text)
     text = _ROOT_DIGITS.sub(r"\\sqrt{\1}", _ROOT_ROUND.sub(r"\\sqrt{\1}", _ROOT_CALL.sub(r"\\sqrt", text)))
     text = _HALF_POWER.sub(r"^{\\frac{1}{2}}", _PI.sub(r"\\pi ", text))
+    text = _I_FIRST.sub(r"\g<number>i", text)
     return _I.sub("i", _NEGATIVE_I.sub(r"-\1i", text))
 
 
 def without_units(text: str) -> str:
     r"""`\$ 5.40` and `5.40 \text{ dollars}` as 5.40, without money signs and units; percent is `\%`."""
-    text = _PERCENT.sub(r"\\%", text)
+    text = _words_as_digits(_PERCENT.sub(r"\\%", text))
     text = _BEFORE_MONEY.sub(r"\g<sign>", text)
     if (found := _TEXT_UNIT.search(text)) and not _KEPT_WORDS & set(found["words"].split()):
         before = text[: found.start("unit")].rstrip()
@@ -79,15 +92,37 @@ def without_units(text: str) -> str:
     return shorter
 
 
-def _expanded(match: re.Match[str]) -> str:
-    r"""`9.901e3` as 9901; a number of more than 30 places as `9.9 \times 10^{40}`."""
-    power = int(match["power"])
+def _words_as_digits(text: str) -> str:
+    r"""`2.5 million` and `2.5\text{ million dollars}` as 2500000 and `2500000\\text{dollars}`; other texts as they are."""
+    found = _IN_WORDS.fullmatch(text)
+    if found is None or bool(found["text"]) != found["rest"].endswith("}"):
+        return text
+    unit = found["rest"].removesuffix("}").strip()
+    if not found["text"] and unit and not _PLAIN_UNIT.search(f"1 {unit}"):
+        return text
+    rest = "" if not unit else rf"\text{{{unit}}}" if found["text"] else f" {unit}"
+    return found["head"] + _expanded(found["digits"], _WORD_POWERS[found["word"]]) + rest
+
+
+def _as_fraction(match: re.Match[str]) -> str:
+    r"""`0.1\overline{6}` as `\frac{1}{6}`: the digits with one period less those without it, over nines and zeros."""
+    again, once = match["again"] or match["digit"], match["once"]
+    without = match["whole"] + once
+    top = int(without + again) - int(without or "0")
+    bottom = (10 ** len(again) - 1) * 10 ** len(once)
+    divisor = gcd(top, bottom)
+    top, bottom = top // divisor, bottom // divisor
+    return str(top) if bottom == 1 else rf"\frac{{{top}}}{{{bottom}}}"
+
+
+def _expanded(digits: str, power: int) -> str:
+    r"""`9.901` and 3 as 9901; a number of more than 30 places as `9.9 \times 10^{40}`."""
     if abs(power) > 30:
-        return rf"{match['digits']} \times 10^{{{power}}}"
-    whole, _, part = match["digits"].partition(".")
-    digits, point = whole + part, len(whole) + power
+        return rf"{digits} \times 10^{{{power}}}"
+    whole, _, part = digits.partition(".")
+    all_digits, point = whole + part, len(whole) + power
     if point <= 0:
-        return "0." + "0" * -point + digits
-    if point >= len(digits):
-        return digits + "0" * (point - len(digits))
-    return digits[:point] + "." + digits[point:]
+        return "0." + "0" * -point + all_digits
+    if point >= len(all_digits):
+        return (all_digits + "0" * (point - len(all_digits))).lstrip("0") or "0"
+    return all_digits[:point] + "." + all_digits[point:]
