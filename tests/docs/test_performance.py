@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from functools import cache
 from pathlib import Path
 from statistics import median
 from types import ModuleType
@@ -15,13 +16,15 @@ from perf.train import where
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = (REPOSITORY / "docs" / "performance.md").read_text()
-RAW = REPOSITORY / "perf" / "results" / "evaluate-h200" / "evaluate.jsonl"
-LINES: list[dict[str, Any]] = [json.loads(line) for line in RAW.read_text().splitlines()]
+SHIPPED, OLDER = PAGE.split("## Training, older versions")
+RESULTS = REPOSITORY / "perf" / "results"
+RAW = RESULTS / "evaluate-h200" / "evaluate.jsonl"
+Case = dict[str, Any]
 
 
-def rows(heading: str) -> list[list[str]]:
-    """The cells of the first table whose head begins with these words, without their emphasis."""
-    lines = PAGE[PAGE.index(f"| {heading}") :].splitlines()[2:]
+def rows(heading: str, page: str = OLDER) -> list[list[str]]:
+    """The cells of the first table of `page` whose head begins with these words, without their emphasis."""
+    lines = page[page.index(f"| {heading}") :].splitlines()[2:]
     table = lines[: next(place for place, line in enumerate(lines) if not line.startswith("|"))]
     return [[cell.strip().replace("**", "") for cell in line.strip("|").split("|")] for line in table]
 
@@ -30,16 +33,29 @@ def numbers(text: str) -> list[float]:
     return [float(number.replace(",", "")) for number in re.findall(r"\d[\d,]*(?:\.\d+)?", text)]
 
 
-@pytest.mark.parametrize("cells", rows("start, slots for"), ids=lambda cells: cells[1])
-def test_each_start_took_so_long(cells: list[str]) -> None:
-    found = [line["seconds"] for line in LINES if line["name"] == cells[1] and line["measured"] == "start"]
+def of_both(heading: str) -> list[tuple[str, list[str]]]:
+    """(folder of results, cells) of each row of the table of the shipped versions and of that of the older ones."""
+    kind = "train" if heading.startswith("trained") else "evaluate"
+    pages = (("shipped-h200-x2", SHIPPED), (f"{kind}-h200", OLDER))
+    return [(folder, cells) for folder, page in pages for cells in rows(heading, page)]
+
+
+@cache
+def measured(folder: str) -> list[Case]:
+    return [json.loads(line) for line in (RESULTS / folder / "evaluate.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize(("folder", "cells"), of_both("start, slots for"))
+def test_each_start_took_so_long(folder: str, cells: list[str]) -> None:
+    lines = measured(folder)
+    found = [line["seconds"] for line in lines if line["name"] == cells[1] and line["measured"] == "start"]
     assert [round(seconds) for seconds in found] == [numbers(cells[2])[0]]
 
 
-@pytest.mark.parametrize("cells", rows("adapters change"), ids=lambda cells: f"{cells[2]}-{cells[3]}")
-def test_each_group_was_so_fast(cells: list[str]) -> None:
+@pytest.mark.parametrize(("folder", "cells"), of_both("adapters change"))
+def test_each_group_was_so_fast(folder: str, cells: list[str]) -> None:
     seconds, rate = numbers(cells[4])[0], numbers(cells[5])[0]
-    groups = [line for line in LINES if line["name"] == cells[2] and line["measured"] == "group"]
+    groups = [line for line in measured(folder) if line["name"] == cells[2] and line["measured"] == "group"]
     requests = math.prod(int(number) for number in numbers(cells[3].partition("%")[0])[:-1])
     held = [(one["group"] or 1) * one["requests_each"] for one in groups]
     rates = [(round(one["seconds"], 1), round(one["tokens_per_second"])) for one in groups]
@@ -105,18 +121,17 @@ def test_the_page_shows_what_was_simulated_of_other_cases(line: int, groups: str
     assert numbers(cells[5]) == [found[arrivals, "group commit"][3] for arrivals in ARRIVALS[1:]]
 
 
-TRAINED: dict[str, dict[str, Any]] = {
-    case["case"]: case
-    for case in json.loads((RAW.parents[1] / "train-h200" / "throughput.json").read_text())["cases"]
-    if "tokens_per_second" in case
-}
+@cache
+def trained(folder: str) -> dict[str, Case]:
+    cases = json.loads((RESULTS / folder / "throughput.json").read_text())["cases"]
+    return {case["case"]: case for case in cases if "tokens_per_second" in case}
 
 
-@pytest.mark.parametrize("cells", rows("trained | documents"), ids=lambda cells: f"{cells[0]}-{cells[1]}")
-def test_each_training_was_so_fast(cells: list[str]) -> None:
-    trained, packed = cells[0].replace(" ", ""), "packed" in cells[1]
-    ours = TRAINED[f"potstill, {trained}, {'packed 1.5K' if packed else '4096'}"]
-    theirs = TRAINED[f"peft, {trained}, {'padded 1.5K' if packed else '4096'}"]
+@pytest.mark.parametrize(("folder", "cells"), of_both("trained | documents"))
+def test_each_training_was_so_fast(folder: str, cells: list[str]) -> None:
+    target, packed = cells[0].replace(" ", ""), "packed" in cells[1]
+    ours = trained(folder)[f"potstill, {target}, {'packed 1.5K' if packed else '4096'}"]
+    theirs = trained(folder)[f"peft, {target}, {'padded 1.5K' if packed else '4096'}"]
     assert numbers(cells[2])[0] == round(ours["tokens_per_second"])
     assert numbers(cells[3])[0] == round(ours["tflops"])
     assert numbers(cells[4])[0] == round(ours["share"] * 100, 1)

@@ -93,7 +93,7 @@ def without_units(text: str) -> str:
 
 
 def _words_as_digits(text: str) -> str:
-    r"""`2.5 million` and `2.5\text{ million dollars}` as 2500000 and `2500000\\text{dollars}`; other texts as they are."""
+    r"""`2.5 million` and `2.5\text{ million dollars}` as 2500000 and `2500000\text{dollars}`; others unchanged."""
     found = _IN_WORDS.fullmatch(text)
     if found is None or bool(found["text"]) != found["rest"].endswith("}"):
         return text
