@@ -9,9 +9,10 @@ from tests.results.made_experiment import MadeRun, experiment
 from workloads.contract.manifest import Manifest
 from workloads.report.failures import cause_text, causes, progress
 from workloads.report.flat import flat_benchmarks
-from workloads.report.marks import change as change_of
+from workloads.report.marks import base_change
 from workloads.report.overview import Overview, OverviewRow, overview
 from workloads.report.summary import summary
+from workloads.results.base_comparison import BaseContrast
 from workloads.results.conclusions import conclusions
 from workloads.results.difference import Difference
 
@@ -56,11 +57,13 @@ def test_the_difference_to_the_base_has_a_mark_and_words(codes: str, mark: str) 
     assert {"higher": "higher than", "lower": "lower than", "same": "not distinguishable from"}[mark] in change.title
 
 
-def test_a_difference_whose_interval_excludes_zero_but_that_is_not_significant_is_marked_apart() -> None:
-    found = Difference(0.56, 0.50, 100, low=0.01, high=0.12, p=0.02, method="paired", needed=None)
-    change = change_of(found, 0, False, "not distinguishable from the base")
-    assert (change.mark, change.text, change.interval) == ("perhaps-higher", "+6.0", "+1.0 to +12.0")
-    assert "not distinguishable from the base; the interval excludes 0" in change.title
+def test_the_interval_that_is_shown_is_the_adjusted_one_and_the_title_has_that_of_the_comparison_alone() -> None:
+    alone = Difference(0.56, 0.50, 100, low=0.01, high=0.12, p=0.02, method="paired", needed=None)
+    contrast = BaseContrast("slow@200", "sums", 4096, "accuracy", alone, adjusted_p=0.4, interval=(-0.03, 0.15))
+    change = base_change(contrast)
+    assert change is not None
+    assert (change.mark, change.text, change.interval) == ("same", "+6.0", "-3.0 to +15.0")
+    assert change.title.endswith("not distinguishable from the base; this comparison alone, at 95%: +1.0 to +12.0")
 
 
 def test_each_run_says_in_what_it_differs() -> None:

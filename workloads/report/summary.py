@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from workloads.contract.counts import EvaluationCounts, evaluation_counts
 from workloads.contract.manifest import Manifest, ManifestEvaluation
+from workloads.report.marks import bounds_text
 from workloads.report.sampled_tables import recipe_sentences
 from workloads.results.base_comparison import BaseContrast, EndCell, RunEnd
 from workloads.results.conclusions import Conclusions, conclusions
@@ -36,8 +37,8 @@ def summary(manifest: Manifest, concluded: Conclusions | None = None) -> list[st
 
 def _adjustment(concluded: Conclusions) -> str:
     return (
-        f"Differences are called so at 5% after adjustment for the {concluded.comparisons:,} comparisons of this "
-        "report (weighted Holm)."
+        f"Verdicts and intervals of differences are adjusted for the {concluded.comparisons:,} comparisons of this "
+        "report, at 5% for all of them together: an interval leaves out 0 where the difference is significant."
     )
 
 
@@ -149,14 +150,14 @@ def _end(end: RunEnd, cell: EndCell) -> str:
 
 
 def _change(contrast: BaseContrast) -> str:
-    """+35.0 points, +16.0 to +52.1, adjusted p = 0.002; or: +5.0 points, not distinguishable from the base."""
+    """+35.0 points, +16.0 to +52.1, adjusted p = 0.002; or: +5.0 points, -9.0 to +19.1, not distinguishable ..."""
     found = contrast.difference
-    if found is None or contrast.adjusted_p is None:
+    if found is None or contrast.interval is None or contrast.adjusted_p is None:
         return contrast.verdict
-    points = f"{found.estimate * 100:+.1f} points"
-    if not contrast.significant:
-        return f"{points}, not distinguishable from the base"
-    return f"{points}, {found.low * 100:+.1f} to {found.high * 100:+.1f}, adjusted {p_text(contrast.adjusted_p)}"
+    points = f"{found.estimate * 100:+.1f} points, {bounds_text(*contrast.interval)}"
+    if contrast.significant:
+        return f"{points}, adjusted {p_text(contrast.adjusted_p)}"
+    return f"{points}, {contrast.verdict}"
 
 
 def _percent(share: Share) -> str:

@@ -28,7 +28,7 @@ class Contrast:
     """`toward`: the evidence lies on the claim's side. `p` is two-sided, None when no test can be made.
 
     `adjusted_p` is over everything that is said beside it. `needed`: problems that would decide, if the difference is
-    as observed; None: unknown, or none would.
+    as observed; None: unknown, or none would. `least_p`: as in `Difference`; 0 where it is not known.
     """
 
     question: str
@@ -38,6 +38,7 @@ class Contrast:
     needed: int | None
     verdict: Verdict = "undecidable"
     adjusted_p: float | None = None
+    least_p: float = 0.0
 
 
 def judged(contrast: Contrast, adjusted_p: float | None) -> Contrast:
@@ -83,7 +84,8 @@ def compared(question: str, first: Figure, second: Figure, metric: Metric, *, cl
     if found is None:
         return None
     toward = found.estimate > 0 if claim_higher else found.estimate < 0
-    return Contrast(question, _evidence(first, second, metric, found), toward, number(found.p), found.needed)
+    evidence = _evidence(first, second, metric, found)
+    return Contrast(question, evidence, toward, number(found.p), found.needed, least_p=found.least_p)
 
 
 def number(p: float) -> float | None:
