@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
+from workloads.results.contrasts import steadier
 from workloads.results.difference import holm, independent_difference, mid_p, paired_difference, score_interval, score_z
+from workloads.results.figures import Figure
 from workloads.results.paired import Pairs, pair, score
 from workloads.results.power import detectable_difference, problems_needed
 from workloads.results.statistics import Share
@@ -134,3 +136,14 @@ def test_the_problems_needed_count_what_several_outputs_tell() -> None:
     needed = paired_difference(Pairs(first, second, False, 0)).needed
     assert needed is not None
     assert needed < 40
+
+
+def test_spans_that_differ_by_chance_only_are_rarely_called_different() -> None:
+    """250 pairs of runs of four equal checkpoints, 100 problems: a span below what chance gives is no evidence."""
+    rng = np.random.default_rng(19)
+    p_values = []
+    for right in rng.binomial(100, 0.7, (250, 8)).tolist():
+        run = [Figure("", None, "", 1, Share(k, 100), Share(k, 100), Share(k, 100)) for k in right]
+        p_values.append(steadier("", tuple(run[:4]), tuple(run[4:]), "accuracy").p or 0.0)
+    assert np.mean(np.array(p_values) < 0.05) < 0.05
+    assert min(p_values) > 1e-4

@@ -219,14 +219,14 @@ def steadier(
 
     The noise of a span is simulated from the shares (parametric bootstrap), which takes checkpoints for independent;
     with several outputs a problem, from the variance between problems. p from the normal approximation of the spans'
-    difference, its upward bias taken off.
+    difference, the upward bias of each span taken off as far as to 0: no true span is smaller.
     """
     spans = [_span(np.array([f.share(metric).k / f.share(metric).n for f in run])) for run in (first, second)]
     draws = [_span_draws(run, metric, np.random.default_rng(seed + i)) for i, run in enumerate((first, second))]
     observed = float(spans[0] - spans[1])
-    noise = draws[0] - draws[1]
-    estimate = 2 * observed - float(noise.mean())
-    deviation = float(noise.std())
+    true = [max(0.0, 2 * float(span) - float(own.mean())) for span, own in zip(spans, draws, strict=True)]
+    estimate = true[0] - true[1]
+    deviation = float((draws[0] - draws[1]).std())
     n = min(_problems(figure, metric) for run in (first, second) for figure in run)
     p = float(2 * norm.sf(abs(estimate) / deviation)) if deviation else _constant_p(observed, n)
     evidence = f"spans of {spans[0] * 100:.1f} and {spans[1] * 100:.1f} points, {p_text(p)}, n = {n}"
