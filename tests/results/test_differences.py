@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
+from workloads.results.bounded_mean import score_statistic, two_sided_p
 from workloads.results.contrasts import steadier
 from workloads.results.difference import holm, independent_difference, mid_p, paired_difference, score_interval, score_z
 from workloads.results.figures import Figure
@@ -109,6 +110,24 @@ def test_the_detectable_difference_is_found_as_often_as_is_said(problems: int) -
     only_first = rng.binomial(discordant, (1 + difference / 0.1) / 2)
     found = [mid_p(int(first), int(all_ - first)) < 0.05 for first, all_ in zip(only_first, discordant, strict=True)]
     assert 0.77 < np.mean(found) < 0.88
+
+
+@pytest.mark.parametrize(("problems", "outputs", "level"), [(40, 4, 0.05), (100, 4, 0.001)])
+def test_the_detectable_difference_takes_several_outputs_and_the_level_into_account(
+    problems: int, outputs: int, level: float
+) -> None:
+    """500 comparisons at the difference to be found with 80% power; outputs differ by chance, alike on all problems."""
+    difference = detectable_difference(problems, 0.3, level, outputs_per_problem=outputs)
+    single = detectable_difference(problems, 0.3, level)
+    assert difference is not None
+    assert single is None or difference < single
+    first = (1 + difference + (1 - 2 * 0.3 + difference**2) ** 0.5) / 2
+    second = first - difference
+    assert first + second - 2 * first * second == pytest.approx(0.3)
+    rng = np.random.default_rng(16)
+    values = rng.binomial(outputs, first, (500, problems)) - rng.binomial(outputs, second, (500, problems))
+    found = [two_sided_p(score_statistic(row / outputs, -1, 1), problems, single=False) < level for row in values]
+    assert 0.74 < np.mean(found) < 0.88
 
 
 def test_equal_models_make_no_pair_differ() -> None:

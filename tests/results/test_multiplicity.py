@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from tests.results.made_experiment import MadeRun, experiment
-from workloads.results.conclusions import conclusions
+from workloads.results.conclusions import WEIGHTS, conclusions, planned_levels
 from workloads.results.difference import paired_difference
 from workloads.results.multiplicity import Adjusted, Comparison, adjust, tarone_number, weighted_holm
 from workloads.results.paired import Pairs
@@ -126,3 +126,22 @@ def test_in_a_report_every_interval_leaves_out_zero_if_and_only_if_its_differenc
         assert (low >= 0 or high <= 0) == c.significant
         if c.benchmark != "sums":
             assert not c.significant
+
+
+def test_planned_levels_are_those_of_a_report_in_which_nothing_is_rejected() -> None:
+    """Four groups of comparisons, every one of them testable, as three runs on two benchmarks have them."""
+    sizes = {"best run": 6, "ends": 12, "findings": 7, "other": 9}
+    items: list[Comparison[str]] = [Comparison(group, 0.5) for group, size in sizes.items() for _ in range(size)]
+    found = {item.group: adjusted.level for item, adjusted in zip(items, adjust(items, WEIGHTS, ALPHA), strict=True)}
+    for group, level in planned_levels(runs=3, benchmarks=2, budgets=1).items():
+        assert level == pytest.approx(found[group])
+    assert planned_levels(runs=1, benchmarks=2, budgets=1) == {"ends": pytest.approx(0.05 * 0.35 / 0.65 / 4)}
+
+
+def test_a_report_has_as_many_comparisons_of_last_checkpoints_as_are_planned() -> None:
+    runs = tuple(MadeRun(name, (50, 100)) for name in ("one", "two", "three"))
+    models = ["base", *(f"{run.name}@{samples}" for run in runs for samples in run.samples)]
+    codes = {(model, name, 4096): "RW" * 10 for model in models for name in ("sums", "lists")}
+    found = conclusions(experiment(runs, codes, problems={"sums": 20, "lists": 20}))
+    best = [c for pair in found.runs.pairs for c in pair.contrasts if (c.which, c.metric) == ("last", "accuracy")]
+    assert (len(best), 2 * sum(len(end.cells) for end in found.ends)) == (6, 12)

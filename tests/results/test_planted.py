@@ -135,7 +135,7 @@ def test_7_a_missing_end_is_named_and_nothing_is_said_of_it(state: str, reason: 
     )
     found = conclusions(manifest)
     said = " ".join(summary(manifest, found))
-    assert "Long at long@300: nothing is said of its end" in said
+    assert "Long at long@300: no result (" in said
     assert "long@200" not in said
     claim = finding(found, f"degrades/long/{MATH}")
     assert claim.verdict == "undecidable"

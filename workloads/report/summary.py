@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from workloads.contract.counts import EvaluationCounts, evaluation_counts
 from workloads.contract.manifest import Manifest, ManifestEvaluation
+from workloads.report.flat import flat_benchmarks
 from workloads.report.marks import bounds_text
 from workloads.report.sampled_tables import recipe_sentences
 from workloads.results.base_comparison import BaseContrast, EndCell, RunEnd
@@ -30,6 +31,7 @@ def summary(manifest: Manifest, concluded: Conclusions | None = None) -> list[st
         *_missing(manifest),
         concluded.best.sentence,
         *_ends(manifest, concluded),
+        *flat_benchmarks(manifest).values(),
         *recipe_sentences(manifest),
         _adjustment(concluded),
     ]
@@ -98,9 +100,13 @@ def _causes(failed: list[ManifestEvaluation]) -> str:
 
 
 def _ends(manifest: Manifest, concluded: Conclusions) -> Iterable[str]:
-    """By benchmark and budget: the base, then the last checkpoint of each run that is shown at that budget."""
+    """By benchmark and budget: the base, then the last checkpoint of each run that is shown at that budget.
+
+    Benchmarks that tell no models apart are left out.
+    """
     base = next(model for model in manifest.models if model.kind == "base")
-    for benchmark in (item.name for item in manifest.benchmarks):
+    flat = flat_benchmarks(manifest)
+    for benchmark in (item.name for item in manifest.benchmarks if item.name not in flat):
         for budget in manifest.budgets:
             shown = [
                 (end, cell)
@@ -139,7 +145,7 @@ def _end(end: RunEnd, cell: EndCell) -> str:
     if cell.row is None or cell.accuracy.difference is None:
         if cell.row is None and cell.accuracy.reason == "it is not asked":
             return f"{name} is not asked."
-        return f"{name}: nothing is said of its end: {cell.accuracy.reason}."
+        return f"{name}: no result ({cell.accuracy.reason})."
     accuracy, completed = cell.accuracy, cell.completed
     shares = (
         f"{name}: {_percent(cell.row.accuracy)} right ({_change(accuracy)}), "

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from workloads.contract.manifest import Manifest
 from workloads.report.facts import Facts
+from workloads.report.flat import flat_benchmarks
 from workloads.report.marks import bounds_text
 from workloads.report.sampled_tables import recipes_table, samples_table
 from workloads.report.summary import summary
@@ -41,7 +42,7 @@ def markdown(manifest: Manifest, concluded: Conclusions | None = None) -> str:
             f"Base model: {escaped(manifest.base_name)}. State: {manifest.state}.",
         ],
         ["## Summary", "", *(f"- {escaped(sentence)}" for sentence in summary(manifest, concluded))],
-        list(_runs(concluded)),
+        list(_runs(manifest, concluded)),
         *_tables(manifest, concluded),
         list(_findings(concluded.findings)),
         list(_titled(samples_table(manifest))),
@@ -63,9 +64,13 @@ def _line(cells: Iterable[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _runs(concluded: Conclusions) -> Iterator[str]:
-    """Pairs of runs: last checkpoints, and best ones with the price of having chosen them."""
-    if not concluded.runs.pairs:
+def _runs(manifest: Manifest, concluded: Conclusions) -> Iterator[str]:
+    """Pairs of runs: last checkpoints, and best ones with the price of having chosen them.
+
+    Benchmarks that tell no models apart are left out; the summary has a sentence on each.
+    """
+    flat = flat_benchmarks(manifest)
+    if not concluded.runs.pairs or len(flat) == len(manifest.benchmarks):
         return
     yield from ("## Run against run", "")
     yield (
@@ -91,6 +96,7 @@ def _runs(concluded: Conclusions) -> Iterator[str]:
             )
             for pair in concluded.runs.pairs
             for contrast in pair.contrasts
+            if contrast.benchmark not in flat
         ),
     )
 
@@ -154,9 +160,12 @@ def name_of(row: Row) -> str:
 
 
 def note_of(row: Row) -> str:
-    asked = row.errors + row.accuracy.n
-    errors = f"incomplete: {row.errors} of {asked} could not be graded" if row.errors else ""
-    return "; ".join(part for part in (errors, row.note or "") if part)
+    return "; ".join(part for part in (errors_text(row), row.note or "") if part)
+
+
+def errors_text(row: Row) -> str:
+    """incomplete: 3 of 100 could not be graded; empty where all could."""
+    return f"incomplete: {row.errors} of {row.errors + row.accuracy.n} could not be graded" if row.errors else ""
 
 
 def _findings(findings: tuple[Finding, ...]) -> Iterator[str]:

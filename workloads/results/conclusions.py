@@ -7,6 +7,7 @@ everything else (completion of the last checkpoints, the best checkpoints, earli
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from math import comb
 from typing import Literal, TypeVar
 
 from workloads.contract.manifest import Manifest
@@ -73,6 +74,19 @@ def conclusions(manifest: Manifest) -> Conclusions:
         rows[key] = RowComparison(row.base, with_adjusted(row.accuracy), with_adjusted(row.completed))
     judged = judged_findings(made, [own.p for own in found if own is not None])
     return Conclusions(best_run(runs, ends), runs, ends, rows, judged, sum(item is not None for item in asked))
+
+
+def planned_levels(runs: int, benchmarks: int, budgets: int) -> dict[Group, float]:
+    """The level at which a comparison of "best run" or "ends" is tested, before data are seen and any is rejected.
+
+    `runs`: runs and candidates. Holm's procedure and comparisons that turn out to be untestable only raise it.
+    """
+    counts: dict[Group, int] = {
+        "best run": comb(runs, 2) * benchmarks * budgets,
+        "ends": 2 * runs * benchmarks * budgets,
+    }
+    total = sum(share for group, share in WEIGHTS.items() if counts.get(group, 1))
+    return {group: ALPHA * WEIGHTS[group] / total / count for group, count in counts.items() if count}
 
 
 def _comparison(group: Group, contrast: RunContrast | BaseContrast) -> Comparison[Group] | None:
