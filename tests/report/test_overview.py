@@ -93,10 +93,28 @@ def test_when_all_fails_for_one_reason_the_headline_says_so_and_the_reason_stand
         for i, model in enumerate(RIGHT)
     }
     found = shown(made(states=failed, state="failed"))
-    assert found.headline == "Nothing was graded: all 5 evaluations failed, for one reason."
+    assert found.headline == (
+        "Nothing was graded: all 5 evaluations failed: the prompt has 41 tokens; the base's context holds 4096"
+    )
     assert [cause.text for cause in found.causes] == ["the prompt has 41 tokens; the base's context holds 4096"]
     assert found.causes[0].where == "5 evaluations"
     assert len(found.groups) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "short"),
+    [
+        ("disk full", "disk full."),
+        ("disk full\nTraceback: 12 lines", "disk full..."),
+        ("outputs.jsonl is missing (key units/generate/" + "0" * 90 + ")", "outputs.jsonl is missing..."),
+        ("x" * 200, "x" * 110 + "..."),
+    ],
+)
+def test_the_headline_of_a_page_with_failures_begins_with_their_common_cause(text: str, short: str) -> None:
+    states = {("fast@200", "sums"): ("failed", f"attempt 3: {text}"), ("fast@100", "sums"): ("failed", text)}
+    found = shown(made(states=states, state="partially_failed"))
+    assert found.headline.startswith(f"2 evaluations failed: {short} No run can be named best")
+    assert found.causes[0].text == text
 
 
 def test_a_run_and_the_evaluations_that_failed_with_it_are_one_cause() -> None:
