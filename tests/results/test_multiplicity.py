@@ -99,6 +99,8 @@ def test_an_interval_leaves_out_zero_where_the_difference_is_significant(
     low, high = found.interval_at(level, significant=significant)
     assert low <= found.estimate <= high
     assert (low >= 0 or high <= 0) if significant else low <= 0 <= high
+    signs = f"{low:+.9f}"[0] + f"{high:+.9f}"[0]
+    assert signs == ("++" if found.estimate > 0 else "--") if significant else signs == "-+"
 
 
 def test_the_smallest_p_is_of_all_differing_problems_in_one_direction() -> None:

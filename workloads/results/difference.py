@@ -45,14 +45,15 @@ class Difference:
         """Bounds at confidence 1 - `level`, which leave out 0 (or end at it) if and only if it is `significant`.
 
         `significant`: what the test says at this level. The score interval and McNemar's test are different tests, and
-        rarely disagree about 0; the test decides. Raises ValueError if only counts are known.
+        rarely disagree about 0; the test decides, and the sign of a bound of zero says on which side the interval lies.
+        Raises ValueError if only counts are known.
         """
         if self.pairs is None:
             raise ValueError("only counts are known")
         low, high = difference_interval(self.pairs, level)
         if not significant:
-            return min(low, 0.0), max(high, 0.0)
-        return (max(low, 0.0), high) if self.estimate > 0 else (low, min(high, 0.0))
+            return min(low, -0.0), max(high, 0.0)
+        return (max(low, 0.0), high) if self.estimate > 0 else (low, min(high, -0.0))
 
     def __str__(self) -> str:
         """-6.0 points (-18.6 to +6.8, p = 0.35, n = 100)"""
