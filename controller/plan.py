@@ -12,6 +12,7 @@ from workloads.contract.experiment import FrozenBenchmark, FrozenExperiment, Fro
 from workloads.contract.records import DataStatistics, Marker, TrainRecord
 from workloads.contract.units import TrainInputs, UnitRef, unit_of
 from workloads.contract.wanted import Wanted, checkpoint_of, generate_inputs, grade_inputs, train_unit, wanted
+from workloads.results.conclusions import Group, planned_levels
 from workloads.results.power import detectable_difference
 from workloads.store import Store
 
@@ -47,11 +48,16 @@ class PlannedEvaluation:
 
 @dataclass(frozen=True)
 class Detectable:
-    """Smallest difference that a paired comparison of `problems` answers finds, by discordance; None: none at all."""
+    """Smallest difference in accuracy that the report finds, by discordance; None: none at all.
+
+    `level`: at which the comparison is tested, its share of the 5% that all comparisons of the report have together.
+    """
 
     benchmark: str
     compared: str
     problems: int
+    outputs_per_problem: int
+    level: float
     differences: tuple[tuple[float, float | None], ...]
 
 
@@ -149,21 +155,26 @@ def _evaluations(wants: Iterable[Wanted], graded: set[str]) -> Iterable[PlannedE
 
 
 def _detectable(frozen: FrozenExperiment) -> Iterable[Detectable]:
-    models = sum(len(run.checkpoints) for run in frozen.runs)
+    """Of last checkpoints: run against run, and run against base."""
+    budgets = {run.budget_tokens for run in frozen.runs} | {frozen.budgets[-1]}
+    levels = planned_levels(len(frozen.runs), len(frozen.benchmarks), len(budgets))
+    outputs = frozen.sampling.n
     for benchmark in frozen.benchmarks:
-        for compared, problems in _pairs(benchmark, models):
-            found = tuple((share, detectable_difference(problems, share)) for share in DISCORDANCES)
-            yield Detectable(benchmark.name, compared, problems, found)
+        for group, compared, problems in _pairs(benchmark):
+            if not problems or group not in levels:
+                continue
+            found = tuple(
+                (share, detectable_difference(problems, share, levels[group], outputs_per_problem=outputs))
+                for share in DISCORDANCES
+            )
+            yield Detectable(benchmark.name, compared, problems, outputs, levels[group], found)
 
 
-def _pairs(benchmark: FrozenBenchmark, checkpoint_count: int) -> Iterable[tuple[str, int]]:
+def _pairs(benchmark: FrozenBenchmark) -> Iterable[tuple[Group, str, int]]:
     sizes = {part.name: len(part.problems) for part in benchmark.parts}
-    checkpoints = sum(sizes[name] for name in benchmark.checkpoint_parts)
-    shared = sum(sizes[name] for name in benchmark.checkpoint_parts if name in benchmark.base_parts)
-    if checkpoints and checkpoint_count > 1:
-        yield "checkpoint against checkpoint", checkpoints
-    if shared:
-        yield "checkpoint against base", shared
+    yield "best run", "run against run", sum(sizes[name] for name in benchmark.checkpoint_parts)
+    shared = (sizes[name] for name in benchmark.checkpoint_parts if name in benchmark.base_parts)
+    yield "ends", "run against base", sum(shared)
 
 
 def _hours(tokens: int, per_second: float | None) -> float | None:

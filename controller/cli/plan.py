@@ -116,16 +116,20 @@ def _cost(made: Plan) -> list[str]:
 
 
 def _detectable(made: Plan) -> Table:
+    """Each comparison is tested at its share of the 5% that all comparisons of the report have together."""
     shares = [share for share, _ in made.detectable[0].differences] if made.detectable else []
-    table = Table(title="Smallest difference that can be found (paired, 5% two-sided, power 80%)", title_justify="left")
+    title = "Smallest difference in accuracy of last checkpoints that the report can find (power 80%)"
+    table = Table(title=title, title_justify="left")
     table.add_column("benchmark")
     table.add_column("compared")
     table.add_column("problems")
+    table.add_column("tested at")
     for share in shares:
         table.add_column(f"if {share:.0%} of verdicts differ")
     for item in made.detectable:
+        outputs = f" x {item.outputs_per_problem} outputs" if item.outputs_per_problem > 1 else ""
         cells = ["none" if found is None else f"{found:.1%}" for _, found in item.differences]
-        table.add_row(item.benchmark, item.compared, str(item.problems), *cells)
+        table.add_row(item.benchmark, item.compared, f"{item.problems}{outputs}", f"p < {item.level:.2g}", *cells)
     return table
 
 

@@ -160,7 +160,9 @@ def work(store: Store, task: RunnableTask) -> None:
             for graded in task.members:
                 grade(store, graded)
         case ReportTask():
-            record = ReportRecord(manifest_sha256=task.inputs.manifest_content, report_version="report-1")
+            record = ReportRecord(
+                manifest_sha256=task.inputs.manifest_content, report_version=task.inputs.report_version
+            )
             commit(store, task.unit, task.number, layout.REPORT, {"report.md": "# Report\n"}, record)
 
 

@@ -9,9 +9,10 @@ from tests.results.made_experiment import MadeRun, experiment
 from workloads.contract.manifest import Manifest
 from workloads.report.failures import cause_text, causes, progress
 from workloads.report.flat import flat_benchmarks
-from workloads.report.marks import change as change_of
+from workloads.report.marks import base_change
 from workloads.report.overview import Overview, OverviewRow, overview
 from workloads.report.summary import summary
+from workloads.results.base_comparison import BaseContrast
 from workloads.results.conclusions import conclusions
 from workloads.results.difference import Difference
 
@@ -56,11 +57,13 @@ def test_the_difference_to_the_base_has_a_mark_and_words(codes: str, mark: str) 
     assert {"higher": "higher than", "lower": "lower than", "same": "not distinguishable from"}[mark] in change.title
 
 
-def test_a_difference_whose_interval_excludes_zero_but_that_is_not_significant_is_marked_apart() -> None:
-    found = Difference(0.56, 0.50, 100, low=0.01, high=0.12, p=0.02, method="paired", needed=None)
-    change = change_of(found, 0, False, "not distinguishable from the base")
-    assert (change.mark, change.text, change.interval) == ("perhaps-higher", "+6.0", "+1.0 to +12.0")
-    assert "not distinguishable from the base; the interval excludes 0" in change.title
+def test_the_interval_that_is_shown_is_the_adjusted_one_and_the_title_has_that_of_the_comparison_alone() -> None:
+    alone = Difference(0.56, 0.50, 100, low=0.01, high=0.12, p=0.02, method="paired", needed=None)
+    contrast = BaseContrast("slow@200", "sums", 4096, "accuracy", alone, adjusted_p=0.4, interval=(-0.03, 0.15))
+    change = base_change(contrast)
+    assert change is not None
+    assert (change.mark, change.text, change.interval) == ("same", "+6.0", "-3.0 to +15.0")
+    assert change.title.endswith("not distinguishable from the base; this comparison alone, at 95%: +1.0 to +12.0")
 
 
 def test_each_run_says_in_what_it_differs() -> None:
@@ -90,10 +93,28 @@ def test_when_all_fails_for_one_reason_the_headline_says_so_and_the_reason_stand
         for i, model in enumerate(RIGHT)
     }
     found = shown(made(states=failed, state="failed"))
-    assert found.headline == "Nothing was graded: all 5 evaluations failed, for one reason."
+    assert found.headline == (
+        "Nothing was graded: all 5 evaluations failed: the prompt has 41 tokens; the base's context holds 4096"
+    )
     assert [cause.text for cause in found.causes] == ["the prompt has 41 tokens; the base's context holds 4096"]
     assert found.causes[0].where == "5 evaluations"
     assert len(found.groups) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "short"),
+    [
+        ("disk full", "disk full."),
+        ("disk full\nTraceback: 12 lines", "disk full..."),
+        ("outputs.jsonl is missing (key units/generate/" + "0" * 90 + ")", "outputs.jsonl is missing..."),
+        ("x" * 200, "x" * 110 + "..."),
+    ],
+)
+def test_the_headline_of_a_page_with_failures_begins_with_their_common_cause(text: str, short: str) -> None:
+    states = {("fast@200", "sums"): ("failed", f"attempt 3: {text}"), ("fast@100", "sums"): ("failed", text)}
+    found = shown(made(states=states, state="partially_failed"))
+    assert found.headline.startswith(f"2 evaluations failed: {short} No run can be named best")
+    assert found.causes[0].text == text
 
 
 def test_a_run_and_the_evaluations_that_failed_with_it_are_one_cause() -> None:

@@ -9,7 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
+from workloads.results.bounded_mean import score_statistic, two_sided_p
+from workloads.results.contrasts import steadier
 from workloads.results.difference import holm, independent_difference, mid_p, paired_difference, score_interval, score_z
+from workloads.results.figures import Figure
 from workloads.results.paired import Pairs, pair, score
 from workloads.results.power import detectable_difference, problems_needed
 from workloads.results.statistics import Share
@@ -109,6 +112,24 @@ def test_the_detectable_difference_is_found_as_often_as_is_said(problems: int) -
     assert 0.77 < np.mean(found) < 0.88
 
 
+@pytest.mark.parametrize(("problems", "outputs", "level"), [(40, 4, 0.05), (100, 4, 0.001)])
+def test_the_detectable_difference_takes_several_outputs_and_the_level_into_account(
+    problems: int, outputs: int, level: float
+) -> None:
+    """500 comparisons at the difference to be found with 80% power; outputs differ by chance, alike on all problems."""
+    difference = detectable_difference(problems, 0.3, level, outputs_per_problem=outputs)
+    single = detectable_difference(problems, 0.3, level)
+    assert difference is not None
+    assert single is None or difference < single
+    first = (1 + difference + (1 - 2 * 0.3 + difference**2) ** 0.5) / 2
+    second = first - difference
+    assert first + second - 2 * first * second == pytest.approx(0.3)
+    rng = np.random.default_rng(16)
+    values = rng.binomial(outputs, first, (500, problems)) - rng.binomial(outputs, second, (500, problems))
+    found = [two_sided_p(score_statistic(row / outputs, -1, 1), problems, single=False) < level for row in values]
+    assert 0.74 < np.mean(found) < 0.88
+
+
 def test_equal_models_make_no_pair_differ() -> None:
     found = paired_difference(Pairs((1.0, 0.0), (1.0, 0.0), True, 0))
     assert (found.p, found.needed) == (1.0, None)
@@ -134,3 +155,14 @@ def test_the_problems_needed_count_what_several_outputs_tell() -> None:
     needed = paired_difference(Pairs(first, second, False, 0)).needed
     assert needed is not None
     assert needed < 40
+
+
+def test_spans_that_differ_by_chance_only_are_rarely_called_different() -> None:
+    """250 pairs of runs of four equal checkpoints, 100 problems: a span below what chance gives is no evidence."""
+    rng = np.random.default_rng(19)
+    p_values = []
+    for right in rng.binomial(100, 0.7, (250, 8)).tolist():
+        run = [Figure("", None, "", 1, Share(k, 100), Share(k, 100), Share(k, 100)) for k in right]
+        p_values.append(steadier("", tuple(run[:4]), tuple(run[4:]), "accuracy").p or 0.0)
+    assert np.mean(np.array(p_values) < 0.05) < 0.05
+    assert min(p_values) > 1e-4

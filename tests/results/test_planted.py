@@ -135,7 +135,7 @@ def test_7_a_missing_end_is_named_and_nothing_is_said_of_it(state: str, reason: 
     )
     found = conclusions(manifest)
     said = " ".join(summary(manifest, found))
-    assert "Long at long@300: nothing is said of its end" in said
+    assert "Long at long@300: no result (" in said
     assert "long@200" not in said
     claim = finding(found, f"degrades/long/{MATH}")
     assert claim.verdict == "undecidable"
@@ -229,6 +229,27 @@ def test_14_forgetting_is_compared_only_between_stated_domains() -> None:
         assert keys == ({"asymmetric/teach_math/teach_code": "supported"} if stated else {})
 
 
+def test_15_a_shorter_limit_that_costs_accuracy_is_found_at_equal_budgets_only() -> None:
+    """Code at the shorter limit is right on half as many problems, at every number of samples and at both budgets."""
+    runs = (
+        MadeRun("long", (100, 200, 300), 4096, "math"),
+        MadeRun("short", (100, 200), 2048, "math", changes={"overlong": "drop"}),
+    )
+    names = ["base", *(f"{run.name}@{samples}" for run in runs for samples in run.samples)]
+    codes = {
+        (name, MATH, budget): of(35, 50, 15, 1) if name.startswith("short") else EVEN
+        for name in names
+        for budget in (2048, 4096)
+    }
+    found = finding(
+        conclusions(experiment(runs, codes, budgets=(2048, 4096), problems={MATH: N})), "limit-accuracy/short/long"
+    )
+    assert found.verdict == "supported"
+    assert {c.verdict for c in found.contrasts} == {"supported"}
+    assert sum("last checkpoints" in c.question for c in found.contrasts) == 2
+    assert any("the limit is not all that differs" in doubt for doubt in found.doubts)
+
+
 def test_a_report_of_the_source_experiment_makes_its_five_claims() -> None:
     runs = (
         MadeRun("math_default", (100, 200), 4096, "math", domain="math"),
@@ -248,5 +269,7 @@ def test_a_report_of_the_source_experiment_makes_its_five_claims() -> None:
         f"degrades/math_default/{MATH}",
         "steadier/code_default/math_default",
         "limit/code_2k/code_default",
+        "limit-accuracy/math_2k/math_default",
         "asymmetric/math_default/code_default",
+        "completion-elsewhere/math_default",
     }

@@ -74,7 +74,9 @@ class Program:
             case GenerateTask() | GradeTask():
                 self._members(self.task)
             case ReportTask():
-                record = ReportRecord(manifest_sha256=self.task.inputs.manifest_content, report_version="report-1")
+                record = ReportRecord(
+                    manifest_sha256=self.task.inputs.manifest_content, report_version=self.task.inputs.report_version
+                )
                 self.commit(self.task.unit, self.task.number, layout.REPORT, {"report.md": ""}, record)
 
     def commit(self, unit: UnitRef, number: int, name: str, files: dict[str, str], record: Record) -> None:

@@ -17,7 +17,8 @@ TRAIN_NUMERICS = "train-1"
 """Raised when the trainer's arithmetic changes, so that old checkpoints are not taken for new ones."""
 GRADER_VERSION = "grade-2"
 """Raised when a verdict could change: outputs are then graded again, and nothing is generated again."""
-REPORT_VERSION = "report-1"
+REPORT_VERSION = "report-2"
+"""Raised when a report of the same manifest could say something else: reports are then made again."""
 
 
 class UnitRef(Contract):

@@ -4,13 +4,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from workloads.contract.manifest import Manifest
+from workloads.report.failures import STATE_TEXTS, cause_text, shortened
 from workloads.report.flat import flat_benchmarks
 from workloads.report.marks import Change, base_change, percent
-from workloads.report.text import note_of
+from workloads.report.text import errors_text, note_of
 from workloads.results.base_comparison import base_on_shared
 from workloads.results.conclusions import Conclusions
 from workloads.results.statistics import Share
 from workloads.results.tables import Row, budgets_of, row_of
+
+NOTE_CHARACTERS = 90
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class ShareCell:
 class CheckpointRow:
     """`scope` says on which problems a row of the base is counted, where that is not clear. `note`: what is missing.
 
-    `is_first`: the row above is of another run.
+    `note_title`: the reasons in full, where `note` is cut. `is_first`: the row above is of another run.
     """
 
     model: str
@@ -42,6 +45,7 @@ class CheckpointRow:
     accuracy_completed: ShareCell
     strict: ShareCell
     note: str
+    note_title: str
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ def checkpoint_tables(manifest: Manifest, conclusions: Conclusions) -> tuple[Che
         for scope, row, is_compared in found:
             beside = conclusions.rows.get((row.model.id, benchmark.name, row.budget_tokens)) if is_compared else None
             changes = (base_change(beside.accuracy), base_change(beside.completed)) if beside else (None, None)
-            rows.append(_row(scope, row, row.model.run != run, *changes))
+            rows.append(_row(manifest, scope, row, row.model.run != run, *changes))
             run = row.model.run
         made.append(CheckpointTable(benchmark.name, tuple(rows), strict, flat.get(benchmark.name)))
     return tuple(made)
@@ -97,8 +101,11 @@ def _rows(manifest: Manifest, benchmark: str) -> Iterator[tuple[str, Row, bool]]
                 yield "", row, False
 
 
-def _row(scope: str, row: Row, is_first: bool, accuracy: Change | None, completed: Change | None) -> CheckpointRow:
+def _row(
+    manifest: Manifest, scope: str, row: Row, is_first: bool, accuracy: Change | None, completed: Change | None
+) -> CheckpointRow:
     model = row.model
+    note = _note(manifest, row)
     return CheckpointRow(
         model=model.id,
         kind=model.kind,
@@ -112,8 +119,21 @@ def _row(scope: str, row: Row, is_first: bool, accuracy: Change | None, complete
         completed_change=completed,
         accuracy_completed=_cell(row.accuracy_completed),
         strict=_cell(row.strict),
-        note=note_of(row),
+        note=note,
+        note_title="" if note == note_of(row) else note_of(row),
     )
+
+
+def _note(manifest: Manifest, row: Row) -> str:
+    """What is missing and why, each reason cut to a line: the page has the causes in full at its beginning."""
+    parts = [
+        f"{e.part}: failed: {shortened(cause_text(e.reason), NOTE_CHARACTERS)}"
+        if e.state == "failed"
+        else f"{e.part}: {STATE_TEXTS[e.state]}"
+        for e in manifest.evaluations
+        if (e.model, e.benchmark) == (row.model.id, row.benchmark) and e.state != "done"
+    ]
+    return "; ".join([*([errors_text(row)] if row.errors else []), *dict.fromkeys(parts)])
 
 
 def _cell(share: Share) -> ShareCell:

@@ -10,6 +10,8 @@ from workloads.contract.manifest import Manifest
 PREFIXES = re.compile(
     r"^(?:no checkpoint at [\d,]+ samples: |\d+ attempts failed, attempt \d+ with: |attempt \d+: )+"
 )  # what the controller puts before the program's own message
+STATE_TEXTS = {"failed": "failed", "running": "running", "waiting": "not evaluated yet", "done": "not asked"}
+"""Of an evaluation without a result; one that is done has none of what is looked for."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,19 @@ def _failed(manifest: Manifest) -> Iterable[tuple[str, str | None, str | None]]:
 def cause_text(reason: str | None) -> str:
     """The program's own message, without what names the attempt and the checkpoint."""
     return PREFIXES.sub("", reason or "") or "no reason is recorded"
+
+
+def shortened(text: str, characters: int) -> str:
+    """The first line, cut after a word where it is longer than `characters`; not within brackets."""
+    line = (text.splitlines() or [""])[0]
+    if line == text and len(text) <= characters:
+        return text
+    cut = line[:characters]
+    if " " in cut[characters // 2 :]:
+        cut = cut[: cut.rfind(" ")]
+    if cut.rfind("(") > cut.rfind(")"):
+        cut = cut[: cut.rfind("(")] or cut
+    return f"{cut.rstrip()}..."
 
 
 @dataclass(frozen=True)

@@ -1,24 +1,37 @@
 """The first sentence of the page: what happened, and the best run or that none can be named. Pure."""
 
+from collections.abc import Sequence
+
 from workloads.contract.manifest import Manifest
-from workloads.report.failures import causes, counted, progress
+from workloads.report.failures import Cause, causes, counted, progress, shortened
 from workloads.results.conclusions import Conclusions
 
 SENTENCE_CHARACTERS = 160
 """A sentence of `best_run` that is longer than this is not the headline."""
+CAUSE_CHARACTERS = 110
+"""What a headline says of a cause; the page has all of it beneath."""
 
 
 def headline(manifest: Manifest, conclusions: Conclusions) -> str:
-    """What happened, in one short sentence."""
+    """What happened, in one or two short sentences: how far it is, the most common cause of failures, the best run."""
     reached, found = progress(manifest), causes(manifest)
     if manifest.state == "running":
-        return f"Still running: {reached.text}."
-    if found and all(part.state != "done" for part in manifest.evaluations):
+        return f"Still running: {reached.text}.{f' {_failed(found)}' if found else ''}"
+    if not found:
+        return best_text(manifest, conclusions)
+    if all(part.state != "done" for part in manifest.evaluations):
         number = "all" if reached.failed == reached.asked else f"{reached.failed:,} of"
         which = f"{number} {counted(reached.asked, 'evaluation')} failed"
-        why = "for one reason" if len(found) == 1 else f"for {len(found)} reasons, mostly the first"
-        return f"Nothing was graded: {which}, {why}."
-    return best_text(manifest, conclusions)
+        why = "" if len(found) == 1 else f", for {len(found)} reasons, mostly"
+        return f"Nothing was graded: {which}{why}: {shortened(found[0].text, CAUSE_CHARACTERS)}"
+    return f"{_failed(found)} {best_text(manifest, conclusions)}"
+
+
+def _failed(found: Sequence[Cause]) -> str:
+    """1 run (Math 4K) and 12 evaluations failed: CUDA out of memory."""
+    text = shortened(found[0].text, CAUSE_CHARACTERS)
+    others = f" ({counted(len(found) - 1, 'other cause')} below)" if len(found) > 1 else ""
+    return f"{found[0].where} failed: {text}{others}{'' if text.endswith('.') and not others else '.'}"
 
 
 def best_text(manifest: Manifest, conclusions: Conclusions) -> str:

@@ -4,25 +4,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 from workloads.results.base_comparison import BaseContrast
-from workloads.results.difference import Difference
+from workloads.results.run_comparison import RunContrast
 
-Mark = Literal["higher", "lower", "perhaps-higher", "perhaps-lower", "equal", "same"]
-SYMBOLS: dict[Mark, str] = {
-    "higher": "▲",
-    "lower": "▼",
-    "perhaps-higher": "△",
-    "perhaps-lower": "▽",
-    "equal": "=",
-    "same": "≈",
-}
+Mark = Literal["higher", "lower", "equal", "same"]
+SYMBOLS: dict[Mark, str] = {"higher": "▲", "lower": "▼", "equal": "=", "same": "≈"}
 
 
 @dataclass(frozen=True)
 class Change:
     """A difference in percentage points: `text` +57.5, `interval` +40.9 to +70.2. `title` says it in words.
 
-    `mark` higher or lower: significant. perhaps-...: the interval excludes 0, but the difference is not significant
-    among all comparisons of the report. equal: equivalent within a margin. same: not distinguishable.
+    `mark` higher or lower: significant, and the interval leaves out 0. equal: equivalent within a margin, and all of
+    the interval lies within it. same: not distinguishable. `title` has the 95% interval of this comparison alone too.
     """
 
     mark: Mark
@@ -37,34 +30,29 @@ class Change:
 
 def base_change(contrast: BaseContrast) -> Change | None:
     """None when there is no difference to state."""
-    if contrast.difference is None:
+    return change(contrast, contrast.verdict)
+
+
+def change(contrast: BaseContrast | RunContrast, words: str) -> Change | None:
+    """`words` say what the mark says. None when there is no difference to state."""
+    found = contrast.difference
+    if found is None or contrast.interval is None:
         return None
-    return change(contrast.difference, contrast.sign, contrast.equivalent, contrast.verdict)
+    text, interval = f"{found.estimate * 100:+.1f}", bounds_text(*contrast.interval)
+    alone = f"this comparison alone, at 95%: {bounds_text(found.low, found.high)}"
+    title = f"{text} points ({interval}), {found.n:,} problems: {words}; {alone}"
+    return Change(_mark(contrast.sign, contrast.equivalent), text, interval, title)
 
 
-def change(difference: Difference, sign: int, is_equivalent: bool, words: str) -> Change:
-    """`sign`: 1 significantly higher, -1 lower, 0 not. `words` say the same."""
-    low, high = difference.low * 100, difference.high * 100
-    interval = f"{low:+.1f} to {high:+.1f}"
-    text = f"{difference.estimate * 100:+.1f}"
-    is_perhaps = not sign and not is_equivalent and (low > 0 or high < 0)
-    said = f"{words}{'; the interval excludes 0, which can be chance among so many comparisons' if is_perhaps else ''}"
-    return Change(
-        _mark(sign, is_equivalent, low, high),
-        text,
-        interval,
-        f"{text} points ({interval}), {difference.n:,} problems: {said}",
-    )
-
-
-def _mark(sign: int, is_equivalent: bool, low: float, high: float) -> Mark:
+def _mark(sign: int, is_equivalent: bool) -> Mark:
     if sign:
         return "higher" if sign > 0 else "lower"
-    if is_equivalent:
-        return "equal"
-    if low > 0:
-        return "perhaps-higher"
-    return "perhaps-lower" if high < 0 else "same"
+    return "equal" if is_equivalent else "same"
+
+
+def bounds_text(low: float, high: float) -> str:
+    """+40.9 to +70.2"""
+    return f"{low * 100:+.1f} to {high * 100:+.1f}"
 
 
 def percent(value: float | None) -> str:

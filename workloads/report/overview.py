@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from workloads.contract.counts import evaluation_states
 from workloads.contract.manifest import Manifest, ManifestRun
-from workloads.report.failures import Cause, causes
+from workloads.report.failures import STATE_TEXTS, Cause, causes
 from workloads.report.flat import flat_benchmarks
 from workloads.report.headline import headline
 from workloads.report.marks import Change, base_change, percent
@@ -19,7 +19,6 @@ from workloads.results.tables import Row, row_of
 
 METRICS: tuple[Metric, ...] = ("accuracy", "completed")
 METRIC_NAMES: dict[Metric, str] = {"accuracy": "Accuracy", "completed": "Completion"}
-STATE_TEXTS = {"failed": "failed", "running": "running", "waiting": "not evaluated yet", "done": "not asked"}
 DATA_WARNINGS = ("MostlyDropped", "EndNotTaught", "ThinkNotClosed", "NothingSupervised", "EndWithin", "DataRepeated")
 """Warnings about the data, which say why a run completes or is right less often; others are in "Data and filter"."""
 SAID_BY_ID = ("samples", "checkpointEverySamples")
@@ -42,13 +41,15 @@ class Cell:
 class OverviewRow:
     """A run's last checkpoint, or the base (`label` Base).
 
-    `fields`: in what it differs from the other runs, or the base's name; in the first group only.
+    `fields`: in what it differs from the other runs, or the base's name; in the first group only. `all_fields`: the
+    same, where `fields` are cut.
     """
 
     label: str
     model: str
     fields: str
     cells: tuple[Cell, ...]
+    all_fields: str = ""
     is_base: bool = False
     is_best: bool = False
 
@@ -178,7 +179,15 @@ def _run_row(
             share = _share(found.row, metric) if found is not None and found.row is not None else None
             heading = f"{name}, {METRIC_NAMES[metric].lower()}"
             cells.append(_cell(heading, share, base_change(contrast) if contrast else None, missing))
-    return OverviewRow(run.label, end.model if end else run.name, fields, tuple(cells), is_best=is_best)
+    shown = _shortened(fields)
+    return OverviewRow(
+        run.label,
+        end.model if end else run.name,
+        shown,
+        tuple(cells),
+        all_fields="" if shown == fields else fields,
+        is_best=is_best,
+    )
 
 
 def _end_cell(end: RunEnd | None, benchmark: str, budget: int) -> EndCell | None:
@@ -217,12 +226,13 @@ def _fields(manifest: Manifest) -> dict[str, str]:
     for run in manifest.runs:
         own = {field: value_text(d.second) for field, d in differing.get(run.name, {}).items()}
         values = [f"{field} {own.get(field, stated[field])}" for field in fields]
-        texts[run.name] = _shortened(values)
+        texts[run.name] = ", ".join(values)
     return texts
 
 
-def _shortened(values: list[str]) -> str:
-    """As many as fit a line, at least one."""
+def _shortened(text: str) -> str:
+    """As many fields as fit a line, at least one."""
+    values = text.split(", ")
     kept = values[:1]
     for value in values[1:]:
         if len(", ".join([*kept, value])) > FIELDS_CHARACTERS:

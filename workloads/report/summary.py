@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 from workloads.contract.counts import EvaluationCounts, evaluation_counts
 from workloads.contract.manifest import Manifest, ManifestEvaluation
+from workloads.report.flat import flat_benchmarks
+from workloads.report.marks import bounds_text
 from workloads.report.sampled_tables import recipe_sentences
 from workloads.results.base_comparison import BaseContrast, EndCell, RunEnd
 from workloads.results.conclusions import Conclusions, conclusions
@@ -29,6 +31,7 @@ def summary(manifest: Manifest, concluded: Conclusions | None = None) -> list[st
         *_missing(manifest),
         concluded.best.sentence,
         *_ends(manifest, concluded),
+        *flat_benchmarks(manifest).values(),
         *recipe_sentences(manifest),
         _adjustment(concluded),
     ]
@@ -36,8 +39,8 @@ def summary(manifest: Manifest, concluded: Conclusions | None = None) -> list[st
 
 def _adjustment(concluded: Conclusions) -> str:
     return (
-        f"Differences are called so at 5% after adjustment for the {concluded.comparisons:,} comparisons of this "
-        "report (weighted Holm)."
+        f"Verdicts and intervals of differences are adjusted for the {concluded.comparisons:,} comparisons of this "
+        "report, at 5% for all of them together: an interval leaves out 0 where the difference is significant."
     )
 
 
@@ -97,9 +100,13 @@ def _causes(failed: list[ManifestEvaluation]) -> str:
 
 
 def _ends(manifest: Manifest, concluded: Conclusions) -> Iterable[str]:
-    """By benchmark and budget: the base, then the last checkpoint of each run that is shown at that budget."""
+    """By benchmark and budget: the base, then the last checkpoint of each run that is shown at that budget.
+
+    Benchmarks that tell no models apart are left out.
+    """
     base = next(model for model in manifest.models if model.kind == "base")
-    for benchmark in (item.name for item in manifest.benchmarks):
+    flat = flat_benchmarks(manifest)
+    for benchmark in (item.name for item in manifest.benchmarks if item.name not in flat):
         for budget in manifest.budgets:
             shown = [
                 (end, cell)
@@ -138,7 +145,7 @@ def _end(end: RunEnd, cell: EndCell) -> str:
     if cell.row is None or cell.accuracy.difference is None:
         if cell.row is None and cell.accuracy.reason == "it is not asked":
             return f"{name} is not asked."
-        return f"{name}: nothing is said of its end: {cell.accuracy.reason}."
+        return f"{name}: no result ({cell.accuracy.reason})."
     accuracy, completed = cell.accuracy, cell.completed
     shares = (
         f"{name}: {_percent(cell.row.accuracy)} right ({_change(accuracy)}), "
@@ -149,14 +156,14 @@ def _end(end: RunEnd, cell: EndCell) -> str:
 
 
 def _change(contrast: BaseContrast) -> str:
-    """+35.0 points, +16.0 to +52.1, adjusted p = 0.002; or: +5.0 points, not distinguishable from the base."""
+    """+35.0 points, +16.0 to +52.1, adjusted p = 0.002; or: +5.0 points, -9.0 to +19.1, not distinguishable ..."""
     found = contrast.difference
-    if found is None or contrast.adjusted_p is None:
+    if found is None or contrast.interval is None or contrast.adjusted_p is None:
         return contrast.verdict
-    points = f"{found.estimate * 100:+.1f} points"
-    if not contrast.significant:
-        return f"{points}, not distinguishable from the base"
-    return f"{points}, {found.low * 100:+.1f} to {found.high * 100:+.1f}, adjusted {p_text(contrast.adjusted_p)}"
+    points = f"{found.estimate * 100:+.1f} points, {bounds_text(*contrast.interval)}"
+    if contrast.significant:
+        return f"{points}, adjusted {p_text(contrast.adjusted_p)}"
+    return f"{points}, {contrast.verdict}"
 
 
 def _percent(share: Share) -> str:

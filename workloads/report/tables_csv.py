@@ -8,12 +8,13 @@ from workloads.contract.manifest import Manifest
 from workloads.results import samples, seeds
 from workloads.results.base_comparison import BaseContrast
 from workloads.results.conclusions import Conclusions, conclusions
-from workloads.results.difference import Difference
+from workloads.results.run_comparison import RunContrast
 from workloads.results.statistics import Share
 from workloads.results.tables import Row, tables
 
 SHARES = ("accuracy", "completed", "accuracy_completed", "strict")
-DIFFERENCE = ("difference", "low", "high", "n", "p", "adjusted_p")
+DIFFERENCE = ("difference", "low", "high", "n", "p", "adjusted_p", "adjusted_low", "adjusted_high")
+"""`low`, `high`: at 95%, of one comparison alone. The adjusted ones leave out 0 where `adjusted_p` is below 5%."""
 
 
 def table_csv(manifest: Manifest, concluded: Conclusions | None = None) -> str:
@@ -36,7 +37,7 @@ def table_csv(manifest: Manifest, concluded: Conclusions | None = None) -> str:
         found = compared.get((model.id, row.benchmark, row.budget_tokens))
         cells += _base_cells(found.base if found else None)
         contrasts = (found.accuracy, found.completed) if found else (None, None)
-        cells += [cell for contrast in contrasts for cell in _contrast_cells(contrast)]
+        cells += [cell for contrast in contrasts for cell in _difference_cells(contrast)]
         rows.append(cells)
     return _csv(columns, rows)
 
@@ -48,7 +49,7 @@ def runs_csv(concluded: Conclusions) -> str:
     rows = [
         [
             *(pair.first, pair.second, pair.label, c.which, c.first_model, c.second_model),
-            *(c.benchmark, c.budget_tokens, c.metric, *_difference_cells(c.difference, c.p, c.adjusted_p)),
+            *(c.benchmark, c.budget_tokens, c.metric, *_difference_cells(c)),
             *(c.choices, c.significant, c.equivalent, c.reason or ""),
         ]
         for pair in concluded.runs.pairs
@@ -106,13 +107,9 @@ def _base_cells(base: Row | None) -> list[object]:
     return [base.accuracy.k, base.accuracy.n, base.completed.k, base.completed.n]
 
 
-def _contrast_cells(contrast: BaseContrast | None) -> list[object]:
-    if contrast is None:
+def _difference_cells(contrast: BaseContrast | RunContrast | None) -> list[object]:
+    found = contrast.difference if contrast is not None else None
+    if contrast is None or found is None:
         return [""] * len(DIFFERENCE)
-    return _difference_cells(contrast.difference, contrast.p, contrast.adjusted_p)
-
-
-def _difference_cells(found: Difference | None, p: float | None, adjusted_p: float | None) -> list[object]:
-    if found is None:
-        return [""] * len(DIFFERENCE)
-    return [found.estimate, found.low, found.high, found.n, p, adjusted_p]
+    adjusted = contrast.interval or ("", "")
+    return [found.estimate, found.low, found.high, found.n, contrast.p, contrast.adjusted_p, *adjusted]

@@ -4,13 +4,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from workloads.contract.manifest import Manifest
 from workloads.report.facts import Facts
+from workloads.report.flat import flat_benchmarks
+from workloads.report.marks import bounds_text
 from workloads.report.sampled_tables import recipes_table, samples_table
 from workloads.report.summary import summary
 from workloads.report.tables_csv import table_csv
 from workloads.results.base_comparison import BaseContrast, RowComparison, base_on_shared
 from workloads.results.breakdown import breakdowns
 from workloads.results.conclusions import Conclusions, conclusions
-from workloads.results.difference import Difference, p_text
+from workloads.results.difference import p_text
 from workloads.results.findings import Finding
 from workloads.results.lengths import length_contrasts
 from workloads.results.run_comparison import RunContrast
@@ -21,8 +23,8 @@ __all__ = ["COLUMNS", "markdown", "name_of", "note_of", "table_csv"]
 
 COLUMNS = ("Model", "Samples", "Budget", "Acc (all)", "Completed", "Acc (completed)", "Acc (strict)", "Note")
 TABLE_NOTE = (
-    "Each cell: share (k/n, 95% interval in percent). A difference is paired, on the problems that both answered, with "
-    "its 95% interval; * marks those below 5% after adjustment for everything that this report says."
+    "Each cell: share (k/n, 95% interval in percent). A difference is paired, on the problems that both answered; its "
+    "interval is adjusted for everything that this report says, and * marks those that leave out 0."
 )
 DIFFERENCES = ("Acc (all) - base", "Completed - base")
 
@@ -40,7 +42,7 @@ def markdown(manifest: Manifest, concluded: Conclusions | None = None) -> str:
             f"Base model: {escaped(manifest.base_name)}. State: {manifest.state}.",
         ],
         ["## Summary", "", *(f"- {escaped(sentence)}" for sentence in summary(manifest, concluded))],
-        list(_runs(concluded)),
+        list(_runs(manifest, concluded)),
         *_tables(manifest, concluded),
         list(_findings(concluded.findings)),
         list(_titled(samples_table(manifest))),
@@ -62,15 +64,19 @@ def _line(cells: Iterable[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _runs(concluded: Conclusions) -> Iterator[str]:
-    """Pairs of runs: last checkpoints, and best ones with the price of having chosen them."""
-    if not concluded.runs.pairs:
+def _runs(manifest: Manifest, concluded: Conclusions) -> Iterator[str]:
+    """Pairs of runs: last checkpoints, and best ones with the price of having chosen them.
+
+    Benchmarks that tell no models apart are left out; the summary has a sentence on each.
+    """
+    flat = flat_benchmarks(manifest)
+    if not concluded.runs.pairs or len(flat) == len(manifest.benchmarks):
         return
     yield from ("## Run against run", "")
     yield (
-        "Same problems, one budget, first less second, 95% interval; p is adjusted for everything that this report "
+        "Same problems, one budget, first less second; interval and p are adjusted for everything that this report "
         "says. Best checkpoints were chosen by looking: their interval and p pay for every pair that could have been "
-        "chosen."
+        "chosen too."
     )
     yield ""
     columns = ("Runs", "They differ by", "Checkpoints", "Benchmark", "Budget", "Metric", "Difference", "Adjusted", "")
@@ -84,12 +90,13 @@ def _runs(concluded: Conclusions) -> Iterator[str]:
                 contrast.benchmark,
                 f"{contrast.budget_tokens:,}",
                 contrast.metric,
-                _points(contrast.difference),
+                _points(contrast),
                 "-" if contrast.adjusted_p is None else p_text(contrast.adjusted_p),
                 _run_verdict(pair.first_label, pair.second_label, contrast),
             )
             for pair in concluded.runs.pairs
             for contrast in pair.contrasts
+            if contrast.benchmark not in flat
         ),
     )
 
@@ -102,11 +109,12 @@ def _run_verdict(first: str, second: str, contrast: RunContrast) -> str:
     return "equivalent within 5 points" if contrast.equivalent else "not distinguishable"
 
 
-def _points(found: Difference | None) -> str:
+def _points(contrast: RunContrast | BaseContrast) -> str:
     """-6.0 points (-18.6 to +6.8), n = 100."""
-    if found is None:
+    found = contrast.difference
+    if found is None or contrast.interval is None:
         return "-"
-    return f"{found.estimate * 100:+.1f} points ({found.low * 100:+.1f} to {found.high * 100:+.1f}), n = {found.n}"
+    return f"{found.estimate * 100:+.1f} points ({bounds_text(*contrast.interval)}), n = {found.n}"
 
 
 def _tables(manifest: Manifest, concluded: Conclusions) -> Iterator[list[str]]:
@@ -143,7 +151,7 @@ def _cells(row: Row, name: str, *differences: str) -> list[str]:
 def _difference(contrast: BaseContrast) -> str:
     if contrast.difference is None:
         return contrast.verdict
-    return f"{_points(contrast.difference)}{' *' if contrast.significant else ''}"
+    return f"{_points(contrast)}{' *' if contrast.significant else ''}"
 
 
 def name_of(row: Row) -> str:
@@ -152,9 +160,12 @@ def name_of(row: Row) -> str:
 
 
 def note_of(row: Row) -> str:
-    asked = row.errors + row.accuracy.n
-    errors = f"incomplete: {row.errors} of {asked} could not be graded" if row.errors else ""
-    return "; ".join(part for part in (errors, row.note or "") if part)
+    return "; ".join(part for part in (errors_text(row), row.note or "") if part)
+
+
+def errors_text(row: Row) -> str:
+    """incomplete: 3 of 100 could not be graded; empty where all could."""
+    return f"incomplete: {row.errors} of {row.errors + row.accuracy.n} could not be graded" if row.errors else ""
 
 
 def _findings(findings: tuple[Finding, ...]) -> Iterator[str]:

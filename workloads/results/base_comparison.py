@@ -1,12 +1,12 @@
 """Models against the base: paired, on the problems that both answered, at one token budget. Pure."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from workloads.contract.manifest import BudgetVerdicts, Manifest, ManifestEvaluation, ManifestModel
 from workloads.contract.records import BudgetCounts
-from workloads.results.difference import Difference, holm, paired_difference
-from workloads.results.equivalence import MARGIN, equivalence_p
+from workloads.results.difference import Difference, paired_difference
+from workloads.results.equivalence import MARGIN, is_within_margin
 from workloads.results.paired import Metric, pair, problem_codes
 from workloads.results.run_comparison import ALPHA, compared_budgets, graded_by_all, why_missing
 from workloads.results.tables import Row, row_of
@@ -19,8 +19,7 @@ class BaseContrast:
     """One metric of a model less the base's. `difference` is in 0..1; None: see `reason`.
 
     `left_out`: shared problems with an output that could not be graded. `adjusted_p`: over what is said beside it.
-    `testable`: some problem differs; without one no test can find a difference, and none is paid for.
-    `equivalence_p`: of a difference of MARGIN or more.
+    `interval`: adjusted likewise; it leaves out 0 if and only if the difference is significant.
     """
 
     model: str
@@ -30,10 +29,13 @@ class BaseContrast:
     difference: Difference | None = None
     left_out: int = 0
     adjusted_p: float | None = None
-    testable: bool = True
-    equivalence_p: float | None = None
-    adjusted_equivalence_p: float | None = None
+    interval: tuple[float, float] | None = None
     reason: str | None = None
+
+    @property
+    def choices(self) -> int:
+        """Pairs that could have been chosen: this one, fixed beforehand."""
+        return 1
 
     @property
     def p(self) -> float | None:
@@ -52,8 +54,8 @@ class BaseContrast:
 
     @property
     def equivalent(self) -> bool:
-        """The two differ by less than MARGIN."""
-        return self.adjusted_equivalence_p is not None and self.adjusted_equivalence_p < ALPHA
+        """The two differ by less than MARGIN: all of the adjusted interval does."""
+        return is_within_margin(self.interval)
 
     @property
     def verdict(self) -> str:
@@ -124,9 +126,9 @@ def _cell(manifest: Manifest, model: ManifestModel, benchmark: str, budget: int)
 def row_comparisons(manifest: Manifest) -> dict[tuple[str, str, int], RowComparison]:
     """By model id, benchmark and budget: every checkpoint and candidate at its own budget, as the tables show it.
 
-    `adjusted_p` is Holm over all of them: a row may be marked where it is below 5%.
+    `adjusted_p` is not set.
     """
-    made = {
+    return {
         (model.id, benchmark.name, model.budget_tokens): RowComparison(
             *_compared(manifest, model, benchmark.name, model.budget_tokens, None)
         )
@@ -134,21 +136,6 @@ def row_comparisons(manifest: Manifest) -> dict[tuple[str, str, int], RowCompari
         if model.kind != "base"
         for benchmark in manifest.benchmarks
     }
-    contrasts = [c for row in made.values() for c in (row.accuracy, row.completed)]
-    adjusted = iter(adjusted_contrasts(contrasts))
-    return {key: RowComparison(row.base, next(adjusted), next(adjusted)) for key, row in made.items()}
-
-
-def adjusted_contrasts(contrasts: Sequence[BaseContrast]) -> list[BaseContrast]:
-    """With Holm's p over those that could be made; equivalence is adjusted for their number (Bonferroni)."""
-    p = iter(holm([c.difference.p for c in contrasts if c.difference is not None]))
-    made = sum(c.difference is not None for c in contrasts)
-    return [
-        c
-        if c.difference is None
-        else replace(c, adjusted_p=next(p), adjusted_equivalence_p=min(1.0, (c.equivalence_p or 0.0) * made))
-        for c in contrasts
-    ]
 
 
 def base_on_shared(manifest: Manifest, benchmark: str, budget_tokens: int) -> Row | None:
@@ -236,13 +223,7 @@ def _compared(
     for metric in BASE_METRICS:
         pairs = pair(ours, theirs, metric)
         found = paired_difference(pairs)
-        same = equivalence_p(pairs, MARGIN)
-        differs = pairs.mean_square > 0
-        made.append(
-            BaseContrast(
-                model.id, benchmark, budget, metric, found, pairs.left_out, testable=differs, equivalence_p=same
-            )
-        )
+        made.append(BaseContrast(model.id, benchmark, budget, metric, found, pairs.left_out))
     return row_on(manifest, base, benchmark, budget, shared), made[0], made[1]
 
 

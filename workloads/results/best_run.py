@@ -138,22 +138,21 @@ def _best_sentence(runs: RunTable, contrasts: Contrasts, best: str) -> str:
 
 
 def _turned(contrast: RunContrast, is_first: bool) -> tuple[tuple[float, float, float], RunContrast]:
-    """(difference, its lower and upper bound) of the best run less the other."""
+    """(difference, its adjusted lower and upper bound) of the best run less the other."""
     found = contrast.difference
-    if found is None:
+    if found is None or contrast.interval is None:
         return (0.0, 0.0, 0.0), contrast
-    if is_first:
-        return (found.estimate, found.low, found.high), contrast
-    return (-found.estimate, -found.high, -found.low), contrast
+    low, high = contrast.interval
+    return ((found.estimate, low, high) if is_first else (-found.estimate, -high, -low)), contrast
 
 
 def _undecided(pair: RunPair, contrasts: Sequence[RunContrast]) -> str:
-    known = [c for c in contrasts if c.testable] or contrasts
+    known = [c for c in contrasts if c.difference is not None and c.difference.least_p < 1] or contrasts
     details = ", ".join(
         f"{c.benchmark} {c.difference.estimate * 100:+.1f} points "
-        f"({c.difference.low * 100:+.1f} to {c.difference.high * 100:+.1f}, {c.difference.n} problems)"
+        f"({c.interval[0] * 100:+.1f} to {c.interval[1] * 100:+.1f}, {c.difference.n} problems)"
         for c in known
-        if c.difference is not None
+        if c.difference is not None and c.interval is not None
     )
     return f"{pair.first_label} and {pair.second_label} are not distinguishable in accuracy: {details}"
 

@@ -28,7 +28,7 @@ class Contrast:
     """`toward`: the evidence lies on the claim's side. `p` is two-sided, None when no test can be made.
 
     `adjusted_p` is over everything that is said beside it. `needed`: problems that would decide, if the difference is
-    as observed; None: unknown, or none would.
+    as observed; None: unknown, or none would. `least_p`: as in `Difference`; 0 where it is not known.
     """
 
     question: str
@@ -38,6 +38,7 @@ class Contrast:
     needed: int | None
     verdict: Verdict = "undecidable"
     adjusted_p: float | None = None
+    least_p: float = 0.0
 
 
 def judged(contrast: Contrast, adjusted_p: float | None) -> Contrast:
@@ -83,7 +84,8 @@ def compared(question: str, first: Figure, second: Figure, metric: Metric, *, cl
     if found is None:
         return None
     toward = found.estimate > 0 if claim_higher else found.estimate < 0
-    return Contrast(question, _evidence(first, second, metric, found), toward, number(found.p), found.needed)
+    evidence = _evidence(first, second, metric, found)
+    return Contrast(question, evidence, toward, number(found.p), found.needed, least_p=found.least_p)
 
 
 def number(p: float) -> float | None:
@@ -217,14 +219,14 @@ def steadier(
 
     The noise of a span is simulated from the shares (parametric bootstrap), which takes checkpoints for independent;
     with several outputs a problem, from the variance between problems. p from the normal approximation of the spans'
-    difference, its upward bias taken off.
+    difference, the upward bias of each span taken off as far as to 0: no true span is smaller.
     """
     spans = [_span(np.array([f.share(metric).k / f.share(metric).n for f in run])) for run in (first, second)]
     draws = [_span_draws(run, metric, np.random.default_rng(seed + i)) for i, run in enumerate((first, second))]
     observed = float(spans[0] - spans[1])
-    noise = draws[0] - draws[1]
-    estimate = 2 * observed - float(noise.mean())
-    deviation = float(noise.std())
+    true = [max(0.0, 2 * float(span) - float(own.mean())) for span, own in zip(spans, draws, strict=True)]
+    estimate = true[0] - true[1]
+    deviation = float((draws[0] - draws[1]).std())
     n = min(_problems(figure, metric) for run in (first, second) for figure in run)
     p = float(2 * norm.sf(abs(estimate) / deviation)) if deviation else _constant_p(observed, n)
     evidence = f"spans of {spans[0] * 100:.1f} and {spans[1] * 100:.1f} points, {p_text(p)}, n = {n}"

@@ -1,6 +1,6 @@
 """Differences of two shares with interval and p: paired if the problems are the same, else independent."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil, sqrt
 
 import numpy as np
@@ -20,7 +20,10 @@ EDGE = 1 - 1e-9
 class Difference:
     """first - second. `p` is two-sided, of no difference. `needed`: problems that would show it at power 80%.
 
-    `needed` is None where nothing differed: no number of problems shows a difference of zero.
+    `low` and `high` are at 95%, of this comparison alone. `needed` is None where nothing differed: no number of
+    problems shows a difference of zero. `least_p`: the smallest p that an exact test of signs by problem could give, if
+    all problems that differ did so in one direction; 0 where only counts are known. `pairs`: for `interval_at`; None
+    where only counts are known.
     """
 
     first: float
@@ -31,10 +34,26 @@ class Difference:
     p: float
     method: str
     needed: int | None
+    least_p: float = 0.0
+    pairs: Pairs | None = field(default=None, repr=False, compare=False)
 
     @property
     def estimate(self) -> float:
         return self.first - self.second
+
+    def interval_at(self, level: float, *, significant: bool) -> tuple[float, float]:
+        """Bounds at confidence 1 - `level`, which leave out 0 (or end at it) if and only if it is `significant`.
+
+        `significant`: what the test says at this level. The score interval and McNemar's test are different tests, and
+        rarely disagree about 0; the test decides, and the sign of a bound of zero says on which side the interval lies.
+        Raises ValueError if only counts are known.
+        """
+        if self.pairs is None:
+            raise ValueError("only counts are known")
+        low, high = difference_interval(self.pairs, level)
+        if not significant:
+            return min(low, -0.0), max(high, 0.0)
+        return (max(low, 0.0), high) if self.estimate > 0 else (low, min(high, -0.0))
 
     def __str__(self) -> str:
         """-6.0 points (-18.6 to +6.8, p = 0.35, n = 100)"""
@@ -64,7 +83,8 @@ def paired_difference(pairs: Pairs, alpha: float = 0.05) -> Difference:
         p = two_sided_p(difference_statistic(pairs, 0.0), pairs.n, single=False)
         method = "paired: score test by problem"
     needed = problems_needed(abs(first - second), pairs.mean_square)
-    return Difference(first, second, pairs.n, low, high, p, method, needed)
+    least_p = min(1.0, 2.0 ** (1 - pairs.only_first - pairs.only_second))
+    return Difference(first, second, pairs.n, low, high, p, method, needed, least_p, pairs)
 
 
 def independent_difference(first: Share, second: Share, alpha: float = 0.05) -> Difference:

@@ -8,6 +8,11 @@ MARGIN = 0.05
 """A difference that counts as one, where a claim is that there is none: 5 points."""
 
 
+def is_within_margin(interval: tuple[float, float] | None, margin: float = MARGIN) -> bool:
+    """All of the interval lies within `margin` of 0: at its confidence the two are equivalent. False without one."""
+    return interval is not None and -margin < interval[0] and interval[1] < margin
+
+
 def above_p(pairs: Pairs, bound: float) -> float:
     """One-sided p of: first - second is `bound` or less, in -1..1. Small: the difference is above it.
 

@@ -1,8 +1,9 @@
 """What an experiment says: claims fixed beforehand, each supported, contradicted, mixed or undecidable. Pure.
 
-1 completion or reasoning, 2 degradation within a run, 3 stability, 4 the token limit, 5 asymmetry across domains,
-6 what the limit removed. Claims look at every benchmark, and every contrast is made at one token budget. The same
-claims are made of a manifest and of a table that has only counts.
+1 completion or reasoning, 2 degradation within a run, 3 stability, 4 the token limit against completion and accuracy,
+5 asymmetry across domains and whether it is one of completion, 6 what the limit removed. Claims look at every
+benchmark, and every contrast is made at one token budget. The same claims are made of a manifest and of a table that
+has only counts.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,11 +25,12 @@ from workloads.results.contrasts import (
     unfinished_outweighs,
 )
 from workloads.results.difference import holm, p_text
-from workloads.results.figures import Series, difference
+from workloads.results.figures import Figure, Series, difference
 from workloads.results.paired import Metric
 from workloads.results.trend import falls
 
 METRICS: tuple[Metric, ...] = ("accuracy", "completed")
+MOSTLY_UNFINISHED = "more of the gap is unfinished than finished and wrong"
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Finding:
 def findings_of(series: tuple[Series, ...]) -> tuple[Finding, ...]:
     """Judged at 5% after Holm over all contrasts of all findings; a report's are in `conclusions`."""
     made = unjudged_findings(series)
-    return judged_findings(made, holm(p_values(made)))
+    return judged_findings(made, holm([contrast.p or 0.0 for contrast in tested_contrasts(made)]))
 
 
 def unjudged_findings(series: tuple[Series, ...]) -> tuple[Finding, ...]:
@@ -55,20 +57,26 @@ def unjudged_findings(series: tuple[Series, ...]) -> tuple[Finding, ...]:
     made += [degrades(run, name) for run in series for name in run.figures]
     made += [steady(run) for run in series]
     made += [steadier_than(later, earlier) for earlier, later in combinations(series, 2) if _other_data(earlier, later)]
-    made += [shorter_completes_more(short, long) for short, long in permutations(series, 2) if _shorter(short, long)]
+    made += [completion_elsewhere(run) for run in series]
+    made += [
+        claim(short, long)
+        for short, long in permutations(series, 2)
+        if _shorter(short, long)
+        for claim in (shorter_completes_more, shorter_is_worse)
+    ]
     made += [dropping_completes_more(a, b) for a, b in permutations(series, 2) if _filtered(a, b)]
     made += [asymmetric(first, second) for first, second in combinations(series, 2)]
     made += [removed(run) for run in series]
     return tuple(finding for finding in made if finding is not None)
 
 
-def p_values(made: Iterable[Finding]) -> list[float]:
-    """Of all contrasts that have one, in order."""
-    return [contrast.p for finding in made for contrast in finding.contrasts if contrast.p is not None]
+def tested_contrasts(made: Iterable[Finding]) -> list[Contrast]:
+    """All contrasts that have a p, in order."""
+    return [contrast for finding in made for contrast in finding.contrasts if contrast.p is not None]
 
 
 def judged_findings(made: tuple[Finding, ...], adjusted: Sequence[float]) -> tuple[Finding, ...]:
-    """`adjusted`: one for each of `p_values`."""
+    """`adjusted`: a p for each of `tested_contrasts`."""
     left = iter(adjusted)
     found = []
     for finding in made:
@@ -93,16 +101,12 @@ def _no_end(run: Series, places: Sequence[str] = ("last",), benchmark: str | Non
 
 
 def completion_not_reasoning(run: Series) -> Finding | None:
-    """Asked of the last checkpoint where a gap to the base is shown at all (5%, Holm over the benchmarks)."""
-    ends = [(end, run.base[name]) for name in run.figures if (end := run.end(name)) is not None and name in run.base]
-    gaps = [(model, base, found) for model, base in ends if (found := difference(model, base, "accuracy")) is not None]
-    adjusted = holm([found.p for _, _, found in gaps])
-    shown = [(m, b) for (m, b, found), p in zip(gaps, adjusted, strict=True) if p < 0.05 and found.estimate < 0]
+    """Asked of the last checkpoint where a gap to the base is shown at all (`_gaps`)."""
     contrasts = [
         made(f"{model.benchmark}: {question}", model, base)
-        for model, base in shown
+        for model, base in _gaps(run)
         for made, question in (
-            (unfinished_outweighs, "more of the gap is unfinished than finished and wrong"),
+            (unfinished_outweighs, MOSTLY_UNFINISHED),
             (as_right_where_both_completed, "on problems that both completed, no loss"),
         )
     ]
@@ -112,6 +116,31 @@ def completion_not_reasoning(run: Series) -> Finding | None:
         contrasts + (_no_end(run) if contrasts else []),
         "completed problems are no random sample: easier ones finish, so a high share of right answers among them says "
         "little about those that did not.",
+        "what an unfinished output would have become is unknown; a larger budget would tell.",
+    )
+
+
+def _gaps(run: Series) -> list[tuple[Figure, Figure]]:
+    """(last checkpoint, base) by benchmark where the first is less often right (5%, Holm over the benchmarks)."""
+    ends = [(end, run.base[name]) for name in run.figures if (end := run.end(name)) is not None and name in run.base]
+    gaps = [(model, base, found) for model, base in ends if (found := difference(model, base, "accuracy")) is not None]
+    adjusted = holm([found.p for _, _, found in gaps])
+    return [(m, b) for (m, b, found), p in zip(gaps, adjusted, strict=True) if p < 0.05 and found.estimate < 0]
+
+
+def completion_elsewhere(run: Series) -> Finding | None:
+    """Of the benchmarks of other domains than the run's data. None unless the file states the domain of its data."""
+    away = [name for name, domain in run.domains.items() if run.domain not in (None, domain)]
+    contrasts = [
+        unfinished_outweighs(f"{model.benchmark}: {MOSTLY_UNFINISHED}", model, base)
+        for model, base in _gaps(run)
+        if model.benchmark in away
+    ]
+    missing = [contrast for name in away for contrast in _no_end(run, benchmark=name)]
+    return _finding(
+        f"completion-elsewhere/{run.name}",
+        f"{run.label}: what it loses outside {run.domain} it loses because answers do not complete",
+        contrasts + (missing if contrasts else []),
         "what an unfinished output would have become is unknown; a larger budget would tell.",
     )
 
@@ -201,18 +230,47 @@ def _unequal(first: Series, second: Series) -> str:
 
 def shorter_completes_more(short: Series, long: Series) -> Finding | None:
     """The token limit against completion."""
-    doubts = []
-    if short.overlong != long.overlong:
-        doubts.append(
-            f"the limit is not all that differs: one run has overlong rows {short.overlong}, the other {long.overlong}."
-        )
     return _finding(
         f"limit/{short.name}/{long.name}",
         f"{short.label}: a shorter limit in training than {long.label}'s makes answers complete on some benchmark",
-        _completes_more(short, long, "the shorter limit"),
-        *doubts,
+        _at_equal_samples(short, long, "completed", "the shorter limit completes more", claim_higher=True),
+        *_limit_doubts(short, long),
         rule="some",
     )
+
+
+def shorter_is_worse(short: Series, long: Series) -> Finding | None:
+    """The token limit against accuracy: at equal samples, and last checkpoint against last."""
+    ends: list[Contrast | None] = []
+    budgets, unequal = _shared_budgets(short, long)
+    for name in short.figures:
+        last = (short.end(name), long.end(name))
+        if last[0] is None or last[1] is None or last[0].samples == last[1].samples:
+            continue
+        question = f"{name}, last checkpoints: the shorter limit is lower"
+        ends += [not_made(question, unequal)] if unequal else []
+        for budget in budgets:
+            a, b = (run.at(name, end.samples or 0, budget) for run, end in zip((short, long), last, strict=True) if end)
+            if a is not None and b is not None:
+                at = f" at {budget:,} tokens" if len(budgets) > 1 else ""
+                ends.append(compared(question + at, a, b, "accuracy", claim_higher=False))
+    return _finding(
+        f"limit-accuracy/{short.name}/{long.name}",
+        f"{short.label}: a shorter limit in training than {long.label}'s makes answers wrong on some benchmark",
+        [
+            *_at_equal_samples(short, long, "accuracy", "the shorter limit is less often right", claim_higher=False),
+            *ends,
+        ],
+        *_limit_doubts(short, long),
+        rule="some",
+    )
+
+
+def _limit_doubts(short: Series, long: Series) -> Iterable[str]:
+    if short.overlong != long.overlong:
+        yield (
+            f"the limit is not all that differs: one run has overlong rows {short.overlong}, the other {long.overlong}."
+        )
 
 
 def dropping_completes_more(dropping: Series, cutting: Series) -> Finding | None:
@@ -220,28 +278,36 @@ def dropping_completes_more(dropping: Series, cutting: Series) -> Finding | None
     return _finding(
         f"dropping/{dropping.name}/{cutting.name}",
         f"{dropping.label}: leaving overlong rows out makes answers complete, against cutting them ({cutting.label})",
-        _completes_more(dropping, cutting, "leaving out"),
+        _at_equal_samples(dropping, cutting, "completed", "leaving out completes more", claim_higher=True),
         "the two also learn from other problems: what is left out is longer.",
         rule="some",
     )
 
 
-def _completes_more(first: Series, second: Series, what: str) -> Iterable[Contrast | None]:
+def _at_equal_samples(
+    first: Series, second: Series, metric: Metric, what: str, *, claim_higher: bool
+) -> Iterable[Contrast | None]:
     """At the first and at the last number of samples that both have, at each budget at which either run is shown."""
-    wanted = sorted({first.budget_tokens, second.budget_tokens})
-    budgets = [b for b in wanted if b in first.budgets and b in second.budgets]
+    budgets, unequal = _shared_budgets(first, second)
     for name, figures in first.figures.items():
         theirs = {figure.samples for figure in second.figures.get(name, ())}
         shared = [f.samples for f in figures if f.samples is not None and f.samples in theirs]
         for samples in dict.fromkeys([*shared[:1], *shared[-1:]]):
-            question = f"{name} after {samples:,} samples: {what} completes more"
-            if not budgets:
-                yield not_made(question, _unequal(first, second))
+            question = f"{name} after {samples:,} samples: {what}"
+            if unequal:
+                yield not_made(question, unequal)
             for budget in budgets:
                 a, b = first.at(name, samples, budget), second.at(name, samples, budget)
                 if a is not None and b is not None:
                     at = f" at {budget:,} tokens" if len(budgets) > 1 else ""
-                    yield compared(question + at, a, b, "completed", claim_higher=True)
+                    yield compared(question + at, a, b, metric, claim_higher=claim_higher)
+
+
+def _shared_budgets(first: Series, second: Series) -> tuple[list[int], str]:
+    """Those of the two budgets at which the tables show the runs at which both are known, and why there is none."""
+    wanted = sorted({first.budget_tokens, second.budget_tokens})
+    budgets = [b for b in wanted if b in first.budgets and b in second.budgets]
+    return budgets, "" if budgets else _unequal(first, second)
 
 
 def _filtered(first: Series, second: Series) -> bool:

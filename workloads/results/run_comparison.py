@@ -10,7 +10,7 @@ from typing import Literal
 
 from workloads.contract.manifest import Manifest, ManifestEvaluation, ManifestModel, ManifestRun
 from workloads.results.difference import Difference, paired_difference
-from workloads.results.equivalence import MARGIN, equivalence_p
+from workloads.results.equivalence import is_within_margin
 from workloads.results.paired import Codes, Metric, pair, problem_codes, score
 from workloads.results.run_differences import FieldDifference, differences_text, run_differences
 
@@ -26,11 +26,10 @@ LAST_METRICS: tuple[Metric, ...] = ("accuracy", "completed")
 class RunContrast:
     """One metric of two checkpoints on one benchmark. `difference` is first - second, in 0..1; None: see `reason`.
 
-    The interval has 95% confidence, at `which` best over all `choices` pairs of checkpoints that could have been chosen
-    (Bonferroni); `p` has the same price. `adjusted_p` is over everything that the report says (`conclusions`).
-    `testable`: some problem differs; without one no test can find a difference, and none is paid for.
-    `left_out`: shared problems with an output that could not be graded. `equivalence_p`: of a difference of MARGIN or
-    more (of the last checkpoints only).
+    The difference's own interval has 95% confidence, at `which` best over all `choices` pairs of checkpoints that could
+    have been chosen (Bonferroni); `p` has the same price. `adjusted_p` and `interval` are over everything that the
+    report says (`conclusions`): the interval leaves out 0 if and only if the difference is significant.
+    `left_out`: shared problems with an output that could not be graded.
     """
 
     first_model: str
@@ -44,9 +43,7 @@ class RunContrast:
     left_out: int = 0
     p: float | None = None
     adjusted_p: float | None = None
-    testable: bool = True
-    equivalence_p: float | None = None
-    adjusted_equivalence_p: float | None = None
+    interval: tuple[float, float] | None = None
     reason: str | None = None
 
     @property
@@ -62,8 +59,8 @@ class RunContrast:
 
     @property
     def equivalent(self) -> bool:
-        """The two differ by less than MARGIN."""
-        return self.adjusted_equivalence_p is not None and self.adjusted_equivalence_p < ALPHA
+        """The two differ by less than MARGIN: all of the adjusted interval does."""
+        return is_within_margin(self.interval)
 
 
 @dataclass(frozen=True)
@@ -229,14 +226,11 @@ def _contrast(
     if not pairs.n:
         return replace(contrast, reason="they share no graded problem", left_out=pairs.left_out)
     found = paired_difference(pairs, ALPHA / choices)
-    same = equivalence_p(pairs, MARGIN) if which == "last" else None
     return replace(
         contrast,
         difference=found,
         left_out=pairs.left_out,
         p=min(1.0, found.p * choices),
-        testable=pairs.mean_square > 0,
-        equivalence_p=same,
     )
 
 

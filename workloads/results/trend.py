@@ -17,7 +17,7 @@ from workloads.results.run_comparison import graded_by_all
 class Trend:
     """`change`: what the line through all checkpoints gains from the first to the last, as a share, with 95% bounds.
 
-    `n`: problems, or outputs of the smallest checkpoint where only counts are known.
+    `n`: problems, or outputs of the smallest checkpoint where only counts are known. `least_p`: as in `Difference`.
     """
 
     change: float
@@ -26,6 +26,7 @@ class Trend:
     p: float
     n: int
     checkpoints: int
+    least_p: float = 0.0
 
     def __str__(self) -> str:
         """For instance: -8.2 points along the line through 5 checkpoints (-14.0 to -2.4, p = 0.006, n = 100)."""
@@ -67,7 +68,8 @@ def _weights(samples: np.ndarray) -> np.ndarray:
 def _of_slopes(slopes: np.ndarray, checkpoints: int, widest: float) -> Trend:
     """`widest`: the largest change that one problem can show."""
     low, high = mean_interval(list(slopes), -widest, widest, 0.05, single=False)
-    return Trend(float(slopes.mean()), low, high, mean_test(slopes, widest), len(slopes), checkpoints)
+    least_p = min(1.0, 2.0 ** (1 - np.count_nonzero(slopes)))
+    return Trend(float(slopes.mean()), low, high, mean_test(slopes, widest), len(slopes), checkpoints, least_p)
 
 
 def _from_counts(figures: tuple[Figure, ...], metric: Metric, weights: np.ndarray) -> Trend | None:
@@ -89,4 +91,4 @@ def falls(question: str, figures: tuple[Figure, ...], metric: Metric) -> Contras
     found = trend(figures, metric)
     if found is None:
         return None
-    return Contrast(question, f"{metric}: {found}", found.change < 0, number(found.p), None)
+    return Contrast(question, f"{metric}: {found}", found.change < 0, number(found.p), None, least_p=found.least_p)
