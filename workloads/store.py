@@ -108,7 +108,7 @@ def open_store(url: str, environment: Mapping[str, str] = os.environ, *, make: b
 
     POTSTILL_S3_ENDPOINT names another S3 server, whose buckets are then addressed by path unless POTSTILL_S3_ADDRESSING
     is virtual. POTSTILL_S3_KEYS names a folder of files with the keys (`stores.s3_credentials`), in place of the chain.
-    POTSTILL_CA_BUNDLE names a PEM file of further CAs. Raises NoDirectory, StoreError, and for any other URL ValueError.
+    POTSTILL_CA_BUNDLE names a PEM file of further CAs. Raises NoDirectory, StoreError, ValueError for any other URL.
     """
     parts = urlsplit(url)
     if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path.startswith("/"):

@@ -40,8 +40,8 @@ def connect(
 ) -> "S3Client":
     """A client; `endpoint` is a server that is not AWS.
 
-    `addressing`: path, virtual or auto; not given: path for an `endpoint`, else auto. `keys`: a folder of files with the
-    keys (`s3_credentials`); not given: the standard AWS chain. Region: the chain's, else us-east-1. boto3 itself tries
+    `addressing`: path, virtual or auto; not given: path for an `endpoint`, else auto. `keys`: a folder of key
+    files (`s3_credentials`); not given: the standard AWS chain. Region: the chain's, else us-east-1. boto3 itself tries
     each request `tries` times (each part of a multipart transfer for itself); the store goes on from there until its
     deadline. Raises CredentialRetrievalError for keys that cannot be read.
     """
