@@ -134,8 +134,9 @@ def spec_schema() -> dict[str, Any]:
 def _as_map(schema: dict[str, Any], message: str) -> None:
     """A list keyed by name, of which no item may change: `oldSelf` of an item is then the item of the same name.
 
-    Each field is compared for itself, and texts have a bound, for the API server bounds the cost of each rule. A field with a default is equal
-    with and without it: objects stored under an older CRD hold defaults that this one does not write.
+    Each field is compared for itself, and texts have a bound, for the API server bounds the cost of each rule. A field
+    with a default is equal with and without it: objects stored under an older CRD hold defaults that this one does not
+    write.
     """
     schema["x-kubernetes-list-type"] = "map"
     schema["x-kubernetes-list-map-keys"] = ["name"]
@@ -237,8 +238,11 @@ def structural(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str,
     for bound, exclusive in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
         if exclusive in kept:
             kept[bound], kept[exclusive] = kept[exclusive], True
-    if not isinstance(kept.get("default"), bool | int | float | str):
+    default = kept.get("default")
+    if not isinstance(default, bool | int | float | str):
         kept.pop("default", None)
+    elif isinstance(default, float) and default.is_integer():
+        kept["default"] = int(default)  # Helm writes 0.0 as 0, which would conflict with what kubectl applied
     if "description" in kept:
         kept["description"] = " ".join(str(kept["description"]).split())
     return kept

@@ -110,6 +110,16 @@ class Proxy(SpecModel):
         None, description="NO_PROXY: names, suffixes and addresses reached directly, by commas."
     )
 
+    @field_validator("https", "http")
+    @classmethod
+    def _has_no_password(cls, url: str | None) -> str | None:
+        if url is not None and "@" in url:
+            raise ValueError(
+                "the URL holds a user name, and profiles are written into records and Jobs: take it out, and give the whole "
+                "URL by extraEnv (HTTPS_PROXY with a secretKeyRef)"
+            )
+        return url
+
 
 class StoreAccess(SpecModel):
     """The store that the profile's pods use."""

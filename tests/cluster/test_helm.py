@@ -90,7 +90,7 @@ def cluster(running: ControlPlane) -> Iterator[Cluster]:
     """Without releases and without the definition."""
     cluster = Cluster(running, running.kubeconfig())
     yield cluster
-    for line in cluster.helm("list", "-A", "-a", "--no-headers").splitlines():
+    for line in filter(None, cluster.helm("list", "-A", "--no-headers").splitlines()):
         name, namespace = line.split()[:2]
         cluster.helm("uninstall", name, "-n", namespace)
     cluster.kubectl("delete", "crd", DEFINITION, "--ignore-not-found", "--wait")

@@ -229,6 +229,11 @@ def test_without_a_secret_there_are_no_keys_and_no_volume_of_them() -> None:
     assert "store-keys" not in {volume["name"] for volume in pod_of(job)["volumes"]}
 
 
+def test_a_proxys_password_is_not_taken_into_a_profile() -> None:
+    with pytest.raises(ValueError, match="the URL holds a user name"):
+        profile(proxy={"https": "http://lab:password@proxy.test:3128"})
+
+
 @pytest.mark.parametrize(
     ("stated", "said"),
     [

@@ -73,6 +73,7 @@ WRONG = {
     "two controllers": "controller.replicas=2",
     "a log level that is none": "controller.logLevel=loud",
     "an addressing style that is none": "store.addressingStyle=hosts",
+    "a proxy's password": "proxy.https=http://lab:password@proxy.example:3128",
     "a proxy that is no URL": "proxy.https=proxy.example",
     "CAs that are no certificates": "caBundle.inline=trust me",
     "a variable without a name": "controller.extraEnv[0].value=1",
