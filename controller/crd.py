@@ -57,7 +57,11 @@ def crd_yaml() -> str:
 
 
 def experiment_crd() -> dict[str, Any]:
-    """The whole object, ready for `kubectl apply`."""
+    """The whole object, ready for `kubectl apply`.
+
+    It holds nothing that the API server drops or writes otherwise (a priority of 0, a default of 0.0): a field that
+    differs from the live one is a conflict for server-side apply by another program (Helm, Argo CD, Flux).
+    """
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -80,7 +84,7 @@ def experiment_crd() -> dict[str, Any]:
                     "storage": True,
                     "subresources": {"status": {}},
                     "additionalPrinterColumns": [
-                        {"name": name, "jsonPath": path, "type": kind, "priority": priority}
+                        {"name": name, "jsonPath": path, "type": kind, **({"priority": priority} if priority else {})}
                         for name, path, kind, priority in COLUMNS
                     ],
                     "schema": {"openAPIV3Schema": _schema()},
@@ -242,7 +246,7 @@ def structural(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str,
     if not isinstance(default, bool | int | float | str):
         kept.pop("default", None)
     elif isinstance(default, float) and default.is_integer():
-        kept["default"] = int(default)  # Helm writes 0.0 as 0, which would conflict with what kubectl applied
+        kept["default"] = int(default)
     if "description" in kept:
         kept["description"] = " ".join(str(kept["description"]).split())
     return kept

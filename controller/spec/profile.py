@@ -115,8 +115,8 @@ class Proxy(SpecModel):
     def _has_no_password(cls, url: str | None) -> str | None:
         if url is not None and "@" in url:
             raise ValueError(
-                "the URL holds a user name, and profiles are written into records and Jobs: take it out, and give the whole "
-                "URL by extraEnv (HTTPS_PROXY with a secretKeyRef)"
+                "the URL holds a user name, and profiles are written into records and Jobs: take it out, and give the "
+                "whole URL by extraEnv (HTTPS_PROXY with a secretKeyRef)"
             )
         return url
 

@@ -130,7 +130,9 @@ def test_a_release_of_the_chart_before_is_upgraded_without_loss(cluster: Cluster
     cluster.helm("install", "potstill", str(before / "charts/potstill"), *ours)
     cluster.apply_quickstart()
     deployment = cluster.kubectl("get", "deploy", "-o", "jsonpath={.items[*].metadata.uid}", namespace="ours")
-    cluster.helm("upgrade", "potstill", str(CHART), "-n", "ours", "--reuse-values")
+    upgrade = ("upgrade", "potstill", str(CHART), "-n", "ours")
+    assert "--reset-then-reuse-values in place of" in cluster.helm_refuses(*upgrade, "--reuse-values")
+    cluster.helm(*upgrade, "--reset-then-reuse-values")
     assert cluster.has_lost_nothing()
     assert cluster.kubectl("get", "deploy", "-o", "jsonpath={.items[*].metadata.uid}", namespace="ours") == deployment
     own = ("potstill-crds", str(CRDS), "-n", "third")
@@ -159,15 +161,17 @@ def test_a_definition_that_kubectl_applied_is_used_taken_over_and_kept(cluster: 
 
 
 def test_server_side_apply_and_helm_write_the_same_definition(cluster: Cluster) -> None:
-    cluster.kubectl("apply", "--server-side", "-f", str(REPOSITORY / "k8s/crd.yaml"))
+    applied = ("apply", "--server-side", "-f", str(REPOSITORY / "k8s/crd.yaml"))
+    cluster.kubectl(*applied)
+    cluster.kubectl(*applied, "--field-manager=flux")
     cluster.helm("install", "potstill-crds", str(CRDS), "-n", "third", "--take-ownership")
-    cluster.kubectl("apply", "--server-side", "-f", str(REPOSITORY / "k8s/crd.yaml"))
+    cluster.kubectl(*applied)
 
 
 def test_two_commands_install_it_and_one_more_a_second_namespace_or_name(cluster: Cluster) -> None:
     cluster.helm("install", "potstill-crds", str(CRDS), "-n", "third")
-    assert "does not know the kind" not in cluster.helm("install", "potstill", str(CHART), "-n", "ours", *VALUES)
     cluster.apply_quickstart()
+    assert "does not know the kind" not in cluster.helm("install", "potstill", str(CHART), "-n", "ours", *VALUES)
     cluster.helm("install", "potstill", str(CHART), "-n", "others", *VALUES)
     cluster.helm("uninstall", "potstill", "-n", "ours")
     cluster.helm("install", "another-name", str(CHART), "-n", "ours", *VALUES)

@@ -1,3 +1,10 @@
+{{/* Fails where values were kept from an earlier chart without this one's defaults: each template asks it first. */}}
+{{- define "potstill.check" -}}
+{{- if not (and .Values.rbac .Values.caBundle .Values.proxy .Values.crds .Values.workloads.serviceAccount .Values.controller.serviceAccount) -}}
+{{- fail "values of an earlier chart were kept without the defaults of this one: upgrade with --reset-then-reuse-values in place of --reuse-values" -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "potstill.name" -}}{{ .Values.nameOverride | default "potstill" }}{{- end -}}
 
 {{/* The start of all names: the release's, as the first chart had it. */}}
