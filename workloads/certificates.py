@@ -12,6 +12,8 @@ CA_BUNDLE = "POTSTILL_CA_BUNDLE"
 READ_BY_CLIENTS = ("AWS_CA_BUNDLE", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 """boto3, httpx (huggingface_hub), requests. Each takes a file in place of the public CAs, so the file holds both."""
 
+PREFIX = "potstill-ca-"
+"""Of the name of the file that holds all of them."""
 WRONG_NAME = 62
 """OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH; 64 is the same for IP addresses, 10 an expired certificate (x509_vfy.h)."""
 
@@ -23,20 +25,23 @@ class BadBundle(Exception):
 def trust_ca_bundle(environment: MutableMapping[str, str] = os.environ) -> None:
     """Sets READ_BY_CLIENTS to a file of the public CAs and POTSTILL_CA_BUNDLE's, for this process and its children.
 
-    Does nothing without POTSTILL_CA_BUNDLE, or where AWS_CA_BUNDLE is set already. Raises BadBundle.
+    The public CAs are those of AWS_CA_BUNDLE or SSL_CERT_FILE where they are set, else certifi's. Does nothing without
+    POTSTILL_CA_BUNDLE, or where it was done for this process or the one that started it. Raises BadBundle.
     """
     bundle = environment.get(CA_BUNDLE)
-    if not bundle or environment.get("AWS_CA_BUNDLE"):
+    stated = environment.get("AWS_CA_BUNDLE") or environment.get("SSL_CERT_FILE")
+    if not bundle or (stated and Path(stated).name.startswith(PREFIX)):
         return
     import certifi
 
     try:
         own = Path(bundle).read_text()
         ssl.create_default_context(cadata=own)
+        public = Path(stated or certifi.where()).read_text()
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         raise BadBundle(f"{CA_BUNDLE}: {bundle} is no file of PEM certificates: {error}") from error
-    with tempfile.NamedTemporaryFile("w", prefix="potstill-ca-", suffix=".pem", delete=False) as file:
-        file.write(Path(certifi.where()).read_text() + "\n" + own)
+    with tempfile.NamedTemporaryFile("w", prefix=PREFIX, suffix=".pem", delete=False) as file:
+        file.write(public + "\n" + own)
     atexit.register(Path(file.name).unlink, missing_ok=True)
     environment.update(dict.fromkeys(READ_BY_CLIENTS, file.name))
 

@@ -24,6 +24,8 @@ from workloads.store import NotFound, Store, StoreError, open_store
 
 COUNTED = (".safetensors", ".json", ".model", ".txt", ".jinja", ".tiktoken")
 """Suffixes of the files of a directory that its content is made of: weights, configuration, tokenizer."""
+HUB_TRANSPORTS = ("httpx", "httpx2", "requests")
+"""What huggingface_hub sends requests with, by its version; their errors come through as they are."""
 REMEMBERED_BYTES = 1024 * 1024
 
 
@@ -232,7 +234,6 @@ def _from_hub(source: ModelSource, patterns: tuple[str, ...] = ()) -> Path:
 @contextmanager
 def hub_errors(location: str) -> Iterator[None]:
     """Of a block that asks the hub; it trusts POTSTILL_CA_BUNDLE. Raises ContentError (no such model) or StoreError."""
-    from httpx import HTTPError
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     try:
@@ -242,7 +243,10 @@ def hub_errors(location: str) -> Iterator[None]:
         raise ContentError(f"{location}: the hub has no such model, or HF_TOKEN may not read it") from error
     except BadBundle as error:
         raise StoreError(f"{location}: {error}") from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, HTTPError) as error:
+    except Exception as error:
+        transport = type(error).__module__.partition(".")[0] in HUB_TRANSPORTS
+        if not (transport or isinstance(error, LocalEntryNotFoundError | HfHubHTTPError)):
+            raise
         if certificate := certificate_advice(error):
             raise StoreError(f"{location}: the hub cannot be reached. {certificate}") from error
         if isinstance(error, LocalEntryNotFoundError):
