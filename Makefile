@@ -56,6 +56,15 @@ drift: sync docs  ## Fail if something generated is not what the code says; lint
 	.venv/bin/python scripts/generate.py --check
 	.venv/bin/python -m tests.tools.chart
 
+.PHONY: audit
+audit:  ## Known vulnerabilities of the images' packages; fails where the advisories cannot be reached
+	$(PYTHON) scripts/audit.py
+
+.PHONY: sbom
+sbom:  ## What the images hold, as CycloneDX, into build/sbom.json
+	mkdir -p build
+	uv=$(UV); $$uv export --quiet --frozen --format cyclonedx1.5 --no-default-groups --extra train --extra train-gpu --extra evaluate --extra grade --output-file build/sbom.json
+
 .PHONY: docs
 docs:  ## The pages, into site/
 	uv=$(UV); UV_PROJECT_ENVIRONMENT=.venv-docs NO_MKDOCS_2_WARNING=1 $$uv run --quiet --only-group docs mkdocs build --quiet --strict

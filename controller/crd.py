@@ -5,6 +5,7 @@ boolean, no additionalProperties beside properties. The rules in CEL say what ma
 candidates, benchmarks, the gate, limits and suspend; what has been asked already may not.
 """
 
+import json
 from typing import Any
 
 import yaml
@@ -27,7 +28,15 @@ COLUMNS = (
     ("Age", ".metadata.creationTimestamp", "date", 0),
 )
 
+KEPT_BY = {
+    "helm.sh/resource-policy": "keep",
+    "argocd.argoproj.io/sync-options": "Prune=false,Delete=false",
+    "kustomize.toolkit.fluxcd.io/prune": "disabled",
+}
+"""Helm, Argo CD and Flux never delete what carries these: with the CRD, every Experiment of the cluster would go."""
 IMMUTABLE = ("base", "training", "epoch", "profile")
+LONGEST_TEXT = 1 << 18
+"""Characters; etcd refuses objects of more than 1.5 MiB."""
 NAMED_LISTS = ("runs", "candidates")
 
 
@@ -48,11 +57,15 @@ def crd_yaml() -> str:
 
 
 def experiment_crd() -> dict[str, Any]:
-    """The whole object, ready for `kubectl apply`."""
+    """The whole object, ready for `kubectl apply`.
+
+    It holds nothing that the API server drops or writes otherwise (a priority of 0, a default of 0.0): a field that
+    differs from the live one is a conflict for server-side apply by another program (Helm, Argo CD, Flux).
+    """
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"experiments.{GROUP}"},
+        "metadata": {"name": f"experiments.{GROUP}", "annotations": dict(KEPT_BY)},
         "spec": {
             "group": GROUP,
             "scope": "Namespaced",
@@ -71,7 +84,7 @@ def experiment_crd() -> dict[str, Any]:
                     "storage": True,
                     "subresources": {"status": {}},
                     "additionalPrinterColumns": [
-                        {"name": name, "jsonPath": path, "type": kind, "priority": priority}
+                        {"name": name, "jsonPath": path, "type": kind, **({"priority": priority} if priority else {})}
                         for name, path, kind, priority in COLUMNS
                     ],
                     "schema": {"openAPIV3Schema": _schema()},
@@ -119,16 +132,54 @@ def spec_schema() -> dict[str, Any]:
         {"rule": _unchanged(name), "message": f"evaluation.{name} does not change in a live experiment"}
         for name in ("sampling", "budgets", "engine")
     ]
-    return spec
+    return without_list_defaults(spec)
 
 
 def _as_map(schema: dict[str, Any], message: str) -> None:
-    """A list keyed by name: `oldSelf` of an item is then the item of the same name."""
+    """A list keyed by name, of which no item may change: `oldSelf` of an item is then the item of the same name.
+
+    Each field is compared for itself, and texts have a bound, for the API server bounds the cost of each rule. A field
+    with a default is equal with and without it: objects stored under an older CRD hold defaults that this one does not
+    write.
+    """
     schema["x-kubernetes-list-type"] = "map"
     schema["x-kubernetes-list-map-keys"] = ["name"]
-    schema["items"]["x-kubernetes-validations"] = [
-        {"rule": "self == oldSelf", "message": message.format(name="of this name")}
-    ]
+    items = schema["items"]
+    presence = []
+    rules = []
+    for name, field in items["properties"].items():
+        if field["type"] == "string" and "enum" not in field:
+            field.setdefault("maxLength", LONGEST_TEXT)
+        if "default" in field:
+            default = json.dumps(field["default"])
+            new, old = (f"(has({it}.{name}) ? {it}.{name} : {default})" for it in ("self", "oldSelf"))
+            rules.append({"rule": f"{new} == {old}", "message": message})
+        elif name != "name":
+            presence.append(f"has(self.{name}) == has(oldSelf.{name})")
+            field["x-kubernetes-validations"] = [{"rule": "self == oldSelf", "message": message}]
+    items["x-kubernetes-validations"] = [{"rule": " && ".join(presence), "message": message}, *rules]
+
+
+def without_list_defaults(schema: dict[str, Any], in_list: bool = False) -> dict[str, Any]:
+    """The schema with no default below a list: descriptions say it, and the models know it.
+
+    The server would write such a default into the items, and `kubectl apply` and Argo CD, which compare lists whole,
+    would find every object changed.
+    """
+    found = dict(schema)
+    if in_list and "default" in found:
+        default = found.pop("default")
+        text = default if isinstance(default, str) else json.dumps(default)
+        found["description"] = f"{found['description']} Default: {text}."
+    if "properties" in found:
+        found["properties"] = {
+            name: without_list_defaults(field, in_list) for name, field in found["properties"].items()
+        }
+    if "items" in found:
+        found["items"] = without_list_defaults(found["items"], in_list=True)
+    if isinstance(found.get("additionalProperties"), dict):
+        found["additionalProperties"] = without_list_defaults(found["additionalProperties"], in_list)
+    return found
 
 
 def _unchanged(name: str) -> str:
@@ -191,8 +242,11 @@ def structural(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str,
     for bound, exclusive in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
         if exclusive in kept:
             kept[bound], kept[exclusive] = kept[exclusive], True
-    if not isinstance(kept.get("default"), bool | int | float | str):
+    default = kept.get("default")
+    if not isinstance(default, bool | int | float | str):
         kept.pop("default", None)
+    elif isinstance(default, float) and default.is_integer():
+        kept["default"] = int(default)
     if "description" in kept:
         kept["description"] = " ".join(str(kept["description"]).split())
     return kept

@@ -17,12 +17,15 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
+from workloads.certificates import BadBundle, certificate_advice, trust_ca_bundle
 from workloads.contract.model import canonical_json, sha256_of
 from workloads.contract.tasks import FileSource, ModelSource
 from workloads.store import NotFound, Store, StoreError, open_store
 
 COUNTED = (".safetensors", ".json", ".model", ".txt", ".jinja", ".tiktoken")
 """Suffixes of the files of a directory that its content is made of: weights, configuration, tokenizer."""
+HUB_TRANSPORTS = ("httpx", "httpx2", "requests")
+"""What huggingface_hub sends requests with, by its version; their errors come through as they are."""
 REMEMBERED_BYTES = 1024 * 1024
 
 
@@ -219,20 +222,37 @@ def model_names(store: Store, prefix: str) -> list[str]:
 
 def _from_hub(source: ModelSource, patterns: tuple[str, ...] = ()) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     name, _, revision = source.location.removeprefix("hub://").partition("@")
     if source.content != f"hub:{name}@{revision}":
         raise ContentError(f"{source.location} is not {source.content}: name the model and its revision, 40 hex digits")
     wanted = list(patterns) or ["*" + suffix for suffix in COUNTED]
-    try:
+    with hub_errors(source.location):
         return Path(str(snapshot_download(name, revision=revision, allow_patterns=wanted)))
-    except LocalEntryNotFoundError as error:
-        raise StoreError(f"{source.location}: the hub cannot be reached, and its cache lacks this revision") from error
+
+
+@contextmanager
+def hub_errors(location: str) -> Iterator[None]:
+    """Of a block that asks the hub; it trusts POTSTILL_CA_BUNDLE. Raises ContentError (no such model) or StoreError."""
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        trust_ca_bundle()
+        yield
     except RepositoryNotFoundError as error:
-        raise ContentError(f"{source.location}: the hub has no such model, or HF_TOKEN may not read it") from error
-    except HfHubHTTPError as error:
-        raise StoreError(f"{source.location}: {error}") from error
+        raise ContentError(f"{location}: the hub has no such model, or HF_TOKEN may not read it") from error
+    except BadBundle as error:
+        raise StoreError(f"{location}: {error}") from error
+    except Exception as error:
+        transport = type(error).__module__.partition(".")[0] in HUB_TRANSPORTS
+        if not (transport or isinstance(error, LocalEntryNotFoundError | HfHubHTTPError)):
+            raise
+        if certificate := certificate_advice(error):
+            raise StoreError(f"{location}: the hub cannot be reached. {certificate}") from error
+        if isinstance(error, LocalEntryNotFoundError):
+            message = f"{location}: the hub cannot be reached, and its cache lacks this revision"
+            raise StoreError(message) from error
+        raise StoreError(f"{location}: {error}") from error
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from workloads.contents import (
     ContentError,
     directory_content,
     hash_file,
+    hub_errors,
     is_counted,
     split_s3,
     weights_folder,
@@ -89,10 +90,9 @@ def _copy(source: ModelSource, arriving: Path) -> int:
 def _fetch_from_hub(source: ModelSource, arriving: Path) -> None:
     """Every file is compared with the hash that the hub's commit has for it: SHA-256 if it is large, else git's."""
     from huggingface_hub import HfApi, hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     name, _, revision = source.location.removeprefix("hub://").partition("@")
-    try:
+    with hub_errors(source.location):
         listed = HfApi().model_info(name, revision=revision, files_metadata=True).siblings or []
         wanted = [one for one in listed if "/" not in one.rfilename and is_counted(one.rfilename)]
         _require_weights(source, [one.rfilename for one in wanted])
@@ -103,10 +103,6 @@ def _fetch_from_hub(source: ModelSource, arriving: Path) -> None:
             if not arrived:
                 path.unlink()
                 raise StoreError(f"{source.location}: {one.rfilename} did not arrive as the hub has it")
-    except RepositoryNotFoundError as error:
-        raise ContentError(f"{source.location}: the hub has no such model, or HF_TOKEN may not read it") from error
-    except (LocalEntryNotFoundError, HfHubHTTPError) as error:
-        raise StoreError(f"{source.location}: {error}") from error
     shutil.rmtree(arriving / ".cache", ignore_errors=True)
 
 

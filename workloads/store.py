@@ -106,8 +106,9 @@ def check_key(key: str) -> str:
 def open_store(url: str, environment: Mapping[str, str] = os.environ, *, make: bool = True) -> Store:
     """`s3://bucket/prefix`, with the AWS credential chain, or `file:///directory`, made if it is not there and `make`.
 
-    POTSTILL_S3_ENDPOINT names another S3 server (its buckets are then addressed by path).
-    Raises NoDirectory, StoreError, and for any other URL ValueError.
+    POTSTILL_S3_ENDPOINT names another S3 server, whose buckets are then addressed by path unless POTSTILL_S3_ADDRESSING
+    is virtual. POTSTILL_S3_KEYS names a folder of files with the keys (`stores.s3_credentials`), in place of the chain.
+    POTSTILL_CA_BUNDLE names a PEM file of further CAs. Raises NoDirectory, StoreError, ValueError for any other URL.
     """
     parts = urlsplit(url)
     if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path.startswith("/"):
@@ -122,11 +123,23 @@ def open_store(url: str, environment: Mapping[str, str] = os.environ, *, make: b
             raise StoreError(f"{url}: cannot make the store's directory: {error}") from error
         return DirectoryStore(root)
     if parts.scheme == "s3" and parts.netloc and not parts.query and not parts.fragment:
+        from botocore.exceptions import CredentialRetrievalError
+
+        from workloads.certificates import BadBundle, trust_ca_bundle
         from workloads.stores.s3 import S3Store, connect
 
         deadline_seconds = float(environment.get("POTSTILL_STORE_DEADLINE_SECONDS", DEADLINE_SECONDS))
-        endpoint = environment.get("POTSTILL_S3_ENDPOINT") or None
-        return S3Store(connect(endpoint), parts.netloc, parts.path.strip("/"), deadline_seconds)
+        keys = environment.get("POTSTILL_S3_KEYS")
+        try:
+            trust_ca_bundle()
+            client = connect(
+                environment.get("POTSTILL_S3_ENDPOINT") or None,
+                addressing=environment.get("POTSTILL_S3_ADDRESSING") or None,
+                keys=Path(keys) if keys else None,
+            )
+        except (BadBundle, CredentialRetrievalError) as error:
+            raise StoreError(f"{url}: {error}") from error
+        return S3Store(client, parts.netloc, parts.path.strip("/"), deadline_seconds)
     raise ValueError(f"{url!r} is no store: write s3://bucket/prefix or file:///an/absolute/directory")
 
 

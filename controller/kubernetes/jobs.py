@@ -1,13 +1,17 @@
 """One task, one Job: posted once and never changed. The controller owns retries, so a Job has none of its own."""
 
 from controller.kubernetes.names import GPUS_ANNOTATION, QUEUE_LABEL, TASK_ANNOTATION, job_name, labels
-from controller.kubernetes.pods import CACHE, WEIGHTS, WORK, WRITABLE, Json, container, mount, pod_spec
+from controller.kubernetes.pods import CACHE, WEIGHTS, WORK, WRITABLE, Json, container, mount, pod_metadata, pod_spec
 from controller.spec.profile import Profile, RolePod
 from workloads.contract.experiment import FrozenExperiment
 from workloads.contract.tasks import GenerateTask, GradeTask, ImportTask, ReportTask, RunnableTask, TrainTask
 
 RENDEZVOUS_PORT = 29400
 PROGRAMS = {"train": "train", "import": "publish", "generate": "evaluate", "grade": "grade", "report": "report"}
+KEYS = "/etc/potstill/store-keys"
+CA_BUNDLE = "/etc/potstill/ca-bundle"
+KEY_NAMES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+TOKEN_NAME = "AWS_SESSION_TOKEN"  # noqa: S105 - a name
 WORK_GIB = {"train": 100, "import": 50, "generate": 100, "grade": 4, "report": 4}
 
 
@@ -43,10 +47,7 @@ def build_job(frozen: FrozenExperiment, task: RunnableTask, profile: Profile, ow
                 ]
             },
             "template": {
-                "metadata": {
-                    "labels": marks,
-                    "annotations": {TASK_ANNOTATION: task.key, **_annotations(task)},
-                },
+                "metadata": pod_metadata(pod, marks, {TASK_ANNOTATION: task.key, **_annotations(task)}),
                 "spec": spec,
             },
         },
@@ -92,11 +93,10 @@ def _annotations(task: RunnableTask) -> dict[str, str]:
 
 
 def _pod_spec(task: RunnableTask, pod: RolePod, profile: Profile, job: str) -> Json:
-    store = store_env(profile)
     work = WORK_GIB[task.type]
     if isinstance(task, GradeTask):
         return _grade_spec(task, pod, profile, work)
-    base = [*store, {"name": "POTSTILL_CACHE", "value": CACHE}, *WRITABLE]
+    base: list[Json] = [{"name": "POTSTILL_CACHE", "value": CACHE}, *WRITABLE]
     if profile.weights_claim and not isinstance(task, ReportTask):
         base.append({"name": "POTSTILL_WEIGHTS", "value": WEIGHTS})
     if isinstance(task, TrainTask) and (pod.gpus > 1 or pod.nodes > 1):
@@ -118,23 +118,26 @@ def _pod_spec(task: RunnableTask, pod: RolePod, profile: Profile, job: str) -> J
         mount(spec, {name}, "cache", CACHE, {"emptyDir": {"sizeLimit": f"{work}Gi"}}, read_only=False)
     if reads_weights and pod.gpus:
         mount(spec, {name}, "shm", "/dev/shm", {"emptyDir": {"medium": "Memory", "sizeLimit": "8Gi"}}, read_only=False)  # noqa: S108
+    connect_to_store(spec, {name}, profile)
     return spec
 
 
 def _grade_spec(task: GradeTask, pod: RolePod, profile: Profile, work_gib: int) -> Json:
     """In turn: fetch (credentials), execute (hostile code; no credentials, no golds), compare (credentials, golds)."""
-    store = store_env(profile)
     steps = {
         step: container(
             step,
             pod,
             ["python", "-P", "-m", "workloads.grade", task.key, "--step", step, "--work", WORK],
-            [] if step == "execute" else store,
+            [],
             profile,
+            trusted=step != "execute",
         )
         for step in ("fetch", "execute", "compare")
     }
-    return pod_spec(pod, profile, [steps["compare"]], init=[steps["fetch"], steps["execute"]], work_gib=work_gib)
+    spec = pod_spec(pod, profile, [steps["compare"]], init=[steps["fetch"], steps["execute"]], work_gib=work_gib)
+    connect_to_store(spec, {"fetch", "compare"}, profile)
+    return spec
 
 
 def _ranks(task: TrainTask, pod: RolePod, job: str) -> tuple[list[str], list[Json]]:
@@ -152,18 +155,48 @@ def _ranks(task: TrainTask, pod: RolePod, job: str) -> tuple[list[str], list[Jso
     return command, [{"name": "JOB_COMPLETION_INDEX", "valueFrom": index}]
 
 
-def store_env(profile: Profile) -> list[Json]:
-    """Where the store is, and the secret's credentials; with no secret, the service account's own (IRSA)."""
-    if profile.store is None:
+def connect_to_store(spec: Json, names: set[str], profile: Profile) -> None:
+    """Lets the named containers of a pod reach the store and a model hub: address, keys, CAs, proxy.
+
+    The keys are files (POTSTILL_S3_KEYS), read again for each request. They are variables too, for images of version
+    0.1.0, which a live experiment keeps. With no Secret the service account has a role (IRSA, Pod Identity).
+    Raises ValueError for a profile without a store.
+    """
+    store = profile.store
+    if store is None:
         raise ValueError(f"profile {profile.name} names no store")
-    env: list[Json] = [{"name": "POTSTILL_STORE", "value": profile.store.url}]
-    if profile.store.endpoint:
-        env.append({"name": "POTSTILL_S3_ENDPOINT", "value": profile.store.endpoint})
-    if profile.store.region:
-        env.append({"name": "AWS_REGION", "value": profile.store.region})
-    if profile.store.secret:
-        env += [
-            {"name": name, "valueFrom": {"secretKeyRef": {"name": profile.store.secret, "key": name}}}
-            for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-        ]
-    return env
+    env: list[Json] = [{"name": "POTSTILL_STORE", "value": store.url}]
+    optional = {
+        "POTSTILL_S3_ENDPOINT": store.endpoint,
+        "POTSTILL_S3_ADDRESSING": store.addressing_style,
+        "AWS_REGION": store.region,
+        "HTTPS_PROXY": profile.proxy and profile.proxy.https,
+        "HTTP_PROXY": profile.proxy and profile.proxy.http,
+        "NO_PROXY": profile.proxy and profile.proxy.no_proxy,
+    }
+    env += [{"name": name, "value": value} for name, value in optional.items() if value]
+    if store.secret:
+        for name in (*KEY_NAMES, TOKEN_NAME):
+            reference: Json = {"name": store.secret, "key": name, **({"optional": True} if name == TOKEN_NAME else {})}
+            env.append({"name": name, "valueFrom": {"secretKeyRef": reference}})
+        env.append({"name": "POTSTILL_S3_KEYS", "value": KEYS})
+        mount(spec, names, "store-keys", KEYS, _keys_volume(store.secret), read_only=True)
+    if profile.ca_bundle:
+        env.append({"name": "POTSTILL_CA_BUNDLE", "value": f"{CA_BUNDLE}/ca.crt"})
+        items = [{"key": profile.ca_bundle.key, "path": "ca.crt"}]
+        source = {"configMap": {"name": profile.ca_bundle.config_map, "items": items}}
+        mount(spec, names, "ca-bundle", CA_BUNDLE, source, read_only=True)
+    for one in [*spec.get("initContainers", []), *spec["containers"]]:
+        if one["name"] in names:
+            one["env"] = [*env, *one["env"]]
+
+
+def _keys_volume(secret: str) -> Json:
+    """The keys of the Secret that the store needs and no others; the session token if it is there."""
+    keys = [{"key": name, "path": name} for name in KEY_NAMES]
+    token = [{"key": TOKEN_NAME, "path": TOKEN_NAME}]
+    sources = [
+        {"secret": {"name": secret, "items": keys}},
+        {"secret": {"name": secret, "items": token, "optional": True}},
+    ]
+    return {"projected": {"defaultMode": 0o440, "sources": sources}}

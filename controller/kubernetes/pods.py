@@ -16,15 +16,31 @@ WRITABLE: list[Json] = [{"name": name, "value": WORK} for name in ("HOME", "TMPD
 """States and adapters pass through temporary files, of tens of GB where experts are trained; /tmp is small."""
 
 
-def container(name: str, pod: RolePod, command: list[str], env: list[Json], profile: Profile, gpus: int = 0) -> Json:
-    """Read-only root; what it writes goes to WORK, CACHE and /tmp, which the kubelet bounds and throws away."""
+def container(
+    name: str,
+    pod: RolePod,
+    command: list[str],
+    env: list[Json],
+    profile: Profile,
+    gpus: int = 0,
+    *,
+    trusted: bool = True,
+) -> Json:
+    """Read-only root; what it writes goes to WORK, CACHE and /tmp, which the kubelet bounds and throws away.
+
+    `trusted`: it has the platform's extra variables and volumes; the one that executes candidates' code is not.
+    """
     if pod.image is None:
         raise ValueError(f"profile {profile.name} names no image for {name}")
     built: Json = {
         "name": name,
         "image": pod.image,
         "command": command,
-        "env": [*env, *({"name": key, "value": value} for key, value in sorted(pod.env.items()))],
+        "env": [
+            *env,
+            *({"name": key, "value": value} for key, value in sorted(pod.env.items())),
+            *(pod.extra_env if trusted else []),
+        ],
         "resources": resources(pod, gpus),
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -37,8 +53,11 @@ def container(name: str, pod: RolePod, command: list[str], env: list[Json], prof
         "volumeMounts": [
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the container's own
             {"name": "work", "mountPath": WORK},
+            *(pod.volume_mounts if trusted else []),
         ],
     }
+    if pod.image_pull_policy:
+        built["imagePullPolicy"] = pod.image_pull_policy
     return built
 
 
@@ -48,6 +67,12 @@ def resources(pod: RolePod, gpus: int) -> Json:
     if gpus:
         merged.setdefault("limits", {})[GPU_RESOURCE] = str(gpus)
     return merged
+
+
+def pod_metadata(pod: RolePod, labels: dict[str, str], annotations: dict[str, str]) -> Json:
+    """Of the pods of a Job: the platform's labels and annotations, under Potstill's own."""
+    found = {"labels": {**pod.pod_labels, **labels}, "annotations": {**pod.pod_annotations, **annotations}}
+    return {key: value for key, value in found.items() if value}
 
 
 def pod_spec(pod: RolePod, profile: Profile, containers: list[Json], *, init: list[Json], work_gib: int) -> Json:
@@ -68,6 +93,7 @@ def pod_spec(pod: RolePod, profile: Profile, containers: list[Json], *, init: li
         "volumes": [
             {"name": "tmp", "emptyDir": {"sizeLimit": "2Gi"}},
             {"name": "work", "emptyDir": {"sizeLimit": f"{work_gib}Gi"}},
+            *pod.volumes,
         ],
     }
     if init:
@@ -75,6 +101,8 @@ def pod_spec(pod: RolePod, profile: Profile, containers: list[Json], *, init: li
     optional = {
         "nodeSelector": pod.node_selector,
         "tolerations": pod.tolerations,
+        "affinity": pod.affinity,
+        "topologySpreadConstraints": pod.topology_spread_constraints,
         "priorityClassName": pod.priority_class_name,
         "runtimeClassName": pod.runtime_class_name,
         "serviceAccountName": pod.service_account_name or profile.service_account_name,

@@ -1,8 +1,8 @@
 """The Job that brings a base to the profile's weights volume, before a GPU is booked. Pure."""
 
-from controller.kubernetes.jobs import store_env
+from controller.kubernetes.jobs import connect_to_store
 from controller.kubernetes.names import labels, prefetch_name
-from controller.kubernetes.pods import CACHE, WEIGHTS, WRITABLE, Json, container, mount, pod_spec
+from controller.kubernetes.pods import CACHE, WEIGHTS, WRITABLE, Json, container, mount, pod_metadata, pod_spec
 from controller.spec.profile import Profile
 from workloads.contract.experiment import FrozenExperiment
 from workloads.contract.records import NO_RETRY
@@ -21,8 +21,7 @@ def build_prefetch(frozen: FrozenExperiment, profile: Profile, owner: Json, name
     """It leaves no record but the weights, so that Kubernetes itself may try it again; it goes on where it was."""
     pod, base = profile.report, frozen.base
     name, marks = prefetch_name(base, profile), labels(frozen, "prefetch")
-    env = [
-        *store_env(profile),
+    env: list[Json] = [
         {"name": "POTSTILL_WEIGHTS", "value": WEIGHTS},
         {"name": "POTSTILL_CACHE", "value": CACHE},
         *WRITABLE,
@@ -34,6 +33,7 @@ def build_prefetch(frozen: FrozenExperiment, profile: Profile, owner: Json, name
     mount(spec, {"prefetch"}, "weights", WEIGHTS, claim, read_only=False)
     cache = {"emptyDir": {"sizeLimit": f"{WORK_GIB}Gi"}}
     mount(spec, {"prefetch"}, "cache", CACHE, cache, read_only=False)
+    connect_to_store(spec, {"prefetch"}, profile)
     wrong = {"containerName": "prefetch", "operator": "In", "values": sorted(map(int, NO_RETRY))}
     rules = [
         {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
@@ -47,6 +47,6 @@ def build_prefetch(frozen: FrozenExperiment, profile: Profile, owner: Json, name
             "backoffLimit": RETRIES,
             "podReplacementPolicy": "Failed",
             "podFailurePolicy": {"rules": rules},
-            "template": {"metadata": {"labels": marks}, "spec": spec},
+            "template": {"metadata": pod_metadata(pod, marks, {}), "spec": spec},
         },
     }

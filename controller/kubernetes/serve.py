@@ -171,11 +171,13 @@ def load_profiles(folder: Path) -> dict[str, Profile]:
 
 def main() -> int:
     """Environment: POTSTILL_STORE, POTSTILL_PROFILES (a folder), POTSTILL_NAMESPACE, POTSTILL_HEALTH_PORT (8080),
-    POTSTILL_EVALUATION_PODS (0: no limit).
+    POTSTILL_EVALUATION_PODS (0: no limit), POTSTILL_LOG_LEVEL (info).
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
+    level = os.environ.get("POTSTILL_LOG_LEVEL", "info").upper()
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logger.setLevel(level)
     profiles = load_profiles(Path(os.environ["POTSTILL_PROFILES"]))
     store = open_store(os.environ["POTSTILL_STORE"])
     kubeconfig = os.environ.get("KUBECONFIG")

@@ -10,6 +10,9 @@ from pydantic import Field, ValidationError, field_validator
 from controller.spec.errors import Problem, SpecError, problems_of
 from controller.spec.models import SpecModel
 
+OWN_VOLUMES = ("tmp", "work", "cache", "weights", "shm", "store-keys", "ca-bundle")
+"""Names of the volumes that pods have of Potstill."""
+
 
 class ProfileEngine(SpecModel):
     """The engine that this profile's images hold; it is part of what a generated output's digest says."""
@@ -36,10 +39,48 @@ class RolePod(SpecModel):
     queue: str | None = Field(None, description="Kueue's LocalQueue.")
     runtime_class_name: str | None = Field(None, description="RuntimeClass: gvisor for grade, to sandbox code.")
     service_account_name: str | None = Field(None, description="In place of the profile's.")
-    env: dict[str, str] = Field({}, description="Environment variables of every container.")
+    env: dict[str, str] = Field(
+        {},
+        description="Environment variables of every container. The one that executes candidates' code has them too: "
+        "no secrets here.",
+    )
+    extra_env: list[dict[str, Any]] = Field(
+        [],
+        description="Further variables as Kubernetes has them (valueFrom, for example); not for the container that "
+        "executes candidates' code.",
+    )
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = Field(
+        None, description="Not given: as Kubernetes has it."
+    )
+    pod_labels: dict[str, str] = Field({}, description="Labels of the pods, beside Potstill's own.")
+    pod_annotations: dict[str, str] = Field({}, description="Annotations of the pods, beside Potstill's own.")
+    volumes: list[dict[str, Any]] = Field([], description="Further volumes of the pods, as Kubernetes has them.")
+    volume_mounts: list[dict[str, Any]] = Field(
+        [], description="Where those are mounted; not in the container that executes candidates' code."
+    )
+    affinity: dict[str, Any] = Field({}, description="Affinity of the pods, as Kubernetes has it.")
+    topology_spread_constraints: list[dict[str, Any]] = Field(
+        [], description="How the pods are spread over nodes or zones, as Kubernetes has it."
+    )
     termination_grace_seconds: int = Field(
         120, gt=0, description="What a pod that is ended has to save its state; large adapters need more."
     )
+
+    @field_validator("pod_labels", "pod_annotations")
+    @classmethod
+    def _leaves_ours(cls, stated: dict[str, str]) -> dict[str, str]:
+        ours = sorted(name for name in stated if name.partition("/")[0].endswith("potstill.dev"))
+        if ours:
+            raise ValueError(f"{ours[0]} is set by Potstill: take it out")
+        return stated
+
+    @field_validator("volumes")
+    @classmethod
+    def _have_names_of_their_own(cls, stated: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        for volume in stated:
+            if volume.get("name") in OWN_VOLUMES:
+                raise ValueError(f"a volume {volume['name']} is there already: use another name than {OWN_VOLUMES}")
+        return stated
 
     @field_validator("image")
     @classmethod
@@ -53,14 +94,48 @@ class RolePod(SpecModel):
         return image
 
 
+class CaBundle(SpecModel):
+    """CAs that are trusted in addition to the public ones: of the store, of a model hub, of a proxy that opens TLS."""
+
+    config_map: str = Field(description="ConfigMap with PEM certificates.")
+    key: str = Field("ca.crt", description="Its key.")
+
+
+class Proxy(SpecModel):
+    """The way to the store and to a model hub, where it leads through an HTTP proxy."""
+
+    https: str | None = Field(None, description="HTTPS_PROXY: URL of the proxy for https:// addresses.")
+    http: str | None = Field(None, description="HTTP_PROXY: URL of the proxy for http:// addresses.")
+    no_proxy: str | None = Field(
+        None, description="NO_PROXY: names, suffixes and addresses reached directly, by commas."
+    )
+
+    @field_validator("https", "http")
+    @classmethod
+    def _has_no_password(cls, url: str | None) -> str | None:
+        if url is not None and "@" in url:
+            raise ValueError(
+                "the URL holds a user name, and profiles are written into records and Jobs: take it out, and give the "
+                "whole URL by extraEnv (HTTPS_PROXY with a secretKeyRef)"
+            )
+        return url
+
+
 class StoreAccess(SpecModel):
     """The store that the profile's pods use."""
 
     url: str = Field(pattern=r"^s3://", description="s3://bucket/prefix: one namespace's root.")
-    endpoint: str | None = Field(None, description="For S3 servers that are not AWS; path-style addresses then.")
+    endpoint: str | None = Field(None, description="For S3 servers that are not AWS.")
     region: str | None = Field(None, description="AWS region of the bucket.")
     secret: str | None = Field(
-        None, description="Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; none: the service account's role."
+        None,
+        description="Secret with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, for temporary keys, AWS_SESSION_TOKEN; "
+        "none: the service account's role. Pods read it again when it changes.",
+    )
+    addressing_style: Literal["path", "virtual", "auto"] | None = Field(
+        None,
+        description="path: https://host/bucket; virtual: https://bucket.host. Not given: path with an endpoint, "
+        "else auto.",
     )
 
 
@@ -84,6 +159,8 @@ class Profile(SpecModel):
         "than one node: ReadWriteMany.",
     )
     store: StoreAccess | None = None
+    ca_bundle: CaBundle | None = None
+    proxy: Proxy | None = None
     service_account_name: str | None = Field(None, description="Of pods that name none of their own.")
     image_pull_secrets: list[str] = Field([], description="Secrets for the registry of the images.")
     directory: str | None = Field(

@@ -1,5 +1,6 @@
 """What the chart renders: valid objects, pods that `restricted` takes, and budgets and policies that mean what they say."""
 
+import re
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -7,11 +8,13 @@ from typing import Any
 import pytest
 import yaml
 
+from controller.kubernetes.metrics import Metrics
+from controller.spec.profile import CaBundle, Profile, Proxy
 from tests.cluster.harness import ApiRefusedError, ControlPlane
 from tests.cluster.harness.pods import run_pod
 from tests.cluster.schemas import kubeconform, write_schemas
 from tests.kubernetes.tasks import built
-from tests.tools.chart import OPTIONS, VALUES, WRONG, RefusedError, render
+from tests.tools.chart import CRDS, OPTIONS, VALUES, WRONG, RefusedError, render
 from tests.tools.processes import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
@@ -27,7 +30,7 @@ VERSIONS = (
     "apiextensions.k8s.io/v1",
     "potstill.dev/v1alpha1",
 )
-FOREIGN = "-skip=ServiceMonitor"
+FOREIGN = "-skip=ServiceMonitor,PrometheusRule"
 """Of the Prometheus operator, which this API server does not know."""
 
 
@@ -66,7 +69,12 @@ def test_every_golden_object_is_valid(schemas: Path) -> None:
 
 def test_everything_the_chart_can_render_is_valid(schemas: Path, rendered: str) -> None:
     found = valid(kubeconform(schemas, rendered, FOREIGN))
-    assert [item["kind"] for item in found if item["status"] == "statusSkipped"] == ["ServiceMonitor"]
+    skipped = {item["kind"] for item in found if item["status"] == "statusSkipped"}
+    assert skipped == {"ServiceMonitor", "PrometheusRule"}
+
+
+def test_the_chart_of_the_definition_is_valid(schemas: Path) -> None:
+    valid(kubeconform(schemas, render(chart=CRDS)))
 
 
 @pytest.mark.parametrize(
@@ -91,7 +99,8 @@ def test_a_mistake_in_a_job_is_found(schemas: Path, right: str, wrong: str) -> N
 def test_helm_refuses(name: str) -> None:
     with pytest.raises(
         RefusedError,
-        match=r"image\.reference|/image/reference|store|additional properties|engine|/controller/evaluationPods",
+        match=r"image\.reference|/image/reference|store|additional properties|engine|/controller/(evaluationPods|logLevel|extraEnv)"
+        r"|controller\.replicas: 2 is too many|/proxy/https|/caBundle/inline",
     ):
         render(*VALUES, WRONG[name])
 
@@ -116,6 +125,80 @@ def test_only_the_controller_has_a_token(everything: list[dict[str, Any]]) -> No
     accounts = [item for item in everything if item["kind"] == "ServiceAccount"]
     assert [account["automountServiceAccountToken"] for account in accounts] == [False, False]
     assert the("Deployment", everything)["spec"]["template"]["spec"]["automountServiceAccountToken"] is True
+
+
+def rendered_with(*values: str) -> list[dict[str, Any]]:
+    return list(yaml.load_all(render(*VALUES, *values), Loader=yaml.CSafeLoader))
+
+
+def test_the_controllers_pod_has_what_its_values_say(everything: list[dict[str, Any]]) -> None:
+    template = the("Deployment", everything)["spec"]["template"]
+    spec, container = template["spec"], template["spec"]["containers"][0]
+    env = {variable["name"]: variable.get("value") for variable in container["env"]}
+    assert template["metadata"]["labels"]["team"] == "ml"
+    assert template["metadata"]["annotations"]["note"] == "ours"
+    assert spec["priorityClassName"] == "system-cluster-critical"
+    [isolated] = [item for item in rendered_with("controller.runtimeClassName=gvisor") if item["kind"] == "Deployment"]
+    assert isolated["spec"]["template"]["spec"]["runtimeClassName"] == "gvisor"
+    assert {"affinity", "topologySpreadConstraints", "tolerations", "nodeSelector"} <= spec.keys()
+    assert container["imagePullPolicy"] == "Always"
+    assert (
+        env.items()
+        >= {
+            "EXTRA": "stated",
+            "POTSTILL_LOG_LEVEL": "debug",
+            "POTSTILL_S3_ADDRESSING": "virtual",
+            "POTSTILL_S3_KEYS": "/etc/potstill/store-keys",
+            "POTSTILL_CA_BUNDLE": "/etc/potstill/ca-bundle/ca.crt",
+            "HTTPS_PROXY": "http://proxy.example:3128",
+            "NO_PROXY": ".lab.example,$(KUBERNETES_SERVICE_HOST),.svc,.cluster.local,localhost,127.0.0.1",
+        }.items()
+    )
+    assert "AWS_SECRET_ACCESS_KEY" not in env, "the keys are files"
+    mounted = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    assert mounted.items() >= {"extra": "/extra", "ca-bundle": "/etc/potstill/ca-bundle"}.items()
+    assert mounted.keys() == {volume["name"] for volume in spec["volumes"]}
+
+
+def test_profiles_have_the_releases_store_cas_proxy_and_pull_secrets(everything: list[dict[str, Any]]) -> None:
+    stated = Profile.model_validate(yaml.safe_load(the("ConfigMap", everything, "profiles")["data"]["h200.yaml"]))
+    assert stated.store is not None
+    assert (stated.store.secret, stated.store.addressing_style) == ("store", "virtual")
+    assert stated.ca_bundle == CaBundle(config_map="potstill-ca-bundle", key="ca.crt")
+    assert stated.proxy == Proxy(https="http://proxy.example:3128", no_proxy=".lab.example")
+    assert stated.image_pull_secrets == ["registry"]
+    assert "BEGIN CERTIFICATE" in the("ConfigMap", everything, "ca-bundle")["data"]["ca.crt"]
+
+
+def test_names_and_accounts_can_be_the_users_own() -> None:
+    objects = rendered_with("fullnameOverride=lab", "controller.serviceAccount.create=false", "controller.serviceAccount.name=own")  # fmt: skip
+    assert the("Deployment", objects)["spec"]["template"]["spec"]["serviceAccountName"] == "own"
+    assert the("RoleBinding", objects)["subjects"] == [{"kind": "ServiceAccount", "name": "own", "namespace": "team"}]
+    assert the("ServiceAccount", objects)["metadata"]["name"] == "lab-workloads"
+    assert all(item["metadata"]["name"].startswith("lab-") for item in objects)
+    named = rendered_with("nameOverride=tuning")
+    assert the("Deployment", named)["metadata"]["name"] == "potstill-tuning-controller"
+    assert not [item for item in rendered_with("rbac.create=false") if item["kind"].startswith("Role")]
+
+
+def test_the_release_holds_no_definition_and_every_object_names_its_namespace(everything: list[dict[str, Any]]) -> None:
+    assert {item["metadata"]["namespace"] for item in everything} == {"team"}
+    assert "CustomResourceDefinition" not in {item["kind"] for item in everything}
+
+
+def test_an_umbrella_charts_condition_is_taken() -> None:
+    assert rendered_with("enabled=true", "global.registry=mine") == rendered_with()
+
+
+def test_alerts_name_metrics_that_the_controller_has(everything: list[dict[str, Any]]) -> None:
+    metrics = Metrics()
+    metrics.reconciled(("team", "x"), "error", 1.0)
+    known = {sample.name for family in metrics.registry.collect() for sample in family.samples}
+    known |= {family.name for family in metrics.registry.collect()} | {"up"}
+    rules = the("PrometheusRule", everything)["spec"]["groups"][0]["rules"]
+    for rule in rules:
+        assert set(re.findall(r"([a-z_]+)\{", rule["expr"])) <= known
+        assert rule["annotations"]["summary"]
 
 
 def test_a_limit_of_evaluation_pods_reaches_one_controller_at_a_time(everything: list[dict[str, Any]]) -> None:
@@ -148,9 +231,19 @@ def test_workloads_reach_the_store_and_no_node_metadata(everything: list[dict[st
     blocks = [
         (to["ipBlock"], rule["ports"]) for rule in policy["egress"] for to in rule.get("to", []) if "ipBlock" in to
     ]
-    [(block, ports)] = blocks
-    assert block == {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}
-    assert [port["port"] for port in ports] == [443, 9000]
+    store = {"443": [], "80": [], "987": []}
+    for block, ports in blocks:
+        store[str(ports[0]["port"])].append(block)
+    assert store["443"] == [
+        {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]},
+        {"cidr": "::/0", "except": ["fe80::/10", "fd00:ec2::/32"]},
+    ]
+    assert [port["port"] for _, ports in blocks[:1] for port in ports] == [443, 9000]
+    bare = the("NetworkPolicy", list(yaml.load_all(render(*VALUES), Loader=yaml.CSafeLoader)), "workloads")["spec"]
+    agents = [to["ipBlock"]["cidr"] for rule in bare["egress"] for to in rule.get("to", []) if "ipBlock" in to][2:]
+    assert agents == ["169.254.170.23/32", "fd00:ec2::23/128"]
+    metadata = {"169.254.169.254/32", "fd00:ec2::254/128", "169.254.169.252/32"}
+    assert {block["cidr"] for block in store["80"] + store["987"]} == {*agents, *metadata}
 
 
 def test_prometheus_finds_the_metrics(everything: list[dict[str, Any]]) -> None:

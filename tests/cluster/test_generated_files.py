@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 REPOSITORY = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("file", ["k8s/crd.yaml", "charts/potstill/files/crd.yaml"])
+@pytest.mark.parametrize("file", ["k8s/crd.yaml", "charts/potstill-crds/files/crd.yaml"])
 def test_the_crd_that_kubectl_applies_is_the_crd_of_the_code(plane: ControlPlane, file: str) -> None:
     words = ("apply", "--server-side", "--force-conflicts", "--dry-run=server", "--output=json")
     applied = json.loads(plane.kubectl(*words, f"--filename={REPOSITORY / file}"))

@@ -163,3 +163,85 @@ def test_a_profile_without_image_or_store_is_named() -> None:
         build_job(FROZEN, report_task(), profile(report={}), REFERENCE, "team")
     with pytest.raises(ValueError, match="profile h200 names no store"):
         build_job(FROZEN, grade_task(), profile(store=None), REFERENCE, "team")
+
+
+PLATFORM: dict[str, Any] = {
+    "extraEnv": [{"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": "hub", "key": "token"}}}],
+    "imagePullPolicy": "Always",
+    "podLabels": {"team": "ml", "potstill": "ours"},
+    "podAnnotations": {"sidecar.istio.io/inject": "false"},
+    "volumes": [{"name": "scratch", "emptyDir": {"sizeLimit": "1Gi"}}],
+    "volumeMounts": [{"name": "scratch", "mountPath": "/scratch"}],
+    "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}},
+    "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}],
+}
+REACHED: dict[str, Any] = {
+    "caBundle": {"configMap": "authorities", "key": "all.pem"},
+    "proxy": {"https": "http://proxy.test:3128", "noProxy": ".svc"},
+    "store": {"url": "s3://lab/team", "secret": "store", "addressingStyle": "virtual"},
+}
+
+
+def platform_job(name: str) -> dict[str, Any]:
+    """A golden Job under a profile that states everything a platform can."""
+    roles = {role: getattr(profile(), role).model_dump(by_alias=True) | PLATFORM for role in ("train", "evaluate", "grade", "report")}  # fmt: skip
+    stated = profile(**REACHED, **roles)
+    if name == "prefetch":
+        return build_prefetch(FROM_BUCKET, stated, REFERENCE, "team")
+    return build_job(FROZEN, BUILT[name][0], stated, REFERENCE, "team")
+
+
+@pytest.mark.parametrize("name", ["train", "generate", "import", "report", "prefetch", "grade"])
+def test_a_platforms_own_settings_are_on_every_pod(name: str) -> None:
+    job, plain = platform_job(name), built(name)
+    template, spec = job["spec"]["template"], pod_of(job)
+    assert template["metadata"]["labels"].items() >= plain["spec"]["template"]["metadata"]["labels"].items()
+    assert template["metadata"]["labels"]["team"] == "ml"
+    assert template["metadata"]["annotations"]["sidecar.istio.io/inject"] == "false"
+    assert (spec["affinity"], spec["topologySpreadConstraints"]) == (
+        PLATFORM["affinity"],
+        PLATFORM["topologySpreadConstraints"],
+    )
+    assert PLATFORM["volumes"][0] in spec["volumes"]
+    for one in containers(job):
+        assert one["imagePullPolicy"] == "Always"
+        names, paths = {e["name"] for e in one["env"]}, {m["mountPath"] for m in one["volumeMounts"]}
+        expected = {"HF_TOKEN", "HTTPS_PROXY", "NO_PROXY", "POTSTILL_CA_BUNDLE", "POTSTILL_S3_ADDRESSING"}
+        mounted = {"/scratch", "/etc/potstill/ca-bundle", "/etc/potstill/store-keys"}
+        if one["name"] == "execute":
+            assert names == set()
+            assert paths == {"/tmp", "/work"}
+        else:
+            assert expected <= names
+            assert mounted <= paths
+
+
+def test_the_keys_of_the_store_are_files_of_which_the_session_token_may_be_absent() -> None:
+    [volume] = [one for one in pod_of(built("train"))["volumes"] if one["name"] == "store-keys"]
+    needed, optional = (source["secret"] for source in volume["projected"]["sources"])
+    assert ({item["key"] for item in needed["items"]}, "optional" in needed) == (CREDENTIALS, False)
+    assert ([item["key"] for item in optional["items"]], optional["optional"]) == (["AWS_SESSION_TOKEN"], True)
+
+
+def test_without_a_secret_there_are_no_keys_and_no_volume_of_them() -> None:
+    job = build_job(FROZEN, train_task(), profile(store={"url": "s3://lab/team"}), REFERENCE, "team")
+    assert not {"POTSTILL_S3_KEYS", *CREDENTIALS} & {e["name"] for e in containers(job)[0]["env"]}
+    assert "store-keys" not in {volume["name"] for volume in pod_of(job)["volumes"]}
+
+
+def test_a_proxys_password_is_not_taken_into_a_profile() -> None:
+    with pytest.raises(ValueError, match="the URL holds a user name"):
+        profile(proxy={"https": "http://lab:password@proxy.test:3128"})
+
+
+@pytest.mark.parametrize(
+    ("stated", "said"),
+    [
+        ({"podLabels": {"potstill.dev/role": "mine"}}, r"potstill\.dev/role is set by Potstill"),
+        ({"podAnnotations": {"potstill.dev/task": "mine"}}, r"potstill\.dev/task is set by Potstill"),
+        ({"volumes": [{"name": "work", "emptyDir": {}}]}, "a volume work is there already"),
+    ],
+)
+def test_a_profile_takes_nothing_of_ours(stated: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        profile(train=stated)

@@ -19,6 +19,7 @@ from workloads.contract.manifest import Manifest
 RELEASE = "potstill"
 POD_USER = 65532
 CHART = REPOSITORY / "charts" / "potstill"
+CRDS = REPOSITORY / "charts" / "potstill-crds"
 CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/experiments.potstill.dev"
 
 
@@ -37,14 +38,15 @@ class Lab:
         keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
         literals = [f"--from-literal={key}={self.s3.environment()[key]}" for key in keys]
         self.kubectl("create", "secret", "generic", "store", *literals)
-        self._brings_crd = "false" if self.node.plane.api.exists(CRD) else "true"
+        if not self.node.plane.api.exists(CRD):
+            self.helm("install", "potstill-crds", str(CRDS))
         self._release("install", chart, *flags)
 
     def upgrade(self, chart: Path = CHART, *flags: str) -> None:
         self._release("upgrade", chart, *flags)
 
     def _release(self, verb: str, chart: Path, *flags: str) -> None:
-        stated = (f"--values={self._values}", f"--set=crds.enabled={self._brings_crd}", *flags)
+        stated = (f"--values={self._values}", *flags)
         self.helm(verb, RELEASE, str(chart), *stated, "--wait", "--timeout=5m")
 
     def helm(self, *words: str) -> str:

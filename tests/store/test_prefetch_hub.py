@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import ssl
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import trustme
 
 from workloads.contents import weights_name
 
@@ -33,7 +35,13 @@ def sibling(name: str, data: bytes) -> dict[str, object]:
 
 
 @pytest.fixture
-def hub() -> Iterator[tuple[str, dict[str, bytes]]]:
+def authority() -> trustme.CA | None:
+    """Who signs the hub's certificate; none: it speaks HTTP."""
+    return None
+
+
+@pytest.fixture
+def hub(authority: trustme.CA | None) -> Iterator[tuple[str, dict[str, bytes]]]:
     """(its URL, what it serves): the API tells of FILES, whatever is served."""
     served = dict(FILES)
     about = {"id": "lab/tiny", "sha": COMMIT, "siblings": [sibling(name, data) for name, data in FILES.items()]}
@@ -61,8 +69,12 @@ def hub() -> Iterator[tuple[str, dict[str, bytes]]]:
         def log_message(self, *_: object) -> None: ...
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if authority is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("127.0.0.1").configure_cert(context)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}", served
+    yield f"http{'s' if authority else ''}://127.0.0.1:{server.server_address[1]}", served
     server.shutdown()
     server.server_close()
 
@@ -70,9 +82,9 @@ def hub() -> Iterator[tuple[str, dict[str, bytes]]]:
 @pytest.fixture
 def run(hub: tuple[str, dict[str, bytes]], tmp_path: Path) -> Callable[[], subprocess.CompletedProcess[str]]:
     own = {"HF_ENDPOINT": hub[0], "HF_HOME": str(tmp_path / "hf"), "POTSTILL_CACHE": str(tmp_path / "cache")}
-    environment = os.environ | own | {"POTSTILL_WEIGHTS": str(tmp_path / "volume"), "HF_HUB_OFFLINE": "0"}
+    own |= {"POTSTILL_WEIGHTS": str(tmp_path / "volume"), "HF_HUB_OFFLINE": "0"}
     command = [sys.executable, "-m", "workloads.prefetch", LOCATION, CONTENT]
-    return lambda: subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    return lambda: subprocess.run(command, env=os.environ | own, capture_output=True, text=True, timeout=120)
 
 
 def test_weights_and_configuration_arrive_and_code_does_not(
@@ -97,3 +109,19 @@ def test_a_file_that_is_not_what_the_commit_has_is_fetched_again(
     assert not (tmp_path / "volume" / weights_name(CONTENT)).exists()
     hub[1][name] = FILES[name]
     assert run().returncode == 0
+
+
+@pytest.mark.parametrize("authority", [trustme.CA()], ids=["private CA"])
+def test_a_hub_under_a_private_ca_is_trusted_once_it_is_named(
+    run: Callable[[], subprocess.CompletedProcess[str]],
+    authority: trustme.CA,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    done = run()
+    assert done.returncode == 16, done.stderr
+    assert "name the CA in the chart's caBundle" in done.stderr
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.crt"))
+    monkeypatch.setenv("POTSTILL_CA_BUNDLE", str(tmp_path / "ca.crt"))
+    done = run()
+    assert done.returncode == 0, done.stderr

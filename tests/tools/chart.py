@@ -6,7 +6,9 @@ from pathlib import Path
 
 from tests.tools.programs import program
 
-CHART = Path(__file__).parents[2] / "charts/potstill"
+CHARTS = Path(__file__).parents[2] / "charts"
+CHART = CHARTS / "potstill"
+CRDS = CHARTS / "potstill-crds"
 IMAGE = f"registry.example/potstill-controller@sha256:{'0' * 64}"
 VALUES = (
     f"image.reference={IMAGE}",
@@ -27,6 +29,33 @@ OPTIONS = (
     "metrics.serviceMonitorLabels.release=prometheus",
     "controller.nodeSelector.pool=cpu",
     "controller.evaluationPods=4",
+    "controller.logLevel=debug",
+    "controller.tolerations[0].operator=Exists",
+    "controller.affinity.podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].weight=1",
+    "controller.affinity.podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].podAffinityTerm.topologyKey=zone",
+    "controller.topologySpreadConstraints[0].maxSkew=1",
+    "controller.topologySpreadConstraints[0].topologyKey=zone",
+    "controller.topologySpreadConstraints[0].whenUnsatisfiable=ScheduleAnyway",
+    "controller.priorityClassName=system-cluster-critical",
+    "controller.podLabels.team=ml",
+    "controller.podAnnotations.note=ours",
+    "controller.extraEnv[0].name=EXTRA",
+    "controller.extraEnv[0].value=stated",
+    "controller.extraVolumes[0].name=extra",
+    "controller.extraVolumes[0].configMap.name=extra",
+    "controller.extraVolumeMounts[0].name=extra",
+    "controller.extraVolumeMounts[0].mountPath=/extra",
+    "controller.serviceAccountAnnotations.role=controller",
+    "workloads.serviceAccountAnnotations.role=workloads",
+    "image.pullPolicy=Always",
+    "store.addressingStyle=virtual",
+    "caBundle.inline=-----BEGIN CERTIFICATE-----",
+    "proxy.https=http://proxy.example:3128",
+    "proxy.noProxy=.lab.example",
+    "networkPolicies.nodeMetadata=true",
+    "networkPolicies.extraEgress[0].ports[0].port=3128",
+    "metrics.prometheusRule=true",
+    "metrics.prometheusRuleLabels.release=prometheus",
     "profiles.h200.gpu=NVIDIA-H200",
     "profiles.h200.engine.version=0.32.0",
     "profiles.h200.weightsClaim=weights",
@@ -41,6 +70,13 @@ WRONG = {
     "a value that is not there": "storage.url=s3://bucket",
     "a profile's misspelt field": "profiles.default.train.gpu=8",
     "a profile without an engine": "profiles.bare.gpu=NVIDIA-H200",
+    "two controllers": "controller.replicas=2",
+    "a log level that is none": "controller.logLevel=loud",
+    "an addressing style that is none": "store.addressingStyle=hosts",
+    "a proxy's password": "proxy.https=http://lab:password@proxy.example:3128",
+    "a proxy that is no URL": "proxy.https=proxy.example",
+    "CAs that are no certificates": "caBundle.inline=trust me",
+    "a variable without a name": "controller.extraEnv[0].value=1",
 }
 
 
@@ -48,18 +84,18 @@ class RefusedError(Exception):
     """Helm did not take the values; the message is what it said."""
 
 
-def render(*values: str) -> str:
+def render(*values: str, chart: Path = CHART, release: str = "potstill") -> str:
     """The chart's objects as YAML, tests included. Raises RefusedError."""
-    command = [str(program("helm")), "template", "potstill", str(CHART), "--namespace", "team", *_set(values)]
+    command = [str(program("helm")), "template", release, str(chart), "--namespace", "team", *_set(values)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         raise RefusedError(done.stderr)
     return done.stdout
 
 
-def lint(*values: str) -> None:
+def lint(*values: str, chart: Path = CHART) -> None:
     """Raises CalledProcessError."""
-    subprocess.run([str(program("helm")), "lint", "--strict", str(CHART), *_set(values)], check=True)
+    subprocess.run([str(program("helm")), "lint", "--strict", str(chart), *_set(values)], check=True)
 
 
 def _set(values: tuple[str, ...]) -> list[str]:
@@ -70,6 +106,7 @@ def main() -> int:
     for values in (VALUES, (*VALUES, *OPTIONS)):
         lint(*values)
         render(*values)
+    lint(chart=CRDS)
     taken = []
     for name, value in WRONG.items():
         try:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 import boto3
+import trustme
 from botocore.config import Config
 
 from tests.tools.processes import Server, server_on_free_port
@@ -47,14 +48,15 @@ class S3Server:
             "AWS_EC2_METADATA_DISABLED": "true",
         }
 
-    def client(self, endpoint: str | None = None, retries: int = 0) -> Any:
-        """A boto3 client for the server, or for a proxy before it."""
+    def client(self, endpoint: str | None = None, retries: int = 0, verify: bool = True) -> Any:
+        """A boto3 client for the server, or for a proxy before it. `verify`: refuses certificates that are not trusted."""
         return boto3.client(
             "s3",
             endpoint_url=endpoint or self.endpoint,
             aws_access_key_id=self.access_key,
             aws_secret_access_key=self.secret_key,
             region_name=REGION,
+            verify=verify,
             config=Config(retries={"max_attempts": retries}, connect_timeout=5, read_timeout=20),
         )
 
@@ -75,8 +77,8 @@ class S3Server:
 
 
 @contextmanager
-def s3_server(folder: Path, bucket: str = "lab") -> Iterator[S3Server]:
-    """versitygw over `folder`/s3, with credentials of its own, listening on this machine only.
+def s3_server(folder: Path, bucket: str = "lab", certificate: trustme.LeafCert | None = None) -> Iterator[S3Server]:
+    """versitygw over `folder`/s3, with credentials of its own, on this machine only; with TLS for a certificate.
 
     The file system of `folder` must hold extended attributes (ext4, xfs, btrfs, overlay, tmpfs from Linux 6.6 on).
     """
@@ -86,16 +88,23 @@ def s3_server(folder: Path, bucket: str = "lab") -> Iterator[S3Server]:
     access_key, secret_key = f"test{secrets.token_hex(6)}", secrets.token_hex(20)
     credentials = {"ROOT_ACCESS_KEY_ID": access_key, "ROOT_SECRET_ACCESS_KEY": secret_key}
     gateway = program("versitygw")
+    tls, authorities = [], True
+    if certificate is not None:
+        certificate.private_key_pem.write_to_path(str(folder / "tls.key"))
+        for pem in certificate.cert_chain_pems:
+            pem.write_to_path(str(folder / "tls.crt"), append=True)
+        tls, authorities = ["--cert", str(folder / "tls.crt"), "--key", str(folder / "tls.key")], False
 
     def make(port: int) -> Server:
         address = f"127.0.0.1:{port}"
         where = ["--port", address, "--region", REGION, "--iam-dir", str(accounts)]
-        command = [str(gateway), *where, "--keep-alive", "posix", str(objects)]
+        command = [str(gateway), *where, *tls, "--keep-alive", "posix", str(objects)]
         return Server(command, folder / "versitygw.log", credentials)
 
     with server_on_free_port(make) as (process, port):
-        server = S3Server(f"http://127.0.0.1:{port}", access_key, secret_key, bucket, objects, process)
-        server.client(retries=3).create_bucket(Bucket=bucket)
+        scheme = "https" if certificate else "http"
+        server = S3Server(f"{scheme}://127.0.0.1:{port}", access_key, secret_key, bucket, objects, process)
+        server.client(retries=3, verify=authorities).create_bucket(Bucket=bucket)
         yield server
 
 

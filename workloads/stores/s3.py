@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import boto3
 from boto3.exceptions import Boto3Error
@@ -20,6 +20,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from workloads.store import AlreadyExists, NotFound, ObjectInfo, StoreError, check_key, probe_conditions
 from workloads.stores.s3_checksums import Sums, part_bytes, sums_of
+from workloads.stores.s3_credentials import session_with
 from workloads.stores.s3_errors import ForeignAnswer, read_fault, require
 
 if TYPE_CHECKING:
@@ -34,23 +35,35 @@ UPLOADS = 5
 """How often a file is sent that the server says it has taken and does not hold."""
 
 
-def connect(endpoint: str | None, tries: int = 3) -> "S3Client":
-    """A client with the standard AWS credential chain; `endpoint` is another server, addressed by path.
+def connect(
+    endpoint: str | None, tries: int = 3, addressing: str | None = None, keys: Path | None = None
+) -> "S3Client":
+    """A client; `endpoint` is a server that is not AWS.
 
-    Region: the chain's, else us-east-1. boto3 itself tries each request `tries` times (each part of a multipart
-    transfer for itself); the store goes on from there until its deadline.
+    `addressing`: path, virtual or auto; not given: path for an `endpoint`, else auto. `keys`: a folder of key
+    files (`s3_credentials`); not given: the standard AWS chain. Region: the chain's, else us-east-1. boto3 itself tries
+    each request `tries` times (each part of a multipart transfer for itself); the store goes on from there until its
+    deadline. Raises CredentialRetrievalError for keys that cannot be read.
     """
-    session = boto3.session.Session()
+    session = boto3.session.Session(botocore_session=session_with(keys) if keys else None)
     config = Config(
         retries={"mode": "standard", "total_max_attempts": tries},
         connect_timeout=10,
         read_timeout=60,
         tcp_keepalive=True,
         max_pool_connections=16,
-        s3={"addressing_style": "path" if endpoint else "auto"},
+        s3={"addressing_style": _addressing_style(endpoint, addressing)},
     )
     region = session.region_name or "us-east-1"
     return session.client("s3", endpoint_url=endpoint, region_name=region, config=config)
+
+
+def _addressing_style(endpoint: str | None, stated: str | None) -> Literal["auto", "path", "virtual"]:
+    match stated or ("path" if endpoint else "auto"):
+        case "auto" | "path" | "virtual" as style:
+            return style
+        case other:
+            raise ValueError(f"POTSTILL_S3_ADDRESSING is {other!r}: use path, virtual or auto")
 
 
 class S3Store:
@@ -69,6 +82,8 @@ class S3Store:
         self._prefix = prefix + "/" if prefix else ""
         self._deadline_seconds = deadline_seconds
         self._pause = pause
+        self._worked = False
+        """Whether the server has answered a request with these credentials: refused later, they may be in rotation."""
 
     @property
     def url(self) -> str:
@@ -226,18 +241,25 @@ class S3Store:
             return etag
 
     def _head(self, key: str) -> "HeadObjectOutputTypeDef | None":
-        def ask() -> "HeadObjectOutputTypeDef | None":
+        def ask() -> "HeadObjectOutputTypeDef":
+            found = self._client.head_object(Bucket=self._bucket, Key=self._prefix + key, ChecksumMode="ENABLED")
+            return require(found, "ContentLength", "ETag", "LastModified")
+
+        def ask_with_reasons() -> "HeadObjectOutputTypeDef | None":
             try:
-                found = self._client.head_object(Bucket=self._bucket, Key=self._prefix + key, ChecksumMode="ENABLED")
-                return require(found, "ContentLength", "ETag", "LastModified")
+                return ask()
             except ClientError as error:
-                if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
+                status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+                if status not in (403, 404):
                     raise
+            if status == 403:  # A LIST's answer has a body that says whether the keys are the cause.
+                self._client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix + key, MaxKeys=1)
+                return ask()
             # A HEAD's 404 has no body to say whether the key or the bucket is absent.
             self._client.head_bucket(Bucket=self._bucket)
             return None
 
-        return self._try("look at", key, ask)
+        return self._try("look at", key, ask_with_reasons)
 
     def _stands(self, key: str, sums: Sums) -> bool:
         """Whether the server holds what `sums` describes: by SHA-256 where it keeps one, else by size."""
@@ -255,11 +277,14 @@ class S3Store:
         pause_seconds = 0.1
         while True:
             try:
-                return call()
+                answer = call()
+                self._worked = True
+                return answer
             except (ClientError, BotoCoreError, Boto3Error) as error:
                 fault = read_fault(error)
                 where = f"s3://{self._bucket}/{self._prefix}{key}: cannot {doing} it"
-                if fault is None or fault.meaning == "final":
+                refused = fault is not None and fault.meaning == "credentials" and not self._worked
+                if fault is None or fault.meaning == "final" or refused:
                     raise StoreError(f"{where}: {fault.said if fault else error}") from error
                 if fault.meaning == "absent":
                     raise NotFound(f"{self.url}/{key} is not there") from error

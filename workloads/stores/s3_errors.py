@@ -8,8 +8,11 @@ from boto3.exceptions import RetriesExceededError, S3TransferFailedError, S3Uplo
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
+from workloads.certificates import certificate_advice
+
 AnswerType = TypeVar("AnswerType", bound=Mapping[str, object])
-Meaning = Literal["absent", "condition", "transient", "final"]
+Meaning = Literal["absent", "condition", "transient", "credentials", "final"]
+"""credentials: the server refuses the keys. If they worked before, the next try may read new ones."""
 
 AGAIN = frozenset(
     {
@@ -26,12 +29,23 @@ AGAIN = frozenset(
         "XAmzContentChecksumMismatch",
     }
 )
+REFUSED_KEYS = frozenset(
+    {
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InvalidAccessKeyId",
+        "InvalidToken",
+        "SignatureDoesNotMatch",
+        "TokenRefreshRequired",
+    }
+)
 ADVICE = {
     "NoSuchBucket": "There is no such bucket: check the store's URL and POTSTILL_S3_ENDPOINT",
     "AccessDenied": "The credentials do not allow it: grant s3:GetObject, PutObject, DeleteObject, ListBucket here",
     "InvalidAccessKeyId": "The server does not know these credentials: check AWS_ACCESS_KEY_ID and the endpoint",
     "SignatureDoesNotMatch": "The secret key is wrong: check AWS_SECRET_ACCESS_KEY",
     "ExpiredToken": "The credentials have expired: renew them",
+    "InvalidToken": "AWS_SESSION_TOKEN does not belong to these keys: renew all three",
     "NotImplemented": "The server lacks this request; Potstill needs conditional writes (If-Match, If-None-Match)",
     "RequestTimeTooSkewed": "This machine's clock is wrong",
 }
@@ -83,6 +97,12 @@ def read_fault(error: BaseException) -> Fault | None:
         return Fault(
             "final", f"{error}. Give credentials by the AWS chain: AWS_ACCESS_KEY_ID, a profile, or a pod's role"
         )
+    if isinstance(error, boto.SSLError) and (advice := certificate_advice(error)):
+        return Fault("final", f"{error}. {advice}")
+    if isinstance(error, boto.ProxyConnectionError):
+        return Fault(
+            "transient", f"{error}. Is HTTPS_PROXY right, and does NO_PROXY name the store where it needs none?"
+        )
     if isinstance(error, CUT):
         return Fault("transient", f"{error}. Is the server up, and POTSTILL_S3_ENDPOINT right?")
     if isinstance(error, boto.BotoCoreError):
@@ -101,6 +121,8 @@ def _of_answer(error: boto.ClientError) -> Fault:
         return Fault("absent", said)
     if code == "PreconditionFailed" or status == 412:
         return Fault("condition", said)
+    if code in REFUSED_KEYS:
+        return Fault("credentials", said)
     if code in AGAIN or status in (408, 409, 429) or (status >= 500 and status != 501):
         return Fault("transient", said)
     return Fault("final", said)

@@ -84,7 +84,7 @@ class PodRunner:
             first = container is containers[0]
             if first:
                 self._tell(pod, "Running", [_status(container, {"running": {"startedAt": begun}})], spec)
-            code = self._execute(name, container, folder)
+            code = self._execute(name, container, folder, spec)
             said = (folder / f"{container['name']}.log").read_text(errors="replace")[-MESSAGE_CHARACTERS:]
             ended.append(
                 _status(container, {"terminated": {"exitCode": code, "reason": "Error" if code else "Completed",
@@ -96,20 +96,20 @@ class PodRunner:
         failed = ended[-1]["state"]["terminated"]["exitCode"]
         self._tell(pod, "Failed" if failed else "Succeeded", ended, spec)
 
-    def _execute(self, name: str, container: Object, folder: Path) -> int:
+    def _execute(self, name: str, container: Object, folder: Path, spec: Object) -> int:
         command = [str(folder / word.strip("/")) if word in MOUNTS else word for word in container["command"]]
         command = self._program(command)
         command[0] = sys.executable if command[0] == "python" else command[0]
         log = folder / f"{container['name']}.log"
         with log.open("wb") as out:
-            process = subprocess.Popen(command, env=self._environment(container, folder), stdout=out, stderr=out)
+            process = subprocess.Popen(command, env=self._environment(container, folder, spec), stdout=out, stderr=out)
             self.running[name] = process
             code = process.wait()
         if code:
             self.failures.append(f"{name}/{container['name']}: {code}: {log.read_text()[-2000:]}")
         return code if code >= 0 else 128 - code
 
-    def _environment(self, container: Object, folder: Path) -> dict[str, str]:
+    def _environment(self, container: Object, folder: Path, spec: Object) -> dict[str, str]:
         """The container's own variables and nothing of this process's but where Python finds its modules."""
         found = {
             "PATH": os.environ["PATH"],
@@ -118,15 +118,51 @@ class PodRunner:
             "TMPDIR": str(folder / "tmp"),
             "HOME": str(folder / "work"),
         }
+        files = self._mounted_files(container, folder, spec)
         for variable in container.get("env", []):
             value = variable.get("value")
             if value is None:
                 reference = variable["valueFrom"]["secretKeyRef"]
-                secret = self._api.get(f"/api/v1/namespaces/{self._namespace}/secrets/{reference['name']}")
-                value = b64decode(secret["data"][reference["key"]]).decode()
+                value = self._secret(reference["name"]).get(reference["key"])
+                if value is None and reference.get("optional"):
+                    continue
+                assert value is not None, f"CreateContainerConfigError: {reference}"
+            for path, here in files.items():
+                value = str(here) + value.removeprefix(path) if value.startswith(path) else value
             place = self.volume if value == CLAIM else folder / value.strip("/")
             found[variable["name"]] = str(place) if value in (*MOUNTS, CLAIM) else value
         return found
+
+    def _mounted_files(self, container: Object, folder: Path, spec: Object) -> dict[str, Path]:
+        """The container's projected Secrets and its ConfigMaps as files here, by the path of their mount."""
+        volumes = {volume["name"]: volume for volume in spec["volumes"]}
+        found = {}
+        for mount in container.get("volumeMounts", []):
+            volume = volumes[mount["name"]]
+            sources = volume.get("projected", {}).get("sources", [])
+            if "configMap" in volume:
+                sources = [{"configMap": volume["configMap"]}]
+            if not sources:
+                continue
+            here = found[mount["mountPath"]] = folder / "mounted" / mount["name"]
+            here.mkdir(parents=True, exist_ok=True)
+            for source in sources:
+                [(kind, stated)] = source.items()
+                data = self._secret(stated["name"]) if kind == "secret" else self._config_map(stated["name"])
+                for item in stated["items"]:
+                    if item["key"] in data:
+                        (here / item["path"]).write_text(data[item["key"]])
+                    else:
+                        assert stated.get("optional"), f"FailedMount: {stated['name']} has no {item['key']}"
+        return found
+
+    def _secret(self, name: str) -> dict[str, str]:
+        data = self._api.get(f"/api/v1/namespaces/{self._namespace}/secrets/{name}")["data"]
+        return {key: b64decode(value).decode() for key, value in data.items()}
+
+    def _config_map(self, name: str) -> dict[str, str]:
+        data: dict[str, str] = self._api.get(f"/api/v1/namespaces/{self._namespace}/configmaps/{name}")["data"]
+        return data
 
     def _tell(self, pod: Object, phase: str, statuses: list[Object], spec: Object) -> None:
         initial = {container["name"] for container in spec.get("initContainers", [])}
