@@ -34,8 +34,12 @@ class Watched:
     experiments: Reflector
     limit: EvaluationLimit
 
+    @property
+    def reflectors(self) -> tuple[Reflector, ...]:
+        return (self.jobs, self.pods, self.experiments)
+
     def stale_seconds(self) -> float:
-        return max(self.jobs.stale_seconds, self.pods.stale_seconds, self.experiments.stale_seconds)
+        return max(reflector.stale_seconds for reflector in self.reflectors)
 
 
 class KubernetesExecutor:

@@ -12,8 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from controller.kubernetes.api import Api, ApiError, ApiUnreachable, connect
-from controller.kubernetes.executor import Watched
+from kubernetes.config.config_exception import ConfigException
+
+from controller.kubernetes.api import CONTROLLER, Api, ApiError, ApiUnreachable, connect
+from controller.kubernetes.executor import STALE_SECONDS, Watched
 from controller.kubernetes.health import Health, serve_health
 from controller.kubernetes.limit import EvaluationLimit, is_evaluation
 from controller.kubernetes.metrics import Metrics
@@ -21,6 +23,7 @@ from controller.kubernetes.names import EXPERIMENT_LABEL, UID8_LABEL
 from controller.kubernetes.queue import KeyedQueue
 from controller.kubernetes.reconcile import Reconciler
 from controller.kubernetes.reflector import Pace, Reflector
+from controller.spec.errors import SpecError
 from controller.spec.profile import Profile, load_profile
 from workloads.commit import Corrupt
 from workloads.store import Store, StoreError, open_store
@@ -30,6 +33,10 @@ Key = tuple[str, str]
 WORKERS = 4
 BUSY_SECONDS = 10.0
 """Between two looks at an experiment that has work in flight: markers appear in the store without an event."""
+DEAF_SECONDS = 300.0
+"""A watch without any answer for so long: Kubernetes is to restart the controller."""
+STOP_SECONDS = 20.0
+"""All of `stop`, below the pod's terminationGracePeriodSeconds of 30."""
 logger = logging.getLogger("potstill")
 
 
@@ -74,28 +81,45 @@ class Controller:
         self._threads: list[threading.Thread] = []
         self._last: dict[Key, Json] = {}
 
-    @property
-    def _reflectors(self) -> tuple[Reflector, ...]:
-        return (self._watched.jobs, self._watched.pods, self._watched.experiments)
-
     def start(self) -> None:
-        for reflector in self._reflectors:
+        for reflector in self._watched.reflectors:
             reflector.start()
         for number in range(WORKERS):
             worker = threading.Thread(target=self._work, name=f"worker {number}", daemon=True)
             worker.start()
             self._threads.append(worker)
 
-    def stop(self, seconds: float = 20.0) -> None:
+    def stop(self, seconds: float = STOP_SECONDS) -> None:
+        """Waits so many seconds at most for the rounds in hand; what they had not done, the next controller does."""
+        end = time.monotonic() + seconds
         self._queue.close()
-        for reflector in self._reflectors:
+        for reflector in self._watched.reflectors:
             reflector.stop()
         for thread in self._threads:
-            thread.join(seconds)
+            thread.join(max(0.0, end - time.monotonic()))
+        if left := [thread.name for thread in self._threads if thread.is_alive()]:
+            logger.warning("%s: still in a round after %.0f s, and ended with the process", ", ".join(left), seconds)
 
-    def ready(self) -> bool:
-        """All copies were listed, and none is stale."""
-        return self._watched.stale_seconds() < float("inf")
+    def problem(self) -> str:
+        """What only a restart can mend: a thread that has ended, a watch without any answer for DEAF_SECONDS; or ""."""
+        threads = [thread.name for thread in self._threads if not thread.is_alive()]
+        threads += [f"watch {one.path}" for one in self._watched.reflectors if not one.is_alive]
+        if threads:
+            return f"ended: {', '.join(threads)}"
+        return self._stale(DEAF_SECONDS, [(one.path, one.silent_seconds) for one in self._watched.reflectors])
+
+    def unready(self) -> str:
+        """Which watch has not listed yet or has not been confirmed for STALE_SECONDS; or ""."""
+        return self._stale(STALE_SECONDS, [(one.path, one.stale_seconds) for one in self._watched.reflectors])
+
+    @staticmethod
+    def _stale(limit: float, ages: list[tuple[str, float]]) -> str:
+        told = {
+            path: "has not listed yet" if age == float("inf") else f"was not confirmed for {age:.0f} s"
+            for path, age in ages
+            if age > limit
+        }
+        return "; ".join(f"the watch of {path} {since}" for path, since in told.items())
 
     def _changed(self, item: Json) -> None:
         self._queue.add((item["metadata"]["namespace"], item["metadata"]["name"]))
@@ -106,13 +130,18 @@ class Controller:
             self._watched.limit.changed()
 
     def _work(self) -> None:
+        """Until the queue is closed. Nothing that one Experiment brings about ends the thread."""
         while (key := self._queue.take()) is not None:
-            self._reconcile(key)
-            self._queue.done(key)
+            try:
+                self._reconcile(key)
+            except Exception:
+                logger.exception("%s/%s: this is a fault of Potstill; again in %.1f s", *key, self._queue.failed(key))
+            finally:
+                self._queue.done(key)
 
     def _reconcile(self, key: Key) -> None:
         item = self._watched.experiments.get(*key)
-        if not self.ready():
+        if self._watched.stale_seconds() == float("inf"):
             self._queue.add(key, 0.2)
             return
         self._forget_former(key, item)
@@ -137,7 +166,9 @@ class Controller:
             self._queue.add(key, self._busy_seconds)
 
     def _forget_former(self, key: Key, item: Json | None) -> None:
-        """What was there under this name before is gone, if it is; the store's answer is not waited for twice."""
+        """Does what is to be done once for an Experiment that is gone or was replaced by another of its name. An error
+        is logged: it is not tried again.
+        """
         former = self._last.pop(key, None)
         if item is not None:
             self._last[key] = item
@@ -146,6 +177,8 @@ class Controller:
                 self._reconciler.gone(former)
             except StoreError as error:
                 logger.warning("%s/%s: what its deletionPolicy asks for was not done: %s", *key, error)
+            except Exception:
+                logger.exception("%s/%s: this is a fault of Potstill: it was not cleaned up", *key)
 
 
 class JsonLines(logging.Formatter):
@@ -170,32 +203,46 @@ def load_profiles(folder: Path) -> dict[str, Profile]:
 
 
 def main() -> int:
-    """Environment: POTSTILL_STORE, POTSTILL_PROFILES (a folder), POTSTILL_NAMESPACE, POTSTILL_HEALTH_PORT (8080),
+    """Runs until SIGTERM. Returns 1, after one line in the log, if it cannot start.
+
+    Environment: POTSTILL_STORE, POTSTILL_PROFILES (a folder), POTSTILL_NAMESPACE, POTSTILL_HEALTH_PORT (8080),
     POTSTILL_EVALUATION_PODS (0: no limit).
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-    profiles = load_profiles(Path(os.environ["POTSTILL_PROFILES"]))
-    store = open_store(os.environ["POTSTILL_STORE"])
-    kubeconfig = os.environ.get("KUBECONFIG")
-    api = connect(Path(kubeconfig) if kubeconfig else None)
-    store.probe()
-    limit = int(os.environ.get("POTSTILL_EVALUATION_PODS", "0"))
-    controller = Controller(api, store, profiles, os.environ["POTSTILL_NAMESPACE"], evaluation_pods=limit)
+    try:
+        controller = _controller()
+        port = int(os.environ.get("POTSTILL_HEALTH_PORT", "8080"))
+    except KeyError as error:
+        logger.error("cannot start: the environment variable %s is not set", error.args[0])
+        return 1
+    except (SpecError, StoreError, ConfigException, ValueError, OSError) as error:
+        logger.error("cannot start: %s", error)
+        return 1
     ending = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ending.set())
-    health = serve_health(
-        int(os.environ.get("POTSTILL_HEALTH_PORT", "8080")), Health(controller.ready), controller.metrics.registry
-    )
     controller.start()
-    logger.info("started; profiles: %s", ", ".join(profiles) or "none")
+    health = serve_health(port, Health(controller.problem, controller.unready), controller.metrics.registry)
     ending.wait()
     logger.info("stopping: rounds in hand end first")
     controller.stop()
     health.shutdown()
     return 0
+
+
+def _controller() -> Controller:
+    """From the environment. Raises KeyError, SpecError, StoreError, ConfigException, ValueError, OSError."""
+    profiles = load_profiles(Path(os.environ["POTSTILL_PROFILES"]))
+    store = open_store(os.environ["POTSTILL_STORE"])
+    kubeconfig = os.environ.get("KUBECONFIG")
+    api = connect(Path(kubeconfig) if kubeconfig else None, agent=CONTROLLER)
+    store.probe()
+    limit = int(os.environ.get("POTSTILL_EVALUATION_PODS", "0"))
+    controller = Controller(api, store, profiles, os.environ["POTSTILL_NAMESPACE"], evaluation_pods=limit)
+    logger.info("started; store: %s; profiles: %s", store.url, ", ".join(profiles) or "none")
+    return controller
 
 
 if __name__ == "__main__":
