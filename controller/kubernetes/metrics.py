@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from controller.decide.actions import Status
+from controller.decide.actions import Status, stored_state
 from controller.kubernetes.limit import Line
 from controller.kubernetes.measures import evaluation_lags, gpu_seconds_by_run
 from controller.view import StoreView
@@ -58,7 +58,9 @@ class Metrics:
     ) -> None:
         self._gpu_seconds.labels(*key).set(status.gpu_seconds)
         self._checkpoints.labels(*key).set(status.counts.checkpoints)
-        states = evaluation_states((line.model, line.benchmark, line.state) for line in status.evaluations)
+        states = evaluation_states(
+            (line.model, line.benchmark, stored_state(line.state)) for line in status.evaluations
+        )
         for state in ("waiting", "running", "done", "failed"):
             self._evaluations.labels(*key, state).set(list(states.values()).count(state))
         if store is not None:

@@ -20,9 +20,11 @@ from controller.kubernetes.health import Health, serve_health
 from controller.kubernetes.limit import EvaluationLimit, is_evaluation
 from controller.kubernetes.metrics import Metrics
 from controller.kubernetes.names import EXPERIMENT_LABEL, UID8_LABEL
+from controller.kubernetes.namespace_lease import LeasePace, NamespaceLease
 from controller.kubernetes.queue import KeyedQueue
-from controller.kubernetes.reconcile import Reconciler
+from controller.kubernetes.reconcile import Dropped, Reconciler
 from controller.kubernetes.reflector import Pace, Reflector
+from controller.kubernetes.warnings import Warnings
 from controller.spec.errors import SpecError
 from controller.spec.profile import Profile, load_profile
 from workloads.commit import Corrupt
@@ -33,6 +35,7 @@ Key = tuple[str, str]
 WORKERS = 4
 BUSY_SECONDS = 10.0
 """Between two looks at an experiment that has work in flight: markers appear in the store without an event."""
+RELEASE = "potstill"
 DEAF_SECONDS = 300.0
 """A watch without any answer for so long: Kubernetes is to restart the controller."""
 STOP_SECONDS = 20.0
@@ -43,7 +46,8 @@ logger = logging.getLogger("potstill")
 class Controller:
     """`start` returns at once; `stop` lets the rounds in hand end, and waits for them.
 
-    `evaluation_pods`: at most so many of all Experiments at one time; 0 is no limit.
+    `evaluation_pods`: at most so many of all Experiments at one time; 0 is no limit. `release`: controllers of other
+    releases, or with other stores, do not work in this namespace at the same time.
     """
 
     def __init__(
@@ -56,6 +60,8 @@ class Controller:
         pace: Pace | None = None,
         busy_seconds: float = BUSY_SECONDS,
         evaluation_pods: int = 0,
+        release: str = RELEASE,
+        lease_pace: LeasePace | None = None,
     ) -> None:
         self.metrics = Metrics()
         self._busy_seconds = busy_seconds
@@ -72,27 +78,33 @@ class Controller:
             limit=EvaluationLimit(
                 evaluation_pods, jobs, pods, lambda: datetime.now(UTC), lambda name: self._queue.add((namespace, name))
             ),
+            warnings=Warnings(api, namespace),
+            wake=lambda name, seconds: self._queue.add((namespace, name), seconds),
         )
         self.metrics.watch_limit(namespace, self._watched.limit.line)
         writer = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{socket.gethostname()}-{os.getpid()}"
         self._reconciler = Reconciler(
             api, self._watched, store, profiles, lambda: datetime.now(UTC), writer, self.metrics
         )
+        self._lease = NamespaceLease(api, namespace, f"release {release} with {store.url.rstrip('/')}", lease_pace)
         self._threads: list[threading.Thread] = []
         self._last: dict[Key, Json] = {}
 
     def start(self) -> None:
         for reflector in self._watched.reflectors:
             reflector.start()
-        for number in range(WORKERS):
-            worker = threading.Thread(target=self._work, name=f"worker {number}", daemon=True)
-            worker.start()
-            self._threads.append(worker)
+        self._threads = [
+            threading.Thread(target=self._lease.run, name="lease", daemon=True),
+            *(threading.Thread(target=self._work, name=f"worker {number}", daemon=True) for number in range(WORKERS)),
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def stop(self, seconds: float = STOP_SECONDS) -> None:
         """Waits so many seconds at most for the rounds in hand; what they had not done, the next controller does."""
         end = time.monotonic() + seconds
         self._queue.close()
+        self._lease.stop()
         for reflector in self._watched.reflectors:
             reflector.stop()
         for thread in self._threads:
@@ -109,8 +121,10 @@ class Controller:
         return self._stale(DEAF_SECONDS, [(one.path, one.silent_seconds) for one in self._watched.reflectors])
 
     def unready(self) -> str:
-        """Which watch has not listed yet or has not been confirmed for STALE_SECONDS; or ""."""
-        return self._stale(STALE_SECONDS, [(one.path, one.stale_seconds) for one in self._watched.reflectors])
+        """Who else serves the namespace, or which watch has not listed or was not confirmed for STALE_SECONDS; or ""."""
+        return self._lease.problem or self._stale(
+            STALE_SECONDS, [(one.path, one.stale_seconds) for one in self._watched.reflectors]
+        )
 
     @staticmethod
     def _stale(limit: float, ages: list[tuple[str, float]]) -> str:
@@ -144,12 +158,20 @@ class Controller:
         if self._watched.stale_seconds() == float("inf"):
             self._queue.add(key, 0.2)
             return
+        if not self._lease.wait_held(1.0):
+            self._queue.add(key, 1.0)
+            return
         self._forget_former(key, item)
         if item is None:
             return
         started = time.monotonic()
         try:
             status = self._reconciler.reconcile(item)
+        except Dropped as error:
+            wait = self._queue.failed(key)
+            self.metrics.reconciled(key, "requeue", time.monotonic() - started)
+            logger.info("%s/%s: %s; again in %.1f s", *key, error, wait)
+            return
         except (StoreError, Corrupt, ApiError, ApiUnreachable) as error:
             wait = self._queue.failed(key)
             self.metrics.reconciled(key, "error", time.monotonic() - started)
@@ -206,7 +228,7 @@ def main() -> int:
     """Runs until SIGTERM. Returns 1, after one line in the log, if it cannot start.
 
     Environment: POTSTILL_STORE, POTSTILL_PROFILES (a folder), POTSTILL_NAMESPACE, POTSTILL_HEALTH_PORT (8080),
-    POTSTILL_EVALUATION_PODS (0: no limit).
+    POTSTILL_EVALUATION_PODS (0: no limit), POTSTILL_RELEASE (potstill).
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
@@ -240,7 +262,14 @@ def _controller() -> Controller:
     api = connect(Path(kubeconfig) if kubeconfig else None, agent=CONTROLLER)
     store.probe()
     limit = int(os.environ.get("POTSTILL_EVALUATION_PODS", "0"))
-    controller = Controller(api, store, profiles, os.environ["POTSTILL_NAMESPACE"], evaluation_pods=limit)
+    controller = Controller(
+        api,
+        store,
+        profiles,
+        os.environ["POTSTILL_NAMESPACE"],
+        evaluation_pods=limit,
+        release=os.environ.get("POTSTILL_RELEASE") or RELEASE,
+    )
     logger.info("started; store: %s; profiles: %s", store.url, ", ".join(profiles) or "none")
     return controller
 

@@ -121,7 +121,7 @@ def test_a_crash_is_no_preemption() -> None:
     [
         (pod(waiting("ImagePullBackOff", "no such image")), "ImagePullBackOff"),
         (pod(conditions=(UNSCHEDULABLE,)), "Unschedulable"),
-        (pod(waiting("ContainerCreating")), ""),
+        (pod(waiting("ContainerCreating")), "Starting"),
     ],
 )
 def test_why_a_pod_waits(one: Json, reason: str) -> None:
