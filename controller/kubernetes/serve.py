@@ -121,7 +121,7 @@ class Controller:
         return self._stale(DEAF_SECONDS, [(one.path, one.silent_seconds) for one in self._watched.reflectors])
 
     def unready(self) -> str:
-        """Who else serves the namespace, or which watch has not listed or was not confirmed for STALE_SECONDS; or ""."""
+        """Who else serves the namespace, or which watch has not listed or is older than STALE_SECONDS; or ""."""
         return self._lease.problem or self._stale(
             STALE_SECONDS, [(one.path, one.stale_seconds) for one in self._watched.reflectors]
         )
