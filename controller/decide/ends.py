@@ -212,7 +212,7 @@ def _share(ended: Ended, view: UnitView, number: int, suspects: int, own: Failur
         return _own_share(own)
     if ended.outcome in NOT_THE_WORK:
         return _Share(ended.outcome, ended.reason, ended.message)
-    if ended.exit_code == ExitCode.OK:
+    if ended.exit_code == ExitCode.OK and ended.reason != EVICTED:
         return _Share("failed", "NoResult", "the program ended well but left no result", charged=True)
     if ended.exit_code == ExitCode.STORE_UNAVAILABLE:
         return _Share("failed", ended.reason, ended.message)
