@@ -44,7 +44,7 @@ def _counting(view: UnitView, owner: Owner) -> list[Attempt]:
 
 def _final(ends: list[TaskEnd]) -> Why | None:
     last = next((end for end in ends if not end.retry), None)
-    return Why(last.reason, f"attempt {last.number}: {last.reason}: {last.message}") if last else None
+    return Why(last.reason, f"attempt {last.number}: {last.message}") if last else None
 
 
 def _attempts(view: UnitView, ended: list[tuple[Attempt, TaskEnd]], limits: Limits) -> Why | None:
@@ -58,8 +58,7 @@ def _attempts(view: UnitView, ended: list[tuple[Attempt, TaskEnd]], limits: Limi
             last = end
     if last is None or charged < limits.attempts:
         return None
-    attempts = "1 attempt" if charged == 1 else f"{charged} attempts"
-    return Why(last.reason, f"{attempts} failed, attempt {last.number} with {last.reason}: {last.message}")
+    return Why(last.reason, f"{charged} attempts failed, attempt {last.number} with: {last.message}")
 
 
 def _uncharged(view: UnitView, ended: list[tuple[Attempt, TaskEnd]], limits: Limits) -> Why | None:
@@ -73,7 +72,7 @@ def _uncharged(view: UnitView, ended: list[tuple[Attempt, TaskEnd]], limits: Lim
     for outcome, count in Counter(end.outcome for end in ends).items():
         if count > limits.preemptions:
             last = next(end for end in reversed(ends) if end.outcome == outcome)
-            return Why("TooManyInterruptions", f"{count} attempts ended {outcome}, the last with {last.reason}: {last.message}")
+            return Why("TooManyInterruptions", f"{count} attempts ended {outcome}, the last with: {last.message}")
     return None
 
 

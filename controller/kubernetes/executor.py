@@ -245,7 +245,7 @@ class KubernetesExecutor:
         try:
             self._api.request(method, path, body=body, content_type=MERGE_PATCH if method == "PATCH" else JSON_TYPE)
         except ApiError as error:
-            if error.status in (404, 409):
+            if error.status in (404, 409) or "metadata.uid" in error.message:
                 return
             if not is_refusal(error):
                 raise

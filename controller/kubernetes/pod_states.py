@@ -5,7 +5,7 @@ Sources: terminated and waiting states of containers (https://kubernetes.io/docs
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from controller.decide.standing import STARTING
@@ -16,6 +16,8 @@ Json = dict[str, Any]
 Blame = Literal["work", "limit", "cluster"]
 PROFILE_PART = {"train": "train", "generate": "evaluate", "grade": "grade"}
 """The part of a profile by role; all other roles are the part `report`."""
+ERROR = "Error"
+"""A container's reason that says no more than that its program failed."""
 CREATING = frozenset({"PodInitializing", "ContainerCreating"})
 SHOWN_CHARACTERS = 300
 
@@ -38,14 +40,20 @@ class Warned:
 
 
 def end_cause(job: Json, pods: Sequence[Json]) -> Cause | None:
-    """Why a Job that did not complete ended. None when neither its pods nor the Job itself say."""
-    return (
+    """Why a Job that did not complete ended. None when neither its pods nor the Job itself say.
+
+    A reason that says more than that a program failed is part of the message too.
+    """
+    found = (
         _first(_over_limit(pod, job) for pod in pods)
         or _first(_disruption(pod) for pod in pods)
         or _first(_refusal(pod) for pod in pods)
         or _container_end(job, pods)
         or _job_end(job)
     )
+    if found is None or found.reason == ERROR:
+        return found
+    return replace(found, message=f"{found.reason}: {found.message}")
 
 
 def pending_cause(job: Json, pods: Sequence[Json], warnings: Mapping[str, Warned]) -> Cause:
@@ -129,10 +137,8 @@ def _container_end(job: Json, pods: Iterable[Json]) -> Cause | None:
     ]
     if not ends:
         return None
-    end, name, pod = min(
-        ends, key=lambda one: (one[0].get("finishedAt") or "", one[0].get("reason") in (None, "Error"))
-    )
-    reason, said = end.get("reason") or "Error", last_words(end.get("message", ""))
+    end, name, pod = min(ends, key=lambda one: (one[0].get("finishedAt") or "", one[0].get("reason") in (None, ERROR)))
+    reason, said = end.get("reason") or ERROR, last_words(end.get("message", ""))
     spec: Json = next((c for c in _containers(pod) if c["name"] == name), {})
     part = _part(job)
     match reason:

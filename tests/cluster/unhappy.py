@@ -105,15 +105,12 @@ def _quota(resource: str) -> Callable[[Place], None]:
     return prepare
 
 
-def _policy(place: Place) -> None:
-    """Every Job of the namespace needs the label cost-center."""
+def deny_jobs(place: Place, unless: str, message: str) -> None:
+    """A ValidatingAdmissionPolicy for the Jobs of the namespace. `unless`: in CEL, what a Job must be."""
     group, name = "/apis/admissionregistration.k8s.io/v1", f"cost-center-{place.world.namespace}"
     labels = {"kubernetes.io/metadata.name": place.world.namespace}
     rule = {"apiGroups": ["batch"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["jobs"]}
-    check = {
-        "expression": "'cost-center' in object.metadata.labels",
-        "message": "every Job needs the label cost-center; see wiki/costs",
-    }
+    check = {"expression": unless, "message": message}
     policy = {"failurePolicy": "Fail", "matchConstraints": {"resourceRules": [rule]}, "validations": [check]}
     selected = {"namespaceSelector": {"matchLabels": labels}}
     binding = {"policyName": name, "validationActions": ["Deny"], "matchResources": selected}
@@ -127,9 +124,14 @@ def _policy(place: Place) -> None:
 
     def refuses() -> bool:
         answer = api.refusal("POST", f"/apis/batch/v1/namespaces/{place.world.namespace}/jobs?dryRun=All", probe)
-        return answer is not None and "cost-center" in answer.message
+        return answer is not None and message in answer.message
 
     wait_until(refuses, "the policy is in force", SECONDS)
+
+
+def _policy(place: Place) -> None:
+    message = "every Job needs the label cost-center; see wiki/costs"
+    deny_jobs(place, "has(object.metadata.labels) && 'cost-center' in object.metadata.labels", message)
 
 
 def _in_queue(place: Place) -> None:

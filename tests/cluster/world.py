@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from controller.crd import experiment_crd
-from controller.kubernetes.api import connect
+from controller.kubernetes.api import CONTROLLER, connect
 from controller.kubernetes.namespace_lease import LeasePace
 from controller.kubernetes.reflector import Pace
 from controller.kubernetes.serve import Controller
@@ -51,7 +51,7 @@ class World:
         return f"/apis/potstill.dev/v1alpha1/namespaces/{self.namespace}/experiments"
 
     def controller(self) -> Controller:
-        api = connect(self.kubeconfig or self.plane.kubeconfig())
+        api = connect(self.kubeconfig or self.plane.kubeconfig(), agent=CONTROLLER)
         store = self.controller_store or self.store
         return Controller(
             api,

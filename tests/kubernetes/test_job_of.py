@@ -105,7 +105,11 @@ def test_a_job_at_work_has_no_exit_code() -> None:
 
 def test_a_disruption_is_preemption_with_the_clusters_words() -> None:
     seen = job_of(job(FAILED), [pod(ended(137), conditions=(DISRUPTED,))])
-    assert (seen.preempted, seen.reason, seen.message) == (True, "EvictionByEvictionAPI", "node is drained")
+    assert (seen.preempted, seen.reason, seen.message) == (
+        True,
+        "EvictionByEvictionAPI",
+        "EvictionByEvictionAPI: node is drained",
+    )
 
 
 def test_a_disrupted_pod_that_finished_all_the_same_was_not_preempted() -> None:
