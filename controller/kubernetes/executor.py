@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from controller.decide.actions import Decision
-from controller.decide.standing import owner_of
+from controller.decide.standing import STARTING, owner_of
 from controller.executors import ActionRefused
 from controller.kubernetes.api import JSON_TYPE, MERGE_PATCH, Api, ApiError
 from controller.kubernetes.jobs import build_job, build_rendezvous
@@ -17,9 +17,9 @@ from controller.kubernetes.prefetch import build_prefetch, needs_prefetch
 from controller.kubernetes.reflector import Reflector
 from controller.kubernetes.refusals import Refusals, is_refusal, message_of
 from controller.kubernetes.seen import NO_WARNINGS, job_of, pods_by_job, weights_of
-from controller.kubernetes.warnings import Warnings
+from controller.kubernetes.warnings import LISTED_SECONDS, Warnings
 from controller.spec.profile import Profile
-from controller.view import WEIGHTS, ExecutorView, Pool, Unknown, Weights
+from controller.view import WEIGHTS, ExecutorView, Job, Pool, Unknown, Weights
 from workloads.contract.experiment import FrozenExperiment
 from workloads.contract.tasks import Owner, RunnableTask, TrainTask
 
@@ -86,8 +86,9 @@ class KubernetesExecutor:
         for (namespace, name), item in self._watched.jobs.objects().items():
             marks = item["metadata"].get("annotations", {})
             if namespace == self._namespace and TASK_ANNOTATION in marks and CLOSED_ANNOTATION not in marks:
-                job = job_of(item, pods.get(name, []), self._warnings(item, pods.get(name, [])))
+                job = job_of(item, pods.get(name, []))
                 jobs[job.key] = job
+        jobs |= self._explained(jobs, pods)
         refused = self._refusals.current()
         if (seconds := self._refusals.seconds_to_next()) is not None:
             self._watched.wake(self._frozen.name, max(SOON_SECONDS, seconds))
@@ -182,10 +183,25 @@ class KubernetesExecutor:
         self._have_weights = self._have_weights or weights.state == "ready"
         return weights
 
+    def _explained(self, jobs: Mapping[str, Job], pods: Mapping[str, list[Json]]) -> dict[str, Job]:
+        """Those of our Jobs that have not started and say no reason, with what their events say."""
+        found = {}
+        for key in [job.key for job in jobs.values() if job.phase == "pending" and job.reason == STARTING]:
+            item = self._job_of_task(key)
+            if item is not None and item["metadata"].get("labels", {}).get(UID8_LABEL) == self._frozen.uid8:
+                own = pods.get(item["metadata"]["name"], [])
+                found[key] = job_of(item, own, self._warnings(item, own))
+        return found
+
     def _warnings(self, job: Json, pods: list[Json]) -> Mapping[str, Warned]:
-        """Those of the namespace, where they are needed to say why one of our Jobs does not start."""
-        is_ours = job["metadata"].get("labels", {}).get(UID8_LABEL) == self._frozen.uid8
-        return self._watched.warnings.by_uid() if is_ours and needs_warnings(job, pods) else NO_WARNINGS
+        """Those of the namespace, where they are needed to say why a Job of ours does not start.
+
+        No event of the watches comes when a reason appears or goes, so the Experiment is looked at again.
+        """
+        if not needs_warnings(job, pods):
+            return NO_WARNINGS
+        self._watched.wake(self._frozen.name, LISTED_SECONDS)
+        return self._watched.warnings.by_uid()
 
     def _refused(self, key: str, message: str) -> ActionRefused:
         """Records that a Job was refused; the error to raise."""
@@ -227,9 +243,15 @@ class KubernetesExecutor:
                 raise
 
     def _for_job(self, key: str, method: str, body: Json) -> None:
+        item = self._job_of_task(key)
+        if item is not None:
+            self._change(item, method, body)
+
+    def _job_of_task(self, key: str) -> Json | None:
         for (namespace, _), item in self._watched.jobs.objects().items():
             if namespace == self._namespace and item["metadata"].get("annotations", {}).get(TASK_ANNOTATION) == key:
-                self._change(item, method, body)
+                return item
+        return None
 
     def _change(self, item: Json, method: str, body: Json) -> None:
         """DELETE or PATCH of the very Job that was seen: one that is gone, or another of its name, is left alone.

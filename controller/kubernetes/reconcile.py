@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -53,16 +53,6 @@ class Dropped(Exception):
     """The Experiment was changed by somebody else during the round: its status was not written."""
 
 
-@dataclass(frozen=True)
-class _Kept:
-    """What is kept of one Experiment between rounds."""
-
-    revision: int
-    rounds: Rounds
-    events: EventLog
-    refusals: Refusals
-
-
 class Reconciler:
     """Keeps caches per experiment; all of it can be read again, so that a restart changes nothing but time."""
 
@@ -83,7 +73,8 @@ class Reconciler:
         self._clock = clock
         self._writer = writer
         self._metrics = metrics
-        self._kept: dict[str, _Kept] = {}
+        self._rounds: dict[str, tuple[int, Rounds, EventLog]] = {}
+        self._refusals: dict[str, Refusals] = {}
 
     def reconcile(self, item: Json) -> Status | None:
         """One round; None when there is nothing (more) to do.
@@ -139,7 +130,8 @@ class Reconciler:
 
     def _forget(self, item: Json) -> None:
         """Nothing more is done for it."""
-        self._kept.pop(item["metadata"]["uid"], None)
+        self._rounds.pop(item["metadata"]["uid"], None)
+        self._refusals.pop(item["metadata"]["uid"], None)
         self._watched.limit.forget(Owner(experiment=item["metadata"]["name"], uid8=uid8_of(item)))
 
     def _judged(self, accepted: Accepted, status: Status) -> Status:
@@ -166,23 +158,23 @@ class Reconciler:
     def _rounds_of(self, item: Json, accepted: Accepted) -> tuple[Rounds, EventLog]:
         """Made anew when the experiment has grown."""
         uid, frozen = item["metadata"]["uid"], accepted.frozen
-        kept = self._kept.get(uid)
-        if kept is not None and kept.revision == frozen.revision:
-            return kept.rounds, kept.events
-        refusals = kept.refusals if kept else Refusals(self._clock)
+        kept = self._rounds.get(uid)
+        if kept is not None and kept[0] == frozen.revision:
+            return kept[1], kept[2]
+        namespace = item["metadata"]["namespace"]
         executor = KubernetesExecutor(
             self._api,
             self._watched,
-            item["metadata"]["namespace"],
+            namespace,
             item,
             frozen,
             accepted.profile,
-            refusals,
+            self._refusals.setdefault(uid, Refusals(self._clock)),
             refused_before=self._clock() if kept is None and _was_refused(item) else None,
         )
-        events = kept.events if kept else EventLog(self._store, frozen.name, frozen.uid8, self._writer)
+        events = kept[2] if kept else EventLog(self._store, frozen.name, frozen.uid8, self._writer)
         rounds = Rounds(frozen, self._store, executor, events, recorded_counts(item))
-        self._kept[uid] = _Kept(frozen.revision, rounds, events, refusals)
+        self._rounds[uid] = (frozen.revision, rounds, events)
         return rounds, events
 
     def _links(self, accepted: Accepted) -> dict[str, str]:

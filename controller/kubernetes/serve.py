@@ -81,6 +81,9 @@ class Controller:
             warnings=Warnings(api, namespace),
             wake=lambda name, seconds: self._queue.add((namespace, name), seconds),
         )
+        self.metrics.watch_age(
+            lambda: {one.path.rpartition("/")[2]: one.silent_seconds for one in self._watched.reflectors}
+        )
         self.metrics.watch_limit(namespace, self._watched.limit.line)
         writer = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{socket.gethostname()}-{os.getpid()}"
         self._reconciler = Reconciler(

@@ -13,7 +13,7 @@ from controller.kubernetes.api import Api, ApiError, ApiUnreachable
 from controller.kubernetes.pod_states import Warned
 
 Json = dict[str, Any]
-KEPT_SECONDS = 10.0
+LISTED_SECONDS = 10.0
 FORBIDDEN_SECONDS = 600.0
 """Until a controller that may not list events asks again."""
 PAGE = 500
@@ -32,10 +32,10 @@ class Warnings:
         self._lock = threading.Lock()
 
     def by_uid(self) -> Mapping[str, Warned]:
-        """The last Warning event by the UID of its object, KEPT_SECONDS old at most. Empty if they cannot be read."""
+        """The last Warning event by the UID of its object, LISTED_SECONDS old at most. Empty if they cannot be read."""
         with self._lock:
             if self._clock() >= self._until:
-                self._until = self._clock() + KEPT_SECONDS
+                self._until = self._clock() + LISTED_SECONDS
                 self._found = self._list()
             return self._found
 

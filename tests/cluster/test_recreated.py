@@ -82,8 +82,8 @@ def test_a_job_that_is_not_the_one_that_was_seen_is_left_alone(where: Place) -> 
     where.start()
     where.apply()
     job = where.job()
-    (kept,) = where.controllers[0]._reconciler._kept.values()
-    executor = kept.rounds._executor
+    ((_, rounds, _),) = where.controllers[0]._reconciler._rounds.values()
+    executor = rounds._executor
     copies = list(where.controllers[0]._watched.jobs.objects().values())
     where.stop()
     key = job["metadata"]["annotations"]["potstill.dev/task"]

@@ -266,7 +266,7 @@ def captured(case: Case, where: Place) -> str:
     world = where.world
     names = ["-n", world.namespace, "--kubeconfig", str(world.plane.kubeconfig())]
     described = world.plane.kubectl("describe", "pexp", "tiny", namespace=world.namespace)
-    shown = CliRunner().invoke(app, ["show", "tiny", *names], env={"COLUMNS": "200"}).output
+    shown = CliRunner().invoke(app, ["show", "tiny", *names], env={"COLUMNS": "200"}).stdout
     texts = {
         "kubectl get pexp": world.plane.kubectl("get", "pexp", namespace=world.namespace),
         "kubectl describe pexp tiny, from Status": described[described.index("Status:") :],
