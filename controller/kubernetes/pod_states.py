@@ -102,11 +102,12 @@ def _over_limit(pod: Json, job: Json) -> Cause | None:
     message = status.get("message", "")
     if status.get("reason") != "Evicted" or _condition(pod, "DisruptionTarget") or message.startswith("The node"):
         return None
-    remedy = (
-        f"the same pod would be evicted again: give {_part(job)} of the profile more ephemeral storage, or write less "
-        "to /work, /cache and /tmp"
-    )
-    return Cause("Evicted", f"{_shown(message).rstrip('. ')}; {remedy}", "limit")
+    if message.startswith("Usage of EmptyDir"):
+        remedy = "name weightsClaim and cacheClaim in the profile, so that weights are not kept there, or write less"
+    else:
+        remedy = f"raise {_part(job)}.resources.limits.ephemeral-storage of the profile, or write less"
+    said = _shown(message).rstrip(". ")
+    return Cause("Evicted", f"{said}; the same pod would be evicted again: {remedy}", "limit")
 
 
 def _disruption(pod: Json) -> Cause | None:

@@ -8,7 +8,7 @@ from workloads.contract.counts import evaluation_states
 from workloads.contract.manifest import Manifest
 
 PREFIXES = re.compile(
-    r"^(?:no checkpoint at [\d,]+ samples: |\d+ attempts failed, attempt \d+ with: |attempt \d+: )+"
+    r"^(?:no checkpoint at [\d,]+ samples: |\d+ attempts? failed, attempt \d+ with: |attempt \d+: )+"
 )  # what the controller puts before the program's own message
 
 
