@@ -28,7 +28,7 @@ from tests.tools.processes import wait_until
 from tests.tools.s3 import S3Server, s3_server
 from workloads.store import open_store
 
-SECONDS = 90.0
+SECONDS = 240.0
 IMAGE_SAYS = 'Back-off pulling image "registry.test/potstill": ErrImagePull: failed to authorize: 401 Unauthorized'
 EVICTED_SAYS = 'Usage of EmptyDir volume "work" exceeds the limit "100Gi". '
 GPU_SAYS = "Allocate failed due to no healthy devices present; cannot allocate unhealthy devices nvidia.com/gpu"
