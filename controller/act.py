@@ -18,6 +18,7 @@ from controller.decide.actions import (
     WriteManifest,
     WritePointers,
     WriteTask,
+    stored_state,
 )
 from controller.executors import Executor
 from controller.trouble import refuse_newer_manifest
@@ -111,4 +112,7 @@ def _read(store: Store, key: str) -> tuple[bytes, str] | tuple[None, None]:
 def _pieces(lines: Sequence[RunLine] | Sequence[EvaluationLine]) -> Mapping[str, Piece]:
     """By run name or evaluation id. Only a failure's reason goes into the manifest: the others change by the minute."""
     named = {(line.name if isinstance(line, RunLine) else line.id): line for line in lines}
-    return {name: Piece(line.state, line.message if line.state == "failed" else None) for name, line in named.items()}
+    return {
+        name: Piece(stored_state(line.state), line.message if line.state == "failed" else None)
+        for name, line in named.items()
+    }

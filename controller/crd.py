@@ -285,7 +285,10 @@ def status_schema() -> dict[str, Any]:
         "required": ["name"],
         "properties": {
             "name": {**text, "description": "The run's."},
-            "state": {**text, "description": "waiting, running, done or failed."},
+            "state": {
+                **text,
+                "description": "waiting, pending (nothing of its task runs yet), running, done or failed.",
+            },
             "message": {**text, "description": "Why it is so."},
             "done": {**count, "description": "Optimizer steps done."},
             "total": {**count, "description": "Optimizer steps in all."},
@@ -295,13 +298,17 @@ def status_schema() -> dict[str, Any]:
     return {
         "type": "object",
         "description": "Counts, one line per run, and where the manifest stands; it does not grow with the work.",
+        "default": {"phase": "Pending"},
         "properties": {
             "observedGeneration": {
                 "type": "integer",
                 "format": "int64",
                 "description": "metadata.generation of the spec that this is said of.",
             },
-            "phase": {**text, "description": "Pending, Running, Suspended or the reason of Finished."},
+            "phase": {
+                **text,
+                "description": "Pending, Running, Suspending, Suspended, Refused or the reason of Finished.",
+            },
             "training": {**text, "description": "Runs trained, of all: 2/4."},
             "checkpoints": {**text, "description": "Checkpoints committed, of all."},
             "evaluations": {**text, "description": "Evaluations graded, of all."},
@@ -309,7 +316,7 @@ def status_schema() -> dict[str, Any]:
             "store": {**text, "description": "Root of the store."},
             "manifest": {**text, "description": "URL of the manifest."},
             "report": {**text, "description": "URL of the report's folder."},
-            "retried": {**text, "description": "The value of the potstill.dev/retry annotation that was heeded."},
+            "retried": {**text, "description": "The value of the potstill.dev/retry annotation that was applied last."},
             "revision": {**count, "description": "How often the experiment has grown since it was accepted, and 1."},
             "counts": {
                 "type": "object",

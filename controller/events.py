@@ -15,6 +15,7 @@ from controller.decide.actions import (
     WritePointers,
     WriteTask,
 )
+from controller.view import WEIGHTS
 from workloads.contract import layout
 from workloads.store import Store
 
@@ -55,6 +56,6 @@ def subject_of(action: Action) -> str:
         case Stop(key=key) | Discard(key=key):
             return key
         case FetchWeights():
-            return "weights"
+            return WEIGHTS
         case WriteManifest():
             return "manifest.json"

@@ -16,7 +16,13 @@ from controller.decide.standing import SHARED
 from controller.trouble import LONGEST_WAIT_SECONDS, Trouble
 from workloads.untrusted import printable
 
-COLOURS: dict[PieceState, str] = {"waiting": "dim", "running": "cyan", "done": "green", "failed": "red"}
+COLOURS: dict[PieceState, str] = {
+    "waiting": "dim",
+    "pending": "yellow",
+    "running": "cyan",
+    "done": "green",
+    "failed": "red",
+}
 SHOWN_EVALUATIONS = 20
 VERBS = {"train": "waits", "generate": "generating", "grade": "grading"}
 

@@ -17,7 +17,7 @@ from controller.decide import Decision, decide
 from controller.decide.actions import Counts, Intent, Status
 from controller.decide.standing import owner_of
 from controller.events import EventLog
-from controller.executors import Executor
+from controller.executors import ActionRefused, Executor
 from controller.executors.local import LocalExecutor
 from controller.executors.machine import this_machine
 from controller.lease import Busy, Lease, LeaseLost, acquire, release, renew
@@ -84,12 +84,18 @@ class Rounds:
         self.lost_race = False
 
     def next(self, intent: Intent, clock: Callable[[], datetime]) -> Decision:
-        """The decision, acted upon. A store that does not answer ends the round, and the next one looks again."""
+        """The decision, acted upon. A store that does not answer ends the round, and the next one looks again.
+
+        An action that is refused costs the others nothing.
+        """
         decision = self._decide(intent, clock())
         self.trouble, self.lost_race = trouble_of_status(decision.status), False
         for action in decision.actions:
             try:
                 acted = act(action, self._frozen, self._store, self._executor, clock())
+            except ActionRefused as error:
+                logger.warning("%s", error)
+                continue
             except (StoreError, OSError) as error:
                 self.trouble = trouble_of_error(type(action).__name__, error)
                 break

@@ -16,6 +16,10 @@ FINAL_MARKER = {"train": layout.DONE, "generate": layout.OUTPUTS, "grade": layou
 """By unit kind: the marker that says the unit is done."""
 
 
+WEIGHTS = "weights"
+"""What the Job that brings a base to its volume has in place of a task's key."""
+
+
 @dataclass(frozen=True)
 class Unknown:
     """The store or the executor did not answer: nothing may be concluded from what is not seen."""
@@ -136,6 +140,14 @@ class Pool:
 
 
 @dataclass(frozen=True)
+class Refusal:
+    """The cluster did not let a task's Job be made, so nothing ran. It is asked again from `retry_at` on."""
+
+    message: str
+    retry_at: datetime
+
+
+@dataclass(frozen=True)
 class Weights:
     """The base on the volume from which trainings and evaluations read it."""
 
@@ -148,13 +160,21 @@ class ExecutorView:
     """All Jobs of the store's namespace or machine, whoever owns them.
 
     `gone_owners`: experiments that are known to have nobody acting for them, so that their tasks may be taken over.
-    `weights` None: nobody has to bring the base anywhere.
+    `weights` None: nobody has to bring the base anywhere. `refused`: by task key. `refused_before`: Jobs of tasks that
+    were written until then may have been refused to a controller before this one; None: no such thing is known.
     """
 
     jobs: Mapping[str, Job]
     gone_owners: frozenset[Owner] = frozenset()
     pools: tuple[Pool, ...] = ()
     weights: Weights | None = None
+    refused: Mapping[str, Refusal] = field(default_factory=dict)
+    refused_before: datetime | None = None
+
+    def may_have_been_refused(self, task: RunnableTask) -> bool:
+        """Whether the task may never have had a Job, however old it is."""
+        before = self.refused_before
+        return task.key in self.refused or (before is not None and task.created <= before)
 
 
 def role_of(task: RunnableTask | MemberPointer) -> Role:

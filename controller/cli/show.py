@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from controller.cli.cluster import (
     Context,
+    Json,
     Kubeconfig,
     Namespace,
     StoreOverride,
@@ -28,6 +29,8 @@ from workloads.contract.records import Failure
 from workloads.store import NotFound
 from workloads.untrusted import printable
 
+GOES_ON = frozenset({"Suspended", "Finished"})
+"""Reasons of Progressing=False that are as people wanted it."""
 BLAMELESS = frozenset({"succeeded", "superseded", "suspended", "preempted", "lost", "deleted"})
 
 
@@ -42,18 +45,27 @@ def show(
     context: Context = None,
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """How it stands, and the first failure from the store. Exit 1 if there is one."""
+    """Its state, what holds it up, and the first failure from the store. Exit 1 if there is one."""
     if is_file(experiment):
-        results = results_here(Path(experiment), store, profile)
+        results, held_up = results_here(Path(experiment), store, profile), ""
         _print_standing(results)
     else:
         item = cluster_at(kubeconfig, context, namespace).experiment(experiment)
         wide_console().print(render(item))
         if condition(item, "Accepted").get("status") == "False":
             raise typer.Exit(1)
-        results = results_of(item, store)
+        results, held_up = results_of(item, store), _held_up(item)
         _print_best_run(results)
-    _print_first_failure(results, lines)
+    _print_first_failure(results, lines, held_up)
+
+
+def _held_up(item: Json) -> str:
+    """Why nothing goes on, "" where it does."""
+    for kind in ("Ready", "Progressing"):
+        found = condition(item, kind)
+        if found.get("status") in ("False", "Unknown") and found["reason"] not in GOES_ON:
+            return f"{found['reason']}: {found['message']}"
+    return ""
 
 
 def _print_standing(results: Results) -> None:
@@ -74,9 +86,11 @@ def _print_best_run(results: Results) -> None:
         print(printable(line))
 
 
-def _print_first_failure(results: Results, lines: int) -> None:
+def _print_first_failure(results: Results, lines: int, held_up: str) -> None:
     """Exits 1 if there is one."""
     failed = [attempt for attempt in attempts(results) if _failed(attempt)]
+    if held_up:
+        print(printable(f"held up by {held_up}"))
     if not failed:
         print("no attempt failed")
         return
@@ -84,7 +98,9 @@ def _print_first_failure(results: Results, lines: int) -> None:
     print(f"\n{_count(len(failed))} failed; the first: {first.task.unit} attempt {first.number}")
     failure = _failure(results, first)
     if first.end is not None:
-        print(printable(f"{first.end.reason} (exit code {first.end.exit_code}): {first.end.message}"))
+        code = "no exit code" if first.end.exit_code is None else f"exit code {first.end.exit_code}"
+        message = first.end.message.removeprefix(f"{first.end.reason}: ")
+        print(printable(f"{first.end.reason} ({code}): {message}"))
     elif failure is not None:
         print(printable(f"{failure.reason}: {failure.message}"))
     if failure is not None and failure.traceback:

@@ -46,7 +46,8 @@ def watch_until_finished(cluster: Cluster, name: str, console: Console) -> Json:
 def render(item: Json) -> RenderableType:
     """Phase and counts, a line per run, and the conditions that say why."""
     told = item.get("status", {})
-    phase = told.get("phase", "not seen by a controller yet")
+    phase = told.get("phase", "Pending")
+    phase += "" if told.get("conditions") else " (no controller has looked at it yet)"
     head = f"{item['metadata']['namespace']}/{item['metadata']['name']}: {phase}"
     counts = [f"{key} {told[key]}" for key in ("training", "checkpoints", "evaluations", "gate") if key in told]
     parts: list[RenderableType] = [shown(", ".join([head, *counts]))]

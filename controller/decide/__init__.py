@@ -38,7 +38,7 @@ from controller.decide.finish import Finish, Verdict, all_settled, finish, inter
 from controller.decide.pieces import Piece, resolve_pieces, units_of
 from controller.decide.standing import Standing, owner_of, reserved, standing
 from controller.decide.starts import NewTasks, holders, new_tasks, stops, unstarted
-from controller.decide.status import conditions, counts, evaluation_lines, gpu_seconds_spent, run_lines
+from controller.decide.status import conditions, counts, evaluation_lines, gpu_seconds_spent, progressing, run_lines
 from controller.decide.weights import awaiting, fetches
 from controller.decide.work import candidates
 from controller.view import Attempt, ExecutorView, StoreView, Unknown, role_of
@@ -89,8 +89,14 @@ def decide(
     runs = run_lines(frozen, standings, store)
     evaluations = evaluation_lines(frozen, pieces, standings, store)
     idle = not any(_is_at_work(frozen, store, executor))
+    progress = progressing(frozen, store, executor, idle and not actions, intent)
     status = Status(
-        conditions(runs, evaluations, intent), runs, evaluations, counted, idle=idle and not actions, gpu_seconds=spent
+        conditions(runs, evaluations, intent, progress),
+        runs,
+        evaluations,
+        counted,
+        idle=idle and not actions,
+        gpu_seconds=spent,
     )
     if intent == "run" and not actions and all_settled(runs, evaluations) and _only_report_open(frozen, store):
         ending = finish(frozen, store, executor, units_of(frozen, pieces), status, now)
@@ -164,7 +170,9 @@ def _with_ending(status: Status, ending: Finish, reached: Verdict) -> Status:
         reached = "PartiallyFailed"
     message = _summary(status) + (f"; no report: {ending.settled.message}" if ending.report_failed else "")
     finished = Condition("Finished", "True", reached, message)
-    return replace(status, conditions=(*status.conditions, finished), finished=reached, report=ending.report)
+    ended = Condition("Progressing", "False", "Finished", "all work is done or given up")
+    told = (ended if condition.type == ended.type else condition for condition in status.conditions)
+    return replace(status, conditions=(*told, finished), finished=reached, report=ending.report)
 
 
 def _summary(status: Status) -> str:

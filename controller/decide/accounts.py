@@ -58,7 +58,8 @@ def _attempts(view: UnitView, ended: list[tuple[Attempt, TaskEnd]], limits: Limi
             last = end
     if last is None or charged < limits.attempts:
         return None
-    return Why(last.reason, f"{charged} attempts failed, attempt {last.number} with: {last.message}")
+    attempts = "1 attempt" if charged == 1 else f"{charged} attempts"
+    return Why(last.reason, f"{attempts} failed, attempt {last.number} with: {last.message}")
 
 
 def _uncharged(view: UnitView, ended: list[tuple[Attempt, TaskEnd]], limits: Limits) -> Why | None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from workloads.contract.counts import EvaluationCounts, evaluation_counts
+from workloads.contract.counts import EvaluationCounts, State, evaluation_counts
 from workloads.contract.records import TaskEnd
 from workloads.contract.tasks import GenerateTask, GradeTask, RunnableTask, TaskRef
 from workloads.contract.units import UnitRef
@@ -12,7 +12,8 @@ from workloads.contract.units import UnitRef
 Intent = Literal["run", "suspend", "delete"]
 ConditionStatus = Literal["True", "False", "Unknown"]
 ManifestState = Literal["running", "succeeded", "partially_failed", "failed"]
-PieceState = Literal["waiting", "running", "done", "failed"]
+PieceState = Literal["waiting", "pending", "running", "done", "failed"]
+"""waiting: no task is open for it. pending: one is, and nothing of it runs yet."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,12 @@ class EvaluationLine:
 
 
 def counted(evaluations: Iterable[EvaluationLine]) -> EvaluationCounts:
-    return evaluation_counts((line.model, line.benchmark, line.state) for line in evaluations)
+    return evaluation_counts((line.model, line.benchmark, stored_state(line.state)) for line in evaluations)
+
+
+def stored_state(state: PieceState) -> State:
+    """The state as manifests and counts have it, where what is pending waits."""
+    return "waiting" if state == "pending" else state
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,17 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from controller.decide.actions import CloseTask, Intent, Why
-from controller.decide.ends import Ended, ended_by_itself, ended_of, is_member, lead_end, member_end, own_end, undecided
+from controller.decide.ends import (
+    Ended,
+    cut,
+    ended_by_itself,
+    ended_of,
+    is_member,
+    lead_end,
+    member_end,
+    own_end,
+    undecided,
+)
 from controller.decide.standing import STUCK_SECONDS, owner_of
 from controller.view import Attempt, ExecutorView, Job, StoreView, UnitView, members_of
 from workloads.contract.experiment import FrozenExperiment, Limits
@@ -13,12 +23,15 @@ from workloads.contract.records import TaskEnd
 from workloads.contract.tasks import GenerateTask, ImportTask, MemberPointer
 
 YOUNG_SECONDS = 120.0
-"""A task without a Job that is younger, and has left no trace, is started; an older one is lost."""
+"""A task without a Job that is younger, and has left no trace, is started. An older one is lost, if not refused."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One open task (no pointer) and all that the checks look at. `owner_gone`: it is another's, orphaned."""
+    """One open task (no pointer) and all that the checks look at. `owner_gone`: it is another's, orphaned.
+
+    `refused`: its Job may never have been made.
+    """
 
     attempt: Attempt
     store: StoreView
@@ -29,6 +42,7 @@ class Case:
     owner_gone: bool
     gpu_seconds_spent: float
     now: datetime
+    refused: bool = False
 
 
 Check = Callable[[Case], Ended | None]
@@ -54,7 +68,8 @@ def closings(
             else:
                 host = accepted_host(attempt, store)
                 job = executor.jobs.get(host.task.key if host else attempt.task.key)
-                case = Case(attempt, store, job, host, frozen.limits, intent, gone, gpu_seconds_spent, now)
+                refused = executor.may_have_been_refused(attempt.task)
+                case = Case(attempt, store, job, host, frozen.limits, intent, gone, gpu_seconds_spent, now, refused)
                 checks = CHECKS if host is None else (_with_host,)
                 ended = next((ended for check in checks if (ended := check(case)) is not None), None)
                 spent = gpu_seconds_of(job, now) if host is None else 0.0
@@ -126,7 +141,7 @@ def _with_host(case: Case) -> Ended | None:
     task, failure = case.attempt.task, case.attempt.failure
     assert not isinstance(task, MemberPointer)
     if failure is not None and not undecided(case.store, task):
-        return Ended("failed", failure.exit_code, failure.reason, failure.message)
+        return Ended("failed", failure.exit_code, failure.reason, cut(failure.message))
     end = case.host.end if case.host else None
     live = case.job is not None and case.job.phase != "ended" and _stuck(case) is None
     if end is None or live:
@@ -151,7 +166,8 @@ def _asked_to_stop(case: Case) -> Ended | None:
 def _without_job(case: Case) -> Ended | None:
     if case.job is not None:
         return None
-    if is_young(case.attempt, case.now) and untouched(case.attempt, case.store) and not case.owner_gone:
+    may_start = case.refused or is_young(case.attempt, case.now)
+    if may_start and untouched(case.attempt, case.store) and not case.owner_gone:
         return None
     return ended_by_itself(case.attempt, None)
 
@@ -175,7 +191,7 @@ def _pending_too_long(case: Case) -> Ended | None:
     job, limit = case.job, case.limits.pending_seconds
     if job is None or job.phase != "pending" or limit is None or case.now - job.created < timedelta(seconds=limit):
         return None
-    detail = f": {job.message}" if job.message else ""
+    detail = f": {job.reason}: {job.message}" if job.reason else ""
     return Ended("failed", None, "PendingTooLong", f"did not start within limits.pendingSeconds {limit:.0f}{detail}")
 
 

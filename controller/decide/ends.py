@@ -12,7 +12,15 @@ from workloads.contract.records import NO_RETRY, Ending, ExitCode, Failure, Prog
 from workloads.contract.tasks import GenerateTask, RunnableTask
 from workloads.contract.units import UnitRef
 
+EVICTED = "Evicted"
+"""The reason of a failure by a limit of the pod's own configuration, which the same pod meets again."""
+KILLED = frozenset({"OOMKilled"})
+"""Reasons of the kubelet that count more than what the program wrote before."""
+MESSAGE_CHARACTERS = 2000
+"""Of a failure's own message: more is in the log."""
 NOT_THE_WORK = frozenset({"superseded", "lost", "suspended", "preempted", "deleted"})
+DEADLINE = "DeadlineExceeded"
+"""The reason of a Job whose activeDeadlineSeconds, which Potstill does not set, are over."""
 HOPELESS = frozenset({"PendingTooLong", "GpuSecondsExceeded"})
 """Reasons of the controller's own limits after which another attempt would only meet the limit again."""
 
@@ -68,24 +76,34 @@ def ended_by_itself(attempt: Attempt, job: Job | None) -> Ended:
     """
     failure = attempt.failure
     seen = job.exit_code if job is not None else None
-    if failure is not None and failure.member is not None and seen != failure.exit_code:
-        failure = None
+    if failure is not None and seen != failure.exit_code:
+        killed = job is not None and job.reason in KILLED
+        failure = None if killed or failure.member is not None else failure
     code = job.exit_code if job is not None and job.exit_code is not None else failure.exit_code if failure else None
     member = (failure.member if failure else None) or (attempt.progress.loading if attempt.progress else None)
     if job is not None and job.preempted:
         return Ended("preempted", code, job.reason or "Preempted", job.message or "was preempted")
+    if job is not None and job.reason in (EVICTED, DEADLINE):
+        return Ended("failed", code, job.reason, job.message, member)
     if code is None:
         return Ended("lost", None, "Lost", "its process or Job is gone and nobody saw how it ended")
     reason = failure.reason if failure else (job.reason if job else "") or "Crashed"
-    message = failure.message if failure else (job.message if job else "") or _describe(code)
+    message = cut(failure.message) if failure else (job.message if job else "") or _describe(code)
     match code:
         case ExitCode.OK:
             return Ended("succeeded", code, "Completed", "ended by itself")
         case ExitCode.TERMINATED:
-            return Ended("preempted", code, "Terminated", failure.message if failure else "was told to stop")
+            return Ended("preempted", code, "Terminated", message if failure else "was told to stop")
         case ExitCode.SUPERSEDED:
             return Ended("superseded", code, "Superseded", message)
     return Ended("failed", code, reason, message, member)
+
+
+def cut(message: str) -> str:
+    """At most MESSAGE_CHARACTERS of it: it is a program's, and goes into status, manifest and report."""
+    if len(message) <= MESSAGE_CHARACTERS:
+        return message
+    return f"{message[:MESSAGE_CHARACTERS]}... ({len(message)} characters; see the log)"
 
 
 def _describe(code: int) -> str:
@@ -102,7 +120,7 @@ def lead_end(ended: Ended, attempt: Attempt, store: StoreView, now: datetime, ho
     failure = attempt.failure
     named = failure is not None and failure.member == task.unit.digest
     own = failure if named or ended.exit_code == ExitCode.OK else None
-    mine = _share(ended, store.unit(task.unit), suspects, own)
+    mine = _share(ended, store.unit(task.unit), task.number, suspects, own)
     program = ProgramEnd(outcome=ended.outcome, exit_code=ended.exit_code, reason=ended.reason, message=ended.message)
     if store.unit(task.unit).done:
         outcome, reason, message = ended.outcome, ended.reason, ended.message
@@ -139,7 +157,7 @@ def ended_of(lead: TaskEnd) -> Ended:
 def member_end(lead: TaskEnd, attempt: Attempt, view: UnitView, now: datetime) -> TaskEnd:
     """The end of a group's other member, from the lead's: it stays derivable until it is written."""
     ended = ended_of(lead)
-    mine = _share(ended, view, lead.suspects, attempt.failure)
+    mine = _share(ended, view, attempt.number, lead.suspects, attempt.failure)
     return TaskEnd(
         number=attempt.number,
         outcome=mine.outcome,
@@ -179,24 +197,29 @@ class _Share:
 
 
 def _own_share(own: Failure) -> _Share:
-    return _Share("failed", own.reason, own.message, charged=True, retry=own.exit_code not in NO_RETRY)
+    return _Share("failed", own.reason, cut(own.message), charged=True, retry=own.exit_code not in NO_RETRY)
 
 
-def _share(ended: Ended, view: UnitView, suspects: int, own: Failure | None) -> _Share:
-    """One member's share of a task's end, by the first rule that holds."""
+def _share(ended: Ended, view: UnitView, number: int, suspects: int, own: Failure | None) -> _Share:
+    """One member's share of a task's end, by the first rule that holds. `number`: its attempt.
+
+    Whoever was evicted alone for more storage than its pod may have would be evicted again: it is given up at once,
+    unless this attempt left a marker, from which the next goes on with an empty disk.
+    """
     if view.done:
         return _Share("succeeded", "Completed", "its result is committed")
     if own is not None:
         return _own_share(own)
     if ended.outcome in NOT_THE_WORK:
         return _Share(ended.outcome, ended.reason, ended.message)
-    if ended.exit_code == ExitCode.OK:
+    if ended.exit_code == ExitCode.OK and ended.reason != EVICTED:
         return _Share("failed", "NoResult", "the program ended well but left no result", charged=True)
     if ended.exit_code == ExitCode.STORE_UNAVAILABLE:
         return _Share("failed", ended.reason, ended.message)
     if ended.reason in HOPELESS or ended.exit_code == ExitCode.BAD_CONFIGURATION:
         return _Share("failed", ended.reason, ended.message, charged=True, retry=False)
     if suspects <= 1:
-        hopeless = ended.exit_code in NO_RETRY
+        moved = any(marker.attempt == number for marker in view.markers.values())
+        hopeless = ended.exit_code in NO_RETRY or (ended.reason == EVICTED and not moved)
         return _Share("failed", ended.reason, ended.message, charged=True, retry=not hopeless)
     return _Share("failed", ended.reason, ended.message)

@@ -101,5 +101,12 @@ def _without_checkpoint(piece: Piece, train: Standing) -> Progressed:
 
 
 def _at(stage: Literal["generate", "grade"], standing: Standing) -> Progressed:
-    state: PieceState = {"exhausted": "failed", "open": "running"}.get(standing.state, "waiting")  # type: ignore[assignment]
+    state: PieceState = "failed" if standing.state == "exhausted" else open_state(standing)
     return Progressed(state, stage, standing.why)
+
+
+def open_state(standing: Standing) -> PieceState:
+    """Of what is neither done nor failed."""
+    if standing.state != "open":
+        return "waiting"
+    return "pending" if standing.pending else "running"

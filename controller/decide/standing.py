@@ -7,7 +7,7 @@ from typing import Literal
 
 from controller.decide.accounts import Account, account
 from controller.decide.actions import Why
-from controller.view import ExecutorView, Job, StoreView, UnitView, members_of
+from controller.view import Attempt, ExecutorView, Job, StoreView, UnitView, members_of
 from workloads.contract.experiment import FrozenExperiment
 from workloads.contract.tasks import MemberPointer, Owner
 from workloads.contract.units import UnitRef
@@ -19,15 +19,23 @@ UNREADABLE = "UnreadableRecord"
 """The reason of a unit with a record that cannot be read."""
 SHARED = "SharedUnit"
 """The reason of a unit that another experiment's attempt works at."""
+REFUSED = "JobRefused"
+"""The reason of a unit whose Job the cluster does not let be made."""
+
+STARTING = "Starting"
+"""The reason of a pending Job that is on its way as usual."""
 
 State = Literal["done", "open", "foreign", "stopping", "exhausted", "backoff", "ready"]
 
 
 @dataclass(frozen=True)
 class Standing:
+    """`pending`: an open one of which nothing runs yet; `why` says what it waits for."""
+
     state: State
     why: Why
     account: Account = field(default_factory=Account)
+    pending: bool = False
 
 
 def owner_of(frozen: FrozenExperiment) -> Owner:
@@ -70,7 +78,7 @@ def standing(
         return Standing("exhausted", damage)
     for attempt in view.open_attempts:
         if attempt.task.owner == owner:
-            return Standing("open", Why("Attempted", f"attempt {attempt.number} is at work"))
+            return _open(attempt, executor)
         other = attempt.task.owner
         message = f"waits for experiment {other.experiment} (attempt {attempt.number})"
         return Standing("foreign", Why(SHARED, message))
@@ -87,3 +95,14 @@ def standing(
         seconds = (past.not_before - now).total_seconds()
         return Standing("backoff", Why("BackingOff", f"next attempt in {seconds:.0f} s"), past)
     return Standing("ready", Why("Ready", "waits for a slot"), past)
+
+
+def _open(attempt: Attempt, executor: ExecutorView) -> Standing:
+    """Of a unit that our attempt is open for: whether anything of it runs."""
+    refusal, job = executor.refused.get(attempt.lead_key), executor.jobs.get(attempt.lead_key)
+    if refusal is not None and job is None:
+        return Standing("open", Why(REFUSED, f"attempt {attempt.number}: {refusal.message}"), pending=True)
+    if job is not None and job.phase == "pending" and job.reason:
+        message = f"attempt {attempt.number} has not started: {job.reason}: {job.message}"
+        return Standing("open", Why(job.reason, message), pending=True)
+    return Standing("open", Why("Attempted", f"attempt {attempt.number} is at work"))

@@ -56,7 +56,8 @@ def unstarted(
 ) -> list[Action]:
     """Tasks that a crash left between being written and being started, with their pointers, as far as slots go.
 
-    They hold a slot already; after a crash others may have taken it. One that waits too long for it is lost.
+    They hold a slot already; after a crash others may have taken it. One that waits too long for it is lost. One whose
+    Job was refused is tried again when its pause is over.
     The task of a checkpoint that is being handed in is `potstill publish`'s own: no program runs it.
     """
     owner = owner_of(frozen)
@@ -70,7 +71,12 @@ def unstarted(
             task = attempt.task
             if isinstance(task, MemberPointer) or task.owner != owner or (view.unit, attempt.number) in closed:
                 continue
-            if task.key in executor.jobs or not is_young(attempt, now) or not untouched(attempt, store):
+            if task.key in executor.jobs or not untouched(attempt, store):
+                continue
+            refusal = executor.refused.get(task.key)
+            if not (is_young(attempt, now) or executor.may_have_been_refused(task)):
+                continue
+            if refusal is not None and now < refusal.retry_at:
                 continue
             if view.unit in handed_in or accepted_host(attempt, store) is not None:
                 continue

@@ -14,10 +14,10 @@ from controller.decide.actions import (
     Why,
     counted,
 )
-from controller.decide.pieces import Piece, Progressed, progressed
-from controller.decide.standing import SHARED, Standing
+from controller.decide.pieces import Piece, Progressed, open_state, progressed
+from controller.decide.standing import REFUSED, SHARED, STARTING, Standing, owner_of
 from controller.decide.starts import LIMIT_REACHED
-from controller.view import Attempt, StoreView, UnitView
+from controller.view import WEIGHTS, Attempt, ExecutorView, StoreView, UnitView
 from workloads.contract.counts import EvaluationCounts
 from workloads.contract.experiment import FrozenExperiment, FrozenRun
 from workloads.contract.records import CheckpointRecord
@@ -47,7 +47,7 @@ def training_state(run: FrozenRun, standing: Standing, store: StoreView) -> tupl
         return "failed", standing.why
     if run.published:
         return "waiting", Why("NotPublished", f"waits for `potstill publish` of {run.name}")
-    return ("running" if standing.state == "open" else "waiting"), standing.why
+    return open_state(standing), standing.why
 
 
 def run_lines(frozen: FrozenExperiment, standings: Mapping[UnitRef, Standing], store: StoreView) -> tuple[RunLine, ...]:
@@ -121,11 +121,47 @@ def _done(unit: UnitRef, store: StoreView) -> int:
     )
 
 
-def conditions(runs: Sequence[RunLine], evaluations: Sequence[EvaluationLine], intent: Intent) -> tuple[Condition, ...]:
+def progressing(
+    frozen: FrozenExperiment, store: StoreView, executor: ExecutorView, idle: bool, intent: Intent
+) -> Condition:
+    """False where the cluster holds up the work: a Job is refused, or no Job that was made runs. Says why."""
+    if intent == "suspend":
+        return Condition("Progressing", "False", "Suspended", "the experiment is suspended")
+    owner = owner_of(frozen)
+    attempts = (a for view in store.units.values() for a in view.open_attempts if a.task.owner == owner)
+    keys = sorted({attempt.lead_key for attempt in attempts})
+    refused = [
+        executor.refused[key].message
+        for key in (*keys, WEIGHTS)
+        if key in executor.refused and key not in executor.jobs
+    ]
+    if refused:
+        message = f"{_jobs(len(refused))} not made, which costs no attempt and is tried again: {refused[0]}"
+        return Condition("Progressing", "False", REFUSED, message)
+    jobs = [job for key in keys if (job := executor.jobs.get(key)) is not None and job.phase in ("pending", "running")]
+    held_up = [job for job in jobs if job.phase == "pending" and job.reason not in ("", STARTING)]
+    if held_up and len(held_up) == len(jobs):
+        first = held_up[0]
+        message = f"{_jobs(len(jobs))} made, none has started: {first.reason}: {first.message}"
+        return Condition("Progressing", "False", first.reason, message)
+    message = "there is nothing to do now" if idle else "tasks are at work or about to be"
+    return Condition("Progressing", "True", "Working", message)
+
+
+def _jobs(count: int) -> str:
+    return "1 Job" if count == 1 else f"{count} Jobs"
+
+
+def conditions(
+    runs: Sequence[RunLine], evaluations: Sequence[EvaluationLine], intent: Intent, progress: Condition
+) -> tuple[Condition, ...]:
     suspended = intent == "suspend"
     return (
         Condition("Accepted", "True", "Frozen", "the experiment was accepted"),
-        _shared(runs, _complete("TrainingComplete", [(run.state, run.name, run.message) for run in runs], "run")),
+        _shared(
+            runs,
+            _pending(runs, _complete("TrainingComplete", [(run.state, run.name, run.message) for run in runs], "run")),
+        ),
         _limited(
             evaluations,
             _complete(
@@ -141,6 +177,7 @@ def conditions(runs: Sequence[RunLine], evaluations: Sequence[EvaluationLine], i
             "Requested" if suspended else "NotSuspended",
             "no task is started" if suspended else "tasks are started as they become ready",
         ),
+        progress,
     )
 
 
@@ -166,7 +203,7 @@ def _complete(
 
 def _limited(evaluations: Sequence[EvaluationLine], told: Condition) -> Condition:
     """`told` with what evaluations wait for that a limit holds back: its reason, when none of them is at work."""
-    told = _shared(evaluations, told)
+    told = _shared(evaluations, _pending(evaluations, told))
     waiting = [line for line in evaluations if line.reason == LIMIT_REACHED]
     if not waiting:
         return told
@@ -174,6 +211,15 @@ def _limited(evaluations: Sequence[EvaluationLine], told: Condition) -> Conditio
     running = any(line.state == "running" for line in evaluations)
     message = f"{told.message}; {ready} ready: {waiting[0].message}"
     return replace(told, reason=told.reason if running else LIMIT_REACHED, message=message)
+
+
+def _pending(lines: Sequence[RunLine] | Sequence[EvaluationLine], told: Condition) -> Condition:
+    """`told` with how many have a task of which nothing runs yet, and why the first."""
+    pending = [line for line in lines if line.state == "pending"]
+    if not pending:
+        return told
+    number = len({line.name if isinstance(line, RunLine) else (line.model, line.benchmark) for line in pending})
+    return replace(told, message=f"{told.message}; {number} pending: {pending[0].message}")
 
 
 def _shared(lines: Sequence[RunLine] | Sequence[EvaluationLine], told: Condition) -> Condition:

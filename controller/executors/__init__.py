@@ -8,6 +8,13 @@ from controller.view import ExecutorView, Unknown
 from workloads.contract.tasks import Owner, RunnableTask
 
 
+class ActionRefused(Exception):
+    """The cluster does not allow an action: nothing came of it, and the other actions of the round go on.
+
+    Of a task that was not started the executor's view says so, and when it is asked again.
+    """
+
+
 class Executor(Protocol):
     def view(self) -> ExecutorView | Unknown:
         """All Jobs of this store, without gone_owners. Taken before the store is read: what ended, wrote before."""
@@ -22,7 +29,7 @@ class Executor(Protocol):
         ...
 
     def start(self, task: RunnableTask) -> None:
-        """Runs the task, at most once ever: a task that was started before is left as it is."""
+        """Runs the task, at most once ever: a task that was started before is left as it is. Raises ActionRefused."""
         ...
 
     def stop(self, key: str) -> None:
@@ -34,5 +41,8 @@ class Executor(Protocol):
         ...
 
     def fetch_weights(self) -> None:
-        """Has the base brought to the weights volume. Asked only while the view says that it is absent."""
+        """Has the base brought to the weights volume. Asked only while the view says that it is absent.
+
+        Raises ActionRefused.
+        """
         ...

@@ -1,8 +1,13 @@
-"""The API server as plain JSON: `kubernetes` gives configuration, credentials and transport; objects stay dicts."""
+"""The API server as plain JSON: `kubernetes` gives configuration, credentials and transport; objects stay dicts.
+
+What is not an answer of an API server (a page of a load balancer, JSON that is no object, half an event) is an
+ApiUnreachable: it says nothing about what became of the request.
+"""
 
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +20,16 @@ CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 30.0
 POOL_CONNECTIONS = 16
 """Three watches and the workers' requests at one time."""
+SHOWN_BYTES = 200
+"""Of an answer that is not JSON, in a message."""
+CONTROLLER = "potstill-controller"
+"""The controller's user agent, which is its name in audit logs and in managedFields."""
 MERGE_PATCH = "application/merge-patch+json"
 JSON_TYPE = "application/json"
 
 
 class ApiUnreachable(Exception):
-    """No answer: what became of the request is unknown."""
+    """No answer, or none of an API server: what became of the request is unknown."""
 
 
 class ApiError(Exception):
@@ -61,15 +70,19 @@ class Api:
         """
         response = self._open("GET", path, None, query, JSON_TYPE, silent_seconds)
         with closing(response):
-            if response.status != 200:
-                _decoded(response.status, response.read(), f"watch {path}")
             rest = b""
             try:
+                if response.status != 200:
+                    _decoded(response.status, response.read(), f"watch {path}")
+                    raise ApiUnreachable(f"watch {path}: answered {response.status}, which is no watch")
                 while piece := response.read1(65536):
                     *lines, rest = (rest + piece).split(b"\n")
-                    yield from (json.loads(line) for line in lines if line.strip())
+                    yield from (_event(line, path) for line in lines if line.strip())
             except (HTTPError, OSError) as error:
                 raise ApiUnreachable(f"watch {path}: {error}") from error
+            if rest.strip():
+                _event(rest, path)
+                raise ApiUnreachable(f"watch {path}: ended within a line")
 
     def _open(
         self,
@@ -100,17 +113,39 @@ class Api:
 
 
 def _decoded(status: int, data: bytes, what: str) -> Json:
+    """The object in an answer. Raises ApiError for a status from 400, ApiUnreachable for what is no JSON object."""
     try:
-        value: Json = json.loads(data) if data else {}
+        value = json.loads(data) if data else {}
     except ValueError:
-        value = {"message": data[:200].decode(errors="replace")}
+        value = None
     if status >= 400:
-        raise ApiError(status, value.get("reason", ""), value.get("message", ""), what)
+        told = value if isinstance(value, dict) else {"message": _start(data)}
+        raise ApiError(status, str(told.get("reason") or ""), str(told.get("message") or ""), what)
+    if not isinstance(value, dict):
+        raise ApiUnreachable(f"{what}: answered {status} with what is no JSON object: {_start(data)}")
     return value
 
 
-def connect(kubeconfig: Path | None = None, context: str | None = None) -> Api:
-    """From a kubeconfig, or from the pod's own service account. Raises ConfigException when there is neither."""
+def _event(line: bytes, path: str) -> Json:
+    """A watch event with `type` and `object`. Raises ApiUnreachable for anything else."""
+    try:
+        value = json.loads(line)
+    except ValueError:
+        value = None
+    if isinstance(value, dict) and isinstance(value.get("type"), str) and isinstance(value.get("object"), dict):
+        return value
+    raise ApiUnreachable(f"watch {path}: sent what is no event: {_start(line)}")
+
+
+def _start(data: bytes) -> str:
+    return data[:SHOWN_BYTES].decode(errors="replace")
+
+
+def connect(kubeconfig: Path | None = None, context: str | None = None, agent: str = "potstill") -> Api:
+    """From a kubeconfig, or from the pod's own service account. Raises ConfigException when there is neither.
+
+    `agent` names the client in audit logs and managedFields.
+    """
     settings = client.Configuration()
     settings.retries = False
     settings.connection_pool_maxsize = POOL_CONNECTIONS
@@ -123,4 +158,6 @@ def connect(kubeconfig: Path | None = None, context: str | None = None) -> Api:
             config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
         except ConfigException:
             config.load_kube_config(context=context, client_configuration=settings)  # type: ignore[no-untyped-call]
-    return Api(client.ApiClient(settings))
+    transport = client.ApiClient(settings)
+    transport.user_agent = f"{agent}/{version('potstill')}"
+    return Api(transport)

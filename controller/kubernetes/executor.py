@@ -2,45 +2,66 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from controller.decide.actions import Decision
-from controller.decide.standing import owner_of
+from controller.decide.standing import STARTING, owner_of
+from controller.executors import ActionRefused
 from controller.kubernetes.api import JSON_TYPE, MERGE_PATCH, Api, ApiError
 from controller.kubernetes.jobs import build_job, build_rendezvous
 from controller.kubernetes.limit import EvaluationLimit
-from controller.kubernetes.names import CLOSED_ANNOTATION, TASK_ANNOTATION, prefetch_name
+from controller.kubernetes.names import CLOSED_ANNOTATION, KEPT_SECONDS, TASK_ANNOTATION, UID8_LABEL, prefetch_name
+from controller.kubernetes.pod_states import Warned, needs_warnings
 from controller.kubernetes.prefetch import build_prefetch, needs_prefetch
 from controller.kubernetes.reflector import Reflector
-from controller.kubernetes.seen import job_of, pods_by_job, weights_of
+from controller.kubernetes.refusals import Refusals, is_refusal, message_of
+from controller.kubernetes.seen import NO_WARNINGS, job_of, pods_by_job, weights_of
+from controller.kubernetes.warnings import LISTED_SECONDS, Warnings
 from controller.spec.profile import Profile
-from controller.view import ExecutorView, Pool, Unknown, Weights
+from controller.view import WEIGHTS, ExecutorView, Job, Pool, Unknown, Weights
 from workloads.contract.experiment import FrozenExperiment
 from workloads.contract.tasks import Owner, RunnableTask, TrainTask
 
 Json = dict[str, Any]
 STALE_SECONDS = 100.0
 """A copy not confirmed for this long says nothing about Jobs. Below decide's YOUNG_SECONDS: no live task is lost."""
-KEPT_SECONDS = 3600
-"""How long an ended Job stays for people's `kubectl logs`; the log's tail is in the store for good."""
+SOON_SECONDS = 0.2
+"""Until the round after one in which a Job was refused: it says so in the status."""
 
 
 @dataclass(frozen=True)
 class Watched:
-    """Shared by all experiments of a namespace."""
+    """Shared by all experiments of a namespace. `wake` has an Experiment looked at again in so many seconds."""
 
     jobs: Reflector
     pods: Reflector
     experiments: Reflector
     limit: EvaluationLimit
+    warnings: Warnings
+    wake: Callable[[str, float], None]
+
+    @property
+    def reflectors(self) -> tuple[Reflector, ...]:
+        return (self.jobs, self.pods, self.experiments)
 
     def stale_seconds(self) -> float:
-        return max(self.jobs.stale_seconds, self.pods.stale_seconds, self.experiments.stale_seconds)
+        return max(reflector.stale_seconds for reflector in self.reflectors)
 
 
 class KubernetesExecutor:
+    """`refused_before`: as in ExecutorView."""
+
     def __init__(
-        self, api: Api, watched: Watched, namespace: str, experiment: Json, frozen: FrozenExperiment, profile: Profile
+        self,
+        api: Api,
+        watched: Watched,
+        namespace: str,
+        experiment: Json,
+        frozen: FrozenExperiment,
+        profile: Profile,
+        refusals: Refusals,
+        refused_before: datetime | None = None,
     ) -> None:
         self._api = api
         self._watched = watched
@@ -48,6 +69,10 @@ class KubernetesExecutor:
         self._experiment = experiment
         self._frozen = frozen
         self._profile = profile
+        self._refusals = refusals
+        self._refused_before = refused_before
+        self._have_weights = False
+        """The base was on its volume once: the Job that brought it there may be gone since."""
         failed = self._prefetch_job()
         self._given_up = failed["metadata"]["uid"] if failed and weights_of(failed, []).state == "failed" else None
         """A fetch that failed before this experiment was taken up: it is tried again."""
@@ -63,6 +88,10 @@ class KubernetesExecutor:
             if namespace == self._namespace and TASK_ANNOTATION in marks and CLOSED_ANNOTATION not in marks:
                 job = job_of(item, pods.get(name, []))
                 jobs[job.key] = job
+        jobs |= self._explained(jobs, pods)
+        refused = self._refusals.current()
+        if (seconds := self._refusals.seconds_to_next()) is not None:
+            self._watched.wake(self._frozen.name, max(SOON_SECONDS, seconds))
         limits = self._frozen.limits
         pools = (
             Pool(frozenset({"train", "import"}), limits.training_slots),
@@ -70,7 +99,9 @@ class KubernetesExecutor:
             Pool(frozenset({"grade"}), limits.grading_slots),
             Pool(frozenset({"report"}), 1),
         )
-        return ExecutorView(jobs, pools=pools, weights=self._weights(pods))
+        return ExecutorView(
+            jobs, pools=pools, weights=self._weights(pods), refused=refused, refused_before=self._refused_before
+        )
 
     def admit(self, view: ExecutorView, decide: Callable[[ExecutorView], Decision]) -> Decision:
         """With the pool that all Experiments of the namespace share, where it has a limit."""
@@ -81,19 +112,33 @@ class KubernetesExecutor:
         return frozenset(owner for owner in owners if not self._lives(owner))
 
     def start(self, task: RunnableTask) -> None:
-        """Raises ApiError, ApiUnreachable; ValueError for a profile that names no image."""
+        """Raises ActionRefused (also for a profile that names no image), ApiError, ApiUnreachable."""
         owner = owner_reference(self._experiment)
-        job = build_job(self._frozen, task, self._profile, owner, self._namespace)
-        if isinstance(task, TrainTask) and self._profile.train.nodes > 1:
-            self._post("/api/v1", "services", build_rendezvous(self._frozen, task, owner, self._namespace))
-        self._post("/apis/batch/v1", "jobs", job)
+        try:
+            job = build_job(self._frozen, task, self._profile, owner, self._namespace)
+            if isinstance(task, TrainTask) and self._profile.train.nodes > 1:
+                self._post("/api/v1", "services", build_rendezvous(self._frozen, task, owner, self._namespace))
+            self._post("/apis/batch/v1", "jobs", job)
+        except ValueError as error:
+            raise self._refused(task.key, str(error)) from error
+        except ApiError as error:
+            if not is_refusal(error):
+                raise
+            raise self._refused(task.key, message_of(error)) from error
+        self._made(task.key)
 
     def stop(self, key: str) -> None:
-        """Deletes the Job in the foreground: it stays, marked, until its pods have used their grace and gone."""
+        """Deletes the Job in the foreground: it stays, marked, until its pods have used their grace and gone.
+
+        Raises ActionRefused, ApiError, ApiUnreachable.
+        """
         self._for_job(key, "DELETE", {"propagationPolicy": "Foreground"})
 
     def discard(self, key: str) -> None:
-        """Marks the ended Job as read, and leaves it to Kubernetes to remove it after a while."""
+        """Marks the ended Job as read, and leaves it to Kubernetes to remove it after a while.
+
+        Raises ActionRefused, ApiError, ApiUnreachable.
+        """
         body = {
             "metadata": {"annotations": {CLOSED_ANNOTATION: "true"}},
             "spec": {"ttlSecondsAfterFinished": KEPT_SECONDS},
@@ -106,24 +151,67 @@ class KubernetesExecutor:
         if standing is not None:
             if standing["metadata"]["uid"] != self._given_up:
                 return
-            path = f"/apis/batch/v1/namespaces/{self._namespace}/jobs/{standing['metadata']['name']}"
-            self._request_of_what_may_be_gone("DELETE", path, {"propagationPolicy": "Background"})
+            self._change(standing, "DELETE", {"propagationPolicy": "Background"})
             return
         owner = owner_reference(self._experiment)
-        job = build_prefetch(self._frozen, self._profile, owner, self._namespace)
         try:
+            job = build_prefetch(self._frozen, self._profile, owner, self._namespace)
             self._api.request("POST", f"/apis/batch/v1/namespaces/{self._namespace}/jobs", body=job)
+        except ValueError as error:
+            raise self._refused(WEIGHTS, str(error)) from error
         except ApiError as error:
-            if error.status != 409:
+            if error.status != 409 and not is_refusal(error):
                 raise
+            if error.status != 409:
+                raise self._refused(WEIGHTS, message_of(error)) from error
+        self._made(WEIGHTS)
 
     def _weights(self, pods: Mapping[str, list[Json]]) -> Weights | None:
         if not needs_prefetch(self._frozen.base, self._profile):
             return None
         job = self._prefetch_job()
+        if self._have_weights and job is None:
+            return Weights("ready")
+        refusal = self._refusals.current().get(WEIGHTS)
+        if job is None and refusal is not None and datetime.now(UTC) < refusal.retry_at:
+            return Weights("arriving", f"their Job was refused: {refusal.message}")
         if job is None or job["metadata"]["uid"] == self._given_up:
             return weights_of(None, [])
-        return weights_of(job, pods.get(job["metadata"]["name"], []))
+        self._made(WEIGHTS)
+        found = pods.get(job["metadata"]["name"], [])
+        weights = weights_of(job, found, self._warnings(job, found))
+        self._have_weights = self._have_weights or weights.state == "ready"
+        return weights
+
+    def _explained(self, jobs: Mapping[str, Job], pods: Mapping[str, list[Json]]) -> dict[str, Job]:
+        """Those of our Jobs that have not started and say no reason, with what their events say."""
+        found = {}
+        for key in [job.key for job in jobs.values() if job.phase == "pending" and job.reason == STARTING]:
+            item = self._job_of_task(key)
+            if item is not None and item["metadata"].get("labels", {}).get(UID8_LABEL) == self._frozen.uid8:
+                own = pods.get(item["metadata"]["name"], [])
+                found[key] = job_of(item, own, self._warnings(item, own))
+        return found
+
+    def _warnings(self, job: Json, pods: list[Json]) -> Mapping[str, Warned]:
+        """Those of the namespace, where they are needed to say why a Job of ours does not start.
+
+        No event of the watches comes when a reason appears or goes, so the Experiment is looked at again.
+        """
+        if not needs_warnings(job, pods):
+            return NO_WARNINGS
+        self._watched.wake(self._frozen.name, LISTED_SECONDS)
+        return self._watched.warnings.by_uid()
+
+    def _refused(self, key: str, message: str) -> ActionRefused:
+        """Records that a Job was refused; the error to raise."""
+        seconds = self._refusals.add(key, message)
+        self._watched.wake(self._frozen.name, SOON_SECONDS)
+        return ActionRefused(f"{self._namespace}/{self._frozen.name}: {key}: {message}; again in {seconds:.0f} s")
+
+    def _made(self, key: str) -> None:
+        if self._refusals.made(key):
+            self._watched.wake(self._frozen.name, SOON_SECONDS)
 
     def _prefetch_job(self) -> Json | None:
         return self._watched.jobs.get(self._namespace, prefetch_name(self._frozen.base, self._profile))
@@ -146,25 +234,44 @@ class KubernetesExecutor:
         except ApiError as error:
             if error.status != 409:
                 raise
-            standing = self._api.request("GET", f"{path}/{body['metadata']['name']}")
+            try:
+                standing = self._api.request("GET", f"{path}/{body['metadata']['name']}")
+            except ApiError as absent:
+                raise (error if absent.status == 404 else absent) from error  # a quota that was changed meanwhile
             uids = [reference["uid"] for reference in standing["metadata"].get("ownerReferences", [])]
             if self._experiment["metadata"]["uid"] not in uids:
                 raise
 
     def _for_job(self, key: str, method: str, body: Json) -> None:
-        for (namespace, name), item in self._watched.jobs.objects().items():
-            if namespace != self._namespace or item["metadata"].get("annotations", {}).get(TASK_ANNOTATION) != key:
-                continue
-            path = f"/apis/batch/v1/namespaces/{namespace}/jobs/{name}"
-            self._request_of_what_may_be_gone(method, path, body)
+        item = self._job_of_task(key)
+        if item is not None:
+            self._change(item, method, body)
 
-    def _request_of_what_may_be_gone(self, method: str, path: str, body: Json) -> None:
-        kind = MERGE_PATCH if method == "PATCH" else JSON_TYPE
+    def _job_of_task(self, key: str) -> Json | None:
+        for (namespace, _), item in self._watched.jobs.objects().items():
+            if namespace == self._namespace and item["metadata"].get("annotations", {}).get(TASK_ANNOTATION) == key:
+                return item
+        return None
+
+    def _change(self, item: Json, method: str, body: Json) -> None:
+        """DELETE or PATCH of the very Job that was seen: one that is gone, or another of its name, is left alone.
+
+        Raises ActionRefused, ApiError, ApiUnreachable.
+        """
+        uid, name = item["metadata"]["uid"], item["metadata"]["name"]
+        path = f"/apis/batch/v1/namespaces/{self._namespace}/jobs/{name}"
+        if method == "DELETE":
+            body = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": uid}, **body}
+        else:
+            body = {**body, "metadata": {**body.get("metadata", {}), "uid": uid}}
         try:
-            self._api.request(method, path, body=body, content_type=kind)
+            self._api.request(method, path, body=body, content_type=MERGE_PATCH if method == "PATCH" else JSON_TYPE)
         except ApiError as error:
-            if error.status != 404:
+            if error.status in (404, 409) or "metadata.uid" in error.message:
+                return
+            if not is_refusal(error):
                 raise
+            raise ActionRefused(f"{method} of Job {self._namespace}/{name}: {message_of(error)}") from error
 
 
 def owner_reference(experiment: Json) -> Json:

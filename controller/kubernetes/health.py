@@ -10,9 +10,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 
 @dataclass(frozen=True)
 class Health:
-    """Alive while it answers; ready once every watch has listed."""
+    """Each returns what is wrong, "" if nothing is. `alive`: what only a restart can mend. `ready`: what may pass."""
 
-    ready: Callable[[], bool]
+    alive: Callable[[], str]
+    ready: Callable[[], str]
 
 
 def serve_health(port: int, health: Health, registry: CollectorRegistry) -> ThreadingHTTPServer:
@@ -22,13 +23,16 @@ def serve_health(port: int, health: Health, registry: CollectorRegistry) -> Thre
         def do_GET(self) -> None:
             match self.path:
                 case "/healthz":
-                    self._answer(200, b"ok\n")
+                    self._verdict(health.alive())
                 case "/readyz":
-                    self._answer(200, b"ok\n") if health.ready() else self._answer(503, b"not synced\n")
+                    self._verdict(health.ready())
                 case "/metrics":
                     self._answer(200, generate_latest(registry), CONTENT_TYPE_LATEST)
                 case _:
                     self._answer(404, b"/healthz /readyz /metrics\n")
+
+        def _verdict(self, problem: str) -> None:
+            self._answer(503 if problem else 200, f"{problem or 'ok'}\n".encode())
 
         def _answer(self, status: int, body: bytes, kind: str = "text/plain; charset=utf-8") -> None:
             self.send_response(status)

@@ -1,12 +1,12 @@
 """Prometheus metrics: controller-runtime's names for the loop, our own for experiments."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from controller.decide.actions import Status
+from controller.decide.actions import Status, stored_state
 from controller.kubernetes.limit import Line
 from controller.kubernetes.measures import evaluation_lags, gpu_seconds_by_run
 from controller.view import StoreView
@@ -49,6 +49,10 @@ class Metrics:
         """Exports the limit of evaluation pods, looked at when asked for; nothing where there is none."""
         self.registry.register(_LimitCollector(namespace, line))
 
+    def watch_age(self, ages: Callable[[], Mapping[str, float]]) -> None:
+        """Exports for how long each watch has had no answer, looked at when asked for. `ages`: seconds by resource."""
+        self.registry.register(_AgeCollector(ages))
+
     def reconciled(self, _key: tuple[str, str], result: str, seconds: float) -> None:
         self._total.labels("experiment", result).inc()
         self._seconds.labels("experiment").observe(seconds)
@@ -58,7 +62,9 @@ class Metrics:
     ) -> None:
         self._gpu_seconds.labels(*key).set(status.gpu_seconds)
         self._checkpoints.labels(*key).set(status.counts.checkpoints)
-        states = evaluation_states((line.model, line.benchmark, line.state) for line in status.evaluations)
+        states = evaluation_states(
+            (line.model, line.benchmark, stored_state(line.state)) for line in status.evaluations
+        )
         for state in ("waiting", "running", "done", "failed"):
             self._evaluations.labels(*key, state).set(list(states.values()).count(state))
         if store is not None:
@@ -79,6 +85,19 @@ class Metrics:
         self._lags_seen.pop(key, None)
         for metric in (self._gpu_seconds, self._run_gpu_seconds, self._lag, self._checkpoints, self._evaluations):
             metric.remove_by_labels({"namespace": key[0], "experiment": key[1]})
+
+
+class _AgeCollector(Collector):
+    def __init__(self, ages: Callable[[], Mapping[str, float]]) -> None:
+        self._ages = ages
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        family = GaugeMetricFamily(
+            "potstill_watch_age_seconds", "Since a watch had its last answer.", labels=["resource"]
+        )
+        for resource, seconds in self._ages().items():
+            family.add_metric([resource], seconds)
+        yield family
 
 
 class _LimitCollector(Collector):

@@ -15,6 +15,8 @@ RETRY_ANNOTATION = f"{GROUP}/retry"
 """On an Experiment: each new value lets what was given up be tried again."""
 GPUS_ANNOTATION = f"{GROUP}/gpus"
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+KEPT_SECONDS = 3600
+"""How long an ended Job stays for people's `kubectl logs`; the log's tail is in the store for good."""
 MANAGED_BY = {"app.kubernetes.io/part-of": "potstill", "app.kubernetes.io/managed-by": "potstill-controller"}
 
 

@@ -1,7 +1,7 @@
 """The Job that brings a base to the profile's weights volume, before a GPU is booked. Pure."""
 
 from controller.kubernetes.jobs import connect_to_store
-from controller.kubernetes.names import labels, prefetch_name
+from controller.kubernetes.names import KEPT_SECONDS, labels, prefetch_name
 from controller.kubernetes.pods import CACHE, WEIGHTS, WRITABLE, Json, container, mount, pod_metadata, pod_spec
 from controller.spec.profile import Profile
 from workloads.contract.experiment import FrozenExperiment
@@ -45,6 +45,7 @@ def build_prefetch(frozen: FrozenExperiment, profile: Profile, owner: Json, name
         "metadata": {"name": name, "namespace": namespace, "labels": marks, "ownerReferences": [owner]},
         "spec": {
             "backoffLimit": RETRIES,
+            "ttlSecondsAfterFinished": KEPT_SECONDS,
             "podReplacementPolicy": "Failed",
             "podFailurePolicy": {"rules": rules},
             "template": {"metadata": pod_metadata(pod, marks, {}), "spec": spec},

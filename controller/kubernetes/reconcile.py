@@ -7,14 +7,26 @@ from datetime import datetime
 from typing import Any
 
 from controller.decide.actions import Intent, Status
+from controller.decide.standing import REFUSED
 from controller.events import EventLog
 from controller.kubernetes.acceptance import Accepted, Refused, accept, uid8_of
-from controller.kubernetes.api import MERGE_PATCH, Api, ApiError
+from controller.kubernetes.api import MERGE_PATCH, Api, ApiError, ApiUnreachable
 from controller.kubernetes.executor import KubernetesExecutor, Watched
 from controller.kubernetes.gating import gate_condition
 from controller.kubernetes.metrics import Metrics
 from controller.kubernetes.names import RETRY_ANNOTATION
-from controller.kubernetes.status import recorded_counts, refused_status, running_status, transitions, unseen_status
+from controller.kubernetes.refusals import Refusals
+from controller.kubernetes.status import (
+    FIELDS,
+    believed,
+    cut_bytes,
+    recorded_counts,
+    refused_status,
+    running_status,
+    store_changed_status,
+    transitions,
+    unseen_status,
+)
 from controller.loop import Rounds
 from controller.retry import retry
 from controller.spec.profile import Profile
@@ -25,7 +37,20 @@ from workloads.store import Store, StoreError
 
 Json = dict[str, Any]
 logger = logging.getLogger("potstill.reconcile")
-WARNINGS = frozenset({"Failed", "PartiallyFailed", "InvalidSpec", "UnknownProfile", "ImmutableField", "StoreRegressed"})
+NORMAL = frozenset({"Suspended", "Finished", "Queued"})
+"""Reasons of Progressing=False that nobody has to do anything about."""
+WARNINGS = frozenset(
+    {
+        *("Failed", "PartiallyFailed", "InvalidSpec", "UnknownProfile", "ImmutableField", "StoreRegressed"),
+        *("StoreChanged", "StoreUnavailable"),
+    }
+)
+NOTE_BYTES = 1024
+"""Of an Event's note, by the API server's own rule."""
+
+
+class Dropped(Exception):
+    """The Experiment was changed by somebody else during the round: its status was not written."""
 
 
 class Reconciler:
@@ -49,12 +74,14 @@ class Reconciler:
         self._writer = writer
         self._metrics = metrics
         self._rounds: dict[str, tuple[int, Rounds, EventLog]] = {}
+        self._refusals: dict[str, Refusals] = {}
 
     def reconcile(self, item: Json) -> Status | None:
         """One round; None when there is nothing (more) to do.
 
-        Raises StoreError (told in the condition Ready first), ApiError, ApiUnreachable.
+        Raises StoreError (told in the condition Ready first), Dropped, ApiError, ApiUnreachable.
         """
+        item = believed(item)
         try:
             return self._round(item)
         except StoreError as error:
@@ -64,6 +91,10 @@ class Reconciler:
     def _round(self, item: Json) -> Status | None:
         if item["metadata"].get("deletionTimestamp") or _is_finished(item):
             self._forget(item)
+            return None
+        root = self._store.url.rstrip("/")
+        if item.get("status", {}).get("store", root) != root:
+            self._write_status(item, store_changed_status(item, root, self._clock()))
             return None
         try:
             accepted = accept(item, self._profiles, self._store, self._clock())
@@ -100,6 +131,7 @@ class Reconciler:
     def _forget(self, item: Json) -> None:
         """Nothing more is done for it."""
         self._rounds.pop(item["metadata"]["uid"], None)
+        self._refusals.pop(item["metadata"]["uid"], None)
         self._watched.limit.forget(Owner(experiment=item["metadata"]["name"], uid8=uid8_of(item)))
 
     def _judged(self, accepted: Accepted, status: Status) -> Status:
@@ -114,7 +146,7 @@ class Reconciler:
         return replace(status, conditions=(*status.conditions, gate_condition(frozen.gate, manifest)))
 
     def _retry(self, item: Json, accepted: Accepted) -> dict[str, str]:
-        """Heeds the retry annotation once for each of its values; what the status is to say of it."""
+        """Applies each new value of the retry annotation once. Returns the value for the status."""
         asked = _retry_asked(item)
         if asked is None:
             return {}
@@ -130,7 +162,16 @@ class Reconciler:
         if kept is not None and kept[0] == frozen.revision:
             return kept[1], kept[2]
         namespace = item["metadata"]["namespace"]
-        executor = KubernetesExecutor(self._api, self._watched, namespace, item, frozen, accepted.profile)
+        executor = KubernetesExecutor(
+            self._api,
+            self._watched,
+            namespace,
+            item,
+            frozen,
+            accepted.profile,
+            self._refusals.setdefault(uid, Refusals(self._clock)),
+            refused_before=self._clock() if kept is None and _was_refused(item) else None,
+        )
         events = kept[2] if kept else EventLog(self._store, frozen.name, frozen.uid8, self._writer)
         rounds = Rounds(frozen, self._store, executor, events, recorded_counts(item))
         self._rounds[uid] = (frozen.revision, rounds, events)
@@ -146,21 +187,47 @@ class Reconciler:
         }
 
     def _write_status(self, item: Json, status: Json) -> None:
+        """Writes it to the object that was read, if it is still that object as it was read.
+
+        Raises Dropped if it is not, ApiError, ApiUnreachable.
+        """
         if status == item.get("status"):
             return
-        path = _path(item)
-        try:
-            self._api.request("PATCH", f"{path}/status", body={"status": status}, content_type=MERGE_PATCH)
-        except ApiError as error:
-            if error.status == 404:
-                return
-            raise
+        told = {field: status.get(field) for field in FIELDS}
+        path, uid, before = f"{_path(item)}/status", item["metadata"]["uid"], item.get("status")
+        version = item["metadata"]["resourceVersion"]
+        for attempt in ("first", "last"):
+            body = {"metadata": {"uid": uid, "resourceVersion": version}, "status": told}
+            try:
+                written = self._api.request("PATCH", path, body=body, content_type=MERGE_PATCH)
+                break
+            except ApiError as error:
+                if error.status == 404:
+                    return
+                if error.status != 409:
+                    raise
+                current = self._current(item)
+                if current is None:
+                    return
+                if attempt == "last" or current["metadata"]["uid"] != uid or current.get("status") != before:
+                    raise Dropped(f"it was changed during the round: {error.message}") from error
+                version = current["metadata"]["resourceVersion"]
         for condition in transitions(item, status["conditions"]):
             self._event(item, condition)
         item["status"] = status
+        item["metadata"]["resourceVersion"] = written["metadata"]["resourceVersion"]
+
+    def _current(self, item: Json) -> Json | None:
+        """The object of this name as it is now; None if there is none."""
+        try:
+            return self._api.request("GET", _path(item))
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
 
     def _event(self, item: Json, condition: Json) -> None:
-        """Told on transitions only, so that `kubectl describe` reads as a story."""
+        """Told on transitions only, so that `kubectl describe` reads as a story. An Event that is refused is logged."""
         namespace, now = item["metadata"]["namespace"], self._clock()
         event = {
             "apiVersion": "events.k8s.io/v1",
@@ -171,8 +238,8 @@ class Reconciler:
             "reportingInstance": self._writer[:128],
             "action": condition["type"],
             "reason": condition["reason"][:128],
-            "note": f"{condition['type']} is {condition['status']}: {condition['message']}"[:1024],
-            "type": "Warning" if condition["reason"] in WARNINGS else "Normal",
+            "note": cut_bytes(f"{condition['type']} is {condition['status']}: {condition['message']}", NOTE_BYTES),
+            "type": "Warning" if _is_warning(condition) else "Normal",
             "regarding": {
                 "apiVersion": item["apiVersion"],
                 "kind": item["kind"],
@@ -181,7 +248,20 @@ class Reconciler:
                 "uid": item["metadata"]["uid"],
             },
         }
-        self._api.request("POST", f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", body=event)
+        try:
+            self._api.request("POST", f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", body=event)
+        except (ApiError, ApiUnreachable) as error:
+            logger.warning("%s/%s: an Event was not written: %s", *_key(item), error)
+
+
+def _is_warning(condition: Json) -> bool:
+    held_up = (condition["type"], condition["status"]) == ("Progressing", "False") and condition["reason"] not in NORMAL
+    return held_up or condition["reason"] in WARNINGS
+
+
+def _was_refused(item: Json) -> bool:
+    conditions = item.get("status", {}).get("conditions", [])
+    return any((c["type"], c["status"], c["reason"]) == ("Progressing", "False", REFUSED) for c in conditions)
 
 
 def _key(item: Json) -> tuple[str, str]:

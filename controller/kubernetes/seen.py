@@ -5,23 +5,30 @@ from datetime import datetime
 from typing import Any, Literal
 
 from controller.kubernetes.names import GPUS_ANNOTATION, TASK_ANNOTATION
+from controller.kubernetes.pod_states import Cause, Warned, end_cause, last_words, pending_cause
 from controller.view import Job, Weights
 
 Json = dict[str, Any]
 
 
-def job_of(item: Json, pods: list[Json]) -> Job:
+NO_WARNINGS: Mapping[str, Warned] = {}
+"""By the UID of the object that an event is about."""
+
+
+def job_of(item: Json, pods: list[Json], warnings: Mapping[str, Warned] = NO_WARNINGS) -> Job:
     """A Job and its pods as decide sees them."""
     metadata, status = item["metadata"], item.get("status", {})
     conditions = {c["type"]: c for c in status.get("conditions", []) if c["status"] == "True"}
     ended = conditions.get("Complete") or conditions.get("Failed")
     ending = metadata.get("deletionTimestamp") or _since(conditions.get("FailureTarget"))
     started = min((start for pod in pods if (start := _started(pod)) is not None), default=None)
-    disrupted = next((found for pod in pods if (found := _condition(pod, "DisruptionTarget"))), None)
     phase: Literal["pending", "running", "stopping", "ended"]
     phase = "ended" if ended else "stopping" if ending else "running" if started else "pending"
-    failed = conditions.get("Failed") or conditions.get("FailureTarget") or {}
-    why = disrupted or failed or _waiting(pods) or {}
+    cause: Cause | None = None
+    if phase == "pending":
+        cause = pending_cause(item, pods, warnings)
+    elif "Complete" not in conditions and (ended or ending):
+        cause = end_cause(item, pods)
     return Job(
         key=metadata["annotations"][TASK_ANNOTATION],
         phase=phase,
@@ -30,14 +37,14 @@ def job_of(item: Json, pods: list[Json]) -> Job:
         stopping=_time(ending) if ending else None,
         ended=_time(ended["lastTransitionTime"]) if ended else None,
         exit_code=0 if "Complete" in conditions else _exit_code(pods) if ended else None,
-        preempted=disrupted is not None and "Complete" not in conditions,
-        reason=why.get("reason", ""),
-        message=why.get("message", ""),
+        preempted=cause is not None and cause.blame == "cluster",
+        reason=cause.reason if cause else "",
+        message=cause.message if cause else "",
         gpus=int(metadata["annotations"].get(GPUS_ANNOTATION, "0")),
     )
 
 
-def weights_of(item: Json | None, pods: list[Json]) -> Weights:
+def weights_of(item: Json | None, pods: list[Json], warnings: Mapping[str, Warned] = NO_WARNINGS) -> Weights:
     """How far the Job that brings a base to its volume is."""
     if item is None:
         return Weights("absent", "they are not on their volume yet")
@@ -46,16 +53,20 @@ def weights_of(item: Json | None, pods: list[Json]) -> Weights:
     if "Complete" in conditions:
         return Weights("ready")
     if "Failed" in conditions:
-        return Weights("failed", f"Job {name} failed: {_last_words(pods) or 'see its log'}")
-    waiting = _waiting(pods)
-    return Weights("arriving", f"Job {name}" + (f": {waiting['reason']}: {waiting['message']}" if waiting else ""))
+        cause = end_cause(item, pods)
+        said = _last_words(pods) or (f"{cause.reason}: {cause.message}" if cause else "see its log")
+        return Weights("failed", f"Job {name} failed: {said}")
+    if any(_started(pod) for pod in pods):
+        return Weights("arriving", f"Job {name}")
+    cause = pending_cause(item, pods, warnings)
+    return Weights("arriving", f"Job {name}: {cause.reason}: {cause.message}")
 
 
 def _last_words(pods: list[Json]) -> str:
     """The last line of what the pod that ended last had printed."""
     ends = [c["state"]["terminated"] for pod in pods for c in _containers(pod) if "terminated" in c.get("state", {})]
     last: Json = max(ends, key=lambda end: end.get("finishedAt") or "", default={})
-    return next((line for line in reversed(last.get("message", "").splitlines()) if line.strip()), "")
+    return last_words(last.get("message", ""))
 
 
 def pods_by_job(pods: Iterable[Json]) -> Mapping[str, list[Json]]:
@@ -91,24 +102,6 @@ def _exit_code(pods: list[Json]) -> int | None:
     ]
     first = min(ends, key=lambda end: end.get("finishedAt") or "", default=None)
     return None if first is None else int(first["exitCode"])
-
-
-def _condition(pod: Json, kind: str) -> Json | None:
-    conditions = pod.get("status", {}).get("conditions", [])
-    return next((c for c in conditions if c["type"] == kind and c["status"] == "True"), None)
-
-
-def _waiting(pods: list[Json]) -> Json | None:
-    """Why nothing runs yet: an image that does not come, or no node that fits."""
-    for pod in pods:
-        for container in _containers(pod):
-            waiting = container.get("state", {}).get("waiting", {})
-            if waiting.get("reason") not in (None, "PodInitializing", "ContainerCreating"):
-                return {"reason": waiting["reason"], "message": waiting.get("message", "")}
-        for condition in pod.get("status", {}).get("conditions", []):
-            if condition["type"] == "PodScheduled" and condition["status"] == "False":
-                return {"reason": condition.get("reason", ""), "message": condition.get("message", "")}
-    return None
 
 
 def _since(condition: Json | None) -> str | None:

@@ -12,15 +12,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from controller.kubernetes.api import Api, ApiError, ApiUnreachable, connect
-from controller.kubernetes.executor import Watched
+from kubernetes.config.config_exception import ConfigException
+
+from controller.kubernetes.api import CONTROLLER, Api, ApiError, ApiUnreachable, connect
+from controller.kubernetes.executor import STALE_SECONDS, Watched
 from controller.kubernetes.health import Health, serve_health
 from controller.kubernetes.limit import EvaluationLimit, is_evaluation
 from controller.kubernetes.metrics import Metrics
 from controller.kubernetes.names import EXPERIMENT_LABEL, UID8_LABEL
+from controller.kubernetes.namespace_lease import LeasePace, NamespaceLease
 from controller.kubernetes.queue import KeyedQueue
-from controller.kubernetes.reconcile import Reconciler
+from controller.kubernetes.reconcile import Dropped, Reconciler
 from controller.kubernetes.reflector import Pace, Reflector
+from controller.kubernetes.warnings import Warnings
+from controller.spec.errors import SpecError
 from controller.spec.profile import Profile, load_profile
 from workloads.commit import Corrupt
 from workloads.store import Store, StoreError, open_store
@@ -30,13 +35,19 @@ Key = tuple[str, str]
 WORKERS = 4
 BUSY_SECONDS = 10.0
 """Between two looks at an experiment that has work in flight: markers appear in the store without an event."""
+RELEASE = "potstill"
+DEAF_SECONDS = 300.0
+"""A watch without any answer for so long: Kubernetes is to restart the controller."""
+STOP_SECONDS = 20.0
+"""All of `stop`, below the pod's terminationGracePeriodSeconds of 30."""
 logger = logging.getLogger("potstill")
 
 
 class Controller:
     """`start` returns at once; `stop` lets the rounds in hand end, and waits for them.
 
-    `evaluation_pods`: at most so many of all Experiments at one time; 0 is no limit.
+    `evaluation_pods`: at most so many of all Experiments at one time; 0 is no limit. `release`: controllers of other
+    releases, or with other stores, do not work in this namespace at the same time.
     """
 
     def __init__(
@@ -49,6 +60,8 @@ class Controller:
         pace: Pace | None = None,
         busy_seconds: float = BUSY_SECONDS,
         evaluation_pods: int = 0,
+        release: str = RELEASE,
+        lease_pace: LeasePace | None = None,
     ) -> None:
         self.metrics = Metrics()
         self._busy_seconds = busy_seconds
@@ -65,37 +78,65 @@ class Controller:
             limit=EvaluationLimit(
                 evaluation_pods, jobs, pods, lambda: datetime.now(UTC), lambda name: self._queue.add((namespace, name))
             ),
+            warnings=Warnings(api, namespace),
+            wake=lambda name, seconds: self._queue.add((namespace, name), seconds),
+        )
+        self.metrics.watch_age(
+            lambda: {one.path.rpartition("/")[2]: one.silent_seconds for one in self._watched.reflectors}
         )
         self.metrics.watch_limit(namespace, self._watched.limit.line)
         writer = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{socket.gethostname()}-{os.getpid()}"
         self._reconciler = Reconciler(
             api, self._watched, store, profiles, lambda: datetime.now(UTC), writer, self.metrics
         )
+        self._lease = NamespaceLease(api, namespace, f"release {release} with {store.url.rstrip('/')}", lease_pace)
         self._threads: list[threading.Thread] = []
         self._last: dict[Key, Json] = {}
 
-    @property
-    def _reflectors(self) -> tuple[Reflector, ...]:
-        return (self._watched.jobs, self._watched.pods, self._watched.experiments)
-
     def start(self) -> None:
-        for reflector in self._reflectors:
+        for reflector in self._watched.reflectors:
             reflector.start()
-        for number in range(WORKERS):
-            worker = threading.Thread(target=self._work, name=f"worker {number}", daemon=True)
-            worker.start()
-            self._threads.append(worker)
+        self._threads = [
+            threading.Thread(target=self._lease.run, name="lease", daemon=True),
+            *(threading.Thread(target=self._work, name=f"worker {number}", daemon=True) for number in range(WORKERS)),
+        ]
+        for thread in self._threads:
+            thread.start()
 
-    def stop(self, seconds: float = 20.0) -> None:
+    def stop(self, seconds: float = STOP_SECONDS) -> None:
+        """Waits so many seconds at most for the rounds in hand; what they had not done, the next controller does."""
+        end = time.monotonic() + seconds
         self._queue.close()
-        for reflector in self._reflectors:
+        self._lease.stop()
+        for reflector in self._watched.reflectors:
             reflector.stop()
         for thread in self._threads:
-            thread.join(seconds)
+            thread.join(max(0.0, end - time.monotonic()))
+        if left := [thread.name for thread in self._threads if thread.is_alive()]:
+            logger.warning("%s: still in a round after %.0f s, and ended with the process", ", ".join(left), seconds)
 
-    def ready(self) -> bool:
-        """All copies were listed, and none is stale."""
-        return self._watched.stale_seconds() < float("inf")
+    def problem(self) -> str:
+        """What only a restart can mend: a thread that has ended, a watch without any answer for DEAF_SECONDS; or ""."""
+        threads = [thread.name for thread in self._threads if not thread.is_alive()]
+        threads += [f"watch {one.path}" for one in self._watched.reflectors if not one.is_alive]
+        if threads:
+            return f"ended: {', '.join(threads)}"
+        return self._stale(DEAF_SECONDS, [(one.path, one.silent_seconds) for one in self._watched.reflectors])
+
+    def unready(self) -> str:
+        """Who else serves the namespace, or which watch has not listed or is older than STALE_SECONDS; or ""."""
+        return self._lease.problem or self._stale(
+            STALE_SECONDS, [(one.path, one.stale_seconds) for one in self._watched.reflectors]
+        )
+
+    @staticmethod
+    def _stale(limit: float, ages: list[tuple[str, float]]) -> str:
+        told = {
+            path: "has not listed yet" if age == float("inf") else f"was not confirmed for {age:.0f} s"
+            for path, age in ages
+            if age > limit
+        }
+        return "; ".join(f"the watch of {path} {since}" for path, since in told.items())
 
     def _changed(self, item: Json) -> None:
         self._queue.add((item["metadata"]["namespace"], item["metadata"]["name"]))
@@ -106,14 +147,22 @@ class Controller:
             self._watched.limit.changed()
 
     def _work(self) -> None:
+        """Until the queue is closed. Nothing that one Experiment brings about ends the thread."""
         while (key := self._queue.take()) is not None:
-            self._reconcile(key)
-            self._queue.done(key)
+            try:
+                self._reconcile(key)
+            except Exception:
+                logger.exception("%s/%s: this is a fault of Potstill; again in %.1f s", *key, self._queue.failed(key))
+            finally:
+                self._queue.done(key)
 
     def _reconcile(self, key: Key) -> None:
         item = self._watched.experiments.get(*key)
-        if not self.ready():
+        if self._watched.stale_seconds() == float("inf"):
             self._queue.add(key, 0.2)
+            return
+        if not self._lease.wait_held(1.0):
+            self._queue.add(key, 1.0)
             return
         self._forget_former(key, item)
         if item is None:
@@ -121,6 +170,11 @@ class Controller:
         started = time.monotonic()
         try:
             status = self._reconciler.reconcile(item)
+        except Dropped as error:
+            wait = self._queue.failed(key)
+            self.metrics.reconciled(key, "requeue", time.monotonic() - started)
+            logger.info("%s/%s: %s; again in %.1f s", *key, error, wait)
+            return
         except (StoreError, Corrupt, ApiError, ApiUnreachable) as error:
             wait = self._queue.failed(key)
             self.metrics.reconciled(key, "error", time.monotonic() - started)
@@ -137,7 +191,9 @@ class Controller:
             self._queue.add(key, self._busy_seconds)
 
     def _forget_former(self, key: Key, item: Json | None) -> None:
-        """What was there under this name before is gone, if it is; the store's answer is not waited for twice."""
+        """Does what is to be done once for an Experiment that is gone or was replaced by another of its name. An error
+        is logged: it is not tried again.
+        """
         former = self._last.pop(key, None)
         if item is not None:
             self._last[key] = item
@@ -146,6 +202,8 @@ class Controller:
                 self._reconciler.gone(former)
             except StoreError as error:
                 logger.warning("%s/%s: what its deletionPolicy asks for was not done: %s", *key, error)
+            except Exception:
+                logger.exception("%s/%s: this is a fault of Potstill: it was not cleaned up", *key)
 
 
 class JsonLines(logging.Formatter):
@@ -170,34 +228,55 @@ def load_profiles(folder: Path) -> dict[str, Profile]:
 
 
 def main() -> int:
-    """Environment: POTSTILL_STORE, POTSTILL_PROFILES (a folder), POTSTILL_NAMESPACE, POTSTILL_HEALTH_PORT (8080),
-    POTSTILL_EVALUATION_PODS (0: no limit), POTSTILL_LOG_LEVEL (info).
+    """Runs until SIGTERM. Returns 1, after one line in the log, if it cannot start.
+
+    Environment: POTSTILL_STORE, POTSTILL_PROFILES (a folder), POTSTILL_NAMESPACE, POTSTILL_HEALTH_PORT (8080),
+    POTSTILL_EVALUATION_PODS (0: no limit), POTSTILL_RELEASE (potstill), POTSTILL_LOG_LEVEL (info).
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     level = os.environ.get("POTSTILL_LOG_LEVEL", "info").upper()
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-    logger.setLevel(level)
-    profiles = load_profiles(Path(os.environ["POTSTILL_PROFILES"]))
-    store = open_store(os.environ["POTSTILL_STORE"])
-    kubeconfig = os.environ.get("KUBECONFIG")
-    api = connect(Path(kubeconfig) if kubeconfig else None)
-    store.probe()
-    limit = int(os.environ.get("POTSTILL_EVALUATION_PODS", "0"))
-    controller = Controller(api, store, profiles, os.environ["POTSTILL_NAMESPACE"], evaluation_pods=limit)
+    try:
+        logger.setLevel(level)
+        controller = _controller()
+        port = int(os.environ.get("POTSTILL_HEALTH_PORT", "8080"))
+    except KeyError as error:
+        logger.error("cannot start: the environment variable %s is not set", error.args[0])
+        return 1
+    except (SpecError, StoreError, ConfigException, ValueError, OSError) as error:
+        logger.error("cannot start: %s", error)
+        return 1
     ending = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ending.set())
-    health = serve_health(
-        int(os.environ.get("POTSTILL_HEALTH_PORT", "8080")), Health(controller.ready), controller.metrics.registry
-    )
     controller.start()
-    logger.info("started; profiles: %s", ", ".join(profiles) or "none")
+    health = serve_health(port, Health(controller.problem, controller.unready), controller.metrics.registry)
     ending.wait()
     logger.info("stopping: rounds in hand end first")
     controller.stop()
     health.shutdown()
     return 0
+
+
+def _controller() -> Controller:
+    """From the environment. Raises KeyError, SpecError, StoreError, ConfigException, ValueError, OSError."""
+    profiles = load_profiles(Path(os.environ["POTSTILL_PROFILES"]))
+    store = open_store(os.environ["POTSTILL_STORE"])
+    kubeconfig = os.environ.get("KUBECONFIG")
+    api = connect(Path(kubeconfig) if kubeconfig else None, agent=CONTROLLER)
+    store.probe()
+    limit = int(os.environ.get("POTSTILL_EVALUATION_PODS", "0"))
+    controller = Controller(
+        api,
+        store,
+        profiles,
+        os.environ["POTSTILL_NAMESPACE"],
+        evaluation_pods=limit,
+        release=os.environ.get("POTSTILL_RELEASE") or RELEASE,
+    )
+    logger.info("started; store: %s; profiles: %s", store.url, ", ".join(profiles) or "none")
+    return controller
 
 
 if __name__ == "__main__":

@@ -1,17 +1,43 @@
-"""An experiment's status: counts, one line per run, conditions. Pure; written when it changed, once a round."""
+"""An experiment's status: counts, one line per run, conditions. Pure; written when it changed, once a round.
+
+Its size is bounded whatever programs and servers say: a status that etcd refuses would never change again.
+"""
 
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from controller.decide.actions import Condition, Counts, Status, counted
+from controller.kubernetes.acceptance import uid8_of
+from workloads.contract import layout
 
 Json = dict[str, Any]
 SHOWN_RUNS = 64
+RUN_BYTES = 1024
+CONDITION_BYTES = 4096
+FIELDS = (
+    *("observedGeneration", "phase", "training", "checkpoints", "evaluations", "gate", "store", "manifest", "report"),
+    *("retried", "revision", "counts", "runs", "conditions"),
+)
+"""All that a status may hold: a patch sets each, so that none is left of the status before."""
+ACCEPTED = Condition("Accepted", "True", "Frozen", "the experiment was accepted")
 
 
-def accepted_condition(reason: str = "Accepted", message: str = "frozen in the store") -> Condition:
-    return Condition("Accepted", "True" if reason == "Accepted" else "False", reason, message)
+def cut_bytes(text: str, most: int) -> str:
+    """`text` if its UTF-8 has at most `most` bytes, else its beginning and "...", in as many."""
+    data = text.encode(errors="replace")
+    return text if len(data) <= most else data[: most - 3].decode(errors="ignore") + "..."
+
+
+def believed(item: Json) -> Json:
+    """`item`, without a status that is about another object of the same name (written too late, or restored from a
+    backup): the manifest that it names is not that of this UID.
+    """
+    manifest = item.get("status", {}).get("manifest")
+    own = f"/{layout.manifest_key(item['metadata']['name'], uid8_of(item))}"
+    if manifest is None or str(manifest).endswith(own):
+        return item
+    return {key: value for key, value in item.items() if key != "status"}
 
 
 def recorded_counts(item: Json) -> Counts:
@@ -22,7 +48,7 @@ def recorded_counts(item: Json) -> Counts:
 
 def refused_status(item: Json, reason: str, message: str, now: datetime) -> Json:
     """Accepted=False, and Finished: a refused spec does not run until it is changed, and nobody waits for it."""
-    told = (accepted_condition(reason, message), Condition("Finished", "True", "Failed", message))
+    told = (Condition("Accepted", "False", reason, message), Condition("Finished", "True", "Failed", message))
     return {
         "observedGeneration": item["metadata"]["generation"],
         "phase": "Refused",
@@ -33,14 +59,30 @@ def refused_status(item: Json, reason: str, message: str, now: datetime) -> Json
 def unseen_status(item: Json, message: str, now: datetime) -> Json:
     """The store did not answer: nothing is concluded, and all that was told before stays."""
     told = (Condition("Ready", "Unknown", "StoreUnavailable", message),)
-    return {**item.get("status", {}), "conditions": merged_conditions(item, told, now)}
+    return _with_conditions(item, told, now)
+
+
+def store_changed_status(item: Json, store_url: str, now: datetime) -> Json:
+    """The controller has another store than the one in which this experiment was accepted: nothing is done."""
+    before = item["status"]["store"]
+    message = (
+        f"its results are in {before} and this controller's store is {store_url}: nothing is done. Set store.url back "
+        f"to {before} and it goes on; or delete the Experiment and apply it again, and it begins anew in {store_url}"
+    )
+    return _with_conditions(item, (Condition("Ready", "False", "StoreChanged", message),), now)
+
+
+def _with_conditions(item: Json, told: tuple[Condition, ...], now: datetime) -> Json:
+    """The status as it was told before, with some conditions anew."""
+    before = {"phase": "Pending", **item.get("status", {})}
+    return {**before, "conditions": merged_conditions(item, told, now)}
 
 
 def running_status(item: Json, status: Status, links: Mapping[str, str], revision: int, now: datetime) -> Json:
     """`links`: store, manifest, report. What could not be seen this round stays as it was told before."""
-    told = (accepted_condition(), *status.conditions)
+    told = (ACCEPTED, *status.conditions)
     if not status.runs and not status.evaluations:
-        return {**item.get("status", {}), "conditions": merged_conditions(item, told, now)}
+        return _with_conditions(item, told, now)
     told = (*told, Condition("Ready", "True", "Observed", "store and Jobs are seen"))
     if status.finished is None:
         told = (*told, Condition("Finished", "False", "Running", "there is work left"))
@@ -63,7 +105,7 @@ def running_status(item: Json, status: Status, links: Mapping[str, str], revisio
             {
                 "name": line.name,
                 "state": line.state,
-                "message": line.message,
+                "message": cut_bytes(line.message, RUN_BYTES),
                 "done": line.done,
                 "total": line.total,
                 "checkpoints": f"{line.checkpoints}/{line.checkpoints_expected}",
@@ -83,7 +125,8 @@ def _phase(item: Json, status: Status) -> str:
         return status.finished
     if item["spec"].get("suspend"):
         return "Suspended" if status.idle else "Suspending"
-    return "Running"
+    states = {line.state for line in status.runs} | {line.state for line in status.evaluations}
+    return "Running" if "running" in states or states <= {"done", "failed"} else "Pending"
 
 
 def merged_conditions(item: Json, told: tuple[Condition, ...], now: datetime) -> list[Json]:
@@ -96,7 +139,7 @@ def merged_conditions(item: Json, told: tuple[Condition, ...], now: datetime) ->
             "type": condition.type,
             "status": condition.status,
             "reason": condition.reason,
-            "message": condition.message[:32768],
+            "message": cut_bytes(condition.message, CONDITION_BYTES),
             "observedGeneration": item["metadata"]["generation"],
             "lastTransitionTime": before["lastTransitionTime"]
             if before and same

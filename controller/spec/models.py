@@ -231,7 +231,9 @@ class LimitsSpec(SpecModel):
     """When to give up, and how much to do at one time."""
 
     attempts: int = Field(3, gt=0, le=20, description="Failures in a row after which a piece of work is given up.")
-    preemptions: int = Field(20, ge=0, description="The same for ends that were not the work's fault.")
+    preemptions: int = Field(
+        20, ge=0, description="Preemptions or losses of a node in a row after which a piece of work is given up."
+    )
     no_progress_seconds: float = Field(1800, gt=0, description="After so long without progress an attempt is ended.")
     pending_seconds: float | None = Field(
         None, gt=0, description="A Job that has not begun by then is ended; default: it waits for ever."

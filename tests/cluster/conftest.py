@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from controller.crd import experiment_crd
-from tests.cluster.harness import ApiProxy, ApiRefusedError, ControlPlane, api_proxy, control_plane
+from tests.cluster.harness import ApiProxy, ControlPlane, api_proxy, control_plane
 from tests.cluster.harness.pod_runner import pod_runner
 from tests.controller import tiny_program
-from tests.tools.processes import wait_until
 from tests.tools.s3 import S3Server, s3_server
 from workloads.store import open_store
 
@@ -52,26 +48,9 @@ def proxy(plane: ControlPlane) -> Iterator[ApiProxy]:
 @pytest.fixture(scope="session")
 def crd(plane: ControlPlane) -> None:
     """The Experiment kind is served."""
-    definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-    plane.api.post(definitions, experiment_crd())
-    wait_until(
-        lambda: "Established" in {c["type"] for c in _conditions(plane, definitions) if c["status"] == "True"},
-        "the CRD is established",
-    )
-    wait_until(lambda: _served(plane), "experiments are served")
+    from tests.cluster.world import serve_experiments
 
-
-def _served(plane: ControlPlane) -> bool:
-    """An API server that has just been told of a kind answers 404, then 429 for a moment, and describes it later still."""
-    with suppress(ApiRefusedError):
-        plane.api.get("/apis/potstill.dev/v1alpha1/experiments")
-        return "Experiment" in json.dumps(plane.api.get("/openapi/v3/apis/potstill.dev/v1alpha1"))
-    return False
-
-
-def _conditions(plane: ControlPlane, definitions: str) -> list[dict[str, str]]:
-    status = plane.api.get(f"{definitions}/experiments.potstill.dev")["status"]
-    return list(status.get("conditions") or [])
+    serve_experiments(plane)
 
 
 @pytest.fixture(scope="session")

@@ -74,6 +74,17 @@ def test_a_controller_that_is_replaced_leaves_what_runs_alone(world: World, cont
     assert len(jobs(world, "train")) == 1
 
 
+def test_at_its_end_every_task_is_closed_and_every_job_goes_by_itself(world: World, controller: Start) -> None:
+    controller()
+    apply(world)
+    assert world.finished(seconds=120)["reason"] == "Succeeded"
+    keys = {info.key for info in world.store.list("units/")}
+    assert {key.split("/")[1] for key in tasks(world)} == {"train", "generate", "grade", "report"}
+    assert [key for key in tasks(world) if key.replace(".json", ".end.json") not in keys] == []
+    assert {job["metadata"]["annotations"].get("potstill.dev/closed") for job in jobs(world)} == {"true"}
+    assert {job["spec"].get("ttlSecondsAfterFinished") for job in jobs(world)} == {3600}
+
+
 def test_a_deleted_training_pod_is_nobodys_fault(world: World, controller: Start, held: Path) -> None:
     controller()
     apply(world)

@@ -1,15 +1,19 @@
 """An S3 server, a namespace, a profile and files: what the controller's tests run experiments in."""
 
+import json
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from controller.kubernetes.api import connect
+from controller.crd import experiment_crd
+from controller.kubernetes.api import CONTROLLER, connect
+from controller.kubernetes.namespace_lease import LeasePace
 from controller.kubernetes.reflector import Pace
 from controller.kubernetes.serve import Controller
 from controller.spec.profile import Profile
-from tests.cluster.harness import ControlPlane
+from tests.cluster.harness import ApiRefusedError, ControlPlane
 from tests.cluster.harness.pod_runner import PodRunner
 from tests.tools.processes import wait_until
 from tests.tools.s3 import S3Server
@@ -19,6 +23,10 @@ from workloads.store import Store
 
 IMAGE = "registry.test/potstill@sha256:" + "0" * 64
 PACE = Pace(watch_seconds=60, silent_seconds=75, first_seconds=0.1, longest_seconds=1.0)
+
+
+LEASE = LeasePace(duration_seconds=6, renew_seconds=1.0, look_seconds=0.3)
+DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
 @dataclass
@@ -36,13 +44,14 @@ class World:
     """The same of the API server."""
     evaluation_pods: int = 0
     busy_seconds: float = 1.0
+    release: str = "potstill"
 
     @property
     def path(self) -> str:
         return f"/apis/potstill.dev/v1alpha1/namespaces/{self.namespace}/experiments"
 
     def controller(self) -> Controller:
-        api = connect(self.kubeconfig or self.plane.kubeconfig())
+        api = connect(self.kubeconfig or self.plane.kubeconfig(), agent=CONTROLLER)
         store = self.controller_store or self.store
         return Controller(
             api,
@@ -52,6 +61,8 @@ class World:
             pace=PACE,
             busy_seconds=self.busy_seconds,
             evaluation_pods=self.evaluation_pods,
+            release=self.release,
+            lease_pace=LEASE,
         )
 
     def get(self, name: str = "tiny") -> dict[str, Any]:
@@ -70,6 +81,23 @@ class World:
     def manifest(self, name: str = "tiny") -> Manifest:
         key = self.get(name)["status"]["manifest"].removeprefix(self.store.url.rstrip("/") + "/")
         return Manifest.model_validate_json(self.store.get(key))
+
+
+def serve_experiments(plane: ControlPlane) -> None:
+    """Makes the kind Experiment and waits until it is served."""
+    plane.api.post(DEFINITIONS, experiment_crd())
+    wait_until(lambda: _is_served(plane), "experiments are served")
+
+
+def _is_served(plane: ControlPlane) -> bool:
+    """An API server that has just been told of a kind answers 404, then 429, and describes it later still."""
+    status = plane.api.get(f"{DEFINITIONS}/experiments.potstill.dev")["status"]
+    if "Established" not in {c["type"] for c in status.get("conditions") or [] if c["status"] == "True"}:
+        return False
+    with suppress(ApiRefusedError):
+        plane.api.get("/apis/potstill.dev/v1alpha1/experiments")
+        return "Experiment" in json.dumps(plane.api.get("/openapi/v3/apis/potstill.dev/v1alpha1"))
+    return False
 
 
 def experiment(**spec: Any) -> dict[str, Any]:

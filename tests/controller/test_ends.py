@@ -7,7 +7,7 @@ from controller.view import Attempt, Job, StoreView, UnitView
 from tests.controller.experiments import START, experiment, run
 from tests.controller.simulate import Controller
 from tests.controller.world import Weather, World
-from workloads.contract.records import ExitCode, Failure, Progress, TaskEnd
+from workloads.contract.records import ExitCode, Failure, Marker, Progress, StateRecord, TaskEnd, content_of
 from workloads.contract.tasks import GenerateTask, pointers
 
 
@@ -25,7 +25,12 @@ def group() -> tuple[Attempt, StoreView]:
 
 
 def ends(
-    code: int | None, *, preempted: bool = False, failure: Failure | None = None, loading: int | None = None
+    code: int | None,
+    *,
+    preempted: bool = False,
+    failure: Failure | None = None,
+    loading: int | None = None,
+    reason: str = "",
 ) -> tuple[TaskEnd, TaskEnd]:
     """Of the lead and of the other member."""
     attempt, store = group()
@@ -37,7 +42,7 @@ def ends(
             attempt=1, updated=START, phase="loading", done=0, total=1, counted="outputs", loading=member
         )
     attempt = Attempt(attempt.task, None, progress, failure)
-    job = Job(attempt.task.key, "ended", START, exit_code=code, preempted=preempted)
+    job = Job(attempt.task.key, "ended", START, exit_code=code, preempted=preempted, reason=reason, message=reason)
     lead = lead_end(ended_by_itself(attempt, job), attempt, store, START)
     other = store.unit(attempt.task.members[1].unit)
     return lead, member_end(lead, other.attempts[0], other, START)
@@ -92,3 +97,53 @@ def test_without_a_job_the_programs_own_word_counts() -> None:
     ended = ended_by_itself(Attempt(attempt.task, None, None, failure), None)
     assert (ended.outcome, ended.exit_code, ended.message) == ("failed", 1, "boom")
     assert ended_by_itself(attempt, None).outcome == "lost"
+
+
+@pytest.mark.parametrize("code", [None, 0, 15, 137])
+def test_a_group_that_was_evicted_for_its_own_disk_goes_on_in_smaller_groups(code: int | None) -> None:
+    found = [(end.outcome, end.reason, end.charged, end.suspects) for end in ends(code, reason="Evicted")]
+    assert found == [("failed", "Evicted", False, 2)] * 2
+
+
+def alone(
+    job_reason: str, *, code: int | None = None, left_a_state: bool = False, failure: Failure | None = None
+) -> TaskEnd:
+    """How the attempt of one training ends."""
+    frozen = experiment((run("a", (50,)),), ())
+    world = World(Weather(work_ticks=10**9), seed=0)
+    controller = Controller(frozen)
+    for _ in controller.act(world, controller.look(world).actions):
+        pass
+    (sim,) = world.jobs.values()
+    unit = sim.task.unit
+    record = StateRecord(step=1, samples=4)
+    marker = Marker(
+        unit=unit, name="state-4", attempt=1, content=content_of(()), files=(), created=START, record=record
+    )
+    view = UnitView(unit, (Attempt(sim.task),), {marker.name: marker} if left_a_state else {})
+    attempt = Attempt(sim.task, failure=failure)
+    job = Job(sim.task.key, "ended", START, exit_code=code, reason=job_reason, message=job_reason)
+    return lead_end(ended_by_itself(attempt, job), attempt, StoreView({unit: view}), START)
+
+
+def test_an_eviction_for_its_own_disk_is_final_unless_the_attempt_moved_the_work_forward() -> None:
+    for code in (None, 0, 15, 137):
+        end = alone("Evicted", code=code)
+        assert (end.outcome, end.reason, end.charged, end.retry) == ("failed", "Evicted", True, False)
+        assert alone("Evicted", code=code, left_a_state=True).retry
+
+
+def test_the_kubelets_word_for_a_killed_program_counts_more_than_what_it_wrote_before() -> None:
+    failure = Failure(exit_code=1, reason="RankFailed", message="rank 1 is gone")
+    assert alone("OOMKilled", code=137, failure=failure).reason == "OOMKilled"
+    assert alone("Error", code=1, failure=failure).reason == "RankFailed"
+
+
+def test_a_deadline_of_the_cluster_is_a_failure_and_no_loss() -> None:
+    end = alone("DeadlineExceeded")
+    assert (end.outcome, end.reason, end.charged) == ("failed", "DeadlineExceeded", True)
+
+
+def test_a_failures_message_is_bounded_wherever_it_goes() -> None:
+    failure = Failure(exit_code=1, reason="Crashed", message="x" * 10**6)
+    assert len(alone("Error", code=1, failure=failure).message) < 3000

@@ -105,7 +105,11 @@ def test_a_job_at_work_has_no_exit_code() -> None:
 
 def test_a_disruption_is_preemption_with_the_clusters_words() -> None:
     seen = job_of(job(FAILED), [pod(ended(137), conditions=(DISRUPTED,))])
-    assert (seen.preempted, seen.reason, seen.message) == (True, "EvictionByEvictionAPI", "node is drained")
+    assert (seen.preempted, seen.reason, seen.message) == (
+        True,
+        "EvictionByEvictionAPI",
+        "EvictionByEvictionAPI: node is drained",
+    )
 
 
 def test_a_disrupted_pod_that_finished_all_the_same_was_not_preempted() -> None:
@@ -121,7 +125,7 @@ def test_a_crash_is_no_preemption() -> None:
     [
         (pod(waiting("ImagePullBackOff", "no such image")), "ImagePullBackOff"),
         (pod(conditions=(UNSCHEDULABLE,)), "Unschedulable"),
-        (pod(waiting("ContainerCreating")), ""),
+        (pod(waiting("ContainerCreating")), "Starting"),
     ],
 )
 def test_why_a_pod_waits(one: Json, reason: str) -> None:

@@ -1,11 +1,19 @@
 """A status says what is, in conditions that move only when something did."""
 
+import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from controller.decide.actions import Condition, Counts, EvaluationLine, RunLine, Status
 from controller.kubernetes.status import (
     SHOWN_RUNS,
+    believed,
+    cut_bytes,
     merged_conditions,
     recorded_counts,
     refused_status,
@@ -112,3 +120,48 @@ def test_a_refused_spec_is_finished_so_that_nobody_waits() -> None:
 def test_counts_are_read_back_so_that_a_store_that_lost_something_is_seen() -> None:
     assert recorded_counts(item(running_status(item(), status(), LINKS, 1, NOW))) == Counts(1, 1, 0)
     assert recorded_counts(item()) == Counts()
+
+
+@given(st.text(), st.integers(3, 40))
+def test_a_text_that_is_cut_is_a_beginning_in_as_many_bytes(text: str, most: int) -> None:
+    cut = cut_bytes(text, most)
+    assert len(cut.encode()) <= most
+    assert cut == text or (cut.endswith("...") and text.startswith(cut.removesuffix("...")))
+
+
+def test_a_status_is_bounded_whatever_programs_say() -> None:
+    message = "内存不足 " * 10**5
+    runs = [replace(run(f"run-{n}"), message=message) for n in range(500)]
+    told = replace(status(*runs), conditions=(Condition("TrainingComplete", "False", "Failed", message),) * 8)
+    assert len(json.dumps(running_status(item(), told, LINKS, 1, NOW), ensure_ascii=False).encode()) < 200_000
+
+
+@pytest.mark.parametrize(
+    ("states", "phase"),
+    [
+        (("running", "waiting"), "Running"),
+        (("pending", "waiting"), "Pending"),
+        (("waiting", "waiting"), "Pending"),
+        (("done", "pending"), "Pending"),
+        (("done", "failed"), "Running"),
+    ],
+)
+def test_an_experiment_of_which_nothing_runs_is_pending(states: tuple[Any, Any], phase: str) -> None:
+    told = replace(status(run(state=states[0])), evaluations=(evaluation(states[1]),))
+    assert running_status(item(), told, LINKS, 1, NOW)["phase"] == phase
+
+
+def test_a_status_about_another_object_of_the_name_is_not_believed() -> None:
+    metadata = {"name": "tiny", "uid": "0123abcd-0000-4000-8000-000000000000", "generation": 1}
+    own = {"manifest": "s3://lab/team/experiments/tiny/0123abcd/manifest.json", "counts": {"checkpoints": 2}}
+    other = {**own, "manifest": "s3://lab/team/experiments/tiny/ffffffff/manifest.json"}
+    assert recorded_counts(believed({"metadata": metadata, "status": own})) == Counts(2, 0, 0)
+    assert recorded_counts(believed({"metadata": metadata, "status": other})) == Counts()
+    assert believed({"metadata": metadata}) == {"metadata": metadata}
+
+
+def test_accepted_keeps_its_reason_while_the_store_comes_and_goes() -> None:
+    seen = replace(status(), conditions=(Condition("Accepted", "True", "Frozen", "the experiment was accepted"),))
+    before = running_status(item(), seen, LINKS, 1, NOW)
+    blind = Status((Condition("Ready", "Unknown", "WatchStale", "no answer"),))
+    assert conditions(running_status(item(before), blind, LINKS, 1, LATER))["Accepted"] == ("True", "Frozen")

@@ -8,7 +8,7 @@ from workloads.contract.counts import evaluation_states
 from workloads.contract.manifest import Manifest
 
 PREFIXES = re.compile(
-    r"^(?:no checkpoint at [\d,]+ samples: |\d+ attempts failed, attempt \d+ with: |attempt \d+: )+"
+    r"^(?:no checkpoint at [\d,]+ samples: |\d+ attempts? failed, attempt \d+ with: |attempt \d+: )+"
 )  # what the controller puts before the program's own message
 STATE_TEXTS = {"failed": "failed", "running": "running", "waiting": "not evaluated yet", "done": "not asked"}
 """Of an evaluation without a result; one that is done has none of what is looked for."""

@@ -44,6 +44,14 @@ class Api:
     def delete(self, path: str, policy: str = "Background") -> Object:
         return self.call("DELETE", path, {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": policy})
 
+    def refusal(self, method: str, path: str, body: Object) -> ApiRefusedError | None:
+        """The error that this is answered with, None if it is none."""
+        try:
+            self.call(method, path, body)
+        except ApiRefusedError as refused:
+            return refused
+        return None
+
     def items(self, path: str) -> list[Object]:
         found: list[Object] = self.get(path)["items"]
         return found

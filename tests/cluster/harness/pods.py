@@ -16,9 +16,27 @@ def run_pod(api: Api, pod: Object) -> None:
     _set_status(api, pod, {"phase": "Running", "startTime": STARTED, "conditions": [_condition("Ready", "True")]})
 
 
-def end_pod(api: Api, pod: Object, exit_code: int, reason: str = "", init_container: str = "") -> None:
-    """Its main container ended (or the named init container). `reason`: the kubelet's, such as OOMKilled."""
-    ended = {"exitCode": exit_code, "reason": reason or ("Error" if exit_code else "Completed")}
+def wait_pod(api: Api, pod: Object, reason: str, message: str) -> None:
+    """Its main container does not start, for the kubelet's reason, such as ImagePullBackOff."""
+    name, image = pod["spec"]["containers"][0]["name"], pod["spec"]["containers"][0]["image"]
+    state = {"waiting": {"reason": reason, "message": message}}
+    told = {"name": name, "image": image, "imageID": "", "ready": False, "restartCount": 0, "state": state}
+    _set_status(api, pod, {"phase": "Pending", "startTime": STARTED, "containerStatuses": [told]})
+
+
+def refuse_pod(api: Api, pod: Object, reason: str, message: str) -> None:
+    """The kubelet does not take it (UnexpectedAdmissionError), or evicts it for its own limits (Evicted)."""
+    _set_status(api, pod, {"phase": "Failed", "startTime": STARTED, "reason": reason, "message": message})
+
+
+def end_pod(
+    api: Api, pod: Object, exit_code: int, reason: str = "", init_container: str = "", message: str = ""
+) -> None:
+    """Its main container ended (or the named init container). `reason`: the kubelet's, such as OOMKilled.
+
+    `message`: the termination message, the end of the log where the program wrote none.
+    """
+    ended = {"exitCode": exit_code, "reason": reason or ("Error" if exit_code else "Completed"), "message": message}
     spec = pod["spec"]
     if init_container:
         containers, field = spec["initContainers"], "initContainerStatuses"
