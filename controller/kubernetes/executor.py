@@ -1,6 +1,6 @@
 """Jobs as the executor: what is at work is read from watched Jobs and pods, and started with one POST."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,10 +9,11 @@ from controller.decide.standing import owner_of
 from controller.kubernetes.api import JSON_TYPE, MERGE_PATCH, Api, ApiError
 from controller.kubernetes.jobs import build_job, build_rendezvous
 from controller.kubernetes.limit import EvaluationLimit
-from controller.kubernetes.names import CLOSED_ANNOTATION, TASK_ANNOTATION, prefetch_name
+from controller.kubernetes.names import CLOSED_ANNOTATION, prefetch_name
 from controller.kubernetes.prefetch import build_prefetch, needs_prefetch
 from controller.kubernetes.reflector import Reflector
-from controller.kubernetes.seen import job_of, pods_by_job, weights_of
+from controller.kubernetes.seen import weights_of
+from controller.kubernetes.task_index import TaskIndex
 from controller.spec.profile import Profile
 from controller.view import ExecutorView, Pool, Unknown, Weights
 from workloads.contract.experiment import FrozenExperiment
@@ -33,6 +34,7 @@ class Watched:
     pods: Reflector
     experiments: Reflector
     limit: EvaluationLimit
+    tasks: TaskIndex
 
     def stale_seconds(self) -> float:
         return max(self.jobs.stale_seconds, self.pods.stale_seconds, self.experiments.stale_seconds)
@@ -56,13 +58,7 @@ class KubernetesExecutor:
         stale = self._watched.stale_seconds()
         if stale > STALE_SECONDS:
             return Unknown("WatchStale", f"the API server has not confirmed its Jobs for {stale:.0f} s")
-        pods = pods_by_job(self._watched.pods.objects().values())
-        jobs = {}
-        for (namespace, name), item in self._watched.jobs.objects().items():
-            marks = item["metadata"].get("annotations", {})
-            if namespace == self._namespace and TASK_ANNOTATION in marks and CLOSED_ANNOTATION not in marks:
-                job = job_of(item, pods.get(name, []))
-                jobs[job.key] = job
+        jobs = self._watched.tasks.jobs()
         limits = self._frozen.limits
         pools = (
             Pool(frozenset({"train", "import"}), limits.training_slots),
@@ -70,15 +66,18 @@ class KubernetesExecutor:
             Pool(frozenset({"grade"}), limits.grading_slots),
             Pool(frozenset({"report"}), 1),
         )
-        return ExecutorView(jobs, pools=pools, weights=self._weights(pods))
+        return ExecutorView(jobs, pools=pools, weights=self._weights())
 
     def admit(self, view: ExecutorView, decide: Callable[[ExecutorView], Decision]) -> Decision:
         """With the pool that all Experiments of the namespace share, where it has a limit."""
         return self._watched.limit.admit(owner_of(self._frozen), view, decide)
 
     def gone(self, owners: Iterable[Owner]) -> frozenset[Owner]:
-        """Owners whose Experiment is not there, looked up live: a copy that lags would take work from the living."""
-        return frozenset(owner for owner in owners if not self._lives(owner))
+        """Owners whose Experiment is not there.
+
+        One that the copy does not hold is looked up live: a copy that lags would take work from the living.
+        """
+        return frozenset(owner for owner in owners if not (self._is_in_copy(owner) or self._lives(owner)))
 
     def start(self, task: RunnableTask) -> None:
         """Raises ApiError, ApiUnreachable; ValueError for a profile that names no image."""
@@ -117,16 +116,20 @@ class KubernetesExecutor:
             if error.status != 409:
                 raise
 
-    def _weights(self, pods: Mapping[str, list[Json]]) -> Weights | None:
+    def _weights(self) -> Weights | None:
         if not needs_prefetch(self._frozen.base, self._profile):
             return None
         job = self._prefetch_job()
         if job is None or job["metadata"]["uid"] == self._given_up:
             return weights_of(None, [])
-        return weights_of(job, pods.get(job["metadata"]["name"], []))
+        return weights_of(job, self._watched.tasks.pods_of(job["metadata"]["name"]))
 
     def _prefetch_job(self) -> Json | None:
         return self._watched.jobs.get(self._namespace, prefetch_name(self._frozen.base, self._profile))
+
+    def _is_in_copy(self, owner: Owner) -> bool:
+        found = self._watched.experiments.get(self._namespace, owner.experiment)
+        return found is not None and str(found["metadata"]["uid"]).startswith(owner.uid8)
 
     def _lives(self, owner: Owner) -> bool:
         path = f"/apis/potstill.dev/v1alpha1/namespaces/{self._namespace}/experiments/{owner.experiment}"
@@ -152,10 +155,9 @@ class KubernetesExecutor:
                 raise
 
     def _for_job(self, key: str, method: str, body: Json) -> None:
-        for (namespace, name), item in self._watched.jobs.objects().items():
-            if namespace != self._namespace or item["metadata"].get("annotations", {}).get(TASK_ANNOTATION) != key:
-                continue
-            path = f"/apis/batch/v1/namespaces/{namespace}/jobs/{name}"
+        item = self._watched.tasks.of_task(key)
+        if item is not None:
+            path = f"/apis/batch/v1/namespaces/{self._namespace}/jobs/{item['metadata']['name']}"
             self._request_of_what_may_be_gone(method, path, body)
 
     def _request_of_what_may_be_gone(self, method: str, path: str, body: Json) -> None:
