@@ -42,6 +42,8 @@ QUIET_SECONDS = 60.0
 SETTLE_SECONDS = 45.0
 MOST_SECONDS = 420.0
 """For anything that is waited for; what has not come by then is counted as missing."""
+STEADY_SECONDS = 90.0
+"""So long after all had a round a controller that was started again may take to be steady."""
 LISTS_PER_SECOND = 5.0
 """Steady is a controller that makes no more."""
 Json = dict[str, Any]
@@ -201,7 +203,7 @@ def restart(cluster: Cluster, experiments: int) -> Json:
     until(lambda: cluster.rounds() >= experiments)
     rounds = time.monotonic() - began
     steady = None
-    while steady is None and time.monotonic() - began < MOST_SECONDS:
+    while steady is None and time.monotonic() - began < rounds + STEADY_SECONDS:
         cluster.s3_requests.take()
         opened = time.monotonic()
         time.sleep(10)
