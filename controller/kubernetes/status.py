@@ -8,6 +8,8 @@ from controller.decide.actions import Condition, Counts, Status, counted
 
 Json = dict[str, Any]
 SHOWN_RUNS = 64
+FIRST_REASONS = frozenset({"InProgress", "NotFinished", "NotSuspended", "Observed", "Running"})
+"""Reasons of conditions with which every Experiment begins."""
 
 
 def accepted_condition(reason: str = "Accepted", message: str = "frozen in the store") -> Condition:
@@ -106,6 +108,14 @@ def merged_conditions(item: Json, told: tuple[Condition, ...], now: datetime) ->
 
 
 def transitions(item: Json, conditions: list[Json]) -> list[Json]:
-    """Conditions whose status or reason is not what it was: what is worth an Event."""
+    """Conditions whose status or reason is not what it was: what is worth an Event.
+
+    Of a new Experiment that is how it was accepted; what every Experiment begins with is none.
+    """
     standing = {c["type"]: (c["status"], c["reason"]) for c in item.get("status", {}).get("conditions", [])}
-    return [c for c in conditions if standing.get(c["type"]) != (c["status"], c["reason"])]
+    return [
+        c
+        for c in conditions
+        if standing.get(c["type"]) != (c["status"], c["reason"])
+        and not (c["type"] not in standing and c["reason"] in FIRST_REASONS)
+    ]
