@@ -27,6 +27,7 @@ from controller.kubernetes.queue import KeyedQueue
 from controller.kubernetes.reconcile import Reconciler
 from controller.kubernetes.reflector import Pace, Reflector
 from controller.kubernetes.task_index import IndexOf, Kind, TaskIndex, job_name_of
+from controller.kubernetes.trim import Trim
 from controller.notices import NoticeBoard
 from controller.spec.profile import Profile, load_profile
 from workloads.commit import Corrupt
@@ -89,7 +90,11 @@ class Controller:
             jobs=jobs,
             pods=pods,
             experiments=Reflector(
-                api, f"/apis/potstill.dev/v1alpha1/namespaces/{namespace}/experiments", self._changed, pace=pace
+                api,
+                f"/apis/potstill.dev/v1alpha1/namespaces/{namespace}/experiments",
+                self._changed,
+                pace=pace,
+                index=Trim(),
             ),
             limit=EvaluationLimit(
                 evaluation_pods, jobs, pods, lambda: datetime.now(UTC), lambda name: self._queue.add((namespace, name))

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from controller.kubernetes.names import CLOSED_ANNOTATION, TASK_ANNOTATION
 from controller.kubernetes.seen import job_of
+from controller.kubernetes.trim import trim
 from controller.view import Job
 
 Json = dict[str, Any]
@@ -98,6 +99,7 @@ class TaskIndex:
         return (job["metadata"]["uid"], _is_closed(job), job_of(job, list(pods)))
 
     def _put(self, kind: Kind, item: Json) -> None:
+        trim(item)
         self._remove(kind, item)
         name, key = item["metadata"]["name"], _task_of(item)
         if kind == "pods":
