@@ -39,10 +39,11 @@ from workloads.store import Store
 from workloads.stores.s3 import S3Store
 
 QUIET_SECONDS = 60.0
-SETTLE_SECONDS = 45.0
+SETTLE_SECONDS = 20.0
+"""From the last Job to the quiet time, at least."""
 MOST_SECONDS = 420.0
 """For anything that is waited for; what has not come by then is counted as missing."""
-STEADY_SECONDS = 90.0
+STEADY_SECONDS = 60.0
 """So long after all had a round a controller that was started again may take to be steady."""
 LISTS_PER_SECOND = 5.0
 """Steady is a controller that makes no more."""
@@ -234,7 +235,7 @@ def measure(experiments: int, markers: int, code: Path, quiet_seconds: float, fo
         result: Json = {"experiments": experiments, "applyToJob": spread(jobs.first("train", applied), experiments)}
         result["applying"] = window.close()
         say(result)
-        deadline = time.monotonic() + SETTLE_SECONDS
+        deadline = time.monotonic() + max(SETTLE_SECONDS, quiet_seconds / 2)
         while time.monotonic() < deadline:
             programs.begin(jobs.tasks())
             time.sleep(1)
