@@ -35,7 +35,7 @@ from workloads.store import Store, StoreError, open_store
 
 Json = dict[str, Any]
 Key = tuple[str, str]
-WORKERS = 4
+WORKERS = 8
 BUSY_SECONDS = 10.0
 """Between two LISTs of the notices, and between two rounds of an experiment that has to look for itself."""
 TIMED_ROUNDS_PER_SECOND = 10.0
