@@ -38,6 +38,8 @@ Key = tuple[str, str]
 WORKERS = 8
 BUSY_SECONDS = 10.0
 """Between two LISTs of the notices, and between two rounds of an experiment that has to look for itself."""
+FIRST_NOTICES_SECONDS = 5.0
+"""So long the first rounds wait for the first LIST of the notices."""
 TIMED_ROUNDS_PER_SECOND = 10.0
 """Experiments that nothing happens to have a round every `BUSY_SECONDS`, or less often so that all of them together
 have so many a second."""
@@ -66,6 +68,9 @@ class Controller:
         self._queue = KeyedQueue(time.monotonic)
         self._board = NoticeBoard(store)
         self._closing = threading.Event()
+        self._noticed = threading.Event()
+        """The notices were listed once, or could not be. A unit that is listed before them is listed again after."""
+        self._started_at = 0.0
         self._meanings: dict[str, object] = {}
         self._specs: dict[Key, object] = {}
         tasks = TaskIndex()
@@ -114,6 +119,7 @@ class Controller:
         return (self._watched.jobs, self._watched.pods, self._watched.experiments)
 
     def start(self) -> None:
+        self._started_at = time.monotonic()
         for reflector in self._reflectors:
             reflector.start()
         for number in range(WORKERS):
@@ -169,14 +175,19 @@ class Controller:
             self._meanings.pop(name, None)
         self._queue.add((item["metadata"]["namespace"], item["metadata"]["labels"][EXPERIMENT_LABEL]))
 
+    def _waits_for_notices(self) -> bool:
+        return not self._noticed.is_set() and time.monotonic() - self._started_at < FIRST_NOTICES_SECONDS
+
     def _read_notices(self) -> None:
         """One LIST for all experiments; those whose units have new notices have a round."""
-        while not self._closing.wait(self._busy_seconds):
+        while not self._closing.is_set():
             try:
                 for key in self._board.refresh():
                     self._queue.add(key)
             except StoreError as error:
                 logger.warning("notices were not read, so commits are seen later: %s", error)
+            self._noticed.set()
+            self._closing.wait(self._busy_seconds)
 
     def _work(self) -> None:
         while (key := self._queue.take()) is not None:
@@ -185,7 +196,7 @@ class Controller:
 
     def _reconcile(self, key: Key) -> None:
         item = self._watched.experiments.get(*key)
-        if not self.ready():
+        if not self.ready() or self._waits_for_notices():
             self._queue.add(key, 0.2)
             return
         self._forget_former(key, item)
