@@ -4,10 +4,11 @@
     python -m perf.scale 100 --code ../before                  the packages of another checkout
 
 For each number of Experiments, in a control plane of its own: all are applied at once; nothing happens for a minute;
-each training commits a checkpoint; the controller is ended and started again. Trainings differ by their seed, the base
-is evaluated once for all. Pods run on kwok's simulated nodes and do nothing: this program commits and writes notices
-in their place, with Potstill's own code. Before the restart so many `--markers` are committed that there are as many in
-all. Everything is on one machine: the control plane, the S3 server and this program share the controller's cores.
+in the next minute each training commits a checkpoint; the controller is ended and started again. Trainings differ by
+their seed, the base is evaluated once for all. Pods run on kwok's simulated nodes and do nothing: this program commits
+and writes notices in their place, with Potstill's own code. Before the restart so many `--markers` are committed that
+there are as many in all. Everything is on one machine: the control plane, the S3 server and this program share the
+controller's cores.
 """
 
 import argparse
@@ -248,7 +249,9 @@ def measure(experiments: int, markers: int, code: Path, quiet_seconds: float, fo
         order = random.Random(0).sample(sorted(trainings), len(trainings))
         committed: dict[str, float] = {}
         window.open()
-        for name in order:
+        began = time.monotonic()
+        for place, name in enumerate(order):
+            time.sleep(max(0.0, began + place * quiet_seconds / len(order) - time.monotonic()))
             programs.commit_checkpoint(trainings[name])
             committed[name] = time.monotonic()
         until(lambda: len(jobs.first("generate", committed)) == len(committed))
