@@ -21,6 +21,7 @@ from controller.decide.actions import (
     stored_state,
 )
 from controller.executors import Executor
+from controller.notices import delete_notice
 from controller.trouble import refuse_newer_manifest
 from controller.view import Folded
 from workloads.contract import layout
@@ -56,7 +57,9 @@ def act(action: Action, frozen: FrozenExperiment, store: Store, executor: Execut
             key = layout.offer_key(host.unit, host.number, sequence)
             return _put_new(store, key, Offer(task_key=task.key).to_json())
         case CloseTask(unit=unit, end=end):
-            return _put_new(store, layout.end_key(unit, end.number), end.to_json())
+            acted = _put_new(store, layout.end_key(unit, end.number), end.to_json())
+            delete_notice(store, unit, end.number)
+            return acted
         case Start(task=task):
             if store.head(layout.end_key(task.unit, task.number)) is not None:
                 return Acted(lost_race=True)

@@ -28,7 +28,7 @@ from workloads.contract.model import sha256_of
 from workloads.contract.records import Marker
 from workloads.contract.tasks import Task, parse_task
 from workloads.contract.units import UnitRef
-from workloads.store import AlreadyExists, NotFound, ObjectInfo, Store, StoreError
+from workloads.store import AlreadyExists, NotFound, ObjectInfo, Store, StoreError, check_key
 
 READERS = 16
 TASK, END, MARKER = (re.compile(p) for p in (r"tasks/(\d+)\.json", r"tasks/(\d+)\.end\.json", r"markers/[^/]+\.json"))
@@ -61,7 +61,8 @@ def look(store: Store, *, deep: bool = False) -> Snapshot:
     names is not known, so that nothing may be swept.
     """
     folders = tuple(info for info in store.list(layout.EXPERIMENTS))
-    objects = (*store.list(layout.UNITS), *store.list(layout.BLOBS))
+    notices = (info for info in store.list(layout.NOTICES) if _is_key(info.key))
+    objects = (*store.list(layout.UNITS), *store.list(layout.BLOBS), *notices)
     experiments = _keys(folders, "experiment.json")
     manifests = _keys(folders, "manifest.json")
     with ThreadPoolExecutor(READERS) as readers:
@@ -97,6 +98,13 @@ class _Reader:
     def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> list[tuple[Item, Result]]:
         listed = list(items)
         return list(zip(listed, self._threads.map(work, listed), strict=True))
+
+
+def _is_key(key: str) -> bool:
+    """Whether it can be deleted: a forged notice may have any name."""
+    with suppress(ValueError):
+        return check_key(key) == key
+    return False
 
 
 def _keys(infos: Iterable[ObjectInfo], name: str) -> list[str]:

@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Literal
 
 from controller.act import act
+from controller.concerned import concerned_units
 from controller.decide import Decision, decide
 from controller.decide.actions import Counts, Intent, Status
 from controller.decide.standing import owner_of
@@ -21,6 +22,7 @@ from controller.executors import ActionRefused, Executor
 from controller.executors.local import LocalExecutor
 from controller.executors.machine import this_machine
 from controller.lease import Busy, Lease, LeaseLost, acquire, release, renew
+from controller.listing import Listing
 from controller.live import Screen, make_screen
 from controller.observe import Observer
 from controller.trouble import (
@@ -31,7 +33,7 @@ from controller.trouble import (
     trouble_of_status,
     wait_seconds,
 )
-from controller.view import Folded, StoreView, Unknown
+from controller.view import ExecutorView, Folded, StoreView, Unknown
 from workloads.accepted import read_experiment
 from workloads.contract import layout
 from workloads.contract.experiment import FrozenExperiment
@@ -71,12 +73,14 @@ class Rounds:
         executor: Executor,
         events: EventLog,
         recorded: Counts | None = None,
+        listing: Listing | None = None,
     ) -> None:
+        """`listing`: which units are listed when; None: all that are not done, in each round."""
         self._frozen = frozen
         self._store = store
         self._executor = executor
         self._events = events
-        self._observer = Observer(store)
+        self._observer = Observer(store, listing)
         self._folded: Folded | None = None
         self._recorded = recorded or Counts()
         self.seen: StoreView | None = None
@@ -90,6 +94,7 @@ class Rounds:
         """
         decision = self._decide(intent, clock())
         self.trouble, self.lost_race = trouble_of_status(decision.status), False
+        self._observer.forget(concerned_units(decision.actions, self.seen or StoreView({})))
         for action in decision.actions:
             try:
                 acted = act(action, self._frozen, self._store, self._executor, clock())
@@ -106,10 +111,29 @@ class Rounds:
                 break
         return decision
 
+    def look_again(self) -> None:
+        """The next round lists every unit."""
+        self._observer.forget_all()
+
     def _decide(self, intent: Intent, now: datetime) -> Decision:
-        """The executor is looked at before the store: a Job that has ended had written its markers before."""
+        """The executor is looked at before the store: a Job that has ended had written its markers before.
+
+        What was not listed in this round may be old. It may delay an action, but an action is decided on units that
+        were listed in the same round: where it was not, they are listed, and the decision is made again.
+        """
         jobs = self._executor.view()
-        seen = self._observer.observe(self._frozen, self._folded)
+        known = {} if isinstance(jobs, Unknown) else jobs.jobs
+        seen = self._observer.observe(self._frozen, self._folded, known)
+        while True:
+            decision = self._decide_on(jobs, seen, intent, now)
+            unconfirmed = self._observer.unconfirmed(concerned_units(decision.actions, self.seen or StoreView({})))
+            if not unconfirmed:
+                return decision
+            seen = self._observer.confirm(self._frozen, self._folded, unconfirmed)
+
+    def _decide_on(
+        self, jobs: ExecutorView | Unknown, seen: StoreView | Unknown, intent: Intent, now: datetime
+    ) -> Decision:
         self.seen = seen if isinstance(seen, StoreView) else self.seen
         if isinstance(seen, StoreView) and not isinstance(jobs, Unknown):
             try:

@@ -1,7 +1,7 @@
 """Reads an experiment's part of the store into a StoreView. Any doubt about the store is Unknown, never 'absent'.
 
 One LIST per unit tells what is there. Tasks, ends and markers never change and are read once; progress and failures are
-read again when their etag changes. A unit that is done and has no open task is not looked at again for a while.
+read again when their etag changes. Which units are listed in a round is for `listing`.
 
 A record that cannot be read is read again at once. If it still cannot, its unit says so (`UnitView.unreadable`), and
 only that unit fails. Progress and failures are left out in that case: the work goes on without them.
@@ -9,13 +9,15 @@ only that unit fails. Progress and failures are left out in that case: the work 
 
 import logging
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from controller.decide.pieces import resolve_pieces, units_of
-from controller.view import Attempt, Folded, StoreView, UnitView, Unknown
+from controller.listing import EveryRound, Listing
+from controller.view import Attempt, Folded, Job, StoreView, UnitView, Unknown
 from workloads.commit import READS, Corrupt, first_problem, parse_marker
 from workloads.contract import layout
 from workloads.contract.experiment import FrozenExperiment
@@ -25,7 +27,6 @@ from workloads.contract.units import ReportInputs, UnitRef, unit_of
 from workloads.contract.wanted import train_unit
 from workloads.store import NotFound, ObjectInfo, Store, StoreError
 
-SETTLED_ROUNDS = 30
 STATE = f"markers/{layout.STATE}"
 NEWER = "Use the newest potstill that writes to this store, or restore this file"
 REMADE = "Restore this file, or delete it, and its result is made again"
@@ -54,23 +55,49 @@ class Unreadable(Exception):
 class Observer:
     """Keeps what was read, so that a round costs LISTs and little else. A new one sees the same, only slower."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, listing: Listing | None = None) -> None:
         self._store = store
+        self._listing = listing or EveryRound()
         self._read: dict[str, tuple[str, object]] = {}
-        self._settled: dict[UnitRef, UnitView] = {}
         self._tasks: dict[str, Task] = {}
         self._told: set[str] = set()
-        self._rounds = 0
 
-    def observe(self, frozen: FrozenExperiment, folded: Folded | None) -> StoreView | Unknown:
-        """`folded`: the manifest as this process last wrote it, if it did."""
-        self._rounds += 1
-        if self._rounds % SETTLED_ROUNDS == 0:
-            self._settled.clear()
+    def observe(
+        self, frozen: FrozenExperiment, folded: Folded | None, jobs: Mapping[str, Job] | None = None
+    ) -> StoreView | Unknown:
+        """The store at the beginning of a round.
+
+        `folded`: the manifest as this process last wrote it, if it did. `jobs`: what the executor sees, looked at
+        before: a Job that has ended had written its markers before.
+        """
+        published = [train_unit(run) for run in frozen.runs if run.published]
+        self._listing.begin(jobs or {}, published)
+        return self._observe(frozen, folded)
+
+    def confirm(self, frozen: FrozenExperiment, folded: Folded | None, units: Iterable[UnitRef]) -> StoreView | Unknown:
+        """The store, later in the same round, with these units listed."""
+        self._listing.forget(units)
+        return self._observe(frozen, folded)
+
+    def unconfirmed(self, units: Iterable[UnitRef]) -> list[UnitRef]:
+        """Those that were not listed in this round: an action on them needs `confirm` first."""
+        return self._listing.unlisted(units)
+
+    def forget(self, units: Iterable[UnitRef]) -> None:
+        """They were written to: the next round lists them."""
+        self._listing.forget(units)
+
+    def forget_all(self) -> None:
+        """Somebody else may have written to any of them: the next round lists all."""
+        self._listing.forget_all()
+
+    def _observe(self, frozen: FrozenExperiment, folded: Folded | None) -> StoreView | Unknown:
         try:
-            return StoreView(self._units(frozen, folded), folded)
+            views = self._units(frozen, folded)
         except StoreError as error:
             return Unknown("StoreUnavailable", str(error))
+        self._listing.end(views.keys())
+        return StoreView(views, folded)
 
     def _units(self, frozen: FrozenExperiment, folded: Folded | None) -> dict[UnitRef, UnitView]:
         """Stage by stage: a checkpoint's marker names the generate units, the outputs' marker the grade units."""
@@ -86,10 +113,34 @@ class Observer:
 
     def _look(self, views: dict[UnitRef, UnitView], units: Iterable[UnitRef]) -> None:
         for unit in units:
-            if unit not in views:
-                views[unit] = self._settled.get(unit) or self.unit(unit)
-                if views[unit].done and not views[unit].open_attempts and not views[unit].unreadable:
-                    self._settled[unit] = views[unit]
+            if unit in views:
+                continue
+            kept = self._listing.kept(unit)
+            if kept is not None:
+                views[unit] = self._with_progress(kept)
+                continue
+            notices = self._listing.before(unit)
+            views[unit] = self.unit(unit)
+            self._listing.keep(views[unit], notices)
+
+    def _with_progress(self, view: UnitView) -> UnitView:
+        """The kept unit, with what its programs have written as progress since."""
+        due = self._listing.progress_due(view)
+        if not due:
+            return view
+        newer = {attempt.number: self._newer_progress(view.unit, attempt) for attempt in due}
+        attempts = tuple(replace(a, progress=newer.get(a.number, a.progress)) for a in view.attempts)
+        view = replace(view, attempts=attempts)
+        self._listing.update(view)
+        return view
+
+    def _newer_progress(self, unit: UnitRef, attempt: Attempt) -> Progress | None:
+        """Raises StoreError. What cannot be read is as if it had not been written."""
+        try:
+            data = self._store.get(layout.progress_key(unit, attempt.number))
+            return Progress.model_validate_json(data)
+        except (NotFound, ValidationError):
+            return attempt.progress
 
     def unit(self, unit: UnitRef) -> UnitView:
         """One unit as it stands now. Raises StoreError."""

@@ -9,7 +9,7 @@ Kept, whatever its age:
 - every blob that named outputs name, and all blobs while a task generates outputs or reads some.
 
 The rest goes when it is older than the age floor: units that nobody names (by their youngest object), in the units that
-stay files of attempts that no marker names and the resume states of finished trainings, and blobs.
+stay files of attempts that no marker names and the resume states of finished trainings, blobs, and notices.
 """
 
 import re
@@ -29,7 +29,13 @@ from workloads.contract.units import ReportInputs, UnitKind, UnitRef, unit_of
 from workloads.store import ObjectInfo
 
 Why = Literal[
-    "unnamed unit", "unnamed file", "finished training's state", "corrupt result", "unnamed blob", "corrupt blob"
+    "unnamed unit",
+    "unnamed file",
+    "finished training's state",
+    "corrupt result",
+    "unnamed blob",
+    "corrupt blob",
+    "old notice",
 ]
 DEAD_SECONDS = 86_400.0
 UNIT_KEY = re.compile(rf"units/({'|'.join(get_args(UnitKind))})/([0-9a-f]{{64}})/(.+)")
@@ -101,6 +107,8 @@ def plan_sweep(snapshot: Snapshot, now_seconds: float, age_floor_seconds: float)
     )
     doomed += [Doomed("corrupt blob", None, corrupt)] if corrupt else []
     doomed += [Doomed("unnamed blob", None, blobs)] if blobs else []
+    notices = tuple(info for info in snapshot.objects if info.key.startswith(layout.NOTICES) and old(info))
+    doomed += [Doomed("old notice", None, notices)] if notices else []
     return tuple(doomed)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Literal
 
 from workloads.contract import layout
@@ -71,7 +72,7 @@ class UnitView:
     def done(self) -> bool:
         return FINAL_MARKER[self.unit.kind] in self.markers
 
-    @property
+    @cached_property
     def open_attempts(self) -> tuple[Attempt, ...]:
         return tuple(attempt for attempt in self.attempts if attempt.end is None)
 
@@ -98,6 +99,13 @@ class Folded:
 class StoreView:
     units: Mapping[UnitRef, UnitView]
     folded: Folded | None = None
+
+    @cached_property
+    def open_generations(self) -> Mapping[str, GenerateTask]:
+        """Open generate tasks by their keys."""
+        attempts = (attempt for view in self.units.values() for attempt in view.open_attempts)
+        tasks = (attempt.task for attempt in attempts if isinstance(attempt.task, GenerateTask))
+        return {task.key: task for task in tasks}
 
     def unit(self, ref: UnitRef) -> UnitView:
         return self.units.get(ref) or UnitView(ref)

@@ -102,13 +102,19 @@ class Context(Generic[TaskType]):
         unit, number = unit or self.task.unit, number or self.task.number
         marker = publish(self.store, unit, number, name, files, record, now=self.now(), parent=parent, content=content)
         logger.info("%s: committed %s, %s bytes", unit, name, f"{sum(file.size for file in marker.files):,}")
+        self._courier.notify(unit, number, name)
         return marker
+
+    def notify(self, about: str) -> None:
+        """Tells controllers to look at this attempt's unit now, after a commit that `commit` did not make."""
+        self._courier.notify(self.task.unit, self.task.number, about)
 
     def fail_member(self, unit: UnitRef, number: int, error: BaseException) -> None:
         """Writes a member's failure to its own attempt, so that the rest of the group can go on. Raises StoreError."""
         failure = failure_of(error, member=unit.digest)
         logger.error("%s: %s: %s", unit, failure.reason, failure.message)
         self.store.put(layout.failure_key(unit, number), failure.to_json())
+        self._courier.notify(unit, number, "failure")
 
     def stop_if_terminated(self) -> None:
         """Raises Terminated after a SIGTERM."""
@@ -128,8 +134,9 @@ def run_program(
     with log.installed(), _signals(terminated):
         try:
             store, task = _open(task_type, sys.argv[1:] if arguments is None else arguments, environment)
-            seconds = DIRECTORY_PROGRESS_SECONDS if store.url.startswith("file:") else PROGRESS_SECONDS
-            with Courier(store, task.unit, task.number, log, seconds) as courier:
+            is_directory = store.url.startswith("file:")
+            seconds = DIRECTORY_PROGRESS_SECONDS if is_directory else PROGRESS_SECONDS
+            with Courier(store, task.unit, task.number, log, seconds, notices=not is_directory) as courier:
                 return _run(body, Context(store, task, terminated, lambda: datetime.now(UTC), courier))
         except (Exception, KeyboardInterrupt) as error:
             return _explain(error).exit_code

@@ -1,8 +1,10 @@
-"""Carries an attempt's progress and log to the store beside the work, so that a slow store never holds the work up."""
+"""Writes an attempt's progress, log and notices in a thread, so that a slow store never delays the work."""
 
+import json
 import logging
 import threading
 import time
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
@@ -17,17 +19,34 @@ DIRECTORY_PROGRESS_SECONDS = 0.5
 """In a directory progress costs nothing, and whoever watches is near."""
 LOG_SECONDS = 20.0
 """The log's tail goes so often, if it grew."""
+NOTICE_SECONDS = 3600.0
+"""The notice of the attempt itself is written again after so long: controllers delete notices that are much older."""
 
 logger = logging.getLogger("potstill")
 
 
 class Courier:
-    """A thread that writes the latest progress every `progress_seconds`, the log's tail less often, both at the end."""
+    """A thread that writes the latest progress every `progress_seconds`, the log's tail less often, both at the end.
+
+    With `notices` it writes a notice when it starts and after each `notify`. A notice that cannot be written is lost.
+    """
 
     def __init__(
-        self, store: Store, unit: UnitRef, number: int, log: AttemptLog, progress_seconds: float = PROGRESS_SECONDS
+        self,
+        store: Store,
+        unit: UnitRef,
+        number: int,
+        log: AttemptLog,
+        progress_seconds: float = PROGRESS_SECONDS,
+        *,
+        notices: bool = False,
     ) -> None:
         self._store = store
+        self._own_notice = layout.notice_key(unit, number)
+        self._notices = notices
+        self._pending_notices: dict[str, str] = {}
+        self._pending_lock = threading.Lock()
+        self._notice_failed = False
         self._progress_key = layout.progress_key(unit, number)
         self._log_key = layout.log_key(unit, number)
         self._log = log
@@ -43,6 +62,7 @@ class Courier:
         self._thread = threading.Thread(target=self._carry, name="courier", daemon=True)
 
     def __enter__(self) -> Self:
+        self._add_notice(self._own_notice, "started")
         self._thread.start()
         return self
 
@@ -55,7 +75,21 @@ class Courier:
             return
         self._thread.join()
         self._write_progress()
+        self._write_notices()
         self._write_log()
+
+    def notify(self, unit: UnitRef, number: int, about: str) -> None:
+        """Has a notice written for this attempt of the unit: something was committed there. Never raises, never waits.
+
+        `about`: what was committed, for people.
+        """
+        self._add_notice(layout.notice_key(unit, number), about)
+        self._wake.set()
+
+    def _add_notice(self, key: str, about: str) -> None:
+        if self._notices:
+            with self._pending_lock:
+                self._pending_notices[key] = about
 
     def leave(self, progress: Progress) -> None:
         """Takes the progress. A change of `loading` is written before this returns, one of `phase` at once."""
@@ -67,9 +101,15 @@ class Courier:
 
     def _carry(self) -> None:
         log_due = time.monotonic() + LOG_SECONDS
+        notice_due = time.monotonic() + NOTICE_SECONDS
+        self._write_notices()
         while not self._stopped:
             self._wake.wait(self._progress_seconds)
             self._wake.clear()
+            if time.monotonic() >= notice_due:
+                self._add_notice(self._own_notice, "at work")
+                notice_due = time.monotonic() + NOTICE_SECONDS
+            self._write_notices()
             self._write_progress()
             if time.monotonic() >= log_due:
                 self._write_log()
@@ -80,6 +120,19 @@ class Courier:
             latest = self._latest
             if latest is not None and latest is not self._written and self._put(self._progress_key, latest.to_json()):
                 self._written = latest
+
+    def _write_notices(self) -> None:
+        """Writes what is pending, once. The time makes each notice's content, and so its ETag, a new one."""
+        with self._pending_lock:
+            pending, self._pending_notices = self._pending_notices, {}
+        for key, about in pending.items():
+            notice = {"about": about, "time": datetime.now(UTC).isoformat()}
+            try:
+                self._store.put(key, json.dumps(notice).encode())
+            except StoreError as error:
+                if not self._notice_failed:
+                    logger.warning("a notice was not written, so its commit is seen minutes later: %s", error)
+                self._notice_failed = True
 
     def _write_log(self) -> None:
         with self._writing:

@@ -64,6 +64,7 @@ def run(context: Context[ImportTask], poll_seconds: float = POLL_SECONDS) -> Non
                 try:
                     _commit(context, source, whole[samples], samples, shapes)
                     committed.add(samples)
+                    context.notify(layout.checkpoint_marker(samples))
                 except BadCheckpoint as error:
                     logger.error("%s", error)
                     bad[samples] = str(error)
@@ -77,6 +78,7 @@ def run(context: Context[ImportTask], poll_seconds: float = POLL_SECONDS) -> Non
     if bad:
         raise ProgramError(ExitCode.BAD_DATA, "BadCheckpoint", "\n".join(bad.values()))
     finish(context.store, task.unit, task.number, expected, context.now())
+    context.notify(layout.DONE)
 
 
 def base_shapes(task: ImportTask) -> ModelShapes:

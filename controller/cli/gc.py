@@ -31,6 +31,7 @@ REASONS = {
     "corrupt result": "its files are missing or differ: to be done again",
     "unnamed blob": "blobs that no outputs name",
     "corrupt blob": "damaged blobs: graders cannot read the outputs that name them",
+    "old notice": "notices of attempts: hints, without which commits are seen minutes later",
 }
 
 

@@ -149,7 +149,7 @@ def _own_attempts(frozen: FrozenExperiment, store: StoreView) -> Iterator[Attemp
 
 def _live_gpu_seconds(frozen: FrozenExperiment, store: StoreView, executor: ExecutorView, now: datetime) -> float:
     open_keys = {a.task.key for a in _own_attempts(frozen, store) if a.end is None}
-    return sum(gpu_seconds_of(job, now) for key, job in executor.jobs.items() if key in open_keys)
+    return sum(gpu_seconds_of(executor.jobs.get(key), now) for key in sorted(open_keys))
 
 
 def _is_at_work(frozen: FrozenExperiment, store: StoreView, executor: ExecutorView) -> Iterator[bool]:

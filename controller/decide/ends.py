@@ -50,14 +50,8 @@ def _unfinished(store: StoreView, task: RunnableTask) -> dict[UnitRef, Attempt]:
 
 def guests(engine: Attempt, store: StoreView) -> list[GenerateTask]:
     """Open tasks that the engine of this attempt was offered and did not refuse."""
-    if not any(engine.offers):
-        return []
-    return [
-        attempt.task
-        for view in store.units.values()
-        for attempt in view.open_attempts
-        if isinstance(attempt.task, GenerateTask) and attempt.task.key in engine.offers
-    ]
+    tasks = store.open_generations
+    return [tasks[key] for key in dict.fromkeys(engine.offers) if key is not None and key in tasks]
 
 
 def is_member(view: UnitView, number: int, key: str) -> bool:

@@ -82,11 +82,16 @@ def _latest(view: UnitView) -> Attempt | None:
 def evaluation_lines(
     frozen: FrozenExperiment, pieces: Sequence[Piece], standings: Mapping[UnitRef, Standing], store: StoreView
 ) -> tuple[EvaluationLine, ...]:
-    return tuple(_evaluation_line(piece, standings, store, frozen.sampling.n) for piece in pieces)
+    done = _done_by_unit(store)
+    return tuple(_evaluation_line(piece, standings, store, frozen.sampling.n, done) for piece in pieces)
 
 
 def _evaluation_line(
-    piece: Piece, standings: Mapping[UnitRef, Standing], store: StoreView, outputs_per_problem: int
+    piece: Piece,
+    standings: Mapping[UnitRef, Standing],
+    store: StoreView,
+    outputs_per_problem: int,
+    done_by_unit: Mapping[str, int],
 ) -> EvaluationLine:
     at = progressed(piece, standings)
     corrupt = store.folded.corrupt.get(piece.want.id) if store.folded is not None else None
@@ -94,7 +99,9 @@ def _evaluation_line(
         at = Progressed("failed", at.stage, Why("CorruptFiles", corrupt))
     total = len(piece.want.part.problems) * (outputs_per_problem if at.stage == "generate" else 1)
     unit = piece.grade_unit if at.stage == "grade" else piece.generate_unit
-    done = total if at.state == "done" else _done(unit, store) if at.state == "running" and unit is not None else 0
+    done = total if at.state == "done" else 0
+    if at.state == "running" and unit is not None:
+        done = done_by_unit.get(unit.digest, 0)
     return EvaluationLine(
         model=piece.want.model.id,
         benchmark=piece.want.benchmark.name,
@@ -108,17 +115,14 @@ def _evaluation_line(
     )
 
 
-def _done(unit: UnitRef, store: StoreView) -> int:
-    """By whichever open task works at it: its own, its group's lead, or the engine that took the group."""
-    return max(
-        (
-            attempt.progress.members.get(unit.digest, 0)
-            for view in store.units.values()
-            for attempt in view.open_attempts
-            if attempt.progress is not None
-        ),
-        default=0,
-    )
+def _done_by_unit(store: StoreView) -> dict[str, int]:
+    """By a unit's digest, as the open task says that works at it: its own, its group's first, or its engine's."""
+    found: dict[str, int] = {}
+    for view in store.units.values():
+        for attempt in view.open_attempts:
+            for digest, done in (attempt.progress.members if attempt.progress is not None else {}).items():
+                found[digest] = max(done, found.get(digest, 0))
+    return found
 
 
 def progressing(

@@ -1,9 +1,10 @@
 """Jobs as the executor: what is at work is read from watched Jobs and pods, and started with one POST."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import ChainMap
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from controller.decide.actions import Decision
 from controller.decide.standing import STARTING, owner_of
@@ -11,12 +12,13 @@ from controller.executors import ActionRefused
 from controller.kubernetes.api import JSON_TYPE, MERGE_PATCH, Api, ApiError
 from controller.kubernetes.jobs import build_job, build_rendezvous
 from controller.kubernetes.limit import EvaluationLimit
-from controller.kubernetes.names import CLOSED_ANNOTATION, KEPT_SECONDS, TASK_ANNOTATION, UID8_LABEL, prefetch_name
+from controller.kubernetes.names import CLOSED_ANNOTATION, KEPT_SECONDS, prefetch_name
 from controller.kubernetes.pod_states import Warned, needs_warnings
 from controller.kubernetes.prefetch import build_prefetch, needs_prefetch
 from controller.kubernetes.reflector import Reflector
 from controller.kubernetes.refusals import Refusals, is_refusal, message_of
-from controller.kubernetes.seen import NO_WARNINGS, job_of, pods_by_job, weights_of
+from controller.kubernetes.seen import NO_WARNINGS, job_of, weights_of
+from controller.kubernetes.task_index import JobsByTask, TaskIndex
 from controller.kubernetes.warnings import LISTED_SECONDS, Warnings
 from controller.spec.profile import Profile
 from controller.view import WEIGHTS, ExecutorView, Job, Pool, Unknown, Weights
@@ -38,6 +40,7 @@ class Watched:
     pods: Reflector
     experiments: Reflector
     limit: EvaluationLimit
+    tasks: TaskIndex
     warnings: Warnings
     wake: Callable[[str, float], None]
 
@@ -81,14 +84,9 @@ class KubernetesExecutor:
         stale = self._watched.stale_seconds()
         if stale > STALE_SECONDS:
             return Unknown("WatchStale", f"the API server has not confirmed its Jobs for {stale:.0f} s")
-        pods = pods_by_job(self._watched.pods.objects().values())
-        jobs = {}
-        for (namespace, name), item in self._watched.jobs.objects().items():
-            marks = item["metadata"].get("annotations", {})
-            if namespace == self._namespace and TASK_ANNOTATION in marks and CLOSED_ANNOTATION not in marks:
-                job = job_of(item, pods.get(name, []))
-                jobs[job.key] = job
-        jobs |= self._explained(jobs, pods)
+        found = self._watched.tasks.jobs()
+        explained = self._explained(found)
+        jobs = ChainMap(explained, cast("MutableMapping[str, Job]", found)) if explained else found
         refused = self._refusals.current()
         if (seconds := self._refusals.seconds_to_next()) is not None:
             self._watched.wake(self._frozen.name, max(SOON_SECONDS, seconds))
@@ -100,7 +98,7 @@ class KubernetesExecutor:
             Pool(frozenset({"report"}), 1),
         )
         return ExecutorView(
-            jobs, pools=pools, weights=self._weights(pods), refused=refused, refused_before=self._refused_before
+            jobs, pools=pools, weights=self._weights(), refused=refused, refused_before=self._refused_before
         )
 
     def admit(self, view: ExecutorView, decide: Callable[[ExecutorView], Decision]) -> Decision:
@@ -108,8 +106,11 @@ class KubernetesExecutor:
         return self._watched.limit.admit(owner_of(self._frozen), view, decide)
 
     def gone(self, owners: Iterable[Owner]) -> frozenset[Owner]:
-        """Owners whose Experiment is not there, looked up live: a copy that lags would take work from the living."""
-        return frozenset(owner for owner in owners if not self._lives(owner))
+        """Owners whose Experiment is not there.
+
+        One that the copy does not hold is looked up live: a copy that lags would take work from the living.
+        """
+        return frozenset(owner for owner in owners if not (self._is_in_copy(owner) or self._lives(owner)))
 
     def start(self, task: RunnableTask) -> None:
         """Raises ActionRefused (also for a profile that names no image), ApiError, ApiUnreachable."""
@@ -166,7 +167,7 @@ class KubernetesExecutor:
                 raise self._refused(WEIGHTS, message_of(error)) from error
         self._made(WEIGHTS)
 
-    def _weights(self, pods: Mapping[str, list[Json]]) -> Weights | None:
+    def _weights(self) -> Weights | None:
         if not needs_prefetch(self._frozen.base, self._profile):
             return None
         job = self._prefetch_job()
@@ -178,18 +179,17 @@ class KubernetesExecutor:
         if job is None or job["metadata"]["uid"] == self._given_up:
             return weights_of(None, [])
         self._made(WEIGHTS)
-        found = pods.get(job["metadata"]["name"], [])
+        found = self._watched.tasks.pods_of(job["metadata"]["name"])
         weights = weights_of(job, found, self._warnings(job, found))
         self._have_weights = self._have_weights or weights.state == "ready"
         return weights
 
-    def _explained(self, jobs: Mapping[str, Job], pods: Mapping[str, list[Json]]) -> dict[str, Job]:
+    def _explained(self, jobs: JobsByTask) -> dict[str, Job]:
         """Those of our Jobs that have not started and say no reason, with what their events say."""
         found = {}
-        for key in [job.key for job in jobs.values() if job.phase == "pending" and job.reason == STARTING]:
-            item = self._job_of_task(key)
-            if item is not None and item["metadata"].get("labels", {}).get(UID8_LABEL) == self._frozen.uid8:
-                own = pods.get(item["metadata"]["name"], [])
+        for key, item, own in self._watched.tasks.open_of(self._frozen.uid8):
+            job = jobs.get(key)
+            if job is not None and job.phase == "pending" and job.reason == STARTING:
                 found[key] = job_of(item, own, self._warnings(item, own))
         return found
 
@@ -215,6 +215,10 @@ class KubernetesExecutor:
 
     def _prefetch_job(self) -> Json | None:
         return self._watched.jobs.get(self._namespace, prefetch_name(self._frozen.base, self._profile))
+
+    def _is_in_copy(self, owner: Owner) -> bool:
+        found = self._watched.experiments.get(self._namespace, owner.experiment)
+        return found is not None and str(found["metadata"]["uid"]).startswith(owner.uid8)
 
     def _lives(self, owner: Owner) -> bool:
         path = f"/apis/potstill.dev/v1alpha1/namespaces/{self._namespace}/experiments/{owner.experiment}"
@@ -243,15 +247,9 @@ class KubernetesExecutor:
                 raise
 
     def _for_job(self, key: str, method: str, body: Json) -> None:
-        item = self._job_of_task(key)
+        item = self._watched.tasks.of_task(key)
         if item is not None:
             self._change(item, method, body)
-
-    def _job_of_task(self, key: str) -> Json | None:
-        for (namespace, _), item in self._watched.jobs.objects().items():
-            if namespace == self._namespace and item["metadata"].get("annotations", {}).get(TASK_ANNOTATION) == key:
-                return item
-        return None
 
     def _change(self, item: Json, method: str, body: Json) -> None:
         """DELETE or PATCH of the very Job that was seen: one that is gone, or another of its name, is left alone.

@@ -1,15 +1,17 @@
 """One round of one Experiment: accept, observe, decide, act, and write the status once."""
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from controller.decide.actions import Intent, Status
+from controller.decide.actions import Decision, Intent, Status
 from controller.decide.standing import REFUSED
 from controller.events import EventLog
 from controller.kubernetes.acceptance import Accepted, Refused, accept, uid8_of
+from controller.kubernetes.accepted_cache import AcceptedCache
 from controller.kubernetes.api import MERGE_PATCH, Api, ApiError, ApiUnreachable
 from controller.kubernetes.executor import KubernetesExecutor, Watched
 from controller.kubernetes.gating import gate_condition
@@ -27,7 +29,9 @@ from controller.kubernetes.status import (
     transitions,
     unseen_status,
 )
+from controller.listing import ByNotice, ListBudget
 from controller.loop import Rounds
+from controller.notices import NoticeBoard
 from controller.retry import retry
 from controller.spec.profile import Profile
 from workloads.contract import layout
@@ -37,6 +41,8 @@ from workloads.store import Store, StoreError
 
 Json = dict[str, Any]
 logger = logging.getLogger("potstill.reconcile")
+SOON = frozenset({"BackingOff", "Gathering", "WeightsArriving", "Stopping"})
+"""Reasons of what goes on after some seconds without an event."""
 NORMAL = frozenset({"Suspended", "Finished", "Queued"})
 """Reasons of Progressing=False that nobody has to do anything about."""
 WARNINGS = frozenset(
@@ -65,6 +71,7 @@ class Reconciler:
         clock: Callable[[], datetime],
         writer: str,
         metrics: Metrics,
+        board: NoticeBoard,
     ) -> None:
         self._api = api
         self._watched = watched
@@ -73,8 +80,22 @@ class Reconciler:
         self._clock = clock
         self._writer = writer
         self._metrics = metrics
+        self._board = board
+        self._budget = ListBudget()
         self._rounds: dict[str, tuple[int, Rounds, EventLog]] = {}
         self._refusals: dict[str, Refusals] = {}
+        self._listings: dict[str, ByNotice] = {}
+        self._quiet: set[str] = set()
+        self._accepted = AcceptedCache(time.monotonic)
+
+    @property
+    def experiments(self) -> int:
+        """How many have had a round and are not finished."""
+        return len(self._rounds)
+
+    def is_quiet(self, item: Json) -> bool:
+        """Whether the last round of the Experiment left nothing to be looked at soon."""
+        return item["metadata"]["uid"] in self._quiet
 
     def reconcile(self, item: Json) -> Status | None:
         """One round; None when there is nothing (more) to do.
@@ -97,10 +118,11 @@ class Reconciler:
             self._write_status(item, store_changed_status(item, root, self._clock()))
             return None
         try:
-            accepted = accept(item, self._profiles, self._store, self._clock())
+            accepted = self._accepted.get(item) or accept(item, self._profiles, self._store, self._clock())
         except Refused as refusal:
             self._write_status(item, refused_status(item, refusal.reason, str(refusal), self._clock()))
             return None
+        self._accepted.keep(item, accepted)
         retried = self._retry(item, accepted)
         rounds, events = self._rounds_of(item, accepted)
         intent: Intent = "suspend" if item["spec"].get("suspend") else "run"
@@ -112,6 +134,7 @@ class Reconciler:
         except StoreError as error:
             logger.warning("%s", error)
         links = self._links(accepted) | retried
+        self._note_quiet(item, rounds, decision)
         self._metrics.experiment(_key(item), decision.status, accepted.frozen, rounds.seen)
         status = self._judged(accepted, decision.status)
         self._write_status(item, running_status(item, status, links, accepted.frozen.revision, self._clock()))
@@ -130,8 +153,14 @@ class Reconciler:
 
     def _forget(self, item: Json) -> None:
         """Nothing more is done for it."""
-        self._rounds.pop(item["metadata"]["uid"], None)
-        self._refusals.pop(item["metadata"]["uid"], None)
+        uid = item["metadata"]["uid"]
+        self._rounds.pop(uid, None)
+        self._refusals.pop(uid, None)
+        self._accepted.forget(uid)
+        self._quiet.discard(uid)
+        listing = self._listings.pop(uid, None)
+        if listing is not None:
+            listing.close()
         self._watched.limit.forget(Owner(experiment=item["metadata"]["name"], uid8=uid8_of(item)))
 
     def _judged(self, accepted: Accepted, status: Status) -> Status:
@@ -153,6 +182,9 @@ class Reconciler:
         if asked != item.get("status", {}).get("retried"):
             for unit in retry(accepted.frozen, self._store):
                 logger.info("%s/%s: %s may be tried again (%s)", *_key(item), unit.unit, unit.reason)
+            kept = self._rounds.get(item["metadata"]["uid"])
+            if kept is not None:
+                kept[1].look_again()
         return {"retried": asked}
 
     def _rounds_of(self, item: Json, accepted: Accepted) -> tuple[Rounds, EventLog]:
@@ -173,9 +205,21 @@ class Reconciler:
             refused_before=self._clock() if kept is None and _was_refused(item) else None,
         )
         events = kept[2] if kept else EventLog(self._store, frozen.name, frozen.uid8, self._writer)
-        rounds = Rounds(frozen, self._store, executor, events, recorded_counts(item))
+        listing = self._listings.setdefault(uid, ByNotice(self._board, self._budget, _key(item)))
+        rounds = Rounds(frozen, self._store, executor, events, recorded_counts(item), listing)
         self._rounds[uid] = (frozen.revision, rounds, events)
         return rounds, events
+
+    def _note_quiet(self, item: Json, rounds: Rounds, decision: Decision) -> None:
+        """Quiet is what only a notice, a Job or much time can change."""
+        uid = item["metadata"]["uid"]
+        status = decision.status
+        reasons = {line.reason for line in status.runs} | {line.reason for line in status.evaluations}
+        is_soon = decision.actions or rounds.trouble is not None or rounds.lost_race or self._listings[uid].polls
+        if is_soon or reasons & SOON or status.finished is not None:
+            self._quiet.discard(uid)
+        else:
+            self._quiet.add(uid)
 
     def _links(self, accepted: Accepted) -> dict[str, str]:
         name, uid8 = accepted.frozen.name, accepted.frozen.uid8

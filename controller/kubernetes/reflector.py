@@ -10,9 +10,9 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from controller.kubernetes.api import Api, ApiError, ApiUnreachable
 
@@ -39,17 +39,34 @@ class Pace:
     longest_seconds: float = 30.0
 
 
+class Index(Protocol):
+    """What is kept beside the copy, changed under the same lock and before `changed` is called."""
+
+    def put(self, item: Json, /) -> None: ...
+
+    def remove(self, item: Json, /) -> None: ...
+
+    def replace(self, items: Iterable[Json], /) -> None: ...
+
+
 class Reflector:
     """`changed` is called with each object that came, changed or went, from the reflector's own thread."""
 
     def __init__(
-        self, api: Api, path: str, changed: Callable[[Json], None], selector: str = "", pace: Pace | None = None
+        self,
+        api: Api,
+        path: str,
+        changed: Callable[[Json], None],
+        selector: str = "",
+        pace: Pace | None = None,
+        index: Index | None = None,
     ) -> None:
         self._api = api
         self._path = path
         self._changed = changed
         self._selector = selector
         self._pace = pace or Pace()
+        self._index = index
         self._objects: dict[Key, Json] = {}
         self._lock = threading.Lock()
         self._synced = threading.Event()
@@ -134,6 +151,8 @@ class Reflector:
             query["continue"] = str(token)
         with self._lock:
             before, self._objects = self._objects, found
+            if self._index is not None:
+                self._index.replace(found.values())
         self._mark_true()
         self._synced.set()
         for key in before.keys() | found.keys():
@@ -174,6 +193,8 @@ class Reflector:
                 self._objects.pop(_key(item), None)
             else:
                 self._objects[_key(item)] = item
+            if self._index is not None:
+                (self._index.remove if kind == "DELETED" else self._index.put)(item)
         self._tell(item)
 
     def _tell(self, item: Json) -> None:

@@ -1,8 +1,13 @@
-"""The controller: watches, a queue, a few workers. `python -m controller.kubernetes.serve`."""
+"""The controller: watches, a queue, a few workers. `python -m controller.kubernetes.serve`.
+
+A round of an Experiment starts when its spec changes, when what the planner reads of one of its Jobs changes, when a
+notice says that one of its units may have changed, and after a while. The status that a round writes starts none.
+"""
 
 import json
 import logging
 import os
+import random
 import signal
 import socket
 import sys
@@ -19,12 +24,15 @@ from controller.kubernetes.executor import STALE_SECONDS, Watched
 from controller.kubernetes.health import Health, serve_health
 from controller.kubernetes.limit import EvaluationLimit, is_evaluation
 from controller.kubernetes.metrics import Metrics
-from controller.kubernetes.names import EXPERIMENT_LABEL, UID8_LABEL
+from controller.kubernetes.names import EXPERIMENT_LABEL, RETRY_ANNOTATION, UID8_LABEL
 from controller.kubernetes.namespace_lease import LeasePace, NamespaceLease
 from controller.kubernetes.queue import KeyedQueue
 from controller.kubernetes.reconcile import Dropped, Reconciler
 from controller.kubernetes.reflector import Pace, Reflector
+from controller.kubernetes.task_index import IndexOf, Kind, TaskIndex, job_name_of
+from controller.kubernetes.trim import Trim
 from controller.kubernetes.warnings import Warnings
+from controller.notices import NoticeBoard
 from controller.spec.errors import SpecError
 from controller.spec.profile import Profile, load_profile
 from workloads.commit import Corrupt
@@ -32,9 +40,14 @@ from workloads.store import Store, StoreError, open_store
 
 Json = dict[str, Any]
 Key = tuple[str, str]
-WORKERS = 4
+WORKERS = 8
 BUSY_SECONDS = 10.0
-"""Between two looks at an experiment that has work in flight: markers appear in the store without an event."""
+"""Between two LISTs of the notices, and between two rounds of an experiment that has to look for itself."""
+FIRST_NOTICES_SECONDS = 5.0
+"""So long the first rounds wait for the first LIST of the notices."""
+TIMED_ROUNDS_PER_SECOND = 10.0
+"""Experiments that nothing happens to have a round every `BUSY_SECONDS`, or less often so that all of them together
+have so many a second."""
 RELEASE = "potstill"
 DEAF_SECONDS = 300.0
 """A watch without any answer for so long: Kubernetes is to restart the controller."""
@@ -66,18 +79,45 @@ class Controller:
         self.metrics = Metrics()
         self._busy_seconds = busy_seconds
         self._queue = KeyedQueue(time.monotonic)
+        self._board = NoticeBoard(store)
+        self._closing = threading.Event()
+        self._noticed = threading.Event()
+        """The notices were listed once, or could not be. A unit that is listed before them is listed again after."""
+        self._started_at = 0.0
+        self._meanings: dict[str, object] = {}
+        self._specs: dict[Key, object] = {}
+        tasks = TaskIndex()
         selector = f"{EXPERIMENT_LABEL},{UID8_LABEL}"
-        jobs = Reflector(api, f"/apis/batch/v1/namespaces/{namespace}/jobs", self._owned, selector, pace)
-        pods = Reflector(api, f"/api/v1/namespaces/{namespace}/pods", self._owned, selector, pace)
+        jobs = Reflector(
+            api,
+            f"/apis/batch/v1/namespaces/{namespace}/jobs",
+            lambda item: self._owned("jobs", item),
+            selector,
+            pace,
+            IndexOf(tasks, "jobs"),
+        )
+        pods = Reflector(
+            api,
+            f"/api/v1/namespaces/{namespace}/pods",
+            lambda item: self._owned("pods", item),
+            selector,
+            pace,
+            IndexOf(tasks, "pods"),
+        )
         self._watched = Watched(
             jobs=jobs,
             pods=pods,
             experiments=Reflector(
-                api, f"/apis/potstill.dev/v1alpha1/namespaces/{namespace}/experiments", self._changed, pace=pace
+                api,
+                f"/apis/potstill.dev/v1alpha1/namespaces/{namespace}/experiments",
+                self._changed,
+                pace=pace,
+                index=Trim(),
             ),
             limit=EvaluationLimit(
                 evaluation_pods, jobs, pods, lambda: datetime.now(UTC), lambda name: self._queue.add((namespace, name))
             ),
+            tasks=tasks,
             warnings=Warnings(api, namespace),
             wake=lambda name, seconds: self._queue.add((namespace, name), seconds),
         )
@@ -87,17 +127,19 @@ class Controller:
         self.metrics.watch_limit(namespace, self._watched.limit.line)
         writer = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{socket.gethostname()}-{os.getpid()}"
         self._reconciler = Reconciler(
-            api, self._watched, store, profiles, lambda: datetime.now(UTC), writer, self.metrics
+            api, self._watched, store, profiles, lambda: datetime.now(UTC), writer, self.metrics, self._board
         )
         self._lease = NamespaceLease(api, namespace, f"release {release} with {store.url.rstrip('/')}", lease_pace)
         self._threads: list[threading.Thread] = []
         self._last: dict[Key, Json] = {}
 
     def start(self) -> None:
+        self._started_at = time.monotonic()
         for reflector in self._watched.reflectors:
             reflector.start()
         self._threads = [
             threading.Thread(target=self._lease.run, name="lease", daemon=True),
+            threading.Thread(target=self._read_notices, name="notices", daemon=True),
             *(threading.Thread(target=self._work, name=f"worker {number}", daemon=True) for number in range(WORKERS)),
         ]
         for thread in self._threads:
@@ -106,6 +148,7 @@ class Controller:
     def stop(self, seconds: float = STOP_SECONDS) -> None:
         """Waits so many seconds at most for the rounds in hand; what they had not done, the next controller does."""
         end = time.monotonic() + seconds
+        self._closing.set()
         self._queue.close()
         self._lease.stop()
         for reflector in self._watched.reflectors:
@@ -139,12 +182,51 @@ class Controller:
         return "; ".join(f"the watch of {path} {since}" for path, since in told.items())
 
     def _changed(self, item: Json) -> None:
-        self._queue.add((item["metadata"]["namespace"], item["metadata"]["name"]))
+        """The controller's own status writes change nothing of what a round reads."""
+        metadata = item["metadata"]
+        key = (metadata["namespace"], metadata["name"])
+        spec = (
+            metadata["uid"],
+            metadata["generation"],
+            metadata.get("deletionTimestamp"),
+            metadata.get("annotations", {}).get(RETRY_ANNOTATION),
+        )
+        is_there = self._watched.experiments.get(*key) is not None
+        if is_there and self._specs.get(key) == spec:
+            return
+        if is_there:
+            self._specs[key] = spec
+        else:
+            self._specs.pop(key, None)
+        self._queue.add(key)
 
-    def _owned(self, item: Json) -> None:
-        self._queue.add((item["metadata"]["namespace"], item["metadata"]["labels"][EXPERIMENT_LABEL]))
+    def _owned(self, kind: Kind, item: Json) -> None:
+        """A change of which the planner reads nothing, as a pod's node or a probe's time, starts no round."""
         if is_evaluation(item):
             self._watched.limit.changed()
+        meaning = self._watched.tasks.meaning(kind, item)
+        name = item["metadata"]["name"] if kind == "jobs" else job_name_of(item)
+        if meaning is not None and self._meanings.get(name) == meaning:
+            return
+        if meaning is not None:
+            self._meanings[name] = meaning
+        elif kind == "jobs":
+            self._meanings.pop(name, None)
+        self._queue.add((item["metadata"]["namespace"], item["metadata"]["labels"][EXPERIMENT_LABEL]))
+
+    def _waits_for_notices(self) -> bool:
+        return not self._noticed.is_set() and time.monotonic() - self._started_at < FIRST_NOTICES_SECONDS
+
+    def _read_notices(self) -> None:
+        """One LIST for all experiments; those whose units have new notices have a round."""
+        while not self._closing.is_set():
+            try:
+                for key in self._board.refresh():
+                    self._queue.add(key)
+            except StoreError as error:
+                logger.warning("notices were not read, so commits are seen later: %s", error)
+            self._noticed.set()
+            self._closing.wait(self._busy_seconds)
 
     def _work(self) -> None:
         """Until the queue is closed. Nothing that one Experiment brings about ends the thread."""
@@ -158,7 +240,7 @@ class Controller:
 
     def _reconcile(self, key: Key) -> None:
         item = self._watched.experiments.get(*key)
-        if self._watched.stale_seconds() == float("inf"):
+        if self._watched.stale_seconds() == float("inf") or self._waits_for_notices():
             self._queue.add(key, 0.2)
             return
         if not self._lease.wait_held(1.0):
@@ -188,7 +270,13 @@ class Controller:
         self._queue.succeeded(key)
         self.metrics.reconciled(key, "success", time.monotonic() - started)
         if status is not None:
-            self._queue.add(key, self._busy_seconds)
+            self._queue.add(key, self._pause_seconds(item))
+
+    def _pause_seconds(self, item: Json) -> float:
+        if not self._reconciler.is_quiet(item):
+            return self._busy_seconds
+        seconds = max(self._busy_seconds, self._reconciler.experiments / TIMED_ROUNDS_PER_SECOND)
+        return seconds * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
 
     def _forget_former(self, key: Key, item: Json | None) -> None:
         """Does what is to be done once for an Experiment that is gone or was replaced by another of its name. An error

@@ -21,6 +21,8 @@ FIELDS = (
 )
 """All that a status may hold: a patch sets each, so that none is left of the status before."""
 ACCEPTED = Condition("Accepted", "True", "Frozen", "the experiment was accepted")
+FIRST_REASONS = frozenset({"InProgress", "NotFinished", "NotSuspended", "Observed", "Running"})
+"""Reasons of conditions with which every Experiment begins."""
 
 
 def cut_bytes(text: str, most: int) -> str:
@@ -149,6 +151,14 @@ def merged_conditions(item: Json, told: tuple[Condition, ...], now: datetime) ->
 
 
 def transitions(item: Json, conditions: list[Json]) -> list[Json]:
-    """Conditions whose status or reason is not what it was: what is worth an Event."""
+    """Conditions whose status or reason is not what it was: what is worth an Event.
+
+    Of a new Experiment that is how it was accepted; what every Experiment begins with is none.
+    """
     standing = {c["type"]: (c["status"], c["reason"]) for c in item.get("status", {}).get("conditions", [])}
-    return [c for c in conditions if standing.get(c["type"]) != (c["status"], c["reason"])]
+    return [
+        c
+        for c in conditions
+        if standing.get(c["type"]) != (c["status"], c["reason"])
+        and not (c["type"] not in standing and c["reason"] in FIRST_REASONS)
+    ]

@@ -110,3 +110,10 @@ def test_the_report_of_a_replaced_manifest_goes_though_nobody_closes_its_task() 
 
     assert planned(days=6) == []
     assert planned(days=8) == [task.key]
+
+
+def test_old_notices_go_and_young_ones_stay() -> None:
+    old, young = (ObjectInfo(layout.notice_key(UnitRef(kind="train", digest=c * 64), 1), 2, c, NOW - age)
+                  for c, age in (("a", 8 * DAY), ("b", DAY)))  # fmt: skip
+    plan = plan_sweep(Snapshot((old, young), (), {}, (), {}), NOW, 7 * DAY)
+    assert [(doomed.why, doomed.objects) for doomed in plan] == [("old notice", (old,))]

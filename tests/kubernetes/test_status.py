@@ -111,6 +111,11 @@ def test_only_transitions_are_events() -> None:
     assert [c["type"] for c in changed] == ["Ready"]
 
 
+def test_of_a_new_experiment_only_its_acceptance_is_an_event() -> None:
+    found = transitions(item(), running_status(item(), status(), LINKS, 1, NOW)["conditions"])
+    assert [condition["type"] for condition in found] == ["Accepted"]
+
+
 def test_a_refused_spec_is_finished_so_that_nobody_waits() -> None:
     built = refused_status(item(), "InvalidSpec", "spec.runs[0].data: sum is not under data", NOW)
     assert conditions(built) == {"Accepted": ("False", "InvalidSpec"), "Finished": ("True", "Failed")}

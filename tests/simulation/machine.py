@@ -2,6 +2,7 @@
 preempted, are lost from view while they work on (zombies), and are seen late."""
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -11,19 +12,26 @@ from controller.view import ExecutorView, Job
 from tests.simulation.memory_store import Client
 from tests.simulation.programs import Program
 from tests.simulation.scheduler import Actor, Scheduler
+from workloads.contract import layout
 from workloads.contract.records import ExitCode
 from workloads.contract.tasks import Owner, RunnableTask
+from workloads.contract.units import UnitRef
+from workloads.store import StoreError
 
 
 @dataclass(frozen=True)
 class Weather:
-    """Chances of each process: that it crashes, is preempted, or works on unseen; of each view: that it is a stale one."""
+    """Chances of each process: that it crashes, is preempted, or works on unseen; of each view: that it is a stale one;
+    of each notice: that it is lost, or comes late. `notices`: programs write some."""
 
     crash: float = 0.0
     preempt: float = 0.0
     zombie: float = 0.0
     stale_jobs: float = 0.0
     work_seconds: float = 20.0
+    notices: bool = False
+    lost_notices: float = 0.0
+    late_notices: float = 0.0
 
 
 @dataclass
@@ -63,7 +71,12 @@ class Machine:
         self.started.append(task.key)
         self.jobs[task.key] = Job(task.key, "running", now, started=now)
         nonce = f"{self.name} {len(self.started)}"
-        program = Program(self.client(), task, nonce, lambda: self._work(task.key), lambda: self.scheduler.now)
+        client = self.client()
+
+        def notify(unit: UnitRef, number: int) -> None:
+            self._notify(client, unit, number)
+
+        program = Program(client, task, nonce, lambda: self._work(task.key), lambda: self.scheduler.now, notify)
 
         def body() -> None:
             code = program.run()
@@ -107,6 +120,20 @@ class Machine:
         if job is not None and job.phase != "ended":
             now: datetime = self.scheduler.now
             self.jobs[key] = replace(job, phase="ended", ended=now, exit_code=int(code), preempted=preempted)
+
+    def _notify(self, client: Client, unit: UnitRef, number: int) -> None:
+        chance, weather = self.scheduler.random, self.weather
+        if not weather.notices or chance.random() < weather.lost_notices:
+            return
+
+        def write() -> None:
+            with suppress(StoreError):
+                client.put(layout.notice_key(unit, number), str(chance.random()).encode())
+
+        if chance.random() < weather.late_notices:
+            self.scheduler.spawn(f"late notice of {unit}", write, after_seconds=chance.choice([10.0, 100.0, 1000.0]))
+        else:
+            write()
 
     def _work(self, key: str) -> None:
         self.scheduler.sleep(self.scheduler.random.uniform(0, 2 * self.weather.work_seconds))

@@ -31,6 +31,8 @@ class Objects:
     version: int = 0
     relied_on: dict[str, tuple[str, str]] = field(default_factory=dict)
     committed: dict[str, str] = field(default_factory=dict)
+    unit_lists: int = 0
+    """LISTs of one unit."""
 
     def put(self, key: str, data: bytes) -> str:
         self._check_write(key, data)
@@ -101,6 +103,7 @@ class Client:
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         self._before()
+        self.objects.unit_lists += prefix.startswith("units/") and prefix.endswith("/")
         chance = self.objects.scheduler.random
         hidden = self.objects.version - self.stale_versions if chance.random() < self.stale else self.objects.version
         torn = chance.random() < 0.5

@@ -40,15 +40,24 @@ TOKENIZER = b"tokenizer"
 
 
 class Program:
-    """One process. `nonce`: what its files hold besides what they must. `work`: passes the time that work takes."""
+    """One process. `nonce`: what its files hold besides what they must. `work`: passes the time that work takes.
+    `notify`: writes a notice, or loses it."""
 
     def __init__(
-        self, store: Store, task: RunnableTask, nonce: str, work: Callable[[], None], clock: Callable[[], datetime]
+        self,
+        store: Store,
+        task: RunnableTask,
+        nonce: str,
+        work: Callable[[], None],
+        clock: Callable[[], datetime],
+        notify: Callable[[UnitRef, int], None],
     ) -> None:
         self.store, self.task, self.nonce, self.work, self.clock = store, task, nonce, work, clock
+        self.notify = notify
 
     def run(self) -> int:
         """The exit code. What went wrong is written first, as `run_program` does."""
+        self.notify(self.task.unit, self.task.number)
         try:
             self._dispatch()
         except Superseded as error:
@@ -88,6 +97,7 @@ class Program:
             publish(
                 self.store, unit, number, name, paths, record, now=self.clock(), clock=lambda: self.clock().timestamp()
             )
+        self.notify(unit, number)
 
     def progress(self, phase: str, loading: str | None = None) -> None:
         told = Progress(

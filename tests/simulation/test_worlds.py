@@ -2,6 +2,7 @@
 
 import os
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -54,6 +55,51 @@ def test_two_controllers_with_gc_and_retry_beside_them_on_machines_that_fail(see
     world.person(frozen)
     world.settle([frozen])
     assert {status.finished for status in world.finished.values()} == {"Succeeded"}
+
+
+def with_notices(lost: float, late: float, faults: Faults = STORMY) -> Faults:
+    weather = replace(faults.weather, notices=True, lost_notices=lost, late_notices=late)
+    return replace(faults, weather=weather)
+
+
+def test_in_fair_weather_notices_save_lists_and_change_nothing_else() -> None:
+    lists = {}
+    for by_notice in (False, True):
+        slow = Faults(Weather(work_seconds=600.0))
+        world = World(1, with_notices(0.0, 0.0, slow), by_notice=by_notice)
+        machine = world.machine("one")
+        world.controller("c", small(), machine)
+        world.settle([small()])
+        assert world.finished["c"].finished == "Succeeded"
+        assert len(machine.started) == len(set(machine.started))
+        lists[by_notice] = world.objects.unit_lists
+    assert lists[True] < lists[False] / 2
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("lost", "late"), [(0.0, 0.0), (0.3, 0.3), (1.0, 0.0)])
+def test_lost_late_and_forged_notices_cost_time_only(seed: int, lost: float, late: float) -> None:
+    frozen, world = small(), World(seed, with_notices(lost, late), by_notice=True)
+    one = world.machine("one")
+    world.controller("c", frozen, one)
+    world.controller("d", frozen, world.machine("two") if seed % 2 else one)
+    world.forger()
+    world.garbage_collector()
+    world.person(frozen)
+    world.settle([frozen])
+    assert {status.finished for status in world.finished.values()} == {"Succeeded"}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_units_are_taken_over_by_notice_too(seed: int) -> None:
+    first, second = small(), small(name="heir", uid8="0000beef")
+    world = World(seed, with_notices(0.2, 0.2), by_notice=True)
+    world.controller("c", first, world.machine("one"))
+    world.controller("d", second, world.machine("two"))
+    world.vanishes("c", first, after_seconds=40.0 * (1 + seed % 7))
+    world.forger()
+    world.settle([second])
+    assert world.finished["d"].finished == "Succeeded"
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -16,7 +16,9 @@ from controller.decide.standing import owner_of
 from controller.events import EventLog
 from controller.gc import look, restore_parked, sweep
 from controller.lease import OwnersWatch
+from controller.listing import ByNotice, ListBudget
 from controller.loop import Rounds, accept
+from controller.notices import NoticeBoard
 from controller.retry import retry
 from controller.sweep import plan_sweep
 from controller.view import FINAL_MARKER
@@ -64,6 +66,8 @@ class World:
     expected: set[str] = field(default_factory=set)
     """Controllers that must finish."""
     crashes: int = 0
+    by_notice: bool = False
+    """Controllers list what notices tell them to, as those in a cluster do."""
     _end_controller: dict[str, Callable[[], None]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -99,8 +103,13 @@ class World:
         def body() -> None:
             client = self.client()
             with_patience(lambda: accept(frozen, client), self.scheduler)
-            rounds = Rounds(frozen, client, machine, EventLog(client, frozen.name, frozen.uid8, name))
+            board = NoticeBoard(client)
+            listing = self._listing(board, name) if self.by_notice else None
+            rounds = Rounds(frozen, client, machine, EventLog(client, frozen.name, frozen.uid8, name), listing=listing)
             while True:
+                if self.by_notice:
+                    with suppress(StoreError):
+                        board.refresh()
                 decision = rounds.next("run", clock)
                 if decision.status.finished is not None:
                     self.finished[name] = decision.status
@@ -128,6 +137,31 @@ class World:
         self._end_controller[name] = end
         if self.faults.crash_turns:
             self.scheduler.spawn(f"crashes of {name}", crash)
+
+    def _listing(self, board: NoticeBoard, name: str) -> ByNotice:
+        def seconds() -> float:
+            return self.scheduler.now.timestamp()
+
+        return ByNotice(board, ListBudget(seconds), ("simulated", name), seconds, self.scheduler.random.random)
+
+    def forger(self, every_seconds: float = 10.0) -> None:
+        """Writes notices of attempts that have none to write, and under names that mean nothing, and deletes others'."""
+
+        def body() -> None:
+            chance = self.scheduler.random
+            while not self.over:
+                self.scheduler.sleep(chance.uniform(0, 2 * every_seconds))
+                standing = sorted(self.objects.standing)
+                tasks = [key for key in standing if re.fullmatch(r"units/.*/tasks/\d+\.json", key)]
+                notices = [key for key in standing if key.startswith(layout.NOTICES)]
+                if tasks:
+                    forged = chance.choice(tasks).removeprefix(layout.UNITS).replace("tasks/", "")
+                    self.objects.put(layout.NOTICES + forged, b"forged " + str(chance.random()).encode())
+                self.objects.put(f"{layout.NOTICES}train/nothing/{chance.randrange(9)}", b"junk")
+                if notices:
+                    self.objects.delete(chance.choice(notices))
+
+        self.scheduler.spawn("forger", body)
 
     def garbage_collector(self, every_seconds: float = 300.0) -> None:
         """`potstill gc --delete`, again and again, killed now and then; it deletes nothing that is younger than an hour."""

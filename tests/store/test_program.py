@@ -265,6 +265,35 @@ def test_progress_that_cannot_be_written_does_not_stop_the_work() -> None:
     assert layout.progress_key(UNIT, 1) in writes.last
 
 
+def test_a_notice_is_written_at_the_start_and_after_each_commit_with_new_content() -> None:
+    writes, notice = Writes(), layout.notice_key(UNIT, 1)
+    with Courier(writes, UNIT, 1, AttemptLog(), progress_seconds=3600, notices=True) as courier:  # type: ignore[arg-type]
+        wait_until(lambda: notice in writes.last, "the first notice")
+        first = writes.last[notice]
+        courier.notify(UNIT, 1, "checkpoint-000000050")
+        wait_until(lambda: writes.last[notice] != first, "the second notice")
+        assert b"checkpoint-000000050" in writes.last[notice]
+        courier.notify(UNIT, 1, "done")
+    assert b"done" in writes.last[notice], "what was notified at the end is written"
+
+
+def test_without_notices_none_is_written() -> None:
+    writes = Writes()
+    with Courier(writes, UNIT, 1, AttemptLog(), progress_seconds=3600) as courier:  # type: ignore[arg-type]
+        courier.notify(UNIT, 1, "done")
+    assert layout.notice_key(UNIT, 1) not in writes.last
+
+
+def test_a_notice_that_cannot_be_written_does_not_stop_the_work() -> None:
+    writes = Writes()
+    writes.away = True
+    with Courier(writes, UNIT, 1, AttemptLog(), progress_seconds=3600, notices=True) as courier:  # type: ignore[arg-type]
+        courier.notify(UNIT, 1, "done")
+        courier.leave(step(0, "a" * 64))
+        writes.away = False
+    assert layout.progress_key(UNIT, 1) in writes.last
+
+
 def test_the_tail_of_a_long_log_is_kept_in_whole_lines() -> None:
     log = AttemptLog()
     with log.installed():

@@ -21,9 +21,12 @@ pytestmark = pytest.mark.s3
 MIB = 1024 * 1024
 
 
-def through(url: str, server: S3Server, prefix: str, deadline_seconds: float = 60.0, tries: int = 1) -> S3Store:
+def through(
+    url: str, server: S3Server, prefix: str, deadline_seconds: float = 60.0, tries: int = 1, page_keys: int = 1000
+) -> S3Store:
     """A store behind a proxy. It does not wait between its tries, so that the tests do not."""
-    return S3Store(connect(url, tries), server.bucket, prefix, deadline_seconds, pause=lambda _: None)
+    client = connect(url, tries)
+    return S3Store(client, server.bucket, prefix, deadline_seconds, pause=lambda _: None, page_keys=page_keys)
 
 
 @pytest.fixture
@@ -176,7 +179,7 @@ def test_a_list_that_fails_on_its_second_page_is_not_a_short_list(
 ) -> None:
     for number in range(3):
         direct.put(f"a/{number}", b"x")
-    store = through(requests.url, server, tmp_path.name, deadline_seconds=0.3)
+    store = through(requests.url, server, tmp_path.name, deadline_seconds=0.3, page_keys=2)
     requests.rule = lambda seen: Answer(500, "InternalError") if "start-after=&" not in seen.path + "&" else Do.FORWARD
     with pytest.raises(StoreError, match="cannot list"):
         list(store.list("a/"))

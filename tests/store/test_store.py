@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.store.http_proxy import HttpProxy
+from tests.tools.s3 import S3Server
 from workloads.store import AlreadyExists, NotFound, Store, StoreError, check_key, open_store
+from workloads.stores.s3 import S3Store
 
 
 def test_what_is_put_is_read(store: Store) -> None:
@@ -80,6 +83,31 @@ def test_a_list_of_more_than_a_page_is_whole(store: Store) -> None:
     for key in keys:
         store.put(key, b"x")
     assert [info.key for info in store.list("units/")] == keys
+
+
+@pytest.mark.s3
+def test_a_list_asks_for_no_page_after_the_last(requests: HttpProxy, server: S3Server, tmp_path: Path) -> None:
+    store = open_store(f"s3://{server.bucket}/{tmp_path.name}", os.environ | {"POTSTILL_S3_ENDPOINT": requests.url})
+    for key in ("a/1", "a/2", "b/1"):
+        store.put(key, b"x")
+    for prefix, keys in (("a/", ["a/1", "a/2"]), ("c/", [])):
+        requests.seen.clear()
+        assert [info.key for info in store.list(prefix)] == keys
+        assert len(requests.seen) == 1, f"one LIST of {prefix}"
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize(("keys", "lists"), [(4, 2), (5, 3), (6, 3)])
+def test_a_list_takes_one_request_a_page(
+    requests: HttpProxy, server: S3Server, tmp_path: Path, keys: int, lists: int
+) -> None:
+    client = server.client(requests.url)
+    store = S3Store(client, server.bucket, tmp_path.name, deadline_seconds=5.0, page_keys=2)
+    for number in range(keys):
+        store.put(f"a/{number}", b"x")
+    requests.seen.clear()
+    assert [info.key for info in store.list("a/")] == [f"a/{number}" for number in range(keys)]
+    assert len(requests.seen) == lists
 
 
 def test_a_list_does_not_reach_into_another_prefix(store: Store, request: pytest.FixtureRequest) -> None:

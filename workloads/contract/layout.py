@@ -2,7 +2,7 @@
 
 from workloads.contract.units import UnitRef
 
-EXPERIMENTS, UNITS, BLOBS, SWEEP = "experiments/", "units/", "blobs/", "gc/"
+EXPERIMENTS, UNITS, BLOBS, SWEEP, NOTICES = "experiments/", "units/", "blobs/", "gc/", "notices/"
 """What stands at the root."""
 
 
@@ -70,6 +70,11 @@ def failure_key(unit: UnitRef, number: int) -> str:
 
 def log_key(unit: UnitRef, number: int) -> str:
     return attempt_prefix(unit, number) + "log.txt"
+
+
+def notice_key(unit: UnitRef, number: int) -> str:
+    """Overwritten by the attempt's program after each commit. Only its ETag is read: it says what to list."""
+    return f"{NOTICES}{unit.kind}/{unit.digest}/{number}.json"
 
 
 def offers_prefix(unit: UnitRef, number: int) -> str:

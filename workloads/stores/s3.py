@@ -31,6 +31,8 @@ T = TypeVar("T")
 
 SLOWEST_BYTES_PER_SECOND = 1024 * 1024
 """A transfer's deadline grows with its size at this rate."""
+PAGE_KEYS = 1000
+"""Keys in one answer to a LIST: the most that S3 gives."""
 UPLOADS = 5
 """How often a file is sent that the server says it has taken and does not hold."""
 
@@ -76,6 +78,7 @@ class S3Store:
         prefix: str,
         deadline_seconds: float,
         pause: Callable[[float], None] = time.sleep,
+        page_keys: int = PAGE_KEYS,
     ) -> None:
         self._client = client
         self._bucket = bucket
@@ -84,6 +87,7 @@ class S3Store:
         self._pause = pause
         self._worked = False
         """Whether the server has answered a request with these credentials: refused later, they may be in rotation."""
+        self._page_keys = page_keys
 
     @property
     def url(self) -> str:
@@ -110,12 +114,13 @@ class S3Store:
         while True:
             start = self._prefix + after if after else ""
 
-            def page(start: str = start) -> list[ObjectInfo]:
+            def page(start: str = start) -> tuple[list[ObjectInfo], bool]:
+                """One page and whether the server has more. Raises ForeignAnswer when a field of S3 is missing."""
                 answer = self._client.list_objects_v2(
-                    Bucket=self._bucket, Prefix=self._prefix + prefix, StartAfter=start
+                    Bucket=self._bucket, Prefix=self._prefix + prefix, StartAfter=start, MaxKeys=self._page_keys
                 )
                 require(answer, "Name", "IsTruncated", *(["Contents"] if answer.get("IsTruncated") else []))
-                return [
+                infos = [
                     ObjectInfo(
                         found["Key"].removeprefix(self._prefix),
                         found["Size"],
@@ -124,12 +129,15 @@ class S3Store:
                     )
                     for found in answer.get("Contents", [])
                 ]
+                if answer["IsTruncated"] and not infos:
+                    raise ForeignAnswer(missing="the keys of a truncated page")
+                return infos, answer["IsTruncated"]
 
-            found = self._try("list", prefix, page)
-            yield from (info for info in found if not info.key.endswith("/"))
-            if not found:
+            infos, truncated = self._try("list", prefix, page)
+            yield from (info for info in infos if not info.key.endswith("/"))
+            if not truncated:
                 return
-            after = found[-1].key
+            after = infos[-1].key
 
     def put_new(self, key: str, data: bytes) -> str:
         return self._put_conditionally(

@@ -1,0 +1,66 @@
+"""A decision costs in proportion to the units, counted in calls of Python functions, not in seconds."""
+
+import sys
+from dataclasses import replace
+from datetime import timedelta
+from types import FrameType
+
+from controller.decide import decide
+from controller.decide.actions import WriteTask
+from controller.view import Attempt, ExecutorView, Job, StoreView, UnitView
+from tests.controller.experiments import START, experiment, run
+from workloads.contract import layout
+from workloads.contract.experiment import FrozenExperiment, Limits
+from workloads.contract.model import sha256_of
+from workloads.contract.records import CheckpointRecord, Marker, Progress
+from workloads.contract.tasks import GenerateTask
+from workloads.contract.wanted import train_unit
+
+
+def at_work(checkpoints: int) -> tuple[FrozenExperiment, StoreView, ExecutorView]:
+    """Each checkpoint is evaluated by an engine of its own, and all are at work."""
+    limits = Limits(evaluation_slots=10_000, group_members=1)
+    samples = tuple(range(50, 50 * (checkpoints + 1), 50))
+    frozen = experiment((run("a", samples),), ("sums",), limits=limits)
+    unit = train_unit(frozen.runs[0])
+    markers = {}
+    for count in samples:
+        name, record = layout.checkpoint_marker(count), CheckpointRecord(samples=count, step=count)
+        markers[name] = Marker(
+            unit=unit, name=name, attempt=1, content=sha256_of(name.encode()), files=(), created=START, record=record
+        )
+    units = {unit: UnitView(unit, markers=markers)}
+    jobs = {}
+    for action in decide(frozen, StoreView(units), ExecutorView({}), START).actions:
+        if isinstance(action, WriteTask):
+            task = action.task
+            members = {m.unit.digest: 1 for m in task.members} if isinstance(task, GenerateTask) else {}
+            progress = Progress(
+                attempt=1, updated=START, phase="work", done=0, total=1, counted="outputs", members=members
+            )
+            view = units.get(task.unit, UnitView(task.unit))
+            units[task.unit] = replace(view, attempts=(Attempt(task, progress=progress),))
+            jobs[task.key] = Job(task.key, "running", START, started=START)
+    assert len(jobs) > checkpoints
+    return frozen, StoreView(units), ExecutorView(jobs)
+
+
+def calls_of_a_decision(checkpoints: int) -> int:
+    frozen, store, executor = at_work(checkpoints)
+    calls = 0
+
+    def count(_frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        decide(frozen, store, executor, START + timedelta(seconds=60))
+    finally:
+        sys.setprofile(before)
+    return calls
+
+
+def test_twice_the_evaluations_cost_twice_the_calls() -> None:
+    assert calls_of_a_decision(120) < 2.3 * calls_of_a_decision(60)
