@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from workloads.contract.units import TrainInputs
@@ -29,6 +30,7 @@ from workloads.train.model import DTYPES, BadModel
 from workloads.train.ranks import Ranks
 
 logger = logging.getLogger("potstill")
+CROSS_ENTROPY_ROWS = 2048
 
 
 class GeneralTrainer:
@@ -137,7 +139,7 @@ class GeneralTrainer:
         logits = self._logits(batch.input_ids, batch.first)
         rows = logits[batch.documents, batch.positions - 1 - batch.first]
         targets = batch.input_ids[batch.documents, batch.positions]
-        return functional.cross_entropy(rows.float(), targets, reduction="sum")
+        return summed_cross_entropy(rows, targets)
 
     def write_checkpoint(self, values: Mapping[str, Tensor], folder: Path) -> dict[str, Path]:
         cast = {name: value.to(DTYPES[self._inputs.precision]) for name, value in values.items()}
@@ -168,6 +170,19 @@ class GeneralTrainer:
         for module in inner.modules():
             if isinstance(module, GradientCheckpointingLayer):
                 module.training = on
+
+
+def summed_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """In float32, CROSS_ENTROPY_ROWS at a time: only the logits (S, V) themselves are kept. targets: (S,)."""
+    if logits.shape[0] <= CROSS_ENTROPY_ROWS:
+        return _cross_entropy(logits, targets)
+    pieces = zip(logits.split(CROSS_ENTROPY_ROWS), targets.split(CROSS_ENTROPY_ROWS), strict=True)
+    sums = [checkpoint(_cross_entropy, *piece, use_reentrant=False) for piece in pieces]
+    return torch.stack(sums).sum()
+
+
+def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    return functional.cross_entropy(logits.float(), targets, reduction="sum")
 
 
 def _token_matrices(model: nn.Module) -> tuple[Tensor, Tensor, str]:
