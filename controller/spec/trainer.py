@@ -4,6 +4,7 @@ import json
 from pathlib import Path as FilePath
 from typing import Literal
 
+from controller.spec.check import nearest
 from controller.spec.errors import Path, Problem, SpecError
 from workloads.contract.tasks import ModelSource
 from workloads.contract.units import ALL_LINEAR, KINDS, Lora
@@ -52,9 +53,11 @@ def _check_targets(architecture: str | None, lora: Lora, place: Path) -> None:
         raise SpecError("experiment", [Problem((*place, "lora", "target"), f"{ALL_LINEAR} goes alone")])
     if family is None:
         return
+    names = {*family.attention, *family.feed_forward, ALL_LINEAR}
     for target in lora.target:
-        if target in KINDS and target not in family.kinds:
-            message = f"{target} is not in a {architecture}; it has {', '.join(family.kinds)}"
+        if target not in family.kinds and target not in names:
+            known = [*family.kinds, *sorted(names)]
+            message = f"a {architecture} has no {target}{nearest(target, known)}; it has {', '.join(known)}"
             raise SpecError("experiment", [Problem((*place, "lora", "target"), message)])
 
 
