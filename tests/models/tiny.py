@@ -13,7 +13,7 @@ from workloads.models.base import ModelFamily
 
 TINY_SIZES: dict[str, Any] = {
     "vocab_size": 264,
-    "hidden_size": 32,
+    "hidden_size": 64,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,

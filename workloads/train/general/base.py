@@ -32,7 +32,7 @@ def load_base(
 
     disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        model, found = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             directory,
             config=config,
             dtype=DTYPES[precision],
@@ -45,6 +45,7 @@ def load_base(
         )
     except (ValueError, KeyError, ImportError, OSError) as error:
         raise BadModel(f"transformers does not load the base: {str(error)[:500]}") from error
+    model, found = loaded
     if type(model).__name__ != named:
         raise BadModel(f"config.json says {named}, but transformers loads it as {type(model).__name__}")
     for kind in ("missing_keys", "mismatched_keys"):
