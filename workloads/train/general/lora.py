@@ -94,7 +94,9 @@ def adapter_tensors(
         assert family is not None
         assert family.experts is not None
         names = family.experts
-        by_expert = zip(a.unflatten(0, (one.experts, -1)), b.unflatten(1, (-1, one.experts)).movedim(2, 0), strict=True)
+        by_expert = zip(
+            a.view(one.experts, -1, a.shape[1]), b.view(b.shape[0], -1, one.experts).movedim(2, 0), strict=True
+        )
         for number, (factor_a, factor_b) in enumerate(by_expert):
             prefix = f"{one.layer}.{number}"
             if one.parameter == "down_proj":

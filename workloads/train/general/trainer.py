@@ -176,7 +176,7 @@ def summed_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """In float32, CROSS_ENTROPY_ROWS at a time: only the logits (S, V) themselves are kept. targets: (S,)."""
     if logits.shape[0] <= CROSS_ENTROPY_ROWS:
         return _cross_entropy(logits, targets)
-    pieces = zip(logits.split(CROSS_ENTROPY_ROWS), targets.split(CROSS_ENTROPY_ROWS), strict=True)
+    pieces = zip(torch.split(logits, CROSS_ENTROPY_ROWS), torch.split(targets, CROSS_ENTROPY_ROWS), strict=True)
     sums = [checkpoint(_cross_entropy, *piece, use_reentrant=False) for piece in pieces]
     return torch.stack(sums).sum()
 
