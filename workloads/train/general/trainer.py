@@ -2,8 +2,8 @@
 
 import inspect
 import logging
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -73,12 +73,8 @@ class GeneralTrainer:
         return [float(rows[row, ids[position]]) for row, position in enumerate(positions)]
 
     def log_probs(self, sequences: Sequence[tuple[int, ...]]) -> list[tuple[float, ...]]:
-        training = [module for module in self.model.modules() if module.training]
-        self.model.eval()
-        found = [tuple(self.log_probs_at(ids, range(1, len(ids)))) for ids in sequences]
-        for module in training:
-            module.training = True
-        return found
+        with self._evaluating():
+            return [tuple(self.log_probs_at(ids, range(1, len(ids)))) for ids in sequences]
 
     def token_matrices(self) -> tuple[Tensor, Tensor]:
         return self._matrices[:2]
@@ -134,9 +130,11 @@ class GeneralTrainer:
         return padded_micro_batches(rows, indices, limit_tokens, rank, ranks, f"{self._inputs.seed}/{step}")
 
     def loss_sum(self, batch: PaddedBatch) -> Tensor:
+        """Without dropout where no gradient is asked for: a validation loss."""
         if self._inputs.lora.dropout:
             torch.manual_seed(batch.draw)
-        logits = self._logits(batch.input_ids, batch.first)
+        with nullcontext() if torch.is_grad_enabled() else self._evaluating():
+            logits = self._logits(batch.input_ids, batch.first)
         rows = logits[batch.documents, batch.positions - 1 - batch.first]
         targets = batch.input_ids[batch.documents, batch.positions]
         return summed_cross_entropy(rows, targets)
@@ -159,6 +157,17 @@ class GeneralTrainer:
         if self._inputs.precision == "float32":
             return nullcontext()
         return torch.autocast(self._ranks.device.type, dtype=torch.bfloat16)
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """Everything in eval mode, and afterwards as it was."""
+        training = [module for module in self.model.modules() if module.training]
+        self.model.eval()
+        try:
+            yield
+        finally:
+            for module in training:
+                module.training = True
 
     def _set_checkpointing(self, on: bool) -> None:
         """Transformers checkpoints only layers in training mode; everything else stays in eval mode."""
