@@ -72,6 +72,21 @@ def test_the_architecture_is_read_from_a_directory_and_is_not_known_elsewhere(tm
     assert base_architecture(ModelSource(location=str(tmp_path), content="sha256:0")) is None
 
 
+def test_the_architecture_of_a_hub_base_is_read_from_the_hub_s_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    revision = "a" * 40
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    base = ModelSource(location=f"hub://meta/small@{revision}", content=f"hub:meta/small@{revision}")
+    assert base_architecture(base) is None
+    snapshot = tmp_path / "models--meta--small" / "snapshots" / revision
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"]}))
+    assert base_architecture(base) == "LlamaForCausalLM"
+
+
 def test_fields_that_came_later_are_not_in_the_json_at_their_defaults() -> None:
     assert json.loads(canonical_json(PLAIN.model_dump(mode="json", by_alias=True))) == {
         "rank": 4,
