@@ -1,4 +1,4 @@
-"""Measures every family and writes the table of docs/models.md: `python -m tests.models.table [--vllm]`.
+"""Measures every family and writes the table of docs/models.md: `python -m tests.models.table [--vllm] [NAME ...]`.
 
 Without `--vllm` what needs no vLLM; with it (in an environment with vLLM on a CPU) only that column. Figures are kept in
 docs/assets/models.json, from which the table is made.
@@ -40,9 +40,10 @@ def measure(folder: Path, name: str) -> dict[str, float]:
 def measure_vllm(folder: Path, name: str) -> dict[str, float]:
     from tests.models import test_families as acceptance
     from tests.models.test_families_vllm import engine_of
+    from tests.models.tiny import vllm_sizes
 
     family = acceptance.BY_NAME[name]
-    trained = acceptance.train_tiny(folder, family, acceptance.lora_of(family))
+    trained = acceptance.train_tiny(folder, family, acceptance.lora_of(family), **vllm_sizes(family))
     return {"vllm": acceptance.canary_error(replace(trained.world, engine=engine_of(family)), trained)}
 
 
@@ -69,17 +70,18 @@ def main() -> None:
     from workloads.models import FAMILIES
 
     torch.set_num_threads(1)
-    figures: dict[str, dict[str, float]] = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
     by_vllm = "--vllm" in sys.argv
+    names = [word for word in sys.argv[1:] if not word.startswith("--")]
     for family in FAMILIES.values():
-        if by_vllm and not family.vllm_lora:
+        if (names and family.name not in names) or (by_vllm and not family.vllm_lora):
             continue
         with tempfile.TemporaryDirectory() as folder:
             found = (measure_vllm if by_vllm else measure)(Path(folder), family.name)
-        figures[family.name] = figures.get(family.name, {}) | found
         print(family.name, found, version("transformers"), flush=True)
+        figures = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
+        figures[family.name] = figures.get(family.name, {}) | found
         FIGURES.write_text(json.dumps(figures, indent=1) + "\n")
-    write_page(figures)
+        write_page(figures)
 
 
 if __name__ == "__main__":

@@ -56,8 +56,9 @@ class Trained:
         return [json.loads(line)["loss"] for line in path.read_text().splitlines()]
 
 
-def train_tiny(folder: Path, family: ModelFamily, lora: Lora, **changes: Any) -> Trained:
-    world = World(folder, write_tiny_base(folder / "base", family))
+def train_tiny(folder: Path, family: ModelFamily, lora: Lora, **sizes: Any) -> Trained:
+    """`sizes`: of the base, in place of TINY_SIZES."""
+    world = World(folder, write_tiny_base(folder / "base", family, **sizes))
     rows = write_rows(folder / "rows.jsonl", sums(ROWS))
     stated = inputs(
         world.base,
@@ -73,7 +74,6 @@ def train_tiny(folder: Path, family: ModelFamily, lora: Lora, **changes: Any) ->
         lora=lora,
         trainer="general",
         numerics=GENERAL_NUMERICS,
-        **changes,
     )
     task = order(world.store, stated, world.base, rows)
     assert train_here(world.store, task) == ExitCode.OK

@@ -7,6 +7,7 @@ import pytest
 
 from tests.evaluate.models import VLLM_FLAGS
 from tests.models.test_families import BY_NAME, canary_error, lora_of, train_tiny
+from tests.models.tiny import vllm_sizes
 from workloads.contract.units import Engine
 from workloads.models.base import ModelFamily
 
@@ -23,5 +24,5 @@ def engine_of(family: ModelFamily) -> Engine:
 @pytest.mark.parametrize("name", [name for name, family in BY_NAME.items() if family.vllm_lora])
 def test_the_adapter_passes_its_canary_in_vllm(name: str, tmp_path: Path) -> None:
     family = BY_NAME[name]
-    trained = train_tiny(tmp_path, family, lora_of(family))
+    trained = train_tiny(tmp_path, family, lora_of(family), **vllm_sizes(family))
     assert canary_error(replace(trained.world, engine=engine_of(family)), trained) < 2e-3

@@ -13,7 +13,7 @@ from workloads.models.base import ModelFamily
 
 TINY_SIZES: dict[str, Any] = {
     "vocab_size": 264,
-    "hidden_size": 64,
+    "hidden_size": 32,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
@@ -25,6 +25,8 @@ TINY_SIZES: dict[str, Any] = {
     "eos_token_id": END_OF_TEXT,
     "pad_token_id": None,
 }
+VLLM_SIZES: dict[str, Any] = {"hidden_size": 128, "initializer_range": 0.1}
+"""In place of TINY_SIZES: vLLM on a CPU has no attention for heads of fewer than 32 elements."""
 BOS = "<|begin_of_text|>"
 OPENED = ("llama", "mistral", "mixtral", "gemma2", "gemma3", "phi3")
 """Families whose tokenizers put a token before every text."""
@@ -45,6 +47,10 @@ def write_tiny_base(directory: Path, family: ModelFamily, seed: int = 0, **chang
     if family.name in OPENED:
         add_bos(directory)
     return directory
+
+
+def vllm_sizes(family: ModelFamily) -> dict[str, Any]:
+    return VLLM_SIZES | ({"head_dim": 32} if "head_dim" in family.tiny else {})
 
 
 def add_bos(directory: Path) -> None:
