@@ -1,13 +1,20 @@
 """`potstill run`: the whole experiment on this machine."""
 
 import sys
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import typer
 
 from controller.cli.common import DEFAULT_STORE, ExperimentFile, ProfileFile, StoreUrl, frozen_from, store_at
 from controller.cli.results import best_run_line
 from controller.loop import run_local
+from controller.spec.trainer import base_architecture
+from workloads.contents import ContentError, localise_model_file
+from workloads.contract.experiment import FrozenExperiment
+from workloads.contract.units import TrainInputs
+from workloads.store import StoreError
 from workloads.untrusted import printable
 
 EXIT_CODES = {"Succeeded": 0, "PartiallyFailed": 1, "Failed": 1, "Interrupted": 4, "Refused": 4}
@@ -17,6 +24,8 @@ def run(path: ExperimentFile, store: StoreUrl = DEFAULT_STORE, profile: ProfileF
     """Train, evaluate every checkpoint, grade, report. Run it again after a stop: it goes on where it was."""
     opened = store_at(store, make=True)
     frozen = frozen_from(Path(path), profile)
+    if _fetch_architecture(frozen):
+        frozen = frozen_from(Path(path), profile)
     final = run_local(frozen, opened, live=sys.stdout.isatty())
     print(printable(f"{final.outcome}: {final.message}"))
     if final.status is not None and (line := best_run_line(opened, frozen.name, frozen.uid8)) is not None:
@@ -24,3 +33,13 @@ def run(path: ExperimentFile, store: StoreUrl = DEFAULT_STORE, profile: ProfileF
     if final.status is not None and final.status.report is not None:
         print(f"report: {opened.url}/{final.report_prefix}index.html")
     raise typer.Exit(EXIT_CODES[final.outcome])
+
+
+def _fetch_architecture(frozen: FrozenExperiment) -> bool:
+    """Brings a hub base's config.json into the hub's cache, which says what trains it. False where nothing came."""
+    trains = any(isinstance(run.inputs, TrainInputs) for run in frozen.runs)
+    if not trains or not frozen.base.location.startswith("hub://") or base_architecture(frozen.base) is not None:
+        return False
+    with suppress(ContentError, StoreError), TemporaryDirectory() as folder:
+        localise_model_file(frozen.base, "config.json", Path(folder))
+    return base_architecture(frozen.base) is not None

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from controller.spec.errors import Path, Problem
 from controller.spec.models import Benchmark, ExperimentSpec, Run, Training
 from workloads.benchmarks.pattern import PatternError, compile_pattern
+from workloads.contract.units import ALL_LINEAR, KINDS
 
 BUILT_IN = ("math-500", "mbpp-plus")
 
@@ -14,6 +15,7 @@ def check(spec: ExperimentSpec) -> list[Problem]:
     """All problems, in the file's order; none: the spec can be resolved."""
     return [
         *_base(spec),
+        *_targets(spec.training.lora.target, ("spec", "training", "lora", "target")),
         *_data(spec),
         *_names(spec),
         *_runs(spec),
@@ -70,6 +72,14 @@ def _runs(spec: ExperimentSpec) -> Iterable[Problem]:
             yield from _external(run, place)
 
 
+def _targets(targets: Sequence[str], place: Path) -> Iterable[Problem]:
+    """A name that is nearly a kind of layers is a kind misspelt, and no module's name."""
+    for target in targets:
+        near = difflib.get_close_matches(target, (*KINDS, ALL_LINEAR), n=1, cutoff=0.8)
+        if near and near != [target]:
+            yield Problem(place, f"{target} is no kind of layers; did you mean {near[0]}?")
+
+
 TRAINED_ONLY = ("data", *(name for name in Run.model_fields if name in Training.model_fields))
 
 
@@ -85,6 +95,8 @@ def _trained(spec: ExperimentSpec, run: Run, place: Path) -> Iterable[Problem]:
     ):
         if getattr(run, field) is None and getattr(spec.training, field) is None:
             yield Problem((*place, alias), "is required, here or under training")
+    if run.lora is not None:
+        yield from _targets(run.lora.target, (*place, "lora", "target"))
     samples = run.samples or spec.training.samples
     every = run.checkpoint_every_samples or spec.training.checkpoint_every_samples
     batch = run.batch_size or spec.training.batch_size

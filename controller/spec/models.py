@@ -12,6 +12,7 @@ from pydantic.alias_generators import to_camel
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9_.-]*[a-z0-9])?$", max_length=40)]
 OVERRIDE = "In place of what training says."
+ModuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$", max_length=64)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -58,14 +59,24 @@ class LoraSpec(SpecModel):
 
     rank: int = Field(32, gt=0, le=512, description="Rank of each adapter.")
     alpha: float = Field(32, gt=0, description="Scale of the update, over the rank.")
-    target: list[Literal["attention", "mlp", "experts"]] = Field(
-        ["attention"], min_length=1, description="Linear layers that get an adapter."
+    target: list[ModuleName] = Field(
+        ["attention"],
+        min_length=1,
+        max_length=64,
+        description="Layers that get an adapter: attention, mlp, experts, all-linear, or names of linear modules.",
     )
+    dropout: float = Field(0.0, ge=0, lt=1, description="Of the adapters' input; needs the general trainer.")
+    rslora: bool = Field(False, description="True: scaled by alpha / sqrt(rank); needs the general trainer.")
 
 
 class Training(SpecModel):
     """Defaults for every run; a run may override any of them."""
 
+    trainer: Literal["auto", "fast", "general"] = Field(
+        "auto",
+        description="fast: own kernels, for Qwen3; general: any causal language model of transformers; auto: fast "
+        "where it can, else general.",
+    )
     lora: LoraSpec = LoraSpec()
     learning_rate: float = Field(2.0e-4, gt=0, description="AdamW's, after the warm-up.")
     schedule: Literal["cosine", "linear", "constant"] = Field(
@@ -112,6 +123,7 @@ class Run(SpecModel):
     budget_tokens: int | None = Field(
         None, gt=0, description="Budget at which the tables show this run; default: its sequenceTokens."
     )
+    trainer: Literal["auto", "fast", "general"] | None = Field(None, description=OVERRIDE)
     lora: LoraSpec | None = Field(None, description=OVERRIDE)
     learning_rate: float | None = Field(None, gt=0, description=OVERRIDE)
     schedule: Literal["cosine", "linear", "constant"] | None = Field(None, description=OVERRIDE)

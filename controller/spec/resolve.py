@@ -10,11 +10,21 @@ from controller.spec.files import resolve_file, resolve_model
 from controller.spec.models import Candidate, Data, Experiment, ExperimentSpec, Run
 from controller.spec.profile import Profile
 from controller.spec.templates import template_of
+from controller.spec.trainer import base_architecture, choose_trainer
 from workloads.contents import directory_content
 from workloads.contract.experiment import FrozenExperiment, FrozenGate, FrozenRequirement, FrozenRun, Limits
 from workloads.contract.model import canonical_json, sha256_of
 from workloads.contract.tasks import FileSource, ModelSource
-from workloads.contract.units import Columns, Engine, ExternalInputs, Lora, Sampling, Template, TrainInputs
+from workloads.contract.units import (
+    NUMERICS,
+    Columns,
+    Engine,
+    ExternalInputs,
+    Lora,
+    Sampling,
+    Template,
+    TrainInputs,
+)
 
 
 def resolve(
@@ -29,13 +39,17 @@ def resolve(
     base = resolve_model(
         spec.base.model, ("spec", "base", "model"), directory, revision=spec.base.revision, content=spec.base.content
     )
+    architecture = base_architecture(base)
     data = {name: _data_source(name, item, directory) for name, item in spec.data.items()}
     templates = {
         name: template_of(item.template, item.template_text, item.system, directory, ("spec", "data", name))
         for name, item in spec.data.items()
     }
     runs = (
-        *(_run(experiment, run, base, data, templates, profile, directory) for run in spec.runs),
+        *(
+            _run(experiment, index, base, architecture, data, templates, profile, directory)
+            for index in range(len(spec.runs))
+        ),
         *(_candidate(spec, candidate, index, base, directory) for index, candidate in enumerate(spec.candidates)),
     )
     prompt_templates = _prompt_templates(spec, templates, directory)
@@ -91,14 +105,16 @@ def _data_source(name: str, data: Data, directory: FilePath) -> FileSource:
 
 def _run(
     experiment: Experiment,
-    run: Run,
+    index: int,
     base: ModelSource,
+    architecture: str | None,
     data: dict[str, FileSource],
     templates: dict[str, Template],
     profile: Profile,
     directory: FilePath,
 ) -> FrozenRun:
     spec = experiment.spec
+    run = spec.runs[index]
     common = {"name": run.name, "label": run.label or run.name, "thinking": run.thinking}
     if run.checkpoints is not None:
         external = run.checkpoints
@@ -120,7 +136,7 @@ def _run(
             budget_tokens=run.budget_tokens or spec.evaluation.budgets[-1],
         )
     assert run.data is not None
-    inputs = _train_inputs(spec, run, base, data[run.data], templates[run.data], profile)
+    inputs = _train_inputs(spec, run, index, base, architecture, data[run.data], templates[run.data], profile)
     return FrozenRun(
         **common,
         data=run.data,
@@ -138,13 +154,28 @@ def _budget_of(sequence_tokens: int, budgets: list[int]) -> int:
 
 
 def _train_inputs(
-    spec: ExperimentSpec, run: Run, base: ModelSource, source: FileSource, template: Template, profile: Profile
+    spec: ExperimentSpec,
+    run: Run,
+    index: int,
+    base: ModelSource,
+    architecture: str | None,
+    source: FileSource,
+    template: Template,
+    profile: Profile,
 ) -> TrainInputs:
     """The run's own fields over training's defaults."""
     stated = {name: value for name, value in run if value is not None}
     defaults = {name: value for name, value in spec.training if value is not None}
     merged = {**defaults, **{name: value for name, value in stated.items() if name in type(spec.training).model_fields}}
-    lora = merged["lora"]
+    stated_lora = merged["lora"]
+    lora = Lora(
+        rank=stated_lora.rank,
+        alpha=stated_lora.alpha,
+        target=tuple(sorted(set(stated_lora.target))),
+        dropout=stated_lora.dropout,
+        rslora=stated_lora.rslora,
+    )
+    trainer = choose_trainer(merged["trainer"], architecture, lora, ("spec", "runs", index))
     assert run.data is not None
     return TrainInputs(
         base_content=base.content,
@@ -157,7 +188,7 @@ def _train_inputs(
         overlong=merged["overlong"],
         on_short=spec.data[run.data].on_short,
         checkpoints=checkpoints_of(spec, run),
-        lora=Lora(rank=lora.rank, alpha=lora.alpha, target=tuple(sorted(set(lora.target)))),
+        lora=lora,
         learning_rate=merged["learning_rate"],
         schedule=merged["schedule"],
         warmup_steps=merged["warmup_steps"],
@@ -167,6 +198,8 @@ def _train_inputs(
         precision=merged.get("precision") or profile.precision,
         seed=merged["seed"],
         epoch=spec.epoch,
+        trainer=trainer,
+        numerics=NUMERICS[trainer],
     )
 
 

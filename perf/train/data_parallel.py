@@ -61,7 +61,7 @@ def first_gradient(trainee: Trainee, rows: TokenisedRows, ranks: Ranks, tokens: 
     trainee.begin_again()
     optimizer = trainee.adapter.adamw(weight_decay=0.0)
     reading = optimizer_step(
-        trainee.model, trainee.adapter, optimizer, batches, count, 0.0, 0.0, ranks, False, lambda: None
+        trainee.loss_sum, trainee.adapter, optimizer, batches, count, 0.0, 0.0, ranks, False, lambda: None
     )
     loss_sum, norm, _ = reading.wait()
     return loss_sum / count, norm

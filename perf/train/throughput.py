@@ -1,12 +1,13 @@
-"""Tokens per second of LoRA training on one GPU at Qwen3-30B-A3B's shapes: Potstill, and peft on transformers.
+"""Tokens per second of LoRA training on one GPU at Qwen3-30B-A3B's shapes: Potstill's two trainers, and plain peft.
 
-    python -m perf.train.throughput --out DIR [--cases NAME ...] [--layers 48] [--tokens 16384] [--profile]
+    python -m perf.train.throughput --out DIR [--cases NAME ...] [--layers 48] [--tokens 16384] [--profile] [--tiny]
 
 Random weights in bfloat16, made on the GPU; rank 32. A step is `--micro-batches` micro-batches, forward and backward,
-clipping and AdamW: for Potstill the trainer's own (workloads/train/step.py). The first is not timed. Writes
+clipping and AdamW: for Potstill the trainers' own (workloads/train/step.py). `potstill` is the fast trainer, `general`
+the general one, which chooses its micro-batches by its own measured first step. The first step is not timed. Writes
 DIR/throughput.json and, asked for, the time of each kernel. `share` is the model's arithmetic (nothing recomputed
 counted) over the matrix-product rate that the same process measures first. peft runs as its users run it: autocast,
-gradient checkpointing, one row per document.
+gradient checkpointing, one row per document. `--tiny`: a small model on any device, to try the program.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import json
 import os
 import time
 from collections.abc import Callable
-from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -39,10 +40,14 @@ from perf.train.shapes import (
     matmul_flops_per_second,
     mixed_lengths,
 )
+from perf.train.trainee import random_rows, shapes, task_of
+from workloads.contract.units import Lora
+from workloads.data.tokens import TokenisedRows
 from workloads.train.flat import FlatAdapter
+from workloads.train.general.trainer import GeneralTrainer
 from workloads.train.kernels.lora import lora_modules
 from workloads.train.packed import PackedBatch
-from workloads.train.patch import add_lora, lora_parameters
+from workloads.train.patch import add_lora, lora_parameters, loss_sum_and_count
 from workloads.train.ranks import Ranks
 from workloads.train.step import optimizer_step
 
@@ -54,20 +59,24 @@ CASES: dict[str, tuple[str, tuple[str, ...], str]] = {
     "potstill, attention+experts, packed 1.5K": ("potstill", BOTH, "packed"),
     "potstill, attention, 4096": ("potstill", ATTENTION, "4096"),
     "potstill, attention, packed 1.5K": ("potstill", ATTENTION, "packed"),
+    "general, attention+experts, 4096": ("general", BOTH, "4096"),
+    "general, attention+experts, padded 1.5K": ("general", BOTH, "packed"),
+    "general, attention, 4096": ("general", ATTENTION, "4096"),
+    "general, attention, padded 1.5K": ("general", ATTENTION, "packed"),
     "peft, attention+experts, 4096": ("peft", BOTH, "4096"),
     "peft, attention+experts, padded 1.5K": ("peft", BOTH, "packed"),
     "peft, attention, 4096": ("peft", ATTENTION, "4096"),
     "peft, attention, padded 1.5K": ("peft", ATTENTION, "packed"),
 }
 Step = Callable[[list[PackedBatch]], None]
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def build(layers: int) -> Qwen3MoeForCausalLM:
-    config = deepcopy(CONFIG)
-    config.num_hidden_layers = layers
+def build(layers: int, tiny: bool) -> Qwen3MoeForCausalLM:
+    config = shapes(layers, tiny)
     torch.manual_seed(0)
     torch.set_default_dtype(torch.bfloat16)
-    with torch.device("cuda"):
+    with DEVICE:
         model = Qwen3MoeForCausalLM(config)
     torch.set_default_dtype(torch.float32)
     return model.train()
@@ -80,8 +89,15 @@ def remove_lora(model: torch.nn.Module) -> None:
 
 def free_memory() -> None:
     gc.collect()
-    torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats()
+    if DEVICE.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak_gib(reserved: bool = False) -> float:
+    if DEVICE.type == "cpu":
+        return 0.0
+    return (torch.cuda.max_memory_reserved() if reserved else torch.cuda.max_memory_allocated()) / 2**30
 
 
 def randomise_b(named: dict[str, torch.nn.Parameter]) -> None:
@@ -98,13 +114,48 @@ def potstill_step(model: torch.nn.Module, target: tuple[str, ...]) -> tuple[Step
     randomise_b(named)
     adapter = FlatAdapter(named)
     optimizer = adapter.adamw(weight_decay=0.0)
-    ranks = Ranks(0, 1, torch.device("cuda"))
+    ranks = Ranks(0, 1, DEVICE)
+
+    def loss_sum(batch: PackedBatch) -> torch.Tensor:
+        return loss_sum_and_count(model, batch)[0]
 
     def step(batches: list[PackedBatch]) -> None:
         count = sum(batch.supervised_tokens for batch in batches)
-        optimizer_step(model, adapter, optimizer, batches, count, 1e-5, 1.0, ranks, False, lambda: None).wait()
+        optimizer_step(loss_sum, adapter, optimizer, batches, count, 1e-5, 1.0, ranks, False, lambda: None).wait()
 
     return step, sum(parameter.numel() for parameter in named.values())
+
+
+def general_step(model: torch.nn.Module, target: tuple[str, ...], tokens: int) -> tuple[Step, int]:
+    """The same of the general trainer; the documents of a step are shared out to its own micro-batches."""
+    ranks = Ranks(0, 1, DEVICE)
+    inputs = task_of(1, 1, 4096).inputs.model_copy(
+        update={"lora": Lora(rank=RANK, alpha=float(RANK), target=target), "trainer": "general"}
+    )
+    trainer = GeneralTrainer(Path("random"), inputs, ranks, model=model)
+    adapter = trainer.add_adapter()
+    for name, values in adapter.named(adapter.values).items():
+        if "lora_B" in name:
+            values.normal_(0, 0.01)
+    plan = trainer.plan_memory(min(4096, tokens), adapter)
+    peak = "not measured" if plan.peak_bytes is None else f"measured at {plan.peak_bytes / 2**30:.1f} GiB"
+    print(f"general: {plan.tokens} tokens a micro-batch, checkpointing {plan.checkpointing}, {peak}", flush=True)
+    optimizer = adapter.adamw(weight_decay=0.0)
+
+    def step(batches: list[PackedBatch]) -> None:
+        rows = rows_of(batches)
+        mine = trainer.micro_batches(rows, range(len(rows)), plan.tokens, 0, 1, 1)
+        count = sum(batch.supervised_tokens for batch in mine)
+        optimizer_step(trainer.loss_sum, adapter, optimizer, mine, count, 1e-5, 1.0, ranks, False, lambda: None).wait()
+
+    return step, sum(slot.size for slot in adapter.slots.values())
+
+
+def rows_of(batches: list[PackedBatch]) -> TokenisedRows:
+    """The documents of packed micro-batches, each with a prompt of one token."""
+    lengths = [length for batch in batches for length in batch.document_lengths]
+    ids = torch.cat([batch.input_ids for batch in batches]).cpu().numpy()
+    return replace(random_rows(lengths, 2, 0), tokens=ids.astype("int32"))
 
 
 def peft_step(model: torch.nn.Module, target: tuple[str, ...]) -> tuple[Step, int]:
@@ -120,14 +171,14 @@ def peft_step(model: torch.nn.Module, target: tuple[str, ...]) -> tuple[Step, in
     wrapped.train()
     named = {name: parameter for name, parameter in wrapped.named_parameters() if parameter.requires_grad}
     randomise_b(named)
-    optimizer = torch.optim.AdamW(named.values(), lr=1e-5, fused=True)
+    optimizer = torch.optim.AdamW(named.values(), lr=1e-5, fused=DEVICE.type == "cuda")
 
     def backward(batch: PackedBatch, share: float) -> None:
         pieces = torch.split(batch.input_ids, list(batch.document_lengths))
         ids = torch.nn.utils.rnn.pad_sequence(list(pieces), batch_first=True)
         labels = torch.nn.utils.rnn.pad_sequence(list(pieces), batch_first=True, padding_value=-100)
         mask = None if len(set(batch.document_lengths)) == 1 else (labels >= 0).long()
-        with torch.autocast("cuda", dtype=torch.bfloat16):
+        with torch.autocast(DEVICE.type, dtype=torch.bfloat16):
             loss = wrapped(input_ids=ids, attention_mask=mask, labels=labels, use_cache=False).loss
         (loss * share).backward()
 
@@ -141,11 +192,16 @@ def peft_step(model: torch.nn.Module, target: tuple[str, ...]) -> tuple[Step, in
     return step, sum(parameter.numel() for parameter in named.values())
 
 
+def wait_for_device() -> None:
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+
+
 def seconds_of_step(step: Step, batches: list[PackedBatch]) -> float:
-    torch.cuda.synchronize()
+    wait_for_device()
     start = time.perf_counter()
     step(batches)
-    torch.cuda.synchronize()
+    wait_for_device()
     return time.perf_counter() - start
 
 
@@ -160,8 +216,11 @@ def profile(step: Step, batches: list[PackedBatch], path: Path) -> None:
 
 
 def batches_for(kind: str, tokens: int, count: int, vocabulary: int) -> list[PackedBatch]:
-    lengths = [equal_lengths(tokens, 4096) if kind == "4096" else mixed_lengths(tokens, seed) for seed in range(count)]
-    return [batch_of(row, vocabulary, seed).to("cuda") for seed, row in enumerate(lengths)]
+    lengths = [
+        equal_lengths(tokens, min(4096, tokens)) if kind == "4096" else mixed_lengths(tokens, seed)
+        for seed in range(count)
+    ]
+    return [batch_of(row, vocabulary, seed).to(DEVICE) for seed, row in enumerate(lengths)]
 
 
 def run_case(
@@ -169,10 +228,13 @@ def run_case(
 ) -> dict[str, object]:
     system, target, kind = CASES[name]
     free_memory()
-    step, parameters = (potstill_step if system == "potstill" else peft_step)(model, target)
-    batches = batches_for(kind, tokens, args.micro_batches if system == "potstill" else 2, model.config.vocab_size)
+    if system == "general":
+        step, parameters = general_step(model, target, tokens)
+    else:
+        step, parameters = (potstill_step if system == "potstill" else peft_step)(model, target)
+    batches = batches_for(kind, tokens, 2 if system == "peft" else args.micro_batches, model.config.vocab_size)
     first = seconds_of_step(step, [*batches[:1], *batches[-1:]])
-    torch.cuda.reset_peak_memory_stats()
+    free_memory()
     times = [seconds_of_step(step, batches) for _ in range(args.steps)]
     seconds = median(times)
     flops = [flops_of(model.config, batch, RANK, "experts" in target) for batch in batches]
@@ -182,8 +244,8 @@ def run_case(
         "tokens_per_second": total_tokens / seconds,
         "tflops": total / seconds / 1e12,
         "share": total / seconds / peak_rate,
-        "peak_gib": torch.cuda.max_memory_allocated() / 2**30,
-        "reserved_gib": torch.cuda.max_memory_reserved() / 2**30,
+        "peak_gib": peak_gib(),
+        "reserved_gib": peak_gib(reserved=True),
         "tokens_per_micro_batch": tokens,
         "documents": [len(batch.document_lengths) for batch in batches],
         "step_seconds": times,
@@ -207,12 +269,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2, help="timed")
     parser.add_argument("--commit", default="")
     parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--tiny", action="store_true", help="a small model, to try the program on a CPU")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    rate = matmul_flops_per_second()
+    on_gpu = DEVICE.type == "cuda"
+    rate = matmul_flops_per_second() if on_gpu else float("inf")
     report: dict[str, object] = {
-        "machine": machine(), "commit": args.commit, "layers": args.layers, "rank": RANK,
-        "matmul_tflops": rate / 1e12, "copy_terabytes_per_second": copy_bytes_per_second() / 1e12,
+        "machine": machine() if on_gpu else "cpu", "commit": args.commit, "layers": args.layers, "rank": RANK,
+        "matmul_tflops": rate / 1e12, "copy_terabytes_per_second": copy_bytes_per_second() / 1e12 if on_gpu else 0.0,
     }  # fmt: skip
     print(json.dumps(report), flush=True)
     results: list[dict[str, object]] = []
@@ -222,10 +286,10 @@ def main() -> None:
         if not any(part in name for part in args.cases):
             continue
         system = CASES[name][0]
-        if model is None or system == "peft" or built_for != system:
+        if model is None or system != "potstill" or built_for != system:
             model = None
             free_memory()
-            model, built_for = build(args.layers), system
+            model, built_for = build(args.layers, args.tiny), system
         elif built_for == "potstill":
             remove_lora(model)
         tokens = args.tokens
@@ -241,7 +305,7 @@ def main() -> None:
                     break
             model = None
             free_memory()
-            model = build(args.layers)
+            model = build(args.layers, args.tiny)
         if "tokens_per_second" in result:
             results.append(result)
             print(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
@@ -21,10 +22,12 @@ from workloads.contract.tasks import FileSource, ModelSource, Owner, TrainTask
 from workloads.contract.units import Columns, Lora, Template, TrainInputs, unit_of
 from workloads.data.samples import TrainingData
 from workloads.data.tokens import TokenisedRows
+from workloads.train.fast import FastTrainer
 from workloads.train.flat import FlatAdapter
 from workloads.train.loop import Training
 from workloads.train.memory import Memory, predict, sizes_of
-from workloads.train.patch import add_lora, lora_parameters
+from workloads.train.packed import PackedBatch
+from workloads.train.patch import add_lora, lora_parameters, loss_sum_and_count
 from workloads.train.ranks import Ranks
 from workloads.train.resume import Cursor
 
@@ -57,6 +60,9 @@ class Trainee:
     model: Qwen3MoeForCausalLM
     adapter: FlatAdapter
     start: torch.Tensor
+
+    def loss_sum(self, batch: PackedBatch) -> torch.Tensor:
+        return loss_sum_and_count(self.model, batch)[0]
 
     def begin_again(self) -> None:
         self.adapter.values.copy_(self.start)
@@ -163,7 +169,7 @@ def training(
         leader=leader,
         terminated=threading.Event(),
         ranks=ranks,
-        model=trainee.model,
+        trainer=FastTrainer(Path("random"), task.inputs, ranks, trainee.model),
         adapter=trainee.adapter,
         data=data,
         canaries=canaries,

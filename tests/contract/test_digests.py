@@ -43,7 +43,14 @@ def test_the_digest_of_a_question_never_changes() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"learning_rate": 1e-4}, {"seed": 17}, {"epoch": 1}, {"overlong": "truncate"}, {"numerics": "train-2"}],
+    [
+        {"learning_rate": 1e-4},
+        {"seed": 17},
+        {"epoch": 1},
+        {"overlong": "truncate"},
+        {"numerics": "train-2"},
+        {"trainer": "general"},
+    ],
     ids=lambda change: next(iter(change)),
 )
 def test_any_change_of_the_question_changes_the_digest(change: dict[str, object]) -> None:

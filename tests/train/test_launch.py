@@ -13,10 +13,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.models.tiny import write_tiny_base
 from tests.train.world import environment, files, inputs, open_directory, order, sums, train_here, write_rows
 from workloads.commit import list_markers, newest_state, read_marker
 from workloads.contract.records import CheckpointRecord, ExitCode, StateRecord, TrainRecord
 from workloads.contract.tasks import TrainTask
+from workloads.contract.units import GENERAL_NUMERICS
+from workloads.models import FAMILIES
 from workloads.store import Store
 from workloads.train.launch import free_address, launch, rank_environments
 from workloads.train.metrics import from_lines
@@ -157,3 +160,18 @@ def test_ranks_count_over_all_nodes() -> None:
     assert [place["LOCAL_RANK"] for place in found] == ["0", "1"]
     assert found[0]["MASTER_ADDR"] == "first"
     assert launch([sys.executable, "-c", "pass"], found) == 0
+
+
+def test_two_ranks_of_the_general_trainer_train_what_one_process_trains(rows: Path, tmp_path: Path) -> None:
+    base = write_tiny_base(tmp_path / "base", FAMILIES["LlamaForCausalLM"])
+    general = {"trainer": "general", "numerics": GENERAL_NUMERICS}
+    stated = inputs(base, rows, batch_size=6, checkpoints=(12, 24), validation_share=0.1, **general)
+    alone, together = open_directory(tmp_path / "alone"), open_directory(tmp_path / "together")
+    one, pair = order(alone, stated, base, rows), order(together, stated, base, rows)
+    assert train_here(alone, one) == 0
+    code, log = two(together, pair)
+    assert code == 0, log
+    ours = from_lines(files(alone, one, "done", tmp_path / "a")["metrics.jsonl"].read_bytes())
+    theirs = from_lines(files(together, pair, "done", tmp_path / "b")["metrics.jsonl"].read_bytes())
+    assert [metric.loss for metric in theirs] == pytest.approx([metric.loss for metric in ours], rel=1e-4)
+    assert theirs[0].loss == pytest.approx(ours[0].loss, rel=1e-6)

@@ -19,6 +19,7 @@ from workloads.data.samples import prepare
 from workloads.program import Context
 from workloads.progress import Courier
 from workloads.text.tokenizer import load_tokenizer
+from workloads.train.fast import FastTrainer
 from workloads.train.flat import FlatAdapter
 from workloads.train.loop import Training
 from workloads.train.model import load_base
@@ -89,7 +90,7 @@ def test_a_checkpoint_does_not_wait_for_a_state_that_was_only_due_by_time(dense:
             leader=SlowUploads(store, task, terminated, lambda: datetime.now(UTC), courier, clock, states),
             terminated=terminated,
             ranks=Ranks(0, 1, torch.device("cpu")),
-            model=model,
+            trainer=FastTrainer(dense, stated, Ranks(0, 1, torch.device("cpu")), model),
             adapter=FlatAdapter(lora_parameters(model)),
             data=prepare(data, stated, load_tokenizer(dense), EndToken(END_OF_TEXT, "<|endoftext|>", "test")),
             canaries=tuple,

@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,8 @@ from workloads.text.tokenizer import load_tokenizer
 from workloads.train.batches import micro_batches, supervised_tokens
 from workloads.train.flat import FlatAdapter
 from workloads.train.model import load_base
-from workloads.train.patch import add_lora, lora_parameters
+from workloads.train.packed import PackedBatch
+from workloads.train.patch import add_lora, lora_parameters, loss_sum_and_count
 from workloads.train.ranks import Ranks
 from workloads.train.step import mean_loss, optimizer_step
 
@@ -22,6 +23,10 @@ ALONE = Ranks(0, 1, torch.device("cpu"))
 @pytest.fixture(scope="module")
 def data(dense: Path, rows: Path) -> TrainingData:
     return prepare(rows, inputs(dense, rows), load_tokenizer(dense), EndToken(END_OF_TEXT, "<|endoftext|>", "test"))
+
+
+def loss_of(model: nn.Module) -> Callable[[PackedBatch], Tensor]:
+    return lambda batch: loss_sum_and_count(model, batch)[0]
 
 
 def adapted(base: Path, targets: Sequence[str]) -> tuple[nn.Module, FlatAdapter]:
@@ -39,7 +44,7 @@ def step(model: nn.Module, adapter: FlatAdapter, data: TrainingData, limit: int)
     count = supervised_tokens(data.rows, indices)
     optimizer = adapter.adamw(0.0)
     batches = micro_batches(data.rows, indices, limit)
-    reading = optimizer_step(model, adapter, optimizer, batches, count, 0.0, 0.0, ALONE, False, lambda: None)
+    reading = optimizer_step(loss_of(model), adapter, optimizer, batches, count, 0.0, 0.0, ALONE, False, lambda: None)
     loss_sum, norm, told = reading.wait()
     assert not told
     return loss_sum / count, norm, adapter.gradients.clone()
@@ -73,7 +78,7 @@ def test_the_loss_is_the_mean_over_supervised_tokens_of_the_models_own_logits(
     assert step(model, adapter, data, 200)[0] == pytest.approx(float(torch.cat(losses).mean()), rel=1e-5)
     count = supervised_tokens(data.rows, data.order[:6])
     batches = micro_batches(data.rows, data.order[:6], 200)
-    assert mean_loss(model, batches, count, ALONE) == pytest.approx(float(torch.cat(losses).mean()), rel=1e-5)
+    assert mean_loss(loss_of(model), batches, count, ALONE) == pytest.approx(float(torch.cat(losses).mean()), rel=1e-5)
 
 
 def test_only_the_adapter_learns(dense: Path, data: TrainingData) -> None:
@@ -83,7 +88,7 @@ def test_only_the_adapter_learns(dense: Path, data: TrainingData) -> None:
     optimizer = adapter.adamw(0.0)
     batches = micro_batches(data.rows, indices, 200)
     count = supervised_tokens(data.rows, indices)
-    optimizer_step(model, adapter, optimizer, batches, count, 1e-2, 1.0, ALONE, False, lambda: None)
+    optimizer_step(loss_of(model), adapter, optimizer, batches, count, 1e-2, 1.0, ALONE, False, lambda: None)
     moved = {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}
     assert moved == set(lora_parameters(model))
 
@@ -114,7 +119,7 @@ def test_a_state_goes_on_as_if_it_had_never_been_saved(dense: Path, data: Traini
             indices = data.order[number * 4 : number * 4 + 4]
             count = supervised_tokens(data.rows, indices)
             batches = micro_batches(data.rows, indices, 200)
-            optimizer_step(model, adapter, optimizer, batches, count, 1e-2, 1.0, ALONE, False, lambda: None)
+            optimizer_step(loss_of(model), adapter, optimizer, batches, count, 1e-2, 1.0, ALONE, False, lambda: None)
 
     model, whole = adapted(dense, ("attention", "mlp"))
     steps(0, 4, whole, model)

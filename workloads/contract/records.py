@@ -99,6 +99,7 @@ class TrainRecord(Contract):
     versions: dict[str, str]
     end_token: str | None = Field(None, description="what closes every response: the end token that the base knows")
     end_token_id: int | None = None
+    trainer: Literal["fast", "general"] | None = Field(None, description="None: fast, before there was a choice")
     warnings: tuple[str, ...] = ()
 
 

@@ -4,9 +4,9 @@ Two experiments that ask the same question get the same digest, so the second on
 the question is the same, not that a second answer would be bit-equal (batch composition can change greedy outputs).
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, SerializerFunctionWrapHandler, StringConstraints, model_serializer
 
 from workloads.contract.model import Contract, digest_of
 
@@ -14,7 +14,10 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 UnitKind = Literal["train", "generate", "grade", "report"]
 
 TRAIN_NUMERICS = "train-1"
-"""Raised when the trainer's arithmetic changes, so that old checkpoints are not taken for new ones."""
+"""Of the fast trainer. Raised when its arithmetic changes, so that old checkpoints are not taken for new ones."""
+GENERAL_NUMERICS = "general-1"
+"""The same of the general trainer."""
+NUMERICS = {"fast": TRAIN_NUMERICS, "general": GENERAL_NUMERICS}
 GRADER_VERSION = "grade-2"
 """Raised when a verdict could change: outputs are then graded again, and nothing is generated again."""
 REPORT_VERSION = "report-2"
@@ -29,10 +32,36 @@ class UnitRef(Contract):
         return f"{self.kind}/{self.digest[:12]}"
 
 
+KINDS = ("attention", "mlp", "experts")
+"""What `Lora.target` may hold beside names of linear modules and ALL_LINEAR."""
+ALL_LINEAR = "all-linear"
+
+
 class Lora(Contract):
+    """`target`: kinds of layers (KINDS), names of linear modules (q_proj), or all-linear. `rslora`: alpha / sqrt(rank).
+
+    Fields that came later are left out of the JSON at their defaults, so that older digests stay what they were.
+    """
+
     rank: int = Field(gt=0)
     alpha: float = Field(gt=0)
-    target: tuple[Literal["attention", "mlp", "experts"], ...]
+    target: tuple[str, ...]
+    dropout: float = Field(0.0, ge=0, lt=1)
+    rslora: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the fast trainer can do it: kinds of layers, no dropout, scaled by alpha / rank."""
+        return set(self.target) <= set(KINDS) and not self.dropout and not self.rslora
+
+    @model_serializer(mode="wrap")
+    def _serialize(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(handler(self), {"dropout": 0.0, "rslora": False})
+
+
+def _without(dumped: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """`dumped` without the fields that have these values."""
+    return {name: value for name, value in dumped.items() if name not in defaults or value != defaults[name]}
 
 
 class Columns(Contract):
@@ -53,6 +82,8 @@ class TrainInputs(Contract):
 
     `samples` are consumed, not read; `batch_size` is samples per optimizer step however many GPUs there are;
     `sequence_tokens` limits prompt + response. `checkpoints` are the sample counts at which one is published.
+    `trainer`: fast has kernels of its own for a few architectures, general runs any model of transformers. The JSON
+    leaves fast out: digests of before there was a choice stay what they were.
     """
 
     type: Literal["lora"] = "lora"
@@ -76,7 +107,12 @@ class TrainInputs(Contract):
     precision: Literal["float32", "bfloat16"]
     seed: int
     epoch: int = 0
+    trainer: Literal["fast", "general"] = "fast"
     numerics: str = TRAIN_NUMERICS
+
+    @model_serializer(mode="wrap")
+    def _serialize(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(handler(self), {"trainer": "fast"})
 
 
 class ExternalInputs(Contract):

@@ -126,7 +126,7 @@ def _encode(rows: Sequence[Row], tokenizer: TextTokenizer, template: Template) -
             found = row.response.find(THINK_CLOSE)
             yield _Encoded(
                 line=row.line,
-                prompt=list(prompt.ids),
+                prompt=tokenizer.opened(prompt.ids),
                 response=list(response.ids),
                 text_ends=[end for _, end in response.offsets],
                 think_end=None if found < 0 else found + len(THINK_CLOSE),

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from workloads.evaluate.adapter_config import read_config
 from workloads.evaluate.engine import Adapter, BadAdapter, Target
-from workloads.evaluate.shapes import ATTENTION, ModelShapes
+from workloads.evaluate.shapes import ModelShapes
+from workloads.models.base import ATTENTION
 from workloads.safetensors_file import BadSafetensors, read_header
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"

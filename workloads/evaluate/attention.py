@@ -39,3 +39,8 @@ def register_grouped_attention() -> str:
     AttentionInterface.register(NAME, grouped_attention)
     AttentionMaskInterface.register(NAME, sdpa_mask)
     return NAME
+
+
+def attention_of(config: Any) -> str:
+    """The grouped attention, or `eager` where scores are soft-capped (Gemma 2), which SDPA and grouped leave out."""
+    return "eager" if getattr(config, "attn_logit_softcapping", None) else register_grouped_attention()

@@ -15,6 +15,7 @@ from torch import Tensor
 from workloads.evaluate.adapters import PREFIX, WEIGHTS, read_layout
 from workloads.evaluate.engine import Adapter, BadAdapter
 from workloads.evaluate.shapes import ModelShapes
+from workloads.models.base import ExpertNames
 
 
 @dataclass
@@ -68,7 +69,7 @@ class MergedAdapter:
                     factors = [file.get_tensor(f"{PREFIX}{layer}.lora_{factor}.weight").float() for factor in "AB"]
                     if not all(bool(torch.isfinite(factor).all()) for factor in factors):
                         raise BadAdapter(f"{WEIGHTS}: `{layer}` holds NaN or infinity")
-                    name, place = place_of(layer)
+                    name, place = place_of(layer, self.shapes.family.experts)
                     yield name, place, layout.scale * (factors[1] @ factors[0])
         except SafetensorError as error:
             raise BadAdapter(f"{WEIGHTS} cannot be read: {error}") from error
@@ -82,12 +83,12 @@ class Place:
     half: int | None = None
 
 
-def place_of(layer: str) -> tuple[str, Place]:
+def place_of(layer: str, experts: ExpertNames | None) -> tuple[str, Place]:
     """`...mlp.experts.3.up_proj` stands in transformers' fused `...mlp.experts.gate_up_proj`[3], second half."""
-    head, separator, tail = layer.partition(".experts.")
-    if not separator:
+    if experts is None or f".{experts.saved}." not in layer:
         return f"{layer}.weight", Place()
+    head, _, tail = layer.partition(f".{experts.saved}.")
     expert, name = tail.split(".")
-    if name == "down_proj":
-        return f"{head}.experts.down_proj", Place(int(expert))
-    return f"{head}.experts.gate_up_proj", Place(int(expert), ("gate_proj", "up_proj").index(name))
+    if name == experts.down:
+        return f"{head}.{experts.fused}.down_proj", Place(int(expert))
+    return f"{head}.{experts.fused}.gate_up_proj", Place(int(expert), (experts.gate, experts.up).index(name))

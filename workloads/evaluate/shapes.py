@@ -1,15 +1,23 @@
-"""The shapes of a base's linear layers, read from its config.json: what an adapter must fit and what memory holds.
+"""The shapes of a base's linear layers: what an adapter must fit and what memory holds.
 
-Source: Hugging Face's Qwen3 and Qwen3-MoE configurations; Llama-like dense models have the same fields.
+Sizes are read from config.json (source: Hugging Face's configurations of the families in workloads/models, which agree
+in their fields), and names come from the family. Of an architecture that is not in workloads/models names and shapes
+are read from the headers of its files, where they are at hand; else it counts as Llama-like.
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
-FEED_FORWARD = ("gate_proj", "up_proj", "down_proj")
+from workloads.models import family_of
+from workloads.models.base import ModelFamily, Sizes
+from workloads.models.llama import FAMILY as LLAMA
+from workloads.safetensors_file import BadSafetensors, read_header
+
+NOT_ADAPTED = ("embed_tokens", "wte", "wpe", "lm_head", "embed_out", "output", "gate", "router", "norm")
+"""Last parts of names of 2D weights that no adapter changes: embeddings, heads, routers."""
 
 LARGEST_SIZE = 1 << 30
 MOST_FEED_FORWARDS = 1_000_000
@@ -33,27 +41,40 @@ class ModelShapes:
     sparse_layers: frozenset[int]
     vocabulary: int
     context_tokens: int
+    family: ModelFamily = LLAMA
+    read: Mapping[str, tuple[int, int]] | None = field(default=None, compare=False)
+    """(out, in) by layer, as the files have them, of a family that is not known."""
 
     def linear(self) -> dict[str, tuple[int, int]]:
         """(out, in) of each linear layer that an adapter may change, by name: `model.layers.0.self_attn.q_proj` ..."""
-        query, key = self.heads * self.head_size, self.kv_heads * self.head_size
-        attention = dict(
-            zip(
-                ATTENTION,
-                [(query, self.hidden), (key, self.hidden), (key, self.hidden), (self.hidden, query)],
-                strict=True,
-            )
+        if self.read is not None:
+            return dict(self.read)
+        dense, sparse = (
+            Sizes(self.hidden, self.heads * self.head_size, self.kv_heads * self.head_size, intermediate)
+            for intermediate in (self.intermediate, self.expert_intermediate)
         )
+        attention, feed_forward = self.family.attention_shapes(dense), self.family.feed_forward_shapes(dense)
+        experts = self.family.expert_shapes(sparse, self.experts)
         found: dict[str, tuple[int, int]] = {}
         for layer in range(self.layers):
-            prefix = f"model.layers.{layer}"
-            found |= {f"{prefix}.self_attn.{name}": shape for name, shape in attention.items()}
-            if layer in self.sparse_layers:
-                for expert in range(self.experts):
-                    found |= _feed_forward(f"{prefix}.mlp.experts.{expert}", self.hidden, self.expert_intermediate)
-            else:
-                found |= _feed_forward(f"{prefix}.mlp", self.hidden, self.intermediate)
+            within = attention | (experts if layer in self.sparse_layers else feed_forward)
+            found |= {f"model.layers.{layer}.{name}": shape for name, shape in within.items()}
         return found
+
+    @property
+    def attention_names(self) -> tuple[str, ...]:
+        """Names of the attention's linear layers, which engines have adapter slots for."""
+        return self.family.attention
+
+    @property
+    def adapted_names(self) -> tuple[str, ...]:
+        """Names of all linear layers that an adapter may change, `experts` standing for those of a mixture."""
+        if self.read is not None:
+            return tuple(sorted({layer.rpartition(".")[2] for layer in self.read}))
+        names = (*self.family.attention, *self.family.feed_forward)
+        if self.family.experts is not None:
+            names = (*names, *self.family.experts.projections)
+        return (*dict.fromkeys(names), "experts")
 
     @property
     def parameters(self) -> int:
@@ -63,16 +84,12 @@ class ModelShapes:
         )
 
 
-def _feed_forward(prefix: str, hidden: int, intermediate: int) -> dict[str, tuple[int, int]]:
-    shapes = [(intermediate, hidden), (intermediate, hidden), (hidden, intermediate)]
-    return {f"{prefix}.{name}": shape for name, shape in zip(FEED_FORWARD, shapes, strict=True)}
-
-
 def read_shapes(directory: Path) -> ModelShapes:
     """Raises BadModel."""
     path = directory / "config.json"
     try:
-        return shapes_of(json.loads(path.read_bytes()))
+        config = json.loads(path.read_bytes())
+        return shapes_of(config, None if family_of(config) else _read_linear(directory))
     except FileNotFoundError:
         raise BadModel(f"{directory} has no config.json: it is not a model in Hugging Face layout") from None
     except RecursionError:
@@ -81,8 +98,25 @@ def read_shapes(directory: Path) -> ModelShapes:
         raise BadModel(f"{path} does not describe a dense or mixture-of-experts decoder: {error!r:.200}") from error
 
 
-def shapes_of(config: dict[str, Any]) -> ModelShapes:
-    """Raises KeyError for a size that is missing, ValueError for one that is out of range."""
+def _read_linear(directory: Path) -> dict[str, tuple[int, int]] | None:
+    """(out, in) of the 2D weights in the directory's files, by layer; None where there are no files."""
+    found: dict[str, tuple[int, int]] = {}
+    paths = sorted(directory.glob("*.safetensors"))
+    try:
+        for path in paths:
+            for name, entry in read_header(path).items():
+                layer, _, leaf = name.rpartition(".")
+                if leaf == "weight" and len(entry.shape) == 2 and layer.rpartition(".")[2] not in NOT_ADAPTED:
+                    found[layer] = (entry.shape[0], entry.shape[1])
+    except BadSafetensors as error:
+        raise BadModel(str(error)) from error
+    return found if paths else None
+
+
+def shapes_of(config: dict[str, Any], read: Mapping[str, tuple[int, int]] | None = None) -> ModelShapes:
+    """`read`: the linear layers as the files have them. Raises KeyError for a size that is missing, ValueError for one
+    that is out of range.
+    """
     layers, hidden = _size(config, "num_hidden_layers"), _size(config, "hidden_size")
     experts = _size(config, "num_experts", "num_local_experts", default=0)
     if layers * max(1, experts) > MOST_FEED_FORWARDS:
@@ -103,6 +137,8 @@ def shapes_of(config: dict[str, Any]) -> ModelShapes:
         ),
         vocabulary=_size(config, "vocab_size"),
         context_tokens=_size(config, "max_position_embeddings"),
+        family=family_of(config) or LLAMA,
+        read=read,
     )
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 import transformers
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
-from workloads.evaluate.attention import register_grouped_attention
+from workloads.evaluate.attention import attention_of
 from workloads.evaluate.engine import Adapter, BadAdapter, BadFlag, Demands, Finished, Request, nothing
 from workloads.evaluate.generation import Batch
 from workloads.evaluate.merge import MergedAdapter
@@ -49,11 +49,15 @@ class TransformersEngine:
         self._batch_rows = 1 if flags.get("batch_invariant") else int(flags.get("batch_rows", BATCH_ROWS))
         if self._batch_rows < 1:
             raise BadFlag(f"engine transformers: flag batch_rows is {self._batch_rows}; it must be 1 or more")
+        config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(
             directory,
+            config=config,
             dtype=getattr(torch, dtype),
             local_files_only=True,
-            attn_implementation=register_grouped_attention(),
+            trust_remote_code=False,
+            use_safetensors=True,
+            attn_implementation=attention_of(config),
         )
         model.train(False).requires_grad_(False).to(device)
         self._model = model

@@ -108,7 +108,7 @@ class VllmEngine:
             settings = with_loader(settings, directory, memory)
         versions = find_versions(on_gpu)
         with kept_graphs(settings, directory, asked.dtype, versions):
-            inner = make_engine(settings, directory, asked.dtype, memory, on_gpu)
+            inner = make_engine(settings, directory, shapes, asked.dtype, memory, on_gpu)
             if on_gpu:
                 warm_up(inner, settings, shapes, asked.dtype)
         inner.collective_rpc("potstill_listen", args=(os.getpid(),))

@@ -8,16 +8,14 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import get_type_hints
 
 from workloads.evaluate.engine import BadFlag, Demands
-from workloads.evaluate.shapes import ATTENTION, FEED_FORWARD
+from workloads.evaluate.shapes import ModelShapes
 
 Flag = str | int | float | bool
 ADAPTER_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """The ranks that vLLM has kernels for."""
 
-LORA_TARGETS = {"all": (*ATTENTION, *FEED_FORWARD, "experts"), "attention": ATTENTION}
-"""Layers that get adapter slots, by the flag lora_target. Never the head: it is frozen in training, it costs at every
-token, and vLLM 0.32 computes prompt log-probabilities wrongly with it (on a CPU it dies of them).
-"""
+LORA_TARGETS = ("all", "attention")
+"""Values of the flag lora_target: which layers get adapter slots."""
 
 SLOTS = {"attention": 8, "all": 4}
 """Adapters in a batch. One of experts takes as much as the keys and values of eight requests of 4,096 tokens."""
@@ -34,7 +32,7 @@ TWO_GRAPHS = ("", "FULL_AND_PIECEWISE")
 """Modes with two graphs of a batch size: vLLM's own choice is the second."""
 
 
-CHOICES = {"lora_target": tuple(LORA_TARGETS), "cudagraph_mode": CUDAGRAPH_MODES, "kv_cache_dtype": (FP8,)}
+CHOICES = {"lora_target": LORA_TARGETS, "cudagraph_mode": CUDAGRAPH_MODES, "kv_cache_dtype": (FP8,)}
 """Of flags that are no free text; "" is one of each."""
 
 
@@ -104,6 +102,15 @@ def complete(settings: VllmSettings, demands: Demands, context_tokens: int) -> V
         max_lora_rank=settings.max_lora_rank or rank_bucket(rank),
         lora_target=target,
     )
+
+
+def slot_layers(target: str, shapes: ModelShapes) -> tuple[str, ...]:
+    """Endings of the layers that get adapter slots.
+
+    Never the head: it is frozen in training, it costs at every token, and vLLM 0.32 computes prompt log-probabilities
+    wrongly with it (on a CPU it dies of them).
+    """
+    return shapes.attention_names if target == "attention" else shapes.adapted_names
 
 
 def with_room(settings: VllmSettings, room: int, total: int) -> VllmSettings:

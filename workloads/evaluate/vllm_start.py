@@ -18,11 +18,11 @@ from workloads.evaluate.merged_weights import least_room_bytes
 from workloads.evaluate.shapes import ModelShapes
 from workloads.evaluate.vllm_core import forked_core
 from workloads.evaluate.vllm_settings import (
-    LORA_TARGETS,
     VllmSettings,
     as_flags,
     capture_sizes,
     graph_rows,
+    slot_layers,
 )
 
 STREAM_TOKENS = 8
@@ -80,7 +80,7 @@ def plan(
             longest_tokens=longest_tokens,
             batch_tokens=changed.max_num_batched_tokens,
             rows=rows,
-            targets=LORA_TARGETS[changed.lora_target or "all"],
+            targets=slot_layers(changed.lora_target, shapes),
             kv_bytes=int(changed.kv_cache_gib * GIB) or None,
             kv_dtype=changed.kv_cache_dtype or dtype,
             devices=changed.tensor_parallel_size,
@@ -142,7 +142,9 @@ def gpu_bytes() -> int:
     return int(current_platform.get_device_total_memory())
 
 
-def make_engine(settings: VllmSettings, directory: Path, dtype: str, memory: MemoryPlan, on_gpu: bool) -> Any:
+def make_engine(
+    settings: VllmSettings, directory: Path, shapes: ModelShapes, dtype: str, memory: MemoryPlan, on_gpu: bool
+) -> Any:
     """Raises BadFlag where vLLM refuses what it is told before it starts anything; what it raises later is a crash."""
     from vllm.engine.arg_utils import EngineArgs
     from vllm.usage.usage_lib import UsageContext
@@ -175,7 +177,7 @@ def make_engine(settings: VllmSettings, directory: Path, dtype: str, memory: Mem
             "max_cpu_loras": settings.max_loras + int(HOST_SHARE * available_host_bytes()) // memory.adapter_on_host,
         }
         if "lora_target_modules" in EngineArgs.__dataclass_fields__:
-            arguments["lora_target_modules"] = list(LORA_TARGETS[settings.lora_target])
+            arguments["lora_target_modules"] = list(slot_layers(settings.lora_target, shapes))
     if on_gpu and not settings.enforce_eager:
         arguments["cudagraph_capture_sizes"] = capture_sizes(settings.max_num_seqs)
         if settings.cudagraph_mode:

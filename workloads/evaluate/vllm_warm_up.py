@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from workloads.contract.model import canonical_json
 from workloads.evaluate.adapters import CONFIG, PREFIX, WEIGHTS
-from workloads.evaluate.shapes import ATTENTION, ModelShapes
+from workloads.evaluate.shapes import ModelShapes
 from workloads.evaluate.vllm_settings import VllmSettings
 
 logger = logging.getLogger("potstill")
@@ -61,9 +61,9 @@ def _write_zeros(folder: Path, shapes: ModelShapes, dtype: torch.dtype) -> None:
     """An adapter of rank 1 on every attention layer that changes nothing."""
     tensors = {}
     for layer, (out_size, in_size) in shapes.linear().items():
-        if layer.rpartition(".")[2] in ATTENTION:
+        if layer.rpartition(".")[2] in shapes.attention_names:
             tensors[f"{PREFIX}{layer}.lora_A.weight"] = torch.zeros(1, in_size, dtype=dtype)
             tensors[f"{PREFIX}{layer}.lora_B.weight"] = torch.zeros(out_size, 1, dtype=dtype)
     save_file(tensors, folder / WEIGHTS)
-    settings = {"peft_type": "LORA", "r": 1, "lora_alpha": 1, "target_modules": list(ATTENTION)}
+    settings = {"peft_type": "LORA", "r": 1, "lora_alpha": 1, "target_modules": list(shapes.attention_names)}
     (folder / CONFIG).write_bytes(canonical_json(settings))

@@ -16,8 +16,8 @@ class Sample:
 
 
 def encode_prompt(tokenizer: TextTokenizer, template: Template, prompt: str) -> tuple[int, ...]:
-    """Raises BadTemplate."""
-    return tuple(tokenizer.encode(render_prompt(template, prompt)))
+    """With the tokens that the base's tokenizer puts before every text. Raises BadTemplate."""
+    return tuple(tokenizer.opened(tokenizer.encode(render_prompt(template, prompt))))
 
 
 def encode_sample(

@@ -20,12 +20,17 @@ class BadTokenizer(Exception):
 
 @dataclass(frozen=True)
 class TextTokenizer:
-    """`sha256` is of tokenizer.json, as the store's blobs name it."""
+    """`sha256` is of tokenizer.json, as the store's blobs name it.
+
+    `opening`: special tokens that the base's tokenizer puts before every text (BOS of Llama, Gemma, Mistral; none of
+    Qwen's). The base never saw a text without them.
+    """
 
     inner: Tokenizer
     path: Path
     sha256: str
     declared_end_token_ids: tuple[int, ...]
+    opening: tuple[int, ...] = ()
 
     def encode(self, text: str) -> list[int]:
         """Token ids of the text and nothing else: no beginning or end token is added.
@@ -33,6 +38,11 @@ class TextTokenizer:
         Special tokens written out in the text (`<|im_end|>`) become their one id, as in training.
         """
         return list(self.inner.encode(text, add_special_tokens=False).ids)
+
+    def opened(self, token_ids: Sequence[int]) -> list[int]:
+        """The ids of a text from its start, with `opening` before them, unless a template has written it already."""
+        written = tuple(token_ids[: len(self.opening)]) == self.opening
+        return list(token_ids) if written else [*self.opening, *token_ids]
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text, special tokens included."""
@@ -65,7 +75,15 @@ def load_tokenizer(directory: Path) -> TextTokenizer:
         raise BadTokenizer(f"{path} is not a tokenizer: {error}") from error
     inner.no_truncation()
     inner.no_padding()
-    return TextTokenizer(inner, path, sha256_of(data), _declared_end_token_ids(directory, inner))
+    return TextTokenizer(inner, path, sha256_of(data), _declared_end_token_ids(directory, inner), _opening(inner))
+
+
+def _opening(inner: Tokenizer) -> tuple[int, ...]:
+    """What the post-processor of tokenizer.json, which transformers applies too, puts before a text."""
+    plain = inner.encode("a", add_special_tokens=False).ids
+    whole = inner.encode("a", add_special_tokens=True).ids
+    start = next((at for at in range(len(whole)) if whole[at : at + len(plain)] == plain), 0)
+    return tuple(int(token) for token in whole[:start])
 
 
 def _declared_end_token_ids(directory: Path, inner: Tokenizer) -> tuple[int, ...]:

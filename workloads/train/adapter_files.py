@@ -1,6 +1,6 @@
 """An adapter as vLLM and peft load it: adapter_model.safetensors and a deterministic adapter_config.json."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from torch import Tensor
@@ -12,36 +12,34 @@ from workloads.train.kernels.lora import PEFT_PREFIX
 from workloads.train.tensor_file import write_tensors
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
-MODULES = {
-    "attention": ("q_proj", "k_proj", "v_proj", "o_proj"),
-    "mlp": ("gate_proj", "up_proj", "down_proj"),
-    "experts": ("gate_proj", "up_proj", "down_proj"),
-}
 
 
-def write_adapter(views: Mapping[str, Tensor], lora: Lora, folder: Path) -> dict[str, Path]:
+def write_adapter(views: Mapping[str, Tensor], config: Mapping[str, object], folder: Path) -> dict[str, Path]:
     """`views`: 2D tensors on the host under vLLM's keys, in the dtype in which they are computed: nothing is lost."""
     paths = {WEIGHTS: folder / WEIGHTS, CONFIG: folder / CONFIG}
     write_tensors(paths[WEIGHTS], views, metadata={"format": "pt"})
-    paths[CONFIG].write_bytes(canonical_json(adapter_config(lora)) + b"\n")
+    paths[CONFIG].write_bytes(canonical_json(config) + b"\n")
     return paths
 
 
-def adapter_config(lora: Lora) -> dict[str, object]:
-    """Peft's LoraConfig without a path or a version, so that equal weights have equal files."""
+def adapter_config(lora: Lora, modules: Collection[str]) -> dict[str, object]:
+    """Peft's LoraConfig without a path or a version, so that equal weights have equal files.
+
+    `modules`: names of the linear layers that have an adapter.
+    """
     return {
         "base_model_name_or_path": None,
         "bias": "none",
         "inference_mode": True,
         "lora_alpha": int(lora.alpha) if lora.alpha == int(lora.alpha) else lora.alpha,
-        "lora_dropout": 0.0,
+        "lora_dropout": lora.dropout,
         "modules_to_save": None,
         "peft_type": "LORA",
         "r": lora.rank,
-        "target_modules": sorted({module for target in lora.target for module in MODULES[target]}),
+        "target_modules": sorted(set(modules)),
         "task_type": "CAUSAL_LM",
         "use_dora": False,
-        "use_rslora": False,
+        "use_rslora": lora.rslora,
     }
 
 

@@ -6,11 +6,9 @@ import math
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from torch import nn
 
 from workloads.commit import prune_states
 from workloads.contract import layout
@@ -18,18 +16,16 @@ from workloads.contract.records import Canary, CheckpointRecord, ExitCode, Progr
 from workloads.contract.tasks import TrainTask
 from workloads.data.samples import TrainingData
 from workloads.program import Context, ProgramError, Terminated
-from workloads.train.adapter_files import write_adapter
-from workloads.train.batches import micro_batches, supervised_tokens
+from workloads.train.batches import supervised_tokens
 from workloads.train.flat import FlatAdapter
-from workloads.train.kernels.lora import adapter_views
 from workloads.train.metrics import Metric
-from workloads.train.model import DTYPES
 from workloads.train.publisher import Publisher
 from workloads.train.ranks import Ranks
 from workloads.train.resume import Cursor, write_state
 from workloads.train.schedule import checkpoint_steps, learning_rate, samples_after, total_steps
 from workloads.train.snapshot import Snapshots
 from workloads.train.step import Reading, Told, mean_loss, moment, optimizer_step
+from workloads.train.trainer import Batch, Trainer
 
 logger = logging.getLogger("potstill")
 FIRST_UPLOAD_BYTES_PER_SECOND = 100e6
@@ -41,14 +37,14 @@ FIRST_UPLOAD_BYTES_PER_SECOND = 100e6
 class Training:
     """One attempt. `leader` is rank 0's context, None on the others; `resumed` the state's marker that it goes on from.
 
-    `micro_batch_tokens` bounds a packed micro-batch; `canaries` computes the log-probabilities of the model as it is.
+    `micro_batch_tokens` bounds a micro-batch; `canaries` computes the log-probabilities of the model as it is.
     """
 
     task: TrainTask
     leader: Context[TrainTask] | None
     terminated: threading.Event
     ranks: Ranks
-    model: nn.Module
+    trainer: Trainer
     adapter: FlatAdapter
     data: TrainingData
     canaries: Callable[[], tuple[Canary, ...]]
@@ -99,10 +95,10 @@ class Training:
     def _launch(self, step: int, state_is_due: bool) -> Reading:
         indices = self._consumed_by(step)
         return optimizer_step(
-            self.model,
+            self.trainer.loss_sum,
             self.adapter,
             self.optimizer,
-            micro_batches(self.data.rows, indices, self.micro_batch_tokens, self.ranks.rank, self.ranks.count),
+            self._micro_batches(indices, step),
             supervised_tokens(self.data.rows, indices),
             self._rate(step),
             self.inputs.gradient_clip,
@@ -110,6 +106,11 @@ class Training:
             self.terminated.is_set(),
             self.snapshots.hold_writes if self.snapshots is not None else lambda: None,
             state_is_due,
+        )
+
+    def _micro_batches(self, indices: Sequence[int], step: int) -> Sequence[Batch]:
+        return self.trainer.micro_batches(
+            self.data.rows, indices, self.micro_batch_tokens, self.ranks.rank, self.ranks.count, step
         )
 
     def _settle(self, step: int, reading: Reading) -> Told:
@@ -179,8 +180,7 @@ class Training:
                     files = write_state(folder, snapshot.vectors, cursor, metrics)
                     leader.commit(state, files, StateRecord(step=step, samples=metrics[-1].samples), parent=parent)
                 if record is not None:
-                    values = snapshot.vectors["values"].to(DTYPES[self.inputs.precision])
-                    files = write_adapter(adapter_views(self.adapter.named(values)), self.inputs.lora, folder)
+                    files = self.trainer.write_checkpoint(self.adapter.named(snapshot.vectors["values"]), folder)
                     leader.commit(layout.checkpoint_marker(record.samples), files, record, parent=state)
             prune_states(leader.store, leader.task.unit, newest=state)
             if state != parent:
@@ -192,11 +192,9 @@ class Training:
         held_out = self.data.validation
         validation_loss = None
         if held_out:
-            batches = micro_batches(
-                self.data.rows, held_out, self.micro_batch_tokens, self.ranks.rank, self.ranks.count
-            )
+            batches = self._micro_batches(held_out, self.cursor.step)
             tokens = supervised_tokens(self.data.rows, held_out)
-            validation_loss = mean_loss(self.model, batches, tokens, self.ranks)
+            validation_loss = mean_loss(self.trainer.loss_sum, batches, tokens, self.ranks)
         return CheckpointRecord(
             samples=self.checkpoints[self.cursor.step],
             step=self.cursor.step,

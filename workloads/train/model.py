@@ -78,4 +78,7 @@ def _architecture(directory: Path) -> Any:
             from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeForCausalLM
 
             return Qwen3MoeForCausalLM
-    raise BadModel(f"the base is a {named}; trained here are {' and '.join(ARCHITECTURES)}")
+    raise BadModel(
+        f"the base is a {named}; the fast trainer knows {' and '.join(ARCHITECTURES)}. State `trainer: general`: where "
+        "the base was accepted its architecture was not known"
+    )

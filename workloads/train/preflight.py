@@ -4,13 +4,12 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from workloads.data.end_token import EndToken
 from workloads.data.samples import TrainingData
 from workloads.text.tokenizer import TextTokenizer
-from workloads.train.packed import pack
-from workloads.train.patch import per_document_hidden_states
+from workloads.train.trainer import Trainer
 
 SMALL_NORM = 0.5
 """Of the median row: a row that pre-training never moved keeps the small norm of its initialisation."""
@@ -23,15 +22,16 @@ def special_tokens(tokenizer: TextTokenizer, end: EndToken) -> dict[int, str]:
     return {end.token_id: end.text} | {token: tag for token, tag in tags.items() if token is not None}
 
 
-def preflight(model: nn.Module, data: TrainingData, tokens: dict[int, str]) -> list[str]:
+def preflight(trainer: Trainer, data: TrainingData, tokens: dict[int, str]) -> list[str]:
     """Warnings by name, for the base without adapter: small rows, and tokens less probable than chance where taught.
 
     Embeddings and head are frozen: LoRA cannot repair a row, only push the hidden state towards it.
     """
-    taught = _taught_log_probs(model, data, list(tokens))
-    embedding = _relative_norms(model.get_input_embeddings().weight, list(tokens))  # type: ignore[operator]
-    head = _relative_norms(model.get_output_embeddings().weight, list(tokens))  # type: ignore[operator]
-    chance = -math.log(model.get_output_embeddings().weight.shape[0])  # type: ignore[operator]
+    taught = _taught_log_probs(trainer, data, list(tokens))
+    embedding_weight, head_weight = trainer.token_matrices()
+    embedding = _relative_norms(embedding_weight, list(tokens))
+    head = _relative_norms(head_weight, list(tokens))
+    chance = -math.log(head_weight.shape[0])
     found: list[str] = []
     for token, text in tokens.items():
         if not taught[token]:
@@ -54,18 +54,13 @@ def _relative_norms(weight: Tensor, tokens: Sequence[int]) -> dict[int, float]:
     return {token: float(norms[token]) / median for token in tokens}
 
 
-def _taught_log_probs(model: nn.Module, data: TrainingData, tokens: Sequence[int]) -> dict[int, list[float]]:
-    head = model.get_output_embeddings()  # type: ignore[operator]
+def _taught_log_probs(trainer: Trainer, data: TrainingData, tokens: Sequence[int]) -> dict[int, list[float]]:
     found: dict[int, list[float]] = {token: [] for token in tokens}
     for index in list(dict.fromkeys(data.order))[:SAMPLES]:
         ids, border = data.rows.ids(index), int(data.rows.prompt_lengths[index])
         places = [place for place in range(border, len(ids)) if ids[place] in found]
         if not places:
             continue
-        batch = pack([(ids, [False] * len(ids))]).to(head.weight.device)
-        with torch.no_grad():
-            hidden = per_document_hidden_states(model, batch)
-            logits = head(hidden[[place - 1 for place in places]]).float().log_softmax(-1)
-        for row, place in enumerate(places):
-            found[ids[place]].append(float(logits[row, ids[place]]))
+        for place, score in zip(places, trainer.log_probs_at(ids, places), strict=True):
+            found[ids[place]].append(score)
     return found

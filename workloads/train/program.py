@@ -4,19 +4,19 @@ import logging
 import platform
 import tempfile
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from workloads.commit import Superseded, read_marker
 from workloads.contents import localise_file, localise_model
 from workloads.contract import layout
 from workloads.contract.records import ExitCode, Progress, TrainRecord
 from workloads.contract.tasks import TrainTask
-from workloads.contract.units import TRAIN_NUMERICS
+from workloads.contract.units import NUMERICS, TrainInputs
 from workloads.data.end_token import EndToken, end_token
 from workloads.data.rows import BadData
 from workloads.data.samples import TrainingData, prepare
@@ -24,22 +24,19 @@ from workloads.program import Context, ProgramError, other_version
 from workloads.store import Store
 from workloads.text.templates import BadTemplate
 from workloads.text.tokenizer import BadTokenizer, load_tokenizer
-from workloads.train.adapter_files import misfits
-from workloads.train.canary import canaries, canary_sequences, log_probs
+from workloads.train.canary import canaries, canary_sequences
 from workloads.train.flat import FlatAdapter
 from workloads.train.loop import Training
-from workloads.train.memory import micro_batch_tokens, predict, sizes_of
 from workloads.train.metrics import spikes, to_lines
-from workloads.train.model import DTYPES, BadModel, check_fits, load_base, model_config
-from workloads.train.patch import adapter_state, add_lora, lora_parameters, why_not_packed
+from workloads.train.model import BadModel, check_fits
 from workloads.train.preflight import preflight, special_tokens
 from workloads.train.ranks import Ranks, join_ranks
 from workloads.train.resume import Cursor, Resumed, newest_checkpoint_step, read_state
 from workloads.train.schedule import BadSchedule, checkpoint_steps, total_steps
+from workloads.train.trainer import Trainer
 
 logger = logging.getLogger("potstill")
 PACKAGES = ("potstill", "torch", "transformers", "tokenizers", "safetensors")
-CPU_MICRO_BATCH_TOKENS = 4096
 
 
 def train(task: TrainTask, store: Store, terminated: threading.Event, leader: Context[TrainTask] | None) -> None:
@@ -66,8 +63,8 @@ def _train(
     folder: Path,
 ) -> None:
     inputs = task.inputs
-    if inputs.numerics != TRAIN_NUMERICS:
-        raise other_version(inputs.numerics, TRAIN_NUMERICS)
+    if inputs.numerics != NUMERICS[inputs.trainer]:
+        raise other_version(inputs.numerics, NUMERICS[inputs.trainer])
     checkpoint_steps(inputs)
     _report(leader, "reading data")
     base = localise_model(task.base)
@@ -76,14 +73,13 @@ def _train(
     data = prepare(localise_file(task.data, folder / "data"), inputs, tokenizer, end)
     check_fits(base, inputs.sequence_tokens, int(data.rows.tokens.max()))
     _report(leader, "loading base")
-    limit_tokens = _micro_batch_tokens(task, base, ranks)
-    model = load_base(base, inputs.precision, ranks.device)
+    trainer = _open_trainer(base, inputs, ranks)
     sequences = canary_sequences(data)
-    before = log_probs(model, sequences)
-    warnings = [*data.warnings, *preflight(model, data, special_tokens(tokenizer, end))]
-    adapter = _add_adapter(model, task, base)
-    if (reason := why_not_packed(model)) is not None:
-        warnings.append(f"NotPacked: {reason}: trained document by document, slowly")
+    before = trainer.log_probs(sequences)
+    warnings = [*data.warnings, *preflight(trainer, data, special_tokens(tokenizer, end))]
+    adapter = trainer.add_adapter()
+    limit_tokens = trainer.micro_batch_tokens(data, adapter)
+    warnings += trainer.warnings
     for warning in warnings:
         logger.warning("%s", warning)
     if leader is not None:
@@ -95,10 +91,10 @@ def _train(
         leader=leader,
         terminated=terminated,
         ranks=ranks,
-        model=model,
+        trainer=trainer,
         adapter=adapter,
         data=data,
-        canaries=lambda: canaries(sequences, log_probs(model, sequences), before),
+        canaries=lambda: canaries(sequences, trainer.log_probs(sequences), before),
         micro_batch_tokens=limit_tokens,
         cursor=resumed.cursor if resumed else Cursor(),
         metrics=resumed.metrics if resumed else [],
@@ -119,15 +115,15 @@ def _train(
         _finish(leader, training, data, end, warnings, folder)
 
 
-def _add_adapter(model: nn.Module, task: TrainTask, base: Path) -> FlatAdapter:
-    lora = task.inputs.lora
-    try:
-        add_lora(model, lora.rank, lora.alpha, lora.target, seed=task.inputs.seed)
-    except ValueError as error:
-        raise BadModel(str(error)) from error
-    if problems := misfits(adapter_state(model), base):
-        raise BadModel(f"the adapter would not load on the base: {len(problems)} keys, first: {problems[0]}")
-    return FlatAdapter(lora_parameters(model))
+def _open_trainer(base: Path, inputs: TrainInputs, ranks: Ranks) -> Trainer:
+    """Raises BadModel."""
+    if inputs.trainer == "general":
+        from workloads.train.general.trainer import GeneralTrainer
+
+        return GeneralTrainer(base, inputs, ranks)
+    from workloads.train.fast import FastTrainer
+
+    return FastTrainer(base, inputs, ranks)
 
 
 def _resume(store: Store, task: TrainTask, adapter: FlatAdapter, ranks: Ranks, folder: Path) -> Resumed | None:
@@ -164,7 +160,8 @@ def _finish(
         tokens_per_second=cursor.tokens / cursor.train_seconds,
         device=_device_name(training.ranks.device),
         devices=training.ranks.count,
-        versions=_versions(),
+        versions=_versions((*PACKAGES, *training.trainer.packages)),
+        trainer=leader.task.inputs.trainer,
         end_token=end.text,
         end_token_id=end.token_id,
         warnings=(*warnings, *spikes(metrics)),
@@ -172,10 +169,10 @@ def _finish(
     leader.commit(layout.DONE, {path.name: path}, record, parent=layout.state_marker(cursor.step))
 
 
-def _versions() -> dict[str, str]:
-    """Of Python and of each of PACKAGES that is installed (Potstill is not when it runs from its source tree)."""
+def _versions(packages: Sequence[str]) -> dict[str, str]:
+    """Of Python and of each package that is installed (Potstill is not when it runs from its source tree)."""
     found = {"python": platform.python_version()}
-    for name in PACKAGES:
+    for name in packages:
         with suppress(PackageNotFoundError):
             found[name] = version(name)
     return found
@@ -183,19 +180,6 @@ def _versions() -> dict[str, str]:
 
 def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({platform.machine()})"
-
-
-def _micro_batch_tokens(task: TrainTask, base: Path, ranks: Ranks) -> int:
-    """On a GPU what its memory allows, known before the base is loaded. Raises BadModel for too long a sequence."""
-    inputs, device = task.inputs, ranks.device
-    if device.type == "cpu":
-        return max(inputs.sequence_tokens, CPU_MICRO_BATCH_TOKENS)
-    sizes = sizes_of(model_config(base))
-    memory = predict(sizes, inputs.lora.rank, inputs.lora.target, DTYPES[inputs.precision].itemsize)
-    try:
-        return micro_batch_tokens(memory, torch.cuda.mem_get_info(device)[1], inputs.sequence_tokens, ranks.count)
-    except ValueError as error:
-        raise BadModel(str(error)) from error
 
 
 def _make_deterministic(device: torch.device) -> None:

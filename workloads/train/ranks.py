@@ -37,6 +37,14 @@ class Ranks:
         if self.count > 1:
             distributed.broadcast(tensor, src=0)
 
+    def largest(self, number: int) -> int:
+        """Of the numbers of all ranks."""
+        if self.count == 1:
+            return number
+        found = torch.tensor([number], device=self.device)
+        distributed.all_reduce(found, op=distributed.ReduceOp.MAX)
+        return int(found)
+
     def share_text(self, text: str) -> str:
         """Rank 0's."""
         if self.count == 1:

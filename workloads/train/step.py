@@ -3,14 +3,14 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Flag, auto
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from workloads.train.flat import FlatAdapter
-from workloads.train.packed import PackedBatch
-from workloads.train.patch import loss_sum_and_count
 from workloads.train.ranks import Ranks
+from workloads.train.trainer import Batch
 
 
 class Told(Flag):
@@ -52,10 +52,10 @@ def moment(device: torch.device) -> torch.cuda.Event | None:
 
 
 def optimizer_step(
-    model: nn.Module,
+    loss_sum_of: Callable[[Any], Tensor],
     adapter: FlatAdapter,
     optimizer: torch.optim.AdamW,
-    batches: Sequence[PackedBatch],
+    batches: Sequence[Batch],
     supervised_tokens: int,
     learning_rate: float,
     gradient_clip: float,
@@ -66,12 +66,13 @@ def optimizer_step(
 ) -> Reading:
     """Gradient of (sum of CE over supervised tokens) / `supervised_tokens` of the whole step, then clip, then AdamW.
 
-    `batches` are this rank's micro-batches; the result is that of all ranks' and does not depend on how they are cut.
+    `loss_sum_of` gives the sum of CE over a micro-batch's supervised tokens (`Trainer.loss_sum`). `batches` are this
+    rank's micro-batches; the result is that of all ranks' and does not depend on how they are cut.
     `hold_writes` is called before the adapter changes. `told_to_end` and `state_is_due` become what is told to all.
     """
     adapter.reduced.zero_()
     for batch in batches:
-        loss_sum, _ = loss_sum_and_count(model, batch.to(ranks.device))
+        loss_sum = loss_sum_of(batch.to(ranks.device))
         torch.autograd.backward(loss_sum / supervised_tokens)
         adapter.tail[0] += loss_sum.detach()
     if told_to_end:
@@ -87,12 +88,14 @@ def optimizer_step(
     return _read(torch.stack([adapter.tail[0], norm, adapter.tail[1], adapter.tail[2]]))
 
 
-def mean_loss(model: nn.Module, batches: Sequence[PackedBatch], supervised_tokens: int, ranks: Ranks) -> float:
+def mean_loss(
+    loss_sum_of: Callable[[Any], Tensor], batches: Sequence[Batch], supervised_tokens: int, ranks: Ranks
+) -> float:
     """Without gradients: a validation loss, nats for each supervised token over all ranks."""
     total = torch.zeros(1, device=ranks.device)
     with torch.no_grad():
         for batch in batches:
-            total += loss_sum_and_count(model, batch.to(ranks.device))[0]
+            total += loss_sum_of(batch.to(ranks.device))
     ranks.sum(total)
     return float(total) / supervised_tokens
 

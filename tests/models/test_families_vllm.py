@@ -1,0 +1,28 @@
+"""The adapters of every family in a real vLLM on a CPU, with the canary as the witness."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.evaluate.models import VLLM_FLAGS
+from tests.models.test_families import BY_NAME, canary_error, lora_of, train_tiny
+from tests.models.tiny import vllm_sizes
+from workloads.contract.units import Engine
+from workloads.models.base import ModelFamily
+
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
+vllm = pytest.importorskip("vllm")
+
+
+def engine_of(family: ModelFamily) -> Engine:
+    """vLLM has no kernels for adapters of experts on a CPU: these are merged into its weights."""
+    flags = VLLM_FLAGS | ({"merge_adapters": True} if family.experts else {})
+    return Engine(name="vllm", version=vllm.__version__, dtype="float32", flags=flags)
+
+
+@pytest.mark.parametrize("name", [name for name, family in BY_NAME.items() if family.vllm_lora])
+def test_the_adapter_passes_its_canary_in_vllm(name: str, tmp_path: Path) -> None:
+    family = BY_NAME[name]
+    trained = train_tiny(tmp_path, family, lora_of(family), **vllm_sizes(family))
+    assert canary_error(replace(trained.world, engine=engine_of(family)), trained) < 2e-3

@@ -1,0 +1,67 @@
+"""A new user's first experiment on a base that is no Qwen3: from the file to the report, with no field about trainers."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.models.tiny import write_tiny_base
+from tests.train.world import sums, write_rows
+from workloads.contract.records import Marker, TrainRecord
+from workloads.models import FAMILIES
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+EXPERIMENT = """\
+apiVersion: potstill.dev/v1alpha1
+kind: Experiment
+metadata: {name: first}
+spec:
+  base: {model: base}
+  data:
+    sums: {uri: rows.jsonl, template: plain}
+  training:
+    lora: {rank: 4, alpha: 8, target: [attention, mlp]}
+    learningRate: 1.0e-2
+    batchSize: 10
+    samples: 40
+    sequenceTokens: 128
+    overlong: drop
+    checkpointEverySamples: 20
+  runs:
+    - {name: plain, data: sums}
+    - {name: named, data: sums, lora: {rank: 4, alpha: 8, target: [q_proj, v_proj], dropout: 0.1, rslora: true}}
+  evaluation:
+    benchmarks:
+      - {name: own, uri: bench.jsonl, grader: exact}
+    budgets: [16]
+"""
+
+
+def test_a_tiny_llama_is_trained_and_evaluated_to_a_report(tmp_path: Path) -> None:
+    write_tiny_base(tmp_path / "base", FAMILIES["LlamaForCausalLM"])
+    write_rows(tmp_path / "rows.jsonl", sums(40))
+    write_rows(
+        tmp_path / "bench.jsonl", ({"id": f"p{n}", "prompt": f"What is {n}?", "answer": str(n)} for n in range(4))
+    )
+    (tmp_path / "experiment.yaml").write_text(EXPERIMENT)
+    command = [
+        sys.executable,
+        "-c",
+        "from controller.cli import main; main()",
+        "run",
+        str(tmp_path / "experiment.yaml"),
+    ]
+    environment = os.environ | {"POTSTILL_CACHE": str(tmp_path / "cache")}
+    done = subprocess.run(
+        [*command, "--store", str(tmp_path / "store")], env=environment, capture_output=True, text=True, timeout=800
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    markers = [Marker.model_validate_json(path.read_bytes()) for path in tmp_path.rglob("markers/done*")]
+    records = [marker.record for marker in markers if isinstance(marker.record, TrainRecord)]
+    assert [record.trainer for record in records] == ["general", "general"]
+    reports = list((tmp_path / "store").rglob("report*/index.html")) or list((tmp_path / "store").rglob("*.html"))
+    assert reports
+    assert json.loads((tmp_path / "base" / "config.json").read_text())["architectures"] == ["LlamaForCausalLM"]

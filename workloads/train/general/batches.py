@@ -1,0 +1,103 @@
+"""Micro-batches of the general trainer: documents of like length side by side, padded on the right.
+
+Padding on the right needs no mask: no token of a causal model sees what comes after it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from workloads.data.tokens import TokenisedRows
+from workloads.train.batches import shares
+
+
+@dataclass(frozen=True)
+class PaddedBatch:
+    """D documents, W tokens wide. Logits are needed of the last `width - first` positions only.
+
+    input_ids: (D, W) int64. documents, positions: (S,) int64, of every supervised token; it is predicted from the
+    position before it. `first`: the smallest position that predicts one. `draw`: seeds the adapters' dropout.
+    """
+
+    input_ids: Tensor
+    documents: Tensor
+    positions: Tensor
+    first: int
+    draw: int = 0
+
+    @property
+    def supervised_tokens(self) -> int:
+        return self.positions.shape[0]
+
+    @property
+    def padded_tokens(self) -> int:
+        return self.input_ids.numel()
+
+    def to(self, device: torch.device | str) -> "PaddedBatch":
+        return replace(
+            self,
+            input_ids=self.input_ids.to(device, non_blocking=True),
+            documents=self.documents.to(device, non_blocking=True),
+            positions=self.positions.to(device, non_blocking=True),
+        )
+
+
+def groups(lengths: Sequence[int], limit_tokens: int) -> list[list[int]]:
+    """Positions of `lengths`, the longest first, in groups of at most `limit_tokens` when padded to their longest.
+
+    A length above the limit is a group of its own.
+    """
+    found: list[list[int]] = []
+    for position in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
+        width = lengths[found[-1][0]] if found else 0
+        if found and (len(found[-1]) + 1) * width <= limit_tokens:
+            found[-1].append(position)
+        else:
+            found.append([position])
+    return found
+
+
+def padded_micro_batches(
+    rows: TokenisedRows, indices: Sequence[int], limit_tokens: int, rank: int, ranks: int, seed: str = ""
+) -> list[PaddedBatch]:
+    """The rank's part of the rows `indices`. Empty when there are fewer rows than ranks."""
+    mine = [indices[position] for position in shares([int(rows.kept[index]) for index in indices], ranks)[rank]]
+    return [
+        pad_rows(rows, [mine[position] for position in group], _draw(f"{seed}/{rank}/{number}"))
+        for number, group in enumerate(groups([int(rows.kept[index]) for index in mine], limit_tokens))
+    ]
+
+
+def pad_rows(rows: TokenisedRows, indices: Sequence[int], draw: int = 0) -> PaddedBatch:
+    lengths = [int(rows.kept[index]) for index in indices]
+    prompts = [int(rows.prompt_lengths[index]) for index in indices]
+    ids = np.zeros((len(indices), max(lengths)), dtype=np.int64)
+    for row, index in enumerate(indices):
+        ids[row, : lengths[row]] = rows.tokens[rows.offsets[index] : rows.offsets[index + 1]]
+    spans = [np.arange(prompt, length) for prompt, length in zip(prompts, lengths, strict=True)]
+    return PaddedBatch(
+        input_ids=torch.from_numpy(ids),
+        documents=torch.from_numpy(np.repeat(np.arange(len(indices)), [len(span) for span in spans])),
+        positions=torch.from_numpy(np.concatenate(spans).astype(np.int64)),
+        first=min(prompts) - 1,
+        draw=draw,
+    )
+
+
+def largest_batch(documents: int, width: int) -> PaddedBatch:
+    """A batch of this size that needs the most memory: every token but the first of each document is supervised."""
+    positions = torch.arange(1, width).repeat(documents)
+    return PaddedBatch(
+        input_ids=torch.zeros((documents, width), dtype=torch.int64),
+        documents=torch.arange(documents).repeat_interleave(width - 1),
+        positions=positions,
+        first=0,
+    )
+
+
+def _draw(text: str) -> int:
+    return int.from_bytes(sha256(text.encode()).digest()[:7])

@@ -1,0 +1,202 @@
+"""The general trainer: the loss is that of the model's own logits, whatever its head and attention do."""
+
+import inspect
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from workloads.contract.units import TrainInputs
+from workloads.data.samples import TrainingData
+from workloads.data.tokens import TokenisedRows
+from workloads.models import FAMILIES
+from workloads.train.adapter_files import adapter_config, misfits, write_adapter
+from workloads.train.fast import CPU_MICRO_BATCH_TOKENS
+from workloads.train.flat import FlatAdapter
+from workloads.train.general.base import load_base
+from workloads.train.general.batches import PaddedBatch, padded_micro_batches
+from workloads.train.general.lora import adapter_tensors, layouts, trainable, wrap
+from workloads.train.general.memory import CudaMemory, DeviceMemory, HostMemory, Plan, plan_micro_batches
+from workloads.train.general.targets import find_targets
+from workloads.train.memory import MICRO_BATCH_TOKENS
+from workloads.train.model import DTYPES, BadModel
+from workloads.train.ranks import Ranks
+
+logger = logging.getLogger("potstill")
+CROSS_ENTROPY_ROWS = 2048
+
+
+class GeneralTrainer:
+    """A Trainer. `memory`: of this rank's device."""
+
+    packages: Sequence[str] = ("peft", "accelerate")
+
+    def __init__(
+        self,
+        base: Path,
+        inputs: TrainInputs,
+        ranks: Ranks,
+        memory: DeviceMemory | None = None,
+        model: Any = None,
+    ) -> None:
+        """`model`: the base in place of what `base` holds, for measurements. Raises BadModel."""
+        self._base, self._inputs, self._ranks = base, inputs, ranks
+        on_gpu = ranks.device.type == "cuda"
+        self._memory = memory or (CudaMemory(ranks.device, ranks.count) if on_gpu else HostMemory())
+        self._warnings: list[str] = []
+        if model is None:
+            model, self._warnings = load_base(base, inputs.precision, ranks.device)
+        self.model = model
+        self._family = FAMILIES.get(type(model).__name__)
+        self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self._matrices = _token_matrices(model)
+        self.plan: Plan | None = None
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        known = [] if self._family else [f"NotInTheTable: {self._matrices[2]} has no acceptance test of Potstill's"]
+        return [*self._warnings, *known]
+
+    def log_probs_at(self, ids: Sequence[int], positions: Sequence[int]) -> list[float]:
+        first = min(positions) - 1
+        tokens = torch.tensor([list(ids)], device=self._ranks.device)
+        with torch.no_grad():
+            logits = self._logits(tokens, first)[0]
+        rows = logits[[position - 1 - first for position in positions]].float().log_softmax(-1)
+        return [float(rows[row, ids[position]]) for row, position in enumerate(positions)]
+
+    def log_probs(self, sequences: Sequence[tuple[int, ...]]) -> list[tuple[float, ...]]:
+        with self._evaluating():
+            return [tuple(self.log_probs_at(ids, range(1, len(ids)))) for ids in sequences]
+
+    def token_matrices(self) -> tuple[Tensor, Tensor]:
+        return self._matrices[:2]
+
+    def add_adapter(self) -> FlatAdapter:
+        inputs = self._inputs
+        targets = find_targets(self.model, self._family, inputs.lora.target)
+        self.model = wrap(self.model, targets, inputs.lora, inputs.seed)
+        self._layouts = layouts(self.model, self._family)
+        self.model.eval()
+        for name, module in self.model.named_modules():
+            if isinstance(module, nn.Dropout) and ".lora_dropout." in name:
+                module.train()
+        parameters = trainable(self.model)
+        named = {name: parameter.detach() for name, parameter in parameters.items()}
+        tensors = adapter_tensors(named, self._layouts, self._family)
+        if self._base.is_dir() and (problems := misfits(tensors, self._base)):
+            raise BadModel(f"the adapter would not load on the base: {len(problems)} keys, first: {problems[0]}")
+        return FlatAdapter(parameters)
+
+    def micro_batch_tokens(self, data: TrainingData, adapter: FlatAdapter) -> int:
+        """The longest sample decides, for a first step of its length is measured."""
+        used = {*data.order, *data.validation}
+        longest = max(int(data.rows.kept[index]) for index in used)
+        return self.plan_memory(longest, adapter).tokens
+
+    def plan_memory(self, longest_tokens: int, adapter: FlatAdapter) -> Plan:
+        """Measures, and sets gradient checkpointing. Raises BadModel."""
+
+        def run(batch: PaddedBatch, checkpointing: bool) -> None:
+            self._set_checkpointing(checkpointing)
+            try:
+                torch.autograd.backward(self.loss_sum(batch.to(self._ranks.device)))
+            finally:
+                adapter.reduced.zero_()
+
+        on_gpu = self._ranks.device.type == "cuda"
+        first_tokens = MICRO_BATCH_TOKENS if on_gpu else CPU_MICRO_BATCH_TOKENS
+        self.plan = plan_micro_batches(self._memory, longest_tokens, run, first_tokens, self._ranks.largest)
+        self._set_checkpointing(self.plan.checkpointing)
+        peak = "not measured" if self.plan.peak_bytes is None else f"{self.plan.peak_bytes / 2**30:.1f} GiB"
+        logger.info(
+            "micro-batches of %s tokens, gradient checkpointing %s, peak %s",
+            self.plan.tokens,
+            "on" if self.plan.checkpointing else "off",
+            peak,
+        )
+        return self.plan
+
+    def micro_batches(
+        self, rows: TokenisedRows, indices: Sequence[int], limit_tokens: int, rank: int, ranks: int, step: int
+    ) -> Sequence[PaddedBatch]:
+        return padded_micro_batches(rows, indices, limit_tokens, rank, ranks, f"{self._inputs.seed}/{step}")
+
+    def loss_sum(self, batch: PaddedBatch) -> Tensor:
+        """Without dropout where no gradient is asked for: a validation loss."""
+        if self._inputs.lora.dropout:
+            torch.manual_seed(batch.draw)
+        with nullcontext() if torch.is_grad_enabled() else self._evaluating():
+            logits = self._logits(batch.input_ids, batch.first)
+        rows = logits[batch.documents, batch.positions - 1 - batch.first]
+        targets = batch.input_ids[batch.documents, batch.positions]
+        return summed_cross_entropy(rows, targets)
+
+    def write_checkpoint(self, values: Mapping[str, Tensor], folder: Path) -> dict[str, Path]:
+        cast = {name: value.to(DTYPES[self._inputs.precision]) for name, value in values.items()}
+        tensors = adapter_tensors(cast, self._layouts, self._family)
+        modules = {key.split(".lora_")[0].rpartition(".")[2] for key in tensors}
+        return write_adapter(tensors, adapter_config(self._inputs.lora, modules), folder)
+
+    def _logits(self, tokens: Tensor, first: int) -> Tensor:
+        """(D, W - first, V): the model's own, of the positions from `first` on. tokens: (D, W)."""
+        kept = {"logits_to_keep": tokens.shape[1] - first} if self._keeps_logits else {}
+        with self._autocast():
+            logits: Tensor = self.model(input_ids=tokens, use_cache=False, **kept).logits
+        return logits if self._keeps_logits else logits[:, first:]
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        """The adapter's float32 factors are computed in bfloat16 where the base is."""
+        if self._inputs.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self._ranks.device.type, dtype=torch.bfloat16)
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """Everything in eval mode, and afterwards as it was."""
+        training = [module for module in self.model.modules() if module.training]
+        self.model.eval()
+        try:
+            yield
+        finally:
+            for module in training:
+                module.training = True
+
+    def _set_checkpointing(self, on: bool) -> None:
+        """Transformers checkpoints only layers in training mode; everything else stays in eval mode."""
+        inner = self.model.get_base_model()
+        if on:
+            inner.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        elif inner.is_gradient_checkpointing:
+            inner.gradient_checkpointing_disable()
+        for module in inner.modules():
+            if isinstance(module, GradientCheckpointingLayer):
+                module.training = on
+
+
+def summed_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """In float32, CROSS_ENTROPY_ROWS at a time: only the logits (S, V) themselves are kept. targets: (S,)."""
+    if logits.shape[0] <= CROSS_ENTROPY_ROWS:
+        return _cross_entropy(logits, targets)
+    pieces = zip(torch.split(logits, CROSS_ENTROPY_ROWS), torch.split(targets, CROSS_ENTROPY_ROWS), strict=True)
+    sums = [checkpoint(_cross_entropy, *piece, use_reentrant=False) for piece in pieces]
+    return torch.stack(sums).sum()
+
+
+def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    return functional.cross_entropy(logits.float(), targets, reduction="sum")
+
+
+def _token_matrices(model: nn.Module) -> tuple[Tensor, Tensor, str]:
+    """The embedding, the head (the embedding where there is none), and the model's class."""
+    embedding = model.get_input_embeddings().weight  # type: ignore[operator]
+    head = model.get_output_embeddings()  # type: ignore[operator]
+    weight = getattr(head, "weight", None)
+    return embedding, embedding if weight is None else weight, type(model).__name__

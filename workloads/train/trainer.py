@@ -1,0 +1,57 @@
+"""What the training loop needs of a base with an adapter: the protocol of the fast and the general trainer."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from workloads.data.samples import TrainingData
+from workloads.data.tokens import TokenisedRows
+from workloads.train.flat import FlatAdapter
+
+
+class Batch(Protocol):
+    """A micro-batch. Its trainer alone knows what is in it."""
+
+    def to(self, device: torch.device | str, /) -> Any:
+        """The same batch on a device."""
+
+
+class Trainer(Protocol):
+    """A base on this rank's device, and after `add_adapter` the adapter that is trained on it."""
+
+    def log_probs_at(self, ids: Sequence[int], positions: Sequence[int]) -> list[float]:
+        """Natural log-probabilities of the tokens ids[position], each given those before it. No position is 0."""
+
+    def log_probs(self, sequences: Sequence[tuple[int, ...]]) -> list[tuple[float, ...]]:
+        """Natural log-probabilities of each sequence's tokens after its first, as the training computes them."""
+
+    def token_matrices(self) -> tuple[Tensor, Tensor]:
+        """The weights of the embedding and of the head, (vocabulary, hidden) each."""
+
+    def add_adapter(self) -> FlatAdapter:
+        """Freezes the base and puts the adapter on it. Raises BadModel for what this base does not have."""
+
+    def micro_batch_tokens(self, data: TrainingData, adapter: FlatAdapter) -> int:
+        """How many tokens a micro-batch may have. Raises BadModel where one sample does not fit the device."""
+
+    def micro_batches(
+        self, rows: TokenisedRows, indices: Sequence[int], limit_tokens: int, rank: int, ranks: int, step: int
+    ) -> Sequence[Batch]:
+        """The rank's part of the rows `indices`, for optimizer step `step`."""
+
+    def loss_sum(self, batch: Any) -> Tensor:
+        """The sum of the cross-entropy over a micro-batch's supervised tokens, a float32 scalar."""
+
+    def write_checkpoint(self, values: Mapping[str, Tensor], folder: Path) -> dict[str, Path]:
+        """Files of the adapter by name. `values`: the trained parameters on the host, in float32, by name."""
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What a user should know of how this base is trained, each `Name: text`."""
+
+    @property
+    def packages(self) -> Sequence[str]:
+        """Python packages beside the program's own whose releases belong in the record."""
