@@ -15,6 +15,7 @@ from controller.cli import (
     crd,
     data,
     diff,
+    doctor,
     export,
     gate,
     gc,
@@ -38,7 +39,6 @@ from workloads.untrusted import printable
 app = typer.Typer(
     name="potstill",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -59,6 +59,7 @@ def options(
     """Fine-tune, evaluate every checkpoint, and compare, with confidence intervals: one experiment.yaml."""
 
 
+app.command("doctor")(doctor.doctor)
 app.command("validate")(validate.validate)
 app.command("plan")(plan.plan)
 app.command("run")(run.run)

@@ -41,13 +41,17 @@ def profile_from(path: Path | None) -> Profile:
 
 def store_at(url: str, *, make: bool = False) -> Store:
     """A directory may be given as a path. Raises StoreError if it cannot be used; only `make` makes one."""
-    whole = url if "://" in url else Path(url).resolve().as_uri()
     try:
-        return open_store(whole, make=make)
+        return open_store(whole_url(url), make=make)
     except NoDirectory as error:
         raise NoDirectory(f"{error}; --store says where the store is, potstill run makes it") from None
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--store") from error
+
+
+def whole_url(store: str) -> str:
+    """As `open_store` takes it: a path becomes a file:// URL."""
+    return store if "://" in store else Path(store).resolve().as_uri()
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pynvml
 
@@ -59,10 +60,17 @@ def this_machine(limits: Limits) -> Machine:
 
 @dataclass(frozen=True)
 class Gpu:
-    """`uuid` as the driver states it: GPU-<hex>."""
+    """`uuid` as the driver states it: GPU-<hex>. `compute_capability`: (major, minor)."""
 
     uuid: str
     name: str
+    memory_bytes: int = 0
+    compute_capability: tuple[int, int] = (0, 0)
+
+    @property
+    def has_bfloat16(self) -> bool:
+        """From compute capability 8.0 (Ampere) on: CUDA C++ Programming Guide, arithmetic instructions."""
+        return self.compute_capability >= (8, 0)
 
 
 def installed_gpus() -> tuple[Gpu, ...]:
@@ -73,11 +81,39 @@ def installed_gpus() -> tuple[Gpu, ...]:
         return ()
     try:
         handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
-        return tuple(Gpu(pynvml.nvmlDeviceGetUUID(handle), pynvml.nvmlDeviceGetName(handle)) for handle in handles)
+        return tuple(map(_gpu_at, handles))
     except pynvml.NVMLError:
         return ()
     finally:
         pynvml.nvmlShutdown()
+
+
+def visible_gpus() -> tuple[Gpu, ...]:
+    """The GPUs and MIG instances that programs started here would use."""
+    gpus = installed_gpus()
+    words = visible_devices(gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    return tuple(_instance(word) if word.startswith("MIG-") else _named(gpus, word) for word in words)
+
+
+def _named(gpus: tuple[Gpu, ...], word: str) -> Gpu:
+    return gpus[int(word)] if word.isdecimal() else next(gpu for gpu in gpus if gpu.uuid.startswith(word))
+
+
+def _instance(word: str) -> Gpu:
+    """A MIG instance, which has a name and memory of its own. Raises pynvml.NVMLError when there is none."""
+    pynvml.nvmlInit()
+    try:
+        return _gpu_at(pynvml.nvmlDeviceGetHandleByUUID(word))
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _gpu_at(handle: Any) -> Gpu:
+    capability = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
+    memory = pynvml.nvmlDeviceGetMemoryInfo(handle).total
+    return Gpu(
+        pynvml.nvmlDeviceGetUUID(handle), pynvml.nvmlDeviceGetName(handle), memory, (capability[0], capability[1])
+    )
 
 
 def visible_devices(gpus: tuple[Gpu, ...], visible: str | None) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """A command starts without what only some commands need: CI calls several, one after another."""
 
+import os
 import subprocess
 import sys
 
@@ -15,3 +16,12 @@ def test_the_command_line_starts_without(heavy: str, loaded: set[str]) -> None:
 def loaded() -> set[str]:
     command = [sys.executable, "-c", "import sys, controller.cli; print(*sys.modules, sep=chr(10))"]
     return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+
+
+@pytest.mark.parametrize(("typed", "offered"), [("potstill doc", "doctor"), ("potstill plan --prof", "--profile")])
+def test_bash_completes_commands_and_options(typed: str, offered: str) -> None:
+    environment = {**os.environ, "_POTSTILL_COMPLETE": "complete_bash", "COMP_WORDS": typed}
+    environment["COMP_CWORD"] = str(len(typed.split()) - 1)
+    command = [sys.executable, "-P", "-m", "controller.cli"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [offered]

