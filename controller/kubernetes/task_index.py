@@ -132,7 +132,7 @@ class TaskIndex:
             return
         former = self._jobs.pop(name, None)
         key = _task_of(former) if former is not None else None
-        if key is not None and self._names.get(key) == name:
+        if former is not None and key is not None and self._names.get(key) == name:
             del self._names[key]
             self._open.pop(key, None)
             own = self._own.get(_uid8_of(former), set())
