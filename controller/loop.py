@@ -38,6 +38,7 @@ from workloads.accepted import read_experiment
 from workloads.contract import layout
 from workloads.contract.experiment import FrozenExperiment
 from workloads.contract.tasks import Owner
+from workloads.contract.units import UnitRef
 from workloads.store import AlreadyExists, NotFound, Store, StoreError
 
 DIRECTORY_POLL_SECONDS = 0.5
@@ -57,6 +58,14 @@ class FinalStatus:
     status: Status | None
     manifest_key: str
     report_prefix: str
+
+
+class _Unconfirmed(Exception):
+    """A decision has actions on units that were not listed in its round."""
+
+    def __init__(self, units: list[UnitRef]) -> None:
+        super().__init__()
+        self.units = units
 
 
 class Rounds:
@@ -125,11 +134,10 @@ class Rounds:
         known = {} if isinstance(jobs, Unknown) else jobs.jobs
         seen = self._observer.observe(self._frozen, self._folded, known)
         while True:
-            decision = self._decide_on(jobs, seen, intent, now)
-            unconfirmed = self._observer.unconfirmed(concerned_units(decision.actions, self.seen or StoreView({})))
-            if not unconfirmed:
-                return decision
-            seen = self._observer.confirm(self._frozen, self._folded, unconfirmed)
+            try:
+                return self._decide_on(jobs, seen, intent, now)
+            except _Unconfirmed as error:
+                seen = self._observer.confirm(self._frozen, self._folded, error.units)
 
     def _decide_on(
         self, jobs: ExecutorView | Unknown, seen: StoreView | Unknown, intent: Intent, now: datetime
@@ -142,9 +150,16 @@ class Rounds:
                 seen = Unknown("StoreUnavailable", str(error))
         if isinstance(jobs, Unknown):
             return decide(self._frozen, seen, jobs, now, intent, self._recorded)
-        decision = self._executor.admit(
-            jobs, lambda view: decide(self._frozen, seen, view, now, intent, self._recorded)
-        )
+
+        def decided(view: ExecutorView) -> Decision:
+            """Raises _Unconfirmed, so that nobody notes a decision that is made again."""
+            decision = decide(self._frozen, seen, view, now, intent, self._recorded)
+            units = self._observer.unconfirmed(concerned_units(decision.actions, self.seen or StoreView({})))
+            if units:
+                raise _Unconfirmed(units)
+            return decision
+
+        decision = self._executor.admit(jobs, decided)
         if decision.status.evaluations or decision.status.runs:
             self._recorded = decision.status.counts
         return decision
