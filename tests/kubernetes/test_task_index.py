@@ -98,10 +98,10 @@ def test_a_change_of_which_the_planner_reads_nothing_has_the_same_meaning() -> N
     index.put("jobs", job("a", 1))
     index.put("pods", pod("a-0", "a", 1, runs=False))
     before = index.meaning("pods", pod("a-0", "a", 1, runs=False))
-    scheduled = pod("a-0", "a", 2, runs=False)
-    scheduled["spec"] = {"nodeName": "node"}
-    index.put("pods", scheduled)
-    assert index.meaning("pods", scheduled) == before
+    labelled = pod("a-0", "a", 2, runs=False)
+    labelled["metadata"]["annotations"] = {"seen-by": "a service mesh"}
+    index.put("pods", labelled)
+    assert index.meaning("pods", labelled) == before
     started = pod("a-0", "a", 3, runs=True)
     index.put("pods", started)
     assert index.meaning("pods", started) != before

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from workloads.contract.records import Progress
+from workloads.contract.units import UnitRef
 from workloads.program import Context
 
 
@@ -19,6 +20,9 @@ class Told:
 
     def leave(self, progress: Progress) -> None:
         self.progress.append(progress)
+
+    def notify(self, _unit: UnitRef, _number: int, _about: str) -> None:
+        """Notices are not kept."""
 
     def done(self, member: str) -> list[int]:
         """How much of a member was done, each number once, as it was told."""

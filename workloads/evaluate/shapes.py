@@ -99,18 +99,17 @@ def read_shapes(directory: Path) -> ModelShapes:
 
 
 def _read_linear(directory: Path) -> dict[str, tuple[int, int]] | None:
-    """(out, in) of the 2D weights in the directory's files, by layer; None where there are no files."""
+    """(out, in) of the 2D weights in the directory's files, by layer; None where there are none."""
     found: dict[str, tuple[int, int]] = {}
-    paths = sorted(directory.glob("*.safetensors"))
     try:
-        for path in paths:
+        for path in sorted(directory.glob("*.safetensors")):
             for name, entry in read_header(path).items():
                 layer, _, leaf = name.rpartition(".")
                 if leaf == "weight" and len(entry.shape) == 2 and layer.rpartition(".")[2] not in NOT_ADAPTED:
                     found[layer] = (entry.shape[0], entry.shape[1])
     except BadSafetensors as error:
         raise BadModel(str(error)) from error
-    return found if paths else None
+    return found or None
 
 
 def shapes_of(config: dict[str, Any], read: Mapping[str, tuple[int, int]] | None = None) -> ModelShapes:
