@@ -6,6 +6,7 @@ from pathlib import Path
 import typer
 
 from controller.cli.common import DEFAULT_STORE, ExperimentFile, ProfileFile, StoreUrl, frozen_from, store_at
+from controller.cli.local_profile import profile_of_this_machine
 from controller.cli.results import best_run_line
 from controller.loop import run_local
 from workloads.untrusted import printable
@@ -16,6 +17,8 @@ EXIT_CODES = {"Succeeded": 0, "PartiallyFailed": 1, "Failed": 1, "Interrupted": 
 def run(path: ExperimentFile, store: StoreUrl = DEFAULT_STORE, profile: ProfileFile = None) -> None:
     """Train, evaluate every checkpoint, grade, report. Run it again after a stop: it goes on where it was."""
     opened = store_at(store, make=True)
+    if profile is None:
+        print(profile_of_this_machine()[1])
     frozen = frozen_from(Path(path), profile)
     final = run_local(frozen, opened, live=sys.stdout.isatty())
     print(printable(f"{final.outcome}: {final.message}"))
