@@ -1,6 +1,7 @@
 """`potstill run`: the whole experiment on this machine."""
 
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import typer
@@ -8,7 +9,9 @@ import typer
 from controller.cli.common import DEFAULT_STORE, ExperimentFile, ProfileFile, StoreUrl, frozen_from, store_at
 from controller.cli.local_profile import profile_of_this_machine
 from controller.cli.results import best_run_line
+from controller.cli.versions import earlier_versions_line
 from controller.loop import run_local
+from workloads.contract import layout
 from workloads.untrusted import printable
 
 EXIT_CODES = {"Succeeded": 0, "PartiallyFailed": 1, "Failed": 1, "Interrupted": 4, "Refused": 4}
@@ -20,6 +23,9 @@ def run(path: ExperimentFile, store: StoreUrl = DEFAULT_STORE, profile: ProfileF
     if profile is None:
         print(profile_of_this_machine()[1])
     frozen = frozen_from(Path(path), profile)
+    is_new = opened.head(layout.experiment_key(frozen.name, frozen.uid8)) is None
+    if is_new and (line := earlier_versions_line(opened, frozen, datetime.now(UTC))) is not None:
+        print(printable(line))
     final = run_local(frozen, opened, live=sys.stdout.isatty())
     print(printable(f"{final.outcome}: {final.message}"))
     if final.status is not None and (line := best_run_line(opened, frozen.name, frozen.uid8)) is not None:

@@ -18,8 +18,9 @@ from controller.cli.cluster import (
 )
 from controller.cli.common import ProfileFile, wide_console
 from controller.cli.logs import attempts, log_tail
-from controller.cli.results import Results, best_run_line, is_file, results_here
+from controller.cli.results import Results, best_run_line, is_file, results_here, results_of_version
 from controller.cli.status import render
+from controller.cli.versions import is_version
 from controller.decide import decide
 from controller.live import render as render_status
 from controller.view import Attempt, ExecutorView
@@ -33,7 +34,11 @@ BLAMELESS = frozenset({"succeeded", "superseded", "suspended", "preempted", "los
 
 def show(
     experiment: Annotated[
-        str, typer.Argument(help="The experiment file, or a name in the cluster.", metavar="EXPERIMENT.YAML|NAME")
+        str,
+        typer.Argument(
+            help="The experiment file, a version of potstill list, or a name in the cluster.",
+            metavar="EXPERIMENT.YAML|NAME@VERSION|NAME",
+        ),
     ],
     lines: Annotated[int, typer.Option("--tail", help="Lines of the log.")] = 30,
     store: StoreOverride = None,
@@ -43,7 +48,10 @@ def show(
     kubeconfig: Kubeconfig = None,
 ) -> None:
     """How it stands, and the first failure from the store. Exit 1 if there is one."""
-    if is_file(experiment):
+    if is_version(experiment):
+        results = results_of_version(experiment, store)
+        _print_standing(results)
+    elif is_file(experiment):
         results = results_here(Path(experiment), store, profile)
         _print_standing(results)
     else:
