@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from click import ClickException
 from pydantic import ValidationError
 
 from controller.cli.common import DEFAULT_STORE, ProfileFile, StoreUrl, frozen_from, store_at
@@ -58,7 +57,7 @@ def _crash_is_not_a_failure() -> Iterator[None]:
     """An unexpected error exits 4 with its traceback: 1, Python's own, would say that the candidate failed."""
     try:
         yield
-    except (typer.Exit, ClickException, *WRONG_INPUT, *STORE_ERRORS):
+    except (typer.Exit, typer.BadParameter, *WRONG_INPUT, *STORE_ERRORS):
         raise
     except Exception as error:
         traceback.print_exc()

@@ -1,19 +1,23 @@
 """`potstill list`, and versions of an experiment by name: after an edit of the file earlier results stay in reach."""
 
 import json
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner, Result
 
 from controller.cli import app
 from controller.cli.versions import age, differences, earlier_versions_line, is_version, versions_in
 from controller.loop import accept
-from tests.controller.driver import execute, small
+from tests.controller.driver import small
 from workloads.contract.experiment import FrozenExperiment
 from workloads.store import Store, open_store
 
+BASE = Path(__file__).parents[2] / "examples" / "quickstart" / "base"
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 
@@ -104,18 +108,51 @@ def test_an_age_is_told_in_its_largest_unit(seconds: int, shown: str) -> None:
     assert age(NOW - timedelta(seconds=seconds), NOW) == shown
 
 
+def write(path: Path, learning_rate: float) -> Path:
+    """A real experiment of a few seconds, on the quickstart's base."""
+    rows = [{"prompt": f"{n} + 1", "response": str(n + 1)} for n in range(9)]
+    (path.parent / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (path.parent / "bench.jsonl").write_text(json.dumps({"id": "a", "prompt": "1 + 1", "answer": "2"}) + "\n")
+    training = {"batchSize": 2, "checkpointEverySamples": 4, "learningRate": learning_rate}
+    spec = {
+        "base": {"model": str(BASE)},
+        "data": {"sums": {"uri": "data.jsonl"}},
+        "training": training,
+        "runs": [{"name": "one", "data": "sums", "samples": 4, "sequenceTokens": 64, "overlong": "drop"}],
+        "evaluation": {
+            "benchmarks": [{"name": "mine", "uri": "bench.jsonl", "grader": "exact", "base": "none"}],
+            "budgets": [32],
+        },
+    }
+    whole = {"apiVersion": "potstill.dev/v1alpha1", "kind": "Experiment", "metadata": {"name": "mine"}, "spec": spec}
+    path.write_text(yaml.safe_dump(whole))
+    return path
+
+
 @pytest.mark.slow
-def test_results_of_a_version_are_shown_and_reported_without_its_file(tmp_path: Path) -> None:
-    execute(small(), tmp_path)
-    url = (tmp_path / "store").as_uri()
-    (listed,) = json.loads(potstill("list", url, "--json").output)["experiments"]
-    assert (listed["phase"], listed["checkpoints"]) == ("succeeded", {"committed": 2, "all": 2})
-    assert listed["evaluations"]["graded"] == listed["evaluations"]["asked"] > 0
-    named = f"{listed['name']}@{listed['version'][:4]}"
-    shown = potstill("show", named, "--store", url)
-    assert (shown.exit_code, f"{listed['name']} {listed['version']} in {url}" in shown.output) == (0, True)
-    reported = potstill("report", named, "--store", url, "--out", str(tmp_path / "report"))
-    assert reported.exit_code == 0
+@pytest.mark.timeout(600)
+def test_after_an_edit_the_earlier_results_are_named_shown_and_reported(tmp_path: Path) -> None:
+    file, url = write(tmp_path / "experiment.yaml", 1e-3), (tmp_path / "store").as_uri()
+    command = [Path(sys.executable).with_name("potstill"), "run", file, "--store", url]
+    first = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert first.startswith("engine: ")
+    assert "other version" not in first
+
+    (ran,) = json.loads(potstill("list", url, "--json").output)["experiments"]
+    assert (ran["phase"], ran["checkpoints"]) == ("succeeded", {"committed": 1, "all": 1})
+    assert ran["evaluations"] == {"graded": 1, "failed": 0, "asked": 1}
+
+    write(file, 5e-3)
+    absent = potstill("show", str(file), "--store", url)
+    assert absent.exit_code == 4
+    assert f"1 other version of mine in the store: mine@{ran['version']}" in absent.output
+    again = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert f"mine@{ran['version']}" in again
+    assert "differs in learningRate" in again
+
+    named = f"mine@{ran['version'][:6]}"
+    assert f"mine {ran['version']} in {url}" in potstill("show", named, "--store", url).output
+    assert potstill("report", named, "--store", url, "--out", str(tmp_path / "report")).exit_code == 0
     assert (tmp_path / "report" / "index.html").is_file()
     ungated = potstill("gate", named, "--store", url)
     assert (ungated.exit_code, "no spec.gate" in ungated.output) == (2, True)
