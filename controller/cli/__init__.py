@@ -32,6 +32,7 @@ from controller.cli import (
     submit,
     validate,
 )
+from controller.cli import list as list_command
 from controller.cli.cluster import CLUSTER_ERRORS
 from controller.cli.expected import STORE_ERRORS, WRONG_INPUT
 from workloads.untrusted import printable
@@ -63,6 +64,7 @@ app.command("doctor")(doctor.doctor)
 app.command("validate")(validate.validate)
 app.command("plan")(plan.plan)
 app.command("run")(run.run)
+app.command("list")(list_command.list_experiments)
 app.command("report")(report.report)
 app.command("diff")(diff.diff)
 app.command("export")(export.export)

@@ -11,9 +11,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from controller.cli.local_profile import profile_of_this_machine
 from controller.live import plain_console
 from controller.spec.load import load_experiment
-from controller.spec.profile import Profile, load_profile, local_profile
+from controller.spec.profile import Profile, load_profile
 from controller.spec.resolve import resolve
 from workloads.contract.experiment import FrozenExperiment
 from workloads.store import NoDirectory, Store, open_store
@@ -24,7 +25,12 @@ StoreUrl = Annotated[
     typer.Option("--store", envvar="POTSTILL_STORE", help="A directory, or s3://bucket/prefix.", metavar="URL"),
 ]
 ProfileFile = Annotated[
-    Path | None, typer.Option("--profile", help="A profile file in place of this machine's.", metavar="FILE")
+    Path | None,
+    typer.Option(
+        "--profile",
+        help="A profile file in place of this machine's, such as examples/profiles/h200.yaml.",
+        metavar="FILE",
+    ),
 ]
 DEFAULT_STORE = "potstill-store"
 
@@ -36,7 +42,7 @@ def frozen_from(path: Path, profile: Path | None) -> FrozenExperiment:
 
 
 def profile_from(path: Path | None) -> Profile:
-    return local_profile() if path is None else load_profile(path)
+    return profile_of_this_machine()[0] if path is None else load_profile(path)
 
 
 def store_at(url: str, *, make: bool = False) -> Store:

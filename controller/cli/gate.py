@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from click import ClickException
 from pydantic import ValidationError
 
 from controller.cli.common import DEFAULT_STORE, ProfileFile, StoreUrl, frozen_from, store_at
 from controller.cli.expected import STORE_ERRORS, WRONG_INPUT
 from controller.cli.manifests import finished_manifest_at, manifest_at, manifest_of
+from controller.cli.versions import is_version, version_named
 from workloads.contract.experiment import FrozenGate
 from workloads.contract.manifest import Manifest
 
@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 
 def gate(
     path: Annotated[
-        Path | None, typer.Argument(help="The experiment file; or give --manifest.", metavar="[EXPERIMENT.YAML]")
+        Path | None,
+        typer.Argument(
+            help="The experiment file, or a version of potstill list; or give --manifest.",
+            metavar="[EXPERIMENT.YAML|NAME@VERSION]",
+        ),
     ] = None,
     manifest: Annotated[str | None, typer.Option(help="A manifest.json: a file or a URL in a store.")] = None,
     wait: Annotated[
@@ -53,7 +57,7 @@ def _crash_is_not_a_failure() -> Iterator[None]:
     """An unexpected error exits 4 with its traceback: 1, Python's own, would say that the candidate failed."""
     try:
         yield
-    except (typer.Exit, ClickException, *WRONG_INPUT, *STORE_ERRORS):
+    except (typer.Exit, typer.BadParameter, *WRONG_INPUT, *STORE_ERRORS):
         raise
     except Exception as error:
         traceback.print_exc()
@@ -66,8 +70,9 @@ def _result(path: Path | None, manifest: str | None, wait: float, store: str, pr
 
     asked: FrozenGate | None
     if path is not None:
-        frozen = frozen_from(path, profile)
-        found, asked = manifest_of(store_at(store), frozen.name, frozen.uid8), frozen.gate
+        opened, named = store_at(store), is_version(str(path))
+        frozen = version_named(opened, str(path)) if named else frozen_from(path, profile)
+        found, asked = manifest_of(opened, frozen.name, frozen.uid8), frozen.gate
     else:
         found = finished_manifest_at(manifest or "", 60 * wait)
         asked = found.gate

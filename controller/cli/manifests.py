@@ -7,6 +7,7 @@ import typer
 from pydantic import ValidationError
 
 from controller.cli.common import store_at
+from controller.cli.versions import versions_in
 from workloads.contract import layout
 from workloads.contract.counts import evaluation_counts
 from workloads.contract.manifest import Manifest
@@ -24,6 +25,8 @@ def manifest_of(store: Store, experiment: str, uid8: str) -> Manifest:
         typer.echo(
             f"{store.url} has no {key}: the experiment has not run there, or the file was changed since", err=True
         )
+        if others := ", ".join(version.id for version in versions_in(store, experiment)):
+            typer.echo(f"versions of {experiment} that are there, for report, show and gate: {others}", err=True)
         raise typer.Exit(4) from None
 
 

@@ -8,12 +8,17 @@ import typer
 from controller.cli.cluster import Context, Kubeconfig, Namespace, cluster_at, store_of
 from controller.cli.common import DEFAULT_STORE, ProfileFile, StoreUrl, frozen_from, store_at
 from controller.cli.manifests import manifest_of
+from controller.cli.versions import is_version, version_named
 from controller.kubernetes.acceptance import uid8_of
 
 
 def report(
     experiment: Annotated[
-        str, typer.Argument(help="The experiment file, or with --cluster its name.", metavar="EXPERIMENT.YAML")
+        str,
+        typer.Argument(
+            help="The experiment file, or a version of potstill list; with --cluster its name.",
+            metavar="EXPERIMENT.YAML|NAME@VERSION",
+        ),
     ],
     store: StoreUrl = DEFAULT_STORE,
     out: Annotated[Path, typer.Option("--out", help="Folder to write the page, report.md and CSV files to.")] = Path(
@@ -35,8 +40,10 @@ def report(
         item = cluster_at(kubeconfig, context, namespace).experiment(experiment)
         opened, name, uid8 = store_of(item, None), experiment, uid8_of(item)
     else:
-        frozen = frozen_from(Path(experiment), profile)
-        opened, name, uid8 = store_at(store), frozen.name, frozen.uid8
+        opened = store_at(store)
+        named = is_version(experiment)
+        frozen = version_named(opened, experiment) if named else frozen_from(Path(experiment), profile)
+        name, uid8 = frozen.name, frozen.uid8
     manifest = manifest_of(opened, name, uid8)
     out.mkdir(parents=True, exist_ok=True)
     for file, text in report_files(manifest, opened).items():

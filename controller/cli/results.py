@@ -2,18 +2,21 @@
 
 import os
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import typer
 from pydantic import ValidationError
 
 from controller.cli.common import DEFAULT_STORE, frozen_from, store_at
+from controller.cli.versions import earlier_versions_line, version_named
 from controller.observe import Observer
 from controller.view import StoreView, Unknown
 from workloads.contract import layout
 from workloads.contract.experiment import FrozenExperiment
 from workloads.contract.manifest import Manifest
 from workloads.store import NotFound, Store, StoreError
+from workloads.untrusted import printable
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,16 @@ def results_here(path: Path, store: str | None, profile: Path | None) -> Results
         typer.echo(
             f"{opened.url} has no {frozen.name} {frozen.uid8}: it has not run there, or was changed since", err=True
         )
+        if (line := earlier_versions_line(opened, frozen, datetime.now(UTC))) is not None:
+            typer.echo(printable(line), err=True)
         raise typer.Exit(4)
+    return Results(opened, frozen, seen_in(opened, frozen))
+
+
+def results_of_version(version: str, store: str | None) -> Results:
+    """Of `name@version`. Exits 4 when the store has none such; raises StoreError."""
+    opened = store_at(store or os.environ.get("POTSTILL_STORE", DEFAULT_STORE))
+    frozen = version_named(opened, version)
     return Results(opened, frozen, seen_in(opened, frozen))
 
 

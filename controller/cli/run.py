@@ -2,16 +2,20 @@
 
 import sys
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import typer
 
 from controller.cli.common import DEFAULT_STORE, ExperimentFile, ProfileFile, StoreUrl, frozen_from, store_at
+from controller.cli.local_profile import profile_of_this_machine
 from controller.cli.results import best_run_line
+from controller.cli.versions import earlier_versions_line
 from controller.loop import run_local
 from controller.spec.trainer import base_architecture
 from workloads.contents import ContentError, localise_model_file
+from workloads.contract import layout
 from workloads.contract.experiment import FrozenExperiment
 from workloads.contract.units import TrainInputs
 from workloads.store import StoreError
@@ -23,9 +27,14 @@ EXIT_CODES = {"Succeeded": 0, "PartiallyFailed": 1, "Failed": 1, "Interrupted": 
 def run(path: ExperimentFile, store: StoreUrl = DEFAULT_STORE, profile: ProfileFile = None) -> None:
     """Train, evaluate every checkpoint, grade, report. Run it again after a stop: it goes on where it was."""
     opened = store_at(store, make=True)
+    if profile is None:
+        print(profile_of_this_machine()[1])
     frozen = frozen_from(Path(path), profile)
     if _fetch_architecture(frozen):
         frozen = frozen_from(Path(path), profile)
+    is_new = opened.head(layout.experiment_key(frozen.name, frozen.uid8)) is None
+    if is_new and (line := earlier_versions_line(opened, frozen, datetime.now(UTC))) is not None:
+        print(printable(line))
     final = run_local(frozen, opened, live=sys.stdout.isatty())
     print(printable(f"{final.outcome}: {final.message}"))
     if final.status is not None and (line := best_run_line(opened, frozen.name, frozen.uid8)) is not None:

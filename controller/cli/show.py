@@ -19,8 +19,9 @@ from controller.cli.cluster import (
 )
 from controller.cli.common import ProfileFile, wide_console
 from controller.cli.logs import attempts, log_tail
-from controller.cli.results import Results, best_run_line, is_file, results_here
+from controller.cli.results import Results, best_run_line, is_file, results_here, results_of_version
 from controller.cli.status import render
+from controller.cli.versions import is_version
 from controller.decide import decide
 from controller.live import render as render_status
 from controller.view import Attempt, ExecutorView
@@ -36,7 +37,11 @@ BLAMELESS = frozenset({"succeeded", "superseded", "suspended", "preempted", "los
 
 def show(
     experiment: Annotated[
-        str, typer.Argument(help="The experiment file, or a name in the cluster.", metavar="EXPERIMENT.YAML|NAME")
+        str,
+        typer.Argument(
+            help="The experiment file, a version of potstill list, or a name in the cluster.",
+            metavar="EXPERIMENT.YAML|NAME@VERSION|NAME",
+        ),
     ],
     lines: Annotated[int, typer.Option("--tail", help="Lines of the log.")] = 30,
     store: StoreOverride = None,
@@ -46,8 +51,12 @@ def show(
     kubeconfig: Kubeconfig = None,
 ) -> None:
     """Its state, what holds it up, and the first failure from the store. Exit 1 if there is one."""
-    if is_file(experiment):
-        results, held_up = results_here(Path(experiment), store, profile), ""
+    held_up = ""
+    if is_version(experiment):
+        results = results_of_version(experiment, store)
+        _print_standing(results)
+    elif is_file(experiment):
+        results = results_here(Path(experiment), store, profile)
         _print_standing(results)
     else:
         item = cluster_at(kubeconfig, context, namespace).experiment(experiment)

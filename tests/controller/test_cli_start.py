@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,6 @@ def loaded() -> set[str]:
 def test_bash_completes_commands_and_options(typed: str, offered: str) -> None:
     environment = {**os.environ, "_POTSTILL_COMPLETE": "complete_bash", "COMP_WORDS": typed}
     environment["COMP_CWORD"] = str(len(typed.split()) - 1)
-    command = [sys.executable, "-P", "-m", "controller.cli"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    potstill = Path(sys.executable).with_name("potstill")
+    done = subprocess.run([potstill], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [offered]

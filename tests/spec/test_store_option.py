@@ -32,3 +32,13 @@ def test_a_command_that_reads_makes_no_store(
     assert ended.value.code == 4
     assert f"{missing}: there is no such directory" in capsys.readouterr().err
     assert not missing.exists()
+
+
+def test_wrong_use_of_the_gate_exits_2_without_a_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["potstill", "gate", str(EXAMPLES / "quickstart.yaml"), "--store", "http://x"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "Traceback" not in capsys.readouterr().err

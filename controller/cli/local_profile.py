@@ -1,0 +1,52 @@
+"""The profile of this machine, for commands that are given none: which engine generates, on what, and why."""
+
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+
+from controller.executors.machine import Gpu, visible_gpus
+from controller.spec.errors import Problem, SpecError
+from controller.spec.profile import Profile, ProfileEngine, local_profile
+
+
+def profile_of_this_machine() -> tuple[Profile, str]:
+    """As `profile_for`, for the GPUs that are visible and the vLLM that is installed here."""
+    try:
+        vllm = version("vllm")
+    except PackageNotFoundError:
+        vllm = None
+    return profile_for(visible_gpus(), vllm)
+
+
+def profile_for(gpus: Sequence[Gpu], vllm: str | None) -> tuple[Profile, str]:
+    """The profile, and one line that says what it takes and why. `vllm`: its version, None if it is not installed.
+
+    GPUs that compute in bfloat16 train in it and generate in it, with vLLM if it is installed. Each GPU has one
+    training or one engine at a time. Raises SpecError for GPUs of several models, because the model is part of what
+    the digest of outputs says, and if the transformers engine is needed and not installed.
+    """
+    if not gpus:
+        profile = local_profile()
+        return profile, f"engine: {_named(profile)} on the CPU, because no NVIDIA GPU is visible"
+    models = sorted({gpu.name for gpu in gpus})
+    if len(models) > 1:
+        message = f"the GPUs are of several models ({', '.join(models)}): name those of one in CUDA_VISIBLE_DEVICES"
+        raise SpecError("profile local", [Problem((), message)])
+    slots = {"gpu": models[0], "training_slots": len(gpus), "evaluation_slots": len(gpus)}
+    count = f"{len(gpus)} x {models[0]}"
+    if not all(gpu.has_bfloat16 for gpu in gpus):
+        profile = local_profile().model_copy(update=slots)
+        return profile, f"engine: {_named(profile)} on {count}, because these GPUs do not compute in bfloat16"
+    slots["precision"] = "bfloat16"
+    if vllm is None:
+        slow = local_profile()
+        engine = slow.engine.model_copy(update={"dtype": "bfloat16"})
+        profile = slow.model_copy(update={**slots, "engine": engine})
+        why = "because vLLM, which is many times faster, is not installed (README.md, Install)"
+        return profile, f"engine: {_named(profile)} on {count}, {why}"
+    engine = ProfileEngine(name="vllm", version=vllm.partition("+")[0], dtype="bfloat16")
+    profile = Profile(name="local", engine=engine).model_copy(update=slots)
+    return profile, f"engine: {_named(profile)} on {count}"
+
+
+def _named(profile: Profile) -> str:
+    return f"{profile.engine.name} {profile.engine.version} in {profile.engine.dtype}"

@@ -1,0 +1,163 @@
+"""The versions of experiments in a store. Each change of what an experiment asks makes a new one: `name@version`."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import typer
+from pydantic import ValidationError
+
+from workloads.accepted import read_experiment
+from workloads.contract import layout
+from workloads.contract.counts import EvaluationCounts, evaluation_counts
+from workloads.contract.experiment import FrozenExperiment
+from workloads.contract.manifest import Manifest
+from workloads.results.asked import CHECKPOINT, OUTPUTS, asked_by_experiment
+from workloads.results.changes import unit_changes
+from workloads.store import NotFound, Store, StoreError
+
+NAMED = re.compile(r"(?P<name>[a-z0-9][a-z0-9_.-]*)@(?P<version>[0-9a-f]{1,8})")
+EXPERIMENT_KEY = re.compile(r"experiments/(?P<name>[^/]+)/(?P<version>[0-9a-f]{8})/experiment\.json")
+NOT_ASKED = {"accepted", "uid8", "revision", "limits", "profile", "spec_sha256", "stop_token_ids"}
+"""Fields of an accepted experiment that are no part of what it asks."""
+BY_UNIT = {"base", "base_name", "runs", "benchmarks", "sampling", "engine", "epoch"}
+"""Fields of which `unit_changes` names the parts."""
+WORDS = {"allow_unsandboxed": "allowUnsandboxed", "base_thinking": "base.thinking"}
+FIELDS_SHOWN = 4
+VERSIONS_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Version:
+    """`manifest` None: nothing was found yet. `error`: why the version cannot be read, with `frozen` None."""
+
+    name: str
+    uid8: str
+    frozen: FrozenExperiment | None
+    manifest: Manifest | None = None
+    error: str = ""
+
+    @property
+    def id(self) -> str:
+        return f"{self.name}@{self.uid8}"
+
+    @property
+    def phase(self) -> str:
+        if self.error:
+            return "unreadable"
+        if self.manifest is None:
+            return "accepted"
+        return "unfinished" if self.manifest.state == "running" else self.manifest.state
+
+    @property
+    def checkpoints(self) -> tuple[int, int]:
+        """(committed, all that the runs are to make)."""
+        models = self.manifest.models if self.manifest else ()
+        committed = sum(model.kind == "checkpoint" and model.content is not None for model in models)
+        runs = self.frozen.runs if self.frozen else ()
+        return committed, sum(len(run.checkpoints) for run in runs if run.role == "run")
+
+    @property
+    def evaluations(self) -> EvaluationCounts:
+        found = self.manifest.evaluations if self.manifest else ()
+        return evaluation_counts((item.model, item.benchmark, item.state) for item in found)
+
+
+def is_version(text: str) -> bool:
+    """`name@version`, as `potstill list` shows it; a version may be cut short."""
+    return NAMED.fullmatch(text) is not None and not text.endswith((".yaml", ".yml"))
+
+
+def versions_in(store: Store, name: str | None = None) -> tuple[Version, ...]:
+    """All versions, or those of one name: names in order, the newest version first. Raises StoreError."""
+    prefix = layout.EXPERIMENTS if name is None else f"{layout.EXPERIMENTS}{name}/"
+    keys = (EXPERIMENT_KEY.fullmatch(info.key) for info in store.list(prefix))
+    found = [_read(store, key["name"], key["version"]) for key in keys if key]
+    return tuple(sorted(found, key=lambda one: (one.name, -_accepted(one).timestamp())))
+
+
+def _read(store: Store, name: str, uid8: str) -> Version:
+    try:
+        frozen, _ = read_experiment(store, layout.experiment_key(name, uid8))
+        return Version(name, uid8, frozen, _manifest(store, name, uid8))
+    except StoreError as error:
+        return Version(name, uid8, None, error=str(error))
+
+
+def _manifest(store: Store, name: str, uid8: str) -> Manifest | None:
+    key = layout.manifest_key(name, uid8)
+    try:
+        return Manifest.model_validate_json(store.get(key))
+    except NotFound:
+        return None
+    except ValidationError as error:
+        raise StoreError(f"{store.url}/{key} is no manifest that this version can read") from error
+
+
+def _accepted(version: Version) -> datetime:
+    return version.frozen.accepted if version.frozen else datetime.fromtimestamp(0, UTC)
+
+
+def version_named(store: Store, text: str) -> FrozenExperiment:
+    """The experiment that `name@version` names. Exits 4 unless there is exactly one; raises StoreError."""
+    named = NAMED.fullmatch(text)
+    assert named is not None
+    known = versions_in(store, named["name"])
+    found = [one for one in known if one.uid8.startswith(named["version"])]
+    if len(found) != 1:
+        others = ", ".join(one.id for one in (found or known)) or "no version of it"
+        typer.echo(f"{store.url} has {len(found) or 'no'} {text}; there are: {others}", err=True)
+        raise typer.Exit(4)
+    if found[0].frozen is None:
+        raise StoreError(found[0].error)
+    return found[0].frozen
+
+
+def differences(old: FrozenExperiment, new: FrozenExperiment) -> tuple[str, ...]:
+    """Fields of the experiment file, without their place under spec and runs, in which the two differ."""
+    units = unit_changes(asked_by_experiment(old), asked_by_experiment(new))
+    fields = [_short(change.path) for unit in units for change in unit.because]
+    fields += [f"run {unit.name}" for unit in units if unit.kind == "train" and unit.standing in ("added", "removed")]
+    before, after = (item.model_dump(mode="json", exclude=NOT_ASKED) for item in (old, new))
+    fields += [WORDS.get(name, name) for name in after if name not in BY_UNIT and before[name] != after[name]]
+    if not fields:
+        fields = [name for name in after if before[name] != after[name]]
+    return tuple(dict.fromkeys(field for field in fields if field not in (CHECKPOINT, OUTPUTS)))
+
+
+def _short(path: str) -> str:
+    return re.sub(r"^spec\.(runs\[[^\]]*\]\.|training\.|evaluation\.)?", "", path.partition(",")[0])
+
+
+def differs_in(fields: Sequence[str]) -> str:
+    more = f" and {len(fields) - FIELDS_SHOWN} more" if len(fields) > FIELDS_SHOWN else ""
+    return f"differs in {', '.join(fields[:FIELDS_SHOWN])}{more}" if fields else "the same question"
+
+
+def earlier_versions_line(store: Store, frozen: FrozenExperiment, now: datetime) -> str | None:
+    """Names other versions of the experiment, the newest first, with what differs. None if there are none."""
+    others = [one for one in versions_in(store, frozen.name) if one.uid8 != frozen.uid8]
+    if not others:
+        return None
+    named = "; ".join(_described(others[:VERSIONS_SHOWN], frozen, now))
+    more = "; more: potstill list" if len(others) > VERSIONS_SHOWN else ""
+    count = "1 other version" if len(others) == 1 else f"{len(others)} other versions"
+    return f"{count} of {frozen.name} in the store: {named}{more}"
+
+
+def _described(versions: Sequence[Version], frozen: FrozenExperiment, now: datetime) -> Iterator[str]:
+    for one in versions:
+        if one.frozen is None:
+            yield f"{one.id} (unreadable)"
+        else:
+            state = f"{age(one.frozen.accepted, now)} old, {one.phase}"
+            yield f"{one.id} ({state}), {differs_in(differences(one.frozen, frozen))}"
+
+
+def age(then: datetime, now: datetime) -> str:
+    seconds = max(0, int((now - then).total_seconds()))
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds // length} {unit}"
+    return f"{seconds} s"

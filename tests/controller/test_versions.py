@@ -1,0 +1,158 @@
+"""`potstill list`, and versions of an experiment by name: after an edit of the file earlier results stay in reach."""
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from controller.cli import app
+from controller.cli.versions import age, differences, earlier_versions_line, is_version, versions_in
+from controller.loop import accept
+from tests.controller.driver import small
+from workloads.contract.experiment import FrozenExperiment
+from workloads.store import Store, open_store
+
+BASE = Path(__file__).parents[2] / "examples" / "quickstart" / "base"
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+def potstill(*words: str) -> Result:
+    return CliRunner().invoke(app, list(words), env={"COLUMNS": "400"})
+
+
+def changed(frozen: FrozenExperiment, uid8: str, days: int, **inputs: object) -> FrozenExperiment:
+    """The same experiment with other inputs of its run, accepted so many days before NOW."""
+    (run,) = frozen.runs
+    run = run.model_copy(update={"inputs": run.inputs.model_copy(update=inputs)})
+    return frozen.model_copy(update={"uid8": uid8, "accepted": NOW - timedelta(days=days), "runs": (run,)})
+
+
+FIRST = changed(small(), "aaaa0000", 3)
+SECOND = changed(small(), "aabb0000", 2, learning_rate=1e-3)
+THIRD = changed(small(), "cccc0000", 1, learning_rate=1e-3, seed=2)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = open_store((tmp_path / "store").as_uri())
+    for frozen in (FIRST, SECOND, THIRD):
+        accept(frozen, store)
+    return store
+
+
+def test_versions_come_newest_first(store: Store) -> None:
+    assert [version.uid8 for version in versions_in(store)] == ["cccc0000", "aabb0000", "aaaa0000"]
+    assert [version.phase for version in versions_in(store)] == ["accepted"] * 3
+
+
+def test_what_differs_is_named_by_its_field(store: Store) -> None:
+    assert differences(FIRST, SECOND) == ("learningRate",)
+    assert differences(FIRST, THIRD) == ("learningRate", "seed")
+    assert differences(FIRST, FIRST.model_copy(update={"budgets": (7,)})) == ("budgets",)
+
+
+def test_an_edited_file_is_told_of_its_earlier_results(store: Store) -> None:
+    edited = changed(small(), "dddd0000", 0, learning_rate=5e-3)
+    line = earlier_versions_line(store, edited, NOW)
+    assert line is not None
+    assert line.startswith(
+        f"3 other versions of {edited.name} in the store: {edited.name}@cccc0000 (1 d old, accepted), "
+    )
+    assert f"{edited.name}@aaaa0000 (3 d old, accepted), differs in learningRate" in line
+    assert earlier_versions_line(store, edited.model_copy(update={"name": "other"}), NOW) is None
+
+
+def test_the_list_shows_each_version_and_what_differs(store: Store) -> None:
+    shown = potstill("list", store.url)
+    assert shown.exit_code == 0
+    assert f"{FIRST.name}@aaaa0000" in shown.output
+    assert "differs in learningRate, seed" in shown.output
+    told = json.loads(potstill("list", store.url, "--json").output)["experiments"]
+    assert [(one["version"], one["differs_from_newest_in"]) for one in told] == [
+        ("cccc0000", None), ("aabb0000", ["seed"]), ("aaaa0000", ["learningRate", "seed"]),
+    ]  # fmt: skip
+
+
+def test_a_version_that_cannot_be_read_is_listed_with_the_reason(store: Store) -> None:
+    store.put(f"experiments/{FIRST.name}/eeee0000/experiment.json", b"{}")
+    shown = potstill("list", store.url)
+    assert shown.exit_code == 0
+    assert f"{FIRST.name}@eeee0000  unreadable" in shown.output
+    assert f"{FIRST.name}@aaaa0000" in shown.output
+
+
+@pytest.mark.parametrize("command", ["report", "show", "gate"])
+def test_a_version_that_is_not_there_or_not_one_names_those_that_are(store: Store, command: str) -> None:
+    missing = potstill(command, f"{FIRST.name}@12", "--store", store.url)
+    assert (missing.exit_code, f"{FIRST.name}@cccc0000, {FIRST.name}@aabb0000" in missing.output) == (4, True)
+    two = potstill(command, f"{FIRST.name}@aa", "--store", store.url)
+    assert two.exit_code == 4
+    assert f"has 2 {FIRST.name}@aa; there are: {FIRST.name}@aabb0000, {FIRST.name}@aaaa0000" in two.output
+
+
+def test_names_with_a_version_are_no_files() -> None:
+    assert is_version("mine@116e56d9")
+    assert is_version("mine.v2@1")
+    assert not is_version("mine")
+    assert not is_version("mine@x.yaml")
+    assert not is_version("mine@117.yaml")
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(0, "0 s"), (61, "1 min"), (7200, "2 h"), (90_000, "1 d")])
+def test_an_age_is_told_in_its_largest_unit(seconds: int, shown: str) -> None:
+    assert age(NOW - timedelta(seconds=seconds), NOW) == shown
+
+
+def write(path: Path, learning_rate: float) -> Path:
+    """A real experiment of a few seconds, on the quickstart's base."""
+    rows = [{"prompt": f"{n} + 1", "response": str(n + 1)} for n in range(9)]
+    (path.parent / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (path.parent / "bench.jsonl").write_text(json.dumps({"id": "a", "prompt": "1 + 1", "answer": "2"}) + "\n")
+    training = {"batchSize": 2, "checkpointEverySamples": 4, "learningRate": learning_rate}
+    spec = {
+        "base": {"model": str(BASE)},
+        "data": {"sums": {"uri": "data.jsonl"}},
+        "training": training,
+        "runs": [{"name": "one", "data": "sums", "samples": 4, "sequenceTokens": 64, "overlong": "drop"}],
+        "evaluation": {
+            "benchmarks": [{"name": "mine", "uri": "bench.jsonl", "grader": "exact", "base": "none"}],
+            "budgets": [32],
+        },
+    }
+    whole = {"apiVersion": "potstill.dev/v1alpha1", "kind": "Experiment", "metadata": {"name": "mine"}, "spec": spec}
+    path.write_text(yaml.safe_dump(whole))
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_after_an_edit_the_earlier_results_are_named_shown_and_reported(tmp_path: Path) -> None:
+    file, url = write(tmp_path / "experiment.yaml", 1e-3), (tmp_path / "store").as_uri()
+    command = [Path(sys.executable).with_name("potstill"), "run", file, "--store", url]
+    first = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert first.startswith("engine: ")
+    assert "other version" not in first
+
+    (ran,) = json.loads(potstill("list", url, "--json").output)["experiments"]
+    assert (ran["phase"], ran["checkpoints"]) == ("succeeded", {"committed": 1, "all": 1})
+    assert ran["evaluations"] == {"graded": 1, "failed": 0, "asked": 1}
+
+    write(file, 5e-3)
+    absent = potstill("show", str(file), "--store", url)
+    assert absent.exit_code == 4
+    assert f"1 other version of mine in the store: mine@{ran['version']}" in absent.output
+    again = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert f"mine@{ran['version']}" in again
+    assert "differs in learningRate" in again
+
+    named = f"mine@{ran['version'][:6]}"
+    assert f"mine {ran['version']} in {url}" in potstill("show", named, "--store", url).output
+    assert potstill("report", named, "--store", url, "--out", str(tmp_path / "report")).exit_code == 0
+    assert (tmp_path / "report" / "index.html").is_file()
+    ungated = potstill("gate", named, "--store", url)
+    assert (ungated.exit_code, "no spec.gate" in ungated.output) == (2, True)
