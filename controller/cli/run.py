@@ -7,7 +7,8 @@ import typer
 
 from controller.cli.common import DEFAULT_STORE, ExperimentFile, ProfileFile, StoreUrl, frozen_from, store_at
 from controller.cli.results import best_run_line
-from controller.loop import run_local
+from controller.loop import FinalStatus, run_local
+from workloads.store import Store
 from workloads.untrusted import printable
 
 EXIT_CODES = {"Succeeded": 0, "PartiallyFailed": 1, "Failed": 1, "Interrupted": 4, "Refused": 4}
@@ -21,6 +22,17 @@ def run(path: ExperimentFile, store: StoreUrl = DEFAULT_STORE, profile: ProfileF
     print(printable(f"{final.outcome}: {final.message}"))
     if final.status is not None and (line := best_run_line(opened, frozen.name, frozen.uid8)) is not None:
         print(printable(line))
-    if final.status is not None and final.status.report is not None:
-        print(f"report: {opened.url}/{final.report_prefix}index.html")
+    if (link := report_link(opened, final)) is not None:
+        print(f"report: {link}")
     raise typer.Exit(EXIT_CODES[final.outcome])
+
+
+def report_link(store: Store, final: FinalStatus) -> str | None:
+    """URL of the report's page; None if this run made no report or the page is not in the store.
+
+    Raises StoreError if the store cannot be read.
+    """
+    page = f"{final.report_prefix}index.html"
+    if final.status is None or final.status.report is None or store.head(page) is None:
+        return None
+    return f"{store.url}/{page}"
