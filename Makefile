@@ -60,6 +60,11 @@ drift: sync docs  ## Fail if something generated is not what the code says; lint
 docs:  ## The pages, into site/
 	uv=$(UV); UV_PROJECT_ENVIRONMENT=.venv-docs NO_MKDOCS_2_WARNING=1 $$uv run --quiet --only-group docs mkdocs build --quiet --strict
 
+.PHONY: dist
+dist: sync  ## The wheel, the source archive and the chart, into dist/
+	uv=$(UV); $$uv build --quiet --out-dir dist
+	"$$(.venv/bin/python -m tests.tools.programs path helm)" package charts/potstill --destination dist
+
 .PHONY: test
 test: sync  ## All tests that need no root: units, a real S3 server, a real Kubernetes control plane
 	.venv/bin/python -m tests.tools.programs build $(PROGRAMS)
