@@ -35,11 +35,13 @@ sync:
 	uv=$(UV); $$uv sync --quiet
 
 .PHONY: check
-check: sync  ## Lint, types, import rules, generated files, unit tests (about a minute)
+check: sync  ## Lint, types, import rules, spelling, prose, unit tests (about a minute)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+	.venv/bin/codespell
+	.venv/bin/python -m scripts.prose
 	.venv/bin/pytest -q -n $(WORKERS) -m "$(UNIT)"
 
 .PHONY: format

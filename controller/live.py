@@ -84,11 +84,11 @@ class PlainScreen:
         news = [(name, line) for name, line in plain_lines(status) if self._said.get(name) != _milestone(line)]
         self._said.update((name, _milestone(line)) for name, line in news)
         failed = by_cause(line for _, line in news if isinstance(line, EvaluationLine))
+        names = {lines[0].id: names_of(lines) for lines in failed}
+        repeated = {line.id for lines in failed for line in lines[1:]}
         for name, line in news:
-            if not isinstance(line, EvaluationLine) or line.state != "failed":
-                self._say(f"{now:%H:%M:%S} {name}: {describe(line)}")
-        for lines in failed:
-            self._say(f"{now:%H:%M:%S} {names_of(lines)}: {describe(lines[0])}")
+            if name not in repeated:
+                self._say(f"{now:%H:%M:%S} {names.get(name, name)}: {describe(line)}")
         if trouble is None and self._troubles:
             self._troubles.clear()
             self._say(f"{now:%H:%M:%S} the run goes on")
@@ -142,7 +142,7 @@ def _milestone(line: RunLine | EvaluationLine) -> str:
 
 
 def _share(line: RunLine | EvaluationLine, parts: int) -> int:
-    """How many of `parts` equal parts are done; what has begun is told from what has not."""
+    """How many of `parts` equal parts are done; -1 if nothing is done yet."""
     if not line.total or not line.done:
         return -1
     return parts * line.done // line.total

@@ -20,7 +20,7 @@ JSON_TYPE = "application/json"
 
 
 class ApiUnreachable(Exception):
-    """No answer: what became of the request is unknown."""
+    """No answer: the request may or may not have been carried out."""
 
 
 class ApiError(Exception):

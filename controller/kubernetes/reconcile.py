@@ -103,7 +103,7 @@ class Reconciler:
         self._watched.limit.forget(Owner(experiment=item["metadata"]["name"], uid8=uid8_of(item)))
 
     def _judged(self, accepted: Accepted, status: Status) -> Status:
-        """`status` with what became of the gate, if there is one. Raises StoreError."""
+        """`status` with the gate's result, if there is a gate. Raises StoreError."""
         frozen = accepted.frozen
         if frozen.gate is None or not status.runs:
             return status
@@ -114,7 +114,7 @@ class Reconciler:
         return replace(status, conditions=(*status.conditions, gate_condition(frozen.gate, manifest)))
 
     def _retry(self, item: Json, accepted: Accepted) -> dict[str, str]:
-        """Heeds the retry annotation once for each of its values; what the status is to say of it."""
+        """Applies each new value of the retry annotation once. Returns the value for the status."""
         asked = _retry_asked(item)
         if asked is None:
             return {}

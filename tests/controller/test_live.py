@@ -124,6 +124,6 @@ def test_the_cause_of_many_failures_is_printed_once() -> None:
         f"09:00:00 36 evaluations (first math_truncate@0 sums/fast): failed: {BLOCKED}",
     ]
     table = shown(blocked(36), terminal=True)
-    assert table.count(BLOCKED) == 1
+    assert table.count(BLOCKED) == table.count("exited with 1")  # once in each drawing of the table
     assert "math_truncate@0 and 35 more" in table
     assert "exited with 1" in table

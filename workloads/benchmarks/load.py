@@ -65,7 +65,7 @@ def load_file(
     completion_pattern: str | None = None,
     fast: tuple[str, ...] | None = None,
 ) -> Benchmark:
-    """`fast`: None takes the FAST_PROBLEMS ids of smallest SHA-256, which is fixed and no one's choice."""
+    """`fast`: None takes the FAST_PROBLEMS ids of smallest SHA-256, which is fixed and chosen by nobody."""
     if not path.is_file():
         raise BenchmarkError(f"{path}: no such file")
     data = path.read_bytes()
