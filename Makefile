@@ -35,11 +35,13 @@ sync:
 	uv=$(UV); $$uv sync --quiet
 
 .PHONY: check
-check: sync  ## Lint, types, import rules, generated files, unit tests (about a minute)
+check: sync  ## Lint, types, import rules, spelling, prose, unit tests (about a minute)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+	.venv/bin/codespell
+	.venv/bin/python -m scripts.prose
 	.venv/bin/pytest -q -n $(WORKERS) -m "$(UNIT)"
 
 .PHONY: format
@@ -68,6 +70,11 @@ sbom:  ## What the images hold, as CycloneDX, into build/sbom.json
 .PHONY: docs
 docs:  ## The pages, into site/
 	uv=$(UV); UV_PROJECT_ENVIRONMENT=.venv-docs NO_MKDOCS_2_WARNING=1 $$uv run --quiet --only-group docs mkdocs build --quiet --strict
+
+.PHONY: dist
+dist: sync  ## The wheel, the source archive and the chart, into dist/
+	uv=$(UV); $$uv build --quiet --out-dir dist
+	"$$(.venv/bin/python -m tests.tools.programs path helm)" package charts/potstill --destination dist
 
 .PHONY: test
 test: sync  ## All tests that need no root: units, a real S3 server, a real Kubernetes control plane

@@ -316,7 +316,7 @@ def status_schema() -> dict[str, Any]:
             "store": {**text, "description": "Root of the store."},
             "manifest": {**text, "description": "URL of the manifest."},
             "report": {**text, "description": "URL of the report's folder."},
-            "retried": {**text, "description": "The value of the potstill.dev/retry annotation that was applied last."},
+            "retried": {**text, "description": "The value of the potstill.dev/retry annotation that was applied."},
             "revision": {**count, "description": "How often the experiment has grown since it was accepted, and 1."},
             "counts": {
                 "type": "object",

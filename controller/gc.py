@@ -1,10 +1,11 @@
 """`potstill gc`: looks at a whole store, and sweeps what `sweep.plan_sweep` lets go.
 
 An experiment may be accepted while this is at work, and may name what is about to go. So the plan is confirmed by a
-second look before anything is touched. Then markers and unnamed blobs are parked: copied below gc/parked/ and taken
-away. Whoever looks from now on sees no result and makes one, as an attempt of a new number, under keys that are not
-among those that go. A third look gives back what is named by now. Only then do the parked copies go, then files, then
-tasks. A sweep that is killed before its parked copies go is undone by the next one, one that is killed later continues.
+second look before anything is touched. Then markers and unnamed blobs are parked: copied below gc/parked/ and
+deleted. A controller that looks later sees no result and makes one, as an attempt of a new number, under keys that are
+not among those that go. A third look gives back what is named by now. Only then do the parked copies go, then files,
+then tasks. A sweep that is killed before its parked copies go is undone by the next one, one that is killed later
+continues.
 """
 
 import logging
@@ -227,7 +228,7 @@ def sweep(
 
 @dataclass(frozen=True)
 class Parked:
-    """A marker or blob that was taken away; `marker` is None for a blob."""
+    """A marker or blob that was moved to parked/; `marker` is None for a blob."""
 
     info: ObjectInfo
     marker: Marker | None

@@ -1,7 +1,7 @@
 """What `potstill run` shows while it works: a table that redraws itself, or plain lines where there is no terminal."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import IO, Any, Protocol
@@ -77,7 +77,8 @@ class LiveScreen:
 
 class PlainScreen:
     """A line when something begins, ends or fails; for a run also with each checkpoint and each tenth of its steps,
-    for an evaluation with each quarter of its problems. Trouble is printed once when it begins and once when it ends.
+    for an evaluation with each quarter of its problems. Evaluations that fail at the same time with the same message
+    have one line together. Trouble is printed once when it begins and once when it ends.
     """
 
     def __init__(self, console: Console) -> None:
@@ -86,11 +87,14 @@ class PlainScreen:
         self._troubles: set[str] = set()
 
     def show(self, status: Status, now: datetime, trouble: Trouble | None = None) -> None:
-        for name, line in plain_lines(status):
-            key = _milestone(line)
-            if self._said.get(name) != key:
-                self._said[name] = key
-                self._say(f"{now:%H:%M:%S} {name}: {describe(line)}")
+        news = [(name, line) for name, line in plain_lines(status) if self._said.get(name) != _milestone(line)]
+        self._said.update((name, _milestone(line)) for name, line in news)
+        failed = by_cause(line for _, line in news if isinstance(line, EvaluationLine))
+        names = {lines[0].id: names_of(lines) for lines in failed}
+        repeated = {line.id for lines in failed for line in lines[1:]}
+        for name, line in news:
+            if name not in repeated:
+                self._say(f"{now:%H:%M:%S} {names.get(name, name)}: {describe(line)}")
         if trouble is None and self._troubles:
             self._troubles.clear()
             self._say(f"{now:%H:%M:%S} the run goes on")
@@ -120,6 +124,21 @@ def is_shown(line: RunLine | EvaluationLine) -> bool:
     return line.state != "waiting" or line.reason == SHARED
 
 
+def by_cause(lines: Iterable[EvaluationLine]) -> list[list[EvaluationLine]]:
+    """The failed ones of `lines`, those with the same message together."""
+    found: dict[str, list[EvaluationLine]] = {}
+    for line in lines:
+        if line.state == "failed":
+            found.setdefault(line.message, []).append(line)
+    return list(found.values())
+
+
+def names_of(lines: list[EvaluationLine]) -> str:
+    """The id of one line; of several, how many evaluations they are and the first id."""
+    number = counted(lines).asked
+    return lines[0].id if number == 1 else f"{number} evaluations (first {lines[0].id})"
+
+
 def _milestone(line: RunLine | EvaluationLine) -> str:
     if line.state in {"failed", "waiting"}:
         return f"{line.state} {line.message}"
@@ -129,7 +148,7 @@ def _milestone(line: RunLine | EvaluationLine) -> str:
 
 
 def _share(line: RunLine | EvaluationLine, parts: int) -> int:
-    """How many of `parts` equal parts are done; what has begun is told from what has not."""
+    """How many of `parts` equal parts are done; -1 if nothing is done yet."""
     if not line.total or not line.done:
         return -1
     return parts * line.done // line.total
@@ -201,17 +220,20 @@ def _runs_table(status: Status) -> Table:
 
 def _evaluations_table(lines: list[EvaluationLine]) -> Table:
     table = Table("model", "benchmark", "state", "problems", "", box=None, pad_edge=False)
-    for line in lines[:SHOWN_EVALUATIONS]:
+    groups = [[line] for line in lines if line.state != "failed"]
+    groups += by_cause(lines)
+    for group in groups[:SHOWN_EVALUATIONS]:
+        line = group[0]
         verb = VERBS[line.stage] if line.state == "running" else line.state
         table.add_row(
-            shown(line.model),
+            shown(line.model if len(group) == 1 else f"{line.model} and {len(group) - 1} more"),
             shown(f"{line.benchmark}/{line.part}"),
             Text(verb, COLOURS[line.state]),
             f"{line.done}/{line.total}" if line.total else "",
             shown(line.message if line.state != "running" else ""),
         )
-    if len(lines) > SHOWN_EVALUATIONS:
-        table.add_row(f"and {len(lines) - SHOWN_EVALUATIONS} more")
+    if len(groups) > SHOWN_EVALUATIONS:
+        table.add_row(f"and {sum(map(len, groups[SHOWN_EVALUATIONS:]))} more")
     return table
 
 

@@ -1,4 +1,4 @@
-"""A person's word that what failed may be tried again: the attempts so far no longer count."""
+"""Retries that a user asks for: the attempts so far no longer count."""
 
 from collections.abc import Collection
 from dataclasses import dataclass

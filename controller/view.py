@@ -165,7 +165,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class ExecutorView:
-    """All Jobs of the store's namespace or machine, whoever owns them.
+    """All Jobs of the store's namespace or machine, of every owner.
 
     `gone_owners`: experiments that are known to have nobody acting for them, so that their tasks may be taken over.
     `weights` None: nobody has to bring the base anywhere. `refused`: by task key. `refused_before`: Jobs of tasks that

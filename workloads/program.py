@@ -152,7 +152,7 @@ def _run(body: Callable[[Context[TaskType]], None], context: Context[TaskType]) 
         try:
             context.store.put(layout.failure_key(task.unit, task.number), failure.to_json())
         except StoreError as away:
-            logger.error("nor could the failure be written: %s", away)
+            logger.error("could not write failure.json: %s", away)
             context._courier.abandoned = True
         return failure.exit_code
     logger.info("%s attempt %d is done", task.unit, task.number)

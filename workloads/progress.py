@@ -16,7 +16,7 @@ from workloads.store import Store, StoreError
 
 PROGRESS_SECONDS = 5.0
 DIRECTORY_PROGRESS_SECONDS = 0.5
-"""In a directory progress costs nothing, and whoever watches is near."""
+"""In a directory progress costs nothing, and its readers are on the same machine."""
 LOG_SECONDS = 20.0
 """The log's tail goes so often, if it grew."""
 NOTICE_SECONDS = 3600.0

@@ -39,7 +39,7 @@ def seconds_of(age: str) -> float:
     """90m, 12h, 7d, 2w. Raises typer.BadParameter."""
     found = re.fullmatch(r"(\d+)([smhdw])", age)
     if found is None:
-        raise typer.BadParameter(f"{age!r} is no age: write a number and s, m, h, d or w, such as 7d")
+        raise typer.BadParameter(f"invalid age {age!r}: write a number and s, m, h, d or w, such as 7d")
     return float(found[1]) * UNITS[found[2]]
 
 

@@ -12,13 +12,13 @@ from controller.cli.common import DEFAULT_STORE, ExperimentFile, ProfileFile, St
 from controller.cli.local_profile import profile_of_this_machine
 from controller.cli.results import best_run_line
 from controller.cli.versions import earlier_versions_line
-from controller.loop import run_local
+from controller.loop import FinalStatus, run_local
 from controller.spec.trainer import base_architecture
 from workloads.contents import ContentError, localise_model_file
 from workloads.contract import layout
 from workloads.contract.experiment import FrozenExperiment
 from workloads.contract.units import TrainInputs
-from workloads.store import StoreError
+from workloads.store import Store, StoreError
 from workloads.untrusted import printable
 
 EXIT_CODES = {"Succeeded": 0, "PartiallyFailed": 1, "Failed": 1, "Interrupted": 4, "Refused": 4}
@@ -39,8 +39,8 @@ def run(path: ExperimentFile, store: StoreUrl = DEFAULT_STORE, profile: ProfileF
     print(printable(f"{final.outcome}: {final.message}"))
     if final.status is not None and (line := best_run_line(opened, frozen.name, frozen.uid8)) is not None:
         print(printable(line))
-    if final.status is not None and final.status.report is not None:
-        print(f"report: {opened.url}/{final.report_prefix}index.html")
+    if (link := report_link(opened, final)) is not None:
+        print(f"report: {link}")
     raise typer.Exit(EXIT_CODES[final.outcome])
 
 
@@ -52,3 +52,14 @@ def _fetch_architecture(frozen: FrozenExperiment) -> bool:
     with suppress(ContentError, StoreError), TemporaryDirectory() as folder:
         localise_model_file(frozen.base, "config.json", Path(folder))
     return base_architecture(frozen.base) is not None
+
+
+def report_link(store: Store, final: FinalStatus) -> str | None:
+    """URL of the report's page; None if this run made no report or the page is not in the store.
+
+    Raises StoreError if the store cannot be read.
+    """
+    page = f"{final.report_prefix}index.html"
+    if final.status is None or final.status.report is None or store.head(page) is None:
+        return None
+    return f"{store.url}/{page}"

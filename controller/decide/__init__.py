@@ -165,14 +165,15 @@ def _only_report_open(frozen: FrozenExperiment, store: StoreView) -> bool:
 
 def _with_ending(status: Status, ending: Finish, reached: Verdict) -> Status:
     if ending.settled is None:
-        return replace(status, report=ending.report, idle=False)
+        return replace(status, idle=False)
     if ending.report_failed and reached == "Succeeded":
         reached = "PartiallyFailed"
     message = _summary(status) + (f"; no report: {ending.settled.message}" if ending.report_failed else "")
     finished = Condition("Finished", "True", reached, message)
     ended = Condition("Progressing", "False", "Finished", "all work is done or given up")
     told = (ended if condition.type == ended.type else condition for condition in status.conditions)
-    return replace(status, conditions=(*told, finished), finished=reached, report=ending.report)
+    report = None if ending.report_failed else ending.report
+    return replace(status, conditions=(*told, finished), finished=reached, report=report)
 
 
 def _summary(status: Status) -> str:

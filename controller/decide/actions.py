@@ -178,7 +178,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Status:
-    """`finished` is Succeeded, PartiallyFailed or Failed at the end, else None; `report` the report unit when made."""
+    """`finished`: None until the experiment ends. `report`: the report's unit; None if no report was made."""
 
     conditions: tuple[Condition, ...]
     runs: tuple[RunLine, ...] = ()

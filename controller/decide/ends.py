@@ -1,7 +1,8 @@
 """How a task ended, for the task and for each member of its group: who is to blame, and whether another try can help.
 
-A member fails alone or not at all: a crash of a group charges nobody. Whoever is named (by the failure, or as the one
-whose weights were being loaded) goes alone next; when nobody is named, the suspects go on in groups half as large.
+A member fails alone or not at all: a crash of a group charges nobody. A member that is named (by the failure, or as
+the one whose weights were being loaded) goes alone next; when nobody is named, the suspects go on in groups half as
+large.
 """
 
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ HOPELESS = frozenset({"PendingTooLong", "GpuSecondsExceeded"})
 
 @dataclass(frozen=True)
 class Ended:
-    """What became of a whole task."""
+    """How a whole task ended."""
 
     outcome: Ending
     exit_code: int | None
@@ -143,7 +144,7 @@ def _suspects(store: StoreView, attempt: Attempt) -> int:
 
 
 def ended_of(lead: TaskEnd) -> Ended:
-    """What became of the whole task, as its end was written."""
+    """How the whole task ended, as its end record says."""
     program = lead.program or lead
     return Ended(program.outcome, program.exit_code, program.reason, program.message, lead.member)
 

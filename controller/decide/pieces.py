@@ -8,6 +8,7 @@ from controller.decide.actions import PieceState, Why
 from controller.decide.standing import UNREADABLE, Standing
 from controller.view import StoreView
 from workloads.contract import layout
+from workloads.contract.blocked import blocked_by_run
 from workloads.contract.experiment import FrozenExperiment
 from workloads.contract.records import Marker
 from workloads.contract.units import GenerateInputs, GradeInputs, UnitRef, unit_of
@@ -19,6 +20,9 @@ from workloads.contract.wanted import (
     train_unit,
     wanted,
 )
+
+BLOCKED_BY_RUN = "BlockedByRun"
+"""The reason of an evaluation whose checkpoint is missing because its run failed. The run's line has the cause."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +91,8 @@ def progressed(piece: Piece, standings: Mapping[UnitRef, Standing]) -> Progresse
 def _without_checkpoint(piece: Piece, train: Standing) -> Progressed:
     samples = piece.want.model.samples
     if train.state == "exhausted":
-        message = f"no checkpoint at {samples} samples: {train.why.message}"
-        return Progressed("failed", "train", Why(train.why.reason, message))
+        assert piece.want.model.run is not None
+        return Progressed("failed", "train", Why(BLOCKED_BY_RUN, blocked_by_run(piece.want.model.run.name)))
     if train.state == "done" and train.why.reason == UNREADABLE:
         return Progressed("failed", "train", train.why)
     if train.state == "done":

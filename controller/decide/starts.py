@@ -17,7 +17,7 @@ from workloads.contract.units import UnitRef
 from workloads.contract.wanted import train_unit
 
 LIMIT_REACHED = "LimitReached"
-"""The reason of what waits for a pool that says so (`Pool.full`)."""
+"""The reason of a task that has no slot because its pool is full and says why (`Pool.full`)."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ def fetches(weights: Weights | None, standings: Mapping[UnitRef, Standing]) -> l
 
 
 def awaiting(standings: Mapping[UnitRef, Standing], weights: Weights | None) -> dict[UnitRef, Standing]:
-    """Who is ready to read the base waits for it; with a base that cannot be had, what has not started never will."""
+    """Units that read the base wait until it is fetched. If it cannot be fetched, units that have not started fail."""
     if weights is None or weights.state == "ready":
         return dict(standings)
     if weights.state == "failed":

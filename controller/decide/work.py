@@ -1,6 +1,6 @@
 """The tasks that could be made now, most urgent first, and how those that wait are grouped.
 
-Group commit: what waits for the same engine is taken together by the next task, up to `limits.group_members`. With
+Group commit: units that need the same engine go together into the next task, up to `limits.group_members`. With
 `limits.gather_seconds` the first waits a while for others. Members that a crash put under suspicion go apart, in groups
 no larger than each of them may join, and wait for nobody. Whose checkpoint is older goes first. Whether an engine at
 work takes a task is for `starts`.

@@ -2,9 +2,9 @@
 
     python -I -S launch.py RECORD PARENT_PID DESCRIPTION COMMAND...
 
-RECORD is created exclusively before the program is executed, so that a task is started at most once, whoever is killed
-when. The kernel sends SIGTERM when the parent dies (Linux), so that no orphan goes on unseen; where it cannot, the
-record lets the next `potstill run` find the process.
+RECORD is created exclusively before the program is executed, so that a task is started at most once, also when a
+process is killed. The kernel sends SIGTERM when the parent dies (Linux), so that no orphan goes on unseen; where it
+cannot, the record lets the next `potstill run` find the process.
 """
 
 import ctypes

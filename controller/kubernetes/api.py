@@ -29,7 +29,7 @@ JSON_TYPE = "application/json"
 
 
 class ApiUnreachable(Exception):
-    """No answer, or none of an API server: what became of the request is unknown."""
+    """No answer, or none of an API server: the request may or may not have been carried out."""
 
 
 class ApiError(Exception):

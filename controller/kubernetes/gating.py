@@ -18,7 +18,7 @@ def gate_condition(gate: FrozenGate, manifest: Manifest | None) -> Condition:
     if manifest is None:
         return Condition("GatePassed", "Unknown", "NotFinished", "the gate is judged when all evaluations are done")
     if "://" in gate.baseline or gate.baseline.partition("#")[0].endswith(".json"):
-        message = f"{gate.baseline} is not this experiment's: the controller opens nobody's URLs; run potstill gate"
+        message = f"{gate.baseline} is not in this experiment and the controller opens no URLs: run potstill gate"
         return Condition("GatePassed", "Unknown", "NotEvaluable", message)
     try:
         result = judge(gate, side_of(manifest, gate.candidate), side_of(manifest, gate.baseline))

@@ -20,7 +20,7 @@ def evaluation_lags(frozen: FrozenExperiment, store: StoreView) -> Mapping[str, 
 
 
 def gpu_seconds_by_run(frozen: FrozenExperiment, store: StoreView) -> Mapping[str, float]:
-    """GPU-seconds of each run's closed trainings, whoever paid for them."""
+    """GPU-seconds of each run's closed trainings, of every experiment."""
     return {
         run.name: sum(a.end.gpu_seconds for a in store.unit(train_unit(run)).attempts if a.end is not None)
         for run in frozen.runs

@@ -26,7 +26,7 @@ def job_name(frozen: FrozenExperiment, task: RunnableTask) -> str:
 
 
 def prefetch_name(base: ModelSource, profile: Profile) -> str:
-    """One for a base and a volume, whoever needs it there."""
+    """One name for a base and a volume, shared by all experiments."""
     return f"pexp-prefetch-{sha256_of(f'{base.content}|{profile.weights_claim}'.encode())[:12]}"
 
 

@@ -76,7 +76,7 @@ def pod_metadata(pod: RolePod, labels: dict[str, str], annotations: dict[str, st
 
 
 def pod_spec(pod: RolePod, profile: Profile, containers: list[Json], *, init: list[Json], work_gib: int) -> Json:
-    """A pod that runs once. Whoever reads weights mounts the profile's claim read-only."""
+    """A pod that runs once. A pod that reads weights mounts the profile's claim read-only."""
     spec: Json = {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,

@@ -164,7 +164,7 @@ class Reconciler:
         self._watched.limit.forget(Owner(experiment=item["metadata"]["name"], uid8=uid8_of(item)))
 
     def _judged(self, accepted: Accepted, status: Status) -> Status:
-        """`status` with what became of the gate, if there is one. Raises StoreError."""
+        """`status` with the gate's result, if there is a gate. Raises StoreError."""
         frozen = accepted.frozen
         if frozen.gate is None or not status.runs:
             return status

@@ -3,12 +3,11 @@
 import difflib
 from collections.abc import Iterable, Sequence
 
-from controller.spec.errors import Path, Problem
+from controller.spec.errors import Path, Problem, listed
 from controller.spec.models import Benchmark, ExperimentSpec, Run, Training
+from workloads.benchmarks.builtin import BUILTIN
 from workloads.benchmarks.pattern import PatternError, compile_pattern
 from workloads.contract.units import ALL_LINEAR, KINDS
-
-BUILT_IN = ("math-500", "mbpp-plus")
 
 
 def check(spec: ExperimentSpec) -> list[Problem]:
@@ -155,13 +154,13 @@ def _evaluation(spec: ExperimentSpec) -> Iterable[Problem]:
 
 def _benchmark(spec: ExperimentSpec, benchmark: Benchmark, place: Path) -> Iterable[Problem]:
     if benchmark.uri is None:
-        if benchmark.name not in BUILT_IN:
-            hint = nearest(benchmark.name, BUILT_IN)
+        if benchmark.name not in BUILTIN:
+            hint = nearest(benchmark.name, BUILTIN)
             yield Problem((*place, "name"), f"{benchmark.name} is not built in{hint}; your own needs uri and grader")
         if benchmark.grader is not None:
             yield Problem((*place, "grader"), "is for your own benchmarks; this one's is built in")
     else:
-        if benchmark.name in BUILT_IN:
+        if benchmark.name in BUILTIN:
             yield Problem((*place, "name"), f"{benchmark.name} is a built-in benchmark's name; choose another")
         if benchmark.grader is None:
             yield Problem((*place, "grader"), "is required with uri: math, code, exact or choice")
@@ -221,11 +220,11 @@ def _reference(spec: ExperimentSpec, reference: str, place: Path, others: tuple[
     run = next((run for run in spec.runs if run.name == name), None)
     known = [*others, *candidates, *(f"{run.name}@last" for run in spec.runs)]
     if run is None or not at:
-        yield Problem(place, f"{reference} is not known{nearest(reference, known)}; known: {', '.join(known)}")
+        yield Problem(place, f"{reference} is not known{nearest(reference, known)}; known: {listed(known)}")
     elif which != "last":
         counts = checkpoints_of(spec, run)
         if which not in [str(count) for count in counts]:
-            yield Problem(place, f"{name} has no checkpoint at {which}; it has {', '.join(map(str, counts))}")
+            yield Problem(place, f"{name} has no checkpoint at {which}; it has {listed(counts)}")
 
 
 def checkpoints_of(spec: ExperimentSpec, run: Run) -> tuple[int, ...]:

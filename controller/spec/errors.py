@@ -1,13 +1,21 @@
 """What is wrong with an experiment file: where, what, and what to do."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 Path = tuple[str | int, ...]
+SHOWN_CHARACTERS = 80
+"""So much of a value is quoted in a message."""
+LONGEST_MESSAGE = 500
+"""Characters of one problem's message that are printed."""
+MOST_BITS = 256
+"""A longer whole number is not printed: Python refuses to print very long ones."""
+SHOWN_NAMES = 10
+"""So many names are listed in a message."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +27,10 @@ class Problem:
     line: int | None = None
 
     def __str__(self) -> str:
-        where = dotted(self.path) or "the file"
-        return f"{where}: {self.message}" if self.line is None else f"line {self.line}: {where}: {self.message}"
+        where, said = dotted(self.path) or "the file", self.message
+        if len(said) > LONGEST_MESSAGE:
+            said = f"{said[:LONGEST_MESSAGE]}..."
+        return f"{where}: {said}" if self.line is None else f"line {self.line}: {where}: {said}"
 
 
 class SpecError(Exception):
@@ -37,7 +47,8 @@ def dotted(path: Path) -> str:
     """spec.runs[0].samples"""
     text = ""
     for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+        name = part if isinstance(part, int) or len(part) <= SHOWN_CHARACTERS else f"{part[:SHOWN_CHARACTERS]}..."
+        text += f"[{name}]" if isinstance(name, int) else f".{name}" if text else name
     return text
 
 
@@ -58,16 +69,37 @@ def _message(entry: dict[str, Any], root: type[BaseModel]) -> str:
         return f"unknown field; the fields here are {', '.join(sorted(names))}"
     if kind == "missing":
         return "is required"
+    given = shortened(entry["input"])
     if kind == "literal_error":
-        close = difflib.get_close_matches(str(entry["input"]), _expected(context), n=1, cutoff=0.5)
+        close = difflib.get_close_matches(str(entry["input"])[:SHOWN_CHARACTERS], _expected(context), n=1, cutoff=0.5)
         hint = f"; did you mean {close[0]}?" if close else ""
-        return f"{entry['input']!r} is not one of {', '.join(_expected(context))}{hint}"
+        return f"{given} is not one of {', '.join(_expected(context))}{hint}"
     if kind == "string_pattern_mismatch":
-        return f"{entry['input']!r} does not match {context['pattern']}"
+        return f"{given} does not match {context['pattern']}"
     if kind == "string_type" and isinstance(entry["input"], int | float):
-        return f"YAML reads a number ({entry['input']}): put it in quotes"
+        return f"YAML reads a number ({given}): put it in quotes"
+    if kind == "too_long" and "actual_length" in context:
+        return f"has {context['actual_length']} entries; at most {context['max_length']} are allowed"
     message = str(entry["msg"])
-    return f"{message[0].lower()}{message[1:]} (it is {entry['input']!r})"
+    return f"{message[0].lower()}{message[1:]} (it is {given})"
+
+
+def shortened(value: object) -> str:
+    """A value of the file for a message: its repr, or for a longer one its first characters or its size."""
+    if isinstance(value, str) and len(value) > SHOWN_CHARACTERS:
+        return f"{value[:SHOWN_CHARACTERS]!r}... of {len(value):,} characters"
+    if isinstance(value, int) and value.bit_length() > MOST_BITS:
+        return "a number with too many digits"
+    if isinstance(value, dict | list) and (len(value) > SHOWN_NAMES or len(repr(value)) > SHOWN_CHARACTERS):
+        return f"a {'mapping' if isinstance(value, dict) else 'list'} of {len(value)}"
+    return repr(value)
+
+
+def listed(names: Iterable[object]) -> str:
+    """The names with commas; of a long list only the first ones, and how many more there are."""
+    words = list(map(str, names))
+    more = len(words) - SHOWN_NAMES
+    return ", ".join(words) if more <= 1 else f"{', '.join(words[:SHOWN_NAMES])} and {more} more"
 
 
 def _expected(context: dict[str, Any]) -> list[str]:

@@ -57,7 +57,7 @@ def _read_yaml(text: str, source: str) -> tuple[dict[str, Any], dict[Path, int]]
     except yaml.MarkedYAMLError as error:
         line = None if error.problem_mark is None else error.problem_mark.line + 1
         raise SpecError(source, [Problem((), f"is not YAML: {error.problem}", line)]) from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a number of thousands of digits, a date that is none
         raise SpecError(source, [Problem((), f"is not YAML: {error}")]) from error
     if not isinstance(value, dict):
         raise SpecError(source, [Problem((), f"is a {type(value).__name__}; a mapping is expected", 1)])

@@ -248,7 +248,7 @@ class LimitsSpec(SpecModel):
     )
     no_progress_seconds: float = Field(1800, gt=0, description="After so long without progress an attempt is ended.")
     pending_seconds: float | None = Field(
-        None, gt=0, description="A Job that has not begun by then is ended; default: it waits for ever."
+        None, gt=0, description="A Job that has not begun by then is ended; default: it waits without end."
     )
     gpu_seconds: float | None = Field(
         None, gt=0, description="When so many GPU-seconds are used, nothing new begins; default: no limit."
@@ -275,7 +275,7 @@ class ExperimentSpec(SpecModel):
     limits: LimitsSpec = LimitsSpec()
     suspend: bool = Field(False, description="True: what runs saves its state and ends; nothing begins.")
     deletion_policy: Literal["Retain", "Delete"] = Field(
-        "Retain", description="What becomes of the results' folder when the Experiment is deleted."
+        "Retain", description="Whether the results' folder is kept or deleted when the Experiment is deleted."
     )
     epoch: int = Field(0, ge=0, description="Raise it to ask everything anew.")
 

@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def plane(request: pytest.FixtureRequest) -> Iterator[ControlPlane]:
-    """etcd, API server, controller manager and scheduler. Whoever stops a part of it starts it again."""
+    """etcd, API server, controller manager and scheduler. A test that stops a part of it starts it again."""
     with control_plane() as plane:
         yield plane
         plane.keep_folder = request.session.testsfailed > 0

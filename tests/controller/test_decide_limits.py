@@ -20,7 +20,7 @@ def trainings(limits: Limits) -> FrozenExperiment:
 
 
 def begun(frozen: FrozenExperiment, ticks: int, start_ticks: int = 1) -> tuple[World, Controller]:
-    """The world after `ticks`, with work that takes for ever."""
+    """The world after `ticks`, with work that takes forever."""
     world = World(Weather(start_ticks=start_ticks, work_ticks=10**9), seed=0)
     controller = Controller(frozen)
     for _ in range(ticks):

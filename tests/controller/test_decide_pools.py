@@ -102,7 +102,7 @@ def test_a_task_that_a_crash_left_unstarted_does_not_start_where_others_took_its
     assert started(decision) == []
     assert decision.generating == written.generating, "it may start yet"
     world.pools = (pool(1, owed=1),)
-    assert started(controller.look(world)) == ["generate"], "it has its slot, whoever waits"
+    assert started(controller.look(world)) == ["generate"], "it has its slot, whatever else waits"
     world.pools = (pool(0),)
     for _ in range(30):
         world.tick()

@@ -101,3 +101,29 @@ def test_a_hostile_message_is_shown_as_text(terminal: bool) -> None:
     if not terminal:
         assert "\x1b" not in text
         assert not [line for line in text.splitlines() if line.startswith("09:00:00 base: graded")]
+
+
+BLOCKED = "blocked by run math_truncate (failed)"
+
+
+def blocked(number: int) -> Status:
+    """A failed run of `number` evaluations, with one evaluation that failed for a reason of its own."""
+    run = RunLine("math_truncate", "Truncate", "failed", "CUDA out of memory", 0, 500, 0, 18)
+    lines = [
+        EvaluationLine(f"math_truncate@{n}", "sums", "fast", "failed", "train", "BlockedByRun", BLOCKED)
+        for n in range(number)
+    ]
+    own = EvaluationLine("base", "sums", "fast", "failed", "grade", "Crashed", "exited with 1")
+    return Status((Condition("Accepted", "True", "Frozen", ""),), (run,), (own, *lines))
+
+
+def test_the_cause_of_many_failures_is_printed_once() -> None:
+    assert shown(blocked(36), blocked(36), terminal=False).splitlines() == [
+        "09:00:00 Truncate: failed: CUDA out of memory",
+        "09:00:00 base sums/fast: failed: exited with 1",
+        f"09:00:00 36 evaluations (first math_truncate@0 sums/fast): failed: {BLOCKED}",
+    ]
+    table = shown(blocked(36), terminal=True)
+    assert table.count(BLOCKED) == table.count("exited with 1")  # once in each drawing of the table
+    assert "math_truncate@0 and 35 more" in table
+    assert "exited with 1" in table

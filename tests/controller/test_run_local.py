@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from controller import lease, loop, observe
+from controller.cli.run import report_link
 from controller.retry import retry
 from tests.controller.driver import execute, small
 from workloads.contract import layout
@@ -220,8 +221,10 @@ def test_what_cannot_be_helped_is_not_tried_again_until_a_person_says_so(tmp_pat
     final = execute(small(), tmp_path)
     assert final.outcome == "PartiallyFailed"
     assert sum("train" in key for key in starts(tmp_path)) == 1
-    states = {evaluation.model: evaluation.state for evaluation in manifest(tmp_path).evaluations}
-    assert states == {"base": "done", "short@50": "failed", "short@100": "failed"}
+    found = {evaluation.model: (evaluation.state, evaluation.reason) for evaluation in manifest(tmp_path).evaluations}
+    blocked = ("failed", "blocked by run short (failed)")
+    assert found == {"base": ("done", None), "short@50": blocked, "short@100": blocked}
+    assert "exited with 10" in str(manifest(tmp_path).runs[0].reason)
     refusal.unlink()
     assert execute(small(), tmp_path).outcome == "PartiallyFailed"
     assert [retried.attempts for retried in retry(small(), store_of(tmp_path))] == [1]
@@ -236,6 +239,23 @@ def test_a_program_that_crashes_is_tried_as_often_as_the_limit_says(tmp_path: Pa
     assert all("exited with 1" in line.message for line in final.status.evaluations)
     alone = [end for end in ends(tmp_path) if end.charged]
     assert len(alone) == 4 * small().limits.attempts
+
+
+def test_no_link_is_printed_to_a_report_that_was_not_made(tmp_path: Path) -> None:
+    store, failing = store_of(tmp_path), tmp_path / "report.exit"
+    page = f"{layout.report_prefix(small().name, small().uid8)}index.html"
+    store.put(page, b"the page of an earlier run")
+    failing.write_text("10")
+    final = execute(small(), tmp_path)
+    assert final.outcome == "PartiallyFailed"
+    assert "no report" in final.message
+    assert report_link(store, final) is None
+    failing.unlink()
+    assert retry(small(), store)
+    final = execute(small(), tmp_path)
+    assert report_link(store, final) == f"{store.url}/{page}"
+    store.delete(page)
+    assert report_link(store, final) is None
 
 
 def damage(store: Store, key: str) -> None:

@@ -1,4 +1,4 @@
-"""Adapters made with plain peft on small random bases, and what becomes of each here.
+"""Adapters made with plain peft on small random bases, and how each is read here.
 
 `python -m tests.evaluate.peft_adapters` prints the table: accepted with the largest difference between the logits of
 the model as peft trained it and as it is evaluated, or refused with the reason.

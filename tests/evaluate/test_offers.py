@@ -218,7 +218,7 @@ def test_an_engine_that_was_not_asked_to_linger_leaves_no_log(world: World) -> N
 
 
 def test_a_task_offered_at_the_last_moment_is_taken_or_its_offer_refused_never_lost(world: World) -> None:
-    """The controller and the closing engine race for the same number: whoever loses sees it."""
+    """The controller and the closing engine race for the same number: the loser sees it."""
     for _ in range(20):
         host = world.order(world.member(limit_tokens=next(LIMITS)))
         task = world.order(world.member(limit_tokens=next(LIMITS)))

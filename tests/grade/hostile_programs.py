@@ -193,7 +193,7 @@ EXHAUSTIONS = [
         "        while True: pass",
         "    except BaseException: pass",
     )), "timeout"),
-    attack("sleeps for ever", "import time\ntime.sleep(1e6)", "timeout"),
+    attack("sleeps forever", "import time\ntime.sleep(1e6)", "timeout"),
     attack("never ends in C", "'a' * 40 == __import__('re').match('(a*)*b', 'a' * 40)\n", "timeout"),
     attack("never ends while it is loaded", "pass", "timeout", setup="while True: pass"),
     attack("busy threads", "\n".join((
@@ -209,8 +209,8 @@ EXHAUSTIONS = [
     )), "exception", "RuntimeError"),
     attack("recursion", "return double(x)", "exception", "RecursionError"),
     attack("recursion in C", "import json\njson.loads('[' * 10 ** 6)", "exception", "RecursionError"),
-    attack("prints for ever", "while True: print('a' * 10_000)", "timeout"),
-    attack("writes to standard error for ever", "while True: os.write(2, b'a' * 10_000)", "timeout"),
+    attack("prints forever", "while True: print('a' * 10_000)", "timeout"),
+    attack("writes to standard error forever", "while True: os.write(2, b'a' * 10_000)", "timeout"),
     attack("too many open files", "held = [open(os.devnull if os.path.exists(os.devnull) else os.__file__) for _ in range(1000)]", "exception", "Error"),
 ]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""A grading task of three small programs in a store, and what became of it."""
+"""A grading task of three small programs in a store, and its result."""
 
 import json
 from datetime import UTC, datetime

@@ -8,7 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from workloads.benchmarks import BenchmarkError, load
+from controller.spec.load import parse_experiment
+from tests.spec.wrong_specs import MINIMAL
+from workloads.benchmarks import BUILTIN, BenchmarkError, load
+from workloads.benchmarks.builtin import BuiltinBenchmark, builtin_domain
 from workloads.values import decode
 
 
@@ -39,6 +42,20 @@ def test_mbpp_plus_is_whole_and_every_gold_can_be_read() -> None:
             assert all(isinstance(decode(arguments), list) for arguments in suite.arguments[:3])
             assert all(decode(expected) is not Ellipsis for expected in suite.expected[:3])
         assert problem.tests.suites[0].arguments
+
+
+def test_another_builtin_benchmark_is_one_entry_with_its_own_grader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "capitals.jsonl"
+    path.write_text(json.dumps({"id": "fr", "prompt": "France?", "answer": "Paris"}) + "\n")
+    (tmp_path / "capitals.fast.txt").write_text("fr\n")
+    monkeypatch.setitem(BUILTIN, "capitals", BuiltinBenchmark(path, "exact", "geography"))
+    benchmark = load("builtin:capitals")
+    assert (benchmark.grader, benchmark.completion, benchmark.fast) == ("exact", "any", ("fr",))
+    assert benchmark.problems[0].answer == "Paris"
+    assert builtin_domain("capitals") == "geography"
+    assert parse_experiment(MINIMAL.replace("math-500", "capitals"), "experiment.yaml").spec.evaluation.benchmarks
 
 
 def test_a_subset_by_ids_or_by_number() -> None:
@@ -91,7 +108,7 @@ SUITES = [
         ("choice", {"id": "a", "prompt": "p", "answer": "A", "choices": "AB"}, 'choices is "AB", and must be a list'),
         ("code", {"id": "a", "prompt": "p", "entry_point": "f", "tests": [[1]]}, "a test is [1], and must be {args"),
         ("code", {"id": "a", "prompt": "p", "entry_point": "f", "tests": [{"args": 2, "expected": 1}]}, "args is 2"),
-        ("math", {"id": "a", "prompt": "p", "answer": 1, "anwser": 1}, "unknown field 'anwser'"),
+        ("math", {"id": "a", "prompt": "p", "answer": 1, "anwser": 1}, "unknown field 'anwser'"),  # codespell:ignore
         ("code", {"id": "a", "prompt": "p", "entry_point": "f"}, "give tests"),
         ("code", {"id": "a", "prompt": "p", "entry_point": "f", "tests": []}, "no tests"),
         ("code", {"id": "a", "prompt": "p", "entry_point": "f", "asserts": "assert f(1) > 2"}, "cannot be taken apart"),

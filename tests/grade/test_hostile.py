@@ -41,7 +41,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 
 def _order(key: str, program: str, limits: Limits = LIMITS) -> Order:
-    return Order(key, program.replace("{data!r}", repr(str(BUILTIN["mbpp-plus"]))), "double", SUITE.arguments, limits)
+    return Order(
+        key, program.replace("{data!r}", repr(str(BUILTIN["mbpp-plus"].path))), "double", SUITE.arguments, limits
+    )
 
 
 def _run(

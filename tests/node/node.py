@@ -100,7 +100,7 @@ class Node:
         ) and not any("taints" in node["spec"] for node in nodes)
 
     def publish(self, images: list[Image]) -> list[str]:
-        """Where pods find these images, by digest; what stood there before is taken away."""
+        """Where pods find these images, by digest; the images before are removed."""
         references = [push(image) for image in images]
         self.containerd.forget_others(references)
         return references

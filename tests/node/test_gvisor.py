@@ -36,7 +36,7 @@ FROZEN = experiment((), ())
 PROBE = """
 import json, os
 from workloads.benchmarks import BUILTIN
-told = {"version": open("/proc/version").read(), "release": os.uname().release, "data": str(BUILTIN["mbpp-plus"])}
+told = {"version": open("/proc/version").read(), "release": os.uname().release, "data": str(BUILTIN["mbpp-plus"].path)}
 print(json.dumps(told))
 """
 HONEST = "def double(x):\n    return 2 * x\n"
@@ -193,7 +193,7 @@ def graded(
     units = {"hostile": job.add("hostile", job.upload("hostile.jsonl", rows), programs)}
     mbpp = load("mbpp-plus")
     solutions = {name: mbpp.problem(name).reference_solution or "" for name in MBPP}
-    source = FileSource(location="builtin:mbpp-plus", sha256=hash_file(BUILTIN["mbpp-plus"]))
+    source = FileSource(location="builtin:mbpp-plus", sha256=hash_file(BUILTIN["mbpp-plus"].path))
     units["mbpp-plus"] = job.add("mbpp-plus", source, solutions)
     job.run()
     return {name: job.grades(unit) for name, unit in units.items()}

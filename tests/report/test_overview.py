@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.results.made_experiment import MadeRun, experiment
+from workloads.contract.blocked import blocked_by_run
 from workloads.contract.manifest import Manifest
 from workloads.report.failures import cause_text, causes, progress
 from workloads.report.flat import flat_benchmarks
@@ -129,6 +130,15 @@ def test_a_run_and_the_evaluations_that_failed_with_it_are_one_cause() -> None:
     (cause,) = causes(manifest.model_copy(update={"runs": (manifest.runs[0], run)}))
     assert (cause.text, cause.where) == (reason, "1 run (Fast) and 1 evaluation")
     assert "fast@200" in shown(manifest).headline
+
+
+def test_evaluations_that_a_failed_run_blocks_are_counted_with_the_runs_own_cause() -> None:
+    reason = blocked_by_run("fast")
+    manifest = made(states={("fast@200", "sums"): ("failed", reason)}, state="partially_failed")
+    run = manifest.runs[1].model_copy(update={"state": "failed", "reason": "CUDA out of memory"})
+    assert run.name == "fast"
+    (cause,) = causes(manifest.model_copy(update={"runs": (manifest.runs[0], run)}))
+    assert (cause.text, cause.where) == ("CUDA out of memory", "1 run (Fast) and 1 evaluation")
 
 
 def test_the_parts_of_one_benchmark_are_one_evaluation_in_headline_causes_and_summary() -> None:

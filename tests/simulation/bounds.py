@@ -1,4 +1,4 @@
-"""How often a unit may be attempted: the promise, told apart from the code that keeps it."""
+"""How often a unit may be attempted: the promise, stated without the code that keeps it."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable

@@ -2,7 +2,7 @@
 
 A step is one controller's look, one action of one controller, one commit of one program, a fault, or a passage of time. A
 controller acts on what it saw when it looked, however much the other has done since. `explore` follows every step from the
-beginning, checks every state, and then that an end can be reached from each: nothing is without an end for ever.
+beginning, checks every state, and then that an end can be reached from each: nothing is without an end forever.
 """
 
 from collections import Counter, deque

@@ -73,7 +73,7 @@ WRONG = {
         "says how to train, but checkpoints says that another trainer does",
     ),
     "unknown gate candidate": (
-        "  evaluation:", "  gate: {candidate: frist@last, require: [{benchmark: math-500, maxDrop: 0.1}]}\n  evaluation:",
+        "  evaluation:", "  gate: {candidate: frist@last, require: [{benchmark: math-500, maxDrop: 0.1}]}\n  evaluation:",  # codespell:ignore
         "did you mean first@last?",
     ),
     "gate at no checkpoint": (
@@ -98,7 +98,7 @@ WRONG = {
         "{uri: sums.jsonl}", "{uri: sums.jsonl, sha256: " + "1" * 64 + "}", "put it in quotes",
     ),
     "a name Kubernetes refuses": ("{name: small}", "{name: Small_One}", "metadata.name"),
-    "another kind": ("kind: Experiment", "kind: Experimnt", "did you mean Experiment?"),
+    "another kind": ("kind: Experiment", "kind: Experimnt", "did you mean Experiment?"),  # codespell:ignore
     "another version": ("v1alpha1", "v2", "apiVersion"),
     "a field twice": ("      samples: 100", "      samples: 100\n      samples: 50", "line 12: spec.runs[0].samples: is there twice"),
     "tab in YAML": ("  base:", "\tbase:", "is not YAML"),

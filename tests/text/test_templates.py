@@ -26,7 +26,7 @@ def test_a_file_sees_prompt_system_and_messages_and_escapes_nothing() -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("{{ promt }}", "promt"),
+        ("{{ promt }}", "promt"),  # codespell:ignore
         ("{% for %}", "does not render"),
         ("{{ raise_exception('roles must alternate') }}", "roles must alternate"),
         ("{{ prompt.__class__.__mro__ }}", "does not render"),

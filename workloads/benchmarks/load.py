@@ -1,4 +1,4 @@
-"""Reads a benchmark from its JSONL (or .jsonl.gz): the builtin two and users' files have one format.
+"""Reads a benchmark from its JSONL (or .jsonl.gz): built-in files and users' files have one format.
 
 A row: `id`, `prompt`; math and exact `answer`; choice `answer` and, if wanted, `choices`; code `entry_point` with
 `tests: [{args, expected}]`, or `asserts: "..."`; builtin files have `suites`. Optional: solution, subject, level.
@@ -47,9 +47,8 @@ def load(
     name = str(location).removeprefix(PREFIX)
     if str(location).startswith(PREFIX) or name in BUILTIN:
         path = builtin_path(name)
-        grader = "math" if name == "math-500" else "code"
         fast = tuple((path.parent / f"{name}.fast.txt").read_text().split())
-        return load_file(path, name, grader, completion, completion_pattern, fast)
+        return load_file(path, name, BUILTIN[name].grader, completion, completion_pattern, fast)
     path = Path(location)
     if not path.is_file():
         raise BenchmarkError(f"{path}: no such file, and no built-in benchmark: those are {', '.join(BUILTIN)}")
@@ -66,7 +65,7 @@ def load_file(
     completion_pattern: str | None = None,
     fast: tuple[str, ...] | None = None,
 ) -> Benchmark:
-    """`fast`: None takes the FAST_PROBLEMS ids of smallest SHA-256, which is fixed and no one's choice."""
+    """`fast`: None takes the FAST_PROBLEMS ids of smallest SHA-256, which is fixed and chosen by nobody."""
     if not path.is_file():
         raise BenchmarkError(f"{path}: no such file")
     data = path.read_bytes()
@@ -92,6 +91,7 @@ def load_file(
 
 
 def _rows(path: Path, data: bytes, grader: GraderKind) -> Iterator[Problem]:
+    is_builtin = any(path == builtin.path for builtin in BUILTIN.values())
     seen: dict[str, int] = {}
     text = _text_of(path, data)
     for number, line in enumerate(text.split("\n"), 1):
@@ -107,7 +107,7 @@ def _rows(path: Path, data: bytes, grader: GraderKind) -> Iterator[Problem]:
         if not isinstance(row, dict):
             raise BenchmarkError(f"{where}: a row is an object with id, prompt and an answer or tests")
         try:
-            problem = _problem(row, grader, is_builtin=path in BUILTIN.values())
+            problem = _problem(row, grader, is_builtin=is_builtin)
         except RecursionError as e:
             raise BenchmarkError(f"{where}: {TOO_DEEP}") from e
         except (KeyError, TypeError, ValueError) as e:

@@ -1,6 +1,6 @@
 """A custom benchmark's own completion rule: a regular expression, in RE2, which takes time linear in the text.
 
-Outputs are hostile: with Python's `re` one line of them can keep an expression such as `(a*)*b` busy for ever. RE2 has
+Outputs are hostile: with Python's `re` one line of them can keep an expression such as `(a*)*b` busy forever. RE2 has
 no lookaround and no backreferences (https://github.com/google/re2/wiki/Syntax), and an expression that needs them is
 refused before anything runs.
 """

@@ -124,7 +124,7 @@ def main(arguments: list[str]) -> None:
     DATA.mkdir(exist_ok=True)
     for name, (text, fast) in (("math-500", math_500(math_source)), ("mbpp-plus", mbpp_plus(mbpp_source))):
         data = text.encode()
-        path = BUILTIN[name]
+        path = BUILTIN[name].path
         path.write_bytes(gzip.compress(data, 9, mtime=0) if path.suffix == ".gz" else data)
         (DATA / f"{name}.fast.txt").write_text("".join(f"{problem_id}\n" for problem_id in fast))
         print(f"{path.name}: {path.stat().st_size} bytes, sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}")

@@ -45,7 +45,7 @@ def end_key(unit: UnitRef, number: int) -> str:
 
 
 def retry_key(unit: UnitRef, number: int) -> str:
-    """A person's word that attempts up to `number` no longer count against the unit's bound."""
+    """A user's retry: attempts up to `number` no longer count against the unit's limit."""
     return unit_prefix(unit) + f"tasks/{number}.retry.json"
 
 

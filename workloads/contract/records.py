@@ -162,7 +162,7 @@ Record = Annotated[
 class Marker(Contract):
     """Makes a set of files of one attempt count. Written last, If-None-Match: *.
 
-    `content` is `content_of(files)`: two markers with equal content say the same thing whoever wrote them.
+    `content` is `content_of(files)`: two markers with equal content say the same, also of two attempts.
     `parent` is the name of the marker that this one continues (a checkpoint's or a state's state), for lineage.
     `checksum` is `checksum_of` the marker's JSON; markers of versions before it have none.
     """
@@ -252,7 +252,7 @@ class ProgramEnd(Contract):
 
 
 class TaskEnd(Contract):
-    """Written once per task by whoever decides (If-None-Match). `charged`: counts against the unit's attempts."""
+    """Written once per task, by the first writer (If-None-Match). `charged`: counts against the unit's attempts."""
 
     schema_version: Literal[1] = 1
     number: int

@@ -122,7 +122,8 @@ class Offer(Contract):
     """One entry of an engine's log (`layout.offer_key`), PUT If-None-Match at the next free number.
 
     The controller appends the key of a task for the engine to take; the engine appends an entry without one to close
-    the log before it exits. Whoever gets the number decides, so that no task is offered to an engine that has gone.
+    the log before it exits. The first writer of the number decides, so that no task is offered to an engine that
+    has gone.
     """
 
     task_key: str | None

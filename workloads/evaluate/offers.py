@@ -2,8 +2,8 @@
 the end.
 
 The log is `layout.offer_key` 1, 2, ... without a gap, each entry PUT If-None-Match: either the key of a task for this
-engine, by the controller, or its end, by the engine. Whoever gets a number decides, so that a task is never offered
-to an engine that has gone, and an engine never goes with an offer untaken.
+engine, by the controller, or its end, by the engine. The first writer of a number decides, so that a task is never
+offered to an engine that has gone, and an engine never goes with an offer untaken.
 """
 
 import logging

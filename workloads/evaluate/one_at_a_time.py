@@ -93,7 +93,7 @@ class OneAtATime:
         return [request for name, request in pairs if name == turn]
 
     def _merge(self, adapter: Adapter | None) -> None:
-        """After an error other than BadAdapter the weights are nobody's: the next adapter is merged anew, if any is."""
+        """After an error other than BadAdapter it is unknown what is merged: the next call merges again."""
         name = adapter.name if adapter else None
         if name == self._merged:
             return

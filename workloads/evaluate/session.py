@@ -34,7 +34,7 @@ REQUEST_ATTEMPTS = 3
 
 @dataclass
 class Tally:
-    """What became of the members so far, over all engines of the program."""
+    """The results of the members so far, over all engines of the program."""
 
     done: int = 0
     first_failure: ProgramError | None = None

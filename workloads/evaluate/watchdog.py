@@ -114,7 +114,7 @@ _kept: list[TextIO] = []
 
 
 def stacks_of_children() -> str:
-    """Those of all descendants that listen: the signal would end others, and their children would be nobody's."""
+    """Those of all descendants that listen: the signal would end others and leave their children alone."""
     asked = [child for child in children_of(os.getpid()) if catches(child, signal.SIGUSR1)]
     for child in asked:
         _send(child, signal.SIGUSR1)

@@ -76,7 +76,7 @@ def verdict(
 
 def _failure(suite: Suite, outcome: Outcome | Lost | None, reply: Reply | None) -> Judged | None:
     """A comparison that takes too long, too much memory or raises is the candidate's doing, for the expected values are
-    known to compare: wrong. One that was killed from outside is nobody's verdict.
+    known to compare: wrong. If the process was killed externally, there is no verdict.
     """
     where: dict[str, JsonValue] = {"suite": suite.name}
     if outcome is None:

@@ -42,7 +42,7 @@ class MathVerdict:
 
 
 def check(answer: str, gold: str) -> MathVerdict:
-    """Whether `answer` equals `gold`. Raises what parsing or comparing raises; may take for ever."""
+    """Whether `answer` equals `gold`. Raises what parsing or comparing raises; may take forever."""
     right_text, text = normal(gold), normal(answer)
     if (reason := why_not(text)) is not None and why_not(right_text) is None:
         return MathVerdict(False, text[:SHOWN_CHARACTERS], right_text[:SHOWN_CHARACTERS], reason)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from workloads.contract.blocked import blocking_run
 from workloads.contract.counts import evaluation_states
 from workloads.contract.manifest import Manifest
 
@@ -57,12 +58,15 @@ def causes(manifest: Manifest) -> tuple[Cause, ...]:
 
 def _failed(manifest: Manifest) -> Iterable[tuple[str, str | None, str | None]]:
     """(message, label of a failed run, model and benchmark of a failed part)."""
+    run_causes = {run.name: cause_text(run.reason) for run in manifest.runs if run.state == "failed"}
     for run in manifest.runs:
         if run.state == "failed":
-            yield cause_text(run.reason), run.label, None
+            yield run_causes[run.name], run.label, None
     for evaluation in manifest.evaluations:
         if evaluation.state == "failed":
-            yield cause_text(evaluation.reason), None, f"{evaluation.model} {evaluation.benchmark}"
+            own = cause_text(evaluation.reason)
+            cause = run_causes.get(blocking_run(evaluation.reason) or "", own)
+            yield cause, None, f"{evaluation.model} {evaluation.benchmark}"
 
 
 def cause_text(reason: str | None) -> str:

@@ -91,8 +91,8 @@ def _by_field(manifest: Manifest, benchmark: ManifestBenchmark) -> tuple[list[Br
 
 def _builtin_problems(benchmark: ManifestBenchmark) -> tuple[Problem, ...] | None:
     """The problems of a benchmark whose file is one of the package's; None: it is another file."""
-    for name, path in BUILTIN.items():
-        if hashlib.sha256(path.read_bytes()).hexdigest() == benchmark.content:
+    for name, builtin in BUILTIN.items():
+        if hashlib.sha256(builtin.path.read_bytes()).hexdigest() == benchmark.content:
             return load(name).problems
     return None
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from workloads.benchmarks.builtin import DOMAINS
+from workloads.benchmarks.builtin import builtin_domain
 from workloads.contract.manifest import Manifest, ManifestModel, ManifestRun
 from workloads.contract.records import DataStatistics
 from workloads.contract.units import TrainInputs
@@ -132,7 +132,7 @@ def _series(manifest: Manifest, run: ManifestRun) -> Series:
 
 def _domains(manifest: Manifest) -> dict[str, str]:
     """By benchmark: what the file states, and what is known of the package's own."""
-    found = {b.name: b.domain or DOMAINS.get(b.name) for b in manifest.benchmarks}
+    found = {b.name: b.domain or builtin_domain(b.name) for b in manifest.benchmarks}
     return {name: domain for name, domain in found.items() if domain is not None}
 
 

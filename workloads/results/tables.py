@@ -1,4 +1,4 @@
-"""The two tables of the experiment: one per benchmark, a row per model, completion told apart from correctness."""
+"""The two tables of the experiment: one per benchmark, a row per model, completion counted apart from correctness."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -100,7 +100,10 @@ def test_the_seed_decides_the_adapter_and_nothing_else_is_trainable():
     assert trainable == set(lora_parameters(models[0]))
 
 
-@pytest.mark.parametrize(("make", "target"), [(small_dense, "experts"), (small_moe, "mlp"), (small_dense, "atention")])
+@pytest.mark.parametrize(
+    ("make", "target"),
+    [(small_dense, "experts"), (small_moe, "mlp"), (small_dense, "atention")],  # codespell:ignore
+)
 def test_a_target_that_the_model_does_not_have_is_refused(make, target):
     with pytest.raises(ValueError, match=f"lora target '{target}'"):
         add_lora(make(), rank=4, alpha=4.0, target=(target,))
