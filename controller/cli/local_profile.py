@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
+import pynvml
+
 from controller.executors.machine import Gpu, visible_gpus
 from controller.spec.errors import Problem, SpecError
 from controller.spec.profile import Profile, ProfileEngine, local_profile
@@ -14,7 +16,11 @@ def profile_of_this_machine() -> tuple[Profile, str]:
         vllm = version("vllm")
     except PackageNotFoundError:
         vllm = None
-    return profile_for(visible_gpus(), vllm)
+    try:
+        return profile_for(visible_gpus(), vllm)
+    except pynvml.NVMLError as error:
+        message = f"CUDA_VISIBLE_DEVICES names a MIG instance that the driver does not know: {error}"
+        raise SpecError("profile local", [Problem((), message)]) from error
 
 
 def profile_for(gpus: Sequence[Gpu], vllm: str | None) -> tuple[Profile, str]:

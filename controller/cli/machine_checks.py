@@ -78,7 +78,8 @@ def check_gpus() -> Iterator[Check]:
 
 
 def _gpu_check(name: str, gpu: Gpu) -> Check:
-    found = f"{gpu.name}, {gpu.memory_bytes / 2**30:.1f} GiB"
+    memory = f"{gpu.memory_bytes / 2**30:.1f} GiB" if gpu.memory_bytes else "the machine's memory"
+    found = f"{gpu.name}, {memory}"
     if not gpu.has_bfloat16:
         return advice(name, f"{found}: does not compute in bfloat16", "it trains and generates in float32, slowly")
     return good(name, found)
@@ -128,7 +129,9 @@ def check_memory(base: Path | None) -> Iterator[Check]:
         yield good("memory", f"{decimal(free)} free")
     if base is None:
         return
-    dtype, where, room = ("bfloat16", "GPU", min(gpu.memory_bytes for gpu in gpus)) if gpus else ("float32", "", free)
+    own = min((gpu.memory_bytes for gpu in gpus), default=0)
+    dtype = "bfloat16" if gpus and all(gpu.has_bfloat16 for gpu in gpus) else "float32"
+    where, room = ("GPU", own) if own else ("", free)
     needed = weight_bytes(base, dtype)
     told = f"weights {decimal(needed)} in {dtype}, {where + ' ' if where else ''}memory {decimal(room)}"
     if needed == 0:

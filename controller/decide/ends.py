@@ -198,7 +198,7 @@ def _own_share(own: Failure) -> _Share:
 def _share(ended: Ended, view: UnitView, number: int, suspects: int, own: Failure | None) -> _Share:
     """One member's share of a task's end, by the first rule that holds. `number`: its attempt.
 
-    Whoever was evicted alone for more storage than its pod may have would be evicted again: it is given up at once,
+    A pod that was evicted alone for more storage than its pod may have would be evicted again: it is given up at once,
     unless this attempt left a marker, from which the next goes on with an empty disk.
     """
     if view.done:

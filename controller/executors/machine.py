@@ -60,7 +60,10 @@ def this_machine(limits: Limits) -> Machine:
 
 @dataclass(frozen=True)
 class Gpu:
-    """`uuid` as the driver states it: GPU-<hex>. `compute_capability`: (major, minor)."""
+    """`uuid` as the driver states it: GPU-<hex>. `memory_bytes` is 0 for a GPU that uses the machine's memory.
+
+    `compute_capability`: (major, minor).
+    """
 
     uuid: str
     name: str
@@ -100,20 +103,29 @@ def _named(gpus: tuple[Gpu, ...], word: str) -> Gpu:
 
 
 def _instance(word: str) -> Gpu:
-    """A MIG instance, which has a name and memory of its own. Raises pynvml.NVMLError when there is none."""
+    """A MIG instance: its name and memory, and its GPU's compute capability. Raises pynvml.NVMLError."""
     pynvml.nvmlInit()
     try:
-        return _gpu_at(pynvml.nvmlDeviceGetHandleByUUID(word))
+        handle = pynvml.nvmlDeviceGetHandleByUUID(word)
+        whole = _gpu_at(pynvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle))
+        name = pynvml.nvmlDeviceGetName(handle)
+        return Gpu(word, name, _memory_bytes(handle), whole.compute_capability)
     finally:
         pynvml.nvmlShutdown()
 
 
 def _gpu_at(handle: Any) -> Gpu:
-    capability = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
-    memory = pynvml.nvmlDeviceGetMemoryInfo(handle).total
-    return Gpu(
-        pynvml.nvmlDeviceGetUUID(handle), pynvml.nvmlDeviceGetName(handle), memory, (capability[0], capability[1])
-    )
+    major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
+    uuid, name = pynvml.nvmlDeviceGetUUID(handle), pynvml.nvmlDeviceGetName(handle)
+    return Gpu(uuid, name, _memory_bytes(handle), (major, minor))
+
+
+def _memory_bytes(handle: Any) -> int:
+    """0 where the GPU has no memory of its own, but the machine's."""
+    try:
+        return int(pynvml.nvmlDeviceGetMemoryInfo(handle).total)
+    except pynvml.NVMLError:
+        return 0
 
 
 def visible_devices(gpus: tuple[Gpu, ...], visible: str | None) -> tuple[str, ...]:

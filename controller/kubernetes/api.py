@@ -1,7 +1,7 @@
 """The API server as plain JSON: `kubernetes` gives configuration, credentials and transport; objects stay dicts.
 
 What is not an answer of an API server (a page of a load balancer, JSON that is no object, half an event) is an
-ApiUnreachable: it says nothing about what became of the request.
+ApiUnreachable: the request may or may not have been carried out.
 """
 
 import json

@@ -198,7 +198,7 @@ class Reflector:
         self._tell(item)
 
     def _tell(self, item: Json) -> None:
-        """An error of whoever is told of one object costs no other object."""
+        """An error in the handling of one object does not affect other objects."""
         try:
             self._changed(item)
         except Exception:
