@@ -21,9 +21,6 @@ from workloads.contract.wanted import (
     wanted,
 )
 
-BLOCKED_BY_RUN = "BlockedByRun"
-"""The reason of an evaluation whose checkpoint is missing because its run failed. The run's line has the cause."""
-
 
 @dataclass(frozen=True)
 class Piece:
@@ -92,7 +89,7 @@ def _without_checkpoint(piece: Piece, train: Standing) -> Progressed:
     samples = piece.want.model.samples
     if train.state == "exhausted":
         assert piece.want.model.run is not None
-        return Progressed("failed", "train", Why(BLOCKED_BY_RUN, blocked_by_run(piece.want.model.run.name)))
+        return Progressed("failed", "train", Why(train.why.reason, blocked_by_run(piece.want.model.run.name)))
     if train.state == "done" and train.why.reason == UNREADABLE:
         return Progressed("failed", "train", train.why)
     if train.state == "done":

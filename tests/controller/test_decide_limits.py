@@ -94,6 +94,8 @@ def test_gpu_seconds_end_the_experiment_when_they_are_used_up() -> None:
     status = simulate(world, frozen)
     assert status.finished == "Failed"
     assert {line.reason for line in status.evaluations} == {"GpuSecondsExceeded"}
+    of_run = {line.message for line in status.evaluations if line.stage == "train"}
+    assert of_run == {"blocked by run a (failed)"}
 
 
 def test_a_pod_that_never_stops_does_not_hold_back_the_next_attempt_for_ever() -> None:

@@ -110,7 +110,7 @@ def blocked(number: int) -> Status:
     """A failed run of `number` evaluations, with one evaluation that failed for a reason of its own."""
     run = RunLine("math_truncate", "Truncate", "failed", "CUDA out of memory", 0, 500, 0, 18)
     lines = [
-        EvaluationLine(f"math_truncate@{n}", "sums", "fast", "failed", "train", "BlockedByRun", BLOCKED)
+        EvaluationLine(f"math_truncate@{n}", "sums", "fast", "failed", "train", "Crashed", BLOCKED)
         for n in range(number)
     ]
     own = EvaluationLine("base", "sums", "fast", "failed", "grade", "Crashed", "exited with 1")
