@@ -167,7 +167,8 @@ def test_a_pod_counts_before_its_job_is_seen_and_through_outages(
     """The watch of Jobs says nothing, so that nobody sees what another has started."""
     world.kubeconfig = plane.kubeconfig(url=proxy.url)
     world.evaluation_pods = 1
-    wait_until(controller().ready, "the controller is ready", 30)
+    started = controller()
+    wait_until(lambda: not started.unready(), "the controller is ready", 60)
     proxy.silence("jobs.*watch=true")
     apply(world, "ash")
     works(seen, "ash")

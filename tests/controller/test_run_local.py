@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from controller import lease, loop, observe
+from controller import lease, listing, loop
 from controller.cli.run import report_link
 from controller.retry import retry
 from tests.controller.driver import execute, small
@@ -421,7 +421,7 @@ def test_a_store_that_lost_results_ends_the_run_when_nothing_is_at_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "ROUNDS", 2)
-    monkeypatch.setattr(observe, "SETTLED_ROUNDS", 1)
+    monkeypatch.setattr(listing, "SETTLED_ROUNDS", 1)
     held, store = hold(tmp_path, "train"), store_of(tmp_path)
 
     def lose_outputs() -> None:

@@ -9,7 +9,7 @@ from botocore.session import Session
 
 ACCESS_KEY, SECRET_KEY, SESSION_TOKEN = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"
 PROVIDER = "potstill-mounted-secret"
-READS = 3
+READS = 20
 """The kubelet replaces the files by one rename: a read that met it is repeated."""
 
 
