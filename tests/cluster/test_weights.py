@@ -74,6 +74,7 @@ def test_it_is_fetched_once_for_two_experiments_and_nothing_is_trained_before(
     assert [path.name for path in world.runner.volume.iterdir()] == [weights_name(content)]
 
 
+@pytest.mark.timeout(900)
 def test_weights_that_are_not_what_was_stated_end_the_experiment_and_put_right_it_goes_on(
     world: World, controller: Start, bucket: str
 ) -> None:
@@ -86,5 +87,5 @@ def test_weights_that_are_not_what_was_stated_end_the_experiment_and_put_right_i
     [failed] = prefetches(world)
     open_store(bucket).put("config.json", right)
     world.plane.api.patch(f"{world.path}/tiny", {"metadata": {"annotations": {"potstill.dev/retry": "now"}}})
-    wait_until(lambda: world.condition("Finished").get("reason") == "Succeeded", "it succeeds", 180)
+    wait_until(lambda: world.condition("Finished").get("reason") == "Succeeded", "it succeeds", 500)
     assert prefetches(world) != [failed]
