@@ -83,9 +83,12 @@ class Lab:
 
     def wait_finished(self, name: str = "quickstart", deadline_seconds: int = 3000) -> str:
         """The reason of the condition Finished."""
-        self.kubectl("wait", "--for=condition=Finished", f"pexp/{name}", f"--timeout={deadline_seconds}s")
-        conditions = self.experiment(name)["status"]["conditions"]
-        return str(next(condition["reason"] for condition in conditions if condition["type"] == "Finished"))
+
+        def reason() -> str:
+            conditions = self.experiment(name).get("status", {}).get("conditions", [])
+            return next((str(one["reason"]) for one in conditions if one["type"] == "Finished"), "")
+
+        return wait_until(reason, f"{name} is finished", deadline_seconds)
 
     def make_weights_volume(self, folder: Path) -> None:
         """The claim `weights`, of a folder of the node."""
