@@ -18,11 +18,11 @@ from workloads.store import ObjectInfo, Store, StoreError
 
 NOTICE_KEY = re.compile(rf"{layout.NOTICES}({'|'.join(get_args(UnitKind))})/([0-9a-f]{{64}})/([1-9][0-9]{{0,8}})\.json")
 MOST_NOTICES = 20_000
-"""At most so many are read in one LIST. Attempts whose notice comes after them count as without one."""
+"""The most notices that are read in one refresh. Attempts whose notice comes after them count as without one."""
 OLD_SECONDS = 6 * 3600.0
 """A notice that was not written for so long is deleted: a program writes its own again every hour."""
 MOST_DELETED = 20
-"""At most so many old notices are deleted in one `refresh`."""
+"""The most old notices that one `refresh` deletes."""
 
 Follower = tuple[str, str]
 """(namespace, name) of an Experiment."""

@@ -11,7 +11,7 @@ sys.path.insert(0, str(ROOT))
 
 from workloads.evaluate.memory import MemoryPlan, gpu_work, plan_memory  # noqa: E402
 from workloads.evaluate.shapes import ModelShapes, shapes_of  # noqa: E402
-from workloads.evaluate.vllm_settings import LORA_TARGETS, SLOTS, VllmSettings, graph_rows, parse_flags  # noqa: E402
+from workloads.evaluate.vllm_settings import SLOTS, VllmSettings, graph_rows, parse_flags, slot_layers  # noqa: E402
 from workloads.train.memory import Memory, Sizes, largest_micro_batch, predict  # noqa: E402
 
 GIB = 2**30
@@ -77,7 +77,7 @@ def generation(name: str, card_mib: int, settings: VllmSettings) -> MemoryPlan:
         longest_tokens=TOKENS + PROMPT_TOKENS,
         batch_tokens=settings.max_num_batched_tokens,
         rows=settings.max_num_seqs,
-        targets=LORA_TARGETS["all"],
+        targets=slot_layers("all", shapes),
         extra_work=gpu_work(shapes, "bfloat16", settings.max_num_seqs, graph_rows(settings)),
     )
 

@@ -1,8 +1,8 @@
 """How a task ended, for the task and for each member of its group: who is to blame, and whether another try can help.
 
-A member fails alone or not at all: a crash of a group charges nobody. A member that is named (by the failure, or as
-the one whose weights were being loaded) goes alone next; when nobody is named, the suspects go on in groups half as
-large.
+A member fails alone or not at all: a crash of a group counts as a failure of no member. A member that is named (by the
+failure, or as the one whose weights were being loaded) goes alone next; when no member is named, the suspects go on in
+groups half as large.
 """
 
 from dataclasses import dataclass

@@ -121,7 +121,7 @@ def _gpu_at(handle: Any) -> Gpu:
 
 
 def _memory_bytes(handle: Any) -> int:
-    """0 where the GPU has no memory of its own, but the machine's."""
+    """0 if the GPU shares the memory of the machine."""
     try:
         return int(pynvml.nvmlDeviceGetMemoryInfo(handle).total)
     except pynvml.NVMLError:

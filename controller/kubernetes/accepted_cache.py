@@ -8,7 +8,7 @@ from controller.kubernetes.acceptance import Accepted
 
 Json = dict[str, Any]
 KEPT_SECONDS = 300.0
-"""After so long the store's copy is read again: it is written anew where somebody has deleted it."""
+"""Then the record of the acceptance is read from the store again, and written again if it was deleted."""
 
 
 @dataclass

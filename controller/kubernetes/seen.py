@@ -1,6 +1,6 @@
 """Jobs and pods, as Kubernetes tells of them, read as decide wants them. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
 
@@ -67,15 +67,6 @@ def _last_words(pods: list[Json]) -> str:
     ends = [c["state"]["terminated"] for pod in pods for c in _containers(pod) if "terminated" in c.get("state", {})]
     last: Json = max(ends, key=lambda end: end.get("finishedAt") or "", default={})
     return last_words(last.get("message", ""))
-
-
-def pods_by_job(pods: Iterable[Json]) -> Mapping[str, list[Json]]:
-    found: dict[str, list[Json]] = {}
-    for pod in pods:
-        name = pod["metadata"].get("labels", {}).get("batch.kubernetes.io/job-name")
-        if name:
-            found.setdefault(name, []).append(pod)
-    return found
 
 
 def _containers(pod: Json) -> list[Json]:

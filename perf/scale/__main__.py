@@ -151,7 +151,8 @@ class Programs:
 
 def _unit_of(task: str) -> tuple[UnitRef, int]:
     _, kind, digest, _, name = task.split("/")
-    return UnitRef(kind=kind, digest=digest), int(name.removesuffix(".json"))  # type: ignore[arg-type]
+    unit = UnitRef.model_validate({"kind": kind, "digest": digest})
+    return unit, int(name.removesuffix(".json"))
 
 
 def apply_all(cluster: Cluster, names: Sequence[str]) -> dict[str, float]:

@@ -16,6 +16,7 @@ from workloads.store import open_store
 
 if TYPE_CHECKING:
     from controller.kubernetes.serve import Controller
+    from tests.cluster.unhappy import Place
     from tests.cluster.world import World
 
 
@@ -57,6 +58,19 @@ def crd(plane: ControlPlane) -> None:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     with s3_server(tmp_path_factory.mktemp("s3")) as server:
         yield server
+
+
+@pytest.fixture
+def where(
+    crd: None, plane: ControlPlane, server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Place]:
+    """A namespace for an experiment that does not run."""
+    from tests.cluster.unhappy import place
+
+    for name, value in server.environment().items():
+        monkeypatch.setenv(name, value)
+    with place(plane, server, tmp_path) as made:
+        yield made
 
 
 @pytest.fixture

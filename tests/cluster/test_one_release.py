@@ -1,32 +1,19 @@
 """A namespace has one release with one store: a second one waits, says for whom, and takes over when the first ends."""
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from controller.kubernetes.api import connect
 from controller.kubernetes.namespace_lease import NAME, LeasePace, NamespaceLease
 from tests.cluster.harness import ApiProxy, ControlPlane
-from tests.cluster.unhappy import SECONDS, Place, place
+from tests.cluster.unhappy import SECONDS, Place
 from tests.tools.processes import wait_until
-from tests.tools.s3 import S3Server
 from workloads.store import open_store
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(300)]
 PACE = LeasePace(duration_seconds=3, renew_seconds=0.5, look_seconds=0.2)
-
-
-@pytest.fixture
-def where(
-    crd: None, plane: ControlPlane, server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Place]:
-    for name, value in server.environment().items():
-        monkeypatch.setenv(name, value)
-    with place(plane, server, tmp_path) as made:
-        yield made
 
 
 def lease(plane: ControlPlane, namespace: str, holder: str) -> NamespaceLease:

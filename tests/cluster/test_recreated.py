@@ -1,30 +1,16 @@
 """An Experiment that was deleted and applied again is another one: nothing of the first reaches the second."""
 
-from collections.abc import Iterator
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from controller.kubernetes.acceptance import uid8_of
 from controller.kubernetes.reconcile import Dropped
-from tests.cluster.harness import ControlPlane
-from tests.cluster.unhappy import SECONDS, Place, place
+from tests.cluster.unhappy import SECONDS, Place
 from tests.tools.processes import wait_until
-from tests.tools.s3 import S3Server
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(300)]
-
-
-@pytest.fixture
-def where(
-    crd: None, plane: ControlPlane, server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Place]:
-    for name, value in server.environment().items():
-        monkeypatch.setenv(name, value)
-    with place(plane, server, tmp_path) as made:
-        yield made
 
 
 def manifest(where: Place) -> str:

@@ -2,28 +2,15 @@
 
 import re
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.cluster.harness import ApiProxy, ControlPlane
-from tests.cluster.unhappy import CASES, MORE, SECONDS, Case, Place, deny_jobs, make, place
+from tests.cluster.harness import ApiProxy
+from tests.cluster.unhappy import CASES, MORE, SECONDS, Case, Place, deny_jobs, make
 from tests.cluster.world import experiment
 from tests.tools.processes import wait_until
-from tests.tools.s3 import S3Server
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(300)]
-
-
-@pytest.fixture
-def where(
-    crd: None, plane: ControlPlane, server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Place]:
-    for name, value in server.environment().items():
-        monkeypatch.setenv(name, value)
-    with place(plane, server, tmp_path) as made:
-        yield made
 
 
 @pytest.mark.parametrize("case", [*CASES, *MORE], ids=lambda case: case.name)
