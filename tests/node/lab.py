@@ -86,7 +86,9 @@ class Lab:
 
         def reason() -> str:
             conditions = self.experiment(name).get("status", {}).get("conditions", [])
-            return next((str(one["reason"]) for one in conditions if one["type"] == "Finished"), "")
+            return next(
+                (str(one["reason"]) for one in conditions if (one["type"], one["status"]) == ("Finished", "True")), ""
+            )
 
         return wait_until(reason, f"{name} is finished", deadline_seconds)
 
