@@ -124,6 +124,11 @@ def is_shown(line: RunLine | EvaluationLine) -> bool:
     return line.state != "waiting" or line.reason == SHARED
 
 
+def says_why(run: RunLine) -> bool:
+    """Whether the run's message is needed beside the table of runs."""
+    return run.state == "failed" or run.reason == SHARED
+
+
 def by_cause(lines: Iterable[EvaluationLine]) -> list[list[EvaluationLine]]:
     """The failed ones of `lines`, those with the same message together."""
     found: dict[str, list[EvaluationLine]] = {}
@@ -195,7 +200,7 @@ def render(status: Status) -> RenderableType:
     parts: list[RenderableType] = []
     if status.runs:
         parts.append(_runs_table(status))
-        parts += [Text(f"{run.label} {run.message}") for run in status.runs if run.reason == SHARED]
+        parts += [shown(f"{run.label}: {describe(run)}") for run in status.runs if says_why(run)]
     moving = [line for line in status.evaluations if line.state != "done" and is_shown(line)]
     if moving:
         parts.append(_evaluations_table(moving))

@@ -120,10 +120,6 @@ class Rounds:
                 break
         return decision
 
-    def look_again(self) -> None:
-        """The next round lists every unit."""
-        self._observer.forget_all()
-
     def _decide(self, intent: Intent, now: datetime) -> Decision:
         """The executor is looked at before the store: a Job that has ended had written its markers before.
 

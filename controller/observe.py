@@ -87,10 +87,6 @@ class Observer:
         """They were written to: the next round lists them."""
         self._listing.forget(units)
 
-    def forget_all(self) -> None:
-        """Somebody else may have written to any of them: the next round lists all."""
-        self._listing.forget_all()
-
     def _observe(self, frozen: FrozenExperiment, folded: Folded | None) -> StoreView | Unknown:
         try:
             views = self._units(frozen, folded)

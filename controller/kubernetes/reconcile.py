@@ -51,6 +51,8 @@ WARNINGS = frozenset(
         *("StoreChanged", "StoreUnavailable"),
     }
 )
+STALE_REVISION = -1
+"""No revision of an experiment: its rounds are made again."""
 NOTE_BYTES = 1024
 """Of an Event's note, by the API server's own rule."""
 
@@ -184,11 +186,12 @@ class Reconciler:
                 logger.info("%s/%s: %s may be tried again (%s)", *_key(item), unit.unit, unit.reason)
             kept = self._rounds.get(item["metadata"]["uid"])
             if kept is not None:
-                kept[1].look_again()
+                self._rounds[item["metadata"]["uid"]] = (STALE_REVISION, *kept[1:])
+                self._listings[item["metadata"]["uid"]].forget_all()
         return {"retried": asked}
 
     def _rounds_of(self, item: Json, accepted: Accepted) -> tuple[Rounds, EventLog]:
-        """Made anew when the experiment has grown."""
+        """Made again when the experiment has grown or is retried: what failed before is then tried again."""
         uid, frozen = item["metadata"]["uid"], accepted.frozen
         kept = self._rounds.get(uid)
         if kept is not None and kept[0] == frozen.revision:

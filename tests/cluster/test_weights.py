@@ -74,7 +74,21 @@ def test_it_is_fetched_once_for_two_experiments_and_nothing_is_trained_before(
     assert [path.name for path in world.runner.volume.iterdir()] == [weights_name(content)]
 
 
-@pytest.mark.timeout(900)
+def test_a_retry_before_the_round_after_the_end_fetches_them_again(
+    world: World, controller: Start, bucket: str
+) -> None:
+    world.busy_seconds = 30.0  # after the end, no round comes by itself before the retry
+    right = (world.folder / "files" / "base" / "config.json").read_bytes()
+    open_store(bucket).put("config.json", b"{}")
+    controller()
+    world.plane.api.post(world.path, of_bucket(world, bucket))
+    assert world.finished(seconds=120)["reason"] == "Failed"
+    [failed] = prefetches(world)
+    open_store(bucket).put("config.json", right)
+    world.plane.api.patch(f"{world.path}/tiny", {"metadata": {"annotations": {"potstill.dev/retry": "now"}}})
+    wait_until(lambda: failed not in (found := prefetches(world)) and len(found) == 1, "another Job fetches them", 120)
+
+
 def test_weights_that_are_not_what_was_stated_end_the_experiment_and_put_right_it_goes_on(
     world: World, controller: Start, bucket: str
 ) -> None:
@@ -87,5 +101,5 @@ def test_weights_that_are_not_what_was_stated_end_the_experiment_and_put_right_i
     [failed] = prefetches(world)
     open_store(bucket).put("config.json", right)
     world.plane.api.patch(f"{world.path}/tiny", {"metadata": {"annotations": {"potstill.dev/retry": "now"}}})
-    wait_until(lambda: world.condition("Finished").get("reason") == "Succeeded", "it succeeds", 500)
+    wait_until(lambda: world.condition("Finished").get("reason") == "Succeeded", "it succeeds", 180)
     assert prefetches(world) != [failed]
