@@ -79,7 +79,7 @@ dist: sync  ## The wheel, the source archive and the chart, into dist/
 .PHONY: test
 test: sync  ## All tests that need no root: units, a real S3 server, a real Kubernetes control plane
 	.venv/bin/python -m tests.tools.programs build $(PROGRAMS)
-	.venv/bin/pytest -q -n $(TEST_WORKERS) --dist worksteal -m "not vllm and not gpu_set and not node"
+	.venv/bin/pytest -q -n $(TEST_WORKERS) --dist worksteal --durations 15 -m "not vllm and not gpu_set and not node"
 	@echo 'left out: make test-vllm (real vLLM on a CPU: minutes), make test-node (root, Debian: containerd and a kubelet), tests/gpu (a GPU)'
 
 .PHONY: soak

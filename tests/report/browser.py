@@ -32,7 +32,9 @@ class Page:
         self._call("Performance.enable", timeDomain="threadTicks")
 
     def open(self, path: Path) -> None:
+        """Returns when the page is loaded: until then questions may still reach the page before it."""
         self._call("Page.navigate", url=path.as_uri())
+        self.until(f"location.href === {json.dumps(path.as_uri())} && document.readyState === 'complete'")
 
     def looks(self, width: int, height: int, scheme: str) -> None:
         """A screen of this size that prefers light or dark; below 760 px a phone's."""

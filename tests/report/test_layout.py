@@ -95,7 +95,6 @@ def test_no_cell_overflows_and_the_page_is_as_wide_as_the_screen(
         for width in WIDTHS:
             shown.looks(width, 900, "light")
             shown.open(path)
-            shown.until("document.readyState === 'complete'")
             shown.ask(
                 style("body, table, td, th, code { font-family: 'DejaVu Sans', Verdana, sans-serif !important; }")
             )
@@ -112,7 +111,6 @@ def test_the_measure_finds_cells_that_overflow(finished: Manifest, store: Store,
     with browser(tmp_path / "profile") as shown:
         shown.looks(1180, 900, "light")
         shown.open(path)
-        shown.until("document.readyState === 'complete'")
         shown.ask(
             style(".shares { table-layout: fixed; width: 40rem; min-width: 0 } .shares th { min-width: 0 !important }")
         )
@@ -127,7 +125,6 @@ def test_the_overview_is_on_the_first_screen(finished: Manifest, store: Store, s
     with browser(tmp_path / "profile") as shown:
         shown.looks(1400, 900, scheme)
         shown.open(path)
-        shown.until("document.readyState === 'complete'")
         assert shown.ask("document.querySelector('.lead').getBoundingClientRect().bottom") < 200
         assert shown.ask("document.querySelector('.overview').getBoundingClientRect().bottom") < 900
 
@@ -141,7 +138,6 @@ def test_a_failure_is_said_once_in_full_and_a_row_without_a_result_is_one_line(
     with browser(tmp_path / "profile") as shown:
         shown.looks(1180, 900, "light")
         shown.open(path)
-        shown.until("document.readyState === 'complete'")
         assert "20 evaluations failed: CorruptFiles: outputs.jsonl" in shown.ask(
             "document.querySelector('.lead').innerText"
         )

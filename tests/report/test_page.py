@@ -102,10 +102,11 @@ def test_a_browser_draws_every_plot_and_shows_hostile_outputs_as_text(html: str,
     path.write_text(html)
     with browser(tmp_path / "profile") as shown:
         shown.open(path)
-        plots = html.count('class="plot"')
-        shown.until("document.readyState === 'complete'")
         shown.ask(OPEN_ALL)
-        shown.until(f"document.querySelectorAll('.plot.js-plotly-plot').length === {plots}")
+        for number in range(html.count('class="plot"')):
+            plot = f"document.querySelectorAll('.plot')[{number}]"
+            shown.ask(f"({plot}.scrollIntoView(), true)")
+            shown.until(f"{plot}.classList.contains('js-plotly-plot')")
         shown.until("document.querySelectorAll('.sides pre.output').length === 2")
         assert HOSTILE[:40] in shown.ask("document.querySelector('.sides pre.output').textContent")
         assert shown.ask("document.title") == "synthetic-16-02: report"

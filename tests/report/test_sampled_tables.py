@@ -152,7 +152,6 @@ def test_no_cell_of_either_table_overflows_on_a_phone_or_a_laptop(tmp_path: Path
         for width in (390, 1180):
             shown.looks(width, 900, "light")
             shown.open(path)
-            shown.until("document.readyState === 'complete'")
             shown.ask(OPEN_ALL)
             titles = shown.ask("[...document.querySelectorAll('summary')].map((title) => title.textContent)")
             assert {"Several outputs per problem", "Recipes"} <= set(titles)
