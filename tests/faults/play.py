@@ -16,7 +16,6 @@ from tests.faults.lab import Lab, compared
 from tests.faults.schedules import Fault, Schedule
 from tests.faults.stack import Stack, stack
 from workloads.commit import verify
-from workloads.contract import layout
 from workloads.contract.records import Marker
 
 DEADLINE_SECONDS = 240.0
@@ -215,4 +214,4 @@ def as_line(played: Played) -> str:
     )
 
 
-__all__ = ["Played", "as_line", "layout", "play"]
+__all__ = ["Played", "as_line", "play"]
