@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable
 
-from controller.decide.actions import Action, CloseTask, OfferTask, Start, WriteManifest, WritePointers, WriteTask
-from controller.view import Attempt, StoreView, members_of
-from workloads.contract.tasks import GenerateTask, RunnableTask
-from workloads.contract.units import UnitRef
+from controller.planner.actions import Action, CloseTask, OfferTask, Start, WriteManifest, WritePointers, WriteTask
+from controller.snapshot.types import Attempt, StoreSnapshot, members_of
+from workloads.api.tasks import GenerateTask, RunnableTask
+from workloads.api.units import UnitRef
 
 
-def concerned_units(actions: Iterable[Action], store: StoreView) -> tuple[UnitRef, ...]:
+def concerned_units(actions: Iterable[Action], store: StoreSnapshot) -> tuple[UnitRef, ...]:
     """Those of `store`, each once. A final manifest concerns all units that are not done; a Job to be stopped or
     forgotten concerns none.
     """
@@ -18,7 +18,7 @@ def concerned_units(actions: Iterable[Action], store: StoreView) -> tuple[UnitRe
     return tuple(found)
 
 
-def _units_of(action: Action, store: StoreView) -> Iterable[UnitRef]:
+def _units_of(action: Action, store: StoreSnapshot) -> Iterable[UnitRef]:
     match action:
         case WriteTask(task=task) | WritePointers(task=task) | Start(task=task):
             return _units_of_task(task)
@@ -38,7 +38,7 @@ def _units_of_task(task: RunnableTask) -> list[UnitRef]:
     return [*units, task.host.unit] if isinstance(task, GenerateTask) and task.host is not None else units
 
 
-def _in_one_program(closed: Attempt, store: StoreView) -> list[UnitRef]:
+def _in_one_program(closed: Attempt, store: StoreSnapshot) -> list[UnitRef]:
     """Units with an open attempt in the group of this one, or in its engine: they share the blame for how it ended."""
     keys = {closed.lead_key}
     for view in store.units.values():

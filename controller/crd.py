@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from controller.spec.models import ExperimentSpec
+from controller.experiment.models import ExperimentSpec
 
 GROUP = "potstill.dev"
 VERSION = "v1alpha1"

@@ -3,7 +3,7 @@
 import json
 from datetime import datetime
 
-from controller.decide.actions import (
+from controller.planner.actions import (
     Action,
     CloseTask,
     Discard,
@@ -15,9 +15,9 @@ from controller.decide.actions import (
     WritePointers,
     WriteTask,
 )
-from controller.view import WEIGHTS
-from workloads.contract import layout
-from workloads.store import Store
+from controller.snapshot.types import WEIGHTS
+from workloads.api import store_keys
+from workloads.storage.base import Store
 
 
 class EventLog:
@@ -25,7 +25,7 @@ class EventLog:
 
     def __init__(self, store: Store, name: str, uid8: str, writer: str) -> None:
         self._store = store
-        self._key = layout.events_key(name, uid8, writer)
+        self._key = store_keys.events_key(name, uid8, writer)
         self._lines: list[str] = []
         self._written = 0
 
@@ -52,7 +52,7 @@ def subject_of(action: Action) -> str:
         case WriteTask(task=task) | WritePointers(task=task) | Start(task=task) | OfferTask(task=task):
             return task.key
         case CloseTask(unit=unit, end=end):
-            return layout.task_key(unit, end.number)
+            return store_keys.task_key(unit, end.number)
         case Stop(key=key) | Discard(key=key):
             return key
         case FetchWeights():

@@ -15,11 +15,11 @@ from typing import Literal
 
 from pydantic import AwareDatetime, ValidationError
 
-from controller.executors.launch import identity, machine
-from workloads.contract import layout
-from workloads.contract.model import Contract
-from workloads.contract.tasks import Owner
-from workloads.store import AlreadyExists, NotFound, Store, StoreError
+from controller.executors.local.launch import identity, machine
+from workloads.api import store_keys
+from workloads.api.model import Contract
+from workloads.api.tasks import Owner
+from workloads.storage.base import AlreadyExists, NotFound, Store, StoreError
 
 LEASE_SECONDS = 60.0
 RENEW_SECONDS = 15.0
@@ -76,7 +76,7 @@ def acquire(
 
     Raises Busy, StoreError (also for a record that cannot be read).
     """
-    key = layout.runner_key(owner.experiment, owner.uid8)
+    key = store_keys.runner_key(owner.experiment, owner.uid8)
     return acquire_key(store, key, owner.experiment, now, clock=clock, pause=pause)
 
 
@@ -129,11 +129,11 @@ class OwnersWatch:
 
     def is_gone(self, owner: Owner) -> bool:
         """Whether `owner` has no running process. False for one that ran only in a cluster. Raises StoreError."""
-        key = layout.runner_key(owner.experiment, owner.uid8)
+        key = store_keys.runner_key(owner.experiment, owner.uid8)
         try:
             data, etag = self._store.get_with_etag(key)
         except NotFound:
-            if self._store.head(layout.experiment_key(owner.experiment, owner.uid8)) is not None:
+            if self._store.head(store_keys.experiment_key(owner.experiment, owner.uid8)) is not None:
                 self._seen.pop(owner, None)
                 return False
             return self._unchanged_seconds(owner, None) >= DELETED_SECONDS

@@ -3,18 +3,25 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from controller.experiment.profile import Profile
 from controller.planned_gate import PlannedRequirement, planned_gate
-from controller.spec.profile import Profile
 from controller.training_data import NotReadableHere, read_training_data
-from workloads.commit import list_markers, read_marker
-from workloads.contract import layout
-from workloads.contract.experiment import FrozenBenchmark, FrozenExperiment, FrozenRun
-from workloads.contract.records import DataStatistics, Marker, TrainRecord
-from workloads.contract.units import TrainInputs, UnitRef, unit_of
-from workloads.contract.wanted import Wanted, checkpoint_of, generate_inputs, grade_inputs, train_unit, wanted
+from workloads.api import store_keys
+from workloads.api.evaluation_matrix import (
+    WantedEvaluation,
+    checkpoint_of,
+    evaluation_matrix,
+    generate_inputs,
+    grade_inputs,
+    train_unit,
+)
+from workloads.api.experiment import FrozenBenchmark, FrozenExperiment, FrozenRun
+from workloads.api.records import DataStatistics, Marker, TrainRecord
+from workloads.api.units import TrainInputs, UnitRef, unit_of
 from workloads.results.conclusions import Group, planned_levels
-from workloads.results.power import detectable_difference
-from workloads.store import Store
+from workloads.results.stats.power import detectable_difference
+from workloads.storage.base import Store
+from workloads.storage.markers import list_markers, read_marker
 
 DISCORDANCES = (0.1, 0.2)
 """Shares of problems on which two models differ; 16/02's rows against its base lie between them and above."""
@@ -89,7 +96,7 @@ def make_plan(frozen: FrozenExperiment, store: Store, profile: Profile) -> Plan:
     """Reads the store and, where they are here, base and data; changes nothing. Raises StoreError, BadData."""
     markers = {train_unit(run): {m.name: m for m in list_markers(store, train_unit(run))} for run in frozen.runs}
     runs = tuple(_run(frozen, run, markers[train_unit(run)]) for run in frozen.runs)
-    wants = wanted(frozen, markers)
+    wants = evaluation_matrix(frozen, markers)
     graded = {want.id for want in wants if _graded(frozen, store, want, markers)}
     evaluations = tuple(_evaluations(wants, graded))
     to_generate = [want for want in wants if want.id not in graded]
@@ -108,16 +115,16 @@ def make_plan(frozen: FrozenExperiment, store: Store, profile: Profile) -> Plan:
 
 
 def _run(frozen: FrozenExperiment, run: FrozenRun, markers: dict[str, Marker]) -> PlannedRun:
-    names = {layout.checkpoint_marker(samples) for samples in run.checkpoints}
+    names = {store_keys.checkpoint_marker(samples) for samples in run.checkpoints}
     without_marker = run.published or run.role == "candidate"
-    done = layout.DONE in markers or (without_marker and names <= set(markers))
+    done = store_keys.DONE in markers or (without_marker and names <= set(markers))
     committed = len(names & set(markers))
     unit = train_unit(run)
     if not isinstance(run.inputs, TrainInputs):
         note = "trained elsewhere"
         return PlannedRun(run, unit, done, committed, None, note, 0, "nothing is trained")
     bound = run.inputs.samples * run.inputs.sequence_tokens
-    record = markers[layout.DONE].record if layout.DONE in markers else None
+    record = markers[store_keys.DONE].record if store_keys.DONE in markers else None
     if isinstance(record, TrainRecord) and record.data is not None:
         data = record.data
         return PlannedRun(run, unit, done, committed, data, None, data.total_tokens, "as trained", record.warnings)
@@ -130,18 +137,20 @@ def _run(frozen: FrozenExperiment, run: FrozenRun, markers: dict[str, Marker]) -
     return PlannedRun(run, unit, done, committed, read.statistics, None, tokens, "counted in the data", read.warnings)
 
 
-def _graded(frozen: FrozenExperiment, store: Store, want: Wanted, markers: dict[UnitRef, dict[str, Marker]]) -> bool:
+def _graded(
+    frozen: FrozenExperiment, store: Store, want: WantedEvaluation, markers: dict[UnitRef, dict[str, Marker]]
+) -> bool:
     checkpoint = checkpoint_of(want, markers[train_unit(want.model.run)]) if want.model.run else None
     if want.model.run is not None and checkpoint is None:
         return False
-    outputs = read_marker(store, unit_of(generate_inputs(frozen, want, checkpoint)), layout.OUTPUTS)
+    outputs = read_marker(store, unit_of(generate_inputs(frozen, want, checkpoint)), store_keys.OUTPUTS)
     if outputs is None:
         return False
-    return read_marker(store, unit_of(grade_inputs(frozen, want, outputs)), layout.GRADES) is not None
+    return read_marker(store, unit_of(grade_inputs(frozen, want, outputs)), store_keys.GRADES) is not None
 
 
-def _evaluations(wants: Iterable[Wanted], graded: set[str]) -> Iterable[PlannedEvaluation]:
-    together: dict[tuple[str, str], list[Wanted]] = {}
+def _evaluations(wants: Iterable[WantedEvaluation], graded: set[str]) -> Iterable[PlannedEvaluation]:
+    together: dict[tuple[str, str], list[WantedEvaluation]] = {}
     for want in wants:
         together.setdefault((want.model.id, want.benchmark.name), []).append(want)
     for (model, benchmark), parts in together.items():

@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from workloads.contract.experiment import FrozenBenchmark, FrozenExperiment, FrozenRequirement
-from workloads.contract.wanted import wanted
+from workloads.api.evaluation_matrix import evaluation_matrix
+from workloads.api.experiment import FrozenBenchmark, FrozenExperiment, FrozenRequirement
 from workloads.results.gate import MIN_PROBLEMS
-from workloads.results.operating import chance_to_pass, fewest_problems
+from workloads.results.gate_simulation import chance_to_pass, fewest_problems
 
 DISCORDANCES = (0.05, 0.1, 0.2)
 """How often one output of each differs on the same problem. 16/02's rows against its base differ at least so often."""
@@ -76,7 +76,9 @@ def _asked(frozen: FrozenExperiment, name: str, benchmark: FrozenBenchmark) -> s
     samples = next((item.checkpoints for item in frozen.runs if item.name == run and item.checkpoints), (0,))
     model = f"{run}@{samples[-1]}" if which == "last" else name
     return {
-        want.part.name for want in wanted(frozen, {}) if (want.model.id, want.benchmark.name) == (model, benchmark.name)
+        want.part.name
+        for want in evaluation_matrix(frozen, {})
+        if (want.model.id, want.benchmark.name) == (model, benchmark.name)
     }
 
 

@@ -3,16 +3,16 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from controller.decide.accounts import account
-from controller.decide.pieces import resolve_pieces, units_of
-from controller.decide.standing import owner_of
-from controller.observe import Observer
-from controller.view import StoreView, Unknown
-from workloads.contract import layout
-from workloads.contract.experiment import FrozenExperiment
-from workloads.contract.model import sha256_of
-from workloads.contract.units import ReportInputs, UnitRef, unit_of
-from workloads.store import NotFound, Store, StoreError
+from controller.planner.evaluations import resolve_evaluations, units_of
+from controller.planner.retry_policy import retry_state
+from controller.planner.unit_state import owner_of
+from controller.snapshot.reader import Observer
+from controller.snapshot.types import StoreSnapshot, Unknown
+from workloads.api import store_keys
+from workloads.api.experiment import FrozenExperiment
+from workloads.api.model import sha256_of
+from workloads.api.units import ReportInputs, UnitRef, unit_of
+from workloads.storage.base import NotFound, Store, StoreError
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def retry(frozen: FrozenExperiment, store: Store, only: Collection[UnitRef] = ()
     seen = Observer(store).observe(frozen, None)
     if isinstance(seen, Unknown):
         raise StoreError(seen.message)
-    units = [*units_of(frozen, resolve_pieces(frozen, seen)), *_report(frozen, store)]
+    units = [*units_of(frozen, resolve_evaluations(frozen, seen)), *_report(frozen, store)]
     found = []
     for unit in units:
         if only and unit not in only:
@@ -43,20 +43,20 @@ def retry(frozen: FrozenExperiment, store: Store, only: Collection[UnitRef] = ()
     return tuple(found)
 
 
-def _retry(frozen: FrozenExperiment, store: Store, seen: StoreView, unit: UnitRef) -> Retried | None:
+def _retry(frozen: FrozenExperiment, store: Store, seen: StoreSnapshot, unit: UnitRef) -> Retried | None:
     view = seen.unit(unit) if unit in seen.units else Observer(store).unit(unit)
-    exhausted = account(view, owner_of(frozen), frozen.limits).exhausted
+    exhausted = retry_state(view, owner_of(frozen), frozen.limits).exhausted
     if view.done or exhausted is None:
         return None
     number = view.next_number - 1
-    store.put_new(layout.retry_key(unit, number), b"{}\n")
+    store.put_new(store_keys.retry_key(unit, number), b"{}\n")
     return Retried(unit, number, exhausted.message)
 
 
 def _report(frozen: FrozenExperiment, store: Store) -> tuple[UnitRef, ...]:
     """Of the manifest that stands."""
     try:
-        data = store.get(layout.manifest_key(frozen.name, frozen.uid8))
+        data = store.get(store_keys.manifest_key(frozen.name, frozen.uid8))
     except NotFound:
         return ()
     return (unit_of(ReportInputs(manifest_content=sha256_of(data))),)

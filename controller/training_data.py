@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from workloads.contract.experiment import FrozenExperiment, FrozenRun
-from workloads.contract.units import TrainInputs
+from workloads.api.experiment import FrozenExperiment, FrozenRun
+from workloads.api.units import TrainInputs
 from workloads.data.end_token import end_token
 from workloads.data.samples import TrainingData, prepare
 from workloads.text.tokenizer import TextTokenizer, load_tokenizer

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from controller.decide.actions import Status
-from workloads.contract.manifest import Manifest
-from workloads.contract.model import schema_version_of
-from workloads.store import StoreError
+from controller.planner.actions import Status
+from workloads.api.manifest import Manifest
+from workloads.api.model import schema_version_of
+from workloads.storage.base import StoreError
 
 LONGEST_WAIT_SECONDS = 30.0
 ROUNDS = 8

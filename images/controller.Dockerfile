@@ -26,4 +26,4 @@ ENV PATH=/opt/potstill/bin:/usr/local/bin:/usr/bin:/bin \
 USER 65532:65532
 WORKDIR /tmp
 ENTRYPOINT ["python", "-P", "-m"]
-CMD ["controller.kubernetes.serve"]
+CMD ["controller.executors.kubernetes.serve"]

@@ -14,8 +14,8 @@ from statistics import fmean
 
 import numpy as np
 
-from workloads.results.bounded_mean import critical, score_statistic
 from workloads.results.gate import MIN_PROBLEMS, fail_share
+from workloads.results.stats.bounded_mean import critical, score_statistic
 
 PROBLEMS = (5, 10, 20, 50, 100, 500)
 OUTPUTS = (1, 2, 4, 8, 16)

@@ -30,7 +30,7 @@ from typing import Any
 import yaml
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from controller.executors.machine import installed_gpus
+from controller.executors.local.machine import installed_gpus
 from perf.evaluate.bases import SHAPES, write_weights
 
 EXAMPLE = Path("examples/distill-16-02.yaml")

@@ -9,10 +9,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from workloads.evaluate.memory import MemoryPlan, gpu_work, plan_memory  # noqa: E402
-from workloads.evaluate.shapes import ModelShapes, shapes_of  # noqa: E402
-from workloads.evaluate.vllm_settings import SLOTS, VllmSettings, graph_rows, parse_flags, slot_layers  # noqa: E402
-from workloads.train.memory import Memory, Sizes, largest_micro_batch, predict  # noqa: E402
+from workloads.engines.memory import MemoryPlan, gpu_work, plan_memory  # noqa: E402
+from workloads.engines.vllm.config import SLOTS, VllmSettings, graph_rows, parse_flags, slot_layers  # noqa: E402
+from workloads.models.shapes import ModelShapes, shapes_of  # noqa: E402
+from workloads.train.memory import Memory, TrainingSizes, largest_micro_batch, predict  # noqa: E402
 
 GIB = 2**30
 MIB = 2**20
@@ -34,9 +34,9 @@ MODELS = {
 """(layers, hidden, inner, heads, key and value heads, experts, tied embeddings): each model's config.json."""
 
 
-def sizes_of_model(name: str) -> Sizes:
+def sizes_of_model(name: str) -> TrainingSizes:
     layers, hidden, inner, heads, kv_heads, experts, tied = MODELS[name]
-    return Sizes(layers, hidden, inner, heads, kv_heads, 128, experts, 8 if experts else 0, 151_936, tied)
+    return TrainingSizes(layers, hidden, inner, heads, kv_heads, 128, experts, 8 if experts else 0, 151_936, tied)
 
 
 def shapes_of_model(name: str) -> ModelShapes:
@@ -84,7 +84,7 @@ def generation(name: str, card_mib: int, settings: VllmSettings) -> MemoryPlan:
 
 def settings_of(card: str) -> VllmSettings:
     """The flags of the card's profile."""
-    from controller.spec.profile import load_profile
+    from controller.experiment.profile import load_profile
 
     return parse_flags(dict(load_profile(ROOT / f"examples/profiles/{card}.yaml").engine.flags))
 

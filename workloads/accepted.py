@@ -2,9 +2,9 @@
 
 from pydantic import ValidationError
 
-from workloads.commit import first_problem
-from workloads.contract.experiment import FrozenExperiment
-from workloads.store import Store, StoreError
+from workloads.api.experiment import FrozenExperiment
+from workloads.storage.base import Store, StoreError
+from workloads.storage.markers import first_problem
 
 
 def read_experiment(store: Store, key: str) -> tuple[FrozenExperiment, str]:

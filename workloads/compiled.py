@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from workloads.contents import cache_folder, locked
+from workloads.storage.content_digest import cache_folder, locked
 
 logger = logging.getLogger("potstill")
 KERNELS = {"CUDA_CACHE_PATH": "cuda", "TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton"}

@@ -17,7 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from workloads.contents import (
+from workloads.api.records import ExitCode
+from workloads.api.tasks import ModelSource
+from workloads.storage.base import StoreError, open_store
+from workloads.storage.content_digest import (
     ContentError,
     directory_content,
     hash_file,
@@ -27,9 +30,6 @@ from workloads.contents import (
     weights_folder,
     weights_name,
 )
-from workloads.contract.records import ExitCode
-from workloads.contract.tasks import ModelSource
-from workloads.store import StoreError, open_store
 
 logger = logging.getLogger("potstill")
 

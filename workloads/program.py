@@ -23,15 +23,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from workloads.api import store_keys
+from workloads.api.records import ExitCode, Failure, Marker, Progress, Record
+from workloads.api.tasks import RunnableTask, parse_task
+from workloads.api.units import UnitRef
 from workloads.attempt_log import AttemptLog
-from workloads.commit import Corrupt, Superseded, publish
-from workloads.contents import ContentError
-from workloads.contract import layout
-from workloads.contract.records import ExitCode, Failure, Marker, Progress, Record
-from workloads.contract.tasks import RunnableTask, parse_task
-from workloads.contract.units import UnitRef
 from workloads.progress import DIRECTORY_PROGRESS_SECONDS, PROGRESS_SECONDS, Courier
-from workloads.store import AlreadyExists, NotFound, Store, StoreError, open_store
+from workloads.storage.base import AlreadyExists, NotFound, Store, StoreError, open_store
+from workloads.storage.content_digest import ContentError
+from workloads.storage.markers import Corrupt, Superseded, commit_marker
 from workloads.untrusted import printable
 
 TaskType = TypeVar("TaskType", bound=RunnableTask)
@@ -78,7 +78,7 @@ class Context(Generic[TaskType]):
 
     def attempt_prefix(self, unit: UnitRef | None = None, number: int | None = None) -> str:
         """Where this attempt may write: the task's own prefix, or that of a group's member."""
-        return layout.attempt_prefix(unit or self.task.unit, number or self.task.number)
+        return store_keys.attempt_prefix(unit or self.task.unit, number or self.task.number)
 
     def progress(self, progress: Progress) -> None:
         """Leaves the latest progress to be written within seconds; a change of `loading` is written before it returns.
@@ -100,7 +100,9 @@ class Context(Generic[TaskType]):
     ) -> Marker:
         """`commit.publish` for this attempt, or for the member `unit`, `number`. Raises Superseded, StoreError."""
         unit, number = unit or self.task.unit, number or self.task.number
-        marker = publish(self.store, unit, number, name, files, record, now=self.now(), parent=parent, content=content)
+        marker = commit_marker(
+            self.store, unit, number, name, files, record, now=self.now(), parent=parent, content=content
+        )
         logger.info("%s: committed %s, %s bytes", unit, name, f"{sum(file.size for file in marker.files):,}")
         self._courier.notify(unit, number, name)
         return marker
@@ -113,7 +115,7 @@ class Context(Generic[TaskType]):
         """Writes a member's failure to its own attempt, so that the rest of the group can go on. Raises StoreError."""
         failure = failure_of(error, member=unit.digest)
         logger.error("%s: %s: %s", unit, failure.reason, failure.message)
-        self.store.put(layout.failure_key(unit, number), failure.to_json())
+        self.store.put(store_keys.failure_key(unit, number), failure.to_json())
         self._courier.notify(unit, number, "failure")
 
     def stop_if_terminated(self) -> None:
@@ -150,7 +152,7 @@ def _run(body: Callable[[Context[TaskType]], None], context: Context[TaskType]) 
     except (Exception, KeyboardInterrupt, SystemExit) as error:
         failure = _explain(error)
         try:
-            context.store.put(layout.failure_key(task.unit, task.number), failure.to_json())
+            context.store.put(store_keys.failure_key(task.unit, task.number), failure.to_json())
         except StoreError as away:
             logger.error("could not write failure.json: %s", away)
             context._courier.abandoned = True

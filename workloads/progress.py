@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
+from workloads.api import store_keys
+from workloads.api.records import Progress
+from workloads.api.units import UnitRef
 from workloads.attempt_log import AttemptLog
-from workloads.contract import layout
-from workloads.contract.records import Progress
-from workloads.contract.units import UnitRef
-from workloads.store import Store, StoreError
+from workloads.storage.base import Store, StoreError
 
 PROGRESS_SECONDS = 5.0
 DIRECTORY_PROGRESS_SECONDS = 0.5
@@ -42,13 +42,13 @@ class Courier:
         notices: bool = False,
     ) -> None:
         self._store = store
-        self._own_notice = layout.notice_key(unit, number)
+        self._own_notice = store_keys.notice_key(unit, number)
         self._notices = notices
         self._pending_notices: dict[str, str] = {}
         self._pending_lock = threading.Lock()
         self._notice_failed = False
-        self._progress_key = layout.progress_key(unit, number)
-        self._log_key = layout.log_key(unit, number)
+        self._progress_key = store_keys.progress_key(unit, number)
+        self._log_key = store_keys.log_key(unit, number)
         self._log = log
         self._progress_seconds = progress_seconds
         self._writing = threading.Lock()
@@ -83,7 +83,7 @@ class Courier:
 
         `about`: what was committed, for people.
         """
-        self._add_notice(layout.notice_key(unit, number), about)
+        self._add_notice(store_keys.notice_key(unit, number), about)
         self._wake.set()
 
     def _add_notice(self, key: str, about: str) -> None:

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from workloads.api.grades import COMPARED
 from workloads.benchmarks import BUILTIN, GraderKind, load
-from workloads.contract.grades import COMPARED
 from workloads.untrusted import one_line
 
 app = typer.Typer(help="Look at benchmarks.", no_args_is_help=True)

@@ -7,10 +7,10 @@ import typer
 import yaml
 
 from controller.cli.common import ExperimentFile
-from controller.spec.errors import Problem, SpecError
-from controller.spec.load import load_experiment, parse_experiment
-from workloads.contract.model import canonical_json, sha256_of
-from workloads.publish import BadCheckpoint, model_content_of
+from controller.experiment.errors import SpecError, SpecProblem
+from controller.experiment.load import load_experiment, parse_experiment
+from workloads.api.model import canonical_json, sha256_of
+from workloads.import_checkpoints import BadCheckpoint, model_content_of
 
 DIGEST_CHARACTERS = 12
 
@@ -54,7 +54,7 @@ def _only_candidate(template: Path) -> dict[str, Any]:
     found: list[dict[str, Any]] = yaml.safe_load(template.read_text(encoding="utf-8"))["spec"].get("candidates", [])
     if len(found) != 1:
         message = f"holds {len(found)}; a template has one, whose weights are put in"
-        raise SpecError(str(template), [Problem(("spec", "candidates"), message)])
+        raise SpecError(str(template), [SpecProblem(("spec", "candidates"), message)])
     return found[0]
 
 
@@ -63,4 +63,4 @@ def _content(location: str) -> str:
     try:
         return model_content_of(location)
     except BadCheckpoint as error:
-        raise SpecError(location, [Problem((), str(error))]) from error
+        raise SpecError(location, [SpecProblem((), str(error))]) from error

@@ -10,11 +10,11 @@ from kubernetes import config
 from kubernetes.config.config_exception import ConfigException
 
 from controller.cli.results import Results, seen_in
-from controller.kubernetes.acceptance import uid8_of
-from controller.kubernetes.api import Api, ApiError, ApiUnreachable, connect
+from controller.executors.kubernetes.acceptance import uid8_of
+from controller.executors.kubernetes.api import Api, ApiError, ApiUnreachable, connect
 from workloads.accepted import read_experiment
-from workloads.contract import layout
-from workloads.store import Store, open_store
+from workloads.api import store_keys
+from workloads.storage.base import Store, open_store
 
 Json = dict[str, Any]
 CLUSTER_ERRORS = (ApiError, ApiUnreachable, ConfigException)
@@ -96,5 +96,5 @@ def store_of(item: Json, store: str | None) -> Store:
 def results_of(item: Json, store: str | None) -> Results:
     """What the store holds of an Experiment, read with the caller's own credentials. Raises StoreError."""
     opened = store_of(item, store)
-    frozen, _ = read_experiment(opened, layout.experiment_key(item["metadata"]["name"], uid8_of(item)))
+    frozen, _ = read_experiment(opened, store_keys.experiment_key(item["metadata"]["name"], uid8_of(item)))
     return Results(opened, frozen, seen_in(opened, frozen))

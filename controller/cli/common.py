@@ -12,12 +12,12 @@ import typer
 from rich.console import Console
 
 from controller.cli.local_profile import profile_of_this_machine
-from controller.live import plain_console
-from controller.spec.load import load_experiment
-from controller.spec.profile import Profile, load_profile
-from controller.spec.resolve import resolve
-from workloads.contract.experiment import FrozenExperiment
-from workloads.store import NoDirectory, Store, open_store
+from controller.experiment.load import load_experiment
+from controller.experiment.profile import Profile, load_profile
+from controller.experiment.resolve import resolve
+from controller.terminal import plain_console
+from workloads.api.experiment import FrozenExperiment
+from workloads.storage.base import NoDirectory, Store, open_store
 
 ExperimentFile = Annotated[Path, typer.Argument(help="The experiment file.", metavar="EXPERIMENT.YAML")]
 StoreUrl = Annotated[

@@ -7,10 +7,10 @@ import typer
 from rich.text import Text
 
 from controller.cli.common import ExperimentFile, ProfileFile, frozen_from, wide_console
-from controller.live import shown
-from controller.spec.errors import Problem, SpecError
+from controller.experiment.errors import SpecError, SpecProblem
+from controller.terminal import shown
 from controller.training_data import NotReadableHere, read_training_data
-from workloads.contract.units import TrainInputs
+from workloads.api.units import TrainInputs
 from workloads.data.rendered import RenderedSample, render
 from workloads.untrusted import printable
 
@@ -35,11 +35,11 @@ def show(
     chosen = next((item for item in trained if run in (None, item.name)), None)
     if chosen is None:
         names = ", ".join(item.name for item in trained) or "none is trained here"
-        raise SpecError(str(path), [Problem(("spec", "runs"), f"no trained run {run or ''}; runs: {names}")])
+        raise SpecError(str(path), [SpecProblem(("spec", "runs"), f"no trained run {run or ''}; runs: {names}")])
     try:
         data, tokenizer = read_training_data(frozen, chosen)
     except NotReadableHere as error:
-        raise SpecError(str(path), [Problem(("spec", "data", chosen.data or ""), str(error))]) from error
+        raise SpecError(str(path), [SpecProblem(("spec", "data", chosen.data or ""), str(error))]) from error
     console = wide_console()
     console.print(
         f"{chosen.name}: {len(data.order)} samples from {data.statistics.kept} of {data.statistics.rows} rows"

@@ -10,15 +10,15 @@ import typer
 
 from controller.cli.common import ProfileFile, profile_from, wide_console
 from controller.cli.manifests import manifest_at
-from controller.spec.load import load_experiment
-from controller.spec.places import Places, spec_changes
-from controller.spec.profile import Profile
-from controller.spec.resolve import resolve
+from controller.experiment.load import load_experiment
+from controller.experiment.places import Places, spec_changes
+from controller.experiment.profile import Profile
+from controller.experiment.resolve import resolve
 from workloads.results.asked import asked_by_experiment, asked_by_manifest
 from workloads.results.changes import unit_changes
 
 if TYPE_CHECKING:
-    from controller.cli.diff_text import Comparison
+    from controller.cli.diff_text import ComparedManifests
 
 Place = Annotated[str, typer.Argument(help="An experiment file; or a manifest.json, as a path or a URL in a store.")]
 
@@ -48,22 +48,22 @@ def _is_spec(where: str) -> bool:
     return where.endswith((".yaml", ".yml"))
 
 
-def _specs(old: str, new: str, profile: Profile) -> Comparison:
+def _specs(old: str, new: str, profile: Profile) -> ComparedManifests:
     """Raises SpecError."""
-    from controller.cli.diff_text import Comparison
+    from controller.cli.diff_text import ComparedManifests
 
     read = [(Path(where), load_experiment(Path(where))) for where in (old, new)]
     now = datetime.now(UTC)
     asked = [asked_by_experiment(resolve(item, path.resolve().parent, profile, now)) for path, item in read]
     before, after = (item for _, item in read)
     units = unit_changes(asked[0], asked[1], Places(before, after))
-    return Comparison(old, new, spec_changes(before, after), units)
+    return ComparedManifests(old, new, spec_changes(before, after), units)
 
 
-def _manifests(old: str, new: str) -> Comparison:
-    from controller.cli.diff_text import Comparison
+def _manifests(old: str, new: str) -> ComparedManifests:
+    from controller.cli.diff_text import ComparedManifests
     from workloads.results.effects import effects
 
     before, after = manifest_at(old), manifest_at(new)
     units = unit_changes(asked_by_manifest(before), asked_by_manifest(after))
-    return Comparison(old, new, (), units, effects(before, after))
+    return ComparedManifests(old, new, (), units, effects(before, after))

@@ -8,8 +8,8 @@ from pydantic import JsonValue
 from rich.console import RenderableType
 from rich.table import Table
 
-from workloads.contract.model import canonical_json
-from workloads.results.changes import Change, Group, UnitChange, grouped
+from workloads.api.model import canonical_json
+from workloads.results.changes import Change, ChangeGroup, UnitChange, grouped
 from workloads.results.effects import Effect, Effects, NotCompared
 
 NAMES_SHOWN = 6
@@ -20,7 +20,7 @@ ALPHA = 0.05
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ComparedManifests:
     """`fields`: of two files, every field that differs. `effects`: of two manifests."""
 
     old: str
@@ -41,13 +41,13 @@ def _differ(found: Effects) -> bool:
     return bool(found.contradictory or found.compared or found.not_compared or sides)
 
 
-def diff_json(compared: Comparison) -> bytes:
+def diff_json(compared: ComparedManifests) -> bytes:
     """Everything in the comparison, canonical, with a final newline."""
     whole = asdict(compared) | {"differs": compared.differs, "schema_version": 1}
     return canonical_json(whole) + b"\n"
 
 
-def diff_text(compared: Comparison) -> Iterator[RenderableType]:
+def diff_text(compared: ComparedManifests) -> Iterator[RenderableType]:
     yield f"{compared.old} -> {compared.new}"
     if not compared.differs:
         yield "nothing differs"
@@ -66,7 +66,7 @@ def _fields_table(fields: Iterable[Change]) -> Table:
     return table
 
 
-def _units_table(groups: Iterable[Group]) -> Table:
+def _units_table(groups: Iterable[ChangeGroup]) -> Table:
     columns = ("unit", "how many", "", "which", "because of")
     table = Table(*columns, title="Units of work", title_justify="left", box=None)
     for group in groups:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from controller.cli.checks import Check, made
 from controller.cli.common import DEFAULT_STORE, StoreUrl, wide_console
-from controller.live import shown
+from controller.terminal import shown
 
 STYLES = {"good": "green", "advice": "yellow", "blocks": "bold red"}
 

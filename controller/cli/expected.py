@@ -1,11 +1,11 @@
 """Errors that a command expects: what the person can correct, and a store that cannot answer."""
 
-from controller.spec.errors import SpecError
+from controller.experiment.errors import SpecError
 from workloads.benchmarks import BenchmarkError
-from workloads.commit import Corrupt
-from workloads.contents import ContentError
 from workloads.data.rows import BadData
-from workloads.store import StoreError
+from workloads.storage.base import StoreError
+from workloads.storage.content_digest import ContentError
+from workloads.storage.markers import Corrupt
 from workloads.text.templates import BadTemplate
 from workloads.text.tokenizer import BadTokenizer
 

@@ -11,12 +11,12 @@ import typer
 
 from controller.cli.common import DEFAULT_STORE, ProfileFile, StoreUrl, frozen_from, store_at
 from controller.cli.manifests import manifest_at, manifest_of
-from workloads.contract import layout
-from workloads.contract.manifest import Manifest
-from workloads.store import Store
+from workloads.api import store_keys
+from workloads.api.manifest import Manifest
+from workloads.storage.base import Store
 
 if TYPE_CHECKING:
-    from workloads.export.tracked import Tracked
+    from workloads.exporters.tracked import Tracked
 
 
 class Tracker(StrEnum):
@@ -39,8 +39,8 @@ def export(
     profile: ProfileFile = None,
 ) -> None:
     """Loss, learning rate and speed of each step; every evaluation with its interval; parameters and provenance."""
-    from workloads.export.metrics import training_points  # here, because scipy takes its time to load
-    from workloads.export.tracked import experiment_name, tracked
+    from workloads.exporters.metrics import training_points  # here, because scipy takes its time to load
+    from workloads.exporters.tracked import experiment_name, tracked
 
     manifest, opened = _found(where, store, profile)
     if opened is None:
@@ -66,22 +66,22 @@ def _found(where: str, store: str, profile: Path | None) -> tuple[Manifest, Stor
         return manifest_of(opened, frozen.name, frozen.uid8), opened
     manifest = manifest_at(where)
     place = where if "://" in where else str(Path(where).resolve())
-    root, found, _ = place.rpartition("/" + layout.manifest_key(manifest.experiment, manifest.uid8))
+    root, found, _ = place.rpartition("/" + store_keys.manifest_key(manifest.experiment, manifest.uid8))
     return manifest, store_at(root) if found else None
 
 
 def _write(tracker: Tracker, experiment: str, runs: tuple[Tracked, ...], to: Path) -> None:
     """Each library is loaded only for who asks for it. Raises ModuleNotFoundError, FileExistsError."""
     if tracker is Tracker.WANDB:
-        from workloads.export import wandb_runs
+        from workloads.exporters import wandb_runs
 
         wandb_runs.write(experiment, runs, to)
     elif tracker is Tracker.MLFLOW:
-        from workloads.export import mlflow_store
+        from workloads.exporters import mlflow_store
 
         mlflow_store.write(experiment, runs, to, datetime.now(UTC))
     else:
-        from workloads.export import event_files
+        from workloads.exporters import event_files
 
         event_files.write(experiment, runs, to, datetime.now(UTC))
 

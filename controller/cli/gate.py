@@ -15,8 +15,8 @@ from controller.cli.common import DEFAULT_STORE, ProfileFile, StoreUrl, frozen_f
 from controller.cli.expected import STORE_ERRORS, WRONG_INPUT
 from controller.cli.manifests import finished_manifest_at, manifest_at, manifest_of
 from controller.cli.versions import is_version, version_named
-from workloads.contract.experiment import FrozenGate
-from workloads.contract.manifest import Manifest
+from workloads.api.experiment import FrozenGate
+from workloads.api.manifest import Manifest
 
 if TYPE_CHECKING:
     from workloads.results.comparable import Side

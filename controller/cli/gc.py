@@ -14,11 +14,11 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from controller.cli.common import store_at, wide_console
-from controller.gc import look, restore_parked, sweep
+from controller.gc.collector import look, restore_parked, sweep
+from controller.gc.sweep import Doomed, plan_sweep
 from controller.lease import Busy, LeaseLost, acquire_key, release, renew
-from controller.sweep import Doomed, plan_sweep
-from workloads.contract import layout
-from workloads.store import Store
+from workloads.api import store_keys
+from workloads.storage.base import Store
 
 SHOWN_ROWS = 50
 LEAST_SECONDS = 3600.0
@@ -110,7 +110,7 @@ def _plan(
 
 
 def _say_parked(store: Store) -> None:
-    parked = sum(1 for _ in store.list(layout.parked_key("")))
+    parked = sum(1 for _ in store.list(store_keys.parked_key("")))
     if parked:
         print(f"a sweep was cut off or is at work: {parked} objects are parked; --delete puts them back first")
 
@@ -118,13 +118,13 @@ def _say_parked(store: Store) -> None:
 @contextmanager
 def _only_sweeper(store: Store) -> Iterator[tuple[float, Callable[[], None]]]:
     """The time by the store's clock in seconds since 1970, and what is to be called often. Raises Busy, StoreError."""
-    lease = acquire_key(store, layout.SWEEPER, f"gc of {store.url}", datetime.now(UTC))
+    lease = acquire_key(store, store_keys.SWEEPER, f"gc of {store.url}", datetime.now(UTC))
 
     def proceed() -> None:
         nonlocal lease
         lease = renew(store, lease, datetime.now(UTC))
 
-    written = store.head(layout.SWEEPER)
+    written = store.head(store_keys.SWEEPER)
     yield (time.time() if written is None else written.modified), proceed
     release(store, lease)
 

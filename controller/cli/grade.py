@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from workloads.api.grades import COMPARED
 from workloads.benchmarks import BUILTIN, Benchmark, CompletionRule, GraderKind, load
 from workloads.benchmarks.load import DEFAULT_COMPLETION
 from workloads.benchmarks.pattern import PatternError
-from workloads.contract.grades import COMPARED
 from workloads.untrusted import one_line
 
 if TYPE_CHECKING:
     from workloads.grade.existing import GradedRow, Summary
-    from workloads.grade.outputs_file import Row
+    from workloads.grade.outputs_file import OutputRow
 
 GRADERS: tuple[GraderKind, ...] = ("math", "exact", "choice", "code")
 COMPLETIONS: tuple[CompletionRule, ...] = ("boxed", "fenced", "any", "pattern")
@@ -86,7 +86,7 @@ def _read(
     pattern: str | None,
     *,
     thinking: bool,
-) -> "tuple[Benchmark, list[Row]]":
+) -> "tuple[Benchmark, list[OutputRow]]":
     from workloads.grade.outputs_file import read_outputs_file, read_pairs_file, rule_of
 
     kind = _one_of(grader, GRADERS, "--grader")

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from controller.cli.common import DEFAULT_STORE, store_at, wide_console
 from controller.cli.versions import Version, age, differences, differs_in, versions_in
-from controller.live import shown
+from controller.terminal import shown
 
 COLUMNS = ("experiment", "phase", "age", "runs", "checkpoints", "graded", "")
 

@@ -5,9 +5,9 @@ from importlib.metadata import PackageNotFoundError, version
 
 import pynvml
 
-from controller.executors.machine import Gpu, visible_gpus
-from controller.spec.errors import Problem, SpecError
-from controller.spec.profile import Profile, ProfileEngine, local_profile
+from controller.executors.local.machine import Gpu, visible_gpus
+from controller.experiment.errors import SpecError, SpecProblem
+from controller.experiment.profile import Profile, ProfileEngine, local_profile
 
 
 def profile_of_this_machine() -> tuple[Profile, str]:
@@ -20,7 +20,7 @@ def profile_of_this_machine() -> tuple[Profile, str]:
         return profile_for(visible_gpus(), vllm)
     except pynvml.NVMLError as error:
         message = f"CUDA_VISIBLE_DEVICES names a MIG instance that the driver does not know: {error}"
-        raise SpecError("profile local", [Problem((), message)]) from error
+        raise SpecError("profile local", [SpecProblem((), message)]) from error
 
 
 def profile_for(gpus: Sequence[Gpu], vllm: str | None) -> tuple[Profile, str]:
@@ -36,7 +36,7 @@ def profile_for(gpus: Sequence[Gpu], vllm: str | None) -> tuple[Profile, str]:
     models = sorted({gpu.name for gpu in gpus})
     if len(models) > 1:
         message = f"the GPUs are of several models ({', '.join(models)}): name those of one in CUDA_VISIBLE_DEVICES"
-        raise SpecError("profile local", [Problem((), message)])
+        raise SpecError("profile local", [SpecProblem((), message)])
     slots = {"gpu": models[0], "training_slots": len(gpus), "evaluation_slots": len(gpus)}
     count = f"{len(gpus)} x {models[0]}"
     if not all(gpu.has_bfloat16 for gpu in gpus):

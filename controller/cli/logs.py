@@ -9,12 +9,12 @@ import typer
 from controller.cli.cluster import Context, Kubeconfig, Namespace, StoreOverride, cluster_at, results_of
 from controller.cli.common import ProfileFile
 from controller.cli.results import Results, is_file, results_here
-from controller.decide.pieces import resolve_pieces, units_of
-from controller.view import Attempt
-from workloads.contract import layout
-from workloads.contract.tasks import MemberPointer
-from workloads.contract.wanted import train_unit
-from workloads.store import NotFound
+from controller.planner.evaluations import resolve_evaluations, units_of
+from controller.snapshot.types import Attempt
+from workloads.api import store_keys
+from workloads.api.evaluation_matrix import train_unit
+from workloads.api.tasks import MemberPointer
+from workloads.storage.base import NotFound
 from workloads.untrusted import printable
 
 
@@ -49,7 +49,7 @@ def logs(
 def attempts(results: Results, run: str | None = None) -> Iterable[Attempt]:
     """Those that ran a program, by date. Raises typer.BadParameter for a run that is not there."""
     frozen, seen = results.frozen, results.seen
-    units = units_of(frozen, resolve_pieces(frozen, seen))
+    units = units_of(frozen, resolve_evaluations(frozen, seen))
     if run is not None:
         runs = {one.name: one for one in frozen.runs}
         if run not in runs:
@@ -62,7 +62,7 @@ def attempts(results: Results, run: str | None = None) -> Iterable[Attempt]:
 def log_tail(results: Results, attempt: Attempt, lines: int) -> str | None:
     """None when the attempt left no log."""
     try:
-        data = results.store.get(layout.log_key(attempt.task.unit, attempt.number))
+        data = results.store.get(store_keys.log_key(attempt.task.unit, attempt.number))
     except NotFound:
         return None
     return "\n".join(printable(data.decode(errors="replace")).splitlines()[-lines:])

@@ -15,9 +15,9 @@ import pynvml
 from rich.filesize import decimal
 
 from controller.cli.checks import Check, advice, blocks, good
-from controller.executors.machine import Gpu, visible_gpus
-from workloads.evaluate.memory import available_host_bytes, weight_bytes
-from workloads.grade.sandbox.pool import Unsupported, sandbox_layers
+from controller.executors.local.machine import Gpu, visible_gpus
+from workloads.engines.memory import available_host_bytes, weight_bytes
+from workloads.sandbox.pool import Unsupported, sandbox_layers
 
 IMPORT_SECONDS = 240.0
 """The import of vLLM takes half a minute on a cold disk."""

@@ -8,17 +8,17 @@ from pydantic import ValidationError
 
 from controller.cli.common import store_at
 from controller.cli.versions import versions_in
-from workloads.contract import layout
-from workloads.contract.counts import evaluation_counts
-from workloads.contract.manifest import Manifest
-from workloads.store import NotFound, Store
+from workloads.api import store_keys
+from workloads.api.counts import evaluation_counts
+from workloads.api.manifest import Manifest
+from workloads.storage.base import NotFound, Store
 
 POLL_SECONDS = 5.0
 
 
 def manifest_of(store: Store, experiment: str, uid8: str) -> Manifest:
     """An experiment's manifest. Exits 4 when there is none yet; raises StoreError."""
-    key = layout.manifest_key(experiment, uid8)
+    key = store_keys.manifest_key(experiment, uid8)
     try:
         return _parsed(store.get(key), f"{store.url}/{key}")
     except NotFound:

@@ -11,8 +11,8 @@ from rich.filesize import decimal
 
 from controller.cli.checks import Check, advice, blocks, good
 from controller.cli.common import whole_url
-from workloads.contents import cache_folder
-from workloads.store import StoreError, open_store
+from workloads.storage.base import StoreError, open_store
+from workloads.storage.content_digest import cache_folder
 
 LITTLE_DISK_BYTES, FULL_DISK_BYTES = 20 * 10**9, 10**9
 """A base of 8 billion parameters takes 16 GB; the quickstart and its cache take less than 1 GB."""

@@ -17,8 +17,8 @@ from controller.cli.common import (
     store_or_empty,
     wide_console,
 )
-from workloads.contract.experiment import FrozenGate
-from workloads.contract.units import TrainInputs
+from workloads.api.experiment import FrozenGate
+from workloads.api.units import TrainInputs
 
 if TYPE_CHECKING:
     from controller.plan import Plan, PlannedRun

@@ -9,19 +9,19 @@ from typing import Annotated
 import typer
 
 from controller.cli.common import DEFAULT_STORE, ExperimentFile, ProfileFile, StoreUrl, frozen_from, store_at
-from controller.loop import accept
-from controller.spec.errors import Problem, SpecError
-from workloads.commit import Superseded
-from workloads.contents import localise_model_file
-from workloads.contract import layout
-from workloads.contract.experiment import FrozenExperiment, FrozenRun
-from workloads.contract.records import TaskEnd
-from workloads.contract.tasks import ImportTask, Owner
-from workloads.contract.units import ExternalInputs, UnitRef
-from workloads.contract.wanted import train_unit
-from workloads.evaluate.shapes import read_shapes
-from workloads.publish import BadCheckpoint, commit_adapter
-from workloads.store import AlreadyExists, Store
+from controller.experiment.errors import SpecError, SpecProblem
+from controller.local_runner import accept
+from workloads.api import store_keys
+from workloads.api.evaluation_matrix import train_unit
+from workloads.api.experiment import FrozenExperiment, FrozenRun
+from workloads.api.records import TaskEnd
+from workloads.api.tasks import ImportTask, Owner
+from workloads.api.units import ExternalInputs, UnitRef
+from workloads.import_checkpoints import BadCheckpoint, commit_adapter
+from workloads.models.shapes import read_shapes
+from workloads.storage.base import AlreadyExists, Store
+from workloads.storage.content_digest import localise_model_file
+from workloads.storage.markers import Superseded
 
 
 def publish(
@@ -44,13 +44,13 @@ def publish(
             marker = commit_adapter(opened, unit, number, samples, adapter, shapes, now)
         except BadCheckpoint as error:
             _close(opened, unit, number, "failed", "BadCheckpoint", str(error))
-            raise SpecError(str(adapter), [Problem((), str(error))]) from error
+            raise SpecError(str(adapter), [SpecProblem((), str(error))]) from error
         except Superseded as error:
             _close(opened, unit, number, "superseded", "Superseded", str(error))
             message = (
                 f"{run} has another checkpoint at {samples} samples already, and it stays: raise epoch to ask anew"
             )
-            raise SpecError(str(adapter), [Problem((), message)]) from error
+            raise SpecError(str(adapter), [SpecProblem((), message)]) from error
     _close(opened, unit, number, "succeeded", "Published", f"{marker.name} handed in")
     print(f"{run}: checkpoint at {samples} samples is committed as {marker.content[:12]}")
 
@@ -61,12 +61,12 @@ def _chosen(frozen: FrozenExperiment, name: str, samples: int, source: str) -> F
     if chosen is None:
         names = ", ".join(run.name for run in published) or "none"
         raise SpecError(
-            source, [Problem(("spec", "runs"), f"{name} takes no published checkpoints; those that do: {names}")]
+            source, [SpecProblem(("spec", "runs"), f"{name} takes no published checkpoints; those that do: {names}")]
         )
     if samples not in chosen.checkpoints:
         expected = ", ".join(map(str, chosen.checkpoints))
         raise SpecError(
-            source, [Problem(("spec", "runs"), f"{name} expects checkpoints at {expected}, not at {samples}")]
+            source, [SpecProblem(("spec", "runs"), f"{name} expects checkpoints at {expected}, not at {samples}")]
         )
     return chosen
 
@@ -107,4 +107,4 @@ def _close(store: Store, unit: UnitRef, number: int, outcome: str, reason: str, 
         }
     )
     with suppress(AlreadyExists):  # a `potstill run` at work has given up waiting for a long upload
-        store.put_new(layout.end_key(unit, number), end.to_json())
+        store.put_new(store_keys.end_key(unit, number), end.to_json())

@@ -7,11 +7,11 @@ import typer
 
 from controller.cli.common import DEFAULT_STORE, ExperimentFile, ProfileFile, StoreUrl, frozen_from, store_at
 from controller.cli.run import EXIT_CODES
-from controller.loop import run_local
-from workloads.commit import list_markers, read_marker
-from workloads.contract import layout
-from workloads.contract.units import unit_of
-from workloads.contract.wanted import checkpoint_of, generate_inputs, train_unit, wanted
+from controller.local_runner import run_local
+from workloads.api import store_keys
+from workloads.api.evaluation_matrix import checkpoint_of, evaluation_matrix, generate_inputs, train_unit
+from workloads.api.units import unit_of
+from workloads.storage.markers import list_markers, read_marker
 from workloads.untrusted import printable
 
 
@@ -20,10 +20,13 @@ def regrade(path: ExperimentFile, store: StoreUrl = DEFAULT_STORE, profile: Prof
     frozen, opened = frozen_from(Path(path), profile), store_at(store)
     markers = {train_unit(run): {m.name: m for m in list_markers(opened, train_unit(run))} for run in frozen.runs}
     missing: dict[tuple[str, str], str] = {}
-    for want in wanted(frozen, markers):
+    for want in evaluation_matrix(frozen, markers):
         checkpoint = checkpoint_of(want, markers[train_unit(want.model.run)]) if want.model.run else None
         there = want.model.run is None or checkpoint is not None
-        if not there or read_marker(opened, unit_of(generate_inputs(frozen, want, checkpoint)), layout.OUTPUTS) is None:
+        if (
+            not there
+            or read_marker(opened, unit_of(generate_inputs(frozen, want, checkpoint)), store_keys.OUTPUTS) is None
+        ):
             missing.setdefault((want.model.id, want.benchmark.name), want.id)
     if missing:
         first = next(iter(missing.values()))

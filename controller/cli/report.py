@@ -9,7 +9,7 @@ from controller.cli.cluster import Context, Kubeconfig, Namespace, cluster_at, s
 from controller.cli.common import DEFAULT_STORE, ProfileFile, StoreUrl, frozen_from, store_at
 from controller.cli.manifests import manifest_of
 from controller.cli.versions import is_version, version_named
-from controller.kubernetes.acceptance import uid8_of
+from controller.executors.kubernetes.acceptance import uid8_of
 
 
 def report(

@@ -10,12 +10,12 @@ from pydantic import ValidationError
 
 from controller.cli.common import DEFAULT_STORE, frozen_from, store_at
 from controller.cli.versions import earlier_versions_line, version_named
-from controller.observe import Observer
-from controller.view import StoreView, Unknown
-from workloads.contract import layout
-from workloads.contract.experiment import FrozenExperiment
-from workloads.contract.manifest import Manifest
-from workloads.store import NotFound, Store, StoreError
+from controller.snapshot.reader import Observer
+from controller.snapshot.types import StoreSnapshot, Unknown
+from workloads.api import store_keys
+from workloads.api.experiment import FrozenExperiment
+from workloads.api.manifest import Manifest
+from workloads.storage.base import NotFound, Store, StoreError
 from workloads.untrusted import printable
 
 
@@ -23,7 +23,7 @@ from workloads.untrusted import printable
 class Results:
     store: Store
     frozen: FrozenExperiment
-    seen: StoreView
+    seen: StoreSnapshot
 
 
 def is_file(experiment: str) -> bool:
@@ -35,7 +35,7 @@ def results_here(path: Path, store: str | None, profile: Path | None) -> Results
     """Of the file as `potstill run` runs it. Exits 4 when it has not run there; raises SpecError, StoreError."""
     frozen = frozen_from(path, profile)
     opened = store_at(store or os.environ.get("POTSTILL_STORE", DEFAULT_STORE))
-    if opened.head(layout.experiment_key(frozen.name, frozen.uid8)) is None:
+    if opened.head(store_keys.experiment_key(frozen.name, frozen.uid8)) is None:
         typer.echo(
             f"{opened.url} has no {frozen.name} {frozen.uid8}: it has not run there, or was changed since", err=True
         )
@@ -59,7 +59,7 @@ def best_run_line(store: Store, experiment: str, uid8: str) -> str | None:
     """
     from workloads.results.conclusions import conclusions  # here, because scipy takes its time to load
 
-    key = layout.manifest_key(experiment, uid8)
+    key = store_keys.manifest_key(experiment, uid8)
     try:
         manifest = Manifest.model_validate_json(store.get(key))
     except NotFound:
@@ -69,7 +69,7 @@ def best_run_line(store: Store, experiment: str, uid8: str) -> str | None:
     return conclusions(manifest).best.sentence
 
 
-def seen_in(store: Store, frozen: FrozenExperiment) -> StoreView:
+def seen_in(store: Store, frozen: FrozenExperiment) -> StoreSnapshot:
     """Raises StoreError for what could not be read."""
     seen = Observer(store).observe(frozen, None)
     if isinstance(seen, Unknown):

@@ -8,8 +8,8 @@ import typer
 
 from controller.cli.cluster import Context, Kubeconfig, Namespace, cluster_at
 from controller.cli.common import DEFAULT_STORE, ProfileFile, StoreUrl, frozen_from, store_at
-from controller.kubernetes.api import MERGE_PATCH
-from controller.kubernetes.names import RETRY_ANNOTATION
+from controller.executors.kubernetes.api import MERGE_PATCH
+from controller.executors.kubernetes.names import RETRY_ANNOTATION
 from controller.retry import retry as retry_units
 
 

@@ -12,13 +12,13 @@ from controller.cli.common import DEFAULT_STORE, ExperimentFile, ProfileFile, St
 from controller.cli.local_profile import profile_of_this_machine
 from controller.cli.results import best_run_line
 from controller.cli.versions import earlier_versions_line
-from controller.loop import FinalStatus, run_local
-from controller.spec.trainer import base_architecture
-from workloads.contents import ContentError, localise_model_file
-from workloads.contract import layout
-from workloads.contract.experiment import FrozenExperiment
-from workloads.contract.units import TrainInputs
-from workloads.store import Store, StoreError
+from controller.experiment.trainer import base_architecture
+from controller.local_runner import FinalStatus, run_local
+from workloads.api import store_keys
+from workloads.api.experiment import FrozenExperiment
+from workloads.api.units import TrainInputs
+from workloads.storage.base import Store, StoreError
+from workloads.storage.content_digest import ContentError, localise_model_file
 from workloads.untrusted import printable
 
 EXIT_CODES = {"Succeeded": 0, "PartiallyFailed": 1, "Failed": 1, "Interrupted": 4, "Refused": 4}
@@ -32,7 +32,7 @@ def run(path: ExperimentFile, store: StoreUrl = DEFAULT_STORE, profile: ProfileF
     frozen = frozen_from(Path(path), profile)
     if _fetch_architecture(frozen):
         frozen = frozen_from(Path(path), profile)
-    is_new = opened.head(layout.experiment_key(frozen.name, frozen.uid8)) is None
+    is_new = opened.head(store_keys.experiment_key(frozen.name, frozen.uid8)) is None
     if is_new and (line := earlier_versions_line(opened, frozen, datetime.now(UTC))) is not None:
         print(printable(line))
     final = run_local(frozen, opened, live=sys.stdout.isatty())

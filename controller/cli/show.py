@@ -22,12 +22,12 @@ from controller.cli.logs import attempts, log_tail
 from controller.cli.results import Results, best_run_line, is_file, results_here, results_of_version
 from controller.cli.status import render
 from controller.cli.versions import is_version
-from controller.decide import decide
-from controller.live import render as render_status
-from controller.view import Attempt, ExecutorView
-from workloads.contract import layout
-from workloads.contract.records import Failure
-from workloads.store import NotFound
+from controller.planner.planner import decide
+from controller.snapshot.types import Attempt, JobsSnapshot
+from controller.terminal import render as render_status
+from workloads.api import store_keys
+from workloads.api.records import Failure
+from workloads.storage.base import NotFound
 from workloads.untrusted import printable
 
 GOES_ON = frozenset({"Suspended", "Finished"})
@@ -79,12 +79,12 @@ def _held_up(item: Json) -> str:
 
 def _print_standing(results: Results) -> None:
     """As the store tells it: what no attempt is open for is not at work."""
-    frozen, told = results.frozen, decide(results.frozen, results.seen, ExecutorView({}), datetime.now(UTC)).status
+    frozen, told = results.frozen, decide(results.frozen, results.seen, JobsSnapshot({}), datetime.now(UTC)).status
     console = wide_console()
     console.print(f"{frozen.name} {frozen.uid8} in {results.store.url}", markup=False, highlight=False)
     console.print(render_status(told))
     _print_best_run(results)
-    report = layout.report_prefix(frozen.name, frozen.uid8) + "index.html"
+    report = store_keys.report_prefix(frozen.name, frozen.uid8) + "index.html"
     if results.store.head(report) is not None:
         console.print(f"report: {results.store.url}/{report}", markup=False, highlight=False)
 
@@ -125,7 +125,7 @@ def _count(attempts: int) -> str:
 def _failure(results: Results, attempt: Attempt) -> Failure | None:
     """In the attempt's own words, if it had any."""
     try:
-        return Failure.model_validate_json(results.store.get(layout.failure_key(attempt.task.unit, attempt.number)))
+        return Failure.model_validate_json(results.store.get(store_keys.failure_key(attempt.task.unit, attempt.number)))
     except (NotFound, ValidationError):
         return None
 

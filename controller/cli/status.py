@@ -10,7 +10,7 @@ from rich.table import Table
 
 from controller.cli.cluster import Cluster, Context, Kubeconfig, Name, Namespace, cluster_at, condition
 from controller.cli.common import wide_console
-from controller.live import shown
+from controller.terminal import shown
 
 POLL_SECONDS = 2.0
 Json = dict[str, Any]

@@ -10,8 +10,8 @@ import yaml
 from controller.cli.cluster import Cluster, Context, Kubeconfig, Namespace, cluster_at, condition
 from controller.cli.common import ExperimentFile, wide_console
 from controller.cli.status import POLL_SECONDS, watch_until_finished
-from controller.kubernetes.api import ApiError, ApiUnreachable
-from controller.spec.load import load_experiment
+from controller.executors.kubernetes.api import ApiError, ApiUnreachable
+from controller.experiment.load import load_experiment
 from workloads.untrusted import printable
 
 APPLY = "application/apply-patch+yaml"

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from controller.cli.common import ExperimentFile, ProfileFile, frozen_from
-from controller.spec.load import load_experiment
+from controller.experiment.load import load_experiment
 
 
 def validate(

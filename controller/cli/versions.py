@@ -9,13 +9,13 @@ import typer
 from pydantic import ValidationError
 
 from workloads.accepted import read_experiment
-from workloads.contract import layout
-from workloads.contract.counts import EvaluationCounts, evaluation_counts
-from workloads.contract.experiment import FrozenExperiment
-from workloads.contract.manifest import Manifest
+from workloads.api import store_keys
+from workloads.api.counts import EvaluationCounts, evaluation_counts
+from workloads.api.experiment import FrozenExperiment
+from workloads.api.manifest import Manifest
 from workloads.results.asked import CHECKPOINT, OUTPUTS, asked_by_experiment
 from workloads.results.changes import unit_changes
-from workloads.store import NotFound, Store, StoreError
+from workloads.storage.base import NotFound, Store, StoreError
 
 NAMED = re.compile(r"(?P<name>[a-z0-9][a-z0-9_.-]*)@(?P<version>[0-9a-f]{1,8})")
 EXPERIMENT_KEY = re.compile(r"experiments/(?P<name>[^/]+)/(?P<version>[0-9a-f]{8})/experiment\.json")
@@ -71,7 +71,7 @@ def is_version(text: str) -> bool:
 
 def versions_in(store: Store, name: str | None = None) -> tuple[Version, ...]:
     """All versions, or those of one name: names in order, the newest version first. Raises StoreError."""
-    prefix = layout.EXPERIMENTS if name is None else f"{layout.EXPERIMENTS}{name}/"
+    prefix = store_keys.EXPERIMENTS if name is None else f"{store_keys.EXPERIMENTS}{name}/"
     keys = (EXPERIMENT_KEY.fullmatch(info.key) for info in store.list(prefix))
     found = [_read(store, key["name"], key["version"]) for key in keys if key]
     return tuple(sorted(found, key=lambda one: (one.name, -_accepted(one).timestamp())))
@@ -79,14 +79,14 @@ def versions_in(store: Store, name: str | None = None) -> tuple[Version, ...]:
 
 def _read(store: Store, name: str, uid8: str) -> Version:
     try:
-        frozen, _ = read_experiment(store, layout.experiment_key(name, uid8))
+        frozen, _ = read_experiment(store, store_keys.experiment_key(name, uid8))
         return Version(name, uid8, frozen, _manifest(store, name, uid8))
     except StoreError as error:
         return Version(name, uid8, None, error=str(error))
 
 
 def _manifest(store: Store, name: str, uid8: str) -> Manifest | None:
-    key = layout.manifest_key(name, uid8)
+    key = store_keys.manifest_key(name, uid8)
     try:
         return Manifest.model_validate_json(store.get(key))
     except NotFound:

@@ -17,7 +17,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from tests.results.made_experiment import MadeRun, experiment
-from workloads.contract.manifest import Manifest
+from workloads.api.manifest import Manifest
 from workloads.results.conclusions import Conclusions, conclusions
 
 

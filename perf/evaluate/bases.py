@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models
 
-from workloads.evaluate.adapters import CONFIG, PREFIX, WEIGHTS
-from workloads.evaluate.shapes import read_shapes, shapes_of
+from workloads.models.adapters import CONFIG, PREFIX, WEIGHTS
+from workloads.models.shapes import read_shapes, shapes_of
 
 QWEN3_30B_A3B: dict[str, Any] = {
     "architectures": ["Qwen3MoeForCausalLM"],

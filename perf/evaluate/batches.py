@@ -21,8 +21,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from workloads.evaluate.admission import Admission
-from workloads.evaluate.engine import Decoding, Request
+from workloads.engines.base import Decoding, Request
+from workloads.engines.transformers.admission import Admission
 
 HELD_TOKEN_MS = 0.0000241
 """Of a step, for each token that its requests hold."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from perf.evaluate.batches import AS_VLLM, PROMPT_TOKENS, Batch, Costs, asked, costs_of, course, drawn, request
-from workloads.contract.units import UnitRef
+from workloads.api.units import UnitRef
 
 JOINED = {"attention-joining-cold": ("together",), "experts-joining-cold": ("experts-4-slots",)}
 """Starts that were measured with `--apart`, and groups that their engine is computed by."""

@@ -37,16 +37,16 @@ from torch.profiler import ProfilerActivity
 from perf.evaluate.bases import SHAPES, write_adapter, write_base, write_weights
 from perf.evaluate.batches import AS_VLLM, output_tokens
 from perf.kernels import kernel_table
+from workloads.api.units import EngineIdentity as EngineInputs
 from workloads.compiled import SEAL
-from workloads.contents import cache_folder
-from workloads.contract.units import Engine as EngineInputs
-from workloads.evaluate.adapters import check_adapter
-from workloads.evaluate.admission import Admission
-from workloads.evaluate.engine import Adapter, Decoding, Demands, Engine, Request
-from workloads.evaluate.shapes import read_shapes
-from workloads.evaluate.vllm_core import import_ahead
-from workloads.evaluate.vllm_engine import VllmEngine
-from workloads.evaluate.vllm_settings import parse_flags
+from workloads.engines.base import Adapter, Decoding, Demands, Engine, Request
+from workloads.engines.transformers.admission import Admission
+from workloads.engines.vllm.config import parse_flags
+from workloads.engines.vllm.engine import VllmEngine
+from workloads.engines.vllm.fork_server import import_ahead
+from workloads.models.adapters import check_adapter
+from workloads.models.shapes import read_shapes
+from workloads.storage.content_digest import cache_folder
 from workloads.text.tokenizer import load_tokenizer
 
 TOGETHER = "together"

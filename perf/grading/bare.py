@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from workloads.benchmarks import load
-from workloads.grade.code import limits_of
-from workloads.values import decode
+from workloads.graders.code.grader import limits_of
+from workloads.typed_json import decode
 
 Sample = dict[str, str]
 

@@ -15,8 +15,8 @@ from math_verify import parse, verify
 
 from perf.grading.math_forms import Pair, forms
 from workloads.benchmarks import load
-from workloads.grade.checkers import MathCheck, check_all
-from workloads.grade.math_costs import why_not
+from workloads.graders.checking.client import MathCheck, check_all
+from workloads.graders.math.costs import why_not
 
 
 def pairs(every: int = 1) -> list[Pair]:

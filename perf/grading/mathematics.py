@@ -13,7 +13,7 @@ from pathlib import Path
 
 from perf.grading.__main__ import machine
 from workloads.benchmarks import load
-from workloads.grade.checkers import CheckFailed, MathCheck, check_all
+from workloads.graders.checking.client import CheckFailed, MathCheck, check_all
 
 
 def answers() -> dict[str, MathCheck]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from workloads.benchmarks import load
 from workloads.grade.bench import grade_here
-from workloads.grade.reading import Item
+from workloads.grade.items import Item
 
 if __name__ == "__main__":
     benchmark = load("mbpp-plus")

@@ -22,12 +22,12 @@ from perf.evaluate.costs import Engine, Measured
 from tests.controller.experiments import experiment_16_02
 from tests.controller.simulate import Controller
 from tests.controller.world import SimJob, Weather, World, commit_all_checkpoints
-from workloads.contract import layout
-from workloads.contract.experiment import Limits
-from workloads.contract.records import StateRecord
-from workloads.contract.tasks import GenerateTask, GradeTask, TrainTask
-from workloads.contract.units import UnitRef
-from workloads.contract.wanted import train_unit
+from workloads.api import store_keys
+from workloads.api.evaluation_matrix import train_unit
+from workloads.api.experiment import Limits
+from workloads.api.records import StateRecord
+from workloads.api.tasks import GenerateTask, GradeTask, TrainTask
+from workloads.api.units import UnitRef
 
 TICK_SECONDS = 5.0
 POD_SECONDS = 10.0
@@ -131,13 +131,13 @@ class Costed(World):
         adapter = self._adapter(unit, number)
         if adapter is not None:
             self.committed[unit] = contents[adapter].timestamp()
-        self._commit(unit, number, layout.OUTPUTS, StateRecord(step=0, samples=0))
+        self._commit(unit, number, store_keys.OUTPUTS, StateRecord(step=0, samples=0))
         sim.queue.remove((unit, number))
 
     def _graded(self, sim: SimJob, task: GradeTask) -> None:
         outputs = {member.unit: member.outputs for member in task.members}
         for unit, number in sim.queue:
-            self._commit(unit, number, layout.GRADES, StateRecord(step=0, samples=0))
+            self._commit(unit, number, store_keys.GRADES, StateRecord(step=0, samples=0))
             if outputs[unit] in self.committed:
                 self.waits.append(self.now.timestamp() - self.committed[outputs[unit]])
         sim.queue = []

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from tests.report.browser import Page, browser
 from tests.report.synthetic import synthetic
+from workloads.report.output_browser import reading
 from workloads.report.page import page
-from workloads.report.reader import reading
-from workloads.store import open_store
+from workloads.storage.base import open_store
 
 READ = "document.readyState === 'complete' && document.querySelectorAll('.sides pre.output').length === 2"
 DRAWN = "document.querySelectorAll('.plot.js-plotly-plot').length > 0"

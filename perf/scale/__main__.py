@@ -27,17 +27,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from controller.kubernetes.api import ApiError, ApiUnreachable, connect
-from controller.kubernetes.names import EXPERIMENT_LABEL, ROLE_LABEL, TASK_ANNOTATION
+from controller.executors.kubernetes.api import ApiError, ApiUnreachable, connect
+from controller.executors.kubernetes.names import EXPERIMENT_LABEL, ROLE_LABEL, TASK_ANNOTATION
 from perf.scale.cluster import Cluster, Window, cluster
 from tests.cluster.world import experiment
-from workloads.commit import publish
-from workloads.contract import layout
-from workloads.contract.model import sha256_of
-from workloads.contract.records import CheckpointRecord, Marker, StateRecord
-from workloads.contract.units import UnitRef
-from workloads.store import Store
-from workloads.stores.s3 import S3Store
+from workloads.api import store_keys
+from workloads.api.model import sha256_of
+from workloads.api.records import CheckpointRecord, Marker, StateRecord
+from workloads.api.units import UnitRef
+from workloads.storage.base import Store
+from workloads.storage.markers import commit_marker
+from workloads.storage.s3.store import S3Store
 
 QUIET_SECONDS = 60.0
 SETTLE_SECONDS = 20.0
@@ -124,7 +124,7 @@ class Programs:
             files[name] = self._folder / f"{unit.digest[:12]}-{name}"
             files[name].write_text(f"{unit.digest} {name}")
         record = CheckpointRecord(samples=12, step=3)
-        publish(self._store, unit, number, layout.checkpoint_marker(12), files, record, now=datetime.now(UTC))
+        commit_marker(self._store, unit, number, store_keys.checkpoint_marker(12), files, record, now=datetime.now(UTC))
         self._notify(unit, number)
 
     def commit_states(self, tasks: Sequence[str], each: int) -> None:
@@ -133,20 +133,22 @@ class Programs:
         def write(task: str) -> None:
             unit, number = _unit_of(task)
             for step in range(1, each + 1):
-                name = layout.state_marker(step)
+                name = store_keys.state_marker(step)
                 content = sha256_of(f"{unit.digest} {name}".encode())
                 record = StateRecord(step=step, samples=step)
                 now = datetime.now(UTC)
                 marker = Marker(
                     unit=unit, name=name, attempt=number, content=content, files=(), created=now, record=record
                 ).with_checksum()
-                self._store.put_new(layout.marker_key(unit, name), marker.to_json())
+                self._store.put_new(store_keys.marker_key(unit, name), marker.to_json())
 
         with ThreadPoolExecutor(8) as threads:
             list(threads.map(write, tasks))
 
     def _notify(self, unit: UnitRef, number: int) -> None:
-        self._store.put(layout.notice_key(unit, number), json.dumps({"time": datetime.now(UTC).isoformat()}).encode())
+        self._store.put(
+            store_keys.notice_key(unit, number), json.dumps({"time": datetime.now(UTC).isoformat()}).encode()
+        )
 
 
 def _unit_of(task: str) -> tuple[UnitRef, int]:

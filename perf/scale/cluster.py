@@ -87,7 +87,7 @@ class Cluster:
             "POTSTILL_HEALTH_PORT": str(self.port),
             "PYTHONPATH": str(self.code),
         }
-        command = [sys.executable, "-P", "-m", "controller.kubernetes.serve"]
+        command = [sys.executable, "-P", "-m", "controller.executors.kubernetes.serve"]
         self.controller = Server(command, self.folder / "controller.log", environment)
         self.controller.start(lambda: True)
 

@@ -30,16 +30,16 @@ from perf.train.trainee import build, memory_of, random_rows, shapes, task_of, t
 import torch
 
 from perf.train.shapes import CONFIG, machine
+from workloads.api.records import Marker, Progress, Record
+from workloads.api.tasks import TrainTask
 from workloads.attempt_log import AttemptLog
-from workloads.contract.records import Marker, Progress, Record
-from workloads.contract.tasks import TrainTask
 from workloads.data.samples import TrainingData
 from workloads.program import Context
 from workloads.progress import Courier
-from workloads.store import open_store
+from workloads.storage.base import open_store
 from workloads.train.canary import canaries, canary_sequences, log_probs
+from workloads.train.checkpoint_writer import Publisher
 from workloads.train.loop import Training
-from workloads.train.publisher import Publisher
 from workloads.train.ranks import join_ranks
 
 WARM_STEPS = 3

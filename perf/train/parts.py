@@ -25,8 +25,8 @@ from perf.train.shapes import (
     mixed_lengths,
     seconds_of,
 )
-from workloads.train.kernels import attention, cross_entropy, grouped, norms, rows, swiglu
-from workloads.train.kernels.augmented import AugmentedWeight
+from workloads.train.kernels import attention, cross_entropy, grouped, moe_permute, norms, swiglu
+from workloads.train.kernels.fused_lora import AugmentedWeight
 
 H, INNER, EXPERTS, TOP_K, HEADS, KV_HEADS, HEAD, RANK, VOCABULARY = 2048, 768, 128, 8, 32, 4, 128, 32, 151_936
 SCALE = HEAD**-0.5
@@ -77,9 +77,13 @@ def routing(tokens: int) -> grouped.Routes:
     measure("routes_of (sort)", lambda: grouped.routes_of(experts, EXPERTS))
     routes = grouped.routes_of(experts, EXPERTS)
     m = tokens * TOP_K
-    measure("spread_rows", lambda: rows.spread_rows(x, routes.position, 2 * RANK), bytes_moved=2.0 * H * (m + tokens))
+    measure(
+        "spread_rows", lambda: moe_permute.spread_rows(x, routes.position, 2 * RANK), bytes_moved=2.0 * H * (m + tokens)
+    )
     y = random(m, H)
-    measure("combine_rows", lambda: rows.combine_rows(y, routes.position, x), bytes_moved=2.0 * H * (m + 2 * tokens))
+    measure(
+        "combine_rows", lambda: moe_permute.combine_rows(y, routes.position, x), bytes_moved=2.0 * H * (m + 2 * tokens)
+    )
     gate_up, weight, grad = random(m, 2 * INNER), torch.rand(m, device="cuda"), random(m, INNER)
     measure("weighted_swiglu", lambda: swiglu.weighted_swiglu(gate_up, weight, RANK), bytes_moved=6.0 * INNER * m)
     measure(

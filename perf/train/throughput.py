@@ -41,9 +41,9 @@ from perf.train.shapes import (
     mixed_lengths,
 )
 from perf.train.trainee import random_rows, shapes, task_of
-from workloads.contract.units import Lora
+from workloads.api.units import Lora
 from workloads.data.tokens import TokenisedRows
-from workloads.train.flat import FlatAdapter
+from workloads.train.flat_parameters import FlatAdapter
 from workloads.train.general.trainer import GeneralTrainer
 from workloads.train.kernels.lora import lora_modules
 from workloads.train.packed import PackedBatch

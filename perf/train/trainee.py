@@ -18,12 +18,12 @@ import torch
 from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from perf.train.shapes import CONFIG
-from workloads.contract.tasks import FileSource, ModelSource, Owner, TrainTask
-from workloads.contract.units import Columns, Lora, Template, TrainInputs, unit_of
+from workloads.api.tasks import FileSource, ModelSource, Owner, TrainTask
+from workloads.api.units import Columns, Lora, Template, TrainInputs, unit_of
 from workloads.data.samples import TrainingData
 from workloads.data.tokens import TokenisedRows
 from workloads.train.fast import FastTrainer
-from workloads.train.flat import FlatAdapter
+from workloads.train.flat_parameters import FlatAdapter
 from workloads.train.loop import Training
 from workloads.train.memory import Memory, predict, sizes_of
 from workloads.train.packed import PackedBatch

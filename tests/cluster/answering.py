@@ -14,13 +14,13 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from tests.controller.tiny_program import commit
-from workloads.commit import fetch, read_marker
-from workloads.contents import localise_file, localise_model
-from workloads.contract import layout
-from workloads.contract.model import sha256_of
-from workloads.contract.records import OutputsRecord
-from workloads.contract.tasks import GenerateMember, GenerateTask, parse_task
-from workloads.store import Store, open_store
+from workloads.api import store_keys
+from workloads.api.model import sha256_of
+from workloads.api.records import OutputsRecord
+from workloads.api.tasks import GenerateMember, GenerateTask, parse_task
+from workloads.storage.base import Store, open_store
+from workloads.storage.content_digest import localise_file, localise_model
+from workloads.storage.markers import fetch, read_marker
 
 END_OF_TEXT = 256
 """In the vocabulary of tests/train/world.py."""
@@ -37,7 +37,7 @@ def wrong_answers(store: Store, member: GenerateMember, folder: Path) -> int:
 
 def answer(store: Store, member: GenerateMember, tokenizer_json: bytes, folder: Path) -> None:
     tokenizer = Tokenizer.from_str(tokenizer_json.decode())
-    store.put_new(layout.blob_key(sha256_of(tokenizer_json)), tokenizer_json)
+    store.put_new(store_keys.blob_key(sha256_of(tokenizer_json)), tokenizer_json)
     wrong = wrong_answers(store, member, folder)
     problems = [json.loads(line) for line in localise_file(member.benchmark, folder).read_text().splitlines()]
     texts = ["no idea" if number < wrong else problem["answer"] for number, problem in enumerate(problems)]
@@ -64,7 +64,7 @@ def answer(store: Store, member: GenerateMember, tokenizer_json: bytes, folder: 
         versions={},
     )
     text = "".join(json.dumps(row) + "\n" for row in rows)
-    commit(store, member.unit, member.number, layout.OUTPUTS, {"outputs.jsonl": text}, record)
+    commit(store, member.unit, member.number, store_keys.OUTPUTS, {"outputs.jsonl": text}, record)
 
 
 def main(steer: Path, key: str) -> None:

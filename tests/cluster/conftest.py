@@ -12,10 +12,10 @@ from tests.cluster.harness import ApiProxy, ControlPlane, api_proxy, control_pla
 from tests.cluster.harness.pod_runner import pod_runner
 from tests.controller import tiny_program
 from tests.tools.s3 import S3Server, s3_server
-from workloads.store import open_store
+from workloads.storage.base import open_store
 
 if TYPE_CHECKING:
-    from controller.kubernetes.serve import Controller
+    from controller.executors.kubernetes.serve import Controller
     from tests.cluster.unhappy import Place
     from tests.cluster.world import World
 

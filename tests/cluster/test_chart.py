@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from controller.kubernetes.metrics import Metrics
-from controller.spec.profile import CaBundle, Profile, Proxy
+from controller.executors.kubernetes.metrics import Metrics
+from controller.experiment.profile import CaBundle, Profile, Proxy
 from tests.cluster.harness import ApiRefusedError, ControlPlane
 from tests.cluster.harness.pods import run_pod
 from tests.cluster.schemas import kubeconform, write_schemas

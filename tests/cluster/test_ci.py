@@ -20,8 +20,8 @@ import pytest
 import yaml
 from botocore.exceptions import ClientError
 
-from controller.kubernetes.api import connect
-from controller.kubernetes.serve import Controller
+from controller.executors.kubernetes.api import connect
+from controller.executors.kubernetes.serve import Controller
 from tests.cluster.harness import ControlPlane
 from tests.cluster.harness.pod_runner import pod_runner
 from tests.cluster.world import PACE, profile_of
@@ -31,7 +31,7 @@ from tests.tools.github import REPOSITORY, TOKEN, Comments, github_comments
 from tests.tools.programs import program
 from tests.tools.s3 import S3Server
 from tests.train.world import write_base, write_rows
-from workloads.store import open_store
+from workloads.storage.base import open_store
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parents[2]

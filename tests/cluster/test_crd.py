@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 import yaml
 
-from controller.kubernetes.api import connect
-from controller.kubernetes.serve import Controller
+from controller.executors.kubernetes.api import connect
+from controller.executors.kubernetes.serve import Controller
 from tests.cluster.harness import ApiRefusedError, ControlPlane
+from tests.experiment.wrong_specs import MINIMAL, WRONG
 from tests.kubernetes.tasks import profile
-from tests.spec.wrong_specs import MINIMAL, WRONG
 from tests.tools.processes import wait_until
-from workloads.store import open_store
+from workloads.storage.base import open_store
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 STRICT = "?fieldValidation=Strict"

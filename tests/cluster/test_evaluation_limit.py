@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from controller.kubernetes.api import connect
-from controller.kubernetes.reflector import Reflector
-from controller.kubernetes.serve import Controller
+from controller.executors.kubernetes.api import connect
+from controller.executors.kubernetes.informer import Reflector
+from controller.executors.kubernetes.serve import Controller
 from tests.cluster.harness import ApiProxy, ControlPlane
 from tests.cluster.world import PACE, World, experiment
 from tests.tools.processes import wait_until

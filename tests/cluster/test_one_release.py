@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from controller.kubernetes.api import connect
-from controller.kubernetes.namespace_lease import NAME, LeasePace, NamespaceLease
+from controller.executors.kubernetes.api import connect
+from controller.executors.kubernetes.namespace_lease import NAME, LeasePace, NamespaceLease
 from tests.cluster.harness import ApiProxy, ControlPlane
 from tests.cluster.unhappy import SECONDS, Place
 from tests.tools.processes import wait_until
-from workloads.store import open_store
+from workloads.storage.base import open_store
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(300)]
 PACE = LeasePace(duration_seconds=3, renew_seconds=0.5, look_seconds=0.2)

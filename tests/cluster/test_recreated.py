@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from controller.kubernetes.acceptance import uid8_of
-from controller.kubernetes.reconcile import Dropped
+from controller.executors.kubernetes.acceptance import uid8_of
+from controller.executors.kubernetes.reconciler import Dropped
 from tests.cluster.unhappy import SECONDS, Place
 from tests.tools.processes import wait_until
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from controller.kubernetes.api import connect
-from controller.kubernetes.reflector import Pace, Reflector
+from controller.executors.kubernetes.api import connect
+from controller.executors.kubernetes.informer import Pace, Reflector
 from tests.cluster.harness import ApiProxy, ControlPlane
 from tests.tools.processes import wait_until
 

@@ -13,15 +13,15 @@ from urllib.parse import unquote
 
 import pytest
 
-from controller.kubernetes.serve import Controller
+from controller.executors.kubernetes.serve import Controller
 from tests.cluster.world import World, experiment
 from tests.controller.tiny_program import commit
-from tests.store.http_proxy import HttpProxy, http_proxy
+from tests.storage.http_proxy import HttpProxy, http_proxy
 from tests.tools.processes import wait_until
-from workloads.contract import layout
-from workloads.contract.records import CheckpointRecord
-from workloads.contract.units import UnitRef
-from workloads.store import open_store
+from workloads.api import store_keys
+from workloads.api.records import CheckpointRecord
+from workloads.api.units import UnitRef
+from workloads.storage.base import open_store
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600)]
 Start = Callable[[], Controller]
@@ -82,7 +82,7 @@ def tasks(world: World) -> list[tuple[UnitRef, int]]:
 
 
 def notify(world: World, unit: UnitRef, number: int, about: str) -> None:
-    world.store.put(layout.notice_key(unit, number), about.encode())
+    world.store.put(store_keys.notice_key(unit, number), about.encode())
 
 
 def test_a_status_that_is_written_starts_no_round_and_an_edit_starts_one(
@@ -116,7 +116,7 @@ def test_with_notices_a_quiet_experiment_costs_no_list_and_a_commit_is_seen(
     (train,) = (unit for unit, _ in tasks(world) if unit.kind == "train")
     files = {"adapter_model.safetensors": "", "adapter_config.json": "{}"}
     record = CheckpointRecord(samples=12, step=3)
-    commit(world.store, train, 1, layout.checkpoint_marker(12), files, record)
+    commit(world.store, train, 1, store_keys.checkpoint_marker(12), files, record)
     notify(world, train, 1, "checkpoint")
     wait_until(lambda: len([unit for unit, _ in tasks(world) if unit.kind == "generate"]) == 2, "its evaluation", 60)
 
@@ -132,7 +132,7 @@ def test_without_notices_units_at_work_are_listed_again_and_again(
     wait_until(lambda: lists(requests, "units/train/") >= before + 5, "the training's unit is listed", 60)
     (train,) = (unit for unit, _ in tasks(world) if unit.kind == "train")
     files = {"adapter_model.safetensors": "", "adapter_config.json": "{}"}
-    commit(world.store, train, 1, layout.checkpoint_marker(12), files, CheckpointRecord(samples=12, step=3))
+    commit(world.store, train, 1, store_keys.checkpoint_marker(12), files, CheckpointRecord(samples=12, step=3))
     wait_until(lambda: len([unit for unit, _ in tasks(world) if unit.kind == "generate"]) == 2, "its evaluation", 60)
 
 

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from controller.kubernetes.serve import Controller
+from controller.executors.kubernetes.serve import Controller
 from tests.cluster.world import World, experiment
 from tests.tools.processes import wait_until
 from tests.tools.s3 import FaultProxy, fault_proxy
-from workloads.store import open_store
+from workloads.storage.base import open_store
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600)]
 Start = Callable[[], Controller]

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from controller.kubernetes.serve import Controller
+from controller.executors.kubernetes.serve import Controller
 from tests.cluster.world import World, experiment
 from tests.tools.processes import wait_until
-from workloads.contents import directory_content, weights_name
-from workloads.store import open_store
+from workloads.storage.base import open_store
+from workloads.storage.content_digest import directory_content, weights_name
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600)]
 Start = Callable[[], Controller]

@@ -18,7 +18,7 @@ from typing import Any
 from typer.testing import CliRunner
 
 from controller.cli import app
-from controller.kubernetes.serve import Controller
+from controller.executors.kubernetes.serve import Controller
 from tests.cluster.harness import ControlPlane, control_plane
 from tests.cluster.harness.api import Object
 from tests.cluster.harness.pod_runner import PodRunner
@@ -26,7 +26,7 @@ from tests.cluster.harness.pods import end_pod, pods_of_job, refuse_pod, wait_po
 from tests.cluster.world import World, experiment, profile_of, serve_experiments, write_files
 from tests.tools.processes import wait_until
 from tests.tools.s3 import S3Server, s3_server
-from workloads.store import open_store
+from workloads.storage.base import open_store
 
 SECONDS = 240.0
 IMAGE_SAYS = 'Back-off pulling image "registry.test/potstill": ErrImagePull: failed to authorize: 401 Unauthorized'

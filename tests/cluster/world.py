@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from controller.crd import experiment_crd
-from controller.kubernetes.api import CONTROLLER, connect
-from controller.kubernetes.namespace_lease import LeasePace
-from controller.kubernetes.reflector import Pace
-from controller.kubernetes.serve import Controller
-from controller.spec.profile import Profile
+from controller.executors.kubernetes.api import CONTROLLER, connect
+from controller.executors.kubernetes.informer import Pace
+from controller.executors.kubernetes.namespace_lease import LeasePace
+from controller.executors.kubernetes.serve import Controller
+from controller.experiment.profile import Profile
 from tests.cluster.harness import ApiRefusedError, ControlPlane
 from tests.cluster.harness.pod_runner import PodRunner
 from tests.tools.processes import wait_until
 from tests.tools.s3 import S3Server
 from tests.train.world import sums, write_base, write_rows
-from workloads.contract.manifest import Manifest
-from workloads.store import Store
+from workloads.api.manifest import Manifest
+from workloads.storage.base import Store
 
 IMAGE = "registry.test/potstill@sha256:" + "0" * 64
 PACE = Pace(watch_seconds=60, silent_seconds=75, first_seconds=0.1, longest_seconds=1.0)

@@ -4,13 +4,13 @@ import os
 import sys
 from pathlib import Path
 
-from controller.executors.local import LocalExecutor
-from controller.executors.machine import Machine
-from controller.loop import FinalStatus, run_local
+from controller.executors.local.executor import LocalExecutor
+from controller.executors.local.machine import Machine
+from controller.local_runner import FinalStatus, run_local
 from tests.controller import tiny_program
 from tests.controller.experiments import experiment, run
-from workloads.contract.experiment import FrozenExperiment, Limits
-from workloads.store import Store, open_store
+from workloads.api.experiment import FrozenExperiment, Limits
+from workloads.storage.base import Store, open_store
 
 
 def small() -> FrozenExperiment:

@@ -2,12 +2,12 @@
 
 from datetime import UTC, datetime
 
-from workloads.contract.experiment import FrozenBenchmark, FrozenExperiment, FrozenPart, FrozenRun, Limits
-from workloads.contract.model import sha256_of
-from workloads.contract.tasks import FileSource, ModelSource
-from workloads.contract.units import (
+from workloads.api.experiment import FrozenBenchmark, FrozenExperiment, FrozenPart, FrozenRun, Limits
+from workloads.api.model import sha256_of
+from workloads.api.tasks import FileSource, ModelSource
+from workloads.api.units import (
     Columns,
-    Engine,
+    EngineIdentity,
     ExternalInputs,
     Lora,
     Prompting,
@@ -102,7 +102,7 @@ def experiment(
         benchmarks=tuple(benchmark(one, runs, base_full=base_full) for one in benchmarks),
         sampling=Sampling(),
         budgets=(2048, 4096),
-        engine=Engine(name="transformers", version="1", dtype="float32"),
+        engine=EngineIdentity(name="transformers", version="1", dtype="float32"),
         limits=limits or Limits(),
     )
 

@@ -5,13 +5,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from controller.decide import decide
-from controller.decide.actions import Action, Counts, Decision, Intent, Status
-from controller.decide.standing import owner_of
-from controller.view import members_of
+from controller.planner.actions import Action, Counts, Decision, Intent, Status
+from controller.planner.planner import decide
+from controller.planner.unit_state import owner_of
+from controller.snapshot.types import members_of
 from tests.controller.world import World
-from workloads.contract.experiment import FrozenExperiment
-from workloads.contract.tasks import GenerateTask
+from workloads.api.experiment import FrozenExperiment
+from workloads.api.tasks import GenerateTask
 
 
 @dataclass

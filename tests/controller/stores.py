@@ -6,15 +6,16 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from controller.decide.pieces import resolve_pieces
-from controller.decide.standing import owner_of
-from controller.sweep import Snapshot
-from controller.view import StoreView, UnitView
+from controller.gc.sweep import StoreListing
+from controller.planner.evaluations import resolve_evaluations
+from controller.planner.unit_state import owner_of
+from controller.snapshot.types import StoreSnapshot, UnitView
 from tests.controller.experiments import START, experiment, run
-from workloads.contract import layout
-from workloads.contract.experiment import FrozenExperiment
-from workloads.contract.model import sha256_of
-from workloads.contract.records import (
+from workloads.api import store_keys
+from workloads.api.evaluation_matrix import train_unit
+from workloads.api.experiment import FrozenExperiment
+from workloads.api.model import sha256_of
+from workloads.api.records import (
     CheckpointRecord,
     FileRef,
     GradesRecord,
@@ -25,18 +26,9 @@ from workloads.contract.records import (
     TrainRecord,
     content_of,
 )
-from workloads.contract.tasks import (
-    AdapterSource,
-    GenerateMember,
-    GenerateTask,
-    GradeMember,
-    GradeTask,
-    Task,
-    TrainTask,
-)
-from workloads.contract.units import UnitRef
-from workloads.contract.wanted import train_unit
-from workloads.store import ObjectInfo
+from workloads.api.tasks import AdapterSource, GenerateMember, GenerateTask, GradeMember, GradeTask, Task, TrainTask
+from workloads.api.units import UnitRef
+from workloads.storage.base import ObjectInfo
 
 DAY = 86_400.0
 NOW = START.timestamp()
@@ -53,7 +45,7 @@ TOKENIZERS = tuple(sha256_of(name.encode()) for name in ("one", "another"))
 class Drawn:
     """`needed`: by experiment, the keys that its results consist of. `running`: the units of tasks at work."""
 
-    snapshot: Snapshot
+    snapshot: StoreListing
     needed: dict[str, set[str]]
     running: set[UnitRef]
 
@@ -73,28 +65,28 @@ class _Builder:
         self.objects[key] = ObjectInfo(key, 10, "etag", NOW - age * DAY)
 
     def commit(self, unit: UnitRef, name: str, files: tuple[str, ...], record: Record) -> set[str]:
-        prefix = f"{layout.attempt_prefix(unit, 1)}{name}/"
+        prefix = f"{store_keys.attempt_prefix(unit, 1)}{name}/"
         refs = tuple(FileRef(name=file, key=prefix + file, size=10, sha256=sha256_of(file.encode())) for file in files)
         content = sha256_of(f"{unit.digest}{name}{content_of(refs)}".encode())
         marker = Marker(unit=unit, name=name, attempt=1, content=content, files=refs, created=START, record=record)
         self.markers.setdefault(unit, {})[name] = marker
-        keys = {layout.marker_key(unit, name), *(ref.key for ref in refs)}
+        keys = {store_keys.marker_key(unit, name), *(ref.key for ref in refs)}
         for key in keys:
             self.put(key)
         return keys
 
     def junk(self, unit: UnitRef) -> None:
         for key in self.draw(st.sets(st.sampled_from(["1/checkpoint/lost.bin", "2/half.bin", "1/log.txt"]))):
-            self.put(f"{layout.unit_prefix(unit)}attempts/{key}")
-        self.put(layout.task_key(unit, 1))
-        self.put(layout.end_key(unit, 1))
+            self.put(f"{store_keys.unit_prefix(unit)}attempts/{key}")
+        self.put(store_keys.task_key(unit, 1))
+        self.put(store_keys.end_key(unit, 1))
 
     def perhaps_running(self, task: Task, *reads: UnitRef) -> None:
         if task.key in self.objects or self.draw(st.integers(0, 5)):
             return
         owner_lives = task.owner.experiment in self.living
         self.put(task.key)
-        unit_prefix = layout.unit_prefix(task.unit)
+        unit_prefix = store_keys.unit_prefix(task.unit)
         written = max(info.modified for key, info in self.objects.items() if key.startswith(unit_prefix))
         self.tasks.append(task)
         if owner_lives or NOW - written < DAY:
@@ -109,15 +101,17 @@ def _train(b: _Builder, frozen: FrozenExperiment, index: int) -> None:
         b.junk(unit)
         for samples in one.checkpoints[: b.draw(st.integers(0, 2))]:
             files = ("adapter_model.safetensors", "adapter_config.json")
-            b.commit(unit, layout.checkpoint_marker(samples), files, CheckpointRecord(samples=samples, step=samples))
+            b.commit(
+                unit, store_keys.checkpoint_marker(samples), files, CheckpointRecord(samples=samples, step=samples)
+            )
         done = b.draw(st.booleans())
         for step in b.draw(st.sets(st.integers(1, 3), max_size=2)):
-            b.commit(unit, layout.state_marker(step), ("state.bin",), StateRecord(step=step, samples=step))
+            b.commit(unit, store_keys.state_marker(step), ("state.bin",), StateRecord(step=step, samples=step))
         if done:
-            b.commit(unit, layout.DONE, ("metrics.jsonl",), TRAINED)
+            b.commit(unit, store_keys.DONE, ("metrics.jsonl",), TRAINED)
     for name, marker in b.markers[unit].items():
-        if not (isinstance(marker.record, StateRecord) and layout.DONE in b.markers[unit]):
-            b.needed[frozen.name] |= {layout.marker_key(unit, name), *(file.key for file in marker.files)}
+        if not (isinstance(marker.record, StateRecord) and store_keys.DONE in b.markers[unit]):
+            b.needed[frozen.name] |= {store_keys.marker_key(unit, name), *(file.key for file in marker.files)}
 
 
 TRAINED = TrainRecord(
@@ -149,8 +143,8 @@ def _outputs(frozen: FrozenExperiment, tokenizer: str) -> OutputsRecord:
 def _evaluations(b: _Builder, frozen: FrozenExperiment) -> None:
     """Stage by stage: what is committed says which units come next."""
     for stage in ("generate", "grade"):
-        view = StoreView({unit: UnitView(unit, markers=found) for unit, found in b.markers.items()})
-        for piece in resolve_pieces(frozen, view):
+        view = StoreSnapshot({unit: UnitView(unit, markers=found) for unit, found in b.markers.items()})
+        for piece in resolve_evaluations(frozen, view):
             unit = piece.generate_unit if stage == "generate" else piece.grade_unit
             if unit is None:
                 continue
@@ -160,24 +154,24 @@ def _evaluations(b: _Builder, frozen: FrozenExperiment) -> None:
                 tokenizer = b.draw(st.sampled_from(TOKENIZERS))
                 if b.draw(st.booleans()):
                     if stage == "generate":
-                        b.commit(unit, layout.OUTPUTS, ("outputs.jsonl",), _outputs(frozen, tokenizer))
+                        b.commit(unit, store_keys.OUTPUTS, ("outputs.jsonl",), _outputs(frozen, tokenizer))
                     else:
                         graded = GradesRecord(budgets=(), grader_version="grade-1", seconds=1.0, versions={})
-                        b.commit(unit, layout.GRADES, ("grades.jsonl",), graded)
+                        b.commit(unit, store_keys.GRADES, ("grades.jsonl",), graded)
             for name, marker in b.markers[unit].items():
-                b.needed[frozen.name] |= {layout.marker_key(unit, name), *(file.key for file in marker.files)}
+                b.needed[frozen.name] |= {store_keys.marker_key(unit, name), *(file.key for file in marker.files)}
                 if isinstance(marker.record, OutputsRecord):
-                    b.needed[frozen.name].add(layout.blob_key(marker.record.tokenizer_sha256))
+                    b.needed[frozen.name].add(store_keys.blob_key(marker.record.tokenizer_sha256))
 
 
 def _tasks(b: _Builder, frozen: FrozenExperiment) -> None:
-    view = StoreView({unit: UnitView(unit, markers=found) for unit, found in b.markers.items()})
+    view = StoreSnapshot({unit: UnitView(unit, markers=found) for unit, found in b.markers.items()})
     about: dict[str, Any] = {"number": 2, "owner": owner_of(frozen), "created": START}
     for one in frozen.runs:
         assert one.data_source is not None
         unit = train_unit(one)
         b.perhaps_running(TrainTask(unit=unit, inputs=one.inputs, base=frozen.base, data=one.data_source, **about))
-    for piece in resolve_pieces(frozen, view):
+    for piece in resolve_evaluations(frozen, view):
         if piece.generate_unit is None or piece.generate is None:
             continue
         source, name = piece.want.benchmark.source, piece.want.benchmark.name
@@ -217,8 +211,8 @@ def stores(draw: Any) -> Drawn:
     for frozen in EXPERIMENTS:
         _tasks(b, frozen)
     for tokenizer in TOKENIZERS:
-        b.put(layout.blob_key(tokenizer))
-    snapshot = Snapshot(
+        b.put(store_keys.blob_key(tokenizer))
+    snapshot = StoreListing(
         objects=tuple(b.objects[key] for key in sorted(b.objects)),
         experiments=tuple(frozen for frozen in EXPERIMENTS if frozen.name in living),
         manifests={},

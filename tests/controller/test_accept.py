@@ -5,20 +5,20 @@ from pathlib import Path
 
 import pytest
 
-from controller.act import act
-from controller.decide.actions import Why, WriteManifest
-from controller.loop import accept
+from controller.apply_actions import act
+from controller.local_runner import accept
+from controller.planner.actions import Reason, WriteManifest
 from controller.trouble import NewerRecord
 from tests.controller.experiments import START, experiment, run
 from tests.controller.test_observe import Recorder
-from workloads.contract import layout
-from workloads.contract.experiment import FrozenExperiment, Limits
-from workloads.contract.tasks import FileSource
-from workloads.store import Store, StoreError, open_store
+from workloads.api import store_keys
+from workloads.api.experiment import FrozenExperiment, Limits
+from workloads.api.tasks import FileSource
+from workloads.storage.base import Store, StoreError, open_store
 
 
 def stored(store: Store, frozen: FrozenExperiment) -> FrozenExperiment:
-    return FrozenExperiment.model_validate_json(store.get(layout.experiment_key(frozen.name, frozen.uid8)))
+    return FrozenExperiment.model_validate_json(store.get(store_keys.experiment_key(frozen.name, frozen.uid8)))
 
 
 def test_the_same_file_later_is_the_experiment_as_accepted_before(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_moved_data_and_raised_limits_count_from_now_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize("junk", [b"", b"{}", b"\xff", b'{"schemaVersion": 2}'])
 def test_a_damaged_record_of_it_is_an_error_that_names_the_file_and_what_to_do(tmp_path: Path, junk: bytes) -> None:
     store, frozen = open_store(tmp_path.as_uri()), experiment((run("short", (50,)),))
-    key = layout.experiment_key(frozen.name, frozen.uid8)
+    key = store_keys.experiment_key(frozen.name, frozen.uid8)
     store.put(key, junk)
     with pytest.raises(StoreError, match=rf"{key} is no experiment that .* delete it and run again: results stay"):
         accept(frozen, store)
@@ -62,12 +62,12 @@ def test_a_damaged_record_of_it_is_an_error_that_names_the_file_and_what_to_do(t
 def test_an_experiment_with_a_manifest_of_a_later_version_is_refused(tmp_path: Path) -> None:
     store, frozen = open_store(tmp_path.as_uri()), experiment((run("short", (50,)),))
     later = b'{"schemaVersion": 9, "experiment": "short"}'
-    store.put(layout.manifest_key(frozen.name, frozen.uid8), later)
+    store.put(store_keys.manifest_key(frozen.name, frozen.uid8), later)
     with pytest.raises(
         NewerRecord, match=r"manifest\.json has schemaVersion 9, this potstill writes 1: use the newest"
     ):
         accept(frozen, store)
-    folded = WriteManifest("of", "running", (), (), 0, Why("Asked", ""))
+    folded = WriteManifest("of", "running", (), (), 0, Reason("Asked", ""))
     with pytest.raises(NewerRecord):
         act(folded, frozen, store, Recorder(), START)  # type: ignore[arg-type]
-    assert store.get(layout.manifest_key(frozen.name, frozen.uid8)) == later
+    assert store.get(store_keys.manifest_key(frozen.name, frozen.uid8)) == later

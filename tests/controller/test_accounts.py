@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.decide.accounts import BY_REQUEST, account
-from controller.decide.standing import owner_of
-from controller.view import Attempt, UnitView
+from controller.planner.retry_policy import BY_REQUEST, retry_state
+from controller.planner.unit_state import owner_of
+from controller.snapshot.types import Attempt, UnitView
 from tests.controller.experiments import START, experiment, run
-from workloads.contract.experiment import Limits
-from workloads.contract.records import CheckpointRecord, Ending, Marker, TaskEnd
-from workloads.contract.tasks import TrainTask
-from workloads.contract.wanted import train_unit
+from workloads.api.evaluation_matrix import train_unit
+from workloads.api.experiment import Limits
+from workloads.api.records import CheckpointRecord, Ending, Marker, TaskEnd
+from workloads.api.tasks import TrainTask
 
 FROZEN = experiment((run("short", (50,)),))
 UNIT = train_unit(FROZEN.runs[0])
@@ -42,7 +42,7 @@ def seen(outcomes: list[tuple[Ending, bool]], moved: set[int]) -> UnitView:
 
 
 def reason(view: UnitView) -> str | None:
-    exhausted = account(view, owner_of(FROZEN), LIMITS).exhausted
+    exhausted = retry_state(view, owner_of(FROZEN), LIMITS).exhausted
     return exhausted.reason if exhausted else None
 
 

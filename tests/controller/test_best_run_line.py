@@ -4,10 +4,10 @@ from pathlib import Path
 
 from controller.cli.results import best_run_line
 from tests.results.made_experiment import MadeRun, experiment
-from workloads.contract import layout
-from workloads.store import Store, open_store
+from workloads.api import store_keys
+from workloads.storage.base import Store, open_store
 
-KEY = layout.manifest_key("made", "0" * 8)
+KEY = store_keys.manifest_key("made", "0" * 8)
 
 
 def store_with(folder: Path, manifest: bytes | None) -> Store:

@@ -5,19 +5,19 @@ from dataclasses import replace
 from datetime import timedelta
 from types import FrameType
 
-from controller.decide import decide
-from controller.decide.actions import WriteTask
-from controller.view import Attempt, ExecutorView, Job, StoreView, UnitView
+from controller.planner.actions import WriteTask
+from controller.planner.planner import decide
+from controller.snapshot.types import Attempt, Job, JobsSnapshot, StoreSnapshot, UnitView
 from tests.controller.experiments import START, experiment, run
-from workloads.contract import layout
-from workloads.contract.experiment import FrozenExperiment, Limits
-from workloads.contract.model import sha256_of
-from workloads.contract.records import CheckpointRecord, Marker, Progress
-from workloads.contract.tasks import GenerateTask
-from workloads.contract.wanted import train_unit
+from workloads.api import store_keys
+from workloads.api.evaluation_matrix import train_unit
+from workloads.api.experiment import FrozenExperiment, Limits
+from workloads.api.model import sha256_of
+from workloads.api.records import CheckpointRecord, Marker, Progress
+from workloads.api.tasks import GenerateTask
 
 
-def at_work(checkpoints: int) -> tuple[FrozenExperiment, StoreView, ExecutorView]:
+def at_work(checkpoints: int) -> tuple[FrozenExperiment, StoreSnapshot, JobsSnapshot]:
     """Each checkpoint is evaluated by an engine of its own, and all are at work."""
     limits = Limits(evaluation_slots=10_000, group_members=1)
     samples = tuple(range(50, 50 * (checkpoints + 1), 50))
@@ -25,13 +25,13 @@ def at_work(checkpoints: int) -> tuple[FrozenExperiment, StoreView, ExecutorView
     unit = train_unit(frozen.runs[0])
     markers = {}
     for count in samples:
-        name, record = layout.checkpoint_marker(count), CheckpointRecord(samples=count, step=count)
+        name, record = store_keys.checkpoint_marker(count), CheckpointRecord(samples=count, step=count)
         markers[name] = Marker(
             unit=unit, name=name, attempt=1, content=sha256_of(name.encode()), files=(), created=START, record=record
         )
     units = {unit: UnitView(unit, markers=markers)}
     jobs = {}
-    for action in decide(frozen, StoreView(units), ExecutorView({}), START).actions:
+    for action in decide(frozen, StoreSnapshot(units), JobsSnapshot({}), START).actions:
         if isinstance(action, WriteTask):
             task = action.task
             members = {m.unit.digest: 1 for m in task.members} if isinstance(task, GenerateTask) else {}
@@ -42,7 +42,7 @@ def at_work(checkpoints: int) -> tuple[FrozenExperiment, StoreView, ExecutorView
             units[task.unit] = replace(view, attempts=(Attempt(task, progress=progress),))
             jobs[task.key] = Job(task.key, "running", START, started=START)
     assert len(jobs) > checkpoints
-    return frozen, StoreView(units), ExecutorView(jobs)
+    return frozen, StoreSnapshot(units), JobsSnapshot(jobs)
 
 
 def calls_of_a_decision(checkpoints: int) -> int:

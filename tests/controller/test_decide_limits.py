@@ -3,16 +3,16 @@
 from dataclasses import replace
 from datetime import timedelta
 
-from controller.decide import decide
-from controller.decide.actions import CloseTask, Counts, Decision, Start, Stop, WritePointers, WriteTask
-from controller.decide.standing import owner_of
-from controller.view import Unknown
+from controller.planner.actions import CloseTask, Counts, Decision, Start, Stop, WritePointers, WriteTask
+from controller.planner.planner import decide
+from controller.planner.unit_state import owner_of
+from controller.snapshot.types import Unknown
 from tests.controller.experiments import experiment, run
 from tests.controller.simulate import Controller, simulate
 from tests.controller.world import Weather, World
-from workloads.contract.experiment import FrozenExperiment, Limits
-from workloads.contract.records import Progress, TaskEnd
-from workloads.contract.wanted import train_unit
+from workloads.api.evaluation_matrix import train_unit
+from workloads.api.experiment import FrozenExperiment, Limits
+from workloads.api.records import Progress, TaskEnd
 
 
 def trainings(limits: Limits) -> FrozenExperiment:

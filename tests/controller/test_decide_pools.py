@@ -1,23 +1,23 @@
-"""A pool that others use too: what is left in it is used, what is owed to others is left, and who waits says why."""
+"""A pool that others use too: what is left in it is used, what is reserved_for_others to others is left, and who waits says why."""
 
 from datetime import timedelta
 
-from controller.decide.actions import CloseTask, Decision, OfferTask, Start, WriteTask
-from controller.decide.standing import STUCK_SECONDS
-from controller.view import Pool
+from controller.planner.actions import CloseTask, Decision, OfferTask, Start, WriteTask
+from controller.planner.unit_state import STUCK_SECONDS
+from controller.snapshot.types import Pool
 from tests.controller.experiments import experiment, external, run
 from tests.controller.simulate import Controller, simulate
 from tests.controller.test_linger import engine, lingering_engine
 from tests.controller.world import Weather, World
-from workloads.contract.experiment import Limits
-from workloads.contract.wanted import train_unit
+from workloads.api.evaluation_matrix import train_unit
+from workloads.api.experiment import Limits
 
 FULL = "the namespace's limit of evaluation pods is 2"
 SEPARATE = Limits(group_members=1, evaluation_slots=8)
 
 
-def pool(slots: int, owed: int = 0) -> Pool:
-    return Pool(frozenset({"generate"}), slots, owed, FULL)
+def pool(slots: int, reserved_for_others: int = 0) -> Pool:
+    return Pool(frozenset({"generate"}), slots, reserved_for_others, FULL)
 
 
 def started(decision: Decision) -> list[str]:
@@ -41,8 +41,8 @@ def test_a_full_pool_holds_back_evaluations_alone_and_they_say_why() -> None:
 
 def test_what_is_owed_to_others_is_left_to_them() -> None:
     frozen = experiment((), ("sums", "more"), limits=SEPARATE)
-    for slots, owed, expected in ((3, 0, 3), (3, 1, 2), (3, 3, 0), (-1, 0, 0)):
-        decision = Controller(frozen).look(World(Weather(), seed=0, pools=(pool(slots, owed),)))
+    for slots, reserved_for_others, expected in ((3, 0, 3), (3, 1, 2), (3, 3, 0), (-1, 0, 0)):
+        decision = Controller(frozen).look(World(Weather(), seed=0, pools=(pool(slots, reserved_for_others),)))
         assert started(decision) == ["generate"] * expected
         assert len(decision.generating or ()) == expected
         assert decision.limited
@@ -82,7 +82,7 @@ def test_what_waits_together_is_generated_together() -> None:
 
 def test_an_engine_is_offered_nothing_more_while_others_wait() -> None:
     world, controller, frozen = lingering_engine()
-    world.pools = (pool(1, owed=1),)
+    world.pools = (pool(1, reserved_for_others=1),)
     decision = controller.look(world)
     assert not [action for action in decision.actions if isinstance(action, OfferTask | WriteTask)]
     assert decision.generating == {engine(world).task.key}
@@ -101,7 +101,7 @@ def test_a_task_that_a_crash_left_unstarted_does_not_start_where_others_took_its
     decision = controller.look(world)
     assert started(decision) == []
     assert decision.generating == written.generating, "it may start yet"
-    world.pools = (pool(1, owed=1),)
+    world.pools = (pool(1, reserved_for_others=1),)
     assert started(controller.look(world)) == ["generate"], "it has its slot, whatever else waits"
     world.pools = (pool(0),)
     for _ in range(30):

@@ -3,13 +3,13 @@
 from dataclasses import replace
 from datetime import timedelta
 
-from controller.decide import decide
-from controller.decide.actions import CloseTask, Decision, Start, WriteTask
-from controller.decide.standing import owner_of
-from controller.view import Job, Refusal
+from controller.planner.actions import CloseTask, Decision, Start, WriteTask
+from controller.planner.planner import decide
+from controller.planner.unit_state import owner_of
+from controller.snapshot.types import Job, Refusal
 from tests.controller.experiments import experiment, run
 from tests.controller.world import Weather, World
-from workloads.contract.experiment import FrozenExperiment, Limits
+from workloads.api.experiment import FrozenExperiment, Limits
 
 DAY = timedelta(days=1)
 

@@ -7,15 +7,15 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from controller.decide.actions import Status
-from controller.decide.standing import owner_of
+from controller.planner.actions import Status
+from controller.planner.unit_state import owner_of
 from tests.controller.experiments import experiment, experiment_16_02, external, run
 from tests.controller.simulate import Controller, generate_tasks, group_sizes, simulate, simulate_together
 from tests.controller.world import Weather, World, commit_all_checkpoints
-from workloads.contract import layout
-from workloads.contract.experiment import FrozenExperiment, Limits
-from workloads.contract.model import sha256_of
-from workloads.contract.wanted import train_unit
+from workloads.api import store_keys
+from workloads.api.evaluation_matrix import train_unit
+from workloads.api.experiment import FrozenExperiment, Limits
+from workloads.api.model import sha256_of
 
 EXAMPLES = int(os.environ.get("POTSTILL_EXAMPLES", "8"))
 """Of each property; more are for a night."""
@@ -46,7 +46,7 @@ def weathers(worst: float = 0.2) -> st.SearchStrategy[Weather]:
 def checkpoint_content(frozen: FrozenExperiment, run_name: str, samples: int) -> str:
     """As the world makes it."""
     unit = train_unit(next(run for run in frozen.runs if run.name == run_name))
-    return sha256_of(f"{unit.digest} {layout.checkpoint_marker(samples)}".encode())
+    return sha256_of(f"{unit.digest} {store_keys.checkpoint_marker(samples)}".encode())
 
 
 def states(status: Status) -> dict[str, str]:

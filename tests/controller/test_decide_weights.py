@@ -1,7 +1,7 @@
 """A base that must be brought to a volume: fetched once it is needed, waited for, and the end of what cannot have it."""
 
-from controller.decide.actions import FetchWeights, Start
-from controller.view import Weights
+from controller.planner.actions import FetchWeights, Start
+from controller.snapshot.types import Weights
 from tests.controller.experiments import experiment, run
 from tests.controller.simulate import Controller, simulate
 from tests.controller.world import Weather, World

@@ -15,7 +15,7 @@ from controller.cli import machine_checks
 from controller.cli.checks import Check, made
 from controller.cli.machine_checks import check_gpus, check_memory, check_sandbox, check_vllm
 from controller.cli.place_checks import check_disks, check_store
-from controller.executors.machine import visible_gpus
+from controller.executors.local.machine import visible_gpus
 from tests.tools.s3 import S3Server, s3_server
 
 BASE = Path(__file__).parents[2] / "examples" / "quickstart" / "base"

@@ -2,16 +2,16 @@
 
 import pytest
 
-from controller.decide.ends import ended_by_itself, lead_end, member_end
-from controller.view import Attempt, Job, StoreView, UnitView
+from controller.planner.outcomes import ended_by_itself, outcome_of_leader, outcome_of_member
+from controller.snapshot.types import Attempt, Job, StoreSnapshot, UnitView
 from tests.controller.experiments import START, experiment, run
 from tests.controller.simulate import Controller
 from tests.controller.world import Weather, World
-from workloads.contract.records import ExitCode, Failure, Marker, Progress, StateRecord, TaskEnd, content_of
-from workloads.contract.tasks import GenerateTask, pointers
+from workloads.api.records import ExitCode, Failure, Marker, Progress, StateRecord, TaskEnd, content_of
+from workloads.api.tasks import GenerateTask, pointers
 
 
-def group() -> tuple[Attempt, StoreView]:
+def group() -> tuple[Attempt, StoreSnapshot]:
     """The base's two parts in one task."""
     world = World(Weather(), seed=0)
     controller = Controller(experiment((run("a", (50,)),), ("sums",)))
@@ -21,7 +21,7 @@ def group() -> tuple[Attempt, StoreView]:
     units = {task.unit: UnitView(task.unit, (Attempt(task),))}
     for pointer in pointers(task):
         units[pointer.unit] = UnitView(pointer.unit, (Attempt(pointer),))
-    return Attempt(task), StoreView(units)
+    return Attempt(task), StoreSnapshot(units)
 
 
 def ends(
@@ -43,9 +43,9 @@ def ends(
         )
     attempt = Attempt(attempt.task, None, progress, failure)
     job = Job(attempt.task.key, "ended", START, exit_code=code, preempted=preempted, reason=reason, message=reason)
-    lead = lead_end(ended_by_itself(attempt, job), attempt, store, START)
+    lead = outcome_of_leader(ended_by_itself(attempt, job), attempt, store, START)
     other = store.unit(attempt.task.members[1].unit)
-    return lead, member_end(lead, other.attempts[0], other, START)
+    return lead, outcome_of_member(lead, other.attempts[0], other, START)
 
 
 @pytest.mark.parametrize("code", [1, 137, -9, 139])
@@ -81,12 +81,12 @@ def test_a_program_that_ends_well_without_a_result_is_charged() -> None:
 def test_a_member_that_failed_by_itself_is_charged_and_its_neighbour_is_not() -> None:
     attempt, store = group()
     assert isinstance(attempt.task, GenerateTask)
-    lead = lead_end(
+    lead = outcome_of_leader(
         ended_by_itself(attempt, Job(attempt.task.key, "ended", START, exit_code=15)), attempt, store, START
     )
     failure = Failure(exit_code=11, reason="CorruptFiles", message="checkpoint-50 is corrupt", member="b" * 64)
     other = store.unit(attempt.task.members[1].unit)
-    end = member_end(lead, Attempt(other.attempts[0].task, failure=failure), other, START)
+    end = outcome_of_member(lead, Attempt(other.attempts[0].task, failure=failure), other, START)
     assert (end.reason, end.charged, end.retry) == ("CorruptFiles", True, False)
     assert (lead.charged, lead.retry) == (False, True)
 
@@ -123,7 +123,7 @@ def alone(
     view = UnitView(unit, (Attempt(sim.task),), {marker.name: marker} if left_a_state else {})
     attempt = Attempt(sim.task, failure=failure)
     job = Job(sim.task.key, "ended", START, exit_code=code, reason=job_reason, message=job_reason)
-    return lead_end(ended_by_itself(attempt, job), attempt, StoreView({unit: view}), START)
+    return outcome_of_leader(ended_by_itself(attempt, job), attempt, StoreSnapshot({unit: view}), START)
 
 
 def test_an_eviction_for_its_own_disk_is_final_unless_the_attempt_moved_the_work_forward() -> None:

@@ -8,16 +8,16 @@ import pytest
 from prometheus_client import generate_latest
 from rich.console import Console
 
-from controller.decide.actions import Status
-from controller.kubernetes.metrics import Metrics
-from controller.kubernetes.status import running_status
-from controller.live import render
+from controller.executors.kubernetes.metrics import Metrics
+from controller.executors.kubernetes.status import running_status
+from controller.experiment.profile import local_profile
 from controller.plan import make_plan
-from controller.spec.profile import local_profile
+from controller.planner.actions import Status
+from controller.terminal import render
 from tests.controller.experiments import experiment_16_02
 from tests.controller.simulate import simulate
 from tests.controller.world import Weather, World
-from workloads.store import open_store
+from workloads.storage.base import open_store
 
 
 @pytest.fixture(scope="module")

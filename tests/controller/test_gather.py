@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from datetime import timedelta
 
-from controller.decide.actions import Action, OfferTask, Start, Status
+from controller.planner.actions import Action, OfferTask, Start, Status
 from tests.controller.experiments import START, experiment, external
 from tests.controller.simulate import Controller, group_sizes, simulate
 from tests.controller.test_linger import until_an_engine_lingers
 from tests.controller.world import Weather, World
-from workloads.contract.experiment import FrozenExperiment, Limits
-from workloads.contract.wanted import train_unit
+from workloads.api.evaluation_matrix import train_unit
+from workloads.api.experiment import FrozenExperiment, Limits
 
 GATHER = Limits(gather_seconds=120)
 

@@ -10,20 +10,20 @@ import pytest
 from typer.testing import CliRunner
 
 from controller.cli import app
-from controller.gc import look, sweep
+from controller.gc.collector import look, sweep
+from controller.gc.sweep import StoreListing, plan_sweep
 from controller.lease import acquire_key, release
-from controller.loop import accept
-from controller.sweep import Snapshot, plan_sweep
+from controller.local_runner import accept
 from tests.controller.driver import execute, small
 from tests.controller.experiments import experiment, run
 from tests.controller.tiny_program import commit
-from workloads.commit import Corrupt, list_markers, read_marker
-from workloads.contract import layout
-from workloads.contract.experiment import FrozenExperiment, Limits
-from workloads.contract.manifest import Manifest
-from workloads.contract.records import CheckpointRecord, StateRecord
-from workloads.contract.wanted import train_unit
-from workloads.store import Store, open_store
+from workloads.api import store_keys
+from workloads.api.evaluation_matrix import train_unit
+from workloads.api.experiment import FrozenExperiment, Limits
+from workloads.api.manifest import Manifest
+from workloads.api.records import CheckpointRecord, StateRecord
+from workloads.storage.base import Store, open_store
+from workloads.storage.markers import Corrupt, list_markers, read_marker
 
 pytestmark = pytest.mark.slow
 DAY = 86_400.0
@@ -58,11 +58,11 @@ def gc(folder: Path, *options: str) -> str:
 
 
 def manifest(store: Store, frozen: FrozenExperiment) -> Manifest:
-    return Manifest.model_validate_json(store.get(layout.manifest_key(frozen.name, frozen.uid8)))
+    return Manifest.model_validate_json(store.get(store_keys.manifest_key(frozen.name, frozen.uid8)))
 
 
 def forget(store: Store, frozen: FrozenExperiment) -> None:
-    for key in keys(store, layout.experiment_prefix(frozen.name, frozen.uid8)):
+    for key in keys(store, store_keys.experiment_prefix(frozen.name, frozen.uid8)):
         store.delete(key)
 
 
@@ -80,7 +80,7 @@ def test_what_two_experiments_share_stays_until_both_are_gone(tmp_path: Path) ->
     assert "nothing was deleted" in said
     assert keys(store, "units/") == {key for key in both if key.startswith("units/")}
     assert "deleted" in gc(tmp_path, "--delete")
-    assert not keys(store, layout.unit_prefix(longer))
+    assert not keys(store, store_keys.unit_prefix(longer))
     before = manifest(store, small())
     assert execute(small(), tmp_path).outcome == "Succeeded"
     assert manifest(store, small()) == before
@@ -105,9 +105,9 @@ def test_what_is_younger_than_the_floor_stays(tmp_path: Path) -> None:
 def test_states_of_a_finished_training_go_and_its_checkpoints_stay(tmp_path: Path) -> None:
     execute(small(), tmp_path)
     store, unit = store_of(tmp_path), train_unit(small().runs[0])
-    commit(store, unit, 1, layout.state_marker(2), {"state.bin": "20 GB"}, StateRecord(step=2, samples=100))
-    store.put(f"{layout.attempt_prefix(unit, 1)}checkpoint-000000075/adapter_model.safetensors", b"never committed")
-    store.put(layout.log_key(unit, 1), b"what happened\n")
+    commit(store, unit, 1, store_keys.state_marker(2), {"state.bin": "20 GB"}, StateRecord(step=2, samples=100))
+    store.put(f"{store_keys.attempt_prefix(unit, 1)}checkpoint-000000075/adapter_model.safetensors", b"never committed")
+    store.put(store_keys.log_key(unit, 1), b"what happened\n")
     grown_old(tmp_path)
     said = gc(tmp_path, "--delete")
     assert "resume state of a finished training" in said
@@ -117,8 +117,8 @@ def test_states_of_a_finished_training_go_and_its_checkpoints_stay(tmp_path: Pat
         "checkpoint-000000100",
         "done",
     ]
-    left = keys(store, layout.unit_prefix(unit))
-    assert layout.log_key(unit, 1) in left
+    left = keys(store, store_keys.unit_prefix(unit))
+    assert store_keys.log_key(unit, 1) in left
     assert not [key for key in left if "state-" in key or "checkpoint-000000075" in key]
     assert execute(small(), tmp_path).outcome == "Succeeded"
 
@@ -144,8 +144,8 @@ def test_an_experiment_accepted_while_units_go_that_it_names_gets_them_back(tmp_
     plan = plan_sweep(look(store), now, 7 * DAY)
     unit, before = train_unit(small().runs[0]), keys(store, "units/")
 
-    def meanwhile() -> Snapshot:
-        if read_marker(store, unit, layout.DONE) is None:
+    def meanwhile() -> StoreListing:
+        if read_marker(store, unit, store_keys.DONE) is None:
             accept(small(), store)
         return look(store)
 
@@ -164,27 +164,27 @@ def test_a_task_that_begins_while_its_unit_goes_keeps_it(tmp_path: Path) -> None
     store, unit = store_of(tmp_path), train_unit(small().runs[0])
     forget(store, small())
     now = time.time() + 30 * DAY
-    plan, before = plan_sweep(look(store), now, 7 * DAY), keys(store, layout.unit_prefix(unit))
+    plan, before = plan_sweep(look(store), now, 7 * DAY), keys(store, store_keys.unit_prefix(unit))
 
-    def meanwhile() -> Snapshot:
-        if read_marker(store, unit, layout.DONE) is not None:
+    def meanwhile() -> StoreListing:
+        if read_marker(store, unit, store_keys.DONE) is not None:
             return look(store)
-        ordered = store.get(layout.task_key(unit, 1)).replace(b'"number":1', b'"number":2')
-        store.put_new(layout.task_key(unit, 2), ordered)
+        ordered = store.get(store_keys.task_key(unit, 1)).replace(b'"number":1', b'"number":2')
+        store.put_new(store_keys.task_key(unit, 2), ordered)
         seen = look(store)
-        young = tuple(replace(o, modified=now) if o.key == layout.task_key(unit, 2) else o for o in seen.objects)
+        young = tuple(replace(o, modified=now) if o.key == store_keys.task_key(unit, 2) else o for o in seen.objects)
         return replace(seen, objects=young)
 
     sweep(store, plan, meanwhile, now, 7 * DAY)
-    assert read_marker(store, unit, layout.DONE) is not None
-    assert keys(store, layout.unit_prefix(unit)) == before | {layout.task_key(unit, 2)}
+    assert read_marker(store, unit, store_keys.DONE) is not None
+    assert keys(store, store_keys.unit_prefix(unit)) == before | {store_keys.task_key(unit, 2)}
     assert not keys(store, "units/grade/")
 
 
 def test_what_cannot_be_read_stops_it_before_anything_goes(tmp_path: Path) -> None:
     execute(small(), tmp_path)
     store = store_of(tmp_path)
-    store.put(layout.experiment_key("other", "0000000b"), b'{"schemaVersion": 99}')
+    store.put(store_keys.experiment_key("other", "0000000b"), b'{"schemaVersion": 99}')
     with pytest.raises(Corrupt, match=r"experiments/other/0000000b/experiment\.json is no FrozenExperiment that this"):
         look(store)
 
@@ -198,13 +198,13 @@ def test_an_age_below_an_hour_is_refused_with_delete(tmp_path: Path) -> None:
 def test_one_sweeps_at_a_time_and_what_a_killed_one_parked_comes_back(tmp_path: Path) -> None:
     store = store_of(tmp_path)
     accept(small(), store)
-    unit, name = train_unit(small().runs[0]), layout.checkpoint_marker(50)
+    unit, name = train_unit(small().runs[0]), store_keys.checkpoint_marker(50)
     commit(store, unit, 1, name, {"w": "w"}, CheckpointRecord(samples=50, step=1))
-    key = layout.marker_key(unit, name)
-    store.put(layout.parked_key(key), store.get(key))
+    key = store_keys.marker_key(unit, name)
+    store.put(store_keys.parked_key(key), store.get(key))
     store.delete(key)
     assert "1 objects are parked; --delete puts them back first" in gc(tmp_path)
-    lease = acquire_key(store, layout.SWEEPER, "gc", datetime.now(UTC))
+    lease = acquire_key(store, store_keys.SWEEPER, "gc", datetime.now(UTC))
     done = CliRunner().invoke(app, ["gc", str(tmp_path / "store"), "--delete"])
     assert (done.exit_code, "is being run by process" in done.output) == (4, True)
     assert read_marker(store, unit, name) is None

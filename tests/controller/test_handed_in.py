@@ -7,19 +7,19 @@ import pytest
 
 from controller.cli.common import frozen_from
 from controller.cli.publish import publish
-from controller.decide import decide
-from controller.decide.actions import Start, Why, WriteTask
-from controller.decide.standing import owner_of
-from controller.spec.errors import SpecError
+from controller.experiment.errors import SpecError
+from controller.planner.actions import Reason, Start, WriteTask
+from controller.planner.planner import decide
+from controller.planner.unit_state import owner_of
 from tests.controller.experiments import experiment, external
 from tests.controller.world import Weather, World
-from tests.store.test_publish import CONFIG, ONE, adapter, safetensors, write
-from workloads.commit import list_markers
-from workloads.contract.records import TaskEnd
-from workloads.contract.tasks import ImportTask
-from workloads.contract.units import ExternalInputs
-from workloads.contract.wanted import train_unit
-from workloads.store import Store, open_store
+from tests.storage.test_publish import CONFIG, ONE, adapter, safetensors, write
+from workloads.api.evaluation_matrix import train_unit
+from workloads.api.records import TaskEnd
+from workloads.api.tasks import ImportTask
+from workloads.api.units import ExternalInputs
+from workloads.storage.base import Store, open_store
+from workloads.storage.markers import list_markers
 
 
 def spec(folder: Path, expect: list[int], name: str = "theirs") -> Path:
@@ -93,6 +93,6 @@ def test_no_program_is_started_for_a_checkpoint_that_is_being_handed_in() -> Non
         location="/adapters/mine",
         expect=run.checkpoints,
     )
-    assert world.act(WriteTask(task, Why("HandedIn", "potstill publish")), task.owner)
+    assert world.act(WriteTask(task, Reason("HandedIn", "potstill publish")), task.owner)
     decision = decide(frozen, world.store_view(owner_of(frozen)), world.executor_view(), world.now)
     assert [action for action in decision.actions if isinstance(action, Start)] == []

@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 from controller.cli import app
 from controller.cli.status import render
-from controller.live import plain_console
+from controller.terminal import plain_console
 
 BASE = Path(__file__).parents[2] / "examples" / "quickstart" / "base"
 NAME = "\x1b]0;owned\x07\x1b[2J[/usr/lib/x] [bold]| <script>@everyone</script>\n# Heading"

@@ -6,17 +6,17 @@ from datetime import timedelta
 
 import pytest
 
-from controller.decide.actions import Action, CloseTask, OfferTask, Start, WriteTask
+from controller.planner.actions import Action, CloseTask, OfferTask, Start, WriteTask
 from tests.controller.experiments import experiment, external
 from tests.controller.simulate import Controller, group_sizes, simulate
 from tests.controller.test_decide_pools import pool
 from tests.controller.test_linger import engine, until_an_engine_lingers
 from tests.controller.world import SimJob, Weather, World
-from workloads.contract.experiment import FrozenExperiment, Limits
-from workloads.contract.records import ExitCode, Failure, TaskEnd
-from workloads.contract.tasks import GenerateMember, GenerateTask
-from workloads.contract.units import UnitRef
-from workloads.contract.wanted import train_unit
+from workloads.api.evaluation_matrix import train_unit
+from workloads.api.experiment import FrozenExperiment, Limits
+from workloads.api.records import ExitCode, Failure, TaskEnd
+from workloads.api.tasks import GenerateMember, GenerateTask
+from workloads.api.units import UnitRef
 
 CHECKPOINTS = (50, 100, 150)
 
@@ -126,7 +126,7 @@ def test_it_has_no_more_at_a_time_than_a_group_may(group_members: int, taken: li
 
 def test_it_takes_nothing_more_while_others_wait_for_its_slot() -> None:
     world, controller, _ = at_work(Limits(evaluation_slots=2))
-    world.pools = (pool(1, owed=1),)
+    world.pools = (pool(1, reserved_for_others=1),)
     publish(world, controller, 50)
     assert generating(world, controller) == ([], [])
 

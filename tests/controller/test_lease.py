@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from controller.executors.launch import identity, machine
+from controller.executors.local.launch import identity, machine
 from controller.lease import Busy, LeaseLost, OwnersWatch, Runner, acquire, release, renew
 from tests.controller.experiments import START
-from workloads.contract import layout
-from workloads.contract.tasks import Owner
-from workloads.store import Store, StoreError, open_store
+from workloads.api import store_keys
+from workloads.api.tasks import Owner
+from workloads.storage.base import Store, StoreError, open_store
 
 OWNER = Owner(experiment="distill", uid8="0016feb2")
-KEY = layout.runner_key(OWNER.experiment, OWNER.uid8)
+KEY = store_keys.runner_key(OWNER.experiment, OWNER.uid8)
 
 
 @dataclass
@@ -119,7 +119,7 @@ def test_who_was_replaced_learns_it(store: Store) -> None:
 
 
 def test_an_experiment_that_runs_in_a_cluster_is_not_known_to_be_gone(store: Store) -> None:
-    store.put_new(layout.experiment_key(OWNER.experiment, OWNER.uid8), b"{}")
+    store.put_new(store_keys.experiment_key(OWNER.experiment, OWNER.uid8), b"{}")
     clock = Clock()
     watch = OwnersWatch(store, clock)
     for _ in range(100):

@@ -1,14 +1,14 @@
 """A lingering engine is offered what becomes ready, by durable tasks: nothing is lost between offer and exit."""
 
-from controller.decide.actions import OfferTask, Start, WriteTask
-from controller.decide.hosts import LINGERING
-from controller.view import Attempt
+from controller.planner.actions import OfferTask, Start, WriteTask
+from controller.planner.engine_admission import LINGERING
+from controller.snapshot.types import Attempt
 from tests.controller.experiments import experiment, external
 from tests.controller.simulate import Controller, simulate
 from tests.controller.world import SimJob, Weather, World
-from workloads.contract.experiment import FrozenExperiment, Limits
-from workloads.contract.tasks import GenerateTask
-from workloads.contract.wanted import train_unit
+from workloads.api.evaluation_matrix import train_unit
+from workloads.api.experiment import FrozenExperiment, Limits
+from workloads.api.tasks import GenerateTask
 
 
 def until_an_engine_lingers(world: World, controller: Controller) -> None:

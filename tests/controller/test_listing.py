@@ -7,22 +7,22 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from controller.decide.actions import Decision
 from controller.events import EventLog
-from controller.listing import OPEN_SECONDS, ByNotice, ListBudget
-from controller.loop import Rounds
-from controller.notices import OLD_SECONDS, NoticeBoard
-from controller.view import ExecutorView, Job
+from controller.local_runner import Rounds
+from controller.planner.actions import Decision
+from controller.snapshot.listing import OPEN_SECONDS, ByNotice, ListBudget
+from controller.snapshot.notices import OLD_SECONDS, NoticeBoard
+from controller.snapshot.types import Job, JobsSnapshot
 from tests.controller.experiments import START, experiment, external, run
 from tests.controller.tiny_program import commit
 from tests.simulation.memory_store import Client, Objects
 from tests.simulation.scheduler import Scheduler
-from workloads.contract import layout
-from workloads.contract.experiment import FrozenExperiment
-from workloads.contract.records import CheckpointRecord, OutputsRecord, Progress
-from workloads.contract.tasks import Owner, RunnableTask
-from workloads.contract.units import UnitRef
-from workloads.contract.wanted import train_unit
+from workloads.api import store_keys
+from workloads.api.evaluation_matrix import train_unit
+from workloads.api.experiment import FrozenExperiment
+from workloads.api.records import CheckpointRecord, OutputsRecord, Progress
+from workloads.api.tasks import Owner, RunnableTask
+from workloads.api.units import UnitRef
 
 
 @dataclass
@@ -31,10 +31,10 @@ class Running:
 
     jobs: dict[str, Job] = field(default_factory=dict)
 
-    def view(self) -> ExecutorView:
-        return ExecutorView(dict(self.jobs))
+    def view(self) -> JobsSnapshot:
+        return JobsSnapshot(dict(self.jobs))
 
-    def admit(self, view: ExecutorView, decide: Callable[[ExecutorView], Decision]) -> Decision:
+    def admit(self, view: JobsSnapshot, decide: Callable[[JobsSnapshot], Decision]) -> Decision:
         return decide(view)
 
     def gone(self, owners: object) -> frozenset[Owner]:
@@ -91,14 +91,14 @@ class Setting:
 
     @staticmethod
     def notice(task: str) -> str:
-        return task.replace("units/", layout.NOTICES).replace("tasks/", "")
+        return task.replace("units/", store_keys.NOTICES).replace("tasks/", "")
 
     def commit(self, samples: int, *, notice: bool = True) -> None:
         record = CheckpointRecord(samples=samples, step=1)
         files = {"adapter_model.safetensors": f"{samples}", "adapter_config.json": "{}"}
-        commit(self.store, self.train, 1, layout.checkpoint_marker(samples), files, record)
+        commit(self.store, self.train, 1, store_keys.checkpoint_marker(samples), files, record)
         if notice:
-            self.store.put(layout.notice_key(self.train, 1), str(samples).encode())
+            self.store.put(store_keys.notice_key(self.train, 1), str(samples).encode())
 
     def checkpoints(self) -> int:
         return self.decision.status.counts.checkpoints
@@ -146,7 +146,7 @@ def test_programs_that_write_no_notices_are_listed_every_round() -> None:
 
 
 def test_a_change_of_a_job_has_its_unit_listed(setting: Setting) -> None:
-    key = layout.task_key(setting.train, 1)
+    key = store_keys.task_key(setting.train, 1)
     setting.commit(50, notice=False)
     setting.executor.jobs[key] = replace(setting.executor.jobs[key], phase="ended", ended=setting.now, exit_code=1)
     setting.round()
@@ -169,7 +169,7 @@ def test_what_others_hand_in_is_looked_for_every_round() -> None:
     setting.started()
     assert setting.listing.polls
     record = CheckpointRecord(samples=50, step=1)
-    commit(setting.store, setting.train, 1, layout.checkpoint_marker(50), {"adapter_model.safetensors": ""}, record)
+    commit(setting.store, setting.train, 1, store_keys.checkpoint_marker(50), {"adapter_model.safetensors": ""}, record)
     setting.round()
     assert setting.checkpoints() == 1
 
@@ -181,29 +181,29 @@ def test_an_action_is_decided_on_units_that_were_listed_in_its_round(setting: Se
         engine=setting.frozen.engine, outputs=1, generated_tokens=1, finish_reasons={"stop": 1},
         prompts_sha256="a" * 64, tokenizer_sha256="b" * 64, seconds=1.0, versions={},
     )  # fmt: skip
-    commit(setting.store, base, 1, layout.OUTPUTS, {"outputs.jsonl": "{}"}, outputs)
+    commit(setting.store, base, 1, store_keys.OUTPUTS, {"outputs.jsonl": "{}"}, outputs)
     for key in list(setting.executor.jobs):
         setting.executor.jobs.pop(key)
     for _ in range(3):
         setting.round(1000.0)
-    assert layout.task_key(setting.train, 2) in setting.objects.standing
-    assert layout.end_key(base, 1) in setting.objects.standing
-    assert layout.task_key(base, 2) not in setting.objects.standing
+    assert store_keys.task_key(setting.train, 2) in setting.objects.standing
+    assert store_keys.end_key(base, 1) in setting.objects.standing
+    assert store_keys.task_key(base, 2) not in setting.objects.standing
 
 
 def test_progress_is_read_without_a_list(setting: Setting) -> None:
     told = Progress(attempt=1, updated=START, phase="training", done=7, total=9, counted="steps")
-    setting.store.put(layout.progress_key(setting.train, 1), told.to_json())
+    setting.store.put(store_keys.progress_key(setting.train, 1), told.to_json())
     assert setting.round() == 0
     assert setting.decision.status.runs[0].done == 7
 
 
 def test_the_notice_of_a_closed_attempt_is_deleted(setting: Setting) -> None:
-    key = layout.task_key(setting.train, 1)
+    key = store_keys.task_key(setting.train, 1)
     assert setting.notice(key) in setting.objects.standing
     setting.executor.jobs[key] = replace(setting.executor.jobs[key], phase="ended", ended=setting.now, exit_code=1)
     setting.round()
-    assert layout.end_key(setting.train, 1) in setting.objects.standing
+    assert store_keys.end_key(setting.train, 1) in setting.objects.standing
     assert setting.notice(key) not in setting.objects.standing
 
 
@@ -233,13 +233,13 @@ def stand(board_store: Client, key: str, modified: datetime) -> None:
 def test_old_notices_are_deleted_and_young_ones_stay() -> None:
     store = Client(Objects(Scheduler(0, START)))
     unit = UnitRef(kind="train", digest="a" * 64)
-    stand(store, layout.notice_key(unit, 1), START)
-    stand(store, layout.NOTICES + "forged", START)
-    stand(store, layout.notice_key(unit, 2), START + timedelta(seconds=OLD_SECONDS / 2))
-    stand(store, layout.notice_key(unit, 3), START + timedelta(seconds=OLD_SECONDS + 60))
+    stand(store, store_keys.notice_key(unit, 1), START)
+    stand(store, store_keys.NOTICES + "forged", START)
+    stand(store, store_keys.notice_key(unit, 2), START + timedelta(seconds=OLD_SECONDS / 2))
+    stand(store, store_keys.notice_key(unit, 3), START + timedelta(seconds=OLD_SECONDS + 60))
     board = NoticeBoard(store)
     board.refresh()
-    assert sorted(store.objects.standing) == [layout.notice_key(unit, 2), layout.notice_key(unit, 3)]
+    assert sorted(store.objects.standing) == [store_keys.notice_key(unit, 2), store_keys.notice_key(unit, 3)]
     assert board.has(unit, 3)
     assert not board.has(unit, 4)
 
@@ -250,13 +250,13 @@ def test_only_followers_of_a_changed_unit_are_woken() -> None:
     board = NoticeBoard(store)
     board.follow(("ns", "first"), [one])
     board.follow(("ns", "second"), [one, other])
-    store.put(layout.notice_key(one, 1), b"1")
+    store.put(store_keys.notice_key(one, 1), b"1")
     assert board.refresh() == {("ns", "first"), ("ns", "second")}
-    store.put(layout.notice_key(other, 1), b"1")
+    store.put(store_keys.notice_key(other, 1), b"1")
     assert board.refresh() == {("ns", "second")}
     board.follow(("ns", "second"), [other])
-    store.put(layout.notice_key(one, 1), b"2")
+    store.put(store_keys.notice_key(one, 1), b"2")
     assert board.refresh() == {("ns", "first")}
     board.unfollow(("ns", "first"))
-    store.put(layout.notice_key(one, 1), b"3")
+    store.put(store_keys.notice_key(one, 1), b"3")
     assert board.refresh() == frozenset()

@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from controller.decide.actions import Condition, Counts, EvaluationLine, RunLine, Status
-from controller.live import duration, make_screen
+from controller.planner.actions import Condition, Counts, EvaluationLine, RunLine, Status
+from controller.terminal import duration, make_screen
 from controller.trouble import Trouble, trouble_of_status
 from tests.controller.experiments import START
 

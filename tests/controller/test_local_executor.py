@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from controller.decide import decide
-from controller.decide.actions import Start
-from controller.executors import launch
-from controller.executors.local import LocalExecutor, Record
-from controller.executors.machine import Machine
-from controller.view import ExecutorView, StoreView
+from controller.executors.local import launch
+from controller.executors.local.executor import LocalExecutor, Record
+from controller.executors.local.machine import Machine
+from controller.planner.actions import Start
+from controller.planner.planner import decide
+from controller.snapshot.types import JobsSnapshot, StoreSnapshot
 from tests.controller.experiments import START, experiment, run
 from tests.tools.processes import wait_until
-from workloads.store import open_store
+from workloads.storage.base import open_store
 
 KEY = "units/train/" + "0" * 64 + "/tasks/1.json"
 STARTED = datetime(2026, 2, 13, 18, 0, tzinfo=UTC)
@@ -48,7 +48,7 @@ def test_a_process_that_ends_between_two_looks_at_it_ended_with_its_exit_code(
     script = f"import os, sys, time\nwhile os.path.exists({str(hold)!r}): time.sleep(0.01)\nsys.exit(10)"
     machine = Machine(cores=2, devices=(), trainings=1)
     executor = LocalExecutor(store, tmp_path / "work", machine, command=lambda task: [sys.executable, "-c", script])
-    decision = decide(experiment((run("short", (50,)),)), StoreView({}), ExecutorView({}), START)
+    decision = decide(experiment((run("short", (50,)),)), StoreSnapshot({}), JobsSnapshot({}), START)
     task = next(action.task for action in decision.actions if isinstance(action, Start))
     executor.start(task)
     wait_until(lambda: executor.view().jobs[task.key].phase == "running", "it runs")
@@ -58,7 +58,7 @@ def test_a_process_that_ends_between_two_looks_at_it_ended_with_its_exit_code(
         wait_until(lambda: launch.identity(record.pid) is None, "it has ended")
         return False
 
-    monkeypatch.setattr("controller.executors.local._alive", ends_now)
+    monkeypatch.setattr("controller.executors.local.executor._alive", ends_now)
     job = executor.view().jobs[task.key]
     assert (job.phase, job.exit_code) == ("ended", 10)
 
@@ -70,7 +70,7 @@ def test_what_a_killed_program_left_in_its_temporary_folder_goes_with_its_record
     script = "import tempfile, time; print(tempfile.mkdtemp(), flush=True); time.sleep(600)"
     first = LocalExecutor(store, tmp_path / "work", machine, command=lambda task: [sys.executable, "-c", script])
     frozen = experiment((run("short", (50,)),))
-    decision = decide(frozen, StoreView({}), ExecutorView({}), START)
+    decision = decide(frozen, StoreSnapshot({}), JobsSnapshot({}), START)
     task = next(action.task for action in decision.actions if isinstance(action, Start))
     first.start(task)
     log = tmp_path / "work" / "logs" / task.key.replace("/", "-")

@@ -6,9 +6,9 @@ import pytest
 
 from controller.cli.common import profile_from
 from controller.cli.local_profile import profile_for
-from controller.executors.machine import Gpu, visible_gpus
-from controller.spec.errors import SpecError
-from controller.spec.profile import local_profile
+from controller.executors.local.machine import Gpu, visible_gpus
+from controller.experiment.errors import SpecError
+from controller.experiment.profile import local_profile
 
 H200 = Gpu("GPU-aaaa", "NVIDIA H200", 141 * 2**30, (9, 0))
 A100 = Gpu("GPU-bbbb", "NVIDIA A100-SXM4-80GB", 80 * 2**30, (8, 0))

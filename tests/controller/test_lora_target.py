@@ -3,10 +3,10 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
-from controller.decide.work import lora_target
-from controller.spec.load import parse_experiment
-from controller.spec.profile import local_profile
-from controller.spec.resolve import resolve
+from controller.experiment.load import parse_experiment
+from controller.experiment.profile import local_profile
+from controller.experiment.resolve import resolve
+from controller.planner.pending_tasks import lora_target
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 QUICKSTART = (EXAMPLES / "quickstart.yaml").read_text()

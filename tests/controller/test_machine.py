@@ -2,9 +2,9 @@
 
 import pytest
 
-from controller.executors.machine import Gpu, Machine, this_machine, visible_devices
-from controller.view import Pool
-from workloads.contract.experiment import Limits
+from controller.executors.local.machine import Gpu, Machine, this_machine, visible_devices
+from controller.snapshot.types import Pool
+from workloads.api.experiment import Limits
 
 
 def test_without_gpus_trainings_and_one_generation_share_the_cores() -> None:

@@ -6,21 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from controller.act import act
-from controller.decide import decide
-from controller.decide.actions import Counts
-from controller.observe import Observer
-from controller.view import ExecutorView, StoreView, Unknown
+from controller.apply_actions import act
+from controller.planner.actions import Counts
+from controller.planner.planner import decide
+from controller.snapshot.reader import Observer
+from controller.snapshot.types import JobsSnapshot, StoreSnapshot, Unknown
 from tests.controller.experiments import START, experiment, run
 from tests.controller.stores import TRAINED
 from tests.controller.tiny_program import commit
-from workloads.contract import layout
-from workloads.contract.experiment import FrozenExperiment
-from workloads.contract.records import CheckpointRecord, Progress, TaskEnd
-from workloads.contract.tasks import GenerateTask, MemberPointer, Offer, Owner, RunnableTask, TaskRef, parse_task
-from workloads.contract.units import UnitRef
-from workloads.contract.wanted import train_unit
-from workloads.store import Store, StoreError, open_store
+from workloads.api import store_keys
+from workloads.api.evaluation_matrix import train_unit
+from workloads.api.experiment import FrozenExperiment
+from workloads.api.records import CheckpointRecord, Progress, TaskEnd
+from workloads.api.tasks import GenerateTask, MemberPointer, Offer, Owner, RunnableTask, TaskRef, parse_task
+from workloads.api.units import UnitRef
+from workloads.storage.base import Store, StoreError, open_store
 
 
 class Recorder:
@@ -29,8 +29,8 @@ class Recorder:
     def __init__(self) -> None:
         self.started: list[str] = []
 
-    def view(self) -> ExecutorView:
-        return ExecutorView({})
+    def view(self) -> JobsSnapshot:
+        return JobsSnapshot({})
 
     def gone(self, owners: object) -> frozenset[Owner]:
         return frozenset()
@@ -57,9 +57,9 @@ def begin(store: Store) -> tuple[FrozenExperiment, Recorder]:
     return frozen, executor
 
 
-def observed(observer: Observer, frozen: FrozenExperiment) -> StoreView:
+def observed(observer: Observer, frozen: FrozenExperiment) -> StoreSnapshot:
     seen = observer.observe(frozen, None)
-    assert isinstance(seen, StoreView), seen
+    assert isinstance(seen, StoreSnapshot), seen
     return seen
 
 
@@ -76,7 +76,7 @@ def test_progress_is_read_again_when_it_changes(store: Store) -> None:
     observer, unit = Observer(store), train_unit(frozen.runs[0])
     for done in (1, 2):
         progress = Progress(attempt=1, updated=START, phase="training", done=done, total=9, counted="steps")
-        store.put(layout.progress_key(unit, 1), progress.to_json())
+        store.put(store_keys.progress_key(unit, 1), progress.to_json())
         attempt = observed(observer, frozen).unit(unit).attempts[0]
         assert attempt.progress == progress
 
@@ -112,10 +112,10 @@ def test_a_closed_engine_is_seen_with_what_was_offered_to_it(store: Store) -> No
     frozen, _ = begin(store)
     tasks = [store.get(info.key) for info in store.list("") if re.search(r"tasks/1.json$", info.key)]
     [host] = [task for task in map(parse_task, tasks) if isinstance(task, GenerateTask)]
-    store.put_new(layout.offer_key(host.unit, 1, 1), Offer(task_key="somewhere/tasks/1.json").to_json())
-    store.put_new(layout.offer_key(host.unit, 1, 2), Offer(task_key=None).to_json())
+    store.put_new(store_keys.offer_key(host.unit, 1, 1), Offer(task_key="somewhere/tasks/1.json").to_json())
+    store.put_new(store_keys.offer_key(host.unit, 1, 2), Offer(task_key=None).to_json())
     end = TaskEnd(number=1, outcome="lost", reason="Lost", message="x", charged=False, retry=True, ended=START)
-    store.put_new(layout.end_key(host.unit, 1), end.to_json())
+    store.put_new(store_keys.end_key(host.unit, 1), end.to_json())
     [attempt] = observed(Observer(store), frozen).unit(host.unit).attempts
     assert attempt.end == end
     assert attempt.offers == ("somewhere/tasks/1.json", None)
@@ -143,7 +143,7 @@ def test_what_the_work_can_do_without_is_left_out_if_it_cannot_be_read(store: St
     frozen, _ = begin(store)
     unit = train_unit(frozen.runs[0])
     before = observed(Observer(store), frozen)
-    store.put(layout.unit_prefix(unit) + name, junk)
+    store.put(store_keys.unit_prefix(unit) + name, junk)
     assert observed(Observer(store), frozen) == before
 
 
@@ -154,7 +154,7 @@ def test_another_record_that_cannot_be_read_fails_its_unit_by_name_and_no_other(
 ) -> None:
     frozen, executor = begin(store)
     unit = train_unit(frozen.runs[0])
-    key = layout.unit_prefix(unit) + name
+    key = store_keys.unit_prefix(unit) + name
     store.put(key, junk)
     seen = observed(Observer(store), frozen)
     assert [view.unit for view in seen.units.values() if view.unreadable] == [unit]
@@ -169,14 +169,14 @@ def test_another_record_that_cannot_be_read_fails_its_unit_by_name_and_no_other(
 
 def test_a_damaged_or_misplaced_marker_is_no_result(store: Store) -> None:
     frozen, _ = begin(store)
-    unit, name = train_unit(frozen.runs[0]), layout.checkpoint_marker(50)
+    unit, name = train_unit(frozen.runs[0]), store_keys.checkpoint_marker(50)
     commit(store, unit, 1, name, {"w": "w"}, CheckpointRecord(samples=50, step=1))
-    key = layout.marker_key(unit, name)
+    key = store_keys.marker_key(unit, name)
     right = store.get(key)
     assert name in observed(Observer(store), frozen).unit(unit).markers
     other = UnitRef(kind="train", digest="e" * 64)
     commit(store, other, 1, name, {"w": "v"}, CheckpointRecord(samples=50, step=1))
-    for wrong in (right.replace(b'"step":1', b'"step":2'), store.get(layout.marker_key(other, name))):
+    for wrong in (right.replace(b'"step":1', b'"step":2'), store.get(store_keys.marker_key(other, name))):
         store.put(key, wrong)
         view = observed(Observer(store), frozen).unit(unit)
         assert (list(view.markers), list(view.unreadable)) == ([], [key])
@@ -187,7 +187,10 @@ def test_a_task_or_an_end_in_anothers_place_fails_its_unit_by_name(store: Store)
     unit = train_unit(frozen.runs[0])
     generating = next(info.key for info in store.list("units/generate/") if info.key.endswith("tasks/1.json"))
     end = TaskEnd(number=2, outcome="lost", reason="Lost", message="x", charged=False, retry=True, ended=START)
-    for key, data in ((layout.task_key(unit, 2), store.get(generating)), (layout.end_key(unit, 1), end.to_json())):
+    for key, data in (
+        (store_keys.task_key(unit, 2), store.get(generating)),
+        (store_keys.end_key(unit, 1), end.to_json()),
+    ):
         store.put(key, data)
         assert "it was copied there" in observed(Observer(store), frozen).unit(unit).unreadable[key]
         store.delete(key)
@@ -197,8 +200,11 @@ def test_a_checkpoint_marker_of_a_finished_training_that_cannot_be_read_fails_it
     store: Store,
 ) -> None:
     frozen, executor = begin(store)
-    unit, key = train_unit(frozen.runs[0]), layout.marker_key(train_unit(frozen.runs[0]), layout.checkpoint_marker(50))
-    commit(store, unit, 1, layout.DONE, {"metrics.jsonl": ""}, TRAINED)
+    unit, key = (
+        train_unit(frozen.runs[0]),
+        store_keys.marker_key(train_unit(frozen.runs[0]), store_keys.checkpoint_marker(50)),
+    )
+    commit(store, unit, 1, store_keys.DONE, {"metrics.jsonl": ""}, TRAINED)
     store.put(key, b"junk")
     status = decide(frozen, observed(Observer(store), frozen), executor.view(), START, "run", Counts(1, 0, 0)).status
     failed = [line for line in status.evaluations if line.state == "failed"]

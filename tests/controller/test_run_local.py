@@ -16,15 +16,16 @@ from pathlib import Path
 
 import pytest
 
-from controller import lease, listing, loop
+from controller import lease, local_runner
 from controller.cli.run import report_link
 from controller.retry import retry
+from controller.snapshot import listing
 from tests.controller.driver import execute, small
-from workloads.contract import layout
-from workloads.contract.manifest import Manifest
-from workloads.contract.records import TaskEnd
-from workloads.contract.wanted import train_unit
-from workloads.store import Store, StoreError, open_store
+from workloads.api import store_keys
+from workloads.api.evaluation_matrix import train_unit
+from workloads.api.manifest import Manifest
+from workloads.api.records import TaskEnd
+from workloads.storage.base import Store, StoreError, open_store
 
 pytestmark = pytest.mark.slow
 DEADLINE_SECONDS = 120.0
@@ -67,7 +68,7 @@ def live_processes(folder: Path) -> list[int]:
 
 
 def manifest(folder: Path) -> Manifest:
-    return Manifest.model_validate_json(store_of(folder).get(layout.manifest_key(small().name, small().uid8)))
+    return Manifest.model_validate_json(store_of(folder).get(store_keys.manifest_key(small().name, small().uid8)))
 
 
 def ends(folder: Path) -> list[TaskEnd]:
@@ -110,7 +111,7 @@ def test_an_experiment_runs_to_its_manifest_and_report_and_not_again(tmp_path: P
 
 def test_why_each_thing_was_decided_is_in_the_store(tmp_path: Path) -> None:
     execute(small(), tmp_path)
-    prefix = layout.experiment_prefix(small().name, small().uid8) + "events/"
+    prefix = store_keys.experiment_prefix(small().name, small().uid8) + "events/"
     lines = [
         json.loads(line)
         for info in store_of(tmp_path).list(prefix)
@@ -243,7 +244,7 @@ def test_a_program_that_crashes_is_tried_as_often_as_the_limit_says(tmp_path: Pa
 
 def test_no_link_is_printed_to_a_report_that_was_not_made(tmp_path: Path) -> None:
     store, failing = store_of(tmp_path), tmp_path / "report.exit"
-    page = f"{layout.report_prefix(small().name, small().uid8)}index.html"
+    page = f"{store_keys.report_prefix(small().name, small().uid8)}index.html"
     store.put(page, b"the page of an earlier run")
     failing.write_text("10")
     final = execute(small(), tmp_path)
@@ -361,7 +362,7 @@ def test_with_a_store_that_refuses_writes_it_waits_says_so_once_and_ends_on_the_
 
 
 def manifest_is_there(folder: Path) -> bool:
-    return store_of(folder).head(layout.manifest_key(small().name, small().uid8)) is not None
+    return store_of(folder).head(store_keys.manifest_key(small().name, small().uid8)) is not None
 
 
 def cpu_seconds(pid: int) -> float:
@@ -396,9 +397,9 @@ def test_records_that_cannot_be_read_fail_their_units_by_name_and_the_run_ends(t
     assert execute(small(), tmp_path).outcome == "Succeeded"
     store = store_of(tmp_path)
     unit = train_unit(small().runs[0])
-    key = layout.marker_key(unit, layout.checkpoint_marker(100))
+    key = store_keys.marker_key(unit, store_keys.checkpoint_marker(100))
     store.put(key, b"junk")
-    store.put(layout.progress_key(unit, 1), b"junk")
+    store.put(store_keys.progress_key(unit, 1), b"junk")
     assert execute(small(), tmp_path).outcome == "PartiallyFailed"
     failed = [evaluation for evaluation in manifest(tmp_path).evaluations if evaluation.state == "failed"]
     assert [(evaluation.model, key in (evaluation.reason or "")) for evaluation in failed] == [("short@100", True)]
@@ -409,7 +410,7 @@ def test_another_experiments_damaged_record_of_its_runner_does_no_harm(tmp_path:
     with potstill_run(tmp_path) as process:
         until(lambda: any("train" in key for key in starts(tmp_path)), "the training starts")
         heir = small().model_copy(update={"name": "heir", "uid8": "0000000f"})
-        store_of(tmp_path).put(layout.runner_key(small().name, small().uid8), b"junk")
+        store_of(tmp_path).put(store_keys.runner_key(small().name, small().uid8), b"junk")
         process.send_signal(signal.SIGKILL)
     held.unlink()
     with pytest.MonkeyPatch.context() as patch:
@@ -420,7 +421,7 @@ def test_another_experiments_damaged_record_of_its_runner_does_no_harm(tmp_path:
 def test_a_store_that_lost_results_ends_the_run_when_nothing_is_at_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "ROUNDS", 2)
+    monkeypatch.setattr(local_runner, "ROUNDS", 2)
     monkeypatch.setattr(listing, "SETTLED_ROUNDS", 1)
     held, store = hold(tmp_path, "train"), store_of(tmp_path)
 

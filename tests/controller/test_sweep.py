@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.decide.standing import owner_of
-from controller.sweep import UNIT_KEY, Doomed, Snapshot, plan_sweep
+from controller.gc.sweep import UNIT_KEY, Doomed, StoreListing, plan_sweep
+from controller.planner.unit_state import owner_of
 from tests.controller.experiments import START, experiment, run
 from tests.controller.stores import DAY, NOW, Drawn, stores
-from workloads.contract import layout
-from workloads.contract.records import StateRecord
-from workloads.contract.tasks import ReportTask
-from workloads.contract.units import ReportInputs, UnitRef, unit_of
-from workloads.store import ObjectInfo
+from workloads.api import store_keys
+from workloads.api.records import StateRecord
+from workloads.api.tasks import ReportTask
+from workloads.api.units import ReportInputs, UnitRef, unit_of
+from workloads.storage.base import ObjectInfo
 
 FLOORS = st.sampled_from([0.0, 3600.0, 7 * DAY, 14 * DAY])
 
@@ -38,7 +38,7 @@ def test_what_a_living_experiment_or_a_running_task_needs_is_never_swept(drawn: 
         assert not needed & set(going), name
     assert not drawn.running & {unit_of_key(key) for key in going}
     generating = any(unit.kind == "generate" for unit in drawn.running)
-    assert not (generating and any(key.startswith(layout.BLOBS) for key in going))
+    assert not (generating and any(key.startswith(store_keys.BLOBS) for key in going))
 
 
 @pytest.mark.slow
@@ -63,7 +63,7 @@ def test_without_a_floor_all_that_stays_is_needed_or_tells_of_attempts(drawn: Dr
         unit = unit_of_key(key)
         assert unit is not None, key
         state = [m for m in idle.markers.get(unit, {}).values() if isinstance(m.record, StateRecord)]
-        of_state = {layout.marker_key(unit, m.name) for m in state} | {file.key for m in state for file in m.files}
+        of_state = {store_keys.marker_key(unit, m.name) for m in state} | {file.key for m in state for file in m.files}
         assert key.endswith("log.txt") or "/tasks/" in key or key in of_state, key
 
 
@@ -74,8 +74,8 @@ def test_resume_states_go_with_the_end_of_their_training_and_not_before(drawn: D
     going = set(keys(plan_sweep(idle, NOW, 0.0)))
     for unit, markers in idle.markers.items():
         for name, marker in markers.items():
-            if isinstance(marker.record, StateRecord) and layout.DONE in markers:
-                assert {layout.marker_key(unit, name), *(file.key for file in marker.files)} <= going
+            if isinstance(marker.record, StateRecord) and store_keys.DONE in markers:
+                assert {store_keys.marker_key(unit, name), *(file.key for file in marker.files)} <= going
 
 
 @pytest.mark.slow
@@ -85,7 +85,7 @@ def test_swept_once_there_is_nothing_left_to_sweep(drawn: Drawn, floor: float) -
     before = drawn.snapshot
     going = set(keys(plan_sweep(before, NOW, floor)))
     markers = {
-        unit: {name: marker for name, marker in found.items() if layout.marker_key(unit, name) not in going}
+        unit: {name: marker for name, marker in found.items() if store_keys.marker_key(unit, name) not in going}
         for unit, found in before.markers.items()
     }
     after = replace(
@@ -106,14 +106,14 @@ def test_the_report_of_a_replaced_manifest_goes_though_nobody_closes_its_task() 
 
     def planned(days: float) -> list[str]:
         written = ObjectInfo(task.key, 100, "etag", NOW - days * DAY)
-        return keys(plan_sweep(Snapshot((written,), (frozen,), {}, (task,), {}), NOW, 7 * DAY))
+        return keys(plan_sweep(StoreListing((written,), (frozen,), {}, (task,), {}), NOW, 7 * DAY))
 
     assert planned(days=6) == []
     assert planned(days=8) == [task.key]
 
 
 def test_old_notices_go_and_young_ones_stay() -> None:
-    old, young = (ObjectInfo(layout.notice_key(UnitRef(kind="train", digest=c * 64), 1), 2, c, NOW - age)
+    old, young = (ObjectInfo(store_keys.notice_key(UnitRef(kind="train", digest=c * 64), 1), 2, c, NOW - age)
                   for c, age in (("a", 8 * DAY), ("b", DAY)))  # fmt: skip
-    plan = plan_sweep(Snapshot((old, young), (), {}, (), {}), NOW, 7 * DAY)
+    plan = plan_sweep(StoreListing((old, young), (), {}, (), {}), NOW, 7 * DAY)
     assert [(doomed.why, doomed.objects) for doomed in plan] == [("old notice", (old,))]

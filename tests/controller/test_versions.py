@@ -12,10 +12,10 @@ from typer.testing import CliRunner, Result
 
 from controller.cli import app
 from controller.cli.versions import age, differences, earlier_versions_line, is_version, versions_in
-from controller.loop import accept
+from controller.local_runner import accept
 from tests.controller.driver import small
-from workloads.contract.experiment import FrozenExperiment
-from workloads.store import Store, open_store
+from workloads.api.experiment import FrozenExperiment
+from workloads.storage.base import Store, open_store
 
 BASE = Path(__file__).parents[2] / "examples" / "quickstart" / "base"
 NOW = datetime(2026, 3, 1, tzinfo=UTC)

@@ -17,10 +17,9 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from workloads.commit import publish, read_marker
-from workloads.contract import layout
-from workloads.contract.model import sha256_of
-from workloads.contract.records import (
+from workloads.api import store_keys
+from workloads.api.model import sha256_of
+from workloads.api.records import (
     BudgetCounts,
     CheckpointRecord,
     GradesRecord,
@@ -30,7 +29,7 @@ from workloads.contract.records import (
     ReportRecord,
     TrainRecord,
 )
-from workloads.contract.tasks import (
+from workloads.api.tasks import (
     GenerateMember,
     GenerateTask,
     GradeMember,
@@ -40,8 +39,9 @@ from workloads.contract.tasks import (
     TrainTask,
     parse_task,
 )
-from workloads.contract.units import UnitRef
-from workloads.store import Store, open_store
+from workloads.api.units import UnitRef
+from workloads.storage.base import Store, open_store
+from workloads.storage.markers import commit_marker, read_marker
 
 
 def commit(store: Store, unit: UnitRef, number: int, name: str, files: dict[str, str], record: Record) -> None:
@@ -50,7 +50,7 @@ def commit(store: Store, unit: UnitRef, number: int, name: str, files: dict[str,
         for file, text in files.items():
             paths[file] = Path(folder) / file
             paths[file].write_text(text)
-        publish(store, unit, number, name, paths, record, now=datetime.now(UTC))
+        commit_marker(store, unit, number, name, paths, record, now=datetime.now(UTC))
 
 
 def train(store: Store, task: TrainTask) -> None:
@@ -59,7 +59,7 @@ def train(store: Store, task: TrainTask) -> None:
         step = samples // task.inputs.batch_size
         files = {"adapter_model.safetensors": f"{task.inputs.data_content} {samples}", "adapter_config.json": "{}"}
         record = CheckpointRecord(samples=samples, step=step)
-        commit(store, task.unit, task.number, layout.checkpoint_marker(samples), files, record)
+        commit(store, task.unit, task.number, store_keys.checkpoint_marker(samples), files, record)
         progress = Progress(
             attempt=task.number,
             updated=datetime.now(UTC),
@@ -69,7 +69,7 @@ def train(store: Store, task: TrainTask) -> None:
             counted="steps",
             loss=1.0 / done,
         )
-        store.put(layout.progress_key(task.unit, task.number), progress.to_json())
+        store.put(store_keys.progress_key(task.unit, task.number), progress.to_json())
     record = TrainRecord(
         samples=task.inputs.samples,
         steps=task.inputs.samples // task.inputs.batch_size,
@@ -82,11 +82,11 @@ def train(store: Store, task: TrainTask) -> None:
         versions={},
     )
     metrics = {"step": 1, "samples": 50, "loss": 1.0, "learningRate": 1e-4}
-    commit(store, task.unit, task.number, layout.DONE, {"metrics.jsonl": json.dumps(metrics) + "\n"}, record)
+    commit(store, task.unit, task.number, store_keys.DONE, {"metrics.jsonl": json.dumps(metrics) + "\n"}, record)
 
 
 def generate(store: Store, member: GenerateMember) -> None:
-    if read_marker(store, member.unit, layout.OUTPUTS) is not None:
+    if read_marker(store, member.unit, store_keys.OUTPUTS) is not None:
         return
     rows = [
         {
@@ -111,11 +111,11 @@ def generate(store: Store, member: GenerateMember) -> None:
     )
     model = member.inputs.model.adapter or member.inputs.model.base
     text = "".join(json.dumps(row | {"text": model}) + "\n" for row in rows)
-    commit(store, member.unit, member.number, layout.OUTPUTS, {"outputs.jsonl": text}, record)
+    commit(store, member.unit, member.number, store_keys.OUTPUTS, {"outputs.jsonl": text}, record)
 
 
 def grade(store: Store, member: GradeMember) -> None:
-    outputs = read_marker(store, member.outputs, layout.OUTPUTS)
+    outputs = read_marker(store, member.outputs, store_keys.OUTPUTS)
     assert outputs is not None
     rows = [json.loads(line) for line in store.get(outputs.files[0].key).splitlines()]
     grades = [
@@ -146,7 +146,7 @@ def grade(store: Store, member: GradeMember) -> None:
     )
     record = GradesRecord(budgets=counts, grader_version=member.inputs.grader_version, seconds=1.0, versions={})
     text = "".join(json.dumps(one) + "\n" for one in grades)
-    commit(store, member.unit, member.number, layout.GRADES, {"grades.jsonl": text}, record)
+    commit(store, member.unit, member.number, store_keys.GRADES, {"grades.jsonl": text}, record)
 
 
 def work(store: Store, task: RunnableTask) -> None:
@@ -163,7 +163,7 @@ def work(store: Store, task: RunnableTask) -> None:
             record = ReportRecord(
                 manifest_sha256=task.inputs.manifest_content, report_version=task.inputs.report_version
             )
-            commit(store, task.unit, task.number, layout.REPORT, {"report.md": "# Report\n"}, record)
+            commit(store, task.unit, task.number, store_keys.REPORT, {"report.md": "# Report\n"}, record)
 
 
 def half_done(store: Store, task: RunnableTask) -> None:
@@ -177,7 +177,7 @@ def half_done(store: Store, task: RunnableTask) -> None:
         counted="outputs",
         members={member.unit.digest: 1 for member in task.members},
     )
-    store.put(layout.progress_key(task.unit, task.number), progress.to_json())
+    store.put(store_keys.progress_key(task.unit, task.number), progress.to_json())
 
 
 def main(folder: Path, key: str) -> int:

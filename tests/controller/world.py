@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from controller.decide.actions import (
+from controller.planner.actions import (
     Action,
     CloseTask,
     Discard,
@@ -20,24 +20,25 @@ from controller.decide.actions import (
     WritePointers,
     WriteTask,
 )
-from controller.decide.hosts import LINGERING
-from controller.view import (
+from controller.planner.engine_admission import LINGERING
+from controller.snapshot.types import (
     FINAL_MARKER,
     Attempt,
-    ExecutorView,
     Folded,
     Job,
+    JobsSnapshot,
     Pool,
-    StoreView,
+    StoreSnapshot,
     UnitView,
     Weights,
     members_of,
 )
 from tests.controller.experiments import START
-from workloads.contract import layout
-from workloads.contract.experiment import FrozenExperiment
-from workloads.contract.model import sha256_of
-from workloads.contract.records import (
+from workloads.api import store_keys
+from workloads.api.evaluation_matrix import train_unit
+from workloads.api.experiment import FrozenExperiment
+from workloads.api.model import sha256_of
+from workloads.api.records import (
     CheckpointRecord,
     ExitCode,
     Failure,
@@ -48,9 +49,8 @@ from workloads.contract.records import (
     StateRecord,
     TaskEnd,
 )
-from workloads.contract.tasks import GenerateTask, GradeTask, MemberPointer, Owner, RunnableTask, TrainTask, pointers
-from workloads.contract.units import UnitRef
-from workloads.contract.wanted import train_unit
+from workloads.api.tasks import GenerateTask, GradeTask, MemberPointer, Owner, RunnableTask, TrainTask, pointers
+from workloads.api.units import UnitRef
 
 
 @dataclass(frozen=True)
@@ -116,9 +116,9 @@ class World:
 
     # What the controller sees.
 
-    def store_view(self, owner: Owner) -> StoreView:
+    def store_view(self, owner: Owner) -> StoreSnapshot:
         units = {ref: self._unit_view(ref, unit) for ref, unit in self.units.items()}
-        return StoreView(units, self.folded.get(owner))
+        return StoreSnapshot(units, self.folded.get(owner))
 
     def _unit_view(self, ref: UnitRef, unit: SimUnit) -> UnitView:
         attempts = tuple(
@@ -133,8 +133,8 @@ class World:
         )
         return UnitView(ref, attempts, dict(unit.markers), unit.retried_through)
 
-    def executor_view(self) -> ExecutorView:
-        return ExecutorView(
+    def executor_view(self) -> JobsSnapshot:
+        return JobsSnapshot(
             {key: sim.job for key, sim in self.jobs.items()}, frozenset(self.gone), self.pools, self.weights
         )
 
@@ -230,7 +230,7 @@ class World:
 
     def publish(self, unit: UnitRef, samples: int) -> None:
         """As `potstill publish` does: a checkpoint that no task made."""
-        self._commit(unit, 1, layout.checkpoint_marker(samples), CheckpointRecord(samples=samples, step=0))
+        self._commit(unit, 1, store_keys.checkpoint_marker(samples), CheckpointRecord(samples=samples, step=0))
 
     def _begin(self, sim: SimJob) -> None:
         if sim.ticks < self.weather.start_ticks:
@@ -256,7 +256,7 @@ class World:
     def _is_member(self, task: RunnableTask, unit: UnitRef, number: int) -> bool:
         seen = self._unit(unit).tasks.get(number)
         if isinstance(seen, MemberPointer):
-            return layout.task_key(seen.lead, seen.lead_number) == task.key
+            return store_keys.task_key(seen.lead, seen.lead_number) == task.key
         return seen == task
 
     def _done(self, unit: UnitRef) -> bool:
@@ -295,18 +295,18 @@ class World:
             self._next_member(sim, task)
         else:
             self._commit(
-                task.unit, task.number, layout.REPORT, ReportRecord(manifest_sha256="0" * 64, report_version="1")
+                task.unit, task.number, store_keys.REPORT, ReportRecord(manifest_sha256="0" * 64, report_version="1")
             )
             self._end(sim, 0)
 
     def _train(self, sim: SimJob, task: TrainTask) -> None:
         markers = self._unit(task.unit).markers
         for samples in task.inputs.checkpoints:
-            name = layout.checkpoint_marker(samples)
+            name = store_keys.checkpoint_marker(samples)
             if name not in markers:
                 self._commit(task.unit, task.number, name, CheckpointRecord(samples=samples, step=samples // 50))
                 return
-        self._commit(task.unit, task.number, layout.DONE, StateRecord(samples=0, step=0))
+        self._commit(task.unit, task.number, store_keys.DONE, StateRecord(samples=0, step=0))
         self._end(sim, 0)
 
     def _next_member(self, sim: SimJob, task: GenerateTask | GradeTask) -> None:
@@ -411,5 +411,5 @@ def commit_all_checkpoints(world: World, frozen: FrozenExperiment) -> None:
     for run in frozen.runs:
         for samples in run.checkpoints:
             record = CheckpointRecord(samples=samples, step=samples // 50)
-            world._commit(train_unit(run), 1, layout.checkpoint_marker(samples), record)
-        world._commit(train_unit(run), 1, layout.DONE, StateRecord(step=0, samples=0))
+            world._commit(train_unit(run), 1, store_keys.checkpoint_marker(samples), record)
+        world._commit(train_unit(run), 1, store_keys.DONE, StateRecord(step=0, samples=0))

@@ -5,8 +5,8 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from workloads.contract.units import Columns
-from workloads.data.rows import BadData, Row, head, read_rows
+from workloads.api.units import Columns
+from workloads.data.rows import BadData, DataRow, head, read_rows
 
 COLUMNS = Columns(prompt="q", response="a")
 
@@ -18,19 +18,19 @@ def write(path: Path, *lines: str) -> Path:
 
 def test_jsonl_rows_carry_the_lines_they_stand_on(tmp_path: Path) -> None:
     path = write(tmp_path / "d.jsonl", '{"q": "1", "a": "one", "id": 7}', "", '{"q": "2", "a": "two"}')
-    assert read_rows(path, COLUMNS) == [Row(1, "1", "one"), Row(3, "2", "two")]
+    assert read_rows(path, COLUMNS) == [DataRow(1, "1", "one"), DataRow(3, "2", "two")]
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_row(tmp_path: Path) -> None:
     path = tmp_path / "d.jsonl"
     path.write_bytes(b'\xef\xbb\xbf{"q": "1", "a": "one"}')
-    assert read_rows(path, COLUMNS) == [Row(1, "1", "one")]
+    assert read_rows(path, COLUMNS) == [DataRow(1, "1", "one")]
 
 
 def test_parquet_is_known_by_its_content_not_its_name(tmp_path: Path) -> None:
     path = tmp_path / "data.bin"
     parquet.write_table(pyarrow.table({"q": ["1", "2"], "a": ["one", "two"], "other": [1, 2]}), path)
-    assert read_rows(path, COLUMNS) == [Row(1, "1", "one"), Row(2, "2", "two")]
+    assert read_rows(path, COLUMNS) == [DataRow(1, "1", "one"), DataRow(2, "2", "two")]
 
 
 @pytest.mark.parametrize(
@@ -84,6 +84,6 @@ def test_a_file_without_rows_is_refused(tmp_path: Path) -> None:
 
 def test_a_look_at_the_head_does_not_read_on(tmp_path: Path) -> None:
     path = write(tmp_path / "d.jsonl", '{"q": "1", "a": "one"}', "not read")
-    assert head(path, COLUMNS, 1) == [Row(1, "1", "one")]
+    assert head(path, COLUMNS, 1) == [DataRow(1, "1", "one")]
     with pytest.raises(BadData, match="line 2"):
         head(path, COLUMNS, 2)

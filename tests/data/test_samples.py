@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.train.world import END_OF_TEXT, IM_END, inputs, sums, write_base, write_rows, write_tokenizer
-from workloads.contract.units import TrainInputs
+from workloads.api.units import TrainInputs
 from workloads.data.end_token import EndToken, end_token
 from workloads.data.order import consumption, hold_out, permutation
 from workloads.data.rendered import render

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.train.world import END_OF_TEXT, IM_END, THINK_CLOSE, write_tokenizer
-from workloads.contract.units import Template
-from workloads.data.rows import BadData, Row
+from workloads.api.units import Template
+from workloads.data.rows import BadData, DataRow
 from workloads.data.tokens import TokenisedRows, tokenise
 from workloads.text.samples import encode_prompt
 from workloads.text.tokenizer import TextTokenizer, load_tokenizer
@@ -28,7 +28,7 @@ def one(
     prompt: str = "ab",
     template: Template = PLAIN,
 ) -> TokenisedRows:
-    return tokenise([Row(1, prompt, response)], tokenizer, template, END_OF_TEXT, limit, overlong)
+    return tokenise([DataRow(1, prompt, response)], tokenizer, template, END_OF_TEXT, limit, overlong)
 
 
 def test_the_response_follows_the_templated_prompt_verbatim_and_then_the_end_token(tokenizer: TextTokenizer) -> None:
@@ -114,7 +114,7 @@ def test_every_row_is_kept_whole_cut_or_left_out_for_one_stated_reason(
     limit: int,
     overlong: Literal["truncate", "drop"],
 ) -> None:
-    listed = [Row(line, prompt, response) for line, (prompt, response) in enumerate(rows, start=1)]
+    listed = [DataRow(line, prompt, response) for line, (prompt, response) in enumerate(rows, start=1)]
     found = tokenise(listed, tokenizer, PLAIN, END_OF_TEXT, limit, overlong)
     for index, row in enumerate(listed):
         whole = [*tokenizer.encode(row.prompt), *tokenizer.encode(row.response), END_OF_TEXT]

@@ -13,7 +13,7 @@ import typer
 import yaml
 
 from controller.cli import app
-from controller.spec.models import Experiment
+from controller.experiment.models import Experiment
 
 REPOSITORY = Path(__file__).parents[2]
 PAGES = [

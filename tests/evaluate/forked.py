@@ -6,7 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
-from workloads.evaluate.vllm_core import CoreProcess, Server
+from workloads.engines.vllm.fork_server import CoreProcess, CoreServer
 
 
 def tell_server(place: Path) -> None:
@@ -21,7 +21,7 @@ def tell(place: Path) -> None:
 def main() -> None:
     os.environ |= {"STAYS": "1", "CHANGES": "1", "GOES": "1"}
     place = Path(sys.argv[1])
-    problem = Server().problem()
+    problem = CoreServer().problem()
     forked = CoreProcess(target=tell_server, args=(place,))
     forked.start()
     forked.join()

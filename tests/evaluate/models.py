@@ -10,8 +10,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
-from workloads.evaluate.adapters import CONFIG, PREFIX, WEIGHTS
-from workloads.evaluate.shapes import read_shapes
+from workloads.models.adapters import CONFIG, PREFIX, WEIGHTS
+from workloads.models.shapes import read_shapes
 
 SIZES: dict[str, Any] = {
     "hidden_size": 64,

@@ -40,10 +40,10 @@ from transformers import AutoModelForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
 from tests.evaluate.models import write_dense, write_moe
-from workloads.evaluate.adapters import check_adapter
-from workloads.evaluate.engine import BadAdapter
-from workloads.evaluate.merge import MergedAdapter
-from workloads.evaluate.shapes import read_shapes
+from workloads.engines.base import BadAdapter
+from workloads.engines.transformers.adapter_merge import MergedAdapter
+from workloads.models.adapters import check_adapter
+from workloads.models.shapes import read_shapes
 
 TOKENS = torch.tensor([[7, 31, 200, 64, 5, 99, 142, 18]])
 QV = ("q_proj", "v_proj")

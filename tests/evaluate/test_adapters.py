@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from tests.evaluate.models import edit_adapter, edit_config, write_adapter
-from workloads.evaluate.adapters import CONFIG, PREFIX, WEIGHTS, check_adapter
-from workloads.evaluate.engine import BadAdapter
-from workloads.evaluate.shapes import read_shapes
+from workloads.engines.base import BadAdapter
+from workloads.models.adapters import CONFIG, PREFIX, WEIGHTS, check_adapter
+from workloads.models.shapes import read_shapes
 
 QUERY = f"{PREFIX}model.layers.1.self_attn.q_proj"
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workloads.evaluate.admission import SHARE, Admission
-from workloads.evaluate.engine import Decoding, Request
+from workloads.engines.base import Decoding, Request
+from workloads.engines.transformers.admission import SHARE, Admission
 
 DECODING = Decoding(temperature=0.0, top_p=1.0, limit_tokens=1, stop_token_ids=())
 

@@ -9,10 +9,10 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tests.evaluate.models import edit_adapter, edit_config, with_adapter_by_hooks, write_adapter
-from workloads.contract.records import Canary
+from workloads.api.records import Canary
+from workloads.engines.base import Adapter
+from workloads.engines.transformers.engine import TransformersEngine
 from workloads.evaluate.canary import TOLERANCE, CanaryResult, check_canaries
-from workloads.evaluate.engine import Adapter
-from workloads.evaluate.transformers_engine import TransformersEngine
 from workloads.text.tokenizer import load_tokenizer
 
 SEQUENCES = [list(b"A canary is a small bird."), list(b"1, 2, 3, 4")]

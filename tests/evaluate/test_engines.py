@@ -4,11 +4,11 @@ from pathlib import Path
 import pytest
 
 from tests.evaluate.world import TRANSFORMERS
-from workloads.contract.records import ExitCode
-from workloads.contract.units import Engine as EngineInputs
-from workloads.evaluate.engine import Demands, Engine
-from workloads.evaluate.engines import start_engine
-from workloads.evaluate.shapes import read_shapes
+from workloads.api.records import ExitCode
+from workloads.api.units import EngineIdentity as EngineInputs
+from workloads.engines.base import Demands, Engine
+from workloads.evaluate.engine_start import start_engine
+from workloads.models.shapes import read_shapes
 from workloads.program import ProgramError
 from workloads.text.tokenizer import load_tokenizer
 

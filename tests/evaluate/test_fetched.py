@@ -10,13 +10,13 @@ import pytest
 from tests.evaluate.models import write_adapter
 from tests.evaluate.world import World
 from tests.tools.processes import wait_until
-from workloads.commit import Corrupt, read_marker
-from workloads.contract.tasks import AdapterSource
-from workloads.evaluate.adapters import CONFIG, WEIGHTS
-from workloads.evaluate.engine import nothing
-from workloads.evaluate.fetched import FetchedAdapters
-from workloads.evaluate.shapes import ModelShapes, read_shapes
+from workloads.api.tasks import AdapterSource
+from workloads.engines.base import nothing
+from workloads.evaluate.adapter_cache import AdapterCache
+from workloads.models.adapters import CONFIG, WEIGHTS
+from workloads.models.shapes import ModelShapes, read_shapes
 from workloads.program import Terminated
+from workloads.storage.markers import Corrupt, read_marker
 
 
 @pytest.fixture
@@ -30,8 +30,8 @@ def shapes(dense: Path) -> ModelShapes:
 
 
 @pytest.fixture
-def fetched(world: World) -> Iterator[FetchedAdapters]:
-    with FetchedAdapters(world.store, world.folder / "fetched") as found:
+def fetched(world: World) -> Iterator[AdapterCache]:
+    with AdapterCache(world.store, world.folder / "fetched") as found:
         yield found
 
 
@@ -42,7 +42,7 @@ def weights_key(world: World, source: AdapterSource) -> str:
 
 
 def test_weights_come_when_they_are_waited_for_and_go_with_the_last_release(
-    world: World, fetched: FetchedAdapters, shapes: ModelShapes, adapters: list[Path]
+    world: World, fetched: AdapterCache, shapes: ModelShapes, adapters: list[Path]
 ) -> None:
     source = world.checkpoint(adapters[0], 1)
     adapter, _ = fetched.promise(source, shapes)
@@ -59,7 +59,7 @@ def test_weights_come_when_they_are_waited_for_and_go_with_the_last_release(
 
 
 def test_what_failed_ahead_of_its_turn_is_tried_again_then(
-    world: World, fetched: FetchedAdapters, shapes: ModelShapes, adapters: list[Path]
+    world: World, fetched: AdapterCache, shapes: ModelShapes, adapters: list[Path]
 ) -> None:
     source = world.checkpoint(adapters[0], 1)
     whole = world.store.get(weights_key(world, source))
@@ -74,7 +74,7 @@ def test_what_failed_ahead_of_its_turn_is_tried_again_then(
 
 
 def test_what_is_damaged_at_its_turn_is_refused_each_time(
-    world: World, fetched: FetchedAdapters, shapes: ModelShapes, adapters: list[Path]
+    world: World, fetched: AdapterCache, shapes: ModelShapes, adapters: list[Path]
 ) -> None:
     source = world.checkpoint(adapters[0], 1)
     world.store.put(weights_key(world, source), b"damaged")
@@ -86,14 +86,14 @@ def test_what_is_damaged_at_its_turn_is_refused_each_time(
 
 def test_a_program_that_is_told_to_end_does_not_wait_for_a_fetch(
     world: World,
-    fetched: FetchedAdapters,
+    fetched: AdapterCache,
     shapes: ModelShapes,
     adapters: list[Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     adapter, _ = fetched.promise(world.checkpoint(adapters[0], 1), shapes)
-    monkeypatch.setattr("workloads.evaluate.fetched.fetch", lambda *_: time.sleep(5))
-    monkeypatch.setattr("workloads.evaluate.fetched.TICK_SECONDS", 0.05)
+    monkeypatch.setattr("workloads.evaluate.adapter_cache.fetch", lambda *_: time.sleep(5))
+    monkeypatch.setattr("workloads.evaluate.adapter_cache.TICK_SECONDS", 0.05)
 
     def tick() -> None:
         raise Terminated
@@ -115,7 +115,7 @@ def test_a_program_that_is_told_to_end_does_not_wait_for_a_fetch(
 )
 def test_the_layers_that_an_adapter_changes_are_known_before_its_turn(
     world: World,
-    fetched: FetchedAdapters,
+    fetched: AdapterCache,
     shapes: ModelShapes,
     dense: Path,
     tmp_path: Path,
@@ -131,7 +131,7 @@ def test_the_layers_that_an_adapter_changes_are_known_before_its_turn(
 
 
 def test_what_failed_ahead_of_its_turn_is_fetched_again_before_it_is_said_to_be_there(
-    world: World, fetched: FetchedAdapters, shapes: ModelShapes, adapters: list[Path]
+    world: World, fetched: AdapterCache, shapes: ModelShapes, adapters: list[Path]
 ) -> None:
     source = world.checkpoint(adapters[0], 1)
     adapter, _ = fetched.promise(source, shapes)

@@ -8,21 +8,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.evaluate.models import write_adapter, write_moe
-from workloads.evaluate.adapters import WEIGHTS
-from workloads.evaluate.engine import BadFlag, Demands
-from workloads.evaluate.memory import GIB, DoesNotFit, MemoryPlan, available_host_bytes, plan_memory, weight_bytes
-from workloads.evaluate.merged_weights import MergedWeights, least_room_bytes, module_of
-from workloads.evaluate.shapes import read_shapes, shapes_of
-from workloads.evaluate.vllm_core import set_environment
-from workloads.evaluate.vllm_settings import (
-    VllmSettings,
-    capture_sizes,
-    complete,
-    parse_flags,
-    rank_bucket,
-    with_room,
-)
-from workloads.evaluate.vllm_start import kept_graphs, plan, with_loader
+from workloads.engines.base import BadFlag, Demands
+from workloads.engines.memory import GIB, DoesNotFit, MemoryPlan, available_host_bytes, plan_memory, weight_bytes
+from workloads.engines.merged_weights import MergedWeights, least_room_bytes, module_of
+from workloads.engines.vllm.config import VllmSettings, capture_sizes, complete, parse_flags, rank_bucket, with_room
+from workloads.engines.vllm.fork_server import set_environment
+from workloads.engines.vllm.startup import kept_graphs, plan, with_loader
+from workloads.models.adapters import WEIGHTS
+from workloads.models.shapes import read_shapes, shapes_of
 
 QWEN3_30B_A3B = {
     "hidden_size": 2048,
@@ -95,7 +88,7 @@ QWEN3_30B_A3B_BYTES = 61_064_217_600
 
 def qwen3_30b_a3b(monkeypatch: pytest.MonkeyPatch, gpu: int, settings: VllmSettings, merging: int = 0) -> MemoryPlan:
     """The plan for requests of 2,208 tokens."""
-    monkeypatch.setattr("workloads.evaluate.vllm_start.gpu_bytes", lambda: gpu)
+    monkeypatch.setattr("workloads.engines.vllm.startup.gpu_bytes", lambda: gpu)
     settings = complete(settings, Demands(2208, 32, "all"), 32768)
     return plan(settings, shapes_of(QWEN3_30B_A3B), QWEN3_30B_A3B_BYTES, "bfloat16", 2208, True, merging)
 
@@ -181,13 +174,13 @@ def test_a_small_share_of_a_gpu_is_the_remedy(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_small_base_has_room_on_a_small_share_of_a_gpu(dense: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workloads.evaluate.vllm_start.gpu_bytes", lambda: 8 * GIB)
+    monkeypatch.setattr("workloads.engines.vllm.startup.gpu_bytes", lambda: 8 * GIB)
     shapes, settings = read_shapes(dense), complete(VllmSettings(), Demands(256, 4, "all"), 512)
     plan(replace(settings, gpu_memory_utilization=0.2), shapes, 10**6, "float32", 256, on_gpu=True).check()
 
 
 def test_on_a_cpu_nothing_is_reckoned_for_a_gpu(dense: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workloads.evaluate.vllm_start.available_host_bytes", lambda: 64 * 2**20)
+    monkeypatch.setattr("workloads.engines.vllm.startup.available_host_bytes", lambda: 64 * 2**20)
     shapes, settings = read_shapes(dense), complete(VllmSettings(max_loras=1), Demands(256, 4, "all"), 512)
     plan(settings, shapes, 10**6, "float32", 256, on_gpu=False).check()
 
@@ -271,7 +264,7 @@ def test_a_base_is_read_fast_where_two_of_its_files_fit_beside_the_weights(
     assert chosen() == "fastsafetensors"
     assert chosen(available=2999) == "auto"
     assert chosen(asked="safetensors") == "safetensors"
-    monkeypatch.setattr("workloads.evaluate.vllm_start.find_spec", lambda _: None)
+    monkeypatch.setattr("workloads.engines.vllm.startup.find_spec", lambda _: None)
     assert chosen() == "auto"
 
 
@@ -339,6 +332,6 @@ def test_graph_sizes_are_few_and_waste_little(rows: int) -> None:
 
 
 def test_settings_are_json_for_the_record() -> None:
-    from workloads.evaluate.vllm_settings import as_flags
+    from workloads.engines.vllm.config import as_flags
 
     assert parse_flags(json.loads(json.dumps(as_flags(VllmSettings())))) == VllmSettings()

@@ -7,11 +7,11 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from tests.evaluate.models import edit_adapter, write_adapter
-from workloads.evaluate.adapters import WEIGHTS, check_adapter
-from workloads.evaluate.engine import Adapter, BadAdapter, BadBase
-from workloads.evaluate.merge import MergedAdapter
-from workloads.evaluate.merged_weights import CHUNK_BYTES, MergedWeights, check_finite
-from workloads.evaluate.shapes import read_shapes
+from workloads.engines.base import Adapter, BadAdapter, BadBase
+from workloads.engines.merged_weights import CHUNK_BYTES, MergedWeights, check_finite
+from workloads.engines.transformers.adapter_merge import MergedAdapter
+from workloads.models.adapters import WEIGHTS, check_adapter
+from workloads.models.shapes import read_shapes
 
 CPU = torch.device("cpu")
 
@@ -148,7 +148,7 @@ def test_files_are_read_in_chunks_of_which_each_holds_a_tensor_at_least(
 ) -> None:
     adapter = adapter_at(moe, tmp_path / "adapter", 1)
     expected = dict(merged(moe).with_adapter(adapter))
-    monkeypatch.setattr("workloads.evaluate.merged_weights.CHUNK_BYTES", 1)
+    monkeypatch.setattr("workloads.engines.merged_weights.CHUNK_BYTES", 1)
     assert merged(moe).room_bytes() < CHUNK_BYTES
     found = dict(merged(moe).with_adapter(adapter))
     assert found.keys() == expected.keys()

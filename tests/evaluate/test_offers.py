@@ -8,22 +8,22 @@ import pytest
 from tests.evaluate.models import write_dense
 from tests.evaluate.world import TRANSFORMERS, World
 from tests.tools.progress import Told
-from workloads.contents import directory_content
-from workloads.contract import layout
-from workloads.contract.records import ExitCode
-from workloads.contract.tasks import GenerateMember, GenerateTask, ModelSource, Offer, TaskRef
-from workloads.contract.units import ModelContent
+from workloads.api import store_keys
+from workloads.api.records import ExitCode
+from workloads.api.tasks import GenerateMember, GenerateTask, ModelSource, Offer, TaskRef
+from workloads.api.units import ModelContent
+from workloads.engines.base import Adapter, Decoding, Demands, Finished, Foreseen, Request
+from workloads.engines.transformers.engine import TransformersEngine
+from workloads.engines.vllm.config import ADAPTER_RANKS, VllmSettings, complete
 from workloads.evaluate import program as program_module
-from workloads.evaluate.engine import Adapter, Decoding, Demands, Finished, Foreseen, Request
-from workloads.evaluate.engines import demands_of, room_at_start
+from workloads.evaluate.engine_start import demands_of, room_at_start
 from workloads.evaluate.evaluation import Evaluation
 from workloads.evaluate.offers import Offers, linger
 from workloads.evaluate.prompts import Prompt
-from workloads.evaluate.transformers_engine import TransformersEngine
-from workloads.evaluate.vllm_settings import ADAPTER_RANKS, VllmSettings, complete
 from workloads.program import ProgramError, run_program
-from workloads.store import AlreadyExists, StoreError
-from workloads.stores.directory import DirectoryStore
+from workloads.storage.base import AlreadyExists, StoreError
+from workloads.storage.content_digest import directory_content
+from workloads.storage.directory import DirectoryStore
 
 LIMITS = iter(range(3, 200))
 
@@ -37,13 +37,13 @@ def world(dense: Path, tmp_path: Path) -> World:
 def offer(world: World, host: GenerateTask, sequence: int, member: GenerateMember) -> GenerateTask:
     """What the controller does: the task, then the next entry of the log."""
     task = world.order(member, host=TaskRef(unit=host.unit, number=host.number))
-    key = layout.offer_key(host.unit, host.number, sequence)
+    key = store_keys.offer_key(host.unit, host.number, sequence)
     world.store.put_new(key, Offer(task_key=task.key).to_json())
     return task
 
 
 def entries(world: World, host: GenerateTask) -> list[str | None]:
-    listed = world.store.list(layout.offers_prefix(host.unit, host.number))
+    listed = world.store.list(store_keys.offers_prefix(host.unit, host.number))
     return [Offer.model_validate_json(world.store.get(info.key)).task_key for info in listed]
 
 
@@ -152,10 +152,13 @@ def test_a_store_that_does_not_answer_for_a_moment_costs_no_offer(
     first, late = world.member(), world.member(world.checkpoint(adapters[0], 1))
     host, refused, starts = world.order(first, takes_offers=True), list[str](), counted_starts(monkeypatch)
     assert late.adapter is not None
-    unreadable = {layout.offer_key(host.unit, 1, 1), layout.task_key(late.unit, 1)}
+    unreadable = {store_keys.offer_key(host.unit, 1, 1), store_keys.task_key(late.unit, 1)}
     if what == "its member":
         outputs, checkpoint = late.unit, late.adapter
-        unreadable = {layout.marker_key(outputs, layout.OUTPUTS), layout.marker_key(checkpoint.unit, checkpoint.marker)}
+        unreadable = {
+            store_keys.marker_key(outputs, store_keys.OUTPUTS),
+            store_keys.marker_key(checkpoint.unit, checkpoint.marker),
+        }
     get = DirectoryStore.get_with_etag
 
     def sometimes(store: DirectoryStore, key: str) -> tuple[bytes, str]:
@@ -222,7 +225,7 @@ def test_a_task_offered_at_the_last_moment_is_taken_or_its_offer_refused_never_l
     for _ in range(20):
         host = world.order(world.member(limit_tokens=next(LIMITS)))
         task = world.order(world.member(limit_tokens=next(LIMITS)))
-        key = layout.offer_key(host.unit, host.number, 1)
+        key = store_keys.offer_key(host.unit, host.number, 1)
         ready, refused = threading.Barrier(2), list[GenerateTask]()
         thread = threading.Thread(target=offer_when, args=(ready, world, key, task, refused))
         thread.start()

@@ -7,9 +7,9 @@ import torch
 
 from tests.evaluate.models import edit_adapter, write_adapter
 from tests.evaluate.test_transformers_engine import GREEDY, PROMPTS, adapter_at, ask, engine_for
-from workloads.evaluate.engine import Adapter, BadAdapter, Request
-from workloads.evaluate.one_at_a_time import OneAtATime
-from workloads.evaluate.transformers_engine import TransformersEngine
+from workloads.engines.base import Adapter, BadAdapter, Request
+from workloads.engines.merged_engine import MergedEngine
+from workloads.engines.transformers.engine import TransformersEngine
 from workloads.text.tokenizer import load_tokenizer
 
 
@@ -33,14 +33,14 @@ def two(dense: Path, adapters: list[Path]) -> list[Adapter]:
     return [adapter_at(dense, path) for path in adapters[:2]]
 
 
-def submit(engine: OneAtATime | TransformersEngine, adapter: Adapter | None, prompt: str) -> None:
+def submit(engine: MergedEngine | TransformersEngine, adapter: Adapter | None, prompt: str) -> None:
     name = adapter.name if adapter else "base"
     engine.submit(Request(f"{name}/{prompt}", name, tuple(prompt.encode()), adapter, GREEDY, 1))
 
 
 def test_mixed_requests_are_answered_as_by_an_engine_that_knows_adapters(dense: Path, two: list[Adapter]) -> None:
     inner = MergedFromOutside(dense)
-    engine, plain = OneAtATime(inner), engine_for(dense)
+    engine, plain = MergedEngine(inner), engine_for(dense)
     for prompt in PROMPTS:
         for adapter in (None, *two):
             submit(engine, adapter, prompt)
@@ -56,7 +56,7 @@ def test_mixed_requests_are_answered_as_by_an_engine_that_knows_adapters(dense: 
 
 def test_what_arrives_for_the_merged_adapter_goes_first(dense: Path, two: list[Adapter]) -> None:
     inner = MergedFromOutside(dense)
-    engine = OneAtATime(inner)
+    engine = MergedEngine(inner)
     submit(engine, two[0], PROMPTS[0])
     engine.step()
     submit(engine, two[1], PROMPTS[0])
@@ -67,7 +67,7 @@ def test_what_arrives_for_the_merged_adapter_goes_first(dense: Path, two: list[A
 
 
 def test_log_probs_merge_the_adapter_but_not_under_running_requests(dense: Path, two: list[Adapter]) -> None:
-    engine, plain = OneAtATime(MergedFromOutside(dense)), engine_for(dense)
+    engine, plain = MergedEngine(MergedFromOutside(dense)), engine_for(dense)
     sequences = [list(prompt.encode()) for prompt in PROMPTS if len(prompt) > 1]
     for adapter in (None, *two, None):
         for ours, theirs in zip(engine.log_probs(sequences, adapter), plain.log_probs(sequences, adapter), strict=True):
@@ -85,7 +85,7 @@ def test_an_adapter_that_cannot_be_merged_fails_its_own_requests(
     directory = write_adapter(tmp_path / "poison", dense, seed=9)
     edit_adapter(directory, lambda tensors: next(iter(tensors.values())).fill_(torch.nan))
     poison = Adapter("poison", directory, 4)
-    engine = OneAtATime(MergedFromOutside(dense))
+    engine = MergedEngine(MergedFromOutside(dense))
     with pytest.raises(BadAdapter):
         engine.load(poison)
     for adapter in (two[0], poison, two[1]):

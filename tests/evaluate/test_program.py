@@ -12,19 +12,19 @@ from tests.evaluate.models import edit_adapter, edit_config, with_adapter_by_hoo
 from tests.evaluate.test_canary import canaries_of
 from tests.evaluate.world import NOW, PROBLEMS, World
 from tests.tools.progress import Told
-from workloads.commit import read_marker
-from workloads.contents import directory_content, localise_model
-from workloads.contract import layout
-from workloads.contract.records import ExitCode, Progress, TaskEnd
-from workloads.contract.tasks import GenerateTask, MemberPointer, ModelSource, TaskRef
-from workloads.contract.units import Engine as EngineInputs
-from workloads.contract.units import ModelContent, Prompting, Sampling, Template
+from workloads.api import store_keys
+from workloads.api.records import ExitCode, Progress, TaskEnd
+from workloads.api.tasks import GenerateTask, MemberPointer, ModelSource, TaskRef
+from workloads.api.units import EngineIdentity as EngineInputs
+from workloads.api.units import ModelContent, Prompting, Sampling, Template
+from workloads.engines.base import Adapter
+from workloads.engines.transformers.engine import TransformersEngine
 from workloads.evaluate import program
-from workloads.evaluate.adapters import WEIGHTS
-from workloads.evaluate.engine import Adapter
 from workloads.evaluate.program import evaluate
-from workloads.evaluate.transformers_engine import TransformersEngine
+from workloads.models.adapters import WEIGHTS
 from workloads.program import run_program
+from workloads.storage.content_digest import directory_content, localise_model
+from workloads.storage.markers import read_marker
 from workloads.text.tokenizer import load_tokenizer
 
 
@@ -50,7 +50,7 @@ def test_outputs_of_base_and_adapters_are_committed_with_all_that_the_record_pro
         assert record.generated_tokens == sum(len(output.token_ids) for output in outputs)
         assert record.engine.flags["batch_rows"] == 64
         assert {"torch", "transformers"} <= set(record.versions)
-        assert world.store.get(layout.blob_key(record.tokenizer_sha256)) == tokenizer.path.read_bytes()
+        assert world.store.get(store_keys.blob_key(record.tokenizer_sha256)) == tokenizer.path.read_bytes()
         if member.adapter:
             assert record.canary_error is not None
             assert record.canary_error < 1e-3
@@ -63,7 +63,7 @@ def test_outputs_of_base_and_adapters_are_committed_with_all_that_the_record_pro
             assert output.text == tokenizer.decode(output.token_ids[: -1 if ended else None])
         texts.add(tuple(output.text for output in outputs))
     assert len(texts) == 3
-    progress = Progress.model_validate_json(world.store.get(layout.progress_key(members[0].unit, 1)))
+    progress = Progress.model_validate_json(world.store.get(store_keys.progress_key(members[0].unit, 1)))
     assert (progress.done, progress.total) == (18, 18)
     assert progress.members == {member.unit.digest: 6 for member in members}
 
@@ -174,8 +174,8 @@ def test_an_adapter_that_needs_more_memory_than_there_is_fails_alone(
     world: World, adapters: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Merging keeps a copy of the weights; there is room for the base alone."""
-    monkeypatch.setattr("workloads.evaluate.engines.weight_bytes", lambda *_: 300 * 2**20)
-    monkeypatch.setattr("workloads.evaluate.engines.available_host_bytes", lambda: 450 * 2**20)
+    monkeypatch.setattr("workloads.evaluate.engine_start.weight_bytes", lambda *_: 300 * 2**20)
+    monkeypatch.setattr("workloads.evaluate.engine_start.available_host_bytes", lambda: 450 * 2**20)
     base, big = world.member(), world.member(world.checkpoint(adapters[0], 1))
     assert world.run(world.order(big, base)) == ExitCode.OK
     assert world.marker(base.unit)
@@ -250,7 +250,7 @@ def test_members_that_are_done_or_another_tasks_or_closed_are_left_alone(world: 
     end = TaskEnd(
         number=1, outcome="lost", reason="Lost", message="x", charged=False, retry=True, ended=NOW + timedelta(1)
     )
-    world.store.put_new(layout.end_key(closed.unit, 1), end.to_json())
+    world.store.put_new(store_keys.end_key(closed.unit, 1), end.to_json())
     again = done.model_copy(update={"number": 2})
     lead = mine.model_copy(update={"number": 2})
     task = world.order(lead).model_copy(update={"members": (lead, again, taken, closed)})

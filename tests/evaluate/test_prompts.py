@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workloads.contract.units import Prompting, Template
+from workloads.api.units import Prompting, Template
 from workloads.evaluate.problems import BadBenchmark, read_problems
 from workloads.evaluate.prompts import BadPrompt, check_context, make_prompt, prompts_sha256
 from workloads.text.samples import encode_sample

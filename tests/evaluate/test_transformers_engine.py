@@ -6,10 +6,10 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tests.evaluate.models import with_adapter_by_hooks, write_adapter
-from workloads.evaluate.adapters import check_adapter
-from workloads.evaluate.engine import Adapter, Decoding, Finished, Request, request_seed
-from workloads.evaluate.shapes import read_shapes
-from workloads.evaluate.transformers_engine import TransformersEngine
+from workloads.engines.base import Adapter, Decoding, Finished, Request, request_seed
+from workloads.engines.transformers.engine import TransformersEngine
+from workloads.models.adapters import check_adapter
+from workloads.models.shapes import read_shapes
 from workloads.text.tokenizer import load_tokenizer
 
 GREEDY = Decoding(temperature=0.0, top_p=1.0, limit_tokens=24, stop_token_ids=(256, 258))

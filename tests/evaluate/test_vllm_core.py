@@ -13,12 +13,12 @@ import pytest
 
 from tests.evaluate.models import VLLM_FLAGS
 from tests.tools.processes import wait_until
-from workloads.contract.units import Engine as EngineInputs
-from workloads.evaluate import vllm_core
-from workloads.evaluate.engine import Decoding, Demands, Request
-from workloads.evaluate.shapes import read_shapes
-from workloads.evaluate.vllm_core import Server, forked_core, take_on
-from workloads.evaluate.vllm_engine import VllmEngine
+from workloads.api.units import EngineIdentity as EngineInputs
+from workloads.engines.base import Decoding, Demands, Request
+from workloads.engines.vllm import fork_server
+from workloads.engines.vllm.engine import VllmEngine
+from workloads.engines.vllm.fork_server import CoreServer, forked_core, take_on
+from workloads.models.shapes import read_shapes
 from workloads.text.tokenizer import load_tokenizer
 
 
@@ -133,7 +133,7 @@ class TestWithVllm:
     def test_variables_that_were_set_since_make_it_spawned(
         self, dense: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        monkeypatch.setattr(vllm_core, "_servers", [Server()])
+        monkeypatch.setattr(fork_server, "_servers", [CoreServer()])
         monkeypatch.setenv("VLLM_LOG_STATS_INTERVAL", "11")
         engine = self.start(dense)
         try:
@@ -148,8 +148,8 @@ class TestWithVllm:
     def test_a_server_whose_processes_cannot_be_cores_is_not_used(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        monkeypatch.setattr(vllm_core, "look", fail)
-        monkeypatch.setattr(vllm_core, "_servers", [Server()])
+        monkeypatch.setattr(fork_server, "look", fail)
+        monkeypatch.setattr(fork_server, "_servers", [CoreServer()])
         from vllm.v1.engine import utils
 
         before = utils.get_mp_context

@@ -9,17 +9,17 @@ import pytest
 
 from tests.evaluate.models import VLLM_FLAGS, edit_adapter, edit_config, with_adapter_by_hooks, write_adapter
 from tests.evaluate.test_canary import canaries_of
-from workloads.contract.units import Engine as EngineInputs
-from workloads.evaluate.adapters import WEIGHTS, check_adapter
+from workloads.api.units import EngineIdentity as EngineInputs
+from workloads.engines.base import Adapter, BadAdapter, Decoding, Demands, Engine, Finished, Request, request_seed
+from workloads.engines.transformers.engine import TransformersEngine
+from workloads.engines.vllm.warm_up import NUMBER, warm_up
 from workloads.evaluate.canary import TOLERANCE, CanaryResult, check_canaries, coarsest_dtype
-from workloads.evaluate.engine import Adapter, BadAdapter, Decoding, Demands, Engine, Finished, Request, request_seed
-from workloads.evaluate.shapes import read_shapes
-from workloads.evaluate.transformers_engine import TransformersEngine
-from workloads.evaluate.vllm_warm_up import NUMBER, warm_up
+from workloads.models.adapters import WEIGHTS, check_adapter
+from workloads.models.shapes import read_shapes
 from workloads.text.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
-    from workloads.evaluate.vllm_engine import VllmEngine
+    from workloads.engines.vllm.engine import VllmEngine
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
 vllm = pytest.importorskip("vllm")
@@ -31,7 +31,7 @@ NEAR_TIE_NATS = 1e-3
 
 @pytest.fixture(scope="module")
 def engine(dense: Path) -> Iterator["VllmEngine"]:
-    from workloads.evaluate.vllm_engine import VllmEngine
+    from workloads.engines.vllm.engine import VllmEngine
 
     asked = EngineInputs(name="vllm", version=vllm.__version__, dtype="float32", flags=VLLM_FLAGS)
     started = VllmEngine.start(asked, dense, read_shapes(dense), load_tokenizer(dense), Demands(80, 4, "all"))
@@ -165,7 +165,7 @@ def test_the_canary_passes_for_the_trained_adapter_and_fails_for_a_spoiled_one(
 def test_with_keys_and_values_in_8_bits_a_trained_adapter_passes_and_a_spoiled_one_does_not(
     dense: Path, tmp_path: Path
 ) -> None:
-    from workloads.evaluate.vllm_engine import VllmEngine
+    from workloads.engines.vllm.engine import VllmEngine
 
     directory = write_adapter(tmp_path / "trained", dense, seed=8, size=0.05)
     canaries = canaries_of(dense, with_adapter_by_hooks(dense, directory))

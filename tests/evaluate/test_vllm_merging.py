@@ -10,12 +10,12 @@ import pytest
 
 from tests.evaluate.models import VLLM_FLAGS, edit_adapter, edit_config, write_adapter
 from tests.evaluate.test_canary import canaries_of
-from workloads.contract.units import Engine as EngineInputs
-from workloads.evaluate.adapters import check_adapter
+from workloads.api.units import EngineIdentity as EngineInputs
+from workloads.engines.base import Adapter, BadAdapter, Demands, Engine
+from workloads.engines.transformers.engine import TransformersEngine
 from workloads.evaluate.canary import check_canaries
-from workloads.evaluate.engine import Adapter, BadAdapter, Demands, Engine
-from workloads.evaluate.shapes import read_shapes
-from workloads.evaluate.transformers_engine import TransformersEngine
+from workloads.models.adapters import check_adapter
+from workloads.models.shapes import read_shapes
 from workloads.text.tokenizer import load_tokenizer
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
@@ -54,7 +54,7 @@ def engine(setting: tuple[Path, int]) -> Iterator[Engine]:
 
 
 def started(base: Path, flags: dict[str, str | int | float | bool]) -> Iterator[Engine]:
-    from workloads.evaluate.vllm_engine import VllmEngine
+    from workloads.engines.vllm.engine import VllmEngine
 
     asked = EngineInputs(name="vllm", version=vllm.__version__, dtype="float32", flags=flags)
     made = VllmEngine.start(asked, base, read_shapes(base), load_tokenizer(base), Demands(80, 4, "all"))

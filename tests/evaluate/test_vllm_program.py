@@ -12,12 +12,12 @@ from tests.evaluate.test_canary import canaries_of
 from tests.evaluate.test_offers import offer
 from tests.evaluate.world import World
 from tests.tools.processes import wait_until
+from workloads.api import store_keys
+from workloads.api.records import ExitCode, Progress
+from workloads.api.tasks import GenerateTask
+from workloads.api.units import EngineIdentity
 from workloads.compiled import SEAL
-from workloads.contract import layout
-from workloads.contract.records import ExitCode, Progress
-from workloads.contract.tasks import GenerateTask
-from workloads.contract.units import Engine
-from workloads.store import NotFound
+from workloads.storage.base import NotFound
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
 vllm = pytest.importorskip("vllm")
@@ -25,9 +25,9 @@ vllm = pytest.importorskip("vllm")
 
 HANGING = """
 import os, sys, time
-from workloads.contract.tasks import GenerateTask
+from workloads.api.tasks import GenerateTask
 from workloads.evaluate import program
-from workloads.evaluate.vllm_engine import VllmEngine
+from workloads.engines.vllm.engine import VllmEngine
 from workloads.program import run_program
 
 def hang_in_the_core(worker):
@@ -42,9 +42,9 @@ if __name__ == "__main__":
 
 STEPPING = """
 import os, sys
-from workloads.contract.tasks import GenerateTask
+from workloads.api.tasks import GenerateTask
 from workloads.evaluate import program
-from workloads.evaluate.vllm_engine import VllmEngine
+from workloads.engines.vllm.engine import VllmEngine
 from workloads.program import run_program
 
 step = VllmEngine.step
@@ -62,9 +62,9 @@ if __name__ == "__main__":
 
 TELLING = """
 import os, sys
-from workloads.contract.tasks import GenerateTask
+from workloads.api.tasks import GenerateTask
 from workloads.evaluate import program
-from workloads.evaluate.vllm_engine import VllmEngine
+from workloads.engines.vllm.engine import VllmEngine
 from workloads.program import run_program
 
 load = VllmEngine.load
@@ -94,7 +94,9 @@ def environment_of(world: World, folder: Path, **more: str) -> dict[str, str]:
 
 def test_a_core_that_hangs_is_ended_with_its_stacks(dense: Path, tmp_path: Path) -> None:
     """vLLM's core, in processes of its own: they write where they hang, and nothing of them is left."""
-    world = World(tmp_path, dense, Engine(name="vllm", version=vllm.__version__, dtype="float32", flags=VLLM_FLAGS))
+    world = World(
+        tmp_path, dense, EngineIdentity(name="vllm", version=vllm.__version__, dtype="float32", flags=VLLM_FLAGS)
+    )
     member = world.member()
     task = world.order(member)
     script = tmp_path / "hanging.py"
@@ -113,7 +115,7 @@ def test_a_core_that_hangs_is_ended_with_its_stacks(dense: Path, tmp_path: Path)
 
 def test_a_program_whose_process_group_is_told_to_end_ends_with_its_core(dense: Path, tmp_path: Path) -> None:
     """As `potstill run` tells it, while outputs are generated: the program saves what is done and ends its core."""
-    engine = Engine(name="vllm", version=vllm.__version__, dtype="float32", flags=VLLM_FLAGS)
+    engine = EngineIdentity(name="vllm", version=vllm.__version__, dtype="float32", flags=VLLM_FLAGS)
     problems = {f"p{number}": f"What is {number}?" for number in range(1500)}
     world = World(tmp_path, dense, engine, limit_tokens=150, problems=problems)
     task = world.order(world.member())
@@ -135,7 +137,7 @@ def test_a_checkpoint_joins_an_engine_at_work(tmp_path: Path) -> None:
     """Offered as the controller offers it, when the program says that there is room: right, and beside the others."""
     base = write_dense(tmp_path / "base", max_position_embeddings=4096)
     adapter = write_adapter(tmp_path / "adapter", base, seed=1)
-    engine = Engine(name="vllm", version=vllm.__version__, dtype="float32", flags=VLLM_FLAGS)
+    engine = EngineIdentity(name="vllm", version=vllm.__version__, dtype="float32", flags=VLLM_FLAGS)
     world = World(tmp_path, base, engine, limit_tokens=4000, problems={f"p{n}": f"What is {n}?" for n in range(12)})
     host = world.order(world.member(), takes_offers=True)
     canaries = canaries_of(base, with_adapter_by_hooks(base, adapter))
@@ -159,7 +161,7 @@ def test_a_checkpoint_joins_an_engine_at_work(tmp_path: Path) -> None:
 
 def room(world: World, task: GenerateTask) -> int:
     try:
-        progress = Progress.model_validate_json(world.store.get(layout.progress_key(task.unit, task.number)))
+        progress = Progress.model_validate_json(world.store.get(store_keys.progress_key(task.unit, task.number)))
     except NotFound:
         return 0
     return progress.room if progress.phase == "generating" else 0
@@ -179,7 +181,9 @@ def readable(place: Path) -> bytes:
 
 
 def test_a_group_with_one_poison_adapter_through_the_program(dense: Path, adapters: list[Path], tmp_path: Path) -> None:
-    world = World(tmp_path, dense, Engine(name="vllm", version=vllm.__version__, dtype="float32", flags=VLLM_FLAGS))
+    world = World(
+        tmp_path, dense, EngineIdentity(name="vllm", version=vllm.__version__, dtype="float32", flags=VLLM_FLAGS)
+    )
     poison = write_adapter(tmp_path / "poison", dense, seed=9)
     canaries = canaries_of(dense, with_adapter_by_hooks(dense, poison))
     edit_config(poison, lora_alpha=80.0)

@@ -8,11 +8,11 @@ import pytest
 from tests.evaluate.models import VLLM_FLAGS
 from tests.evaluate.world import World
 from tests.train.world import inputs, order, sums, train_here, write_rows
-from workloads.commit import read_marker
-from workloads.contract import layout
-from workloads.contract.records import CheckpointRecord, ExitCode
-from workloads.contract.tasks import AdapterSource
-from workloads.contract.units import Engine, Lora
+from workloads.api import store_keys
+from workloads.api.records import CheckpointRecord, ExitCode
+from workloads.api.tasks import AdapterSource
+from workloads.api.units import EngineIdentity, Lora
+from workloads.storage.markers import read_marker
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
 vllm = pytest.importorskip("vllm")
@@ -31,14 +31,14 @@ def test_an_adapter_as_the_trainer_writes_it_passes_its_canary_in_vllm(
     request: pytest.FixtureRequest, tmp_path: Path, kind: str, target: Any, flags: dict[str, Any]
 ) -> None:
     base = request.getfixturevalue(kind)
-    engine = Engine(name="vllm", version=vllm.__version__, dtype="float32", flags=VLLM_FLAGS | flags)
+    engine = EngineIdentity(name="vllm", version=vllm.__version__, dtype="float32", flags=VLLM_FLAGS | flags)
     world = World(tmp_path, base, engine)
     rows = write_rows(tmp_path / "rows.jsonl", sums(SAMPLES))
     lora = Lora(rank=4, alpha=8.0, target=target)
     stated = inputs(base, rows, samples=SAMPLES, checkpoints=(SAMPLES,), lora=lora, learning_rate=2e-2)
     task = order(world.store, stated, base, rows)
     assert train_here(world.store, task) == ExitCode.OK
-    marker = read_marker(world.store, task.unit, layout.checkpoint_marker(SAMPLES))
+    marker = read_marker(world.store, task.unit, store_keys.checkpoint_marker(SAMPLES))
     assert marker is not None
     assert isinstance(marker.record, CheckpointRecord)
     canaries = marker.record.canaries

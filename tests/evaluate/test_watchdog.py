@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.evaluate.world import World
-from workloads.evaluate.watchdog import Watchdog, children_of
+from workloads.engines.watchdog import Watchdog, children_of
 
 
 def watched(ended: threading.Event, messages: list[str]) -> Watchdog:
@@ -101,9 +101,9 @@ def test_another_doing_and_one_without_a_number_begin_anew() -> None:
 
 HANGING = """
 import sys, time
-from workloads.contract.tasks import GenerateTask
+from workloads.api.tasks import GenerateTask
 from workloads.evaluate import program
-from workloads.evaluate.transformers_engine import TransformersEngine
+from workloads.engines.transformers.engine import TransformersEngine
 from workloads.program import run_program
 
 def hang_in_step(self):
@@ -136,7 +136,7 @@ def test_a_hung_program_ends_and_its_failure_shows_where(dense: Path, tmp_path: 
 FAMILY = {
     "parent.py": """
 import os, subprocess, sys
-from workloads.evaluate.watchdog import end_process, stacks_of_children
+from workloads.engines.watchdog import end_process, stacks_of_children
 command = [sys.executable, sys.argv[1] + "/child.py", sys.argv[1], str(os.getpid())]
 child = subprocess.Popen(command, stdout=subprocess.PIPE)
 child.stdout.readline()
@@ -149,7 +149,7 @@ subprocess.run([sys.executable, sys.argv[1] + "/grandchild.py", sys.argv[2]])
 """,
     "grandchild.py": """
 import sys, time
-from workloads.evaluate.watchdog import listen_for_stack_requests
+from workloads.engines.watchdog import listen_for_stack_requests
 def hang_in_the_grandchild():
     print("hangs", flush=True)
     time.sleep(600)

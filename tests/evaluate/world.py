@@ -9,21 +9,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from workloads.commit import publish, read_marker
-from workloads.contents import directory_content
-from workloads.contract import layout
-from workloads.contract.records import Canary, CheckpointRecord, Failure, Marker, Output, OutputsRecord
-from workloads.contract.tasks import (
-    AdapterSource,
-    FileSource,
-    GenerateMember,
-    GenerateTask,
-    ModelSource,
-    Owner,
-    pointers,
-)
-from workloads.contract.units import (
-    Engine,
+from workloads.api import store_keys
+from workloads.api.records import Canary, CheckpointRecord, Failure, Marker, Output, OutputsRecord
+from workloads.api.tasks import AdapterSource, FileSource, GenerateMember, GenerateTask, ModelSource, Owner, pointers
+from workloads.api.units import (
+    EngineIdentity,
     ExternalInputs,
     GenerateInputs,
     ModelContent,
@@ -33,21 +23,23 @@ from workloads.contract.units import (
     UnitRef,
     unit_of,
 )
-from workloads.evaluate.adapters import CONFIG, WEIGHTS
 from workloads.evaluate.program import evaluate
+from workloads.models.adapters import CONFIG, WEIGHTS
 from workloads.program import run_program
-from workloads.store import NotFound, Store, open_store
+from workloads.storage.base import NotFound, Store, open_store
+from workloads.storage.content_digest import directory_content
+from workloads.storage.markers import commit_marker, read_marker
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 PROBLEMS = {f"p{number}": f"What is {number} + {number}?" for number in range(6)}
-TRANSFORMERS = Engine(name="transformers", version=version("transformers"), dtype="float32")
+TRANSFORMERS = EngineIdentity(name="transformers", version=version("transformers"), dtype="float32")
 
 
 @dataclass(frozen=True)
 class World:
     folder: Path
     base: Path
-    engine: Engine = TRANSFORMERS
+    engine: EngineIdentity = TRANSFORMERS
     limit_tokens: int = 16
     problems: dict[str, str] = field(default_factory=lambda: PROBLEMS)
 
@@ -74,11 +66,11 @@ class World:
     def checkpoint(self, adapter: Path, samples: int, canaries: Sequence[Canary] = ()) -> AdapterSource:
         """The adapter's files committed as a train unit's checkpoint."""
         unit = unit_of(ExternalInputs(base_content=self.model().content, source="test"))
-        marker = publish(
+        marker = commit_marker(
             self.store,
             unit,
             1,
-            layout.checkpoint_marker(samples),
+            store_keys.checkpoint_marker(samples),
             {WEIGHTS: adapter / WEIGHTS, CONFIG: adapter / CONFIG},
             CheckpointRecord(samples=samples, step=samples, canaries=tuple(canaries)),
             now=NOW,
@@ -124,7 +116,7 @@ class World:
         return run_program(GenerateTask, evaluate, [task.key], {"POTSTILL_STORE": self.url})
 
     def marker(self, unit: UnitRef) -> Marker | None:
-        return read_marker(self.store, unit, layout.OUTPUTS)
+        return read_marker(self.store, unit, store_keys.OUTPUTS)
 
     def outputs(self, unit: UnitRef) -> list[Output]:
         marker = self.marker(unit)
@@ -140,6 +132,6 @@ class World:
 
     def failure(self, member: GenerateMember) -> Failure | None:
         try:
-            return Failure.model_validate_json(self.store.get(layout.failure_key(member.unit, member.number)))
+            return Failure.model_validate_json(self.store.get(store_keys.failure_key(member.unit, member.number)))
         except NotFound:
             return None

@@ -12,7 +12,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from controller.cli import app
-from controller.spec.load import load_experiment
+from controller.experiment.load import load_experiment
 from tests.tools.github import REPOSITORY, TOKEN, Comments, github_comments
 from tests.tools.programs import program
 

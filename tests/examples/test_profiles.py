@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from controller.cli.common import frozen_from
+from controller.experiment.load import load_experiment
+from controller.experiment.profile import load_profile
 from controller.plan import make_plan
-from controller.spec.load import load_experiment
-from controller.spec.profile import load_profile
-from workloads.evaluate.vllm_settings import parse_flags
-from workloads.store import open_store
+from workloads.engines.vllm.config import parse_flags
+from workloads.storage.base import open_store
 
 REPOSITORY = Path(__file__).parents[2]
 PROFILES = sorted((REPOSITORY / "examples" / "profiles").glob("*.yaml"))

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from controller.spec.load import load_experiment
+from controller.experiment.load import load_experiment
+from workloads.api.units import Template
 from workloads.benchmarks import load
-from workloads.contract.units import Template
 from workloads.text.templates import render_prompt
 from workloads.text.tokenizer import load_tokenizer
 

@@ -7,7 +7,6 @@ POTSTILL_TEST_RUNNER   in a runner: programs are started through `fork_client`
 Uploads to S3 go in parts of 5 MiB, the smallest that S3 takes, so that a tiny training's states have several.
 """
 
-import importlib
 import sys
 import time
 from collections.abc import Mapping
@@ -20,7 +19,7 @@ CLIENT = Path(__file__).with_name("fork_client.py")
 
 
 def apply(environment: Mapping[str, str]) -> None:
-    import workloads.stores.s3 as s3
+    import workloads.storage.s3.store as s3
 
     vars(s3)["part_bytes"] = lambda _size: PART_BYTES
     if clock := environment.get("POTSTILL_TEST_CLOCK"):
@@ -30,10 +29,10 @@ def apply(environment: Mapping[str, str]) -> None:
 
 
 def adjust_runner(environment: Mapping[str, str]) -> None:
-    import controller.executors.local as local
+    import controller.executors.local.executor as local
     import controller.lease as lease
+    import controller.planner.completion_checks as completion_checks
 
-    closings = importlib.import_module("controller.decide.closings")  # the package has a function of this name
     client = environment["POTSTILL_TEST_RUNNER"]
     vars(local)["sys"] = _Interpreter(client)
     if name := environment.get("POTSTILL_TEST_MACHINE"):
@@ -41,7 +40,7 @@ def adjust_runner(environment: Mapping[str, str]) -> None:
     if factor := float(environment.get("POTSTILL_TEST_FASTER", "0")):
         for module, names in (
             (lease, ("LEASE_SECONDS", "RENEW_SECONDS", "LOOK_SECONDS")),
-            (closings, ("YOUNG_SECONDS",)),
+            (completion_checks, ("YOUNG_SECONDS",)),
         ):
             for name in names:
                 vars(module)[name] /= factor

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from tests.faults.schedules import Fault
 from tests.faults.stack import S3, Stack
-from tests.store.http_proxy import Answer, Do, Seen
+from tests.storage.http_proxy import Answer, Do, Seen
 
 CLOCK_STEP_SECONDS = 120.0
 

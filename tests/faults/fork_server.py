@@ -25,7 +25,7 @@ PRELOADED = (
     "controller.cli",
     "workloads.train.program",
     "workloads.evaluate.program",
-    "workloads.evaluate.transformers_engine",
+    "workloads.engines.transformers.engine",
     "workloads.grade.program",
     "workloads.report.files",
 )

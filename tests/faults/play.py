@@ -15,8 +15,8 @@ from tests.faults.faults import fault, has_target
 from tests.faults.lab import Lab, compared
 from tests.faults.schedules import Fault, Schedule
 from tests.faults.stack import Stack, stack
-from workloads.commit import verify
-from workloads.contract.records import Marker
+from workloads.api.records import Marker
+from workloads.storage.markers import verify
 
 DEADLINE_SECONDS = 240.0
 POLL_SECONDS = 0.05

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from tests.faults.lab import Lab, Program, base_environment
 from tests.faults.schedules import Schedule
-from tests.store.http_proxy import HttpProxy, http_proxy
+from tests.storage.http_proxy import HttpProxy, http_proxy
 from tests.tools.s3 import FaultProxy, S3Server, fault_proxy, s3_server
-from workloads.store import Store, open_store
-from workloads.stores.s3 import S3Store
+from workloads.storage.base import Store, open_store
+from workloads.storage.s3.store import S3Store
 
 DISK_BYTES = 256 * 1024 * 1024
 HELD_BYTES = 4096

@@ -18,14 +18,14 @@ from tests.evaluate.world import TRANSFORMERS, World
 from tests.models.tiny import write_tiny_base
 from tests.train import world
 from tests.train.world import inputs, order, sums, write_rows
-from workloads.commit import read_marker
-from workloads.contract import layout
-from workloads.contract.records import CheckpointRecord
-from workloads.contract.tasks import AdapterSource, TrainTask
-from workloads.contract.units import GENERAL_NUMERICS, Lora, Template
+from workloads.api import store_keys
+from workloads.api.records import CheckpointRecord
+from workloads.api.tasks import AdapterSource, TrainTask
+from workloads.api.units import GENERAL_NUMERICS, Lora, Template
 from workloads.models import FAMILIES
 from workloads.models.base import ModelFamily
-from workloads.store import Store
+from workloads.storage.base import Store
+from workloads.storage.markers import read_marker
 from workloads.train.batches import supervised_tokens
 from workloads.train.general.memory import CudaMemory
 from workloads.train.general.trainer import GeneralTrainer
@@ -69,7 +69,7 @@ def attempt(folder: Path, base: Path, rows: Path, stated: Any, **environment: st
 def losses(store: Store, task: TrainTask, folder: Path) -> list[float]:
     return [
         metric.loss
-        for metric in from_lines(world.files(store, task, layout.DONE, folder)["metrics.jsonl"].read_bytes())
+        for metric in from_lines(world.files(store, task, store_keys.DONE, folder)["metrics.jsonl"].read_bytes())
     ]
 
 
@@ -102,7 +102,7 @@ def check_canary(family: ModelFamily, base: Path, root: Path, rows: Path) -> Non
     task = order(lab.store, stated_for(family, base, rows, "bfloat16"), base, rows)
     code, log = world.train(lab.store, task)
     check(f"{family.name}: bfloat16 ends well", code == 0, f"exit {code} {log[-500:] if code else ''}")
-    marker = read_marker(lab.store, task.unit, layout.checkpoint_marker(STEPS * ROWS))
+    marker = read_marker(lab.store, task.unit, store_keys.checkpoint_marker(STEPS * ROWS))
     assert marker is not None
     assert isinstance(marker.record, CheckpointRecord)
     member = lab.member(AdapterSource(unit=task.unit, marker=marker.name, content=marker.content))

@@ -15,11 +15,11 @@ from pathlib import Path
 
 from tests.gpu.check_trainer import EXPERTS, SIZES, TOLERANCES, check, failures, metrics
 from tests.train import world
-from workloads.commit import list_markers, newest_state, read_marker
-from workloads.contract.records import ExitCode, TrainRecord
-from workloads.contract.tasks import TrainTask
-from workloads.contract.units import Lora
-from workloads.store import Store
+from workloads.api.records import ExitCode, TrainRecord
+from workloads.api.tasks import TrainTask
+from workloads.api.units import Lora
+from workloads.storage.base import Store
+from workloads.storage.markers import list_markers, newest_state, read_marker
 
 DEADLINE_SECONDS = 120.0
 

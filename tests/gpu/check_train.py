@@ -15,8 +15,8 @@ from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3Moe
 from tests.train.kernels import triton_checks
 from tests.train.kernels.models import random_batch, randomise_adapter, randomise_norms
 from workloads.train.kernels import attention, grouped
-from workloads.train.kernels.augmented import AugmentedWeight
 from workloads.train.kernels.decoder import packed_loss_sum
+from workloads.train.kernels.fused_lora import AugmentedWeight
 from workloads.train.patch import add_lora, lora_parameters
 
 failures: list[str] = []

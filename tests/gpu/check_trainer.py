@@ -13,11 +13,11 @@ from typing import Any
 import torch
 
 from tests.train import world
-from workloads.commit import list_markers, read_marker
-from workloads.contract.records import CheckpointRecord, StateRecord, TrainRecord
-from workloads.contract.tasks import TrainTask
-from workloads.contract.units import Lora
-from workloads.store import Store
+from workloads.api.records import CheckpointRecord, StateRecord, TrainRecord
+from workloads.api.tasks import TrainTask
+from workloads.api.units import Lora
+from workloads.storage.base import Store
+from workloads.storage.markers import list_markers, read_marker
 from workloads.train.metrics import Metric, from_lines
 
 SIZES = {"hidden_size": 128, "head_dim": 64, "intermediate_size": 256}

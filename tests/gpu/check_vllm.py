@@ -25,12 +25,12 @@ from torch import Tensor
 
 from tests.evaluate.models import edit_adapter, edit_config, write_adapter, write_dense, write_moe
 from tests.evaluate.test_canary import canaries_of
-from workloads.contract.units import Engine as EngineInputs
-from workloads.evaluate.adapters import check_adapter
+from workloads.api.units import EngineIdentity as EngineInputs
+from workloads.engines.base import Adapter, Decoding, Demands, Engine, Finished, Request
+from workloads.engines.transformers.engine import TransformersEngine
 from workloads.evaluate.canary import check_canaries, coarsest_dtype
-from workloads.evaluate.engine import Adapter, Decoding, Demands, Engine, Finished, Request
-from workloads.evaluate.shapes import read_shapes
-from workloads.evaluate.transformers_engine import TransformersEngine
+from workloads.models.adapters import check_adapter
+from workloads.models.shapes import read_shapes
 from workloads.text.tokenizer import load_tokenizer
 
 RANK = 8
@@ -166,7 +166,7 @@ def run_case(case: Case, device: str, out: Path) -> int:
 def start(case: Case, device: str, base: Path) -> Engine:
     import vllm
 
-    from workloads.evaluate.vllm_engine import VllmEngine
+    from workloads.engines.vllm.engine import VllmEngine
 
     flags = {"kv_cache_gib": 0.25, "max_num_seqs": 64, "max_loras": 2, "enforce_eager": True, **case.flags}
     if device != "cpu":

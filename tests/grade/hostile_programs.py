@@ -6,7 +6,7 @@ passes" says that no attack worked. The cause is exact: how each is stopped, not
 
 from dataclasses import dataclass
 
-from workloads.contract.grades import Cause
+from workloads.api.grades import Cause
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def double(x):
     attack("imports math_verify from site-packages", "import math_verify", detail="ModuleNotFoundError"),
     attack("opens the benchmark's file", "io.open(DATA).close()", detail="Error", setup="import io\nDATA = {data!r}"),
     attack("opens it through a path with dots", "open('/usr/lib/../..' + DATA).close()", detail="Error", setup="DATA = {data!r}"),
-    attack("opens its own source tree through the module's path", "open(sys.modules['workloads.values'].__file__).close()", detail="Error"),
+    attack("opens its own source tree through the module's path", "open(sys.modules['workloads.typed_json'].__file__).close()", detail="Error"),
     attack("reads /etc/passwd", "open('/etc/passwd').read()", detail="Error"),
     attack("reads its environment in /proc", "open('/proc/self/environ').read()", detail="Error"),
     attack("reads its parent's memory in /proc", "open(f'/proc/{os.getppid()}/mem', 'rb').read(1)", detail="Error"),
@@ -252,8 +252,8 @@ PROTOCOL = [
         "threading.Thread(target=lambda: [os.write(3, b'D') for _ in range(100)]).start()",
         "time.sleep(60)",
     )), "unreadable_output", "not the protocol"),
-    returns("replaces the encoder", "import sys\nsys.modules['workloads.grade.sandbox.candidate'].encode = lambda v: '[\"pass\"]'", "1", "unreadable_output"),
-    returns("replaces the decoder of inputs", "import sys\nsys.modules['workloads.grade.sandbox.candidate'].decode = lambda t: (0,)", "2 * x"),
+    returns("replaces the encoder", "import sys\nsys.modules['workloads.sandbox.candidate'].encode = lambda v: '[\"pass\"]'", "1", "unreadable_output"),
+    returns("replaces the decoder of inputs", "import sys\nsys.modules['workloads.sandbox.candidate'].decode = lambda t: (0,)", "2 * x"),
     returns("poisons json for those after it", "import json\njson.dumps = json.loads = lambda *a, **k: '4'", "1"),
     returns("replaces builtins", "import builtins\nbuiltins.isinstance = lambda *a: True\nbuiltins.type = lambda *a: int\nbuiltins.len = lambda *a: 0", "None", "exit", "by itself"),
     returns("an import hook", "import sys\nclass H:\n    def find_spec(self, *a): raise SystemExit(0)\nsys.meta_path.insert(0, H())\nimport colorsys", "2 * x", "exit", "SystemExit"),

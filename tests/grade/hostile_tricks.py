@@ -151,7 +151,7 @@ LATE = [
         "c._write = lambda pipe, kind, text=None: None if kind == b'T' else write(pipe, kind, text)",
         SLOW,
         "return 2 * x",
-    )), "timeout", "CPU time", setup="import time\nc = sys.modules['workloads.grade.sandbox.candidate']\nwrite = c._write"),
+    )), "timeout", "CPU time", setup="import time\nc = sys.modules['workloads.sandbox.candidate']\nwrite = c._write"),
     attack("works while it is encoded", f"import time\ndef items():\n    {SLOW.replace(chr(10), chr(10) + '    ')}\n    yield 2 * x\nreturn items()", "timeout", "CPU time"),
     attack("works while the name of its class is read", f"import time\nclass M(type):\n    @property\n    def __name__(cls):\n        {SLOW.replace(chr(10), chr(10) + '        ')}\n        return 'E'\nclass E(list, metaclass=M): pass\nreturn E([1])", "timeout", "CPU time"),
     attack("waits a little and works a little", "import time\nwhile True: time.sleep(0.01)", "timeout", "wall time"),

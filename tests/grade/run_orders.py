@@ -8,10 +8,10 @@ import sys
 
 sys.path.insert(0, sys.argv[1])
 
-from workloads.grade.sandbox.order import order_from
-from workloads.grade.sandbox.pool import Options, Server
+from workloads.sandbox.order import order_from
+from workloads.sandbox.pool import Options, SandboxServer
 
-server = Server(Options(**json.loads(sys.argv[2])))
+server = SandboxServer(Options(**json.loads(sys.argv[2])))
 print(json.dumps(server.layers))
 for line in sys.stdin:
     print(server.execute(order_from(json.loads(line))).to_json(), flush=True)

@@ -5,15 +5,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.grade.tiny import byte_tokenizer, output, write_jsonl
-from workloads.commit import fetch, publish, read_marker
-from workloads.contents import hash_file
-from workloads.contract import layout
-from workloads.contract.grades import Grade
-from workloads.contract.model import sha256_of
-from workloads.contract.records import GradesRecord, OutputsRecord
-from workloads.contract.tasks import FileSource, GradeMember, GradeTask, Owner
-from workloads.contract.units import GRADER_VERSION, Engine, GradeInputs, UnitRef, unit_of
-from workloads.store import Store
+from workloads.api import store_keys
+from workloads.api.grades import Grade
+from workloads.api.model import sha256_of
+from workloads.api.records import GradesRecord, OutputsRecord
+from workloads.api.tasks import FileSource, GradeMember, GradeTask, Owner
+from workloads.api.units import GRADER_VERSION, EngineIdentity, GradeInputs, UnitRef, unit_of
+from workloads.storage.base import Store
+from workloads.storage.content_digest import hash_file
+from workloads.storage.markers import commit_marker, fetch, read_marker
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 RIGHT = "<think>easy</think>\n```python\ndef double(x):\n    return 2 * x\n```"
@@ -33,7 +33,7 @@ def code_task(
     tokenizer = byte_tokenizer()
     tokenizer.add_tokens(list(extra_tokens))
     blob = tokenizer.to_str().encode()
-    store.put_new(layout.blob_key(sha256_of(blob)), blob)
+    store.put_new(store_keys.blob_key(sha256_of(blob)), blob)
     texts = {
         "d0": RIGHT + "\n" * len(extra_tokens),
         "d1": WRONG,
@@ -42,7 +42,7 @@ def code_task(
     outputs = [output(tokenizer, problem, text) for problem, text in texts.items()]
     generate = UnitRef(kind="generate", digest=sha256_of(repr(extra_tokens).encode()))
     record = OutputsRecord(
-        engine=Engine(name="transformers", version="5", dtype="float32"),
+        engine=EngineIdentity(name="transformers", version="5", dtype="float32"),
         outputs=3,
         generated_tokens=sum(len(o.token_ids) for o in outputs),
         finish_reasons={"stop": 3},
@@ -52,7 +52,7 @@ def code_task(
         versions={},
     )
     files = {"outputs.jsonl": write_jsonl(tmp_path / "outputs.jsonl", outputs)}
-    marker = publish(store, generate, 1, layout.OUTPUTS, files, record, now=NOW)
+    marker = commit_marker(store, generate, 1, store_keys.OUTPUTS, files, record, now=NOW)
     inputs = GradeInputs(
         outputs_content=marker.content,
         benchmark_content=hash_file(benchmark),
@@ -73,7 +73,7 @@ def code_task(
 
 
 def grades_of(store: Store, task: GradeTask, into: Path) -> tuple[GradesRecord, list[Grade]]:
-    marker = read_marker(store, task.unit, layout.GRADES)
+    marker = read_marker(store, task.unit, store_keys.GRADES)
     assert marker is not None
     assert isinstance(marker.record, GradesRecord)
     path = fetch(store, marker, ["grades.jsonl"], into)["grades.jsonl"]

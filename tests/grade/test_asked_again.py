@@ -11,21 +11,21 @@ import pytest
 
 from tests.grade.tasks import code_task, grades_of
 from workloads.benchmarks import Suite
-from workloads.grade import checkers
 from workloads.grade.__main__ import main
-from workloads.grade.checkers import CheckFailed, CodeCheck, MathCheck, check_all
-from workloads.grade.sandbox import pool
-from workloads.grade.sandbox.order import Limits, Lost, Order, Outcome
-from workloads.grade.sandbox.pool import Options, run_all
-from workloads.store import Store, open_store
+from workloads.graders.checking import client
+from workloads.graders.checking.client import CheckFailed, CodeCheck, MathCheck, check_all
+from workloads.sandbox import pool
+from workloads.sandbox.order import Lost, Order, Outcome, SandboxLimits
+from workloads.sandbox.pool import Options, run_all
+from workloads.storage.base import Store, open_store
 
 pytestmark = pytest.mark.slow
 
 SUITE = Suite("tests", ('["l",1]',), ("2",), (0.0,))
-LIMITS = Limits(cpu_seconds=(1.0,), total_cpu_seconds=2.0, wall_factor=0.1, wall_extra_seconds=1.0)
+LIMITS = SandboxLimits(cpu_seconds=(1.0,), total_cpu_seconds=2.0, wall_factor=0.1, wall_extra_seconds=1.0)
 ORDER = Order("k", "def double(x):\n    return 2 * x\n", "double", SUITE.arguments, LIMITS)
 
-AnyServer = TypeVar("AnyServer", checkers.Server, pool.Server)
+AnyServer = TypeVar("AnyServer", client.CheckingServer, pool.SandboxServer)
 
 
 class Killer:
@@ -35,11 +35,11 @@ class Killer:
         self.victims = victims
         self.pids: list[int] = []
 
-    def checker(self) -> checkers.Server:
-        return self._after(checkers.Server())
+    def checker(self) -> client.CheckingServer:
+        return self._after(client.CheckingServer())
 
-    def sandbox(self, options: Options) -> pool.Server:
-        return self._after(pool.Server(options))
+    def sandbox(self, options: Options) -> pool.SandboxServer:
+        return self._after(pool.SandboxServer(options))
 
     def _after(self, server: AnyServer) -> AnyServer:
         self.pids.append(server.pid)
@@ -102,7 +102,7 @@ def test_a_program_that_kills_itself_or_waits_is_run_once(body: str, end: str) -
     assert (outcome.end, outcome.doubtful, outcome.tries) == (end, False, 1)
 
 
-class Starved(pool.Server):
+class Starved(pool.SandboxServer):
     """A real server, beside a machine that gives its programs no processor time: `times` of its outcomes say so."""
 
     def __init__(self, options: Options, times: list[int]) -> None:
@@ -139,7 +139,7 @@ def test_second_runs_end_after_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_program_out_of_cpu_time_is_run_once() -> None:
-    order = replace(ORDER, program="while True: pass\n", limits=Limits((1.0,), 1.0))
+    order = replace(ORDER, program="while True: pass\n", limits=SandboxLimits((1.0,), 1.0))
     (outcome,) = run_all([order], 1)
     assert isinstance(outcome, Outcome)
     assert (outcome.end, outcome.tries) == ("timeout", 1)
@@ -158,7 +158,7 @@ def _grade_with(
     task = code_task(store, tmp_path)
     monkeypatch.setenv("POTSTILL_STORE", store.url)
     killer = Killer(victims)
-    real: Callable[..., checkers.Checked] = check_all
+    real: Callable[..., client.Checked] = check_all
     monkeypatch.setattr("workloads.grade.grading.check_all", lambda c, w, ended: real(c, w, ended, killer.checker))
     assert main([task.key]) == 0
     record, grades = grades_of(store, task, tmp_path / "read")

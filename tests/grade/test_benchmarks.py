@@ -8,11 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from controller.spec.load import parse_experiment
-from tests.spec.wrong_specs import MINIMAL
+from controller.experiment.load import parse_experiment
+from tests.experiment.wrong_specs import MINIMAL
 from workloads.benchmarks import BUILTIN, BenchmarkError, load
 from workloads.benchmarks.builtin import BuiltinBenchmark, builtin_domain
-from workloads.values import decode
+from workloads.typed_json import decode
 
 
 def _file(tmp_path: Path, *rows: object) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from workloads.grade.checkers import MathCheck, Server
+from workloads.graders.checking.client import CheckingServer, MathCheck
 
 pytestmark = pytest.mark.slow
 ENDLESS = MathCheck(r"\sin(xyz)=\cos(x+y+z)", "5x - 7y + 11z + 4 = 0").to_json()
@@ -37,7 +37,7 @@ def _is_gone(pid: int) -> bool:
         return True
 
 
-def _asked(server: Server) -> tuple[threading.Thread, list[object]]:
+def _asked(server: CheckingServer) -> tuple[threading.Thread, list[object]]:
     found: list[object] = []
 
     def ask() -> None:
@@ -52,7 +52,7 @@ def _asked(server: Server) -> tuple[threading.Thread, list[object]]:
 
 
 def test_a_server_that_is_killed_while_its_child_computes_ends_the_wait_and_the_child() -> None:
-    server = Server()
+    server = CheckingServer()
     assert isinstance(server.ask(MathCheck("0.5", r"\frac{1}{2}").to_json()), dict)
     child = _child_of(server.pid)
     thread, found = _asked(server)
@@ -65,7 +65,7 @@ def test_a_server_that_is_killed_while_its_child_computes_ends_the_wait_and_the_
 
 
 def test_a_server_that_is_late_is_given_up_and_killed_with_its_child() -> None:
-    server = Server(late_seconds=DEADLINE_SECONDS)
+    server = CheckingServer(late_seconds=DEADLINE_SECONDS)
     server.ask(MathCheck("0.5", r"\frac{1}{2}").to_json())
     child = _child_of(server.pid)
     os.kill(server.pid, signal.SIGSTOP)
@@ -79,7 +79,7 @@ def test_a_server_that_is_late_is_given_up_and_killed_with_its_child() -> None:
 
 
 def test_a_child_holds_no_descriptor_of_its_server_but_its_pipes_and_has_a_limit_of_its_own() -> None:
-    server = Server()
+    server = CheckingServer()
     server.ask(MathCheck("0.5", r"\frac{1}{2}").to_json())
     child = _child_of(server.pid)
     links = {int(path.name): str(path.readlink()) for path in Path(f"/proc/{child}/fd").iterdir()}

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workloads.benchmarks import load
-from workloads.grade.boxes import boxes
-from workloads.grade.completion import Reading, Rule, read
-from workloads.grade.fences import fences
-from workloads.grade.loops import loops
-from workloads.grade.patterns import LONGEST_LINE, pattern_of
-from workloads.grade.reading import Generated, entry_points_of, read_outputs
+from workloads.grade.items import Generated, entry_points_of, read_outputs
+from workloads.graders.extraction.boxed import boxes
+from workloads.graders.extraction.completion import Extraction, Rule, read
+from workloads.graders.extraction.fenced import fences
+from workloads.graders.extraction.pattern import LONGEST_LINE, pattern_of
+from workloads.graders.extraction.repetition import loops
 
 THINKS = Rule("boxed", thinking=True)
 BASE = Rule("boxed", thinking=False)
@@ -30,39 +30,39 @@ QUOTES_PIECE = """```python
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (r"<think>hm</think> \boxed{5}", Reading(True, "5", None)),
-        (r"hm</think> \boxed{5}", Reading(True, "5", None)),
-        (r"<think>is it \boxed{4}?</think> \boxed{5}", Reading(True, "5", None)),
-        (r"<think>a</think> \boxed{5} or \boxed{6}", Reading(True, "6", None)),
-        (r"<think>a</think> \boxed{5} then \boxed{6", Reading(True, "5", None)),
-        (r"<think>it is \boxed{5}", Reading(False, "5", "unclosed_think")),
-        (r"the answer is \boxed{5}", Reading(False, "5", "unclosed_think")),
-        (r"<think>\boxed{5}</think> so <think> wait \boxed{6}", Reading(False, "6", "reopened_think")),
-        (r"<think>a</think> x <think>b</think> \boxed{7}", Reading(True, "7", None)),
-        (r"<think>a< /think> \boxed{5}", Reading(False, "5", "unclosed_think")),
-        (r"<think>a</THINK> \boxed{5}", Reading(False, "5", "unclosed_think")),
-        (r"</think></think>\boxed{5}", Reading(True, "5", None)),
-        (r"a</think>$$\boxed{5}$$<|im_end|>", Reading(True, "5", None)),
-        (r"<think>\boxed{5}</think> it is five", Reading(False, "5", "no_answer_in_zone")),
-        (r"<think>\boxed{5}</think> it is \boxed{5", Reading(False, "5", "unclosed_answer")),
-        ("<think>a</think>", Reading(False, None, "no_answer_in_zone")),
-        ("", Reading(False, None, "unclosed_think")),
+        (r"<think>hm</think> \boxed{5}", Extraction(True, "5", None)),
+        (r"hm</think> \boxed{5}", Extraction(True, "5", None)),
+        (r"<think>is it \boxed{4}?</think> \boxed{5}", Extraction(True, "5", None)),
+        (r"<think>a</think> \boxed{5} or \boxed{6}", Extraction(True, "6", None)),
+        (r"<think>a</think> \boxed{5} then \boxed{6", Extraction(True, "5", None)),
+        (r"<think>it is \boxed{5}", Extraction(False, "5", "unclosed_think")),
+        (r"the answer is \boxed{5}", Extraction(False, "5", "unclosed_think")),
+        (r"<think>\boxed{5}</think> so <think> wait \boxed{6}", Extraction(False, "6", "reopened_think")),
+        (r"<think>a</think> x <think>b</think> \boxed{7}", Extraction(True, "7", None)),
+        (r"<think>a< /think> \boxed{5}", Extraction(False, "5", "unclosed_think")),
+        (r"<think>a</THINK> \boxed{5}", Extraction(False, "5", "unclosed_think")),
+        (r"</think></think>\boxed{5}", Extraction(True, "5", None)),
+        (r"a</think>$$\boxed{5}$$<|im_end|>", Extraction(True, "5", None)),
+        (r"<think>\boxed{5}</think> it is five", Extraction(False, "5", "no_answer_in_zone")),
+        (r"<think>\boxed{5}</think> it is \boxed{5", Extraction(False, "5", "unclosed_answer")),
+        ("<think>a</think>", Extraction(False, None, "no_answer_in_zone")),
+        ("", Extraction(False, None, "unclosed_think")),
     ],
 )
-def test_a_trained_model_answers_after_its_last_closed_think(text: str, expected: Reading) -> None:
+def test_a_trained_model_answers_after_its_last_closed_think(text: str, expected: Extraction) -> None:
     assert read(text, THINKS, ended=True) == expected
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (r"so \boxed{5}. Then I ramble", Reading(True, "5", None)),
-        (r"<think>\boxed{5}", Reading(True, "5", None)),
-        ("so five", Reading(False, None, "no_answer_in_zone")),
-        (r"so \boxed{", Reading(False, None, "unclosed_answer")),
+        (r"so \boxed{5}. Then I ramble", Extraction(True, "5", None)),
+        (r"<think>\boxed{5}", Extraction(True, "5", None)),
+        ("so five", Extraction(False, None, "no_answer_in_zone")),
+        (r"so \boxed{", Extraction(False, None, "unclosed_answer")),
     ],
 )
-def test_the_base_answers_anywhere(text: str, expected: Reading) -> None:
+def test_the_base_answers_anywhere(text: str, expected: Extraction) -> None:
     assert read(text, BASE, ended=False) == expected
 
 
@@ -226,7 +226,7 @@ def test_a_fence_that_the_prompt_opened_is_read_with_the_output() -> None:
 
 def test_a_tag_in_the_code_itself_is_a_tag() -> None:
     text = "hm</think>\n```python\ns = '<think>'\n```"
-    assert read(text, CODE, ended=True) == Reading(False, "s = '<think>'\n", "reopened_think")
+    assert read(text, CODE, ended=True) == Extraction(False, "s = '<think>'\n", "reopened_think")
 
 
 def test_tokens_that_end_within_a_character_leave_a_mark_there_and_change_nothing_else() -> None:
@@ -240,16 +240,16 @@ def test_tokens_that_end_within_a_character_leave_a_mark_there_and_change_nothin
 
 def test_any_text_is_an_answer_only_when_the_output_ended_by_itself() -> None:
     rule = Rule("any", thinking=True)
-    assert read("<think>a</think> Paris \n", rule, ended=True) == Reading(True, "Paris", None)
-    assert read("<think>a</think> Par", rule, ended=False) == Reading(False, None, "unclosed_answer")
-    assert read("<think>Paris", rule, ended=True) == Reading(False, None, "unclosed_think")
+    assert read("<think>a</think> Paris \n", rule, ended=True) == Extraction(True, "Paris", None)
+    assert read("<think>a</think> Par", rule, ended=False) == Extraction(False, None, "unclosed_answer")
+    assert read("<think>Paris", rule, ended=True) == Extraction(False, None, "unclosed_think")
 
 
 def test_a_pattern_matches_whole_lines() -> None:
     rule = Rule("pattern", thinking=False, pattern=pattern_of(r"^Answer: (?P<answer>.+)$"))
-    assert read("Answer: 4\nAnswer: 42\n", rule, ended=False) == Reading(True, "42", None)
-    assert read("Answer: 4\nAnswer: 42", rule, ended=False) == Reading(True, "4", None)
-    assert read("Answer: 4\nAnswer: 42", rule, ended=True) == Reading(True, "42", None)
+    assert read("Answer: 4\nAnswer: 42\n", rule, ended=False) == Extraction(True, "42", None)
+    assert read("Answer: 4\nAnswer: 42", rule, ended=False) == Extraction(True, "4", None)
+    assert read("Answer: 4\nAnswer: 42", rule, ended=True) == Extraction(True, "42", None)
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from statsmodels.stats.proportion import proportion_confint
 
+from workloads.api.grades import Grade
 from workloads.benchmarks.model import BenchmarkError
-from workloads.contract.grades import Grade
 from workloads.grade.existing import GradedRow, summarise
-from workloads.grade.outputs_file import Row, read_pairs_file
-from workloads.grade.reading import Item
+from workloads.grade.items import Item
+from workloads.grade.outputs_file import OutputRow, read_pairs_file
 
 DOUBLE = {"prompt": "Double x.", "entry_point": "double", "tests": [{"args": [2], "expected": 4}]}
 
@@ -149,8 +149,8 @@ def test_a_row_that_cannot_be_read_is_named_by_file_and_line(tmp_path: Path, lin
 
 def test_a_problem_that_the_benchmark_does_not_have_is_named(tmp_path: Path) -> None:
     from workloads.benchmarks import load
-    from workloads.grade.completion import Rule
     from workloads.grade.outputs_file import read_outputs_file
+    from workloads.graders.extraction.completion import Rule
 
     benchmark = load(write(tmp_path / "own.jsonl", [{"id": "a", "prompt": "?", "answer": "1"}]), "math")
     path = write(tmp_path / "outputs.jsonl", [{"problem": "a", "output": "1"}, {"problem": "b", "output": "1"}])
@@ -197,7 +197,7 @@ def graded(*outcomes: tuple[str, bool]) -> list[GradedRow]:
             completed=True,
             verdict="right" if right else "wrong",
         )
-        rows.append(GradedRow(Row(1, item), grade))
+        rows.append(GradedRow(OutputRow(1, item), grade))
     return rows
 
 

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from workloads.api.grade_counts import counts
 from workloads.benchmarks import Benchmark, load
-from workloads.contract.grade_counts import counts
 from workloads.grade.bench import grade_golds
-from workloads.grade.code import order_key
 from workloads.grade.grading import grade_items, orders_for
-from workloads.grade.reading import Item
-from workloads.grade.sandbox.order import Lost, Outcome
-from workloads.grade.sandbox.pool import run_all
+from workloads.grade.items import Item
 from workloads.grade.steps import read_outcomes
+from workloads.graders.code.grader import order_key
+from workloads.sandbox.order import Lost, Outcome
+from workloads.sandbox.pool import run_all
 
 
 def _benchmark(tmp_path: Path, grader: str, *rows: dict[str, object]) -> Benchmark:

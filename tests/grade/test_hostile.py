@@ -13,8 +13,8 @@ from tests.grade.hostile_programs import ALL as PROGRAMS
 from tests.grade.hostile_programs import DISK, ESCAPES, SEARCHES, Hostile
 from tests.grade.hostile_tricks import TRICKS
 from workloads.benchmarks import BUILTIN, Suite
-from workloads.grade.oracles import judge
-from workloads.grade.sandbox.order import Limits, Order, Outcome, outcome_from
+from workloads.graders.code.oracles import judge
+from workloads.sandbox.order import Order, Outcome, SandboxLimits, outcome_from
 
 ROOT = Path(__file__).parents[2]
 ALL = [*PROGRAMS, *TRICKS]
@@ -22,7 +22,7 @@ QUICK = [hostile for hostile in ALL if hostile.cause != "timeout"]
 """For the variants of the layers: limits of time are the same in all of them."""
 HONEST = "def double(x):\n    return 2 * x\n"
 SUITE = Suite("tests", ('["l",1]', '["l",2]'), ("2", "4"), (0.0, 0.0))
-LIMITS = Limits(
+LIMITS = SandboxLimits(
     cpu_seconds=(0.5, 0.5),
     total_cpu_seconds=1.0,
     encode_cpu_seconds=0.5,
@@ -40,7 +40,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 """Programs that wait are waited for: minutes on a busy machine."""
 
 
-def _order(key: str, program: str, limits: Limits = LIMITS) -> Order:
+def _order(key: str, program: str, limits: SandboxLimits = LIMITS) -> Order:
     return Order(
         key, program.replace("{data!r}", repr(str(BUILTIN["mbpp-plus"].path))), "double", SUITE.arguments, limits
     )

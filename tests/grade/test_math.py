@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from math_verify import parser
 
 from workloads.benchmarks import Benchmark, Problem, load
-from workloads.grade import mathematics
 from workloads.grade.bench import grade_golds
-from workloads.grade.checkers import CheckFailed, MathCheck, check_all
 from workloads.grade.grading import _checks, grade_items
-from workloads.grade.reading import Item
+from workloads.grade.items import Item
+from workloads.graders.checking.client import CheckFailed, MathCheck, check_all
+from workloads.graders.math import grader
 
 RIGHT = [
     (r"\frac12", r"\frac{1}{2}"), ("0.5", r"\frac{1}{2}"), (r"\dfrac{\sqrt{4}}{4}", r"\frac{1}{2}"), ("x=5", "5"),
@@ -55,18 +55,18 @@ CHANGED = st.builds(
 )
 
 
-def _checked_anew(answer: str, gold: str) -> mathematics.MathVerdict:
+def _checked_anew(answer: str, gold: str) -> grader.MathVerdict:
     """The verdict when nothing is kept from one answer to the next."""
     kept = (
         parser.parse_latex_cached,
         parser.extract_latex,
         parser.parse_expr_cached,
-        mathematics._parsed,
-        mathematics._set,
+        grader._parsed,
+        grader._set,
     )
     for cache in kept:
         cache.cache_clear()
-    return mathematics.check(answer, gold)
+    return grader.check(answer, gold)
 
 
 def _outcome(answer: str, gold: str, check: object) -> object:
@@ -82,7 +82,7 @@ def test_keeping_what_was_parsed_changes_no_verdict_on_any_gold() -> None:
     for gold, other in zip(GOLDS, [*GOLDS[1:], GOLDS[0]], strict=True):
         for answer in (gold, other):
             anew = _outcome(answer, gold, _checked_anew)
-            assert anew == _outcome(answer, gold, mathematics.check)
+            assert anew == _outcome(answer, gold, grader.check)
 
 
 @pytest.mark.slow
@@ -91,7 +91,7 @@ def test_keeping_what_was_parsed_changes_no_verdict_on_any_gold() -> None:
 def test_keeping_what_was_parsed_changes_no_verdict_on_a_variant(answer: str, other: str | None) -> None:
     gold = answer if other is None else other
     anew = _outcome(answer, gold, _checked_anew)
-    assert anew == _outcome(answer, gold, mathematics.check)
+    assert anew == _outcome(answer, gold, grader.check)
 
 
 @pytest.mark.slow

@@ -7,9 +7,9 @@ import pytest
 from tests.grade.test_grading import _benchmark, _item
 from workloads.benchmarks import load
 from workloads.grade.grading import grade_items
-from workloads.grade.math_costs import why_not
-from workloads.grade.math_text import normal
-from workloads.grade.mathematics import check
+from workloads.graders.math.costs import why_not
+from workloads.graders.math.grader import check
+from workloads.graders.math.text import normal
 
 BOMBS = [
     "(10^9)!", "10^{100000000}", "9^{9^{9^{9}}}", r"2026^{2026^2}", r"\prod_{n=1}^{1000000} n", r"\binom{10^9}{5\cdot 10^8}", "(x+y+z+w+1)^{200}",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from perf.grading.math_verdicts import before_or_none, pairs
-from workloads.grade.mathematics import check
+from workloads.graders.math.grader import check
 
 FORMS = [json.loads(line) for line in (Path(__file__).parent / "data" / "math_forms.jsonl").read_text().splitlines()]
 

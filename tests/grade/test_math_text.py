@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workloads.benchmarks import load
-from workloads.grade.math_text import LONGEST_CHARACTERS, normal
-from workloads.grade.mathematics import _equal
+from workloads.graders.math.grader import _equal
+from workloads.graders.math.text import LONGEST_CHARACTERS, normal
 
 GOLDS = list(dict.fromkeys(str(problem.answer) for problem in load("math-500").problems))
 PIECES = [

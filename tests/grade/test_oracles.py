@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workloads.benchmarks import Suite
-from workloads.grade.oracles import SuiteVerdict, judge, passes
-from workloads.grade.sandbox.order import Outcome
-from workloads.values import decode, encode
+from workloads.graders.code.oracles import SuiteVerdict, judge, passes
+from workloads.sandbox.order import Outcome
+from workloads.typed_json import decode, encode
 
 NAN = float("nan")
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workloads.grade.outcomes import MOST_BAD_LINES, OutcomeFile, largest_line_bytes, write_outcomes
-from workloads.grade.sandbox.order import Limits, Lost, Order, Outcome, result_from
+from workloads.sandbox.order import Lost, Order, Outcome, SandboxLimits, result_from
 
-LIMITS = Limits((1.0,), 1.0, output_bytes=1_000)
+LIMITS = SandboxLimits((1.0,), 1.0, output_bytes=1_000)
 ORDERS = [Order(key, "", "f", ("[]",), LIMITS) for key in ("a", "b")]
 A, B = (Outcome(key, "finished", ("1",), (0.0,), "", 0.0, 0.0) for key in ("a", "b"))
 BOTH = [A, Lost("b", "gone", 2)]
@@ -72,7 +72,7 @@ def test_terabytes_without_a_line_end_are_not_read(tmp_path: Path, caplog: pytes
 
 
 def test_a_line_longer_than_its_order_may_write_does_not_count(tmp_path: Path) -> None:
-    wide = Order("wide", "", "f", ("[]",), Limits((1.0,), 1.0, output_bytes=10_000_000))
+    wide = Order("wide", "", "f", ("[]",), SandboxLimits((1.0,), 1.0, output_bytes=10_000_000))
     long = Outcome("a", "finished", ('"' + "x" * largest_line_bytes(ORDERS[0]) + '"',), (0.0,), "", 0.0, 0.0)
     write_outcomes(tmp_path / "o", [long, B])
     outcomes = OutcomeFile(tmp_path / "o", [*ORDERS, wide])

@@ -14,15 +14,15 @@ import pytest
 from tests.grade.tasks import code_task, grades_of
 from tests.grade.tiny import byte_tokenizer
 from tests.tools.progress import Told
-from workloads.commit import read_marker
-from workloads.contract import layout
-from workloads.contract.grades import Grade
-from workloads.contract.records import ExitCode, Failure, GradesRecord, OutputsRecord, Progress
-from workloads.contract.tasks import GradeTask
+from workloads.api import store_keys
+from workloads.api.grades import Grade
+from workloads.api.records import ExitCode, Failure, GradesRecord, OutputsRecord, Progress
+from workloads.api.tasks import GradeTask
 from workloads.grade.__main__ import main
 from workloads.grade.program import grade
 from workloads.program import Context, run_program
-from workloads.store import Store, open_store
+from workloads.storage.base import Store, open_store
+from workloads.storage.markers import read_marker
 
 ROOT = Path(__file__).parents[2]
 
@@ -90,7 +90,7 @@ def test_told_to_end_it_grades_no_further(store: Store, tmp_path: Path) -> None:
 
     assert run_program(GradeTask, body, [task.key], {"POTSTILL_STORE": store.url}) == ExitCode.TERMINATED
     assert told.done(task.unit.digest) == [0, 1]
-    assert read_marker(store, task.unit, layout.GRADES) is None
+    assert read_marker(store, task.unit, store_keys.GRADES) is None
 
 
 @pytest.mark.slow
@@ -106,7 +106,7 @@ def test_three_steps_give_the_same_and_the_one_that_executes_knows_no_store_and_
     _run(task, "--step", "execute", "--work", str(work), store=None)
     _run(task, "--step", "compare", "--work", str(work), store=store)
     _check(*grades_of(store, task, tmp_path / "read"))
-    progress = Progress.model_validate_json(store.get(layout.progress_key(task.unit, 1)))
+    progress = Progress.model_validate_json(store.get(store_keys.progress_key(task.unit, 1)))
     assert progress.members == {task.unit.digest: 3}
 
 
@@ -132,18 +132,18 @@ def test_verdicts_of_another_grader_version_are_not_given_under_its_name(
     task = code_task(store, tmp_path, grader_version="grade-0")
     monkeypatch.setenv("POTSTILL_STORE", store.url)
     assert main([task.key]) == ExitCode.BAD_CONFIGURATION
-    failure = Failure.model_validate_json(store.get(layout.failure_key(task.unit, 1)))
+    failure = Failure.model_validate_json(store.get(store_keys.failure_key(task.unit, 1)))
     assert failure.reason == "OtherVersion"
     assert "grade-0" in failure.message
-    assert read_marker(store, task.unit, layout.GRADES) is None
+    assert read_marker(store, task.unit, store_keys.GRADES) is None
 
 
 def _harm(store: Store, task: GradeTask, data: bytes | None) -> str:
     """Damages (or, without `data`, deletes) the tokenizer of the task's outputs; its key."""
-    marker = read_marker(store, task.members[0].outputs, layout.OUTPUTS)
+    marker = read_marker(store, task.members[0].outputs, store_keys.OUTPUTS)
     assert marker is not None
     assert isinstance(marker.record, OutputsRecord)
-    key = layout.blob_key(marker.record.tokenizer_sha256)
+    key = store_keys.blob_key(marker.record.tokenizer_sha256)
     if data is None:
         store.delete(key)
     else:
@@ -165,9 +165,9 @@ def test_a_damaged_or_lost_tokenizer_fails_its_own_evaluation_and_the_group_is_g
     task = bad.model_copy(update={"number": 2, "members": (members[0].model_copy(update={"number": 2}), members[1])})
     store.put_new(task.key, task.to_json())
     _run(task, store=store)
-    failure = Failure.model_validate_json(store.get(layout.failure_key(bad.unit, 2)))
+    failure = Failure.model_validate_json(store.get(store_keys.failure_key(bad.unit, 2)))
     assert (failure.reason, failure.exit_code) == ("CorruptFiles", ExitCode.BAD_DATA)
     assert f"the outputs' tokenizer {key} is {'missing' if lost else 'damaged'}" in failure.message
     assert "tokenizer.json" in failure.message
-    assert read_marker(store, bad.unit, layout.GRADES) is None
+    assert read_marker(store, bad.unit, store_keys.GRADES) is None
     _check(*grades_of(store, good, tmp_path / "read"))

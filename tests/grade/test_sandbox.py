@@ -14,15 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workloads.benchmarks import Suite
-from workloads.grade.code import limits_of
-from workloads.grade.sandbox.filter import ARCHITECTURES, program
-from workloads.grade.sandbox.order import Limits, Order, Outcome, outcome_from
-from workloads.grade.sandbox.place import readable_paths
-from workloads.grade.sandbox.pool import Options, Server, run_all
-from workloads.grade.sandbox.unsandboxed import run_unsandboxed
-from workloads.grade.sandbox.watch import Watch, end_of
+from workloads.graders.code.grader import limits_of
+from workloads.sandbox.filter import ARCHITECTURES, program
+from workloads.sandbox.order import Order, Outcome, SandboxLimits, outcome_from
+from workloads.sandbox.place import readable_paths
+from workloads.sandbox.pool import Options, SandboxServer, run_all
+from workloads.sandbox.unsandboxed import run_unsandboxed
+from workloads.sandbox.watch import Watch, end_of
 
-LIMITS = Limits((1.0, 1.0), 3.0)
+LIMITS = SandboxLimits((1.0, 1.0), 3.0)
 ORDER = Order("k", "", "f", ("[]", "[]"), LIMITS)
 ALLOW, KILL, EPERM, ENOSYS, EACCES, ENOTTY = 0x7FFF0000, 0x80000000, 0x50001, 0x50026, 0x5000D, 0x50019
 
@@ -121,7 +121,7 @@ def test_limits_are_evalplus_s_rule() -> None:
 
 
 def test_the_memory_limit_is_beside_what_the_server_has() -> None:
-    assert Limits((1.0,), 1.0).memory_bytes == 4 << 30
+    assert SandboxLimits((1.0,), 1.0).memory_bytes == 4 << 30
 
 
 @pytest.mark.slow
@@ -168,7 +168,7 @@ def f():
 @pytest.mark.slow
 @pytest.mark.parametrize("namespaces", [True, False])
 def test_numbers_that_numpy_draws_are_the_same_in_every_run(namespaces: bool) -> None:
-    server = Server(Options(namespaces=namespaces, landlock=namespaces))
+    server = SandboxServer(Options(namespaces=namespaces, landlock=namespaces))
     try:
         first, second = (server.execute(Order("k", NUMPY_PROGRAM, "f", ('["l"]',), LIMITS)) for _ in range(2))
     finally:

@@ -1,8 +1,8 @@
 import pytest
 
 from workloads.benchmarks.model import CompletionRule
-from workloads.grade.completion import Rule, read
-from workloads.grade.texts import choice_of, is_exact
+from workloads.graders.extraction.completion import Rule, read
+from workloads.graders.text import choice_of, is_exact
 
 
 @pytest.mark.parametrize(

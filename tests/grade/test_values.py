@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workloads.values import Digest, Items, Opaque, Subclass, Unreadable, decode, encode
+from workloads.typed_json import Digest, Items, Opaque, Subclass, UnreadableValue, decode, encode
 
 HASHABLE = st.recursive(
     st.none()
@@ -222,7 +222,7 @@ JSON = st.recursive(
 
 @given(JSON)
 def test_hostile_json_is_a_value_or_unreadable(node: object) -> None:
-    with contextlib.suppress(Unreadable):
+    with contextlib.suppress(UnreadableValue):
         decode(json.dumps(node))
 
 
@@ -232,5 +232,5 @@ def test_hostile_json_is_a_value_or_unreadable(node: object) -> None:
      '["n","<i8",[1000000000000],[1]]', '["i",5]', '["d",[1]]', '["D","not a number"]', '["f","1' + "0" * 20_000 + '"]'],
 )  # fmt: skip
 def test_what_is_no_value_is_unreadable(text: str) -> None:
-    with pytest.raises(Unreadable):
+    with pytest.raises(UnreadableValue):
         decode(text)

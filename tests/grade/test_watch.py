@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workloads.grade.sandbox import server
-from workloads.grade.sandbox.lock import Locks
-from workloads.grade.sandbox.order import ENDS, Limits, Order, Outcome
-from workloads.grade.sandbox.watch import OWN_RESIDENT_BYTES, Ended, Time, Watch, end_of, signal_name, waited_seconds
+from workloads.sandbox import server
+from workloads.sandbox.lock import Locks
+from workloads.sandbox.order import ENDS, Order, Outcome, SandboxLimits
+from workloads.sandbox.watch import OWN_RESIDENT_BYTES, ProcessEnd, Time, Watch, end_of, signal_name, waited_seconds
 
-LIMITS = Limits((1.0, 2.0), 3.0, output_bytes=5_000)
+LIMITS = SandboxLimits((1.0, 2.0), 3.0, output_bytes=5_000)
 ORDER = Order("k", "", "f", ("[]", "[]"), LIMITS)
 
 
@@ -138,7 +138,7 @@ def test_call_and_encoding_of_a_test_share_one_limit_whenever_the_candidate_says
     assert not _stream((b"1", 1.0)).late
     late = _stream((b"1", 0.5), (b"1", 2.6))
     assert (late.late, late.values) == (True, ["1"])
-    assert end_of(late, None, 0) == Ended("timeout", "test 1, CPU time")
+    assert end_of(late, None, 0) == ProcessEnd("timeout", "test 1, CPU time")
 
 
 def test_what_is_read_at_once_shares_the_limits_of_its_tests() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from workloads.contract.records import Output
+from workloads.api.records import Output
 
 END = "<|im_end|>"
 

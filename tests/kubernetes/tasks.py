@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from controller.kubernetes.jobs import build_job, build_rendezvous
-from controller.kubernetes.prefetch import build_prefetch
-from controller.spec.profile import Profile
+from controller.executors.kubernetes.jobs import build_job, build_rendezvous
+from controller.executors.kubernetes.prefetch import build_prefetch
+from controller.experiment.profile import Profile
 from tests.controller.experiments import START, benchmark, experiment, external, run
-from workloads.contract.model import sha256_of
-from workloads.contract.tasks import (
+from workloads.api.model import sha256_of
+from workloads.api.tasks import (
     GenerateMember,
     GenerateTask,
     GradeMember,
@@ -19,7 +19,7 @@ from workloads.contract.tasks import (
     RunnableTask,
     TrainTask,
 )
-from workloads.contract.units import (
+from workloads.api.units import (
     ExternalInputs,
     GenerateInputs,
     GradeInputs,

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from controller.kubernetes.acceptance import Accepted, Refused, accept, uid8_of
-from controller.spec.profile import Profile
+from controller.executors.kubernetes.acceptance import Accepted, Refused, accept, uid8_of
+from controller.experiment.profile import Profile
 from tests.kubernetes.tasks import profile
 from tests.train.world import sums, write_base, write_rows
-from workloads.contract import layout
-from workloads.store import Store, open_store
+from workloads.api import store_keys
+from workloads.storage.base import Store, open_store
 
 NOW = datetime(2026, 2, 16, 9, 0, tzinfo=UTC)
 Accept = Callable[..., Accepted]
@@ -69,7 +69,7 @@ def refusal(accepted: Accept, wrong: dict[str, Any], **profiles: Profile) -> tup
 def test_it_is_frozen_in_the_store_under_its_uid(accepted: Accept, store: Store) -> None:
     frozen = accepted(item()).frozen
     assert frozen.uid8 == uid8_of(item()) == "0016feb2"
-    assert store.get(layout.experiment_key("tiny", "0016feb2")) == frozen.to_json()
+    assert store.get(store_keys.experiment_key("tiny", "0016feb2")) == frozen.to_json()
 
 
 def test_accepted_again_it_is_what_it_was_then(accepted: Accept, files: Path) -> None:
@@ -133,7 +133,7 @@ def test_data_that_is_not_what_was_stated_is_refused(accepted: Accept) -> None:
 
 def test_an_experiment_of_another_schema_is_left_alone(accepted: Accept, store: Store) -> None:
     frozen = accepted(item()).frozen
-    key = layout.experiment_key("tiny", frozen.uid8)
+    key = store_keys.experiment_key("tiny", frozen.uid8)
     newer = frozen.to_json().replace(b'"schemaVersion":1', b'"schemaVersion":2')
     assert newer != frozen.to_json()
     store.put(key, newer)

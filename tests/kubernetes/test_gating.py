@@ -1,7 +1,7 @@
 """The gate as a condition, where there is nothing to judge."""
 
-from controller.kubernetes.gating import gate_condition
-from workloads.contract.experiment import FrozenGate, FrozenRequirement
+from controller.executors.kubernetes.gating import gate_condition
+from workloads.api.experiment import FrozenGate, FrozenRequirement
 
 
 def gate(baseline: str = "base") -> FrozenGate:

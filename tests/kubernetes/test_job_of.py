@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from controller.kubernetes.seen import job_of, weights_of
+from controller.executors.kubernetes.job_states import job_of, weights_of
 
 Json = dict[str, Any]
 T0, T1, T2 = ("2026-02-16T09:00:00Z", "2026-02-16T09:01:00Z", "2026-02-16T09:02:00Z")

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
-from controller.kubernetes.jobs import build_job, build_rendezvous
-from controller.kubernetes.names import QUEUE_LABEL
-from controller.kubernetes.prefetch import build_prefetch, needs_prefetch
+from controller.executors.kubernetes.jobs import build_job, build_rendezvous
+from controller.executors.kubernetes.names import QUEUE_LABEL
+from controller.executors.kubernetes.prefetch import build_prefetch, needs_prefetch
 from tests.kubernetes.tasks import (
     BUILT,
     FROM_BUCKET,
@@ -24,7 +24,7 @@ from tests.kubernetes.tasks import (
     train_profile,
     train_task,
 )
-from workloads.contract.tasks import ModelSource
+from workloads.api.tasks import ModelSource
 
 FOLDER = Path(__file__).parent / "golden"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}

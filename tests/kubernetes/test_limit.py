@@ -10,27 +10,27 @@ from typing import Any
 import pytest
 from prometheus_client import generate_latest
 
-from controller.decide import decide
-from controller.decide.actions import Decision, Start, Status, WriteTask
-from controller.decide.standing import owner_of
-from controller.kubernetes.limit import (
+from controller.executors.kubernetes.informer import Reflector
+from controller.executors.kubernetes.metrics import Metrics
+from controller.executors.kubernetes.quota import (
     CLAIM_SECONDS,
     WAITING_SECONDS,
-    Book,
     Claim,
     EvaluationLimit,
-    Line,
+    QuotaLedger,
+    QuotaQueue,
     holders,
 )
-from controller.kubernetes.metrics import Metrics
-from controller.kubernetes.reflector import Reflector
-from controller.view import ExecutorView
+from controller.planner.actions import Decision, Start, Status, WriteTask
+from controller.planner.planner import decide
+from controller.planner.unit_state import owner_of
+from controller.snapshot.types import JobsSnapshot
 from tests.controller.experiments import experiment, external, run
 from tests.controller.simulate import Controller
 from tests.controller.world import Weather, World
-from workloads.contract.experiment import FrozenExperiment, Limits
-from workloads.contract.tasks import Owner
-from workloads.contract.wanted import train_unit
+from workloads.api.evaluation_matrix import train_unit
+from workloads.api.experiment import FrozenExperiment, Limits
+from workloads.api.tasks import Owner
 
 NOW = datetime(2026, 2, 16, 9, 0, tzinfo=UTC)
 ASH, BIRCH, CEDAR = (Owner(experiment=name, uid8=f"{name:0<8}") for name in ("ash", "birch", "cedar"))
@@ -93,37 +93,37 @@ def test_what_counts_as_an_evaluation_pod(jobs: list[Any], pods: list[Any], coun
 
 
 def test_what_others_have_is_taken_from_the_pool_and_its_own_is_not() -> None:
-    line = Line(3, {"a": ASH, "b": BIRCH, "c": BIRCH})
+    line = QuotaQueue(3, {"a": ASH, "b": BIRCH, "c": BIRCH})
     assert [line.pool(owner).slots for owner in (ASH, BIRCH, CEDAR)] == [1, 2, 0]
-    assert Line(1, {"a": ASH, "b": BIRCH}).pool(CEDAR).slots < 0
+    assert QuotaQueue(1, {"a": ASH, "b": BIRCH}).pool(CEDAR).slots < 0
 
 
 def test_a_pod_is_owed_to_each_that_waited_longer() -> None:
-    line = Line(2, {"a": ASH}, (BIRCH, CEDAR))
-    assert [line.pool(owner).owed for owner in (BIRCH, CEDAR, ASH)] == [0, 1, 2]
+    line = QuotaQueue(2, {"a": ASH}, (BIRCH, CEDAR))
+    assert [line.pool(owner).reserved_for_others for owner in (BIRCH, CEDAR, ASH)] == [0, 1, 2]
     assert line.next() == (BIRCH,)
-    assert Line(2, {"a": ASH, "b": ASH, "c": ASH}, (BIRCH,)).next() == ()
+    assert QuotaQueue(2, {"a": ASH, "b": ASH, "c": ASH}, (BIRCH,)).next() == ()
 
 
 def test_it_is_said_who_has_the_pods_and_how_many_waited_longer() -> None:
-    line = Line(2, {"a": ASH, "b": ASH, "c": BIRCH}, (BIRCH, CEDAR))
+    line = QuotaQueue(2, {"a": ASH, "b": ASH, "c": BIRCH}, (BIRCH, CEDAR))
     said = "the namespace's limit of evaluation pods is 2, at work for ash (2), birch (1)"
-    assert [line.pool(owner).full for owner in (BIRCH, CEDAR)] == [said, f"{said}; 1 waited longer"]
+    assert [line.pool(owner).quota_message for owner in (BIRCH, CEDAR)] == [said, f"{said}; 1 waited longer"]
     many = {str(n): Owner(experiment=f"e{n}", uid8="0" * 8) for n in range(5)}
-    assert Line(5, many).pool(ASH).full.endswith("at work for e0 (1), e1 (1), e2 (1) and 2 more")
+    assert QuotaQueue(5, many).pool(ASH).quota_message.endswith("at work for e0 (1), e1 (1), e2 (1) and 2 more")
 
 
 def decision(*keys: str, limited: bool = False, taking: FrozenExperiment | None = None) -> Decision:
     """That these are generating; `taking`: one of them is a new task."""
     actions = ()
     if taking is not None:
-        new = decide(taking, World(Weather(), 0).store_view(owner_of(taking)), ExecutorView({}), NOW).actions
+        new = decide(taking, World(Weather(), 0).store_view(owner_of(taking)), JobsSnapshot({}), NOW).actions
         actions = tuple(action for action in new if isinstance(action, WriteTask))[:1]
     return Decision(actions, Status(()), frozenset(keys), limited)
 
 
 def test_a_decision_counts_before_its_job_is_seen() -> None:
-    book = Book().seen({"b"}, NOW).noted(ASH, decision("a", "b"), NOW)
+    book = QuotaLedger().seen({"b"}, NOW).noted(ASH, decision("a", "b"), NOW)
     assert book.claims == {"a": Claim(ASH, NOW)}
     assert holders([], [], book.claims, NOW) == {"a": ASH}
     assert book.noted(ASH, decision(), NOW).claims == {}
@@ -133,7 +133,7 @@ def test_a_decision_counts_before_its_job_is_seen() -> None:
 
 
 def test_a_claim_ends_when_its_job_is_seen_or_nobody_confirms_it() -> None:
-    book = Book(claims={"a": Claim(ASH, NOW)})
+    book = QuotaLedger(claims={"a": Claim(ASH, NOW)})
     assert book.seen({"a"}, NOW).seen((), NOW).claims == {}, "a Job that was seen and has gone is gone"
     assert book.seen((), after(CLAIM_SECONDS - 1)).claims.keys() == {"a"}
     assert book.seen((), after(CLAIM_SECONDS)).claims == {}
@@ -141,13 +141,13 @@ def test_a_claim_ends_when_its_job_is_seen_or_nobody_confirms_it() -> None:
 
 def test_a_job_that_was_seen_and_is_gone_is_not_claimed_by_who_has_not_noticed() -> None:
     """Its Experiment is deleted: a last round sees the open task, and the copy no Job of it."""
-    book = Book().noted(ASH, decision("a"), NOW).seen({"a"}, after(1)).seen((), after(2))
+    book = QuotaLedger().noted(ASH, decision("a"), NOW).seen({"a"}, after(1)).seen((), after(2))
     assert book.noted(ASH, decision("a"), after(3)).claims == {}
 
 
 def test_who_asked_first_is_first_until_it_takes_a_pod() -> None:
     frozen = experiment((), ("sums",))
-    book = Book()
+    book = QuotaLedger()
     for seconds, owner in enumerate((BIRCH, ASH, CEDAR, BIRCH)):
         book = book.noted(owner, decision(limited=True), after(seconds))
     assert book.waiting(after(5)) == (BIRCH, ASH, CEDAR)
@@ -158,7 +158,7 @@ def test_who_asked_first_is_first_until_it_takes_a_pod() -> None:
 
 
 def test_who_does_not_ask_any_more_holds_nobody_back_and_has_its_place_when_it_asks_again() -> None:
-    book = Book().noted(ASH, decision(limited=True), NOW).noted(BIRCH, decision(limited=True), after(10))
+    book = QuotaLedger().noted(ASH, decision(limited=True), NOW).noted(BIRCH, decision(limited=True), after(10))
     assert book.waiting(after(WAITING_SECONDS + 1)) == (BIRCH,)
     again = book.noted(ASH, decision(limited=True), after(WAITING_SECONDS + 2))
     assert again.waiting(after(WAITING_SECONDS + 2)) == (ASH, BIRCH)
@@ -170,11 +170,11 @@ def limit(most: int, wake: Callable[[str], None] = lambda _: None) -> Evaluation
     return EvaluationLimit(most, Reflector(api, "jobs", print), Reflector(api, "pods", print), lambda: NOW, wake)
 
 
-def take(key: str, view: ExecutorView) -> Decision:
+def take(key: str, view: JobsSnapshot) -> Decision:
     """One more, if there is a slot for it: as decide does, which takes a moment."""
     [pool] = view.pools
     threading.Event().wait(0.001)
-    return decision(key) if pool.slots - pool.owed > 0 else decision(limited=True)
+    return decision(key) if pool.slots - pool.reserved_for_others > 0 else decision(limited=True)
 
 
 def test_many_workers_at_once_take_no_more_than_there_are() -> None:
@@ -184,7 +184,7 @@ def test_many_workers_at_once_take_no_more_than_there_are() -> None:
     def work(number: int) -> None:
         begin.wait()
         owner = Owner(experiment=f"e{number}", uid8="0" * 8)
-        taken.append(shared.admit(owner, ExecutorView({}), lambda view: take(str(number), view)).generating)
+        taken.append(shared.admit(owner, JobsSnapshot({}), lambda view: take(str(number), view)).generating)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(16)]
     for thread in threads:
@@ -198,21 +198,21 @@ def test_the_next_in_line_is_called_when_a_decision_or_an_end_makes_room() -> No
     called: list[str] = []
     shared = limit(1, called.append)
     for owner in (ASH, BIRCH, CEDAR):
-        shared.admit(owner, ExecutorView({}), lambda view, owner=owner: take(owner.experiment, view))
+        shared.admit(owner, JobsSnapshot({}), lambda view, owner=owner: take(owner.experiment, view))
     assert called == []
-    shared.admit(ASH, ExecutorView({}), lambda _: decision())
+    shared.admit(ASH, JobsSnapshot({}), lambda _: decision())
     assert called == ["birch"]
     shared.forget(BIRCH)
     assert called == ["birch", "cedar"]
-    shared.admit(CEDAR, ExecutorView({}), lambda view: take("cedar", view))
+    shared.admit(CEDAR, JobsSnapshot({}), lambda view: take("cedar", view))
     shared.changed()
     assert called == ["birch", "cedar"], "nobody waits any more"
 
 
 def test_without_a_limit_there_is_no_pool() -> None:
-    seen: list[ExecutorView] = []
-    limit(0).admit(ASH, ExecutorView({}), lambda view: seen.append(view) or decision())  # type: ignore[func-returns-value]
-    assert seen == [ExecutorView({})]
+    seen: list[JobsSnapshot] = []
+    limit(0).admit(ASH, JobsSnapshot({}), lambda view: seen.append(view) or decision())  # type: ignore[func-returns-value]
+    assert seen == [JobsSnapshot({})]
 
 
 def exported(shared: EvaluationLimit) -> dict[str, float]:
@@ -226,7 +226,7 @@ def exported(shared: EvaluationLimit) -> dict[str, float]:
 def test_the_limit_is_exported_as_it_stands() -> None:
     shared = limit(1)
     for owner in (ASH, BIRCH, CEDAR):
-        shared.admit(owner, ExecutorView({}), lambda view, owner=owner: take(owner.experiment, view))
+        shared.admit(owner, JobsSnapshot({}), lambda view, owner=owner: take(owner.experiment, view))
     name = 'potstill_evaluation_pods{}{{namespace="lab"}}'
     assert exported(shared) == {name.format(""): 1, name.format("_limit"): 1, name.format("_waiting"): 2}
     shared.forget(BIRCH)
@@ -241,7 +241,7 @@ class Namespace:
         self.world = world
         self.most = most
         self.chance = chance
-        self.book = Book()
+        self.book = QuotaLedger()
         self.copy: dict[str, Owner | None] = {}
         self.turns: Counter[str] = Counter()
 
@@ -257,7 +257,9 @@ class Namespace:
         world, owner = self.world, owner_of(controller.frozen)
         self.book = self.book.seen(self.copy, world.now)
         held = {key: one for key, one in self.copy.items() if one is not None}
-        line = Line(self.most, held | {k: c.owner for k, c in self.book.claims.items()}, self.book.waiting(world.now))
+        line = QuotaQueue(
+            self.most, held | {k: c.owner for k, c in self.book.claims.items()}, self.book.waiting(world.now)
+        )
         world.pools = (line.pool(owner),)
         decided = controller.look(world)
         self.book = self.book.noted(owner, decided, world.now)

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.kubernetes.pod_states import SHOWN_CHARACTERS, Warned, last_words
-from controller.kubernetes.seen import job_of
-from controller.kubernetes.warnings import latest
+from controller.executors.kubernetes.job_states import job_of
+from controller.executors.kubernetes.pod_states import SHOWN_CHARACTERS, PodWarning, last_words
+from controller.executors.kubernetes.warnings import latest
 from tests.kubernetes.test_job_of import FAILED, T1, T2, condition, job, pod, running
 
 Json = dict[str, Any]
@@ -92,7 +92,7 @@ def test_a_job_that_kueue_holds_back_waits_in_its_queue() -> None:
 
 
 def test_a_job_without_its_pods_says_what_its_events_say() -> None:
-    warnings = {"job-uid": Warned("FailedCreate", 'Error creating: pods "a" is forbidden: exceeded quota')}
+    warnings = {"job-uid": PodWarning("FailedCreate", 'Error creating: pods "a" is forbidden: exceeded quota')}
     item = train() | {"spec": {"parallelism": 2}}
     seen = job_of(item, [], warnings)
     assert (seen.reason, seen.message) == (
@@ -106,7 +106,7 @@ def test_a_job_without_its_pods_says_what_its_events_say() -> None:
 def test_a_pod_that_is_stuck_on_its_node_says_what_its_events_say() -> None:
     item = pod({"name": "train", "state": {"waiting": {"reason": "ContainerCreating"}}})
     item["metadata"]["uid"], item["spec"] = "pod-uid", {"nodeName": "a"}
-    warnings = {"pod-uid": Warned("FailedMount", 'MountVolume.SetUp failed: secret "store" not found')}
+    warnings = {"pod-uid": PodWarning("FailedMount", 'MountVolume.SetUp failed: secret "store" not found')}
     assert job_of(train(), [item], warnings).reason == "FailedMount"
     assert job_of(train(), [item]).message == "its pod is being started on a"
 
@@ -123,5 +123,5 @@ def test_of_an_objects_events_the_last_counts() -> None:
         return {"involvedObject": {"uid": "a"}, "reason": "FailedCreate", "message": message, "lastTimestamp": at}
 
     assert latest([event(T2, "second"), event(T1, "first"), {"reason": "Odd"}]) == {
-        "a": Warned("FailedCreate", "second")
+        "a": PodWarning("FailedCreate", "second")
     }

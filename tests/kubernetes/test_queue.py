@@ -1,6 +1,6 @@
 """A key is worked on by one worker at a time, when it is due, and later after failures."""
 
-from controller.kubernetes.queue import LONGEST_BACKOFF_SECONDS, KeyedQueue
+from controller.executors.kubernetes.workqueue import LONGEST_BACKOFF_SECONDS, KeyedQueue
 
 A, B = ("ns", "a"), ("ns", "b")
 

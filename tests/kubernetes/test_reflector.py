@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from kubernetes import client
 
-from controller.kubernetes.api import Api, ApiUnreachable
-from controller.kubernetes.reflector import Pace, Reflector
+from controller.executors.kubernetes.api import Api, ApiUnreachable
+from controller.executors.kubernetes.informer import Pace, Reflector
 from tests.tools.processes import wait_until
 
 PATH = "/api/v1/namespaces/team/configmaps"

@@ -2,8 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
-from controller.kubernetes.api import ApiError
-from controller.kubernetes.refusals import LONGEST_SECONDS, Refusals, is_refusal, message_of
+from controller.executors.kubernetes.api import ApiError
+from controller.executors.kubernetes.refusals import LONGEST_SECONDS, Refusals, is_refusal, message_of
 
 
 class Clock:

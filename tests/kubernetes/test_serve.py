@@ -14,12 +14,12 @@ import pytest
 from kubernetes import client
 from prometheus_client import CollectorRegistry
 
-from controller.kubernetes.api import Api
-from controller.kubernetes.health import Health, serve_health
-from controller.kubernetes.reflector import Pace
-from controller.kubernetes.serve import DEAF_SECONDS, Controller
+from controller.executors.kubernetes.api import Api
+from controller.executors.kubernetes.health import Health, serve_health
+from controller.executors.kubernetes.informer import Pace
+from controller.executors.kubernetes.serve import DEAF_SECONDS, Controller
 from tests.tools.processes import wait_until
-from workloads.store import open_store
+from workloads.storage.base import open_store
 
 PACE = Pace(first_seconds=0.05, longest_seconds=0.1)
 
@@ -97,7 +97,7 @@ def test_probes_answer_with_what_is_wrong() -> None:
 def failed_start(**environment: str) -> dict[str, Any]:
     """The only line that a controller which cannot start writes."""
     ran = subprocess.run(
-        [sys.executable, "-m", "controller.kubernetes.serve"],
+        [sys.executable, "-m", "controller.executors.kubernetes.serve"],
         env={"PATH": os.environ["PATH"], **environment},
         capture_output=True,
         text=True,

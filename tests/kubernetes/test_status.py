@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.decide.actions import Condition, Counts, EvaluationLine, RunLine, Status
-from controller.kubernetes.status import (
+from controller.executors.kubernetes.status import (
     SHOWN_RUNS,
     believed,
     cut_bytes,
@@ -21,6 +20,7 @@ from controller.kubernetes.status import (
     transitions,
     unseen_status,
 )
+from controller.planner.actions import Condition, Counts, EvaluationLine, RunLine, Status
 
 NOW = datetime(2026, 2, 16, 9, 0, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=1)

@@ -5,10 +5,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.kubernetes.names import CLOSED_ANNOTATION, TASK_ANNOTATION
-from controller.kubernetes.seen import job_of
-from controller.kubernetes.task_index import JOB_NAME_LABEL, IndexOf, TaskIndex
-from controller.view import Job
+from controller.executors.kubernetes.job_states import job_of
+from controller.executors.kubernetes.names import CLOSED_ANNOTATION, TASK_ANNOTATION
+from controller.executors.kubernetes.task_index import JOB_NAME_LABEL, IndexOf, TaskIndex
+from controller.snapshot.types import Job
 
 Json = dict[str, Any]
 NAMES = ("a", "b", "c")

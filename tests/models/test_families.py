@@ -14,13 +14,13 @@ from tests.evaluate.world import World
 from tests.models import plain_peft
 from tests.models.tiny import write_tiny_base
 from tests.train.world import files, inputs, order, sums, train_here, write_rows
-from workloads.commit import read_marker
-from workloads.contract import layout
-from workloads.contract.records import CheckpointRecord, ExitCode, Marker, TrainRecord
-from workloads.contract.tasks import AdapterSource, TrainTask
-from workloads.contract.units import GENERAL_NUMERICS, Lora, Template
+from workloads.api import store_keys
+from workloads.api.records import CheckpointRecord, ExitCode, Marker, TrainRecord
+from workloads.api.tasks import AdapterSource, TrainTask
+from workloads.api.units import GENERAL_NUMERICS, Lora, Template
 from workloads.models import FAMILIES
 from workloads.models.base import ModelFamily
+from workloads.storage.markers import read_marker
 from workloads.text.tokenizer import load_tokenizer
 
 ROWS, STEPS, SEED = 6, 20, 16
@@ -41,7 +41,7 @@ class Trained:
 
     @property
     def checkpoint(self) -> Marker:
-        marker = read_marker(self.world.store, self.task.unit, layout.checkpoint_marker(ROWS * STEPS))
+        marker = read_marker(self.world.store, self.task.unit, store_keys.checkpoint_marker(ROWS * STEPS))
         assert marker is not None
         return marker
 
@@ -52,7 +52,7 @@ class Trained:
         return record
 
     def losses(self, folder: Path) -> list[float]:
-        path = files(self.world.store, self.task, layout.DONE, folder)["metrics.jsonl"]
+        path = files(self.world.store, self.task, store_keys.DONE, folder)["metrics.jsonl"]
         return [json.loads(line)["loss"] for line in path.read_text().splitlines()]
 
 
@@ -147,7 +147,7 @@ def test_the_adapter_passes_its_canary_in_the_transformers_engine(trained: Train
 
 
 def test_the_record_says_that_the_general_trainer_ran(trained: Trained) -> None:
-    done = read_marker(trained.world.store, trained.task.unit, layout.DONE)
+    done = read_marker(trained.world.store, trained.task.unit, store_keys.DONE)
     assert done is not None
     assert isinstance(done.record, TrainRecord)
     assert done.record.trainer == "general"

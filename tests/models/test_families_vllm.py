@@ -8,17 +8,17 @@ import pytest
 from tests.evaluate.models import VLLM_FLAGS
 from tests.models.test_families import BY_NAME, canary_error, lora_of, train_tiny
 from tests.models.tiny import vllm_sizes
-from workloads.contract.units import Engine
+from workloads.api.units import EngineIdentity
 from workloads.models.base import ModelFamily
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
 vllm = pytest.importorskip("vllm")
 
 
-def engine_of(family: ModelFamily) -> Engine:
+def engine_of(family: ModelFamily) -> EngineIdentity:
     """vLLM has no kernels for adapters of experts on a CPU: these are merged into its weights."""
     flags = VLLM_FLAGS | ({"merge_adapters": True} if family.experts else {})
-    return Engine(name="vllm", version=vllm.__version__, dtype="float32", flags=flags)
+    return EngineIdentity(name="vllm", version=vllm.__version__, dtype="float32", flags=flags)
 
 
 @pytest.mark.parametrize("name", [name for name, family in BY_NAME.items() if family.vllm_lora])

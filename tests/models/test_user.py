@@ -10,7 +10,7 @@ import pytest
 
 from tests.models.tiny import write_tiny_base
 from tests.train.world import sums, write_rows
-from workloads.contract.records import Marker, TrainRecord
+from workloads.api.records import Marker, TrainRecord
 from workloads.models import FAMILIES
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

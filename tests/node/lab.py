@@ -14,7 +14,7 @@ from tests.node.node import Node
 from tests.node.s3 import PORT, ClusterS3
 from tests.tools.processes import wait_until
 from tests.tools.programs import program
-from workloads.contract.manifest import Manifest
+from workloads.api.manifest import Manifest
 
 RELEASE = "potstill"
 POD_USER = 65532

@@ -1,6 +1,6 @@
 """What a compromised pod can do: the pods that the controller makes, as it makes them, with a hostile program in each container.
 
-SECURITY.md tells it in words. What the keys of a namespace can do on the server: tests/store/test_s3_policy.py.
+SECURITY.md tells it in words. What the keys of a namespace can do on the server: tests/storage/test_s3_policy.py.
 """
 
 import json
@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from controller.kubernetes.jobs import build_job
-from controller.spec.profile import Profile
+from controller.executors.kubernetes.jobs import build_job
+from controller.experiment.profile import Profile
 from tests.kubernetes.tasks import FROZEN, REFERENCE, generate_task, grade_task, report_task, train_task
 from tests.node.node import Node
 from tests.node.s3 import ClusterS3

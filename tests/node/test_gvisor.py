@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from controller.kubernetes.jobs import build_job
-from controller.spec.profile import Profile
+from controller.executors.kubernetes.jobs import build_job
+from controller.experiment.profile import Profile
 from tests.cluster.harness.api import Object
 from tests.controller.experiments import START, experiment
 from tests.grade.hostile_programs import ALL, DISK
@@ -20,16 +20,16 @@ from tests.grade.tiny import byte_tokenizer, output, write_jsonl
 from tests.node.node import Node
 from tests.node.s3 import ClusterS3
 from tests.node.test_node import RESTRICTED, run_job
+from workloads.api import store_keys
+from workloads.api.grades import Grade
+from workloads.api.model import sha256_of
+from workloads.api.records import GradesRecord, OutputsRecord
+from workloads.api.tasks import FileSource, GradeMember, GradeTask, Owner, pointers
+from workloads.api.units import EngineIdentity, GradeInputs, UnitRef, unit_of
 from workloads.benchmarks import BUILTIN, load
-from workloads.commit import fetch, publish, read_marker
-from workloads.contents import hash_file
-from workloads.contract import layout
-from workloads.contract.grades import Grade
-from workloads.contract.model import sha256_of
-from workloads.contract.records import GradesRecord, OutputsRecord
-from workloads.contract.tasks import FileSource, GradeMember, GradeTask, Owner, pointers
-from workloads.contract.units import Engine, GradeInputs, UnitRef, unit_of
-from workloads.stores.s3 import S3Store
+from workloads.storage.content_digest import hash_file
+from workloads.storage.markers import commit_marker, fetch, read_marker
+from workloads.storage.s3.store import S3Store
 
 RUNTIME_CLASS = "gvisor"
 FROZEN = experiment((), ())
@@ -79,7 +79,7 @@ class GradingJob:
         self._tokenizer = byte_tokenizer()
         blob = self._tokenizer.to_str().encode()
         self._tokenizer_sha256 = sha256_of(blob)
-        self._store.put_new(layout.blob_key(self._tokenizer_sha256), blob)
+        self._store.put_new(store_keys.blob_key(self._tokenizer_sha256), blob)
 
     def add(self, name: str, benchmark: FileSource, programs: dict[str, str]) -> UnitRef:
         """A member: an output per problem, which holds that program. The unit of its grades."""
@@ -87,7 +87,7 @@ class GradingJob:
         outputs = [output(self._tokenizer, problem, text) for problem, text in texts.items()]
         longest = max(len(one.token_ids) for one in outputs)
         record = OutputsRecord(
-            engine=Engine(name="transformers", version="5", dtype="float32"),
+            engine=EngineIdentity(name="transformers", version="5", dtype="float32"),
             outputs=len(outputs),
             generated_tokens=sum(len(one.token_ids) for one in outputs),
             finish_reasons={"stop": len(outputs)},
@@ -98,7 +98,7 @@ class GradingJob:
         )
         generate = UnitRef(kind="generate", digest=sha256_of(name.encode()))
         files = {"outputs.jsonl": write_jsonl(self._folder / f"{name}.outputs.jsonl", outputs)}
-        marker = publish(self._store, generate, 1, layout.OUTPUTS, files, record, now=START)
+        marker = commit_marker(self._store, generate, 1, store_keys.OUTPUTS, files, record, now=START)
         inputs = GradeInputs(
             outputs_content=marker.content,
             benchmark_content=benchmark.sha256,
@@ -134,7 +134,7 @@ class GradingJob:
 
     def grades(self, unit: UnitRef) -> Graded:
         """What the Job committed."""
-        marker = read_marker(self._store, unit, layout.GRADES)
+        marker = read_marker(self._store, unit, store_keys.GRADES)
         assert marker is not None
         assert isinstance(marker.record, GradesRecord)
         path = fetch(self._store, marker, ["grades.jsonl"], self._folder / unit.digest)["grades.jsonl"]

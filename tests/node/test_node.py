@@ -54,7 +54,7 @@ def namespace(node: Node) -> str:
 def test_a_job_of_the_controllers_image_runs_to_its_end_and_its_log_is_read(
     node: Node, namespace: str, image: Callable[[str], str]
 ) -> None:
-    script = "import os, sys, controller, workloads.contract; print(os.getuid(), 'torch' in sys.modules)"
+    script = "import os, sys, controller, workloads.api; print(os.getuid(), 'torch' in sys.modules)"
     assert run_job(node, namespace, image("controller"), ["python", "-c", script]) == "65532 False\n"
 
 

@@ -17,8 +17,8 @@ from tests.node.lab import CHART, CRD, RELEASE, Lab, lab
 from tests.node.node import NAME, Node
 from tests.node.s3 import ClusterS3
 from tests.tools.processes import wait_until
-from workloads.contents import directory_content, weights_name
-from workloads.contract.manifest import Manifest
+from workloads.api.manifest import Manifest
+from workloads.storage.content_digest import directory_content, weights_name
 
 QUICKSTART = REPOSITORY / "examples" / "quickstart.yaml"
 BASE = REPOSITORY / "examples" / "quickstart" / "base"

@@ -10,9 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.results.made_manifest import ENGINE, counts
-from workloads.commit import publish
-from workloads.contract.grades import Grade
-from workloads.contract.manifest import (
+from workloads.api.grades import Grade
+from workloads.api.manifest import (
     BudgetVerdicts,
     LossPoint,
     Manifest,
@@ -21,10 +20,11 @@ from workloads.contract.manifest import (
     ManifestModel,
     ManifestRun,
 )
-from workloads.contract.model import sha256_of
-from workloads.contract.records import DataStatistics, GradesRecord, Output, OutputsRecord
-from workloads.contract.units import Columns, Lora, Sampling, Template, TrainInputs, UnitRef
-from workloads.store import Store
+from workloads.api.model import sha256_of
+from workloads.api.records import DataStatistics, GradesRecord, Output, OutputsRecord
+from workloads.api.units import Columns, Lora, Sampling, Template, TrainInputs, UnitRef
+from workloads.storage.base import Store
+from workloads.storage.markers import commit_marker
 
 BUDGETS = (2048, 4096)
 RUNS = (("math_default", "Math 4K", 4096, 25000, 5000), ("math_2k", "Math 2K", 2048, 10000, 2500),
@@ -196,4 +196,4 @@ def _publish(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{name}.jsonl"
         path.write_text("\n".join(lines) + "\n")
-        publish(store, unit, 1, name, {path.name: path}, record, now=datetime(2026, 2, 16, tzinfo=UTC))
+        commit_marker(store, unit, 1, name, {path.name: path}, record, now=datetime(2026, 2, 16, tzinfo=UTC))

@@ -11,11 +11,11 @@ from tests.report.browser import browser
 from tests.report.measure import CELLS, OPEN_ALL, PAGE_WIDTH, WIDER_CELLS, style
 from tests.report.synthetic import synthetic
 from tests.results.made_experiment import MadeRun, experiment
-from workloads.contract.manifest import Manifest
-from workloads.report.accepted import Accepted
+from workloads.api.manifest import Manifest
+from workloads.report.accepted import AcceptedExperiment
+from workloads.report.output_browser import reading
 from workloads.report.page import page
-from workloads.report.reader import reading
-from workloads.store import Store, open_store
+from workloads.storage.base import Store, open_store
 
 pytestmark = pytest.mark.slow
 WIDTHS = (390, 1180, 1400, 1920)
@@ -23,7 +23,9 @@ REASON = (
     "attempt 3: CorruptFiles: outputs.jsonl of marker outputs is missing (key units/generate/" + "0123456789abcdef" * 8
 )
 
-ACCEPTED = Accepted(datetime(2026, 2, 16, tzinfo=UTC), datetime(2026, 2, 18, tzinfo=UTC), "name: " + "long" * 200)
+ACCEPTED = AcceptedExperiment(
+    datetime(2026, 2, 16, tzinfo=UTC), datetime(2026, 2, 18, tzinfo=UTC), "name: " + "long" * 200
+)
 
 
 @pytest.fixture(scope="module")

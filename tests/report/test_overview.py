@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from tests.results.made_experiment import MadeRun, experiment
-from workloads.contract.blocked import blocked_by_run
-from workloads.contract.manifest import Manifest
+from workloads.api.blocked import blocked_by_run
+from workloads.api.manifest import Manifest
 from workloads.report.failures import cause_text, causes, progress
 from workloads.report.flat import flat_benchmarks
 from workloads.report.marks import base_change
@@ -15,7 +15,7 @@ from workloads.report.overview import Overview, OverviewRow, overview
 from workloads.report.summary import summary
 from workloads.results.base_comparison import BaseContrast
 from workloads.results.conclusions import conclusions
-from workloads.results.difference import Difference
+from workloads.results.stats.difference import Difference
 
 SLOW = MadeRun("slow", (100, 200), label="Slow", changes={"learning_rate": 1e-3})
 FAST = MadeRun("fast", (100, 200), label="Fast", changes={"learning_rate": 5e-3})

@@ -10,13 +10,13 @@ from tests.report.browser import browser
 from tests.report.measure import OPEN_ALL
 from tests.report.synthetic import HOSTILE, synthetic
 from tests.tools.shared import made_once
-from workloads.contract.manifest import Manifest
+from workloads.api.manifest import Manifest
 from workloads.report.files import report_files
+from workloads.report.output_browser import reading, shortened
 from workloads.report.page import page
-from workloads.report.reader import reading, shortened
 from workloads.report.summary import summary
 from workloads.results.tables import tables
-from workloads.store import Store, open_store
+from workloads.storage.base import Store, open_store
 
 pytestmark = pytest.mark.slow
 

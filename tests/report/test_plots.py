@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.results.made_experiment import MadeRun, experiment
-from workloads.contract.manifest import Manifest
+from workloads.api.manifest import Manifest
 from workloads.report.plots import COLOURS, GREY, Plot, plots
 
 RUNS = tuple(MadeRun(name, (100, 200), label=name.title()) for name in ("one", "two", "three"))

@@ -11,19 +11,19 @@ import pytest
 
 from tests.controller.experiments import START, experiment, run
 from tests.results.made_manifest import ENGINE, evaluation, manifest
-from workloads.commit import publish
-from workloads.contents import hash_file
-from workloads.contract import layout
-from workloads.contract.experiment import FrozenBenchmark, FrozenExperiment, FrozenPart
-from workloads.contract.manifest import Manifest
-from workloads.contract.model import sha256_of
-from workloads.contract.records import Output, OutputsRecord
-from workloads.contract.tasks import FileSource
-from workloads.contract.units import Prompting, Template, UnitRef
+from workloads.api import store_keys
+from workloads.api.experiment import FrozenBenchmark, FrozenExperiment, FrozenPart
+from workloads.api.manifest import Manifest
+from workloads.api.model import sha256_of
+from workloads.api.records import Output, OutputsRecord
+from workloads.api.tasks import FileSource
+from workloads.api.units import Prompting, Template, UnitRef
 from workloads.evaluate.prompts import make_prompt
+from workloads.report.output_browser import OutputPages, reading
 from workloads.report.page import duration, page
-from workloads.report.reader import Reading, reading
-from workloads.store import Store, open_store
+from workloads.storage.base import Store, open_store
+from workloads.storage.content_digest import hash_file
+from workloads.storage.markers import commit_marker
 from workloads.text.tokenizer import TextTokenizer, load_tokenizer
 
 BASE = Path(__file__).parents[2] / "examples/quickstart/base"
@@ -59,13 +59,13 @@ def frozen_in(store: Store, tmp_path: Path) -> FrozenExperiment:
     )  # fmt: skip
     made = experiment((run("mine", (100,)),), name="made", uid8="0" * 8)
     made = made.model_copy(update={"benchmarks": (benchmark,), "profile": {"train": {"env": {"TOKEN": "secret"}}}})
-    store.put(layout.experiment_key("made", "0" * 8), made.to_json())
+    store.put(store_keys.experiment_key("made", "0" * 8), made.to_json())
     return made
 
 
 def asked(store: Store, tokenizer: TextTokenizer, tmp_path: Path, text: str = CHOSEN) -> Manifest:
     """Both models' outputs are in the store; `text` is what the base was asked."""
-    store.put(layout.blob_key(tokenizer.sha256), tokenizer.path.read_bytes())
+    store.put(store_keys.blob_key(tokenizer.sha256), tokenizer.path.read_bytes())
     made = []
     for model, prompting, problem in (("base", PLAIN, text), ("mine@100", CHAT, CHOSEN)):
         one = evaluation(model, "R", benchmark="choice")
@@ -82,7 +82,7 @@ def asked(store: Store, tokenizer: TextTokenizer, tmp_path: Path, text: str = CH
         path.write_bytes(output.to_json())
         assert one.generate is not None
         unit = UnitRef(kind="generate", digest=one.generate)
-        publish(store, unit, 1, "outputs", {"outputs.jsonl": path}, record, now=START + timedelta(minutes=90))
+        commit_marker(store, unit, 1, "outputs", {"outputs.jsonl": path}, record, now=START + timedelta(minutes=90))
         made.append(one.model_copy(update={"grade": None}))
     return manifest(*made)
 
@@ -91,7 +91,7 @@ def unpacked(packed: str) -> Any:
     return json.loads(gzip.decompress(base64.b64decode(packed)))
 
 
-def prompts_of(read: Reading) -> dict[str, str | None]:
+def prompts_of(read: OutputPages) -> dict[str, str | None]:
     """By model, the prompt that the page shows beside its output."""
     texts = unpacked(read.problems[0].packed)["all-p0"]["p"]
     places = {chunk.model: unpacked(chunk.packed)[0]["s"] for chunk in read.chunks}
@@ -130,8 +130,8 @@ def test_without_the_benchmark_the_prompts_are_missing_and_the_outputs_are_shown
 def test_without_the_tokenizer_it_says_which_is_missing(store: Store, tokenizer: TextTokenizer, tmp_path: Path) -> None:
     frozen_in(store, tmp_path)
     made = asked(store, tokenizer, tmp_path)
-    store.delete(layout.blob_key(tokenizer.sha256))
-    assert layout.blob_key(tokenizer.sha256) in reading(made, store).notes[0]
+    store.delete(store_keys.blob_key(tokenizer.sha256))
+    assert store_keys.blob_key(tokenizer.sha256) in reading(made, store).notes[0]
 
 
 def test_hostile_problems_and_prompts_are_in_no_markup(store: Store, tokenizer: TextTokenizer, tmp_path: Path) -> None:

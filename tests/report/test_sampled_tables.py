@@ -10,16 +10,16 @@ from tests.report.browser import browser
 from tests.report.measure import OPEN_ALL, PAGE_WIDTH, WIDER_CELLS
 from tests.results import made_manifest
 from tests.results.made_experiment import MadeRun, experiment
-from workloads.contract.manifest import Manifest
-from workloads.contract.units import Sampling
+from workloads.api.manifest import Manifest
+from workloads.api.units import Sampling
+from workloads.report.output_browser import reading
 from workloads.report.page import page
-from workloads.report.reader import reading
 from workloads.report.sampled_tables import recipe_sentences, recipes_table, samples_table
 from workloads.report.summary import summary
 from workloads.report.tables_csv import recipes_csv, samples_csv
 from workloads.report.text import markdown
 from workloads.results import samples, seeds
-from workloads.store import open_store
+from workloads.storage.base import open_store
 
 HOSTILE = "=<img src=x onerror=alert(1)> | `a` [b](http://c)"
 SEEDS = tuple(MadeRun(f"r{seed}", (50, 100), label=f"Seed {seed}", changes={"seed": seed}) for seed in (1, 2, 3))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.results.made_manifest import ENGINE, counts
-from workloads.contract.manifest import (
+from workloads.api.manifest import (
     BudgetVerdicts,
     Manifest,
     ManifestBenchmark,
@@ -13,8 +13,8 @@ from workloads.contract.manifest import (
     ManifestModel,
     ManifestRun,
 )
-from workloads.contract.model import sha256_of
-from workloads.contract.units import Columns, Lora, Sampling, Template, TrainInputs
+from workloads.api.model import sha256_of
+from workloads.api.units import Columns, Lora, Sampling, Template, TrainInputs
 
 BATCH = 50
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from workloads.contract.experiment import FrozenGate, FrozenRequirement
-from workloads.contract.manifest import (
+from workloads.api.experiment import FrozenGate, FrozenRequirement
+from workloads.api.manifest import (
     BudgetVerdicts,
     Manifest,
     ManifestBenchmark,
@@ -11,11 +11,11 @@ from workloads.contract.manifest import (
     ManifestModel,
     ManifestRun,
 )
-from workloads.contract.model import sha256_of
-from workloads.contract.records import BudgetCounts
-from workloads.contract.units import Engine, Sampling
+from workloads.api.model import sha256_of
+from workloads.api.records import BudgetCounts
+from workloads.api.units import EngineIdentity, Sampling
 
-ENGINE = Engine(name="vllm", version="0.32.0", dtype="bfloat16", gpu="h200")
+ENGINE = EngineIdentity(name="vllm", version="0.32.0", dtype="bfloat16", gpu="h200")
 BUDGET = 4096
 
 

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from workloads.results.figures import Figure, Series
-from workloads.results.statistics import Share
+from workloads.results.scores import Score, Series
+from workloads.results.stats.share import Share
 
 MATH, CODE = "math-500", "mbpp-plus"
 FULL = {MATH: 500, CODE: 378}
@@ -80,14 +80,14 @@ def only_full(benchmark: str) -> list[tuple[str, int]]:
     return [(label, samples) for label, samples, *shares in trained if not fits(FAST, *shares)]
 
 
-def figure(benchmark: str, row: tuple[str, int, float, float, float]) -> Figure:
+def figure(benchmark: str, row: tuple[str, int, float, float, float]) -> Score:
     """With the fast set's counts where they fit, else the full set's; the middle one where several do."""
     label, samples, *shares = row
     n = FULL[benchmark] if label == "Base" or not fits(FAST, *shares) else FAST
     allowed = fits(n, *shares)
     right, done, both = allowed[len(allowed) // 2]
     budget = 2048 if "2K" in label else 4096
-    return Figure(label, samples, benchmark, budget, Share(right, n), Share(done, n), Share(both, n))
+    return Score(label, samples, benchmark, budget, Share(right, n), Share(done, n), Share(both, n))
 
 
 def series() -> dict[str, Series]:

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.contingency_tables import cochrans_q
 
-from workloads.results.bounded_mean import clustered_share, equal_shares_p, mean_interval, score_statistic
-from workloads.results.difference import score_interval, score_z
-from workloads.results.statistics import Share
+from workloads.results.stats.bounded_mean import clustered_share, equal_shares_p, mean_interval, score_statistic
+from workloads.results.stats.difference import score_interval, score_z
+from workloads.results.stats.share import Share
 
 
 @given(st.integers(1, 300), st.data())

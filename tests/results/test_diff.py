@@ -8,9 +8,9 @@ from typer.testing import CliRunner, Result
 
 from controller.cli import app
 from tests.results.made_manifest import evaluation, manifest
-from workloads.contract.manifest import Manifest
-from workloads.contract.model import sha256_of
-from workloads.contract.units import Sampling
+from workloads.api.manifest import Manifest
+from workloads.api.model import sha256_of
+from workloads.api.units import Sampling
 from workloads.results.asked import asked_by_manifest
 from workloads.results.changes import unit_changes
 from workloads.results.effects import effects

@@ -9,13 +9,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
-from workloads.results.bounded_mean import score_statistic, two_sided_p
 from workloads.results.contrasts import steadier
-from workloads.results.difference import holm, independent_difference, mid_p, paired_difference, score_interval, score_z
-from workloads.results.figures import Figure
-from workloads.results.paired import Pairs, pair, score
-from workloads.results.power import detectable_difference, problems_needed
-from workloads.results.statistics import Share
+from workloads.results.scores import Score
+from workloads.results.stats.bounded_mean import score_statistic, two_sided_p
+from workloads.results.stats.difference import (
+    holm,
+    independent_difference,
+    mid_p,
+    paired_difference,
+    score_interval,
+    score_z,
+)
+from workloads.results.stats.paired import Pairs, pair, score
+from workloads.results.stats.power import detectable_difference, problems_needed
+from workloads.results.stats.share import Share
 
 
 def test_the_score_interval_and_mid_p_agree_with_the_published_example() -> None:
@@ -162,7 +169,7 @@ def test_spans_that_differ_by_chance_only_are_rarely_called_different() -> None:
     rng = np.random.default_rng(19)
     p_values = []
     for right in rng.binomial(100, 0.7, (250, 8)).tolist():
-        run = [Figure("", None, "", 1, Share(k, 100), Share(k, 100), Share(k, 100)) for k in right]
+        run = [Score("", None, "", 1, Share(k, 100), Share(k, 100), Share(k, 100)) for k in right]
         p_values.append(steadier("", tuple(run[:4]), tuple(run[4:]), "accuracy").p or 0.0)
     assert np.mean(np.array(p_values) < 0.05) < 0.05
     assert min(p_values) > 1e-4

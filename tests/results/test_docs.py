@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.results.made_manifest import evaluation, manifest
-from workloads.results.operating import table
+from workloads.results.gate_simulation import table
 
 DOCS = (Path(__file__).parents[2] / "docs" / "results.md").read_text()
 

@@ -1,7 +1,7 @@
 """How outputs become a manifest's evaluation: each problem has its n outputs, and equal answers have one number."""
 
-from workloads.contract.grades import Grade
-from workloads.contract.records import Output
+from workloads.api.grades import Grade
+from workloads.api.records import Output
 from workloads.results.manifest import _answer, _unequal
 
 

@@ -11,11 +11,11 @@ from typer.testing import CliRunner
 
 from controller.cli import app
 from tests.results.made_manifest import ENGINE, evaluation, gate, manifest, sampled
-from workloads.contract.manifest import Manifest
-from workloads.contract.units import Sampling
+from workloads.api.manifest import Manifest
+from workloads.api.units import Sampling
 from workloads.results.gate import GateResult, UnknownModel, judge, side_of
+from workloads.results.gate_simulation import rates
 from workloads.results.gate_text import gate_json, gate_markdown, junit
-from workloads.results.operating import rates
 
 ACCURACY = gate(("math-500", "accuracy", 0.05))
 

@@ -8,9 +8,9 @@ from scipy.stats import binomtest
 
 from tests.results.made_experiment import MadeRun, experiment
 from workloads.results.conclusions import WEIGHTS, conclusions, planned_levels
-from workloads.results.difference import paired_difference
-from workloads.results.multiplicity import Adjusted, Comparison, adjust, tarone_number, weighted_holm
-from workloads.results.paired import Pairs
+from workloads.results.stats.difference import paired_difference
+from workloads.results.stats.multiplicity import Adjusted, Comparison, adjust, tarone_number, weighted_holm
+from workloads.results.stats.paired import Pairs
 
 ALPHA = 0.05
 SHARES = {"first": 0.7, "second": 0.3}

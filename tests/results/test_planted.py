@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import pytest
 
 from tests.results.made_experiment import MadeRun, experiment
-from workloads.contract.manifest import Manifest
+from workloads.api.manifest import Manifest
 from workloads.report.summary import summary
 from workloads.report.text import markdown
 from workloads.results.base_comparison import base_on_shared

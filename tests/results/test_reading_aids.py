@@ -6,27 +6,27 @@ import numpy as np
 import pytest
 
 from tests.results.made_experiment import MadeRun, experiment
+from workloads.api.grades import Grade
+from workloads.api.manifest import Manifest
+from workloads.api.records import Output
 from workloads.benchmarks.builtin import BUILTIN
 from workloads.benchmarks.load import load
-from workloads.contract.grades import Grade
-from workloads.contract.manifest import Manifest
-from workloads.contract.records import Output
 from workloads.results.breakdown import breakdowns
-from workloads.results.equivalence import above_p, equivalence_p
-from workloads.results.figures import Figure
 from workloads.results.lengths import length_contrasts, signed_rank_p
 from workloads.results.manifest import _suites
-from workloads.results.paired import pair
-from workloads.results.statistics import Share
-from workloads.results.trend import trend
+from workloads.results.scores import Score
+from workloads.results.stats.equivalence import above_p, equivalence_p
+from workloads.results.stats.paired import pair
+from workloads.results.stats.share import Share
+from workloads.results.stats.trend import trend
 
 RUN = MadeRun("mine", (50, 100))
 
 
-def figure(codes: str, samples: int) -> Figure:
+def figure(codes: str, samples: int) -> Score:
     right = Share(codes.count("R"), len(codes))
     by_problem = {f"p{i}": code for i, code in enumerate(codes)}
-    return Figure(f"mine@{samples}", samples, "sums", 4096, right, right, right, by_problem)
+    return Score(f"mine@{samples}", samples, "sums", 4096, right, right, right, by_problem)
 
 
 def test_a_trend_is_the_least_squares_line_from_the_first_to_the_last_checkpoint() -> None:

@@ -1,7 +1,7 @@
 """Run against run: what is compared with what, at which price, and what the first sentence of a report says."""
 
 from tests.results.made_experiment import MadeRun, experiment
-from workloads.contract.manifest import Manifest
+from workloads.api.manifest import Manifest
 from workloads.results.conclusions import Conclusions, conclusions
 from workloads.results.run_comparison import RunContrast
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.results.made_manifest import BUDGET, manifest, sampled
-from workloads.contract.units import Sampling
+from workloads.api.units import Sampling
 from workloads.results.samples import COLUMNS, cells, majority_at, pass_at, sampled_rows, sizes
 
 SAMPLING = Sampling(n=4, temperature=0.7)

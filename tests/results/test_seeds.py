@@ -5,9 +5,9 @@ import pytest
 
 from tests.controller.experiments import run
 from tests.results.made_manifest import BUDGET, evaluation, manifest
-from workloads.contract.manifest import Manifest, ManifestModel, ManifestRun
-from workloads.contract.model import sha256_of
-from workloads.contract.units import TrainInputs
+from workloads.api.manifest import Manifest, ManifestModel, ManifestRun
+from workloads.api.model import sha256_of
+from workloads.api.units import TrainInputs
 from workloads.results.seeds import COLUMNS, cells, recipe_figures, recipes, seed_mean
 
 

@@ -4,9 +4,9 @@ import pytest
 
 from tests.results.source_table import CODE, FAST, MATH, only_full, rows, series
 from workloads.results.contrasts import Verdict
-from workloads.results.difference import independent_difference
 from workloads.results.findings import findings_of
-from workloads.results.statistics import Share
+from workloads.results.stats.difference import independent_difference
+from workloads.results.stats.share import Share
 
 RUNS = series()
 FINDINGS = {finding.key: finding for finding in findings_of(tuple(RUNS.values()))}

@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Collection, Iterable
 
-from workloads.contract.experiment import Limits
-from workloads.contract.records import TaskEnd
+from workloads.api.experiment import Limits
+from workloads.api.records import TaskEnd
 
 
 def beyond_bounds(ends: Iterable[TaskEnd], moved: Collection[int], limits: Limits) -> str | None:

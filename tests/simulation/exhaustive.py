@@ -12,28 +12,28 @@ from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
-from controller.decide import decide
-from controller.decide.accounts import account
-from controller.decide.actions import (
-    Action,
-    CloseTask,
-    Discard,
-    Start,
-    Stop,
-    WriteManifest,
-    WritePointers,
-    WriteTask,
+from controller.planner.actions import Action, CloseTask, Discard, Start, Stop, WriteManifest, WritePointers, WriteTask
+from controller.planner.planner import decide
+from controller.planner.retry_policy import retry_state
+from controller.planner.unit_state import owner_of
+from controller.snapshot.types import (
+    FINAL_MARKER,
+    Attempt,
+    Folded,
+    Job,
+    JobsSnapshot,
+    StoreSnapshot,
+    UnitView,
+    members_of,
 )
-from controller.decide.standing import owner_of
-from controller.view import FINAL_MARKER, Attempt, ExecutorView, Folded, Job, StoreView, UnitView, members_of
 from tests.controller.experiments import START
 from tests.simulation.bounds import beyond_bounds
-from workloads.contract import layout
-from workloads.contract.experiment import FrozenExperiment
-from workloads.contract.model import sha256_of
-from workloads.contract.records import CheckpointRecord, Marker, StateRecord, TaskEnd
-from workloads.contract.tasks import MemberPointer, RunnableTask, TrainTask, parse_task, pointers
-from workloads.contract.units import UnitRef
+from workloads.api import store_keys
+from workloads.api.experiment import FrozenExperiment
+from workloads.api.model import sha256_of
+from workloads.api.records import CheckpointRecord, Marker, StateRecord, TaskEnd
+from workloads.api.tasks import MemberPointer, RunnableTask, TrainTask, parse_task, pointers
+from workloads.api.units import UnitRef
 
 STEP_SECONDS = 130.0
 """A passage of time: longer than a task may wait to be started."""
@@ -124,7 +124,9 @@ class Explorer:
         if self._decided(state.store, state.jobs, None, state.passages)[0]:
             return False
         units = self._view(state.store).units.values()
-        over = [unit.done or account(unit, self._owner, self._frozen.limits).exhausted is not None for unit in units]
+        over = [
+            unit.done or retry_state(unit, self._owner, self._frozen.limits).exhausted is not None for unit in units
+        ]
         return bool(over) and all(over)
 
     def _steps(self, state: State) -> Iterator[tuple[str, State]]:
@@ -153,7 +155,7 @@ class Explorer:
         now = at(passages)
         seen = Folded(folded[0], sha256_of(folded[0].encode()), folded[1], at(folded[2])) if folded else None
         view = replace(self._view(store), folded=seen)
-        decision = decide(self._frozen, view, ExecutorView({job.key: job for job in map(job_of, jobs)}), now)
+        decision = decide(self._frozen, view, JobsSnapshot({job.key: job for job in map(job_of, jobs)}), now)
         names = []
         for action in decision.actions:
             if self._only is not None and kind_of(action) not in {None, self._only}:
@@ -176,9 +178,9 @@ class Explorer:
                 (pointer,) = pointers(task)
                 return self._put(state, index, pointer.key, pointer.to_json().decode(), left, left)
             case CloseTask(unit=unit, end=end):
-                return self._put(state, index, layout.end_key(unit, end.number), end.to_json().decode(), left, lost)
+                return self._put(state, index, store_keys.end_key(unit, end.number), end.to_json().decode(), left, lost)
             case Start(task=task):
-                if layout.end_key(task.unit, task.number) in there:
+                if store_keys.end_key(task.unit, task.number) in there:
                     return with_control(state, index, lost)
                 known = task.key in {key for key, *_ in state.jobs}
                 jobs = state.jobs if known else state.jobs | {(task.key, "running", 0, state.passages)}
@@ -221,12 +223,12 @@ class Explorer:
         task = self._task(there[key].encode())
         assert not isinstance(task, MemberPointer)
         for unit, number, name in commits(task):
-            marker = layout.marker_key(unit, name)
-            own = layout.task_key(unit, number)
-            if marker in there or layout.end_key(unit, number) in there or own not in there:
+            marker = store_keys.marker_key(unit, name)
+            own = store_keys.task_key(unit, number)
+            if marker in there or store_keys.end_key(unit, number) in there or own not in there:
                 continue
             record = self._task(there[own].encode())
-            lead = layout.task_key(record.lead, record.lead_number) if isinstance(record, MemberPointer) else own
+            lead = store_keys.task_key(record.lead, record.lead_number) if isinstance(record, MemberPointer) else own
             if lead == key:
                 return replace(state, store=state.store | {(marker, str(number))})
         if not seen:
@@ -234,7 +236,7 @@ class Explorer:
         since = next(since for k, _, _, since in state.jobs if k == key)
         return replace(without_job(state, key), jobs=without_job(state, key).jobs | {(key, "ended", 0, since)})
 
-    def _view_uncached(self, store: frozenset[tuple[str, str]]) -> StoreView:
+    def _view_uncached(self, store: frozenset[tuple[str, str]]) -> StoreSnapshot:
         tasks: dict[UnitRef, list[Any]] = {}
         ends: dict[tuple[str, str, int], TaskEnd] = {}
         markers: dict[tuple[str, str], dict[str, Marker]] = {}
@@ -251,7 +253,7 @@ class Explorer:
                 task = self._task(data.encode())
                 tasks.setdefault(task.unit, []).append(task)
         units = {*tasks, *(UnitRef(kind=k, digest=d) for k, d in markers)}  # type: ignore[arg-type]
-        return StoreView(
+        return StoreSnapshot(
             {
                 unit: UnitView(
                     unit,
@@ -289,8 +291,8 @@ class Explorer:
 def commits(task: RunnableTask) -> Iterator[tuple[UnitRef, int, str]]:
     if isinstance(task, TrainTask):
         for samples in task.inputs.checkpoints:
-            yield task.unit, task.number, layout.checkpoint_marker(samples)
-        yield task.unit, task.number, layout.DONE
+            yield task.unit, task.number, store_keys.checkpoint_marker(samples)
+        yield task.unit, task.number, store_keys.DONE
         return
     for unit, number in members_of(task):
         yield unit, number, FINAL_MARKER[unit.kind]

@@ -6,17 +6,17 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from controller.decide.actions import Decision
 from controller.lease import OwnersWatch
-from controller.view import ExecutorView, Job
+from controller.planner.actions import Decision
+from controller.snapshot.types import Job, JobsSnapshot
 from tests.simulation.memory_store import Client
 from tests.simulation.programs import Program
 from tests.simulation.scheduler import Actor, Scheduler
-from workloads.contract import layout
-from workloads.contract.records import ExitCode
-from workloads.contract.tasks import Owner, RunnableTask
-from workloads.contract.units import UnitRef
-from workloads.store import StoreError
+from workloads.api import store_keys
+from workloads.api.records import ExitCode
+from workloads.api.tasks import Owner, RunnableTask
+from workloads.api.units import UnitRef
+from workloads.storage.base import StoreError
 
 
 @dataclass(frozen=True)
@@ -47,16 +47,16 @@ class Machine:
     zombies: int = 0
     _before: dict[str, Job] = field(default_factory=dict)
 
-    def view(self) -> ExecutorView:
+    def view(self) -> JobsSnapshot:
         self.scheduler.turn()
         seen = dict(self.jobs)
         if self.scheduler.random.random() < self.weather.stale_jobs:
             seen, self._before = self._before, seen
         else:
             self._before = seen
-        return ExecutorView(dict(seen))
+        return JobsSnapshot(dict(seen))
 
-    def admit(self, view: ExecutorView, decide: Callable[[ExecutorView], Decision]) -> Decision:
+    def admit(self, view: JobsSnapshot, decide: Callable[[JobsSnapshot], Decision]) -> Decision:
         return decide(view)
 
     def gone(self, owners: Iterable[Owner]) -> frozenset[Owner]:
@@ -128,7 +128,7 @@ class Machine:
 
         def write() -> None:
             with suppress(StoreError):
-                client.put(layout.notice_key(unit, number), str(chance.random()).encode())
+                client.put(store_keys.notice_key(unit, number), str(chance.random()).encode())
 
         if chance.random() < weather.late_notices:
             self.scheduler.spawn(f"late notice of {unit}", write, after_seconds=chance.choice([10.0, 100.0, 1000.0]))

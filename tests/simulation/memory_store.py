@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.simulation.scheduler import Scheduler
-from workloads.contract.records import Marker
-from workloads.store import AlreadyExists, NotFound, ObjectInfo, StoreError, check_key
+from workloads.api.records import Marker
+from workloads.storage.base import AlreadyExists, NotFound, ObjectInfo, StoreError, check_key
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Objects:
 
 @dataclass
 class Client:
-    """A `workloads.store.Store`. Chances are of each call; `stale_versions`: a LIST may not show what was written in so
+    """A `workloads.storage.base.Store`. Chances are of each call; `stale_versions`: a LIST may not show what was written in so
     many writes before it."""
 
     objects: Objects

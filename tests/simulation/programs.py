@@ -7,10 +7,9 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from workloads.commit import Corrupt, Superseded, list_markers, newest_state, prune_states, publish, read_marker
-from workloads.contract import layout
-from workloads.contract.model import sha256_of
-from workloads.contract.records import (
+from workloads.api import store_keys
+from workloads.api.model import sha256_of
+from workloads.api.records import (
     BudgetCounts,
     CheckpointRecord,
     ExitCode,
@@ -23,7 +22,7 @@ from workloads.contract.records import (
     StateRecord,
     TrainRecord,
 )
-from workloads.contract.tasks import (
+from workloads.api.tasks import (
     GenerateMember,
     GenerateTask,
     GradeMember,
@@ -33,8 +32,17 @@ from workloads.contract.tasks import (
     TrainTask,
     pointers,
 )
-from workloads.contract.units import UnitRef
-from workloads.store import AlreadyExists, Store, StoreError
+from workloads.api.units import UnitRef
+from workloads.storage.base import AlreadyExists, Store, StoreError
+from workloads.storage.markers import (
+    Corrupt,
+    Superseded,
+    commit_marker,
+    list_markers,
+    newest_state,
+    prune_states,
+    read_marker,
+)
 
 TOKENIZER = b"tokenizer"
 
@@ -71,7 +79,7 @@ class Program:
     def _failed(self, code: ExitCode, reason: str, error: Exception) -> int:
         failure = Failure(exit_code=code, reason=reason, message=str(error))
         try:
-            self.store.put(layout.failure_key(self.task.unit, self.task.number), failure.to_json())
+            self.store.put(store_keys.failure_key(self.task.unit, self.task.number), failure.to_json())
         except StoreError:
             return int(code)
         return int(code)
@@ -86,7 +94,7 @@ class Program:
                 record = ReportRecord(
                     manifest_sha256=self.task.inputs.manifest_content, report_version=self.task.inputs.report_version
                 )
-                self.commit(self.task.unit, self.task.number, layout.REPORT, {"report.md": ""}, record)
+                self.commit(self.task.unit, self.task.number, store_keys.REPORT, {"report.md": ""}, record)
 
     def commit(self, unit: UnitRef, number: int, name: str, files: dict[str, str], record: Record) -> None:
         """`files`: names and what their content begins with; then comes the nonce."""
@@ -94,7 +102,7 @@ class Program:
             paths = {file: Path(folder) / file for file in files}
             for file, path in paths.items():
                 path.write_text(files[file] or f"{unit.digest} {name} {self.nonce}")
-            publish(
+            commit_marker(
                 self.store, unit, number, name, paths, record, now=self.clock(), clock=lambda: self.clock().timestamp()
             )
         self.notify(unit, number)
@@ -105,13 +113,13 @@ class Program:
             loading=loading,
         )  # fmt: skip
         try:
-            self.store.put(layout.progress_key(self.task.unit, self.task.number), told.to_json())
+            self.store.put(store_keys.progress_key(self.task.unit, self.task.number), told.to_json())
         except StoreError:
             return
 
     def _train(self, task: TrainTask) -> None:
         unit, number = task.unit, task.number
-        if read_marker(self.store, unit, layout.DONE) is not None:
+        if read_marker(self.store, unit, store_keys.DONE) is not None:
             return
         markers = {marker.name: marker for marker in list_markers(self.store, unit)}
         state = newest_state(markers.values())
@@ -124,9 +132,9 @@ class Program:
             step = samples // task.inputs.batch_size
             record = CheckpointRecord(samples=samples, step=step)
             files = {"adapter_model.safetensors": "", "adapter_config.json": "{}"}
-            if layout.checkpoint_marker(samples) not in markers:
-                self.commit(unit, number, layout.checkpoint_marker(samples), files, record)
-            name = layout.state_marker(step)
+            if store_keys.checkpoint_marker(samples) not in markers:
+                self.commit(unit, number, store_keys.checkpoint_marker(samples), files, record)
+            name = store_keys.state_marker(step)
             self.commit(unit, number, name, {"state.bin": ""}, StateRecord(step=step, samples=samples))
             prune_states(self.store, unit)
         trained = TrainRecord(
@@ -134,7 +142,7 @@ class Program:
             final_loss=1.0, train_seconds=1.0, tokens_per_second=1.0, device="cpu", devices=1, versions={},
         )  # fmt: skip
         metrics = json.dumps({"step": 1, "samples": 50, "loss": 1.0, "learningRate": 1e-4}) + "\n"
-        self.commit(unit, number, layout.DONE, {"metrics.jsonl": metrics}, trained)
+        self.commit(unit, number, store_keys.DONE, {"metrics.jsonl": metrics}, trained)
 
     def _members(self, task: GenerateTask | GradeTask) -> None:
         """Each whose number is this task's, that is not closed and not done."""
@@ -146,8 +154,8 @@ class Program:
                     self.store.put_new(pointer.key, pointer.to_json())
                 except AlreadyExists:
                     continue
-            name = layout.OUTPUTS if isinstance(member, GenerateMember) else layout.GRADES
-            if self.store.head(layout.end_key(member.unit, member.number)) is not None:
+            name = store_keys.OUTPUTS if isinstance(member, GenerateMember) else store_keys.GRADES
+            if self.store.head(store_keys.end_key(member.unit, member.number)) is not None:
                 continue
             if read_marker(self.store, member.unit, name) is not None:
                 continue
@@ -168,20 +176,20 @@ class Program:
             for problem in member.inputs.problems
         ]  # fmt: skip
         tokenizer = sha256_of(TOKENIZER)
-        self.store.put_new(layout.blob_key(tokenizer), TOKENIZER)
+        self.store.put_new(store_keys.blob_key(tokenizer), TOKENIZER)
         record = OutputsRecord(
             engine=member.inputs.engine, outputs=len(rows), generated_tokens=3 * len(rows),
             finish_reasons={"stop": len(rows)}, prompts_sha256=sha256_of(b"prompts"),
             tokenizer_sha256=tokenizer, seconds=1.0, versions={},
         )  # fmt: skip
         text = "".join(json.dumps(row) + "\n" for row in rows)
-        self.commit(member.unit, member.number, layout.OUTPUTS, {"outputs.jsonl": text}, record)
+        self.commit(member.unit, member.number, store_keys.OUTPUTS, {"outputs.jsonl": text}, record)
 
     def _grade(self, member: GradeMember) -> None:
-        outputs = read_marker(self.store, member.outputs, layout.OUTPUTS)
+        outputs = read_marker(self.store, member.outputs, store_keys.OUTPUTS)
         assert outputs is not None, f"{member.outputs} has no outputs"
         assert isinstance(outputs.record, OutputsRecord)
-        assert self.store.get(layout.blob_key(outputs.record.tokenizer_sha256)) == TOKENIZER
+        assert self.store.get(store_keys.blob_key(outputs.record.tokenizer_sha256)) == TOKENIZER
         rows = [json.loads(line) for line in self.store.get(outputs.files[0].key).splitlines()]
         budgets = member.inputs.budgets
         graded = [
@@ -198,4 +206,4 @@ class Program:
         )  # fmt: skip
         record = GradesRecord(budgets=counts, grader_version=member.inputs.grader_version, seconds=1.0, versions={})
         text = "".join(json.dumps(one) + "\n" for one in graded)
-        self.commit(member.unit, member.number, layout.GRADES, {"grades.jsonl": text}, record)
+        self.commit(member.unit, member.number, store_keys.GRADES, {"grades.jsonl": text}, record)

@@ -7,7 +7,7 @@ import pytest
 
 from tests.controller.experiments import experiment, run
 from tests.simulation.exhaustive import Explorer
-from workloads.contract.experiment import FrozenExperiment, Limits
+from workloads.api.experiment import FrozenExperiment, Limits
 
 LIMITS = Limits(attempts=2, preemptions=1)
 MORE = int(os.environ.get("POTSTILL_EXAMPLES", "8")) > 8
@@ -47,7 +47,7 @@ def test_a_group_ends_from_every_state_with_two_faults() -> None:
 
 def test_a_planner_that_forgets_a_lost_task_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """The search itself: without the check that closes a task whose Job is gone, a lost Job strands its unit."""
-    closings = importlib.import_module("controller.decide.closings")
+    closings = importlib.import_module("controller.planner.completion_checks")
     checks = tuple(check for check in closings.CHECKS if check.__name__ != "_without_job")
     monkeypatch.setattr(closings, "CHECKS", checks)
     explored = Explorer(one_training(), 1).explore()

@@ -9,7 +9,7 @@ import pytest
 from tests.controller.experiments import experiment, run
 from tests.simulation.machine import Weather
 from tests.simulation.world import Faults, World
-from workloads.contract.experiment import FrozenExperiment, Limits
+from workloads.api.experiment import FrozenExperiment, Limits
 
 EXAMPLES = int(os.environ.get("POTSTILL_EXAMPLES", "5"))
 """Worlds of each test; more are for a night."""

@@ -11,29 +11,29 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from controller.decide.actions import Status
-from controller.decide.standing import owner_of
 from controller.events import EventLog
-from controller.gc import look, restore_parked, sweep
+from controller.gc.collector import look, restore_parked, sweep
+from controller.gc.sweep import plan_sweep
 from controller.lease import OwnersWatch
-from controller.listing import ByNotice, ListBudget
-from controller.loop import Rounds, accept
-from controller.notices import NoticeBoard
+from controller.local_runner import Rounds, accept
+from controller.planner.actions import Status
+from controller.planner.unit_state import owner_of
 from controller.retry import retry
-from controller.sweep import plan_sweep
-from controller.view import FINAL_MARKER
+from controller.snapshot.listing import ByNotice, ListBudget
+from controller.snapshot.notices import NoticeBoard
+from controller.snapshot.types import FINAL_MARKER
 from tests.controller.experiments import START
 from tests.simulation.bounds import beyond_bounds
 from tests.simulation.machine import Machine, Weather
 from tests.simulation.memory_store import Client, Objects
 from tests.simulation.scheduler import Actor, Scheduler
-from workloads.commit import Corrupt, verify
-from workloads.contract import layout
-from workloads.contract.experiment import FrozenExperiment
-from workloads.contract.records import Marker, TaskEnd
-from workloads.contract.tasks import Owner, parse_task
-from workloads.contract.units import UnitRef
-from workloads.store import StoreError
+from workloads.api import store_keys
+from workloads.api.experiment import FrozenExperiment
+from workloads.api.records import Marker, TaskEnd
+from workloads.api.tasks import Owner, parse_task
+from workloads.api.units import UnitRef
+from workloads.storage.base import StoreError
+from workloads.storage.markers import Corrupt, verify
 
 FLOOR_SECONDS = 3600.0
 FAIR = Weather()
@@ -153,11 +153,11 @@ class World:
                 self.scheduler.sleep(chance.uniform(0, 2 * every_seconds))
                 standing = sorted(self.objects.standing)
                 tasks = [key for key in standing if re.fullmatch(r"units/.*/tasks/\d+\.json", key)]
-                notices = [key for key in standing if key.startswith(layout.NOTICES)]
+                notices = [key for key in standing if key.startswith(store_keys.NOTICES)]
                 if tasks:
-                    forged = chance.choice(tasks).removeprefix(layout.UNITS).replace("tasks/", "")
-                    self.objects.put(layout.NOTICES + forged, b"forged " + str(chance.random()).encode())
-                self.objects.put(f"{layout.NOTICES}train/nothing/{chance.randrange(9)}", b"junk")
+                    forged = chance.choice(tasks).removeprefix(store_keys.UNITS).replace("tasks/", "")
+                    self.objects.put(store_keys.NOTICES + forged, b"forged " + str(chance.random()).encode())
+                self.objects.put(f"{store_keys.NOTICES}train/nothing/{chance.randrange(9)}", b"junk")
                 if notices:
                     self.objects.delete(chance.choice(notices))
 
@@ -269,7 +269,7 @@ class World:
     def _check_bounds(self, frozen: FrozenExperiment) -> None:
         """Each attempt has an end, and there are no more than the limits allow."""
         owner, limits = owner_of(frozen), frozen.limits
-        reports = {layout.unit_prefix(status.report) for status in self.finished.values() if status.report}
+        reports = {store_keys.unit_prefix(status.report) for status in self.finished.values() if status.report}
         for unit, numbers in self._attempts(owner).items():
             retried = max((n for n in numbers if f"{unit}tasks/{n}.retry.json" in self.objects.standing), default=0)
             ends = []
@@ -288,7 +288,7 @@ class World:
     def _is_done(self, unit: str) -> bool:
         _, kind, digest, _ = unit.split("/")
         name = FINAL_MARKER[kind]
-        return layout.marker_key(UnitRef(kind=kind, digest=digest), name) in self.objects.standing  # type: ignore[arg-type]
+        return store_keys.marker_key(UnitRef(kind=kind, digest=digest), name) in self.objects.standing  # type: ignore[arg-type]
 
     def _attempts(self, owner: Owner) -> dict[str, list[int]]:
         found: dict[str, list[int]] = {}

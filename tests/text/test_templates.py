@@ -1,6 +1,6 @@
 import pytest
 
-from workloads.contract.units import Template
+from workloads.api.units import Template
 from workloads.text.templates import BadTemplate, render_prompt
 
 

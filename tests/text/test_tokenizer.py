@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from workloads.contract.units import Template
+from workloads.api.units import Template
 from workloads.text.samples import encode_prompt, encode_sample
 from workloads.text.tokenizer import BadTokenizer, TextTokenizer, load_tokenizer
 

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from workloads.contract.records import Progress
-from workloads.contract.units import UnitRef
+from workloads.api.records import Progress
+from workloads.api.units import UnitRef
 from workloads.program import Context
 
 

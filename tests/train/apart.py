@@ -13,13 +13,13 @@ import time
 import torch
 from torch import distributed
 
-from workloads.contract.tasks import TrainTask
+from workloads.api.tasks import TrainTask
 from workloads.program import run_program
 from workloads.train import program
 from workloads.train.__main__ import lead
-from workloads.train.follower import follow
 from workloads.train.loop import Training
-from workloads.train.step import Reading
+from workloads.train.step import StepReading
+from workloads.train.worker_rank import follow
 
 SPEED = 1e6
 
@@ -36,7 +36,7 @@ class Apart(Training):
             facts = {"rank": self.ranks.rank, "step": self.cursor.step, "patience_seconds": patience.total_seconds()}
             print("\n" + json.dumps(facts), file=sys.stderr, flush=True)
 
-    def _launch(self, step: int, *told: bool) -> Reading:
+    def _launch(self, step: int, *told: bool) -> StepReading:
         if self.ranks.rank == int(sys.argv[2]) and step == int(sys.argv[3]):
             signal.raise_signal(signal.SIGTERM)
         return super()._launch(step, *told)
@@ -44,7 +44,7 @@ class Apart(Training):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    Reading.on_its_way = property(lambda _: True)
+    StepReading.on_its_way = property(lambda _: True)
     program.Training = Apart
     key = sys.argv[4:]
     sys.exit(run_program(TrainTask, lead, key) if os.environ["RANK"] == "0" else follow(key, os.environ))

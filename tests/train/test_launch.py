@@ -15,12 +15,12 @@ from safetensors.torch import load_file
 
 from tests.models.tiny import write_tiny_base
 from tests.train.world import environment, files, inputs, open_directory, order, sums, train_here, write_rows
-from workloads.commit import list_markers, newest_state, read_marker
-from workloads.contract.records import CheckpointRecord, ExitCode, StateRecord, TrainRecord
-from workloads.contract.tasks import TrainTask
-from workloads.contract.units import GENERAL_NUMERICS
+from workloads.api.records import CheckpointRecord, ExitCode, StateRecord, TrainRecord
+from workloads.api.tasks import TrainTask
+from workloads.api.units import GENERAL_NUMERICS
 from workloads.models import FAMILIES
-from workloads.store import Store
+from workloads.storage.base import Store
+from workloads.storage.markers import list_markers, newest_state, read_marker
 from workloads.train.launch import free_address, launch, rank_environments
 from workloads.train.metrics import from_lines
 

@@ -10,23 +10,23 @@ from typing import Any
 import torch
 
 from tests.train.world import END_OF_TEXT, inputs, open_directory, order, sums, write_rows
+from workloads.api.records import CheckpointRecord, Marker, Record, StateRecord
+from workloads.api.tasks import TrainTask
 from workloads.attempt_log import AttemptLog
-from workloads.commit import list_markers
-from workloads.contract.records import CheckpointRecord, Marker, Record, StateRecord
-from workloads.contract.tasks import TrainTask
 from workloads.data.end_token import EndToken
 from workloads.data.samples import prepare
 from workloads.program import Context
 from workloads.progress import Courier
+from workloads.storage.markers import list_markers
 from workloads.text.tokenizer import load_tokenizer
 from workloads.train.fast import FastTrainer
-from workloads.train.flat import FlatAdapter
+from workloads.train.flat_parameters import FlatAdapter
 from workloads.train.loop import Training
 from workloads.train.model import load_base
 from workloads.train.patch import add_lora, lora_parameters
 from workloads.train.ranks import Ranks
 from workloads.train.resume import Cursor
-from workloads.train.step import Reading
+from workloads.train.step import StepReading
 
 STEPS = 70
 CHECKPOINTS = (20, 37, 55, 70)
@@ -56,7 +56,7 @@ class Clock:
 class Timed(Training):
     clock: Clock
 
-    def _launch(self, *step: Any) -> Reading:
+    def _launch(self, *step: Any) -> StepReading:
         self.clock.tick()
         return super()._launch(*step)
 

@@ -25,13 +25,13 @@ from tests.train.world import (
     write_base,
     write_rows,
 )
-from workloads.commit import list_markers, read_marker
-from workloads.contract import layout
-from workloads.contract.records import CheckpointRecord, ExitCode, Marker, StateRecord, TrainRecord, content_of
-from workloads.contract.tasks import TrainTask
-from workloads.contract.units import Lora
+from workloads.api import store_keys
+from workloads.api.records import CheckpointRecord, ExitCode, Marker, StateRecord, TrainRecord, content_of
+from workloads.api.tasks import TrainTask
+from workloads.api.units import Lora
 from workloads.program import Context, run_program
-from workloads.store import Store
+from workloads.storage.base import Store
+from workloads.storage.markers import list_markers, read_marker
 from workloads.train.__main__ import lead
 from workloads.train.adapter_files import CONFIG, WEIGHTS, misfits
 from workloads.train.metrics import from_lines
@@ -333,7 +333,7 @@ def test_a_standing_checkpoint_that_does_not_come_out_again_ends_the_unit(
     store = open_directory(tmp_path / "store")
     task = order(store, trained.task.inputs, dense, rows)
     standing = of_another_attempt(trained.markers["checkpoint-000000008"])
-    store.put_new(layout.marker_key(task.unit, standing.name), standing.to_json())
+    store.put_new(store_keys.marker_key(task.unit, standing.name), standing.to_json())
     assert train_here(store, task) == ExitCode.BAD_DATA
     assert failure(store, task).reason == "StatesLost"
     assert read_marker(store, task.unit, "done") is None
@@ -354,7 +354,7 @@ class ContestedStore:
         etag = self._store.put_new(key, data)
         self.written.append(key)
         if key == self._after:
-            self._store.put_new(layout.marker_key(self._rivals.unit, self._rivals.name), self._rivals.to_json())
+            self._store.put_new(store_keys.marker_key(self._rivals.unit, self._rivals.name), self._rivals.to_json())
         return etag
 
     def upload(self, key: str, path: Path, sha256: str) -> None:
@@ -368,14 +368,14 @@ def test_an_attempt_whose_rival_commits_a_checkpoint_meanwhile_ends_superseded_a
     store = open_directory(tmp_path / "store")
     task = order(store, inputs(dense, rows, checkpoints=(8, 16, 24)), dense, rows)
     rivals = of_another_attempt(trained.markers["checkpoint-000000008"], unit=task.unit, name="checkpoint-000000016")
-    contested = ContestedStore(store, layout.marker_key(task.unit, "checkpoint-000000008"), rivals)
+    contested = ContestedStore(store, store_keys.marker_key(task.unit, "checkpoint-000000008"), rivals)
 
     def body(context: Context[TrainTask]) -> None:
         lead(replace(context, store=contested))
 
     assert run_program(TrainTask, body, [task.key], environment(store)) == ExitCode.SUPERSEDED
     assert failure(store, task).reason == "Superseded"
-    assert contested.written[-1] == layout.marker_key(task.unit, "state-000000004")
+    assert contested.written[-1] == store_keys.marker_key(task.unit, "state-000000004")
     markers = {marker.name: marker for marker in list_markers(store, task.unit)}
     assert sorted(markers) == ["checkpoint-000000008", "checkpoint-000000016", "state-000000002", "state-000000004"]
     assert markers["checkpoint-000000016"] == rivals

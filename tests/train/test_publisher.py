@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from workloads.train.publisher import Publisher
+from workloads.train.checkpoint_writer import Publisher
 
 
 def fail() -> None:

@@ -21,13 +21,13 @@ from tests.train.world import (
     train_here,
     write_rows,
 )
-from workloads.commit import list_markers, verify
-from workloads.contract import layout
-from workloads.contract.records import CheckpointRecord, ExitCode, StateRecord, content_of
-from workloads.contract.tasks import TrainTask
-from workloads.contract.units import Lora, TrainInputs
+from workloads.api import store_keys
+from workloads.api.records import CheckpointRecord, ExitCode, StateRecord, content_of
+from workloads.api.tasks import TrainTask
+from workloads.api.units import Lora, TrainInputs
 from workloads.program import run_program
-from workloads.store import Store
+from workloads.storage.base import Store
+from workloads.storage.markers import list_markers, verify
 from workloads.train.__main__ import lead
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -181,8 +181,8 @@ def test_a_checkpoint_whose_state_was_committed_before_the_kill_is_published_by_
     task = order(store, inputs(dense, rows), dense, rows)
     assert train_here(store, task) == 0
     before = results(store, task)
-    for name in ("checkpoint-000000024", layout.DONE):
-        store.delete(layout.marker_key(task.unit, name))
+    for name in ("checkpoint-000000024", store_keys.DONE):
+        store.delete(store_keys.marker_key(task.unit, name))
     assert train_here(store, order(store, task.inputs, dense, rows, number=2)) == 0
     assert results(store, task) == before
     again = {marker.name: marker for marker in list_markers(store, task.unit)}
@@ -201,8 +201,8 @@ def test_a_corrupt_state_is_passed_over_for_the_one_before(
     markers = {marker.name: marker for marker in list_markers(store, task.unit)}
     file = next(file for file in markers["state-000000006"].files if file.name == "trainer_state.safetensors")
     store.put(file.key, b"\0" * file.size)
-    for name in ("checkpoint-000000024", layout.DONE):
-        store.delete(layout.marker_key(task.unit, name))
+    for name in ("checkpoint-000000024", store_keys.DONE):
+        store.delete(store_keys.marker_key(task.unit, name))
     assert train_here(store, order(store, task.inputs, dense, rows, number=2)) == 0
     assert "resume state passed over" in caplog.text
     assert "going on from state-000000002" in caplog.text
@@ -219,11 +219,11 @@ def test_states_lost_behind_a_checkpoint_that_does_not_come_out_again_end_the_un
     task = order(store, inputs(dense, rows), dense, rows)
     assert train_here(store, task) == 0
     markers = {marker.name: marker for marker in list_markers(store, task.unit)}
-    for name in ("state-000000002", "state-000000006", "checkpoint-000000008", layout.DONE):
-        store.delete(layout.marker_key(task.unit, name))
+    for name in ("state-000000002", "state-000000006", "checkpoint-000000008", store_keys.DONE):
+        store.delete(store_keys.marker_key(task.unit, name))
     files = tuple(file.model_copy(update={"sha256": "0" * 64}) for file in markers["checkpoint-000000008"].files)
     foreign = markers["checkpoint-000000008"].model_copy(update={"files": files, "content": content_of(files)})
-    store.put_new(layout.marker_key(task.unit, foreign.name), foreign.with_checksum().to_json())
+    store.put_new(store_keys.marker_key(task.unit, foreign.name), foreign.with_checksum().to_json())
     again = order(store, task.inputs, dense, rows, number=2)
     assert train_here(store, again) == ExitCode.BAD_DATA
     assert failure(store, again).reason == "StatesLost"

@@ -10,7 +10,7 @@ from workloads.data.end_token import EndToken
 from workloads.data.samples import TrainingData, prepare
 from workloads.text.tokenizer import load_tokenizer
 from workloads.train.batches import micro_batches, supervised_tokens
-from workloads.train.flat import FlatAdapter
+from workloads.train.flat_parameters import FlatAdapter
 from workloads.train.model import load_base
 from workloads.train.packed import PackedBatch
 from workloads.train.patch import add_lora, lora_parameters, loss_sum_and_count

@@ -13,14 +13,14 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
-from workloads.commit import fetch, read_marker
-from workloads.contents import directory_content, file_sha256
-from workloads.contract import layout
-from workloads.contract.records import Failure
-from workloads.contract.tasks import FileSource, ModelSource, Owner, TrainTask
-from workloads.contract.units import Columns, Lora, Template, TrainInputs, unit_of
+from workloads.api import store_keys
+from workloads.api.records import Failure
+from workloads.api.tasks import FileSource, ModelSource, Owner, TrainTask
+from workloads.api.units import Columns, Lora, Template, TrainInputs, unit_of
 from workloads.program import run_program
-from workloads.store import Store, open_store
+from workloads.storage.base import Store, open_store
+from workloads.storage.content_digest import directory_content, file_sha256
+from workloads.storage.markers import fetch, read_marker
 from workloads.train.__main__ import lead
 
 SIZES: dict[str, Any] = {
@@ -166,4 +166,4 @@ def files(store: Store, task: TrainTask, marker: str, into: Path) -> dict[str, P
 
 
 def failure(store: Store, task: TrainTask) -> Failure:
-    return Failure.model_validate_json(store.get(layout.failure_key(task.unit, task.number)))
+    return Failure.model_validate_json(store.get(store_keys.failure_key(task.unit, task.number)))

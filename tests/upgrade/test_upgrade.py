@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from workloads.commit import verify
-from workloads.contract.records import Marker
-from workloads.store import open_store
+from workloads.api.records import Marker
+from workloads.storage.base import open_store
+from workloads.storage.markers import verify
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 RUN = "from controller import cli, lease; lease.LEASE_SECONDS = 3.0; cli.main()"

@@ -14,7 +14,7 @@ import pytest
 
 from tests.tools.shared import made_once
 from tests.train.world import sums, write_base, write_rows
-from workloads.contract.units import GRADER_VERSION
+from workloads.api.units import GRADER_VERSION
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -259,7 +259,7 @@ def next_version(tmp_path: Path) -> Path:
     root, folder = Path(__file__).parents[2], tmp_path / "next"
     for package in ("controller", "workloads"):
         shutil.copytree(root / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
-    units = folder / "workloads/contract/units.py"
+    units = folder / "workloads/api/units.py"
     stated = f'GRADER_VERSION = "{GRADER_VERSION}"'
     assert stated in units.read_text()
     units.write_text(units.read_text().replace(stated, 'GRADER_VERSION = "grade-next"'))

@@ -5,15 +5,7 @@
 
 from workloads.benchmarks.builtin import BUILTIN, builtin_path
 from workloads.benchmarks.load import load, load_file
-from workloads.benchmarks.model import (
-    Benchmark,
-    BenchmarkError,
-    CodeTests,
-    CompletionRule,
-    GraderKind,
-    Problem,
-    Suite,
-)
+from workloads.benchmarks.model import Benchmark, BenchmarkError, CodeTests, CompletionRule, GraderKind, Problem, Suite
 
 __all__ = [
     "BUILTIN",

@@ -18,7 +18,7 @@ from typing import Any
 from workloads.benchmarks.asserts import parse_asserts
 from workloads.benchmarks.builtin import BUILTIN, PREFIX, builtin_path
 from workloads.benchmarks.model import Benchmark, BenchmarkError, CodeTests, CompletionRule, GraderKind, Problem, Suite
-from workloads.values import Digest, decode, encode, encode_input
+from workloads.typed_json import Digest, decode, encode, encode_input
 
 FAST_PROBLEMS = 100
 TOO_DEEP = "lists or objects are nested too deeply to be read"

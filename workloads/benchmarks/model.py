@@ -16,7 +16,7 @@ class BenchmarkError(ValueError):
 class Suite:
     """Tests of one fresh execution of a candidate: MBPP+ has `base` and `plus`, a user's problem has `tests`.
 
-    `arguments`, `expected`: one typed-JSON text per test (`workloads.values`): the list of positional arguments,
+    `arguments`, `expected`: one typed-JSON text per test (`workloads.typed_json`): the list of positional arguments,
     and the value that must come back. `reference_seconds`: CPU time of the reference solution per test.
     `tolerance` is evalplus's `atol` (absolute; 0: exact, but 1e-6 from the first test on that expects floats).
     `oracle` names the rule of comparison: `equal`, `truth`, or one of evalplus's per-task rules (`grade.oracles`).

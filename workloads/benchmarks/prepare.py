@@ -17,13 +17,13 @@ from typing import Any
 from workloads.benchmarks.builtin import BUILTIN, DATA
 from workloads.benchmarks.load import FAST_PROBLEMS
 from workloads.benchmarks.mbpp import ORACLES, arguments_of
-from workloads.grade.sandbox.order import Limits, Order, Outcome
-from workloads.grade.sandbox.pool import run_all
-from workloads.values import encode_input
+from workloads.sandbox.order import Order, Outcome, SandboxLimits
+from workloads.sandbox.pool import run_all
+from workloads.typed_json import encode_input
 
 MATH_500_SHA256 = "35dc41080a3680858b27fa7e0533d2d547825316fc5dafe5d316f4ccc5a06132"
 MBPP_PLUS_MD5 = "ee43ecabebf20deef4bb776a405ac5b1"
-REFERENCE_LIMITS = Limits(cpu_seconds=(120.0,) * 200, total_cpu_seconds=600.0, memory_bytes=8 << 30)
+REFERENCE_LIMITS = SandboxLimits(cpu_seconds=(120.0,) * 200, total_cpu_seconds=600.0, memory_bytes=8 << 30)
 RECORDED_SECONDS = 0.05
 """Shorter tests are recorded as 0: their limit is the smallest one anyhow, and the file does not change for noise."""
 

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from workloads.contract.units import Columns
+from workloads.api.units import Columns
 
 ERRORS_SHOWN = 5
 
@@ -18,7 +18,7 @@ class BadData(Exception):
 
 
 @dataclass(frozen=True)
-class Row:
+class DataRow:
     """`line` counts from 1: the line of a JSONL file, the row of a Parquet file."""
 
     line: int
@@ -26,13 +26,13 @@ class Row:
     response: str
 
 
-def read_rows(path: Path, columns: Columns) -> list[Row]:
+def read_rows(path: Path, columns: Columns) -> list[DataRow]:
     """All rows in file order; blank lines of a JSONL file are skipped. Raises BadData with the first faults found."""
-    rows: list[Row] = []
+    rows: list[DataRow] = []
     faults: list[str] = []
     for line, value in _parquet(path, columns) if _is_parquet(path) else _jsonl(path):
         checked = value if isinstance(value, _Fault) else _check(line, value, columns)
-        if isinstance(checked, Row):
+        if isinstance(checked, DataRow):
             rows.append(checked)
         else:
             faults.append(checked.message)
@@ -51,7 +51,7 @@ class _Fault:
     message: str
 
 
-def _check(line: int, value: Any, columns: Columns) -> Row | _Fault:
+def _check(line: int, value: Any, columns: Columns) -> DataRow | _Fault:
     if not isinstance(value, dict):
         return _Fault(f"line {line}: expected an object with the columns, found {type(value).__name__}")
     for column in (columns.prompt, columns.response):
@@ -61,7 +61,7 @@ def _check(line: int, value: Any, columns: Columns) -> Row | _Fault:
             return _Fault(f"line {line}: column {column!r} must be text, found {type(value[column]).__name__}")
         if any("\ud800" <= character <= "\udfff" for character in value[column]):
             return _Fault(f"line {line}: column {column!r} holds half a surrogate pair, which is no character")
-    return Row(line, value[columns.prompt], value[columns.response])
+    return DataRow(line, value[columns.prompt], value[columns.response])
 
 
 def _nearest(column: str, names: Iterable[str]) -> str:
@@ -103,7 +103,7 @@ def _parquet(path: Path, columns: Columns) -> Iterator[tuple[int, Any]]:
         raise BadData(f"{path.name} is not a readable Parquet file: {error}") from error
 
 
-def head(path: Path, columns: Columns, count: int) -> list[Row]:
+def head(path: Path, columns: Columns, count: int) -> list[DataRow]:
     """The first rows, for a look; the rest of the file is neither read nor checked."""
     pairs = _parquet(path, columns) if _is_parquet(path) else _jsonl(path)
     checked = [
@@ -112,4 +112,4 @@ def head(path: Path, columns: Columns, count: int) -> list[Row]:
     for row in checked:
         if isinstance(row, _Fault):
             raise BadData(f"{path.name}: {row.message}")
-    return [row for row in checked if isinstance(row, Row)]
+    return [row for row in checked if isinstance(row, DataRow)]

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from workloads.contract.records import DataStatistics
-from workloads.contract.units import TrainInputs
+from workloads.api.records import DataStatistics
+from workloads.api.units import TrainInputs
 from workloads.data.end_token import EndToken
 from workloads.data.order import consumption, hold_out
 from workloads.data.rows import BadData, read_rows

@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from workloads.contract.units import Template
-from workloads.data.rows import BadData, Row
+from workloads.api.units import Template
+from workloads.data.rows import BadData, DataRow
 from workloads.text.templates import render_prompt
 from workloads.text.tokenizer import TextTokenizer
 
@@ -65,7 +65,7 @@ class _Encoded:
 
 
 def tokenise(
-    rows: Sequence[Row],
+    rows: Sequence[DataRow],
     tokenizer: TextTokenizer,
     template: Template,
     end_token_id: int,
@@ -116,7 +116,7 @@ def tokenise(
     )
 
 
-def _encode(rows: Sequence[Row], tokenizer: TextTokenizer, template: Template) -> Iterator[_Encoded]:
+def _encode(rows: Sequence[DataRow], tokenizer: TextTokenizer, template: Template) -> Iterator[_Encoded]:
     encode = tokenizer.inner.encode_batch
     for start in range(0, len(rows), ROWS_AT_ONCE):
         some = rows[start : start + ROWS_AT_ONCE]

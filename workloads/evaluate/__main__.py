@@ -1,6 +1,6 @@
 import sys
 
-from workloads.contract.tasks import GenerateTask
+from workloads.api.tasks import GenerateTask
 from workloads.evaluate.program import evaluate
 from workloads.program import run_program
 

@@ -12,8 +12,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from workloads.contract.records import Canary
-from workloads.contract.units import Engine
+from workloads.api.records import Canary
+from workloads.api.units import EngineIdentity
 
 TOLERANCE = {"float32": 2e-3, "bfloat16": 6e-2, "float16": 2e-2, "fp8": 0.1}
 """Root mean square over the canary tokens but the largest tenth, nats, by the engine's coarsest dtype: what other
@@ -53,7 +53,7 @@ class CanaryResult:
         )
 
 
-def coarsest_dtype(engine: Engine) -> str:
+def coarsest_dtype(engine: EngineIdentity) -> str:
     """Of the model's and of the keys' and values'."""
     return str(engine.flags.get("kv_cache_dtype") or engine.dtype)
 

@@ -3,10 +3,10 @@
 import logging
 from collections.abc import Sequence
 
-from workloads.commit import read_marker
-from workloads.contract import layout
-from workloads.contract.tasks import GenerateMember, GenerateTask, pointers
-from workloads.store import AlreadyExists, Store
+from workloads.api import store_keys
+from workloads.api.tasks import GenerateMember, GenerateTask, pointers
+from workloads.storage.base import AlreadyExists, Store
+from workloads.storage.markers import read_marker
 
 logger = logging.getLogger("potstill")
 
@@ -27,9 +27,9 @@ def claim_members(store: Store, task: GenerateTask) -> Sequence[GenerateMember]:
             except AlreadyExists:
                 logger.info("%s: attempt %d is another task's; left to it", member.unit, member.number)
                 continue
-        if store.head(layout.end_key(member.unit, member.number)) is not None:
+        if store.head(store_keys.end_key(member.unit, member.number)) is not None:
             logger.info("%s: attempt %d is closed; left alone", member.unit, member.number)
-        elif read_marker(store, member.unit, layout.OUTPUTS) is not None:
+        elif read_marker(store, member.unit, store_keys.OUTPUTS) is not None:
             logger.info("%s: its outputs are committed already", member.unit)
         else:
             claimed.append(member)

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from workloads.contract.records import Output, OutputsRecord
-from workloads.contract.tasks import GenerateMember
-from workloads.contract.units import Engine as EngineInputs
-from workloads.evaluate.engine import Adapter, Decoding, Finished, Request, request_seed
+from workloads.api.records import Output, OutputsRecord
+from workloads.api.tasks import GenerateMember
+from workloads.api.units import EngineIdentity as EngineInputs
+from workloads.engines.base import Adapter, Decoding, Finished, Request, request_seed
 from workloads.evaluate.prompts import Prompt, prompts_sha256
 from workloads.text.tokenizer import TextTokenizer
 

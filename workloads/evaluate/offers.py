@@ -11,9 +11,9 @@ import time
 from dataclasses import dataclass
 from threading import Event
 
-from workloads.contract import layout
-from workloads.contract.tasks import GenerateTask, Offer, parse_task
-from workloads.store import AlreadyExists, NotFound, Store
+from workloads.api import store_keys
+from workloads.api.tasks import GenerateTask, Offer, parse_task
+from workloads.storage.base import AlreadyExists, NotFound, Store
 
 logger = logging.getLogger("potstill")
 LINGERING = "lingering"
@@ -42,7 +42,7 @@ class Offers:
             return task
         while not self.closed:
             try:
-                data = self.store.get(layout.offer_key(self.task.unit, self.task.number, self.sequence))
+                data = self.store.get(store_keys.offer_key(self.task.unit, self.task.number, self.sequence))
             except NotFound:
                 return None
             offer = Offer.model_validate_json(data)
@@ -62,7 +62,7 @@ class Offers:
         if self._returned is not None:
             return False
         if not self.closed:
-            key = layout.offer_key(self.task.unit, self.task.number, self.sequence)
+            key = store_keys.offer_key(self.task.unit, self.task.number, self.sequence)
             try:
                 self.store.put_new(key, Offer(task_key=None).to_json())
             except AlreadyExists:

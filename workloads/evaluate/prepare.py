@@ -4,16 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from workloads.contents import localise_file
-from workloads.contract.records import Canary, ExitCode
-from workloads.contract.tasks import GenerateMember
-from workloads.evaluate.engine import BadAdapter, Decoding
+from workloads.api.records import Canary, ExitCode
+from workloads.api.tasks import GenerateMember
+from workloads.engines.base import BadAdapter, Decoding
+from workloads.evaluate.adapter_cache import AdapterCache
 from workloads.evaluate.evaluation import Evaluation
-from workloads.evaluate.fetched import FetchedAdapters
 from workloads.evaluate.problems import BadBenchmark, read_problems
 from workloads.evaluate.prompts import BadPrompt, check_context, make_prompt
-from workloads.evaluate.shapes import ModelShapes
+from workloads.models.shapes import ModelShapes
 from workloads.program import ProgramError
+from workloads.storage.content_digest import localise_file
 from workloads.text.tokenizer import TextTokenizer
 
 
@@ -27,7 +27,7 @@ class Bench:
     shapes: ModelShapes
     tokenizer: TextTokenizer
     folder: Path
-    adapters: FetchedAdapters
+    adapters: AdapterCache
     tick: Callable[[], None]
 
 

@@ -8,23 +8,23 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from workloads.contents import ContentError, localise_model
-from workloads.contract import layout
-from workloads.contract.model import digest_of
-from workloads.contract.records import ExitCode, Failure, Progress
-from workloads.contract.tasks import GenerateMember, GenerateTask
+from workloads.api import store_keys
+from workloads.api.model import digest_of
+from workloads.api.records import ExitCode, Failure, Progress
+from workloads.api.tasks import GenerateMember, GenerateTask
+from workloads.engines.base import Foreseen
+from workloads.engines.watchdog import Watchdog, end_process
+from workloads.evaluate.adapter_cache import AdapterCache
 from workloads.evaluate.claims import claim_members
-from workloads.evaluate.engine import Foreseen
-from workloads.evaluate.engines import begin_start, demands_of, room_at_start, start_engine
+from workloads.evaluate.engine_start import begin_start, demands_of, room_at_start, start_engine
 from workloads.evaluate.evaluation import Evaluation
-from workloads.evaluate.fetched import FetchedAdapters
 from workloads.evaluate.offers import LINGERING, Offers, linger
 from workloads.evaluate.prepare import Bench, Prepared, prepare
 from workloads.evaluate.session import Session, Tally, by_adapter, fail_member, prepare_all
-from workloads.evaluate.shapes import BadModel, read_shapes
-from workloads.evaluate.watchdog import Watchdog, end_process
+from workloads.models.shapes import BadShapes, read_shapes
 from workloads.program import Context, ProgramError
-from workloads.store import StoreError
+from workloads.storage.base import StoreError
+from workloads.storage.content_digest import ContentError, localise_model
 from workloads.text.tokenizer import BadTokenizer, load_tokenizer
 
 logger = logging.getLogger("potstill")
@@ -37,7 +37,7 @@ def evaluate(context: Context[GenerateTask]) -> None:
     """Outputs of every member committed, or its failure written. Raises the first failure if no member was done."""
     with (
         tempfile.TemporaryDirectory(prefix="potstill-", ignore_cleanup_errors=True) as folder,
-        FetchedAdapters(context.store, Path(folder) / "adapters") as adapters,
+        AdapterCache(context.store, Path(folder) / "adapters") as adapters,
         Watchdog(_ender(context)) as watchdog,
     ):
         task, offers = context.task, Offers(context.store, context.task)
@@ -57,7 +57,7 @@ def evaluate(context: Context[GenerateTask]) -> None:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class EngineDemand:
     """An engine for a base and stated flags (`key`: the digests of both), and whether others may join the work."""
 
     key: tuple[str, str]
@@ -73,12 +73,12 @@ class EngineBay:
 
     context: Context[GenerateTask]
     folder: Path
-    adapters: FetchedAdapters
+    adapters: AdapterCache
     watchdog: Watchdog
     tally: Tally
     offers: Offers
     session: Session | None = None
-    wanted: Wanted | None = None
+    wanted: EngineDemand | None = None
     """What the engine at hand is one for."""
     _later: deque[tuple[tuple[str, str], GenerateTask, Sequence[GenerateMember]]] = field(default_factory=deque)
     """Members that need another engine than the one at work, by its key."""
@@ -143,9 +143,9 @@ class EngineBay:
             return
         prepared = prepare_all(self.context, self.tally, members, partial(prepare, bench))
         if prepared:
-            self._run(Wanted(key, directory, bench, foreseen_by(task), task.takes_offers), prepared)
+            self._run(EngineDemand(key, directory, bench, foreseen_by(task), task.takes_offers), prepared)
 
-    def _run(self, wanted: Wanted, prepared: Sequence[Prepared]) -> None:
+    def _run(self, wanted: EngineDemand, prepared: Sequence[Prepared]) -> None:
         """If no engine can do what all of them together ask, those that ask most are tried apart from the others."""
         asked = [demands_of([one.evaluation], wanted.foreseen) for one in prepared]
         if self.session and self.wanted and self.wanted.key == wanted.key:
@@ -169,7 +169,7 @@ class EngineBay:
         session.more = self._join if self._takes_more(wanted) else None
         session.work(prepared)
 
-    def _run_apart(self, wanted: Wanted, prepared: Sequence[Prepared], *, later: Sequence[bool]) -> None:
+    def _run_apart(self, wanted: EngineDemand, prepared: Sequence[Prepared], *, later: Sequence[bool]) -> None:
         first, second = (
             [one for one, last in zip(prepared, later, strict=True) if last is turn] for turn in (False, True)
         )
@@ -178,12 +178,12 @@ class EngineBay:
         self._parts -= 1
         self._run(wanted, second)
 
-    def _takes_more(self, wanted: Wanted) -> bool:
+    def _takes_more(self, wanted: EngineDemand) -> bool:
         """Not beside a suspect, nor where others wait for this engine to be through."""
         log_is_open = self.context.task.takes_offers or self.context.task.linger_seconds > 0
         return log_is_open and wanted.shared and not self._later and not self._parts
 
-    def _session(self, wanted: Wanted, prepared: Sequence[Prepared]) -> Session:
+    def _session(self, wanted: EngineDemand, prepared: Sequence[Prepared]) -> Session:
         """The one at hand if it serves, else a new one in its place. Raises ProgramError."""
         evaluations = [one.evaluation for one in prepared]
         demands, bench = demands_of(evaluations, wanted.foreseen), wanted.bench
@@ -229,9 +229,9 @@ class EngineBay:
     def _bench(self, directory: Path) -> Bench:
         try:
             shapes, tokenizer = read_shapes(directory), load_tokenizer(directory)
-        except (BadModel, BadTokenizer) as error:
+        except (BadShapes, BadTokenizer) as error:
             raise ProgramError(ExitCode.BAD_CONFIGURATION, type(error).__name__, str(error)) from error
-        self.context.store.put_new(layout.blob_key(tokenizer.sha256), tokenizer.path.read_bytes())
+        self.context.store.put_new(store_keys.blob_key(tokenizer.sha256), tokenizer.path.read_bytes())
         return Bench(shapes, tokenizer, self.folder, self.adapters, self.context.stop_if_terminated)
 
     def _report_start(self, evaluations: Sequence[Evaluation], room: int) -> None:
@@ -268,7 +268,7 @@ def _ender(context: Context[GenerateTask]) -> Callable[[str, str], None]:
     def end(message: str, stacks: str) -> None:
         failure = Failure(exit_code=CRASH, reason="EngineHung", message=message, traceback=stacks)
         try:
-            context.store.put(layout.failure_key(context.task.unit, context.task.number), failure.to_json())
+            context.store.put(store_keys.failure_key(context.task.unit, context.task.number), failure.to_json())
         except StoreError as error:
             logger.warning("the failure could not be written: %s", error)
         end_process(CRASH)

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from workloads.contract.model import canonical_json, sha256_of
-from workloads.contract.units import Prompting
+from workloads.api.model import canonical_json, sha256_of
+from workloads.api.units import Prompting
 from workloads.text.samples import encode_prompt
 from workloads.text.templates import BadTemplate
 from workloads.text.tokenizer import TextTokenizer

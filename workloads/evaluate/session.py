@@ -9,20 +9,20 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from workloads.commit import Corrupt, Superseded
-from workloads.contents import ContentError
-from workloads.contract import layout
-from workloads.contract.records import ExitCode, Progress
-from workloads.contract.tasks import GenerateMember, GenerateTask
+from workloads.api import store_keys
+from workloads.api.records import ExitCode, Progress
+from workloads.api.tasks import GenerateMember, GenerateTask
+from workloads.engines.base import BadAdapter, Engine, Finished, Request
+from workloads.engines.watchdog import Watchdog
+from workloads.evaluate.adapter_cache import AdapterCache
 from workloads.evaluate.canary import check_canaries, coarsest_dtype
-from workloads.evaluate.engine import BadAdapter, Engine, Finished, Request
 from workloads.evaluate.evaluation import Evaluation
-from workloads.evaluate.fetched import FetchedAdapters
 from workloads.evaluate.offers import POLL_SECONDS
 from workloads.evaluate.prepare import Prepared
-from workloads.evaluate.shapes import ModelShapes
-from workloads.evaluate.watchdog import Watchdog
+from workloads.models.shapes import ModelShapes
 from workloads.program import Context, ProgramError
+from workloads.storage.content_digest import ContentError
+from workloads.storage.markers import Corrupt, Superseded
 from workloads.text.tokenizer import TextTokenizer
 
 logger = logging.getLogger("potstill")
@@ -50,7 +50,7 @@ class Session:
     context: Context[GenerateTask]
     engine: Engine
     shapes: ModelShapes
-    adapters: FetchedAdapters
+    adapters: AdapterCache
     tokenizer: TextTokenizer
     watchdog: Watchdog
     tally: Tally
@@ -210,7 +210,9 @@ class Session:
             evaluation.write(path, self.tokenizer)
             record = evaluation.record(ran, self.engine.versions, self.tokenizer)
             try:
-                self.context.commit(layout.OUTPUTS, {path.name: path}, record, unit=member.unit, number=member.number)
+                self.context.commit(
+                    store_keys.OUTPUTS, {path.name: path}, record, unit=member.unit, number=member.number
+                )
             except Superseded as error:
                 logger.warning("%s: another attempt's outputs stand: %s", member.unit, error)
         self.tally.done += 1

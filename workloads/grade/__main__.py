@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from workloads.contract.tasks import GradeTask
+from workloads.api.tasks import GradeTask
 from workloads.grade.program import STEPS, grade
 from workloads.grade.steps import execute_folder
 from workloads.program import run_program

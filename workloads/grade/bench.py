@@ -7,13 +7,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from workloads.api.grades import Grade
 from workloads.benchmarks.model import Benchmark
-from workloads.contract.grades import Grade
-from workloads.grade.boxes import boxes
 from workloads.grade.grading import Graded, grade_items, orders_for
-from workloads.grade.reading import Item
-from workloads.grade.sandbox.pool import Unsupported as Unsupported
+from workloads.grade.items import Item
 from workloads.grade.steps import execute_here
+from workloads.graders.extraction.boxed import boxes
+from workloads.sandbox.pool import Unsupported as Unsupported
 
 _TIME = re.compile(r"\d{1,4}:\d{1,4}(?::\d{2})?(?:\s?[apAP]\.?[mM]\.?)?")
 

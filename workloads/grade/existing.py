@@ -9,17 +9,17 @@ from typing import Any
 
 from statsmodels.stats.proportion import proportion_confint
 
+from workloads.api.grades import COMPARED, Grade
+from workloads.api.units import GRADER_VERSION
 from workloads.benchmarks.model import Benchmark
-from workloads.contract.grades import COMPARED, Grade
-from workloads.contract.units import GRADER_VERSION
 from workloads.grade.bench import Unsupported as Unsupported
 from workloads.grade.bench import grade_here
-from workloads.grade.outputs_file import Row
+from workloads.grade.outputs_file import OutputRow
 
 
 @dataclass(frozen=True)
 class GradedRow:
-    row: Row
+    row: OutputRow
     grade: Grade
 
     @property
@@ -88,7 +88,7 @@ class Summary:
         return self.stated_right + self.stated_wrong
 
 
-def grade_rows(benchmark: Benchmark, rows: Sequence[Row], workers: int) -> tuple[GradedRow, ...]:
+def grade_rows(benchmark: Benchmark, rows: Sequence[OutputRow], workers: int) -> tuple[GradedRow, ...]:
     """A grade per row, in their order. Raises Unsupported for code where there is no sandbox."""
     graded = grade_here(benchmark, [row.item for row in rows], workers)
     return tuple(GradedRow(row, grade) for row, grade in zip(rows, graded.grades, strict=True))

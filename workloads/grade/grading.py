@@ -12,13 +12,13 @@ from functools import partial
 
 from pydantic import JsonValue
 
+from workloads.api.grades import Cause, Grade, Verdict
 from workloads.benchmarks.model import Benchmark, Problem
-from workloads.contract.grades import Cause, Grade, Verdict
-from workloads.grade import code
-from workloads.grade.checkers import Check, CheckFailed, CodeCheck, MathCheck, Reply, check_all
-from workloads.grade.reading import Item
-from workloads.grade.sandbox.order import Lost, Order, Outcome
-from workloads.grade.texts import choice_of, is_exact
+from workloads.grade.items import Item
+from workloads.graders.checking.client import Check, CheckFailed, CodeCheck, MathCheck, Reply, check_all
+from workloads.graders.code import grader
+from workloads.graders.text import choice_of, is_exact
+from workloads.sandbox.order import Lost, Order, Outcome
 
 LONGEST_STORED_ANSWER = 20_000
 LONGEST_MATH_ANSWER = 2_000
@@ -31,7 +31,7 @@ def orders_for(benchmark: Benchmark, items: Iterable[Item]) -> list[Order]:
     """What the sandbox must run for these items; nothing unless the benchmark's grader is code."""
     if benchmark.grader != "code":
         return []
-    return code.orders(benchmark, _answers(items))
+    return grader.orders(benchmark, _answers(items))
 
 
 def work_of(benchmark: Benchmark, items: Iterable[Item]) -> dict[str, set[str]]:
@@ -48,7 +48,7 @@ def _keys(benchmark: Benchmark, problem: Problem, answer: str) -> list[str]:
     if benchmark.grader == "math":
         return [_math_key(problem, answer)] if len(answer) <= LONGEST_MATH_ANSWER else []
     suites = problem.tests.suites if problem.tests else ()
-    return [code.order_key(problem.id, suite, answer) for suite in suites]
+    return [grader.order_key(problem.id, suite, answer) for suite in suites]
 
 
 def _answers(items: Iterable[Item]) -> set[tuple[str, str]]:
@@ -117,7 +117,7 @@ def _checks(
         if benchmark.grader == "math" and len(answer) <= LONGEST_MATH_ANSWER:
             checks[_math_key(problem, answer)] = MathCheck(answer, problem.answer or "")
         for suite in problem.tests.suites if problem.tests else ():
-            key = code.order_key(problem_id, suite, answer)
+            key = grader.order_key(problem_id, suite, answer)
             if isinstance(outcomes.get(key), Outcome):
                 checks[key] = CodeCheck(suite, partial(_outcome, outcomes, key))
     return checks
@@ -145,7 +145,7 @@ def _judge(
     """`sound`: golds that are known to equal themselves. What fails beside one of them is the answer's doing: wrong."""
     if benchmark.grader == "code":
         assert problem.tests is not None
-        return code.verdict(problem.id, problem.tests, answer, outcomes, replies)
+        return grader.verdict(problem.id, problem.tests, answer, outcomes, replies)
     gold = problem.answer or ""
     match benchmark.grader:
         case "exact":

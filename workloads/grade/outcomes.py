@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from workloads.grade.sandbox.order import Lost, Order, Outcome, result_from
+from workloads.sandbox.order import Lost, Order, Outcome, result_from
 
 LONGEST_ESCAPE = 6
 """Bytes that one byte of a candidate's may take in a line: \\u0000."""

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from workloads.api.grades import Incomplete
 from workloads.benchmarks.load import DEFAULT_COMPLETION
 from workloads.benchmarks.model import Benchmark, BenchmarkError, CompletionRule, GraderKind, Problem
-from workloads.contract.grades import Incomplete
-from workloads.grade.completion import Reading, Rule, read
-from workloads.grade.patterns import pattern_of
-from workloads.grade.reading import Item, entry_points_of
+from workloads.grade.items import Item, entry_points_of
+from workloads.graders.extraction.completion import Extraction, Rule, read
+from workloads.graders.extraction.pattern import pattern_of
 from workloads.untrusted import encodable, one_line
 
 LONGEST_LINE_BYTES = 64 << 20
@@ -29,7 +29,7 @@ FINISH_REASONS = ("stop", "length", "error")
 
 
 @dataclass(frozen=True)
-class Row:
+class OutputRow:
     """A row of the file. `right`, `group`: its fields `right` and `class`, if it has them."""
 
     line: int
@@ -44,7 +44,7 @@ def rule_of(completion: CompletionRule, pattern: str | None, *, thinking: bool, 
     return Rule(completion, thinking, None if pattern is None else pattern_of(pattern), choice=choice)
 
 
-def read_outputs_file(path: Path, benchmark: Benchmark, rule: Rule) -> list[Row]:
+def read_outputs_file(path: Path, benchmark: Benchmark, rule: Rule) -> list[OutputRow]:
     """Rows of outputs of a benchmark's problems. BenchmarkError names the file, the line and what is wrong."""
     known, entry_points = frozenset(benchmark.ids), entry_points_of(benchmark)
     outputs: Counter[str] = Counter()
@@ -62,7 +62,7 @@ def read_outputs_file(path: Path, benchmark: Benchmark, rule: Rule) -> list[Row]
     return rows
 
 
-def read_pairs_file(path: Path, grader: GraderKind, rule: Rule | None = None) -> tuple[Benchmark, list[Row]]:
+def read_pairs_file(path: Path, grader: GraderKind, rule: Rule | None = None) -> tuple[Benchmark, list[OutputRow]]:
     """Rows that hold their own golds, and the benchmark that they make up: a problem per row, named by its line.
 
     `rule` reads the rows that hold an output in place of an answer. BenchmarkError as in `read_outputs_file`.
@@ -89,7 +89,7 @@ def _row(
     rule: Rule,
     gold: str | None = None,
     entry_point: str | None = None,
-) -> Row:
+) -> OutputRow:
     finish = fields.get("finish_reason")
     if finish is not None and finish not in FINISH_REASONS:
         raise ValueError(f"finish_reason is {_shown(finish)}, not one of {', '.join(FINISH_REASONS)}")
@@ -97,14 +97,14 @@ def _row(
         reading = read(_text(fields, "output"), rule, ended=finish in (None, "stop"), entry_point=entry_point)
     elif gold is not None and "answer" in fields:
         answer = _answer(fields, "answer")
-        reading = Reading(answer is not None, answer, None if answer is not None else "no_answer_in_zone")
+        reading = Extraction(answer is not None, answer, None if answer is not None else "no_answer_in_zone")
     else:
         raise ValueError("has no 'output'" if gold is None else "has neither 'answer' nor 'output'")
     right, group = fields.get("right"), fields.get("class")
     if right is not None and not isinstance(right, bool):
         raise ValueError(f"right is {_shown(right)}, and must be true or false")
     item = _item(problem, index, reading.answer, reading.incomplete, finish)
-    return Row(number, item, gold, right, group if isinstance(group, str) else None)
+    return OutputRow(number, item, gold, right, group if isinstance(group, str) else None)
 
 
 def _item(problem: str, index: int, answer: str | None, incomplete: Incomplete | None, finish: str | None) -> Item:

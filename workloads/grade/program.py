@@ -17,27 +17,27 @@ from pathlib import Path
 from pydantic import ValidationError
 from tokenizers import Tokenizer
 
+from workloads.api import store_keys
+from workloads.api.grade_counts import counts
+from workloads.api.model import sha256_of
+from workloads.api.records import ExitCode, GradesRecord, Marker, Output, OutputsRecord, Progress
+from workloads.api.tasks import GradeMember, GradeTask, pointers
+from workloads.api.units import GRADER_VERSION
 from workloads.benchmarks.builtin import PREFIX
 from workloads.benchmarks.load import load, load_file
 from workloads.benchmarks.model import Benchmark, BenchmarkError
 from workloads.benchmarks.pattern import PatternError
-from workloads.commit import Corrupt, fetch, read_marker
-from workloads.contents import localise_file
-from workloads.contract import layout
-from workloads.contract.grade_counts import counts
-from workloads.contract.model import sha256_of
-from workloads.contract.records import ExitCode, GradesRecord, Marker, Output, OutputsRecord, Progress
-from workloads.contract.tasks import GradeMember, GradeTask, pointers
-from workloads.contract.units import GRADER_VERSION
-from workloads.grade.completion import Rule
-from workloads.grade.counting import Counting
 from workloads.grade.grading import Graded, grade_items, orders_for, work_of
-from workloads.grade.patterns import pattern_of
-from workloads.grade.reading import Generated, Item, entry_points_of, read_outputs
-from workloads.grade.sandbox.pool import Unsupported
+from workloads.grade.items import Generated, Item, entry_points_of, read_outputs
+from workloads.grade.progress import GradingProgress
 from workloads.grade.steps import Executed, execute_here, read_outcomes, write_orders
+from workloads.graders.extraction.completion import Rule
+from workloads.graders.extraction.pattern import pattern_of
 from workloads.program import Context, ProgramError, Terminated, other_version
-from workloads.store import AlreadyExists, NotFound, StoreError
+from workloads.sandbox.pool import Unsupported
+from workloads.storage.base import AlreadyExists, NotFound, StoreError
+from workloads.storage.content_digest import localise_file
+from workloads.storage.markers import Corrupt, fetch, read_marker
 
 STEPS = ("fetch", "execute", "compare")
 FILE = "grades.jsonl"
@@ -69,7 +69,7 @@ def grade(context: Context[GradeTask], step: str, work: Path | None, workers: in
         context.progress(_progress(context, step, done, len(members), problems))
         context.stop_if_terminated()
 
-    counting = Counting([member.unit.digest for member in members], tell)
+    counting = GradingProgress([member.unit.digest for member in members], tell)
     with tempfile.TemporaryDirectory(prefix="potstill-grade-") as scratch:
         for member in members:
             counting.begin(member.unit.digest)
@@ -102,9 +102,9 @@ def claim(context: Context[GradeTask]) -> list[GradeMember]:
             except AlreadyExists:
                 logger.info("%s: attempt %d is another task's; left to it", member.unit, member.number)
                 continue
-        if context.store.head(layout.end_key(member.unit, member.number)) is not None:
+        if context.store.head(store_keys.end_key(member.unit, member.number)) is not None:
             logger.info("%s: attempt %d is closed; left alone", member.unit, member.number)
-        elif read_marker(context.store, member.unit, layout.GRADES) is None:
+        elif read_marker(context.store, member.unit, store_keys.GRADES) is None:
             claimed.append(member)
     return claimed
 
@@ -113,7 +113,7 @@ def read_question(context: Context[GradeTask], member: GradeMember, scratch: Pat
     """Raises Corrupt, BenchmarkError, ProgramError (bad data or configuration), StoreError."""
     if member.inputs.grader_version != GRADER_VERSION:
         raise other_version(member.inputs.grader_version, GRADER_VERSION)
-    marker = read_marker(context.store, member.outputs, layout.OUTPUTS)
+    marker = read_marker(context.store, member.outputs, store_keys.OUTPUTS)
     if marker is None or not isinstance(marker.record, OutputsRecord):
         raise ProgramError(ExitCode.BAD_DATA, "NoOutputs", f"{member.outputs} has no committed outputs to grade")
     if marker.content != member.inputs.outputs_content:
@@ -181,7 +181,7 @@ def _tokenizer(context: Context[GradeTask], sha256: str) -> Tokenizer:
 
     Other token ids would be other texts, and other verdicts under the same digest.
     """
-    key = layout.blob_key(sha256)
+    key = store_keys.blob_key(sha256)
     remedy = f"put the base's tokenizer.json there (SHA-256 {sha256}) or restore it from a backup, then potstill retry"
     for _ in range(READS):
         try:
@@ -199,7 +199,7 @@ def _finish(
     work: Path | None,
     scratch: Path,
     workers: int,
-    counting: Counting,
+    counting: GradingProgress,
 ) -> None:
     """Executes, unless that was done and is in `work`, compares, commits. What takes its time here is counted."""
     started = time.monotonic()
@@ -222,7 +222,7 @@ def _finish(
             "%s at %d: %d of %d right, %d completed, %d errors",
             member.benchmark_name, budget.budget, budget.right, budget.outputs, budget.completed, budget.errors,
         )  # fmt: skip
-    context.commit(layout.GRADES, {FILE: path}, record, unit=member.unit, number=member.number)
+    context.commit(store_keys.GRADES, {FILE: path}, record, unit=member.unit, number=member.number)
 
 
 def _executed(

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workloads.grade.outcomes import OutcomeFile, write_outcomes
-from workloads.grade.sandbox.order import Lost, Order, Outcome, order_from
-from workloads.grade.sandbox.pool import Unsupported, run_all, sandbox_layers
-from workloads.grade.sandbox.unsandboxed import LAYERS as LAYERS_WITHOUT
-from workloads.grade.sandbox.unsandboxed import run_unsandboxed
+from workloads.sandbox.order import Lost, Order, Outcome, order_from
+from workloads.sandbox.pool import Unsupported, run_all, sandbox_layers
+from workloads.sandbox.unsandboxed import LAYERS as LAYERS_WITHOUT
+from workloads.sandbox.unsandboxed import run_unsandboxed
 
 ORDERS, OUTCOMES, LAYERS = "orders", "outcomes", "layers.json"
 LONGEST_LAYERS, MOST_LAYERS = 10_000, 30

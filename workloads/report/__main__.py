@@ -4,12 +4,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from workloads.contract import layout
-from workloads.contract.manifest import Manifest
-from workloads.contract.model import sha256_of
-from workloads.contract.records import ReportRecord
-from workloads.contract.tasks import ReportTask
-from workloads.contract.units import REPORT_VERSION
+from workloads.api import store_keys
+from workloads.api.manifest import Manifest
+from workloads.api.model import sha256_of
+from workloads.api.records import ReportRecord
+from workloads.api.tasks import ReportTask
+from workloads.api.units import REPORT_VERSION
 from workloads.program import Context, ProgramError, other_version, run_program
 from workloads.report.files import report_files
 
@@ -23,7 +23,7 @@ def main(context: Context[ReportTask]) -> None:
     owner = task.owner
     if task.inputs.report_version != REPORT_VERSION:
         raise other_version(task.inputs.report_version, REPORT_VERSION)
-    data = context.store.get(layout.manifest_key(owner.experiment, owner.uid8))
+    data = context.store.get(store_keys.manifest_key(owner.experiment, owner.uid8))
     if sha256_of(data) != task.inputs.manifest_content:
         raise ProgramError(12, "Superseded", "the manifest has changed since; its own report task follows")
     manifest = Manifest.model_validate_json(data)
@@ -34,8 +34,8 @@ def main(context: Context[ReportTask]) -> None:
             files[name].write_text(text, encoding="utf-8")
         record = ReportRecord(manifest_sha256=task.inputs.manifest_content, report_version=task.inputs.report_version)
         for name, path in files.items():
-            context.store.put(layout.report_prefix(owner.experiment, owner.uid8) + name, path.read_bytes())
-        context.commit(layout.REPORT, files, record)
+            context.store.put(store_keys.report_prefix(owner.experiment, owner.uid8) + name, path.read_bytes())
+        context.commit(store_keys.REPORT, files, record)
 
 
 if __name__ == "__main__":

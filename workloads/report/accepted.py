@@ -6,11 +6,11 @@ from typing import Any
 
 import yaml
 
-from workloads.contract.experiment import FrozenExperiment
+from workloads.api.experiment import FrozenExperiment
 
 
 @dataclass(frozen=True)
-class Accepted:
+class AcceptedExperiment:
     """`text` is YAML for people. `last_result`: None while nothing is committed."""
 
     at: datetime
@@ -25,8 +25,8 @@ class Accepted:
         return (self.last_result - self.at).total_seconds()
 
 
-def accepted(frozen: FrozenExperiment, last_result: datetime | None) -> Accepted:
-    return Accepted(frozen.accepted, last_result, spec_text(frozen))
+def accepted(frozen: FrozenExperiment, last_result: datetime | None) -> AcceptedExperiment:
+    return AcceptedExperiment(frozen.accepted, last_result, spec_text(frozen))
 
 
 def spec_text(frozen: FrozenExperiment) -> str:

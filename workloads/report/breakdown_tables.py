@@ -1,20 +1,20 @@
 """Tables beside those of the checkpoints: accuracy by level, subject and suite of tests, and output lengths. Pure."""
 
-from workloads.contract.manifest import Manifest
-from workloads.report.facts import Facts
+from workloads.api.manifest import Manifest
 from workloads.report.flat import flat_benchmarks
 from workloads.report.marks import percent
+from workloads.report.protocol_table import ProtocolTables
 from workloads.results.breakdown import breakdowns
-from workloads.results.difference import p_text
 from workloads.results.lengths import length_contrasts
-from workloads.results.statistics import Share
+from workloads.results.stats.difference import p_text
+from workloads.results.stats.share import Share
 
 
-def breakdown_tables(manifest: Manifest) -> tuple[Facts, ...]:
+def breakdown_tables(manifest: Manifest) -> tuple[ProtocolTables, ...]:
     """None of a benchmark that tells no models apart."""
     flat = flat_benchmarks(manifest)
     return tuple(
-        Facts(
+        ProtocolTables(
             f"{table.benchmark} by {table.by}",
             ("Model", *table.groups),
             tuple((row.model, *map(_share, row.shares)) for row in table.rows),
@@ -30,7 +30,7 @@ def _share(share: Share) -> str:
     return f"{percent(share.value)} ({share.k:,}/{share.n:,})"
 
 
-def length_table(manifest: Manifest) -> Facts | None:
+def length_table(manifest: Manifest) -> ProtocolTables | None:
     """None while there are no outputs to compare."""
     rows = tuple(
         (
@@ -50,4 +50,4 @@ def length_table(manifest: Manifest) -> Facts | None:
         "Last checkpoints against the base, on the same problems: Wilcoxon's signed-rank test, Holm over these rows. "
         "Outputs that the largest budget cut count with the budget, so the difference is understated."
     )
-    return Facts("Output lengths", columns, rows, (note,)) if rows else None
+    return ProtocolTables("Output lengths", columns, rows, (note,)) if rows else None

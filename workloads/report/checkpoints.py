@@ -3,15 +3,15 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from workloads.contract.manifest import Manifest
+from workloads.api.manifest import Manifest
 from workloads.report.failures import STATE_TEXTS, cause_text, shortened
 from workloads.report.flat import flat_benchmarks
-from workloads.report.marks import Change, base_change, percent
+from workloads.report.marks import ShownChange, base_change, percent
 from workloads.report.text import errors_text, note_of
 from workloads.results.base_comparison import base_on_shared
 from workloads.results.conclusions import Conclusions
-from workloads.results.statistics import Share
-from workloads.results.tables import Row, budgets_of, row_of
+from workloads.results.stats.share import Share
+from workloads.results.tables import TableRow, budgets_of, row_of
 
 NOTE_CHARACTERS = 90
 
@@ -39,9 +39,9 @@ class CheckpointRow:
     samples: str
     budget: str
     accuracy: ShareCell
-    accuracy_change: Change | None
+    accuracy_change: ShownChange | None
     completed: ShareCell
-    completed_change: Change | None
+    completed_change: ShownChange | None
     accuracy_completed: ShareCell
     strict: ShareCell
     note: str
@@ -80,7 +80,7 @@ def checkpoint_tables(manifest: Manifest, conclusions: Conclusions) -> tuple[Che
     return tuple(made)
 
 
-def _rows(manifest: Manifest, benchmark: str) -> Iterator[tuple[str, Row, bool]]:
+def _rows(manifest: Manifest, benchmark: str) -> Iterator[tuple[str, TableRow, bool]]:
     """(scope, row, whether it is compared with the base). The base first, at every budget that another model has.
 
     Where the base was asked more problems than the others, it has two rows: the problems that they share, and all.
@@ -102,7 +102,12 @@ def _rows(manifest: Manifest, benchmark: str) -> Iterator[tuple[str, Row, bool]]
 
 
 def _row(
-    manifest: Manifest, scope: str, row: Row, is_first: bool, accuracy: Change | None, completed: Change | None
+    manifest: Manifest,
+    scope: str,
+    row: TableRow,
+    is_first: bool,
+    accuracy: ShownChange | None,
+    completed: ShownChange | None,
 ) -> CheckpointRow:
     model = row.model
     note = _note(manifest, row)
@@ -124,7 +129,7 @@ def _row(
     )
 
 
-def _note(manifest: Manifest, row: Row) -> str:
+def _note(manifest: Manifest, row: TableRow) -> str:
     """What is missing and why, each reason cut to a line: the page has the causes in full at its beginning."""
     parts = [
         f"{e.part}: failed: {shortened(cause_text(e.reason), NOTE_CHARACTERS)}"

@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from workloads.contract.blocked import blocking_run
-from workloads.contract.counts import evaluation_states
-from workloads.contract.manifest import Manifest
+from workloads.api.blocked import blocking_run
+from workloads.api.counts import evaluation_states
+from workloads.api.manifest import Manifest
 
 PREFIXES = re.compile(
     r"^(?:no checkpoint at [\d,]+ samples: |\d+ attempts? failed, attempt \d+ with: |attempt \d+: )+"
@@ -16,7 +16,7 @@ STATE_TEXTS = {"failed": "failed", "running": "running", "waiting": "not evaluat
 
 
 @dataclass(frozen=True)
-class Cause:
+class FailureCause:
     """`text` is the message of the first failure with this cause; messages that differ in numbers only are one cause.
 
     `runs`: labels. `evaluations`: models with their benchmarks; parts of one benchmark are one evaluation.
@@ -39,14 +39,14 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def causes(manifest: Manifest) -> tuple[Cause, ...]:
+def causes(manifest: Manifest) -> tuple[FailureCause, ...]:
     """Empty when nothing failed."""
     failed = list(_failed(manifest))
     grouped: dict[str, list[tuple[str, str | None, str | None]]] = {}
     for text, run, evaluation in failed:
         grouped.setdefault(re.sub(r"\d+", "#", text), []).append((text, run, evaluation))
     found = [
-        Cause(
+        FailureCause(
             text=members[0][0],
             runs=tuple(run for _, run, _ in members if run is not None),
             evaluations=tuple(dict.fromkeys(name for _, _, name in members if name is not None)),
@@ -88,7 +88,7 @@ def shortened(text: str, characters: int) -> str:
 
 
 @dataclass(frozen=True)
-class Progress:
+class FailureProgress:
     """Numbers of evaluations: one for each model and benchmark, whatever parts it has (`contract.counts`)."""
 
     asked: int
@@ -107,6 +107,6 @@ class Progress:
         return ", ".join(parts)
 
 
-def progress(manifest: Manifest) -> Progress:
+def progress(manifest: Manifest) -> FailureProgress:
     states = list(evaluation_states((e.model, e.benchmark, e.state) for e in manifest.evaluations).values())
-    return Progress(len(states), states.count("done"), states.count("failed"), states.count("running"))
+    return FailureProgress(len(states), states.count("done"), states.count("failed"), states.count("running"))

@@ -1,13 +1,13 @@
 """What a report consists of, by file name."""
 
-from workloads.contract.manifest import Manifest
+from workloads.api.manifest import Manifest
+from workloads.report.output_browser import reading
 from workloads.report.page import page
-from workloads.report.reader import reading
 from workloads.report.tables_csv import findings_csv, recipes_csv, runs_csv, samples_csv, table_csv
 from workloads.report.text import markdown
 from workloads.results.conclusions import conclusions
 from workloads.results.manifest import without_corrupt
-from workloads.store import Store
+from workloads.storage.base import Store
 
 
 def report_files(manifest: Manifest, store: Store) -> dict[str, str]:

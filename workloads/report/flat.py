@@ -1,6 +1,6 @@
 """Benchmarks that tell no models apart: all have accuracy 0%, or all 100%. Pure."""
 
-from workloads.contract.manifest import Manifest
+from workloads.api.manifest import Manifest
 from workloads.report.marks import percent
 from workloads.results.tables import row_of
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from workloads.contract.manifest import Manifest
-from workloads.report.failures import Cause, causes, counted, progress, shortened
+from workloads.api.manifest import Manifest
+from workloads.report.failures import FailureCause, causes, counted, progress, shortened
 from workloads.results.conclusions import Conclusions
 
 SENTENCE_CHARACTERS = 160
@@ -27,7 +27,7 @@ def headline(manifest: Manifest, conclusions: Conclusions) -> str:
     return f"{_failed(found)} {best_text(manifest, conclusions)}"
 
 
-def _failed(found: Sequence[Cause]) -> str:
+def _failed(found: Sequence[FailureCause]) -> str:
     """1 run (Math 4K) and 12 evaluations failed: CUDA out of memory."""
     text = shortened(found[0].text, CAUSE_CHARACTERS)
     others = f" ({counted(len(found) - 1, 'other cause')} below)" if len(found) > 1 else ""

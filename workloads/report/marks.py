@@ -11,7 +11,7 @@ SYMBOLS: dict[Mark, str] = {"higher": "▲", "lower": "▼", "equal": "=", "same
 
 
 @dataclass(frozen=True)
-class Change:
+class ShownChange:
     """A difference in percentage points: `text` +57.5, `interval` +40.9 to +70.2. `title` says it in words.
 
     `mark` higher or lower: significant, and the interval leaves out 0. equal: equivalent within a margin, and all of
@@ -28,12 +28,12 @@ class Change:
         return SYMBOLS[self.mark]
 
 
-def base_change(contrast: BaseContrast) -> Change | None:
+def base_change(contrast: BaseContrast) -> ShownChange | None:
     """None when there is no difference to state."""
     return change(contrast, contrast.verdict)
 
 
-def change(contrast: BaseContrast | RunContrast, words: str) -> Change | None:
+def change(contrast: BaseContrast | RunContrast, words: str) -> ShownChange | None:
     """`words` say what the mark says. None when there is no difference to state."""
     found = contrast.difference
     if found is None or contrast.interval is None:
@@ -41,7 +41,7 @@ def change(contrast: BaseContrast | RunContrast, words: str) -> Change | None:
     text, interval = f"{found.estimate * 100:+.1f}", bounds_text(*contrast.interval)
     alone = f"this comparison alone, at 95%: {bounds_text(found.low, found.high)}"
     title = f"{text} points ({interval}), {found.n:,} problems: {words}; {alone}"
-    return Change(_mark(contrast.sign, contrast.equivalent), text, interval, title)
+    return ShownChange(_mark(contrast.sign, contrast.equivalent), text, interval, title)
 
 
 def _mark(sign: int, is_equivalent: bool) -> Mark:

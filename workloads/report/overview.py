@@ -3,19 +3,19 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from workloads.contract.counts import evaluation_states
-from workloads.contract.manifest import Manifest, ManifestRun
-from workloads.report.failures import STATE_TEXTS, Cause, causes
+from workloads.api.counts import evaluation_states
+from workloads.api.manifest import Manifest, ManifestRun
+from workloads.report.failures import STATE_TEXTS, FailureCause, causes
 from workloads.report.flat import flat_benchmarks
 from workloads.report.headline import headline
-from workloads.report.marks import Change, base_change, percent
+from workloads.report.marks import ShownChange, base_change, percent
 from workloads.results.base_comparison import EndCell, RunEnd
 from workloads.results.conclusions import Conclusions
-from workloads.results.paired import Metric
 from workloads.results.run_comparison import compared_budgets
 from workloads.results.run_differences import run_differences, value_text
-from workloads.results.statistics import Share
-from workloads.results.tables import Row, row_of
+from workloads.results.stats.paired import Metric
+from workloads.results.stats.share import Share
+from workloads.results.tables import TableRow, row_of
 
 METRICS: tuple[Metric, ...] = ("accuracy", "completed")
 METRIC_NAMES: dict[Metric, str] = {"accuracy": "Accuracy", "completed": "Completion"}
@@ -33,7 +33,7 @@ class Cell:
     heading: str
     value: str | None = None
     counts: str = ""
-    change: Change | None = None
+    change: ShownChange | None = None
     missing: str = ""
 
 
@@ -55,7 +55,7 @@ class OverviewRow:
 
 
 @dataclass(frozen=True)
-class Group:
+class OverviewGroup:
     """The rows at one token budget."""
 
     budget_tokens: int
@@ -63,7 +63,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Warned:
+class DataWarning:
     """A warning about the data and the runs that have it."""
 
     runs: str
@@ -79,11 +79,11 @@ class Overview:
     """
 
     headline: str
-    causes: tuple[Cause, ...]
-    warnings: tuple[Warned, ...]
+    causes: tuple[FailureCause, ...]
+    warnings: tuple[DataWarning, ...]
     other_warnings: int
     benchmarks: tuple[tuple[str, str], ...]
-    groups: tuple[Group, ...]
+    groups: tuple[OverviewGroup, ...]
     flat: tuple[str, ...]
 
 
@@ -103,7 +103,7 @@ def overview(manifest: Manifest, conclusions: Conclusions) -> Overview:
     )
 
 
-def _warnings(manifest: Manifest) -> Iterator[Warned]:
+def _warnings(manifest: Manifest) -> Iterator[DataWarning]:
     """Warnings about the data, equal ones of several runs together."""
     found: dict[str, list[str]] = {}
     for run in manifest.runs:
@@ -111,7 +111,7 @@ def _warnings(manifest: Manifest) -> Iterator[Warned]:
             if _is_of_data(warning):
                 found.setdefault(warning, []).append(run.label)
     for text, labels in found.items():
-        yield Warned(", ".join(labels), text)
+        yield DataWarning(", ".join(labels), text)
 
 
 def _is_of_data(warning: str) -> bool:
@@ -125,14 +125,14 @@ def _problems_text(conclusions: Conclusions, benchmark: str) -> str:
     return f"{' or '.join(f'{size:,}' for size in sizes)} problems" if sizes else ""
 
 
-def _groups(manifest: Manifest, conclusions: Conclusions, names: list[str]) -> tuple[Group, ...]:
+def _groups(manifest: Manifest, conclusions: Conclusions, names: list[str]) -> tuple[OverviewGroup, ...]:
     """One for each compared budget; only the first while there is no result at all."""
     groups = tuple(_group(manifest, conclusions, names, budget) for budget in compared_budgets(manifest))
     has_result = any(cell.value is not None for group in groups for row in group.rows for cell in row.cells)
     return groups if has_result else groups[:1]
 
 
-def _group(manifest: Manifest, conclusions: Conclusions, names: list[str], budget: int) -> Group:
+def _group(manifest: Manifest, conclusions: Conclusions, names: list[str], budget: int) -> OverviewGroup:
     best = conclusions.best.by_budget.get(budget)
     is_first = budget == compared_budgets(manifest)[0]
     fields = _fields(manifest) if is_first else {}
@@ -144,7 +144,7 @@ def _group(manifest: Manifest, conclusions: Conclusions, names: list[str], budge
         )
         for run in manifest.runs
     ]
-    return Group(budget, tuple(rows))
+    return OverviewGroup(budget, tuple(rows))
 
 
 def _base_row(manifest: Manifest, ends: tuple[RunEnd, ...], names: list[str], budget: int, fields: str) -> OverviewRow:
@@ -195,11 +195,11 @@ def _end_cell(end: RunEnd | None, benchmark: str, budget: int) -> EndCell | None
     return next((cell for cell in cells if (cell.benchmark, cell.budget_tokens) == (benchmark, budget)), None)
 
 
-def _share(row: Row, metric: Metric) -> Share:
+def _share(row: TableRow, metric: Metric) -> Share:
     return row.accuracy if metric == "accuracy" else row.completed
 
 
-def _cell(heading: str, share: Share | None, change: Change | None, missing: str) -> Cell:
+def _cell(heading: str, share: Share | None, change: ShownChange | None, missing: str) -> Cell:
     if share is None or not share.n:
         return Cell(heading, missing=missing)
     return Cell(heading, percent(share.value), f"{share.k:,}/{share.n:,}", change)

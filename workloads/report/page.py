@@ -10,15 +10,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from workloads.contract.manifest import Manifest
+from workloads.api.manifest import Manifest
 from workloads.report.breakdown_tables import breakdown_tables, length_table
 from workloads.report.checkpoints import checkpoint_tables
-from workloads.report.facts import facts
 from workloads.report.failures import counted, progress
+from workloads.report.output_browser import OutputPages
 from workloads.report.overview import overview
 from workloads.report.pairs import pair_table
 from workloads.report.plots import Plot, plots
-from workloads.report.reader import Reading
+from workloads.report.protocol_table import protocol_tables
 from workloads.report.sampled_tables import recipes_table, samples_table
 from workloads.report.summary import summary
 from workloads.results.conclusions import conclusions
@@ -37,7 +37,7 @@ VERDICTS = {
 }
 
 
-def page(manifest: Manifest, read: Reading) -> str:
+def page(manifest: Manifest, read: OutputPages) -> str:
     """One self-contained HTML file that opens from disk and asks the network for nothing.
 
     Everything in it is escaped; its Content-Security-Policy allows no connection and only the two scripts whose hashes
@@ -71,7 +71,7 @@ def page(manifest: Manifest, read: Reading) -> str:
         breakdowns=breakdown_tables(manifest),
         lengths=length_table(manifest),
         sampled=[table for table in (samples_table(manifest), recipes_table(manifest)) if table is not None],
-        facts=facts(manifest),
+        facts=protocol_tables(manifest),
         plot_groups=_groups(drawn.drawn),
         folded_plots=[plot for plot in drawn.drawn if plot.folded],
         plot_notes=drawn.notes,
@@ -85,7 +85,7 @@ def page(manifest: Manifest, read: Reading) -> str:
     )
 
 
-def _meta(manifest: Manifest, read: Reading) -> list[str]:
+def _meta(manifest: Manifest, read: OutputPages) -> list[str]:
     """When it began, how long it took, and of what it consists."""
     parts = []
     if read.accepted is not None:
@@ -136,7 +136,7 @@ def _asset(name: str) -> str:
     return (files("workloads.report") / "templates" / name).read_text(encoding="utf-8")
 
 
-def _index(manifest: Manifest, read: Reading) -> str:
+def _index(manifest: Manifest, read: OutputPages) -> str:
     """What the page's script must know, as JSON."""
     models = {model.id: {"budget": model.budget_tokens} for model in manifest.models}
     index = {

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
-from workloads.contract.manifest import Manifest
+from workloads.api.manifest import Manifest
 from workloads.report.flat import flat_benchmarks
-from workloads.report.marks import Change, change
+from workloads.report.marks import ShownChange, change
 from workloads.results.conclusions import Conclusions
-from workloads.results.equivalence import MARGIN
-from workloads.results.paired import Metric
 from workloads.results.run_comparison import RunContrast, RunPair, Which
+from workloads.results.stats.equivalence import MARGIN
+from workloads.results.stats.paired import Metric
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class PairCell:
     """The first less the second. `missing`: why they are not compared."""
 
     heading: str
-    change: Change | None
+    change: ShownChange | None
     missing: str
 
 

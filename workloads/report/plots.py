@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from workloads.contract.manifest import Manifest, ManifestModel, ManifestRun
+from workloads.api.manifest import Manifest, ManifestModel, ManifestRun
 from workloads.report.flat import flat_benchmarks
 from workloads.report.marks import percent
 from workloads.report.overview import METRIC_NAMES, METRICS
 from workloads.results.base_comparison import row_on
-from workloads.results.paired import Metric, problem_codes
-from workloads.results.statistics import Share
-from workloads.results.tables import Row, row_of
+from workloads.results.stats.paired import Metric, problem_codes
+from workloads.results.stats.share import Share
+from workloads.results.tables import TableRow, row_of
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b85c98", "#6f67d0", "#946a00", "#3d7f8c", "#c9524a")
 """Each at least 3:1 against the page, light and dark (WCAG 1.4.11); the first four are of Okabe and Ito's set."""
@@ -260,7 +260,7 @@ def _line(figure: go.Figure, name: str, style: _Style, points: Sequence[tuple[in
     )
 
 
-def _share(row: Row | None, metric: Metric) -> Share | None:
+def _share(row: TableRow | None, metric: Metric) -> Share | None:
     if row is None:
         return None
     share = row.accuracy if metric == "accuracy" else row.completed

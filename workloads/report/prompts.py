@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from workloads.contents import ContentError, localise_file
-from workloads.contract import layout
-from workloads.contract.experiment import FrozenBenchmark
-from workloads.contract.units import Prompting
+from workloads.api import store_keys
+from workloads.api.experiment import FrozenBenchmark
+from workloads.api.units import Prompting
 from workloads.evaluate.problems import BadBenchmark, read_problems
 from workloads.evaluate.prompts import BadPrompt, make_prompt
-from workloads.store import NotFound, Store
+from workloads.storage.base import NotFound, Store
+from workloads.storage.content_digest import ContentError, localise_file
 from workloads.text.tokenizer import BadTokenizer, TextTokenizer, load_tokenizer
 
 
@@ -73,10 +73,10 @@ def stored_tokenizers(store: Store) -> Callable[[str], TextTokenizer]:
     def tokenizer(sha256: str) -> TextTokenizer:
         if sha256 not in known:
             try:
-                data = store.get(layout.blob_key(sha256))
+                data = store.get(store_keys.blob_key(sha256))
             except NotFound:
                 raise BadTokenizer(
-                    f"the store has no tokenizer {sha256[:12]} (key {layout.blob_key(sha256)})"
+                    f"the store has no tokenizer {sha256[:12]} (key {store_keys.blob_key(sha256)})"
                 ) from None
             with tempfile.TemporaryDirectory() as folder:
                 (Path(folder) / "tokenizer.json").write_bytes(data)

@@ -2,18 +2,18 @@
 
 from collections.abc import Iterator, Mapping
 
-from workloads.contract.manifest import Manifest
-from workloads.report.facts import Facts
+from workloads.api.manifest import Manifest
 from workloads.report.marks import percent
-from workloads.results.paired import Metric
+from workloads.report.protocol_table import ProtocolTables
 from workloads.results.samples import Estimate, SampledRow, sampled_rows
 from workloads.results.seeds import RecipeFigure, SeedMean, recipe_figures, recipes
+from workloads.results.stats.paired import Metric
 
 SHOWN_METRICS: Mapping[Metric, str] = {"accuracy": "Accuracy", "completed": "Completion"}
 """Of a recipe, with their names; recipes.csv has the others too."""
 
 
-def samples_table(manifest: Manifest) -> Facts | None:
+def samples_table(manifest: Manifest) -> ProtocolTables | None:
     """Mean of n, pass@k and maj@k of every model. None with one output per problem, and while nothing is graded.
 
     k = 1 has no column, because pass@1 and maj@1 are the mean. maj@k has none if no model has answers to compare.
@@ -34,7 +34,7 @@ def samples_table(manifest: Manifest) -> Facts | None:
     if majorities:
         notes.append("maj@k: the chance that the most frequent answer of k outputs is right. Code has none.")
     rows = tuple(tuple(_sampled_cells(row, passes, majorities)) for row in found)
-    return Facts("Several outputs per problem", columns, rows, tuple(notes))
+    return ProtocolTables("Several outputs per problem", columns, rows, tuple(notes))
 
 
 def _sampled_cells(row: SampledRow, passes: list[int], majorities: list[int]) -> Iterator[str]:
@@ -45,7 +45,7 @@ def _sampled_cells(row: SampledRow, passes: list[int], majorities: list[int]) ->
         yield from (_figure(estimates[k]) if k in estimates else "-" for k in sizes)
 
 
-def recipes_table(manifest: Manifest) -> Facts | None:
+def recipes_table(manifest: Manifest) -> ProtocolTables | None:
     """Each recipe wherever all of its seeds are graded. None if no runs differ in their seed only."""
     rows = tuple(_recipe_cells(figure) for figure in recipe_figures(manifest) if figure.metric in SHOWN_METRICS)
     columns = (
@@ -58,7 +58,7 @@ def recipes_table(manifest: Manifest) -> Facts | None:
         "S.d.: standard deviation between seeds, in points. By chance: what the number of problems alone gives.",
         "To base: the mean difference on the problems that the base answered too, in points.",
     )
-    return Facts("Recipes", columns, rows, notes) if rows else None
+    return ProtocolTables("Recipes", columns, rows, notes) if rows else None
 
 
 def recipe_sentences(manifest: Manifest) -> Iterator[str]:

@@ -5,16 +5,16 @@ Every difference that is stated is adjusted for all of them (`results.conclusion
 
 from collections.abc import Iterable
 
-from workloads.contract.counts import EvaluationCounts, evaluation_counts
-from workloads.contract.manifest import Manifest, ManifestEvaluation
+from workloads.api.counts import EvaluationCounts, evaluation_counts
+from workloads.api.manifest import Manifest, ManifestEvaluation
 from workloads.report.flat import flat_benchmarks
 from workloads.report.marks import bounds_text
 from workloads.report.sampled_tables import recipe_sentences
 from workloads.results.base_comparison import BaseContrast, EndCell, RunEnd
 from workloads.results.conclusions import Conclusions, conclusions
-from workloads.results.difference import p_text
-from workloads.results.statistics import Share
-from workloads.results.tables import Row, row_of
+from workloads.results.stats.difference import p_text
+from workloads.results.stats.share import Share
+from workloads.results.tables import TableRow, row_of
 
 MOST_CAUSES = 3
 
@@ -120,7 +120,7 @@ def _ends(manifest: Manifest, concluded: Conclusions) -> Iterable[str]:
                 yield f"{benchmark} at {budget:,} tokens: {' '.join(said)}"
 
 
-def _base(row: Row | None, cells: list[EndCell]) -> str:
+def _base(row: TableRow | None, cells: list[EndCell]) -> str:
     """87.0% right on the 100 problems that runs were asked (79.2% on all 500): differences are on shared ones."""
     if row is None or not row.accuracy.n:
         return f"the base has no result{f' ({row.note})' if row is not None and row.note else ''}."
@@ -134,7 +134,7 @@ def _base(row: Row | None, cells: list[EndCell]) -> str:
     return f"the base gets {parts} that runs were asked ({_percent(row.accuracy)} on all {_problems(row):,}){note}."
 
 
-def _problems(row: Row) -> int:
+def _problems(row: TableRow) -> int:
     """Graded problems: with one output a problem, its outputs."""
     return row.accuracy.n if row.accuracy.problems is None else row.accuracy.problems
 

@@ -4,13 +4,13 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 
-from workloads.contract.manifest import Manifest
+from workloads.api.manifest import Manifest
 from workloads.results import samples, seeds
 from workloads.results.base_comparison import BaseContrast
 from workloads.results.conclusions import Conclusions, conclusions
 from workloads.results.run_comparison import RunContrast
-from workloads.results.statistics import Share
-from workloads.results.tables import Row, tables
+from workloads.results.stats.share import Share
+from workloads.results.tables import TableRow, tables
 
 SHARES = ("accuracy", "completed", "accuracy_completed", "strict")
 DIFFERENCE = ("difference", "low", "high", "n", "p", "adjusted_p", "adjusted_low", "adjusted_high")
@@ -101,7 +101,7 @@ def _share_cells(share: Share) -> list[object]:
     return [share.k, share.n, low, high]
 
 
-def _base_cells(base: Row | None) -> list[object]:
+def _base_cells(base: TableRow | None) -> list[object]:
     if base is None:
         return [""] * 4
     return [base.accuracy.k, base.accuracy.n, base.completed.k, base.completed.n]

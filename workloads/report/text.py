@@ -2,21 +2,21 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from workloads.contract.manifest import Manifest
-from workloads.report.facts import Facts
+from workloads.api.manifest import Manifest
 from workloads.report.flat import flat_benchmarks
 from workloads.report.marks import bounds_text
+from workloads.report.protocol_table import ProtocolTables
 from workloads.report.sampled_tables import recipes_table, samples_table
 from workloads.report.summary import summary
 from workloads.report.tables_csv import table_csv
 from workloads.results.base_comparison import BaseContrast, RowComparison, base_on_shared
 from workloads.results.breakdown import breakdowns
 from workloads.results.conclusions import Conclusions, conclusions
-from workloads.results.difference import p_text
 from workloads.results.findings import Finding
 from workloads.results.lengths import length_contrasts
 from workloads.results.run_comparison import RunContrast
-from workloads.results.tables import Row, tables
+from workloads.results.stats.difference import p_text
+from workloads.results.tables import TableRow, tables
 from workloads.untrusted import markdown as escaped
 
 __all__ = ["COLUMNS", "markdown", "name_of", "note_of", "table_csv"]
@@ -126,7 +126,7 @@ def _tables(manifest: Manifest, concluded: Conclusions) -> Iterator[list[str]]:
 
 
 def _rows(
-    manifest: Manifest, rows: Iterable[Row], compared: Mapping[tuple[str, str, int], RowComparison]
+    manifest: Manifest, rows: Iterable[TableRow], compared: Mapping[tuple[str, str, int], RowComparison]
 ) -> Iterator[list[str]]:
     """The base is shown on the problems that the others answered, and beside it on all that it was asked."""
     for row in rows:
@@ -142,7 +142,7 @@ def _rows(
             yield _cells(row, name_of(row), "", "")
 
 
-def _cells(row: Row, name: str, *differences: str) -> list[str]:
+def _cells(row: TableRow, name: str, *differences: str) -> list[str]:
     samples = "-" if row.model.samples is None or row.model.kind == "candidate" else f"{row.model.samples:,}"
     shares = (row.accuracy, row.completed, row.accuracy_completed, row.strict)
     return [name, samples, f"{row.budget_tokens:,}", *(str(share) for share in shares), *differences, note_of(row)]
@@ -154,16 +154,16 @@ def _difference(contrast: BaseContrast) -> str:
     return f"{_points(contrast)}{' *' if contrast.significant else ''}"
 
 
-def name_of(row: Row) -> str:
+def name_of(row: TableRow) -> str:
     """The model's id, which commands take: math_default@25000."""
     return row.model.id
 
 
-def note_of(row: Row) -> str:
+def note_of(row: TableRow) -> str:
     return "; ".join(part for part in (errors_text(row), row.note or "") if part)
 
 
-def errors_text(row: Row) -> str:
+def errors_text(row: TableRow) -> str:
     """incomplete: 3 of 100 could not be graded; empty where all could."""
     return f"incomplete: {row.errors} of {row.errors + row.accuracy.n} could not be graded" if row.errors else ""
 
@@ -179,7 +179,7 @@ def _findings(findings: tuple[Finding, ...]) -> Iterator[str]:
         yield from (f"- Doubt: {escaped(doubt)}" for doubt in finding.doubts)
 
 
-def _titled(table: Facts | None) -> Iterator[str]:
+def _titled(table: ProtocolTables | None) -> Iterator[str]:
     """A section with the table and its notes; nothing for None."""
     if table is None:
         return

@@ -10,11 +10,17 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from workloads.contract.experiment import FrozenBenchmark, FrozenExperiment, FrozenRun
-from workloads.contract.manifest import Manifest, ManifestEvaluation, ManifestModel, ManifestRun
-from workloads.contract.model import canonical_json, sha256_of
-from workloads.contract.units import Engine, ExternalInputs, Sampling, Template, TrainInputs, unit_of
-from workloads.contract.wanted import Wanted, generate_inputs, prompting_of, train_unit, wanted
+from workloads.api.evaluation_matrix import (
+    WantedEvaluation,
+    evaluation_matrix,
+    generate_inputs,
+    prompting_of,
+    train_unit,
+)
+from workloads.api.experiment import FrozenBenchmark, FrozenExperiment, FrozenRun
+from workloads.api.manifest import Manifest, ManifestEvaluation, ManifestModel, ManifestRun
+from workloads.api.model import canonical_json, sha256_of
+from workloads.api.units import EngineIdentity, ExternalInputs, Sampling, Template, TrainInputs, unit_of
 
 Fields = dict[str, JsonValue]
 
@@ -38,7 +44,7 @@ class AskedUnit:
 
 def asked_by_experiment(frozen: FrozenExperiment) -> tuple[AskedUnit, ...]:
     trained = [AskedUnit("train", run.name, _run_fields(run), train_unit(run).digest) for run in frozen.runs]
-    asked = [unit for want in wanted(frozen, {}) for unit in _evaluation_units(frozen, want)]
+    asked = [unit for want in evaluation_matrix(frozen, {}) for unit in _evaluation_units(frozen, want)]
     return (*trained, *asked)
 
 
@@ -96,7 +102,7 @@ def _external(run: FrozenRun, inputs: ExternalInputs) -> Iterator[tuple[str, Jso
     yield "spec.epoch", inputs.epoch
 
 
-def _evaluation_units(frozen: FrozenExperiment, want: Wanted) -> Iterator[AskedUnit]:
+def _evaluation_units(frozen: FrozenExperiment, want: WantedEvaluation) -> Iterator[AskedUnit]:
     run, benchmark = want.model.run, want.benchmark
     of_benchmark = f"spec.evaluation.benchmarks[{benchmark.name}]"
     checkpoint: Fields = {} if run is None else {CHECKPOINT: f"{train_unit(run).digest} {want.model.samples}"}
@@ -131,7 +137,7 @@ def _place(run: FrozenRun) -> str:
     return f"spec.{'candidates' if run.role == 'candidate' else 'runs'}[{run.name}]"
 
 
-def _prompt(want: Wanted, benchmark: FrozenBenchmark) -> Iterator[tuple[str, JsonValue]]:
+def _prompt(want: WantedEvaluation, benchmark: FrozenBenchmark) -> Iterator[tuple[str, JsonValue]]:
     """A model is prompted as it was trained unless the benchmark says otherwise: the place is where it is said."""
     run, prompting = want.model.run, prompting_of(want)
     place = f"spec.evaluation.benchmarks[{benchmark.name}].{'basePrompt' if run is None else 'prompt'}"
@@ -188,7 +194,7 @@ def _sampling(sampling: Sampling) -> Fields:
     return {f"spec.evaluation.sampling.{name}": value for name, value in said.items()}
 
 
-def _engine(engine: Engine) -> Fields:
+def _engine(engine: EngineIdentity) -> Fields:
     """What the profile decides of it is named like what the file may decide."""
     said = engine.model_dump(mode="json", by_alias=True, exclude={"flags"})
     flags = {f"flags.{name}": value for name, value in engine.flags.items()}

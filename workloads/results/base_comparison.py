@@ -3,13 +3,13 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from workloads.contract.manifest import BudgetVerdicts, Manifest, ManifestEvaluation, ManifestModel
-from workloads.contract.records import BudgetCounts
-from workloads.results.difference import Difference, paired_difference
-from workloads.results.equivalence import MARGIN, is_within_margin
-from workloads.results.paired import Metric, pair, problem_codes
+from workloads.api.manifest import BudgetVerdicts, Manifest, ManifestEvaluation, ManifestModel
+from workloads.api.records import BudgetCounts
 from workloads.results.run_comparison import ALPHA, compared_budgets, graded_by_all, why_missing
-from workloads.results.tables import Row, row_of
+from workloads.results.stats.difference import Difference, paired_difference
+from workloads.results.stats.equivalence import MARGIN, is_within_margin
+from workloads.results.stats.paired import Metric, pair, problem_codes
+from workloads.results.tables import TableRow, row_of
 
 BASE_METRICS: tuple[Metric, ...] = ("accuracy", "completed")
 
@@ -77,8 +77,8 @@ class EndCell:
     benchmark: str
     budget_tokens: int
     shown: bool
-    row: Row | None
-    base: Row | None
+    row: TableRow | None
+    base: TableRow | None
     accuracy: BaseContrast
     completed: BaseContrast
 
@@ -98,7 +98,7 @@ class RunEnd:
 class RowComparison:
     """A row of a table beside the base on the same problems. `base` None: nothing is shared."""
 
-    base: Row | None
+    base: TableRow | None
     accuracy: BaseContrast
     completed: BaseContrast
 
@@ -138,7 +138,7 @@ def row_comparisons(manifest: Manifest) -> dict[tuple[str, str, int], RowCompari
     }
 
 
-def base_on_shared(manifest: Manifest, benchmark: str, budget_tokens: int) -> Row | None:
+def base_on_shared(manifest: Manifest, benchmark: str, budget_tokens: int) -> TableRow | None:
     """The base on `shared_problems`. None if there are none. The full row is `tables.row_of`'s."""
     shared = shared_problems(manifest, benchmark, budget_tokens)
     return row_on(manifest, _base(manifest), benchmark, budget_tokens, shared) if shared else None
@@ -158,7 +158,7 @@ def shared_problems(manifest: Manifest, benchmark: str, budget_tokens: int) -> l
 
 def row_on(
     manifest: Manifest, model: ManifestModel, benchmark: str, budget_tokens: int, problems: Iterable[str]
-) -> Row | None:
+) -> TableRow | None:
     """A table's row of `model` counted on `problems` only."""
     wanted = frozenset(problems)
     own = [e for e in manifest.evaluations if (e.model, e.benchmark) == (model.id, benchmark)]
@@ -210,7 +210,7 @@ def _base(manifest: Manifest) -> ManifestModel:
 
 def _compared(
     manifest: Manifest, model: ManifestModel, benchmark: str, budget: int, missing: str | None
-) -> tuple[Row | None, BaseContrast, BaseContrast]:
+) -> tuple[TableRow | None, BaseContrast, BaseContrast]:
     """The base on the shared problems, and both metrics' contrasts."""
     base = _base(manifest)
     ours, theirs = (problem_codes(manifest, m.id, benchmark, budget) for m in (model, base))

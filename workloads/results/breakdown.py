@@ -7,14 +7,14 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from workloads.api.manifest import Manifest, ManifestBenchmark
 from workloads.benchmarks.builtin import BUILTIN
 from workloads.benchmarks.load import load
 from workloads.benchmarks.model import Problem
-from workloads.contract.manifest import Manifest, ManifestBenchmark
-from workloads.results.bounded_mean import clustered_share
-from workloads.results.paired import METRICS, problem_codes
 from workloads.results.run_comparison import graded_by_all
-from workloads.results.statistics import Share
+from workloads.results.stats.bounded_mean import clustered_share
+from workloads.results.stats.paired import METRICS, problem_codes
+from workloads.results.stats.share import Share
 
 FIELDS: Mapping[str, Callable[[Problem], object]] = {"level": lambda p: p.level, "subject": lambda p: p.subject}
 

@@ -36,7 +36,7 @@ class UnitChange:
 
 
 @dataclass(frozen=True)
-class Group:
+class ChangeGroup:
     """Units of one kind that stand alike for the same reasons."""
 
     kind: str
@@ -82,13 +82,13 @@ def _change(old: AskedUnit | None, new: AskedUnit | None, place: Callable[[str],
     return UnitChange(known.kind, known.name, "changed", *digests, because)
 
 
-def grouped(changes: Iterable[UnitChange]) -> tuple[Group, ...]:
+def grouped(changes: Iterable[UnitChange]) -> tuple[ChangeGroup, ...]:
     """By kind in the order of the work, then by why, in the order in which each first comes."""
     found: dict[tuple[str, Standing, str], list[UnitChange]] = {}
     for change in changes:
         found.setdefault((change.kind, change.standing, repr(change.because)), []).append(change)
     ordered = sorted(found.items(), key=lambda item: KINDS.index(item[0][0]))
     return tuple(
-        Group(kind, standing, tuple(member.name for member in members), members[0].because)
+        ChangeGroup(kind, standing, tuple(member.name for member in members), members[0].because)
         for (kind, standing, _), members in ordered
     )

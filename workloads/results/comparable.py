@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from workloads.contract.manifest import Manifest, ManifestEvaluation, ManifestModel
+from workloads.api.manifest import Manifest, ManifestEvaluation, ManifestModel
 
 SHOWN_IDS = 3
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from math import comb
 from typing import Literal, TypeVar
 
-from workloads.contract.manifest import Manifest
+from workloads.api.manifest import Manifest
 from workloads.results.base_comparison import BaseContrast, RowComparison, RunEnd, row_comparisons, run_ends
 from workloads.results.best_run import BestRun, best_run
-from workloads.results.figures import series_of
 from workloads.results.findings import Finding, judged_findings, tested_contrasts, unjudged_findings
-from workloads.results.multiplicity import Comparison, adjust
 from workloads.results.run_comparison import ALPHA, RunContrast, RunTable, compare_runs
+from workloads.results.scores import series_of
+from workloads.results.stats.multiplicity import Comparison, adjust
 
 AnyContrast = TypeVar("AnyContrast", RunContrast, BaseContrast)
 Group = Literal["best run", "ends", "findings", "other"]

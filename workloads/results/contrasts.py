@@ -8,13 +8,13 @@ from typing import Literal
 import numpy as np
 from scipy.stats import chi2_contingency, norm, ttest_ind_from_stats
 
-from workloads.results.bounded_mean import equal_shares_p, score_statistic, two_sided_p
-from workloads.results.difference import Difference, p_text
-from workloads.results.equivalence import MARGIN, above_p, equivalence_p
-from workloads.results.figures import Figure, difference
-from workloads.results.paired import Metric, pair, score
 from workloads.results.run_comparison import graded_by_all
-from workloads.results.statistics import Share
+from workloads.results.scores import Score, difference
+from workloads.results.stats.bounded_mean import equal_shares_p, score_statistic, two_sided_p
+from workloads.results.stats.difference import Difference, p_text
+from workloads.results.stats.equivalence import MARGIN, above_p, equivalence_p
+from workloads.results.stats.paired import Metric, pair, score
+from workloads.results.stats.share import Share
 
 Verdict = Literal["supported", "contradicted", "mixed", "undecidable"]
 Rule = Literal["every", "some"]
@@ -78,7 +78,7 @@ def mean_test(values: np.ndarray, largest: float) -> float:
     return two_sided_p(score_statistic(values, -largest, largest), len(values), single=False)
 
 
-def compared(question: str, first: Figure, second: Figure, metric: Metric, *, claim_higher: bool) -> Contrast | None:
+def compared(question: str, first: Score, second: Score, metric: Metric, *, claim_higher: bool) -> Contrast | None:
     """The claim is that the first is higher (or lower) than the second, at one budget. None: they share nothing."""
     found = difference(first, second, metric)
     if found is None:
@@ -93,7 +93,7 @@ def number(p: float) -> float | None:
     return None if isnan(p) else p
 
 
-def _evidence(first: Figure, second: Figure, metric: Metric, found: Difference) -> str:
+def _evidence(first: Score, second: Score, metric: Metric, found: Difference) -> str:
     word = {"accuracy": "right", "completed": "completed", "strict": "right and completed"}[metric]
     if first.codes is None or second.codes is None:
         counts = [f"{figure.label} {figure.share(metric).k}/{figure.share(metric).n}" for figure in (first, second)]
@@ -101,7 +101,7 @@ def _evidence(first: Figure, second: Figure, metric: Metric, found: Difference) 
     return f"{first.label} {found.first:.1%} {word}, {second.label} {found.second:.1%}: {found}"
 
 
-def unfinished_outweighs(question: str, model: Figure, base: Figure) -> Contrast:
+def unfinished_outweighs(question: str, model: Score, base: Score) -> Contrast:
     """The claim: of the gap to the base, more is answers that did not complete than answers that are wrong.
 
     Per output, +1 for not completed and not right, -1 for completed and not right; the mean's difference to the base
@@ -135,14 +135,14 @@ def _independent_p(moments: list[tuple[float, float, int]]) -> float:
     return 1.0 if isnan(found) else found
 
 
-def _parts(figure: Figure) -> tuple[float, float, int]:
+def _parts(figure: Score) -> tuple[float, float, int]:
     """Shares of not completed and not right, and of completed and not right, and n."""
     n = figure.accuracy.n
     wrong = figure.completed.k - figure.strict.k
     return (n - figure.accuracy.k - wrong) / n, wrong / n, n
 
 
-def _signed_pairs(model: Figure, base: Figure) -> np.ndarray | None:
+def _signed_pairs(model: Score, base: Score) -> np.ndarray | None:
     if model.codes is None or base.codes is None:
         return None
     shared = [p for p in model.codes if p in base.codes and "e" not in model.codes[p] + base.codes[p]]
@@ -153,7 +153,7 @@ def _signed(codes: str) -> float:
     return sum((code in "wn") - (code in "WN") for code in codes) / len(codes)
 
 
-def as_right_where_both_completed(question: str, model: Figure, base: Figure, margin: float = MARGIN) -> Contrast:
+def as_right_where_both_completed(question: str, model: Score, base: Score, margin: float = MARGIN) -> Contrast:
     """The claim: on problems that both completed, the model loses less than `margin`. Needs verdicts by problem.
 
     Its p is the smaller of two, each doubled for having two sides: of a loss of `margin` or more, which supports the
@@ -175,7 +175,7 @@ def as_right_where_both_completed(question: str, model: Figure, base: Figure, ma
     return Contrast(question, evidence, support <= against, number(min(support, against)), None)
 
 
-def holds_steady(question: str, figures: tuple[Figure, ...], metric: Metric) -> Contrast:
+def holds_steady(question: str, figures: tuple[Score, ...], metric: Metric) -> Contrast:
     """The claim: no two checkpoints differ by MARGIN or more.
 
     Supported by equivalence (two one-sided tests) of every two checkpoints; contradicted by a test of one share for
@@ -194,7 +194,7 @@ def holds_steady(question: str, figures: tuple[Figure, ...], metric: Metric) -> 
     return Contrast(question, evidence, support <= against, number(min(support, against)), needed)
 
 
-def equivalence_of(first: Figure, second: Figure, metric: Metric) -> float:
+def equivalence_of(first: Score, second: Score, metric: Metric) -> float:
     """The p of two figures that differ by MARGIN or more; 1 where only counts are known."""
     if first.codes is None or second.codes is None:
         return 1.0
@@ -202,7 +202,7 @@ def equivalence_of(first: Figure, second: Figure, metric: Metric) -> float:
     return equivalence_p(pairs, MARGIN) if pairs.n else 1.0
 
 
-def _homogeneity(figures: tuple[Figure, ...], shares: list[Share], metric: Metric) -> float:
+def _homogeneity(figures: tuple[Score, ...], shares: list[Share], metric: Metric) -> float:
     """The p of one share at all checkpoints: Cochran's Q by problem on the shared ones; from counts: chi-squared."""
     codes = [figure.codes for figure in figures if figure.codes is not None]
     shared = graded_by_all(codes)
@@ -213,7 +213,7 @@ def _homogeneity(figures: tuple[Figure, ...], shares: list[Share], metric: Metri
 
 
 def steadier(
-    question: str, first: tuple[Figure, ...], second: tuple[Figure, ...], metric: Metric, seed: int = 0
+    question: str, first: tuple[Score, ...], second: tuple[Score, ...], metric: Metric, seed: int = 0
 ) -> Contrast:
     """The claim: the first run's checkpoints span fewer points (largest less smallest share) than the second's.
 
@@ -237,11 +237,11 @@ def _span(shares: np.ndarray) -> np.ndarray:
     return np.asarray(np.max(shares, axis=0) - np.min(shares, axis=0))
 
 
-def _span_draws(run: tuple[Figure, ...], metric: Metric, rng: np.random.Generator) -> np.ndarray:
+def _span_draws(run: tuple[Score, ...], metric: Metric, rng: np.random.Generator) -> np.ndarray:
     return _span(np.array([_share_draws(figure, metric, rng) for figure in run]))
 
 
-def _share_draws(figure: Figure, metric: Metric, rng: np.random.Generator) -> np.ndarray:
+def _share_draws(figure: Score, metric: Metric, rng: np.random.Generator) -> np.ndarray:
     share, problems = figure.share(metric), _problems(figure, metric)
     if problems == share.n:
         return np.asarray(rng.binomial(share.n, share.k / share.n, DRAWS) / share.n)
@@ -250,7 +250,7 @@ def _share_draws(figure: Figure, metric: Metric, rng: np.random.Generator) -> np
     return np.asarray(np.clip(rng.normal(share.k / share.n, error, DRAWS), 0.0, 1.0))
 
 
-def _problems(figure: Figure, metric: Metric) -> int:
+def _problems(figure: Score, metric: Metric) -> int:
     """Independent observations: outputs when there is one a problem, else problems."""
     share = figure.share(metric)
     return share.n if share.problems is None else share.problems
@@ -260,7 +260,7 @@ def _constant_p(observed: float, problems: int) -> float:
     return 2.0 ** (1 - problems) if observed else 1.0
 
 
-def loses_more(question: str, first: tuple[Figure, Figure], second: tuple[Figure, Figure]) -> Contrast | None:
+def loses_more(question: str, first: tuple[Score, Score], second: tuple[Score, Score]) -> Contrast | None:
     """The claim: (model, base) of `first` lose more accuracy than those of `second`, on another benchmark."""
     losses = [difference(base, model, "accuracy") for model, base in (first, second)]
     if any(loss is None for loss in losses):

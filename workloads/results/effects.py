@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from workloads.contract.manifest import Manifest
+from workloads.api.manifest import Manifest
 from workloads.results.comparable import Side, incomplete, protocol
-from workloads.results.difference import Difference, holm, paired_difference
-from workloads.results.paired import METRICS, Metric, pair, problem_codes
+from workloads.results.stats.difference import Difference, holm, paired_difference
+from workloads.results.stats.paired import METRICS, Metric, pair, problem_codes
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,10 @@ from workloads.results.contrasts import (
     steadier,
     unfinished_outweighs,
 )
-from workloads.results.difference import holm, p_text
-from workloads.results.figures import Figure, Series, difference
-from workloads.results.paired import Metric
-from workloads.results.trend import falls
+from workloads.results.scores import Score, Series, difference
+from workloads.results.stats.difference import holm, p_text
+from workloads.results.stats.paired import Metric
+from workloads.results.stats.trend import falls
 
 METRICS: tuple[Metric, ...] = ("accuracy", "completed")
 MOSTLY_UNFINISHED = "more of the gap is unfinished than finished and wrong"
@@ -120,7 +120,7 @@ def completion_not_reasoning(run: Series) -> Finding | None:
     )
 
 
-def _gaps(run: Series) -> list[tuple[Figure, Figure]]:
+def _gaps(run: Series) -> list[tuple[Score, Score]]:
     """(last checkpoint, base) by benchmark where the first is less often right (5%, Holm over the benchmarks)."""
     ends = [(end, run.base[name]) for name in run.figures if (end := run.end(name)) is not None and name in run.base]
     gaps = [(model, base, found) for model, base in ends if (found := difference(model, base, "accuracy")) is not None]

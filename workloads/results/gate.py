@@ -13,12 +13,12 @@ from typing import Literal
 
 import numpy as np
 
-from workloads.contract.experiment import FrozenGate, FrozenRequirement
-from workloads.contract.manifest import Manifest
-from workloads.results.bounded_mean import tail
+from workloads.api.experiment import FrozenGate, FrozenRequirement
+from workloads.api.manifest import Manifest
 from workloads.results.comparable import Side, incomplete, problem_sets, unlike
-from workloads.results.difference import difference_interval, difference_statistic
-from workloads.results.paired import Pairs, pair, problem_codes
+from workloads.results.stats.bounded_mean import tail
+from workloads.results.stats.difference import difference_interval, difference_statistic
+from workloads.results.stats.paired import Pairs, pair, problem_codes
 
 MIN_PROBLEMS = 20
 """Below this number of problems no requirement passes: the error rate is above `alpha` there (`perf.intervals`)."""

@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ET
 from dataclasses import asdict
 from typing import Any
 
-from workloads.contract.model import canonical_json
+from workloads.api.model import canonical_json
 from workloads.results.gate import GateResult, RequirementResult
 from workloads.untrusted import encodable, markdown, one_line, printable
 

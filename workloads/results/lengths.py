@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import wilcoxon
 
-from workloads.contract.manifest import Manifest
-from workloads.results.difference import holm
+from workloads.api.manifest import Manifest
 from workloads.results.run_comparison import ALPHA
+from workloads.results.stats.difference import holm
 
 EXACT_PROBLEMS = 25
 """Up to here, and without ties, the signed-rank test is exact."""

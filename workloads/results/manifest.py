@@ -9,12 +9,21 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from workloads.commit import Corrupt, list_markers, read_file
-from workloads.contract import layout
-from workloads.contract.experiment import FrozenBenchmark, FrozenExperiment, FrozenRun
-from workloads.contract.grade_counts import counts, differences
-from workloads.contract.grades import COMPARED, Grade
-from workloads.contract.manifest import (
+from workloads.api import store_keys
+from workloads.api.evaluation_matrix import (
+    Model,
+    WantedEvaluation,
+    checkpoint_of,
+    evaluation_matrix,
+    generate_inputs,
+    grade_inputs,
+    models,
+    train_unit,
+)
+from workloads.api.experiment import FrozenBenchmark, FrozenExperiment, FrozenRun
+from workloads.api.grade_counts import counts, differences
+from workloads.api.grades import COMPARED, Grade
+from workloads.api.manifest import (
     BudgetVerdicts,
     LossPoint,
     Manifest,
@@ -24,26 +33,10 @@ from workloads.contract.manifest import (
     ManifestRun,
     UnitState,
 )
-from workloads.contract.records import (
-    CheckpointRecord,
-    GradesRecord,
-    Marker,
-    Output,
-    OutputsRecord,
-    TrainRecord,
-)
-from workloads.contract.units import TrainInputs, UnitRef, unit_of
-from workloads.contract.wanted import (
-    Model,
-    Wanted,
-    checkpoint_of,
-    generate_inputs,
-    grade_inputs,
-    models,
-    train_unit,
-    wanted,
-)
-from workloads.store import Store
+from workloads.api.records import CheckpointRecord, GradesRecord, Marker, Output, OutputsRecord, TrainRecord
+from workloads.api.units import TrainInputs, UnitRef, unit_of
+from workloads.storage.base import Store
+from workloads.storage.markers import Corrupt, list_markers, read_file
 
 LOSS_POINTS = 200
 METRICS = "metrics.jsonl"
@@ -52,7 +45,7 @@ ExperimentState = Literal["running", "succeeded", "partially_failed", "failed"]
 
 
 @dataclass(frozen=True)
-class Piece:
+class EvaluationPart:
     """Where a run or an evaluation stands when its result is not committed, and why."""
 
     state: UnitState
@@ -60,12 +53,12 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Pieces:
+class EvaluationParts:
     """By run name and by `Wanted.id`. What is not listed is waiting."""
 
     state: ExperimentState = "running"
-    runs: Mapping[str, Piece] = field(default_factory=dict)
-    evaluations: Mapping[str, Piece] = field(default_factory=dict)
+    runs: Mapping[str, EvaluationPart] = field(default_factory=dict)
+    evaluations: Mapping[str, EvaluationPart] = field(default_factory=dict)
 
 
 class Contradiction(Exception):
@@ -80,7 +73,7 @@ class Fold:
     corrupt: Mapping[str, str]
 
 
-def fold(frozen: FrozenExperiment, store: Store, pieces: Pieces) -> Fold:
+def fold(frozen: FrozenExperiment, store: Store, pieces: EvaluationParts) -> Fold:
     """Everything committed, and the stated standing of what is not. What is corrupt fails alone.
 
     Raises StoreError.
@@ -100,7 +93,7 @@ def fold(frozen: FrozenExperiment, store: Store, pieces: Pieces) -> Fold:
         models=tuple(_model(frozen, model, markers, pieces) for model in models(frozen, markers)),
         benchmarks=tuple(_benchmark(benchmark) for benchmark in frozen.benchmarks),
         evaluations=tuple(
-            _evaluation(frozen, store, want, markers, pieces, corrupt) for want in wanted(frozen, markers)
+            _evaluation(frozen, store, want, markers, pieces, corrupt) for want in evaluation_matrix(frozen, markers)
         ),
         gate=frozen.gate,
     )
@@ -134,15 +127,15 @@ def _by_name(store: Store, unit: UnitRef) -> dict[str, Marker]:
 
 def _attempts(store: Store, unit: UnitRef) -> int:
     """Tasks written for the unit, by whichever experiment."""
-    prefix = layout.unit_prefix(unit) + "tasks/"
+    prefix = store_keys.unit_prefix(unit) + "tasks/"
     return sum(1 for info in store.list(prefix) if info.key.removeprefix(prefix).removesuffix(".json").isdigit())
 
 
-def _run(store: Store, run: FrozenRun, markers: dict[str, Marker], pieces: Pieces) -> ManifestRun:
+def _run(store: Store, run: FrozenRun, markers: dict[str, Marker], pieces: EvaluationParts) -> ManifestRun:
     unit = train_unit(run)
-    done = markers.get(layout.DONE)
+    done = markers.get(store_keys.DONE)
     record = done.record if done is not None and isinstance(done.record, TrainRecord) else None
-    piece = Piece("done") if done is not None else pieces.runs.get(run.name, Piece("waiting"))
+    piece = EvaluationPart("done") if done is not None else pieces.runs.get(run.name, EvaluationPart("waiting"))
     losses, trouble = _losses(store, done)
     return ManifestRun(
         name=run.name,
@@ -194,7 +187,7 @@ def _lines(data: bytes) -> Iterator[dict[str, Any]]:
 
 
 def _model(
-    frozen: FrozenExperiment, model: Model, markers: Mapping[UnitRef, Mapping[str, Marker]], pieces: Pieces
+    frozen: FrozenExperiment, model: Model, markers: Mapping[UnitRef, Mapping[str, Marker]], pieces: EvaluationParts
 ) -> ManifestModel:
     if model.run is None:
         return ManifestModel(
@@ -207,9 +200,9 @@ def _model(
             budget_tokens=frozen.budgets[-1],
         )
     run = model.run
-    marker = markers[train_unit(run)].get(layout.checkpoint_marker(model.samples))
+    marker = markers[train_unit(run)].get(store_keys.checkpoint_marker(model.samples))
     record = marker.record if marker is not None and isinstance(marker.record, CheckpointRecord) else None
-    piece = Piece("done") if record is not None else pieces.runs.get(run.name, Piece("waiting"))
+    piece = EvaluationPart("done") if record is not None else pieces.runs.get(run.name, EvaluationPart("waiting"))
     return ManifestModel(
         id=model.id,
         kind="candidate" if run.role == "candidate" else "checkpoint",
@@ -242,9 +235,9 @@ def _benchmark(benchmark: FrozenBenchmark) -> ManifestBenchmark:
 def _evaluation(
     frozen: FrozenExperiment,
     store: Store,
-    want: Wanted,
+    want: WantedEvaluation,
     markers: Mapping[UnitRef, dict[str, Marker]],
-    pieces: Pieces,
+    pieces: EvaluationParts,
     corrupt: dict[str, str],
 ) -> ManifestEvaluation:
     """Of committed files that are corrupt it notes why in `corrupt`, and gives what can be said without them."""
@@ -252,15 +245,15 @@ def _evaluation(
         model=want.model.id,
         benchmark=want.benchmark.name,
         part=want.part.name,
-        state=pieces.evaluations.get(want.id, Piece("waiting")).state,
-        reason=pieces.evaluations.get(want.id, Piece("waiting")).reason,
+        state=pieces.evaluations.get(want.id, EvaluationPart("waiting")).state,
+        reason=pieces.evaluations.get(want.id, EvaluationPart("waiting")).reason,
         outputs_per_problem=frozen.sampling.n,
     )
     checkpoint = checkpoint_of(want, markers[train_unit(want.model.run)]) if want.model.run else None
     if want.model.run is not None and checkpoint is None:
         return base
     generate = unit_of(generate_inputs(frozen, want, checkpoint))
-    outputs = _by_name(store, generate).get(layout.OUTPUTS)
+    outputs = _by_name(store, generate).get(store_keys.OUTPUTS)
     base = base.model_copy(update={"generate": generate.digest, "generate_attempts": _attempts(store, generate)})
     if outputs is None or not isinstance(outputs.record, OutputsRecord):
         return base
@@ -285,7 +278,7 @@ def _evaluation(
             "engine": outputs.record.engine,
         }
     )
-    grades = _by_name(store, grade).get(layout.GRADES)
+    grades = _by_name(store, grade).get(store_keys.GRADES)
     if grades is None or not isinstance(grades.record, GradesRecord):
         return base
     try:
@@ -295,7 +288,7 @@ def _evaluation(
         corrupt[want.id] = why_corrupt(error)
         return base
     except Contradiction as error:
-        corrupt[want.id] = f"CorruptFiles: {error}: delete {layout.marker_key(grade, grades.name)} and run again"
+        corrupt[want.id] = f"CorruptFiles: {error}: delete {store_keys.marker_key(grade, grades.name)} and run again"
         return base
     return base.model_copy(
         update={
@@ -368,7 +361,7 @@ def _suites(grades: Iterable[Grade], outputs: list[Output]) -> dict[int, dict[st
 
 
 def _answers(
-    grades: Iterable[Grade], outputs: list[Output], want: Wanted, budgets: list[int]
+    grades: Iterable[Grade], outputs: list[Output], want: WantedEvaluation, budgets: list[int]
 ) -> tuple[tuple[int, ...], ...]:
     """By budget: per output a number of its answer, equal for equal answers to a problem; 0 for none.
 

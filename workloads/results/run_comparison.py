@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Literal
 
-from workloads.contract.manifest import Manifest, ManifestEvaluation, ManifestModel, ManifestRun
-from workloads.results.difference import Difference, paired_difference
-from workloads.results.equivalence import is_within_margin
-from workloads.results.paired import Codes, Metric, pair, problem_codes, score
+from workloads.api.manifest import Manifest, ManifestEvaluation, ManifestModel, ManifestRun
 from workloads.results.run_differences import FieldDifference, differences_text, run_differences
+from workloads.results.stats.difference import Difference, paired_difference
+from workloads.results.stats.equivalence import is_within_margin
+from workloads.results.stats.paired import Codes, Metric, pair, problem_codes, score
 
 ALPHA = 0.05
 MOST_RUNS = 12

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from workloads.contract.manifest import Manifest, ManifestRun
-from workloads.contract.units import TrainInputs
+from workloads.api.manifest import Manifest, ManifestRun
+from workloads.api.units import TrainInputs
 
 IMPLIED = {"type", "base_content", "data_content", "checkpoints", "lora", "template", "columns", "epoch", "numerics"}
 """Fields of TrainInputs that are compared in another way, or that the whole experiment shares."""

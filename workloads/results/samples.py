@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from math import comb
 from typing import Literal
 
-from workloads.contract.manifest import Manifest, ManifestEvaluation, ManifestModel
+from workloads.api.manifest import Manifest, ManifestEvaluation, ManifestModel
 from workloads.results.base_comparison import shared_problems
-from workloads.results.bounded_mean import mean_interval
+from workloads.results.stats.bounded_mean import mean_interval
 from workloads.results.tables import budgets_of, problem_verdicts
 
 COLUMNS = ("model", "scope", "benchmark", "budget", "measure", "k", "value", "low", "high", "problems", "outputs")

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import t as student
 
-from workloads.contract.manifest import Manifest, ManifestModel, ManifestRun
-from workloads.contract.model import digest_of
-from workloads.results.bounded_mean import equal_shares_p, mean_interval
-from workloads.results.paired import METRICS, Metric, problem_codes, score
+from workloads.api.manifest import Manifest, ManifestModel, ManifestRun
+from workloads.api.model import digest_of
+from workloads.results.stats.bounded_mean import equal_shares_p, mean_interval
+from workloads.results.stats.paired import METRICS, Metric, problem_codes, score
 
 COLUMNS = (
     "recipe", "seeds", "samples", "benchmark", "budget", "metric", "value", "low", "high", "between_seeds",

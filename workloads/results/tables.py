@@ -3,13 +3,13 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from workloads.contract.manifest import Manifest, ManifestEvaluation, ManifestModel
-from workloads.results.bounded_mean import clustered_share
-from workloads.results.statistics import Share
+from workloads.api.manifest import Manifest, ManifestEvaluation, ManifestModel
+from workloads.results.stats.bounded_mean import clustered_share
+from workloads.results.stats.share import Share
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """One model at one budget. `errors` are in no share; `missing` parts are not graded, or failed, for `note`.
 
     Intervals are by problem: with several outputs per problem they are wider than the outputs' number suggests.
@@ -36,7 +36,7 @@ class Row:
 @dataclass(frozen=True)
 class Table:
     benchmark: str
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
 
     @property
     def noted(self) -> bool:
@@ -68,14 +68,14 @@ def budgets_of(manifest: Manifest, model: ManifestModel) -> tuple[int, ...]:
     return tuple(sorted(others)) or (model.budget_tokens,)
 
 
-def row_of(manifest: Manifest, model: ManifestModel, benchmark: str, budget_tokens: int) -> Row | None:
+def row_of(manifest: Manifest, model: ManifestModel, benchmark: str, budget_tokens: int) -> TableRow | None:
     """All parts of a benchmark pooled; None when the model was not asked it."""
     parts = [e for e in manifest.evaluations if e.model == model.id and e.benchmark == benchmark]
     if not parts:
         return None
     problems = [codes for part in parts for codes in problem_verdicts(part, budget_tokens)]
     missing = [part for part in parts if part.state != "done"]
-    return Row(
+    return TableRow(
         model=model,
         benchmark=benchmark,
         budget_tokens=budget_tokens,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from workloads.contract.units import Template
+from workloads.api.units import Template
 from workloads.text.templates import render_prompt
 from workloads.text.tokenizer import TextTokenizer
 

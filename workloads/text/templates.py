@@ -5,7 +5,7 @@ from typing import Any
 from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from workloads.contract.units import Template
+from workloads.api.units import Template
 
 
 class BadTemplate(Exception):

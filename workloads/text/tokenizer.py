@@ -8,7 +8,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from workloads.contract.model import sha256_of
+from workloads.api.model import sha256_of
 
 QWEN_END_TOKENS = ("<|endoftext|>", "<|im_end|>")
 """Qwen's 151643 and 151645. Its bases and its chat models declare one of them each, and a model may emit either."""

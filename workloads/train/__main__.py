@@ -6,8 +6,8 @@ torchrun starts it as well: rank 0 is the program, the others follow it.
 import os
 import sys
 
+from workloads.api.tasks import TrainTask
 from workloads.compiled import keep_kernels
-from workloads.contract.tasks import TrainTask
 from workloads.program import Context, run_program
 
 
@@ -23,6 +23,6 @@ if __name__ == "__main__":
     keep_kernels()
     if os.environ.get("RANK", "0") == "0":
         sys.exit(run_program(TrainTask, lead))
-    from workloads.train.follower import follow
+    from workloads.train.worker_rank import follow
 
     sys.exit(follow(sys.argv[1:], os.environ))

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from workloads.contract.model import canonical_json
-from workloads.contract.units import Lora
-from workloads.safetensors_file import read_header
+from workloads.api.model import canonical_json
+from workloads.api.units import Lora
+from workloads.models.safetensors_file import read_header
 from workloads.train.kernels.lora import PEFT_PREFIX
 from workloads.train.tensor_file import write_tensors
 

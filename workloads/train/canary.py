@@ -6,7 +6,7 @@ from itertools import accumulate
 import torch
 from torch import nn
 
-from workloads.contract.records import Canary
+from workloads.api.records import Canary
 from workloads.data.samples import TrainingData
 from workloads.train.packed import pack
 from workloads.train.patch import hidden_states

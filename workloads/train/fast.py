@@ -6,13 +6,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from workloads.contract.units import TrainInputs
+from workloads.api.units import TrainInputs
 from workloads.data.samples import TrainingData
 from workloads.data.tokens import TokenisedRows
 from workloads.train.adapter_files import adapter_config, misfits, write_adapter
 from workloads.train.batches import micro_batches
 from workloads.train.canary import log_probs
-from workloads.train.flat import FlatAdapter
+from workloads.train.flat_parameters import FlatAdapter
 from workloads.train.kernels.lora import adapter_views
 from workloads.train.memory import micro_batch_tokens, predict, sizes_of
 from workloads.train.model import DTYPES, BadModel, load_base, model_config

@@ -10,21 +10,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from workloads.commit import prune_states
-from workloads.contract import layout
-from workloads.contract.records import Canary, CheckpointRecord, ExitCode, Progress, StateRecord
-from workloads.contract.tasks import TrainTask
+from workloads.api import store_keys
+from workloads.api.records import Canary, CheckpointRecord, ExitCode, Progress, StateRecord
+from workloads.api.tasks import TrainTask
 from workloads.data.samples import TrainingData
 from workloads.program import Context, ProgramError, Terminated
+from workloads.storage.markers import prune_states
 from workloads.train.batches import supervised_tokens
-from workloads.train.flat import FlatAdapter
+from workloads.train.checkpoint_writer import Publisher
+from workloads.train.flat_parameters import FlatAdapter
 from workloads.train.metrics import Metric
-from workloads.train.publisher import Publisher
 from workloads.train.ranks import Ranks
 from workloads.train.resume import Cursor, write_state
 from workloads.train.schedule import checkpoint_steps, learning_rate, samples_after, total_steps
 from workloads.train.snapshot import Snapshots
-from workloads.train.step import Reading, Told, mean_loss, moment, optimizer_step
+from workloads.train.step import StepReading, Told, mean_loss, moment, optimizer_step
 from workloads.train.trainer import Batch, Trainer
 
 logger = logging.getLogger("potstill")
@@ -92,7 +92,7 @@ class Training:
                         publisher.wait()
                         raise Terminated
 
-    def _launch(self, step: int, state_is_due: bool) -> Reading:
+    def _launch(self, step: int, state_is_due: bool) -> StepReading:
         indices = self._consumed_by(step)
         return optimizer_step(
             self.trainer.loss_sum,
@@ -113,7 +113,7 @@ class Training:
             self.data.rows, indices, self.micro_batch_tokens, self.ranks.rank, self.ranks.count, step
         )
 
-    def _settle(self, step: int, reading: Reading) -> Told:
+    def _settle(self, step: int, reading: StepReading) -> Told:
         """Counts a computed step; what was told with it. Raises ProgramError when it diverged."""
         loss_sum, norm, told = reading.wait()
         indices = self._consumed_by(step)
@@ -151,7 +151,7 @@ class Training:
         self._report("training")
         return told
 
-    def _seconds_of(self, reading: Reading) -> float:
+    def _seconds_of(self, reading: StepReading) -> float:
         """From the end of the step before to the end of this one: on a GPU by its clock, for it is read later."""
         now = self.clock()
         host, self._settled_at = now - self._settled_at, now
@@ -169,7 +169,7 @@ class Training:
         publisher.wait()
         self._saved_at = begun = self.clock()
         leader, snapshot = self.leader, self.snapshots.take()
-        state, parent = layout.state_marker(step), self._state
+        state, parent = store_keys.state_marker(step), self._state
         self._state = state
 
         def work() -> None:
@@ -181,7 +181,7 @@ class Training:
                     leader.commit(state, files, StateRecord(step=step, samples=metrics[-1].samples), parent=parent)
                 if record is not None:
                     files = self.trainer.write_checkpoint(self.adapter.named(snapshot.vectors["values"]), folder)
-                    leader.commit(layout.checkpoint_marker(record.samples), files, record, parent=state)
+                    leader.commit(store_keys.checkpoint_marker(record.samples), files, record, parent=state)
             prune_states(leader.store, leader.task.unit, newest=state)
             if state != parent:
                 self._upload_seconds = self.clock() - begun

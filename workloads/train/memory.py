@@ -10,8 +10,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from workloads.train.kernels.augmented import room_for
 from workloads.train.kernels.cross_entropy import CHUNK_ROWS
+from workloads.train.kernels.fused_lora import room_for
 
 ADAPTER_BYTES_PER_PARAMETER = 16
 """float32: value, gradient and AdamW's two moments."""
@@ -27,7 +27,7 @@ MICRO_BATCH_TOKENS = 16_384
 
 
 @dataclass(frozen=True)
-class Sizes:
+class TrainingSizes:
     """A Qwen3 or Qwen3-MoE model's sizes; experts is 0 for a dense one, whose MLP has `inner`."""
 
     layers: int
@@ -50,10 +50,10 @@ class Sizes:
         return self.kv_heads * self.head_size
 
 
-def sizes_of(config: Any) -> Sizes:
+def sizes_of(config: Any) -> TrainingSizes:
     """From a transformers Qwen3Config or Qwen3MoeConfig whose layers are all alike."""
     experts = getattr(config, "num_experts", 0)
-    return Sizes(
+    return TrainingSizes(
         layers=config.num_hidden_layers,
         hidden=config.hidden_size,
         inner=config.moe_intermediate_size if experts else config.intermediate_size,
@@ -82,7 +82,7 @@ class Memory:
         return self.model + self.adapter + self.passing_fixed + tokens * (self.kept_per_token + self.passing_per_token)
 
 
-def predict(sizes: Sizes, rank: int, target: Collection[str], element_bytes: int = 2) -> Memory:
+def predict(sizes: TrainingSizes, rank: int, target: Collection[str], element_bytes: int = 2) -> Memory:
     """For LoRA of `rank` on `target` (attention, experts, mlp), the model in `element_bytes` (2: bfloat16)."""
     s = sizes
     attention_rank = rank if "attention" in target else 0
@@ -107,7 +107,7 @@ def predict(sizes: Sizes, rank: int, target: Collection[str], element_bytes: int
     )
 
 
-def _kept_per_token(s: Sizes, attention_rank: int, expert_rank: int, mlp_rank: int, element_bytes: int) -> int:
+def _kept_per_token(s: TrainingSizes, attention_rank: int, expert_rank: int, mlp_rank: int, element_bytes: int) -> int:
     """One layer's: what attention_block and expert_block or mlp_block save for the backward pass."""
     attention = s.hidden + 2 * s.q_size + 2 * s.kv_size + 4 * attention_rank
     log_sums = 4 * s.heads
@@ -120,7 +120,7 @@ def _kept_per_token(s: Sizes, attention_rank: int, expert_rank: int, mlp_rank: i
     return element_bytes * (attention + mlp) + log_sums + routes
 
 
-def _passing_per_token(s: Sizes, expert_rank: int, element_bytes: int) -> int:
+def _passing_per_token(s: TrainingSizes, expert_rank: int, element_bytes: int) -> int:
     """The most that one layer's backward pass holds at a time beside what is kept."""
     if s.experts:
         experts = max(

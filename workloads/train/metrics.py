@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from statistics import median
 
-from workloads.contract.model import Contract
+from workloads.api.model import Contract
 
 SPIKE_WINDOW, SPIKE_LEAST_STEPS = 50, 10
 SPIKE_FACTOR, SPIKE_LEAST_NATS = 2.0, 0.5

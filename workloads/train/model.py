@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from workloads.weight_files import BadWeightFiles, check_weight_files
+from workloads.models.weight_files import BadWeightFiles, check_weight_files
 
 
 class BadModel(Exception):

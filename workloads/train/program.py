@@ -11,21 +11,21 @@ from pathlib import Path
 
 import torch
 
-from workloads.commit import Superseded, read_marker
-from workloads.contents import localise_file, localise_model
-from workloads.contract import layout
-from workloads.contract.records import ExitCode, Progress, TrainRecord
-from workloads.contract.tasks import TrainTask
-from workloads.contract.units import NUMERICS, TrainInputs
+from workloads.api import store_keys
+from workloads.api.records import ExitCode, Progress, TrainRecord
+from workloads.api.tasks import TrainTask
+from workloads.api.units import NUMERICS, TrainInputs
 from workloads.data.end_token import EndToken, end_token
 from workloads.data.rows import BadData
 from workloads.data.samples import TrainingData, prepare
 from workloads.program import Context, ProgramError, other_version
-from workloads.store import Store
+from workloads.storage.base import Store
+from workloads.storage.content_digest import localise_file, localise_model
+from workloads.storage.markers import Superseded, read_marker
 from workloads.text.templates import BadTemplate
 from workloads.text.tokenizer import BadTokenizer, load_tokenizer
 from workloads.train.canary import canaries, canary_sequences
-from workloads.train.flat import FlatAdapter
+from workloads.train.flat_parameters import FlatAdapter
 from workloads.train.loop import Training
 from workloads.train.metrics import spikes, to_lines
 from workloads.train.model import BadModel, check_fits
@@ -41,7 +41,7 @@ PACKAGES = ("potstill", "torch", "transformers", "tokenizers", "safetensors")
 
 def train(task: TrainTask, store: Store, terminated: threading.Event, leader: Context[TrainTask] | None) -> None:
     """Runs on every rank; `leader` is rank 0's context. Raises ProgramError, Superseded, StoreError."""
-    if read_marker(store, task.unit, layout.DONE) is not None:
+    if read_marker(store, task.unit, store_keys.DONE) is not None:
         logger.info("%s is done already", task.unit)
         return
     with tempfile.TemporaryDirectory(prefix="potstill-train-") as name, join_ranks() as ranks:
@@ -166,7 +166,7 @@ def _finish(
         end_token_id=end.token_id,
         warnings=(*warnings, *spikes(metrics)),
     )
-    leader.commit(layout.DONE, {path.name: path}, record, parent=layout.state_marker(cursor.step))
+    leader.commit(store_keys.DONE, {path.name: path}, record, parent=store_keys.state_marker(cursor.step))
 
 
 def _versions(packages: Sequence[str]) -> dict[str, str]:

@@ -8,11 +8,11 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import Tensor
 
-from workloads.commit import Corrupt, fetch, train_markers
-from workloads.contract.model import Contract
-from workloads.contract.records import CheckpointRecord, Marker, StateRecord
-from workloads.contract.units import UnitRef
-from workloads.store import Store
+from workloads.api.model import Contract
+from workloads.api.records import CheckpointRecord, Marker, StateRecord
+from workloads.api.units import UnitRef
+from workloads.storage.base import Store
+from workloads.storage.markers import Corrupt, fetch, train_markers
 from workloads.train.metrics import Metric, from_lines, to_lines
 from workloads.train.tensor_file import write_tensors
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Literal
 
-from workloads.contract.units import TrainInputs
+from workloads.api.units import TrainInputs
 
 
 class BadSchedule(Exception):

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class StepSnapshot:
     """`vectors` are whole once `wait` returns."""
 
     vectors: Mapping[str, Tensor]
@@ -33,16 +33,16 @@ class Snapshots:
                 name: torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True) for name, tensor in live.items()
             }
 
-    def take(self) -> Snapshot:
+    def take(self) -> StepSnapshot:
         if not self._on_gpu:
-            return Snapshot({name: tensor.clone() for name, tensor in self._live.items()})
+            return StepSnapshot({name: tensor.clone() for name, tensor in self._live.items()})
         self._stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._stream):
             for name, tensor in self._live.items():
                 self._buffers[name].copy_(tensor, non_blocking=True)
         self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
         self._copied.record(self._stream)
-        return Snapshot(self._buffers, self._copied)
+        return StepSnapshot(self._buffers, self._copied)
 
     def hold_writes(self) -> None:
         """Call before the vectors are changed: the device waits until the last snapshot has read them."""

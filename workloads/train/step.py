@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from workloads.train.flat import FlatAdapter
+from workloads.train.flat_parameters import FlatAdapter
 from workloads.train.ranks import Ranks
 from workloads.train.trainer import Batch
 
@@ -22,7 +22,7 @@ class Told(Flag):
 
 
 @dataclass(frozen=True)
-class Reading:
+class StepReading:
     """Loss sum, gradient norm and what ranks told of a step, on their way to the host. `host` is (4,) float32."""
 
     host: Tensor
@@ -63,7 +63,7 @@ def optimizer_step(
     told_to_end: bool,
     hold_writes: Callable[[], None],
     state_is_due: bool = False,
-) -> Reading:
+) -> StepReading:
     """Gradient of (sum of CE over supervised tokens) / `supervised_tokens` of the whole step, then clip, then AdamW.
 
     `loss_sum_of` gives the sum of CE over a micro-batch's supervised tokens (`Trainer.loss_sum`). `batches` are this
@@ -100,9 +100,9 @@ def mean_loss(
     return float(total) / supervised_tokens
 
 
-def _read(values: Tensor) -> Reading:
+def _read(values: Tensor) -> StepReading:
     if not values.is_cuda:
-        return Reading(values, None)
+        return StepReading(values, None)
     host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
     host.copy_(values, non_blocking=True)
-    return Reading(host, moment(values.device))
+    return StepReading(host, moment(values.device))

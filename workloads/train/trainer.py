@@ -9,7 +9,7 @@ from torch import Tensor
 
 from workloads.data.samples import TrainingData
 from workloads.data.tokens import TokenisedRows
-from workloads.train.flat import FlatAdapter
+from workloads.train.flat_parameters import FlatAdapter
 
 
 class Batch(Protocol):

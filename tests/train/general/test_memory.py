@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 
 from tests.models.tiny import write_tiny_base
 from tests.train.world import END_OF_TEXT, inputs, sums, write_rows
-from workloads.contract.units import GENERAL_NUMERICS
+from workloads.api.units import GENERAL_NUMERICS
 from workloads.data.end_token import EndToken
 from workloads.data.samples import TrainingData, prepare
 from workloads.models import FAMILIES
 from workloads.text.tokenizer import load_tokenizer
 from workloads.train.batches import supervised_tokens
-from workloads.train.flat import FlatAdapter
+from workloads.train.flat_parameters import FlatAdapter
 from workloads.train.general.batches import groups
-from workloads.train.general.memory import HostMemory, OutOfMemory, Plan, choices, plan_micro_batches, probes
+from workloads.train.general.memory import BatchPlan, HostMemory, OutOfMemory, choices, plan_micro_batches, probes
 from workloads.train.general.trainer import GeneralTrainer
 from workloads.train.model import BadModel
 from workloads.train.ranks import Ranks
@@ -57,7 +57,7 @@ def gradient_of(trainer: GeneralTrainer, adapter: FlatAdapter, data: TrainingDat
 def test_less_memory_gives_smaller_micro_batches_then_checkpointing_then_a_refusal(base: Path, rows: Path) -> None:
     memory = HostMemory(limit_bytes=1 << 40)
     trainer, adapter, data = open_trainer(base, rows, memory)
-    seen: list[Plan] = []
+    seen: list[BatchPlan] = []
 
     def go_down() -> None:
         for _ in range(20):
@@ -100,7 +100,7 @@ def test_no_micro_batch_of_the_run_takes_more_than_the_limit(base: Path, rows: P
 def test_neither_checkpointing_nor_the_size_of_micro_batches_changes_the_gradient(base: Path, rows: Path) -> None:
     memory = HostMemory()
     trainer, adapter, data = open_trainer(base, rows, memory)
-    assert trainer.plan_memory(100, adapter) == Plan(4096, checkpointing=False)
+    assert trainer.plan_memory(100, adapter) == BatchPlan(4096, checkpointing=False)
     adapter.values += 0.05 * torch.randn(adapter.values.shape, generator=torch.Generator().manual_seed(0))
     whole = gradient_of(trainer, adapter, data, 4096)
     torch.testing.assert_close(gradient_of(trainer, adapter, data, 1), whole, rtol=1e-4, atol=1e-6)

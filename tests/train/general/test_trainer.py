@@ -10,11 +10,11 @@ from safetensors.torch import load_file, save_file
 
 from tests.models.tiny import write_tiny_base
 from tests.train.world import failure, files, inputs, open_directory, order, sums, train_here, write_rows
-from workloads.commit import list_markers
-from workloads.contract import layout
-from workloads.contract.records import CheckpointRecord, ExitCode
-from workloads.contract.units import GENERAL_NUMERICS, Lora
+from workloads.api import store_keys
+from workloads.api.records import CheckpointRecord, ExitCode
+from workloads.api.units import GENERAL_NUMERICS, Lora
 from workloads.models import FAMILIES
+from workloads.storage.markers import list_markers
 
 LLAMA, PHI3, MIXTRAL = (FAMILIES[f"{name}ForCausalLM"] for name in ("Llama", "Phi3", "Mixtral"))
 
@@ -54,8 +54,8 @@ def test_a_run_that_lost_its_end_is_trained_again_from_its_state_to_the_same_byt
     task = order(store, stated, llama, rows)
     assert train_here(store, task) == 0
     markers = {marker.name: marker for marker in list_markers(store, task.unit)}
-    for name in ("checkpoint-000000024", "state-000000006", layout.DONE):
-        store.delete(layout.marker_key(task.unit, name))
+    for name in ("checkpoint-000000024", "state-000000006", store_keys.DONE):
+        store.delete(store_keys.marker_key(task.unit, name))
     assert train_here(store, order(store, stated, llama, rows, number=2)) == 0
     again = {marker.name: marker for marker in list_markers(store, task.unit)}
     assert again["checkpoint-000000024"].attempt == 2
@@ -162,7 +162,7 @@ def test_an_architecture_that_is_in_no_table_is_trained_on_all_its_linear_layers
     stated = stated_for(base, rows, samples=8, checkpoints=(8,), lora=lora("all-linear"))
     task = order(store, stated, base, rows)
     assert train_here(store, task) == 0
-    done = {marker.name: marker for marker in list_markers(store, task.unit)}[layout.DONE].record
+    done = {marker.name: marker for marker in list_markers(store, task.unit)}[store_keys.DONE].record
     assert any("NotInTheTable: SeedOssForCausalLM" in text for text in done.warnings)  # type: ignore[union-attr]
     names = load_file(files(store, task, "checkpoint-000000008", tmp_path / "files")["adapter_model.safetensors"])
     assert len(names) == 2 * 2 * 7

@@ -12,13 +12,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from workloads.train.kernels import cross_entropy_triton, norms_triton, rows_triton
+from workloads.train.kernels import cross_entropy_triton, moe_permute_triton, norms_triton
 from workloads.train.kernels.cross_entropy import cross_entropy_in_place
-from workloads.train.kernels.norms import (
-    reference_norm_rope,
-    reference_rms_norm,
-    reference_rms_norm_backward,
-)
+from workloads.train.kernels.norms import reference_norm_rope, reference_rms_norm, reference_rms_norm_backward
 from workloads.train.kernels.swiglu import reference_weighted_swiglu
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 6e-3}
@@ -71,16 +67,16 @@ def check_rows(checks: Checks, tokens: int, top_k: int, width: int, inner: int) 
     x, residual = checks.random(tokens, width), checks.random(tokens, width)
     order = torch.randperm(rows, device=checks.device).to(torch.int32)
     token, position = order // top_k, torch.argsort(order).to(torch.int32).view(tokens, top_k)
-    spread = rows_triton.spread_rows(x, position, 8)
+    spread = moe_permute_triton.spread_rows(x, position, 8)
     checks.compare("spread_rows", spread[:, :width], x[token.long()])
     logits = checks.random(tokens, 12)
-    chosen = rows_triton.choose_experts(logits, top_k).long()
+    chosen = moe_permute_triton.choose_experts(logits, top_k).long()
     checks.compare("choose_experts", logits.gather(1, chosen), torch.topk(logits.float(), top_k, dim=-1).values)
     y = checks.random(rows, width)
     total = y.double()[position.long()].sum(1)
-    checks.compare("combine_rows", rows_triton.combine_rows(y, position, None), total)
+    checks.compare("combine_rows", moe_permute_triton.combine_rows(y, position, None), total)
     checks.compare(
-        "combine_rows + residual", rows_triton.combine_rows(y, position, residual), total + residual.double()
+        "combine_rows + residual", moe_permute_triton.combine_rows(y, position, residual), total + residual.double()
     )
     gate_up, weight, g = (
         checks.random(rows, 2 * inner),
@@ -89,11 +85,11 @@ def check_rows(checks: Checks, tokens: int, top_k: int, width: int, inner: int) 
     )
     checks.compare(
         "weighted_swiglu",
-        rows_triton.weighted_swiglu(gate_up, weight, 8)[:, :inner],
+        moe_permute_triton.weighted_swiglu(gate_up, weight, 8)[:, :inner],
         reference_weighted_swiglu(gate_up.double(), weight.double()),
     )
     grad_gate_up, grad_weight = gradient(reference_weighted_swiglu, g, gate_up, weight)
-    actual = rows_triton.weighted_swiglu_backward(g, gate_up, weight, 16, need_output=True)
+    actual = moe_permute_triton.weighted_swiglu_backward(g, gate_up, weight, 16, need_output=True)
     checks.compare("weighted_swiglu_backward: gate_up", actual[0][:, : 2 * inner], grad_gate_up)
     checks.compare("weighted_swiglu_backward: weight", actual[1], grad_weight)
     assert actual[2] is not None

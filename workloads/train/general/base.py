@@ -7,8 +7,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from workloads.models import architecture_of
+from workloads.models.weight_files import BadWeightFiles, check_weight_files
 from workloads.train.model import DTYPES, BadModel, read_config
-from workloads.weight_files import BadWeightFiles, check_weight_files
 
 NOISE = ("dropout", "pdrop", "layerdrop", "jitter")
 """Parts of the names of settings that make a training forward random. The base learns nothing, so they are 0."""

@@ -9,7 +9,7 @@ from peft import LoraConfig, get_peft_model
 from peft.tuners.lora.layer import LoraLayer, ParamWrapper
 from torch import Tensor, nn
 
-from workloads.contract.units import Lora
+from workloads.api.units import Lora
 from workloads.models.base import ModelFamily
 from workloads.train.general.targets import Targets
 from workloads.train.model import BadModel

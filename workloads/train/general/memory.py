@@ -22,7 +22,7 @@ logger = logging.getLogger("potstill")
 
 
 @dataclass(frozen=True)
-class Plan:
+class BatchPlan:
     """`tokens`: of a padded micro-batch. `peak_bytes`: what its step took, None where nothing was measured."""
 
     tokens: int
@@ -110,14 +110,14 @@ class _Saved:
                 del self._alive[self._key]
 
 
-def choices(longest_tokens: int, first_tokens: int) -> list[Plan]:
+def choices(longest_tokens: int, first_tokens: int) -> list[BatchPlan]:
     """In the order in which they are tried: from `first_tokens` halved down to one longest document."""
     sizes = []
     size = max(first_tokens, longest_tokens)
     while size > longest_tokens:
         sizes.append(size)
         size //= 2
-    return [Plan(tokens, checkpointing) for checkpointing in (False, True) for tokens in (*sizes, longest_tokens)]
+    return [BatchPlan(tokens, checkpointing) for checkpointing in (False, True) for tokens in (*sizes, longest_tokens)]
 
 
 def plan_micro_batches(
@@ -126,7 +126,7 @@ def plan_micro_batches(
     run: Callable[[PaddedBatch, bool], None],
     first_tokens: int = MICRO_BATCH_TOKENS,
     agree: Callable[[int], int] = lambda choice: choice,
-) -> Plan:
+) -> BatchPlan:
     """The first of `choices` whose step fits. `run` makes a step, with or without checkpointing, and forgets it.
 
     `agree` makes of this rank's choice the largest of all ranks. Raises BadModel where none fits.
@@ -147,11 +147,11 @@ def plan_micro_batches(
             f"a sample of {longest_tokens} tokens does not fit this device ({memory.limit_bytes / 2**30:.1f} GiB "
             "usable), with gradient checkpointing too: lower sequenceTokens, the lora rank or its targets"
         )
-    return Plan(tried[number].tokens, tried[number].checkpointing, found.get(number))
+    return BatchPlan(tried[number].tokens, tried[number].checkpointing, found.get(number))
 
 
 def _peak(
-    memory: DeviceMemory, plan: Plan, longest_tokens: int, run: Callable[[PaddedBatch, bool], None]
+    memory: DeviceMemory, plan: BatchPlan, longest_tokens: int, run: Callable[[PaddedBatch, bool], None]
 ) -> int | None:
     """Of the steps that a micro-batch of this size can be at most; None where one does not fit."""
     peaks = []

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from workloads.contract.units import ALL_LINEAR, KINDS
+from workloads.api.units import ALL_LINEAR, KINDS
 from workloads.models.base import ModelFamily
 from workloads.train.model import BadModel
 

@@ -13,17 +13,17 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from workloads.contract.units import TrainInputs
+from workloads.api.units import TrainInputs
 from workloads.data.samples import TrainingData
 from workloads.data.tokens import TokenisedRows
 from workloads.models import FAMILIES
 from workloads.train.adapter_files import adapter_config, misfits, write_adapter
 from workloads.train.fast import CPU_MICRO_BATCH_TOKENS
-from workloads.train.flat import FlatAdapter
+from workloads.train.flat_parameters import FlatAdapter
 from workloads.train.general.base import load_base
 from workloads.train.general.batches import PaddedBatch, padded_micro_batches
 from workloads.train.general.lora import adapter_tensors, layouts, trainable, wrap
-from workloads.train.general.memory import CudaMemory, DeviceMemory, HostMemory, Plan, plan_micro_batches
+from workloads.train.general.memory import BatchPlan, CudaMemory, DeviceMemory, HostMemory, plan_micro_batches
 from workloads.train.general.targets import find_targets
 from workloads.train.memory import MICRO_BATCH_TOKENS
 from workloads.train.model import DTYPES, BadModel
@@ -57,7 +57,7 @@ class GeneralTrainer:
         self._family = FAMILIES.get(type(model).__name__)
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._matrices = _token_matrices(model)
-        self.plan: Plan | None = None
+        self.plan: BatchPlan | None = None
 
     @property
     def warnings(self) -> Sequence[str]:
@@ -101,7 +101,7 @@ class GeneralTrainer:
         longest = max(int(data.rows.kept[index]) for index in used)
         return self.plan_memory(longest, adapter).tokens
 
-    def plan_memory(self, longest_tokens: int, adapter: FlatAdapter) -> Plan:
+    def plan_memory(self, longest_tokens: int, adapter: FlatAdapter) -> BatchPlan:
         """Measures, and sets gradient checkpointing. Raises BadModel."""
 
         def run(batch: PaddedBatch, checkpointing: bool) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from workloads.train.kernels.augmented import ExpertWeights, expert_weights, fill_factors
+from workloads.train.kernels.fused_lora import ExpertWeights, expert_weights, fill_factors
 from workloads.train.kernels.grouped import (
     Routes,
     choose_experts,
@@ -24,8 +24,8 @@ from workloads.train.kernels.grouped import (
     rows_by_weight_transposed,
 )
 from workloads.train.kernels.lora import LoraExperts
+from workloads.train.kernels.moe_permute import combine_rows, spread_rows
 from workloads.train.kernels.norms import rms_norm, rms_norm_backward
-from workloads.train.kernels.rows import combine_rows, spread_rows
 from workloads.train.kernels.swiglu import weighted_swiglu, weighted_swiglu_backward
 
 

@@ -42,9 +42,9 @@ def routes_of(experts: Tensor, num_experts: int) -> Routes:
 def choose_experts(logits: Tensor, top_k: int) -> Tensor:
     """The experts of the top_k largest logits: (T, E) -> (T, top_k) int32, the largest first."""
     if has_triton(logits):
-        from workloads.train.kernels import rows_triton
+        from workloads.train.kernels import moe_permute_triton
 
-        return rows_triton.choose_experts(logits, top_k)
+        return moe_permute_triton.choose_experts(logits, top_k)
     return torch.topk(torch.softmax(logits, dim=-1, dtype=torch.float32), top_k, dim=-1).indices.to(torch.int32)
 
 

@@ -15,9 +15,9 @@ from workloads.train.kernels.device import has_triton
 def weighted_swiglu(gate_up: Tensor, weight: Tensor, spare: int) -> Tensor:
     """gate_up (M, 2 I), weight (M,) float32 -> (M, I + spare), the last `spare` columns unset."""
     if has_triton(gate_up):
-        from workloads.train.kernels import rows_triton
+        from workloads.train.kernels import moe_permute_triton
 
-        return rows_triton.weighted_swiglu(gate_up, weight, spare)
+        return moe_permute_triton.weighted_swiglu(gate_up, weight, spare)
     out = gate_up.new_empty(gate_up.shape[0], gate_up.shape[1] // 2 + spare)
     out[:, : gate_up.shape[1] // 2] = reference_weighted_swiglu(gate_up, weight)
     return out
@@ -35,9 +35,9 @@ def weighted_swiglu_backward(
     unset, the gradient of weight (M,) in float32, and if asked for the forward's output (M, I) again.
     """
     if has_triton(gate_up):
-        from workloads.train.kernels import rows_triton
+        from workloads.train.kernels import moe_permute_triton
 
-        return rows_triton.weighted_swiglu_backward(grad, gate_up, weight, spare, need_output)
+        return moe_permute_triton.weighted_swiglu_backward(grad, gate_up, weight, spare, need_output)
     wide = torch.promote_types(gate_up.dtype, torch.float32)
     gate, up = gate_up.to(wide).chunk(2, dim=-1)
     inner = grad.to(wide)

@@ -1,0 +1,284 @@
+"""Jobs as the executor: what is at work is read from watched Jobs and pods, and started with one POST."""
+
+from collections import ChainMap
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, cast
+
+from controller.executors.base import ActionRefused
+from controller.executors.kubernetes.api import JSON_TYPE, MERGE_PATCH, Api, ApiError
+from controller.executors.kubernetes.informer import Reflector
+from controller.executors.kubernetes.job_states import NO_WARNINGS, job_of, weights_of
+from controller.executors.kubernetes.jobs import build_job, build_rendezvous
+from controller.executors.kubernetes.names import CLOSED_ANNOTATION, KEPT_SECONDS, prefetch_name
+from controller.executors.kubernetes.pod_states import PodWarning, needs_warnings
+from controller.executors.kubernetes.prefetch import build_prefetch, needs_prefetch
+from controller.executors.kubernetes.quota import EvaluationLimit
+from controller.executors.kubernetes.refusals import Refusals, is_refusal, message_of
+from controller.executors.kubernetes.task_index import JobsByTask, TaskIndex
+from controller.executors.kubernetes.warnings import LISTED_SECONDS, Warnings
+from controller.experiment.profile import Profile
+from controller.planner.actions import Decision
+from controller.planner.unit_state import STARTING, owner_of
+from controller.snapshot.types import WEIGHTS, Job, JobsSnapshot, Pool, Unknown, Weights
+from workloads.api.experiment import FrozenExperiment
+from workloads.api.tasks import Owner, RunnableTask, TrainTask
+
+Json = dict[str, Any]
+STALE_SECONDS = 100.0
+"""A copy not confirmed for this long says nothing about Jobs. Below decide's YOUNG_SECONDS: no live task is lost."""
+SOON_SECONDS = 0.2
+"""Until the round after one in which a Job was refused: it says so in the status."""
+
+
+@dataclass(frozen=True)
+class Watched:
+    """Shared by all experiments of a namespace. `wake` has an Experiment looked at again in so many seconds."""
+
+    jobs: Reflector
+    pods: Reflector
+    experiments: Reflector
+    limit: EvaluationLimit
+    tasks: TaskIndex
+    warnings: Warnings
+    wake: Callable[[str, float], None]
+
+    @property
+    def reflectors(self) -> tuple[Reflector, ...]:
+        return (self.jobs, self.pods, self.experiments)
+
+    def stale_seconds(self) -> float:
+        return max(reflector.stale_seconds for reflector in self.reflectors)
+
+
+class KubernetesExecutor:
+    """`refused_before`: as in JobsSnapshot."""
+
+    def __init__(
+        self,
+        api: Api,
+        watched: Watched,
+        namespace: str,
+        experiment: Json,
+        frozen: FrozenExperiment,
+        profile: Profile,
+        refusals: Refusals,
+        refused_before: datetime | None = None,
+    ) -> None:
+        self._api = api
+        self._watched = watched
+        self._namespace = namespace
+        self._experiment = experiment
+        self._frozen = frozen
+        self._profile = profile
+        self._refusals = refusals
+        self._refused_before = refused_before
+        self._have_weights = False
+        """The base was on its volume once: the Job that brought it there may be gone since."""
+        failed = self._prefetch_job()
+        self._given_up = failed["metadata"]["uid"] if failed and weights_of(failed, []).state == "failed" else None
+        """A fetch that failed before this experiment was taken up: it is tried again."""
+
+    def view(self) -> JobsSnapshot | Unknown:
+        stale = self._watched.stale_seconds()
+        if stale > STALE_SECONDS:
+            return Unknown("WatchStale", f"the API server has not confirmed its Jobs for {stale:.0f} s")
+        found = self._watched.tasks.jobs()
+        explained = self._explained(found)
+        jobs = ChainMap(explained, cast("MutableMapping[str, Job]", found)) if explained else found
+        refused = self._refusals.current()
+        if (seconds := self._refusals.seconds_to_next()) is not None:
+            self._watched.wake(self._frozen.name, max(SOON_SECONDS, seconds))
+        limits = self._frozen.limits
+        pools = (
+            Pool(frozenset({"train", "import"}), limits.training_slots),
+            Pool(frozenset({"generate"}), limits.evaluation_slots),
+            Pool(frozenset({"grade"}), limits.grading_slots),
+            Pool(frozenset({"report"}), 1),
+        )
+        return JobsSnapshot(
+            jobs, pools=pools, weights=self._weights(), refused=refused, refused_before=self._refused_before
+        )
+
+    def admit(self, view: JobsSnapshot, decide: Callable[[JobsSnapshot], Decision]) -> Decision:
+        """With the pool that all Experiments of the namespace share, where it has a limit."""
+        return self._watched.limit.admit(owner_of(self._frozen), view, decide)
+
+    def gone(self, owners: Iterable[Owner]) -> frozenset[Owner]:
+        """Owners whose Experiment is not there.
+
+        One that the copy does not hold is looked up live: a copy that lags would take work from the living.
+        """
+        return frozenset(owner for owner in owners if not (self._is_in_copy(owner) or self._lives(owner)))
+
+    def start(self, task: RunnableTask) -> None:
+        """Raises ActionRefused (also for a profile that names no image), ApiError, ApiUnreachable."""
+        owner = owner_reference(self._experiment)
+        try:
+            job = build_job(self._frozen, task, self._profile, owner, self._namespace)
+            if isinstance(task, TrainTask) and self._profile.train.nodes > 1:
+                self._post("/api/v1", "services", build_rendezvous(self._frozen, task, owner, self._namespace))
+            self._post("/apis/batch/v1", "jobs", job)
+        except ValueError as error:
+            raise self._refused(task.key, str(error)) from error
+        except ApiError as error:
+            if not is_refusal(error):
+                raise
+            raise self._refused(task.key, message_of(error)) from error
+        self._made(task.key)
+
+    def stop(self, key: str) -> None:
+        """Deletes the Job in the foreground: it stays, marked, until its pods have used their grace and gone.
+
+        Raises ActionRefused, ApiError, ApiUnreachable.
+        """
+        self._for_job(key, "DELETE", {"propagationPolicy": "Foreground"})
+
+    def discard(self, key: str) -> None:
+        """Marks the ended Job as read, and leaves it to Kubernetes to remove it after a while.
+
+        Raises ActionRefused, ApiError, ApiUnreachable.
+        """
+        body = {
+            "metadata": {"annotations": {CLOSED_ANNOTATION: "true"}},
+            "spec": {"ttlSecondsAfterFinished": KEPT_SECONDS},
+        }
+        self._for_job(key, "PATCH", body)
+
+    def fetch_weights(self) -> None:
+        """Posts the Job, once for all experiments of this base and volume; one that failed before makes way first."""
+        standing = self._prefetch_job()
+        if standing is not None:
+            if standing["metadata"]["uid"] != self._given_up:
+                return
+            self._change(standing, "DELETE", {"propagationPolicy": "Background"})
+            return
+        owner = owner_reference(self._experiment)
+        try:
+            job = build_prefetch(self._frozen, self._profile, owner, self._namespace)
+            self._api.request("POST", f"/apis/batch/v1/namespaces/{self._namespace}/jobs", body=job)
+        except ValueError as error:
+            raise self._refused(WEIGHTS, str(error)) from error
+        except ApiError as error:
+            if error.status != 409 and not is_refusal(error):
+                raise
+            if error.status != 409:
+                raise self._refused(WEIGHTS, message_of(error)) from error
+        self._made(WEIGHTS)
+
+    def _weights(self) -> Weights | None:
+        if not needs_prefetch(self._frozen.base, self._profile):
+            return None
+        job = self._prefetch_job()
+        if self._have_weights and job is None:
+            return Weights("ready")
+        refusal = self._refusals.current().get(WEIGHTS)
+        if job is None and refusal is not None and datetime.now(UTC) < refusal.retry_at:
+            return Weights("arriving", f"their Job was refused: {refusal.message}")
+        if job is None or job["metadata"]["uid"] == self._given_up:
+            return weights_of(None, [])
+        self._made(WEIGHTS)
+        found = self._watched.tasks.pods_of(job["metadata"]["name"])
+        weights = weights_of(job, found, self._warnings(job, found))
+        self._have_weights = self._have_weights or weights.state == "ready"
+        return weights
+
+    def _explained(self, jobs: JobsByTask) -> dict[str, Job]:
+        """Those of our Jobs that have not started and say no reason, with what their events say."""
+        found = {}
+        for key, item, own in self._watched.tasks.open_of(self._frozen.uid8):
+            job = jobs.get(key)
+            if job is not None and job.phase == "pending" and job.reason == STARTING:
+                found[key] = job_of(item, own, self._warnings(item, own))
+        return found
+
+    def _warnings(self, job: Json, pods: list[Json]) -> Mapping[str, PodWarning]:
+        """Those of the namespace, where they are needed to say why a Job of ours does not start.
+
+        No event of the watches comes when a reason appears or goes, so the Experiment is looked at again.
+        """
+        if not needs_warnings(job, pods):
+            return NO_WARNINGS
+        self._watched.wake(self._frozen.name, LISTED_SECONDS)
+        return self._watched.warnings.by_uid()
+
+    def _refused(self, key: str, message: str) -> ActionRefused:
+        """Records that a Job was refused; the error to raise."""
+        seconds = self._refusals.add(key, message)
+        self._watched.wake(self._frozen.name, SOON_SECONDS)
+        return ActionRefused(f"{self._namespace}/{self._frozen.name}: {key}: {message}; again in {seconds:.0f} s")
+
+    def _made(self, key: str) -> None:
+        if self._refusals.made(key):
+            self._watched.wake(self._frozen.name, SOON_SECONDS)
+
+    def _prefetch_job(self) -> Json | None:
+        return self._watched.jobs.get(self._namespace, prefetch_name(self._frozen.base, self._profile))
+
+    def _is_in_copy(self, owner: Owner) -> bool:
+        found = self._watched.experiments.get(self._namespace, owner.experiment)
+        return found is not None and str(found["metadata"]["uid"]).startswith(owner.uid8)
+
+    def _lives(self, owner: Owner) -> bool:
+        path = f"/apis/potstill.dev/v1alpha1/namespaces/{self._namespace}/experiments/{owner.experiment}"
+        try:
+            found = self._api.request("GET", path)
+        except ApiError as error:
+            if error.status == 404:
+                return False
+            raise
+        return str(found["metadata"]["uid"]).startswith(owner.uid8)
+
+    def _post(self, group: str, plural: str, body: Json) -> None:
+        """AlreadyExists is success only if it is ours: the same Experiment by UID."""
+        path = f"{group}/namespaces/{self._namespace}/{plural}"
+        try:
+            self._api.request("POST", path, body=body)
+        except ApiError as error:
+            if error.status != 409:
+                raise
+            try:
+                standing = self._api.request("GET", f"{path}/{body['metadata']['name']}")
+            except ApiError as absent:
+                raise (error if absent.status == 404 else absent) from error  # a quota that was changed meanwhile
+            uids = [reference["uid"] for reference in standing["metadata"].get("ownerReferences", [])]
+            if self._experiment["metadata"]["uid"] not in uids:
+                raise
+
+    def _for_job(self, key: str, method: str, body: Json) -> None:
+        item = self._watched.tasks.of_task(key)
+        if item is not None:
+            self._change(item, method, body)
+
+    def _change(self, item: Json, method: str, body: Json) -> None:
+        """DELETE or PATCH of the very Job that was seen: one that is gone, or another of its name, is left alone.
+
+        Raises ActionRefused, ApiError, ApiUnreachable.
+        """
+        uid, name = item["metadata"]["uid"], item["metadata"]["name"]
+        path = f"/apis/batch/v1/namespaces/{self._namespace}/jobs/{name}"
+        if method == "DELETE":
+            body = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": uid}, **body}
+        else:
+            body = {**body, "metadata": {**body.get("metadata", {}), "uid": uid}}
+        try:
+            self._api.request(method, path, body=body, content_type=MERGE_PATCH if method == "PATCH" else JSON_TYPE)
+        except ApiError as error:
+            if error.status in (404, 409) or "metadata.uid" in error.message:
+                return
+            if not is_refusal(error):
+                raise
+            raise ActionRefused(f"{method} of Job {self._namespace}/{name}: {message_of(error)}") from error
+
+
+def owner_reference(experiment: Json) -> Json:
+    """Jobs go with their Experiment; nothing waits for them."""
+    return {
+        "apiVersion": experiment["apiVersion"],
+        "kind": experiment["kind"],
+        "name": experiment["metadata"]["name"],
+        "uid": experiment["metadata"]["uid"],
+        "controller": True,
+        "blockOwnerDeletion": False,
+    }

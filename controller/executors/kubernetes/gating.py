@@ -1,0 +1,29 @@
+"""The gate as a condition: judged from the manifest when an experiment is finished, as `potstill gate` judges it."""
+
+from controller.planner.actions import Condition, ConditionStatus
+from workloads.api.experiment import FrozenGate
+from workloads.api.manifest import Manifest
+from workloads.results.gate import Outcome, UnknownModel, judge, side_of
+
+SAID: dict[Outcome, tuple[ConditionStatus, str]] = {
+    "pass": ("True", "Pass"),
+    "fail": ("False", "Fail"),
+    "not_enough_evidence": ("Unknown", "NotEnoughEvidence"),
+    "not_evaluable": ("Unknown", "NotEvaluable"),
+}
+
+
+def gate_condition(gate: FrozenGate, manifest: Manifest | None) -> Condition:
+    """`manifest` None: the experiment is not finished."""
+    if manifest is None:
+        return Condition("GatePassed", "Unknown", "NotFinished", "the gate is judged when all evaluations are done")
+    if "://" in gate.baseline or gate.baseline.partition("#")[0].endswith(".json"):
+        message = f"{gate.baseline} is not in this experiment and the controller opens no URLs: run potstill gate"
+        return Condition("GatePassed", "Unknown", "NotEvaluable", message)
+    try:
+        result = judge(gate, side_of(manifest, gate.candidate), side_of(manifest, gate.baseline))
+    except UnknownModel as error:
+        return Condition("GatePassed", "Unknown", "NotEvaluable", str(error))
+    status, reason = SAID[result.outcome]
+    told = "; ".join(f"{one.name}: {one.outcome.replace('_', ' ')}: {one.message}" for one in result.requirements)
+    return Condition("GatePassed", status, reason, f"{gate.candidate} against {gate.baseline}: {told}")

@@ -1,0 +1,218 @@
+"""One task, one Job: posted once and never changed. The controller owns retries, so a Job has none of its own."""
+
+from controller.executors.kubernetes.names import GPUS_ANNOTATION, QUEUE_LABEL, TASK_ANNOTATION, job_name, labels
+from controller.executors.kubernetes.pods import (
+    CACHE,
+    WEIGHTS,
+    WORK,
+    WRITABLE,
+    Json,
+    container,
+    mount,
+    pod_metadata,
+    pod_spec,
+)
+from controller.experiment.profile import Profile, RolePod
+from workloads.api.experiment import FrozenExperiment
+from workloads.api.tasks import GenerateTask, GradeTask, ImportTask, ReportTask, RunnableTask, TrainTask
+
+RENDEZVOUS_PORT = 29400
+PROGRAMS = {
+    "train": "train",
+    "import": "import_checkpoints",
+    "generate": "evaluate",
+    "grade": "grade",
+    "report": "report",
+}
+KEYS = "/etc/potstill/store-keys"
+CA_BUNDLE = "/etc/potstill/ca-bundle"
+KEY_NAMES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+TOKEN_NAME = "AWS_SESSION_TOKEN"  # noqa: S105 - a name
+WORK_GIB = {"train": 100, "import": 50, "generate": 100, "grade": 4, "report": 4}
+
+
+def build_job(frozen: FrozenExperiment, task: RunnableTask, profile: Profile, owner: Json, namespace: str) -> Json:
+    """The Job of a task. `owner`: metav1.OwnerReference of the Experiment. Pure; raises ValueError for no image."""
+    pod = role_pod(task, profile)
+    name = job_name(frozen, task)
+    spec = _pod_spec(task, pod, profile, name)
+    marks = labels(frozen, task.type)
+    nodes = pod.nodes if isinstance(task, TrainTask) else 1
+    if nodes > 1:
+        spec["subdomain"] = name
+    metadata: Json = {
+        "name": name,
+        "namespace": namespace,
+        "labels": {**marks, **({QUEUE_LABEL: pod.queue} if pod.queue else {})},
+        "annotations": {TASK_ANNOTATION: task.key, GPUS_ANNOTATION: str(pod.gpus * nodes)},
+        "ownerReferences": [owner],
+    }
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata,
+        "spec": {
+            "backoffLimit": 0,
+            "completions": nodes,
+            "parallelism": nodes,
+            "completionMode": "Indexed" if nodes > 1 else "NonIndexed",
+            "podReplacementPolicy": "Failed",
+            "podFailurePolicy": {
+                "rules": [
+                    {"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+                ]
+            },
+            "template": {
+                "metadata": pod_metadata(pod, marks, {TASK_ANNOTATION: task.key, **_annotations(task)}),
+                "spec": spec,
+            },
+        },
+    }
+
+
+def build_rendezvous(frozen: FrozenExperiment, task: TrainTask, owner: Json, namespace: str) -> Json:
+    """The headless Service by which the pods of a training on several nodes find their first."""
+    name = job_name(frozen, task)
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "labels": labels(frozen, task.type),
+            "ownerReferences": [owner],
+        },
+        "spec": {
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,
+            "selector": {"batch.kubernetes.io/job-name": name},
+            "ports": [{"name": "rendezvous", "port": RENDEZVOUS_PORT}],
+        },
+    }
+
+
+def role_pod(task: RunnableTask, profile: Profile) -> RolePod:
+    match task:
+        case TrainTask():
+            return profile.train
+        case GenerateTask():
+            return profile.evaluate
+        case GradeTask():
+            return profile.grade
+        case ImportTask() | ReportTask():
+            return profile.report
+
+
+def _annotations(task: RunnableTask) -> dict[str, str]:
+    """Keeps AWS's webhook from giving credentials to the container that runs untrusted code."""
+    return {"eks.amazonaws.com/skip-containers": "execute"} if isinstance(task, GradeTask) else {}
+
+
+def _pod_spec(task: RunnableTask, pod: RolePod, profile: Profile, job: str) -> Json:
+    work = WORK_GIB[task.type]
+    if isinstance(task, GradeTask):
+        return _grade_spec(task, pod, profile, work)
+    base: list[Json] = [{"name": "POTSTILL_CACHE", "value": CACHE}, *WRITABLE]
+    if profile.weights_claim and not isinstance(task, ReportTask):
+        base.append({"name": "POTSTILL_WEIGHTS", "value": WEIGHTS})
+    if isinstance(task, TrainTask) and (pod.gpus > 1 or pod.nodes > 1):
+        command, env = _ranks(task, pod, job)
+    else:
+        command, env = ["python", "-P", "-m", f"workloads.{PROGRAMS[task.type]}", task.key], []
+    name = PROGRAMS[task.type].replace("_", "-")
+    spec = pod_spec(
+        pod, profile, [container(name, pod, command, [*base, *env], profile, pod.gpus)], init=[], work_gib=work
+    )
+    reads_weights = isinstance(task, TrainTask | GenerateTask)
+    if profile.weights_claim and not isinstance(task, ReportTask):
+        claim = {"persistentVolumeClaim": {"claimName": profile.weights_claim, "readOnly": True}}
+        mount(spec, {name}, "weights", WEIGHTS, claim, read_only=True)
+    if profile.cache_claim and reads_weights:
+        claim = {"persistentVolumeClaim": {"claimName": profile.cache_claim}}
+        mount(spec, {name}, "cache", CACHE, claim, read_only=False)
+    else:
+        mount(spec, {name}, "cache", CACHE, {"emptyDir": {"sizeLimit": f"{work}Gi"}}, read_only=False)
+    if reads_weights and pod.gpus:
+        mount(spec, {name}, "shm", "/dev/shm", {"emptyDir": {"medium": "Memory", "sizeLimit": "8Gi"}}, read_only=False)  # noqa: S108
+    connect_to_store(spec, {name}, profile)
+    return spec
+
+
+def _grade_spec(task: GradeTask, pod: RolePod, profile: Profile, work_gib: int) -> Json:
+    """In turn: fetch (credentials), execute (hostile code; no credentials, no golds), compare (credentials, golds)."""
+    steps = {
+        step: container(
+            step,
+            pod,
+            ["python", "-P", "-m", "workloads.grade", task.key, "--step", step, "--work", WORK],
+            [],
+            profile,
+            trusted=step != "execute",
+        )
+        for step in ("fetch", "execute", "compare")
+    }
+    spec = pod_spec(pod, profile, [steps["compare"]], init=[steps["fetch"], steps["execute"]], work_gib=work_gib)
+    connect_to_store(spec, {"fetch", "compare"}, profile)
+    return spec
+
+
+def _ranks(task: TrainTask, pod: RolePod, job: str) -> tuple[list[str], list[Json]]:
+    """One process per GPU, whose exit code is the pod's; over several nodes they meet at the Job's first pod."""
+    command = ["python", "-P", "-m", "workloads.train.launch", f"--processes={max(1, pod.gpus)}"]
+    if pod.nodes == 1:
+        return [*command, task.key], []
+    command += [
+        f"--nodes={pod.nodes}",
+        "--node=$(JOB_COMPLETION_INDEX)",
+        f"--master={job}-0.{job}:{RENDEZVOUS_PORT}",
+        task.key,
+    ]
+    index = {"fieldRef": {"fieldPath": "metadata.annotations['batch.kubernetes.io/job-completion-index']"}}
+    return command, [{"name": "JOB_COMPLETION_INDEX", "valueFrom": index}]
+
+
+def connect_to_store(spec: Json, names: set[str], profile: Profile) -> None:
+    """Lets the named containers of a pod reach the store and a model hub: address, keys, CAs, proxy.
+
+    The keys are files (POTSTILL_S3_KEYS), read again for each request. They are variables too, for images of version
+    0.1.0, which a live experiment keeps. With no Secret the service account has a role (IRSA, Pod Identity).
+    Raises ValueError for a profile without a store.
+    """
+    store = profile.store
+    if store is None:
+        raise ValueError(f"profile {profile.name} names no store")
+    env: list[Json] = [{"name": "POTSTILL_STORE", "value": store.url}]
+    optional = {
+        "POTSTILL_S3_ENDPOINT": store.endpoint,
+        "POTSTILL_S3_ADDRESSING": store.addressing_style,
+        "AWS_REGION": store.region,
+        "HTTPS_PROXY": profile.proxy and profile.proxy.https,
+        "HTTP_PROXY": profile.proxy and profile.proxy.http,
+        "NO_PROXY": profile.proxy and profile.proxy.no_proxy,
+    }
+    env += [{"name": name, "value": value} for name, value in optional.items() if value]
+    if store.secret:
+        for name in (*KEY_NAMES, TOKEN_NAME):
+            reference: Json = {"name": store.secret, "key": name, **({"optional": True} if name == TOKEN_NAME else {})}
+            env.append({"name": name, "valueFrom": {"secretKeyRef": reference}})
+        env.append({"name": "POTSTILL_S3_KEYS", "value": KEYS})
+        mount(spec, names, "store-keys", KEYS, _keys_volume(store.secret), read_only=True)
+    if profile.ca_bundle:
+        env.append({"name": "POTSTILL_CA_BUNDLE", "value": f"{CA_BUNDLE}/ca.crt"})
+        items = [{"key": profile.ca_bundle.key, "path": "ca.crt"}]
+        source = {"configMap": {"name": profile.ca_bundle.config_map, "items": items}}
+        mount(spec, names, "ca-bundle", CA_BUNDLE, source, read_only=True)
+    for one in [*spec.get("initContainers", []), *spec["containers"]]:
+        if one["name"] in names:
+            one["env"] = [*env, *one["env"]]
+
+
+def _keys_volume(secret: str) -> Json:
+    """The keys of the Secret that the store needs and no others; the session token if it is there."""
+    keys = [{"key": name, "path": name} for name in KEY_NAMES]
+    token = [{"key": TOKEN_NAME, "path": TOKEN_NAME}]
+    sources = [
+        {"secret": {"name": secret, "items": keys}},
+        {"secret": {"name": secret, "items": token, "optional": True}},
+    ]
+    return {"projected": {"defaultMode": 0o440, "sources": sources}}

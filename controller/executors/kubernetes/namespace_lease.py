@@ -1,0 +1,163 @@
+"""One release a namespace: a Lease that names the release and its store, and that its controllers renew.
+
+Two controllers of one release with one store may be at work at the same time: they do no harm, and an upgrade has both
+for a moment. Those of another release, or with another store, wait until the Lease was not renewed for its duration.
+Clocks are not compared: a holder counts as gone when its record has not changed for so long by our own clock. A
+controller that ends leaves the Lease as it is, because another of its release may be at work.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from controller.executors.kubernetes.api import Api, ApiError, ApiUnreachable
+
+Json = dict[str, Any]
+NAME = "potstill-controller"
+logger = logging.getLogger("potstill.kubernetes")
+
+
+@dataclass(frozen=True)
+class LeasePace:
+    """`renew_seconds` must be well below `duration_seconds`."""
+
+    duration_seconds: int = 30
+    renew_seconds: float = 10.0
+    look_seconds: float = 2.0
+    """Between two looks at a Lease that another holds."""
+
+
+class NamespaceLease:
+    """`run` keeps the Lease; the rest may be called from any thread. `holder`: release and store, as the Lease says."""
+
+    def __init__(
+        self,
+        api: Api,
+        namespace: str,
+        holder: str,
+        pace: LeasePace | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._api = api
+        self._path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+        self._namespace = namespace
+        self._holder = holder
+        self._pace = pace or LeasePace()
+        self._clock = clock
+        self._held_until = float("-inf")
+        self._unguarded = False
+        """This controller may not use Leases: it works without."""
+        self._seen: tuple[str, float] = ("", 0.0)
+        """The version of another's Lease, and since when it is that one."""
+        self._other = ""
+        self._stop = threading.Event()
+        self._changed = threading.Condition()
+
+    @property
+    def is_held(self) -> bool:
+        """Whether work may be done now. It ends before another may take the Lease."""
+        return self._unguarded or self._clock() < self._held_until
+
+    @property
+    def problem(self) -> str:
+        """Why no work may be done, "" if it may."""
+        if self.is_held:
+            return ""
+        return self._other or f"the Lease {self._namespace}/{NAME} is not held yet"
+
+    def wait_held(self, seconds: float) -> bool:
+        """Whether it is held, waiting so long for it at most."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self.is_held or self._stop.is_set(), seconds) and self.is_held
+
+    def stop(self) -> None:
+        self._stop.set()
+        with self._changed:
+            self._changed.notify_all()
+
+    def run(self) -> None:
+        """Until `stop`. Never raises."""
+        while not self._stop.is_set():
+            try:
+                self.renew()
+            except (ApiError, ApiUnreachable) as error:
+                logger.warning("the Lease %s/%s was not renewed: %s", self._namespace, NAME, error)
+            except Exception:
+                logger.exception("the Lease %s/%s: this is a fault of Potstill", self._namespace, NAME)
+            self._stop.wait(self._pace.renew_seconds if self.is_held else self._pace.look_seconds)
+
+    def renew(self) -> None:
+        """Takes or renews the Lease, if no other holds it. Raises ApiError, ApiUnreachable."""
+        began = self._clock()
+        try:
+            written = self._is_ours_to_write()
+        except ApiError as error:
+            if error.status == 403:
+                self._work_without(error)
+                return
+            if error.status != 409:  # another wrote it at the same moment: it is looked at again
+                raise
+            return
+        self._unguarded = False
+        if not written:
+            return
+        self._other = ""
+        self._held_until = began + self._pace.duration_seconds - self._pace.look_seconds
+        with self._changed:
+            self._changed.notify_all()
+
+    def _is_ours_to_write(self) -> bool:
+        """Writes the Lease unless another holds it. Returns whether it was written."""
+        try:
+            found = self._api.request("GET", f"{self._path}/{NAME}")
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": NAME}}
+            self._api.request("POST", self._path, body={**body, "spec": self._spec({})})
+            return True
+        spec = found.get("spec") or {}
+        holder = spec.get("holderIdentity") or self._holder
+        if holder != self._holder and not self._is_abandoned(found, spec, holder):
+            return False
+        self._api.request("PUT", f"{self._path}/{NAME}", body={**found, "spec": self._spec(spec)})
+        return True
+
+    def _is_abandoned(self, found: Json, spec: Json, holder: str) -> bool:
+        version, now = str(found["metadata"]["resourceVersion"]), self._clock()
+        if self._seen[0] != version:
+            self._seen = (version, now)
+        duration = spec.get("leaseDurationSeconds") or self._pace.duration_seconds
+        if now - self._seen[1] >= duration:
+            logger.info("the Lease %s/%s of %s was not renewed for %d s", self._namespace, NAME, holder, duration)
+            return True
+        told = (
+            f"namespace {self._namespace} is served by {holder}, and this is {self._holder}: a namespace has one "
+            f"release with one store. Remove one of the two; this one begins {duration} s after the other has ended"
+        )
+        if told != self._other:
+            logger.error("%s", told)
+            self._other = told
+        return False
+
+    def _spec(self, before: Json) -> Json:
+        now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}Z"
+        same = before.get("holderIdentity") == self._holder
+        return {
+            "holderIdentity": self._holder,
+            "leaseDurationSeconds": self._pace.duration_seconds,
+            "acquireTime": before.get("acquireTime") if same else now,
+            "renewTime": now,
+            "leaseTransitions": (before.get("leaseTransitions") or 0) + (0 if same or not before else 1),
+        }
+
+    def _work_without(self, error: ApiError) -> None:
+        if not self._unguarded:
+            logger.warning("a second release in this namespace would not be noticed: %s", error)
+        self._unguarded = True
+        with self._changed:
+            self._changed.notify_all()

@@ -1,0 +1,228 @@
+"""Why a Job's pods ended or do not start, in the words of the kubelet and the scheduler, and what to change. Pure.
+
+Sources: terminated and waiting states of containers (https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/),
+`status.reason` that a kubelet gives a pod that it refuses or evicts, and the condition DisruptionTarget.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from controller.executors.kubernetes.names import QUEUE_LABEL, ROLE_LABEL
+from controller.planner.unit_state import STARTING
+from workloads.untrusted import one_line
+
+Json = dict[str, Any]
+Blame = Literal["work", "limit", "cluster"]
+PROFILE_PART = {"train": "train", "generate": "evaluate", "grade": "grade"}
+"""The part of a profile by role; all other roles are the part `report`."""
+ERROR = "Error"
+"""A container's reason that says no more than that its program failed."""
+CREATING = frozenset({"PodInitializing", "ContainerCreating"})
+SHOWN_CHARACTERS = 300
+
+
+@dataclass(frozen=True)
+class PodCause:
+    """`blame`: the program; a limit of its own configuration, which the same pod would meet again; or the cluster."""
+
+    reason: str
+    message: str
+    blame: Blame = "work"
+
+
+@dataclass(frozen=True)
+class PodWarning:
+    """The last Warning event of an object."""
+
+    reason: str
+    message: str
+
+
+def end_cause(job: Json, pods: Sequence[Json]) -> PodCause | None:
+    """Why a Job that did not complete ended. None when neither its pods nor the Job itself say.
+
+    A reason that says more than that a program failed is part of the message too.
+    """
+    found = (
+        _first(_over_limit(pod, job) for pod in pods)
+        or _first(_disruption(pod) for pod in pods)
+        or _first(_refusal(pod) for pod in pods)
+        or _container_end(job, pods)
+        or _job_end(job)
+    )
+    if found is None or found.reason == ERROR:
+        return found
+    return replace(found, message=f"{found.reason}: {found.message}")
+
+
+def pending_cause(job: Json, pods: Sequence[Json], warnings: Mapping[str, PodWarning]) -> PodCause:
+    """Why no container of a Job runs yet."""
+    metadata, spec = job["metadata"], job.get("spec", {})
+    if spec.get("suspend") or _condition(job, "Suspended"):
+        queue = metadata.get("labels", {}).get(QUEUE_LABEL)
+        if queue:
+            return PodCause("Queued", f"waits in Kueue's queue {queue}; `kubectl get workloads` says for what")
+        return PodCause(
+            "JobSuspended", "its Job is suspended, and Potstill did not do that: see spec.suspend of the Job"
+        )
+    if waiting := _first(_waiting(pod, job) for pod in pods):
+        return waiting
+    wanted, made = spec.get("parallelism") or 1, len(pods)
+    if made < wanted:
+        said = warnings.get(str(metadata.get("uid")))
+        if said is not None:
+            return PodCause(said.reason, f"{made} of {wanted} pods made: {_shown(said.message)}")
+        if not pods:
+            return PodCause(STARTING, "its pod is not made yet")
+    for pod in pods:
+        said = warnings.get(str(pod["metadata"].get("uid")))
+        if said is not None:
+            return PodCause(said.reason, f"its pod does not start: {_shown(said.message)}")
+    node = next((pod["spec"]["nodeName"] for pod in pods if pod.get("spec", {}).get("nodeName")), None)
+    return PodCause(STARTING, f"its pod is being started on {node}" if node else "its pod has no node yet")
+
+
+def needs_warnings(job: Json, pods: Sequence[Json]) -> bool:
+    """Whether only events can say why no container of the Job runs: a pod is not made, or is stuck on its node."""
+    spec, status = job.get("spec", {}), job.get("status", {})
+    over = any(c["status"] == "True" and c["type"] in ("Complete", "Failed") for c in status.get("conditions", []))
+    if over or spec.get("suspend") or job["metadata"].get("deletionTimestamp"):
+        return False
+    started = any(state.keys() & {"running", "terminated"} for pod in pods for _, state in _states(pod))
+    return not started and _first(_waiting(pod, job) for pod in pods) is None
+
+
+def last_words(message: str) -> str:
+    """The last line of a termination message that says something, cut and made printable."""
+    return next((_shown(line) for line in reversed(message.splitlines()) if line.strip()), "")
+
+
+def _over_limit(pod: Json, job: Json) -> PodCause | None:
+    """Evicted for more local storage than its own limits allow, and not because its node was short of something."""
+    status = pod.get("status", {})
+    message = status.get("message", "")
+    if status.get("reason") != "Evicted" or _condition(pod, "DisruptionTarget") or message.startswith("The node"):
+        return None
+    if message.startswith("Usage of EmptyDir"):
+        remedy = "name weightsClaim and cacheClaim in the profile, so that weights are not kept there, or write less"
+    else:
+        remedy = f"raise {_part(job)}.resources.limits.ephemeral-storage of the profile, or write less"
+    said = _shown(message).rstrip(". ")
+    return PodCause("Evicted", f"{said}; the same pod would be evicted again: {remedy}", "limit")
+
+
+def _disruption(pod: Json) -> PodCause | None:
+    found = _condition(pod, "DisruptionTarget")
+    if found is None:
+        return None
+    message = found.get("message") or pod.get("status", {}).get("message") or "the pod was disrupted"
+    return PodCause(found.get("reason") or "Disrupted", _shown(message), "cluster")
+
+
+def _refusal(pod: Json) -> PodCause | None:
+    """A kubelet's reason for a pod that it did not take, or lost: UnexpectedAdmissionError, OutOfcpu, NodeLost ..."""
+    status = pod.get("status", {})
+    reason = status.get("reason")
+    if not reason or status.get("phase") not in ("Failed", "Unknown", None):
+        return None
+    blame: Blame = "work" if reason == "DeadlineExceeded" else "cluster"
+    return PodCause(reason, _shown(status.get("message") or f"its pod ended with {reason}"), blame)
+
+
+def _container_end(job: Json, pods: Iterable[Json]) -> PodCause | None:
+    """Of the container that failed first; of several in one second, the one whose reason says most."""
+    ends = [
+        (state["terminated"], name, pod)
+        for pod in pods
+        for name, state in _states(pod)
+        if state.get("terminated", {}).get("exitCode")
+    ]
+    if not ends:
+        return None
+    end, name, pod = min(ends, key=lambda one: (one[0].get("finishedAt") or "", one[0].get("reason") in (None, ERROR)))
+    reason, said = end.get("reason") or ERROR, last_words(end.get("message", ""))
+    spec: Json = next((c for c in _containers(pod) if c["name"] == name), {})
+    part = _part(job)
+    match reason:
+        case "OOMKilled":
+            limit = spec.get("resources", {}).get("limits", {}).get("memory")
+            used = f"it used more than its memory limit of {limit}" if limit else "the memory of its node was used up"
+            remedy = f"raise {part}.resources.limits.memory of the profile, or use less (smaller batches, fewer tokens)"
+            return PodCause(reason, f"container {name} was killed: {used}; {remedy}")
+        case "StartError" | "ContainerCannotRun" | "ContainerCannotStart":
+            detail = f": {said}" if said else ""
+            image = spec.get("image", "its image")
+            return PodCause(
+                reason, f"container {name} could not be started{detail}; check {image}, {part}.image of the profile"
+            )
+        case "ContainerStatusUnknown":
+            return PodCause(reason, f"the node lost container {name}: {said or 'how it ended is not known'}", "cluster")
+    detail = f": {said}" if said else ""
+    return PodCause(reason, f"container {name} {_described(int(end['exitCode']))}{detail}")
+
+
+def _job_end(job: Json) -> PodCause | None:
+    """What the Job says where no pod is left to ask."""
+    found = _condition(job, "Failed") or _condition(job, "FailureTarget")
+    if found is None:
+        return None
+    message = _shown(found.get("message", ""))
+    if found.get("reason") == "PodFailurePolicy" and "DisruptionTarget" in message:
+        return PodCause("Disrupted", message, "cluster")
+    if found.get("reason") == "DeadlineExceeded":
+        return PodCause("DeadlineExceeded", message)
+    return None
+
+
+def _waiting(pod: Json, job: Json) -> PodCause | None:
+    """Why a pod does not start: an image that does not come, a Secret that is not there, no node that fits."""
+    for _, state in _states(pod):
+        waiting = state.get("waiting", {})
+        reason = waiting.get("reason")
+        if reason is not None and reason not in CREATING:
+            message = _shown(waiting.get("message") or "the kubelet says no more")
+            if "Image" in reason:
+                message += f"; check {_part(job)}.image and imagePullSecrets of the profile"
+            return PodCause(reason, message)
+    scheduled = next((c for c in _conditions(pod) if c["type"] == "PodScheduled" and c["status"] == "False"), None)
+    if scheduled is None:
+        return None
+    return PodCause(scheduled.get("reason") or "Unschedulable", _shown(scheduled.get("message", "")))
+
+
+def _part(job: Json) -> str:
+    return PROFILE_PART.get(job["metadata"].get("labels", {}).get(ROLE_LABEL, ""), "report")
+
+
+def _states(pod: Json) -> list[tuple[str, Json]]:
+    """(name, state) of each container, init containers first."""
+    status = pod.get("status", {})
+    found = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
+    return [(container.get("name", "main"), container.get("state", {})) for container in found]
+
+
+def _containers(pod: Json) -> list[Json]:
+    spec = pod.get("spec", {})
+    return [*spec.get("initContainers", []), *spec.get("containers", [])]
+
+
+def _conditions(item: Json) -> list[Json]:
+    found: list[Json] = item.get("status", {}).get("conditions", [])
+    return found
+
+
+def _condition(item: Json, kind: str) -> Json | None:
+    return next((c for c in _conditions(item) if c["type"] == kind and c["status"] == "True"), None)
+
+
+def _described(code: int) -> str:
+    return f"was killed by signal {code - 128}" if code > 128 else f"exited with {code}"
+
+
+def _shown(text: str) -> str:
+    return one_line(text, SHOWN_CHARACTERS)
+
+
+def _first(causes: Iterable[PodCause | None]) -> PodCause | None:
+    return next((cause for cause in causes if cause is not None), None)

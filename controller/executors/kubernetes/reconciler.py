@@ -1,0 +1,335 @@
+"""One round of one Experiment: accept, observe, decide, act, and write the status once."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from controller.events import EventLog
+from controller.executors.kubernetes.acceptance import Accepted, Refused, accept, uid8_of
+from controller.executors.kubernetes.accepted_cache import AcceptedCache
+from controller.executors.kubernetes.api import MERGE_PATCH, Api, ApiError, ApiUnreachable
+from controller.executors.kubernetes.executor import KubernetesExecutor, Watched
+from controller.executors.kubernetes.gating import gate_condition
+from controller.executors.kubernetes.metrics import Metrics
+from controller.executors.kubernetes.names import RETRY_ANNOTATION
+from controller.executors.kubernetes.refusals import Refusals
+from controller.executors.kubernetes.status import (
+    FIELDS,
+    believed,
+    cut_bytes,
+    recorded_counts,
+    refused_status,
+    running_status,
+    store_changed_status,
+    transitions,
+    unseen_status,
+)
+from controller.experiment.profile import Profile
+from controller.local_runner import Rounds
+from controller.planner.actions import Decision, Intent, Status
+from controller.planner.unit_state import REFUSED
+from controller.retry import retry
+from controller.snapshot.listing import ByNotice, ListBudget
+from controller.snapshot.notices import NoticeBoard
+from workloads.api import store_keys
+from workloads.api.manifest import Manifest
+from workloads.api.tasks import Owner
+from workloads.storage.base import Store, StoreError
+
+Json = dict[str, Any]
+logger = logging.getLogger("potstill.reconcile")
+SOON = frozenset({"BackingOff", "Gathering", "WeightsArriving", "Stopping"})
+"""Reasons of what goes on after some seconds without an event."""
+NORMAL = frozenset({"Suspended", "Finished", "Queued"})
+"""Reasons of Progressing=False that nobody has to do anything about."""
+WARNINGS = frozenset(
+    {
+        *("Failed", "PartiallyFailed", "InvalidSpec", "UnknownProfile", "ImmutableField", "StoreRegressed"),
+        *("StoreChanged", "StoreUnavailable"),
+    }
+)
+STALE_REVISION = -1
+"""No revision of an experiment: its rounds are made again."""
+NOTE_BYTES = 1024
+"""Of an Event's note, by the API server's own rule."""
+
+
+class Dropped(Exception):
+    """The Experiment was changed by somebody else during the round: its status was not written."""
+
+
+class Reconciler:
+    """Keeps caches per experiment; all of it can be read again, so that a restart changes nothing but time."""
+
+    def __init__(
+        self,
+        api: Api,
+        watched: Watched,
+        store: Store,
+        profiles: Mapping[str, Profile],
+        clock: Callable[[], datetime],
+        writer: str,
+        metrics: Metrics,
+        board: NoticeBoard,
+    ) -> None:
+        self._api = api
+        self._watched = watched
+        self._store = store
+        self._profiles = dict(profiles)
+        self._clock = clock
+        self._writer = writer
+        self._metrics = metrics
+        self._board = board
+        self._budget = ListBudget()
+        self._rounds: dict[str, tuple[int, Rounds, EventLog]] = {}
+        self._refusals: dict[str, Refusals] = {}
+        self._listings: dict[str, ByNotice] = {}
+        self._quiet: set[str] = set()
+        self._accepted = AcceptedCache(time.monotonic)
+
+    @property
+    def experiments(self) -> int:
+        """How many have had a round and are not finished."""
+        return len(self._rounds)
+
+    def is_quiet(self, item: Json) -> bool:
+        """Whether the last round of the Experiment left nothing to be looked at soon."""
+        return item["metadata"]["uid"] in self._quiet
+
+    def reconcile(self, item: Json) -> Status | None:
+        """One round; None when there is nothing (more) to do.
+
+        Raises StoreError (told in the condition Ready first), Dropped, ApiError, ApiUnreachable.
+        """
+        item = believed(item)
+        try:
+            return self._round(item)
+        except StoreError as error:
+            self._write_status(item, unseen_status(item, str(error), self._clock()))
+            raise
+
+    def _round(self, item: Json) -> Status | None:
+        if item["metadata"].get("deletionTimestamp") or _is_finished(item):
+            self._forget(item)
+            return None
+        root = self._store.url.rstrip("/")
+        if item.get("status", {}).get("store", root) != root:
+            self._write_status(item, store_changed_status(item, root, self._clock()))
+            return None
+        try:
+            accepted = self._accepted.get(item) or accept(item, self._profiles, self._store, self._clock())
+        except Refused as refusal:
+            self._write_status(item, refused_status(item, refusal.reason, str(refusal), self._clock()))
+            return None
+        self._accepted.keep(item, accepted)
+        retried = self._retry(item, accepted)
+        rounds, events = self._rounds_of(item, accepted)
+        intent: Intent = "suspend" if item["spec"].get("suspend") else "run"
+        decision = rounds.next(intent, self._clock)
+        if rounds.trouble is not None:
+            logger.warning("%s/%s: %s", *_key(item), rounds.trouble.message)
+        try:
+            events.flush()
+        except StoreError as error:
+            logger.warning("%s", error)
+        links = self._links(accepted) | retried
+        self._note_quiet(item, rounds, decision)
+        self._metrics.experiment(_key(item), decision.status, accepted.frozen, rounds.seen)
+        status = self._judged(accepted, decision.status)
+        self._write_status(item, running_status(item, status, links, accepted.frozen.revision, self._clock()))
+        return status
+
+    def gone(self, item: Json) -> None:
+        """The Experiment was deleted. With deletionPolicy Delete its folder goes: best effort, as nothing waits for it.
+
+        What its units hold may be others' too: `potstill gc` sweeps what nobody names any more. Raises StoreError.
+        """
+        self._forget(item)
+        self._metrics.forget(_key(item))
+        if item["spec"].get("deletionPolicy") == "Delete":
+            for found in self._store.list(store_keys.experiment_prefix(item["metadata"]["name"], uid8_of(item))):
+                self._store.delete(found.key)
+
+    def _forget(self, item: Json) -> None:
+        """Nothing more is done for it."""
+        uid = item["metadata"]["uid"]
+        self._rounds.pop(uid, None)
+        self._refusals.pop(uid, None)
+        self._accepted.forget(uid)
+        self._quiet.discard(uid)
+        listing = self._listings.pop(uid, None)
+        if listing is not None:
+            listing.close()
+        self._watched.limit.forget(Owner(experiment=item["metadata"]["name"], uid8=uid8_of(item)))
+
+    def _judged(self, accepted: Accepted, status: Status) -> Status:
+        """`status` with the gate's result, if there is a gate. Raises StoreError."""
+        frozen = accepted.frozen
+        if frozen.gate is None or not status.runs:
+            return status
+        manifest = None
+        if status.finished is not None:
+            data = self._store.get(store_keys.manifest_key(frozen.name, frozen.uid8))
+            manifest = Manifest.model_validate_json(data)
+        return replace(status, conditions=(*status.conditions, gate_condition(frozen.gate, manifest)))
+
+    def _retry(self, item: Json, accepted: Accepted) -> dict[str, str]:
+        """Applies each new value of the retry annotation once. Returns the value for the status."""
+        asked = _retry_asked(item)
+        if asked is None:
+            return {}
+        if asked != item.get("status", {}).get("retried"):
+            for unit in retry(accepted.frozen, self._store):
+                logger.info("%s/%s: %s may be tried again (%s)", *_key(item), unit.unit, unit.reason)
+            kept = self._rounds.get(item["metadata"]["uid"])
+            if kept is not None:
+                self._rounds[item["metadata"]["uid"]] = (STALE_REVISION, *kept[1:])
+                self._listings[item["metadata"]["uid"]].forget_all()
+        return {"retried": asked}
+
+    def _rounds_of(self, item: Json, accepted: Accepted) -> tuple[Rounds, EventLog]:
+        """Made again when the experiment has grown or is retried: what failed before is then tried again."""
+        uid, frozen = item["metadata"]["uid"], accepted.frozen
+        kept = self._rounds.get(uid)
+        if kept is not None and kept[0] == frozen.revision:
+            return kept[1], kept[2]
+        namespace = item["metadata"]["namespace"]
+        executor = KubernetesExecutor(
+            self._api,
+            self._watched,
+            namespace,
+            item,
+            frozen,
+            accepted.profile,
+            self._refusals.setdefault(uid, Refusals(self._clock)),
+            refused_before=self._clock() if kept is None and _was_refused(item) else None,
+        )
+        events = kept[2] if kept else EventLog(self._store, frozen.name, frozen.uid8, self._writer)
+        listing = self._listings.setdefault(uid, ByNotice(self._board, self._budget, _key(item)))
+        rounds = Rounds(frozen, self._store, executor, events, recorded_counts(item), listing)
+        self._rounds[uid] = (frozen.revision, rounds, events)
+        return rounds, events
+
+    def _note_quiet(self, item: Json, rounds: Rounds, decision: Decision) -> None:
+        """Quiet is what only a notice, a Job or much time can change."""
+        uid = item["metadata"]["uid"]
+        status = decision.status
+        reasons = {line.reason for line in status.runs} | {line.reason for line in status.evaluations}
+        is_soon = decision.actions or rounds.trouble is not None or rounds.lost_race or self._listings[uid].polls
+        if is_soon or reasons & SOON or status.finished is not None:
+            self._quiet.discard(uid)
+        else:
+            self._quiet.add(uid)
+
+    def _links(self, accepted: Accepted) -> dict[str, str]:
+        name, uid8 = accepted.frozen.name, accepted.frozen.uid8
+        root = self._store.url.rstrip("/")
+        return {
+            "store": root,
+            "manifest": f"{root}/{store_keys.manifest_key(name, uid8)}",
+            "report": f"{root}/{store_keys.report_prefix(name, uid8)}index.html",
+        }
+
+    def _write_status(self, item: Json, status: Json) -> None:
+        """Writes it to the object that was read, if it is still that object as it was read.
+
+        Raises Dropped if it is not, ApiError, ApiUnreachable.
+        """
+        if status == item.get("status"):
+            return
+        told = {field: status.get(field) for field in FIELDS}
+        path, uid, before = f"{_path(item)}/status", item["metadata"]["uid"], item.get("status")
+        version = item["metadata"]["resourceVersion"]
+        for attempt in ("first", "last"):
+            body = {"metadata": {"uid": uid, "resourceVersion": version}, "status": told}
+            try:
+                written = self._api.request("PATCH", path, body=body, content_type=MERGE_PATCH)
+                break
+            except ApiError as error:
+                if error.status == 404:
+                    return
+                if error.status != 409:
+                    raise
+                current = self._current(item)
+                if current is None:
+                    return
+                if attempt == "last" or current["metadata"]["uid"] != uid or current.get("status") != before:
+                    raise Dropped(f"it was changed during the round: {error.message}") from error
+                version = current["metadata"]["resourceVersion"]
+        for condition in transitions(item, status["conditions"]):
+            self._event(item, condition)
+        item["status"] = status
+        item["metadata"]["resourceVersion"] = written["metadata"]["resourceVersion"]
+
+    def _current(self, item: Json) -> Json | None:
+        """The object of this name as it is now; None if there is none."""
+        try:
+            return self._api.request("GET", _path(item))
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def _event(self, item: Json, condition: Json) -> None:
+        """Told on transitions only, so that `kubectl describe` reads as a story. An Event that is refused is logged."""
+        namespace, now = item["metadata"]["namespace"], self._clock()
+        event = {
+            "apiVersion": "events.k8s.io/v1",
+            "kind": "Event",
+            "metadata": {"generateName": f"{item['metadata']['name']}-", "namespace": namespace},
+            "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "reportingController": "potstill.dev/controller",
+            "reportingInstance": self._writer[:128],
+            "action": condition["type"],
+            "reason": condition["reason"][:128],
+            "note": cut_bytes(f"{condition['type']} is {condition['status']}: {condition['message']}", NOTE_BYTES),
+            "type": "Warning" if _is_warning(condition) else "Normal",
+            "regarding": {
+                "apiVersion": item["apiVersion"],
+                "kind": item["kind"],
+                "name": item["metadata"]["name"],
+                "namespace": namespace,
+                "uid": item["metadata"]["uid"],
+            },
+        }
+        try:
+            self._api.request("POST", f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", body=event)
+        except (ApiError, ApiUnreachable) as error:
+            logger.warning("%s/%s: an Event was not written: %s", *_key(item), error)
+
+
+def _is_warning(condition: Json) -> bool:
+    held_up = (condition["type"], condition["status"]) == ("Progressing", "False") and condition["reason"] not in NORMAL
+    return held_up or condition["reason"] in WARNINGS
+
+
+def _was_refused(item: Json) -> bool:
+    conditions = item.get("status", {}).get("conditions", [])
+    return any((c["type"], c["status"], c["reason"]) == ("Progressing", "False", REFUSED) for c in conditions)
+
+
+def _key(item: Json) -> tuple[str, str]:
+    return item["metadata"]["namespace"], item["metadata"]["name"]
+
+
+def _retry_asked(item: Json) -> str | None:
+    asked: str | None = item["metadata"].get("annotations", {}).get(RETRY_ANNOTATION)
+    return asked
+
+
+def _path(item: Json) -> str:
+    metadata = item["metadata"]
+    return f"/apis/{item['apiVersion']}/namespaces/{metadata['namespace']}/experiments/{metadata['name']}"
+
+
+def _is_finished(item: Json) -> bool:
+    """Finished for this generation: an edit (an added run) or a retry makes it go on."""
+    if _retry_asked(item) not in (None, item.get("status", {}).get("retried")):
+        return False
+    for condition in item.get("status", {}).get("conditions", []):
+        if condition["type"] == "Finished" and condition["status"] == "True":
+            return bool(condition.get("observedGeneration") == item["metadata"]["generation"])
+    return False

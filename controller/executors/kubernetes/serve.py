@@ -1,0 +1,371 @@
+"""The controller: watches, a queue, a few workers. `python -m controller.executors.kubernetes.serve`.
+
+A round of an Experiment starts when its spec changes, when what the planner reads of one of its Jobs changes, when a
+notice says that one of its units may have changed, and after a while. The status that a round writes starts none.
+"""
+
+import json
+import logging
+import os
+import random
+import signal
+import socket
+import sys
+import threading
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from kubernetes.config.config_exception import ConfigException
+
+from controller.executors.kubernetes.api import CONTROLLER, Api, ApiError, ApiUnreachable, connect
+from controller.executors.kubernetes.executor import STALE_SECONDS, Watched
+from controller.executors.kubernetes.health import Health, serve_health
+from controller.executors.kubernetes.informer import Pace, Reflector
+from controller.executors.kubernetes.metrics import Metrics
+from controller.executors.kubernetes.names import EXPERIMENT_LABEL, RETRY_ANNOTATION, UID8_LABEL
+from controller.executors.kubernetes.namespace_lease import LeasePace, NamespaceLease
+from controller.executors.kubernetes.quota import EvaluationLimit, is_evaluation
+from controller.executors.kubernetes.reconciler import Dropped, Reconciler
+from controller.executors.kubernetes.task_index import IndexOf, Kind, TaskIndex, job_name_of
+from controller.executors.kubernetes.trim import Trim
+from controller.executors.kubernetes.warnings import Warnings
+from controller.executors.kubernetes.workqueue import KeyedQueue
+from controller.experiment.errors import SpecError
+from controller.experiment.profile import Profile, load_profile
+from controller.snapshot.notices import NoticeBoard
+from workloads.storage.base import Store, StoreError, open_store
+from workloads.storage.markers import Corrupt
+
+Json = dict[str, Any]
+Key = tuple[str, str]
+WORKERS = 8
+BUSY_SECONDS = 10.0
+"""Between two LISTs of the notices, and between two rounds of an experiment that has to look for itself."""
+FIRST_NOTICES_SECONDS = 5.0
+"""So long the first rounds wait for the first LIST of the notices."""
+TIMED_ROUNDS_PER_SECOND = 10.0
+"""Experiments that nothing happens to have a round every `BUSY_SECONDS`, or less often so that all of them together
+have so many a second."""
+RELEASE = "potstill"
+DEAF_SECONDS = 300.0
+"""A watch without any answer for so long: Kubernetes is to restart the controller."""
+STOP_SECONDS = 20.0
+"""All of `stop`, below the pod's terminationGracePeriodSeconds of 30."""
+logger = logging.getLogger("potstill")
+
+
+class Controller:
+    """`start` returns at once; `stop` lets the rounds in hand end, and waits for them.
+
+    `evaluation_pods`: at most so many of all Experiments at one time; 0 is no limit. `release`: controllers of other
+    releases, or with other stores, do not work in this namespace at the same time.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        store: Store,
+        profiles: dict[str, Profile],
+        namespace: str,
+        *,
+        pace: Pace | None = None,
+        busy_seconds: float = BUSY_SECONDS,
+        evaluation_pods: int = 0,
+        release: str = RELEASE,
+        lease_pace: LeasePace | None = None,
+    ) -> None:
+        self.metrics = Metrics()
+        self._busy_seconds = busy_seconds
+        self._queue = KeyedQueue(time.monotonic)
+        self._board = NoticeBoard(store)
+        self._closing = threading.Event()
+        self._noticed = threading.Event()
+        """The notices were listed once, or could not be. A unit that is listed before them is listed again after."""
+        self._started_at = 0.0
+        self._meanings: dict[str, object] = {}
+        self._specs: dict[Key, object] = {}
+        tasks = TaskIndex()
+        selector = f"{EXPERIMENT_LABEL},{UID8_LABEL}"
+        jobs = Reflector(
+            api,
+            f"/apis/batch/v1/namespaces/{namespace}/jobs",
+            lambda item: self._owned("jobs", item),
+            selector,
+            pace,
+            IndexOf(tasks, "jobs"),
+        )
+        pods = Reflector(
+            api,
+            f"/api/v1/namespaces/{namespace}/pods",
+            lambda item: self._owned("pods", item),
+            selector,
+            pace,
+            IndexOf(tasks, "pods"),
+        )
+        self._watched = Watched(
+            jobs=jobs,
+            pods=pods,
+            experiments=Reflector(
+                api,
+                f"/apis/potstill.dev/v1alpha1/namespaces/{namespace}/experiments",
+                self._changed,
+                pace=pace,
+                index=Trim(),
+            ),
+            limit=EvaluationLimit(
+                evaluation_pods, jobs, pods, lambda: datetime.now(UTC), lambda name: self._queue.add((namespace, name))
+            ),
+            tasks=tasks,
+            warnings=Warnings(api, namespace),
+            wake=lambda name, seconds: self._queue.add((namespace, name), seconds),
+        )
+        self.metrics.watch_age(
+            lambda: {one.path.rpartition("/")[2]: one.silent_seconds for one in self._watched.reflectors}
+        )
+        self.metrics.watch_limit(namespace, self._watched.limit.line)
+        writer = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{socket.gethostname()}-{os.getpid()}"
+        self._reconciler = Reconciler(
+            api, self._watched, store, profiles, lambda: datetime.now(UTC), writer, self.metrics, self._board
+        )
+        self._lease = NamespaceLease(api, namespace, f"release {release} with {store.url.rstrip('/')}", lease_pace)
+        self._threads: list[threading.Thread] = []
+        self._last: dict[Key, Json] = {}
+
+    def start(self) -> None:
+        self._started_at = time.monotonic()
+        for reflector in self._watched.reflectors:
+            reflector.start()
+        self._threads = [
+            threading.Thread(target=self._lease.run, name="lease", daemon=True),
+            threading.Thread(target=self._read_notices, name="notices", daemon=True),
+            *(threading.Thread(target=self._work, name=f"worker {number}", daemon=True) for number in range(WORKERS)),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self, seconds: float = STOP_SECONDS) -> None:
+        """Waits so many seconds at most for the rounds in hand; what they had not done, the next controller does."""
+        end = time.monotonic() + seconds
+        self._closing.set()
+        self._queue.close()
+        self._lease.stop()
+        for reflector in self._watched.reflectors:
+            reflector.stop()
+        for thread in self._threads:
+            thread.join(max(0.0, end - time.monotonic()))
+        if left := [thread.name for thread in self._threads if thread.is_alive()]:
+            logger.warning("%s: still in a round after %.0f s, and ended with the process", ", ".join(left), seconds)
+
+    def problem(self) -> str:
+        """What only a restart can mend: a thread that has ended, a watch without any answer for DEAF_SECONDS; or ""."""
+        threads = [thread.name for thread in self._threads if not thread.is_alive()]
+        threads += [f"watch {one.path}" for one in self._watched.reflectors if not one.is_alive]
+        if threads:
+            return f"ended: {', '.join(threads)}"
+        return self._stale(DEAF_SECONDS, [(one.path, one.silent_seconds) for one in self._watched.reflectors])
+
+    def unready(self) -> str:
+        """Who else serves the namespace, or which watch has not listed or is older than STALE_SECONDS; or ""."""
+        return self._lease.problem or self._stale(
+            STALE_SECONDS, [(one.path, one.stale_seconds) for one in self._watched.reflectors]
+        )
+
+    @staticmethod
+    def _stale(limit: float, ages: list[tuple[str, float]]) -> str:
+        told = {
+            path: "has not listed yet" if age == float("inf") else f"was not confirmed for {age:.0f} s"
+            for path, age in ages
+            if age > limit
+        }
+        return "; ".join(f"the watch of {path} {since}" for path, since in told.items())
+
+    def _changed(self, item: Json) -> None:
+        """The controller's own status writes change nothing of what a round reads."""
+        metadata = item["metadata"]
+        key = (metadata["namespace"], metadata["name"])
+        spec = (
+            metadata["uid"],
+            metadata["generation"],
+            metadata.get("deletionTimestamp"),
+            metadata.get("annotations", {}).get(RETRY_ANNOTATION),
+        )
+        is_there = self._watched.experiments.get(*key) is not None
+        if is_there and self._specs.get(key) == spec:
+            return
+        if is_there:
+            self._specs[key] = spec
+        else:
+            self._specs.pop(key, None)
+        self._queue.add(key)
+
+    def _owned(self, kind: Kind, item: Json) -> None:
+        """A change of which the planner reads nothing, as a pod's node or a probe's time, starts no round."""
+        if is_evaluation(item):
+            self._watched.limit.changed()
+        meaning = self._watched.tasks.meaning(kind, item)
+        name = item["metadata"]["name"] if kind == "jobs" else job_name_of(item)
+        if meaning is not None and self._meanings.get(name) == meaning:
+            return
+        if meaning is not None:
+            self._meanings[name] = meaning
+        elif kind == "jobs":
+            self._meanings.pop(name, None)
+        self._queue.add((item["metadata"]["namespace"], item["metadata"]["labels"][EXPERIMENT_LABEL]))
+
+    def _waits_for_notices(self) -> bool:
+        return not self._noticed.is_set() and time.monotonic() - self._started_at < FIRST_NOTICES_SECONDS
+
+    def _read_notices(self) -> None:
+        """One LIST for all experiments; those whose units have new notices have a round."""
+        while not self._closing.is_set():
+            try:
+                for key in self._board.refresh():
+                    self._queue.add(key)
+            except StoreError as error:
+                logger.warning("notices were not read, so commits are seen later: %s", error)
+            self._noticed.set()
+            self._closing.wait(self._busy_seconds)
+
+    def _work(self) -> None:
+        """Until the queue is closed. Nothing that one Experiment brings about ends the thread."""
+        while (key := self._queue.take()) is not None:
+            try:
+                self._reconcile(key)
+            except Exception:
+                logger.exception("%s/%s: this is a fault of Potstill; again in %.1f s", *key, self._queue.failed(key))
+            finally:
+                self._queue.done(key)
+
+    def _reconcile(self, key: Key) -> None:
+        item = self._watched.experiments.get(*key)
+        if self._watched.stale_seconds() == float("inf") or self._waits_for_notices():
+            self._queue.add(key, 0.2)
+            return
+        if not self._lease.wait_held(1.0):
+            self._queue.add(key, 1.0)
+            return
+        self._forget_former(key, item)
+        if item is None:
+            return
+        started = time.monotonic()
+        try:
+            status = self._reconciler.reconcile(item)
+        except Dropped as error:
+            wait = self._queue.failed(key)
+            self.metrics.reconciled(key, "requeue", time.monotonic() - started)
+            logger.info("%s/%s: %s; again in %.1f s", *key, error, wait)
+            return
+        except (StoreError, Corrupt, ApiError, ApiUnreachable) as error:
+            wait = self._queue.failed(key)
+            self.metrics.reconciled(key, "error", time.monotonic() - started)
+            logger.warning("%s/%s: %s; again in %.1f s", *key, error, wait)
+            return
+        except Exception:
+            wait = self._queue.failed(key)
+            self.metrics.reconciled(key, "error", time.monotonic() - started)
+            logger.exception("%s/%s: this is a fault of Potstill; again in %.1f s", *key, wait)
+            return
+        self._queue.succeeded(key)
+        self.metrics.reconciled(key, "success", time.monotonic() - started)
+        if status is not None:
+            self._queue.add(key, self._pause_seconds(item))
+
+    def _pause_seconds(self, item: Json) -> float:
+        if not self._reconciler.is_quiet(item):
+            return self._busy_seconds
+        seconds = max(self._busy_seconds, self._reconciler.experiments / TIMED_ROUNDS_PER_SECOND)
+        return seconds * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+
+    def _forget_former(self, key: Key, item: Json | None) -> None:
+        """Does what is to be done once for an Experiment that is gone or was replaced by another of its name. An error
+        is logged: it is not tried again.
+        """
+        former = self._last.pop(key, None)
+        if item is not None:
+            self._last[key] = item
+        if former is not None and (item is None or item["metadata"]["uid"] != former["metadata"]["uid"]):
+            try:
+                self._reconciler.gone(former)
+            except StoreError as error:
+                logger.warning("%s/%s: what its deletionPolicy asks for was not done: %s", *key, error)
+            except Exception:
+                logger.exception("%s/%s: this is a fault of Potstill: it was not cleaned up", *key)
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line, for log collectors."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            entry["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(entry, ensure_ascii=False)
+
+
+def load_profiles(folder: Path) -> dict[str, Profile]:
+    """By name: the files <name>.yaml of a mounted ConfigMap. Raises SpecError for one that is wrong."""
+    found = {path.stem: load_profile(path) for path in sorted(folder.glob("*.yaml"))}
+    return {name: profile.model_copy(update={"name": name}) for name, profile in found.items()}
+
+
+def main() -> int:
+    """Runs until SIGTERM. Returns 1, after one line in the log, if it cannot start.
+
+    Environment: POTSTILL_STORE, POTSTILL_PROFILES (a folder), POTSTILL_NAMESPACE, POTSTILL_HEALTH_PORT (8080),
+    POTSTILL_EVALUATION_PODS (0: no limit), POTSTILL_RELEASE (potstill), POTSTILL_LOG_LEVEL (info).
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    level = os.environ.get("POTSTILL_LOG_LEVEL", "info").upper()
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    try:
+        logger.setLevel(level)
+        controller = _controller()
+        port = int(os.environ.get("POTSTILL_HEALTH_PORT", "8080"))
+    except KeyError as error:
+        logger.error("cannot start: the environment variable %s is not set", error.args[0])
+        return 1
+    except (SpecError, StoreError, ConfigException, ValueError, OSError) as error:
+        logger.error("cannot start: %s", error)
+        return 1
+    ending = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ending.set())
+    controller.start()
+    health = serve_health(port, Health(controller.problem, controller.unready), controller.metrics.registry)
+    ending.wait()
+    logger.info("stopping: rounds in hand end first")
+    controller.stop()
+    health.shutdown()
+    return 0
+
+
+def _controller() -> Controller:
+    """From the environment. Raises KeyError, SpecError, StoreError, ConfigException, ValueError, OSError."""
+    profiles = load_profiles(Path(os.environ["POTSTILL_PROFILES"]))
+    store = open_store(os.environ["POTSTILL_STORE"])
+    kubeconfig = os.environ.get("KUBECONFIG")
+    api = connect(Path(kubeconfig) if kubeconfig else None, agent=CONTROLLER)
+    store.probe()
+    limit = int(os.environ.get("POTSTILL_EVALUATION_PODS", "0"))
+    controller = Controller(
+        api,
+        store,
+        profiles,
+        os.environ["POTSTILL_NAMESPACE"],
+        evaluation_pods=limit,
+        release=os.environ.get("POTSTILL_RELEASE") or RELEASE,
+    )
+    logger.info("started; store: %s; profiles: %s", store.url, ", ".join(profiles) or "none")
+    return controller
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,204 @@
+"""Jobs and pods by the task that they run, kept as they change, so that no round reads all of a namespace.
+
+What a Job means for the planner is read once for each version of it and its pods.
+"""
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from controller.executors.kubernetes.job_states import job_of
+from controller.executors.kubernetes.names import CLOSED_ANNOTATION, TASK_ANNOTATION, UID8_LABEL
+from controller.executors.kubernetes.trim import trim
+from controller.snapshot.types import Job
+
+Json = dict[str, Any]
+Kind = Literal["jobs", "pods"]
+Pods = tuple[Json, ...]
+JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A Job and its pods as they were when `job` was read from them."""
+
+    item: Json
+    pods: Pods
+    job: Job
+
+
+class TaskIndex:
+    """Of one namespace. Safe for any number of threads.
+
+    `put`, `remove` and `replace` are called by the reflectors of Jobs and pods with every change.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._jobs: dict[str, Json] = {}
+        """By name."""
+        self._names: dict[str, str] = {}
+        """Names of Jobs by task key."""
+        self._open: dict[str, Json] = {}
+        """Jobs whose task is not closed, by task key."""
+        self._own: dict[str, set[str]] = {}
+        """Keys of `_open` by the uid8 of their Experiment."""
+        self._pods: dict[str, Pods] = {}
+        """By the name of their Job."""
+        self._read: dict[str, _Read] = {}
+        self._snapshot: JobsByTask | None = None
+        """What `jobs` returns until something changes."""
+
+    def put(self, kind: Kind, item: Json) -> None:
+        with self._lock:
+            self._put(kind, item)
+
+    def remove(self, kind: Kind, item: Json) -> None:
+        with self._lock:
+            self._remove(kind, item)
+
+    def replace(self, kind: Kind, items: Iterable[Json]) -> None:
+        """All objects of the kind, after a LIST."""
+        with self._lock:
+            self._snapshot = None
+            if kind == "jobs":
+                self._jobs, self._names, self._open, self._own = {}, {}, {}, {}
+            else:
+                self._pods = {}
+            for item in items:
+                self._put(kind, item)
+            self._read = {key: read for key, read in self._read.items() if key in self._open}
+
+    def jobs(self) -> "JobsByTask":
+        """The Jobs of open tasks as they are now. What changes later does not change it."""
+        with self._lock:
+            if self._snapshot is None:
+                self._snapshot = JobsByTask(dict(self._open), dict(self._pods), self._read)
+            return self._snapshot
+
+    def pods_of(self, job: str) -> list[Json]:
+        """By the Job's name."""
+        with self._lock:
+            return list(self._pods.get(job, ()))
+
+    def open_of(self, uid8: str) -> list[tuple[str, Json, list[Json]]]:
+        """(task key, Job, its pods) of the open tasks of one Experiment."""
+        with self._lock:
+            found = [(key, self._open[key]) for key in self._own.get(uid8, ())]
+            return [(key, item, list(self._pods.get(item["metadata"]["name"], ()))) for key, item in found]
+
+    def of_task(self, key: str) -> Json | None:
+        """The Job of a task, also of a closed one."""
+        with self._lock:
+            name = self._names.get(key)
+            return None if name is None else self._jobs[name]
+
+    def meaning(self, kind: Kind, item: Json) -> tuple[str, bool, Job] | None:
+        """What the planner reads of the Job that the object is or belongs to: UID, whether its task is closed, the Job.
+
+        None: there is no such Job, or it runs no task.
+        """
+        name = item["metadata"]["name"] if kind == "jobs" else job_name_of(item)
+        with self._lock:
+            job, pods = self._jobs.get(name), self._pods.get(name, ())
+        if job is None or _task_of(job) is None:
+            return None
+        return (job["metadata"]["uid"], _is_closed(job), job_of(job, list(pods)))
+
+    def _put(self, kind: Kind, item: Json) -> None:
+        trim(item)
+        self._remove(kind, item)
+        name, key = item["metadata"]["name"], _task_of(item)
+        if kind == "pods":
+            job = job_name_of(item)
+            self._pods[job] = (*self._pods.get(job, ()), item)
+            return
+        self._jobs[name] = item
+        if key is not None:
+            self._names[key] = name
+            if not _is_closed(item):
+                self._open[key] = item
+                self._own.setdefault(_uid8_of(item), set()).add(key)
+
+    def _remove(self, kind: Kind, item: Json) -> None:
+        self._snapshot = None
+        name = item["metadata"]["name"]
+        if kind == "pods":
+            job = job_name_of(item)
+            left = tuple(pod for pod in self._pods.pop(job, ()) if pod["metadata"]["name"] != name)
+            if left:
+                self._pods[job] = left
+            return
+        former = self._jobs.pop(name, None)
+        key = _task_of(former) if former is not None else None
+        if former is not None and key is not None and self._names.get(key) == name:
+            del self._names[key]
+            self._open.pop(key, None)
+            own = self._own.get(_uid8_of(former), set())
+            own.discard(key)
+            if not own:
+                self._own.pop(_uid8_of(former), None)
+            self._read.pop(key, None)
+
+
+@dataclass(frozen=True)
+class IndexOf:
+    """One kind of a `TaskIndex`, as a reflector keeps it."""
+
+    index: TaskIndex
+    kind: Kind
+
+    def put(self, item: Json, /) -> None:
+        self.index.put(self.kind, item)
+
+    def remove(self, item: Json, /) -> None:
+        self.index.remove(self.kind, item)
+
+    def replace(self, items: Iterable[Json], /) -> None:
+        self.index.replace(self.kind, items)
+
+
+class JobsByTask(Mapping[str, Job]):
+    """Jobs by task key, each read from its object when it is first asked for."""
+
+    def __init__(self, items: Mapping[str, Json], pods: Mapping[str, Pods], read: dict[str, _Read]) -> None:
+        self._items = items
+        self._pods = pods
+        self._read = read
+
+    def __getitem__(self, key: str) -> Job:
+        item = self._items[key]
+        pods = self._pods.get(item["metadata"]["name"], ())
+        read = self._read.get(key)
+        if read is None or read.item is not item or read.pods is not pods:
+            read = _Read(item, pods, job_of(item, list(pods)))
+            self._read[key] = read
+        return read.job
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._items
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+
+def _task_of(item: Json) -> str | None:
+    key: str | None = item["metadata"].get("annotations", {}).get(TASK_ANNOTATION)
+    return key
+
+
+def _uid8_of(job: Json) -> str:
+    return str(job["metadata"].get("labels", {}).get(UID8_LABEL, ""))
+
+
+def _is_closed(item: Json) -> bool:
+    return CLOSED_ANNOTATION in item["metadata"].get("annotations", {})
+
+
+def job_name_of(pod: Json) -> str:
+    """The name of the Job that the pod belongs to, "" where it has none."""
+    return str(pod["metadata"].get("labels", {}).get(JOB_NAME_LABEL, ""))

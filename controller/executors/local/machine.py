@@ -1,0 +1,156 @@
+"""What one machine can do at a time: slots, threads and GPUs for the programs that run on it."""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pynvml
+
+from controller.snapshot.types import Pool, Role
+from workloads.api.experiment import Limits
+
+CORES_PER_TRAINING = 4
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
+GPU_ROLES: frozenset[Role] = frozenset({"train", "generate"})
+
+
+@dataclass(frozen=True)
+class Machine:
+    """`devices`: GPUs as CUDA_VISIBLE_DEVICES names them. With GPUs, each training and each generation has its own."""
+
+    cores: int
+    devices: tuple[str, ...]
+    trainings: int
+
+    @property
+    def threads(self) -> int:
+        """Of each program. Trainings and one generation share the cores evenly; grading may take what is left."""
+        return max(1, self.cores // (self.trainings + 1))
+
+    @property
+    def pools(self) -> tuple[Pool, ...]:
+        if self.devices:
+            return (Pool(GPU_ROLES, len(self.devices)), Pool(frozenset({"grade"}), 1))
+        return (
+            Pool(frozenset({"train"}), self.trainings),
+            Pool(frozenset({"generate"}), 1),
+            Pool(frozenset({"grade"}), 1),
+        )
+
+    def free_device(self, role: Role, used: Iterable[str | None]) -> str | None:
+        if role not in GPU_ROLES:
+            return None
+        taken = set(used)
+        return next((device for device in self.devices if device not in taken), None)
+
+    def environment(self, inherited: Mapping[str, str], device: str | None) -> dict[str, str]:
+        """Thread counts that the user set stay. Modules in the current directory never shadow a program's own."""
+        threads = {name: str(self.threads) for name in THREAD_VARIABLES if name not in inherited}
+        visible = {} if device is None else {"CUDA_VISIBLE_DEVICES": device}
+        return {**inherited, **threads, **visible, "PYTHONSAFEPATH": "1"}
+
+
+def this_machine(limits: Limits) -> Machine:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    devices = visible_devices(installed_gpus(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+    trainings = len(devices) or max(1, cores // CORES_PER_TRAINING)
+    return Machine(cores, devices, min(trainings, limits.training_slots))
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """`uuid` as the driver states it: GPU-<hex>. `memory_bytes` is 0 for a GPU that uses the machine's memory.
+
+    `compute_capability`: (major, minor).
+    """
+
+    uuid: str
+    name: str
+    memory_bytes: int = 0
+    compute_capability: tuple[int, int] = (0, 0)
+
+    @property
+    def has_bfloat16(self) -> bool:
+        """From compute capability 8.0 (Ampere) on: CUDA C++ Programming Guide, arithmetic instructions."""
+        return self.compute_capability >= (8, 0)
+
+
+def installed_gpus() -> tuple[Gpu, ...]:
+    """NVIDIA GPUs by the driver's own library (NVML), which containers and WSL have too; none without a driver."""
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return ()
+    try:
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        return tuple(map(_gpu_at, handles))
+    except pynvml.NVMLError:
+        return ()
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def visible_gpus() -> tuple[Gpu, ...]:
+    """The GPUs and MIG instances that programs started here would use."""
+    gpus = installed_gpus()
+    words = visible_devices(gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    return tuple(_instance(word) if word.startswith("MIG-") else _named(gpus, word) for word in words)
+
+
+def _named(gpus: tuple[Gpu, ...], word: str) -> Gpu:
+    return gpus[int(word)] if word.isdecimal() else next(gpu for gpu in gpus if gpu.uuid.startswith(word))
+
+
+def _instance(word: str) -> Gpu:
+    """A MIG instance: its name and memory, and its GPU's compute capability. Raises pynvml.NVMLError."""
+    pynvml.nvmlInit()
+    try:
+        handle = pynvml.nvmlDeviceGetHandleByUUID(word)
+        whole = _gpu_at(pynvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle))
+        name = pynvml.nvmlDeviceGetName(handle)
+        return Gpu(word, name, _memory_bytes(handle), whole.compute_capability)
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _gpu_at(handle: Any) -> Gpu:
+    major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
+    uuid, name = pynvml.nvmlDeviceGetUUID(handle), pynvml.nvmlDeviceGetName(handle)
+    return Gpu(uuid, name, _memory_bytes(handle), (major, minor))
+
+
+def _memory_bytes(handle: Any) -> int:
+    """0 if the GPU shares the memory of the machine."""
+    try:
+        return int(pynvml.nvmlDeviceGetMemoryInfo(handle).total)
+    except pynvml.NVMLError:
+        return 0
+
+
+def visible_devices(gpus: tuple[Gpu, ...], visible: str | None) -> tuple[str, ...]:
+    """The GPUs that CUDA would use with CUDA_VISIBLE_DEVICES=`visible`, each by its own word for it.
+
+    None: all, by number. A word is a number, a UUID or the beginning of one, or a MIG instance. As CUDA does, the list
+    ends before the first word that names no GPU (so "" and "-1" leave none), and a GPU counts once.
+    Source: CUDA C++ Programming Guide, environment variables.
+    """
+    if visible is None:
+        return tuple(str(number) for number in range(len(gpus)))
+    found: dict[str, str] = {}
+    for word in (part.strip() for part in visible.split(",")):
+        gpu = _gpu_of(gpus, word)
+        if gpu is None or gpu in found:
+            break
+        found[gpu] = word
+    return tuple(found.values())
+
+
+def _gpu_of(gpus: tuple[Gpu, ...], word: str) -> str | None:
+    """The UUID of the GPU or MIG instance that a word of CUDA_VISIBLE_DEVICES names."""
+    if word.isdecimal():
+        return gpus[int(word)].uuid if int(word) < len(gpus) else None
+    if word.startswith("MIG-") and gpus:
+        return word
+    matching = [gpu.uuid for gpu in gpus if word.startswith("GPU-") and gpu.uuid.startswith(word)]
+    return matching[0] if len(matching) == 1 else None

@@ -1,0 +1,98 @@
+"""A benchmark of the file, resolved: its content, its parts, and how its problems are put to each model."""
+
+from pathlib import Path as FilePath
+from typing import Literal
+
+from controller.experiment.errors import Path, SpecError, SpecProblem
+from controller.experiment.files import resolve_file
+from controller.experiment.models import BenchmarkSpec, PromptSpec
+from controller.experiment.prompts import base_prompting, trained_prompting
+from controller.experiment.templates import template_of
+from workloads import benchmarks
+from workloads.api.experiment import FrozenBenchmark, FrozenPart, PartName
+from workloads.api.tasks import FileSource
+from workloads.api.units import Template
+from workloads.benchmarks.load import DEFAULT_COMPLETION
+
+
+def resolve_benchmark(
+    benchmark: BenchmarkSpec, index: int, templates: dict[str, Template], directory: FilePath
+) -> FrozenBenchmark:
+    """`templates`: by run or candidate name, what it was trained with. Raises SpecError."""
+    place: Path = ("spec", "evaluation", "benchmarks", index)
+    if benchmark.uri is None:
+        read = benchmarks.load(benchmark.name)
+        source = FileSource(location=f"builtin:{benchmark.name}", sha256=read.sha256)
+        grader, completion = read.grader, benchmark.completion or read.completion
+        parts = _parts(benchmark, read, place)
+    else:
+        assert benchmark.grader is not None, "check() requires it"
+        grader = benchmark.grader
+        completion = benchmark.completion or DEFAULT_COMPLETION[grader]
+        source = resolve_file(benchmark.uri, benchmark.sha256, place, directory)
+        if "://" in benchmark.uri:
+            parts = _unread_parts(benchmark, place)
+        else:
+            parts = _parts(benchmark, _read(benchmark, source, place), place)
+    names = [part.name for part in parts]
+    return FrozenBenchmark(
+        name=benchmark.name,
+        source=source,
+        grader=grader,
+        completion=completion,
+        completion_pattern=benchmark.completion_pattern,
+        domain=benchmark.domain,
+        parts=parts,
+        checkpoint_parts=_asked(benchmark.checkpoints, names),
+        base_parts=_asked(benchmark.base, names),
+        confirm=tuple(benchmark.confirm),
+        trained_prompting={
+            name: trained_prompting(benchmark.prompt, template, _override(benchmark.prompt, directory, place))
+            for name, template in templates.items()
+        },
+        base_prompting=base_prompting(benchmark, grader, _override(benchmark.base_prompt, directory, place)),
+    )
+
+
+def _read(benchmark: BenchmarkSpec, source: FileSource, place: Path) -> benchmarks.Benchmark:
+    try:
+        return benchmarks.load(source.location, benchmark.grader, benchmark.completion, benchmark.completion_pattern)
+    except benchmarks.BenchmarkError as error:
+        raise SpecError("experiment", [SpecProblem((*place, "uri"), str(error))]) from error
+
+
+def _parts(benchmark: BenchmarkSpec, read: benchmarks.Benchmark, place: Path) -> tuple[FrozenPart, ...]:
+    """Fast and rest, or the one subset that limit or problems choose."""
+    try:
+        if benchmark.limit is not None or benchmark.problems:
+            chosen = read.select(tuple(benchmark.problems), benchmark.limit)
+            return (FrozenPart(name="subset", problems=chosen),)
+        fast, rest = read.part("fast"), read.part("rest")
+    except benchmarks.BenchmarkError as error:
+        raise SpecError("experiment", [SpecProblem((*place, "problems"), str(error))]) from error
+    parts = (FrozenPart(name="fast", problems=fast), FrozenPart(name="rest", problems=rest))
+    return tuple(part for part in parts if part.problems)
+
+
+def _unread_parts(benchmark: BenchmarkSpec, place: Path) -> tuple[FrozenPart, ...]:
+    """A remote file is opened by pods, never by the controller: it is asked as a whole, or by the ids stated."""
+    if benchmark.limit is not None:
+        message = f"needs the ids, and {benchmark.uri} is read by pods only: list them as problems"
+        raise SpecError("experiment", [SpecProblem((*place, "limit"), message)])
+    if benchmark.problems:
+        return (FrozenPart(name="subset", problems=tuple(benchmark.problems)),)
+    return (FrozenPart(name="all", problems=()),)
+
+
+def _asked(which: Literal["fast", "full", "none"], names: list[PartName]) -> tuple[PartName, ...]:
+    if which == "none":
+        return ()
+    if which == "fast" and "fast" in names:
+        return ("fast",)
+    return tuple(names)
+
+
+def _override(prompt: PromptSpec, directory: FilePath, place: Path) -> Template | None:
+    if prompt.template is None and prompt.template_text is None:
+        return None
+    return template_of(prompt.template or "plain", prompt.template_text, None, directory, place)

@@ -1,0 +1,128 @@
+"""What is wrong with an experiment file: where, what, and what to do."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+Path = tuple[str | int, ...]
+SHOWN_CHARACTERS = 80
+"""So much of a value is quoted in a message."""
+LONGEST_MESSAGE = 500
+"""Characters of one problem's message that are printed."""
+MOST_BITS = 256
+"""A longer whole number is not printed: Python refuses to print very long ones."""
+SHOWN_NAMES = 10
+"""So many names are listed in a message."""
+
+
+@dataclass(frozen=True)
+class SpecProblem:
+    """`path` is the field's place in the file; `line` counts from 1, None when the field is not in the file."""
+
+    path: Path
+    message: str
+    line: int | None = None
+
+    def __str__(self) -> str:
+        where, said = dotted(self.path) or "the file", self.message
+        if len(said) > LONGEST_MESSAGE:
+            said = f"{said[:LONGEST_MESSAGE]}..."
+        return f"{where}: {said}" if self.line is None else f"line {self.line}: {where}: {said}"
+
+
+class SpecError(Exception):
+    """All problems of a file at once, so that one reading mends it."""
+
+    def __init__(self, source: str, problems: Sequence[SpecProblem]) -> None:
+        self.source = source
+        self.problems = tuple(problems)
+        count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
+        super().__init__("\n".join([f"{source}: {count}", *(f"  {problem}" for problem in self.problems)]))
+
+
+def dotted(path: Path) -> str:
+    """spec.runs[0].samples"""
+    text = ""
+    for part in path:
+        name = part if isinstance(part, int) or len(part) <= SHOWN_CHARACTERS else f"{part[:SHOWN_CHARACTERS]}..."
+        text += f"[{name}]" if isinstance(name, int) else f".{name}" if text else name
+    return text
+
+
+def problems_of(error: ValidationError, model: type[BaseModel]) -> list[SpecProblem]:
+    """Pydantic's errors in the file's own words; an unknown key names the nearest right one."""
+    return [SpecProblem(tuple(entry["loc"]), _message(dict(entry), model)) for entry in error.errors()]
+
+
+def _message(entry: dict[str, Any], root: type[BaseModel]) -> str:
+    kind, context = entry["type"], entry.get("ctx", {})
+    if kind == "extra_forbidden":
+        names = _fields_at(root, entry["loc"][:-1])
+        wrong = str(entry["loc"][-1])
+        close = difflib.get_close_matches(wrong.lower(), {name.lower(): name for name in names}, n=1, cutoff=0.5)
+        right = {name.lower(): name for name in names}
+        if close:
+            return f"unknown field; did you mean {right[close[0]]}?"
+        return f"unknown field; the fields here are {', '.join(sorted(names))}"
+    if kind == "missing":
+        return "is required"
+    given = shortened(entry["input"])
+    if kind == "literal_error":
+        close = difflib.get_close_matches(str(entry["input"])[:SHOWN_CHARACTERS], _expected(context), n=1, cutoff=0.5)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        return f"{given} is not one of {', '.join(_expected(context))}{hint}"
+    if kind == "string_pattern_mismatch":
+        return f"{given} does not match {context['pattern']}"
+    if kind == "string_type" and isinstance(entry["input"], int | float):
+        return f"YAML reads a number ({given}): put it in quotes"
+    if kind == "too_long" and "actual_length" in context:
+        return f"has {context['actual_length']} entries; at most {context['max_length']} are allowed"
+    message = str(entry["msg"])
+    return f"{message[0].lower()}{message[1:]} (it is {given})"
+
+
+def shortened(value: object) -> str:
+    """A value of the file for a message: its repr, or for a longer one its first characters or its size."""
+    if isinstance(value, str) and len(value) > SHOWN_CHARACTERS:
+        return f"{value[:SHOWN_CHARACTERS]!r}... of {len(value):,} characters"
+    if isinstance(value, int) and value.bit_length() > MOST_BITS:
+        return "a number with too many digits"
+    if isinstance(value, dict | list) and (len(value) > SHOWN_NAMES or len(repr(value)) > SHOWN_CHARACTERS):
+        return f"a {'mapping' if isinstance(value, dict) else 'list'} of {len(value)}"
+    return repr(value)
+
+
+def listed(names: Iterable[object]) -> str:
+    """The names with commas; of a long list only the first ones, and how many more there are."""
+    words = list(map(str, names))
+    more = len(words) - SHOWN_NAMES
+    return ", ".join(words) if more <= 1 else f"{', '.join(words[:SHOWN_NAMES])} and {more} more"
+
+
+def _expected(context: dict[str, Any]) -> list[str]:
+    return [part.strip("' ") for part in str(context["expected"]).replace(" or ", ", ").split(", ")]
+
+
+def _fields_at(root: type[BaseModel], path: Path) -> list[str]:
+    """Names that a file may use at `path`, by walking the models' annotations."""
+    current: Any = root
+    for part in path:
+        if isinstance(part, int) or not (isinstance(current, type) and issubclass(current, BaseModel)):
+            continue
+        by_alias = {field.alias or name: field for name, field in current.model_fields.items()}
+        if part not in by_alias:
+            continue
+        current = _model_in(by_alias[part].annotation)
+    if isinstance(current, type) and issubclass(current, BaseModel):
+        return [field.alias or name for name, field in current.model_fields.items()]
+    return []
+
+
+def _model_in(annotation: Any) -> Any:
+    """The model inside `Model | None`, `list[Model]` or `dict[str, Model]`."""
+    arguments = getattr(annotation, "__args__", ())
+    models = [_model_in(argument) for argument in arguments]
+    return next((m for m in models if isinstance(m, type) and issubclass(m, BaseModel)), annotation)

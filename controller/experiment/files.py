@@ -1,0 +1,52 @@
+"""Files and weights that a spec names, as content: what they hash to, wherever they stand."""
+
+import re
+from pathlib import Path as FilePath
+
+from controller.experiment.errors import Path, SpecError, SpecProblem
+from workloads.api.tasks import FileSource, ModelSource
+from workloads.storage.content_digest import directory_content, file_sha256
+
+SHA256_CONTENT = re.compile(r"^sha256:[0-9a-f]{64}$")
+
+
+def resolve_model(
+    model: str, place: Path, directory: FilePath, *, revision: str | None = None, content: str | None = None
+) -> ModelSource:
+    """Where weights stand and what they hash to. Raises SpecError: not there, not pinned, or not what was stated."""
+    if model.startswith("s3://"):
+        if content is None or not SHA256_CONTENT.match(content):
+            message = f"{model} is not a local directory: state what it holds as content: sha256:<64 hex>"
+            raise SpecError("experiment", [SpecProblem((*place[:-1], "content"), message)])
+        return ModelSource(location=model, content=content)
+    path = (directory / model).resolve()
+    if path.is_dir():
+        found = directory_content(path)
+        if content is not None and content != found:
+            raise SpecError(
+                "experiment", [SpecProblem((*place[:-1], "content"), f"{path} holds {found}, not {content}")]
+            )
+        return ModelSource(location=str(path), content=found)
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", model) and not model.startswith("."):
+        if place[-2:-1] != ("base",):
+            message = f"{model} is no directory here ({path}); a candidate is a directory or s3://"
+            raise SpecError("experiment", [SpecProblem(place, message)])
+        if revision is None:
+            message = f"is required: {model} is a hub model (no directory {path}), and a branch can move"
+            raise SpecError("experiment", [SpecProblem((*place[:-1], "revision"), message)])
+        return ModelSource(location=f"hub://{model}@{revision}", content=f"hub:{model}@{revision}")
+    raise SpecError("experiment", [SpecProblem(place, f"{model} is no directory here ({path}), s3:// or hub model")])
+
+
+def resolve_file(uri: str, sha256: str | None, place: Path, directory: FilePath) -> FileSource:
+    """A file by content. Raises SpecError: a local file that is not there, or is not what was stated."""
+    if "://" in uri:
+        assert sha256 is not None, "check() requires it"
+        return FileSource(location=uri, sha256=sha256)
+    path = (directory / uri).resolve()
+    if not path.is_file():
+        raise SpecError("experiment", [SpecProblem((*place, "uri"), f"{path} is not a file")])
+    found = file_sha256(path)
+    if sha256 is not None and found != sha256:
+        raise SpecError("experiment", [SpecProblem((*place, "sha256"), f"{path} has SHA-256 {found}, not {sha256}")])
+    return FileSource(location=str(path), sha256=found)

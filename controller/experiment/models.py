@@ -1,0 +1,298 @@
+"""The experiment file, field by field. The CRD and the field reference are generated from these models.
+
+Descriptions are what `kubectl explain` shows. Kubernetes' structural schemas have no unions, tuples or nullable
+defaults that differ by branch, so neither have these models: alternatives are sibling fields, and `check` says which go
+together.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic.alias_generators import to_camel
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9_.-]*[a-z0-9])?$", max_length=40)]
+OVERRIDE = "In place of what training says."
+ModuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$", max_length=64)]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class SpecModel(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+
+class BaseSpec(SpecModel):
+    """The model that everything starts from and is compared with."""
+
+    model: str = Field(min_length=1, description="Hub name (needs revision), s3:// prefix or directory of the weights.")
+    revision: str | None = Field(
+        None, pattern=r"^[0-9a-f]{40}$", description="Commit of a hub model: 40 hex digits, never a branch."
+    )
+    content: str | None = Field(None, description="What s3:// weights must hash to: sha256:<64 hex>.")
+    thinking: bool = Field(False, description="True: an answer of the base counts only after a closed </think>.")
+
+
+class ColumnsSpec(SpecModel):
+    """Names of the columns in the data."""
+
+    prompt: str = Field("prompt", description="Column of what is asked.")
+    response: str = Field("response", description="Column of what is learnt.")
+
+
+class DataSpec(SpecModel):
+    """A data set: JSONL or Parquet rows of prompt and response."""
+
+    uri: str = Field(min_length=1, description="s3://bucket/key or a path.")
+    sha256: Sha256 | None = Field(None, description="SHA-256 of the file; required unless it is a local path.")
+    columns: ColumnsSpec = ColumnsSpec()
+    template: str = Field("chatml", description="chatml, plain, or the path of a Jinja file for the prompt.")
+    template_text: str | None = Field(None, description="The Jinja template itself, in place of template.")
+    system: str | None = Field(None, description="System message of chatml.")
+    on_short: Literal["fail", "repeat"] = Field("fail", description="When the filter leaves fewer than samples.")
+    domain: Name | None = Field(
+        None,
+        description="What the data teaches, in a word: math, code, ... With two domains, findings compare forgetting.",
+    )
+
+
+class LoraSpec(SpecModel):
+    """Low-rank adapters (Hu et al. 2021): which weights, rank and alpha; the update is scaled by alpha / rank."""
+
+    rank: int = Field(32, gt=0, le=512, description="Rank of each adapter.")
+    alpha: float = Field(32, gt=0, description="Scale of the update, over the rank.")
+    target: list[ModuleName] = Field(
+        ["attention"],
+        min_length=1,
+        max_length=64,
+        description="Layers that get an adapter: attention, mlp, experts, all-linear, or names of linear modules.",
+    )
+    dropout: float = Field(0.0, ge=0, lt=1, description="Of the adapters' input; needs the general trainer.")
+    rslora: bool = Field(False, description="True: scaled by alpha / sqrt(rank); needs the general trainer.")
+
+
+class TrainingSpec(SpecModel):
+    """Defaults for every run; a run may override any of them."""
+
+    trainer: Literal["auto", "fast", "general"] = Field(
+        "auto",
+        description="fast: own kernels, for Qwen3; general: any causal language model of transformers; auto: fast "
+        "where it can, else general.",
+    )
+    lora: LoraSpec = LoraSpec()
+    learning_rate: float = Field(2.0e-4, gt=0, description="AdamW's, after the warm-up.")
+    schedule: Literal["cosine", "linear", "constant"] = Field(
+        "cosine", description="How the learning rate goes from its height to the last step."
+    )
+    warmup_steps: int = Field(0, ge=0, description="Optimizer steps over which the learning rate rises from 0.")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW's.")
+    gradient_clip: float = Field(1.0, ge=0, description="Largest norm of the gradient; 0: not clipped.")
+    batch_size: int = Field(50, gt=0, description="Samples per optimizer step, however many GPUs there are.")
+    samples: int | None = Field(None, gt=0, description="Samples consumed over the whole run.")
+    sequence_tokens: int | None = Field(None, gt=1, description="Limit of prompt + response.")
+    overlong: Literal["truncate", "drop"] | None = Field(
+        None, description="What happens to a sample over sequenceTokens: cut at the limit, or left out."
+    )
+    checkpoint_every_samples: int | None = Field(
+        None, gt=0, description="A checkpoint after each so many samples, and at the end; default: at the end only."
+    )
+    validation_share: float = Field(0.0, ge=0, le=0.5, description="Share of the rows held out for a validation loss.")
+    precision: Literal["float32", "bfloat16"] | None = Field(
+        None, description="Of the base's weights and activations; default: the profile's."
+    )
+    seed: int = Field(0, description="Decides the order of samples and the adapters' first values.")
+
+
+class ExternalCheckpoints(SpecModel):
+    """Checkpoints that another trainer writes."""
+
+    watch: str | None = Field(None, description="s3:// prefix or directory under which checkpoints appear.")
+    ready: str | None = Field(None, description="Name of the file that says that a checkpoint is whole.")
+    publish: bool = Field(False, description="True: they are handed in by `potstill publish`.")
+    expect: list[int] = Field(
+        [], max_length=1000, description="Sample counts of the checkpoints to wait for, ascending."
+    )
+
+
+class RunSpec(SpecModel):
+    """One training, or the checkpoints of another trainer's. Fields of training may be overridden here."""
+
+    name: Name = Field(description="Unique among runs and candidates; run@samples names a checkpoint.")
+    label: str | None = Field(None, description="For tables and plots; default: the name.")
+    data: str | None = Field(None, description="Name of a data set under data.")
+    checkpoints: ExternalCheckpoints | None = None
+    thinking: bool = Field(True, description="True: an answer counts only after a closed </think>.")
+    budget_tokens: int | None = Field(
+        None, gt=0, description="Budget at which the tables show this run; default: its sequenceTokens."
+    )
+    trainer: Literal["auto", "fast", "general"] | None = Field(None, description=OVERRIDE)
+    lora: LoraSpec | None = Field(None, description=OVERRIDE)
+    learning_rate: float | None = Field(None, gt=0, description=OVERRIDE)
+    schedule: Literal["cosine", "linear", "constant"] | None = Field(None, description=OVERRIDE)
+    warmup_steps: int | None = Field(None, ge=0, description=OVERRIDE)
+    weight_decay: float | None = Field(None, ge=0, description=OVERRIDE)
+    gradient_clip: float | None = Field(None, ge=0, description=OVERRIDE)
+    batch_size: int | None = Field(None, gt=0, description=OVERRIDE)
+    samples: int | None = Field(None, gt=0, description=OVERRIDE)
+    sequence_tokens: int | None = Field(None, gt=1, description=OVERRIDE)
+    overlong: Literal["truncate", "drop"] | None = Field(None, description=OVERRIDE)
+    checkpoint_every_samples: int | None = Field(None, gt=0, description=OVERRIDE)
+    validation_share: float | None = Field(None, ge=0, le=0.5, description=OVERRIDE)
+    precision: Literal["float32", "bfloat16"] | None = Field(None, description=OVERRIDE)
+    seed: int | None = Field(None, description=OVERRIDE)
+
+
+class CandidateSpec(SpecModel):
+    """A model that exists already: an adapter on the base, or whole weights."""
+
+    name: Name = Field(description="Unique among runs and candidates.")
+    label: str | None = Field(None, description="For tables and plots; default: the name.")
+    adapter: str | None = Field(None, description="s3:// prefix or directory of the adapter.")
+    model: str | None = Field(None, description="s3:// prefix or directory of whole weights.")
+    content: str | None = Field(None, description="What s3:// weights must hash to: sha256:<64 hex>.")
+    template: str = Field("chatml", description="How prompts are rendered for it: chatml, plain, or a Jinja file.")
+    template_text: str | None = Field(None, description="The Jinja template itself, in place of template.")
+    thinking: bool = Field(True, description="True: an answer counts only after a closed </think>.")
+    budget_tokens: int | None = Field(
+        None, gt=0, description="Budget at which the tables show it; default: the largest."
+    )
+
+
+class PromptSpec(SpecModel):
+    """How a problem becomes a prompt. {problem} in instruction stands for the problem."""
+
+    template: str | None = Field(None, description="chatml, plain, or a Jinja file; default: as trained, base: plain.")
+    template_text: str | None = Field(None, description="The Jinja template itself, in place of template.")
+    instruction: str | None = Field(None, description="What is asked, with {problem}; default: the problem as it is.")
+    prefill: str | None = Field(None, description="Opens the answer, and is graded with the output.")
+    stop: list[str] = Field([], description="Strings at which generation stops; they are kept in the output.")
+
+
+class BenchmarkSpec(SpecModel):
+    """A built-in benchmark (math-500, mbpp-plus) or your own JSONL."""
+
+    name: Name = Field(description="math-500, mbpp-plus, or with uri a name of your own.")
+    uri: str | None = Field(None, description="Your own problems: s3://bucket/key.jsonl or a path; not for built-ins.")
+    sha256: Sha256 | None = Field(None, description="SHA-256 of the file; required unless it is a local path.")
+    grader: Literal["math", "code", "exact", "choice"] | None = Field(None, description="Required with uri.")
+    completion: Literal["boxed", "fenced", "any", "pattern"] | None = Field(
+        None, description="What a complete answer is; default: boxed for math, fenced for code, any otherwise."
+    )
+    completion_pattern: str | None = Field(
+        None, description="Regular expression of RE2 within one line, with completion: pattern."
+    )
+    checkpoints: Literal["fast", "full", "none"] = Field("full", description="Which problems checkpoints answer.")
+    base: Literal["fast", "full", "none"] = Field("full", description="Which problems the base answers.")
+    domain: Name | None = Field(
+        None, description="What it asks, in a word, as under data; default: math for math-500, code for mbpp-plus."
+    )
+    limit: int | None = Field(None, gt=0, description="Only the first so many problems of the file.")
+    problems: list[str] = Field([], max_length=2000, description="Only these problem ids.")
+    confirm: list[str] = Field([], max_length=64, description="run@samples or run@last to ask the full set.")
+    prompt: PromptSpec = PromptSpec()
+    base_prompt: PromptSpec = PromptSpec()
+
+
+class SamplingSpec(SpecModel):
+    """How tokens are chosen; default: the likeliest, once."""
+
+    temperature: float = Field(0.0, ge=0, description="0: always the likeliest token.")
+    top_p: float = Field(1.0, gt=0, le=1, description="Only the likeliest tokens that have this share together.")
+    n: int = Field(1, gt=0, le=64, description="Outputs per problem.")
+    seed: int = Field(0, description="Of the draws, with a temperature.")
+
+
+class EngineSpec(SpecModel):
+    """What generates; default: the profile's."""
+
+    name: Literal["transformers", "vllm"] | None = Field(None, description="What the profile must have.")
+    dtype: Literal["float32", "bfloat16", "float16"] | None = Field(None, description="Default: the profile's.")
+    batch_invariant: bool = Field(False, description="vLLM: outputs that do not depend on their neighbours; slower.")
+
+
+class EvaluationSpec(SpecModel):
+    """What every checkpoint, and the base, is asked."""
+
+    benchmarks: list[BenchmarkSpec] = Field(min_length=1, max_length=16, description="What is asked.")
+    sampling: SamplingSpec = SamplingSpec()
+    budgets: list[int] = Field(
+        min_length=1, max_length=16, description="Numbers of new tokens to judge at; generated once, to the largest."
+    )
+    engine: EngineSpec = EngineSpec()
+
+
+class RequirementSpec(SpecModel):
+    """What must not get worse by more than maxDrop."""
+
+    benchmark: Name = Field(description="Name of a benchmark under evaluation.")
+    metric: Literal["accuracy", "completed", "strict"] = Field(
+        "accuracy", description="Right answers, complete answers, or answers that are both."
+    )
+    max_drop: float = Field(ge=0, le=1, description="Largest drop from the baseline that is still fine, as a share.")
+
+
+class GateSpec(SpecModel):
+    """Non-inferiority of a candidate against a baseline, on the same problems."""
+
+    candidate: str = Field(description="run@samples, run@last, or a candidate's name.")
+    baseline: str = Field("base", description="base, run@samples, run@last, a candidate, or a manifest's URL.")
+    require: list[RequirementSpec] = Field(min_length=1, max_length=64, description="All of them must hold.")
+    alpha: float = Field(0.05, gt=0, lt=0.5, description="Chance of passing what is worse by more than maxDrop.")
+    budget_tokens: int | None = Field(None, gt=0, description="Default: the largest budget.")
+
+
+class LimitsSpec(SpecModel):
+    """When to give up, and how much to do at one time."""
+
+    attempts: int = Field(3, gt=0, le=20, description="Failures in a row after which a piece of work is given up.")
+    preemptions: int = Field(
+        20, ge=0, description="Preemptions or losses of a node in a row after which a piece of work is given up."
+    )
+    no_progress_seconds: float = Field(1800, gt=0, description="After so long without progress an attempt is ended.")
+    pending_seconds: float | None = Field(
+        None, gt=0, description="A Job that has not begun by then is ended; default: it waits without end."
+    )
+    gpu_seconds: float | None = Field(
+        None, gt=0, description="When so many GPU-seconds are used, nothing new begins; default: no limit."
+    )
+    training_slots: int | None = Field(None, gt=0, description="Trainings at work at one time; default: the profile's.")
+    evaluation_slots: int | None = Field(
+        None, gt=0, description="Generating tasks at work at one time; default: the profile's."
+    )
+
+
+class ExperimentSpec(SpecModel):
+    """What to train, what to ask of every checkpoint, and what must hold."""
+
+    base: BaseSpec
+    profile: str | None = Field(None, description="Name of the admin's profile; default: default.")
+    data: dict[str, DataSpec] = Field({}, description="Data sets by the names that runs use.")
+    training: TrainingSpec = TrainingSpec()
+    runs: list[RunSpec] = Field(
+        [], max_length=32, description="What is trained, or watched: a series of checkpoints each."
+    )
+    candidates: list[CandidateSpec] = Field(
+        [], max_length=32, description="Models that exist already, to be asked the same."
+    )
+    evaluation: EvaluationSpec
+    gate: GateSpec | None = None
+    limits: LimitsSpec = LimitsSpec()
+    suspend: bool = Field(False, description="True: what runs saves its state and ends; nothing begins.")
+    deletion_policy: Literal["Retain", "Delete"] = Field(
+        "Retain", description="Whether the results' folder is kept or deleted when the Experiment is deleted."
+    )
+    epoch: int = Field(0, ge=0, description="Raise it to ask everything anew.")
+
+
+class Metadata(BaseModel):
+    """Kubernetes' metadata: the name is ours, the rest passes through."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", alias_generator=to_camel, populate_by_name=True)
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=52)]
+    namespace: str | None = None
+
+
+class Experiment(SpecModel):
+    api_version: Literal["potstill.dev/v1alpha1"]
+    kind: Literal["Experiment"]
+    metadata: Metadata
+    spec: ExperimentSpec

@@ -1,0 +1,203 @@
+"""A profile: what the platform owns. On a cluster it comes from the chart's values; `potstill run` has its own."""
+
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, field_validator
+
+from controller.experiment.errors import SpecError, SpecProblem, problems_of
+from controller.experiment.models import SpecModel
+
+OWN_VOLUMES = ("tmp", "work", "cache", "weights", "shm", "store-keys", "ca-bundle")
+"""Names of the volumes that pods have of Potstill."""
+
+
+class ProfileEngine(SpecModel):
+    """The engine that this profile's images hold; it is part of what a generated output's digest says."""
+
+    name: Literal["transformers", "vllm"] = Field("transformers", description="What generates.")
+    version: str = Field(description="Its version, as the evaluate image holds it.")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="Of weights and activations.")
+    flags: dict[str, str | int | float | bool] = Field({}, description="Flags that can change outputs.")
+
+
+class RolePod(SpecModel):
+    """Where and how the pods of one role run."""
+
+    image: str | None = Field(
+        None,
+        description="By digest: registry/name@sha256:<64 hex>; or by a tag, not latest, that never changes.",
+    )
+    gpus: int = Field(0, ge=0, description="GPUs per pod.")
+    nodes: int = Field(1, gt=0, description="Pods of one training, each with its GPUs.")
+    resources: dict[str, Any] = Field({}, description="requests and limits, but for GPUs, of each container.")
+    node_selector: dict[str, str] = Field({}, description="Labels of the nodes that it may run on.")
+    tolerations: list[dict[str, Any]] = Field([], description="Taints of nodes that it may run on all the same.")
+    priority_class_name: str | None = Field(None, description="PriorityClass of the pods.")
+    queue: str | None = Field(None, description="Kueue's LocalQueue.")
+    runtime_class_name: str | None = Field(None, description="RuntimeClass: gvisor for grade, to sandbox code.")
+    service_account_name: str | None = Field(None, description="In place of the profile's.")
+    env: dict[str, str] = Field(
+        {},
+        description="Environment variables of every container. The one that executes candidates' code has them too: "
+        "no secrets here.",
+    )
+    extra_env: list[dict[str, Any]] = Field(
+        [],
+        description="Further variables as Kubernetes has them (valueFrom, for example); not for the container that "
+        "executes candidates' code.",
+    )
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = Field(
+        None, description="Not given: as Kubernetes has it."
+    )
+    pod_labels: dict[str, str] = Field({}, description="Labels of the pods, beside Potstill's own.")
+    pod_annotations: dict[str, str] = Field({}, description="Annotations of the pods, beside Potstill's own.")
+    volumes: list[dict[str, Any]] = Field([], description="Further volumes of the pods, as Kubernetes has them.")
+    volume_mounts: list[dict[str, Any]] = Field(
+        [], description="Where those are mounted; not in the container that executes candidates' code."
+    )
+    affinity: dict[str, Any] = Field({}, description="Affinity of the pods, as Kubernetes has it.")
+    topology_spread_constraints: list[dict[str, Any]] = Field(
+        [], description="How the pods are spread over nodes or zones, as Kubernetes has it."
+    )
+    termination_grace_seconds: int = Field(
+        120, gt=0, description="What a pod that is ended has to save its state; large adapters need more."
+    )
+
+    @field_validator("pod_labels", "pod_annotations")
+    @classmethod
+    def _leaves_ours(cls, stated: dict[str, str]) -> dict[str, str]:
+        ours = sorted(name for name in stated if name.partition("/")[0].endswith("potstill.dev"))
+        if ours:
+            raise ValueError(f"{ours[0]} is set by Potstill: take it out")
+        return stated
+
+    @field_validator("volumes")
+    @classmethod
+    def _have_names_of_their_own(cls, stated: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        for volume in stated:
+            if volume.get("name") in OWN_VOLUMES:
+                raise ValueError(f"a volume {volume['name']} is there already: use another name than {OWN_VOLUMES}")
+        return stated
+
+    @field_validator("image")
+    @classmethod
+    def _says_which_version(cls, image: str | None) -> str | None:
+        if image is not None and "@" not in image:
+            _, _, tag = image.rpartition("/")[2].partition(":")
+            if tag in ("", "latest"):
+                raise ValueError(
+                    f"{image} can be another image at the next pull; name it by digest (name@sha256:...) or version"
+                )
+        return image
+
+
+class CaBundle(SpecModel):
+    """CAs that are trusted in addition to the public ones: of the store, of a model hub, of a proxy that opens TLS."""
+
+    config_map: str = Field(description="ConfigMap with PEM certificates.")
+    key: str = Field("ca.crt", description="Its key.")
+
+
+class Proxy(SpecModel):
+    """The way to the store and to a model hub, where it leads through an HTTP proxy."""
+
+    https: str | None = Field(None, description="HTTPS_PROXY: URL of the proxy for https:// addresses.")
+    http: str | None = Field(None, description="HTTP_PROXY: URL of the proxy for http:// addresses.")
+    no_proxy: str | None = Field(
+        None, description="NO_PROXY: names, suffixes and addresses reached directly, by commas."
+    )
+
+    @field_validator("https", "http")
+    @classmethod
+    def _has_no_password(cls, url: str | None) -> str | None:
+        if url is not None and "@" in url:
+            raise ValueError(
+                "the URL holds a user name, and profiles are written into records and Jobs: take it out, and give the "
+                "whole URL by extraEnv (HTTPS_PROXY with a secretKeyRef)"
+            )
+        return url
+
+
+class StoreAccess(SpecModel):
+    """The store that the profile's pods use."""
+
+    url: str = Field(pattern=r"^s3://", description="s3://bucket/prefix: one namespace's root.")
+    endpoint: str | None = Field(None, description="For S3 servers that are not AWS.")
+    region: str | None = Field(None, description="AWS region of the bucket.")
+    secret: str | None = Field(
+        None,
+        description="Secret with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, for temporary keys, AWS_SESSION_TOKEN; "
+        "none: the service account's role. Pods read it again when it changes.",
+    )
+    addressing_style: Literal["path", "virtual", "auto"] | None = Field(
+        None,
+        description="path: https://host/bucket; virtual: https://bucket.host. Not given: path with an endpoint, "
+        "else auto.",
+    )
+
+
+class Profile(SpecModel):
+    name: str = Field("local", description="By which Experiments name it; the chart's key.")
+    gpu: str = Field("cpu", description="Model name of the GPUs, as in the digest of generated outputs.")
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="Of trainings that do not say.")
+    engine: ProfileEngine
+    train: RolePod = Field(RolePod(), description="Pods of trainings.")
+    evaluate: RolePod = Field(RolePod(), description="Pods that generate.")
+    grade: RolePod = Field(RolePod(), description="Pods that grade; no GPU.")
+    report: RolePod = Field(RolePod(), description="Pods that import, report, and fetch weights; no GPU.")
+    weights_claim: str | None = Field(
+        None,
+        description="PersistentVolumeClaim for bases of s3:// and of the hub: one Job brings each there, trainings and "
+        "evaluations read it. With more than one node: ReadWriteMany.",
+    )
+    cache_claim: str | None = Field(
+        None,
+        description="PersistentVolumeClaim for compiled code and fetched weights, written by several pods. With more "
+        "than one node: ReadWriteMany.",
+    )
+    store: StoreAccess | None = None
+    ca_bundle: CaBundle | None = None
+    proxy: Proxy | None = None
+    service_account_name: str | None = Field(None, description="Of pods that name none of their own.")
+    image_pull_secrets: list[str] = Field([], description="Secrets for the registry of the images.")
+    directory: str | None = Field(
+        None, description="Absolute path in all pods (image or weights volume) at which relative paths of specs start."
+    )
+    training_slots: int = Field(8, gt=0, description="Trainings of an experiment at work at one time.")
+    evaluation_slots: int = Field(2, gt=0, description="Generating pods of an experiment at work at one time.")
+    group_members: int = Field(64, gt=0, description="Evaluations that one generating pod has at a time, at most.")
+    gather_seconds: float = Field(
+        0, ge=0, description="How long evaluations wait for others to come, before a generating pod starts for them."
+    )
+    linger_seconds: float = Field(0, ge=0, description="How long a generating pod waits for more before it ends.")
+    allow_unsandboxed: bool = Field(
+        False, description="True: code benchmarks are graded without a sandbox from runtimeClassName."
+    )
+    train_tokens_per_second: float | None = Field(None, gt=0, description="Measured, per GPU: for plan's estimate.")
+    generate_tokens_per_second: float | None = Field(None, gt=0, description="Measured, per GPU: for plan's estimate.")
+
+
+def local_profile() -> Profile:
+    """One machine, CPU, the transformers engine that is installed here. Raises SpecError if it is not."""
+    try:
+        engine = ProfileEngine(name="transformers", version=version("transformers"))
+    except PackageNotFoundError as error:
+        problem = SpecProblem(
+            (),
+            "running here needs the local extra: uv tool install '.[local]' in the checkout",
+        )
+        raise SpecError("profile local", [problem]) from error
+    return Profile(name="local", engine=engine, training_slots=1, evaluation_slots=1)
+
+
+def load_profile(path: Path) -> Profile:
+    """A profile from a YAML file. Raises SpecError."""
+    try:
+        return Profile.model_validate(yaml.safe_load(path.read_text()), by_alias=True, by_name=False)
+    except ValidationError as error:
+        raise SpecError(str(path), problems_of(error, Profile)) from error
+    except (OSError, yaml.YAMLError) as error:
+        raise SpecError(str(path), [SpecProblem((), f"cannot be read: {error}")]) from error

@@ -1,0 +1,276 @@
+"""From the file to the experiment as accepted: contents hashed, defaults filled in, nothing left to look up later."""
+
+from datetime import datetime
+from pathlib import Path as FilePath
+
+from controller.experiment.benchmarks import resolve_benchmark
+from controller.experiment.errors import Path, SpecError, SpecProblem
+from controller.experiment.files import resolve_file, resolve_model
+from controller.experiment.models import CandidateSpec, DataSpec, Experiment, ExperimentSpec, RunSpec
+from controller.experiment.profile import Profile
+from controller.experiment.templates import template_of
+from controller.experiment.trainer import base_architecture, choose_trainer
+from controller.experiment.validate import checkpoints_of
+from workloads.api.experiment import FrozenExperiment, FrozenGate, FrozenRequirement, FrozenRun, Limits
+from workloads.api.model import canonical_json, sha256_of
+from workloads.api.tasks import FileSource, ModelSource
+from workloads.api.units import NUMERICS, Columns, EngineIdentity, ExternalInputs, Lora, Sampling, Template, TrainInputs
+from workloads.storage.content_digest import directory_content
+
+
+def resolve(
+    experiment: Experiment, directory: FilePath, profile: Profile, accepted: datetime, uid8: str | None = None
+) -> FrozenExperiment:
+    """`directory` is where relative paths start: the experiment file's folder.
+
+    Without a cluster's `uid8` the experiment is known by what it asks, so that the same file goes on where it was.
+    Raises SpecError for what only a look at the files can show.
+    """
+    spec = experiment.spec
+    base = resolve_model(
+        spec.base.model, ("spec", "base", "model"), directory, revision=spec.base.revision, content=spec.base.content
+    )
+    architecture = base_architecture(base)
+    data = {name: _data_source(name, item, directory) for name, item in spec.data.items()}
+    templates = {
+        name: template_of(item.template, item.template_text, item.system, directory, ("spec", "data", name))
+        for name, item in spec.data.items()
+    }
+    runs = (
+        *(
+            _run(experiment, index, base, architecture, data, templates, profile, directory)
+            for index in range(len(spec.runs))
+        ),
+        *(_candidate(spec, candidate, index, base, directory) for index, candidate in enumerate(spec.candidates)),
+    )
+    prompt_templates = _prompt_templates(spec, templates, directory)
+    benchmarks = tuple(
+        resolve_benchmark(benchmark, index, prompt_templates, directory)
+        for index, benchmark in enumerate(spec.evaluation.benchmarks)
+    )
+    frozen = FrozenExperiment(
+        name=experiment.metadata.name,
+        uid8=uid8 or "0" * 8,
+        accepted=accepted,
+        spec_sha256=sha256_of(canonical_json(spec.model_dump(mode="json", by_alias=True))),
+        base=base,
+        base_name=spec.base.model if "/" not in spec.base.model else spec.base.model.rstrip("/").rsplit("/", 1)[-1],
+        base_thinking=spec.base.thinking,
+        runs=runs,
+        benchmarks=benchmarks,
+        sampling=Sampling.model_validate(spec.evaluation.sampling.model_dump()),
+        budgets=tuple(spec.evaluation.budgets),
+        engine=_engine(spec, profile),
+        epoch=spec.epoch,
+        gate=_gate(spec),
+        limits=_limits(spec, profile),
+        allow_unsandboxed=profile.allow_unsandboxed,
+        profile=profile.model_dump(mode="json", by_alias=True),
+    )
+    return frozen if uid8 else frozen.model_copy(update={"uid8": _question_digest(frozen)[:8]})
+
+
+def _question_digest(frozen: FrozenExperiment) -> str:
+    """What is asked, without when, where the files stand, or how many pods may work at it.
+
+    A domain that is not stated is left out: the digest is what it was before there were domains.
+    """
+    asked = frozen.model_dump(mode="json", exclude={"accepted", "uid8", "limits", "profile", "spec_sha256"})
+    for item in (*asked["runs"], *asked["benchmarks"]):
+        if item["domain"] is None:
+            del item["domain"]
+    return sha256_of(canonical_json(_without_locations(asked)))
+
+
+def _without_locations(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _without_locations(item) for key, item in value.items() if key != "location"}
+    if isinstance(value, list):
+        return [_without_locations(item) for item in value]
+    return value
+
+
+def _data_source(name: str, data: DataSpec, directory: FilePath) -> FileSource:
+    return resolve_file(data.uri, data.sha256, ("spec", "data", name), directory)
+
+
+def _run(
+    experiment: Experiment,
+    index: int,
+    base: ModelSource,
+    architecture: str | None,
+    data: dict[str, FileSource],
+    templates: dict[str, Template],
+    profile: Profile,
+    directory: FilePath,
+) -> FrozenRun:
+    spec = experiment.spec
+    run = spec.runs[index]
+    common = {"name": run.name, "label": run.label or run.name, "thinking": run.thinking}
+    if run.checkpoints is not None:
+        external = run.checkpoints
+        source = external.watch or f"published:{experiment.metadata.name}/{run.name}"
+        if external.watch is not None and "://" not in external.watch:
+            source = str((directory / external.watch).resolve())
+        return FrozenRun(
+            **common,
+            inputs=ExternalInputs(
+                base_content=base.content,
+                source=source,
+                expect=() if external.publish else tuple(external.expect),
+                epoch=spec.epoch,
+            ),
+            location=None if external.publish else source,
+            ready=external.ready,
+            published=external.publish,
+            checkpoints=tuple(external.expect),
+            budget_tokens=run.budget_tokens or spec.evaluation.budgets[-1],
+        )
+    assert run.data is not None
+    inputs = _train_inputs(spec, run, index, base, architecture, data[run.data], templates[run.data], profile)
+    return FrozenRun(
+        **common,
+        data=run.data,
+        domain=spec.data[run.data].domain,
+        inputs=inputs,
+        data_source=data[run.data],
+        checkpoints=inputs.checkpoints,
+        budget_tokens=run.budget_tokens or _budget_of(inputs.sequence_tokens, spec.evaluation.budgets),
+    )
+
+
+def _budget_of(sequence_tokens: int, budgets: list[int]) -> int:
+    """The budget that equals the run's sequenceTokens, else the largest below it, else the smallest."""
+    return max((budget for budget in budgets if budget <= sequence_tokens), default=budgets[0])
+
+
+def _train_inputs(
+    spec: ExperimentSpec,
+    run: RunSpec,
+    index: int,
+    base: ModelSource,
+    architecture: str | None,
+    source: FileSource,
+    template: Template,
+    profile: Profile,
+) -> TrainInputs:
+    """The run's own fields over training's defaults."""
+    stated = {name: value for name, value in run if value is not None}
+    defaults = {name: value for name, value in spec.training if value is not None}
+    merged = {**defaults, **{name: value for name, value in stated.items() if name in type(spec.training).model_fields}}
+    stated_lora = merged["lora"]
+    lora = Lora(
+        rank=stated_lora.rank,
+        alpha=stated_lora.alpha,
+        target=tuple(sorted(set(stated_lora.target))),
+        dropout=stated_lora.dropout,
+        rslora=stated_lora.rslora,
+    )
+    trainer = choose_trainer(merged["trainer"], architecture, lora, ("spec", "runs", index))
+    assert run.data is not None
+    return TrainInputs(
+        base_content=base.content,
+        data_content=source.sha256,
+        columns=Columns.model_validate(spec.data[run.data].columns.model_dump()),
+        template=template,
+        samples=merged["samples"],
+        batch_size=merged["batch_size"],
+        sequence_tokens=merged["sequence_tokens"],
+        overlong=merged["overlong"],
+        on_short=spec.data[run.data].on_short,
+        checkpoints=checkpoints_of(spec, run),
+        lora=lora,
+        learning_rate=merged["learning_rate"],
+        schedule=merged["schedule"],
+        warmup_steps=merged["warmup_steps"],
+        weight_decay=merged["weight_decay"],
+        gradient_clip=merged["gradient_clip"],
+        validation_share=merged["validation_share"],
+        precision=merged.get("precision") or profile.precision,
+        seed=merged["seed"],
+        epoch=spec.epoch,
+        trainer=trainer,
+        numerics=NUMERICS[trainer],
+    )
+
+
+def _candidate(
+    spec: ExperimentSpec, candidate: CandidateSpec, index: int, base: ModelSource, directory: FilePath
+) -> FrozenRun:
+    """A candidate is a run of one checkpoint that exists already, known by its content."""
+    field = "adapter" if candidate.adapter is not None else "model"
+    where = candidate.adapter or candidate.model
+    assert where is not None
+    place: Path = ("spec", "candidates", index, field)
+    if "://" in where or field == "model":
+        source = resolve_model(where, place, directory, content=candidate.content)
+    else:
+        path = (directory / where).resolve()
+        if not path.is_dir():
+            raise SpecError("experiment", [SpecProblem(place, f"{path} is not a directory")])
+        source = ModelSource(location=str(path), content=directory_content(path))
+    return FrozenRun(
+        name=candidate.name,
+        label=candidate.label or candidate.name,
+        role="candidate",
+        inputs=ExternalInputs(base_content=base.content, source=source.content, epoch=spec.epoch),
+        location=source.location,
+        weights="adapter" if field == "adapter" else "model",
+        checkpoints=(0,),
+        budget_tokens=candidate.budget_tokens or spec.evaluation.budgets[-1],
+        thinking=candidate.thinking,
+    )
+
+
+def _prompt_templates(spec: ExperimentSpec, templates: dict[str, Template], directory: FilePath) -> dict[str, Template]:
+    """By run or candidate name: the template it was trained with; chatml for runs of other trainers."""
+    named = {run.name: templates[run.data] if run.data else Template() for run in spec.runs}
+    for index, candidate in enumerate(spec.candidates):
+        place = ("spec", "candidates", index)
+        named[candidate.name] = template_of(candidate.template, candidate.template_text, None, directory, place)
+    return named
+
+
+def _engine(spec: ExperimentSpec, profile: Profile) -> EngineIdentity:
+    asked = spec.evaluation.engine
+    if asked.name is not None and asked.name != profile.engine.name:
+        message = f"is {asked.name}, but profile {profile.name} has {profile.engine.name}"
+        raise SpecError("experiment", [SpecProblem(("spec", "evaluation", "engine", "name"), message)])
+    flags = dict(profile.engine.flags)
+    if asked.batch_invariant:
+        flags["batch_invariant"] = True
+    return EngineIdentity(
+        name=profile.engine.name,
+        version=profile.engine.version,
+        dtype=asked.dtype or profile.engine.dtype,
+        gpu=profile.gpu,
+        flags=flags,
+    )
+
+
+def _gate(spec: ExperimentSpec) -> FrozenGate | None:
+    if spec.gate is None:
+        return None
+    return FrozenGate(
+        candidate=spec.gate.candidate,
+        baseline=spec.gate.baseline,
+        require=tuple(FrozenRequirement.model_validate(item.model_dump()) for item in spec.gate.require),
+        alpha=spec.gate.alpha,
+        budget_tokens=spec.gate.budget_tokens or spec.evaluation.budgets[-1],
+    )
+
+
+def _limits(spec: ExperimentSpec, profile: Profile) -> Limits:
+    stated = spec.limits
+    return Limits(
+        attempts=stated.attempts,
+        preemptions=stated.preemptions,
+        no_progress_seconds=stated.no_progress_seconds,
+        pending_seconds=stated.pending_seconds,
+        gpu_seconds=stated.gpu_seconds,
+        training_slots=stated.training_slots or profile.training_slots,
+        evaluation_slots=stated.evaluation_slots or profile.evaluation_slots,
+        group_members=profile.group_members,
+        gather_seconds=profile.gather_seconds,
+        linger_seconds=profile.linger_seconds,
+    )

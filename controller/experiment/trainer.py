@@ -1,0 +1,76 @@
+"""Which trainer runs a training: decided when the experiment is accepted, so that the unit's digest says it."""
+
+import json
+from pathlib import Path as FilePath
+from typing import Literal
+
+from controller.experiment.errors import Path, SpecError, SpecProblem
+from controller.experiment.validate import nearest
+from workloads.api.tasks import ModelSource
+from workloads.api.units import ALL_LINEAR, KINDS, Lora
+from workloads.models import FAMILIES, architecture_of, has_fast_trainer
+
+
+def base_architecture(base: ModelSource) -> str | None:
+    """The architecture of the base's config.json; None where this machine has none: nothing is fetched.
+
+    It is read from a directory or from the hub's cache.
+    """
+    path = _config_path(base.location)
+    if path is None:
+        return None
+    try:
+        config = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return architecture_of(config) if isinstance(config, dict) else None
+
+
+def choose_trainer(
+    stated: Literal["auto", "fast", "general"], architecture: str | None, lora: Lora, place: Path
+) -> Literal["fast", "general"]:
+    """The trainer that runs: with auto the fast one where it can.
+
+    An unknown architecture counts as one of the fast trainer; the training refuses it if it is not. Raises SpecError
+    where fast is stated for what it cannot do, or a target that the architecture does not have.
+    """
+    _check_targets(architecture, lora, place)
+    is_known = architecture is None or has_fast_trainer(architecture)
+    if stated == "general" or (stated == "auto" and not (is_known and lora.is_plain)):
+        return "general"
+    if stated == "fast" and not is_known:
+        message = f"is fast, which trains {_fast_titles()}; the base is a {architecture}: state general or auto"
+        raise SpecError("experiment", [SpecProblem((*place, "trainer"), message)])
+    if not lora.is_plain:
+        message = f"is fast, which has targets {', '.join(KINDS)} and no dropout or rslora: state general or auto"
+        raise SpecError("experiment", [SpecProblem((*place, "trainer"), message)])
+    return "fast"
+
+
+def _check_targets(architecture: str | None, lora: Lora, place: Path) -> None:
+    family = FAMILIES.get(architecture or "")
+    if ALL_LINEAR in lora.target and len(lora.target) > 1:
+        raise SpecError("experiment", [SpecProblem((*place, "lora", "target"), f"{ALL_LINEAR} goes alone")])
+    if family is None:
+        return
+    names = {*family.attention, *family.feed_forward, ALL_LINEAR}
+    for target in lora.target:
+        if target not in family.kinds and target not in names:
+            known = [*family.kinds, *sorted(names)]
+            message = f"a {architecture} has no {target}{nearest(target, known)}; it has {', '.join(known)}"
+            raise SpecError("experiment", [SpecProblem((*place, "lora", "target"), message)])
+
+
+def _fast_titles() -> str:
+    return " and ".join(family.title for family in FAMILIES.values() if family.fast)
+
+
+def _config_path(location: str) -> FilePath | None:
+    if not location.startswith("hub://"):
+        path = FilePath(location) / "config.json"
+        return path if "://" not in location and path.is_file() else None
+    from huggingface_hub import try_to_load_from_cache
+
+    name, _, revision = location.removeprefix("hub://").partition("@")
+    found = try_to_load_from_cache(name, "config.json", revision=revision)
+    return FilePath(found) if isinstance(found, str) else None

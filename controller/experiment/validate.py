@@ -1,0 +1,245 @@
+"""What fields of an experiment say together: pure checks, each returns its problems."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+from controller.experiment.errors import Path, SpecProblem, listed
+from controller.experiment.models import BenchmarkSpec, ExperimentSpec, RunSpec, TrainingSpec
+from workloads.api.units import ALL_LINEAR, KINDS
+from workloads.benchmarks.builtin import BUILTIN
+from workloads.benchmarks.pattern import PatternError, compile_pattern
+
+
+def check(spec: ExperimentSpec) -> list[SpecProblem]:
+    """All problems, in the file's order; none: the spec can be resolved."""
+    return [
+        *_base(spec),
+        *_targets(spec.training.lora.target, ("spec", "training", "lora", "target")),
+        *_data(spec),
+        *_names(spec),
+        *_runs(spec),
+        *_candidates(spec),
+        *_evaluation(spec),
+        *_gate(spec),
+    ]
+
+
+def _base(spec: ExperimentSpec) -> Iterable[SpecProblem]:
+    if spec.base.revision is not None and "://" in spec.base.model:
+        yield SpecProblem(("spec", "base", "revision"), "is for hub models; this model is a location")
+
+
+def _data(spec: ExperimentSpec) -> Iterable[SpecProblem]:
+    for name, data in spec.data.items():
+        if "://" in data.uri and data.sha256 is None:
+            yield SpecProblem(
+                ("spec", "data", name, "sha256"),
+                f"is required: {data.uri} is not a local file, so its content must be stated (sha256sum prints it)",
+            )
+        if not any(run.data == name for run in spec.runs):
+            yield SpecProblem(("spec", "data", name), "is used by no run; remove it, or name it as a run's data")
+
+
+def _names(spec: ExperimentSpec) -> Iterable[SpecProblem]:
+    yield from _twice(("spec", "runs"), [run.name for run in spec.runs])
+    yield from _twice(("spec", "candidates"), [candidate.name for candidate in spec.candidates])
+    yield from _twice(("spec", "evaluation", "benchmarks"), [b.name for b in spec.evaluation.benchmarks])
+    runs = {run.name for run in spec.runs}
+    for index, candidate in enumerate(spec.candidates):
+        if candidate.name in runs:
+            yield SpecProblem(("spec", "candidates", index, "name"), f"{candidate.name} is a run's name too")
+    for kind, names in (("runs", [r.name for r in spec.runs]), ("candidates", [c.name for c in spec.candidates])):
+        for index, name in enumerate(names):
+            if name == "base":
+                yield SpecProblem(("spec", kind, index, "name"), "base is the base model's name; choose another")
+    if not spec.runs and not spec.candidates:
+        yield SpecProblem(("spec", "runs"), "is empty, and so is candidates: there is nothing to evaluate")
+
+
+def _twice(place: Path, names: Sequence[str]) -> Iterable[SpecProblem]:
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            yield SpecProblem((*place, index, "name"), f"{name} is there twice; names are unique")
+
+
+def _runs(spec: ExperimentSpec) -> Iterable[SpecProblem]:
+    for index, run in enumerate(spec.runs):
+        place: Path = ("spec", "runs", index)
+        if run.checkpoints is None:
+            yield from _trained(spec, run, place)
+        else:
+            yield from _external(run, place)
+
+
+def _targets(targets: Sequence[str], place: Path) -> Iterable[SpecProblem]:
+    """A name that is nearly a kind of layers is a kind misspelt, and no module's name."""
+    for target in targets:
+        near = difflib.get_close_matches(target, (*KINDS, ALL_LINEAR), n=1, cutoff=0.8)
+        if near and near != [target]:
+            yield SpecProblem(place, f"{target} is no kind of layers; did you mean {near[0]}?")
+
+
+TRAINED_ONLY = ("data", *(name for name in RunSpec.model_fields if name in TrainingSpec.model_fields))
+
+
+def _trained(spec: ExperimentSpec, run: RunSpec, place: Path) -> Iterable[SpecProblem]:
+    if run.data is None:
+        yield SpecProblem((*place, "data"), "is required (or checkpoints, for those of another trainer)")
+    elif run.data not in spec.data:
+        yield SpecProblem((*place, "data"), f"{run.data} is not under data{nearest(run.data, spec.data)}")
+    for field, alias in (
+        ("samples", "samples"),
+        ("sequence_tokens", "sequenceTokens"),
+        ("overlong", "overlong"),
+    ):
+        if getattr(run, field) is None and getattr(spec.training, field) is None:
+            yield SpecProblem((*place, alias), "is required, here or under training")
+    if run.lora is not None:
+        yield from _targets(run.lora.target, (*place, "lora", "target"))
+    samples = run.samples or spec.training.samples
+    every = run.checkpoint_every_samples or spec.training.checkpoint_every_samples
+    batch = run.batch_size or spec.training.batch_size
+    if samples and samples % batch:
+        below, above = samples - samples % batch, samples + batch - samples % batch
+        yield SpecProblem(
+            (*place, "samples"), f"{samples} is not a whole number of batches of {batch}; {below} or {above} is"
+        )
+    if every and every % batch:
+        yield SpecProblem((*place, "checkpointEverySamples"), f"{every} is not a whole number of batches of {batch}")
+    if samples and every and every > samples:
+        yield SpecProblem((*place, "checkpointEverySamples"), f"{every} is more than the run's {samples} samples")
+    if run.budget_tokens is not None and run.budget_tokens not in spec.evaluation.budgets:
+        yield SpecProblem((*place, "budgetTokens"), f"{run.budget_tokens} is not one of evaluation.budgets")
+
+
+def _external(run: RunSpec, place: Path) -> Iterable[SpecProblem]:
+    assert run.checkpoints is not None
+    for field in TRAINED_ONLY:
+        if getattr(run, field) is not None:
+            alias = RunSpec.model_fields[field].alias or field
+            yield SpecProblem((*place, alias), "says how to train, but checkpoints says that another trainer does")
+    external = run.checkpoints
+    if (external.watch is None) == (not external.publish):
+        yield SpecProblem((*place, "checkpoints"), "needs either watch: a place to look, or publish: true")
+    if not external.expect:
+        yield SpecProblem((*place, "checkpoints", "expect"), "is required: the sample counts to wait for")
+    if list(external.expect) != sorted(set(external.expect)) or any(count < 0 for count in external.expect):
+        yield SpecProblem((*place, "checkpoints", "expect"), "must ascend from 0 or more, each count once")
+    if external.watch is not None and external.ready is None:
+        yield SpecProblem(
+            (*place, "checkpoints", "ready"), "is required with watch: the file that says that a checkpoint is whole"
+        )
+
+
+def _candidates(spec: ExperimentSpec) -> Iterable[SpecProblem]:
+    for index, candidate in enumerate(spec.candidates):
+        place: Path = ("spec", "candidates", index)
+        if (candidate.adapter is None) == (candidate.model is None):
+            yield SpecProblem(place, "needs either adapter or model")
+        if candidate.budget_tokens is not None and candidate.budget_tokens not in spec.evaluation.budgets:
+            yield SpecProblem((*place, "budgetTokens"), f"{candidate.budget_tokens} is not one of evaluation.budgets")
+
+
+def _evaluation(spec: ExperimentSpec) -> Iterable[SpecProblem]:
+    place: Path = ("spec", "evaluation")
+    budgets = spec.evaluation.budgets
+    if budgets != sorted(set(budgets)) or budgets[0] < 1:
+        yield SpecProblem((*place, "budgets"), f"must ascend from 1 or more, each once; sorted: {sorted(set(budgets))}")
+    sampling = spec.evaluation.sampling
+    if sampling.temperature == 0 and sampling.n > 1:
+        yield SpecProblem((*place, "sampling", "n"), "is 1 at temperature 0: greedy outputs are all the same")
+    for index, benchmark in enumerate(spec.evaluation.benchmarks):
+        yield from _benchmark(spec, benchmark, (*place, "benchmarks", index))
+
+
+def _benchmark(spec: ExperimentSpec, benchmark: BenchmarkSpec, place: Path) -> Iterable[SpecProblem]:
+    if benchmark.uri is None:
+        if benchmark.name not in BUILTIN:
+            hint = nearest(benchmark.name, BUILTIN)
+            yield SpecProblem(
+                (*place, "name"), f"{benchmark.name} is not built in{hint}; your own needs uri and grader"
+            )
+        if benchmark.grader is not None:
+            yield SpecProblem((*place, "grader"), "is for your own benchmarks; this one's is built in")
+    else:
+        if benchmark.name in BUILTIN:
+            yield SpecProblem((*place, "name"), f"{benchmark.name} is a built-in benchmark's name; choose another")
+        if benchmark.grader is None:
+            yield SpecProblem((*place, "grader"), "is required with uri: math, code, exact or choice")
+        if "://" in benchmark.uri and benchmark.sha256 is None:
+            yield SpecProblem((*place, "sha256"), f"is required: {benchmark.uri} is not a local file")
+    if (benchmark.completion == "pattern") != (benchmark.completion_pattern is not None):
+        yield SpecProblem((*place, "completionPattern"), "goes with completion: pattern")
+    if benchmark.completion_pattern is not None:
+        try:
+            compile_pattern(benchmark.completion_pattern)
+        except PatternError as error:
+            yield SpecProblem((*place, "completionPattern"), str(error))
+    if benchmark.limit is not None and benchmark.problems:
+        yield SpecProblem((*place, "limit"), "goes without problems: one of them chooses the problems")
+    for number, problem_id in enumerate(benchmark.problems):
+        if problem_id in benchmark.problems[:number]:
+            yield SpecProblem((*place, "problems", number), f"{problem_id} is listed twice; list each problem once")
+    for prompt, name in ((benchmark.prompt, "prompt"), (benchmark.base_prompt, "basePrompt")):
+        if prompt.instruction is not None and "{problem}" not in prompt.instruction:
+            yield SpecProblem((*place, name, "instruction"), "does not hold {problem}: every prompt would be the same")
+    for index, reference in enumerate(benchmark.confirm):
+        yield from _reference(spec, reference, (*place, "confirm", index), others=())
+
+
+def _gate(spec: ExperimentSpec) -> Iterable[SpecProblem]:
+    if spec.gate is None:
+        return
+    place: Path = ("spec", "gate")
+    yield from _reference(spec, spec.gate.candidate, (*place, "candidate"), others=())
+    if "://" not in spec.gate.baseline and not spec.gate.baseline.endswith(".json"):
+        yield from _reference(spec, spec.gate.baseline, (*place, "baseline"), others=("base",))
+    if spec.gate.candidate == spec.gate.baseline:
+        yield SpecProblem((*place, "baseline"), "is the candidate itself")
+    names = [benchmark.name for benchmark in spec.evaluation.benchmarks]
+    stated: dict[tuple[str, str], int] = {}
+    for index, requirement in enumerate(spec.gate.require):
+        what = (requirement.benchmark, requirement.metric)
+        if what in stated:
+            message = f"{' '.join(what)} is required twice (require[{stated[what]}] too); keep the smaller maxDrop"
+            yield SpecProblem((*place, "require", index), message)
+        stated.setdefault(what, index)
+        if requirement.benchmark not in names:
+            hint = nearest(requirement.benchmark, names)
+            yield SpecProblem(
+                (*place, "require", index, "benchmark"), f"{requirement.benchmark} is not under evaluation{hint}"
+            )
+    if spec.gate.budget_tokens is not None and spec.gate.budget_tokens not in spec.evaluation.budgets:
+        yield SpecProblem((*place, "budgetTokens"), f"{spec.gate.budget_tokens} is not one of evaluation.budgets")
+
+
+def _reference(spec: ExperimentSpec, reference: str, place: Path, others: tuple[str, ...]) -> Iterable[SpecProblem]:
+    """run@samples, run@last or a candidate's name."""
+    candidates = [candidate.name for candidate in spec.candidates]
+    if reference in others or reference in candidates:
+        return
+    name, at, which = reference.partition("@")
+    run = next((run for run in spec.runs if run.name == name), None)
+    known = [*others, *candidates, *(f"{run.name}@last" for run in spec.runs)]
+    if run is None or not at:
+        yield SpecProblem(place, f"{reference} is not known{nearest(reference, known)}; known: {listed(known)}")
+    elif which != "last":
+        counts = checkpoints_of(spec, run)
+        if which not in [str(count) for count in counts]:
+            yield SpecProblem(place, f"{name} has no checkpoint at {which}; it has {listed(counts)}")
+
+
+def checkpoints_of(spec: ExperimentSpec, run: RunSpec) -> tuple[int, ...]:
+    """Sample counts at which a run publishes: every multiple of checkpointEverySamples, and the end."""
+    if run.checkpoints is not None:
+        return tuple(run.checkpoints.expect)
+    samples = run.samples or spec.training.samples or 0
+    every = run.checkpoint_every_samples or spec.training.checkpoint_every_samples or samples
+    if not samples:
+        return ()
+    return tuple(sorted({*range(every, samples + 1, every), samples}))
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else ""

@@ -1,0 +1,1 @@
+"""Deletes what no experiment of a store needs."""

@@ -1,0 +1,318 @@
+"""`potstill gc`: looks at a whole store, and sweeps what `sweep.plan_sweep` lets go.
+
+An experiment may be accepted while this is at work, and may name what is about to go. So the plan is confirmed by a
+second look before anything is touched. Then markers and unnamed blobs are parked: copied below gc/parked/ and
+deleted. A controller that looks later sees no result and makes one, as an attempt of a new number, under keys that are
+not among those that go. A third look gives back what is named by now. Only then do the parked copies go, then files,
+then tasks. A sweep that is killed before its parked copies go is undone by the next one, one that is killed later
+continues.
+"""
+
+import logging
+import re
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from controller.gc.sweep import UNIT_KEY, Doomed, StoreListing, plan_sweep
+from controller.snapshot.types import FINAL_MARKER
+from workloads.api import store_keys
+from workloads.api.experiment import FrozenExperiment
+from workloads.api.manifest import Manifest
+from workloads.api.model import sha256_of
+from workloads.api.records import Marker
+from workloads.api.tasks import Task, parse_task
+from workloads.api.units import UnitRef
+from workloads.storage.base import AlreadyExists, NotFound, ObjectInfo, Store, StoreError, check_key
+from workloads.storage.markers import READS, Corrupt, parse_marker, verify
+
+READERS = 16
+TASK, END, MARKER = (re.compile(p) for p in (r"tasks/(\d+)\.json", r"tasks/(\d+)\.end\.json", r"markers/[^/]+\.json"))
+NOTHING_SWEPT = (
+    "What it names is not known, so that nothing is swept: use the newest potstill that writes to this store"
+)
+UNIT_PREFIX = re.compile(r"units/[a-z]+/[0-9a-f]{64}/")
+REDONE = frozenset({"generate", "grade", "report"})
+"""Units whose one marker is their result: without it they are done again."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Parsed = TypeVar("Parsed", bound=BaseModel)
+
+logger = logging.getLogger("potstill")
+
+
+@dataclass(frozen=True)
+class Swept:
+    objects: int
+    bytes: int
+    spared: int
+    """Objects that were planned to go and were needed by then."""
+
+
+def look(store: Store, *, deep: bool = False) -> StoreListing:
+    """The store as it is. `deep` reads every result of a generation or grading against its marker, and every blob.
+
+    Raises StoreError, and Corrupt for an experiment, manifest, task or marker that this version cannot read: what it
+    names is not known, so that nothing may be swept.
+    """
+    folders = tuple(info for info in store.list(store_keys.EXPERIMENTS))
+    notices = (info for info in store.list(store_keys.NOTICES) if _is_key(info.key))
+    objects = (*store.list(store_keys.UNITS), *store.list(store_keys.BLOBS), *notices)
+    experiments = _keys(folders, "experiment.json")
+    manifests = _keys(folders, "manifest.json")
+    with ThreadPoolExecutor(READERS) as readers:
+        read = _Reader(store, readers)
+        frozen = read.all(experiments, lambda key, data: _parsed(FrozenExperiment, key, data))
+        folded = read.all(manifests, lambda key, data: (sha256_of(data), _parsed(Manifest, key, data)))
+        tasks = read.all(_open_tasks(objects), _task)
+        markers = _by_unit(read.all(_markers(objects), _marker))
+        corrupt = dict(read.map(lambda unit: _why_corrupt(store, unit, markers), markers)) if deep else {}
+        blobs = [info.key for info in objects if info.key.startswith(store_keys.BLOBS)] if deep else []
+        damaged = frozenset(key for key, differs in read.map(lambda key: _blob_differs(store, key), blobs) if differs)
+    why = {unit: reason for unit, reason in corrupt.items() if reason}
+    return StoreListing(objects, frozen, dict(folded), tasks, markers, why, damaged)
+
+
+class _Reader:
+    """Reads many objects at once; one that has gone since it was listed is left out."""
+
+    def __init__(self, store: Store, threads: ThreadPoolExecutor) -> None:
+        self._store, self._threads = store, threads
+
+    def all(self, keys: Iterable[str], parse: Callable[[str, bytes], Result]) -> tuple[Result, ...]:
+        def one(key: str) -> tuple[Result, ...]:
+            try:
+                with suppress(Corrupt):  # perhaps only this answer is damaged
+                    return (parse(key, self._store.get(key)),)
+                return (parse(key, self._store.get(key)),)
+            except NotFound:
+                return ()
+
+        return tuple(result for found in self._threads.map(one, keys) for result in found)
+
+    def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> list[tuple[Item, Result]]:
+        listed = list(items)
+        return list(zip(listed, self._threads.map(work, listed), strict=True))
+
+
+def _is_key(key: str) -> bool:
+    """Whether it can be deleted: a forged notice may have any name."""
+    with suppress(ValueError):
+        return check_key(key) == key
+    return False
+
+
+def _keys(infos: Iterable[ObjectInfo], name: str) -> list[str]:
+    """`name` of each experiment's folder."""
+    return [info.key for info in infos if info.key.endswith("/" + name) and info.key.count("/") == 3]
+
+
+def _open_tasks(objects: Iterable[ObjectInfo]) -> list[str]:
+    units = [found for info in objects if (found := UNIT_KEY.fullmatch(info.key))]
+    ended = {(m[1], m[2], found[1]) for m in units if (found := END.fullmatch(m[3]))}
+    return [m[0] for m in units if (found := TASK.fullmatch(m[3])) and (m[1], m[2], found[1]) not in ended]
+
+
+def _markers(objects: Iterable[ObjectInfo]) -> list[str]:
+    return [info.key for info in objects if (m := UNIT_KEY.fullmatch(info.key)) and MARKER.fullmatch(m[3])]
+
+
+def _by_unit(markers: Iterable[Marker]) -> dict[UnitRef, dict[str, Marker]]:
+    found: dict[UnitRef, dict[str, Marker]] = {}
+    for marker in markers:
+        found.setdefault(marker.unit, {})[marker.name] = marker
+    return found
+
+
+def _why_corrupt(store: Store, unit: UnitRef, markers: Mapping[UnitRef, Mapping[str, Marker]]) -> str | None:
+    marker = markers[unit].get(FINAL_MARKER[unit.kind])
+    if unit.kind not in REDONE or marker is None:
+        return None
+    return "; ".join(verify(store, marker, deep=True)) or None
+
+
+def _blob_differs(store: Store, key: str) -> bool:
+    """Whether two reads say that a blob does not hash to its name."""
+    sha256 = key.removeprefix(store_keys.BLOBS)
+    try:
+        return all(sha256_of(store.get(key)) != sha256 for _ in range(READS))
+    except NotFound:
+        return False
+
+
+def _marker(key: str, data: bytes) -> Marker:
+    """The marker of `key`. Raises Corrupt also for one of another unit: what `key` held before is not known."""
+    found = UNIT_KEY.fullmatch(key)
+    assert found is not None, f"{key} is no key of a unit"
+    unit = UnitRef(kind=found[1], digest=found[2])
+    try:
+        return parse_marker(unit, key, data)
+    except Corrupt as error:
+        raise Corrupt(f"{error}. {NOTHING_SWEPT}, or restore this file, or delete it if its result may go") from error
+
+
+def _task(key: str, data: bytes) -> Task:
+    try:
+        task = parse_task(data)
+    except ValidationError as error:
+        raise _unreadable(key, "task", error) from error
+    if task.key != key:
+        raise Corrupt(f"{key} holds the task {task.key}: it was copied there. {NOTHING_SWEPT}")
+    return task
+
+
+def _parsed(model: type[Parsed], key: str, data: bytes) -> Parsed:
+    try:
+        return model.model_validate_json(data)
+    except ValidationError as error:
+        raise _unreadable(key, model.__name__, error) from error
+
+
+def _unreadable(key: str, what: str, error: ValidationError) -> Corrupt:
+    return Corrupt(f"{key} is no {what} that this version can read. {NOTHING_SWEPT} ({error.error_count()} errors)")
+
+
+def sweep(
+    store: Store,
+    plan: Sequence[Doomed],
+    look_again: Callable[[], StoreListing],
+    now_seconds: float,
+    age_floor_seconds: float,
+    proceed: Callable[[], None] = lambda: None,
+) -> Swept:
+    """Deletes what was planned and is still not needed. Raises StoreError: call `restore_parked` and look again then.
+
+    `proceed` is called before each deletion; it raises what is to stop the sweep.
+    """
+    planned = {info.key: info for doomed in plan for info in doomed.objects}
+    corrupt = {doomed.unit for doomed in plan if doomed.why == "corrupt result"}
+    corrupt_blobs = {info.key for doomed in plan if doomed.why == "corrupt blob" for info in doomed.objects}
+
+    def look_with(parked: Mapping[str, Parked]) -> tuple[set[str], set[str]]:
+        """Keys of the plan that may still go, as if what is parked were in its place; and all keys that are there."""
+        seen = look_again()
+        shown = _with_parked(seen, parked, corrupt, corrupt_blobs)
+        going = (info for one in plan_sweep(shown, now_seconds, age_floor_seconds) for info in one.objects)
+        unchanged = {info.key for info in going if info.key in planned and info.etag == planned[info.key].etag}
+        return unchanged, {info.key for info in seen.objects}
+
+    confirmed, _ = look_with({})
+    parked: dict[str, Parked] = {}
+    try:
+        for info in (planned[key] for key in sorted(confirmed - corrupt_blobs)):
+            proceed()
+            _park(store, info, parked)
+        unneeded, present = look_with(parked)
+    except (StoreError, Corrupt, KeyboardInterrupt):
+        with suppress(StoreError):  # else the next sweep does it
+            _restore(store, parked)
+        raise
+    anew = {key for key in parked if key in present}
+    units = tuple(found[0] for key in anew if (found := UNIT_PREFIX.match(key)))
+    going = {key for key in confirmed & unneeded if key not in anew and not key.startswith(units)}
+    _restore(store, [key for key in parked if key not in going])
+    for key in sorted(parked.keys() & going):
+        proceed()
+        store.delete(store_keys.parked_key(key))
+    for key in sorted(going - parked.keys(), key=_order):
+        proceed()
+        store.delete(key)
+    return Swept(len(going), sum(planned[key].size for key in going), len(planned.keys() - going))
+
+
+@dataclass(frozen=True)
+class Parked:
+    """A marker or blob that was moved to parked/; `marker` is None for a blob."""
+
+    info: ObjectInfo
+    marker: Marker | None
+
+
+def _park(store: Store, info: ObjectInfo, parked: dict[str, Parked]) -> None:
+    """Takes away a marker or blob once its copy is in the store, and notes it in `parked` by its key."""
+    found = UNIT_KEY.fullmatch(info.key)
+    is_marker = found is not None and MARKER.fullmatch(found[3])
+    if not is_marker and not info.key.startswith(store_keys.BLOBS):
+        return
+    try:
+        data = store.get(info.key)
+    except NotFound:
+        return
+    marker = _marker(info.key, data) if is_marker else None
+    store.put(store_keys.parked_key(info.key), data)
+    parked[info.key] = Parked(info, marker)
+    store.delete(info.key)
+
+
+def restore_parked(store: Store) -> int:
+    """Puts back what a sweep parked that was killed or failed. Returns how many objects. Raises StoreError."""
+    prefix = store_keys.parked_key("")
+    return _restore(store, [info.key.removeprefix(prefix) for info in store.list(prefix)])
+
+
+def _restore(store: Store, keys: Iterable[str]) -> int:
+    """Puts parked objects back. Returns how many are in their place again.
+
+    Markers of a unit in which another attempt committed meanwhile stay away: its results are not mixed with theirs.
+    """
+    by_unit: defaultdict[str, list[str]] = defaultdict(list)
+    for key in keys:
+        found = UNIT_PREFIX.match(key)
+        by_unit[found[0] if found else key].append(key)
+    restored = 0
+    for unit, together in by_unit.items():
+        copies = {key: store.get(store_keys.parked_key(key)) for key in together}
+        since = min(info.modified for key in together if (info := store.head(store_keys.parked_key(key))) is not None)
+        if unit.endswith("/") and _committed_since(store, unit, copies, since):
+            logger.warning("%s: another attempt committed while it was swept: its former markers stay away", unit)
+        else:
+            for key, data in copies.items():
+                with suppress(AlreadyExists):
+                    store.put_new(key, data)
+            restored += len(copies)
+        for key in together:
+            store.delete(store_keys.parked_key(key))
+    return restored
+
+
+def _committed_since(store: Store, unit: str, copies: Mapping[str, bytes], since: float) -> bool:
+    return any(
+        info.modified > since and (info.key not in copies or store.get(info.key) != copies[info.key])
+        for info in store.list(f"{unit}markers/")
+    )
+
+
+def _with_parked(
+    snapshot: StoreListing,
+    parked: Mapping[str, Parked],
+    corrupt: Collection[UnitRef | None],
+    corrupt_blobs: Collection[str],
+) -> StoreListing:
+    """As if what is parked were in its place; a marker that was committed anew stays as it is."""
+    present = {info.key for info in snapshot.objects}
+    markers = {unit: dict(found) for unit, found in snapshot.markers.items()}
+    away = {key: one for key, one in parked.items() if key not in present}
+    for one in away.values():
+        if one.marker is not None:
+            markers.setdefault(one.marker.unit, {})[one.marker.name] = one.marker
+    return replace(
+        snapshot,
+        objects=(*snapshot.objects, *(one.info for one in away.values())),
+        markers=markers,
+        corrupt={unit: "found before" for unit in corrupt if unit is not None},
+        corrupt_blobs=frozenset(corrupt_blobs),
+    )
+
+
+def _order(key: str) -> tuple[int, str]:
+    """Files before tasks, and a task before its end: what is half swept is never taken for a task at work."""
+    found = UNIT_KEY.fullmatch(key)
+    if found is None or not found[3].startswith("tasks/"):
+        return 0, key
+    return (2 if END.fullmatch(found[3]) else 1), key

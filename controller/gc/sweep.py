@@ -1,0 +1,203 @@
+"""What of a store nobody needs: mark from living experiments and running tasks, and plan what may be swept. Pure.
+
+Kept, whatever its age:
+- every experiment's folder;
+- every unit that a living experiment (one with an experiment.json) or a standing manifest names, with all that its
+  markers name, and with logs, progress and failures of its attempts;
+- every unit that a running task works at or reads. A task runs until its end is written, or until its experiment is
+  gone and nothing has been written in its unit for the age floor, a day at least;
+- every blob that named outputs name, and all blobs while a task generates outputs or reads some.
+
+The rest goes when it is older than the age floor: units that nobody names (by their youngest object), in the units that
+stay files of attempts that no marker names and the resume states of finished trainings, blobs, and notices.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from controller.planner.evaluations import resolve_evaluations, units_of
+from controller.snapshot.types import FINAL_MARKER, StoreSnapshot, UnitView, members_of
+from workloads.api import store_keys
+from workloads.api.experiment import FrozenExperiment
+from workloads.api.manifest import Manifest
+from workloads.api.records import Marker, OutputsRecord, StateRecord
+from workloads.api.tasks import GenerateTask, GradeTask, MemberPointer, Owner, Task
+from workloads.api.units import ReportInputs, UnitKind, UnitRef, unit_of
+from workloads.storage.base import ObjectInfo
+
+Why = Literal[
+    "unnamed unit",
+    "unnamed file",
+    "finished training's state",
+    "corrupt result",
+    "unnamed blob",
+    "corrupt blob",
+    "old notice",
+]
+DEAD_SECONDS = 86_400.0
+UNIT_KEY = re.compile(rf"units/({'|'.join(get_args(UnitKind))})/([0-9a-f]{{64}})/(.+)")
+ATTEMPT_FILE = re.compile(r"attempts/\d+/(.+)")
+TOLD = frozenset({"log.txt", "progress.json", "failure.json"})
+"""What an attempt says of itself: no marker names it, and it is kept."""
+
+
+@dataclass(frozen=True)
+class StoreListing:
+    """A store as it was looked at.
+
+    `manifests` by the SHA-256 of their bytes; `open_tasks` are those without an end; `corrupt` says why, of units whose
+    result is not what its marker names; `corrupt_blobs` are keys of blobs that do not hash to their names.
+    """
+
+    objects: tuple[ObjectInfo, ...]
+    experiments: tuple[FrozenExperiment, ...]
+    manifests: Mapping[str, Manifest]
+    open_tasks: tuple[Task, ...]
+    markers: Mapping[UnitRef, Mapping[str, Marker]]
+    corrupt: Mapping[UnitRef, str] = field(default_factory=dict)
+    corrupt_blobs: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Doomed:
+    """Objects that go together, and why. `modified`: when the youngest was written, seconds since 1970."""
+
+    why: Why
+    unit: UnitRef | None
+    objects: tuple[ObjectInfo, ...]
+
+    @property
+    def bytes(self) -> int:
+        return sum(info.size for info in self.objects)
+
+    @property
+    def modified(self) -> float:
+        return max(info.modified for info in self.objects)
+
+
+def plan_sweep(snapshot: StoreListing, now_seconds: float, age_floor_seconds: float) -> tuple[Doomed, ...]:
+    """What may go, in no particular order. Times in seconds since 1970."""
+    by_unit: dict[UnitRef, dict[str, ObjectInfo]] = defaultdict(dict)
+    for info in snapshot.objects:
+        if found := UNIT_KEY.fullmatch(info.key):
+            by_unit[UnitRef(kind=found[1], digest=found[2])][found[3]] = info
+    named = _named(snapshot)
+    busy = _busy(snapshot, by_unit, named, now_seconds, age_floor_seconds)
+
+    def old(info: ObjectInfo) -> bool:
+        return now_seconds - info.modified >= age_floor_seconds
+
+    doomed: list[Doomed] = []
+    for unit, objects in by_unit.items():
+        if unit in busy:
+            continue
+        if unit not in named:
+            if all(map(old, objects.values())):
+                doomed.append(Doomed("unnamed unit", unit, tuple(objects.values())))
+            continue
+        for why, going in _within(unit, objects, snapshot, old):
+            if going:
+                doomed.append(Doomed(why, unit, tuple(going)))
+    corrupt = tuple(info for info in snapshot.objects if info.key in snapshot.corrupt_blobs)
+    blobs = tuple(
+        info for info in _unnamed_blobs(snapshot, named, busy) if old(info) and info.key not in snapshot.corrupt_blobs
+    )
+    doomed += [Doomed("corrupt blob", None, corrupt)] if corrupt else []
+    doomed += [Doomed("unnamed blob", None, blobs)] if blobs else []
+    notices = tuple(info for info in snapshot.objects if info.key.startswith(store_keys.NOTICES) and old(info))
+    doomed += [Doomed("old notice", None, notices)] if notices else []
+    return tuple(doomed)
+
+
+def _named(snapshot: StoreListing) -> set[UnitRef]:
+    """By living experiments, and by manifests, which may name what an older grader gave."""
+    view = StoreSnapshot({unit: UnitView(unit, markers=markers) for unit, markers in snapshot.markers.items()})
+    found: set[UnitRef] = set()
+    for frozen in snapshot.experiments:
+        found.update(units_of(frozen, resolve_evaluations(frozen, view)))
+    for sha256, manifest in snapshot.manifests.items():
+        found.add(unit_of(ReportInputs(manifest_content=sha256)))
+        found.update(UnitRef(kind="train", digest=run.digest) for run in manifest.runs)
+        for evaluation in manifest.evaluations:
+            if evaluation.generate is not None:
+                found.add(UnitRef(kind="generate", digest=evaluation.generate))
+            if evaluation.grade is not None:
+                found.add(UnitRef(kind="grade", digest=evaluation.grade))
+    return found
+
+
+def _busy(
+    snapshot: StoreListing,
+    by_unit: Mapping[UnitRef, Mapping[str, ObjectInfo]],
+    named: Collection[UnitRef],
+    now_seconds: float,
+    age_floor_seconds: float,
+) -> set[UnitRef]:
+    """Units that a running task works at or reads.
+
+    The report of a manifest that was replaced has nobody who closes its task: it runs until it is silent.
+    """
+    living = {Owner(experiment=frozen.name, uid8=frozen.uid8) for frozen in snapshot.experiments}
+    silence_seconds = max(age_floor_seconds, DEAD_SECONDS)
+    found: set[UnitRef] = set()
+    for task in snapshot.open_tasks:
+        is_report = task.unit.kind == "report"
+        if is_report and FINAL_MARKER["report"] in snapshot.markers.get(task.unit, {}):
+            continue  # versions before this one never closed it
+        written = max((info.modified for info in by_unit.get(task.unit, {}).values()), default=now_seconds)
+        has_owner = task.owner in living and (task.unit in named or not is_report)
+        if has_owner or now_seconds - written < silence_seconds:
+            found.update(_units_of_task(task))
+    return found
+
+
+def _units_of_task(task: Task) -> Iterator[UnitRef]:
+    yield task.unit
+    if isinstance(task, MemberPointer):
+        yield task.lead
+        return
+    yield from (unit for unit, _ in members_of(task))
+    if isinstance(task, GradeTask):
+        yield from (member.outputs for member in task.members)
+    if isinstance(task, GenerateTask):
+        yield from (member.adapter.unit for member in task.members if member.adapter is not None)
+        if task.host is not None:
+            yield task.host.unit
+
+
+def _within(
+    unit: UnitRef, objects: Mapping[str, ObjectInfo], snapshot: StoreListing, old: Callable[[ObjectInfo], bool]
+) -> Iterator[tuple[Why, list[ObjectInfo]]]:
+    """What of a unit that stays may go."""
+    markers = snapshot.markers.get(unit, {})
+    done = FINAL_MARKER[unit.kind] in markers
+    kept: set[str] = set()
+    for name, marker in markers.items():
+        keys = {file.key for file in marker.files} | {store_keys.marker_key(unit, name)}
+        standing = [info for info in objects.values() if info.key in keys]
+        if isinstance(marker.record, StateRecord) and done and all(map(old, standing)):
+            yield "finished training's state", standing
+        elif unit in snapshot.corrupt and name == FINAL_MARKER[unit.kind]:
+            yield "corrupt result", standing
+        kept |= keys
+    loose = (
+        info
+        for name, info in objects.items()
+        if (found := ATTEMPT_FILE.fullmatch(name)) and found[1] not in TOLD and info.key not in kept and old(info)
+    )
+    yield "unnamed file", list(loose)
+
+
+def _unnamed_blobs(snapshot: StoreListing, named: set[UnitRef], busy: set[UnitRef]) -> Iterable[ObjectInfo]:
+    if any(unit.kind == "generate" for unit in busy):
+        return ()
+    outputs = (markers.get(store_keys.OUTPUTS) for unit, markers in snapshot.markers.items() if unit in named)
+    known = {
+        store_keys.blob_key(marker.record.tokenizer_sha256)
+        for marker in outputs
+        if marker is not None and isinstance(marker.record, OutputsRecord)
+    }
+    return (info for info in snapshot.objects if info.key.startswith(store_keys.BLOBS) and info.key not in known)

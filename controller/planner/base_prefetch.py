@@ -1,0 +1,35 @@
+"""The base's weights on their volume: brought there when first needed; until then nothing that reads them is ready."""
+
+from collections.abc import Mapping
+
+from controller.planner.actions import FetchWeights, Reason
+from controller.planner.unit_state import UnitState
+from controller.snapshot.types import Weights
+from workloads.api.units import UnitRef
+
+READERS = frozenset({"train", "generate"})
+"""Kinds of units whose programs read the base."""
+
+
+def prefetch_actions(weights: Weights | None, unit_states: Mapping[UnitRef, UnitState]) -> list[FetchWeights]:
+    """Nothing is fetched for an experiment whose results are all there."""
+    needed = any(unit.kind in READERS and unit_state.state == "ready" for unit, unit_state in unit_states.items())
+    if weights is None or weights.state != "absent" or not needed:
+        return []
+    return [
+        FetchWeights(Reason("WeightsAbsent", "trainings and evaluations are ready and wait for the base's weights"))
+    ]
+
+
+def wait_for_base(unit_states: Mapping[UnitRef, UnitState], weights: Weights | None) -> dict[UnitRef, UnitState]:
+    """Units that read the base wait until it is fetched. If it cannot be fetched, units that have not started fail."""
+    if weights is None or weights.state == "ready":
+        return dict(unit_states)
+    if weights.state == "failed":
+        held = UnitState("exhausted", Reason("WeightsNotFetched", f"the base's weights: {weights.message}"))
+    else:
+        held = UnitState("backoff", Reason("WeightsArriving", f"waits for the base's weights: {weights.message}"))
+    return {
+        unit: held if unit.kind in READERS and unit_state.state in {"ready", "backoff"} else unit_state
+        for unit, unit_state in unit_states.items()
+    }

@@ -1,0 +1,120 @@
+"""The end of an experiment: manifest, report, terminal condition."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from controller.planner.actions import (
+    Action,
+    EvaluationLine,
+    LineState,
+    ManifestState,
+    Reason,
+    RunLine,
+    Start,
+    Status,
+    WriteManifest,
+    WriteTask,
+)
+from controller.planner.unit_state import owner_of, state_of
+from controller.snapshot.types import JobsSnapshot, StoreSnapshot
+from workloads.api.experiment import FrozenExperiment
+from workloads.api.model import canonical_json, sha256_of
+from workloads.api.tasks import ReportTask
+from workloads.api.units import ReportInputs, UnitRef, unit_of
+
+Verdict = Literal["Succeeded", "PartiallyFailed", "Failed"]
+STATES: dict[Verdict, ManifestState] = {
+    "Succeeded": "succeeded",
+    "PartiallyFailed": "partially_failed",
+    "Failed": "failed",
+}
+INTERIM_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Finish:
+    """`settled` None until the report is there or given up."""
+
+    actions: tuple[Action, ...] = ()
+    report: UnitRef | None = None
+    settled: Reason | None = None
+    report_failed: bool = False
+
+
+def records_digest(store: StoreSnapshot, units: Iterable[UnitRef]) -> str:
+    """Identifies what a manifest is folded from: every marker, and every task with how it ended."""
+    seen = [
+        [
+            str(unit.kind),
+            unit.digest,
+            sorted([name, marker.content, marker.attempt] for name, marker in store.unit(unit).markers.items()),
+            sorted([a.number, a.end.outcome if a.end else ""] for a in store.unit(unit).attempts),
+        ]
+        for unit in units
+    ]
+    return sha256_of(canonical_json(sorted(seen)))
+
+
+def all_settled(runs: Sequence[RunLine], evaluations: Sequence[EvaluationLine]) -> bool:
+    return all(state in {"done", "failed"} for state in _states(runs, evaluations))
+
+
+def _states(runs: Sequence[RunLine], evaluations: Sequence[EvaluationLine]) -> list[LineState]:
+    return [run.state for run in runs] + [line.state for line in evaluations]
+
+
+def verdict(runs: Sequence[RunLine], evaluations: Sequence[EvaluationLine]) -> Verdict:
+    """Failed: nothing that was asked for came of it. An experiment without evaluations asks for its trainings."""
+    asked = [line.state for line in evaluations] or [line.state for line in runs]
+    if set(_states(runs, evaluations)) <= {"done"}:
+        return "Succeeded"
+    return "PartiallyFailed" if "done" in asked else "Failed"
+
+
+def finish(
+    frozen: FrozenExperiment,
+    store: StoreSnapshot,
+    executor: JobsSnapshot,
+    units: Iterable[UnitRef],
+    status: Status,
+    now: datetime,
+) -> Finish:
+    """The next step of: fold, report, done. Asked only when all is settled and no task is open."""
+    of = records_digest(store, units)
+    if store.folded is None or store.folded.of != of:
+        why = Reason("AllSettled", "every evaluation is committed or explained")
+        return Finish((_manifest(of, STATES[verdict(status.runs, status.evaluations)], status, why),))
+    inputs = ReportInputs(manifest_content=store.folded.sha256)
+    unit = unit_of(inputs)
+    unit_state = state_of(store.unit(unit), frozen, executor, {}, now)
+    if unit_state.state == "done" and any(a.task.owner == owner_of(frozen) for a in store.unit(unit).open_attempts):
+        return Finish(report=unit)  # its program is about to end, and its task is closed then
+    if unit_state.state == "done":
+        return Finish(report=unit, settled=Reason("Reported", "the report is written"))
+    if unit_state.state == "exhausted":
+        return Finish(report=unit, settled=unit_state.why, report_failed=True)
+    if unit_state.state != "ready":
+        return Finish(report=unit)
+    number = store.unit(unit).next_number
+    task = ReportTask(unit=unit, number=number, owner=owner_of(frozen), created=now, inputs=inputs)
+    why = Reason("ManifestWritten", "the report is made from the manifest")
+    return Finish((WriteTask(task, why), Start(task, why)), unit)
+
+
+def interim_manifest(
+    store: StoreSnapshot, units: Iterable[UnitRef], status: Status, now: datetime
+) -> WriteManifest | None:
+    """While it runs, a new manifest when there are new grades, once a minute at most."""
+    before = store.folded
+    if status.counts.grades <= (before.grades if before else 0):
+        return None
+    if before is not None and now - before.at < timedelta(seconds=INTERIM_SECONDS):
+        return None
+    why = Reason("NewGrades", f"grades of {status.counts.grades} parts of evaluations are committed")
+    return _manifest("interim " + records_digest(store, units), "running", status, why)
+
+
+def _manifest(of: str, state: ManifestState, status: Status, why: Reason) -> WriteManifest:
+    return WriteManifest(of, state, status.runs, status.evaluations, status.counts.grades, why)

@@ -1,0 +1,257 @@
+"""The tasks that could be made now, most urgent first, and how those that wait are grouped.
+
+Group commit: units that need the same engine go together into the next task, up to `limits.group_members`. With
+`limits.gather_seconds` the first waits a while for others. Members that a crash put under suspicion go apart, in groups
+no larger than each of them may join, and wait for nobody. Whose checkpoint is older goes first. Whether an engine at
+work takes a task is for `starts`.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from controller.planner.actions import Reason
+from controller.planner.evaluations import EvaluationState, progressed
+from controller.planner.unit_state import UnitState, owner_of
+from controller.snapshot.types import StoreSnapshot
+from workloads.api.evaluation_matrix import train_unit
+from workloads.api.experiment import FrozenExperiment, FrozenRun
+from workloads.api.records import CheckpointRecord
+from workloads.api.tasks import (
+    AdapterSource,
+    GenerateMember,
+    GenerateTask,
+    GradeMember,
+    GradeTask,
+    ImportTask,
+    ModelSource,
+    RunnableTask,
+    TrainTask,
+)
+from workloads.api.units import ExternalInputs, TrainInputs, UnitRef
+
+
+@dataclass(frozen=True)
+class PendingTask:
+    """A task that could be made. Its units are all ready.
+
+    `gathers_until`: others may come by then that would share its engine; until then no engine is started for it.
+    `suspected`: a crash put its members under suspicion, so they join no engine that is at work.
+    """
+
+    task: RunnableTask
+    why: Reason
+    gathers_until: datetime | None = None
+    suspected: bool = False
+
+
+def pending_tasks(
+    frozen: FrozenExperiment,
+    evaluations: Sequence[EvaluationState],
+    unit_states: Mapping[UnitRef, UnitState],
+    store: StoreSnapshot,
+    now: datetime,
+) -> list[PendingTask]:
+    """Grades first (they are short and end an evaluation), then generations, then trainings in the spec's order."""
+    return [
+        *_grades(frozen, evaluations, unit_states, store, now),
+        *_generations(frozen, evaluations, unit_states, store, now),
+        *_trainings(frozen, unit_states, store, now),
+    ]
+
+
+def _trainings(
+    frozen: FrozenExperiment, unit_states: Mapping[UnitRef, UnitState], store: StoreSnapshot, now: datetime
+) -> Iterable[PendingTask]:
+    runs = {train_unit(run): run for run in reversed(frozen.runs)}
+    for unit, run in reversed(runs.items()):
+        if unit_states[unit].state == "ready" and not run.published:
+            number = store.unit(unit).next_number
+            verb = "import" if isinstance(run.inputs, ExternalInputs) else "train"
+            message = f"{verb} {run.name}, attempt {number}"
+            yield PendingTask(_train_task(frozen, run, unit, number, now), Reason("RunReady", message))
+
+
+def _train_task(frozen: FrozenExperiment, run: FrozenRun, unit: UnitRef, number: int, now: datetime) -> RunnableTask:
+    if isinstance(run.inputs, TrainInputs):
+        assert run.data_source is not None, f"run {run.name} has no data source"
+        return TrainTask(
+            unit=unit,
+            number=number,
+            owner=owner_of(frozen),
+            created=now,
+            inputs=run.inputs,
+            base=frozen.base,
+            data=run.data_source,
+        )
+    assert run.location is not None, f"run {run.name} has no location"
+    return ImportTask(
+        unit=unit,
+        number=number,
+        owner=owner_of(frozen),
+        created=now,
+        inputs=run.inputs,
+        base=frozen.base,
+        location=run.location,
+        weights=run.weights,
+        ready=run.ready,
+        expect=() if run.role == "candidate" else run.checkpoints,
+    )
+
+
+def _generations(
+    frozen: FrozenExperiment,
+    evaluations: Sequence[EvaluationState],
+    unit_states: Mapping[UnitRef, UnitState],
+    store: StoreSnapshot,
+    now: datetime,
+) -> Iterable[PendingTask]:
+    ready: dict[UnitRef, EvaluationState] = {}
+    for evaluation in evaluations:
+        unit = evaluation.generate_unit
+        if unit is not None and unit_states[unit].state == "ready":
+            ready.setdefault(unit, evaluation)
+    alike = task_groups(ready, lambda unit: _engine_key(ready[unit]), unit_states, frozen.limits.group_members)
+    for units in sorted(alike, key=lambda units: _ready_since(frozen, units, ready)):
+        members = tuple(_generate_member(ready[unit], store) for unit in units)
+        suspected = any(unit_states[unit].retry_state.company is not None for unit in units)
+        task = GenerateTask(
+            unit=units[0],
+            number=members[0].number,
+            owner=owner_of(frozen),
+            created=now,
+            base=frozen.base,
+            members=members,
+            linger_seconds=frozen.limits.linger_seconds,
+            takes_offers=not suspected and frozen.limits.group_members > 1,
+            lora_target=lora_target(frozen.runs),
+            lora_rank=max(
+                (run.inputs.lora.rank for run in frozen.runs if isinstance(run.inputs, TrainInputs)), default=0
+            ),
+        )
+        why = Reason("EvaluationsReady", f"generate {_listed(ready[unit] for unit in units)}")
+        gathers_until = None if suspected else _gathers_until(frozen, units, ready, evaluations, unit_states)
+        yield PendingTask(task, why, gathers_until, suspected)
+
+
+def _gathers_until(
+    frozen: FrozenExperiment,
+    units: Sequence[UnitRef],
+    ready: Mapping[UnitRef, EvaluationState],
+    evaluations: Sequence[EvaluationState],
+    unit_states: Mapping[UnitRef, UnitState],
+) -> datetime | None:
+    """From when the first of `units` could have been generated. None where nothing is to be gained: the group is full,
+    or no checkpoint is to come.
+    """
+    limits = frozen.limits
+    if not limits.gather_seconds or len(units) >= limits.group_members:
+        return None
+    if not any(
+        evaluation.generate_unit is None and progressed(evaluation, unit_states).state == "waiting"
+        for evaluation in evaluations
+    ):
+        return None
+    return _ready_since(frozen, units, ready) + timedelta(seconds=limits.gather_seconds)
+
+
+def _ready_since(
+    frozen: FrozenExperiment, units: Sequence[UnitRef], ready: Mapping[UnitRef, EvaluationState]
+) -> datetime:
+    """When the first of them could have been generated."""
+    checkpoints = (ready[unit].checkpoint for unit in units)
+    return min(frozen.accepted if marker is None else marker.created for marker in checkpoints)
+
+
+def lora_target(runs: Sequence[FrozenRun]) -> Literal["attention", "all"]:
+    """The attention alone where every run is a training here that trains nothing else."""
+    trained = [run.inputs.lora.target if isinstance(run.inputs, TrainInputs) else None for run in runs]
+    return "attention" if trained and all(target == ("attention",) for target in trained) else "all"
+
+
+def _engine_key(evaluation: EvaluationState) -> str:
+    assert evaluation.generate is not None
+    return evaluation.generate.model.base
+
+
+def _generate_member(evaluation: EvaluationState, store: StoreSnapshot) -> GenerateMember:
+    assert evaluation.generate is not None
+    assert evaluation.generate_unit is not None
+    adapter, weights = None, None
+    checkpoint = evaluation.checkpoint
+    if checkpoint is not None:
+        record = checkpoint.record
+        assert isinstance(record, CheckpointRecord)
+        if record.weights == "model":
+            assert record.location is not None, f"checkpoint {checkpoint.name} of {checkpoint.unit} has no location"
+            weights = ModelSource(location=record.location, content=evaluation.generate.model.base)
+        else:
+            adapter = AdapterSource(unit=checkpoint.unit, marker=checkpoint.name, content=checkpoint.content)
+    return GenerateMember(
+        unit=evaluation.generate_unit,
+        number=store.unit(evaluation.generate_unit).next_number,
+        inputs=evaluation.generate,
+        benchmark=evaluation.want.benchmark.source,
+        benchmark_name=evaluation.want.benchmark.name,
+        adapter=adapter,
+        weights=weights,
+    )
+
+
+def _grades(
+    frozen: FrozenExperiment,
+    evaluations: Sequence[EvaluationState],
+    unit_states: Mapping[UnitRef, UnitState],
+    store: StoreSnapshot,
+    now: datetime,
+) -> Iterable[PendingTask]:
+    ready: dict[UnitRef, EvaluationState] = {}
+    for evaluation in evaluations:
+        unit = evaluation.grade_unit
+        if unit is not None and unit_states[unit].state == "ready":
+            ready.setdefault(unit, evaluation)
+    for units in task_groups(ready, lambda _: "", unit_states, frozen.limits.group_members):
+        members = tuple(_grade_member(ready[unit], store) for unit in units)
+        task = GradeTask(
+            unit=units[0],
+            number=members[0].number,
+            owner=owner_of(frozen),
+            created=now,
+            members=members,
+            allow_unsandboxed=frozen.allow_unsandboxed,
+        )
+        yield PendingTask(task, Reason("OutputsReady", f"grade {_listed(ready[unit] for unit in units)}"))
+
+
+def _grade_member(evaluation: EvaluationState, store: StoreSnapshot) -> GradeMember:
+    assert evaluation.grade is not None
+    assert evaluation.grade_unit is not None
+    assert evaluation.generate_unit is not None
+    return GradeMember(
+        unit=evaluation.grade_unit,
+        number=store.unit(evaluation.grade_unit).next_number,
+        inputs=evaluation.grade,
+        outputs=evaluation.generate_unit,
+        benchmark=evaluation.want.benchmark.source,
+        benchmark_name=evaluation.want.benchmark.name,
+    )
+
+
+def task_groups(
+    ready: Iterable[UnitRef], key: Callable[[UnitRef], str], unit_states: Mapping[UnitRef, UnitState], most: int
+) -> list[tuple[UnitRef, ...]]:
+    """Units of one key and one permitted company together, in order, the unsuspected first."""
+    alike: dict[tuple[int, str], list[UnitRef]] = {}
+    for unit in ready:
+        company = unit_states[unit].retry_state.company
+        size = most if company is None else min(company, most)
+        alike.setdefault((size, key(unit)), []).append(unit)
+    ordered = sorted(alike.items(), key=lambda item: -item[0][0])
+    return [tuple(units[start : start + size]) for (size, _), units in ordered for start in range(0, len(units), size)]
+
+
+def _listed(evaluations: Iterable[EvaluationState]) -> str:
+    names = [evaluation.want.id for evaluation in evaluations]
+    shown = ", ".join(names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"

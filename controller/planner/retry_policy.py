@@ -1,0 +1,106 @@
+"""What a unit's past attempts mean for the next: is it exhausted, when may it go again, and in what company.
+
+Only attempts of this experiment count, and only those after the last `retry`. An attempt is charged when the work is to
+blame. Charged attempts in a row without a marker left behind are bounded by `limits.attempts`: one that committed a
+state or a checkpoint moved the work forward. Uncharged outcomes in a row without one are bounded too, each kind by
+`limits.preemptions`.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from controller.planner.actions import Reason
+from controller.snapshot.types import Attempt, UnitView
+from workloads.api.experiment import Limits
+from workloads.api.records import ExitCode, TaskEnd
+from workloads.api.tasks import Owner
+
+CHARGED_BACKOFF_SECONDS = 2.0
+UNAVAILABLE_BACKOFF_SECONDS = 10.0
+LONGEST_BACKOFF_SECONDS = 300.0
+BY_REQUEST = frozenset({"suspended", "deleted"})
+
+
+@dataclass(frozen=True)
+class RetryState:
+    """`company`: the largest group that the unit may join, None for any."""
+
+    exhausted: Reason | None = None
+    not_before: datetime | None = None
+    company: int | None = None
+
+
+def retry_state(view: UnitView, owner: Owner, limits: Limits) -> RetryState:
+    ended = [(attempt, attempt.end) for attempt in _counting(view, owner) if attempt.end is not None]
+    ends = [end for _, end in ended]
+    exhausted = _final(ends) or _attempts(view, ended, limits) or _uncharged(view, ended, limits)
+    return RetryState(exhausted, _not_before(ends), _company(view, ends))
+
+
+def _counting(view: UnitView, owner: Owner) -> list[Attempt]:
+    return [a for a in view.attempts if a.number > view.retried_through and a.task.owner == owner]
+
+
+def _final(ends: list[TaskEnd]) -> Reason | None:
+    last = next((end for end in ends if not end.retry), None)
+    return Reason(last.reason, f"attempt {last.number}: {last.message}") if last else None
+
+
+def _attempts(view: UnitView, ended: list[tuple[Attempt, TaskEnd]], limits: Limits) -> Reason | None:
+    moved = {marker.attempt for marker in view.markers.values()}
+    charged = 0
+    last: TaskEnd | None = None
+    for attempt, end in ended:
+        charged = 0 if attempt.number in moved else charged
+        if end.charged:
+            charged += 1
+            last = end
+    if last is None or charged < limits.attempts:
+        return None
+    attempts = "1 attempt" if charged == 1 else f"{charged} attempts"
+    return Reason(last.reason, f"{attempts} failed, attempt {last.number} with: {last.message}")
+
+
+def _uncharged(view: UnitView, ended: list[tuple[Attempt, TaskEnd]], limits: Limits) -> Reason | None:
+    moved = {marker.attempt for marker in view.markers.values()}
+    ends: list[TaskEnd] = []
+    for attempt, end in ended:
+        if attempt.number in moved:
+            ends = []
+        if not end.charged and end.outcome not in BY_REQUEST and end.outcome != "succeeded":
+            ends.append(end)
+    for outcome, count in Counter(end.outcome for end in ends).items():
+        if count > limits.preemptions:
+            last = next(end for end in reversed(ends) if end.outcome == outcome)
+            return Reason("TooManyInterruptions", f"{count} attempts ended {outcome}, the last with: {last.message}")
+    return None
+
+
+def _not_before(ends: list[TaskEnd]) -> datetime | None:
+    """Waits double with each failure in a row; what was not the work's fault waits for nothing, but for the store."""
+    if not ends:
+        return None
+    last = ends[-1]
+    if last.exit_code == ExitCode.STORE_UNAVAILABLE:
+        alike = [end.exit_code == ExitCode.STORE_UNAVAILABLE for end in ends]
+        first = UNAVAILABLE_BACKOFF_SECONDS
+    elif last.charged:
+        alike = [end.charged for end in ends]
+        first = CHARGED_BACKOFF_SECONDS
+    else:
+        return None
+    in_a_row = next((index for index, same in enumerate(reversed(alike)) if not same), len(alike))
+    seconds = min(first * 2.0 ** (in_a_row - 1), LONGEST_BACKOFF_SECONDS)
+    return last.ended + timedelta(seconds=seconds)
+
+
+def _company(view: UnitView, ends: list[TaskEnd]) -> int | None:
+    """A suspect goes alone; after a crash that names nobody, each of its suspects goes with half as many."""
+    failed = [end for end in ends if end.outcome == "failed"]
+    if not failed:
+        return None
+    last = failed[-1]
+    if last.charged or last.member == view.unit.digest:
+        return 1
+    return None if last.member is not None or last.suspects <= 1 else max(1, last.suspects // 2)

@@ -1,0 +1,255 @@
+"""What is said about the experiment: conditions, one line per run, one per evaluation, counts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from controller.planner.actions import (
+    Condition,
+    ConditionStatus,
+    Counts,
+    EvaluationLine,
+    Intent,
+    LineState,
+    Reason,
+    RunLine,
+    counted,
+)
+from controller.planner.evaluations import EvaluationState, Progressed, open_state, progressed
+from controller.planner.scheduling import LIMIT_REACHED
+from controller.planner.unit_state import REFUSED, SHARED, STARTING, UnitState, owner_of
+from controller.snapshot.types import WEIGHTS, Attempt, JobsSnapshot, StoreSnapshot, UnitView
+from workloads.api.counts import EvaluationCounts
+from workloads.api.evaluation_matrix import train_unit
+from workloads.api.experiment import FrozenExperiment, FrozenRun
+from workloads.api.records import CheckpointRecord
+from workloads.api.units import UnitRef
+
+
+def counts(frozen: FrozenExperiment, evaluations: Sequence[EvaluationState], store: StoreSnapshot) -> Counts:
+    return Counts(
+        checkpoints=sum(len(_committed(run, store)) for run in frozen.runs),
+        outputs=sum(evaluation.grade_unit is not None for evaluation in evaluations),
+        grades=sum(
+            evaluation.grade_unit is not None and store.unit(evaluation.grade_unit).done for evaluation in evaluations
+        ),
+    )
+
+
+def _committed(run: FrozenRun, store: StoreSnapshot) -> tuple[int, ...]:
+    markers = store.unit(train_unit(run)).markers.values()
+    return tuple(sorted(m.record.samples for m in markers if isinstance(m.record, CheckpointRecord)))
+
+
+def training_state(run: FrozenRun, unit_state: UnitState, store: StoreSnapshot) -> tuple[LineState, Reason]:
+    """A run that others publish is done when what it stated is there, or when its done marker is."""
+    published = run.published and bool(run.checkpoints) and set(run.checkpoints) <= set(_committed(run, store))
+    if unit_state.state == "done" or published:
+        return "done", Reason("TrainingComplete", "every checkpoint is committed")
+    if unit_state.state == "exhausted":
+        return "failed", unit_state.why
+    if run.published:
+        return "waiting", Reason("NotPublished", f"waits for `potstill publish` of {run.name}")
+    return open_state(unit_state), unit_state.why
+
+
+def run_lines(
+    frozen: FrozenExperiment, unit_states: Mapping[UnitRef, UnitState], store: StoreSnapshot
+) -> tuple[RunLine, ...]:
+    return tuple(_run_line(run, unit_states[train_unit(run)], store) for run in frozen.runs)
+
+
+def _run_line(run: FrozenRun, unit_state: UnitState, store: StoreSnapshot) -> RunLine:
+    state, why = training_state(run, unit_state, store)
+    attempt = _latest(store.unit(train_unit(run)))
+    progress = attempt.progress if attempt else None
+    finished = state == "done"
+    return RunLine(
+        name=run.name,
+        label=run.label,
+        state=state,
+        message=why.message,
+        reason=why.reason,
+        done=(progress.total if finished else progress.done) if progress else 0,
+        total=progress.total if progress else 0,
+        checkpoints=len(_committed(run, store)),
+        checkpoints_expected=len(run.checkpoints),
+        loss=progress.loss if progress else None,
+        tokens_per_second=progress.tokens_per_second if progress else None,
+        eta_seconds=progress.eta_seconds if progress and state == "running" else None,
+    )
+
+
+def _latest(view: UnitView) -> Attempt | None:
+    return max(view.attempts, key=lambda attempt: attempt.number, default=None)
+
+
+def evaluation_lines(
+    frozen: FrozenExperiment,
+    evaluations: Sequence[EvaluationState],
+    unit_states: Mapping[UnitRef, UnitState],
+    store: StoreSnapshot,
+) -> tuple[EvaluationLine, ...]:
+    done = _done_by_unit(store)
+    return tuple(
+        _evaluation_line(evaluation, unit_states, store, frozen.sampling.n, done) for evaluation in evaluations
+    )
+
+
+def _evaluation_line(
+    evaluation: EvaluationState,
+    unit_states: Mapping[UnitRef, UnitState],
+    store: StoreSnapshot,
+    outputs_per_problem: int,
+    done_by_unit: Mapping[str, int],
+) -> EvaluationLine:
+    at = progressed(evaluation, unit_states)
+    corrupt = store.folded.corrupt.get(evaluation.want.id) if store.folded is not None else None
+    if at.state == "done" and corrupt is not None:
+        at = Progressed("failed", at.stage, Reason("CorruptFiles", corrupt))
+    total = len(evaluation.want.part.problems) * (outputs_per_problem if at.stage == "generate" else 1)
+    unit = evaluation.grade_unit if at.stage == "grade" else evaluation.generate_unit
+    done = total if at.state == "done" else 0
+    if at.state == "running" and unit is not None:
+        done = done_by_unit.get(unit.digest, 0)
+    return EvaluationLine(
+        model=evaluation.want.model.id,
+        benchmark=evaluation.want.benchmark.name,
+        part=evaluation.want.part.name,
+        state=at.state,
+        stage=at.stage,
+        reason=at.why.reason,
+        message=at.why.message,
+        done=done,
+        total=total,
+    )
+
+
+def _done_by_unit(store: StoreSnapshot) -> dict[str, int]:
+    """By a unit's digest, as the open task says that works at it: its own, its group's first, or its engine's."""
+    found: dict[str, int] = {}
+    for view in store.units.values():
+        for attempt in view.open_attempts:
+            for digest, done in (attempt.progress.members if attempt.progress is not None else {}).items():
+                found[digest] = max(done, found.get(digest, 0))
+    return found
+
+
+def progressing(
+    frozen: FrozenExperiment, store: StoreSnapshot, executor: JobsSnapshot, idle: bool, intent: Intent
+) -> Condition:
+    """False where the cluster holds up the work: a Job is refused, or no Job that was made runs. Says why."""
+    if intent == "suspend":
+        return Condition("Progressing", "False", "Suspended", "the experiment is suspended")
+    owner = owner_of(frozen)
+    attempts = (a for view in store.units.values() for a in view.open_attempts if a.task.owner == owner)
+    keys = sorted({attempt.lead_key for attempt in attempts})
+    refused = [
+        executor.refused[key].message
+        for key in (*keys, WEIGHTS)
+        if key in executor.refused and key not in executor.jobs
+    ]
+    if refused:
+        message = f"{_jobs(len(refused))} not made, which costs no attempt and is tried again: {refused[0]}"
+        return Condition("Progressing", "False", REFUSED, message)
+    jobs = [job for key in keys if (job := executor.jobs.get(key)) is not None and job.phase in ("pending", "running")]
+    held_up = [job for job in jobs if job.phase == "pending" and job.reason not in ("", STARTING)]
+    if held_up and len(held_up) == len(jobs):
+        first = held_up[0]
+        message = f"{_jobs(len(jobs))} made, none has started: {first.reason}: {first.message}"
+        return Condition("Progressing", "False", first.reason, message)
+    message = "there is nothing to do now" if idle else "tasks are at work or about to be"
+    return Condition("Progressing", "True", "Working", message)
+
+
+def _jobs(count: int) -> str:
+    return "1 Job" if count == 1 else f"{count} Jobs"
+
+
+def conditions(
+    runs: Sequence[RunLine], evaluations: Sequence[EvaluationLine], intent: Intent, progress: Condition
+) -> tuple[Condition, ...]:
+    suspended = intent == "suspend"
+    return (
+        Condition("Accepted", "True", "Frozen", "the experiment was accepted"),
+        _shared(
+            runs,
+            _pending(runs, _complete("TrainingComplete", [(run.state, run.name, run.message) for run in runs], "run")),
+        ),
+        _limited(
+            evaluations,
+            _complete(
+                "EvaluationsComplete",
+                [(line.state, f"{line.model} on {line.benchmark}/{line.part}", line.message) for line in evaluations],
+                "evaluation",
+                counted(evaluations),
+            ),
+        ),
+        Condition(
+            "Suspended",
+            "True" if suspended else "False",
+            "Requested" if suspended else "NotSuspended",
+            "no task is started" if suspended else "tasks are started as they become ready",
+        ),
+        progress,
+    )
+
+
+def _complete(
+    type_: str,
+    parts: Sequence[tuple[LineState, str, str]],
+    noun: str,
+    counts: EvaluationCounts | None = None,
+) -> Condition:
+    """`counts`: what is said of the parts, if a part is not what is counted."""
+    failures = [f"{name}: {message}" for state, name, message in parts if state == "failed"]
+    states = [state for state, _, _ in parts]
+    counts = counts or EvaluationCounts(len(parts), states.count("done"), len(failures))
+    status: ConditionStatus = "True" if set(states) <= {"done"} else "False"
+    if not set(states) <= {"done", "failed"}:
+        message = f"{counts.graded} of {counts.asked} {noun}s done, {counts.failed} failed"
+        return Condition(type_, status, "InProgress", message)
+    if failures:
+        message = f"{counts.failed} of {counts.asked} {noun}s failed; first {failures[0]}"
+        return Condition(type_, status, "Failed", message)
+    return Condition(type_, status, "Complete", f"{counts.graded} {noun}s done")
+
+
+def _limited(evaluations: Sequence[EvaluationLine], told: Condition) -> Condition:
+    """`told` with what evaluations wait for that a limit holds back: its reason, when none of them is at work."""
+    told = _shared(evaluations, _pending(evaluations, told))
+    waiting = [line for line in evaluations if line.reason == LIMIT_REACHED]
+    if not waiting:
+        return told
+    ready = len({(line.model, line.benchmark) for line in waiting})
+    running = any(line.state == "running" for line in evaluations)
+    message = f"{told.message}; {ready} ready: {waiting[0].message}"
+    return replace(told, reason=told.reason if running else LIMIT_REACHED, message=message)
+
+
+def _pending(lines: Sequence[RunLine] | Sequence[EvaluationLine], told: Condition) -> Condition:
+    """`told` with how many have a task of which nothing runs yet, and why the first."""
+    pending = [line for line in lines if line.state == "pending"]
+    if not pending:
+        return told
+    number = len({line.name if isinstance(line, RunLine) else (line.model, line.benchmark) for line in pending})
+    return replace(told, message=f"{told.message}; {number} pending: {pending[0].message}")
+
+
+def _shared(lines: Sequence[RunLine] | Sequence[EvaluationLine], told: Condition) -> Condition:
+    """`told` with how many wait for what another experiment works at, and for which."""
+    waiting = [line for line in lines if line.state == "waiting" and line.reason == SHARED]
+    if not waiting:
+        return told
+    number = len({line.name if isinstance(line, RunLine) else (line.model, line.benchmark) for line in waiting})
+    return replace(told, message=f"{told.message}; {number} not started here: {waiting[0].message}")
+
+
+def gpu_seconds_spent(frozen: FrozenExperiment, store: StoreSnapshot) -> float:
+    """Of this experiment's closed tasks."""
+    return sum(
+        attempt.end.gpu_seconds
+        for view in store.units.values()
+        for attempt in view.attempts
+        if attempt.end is not None
+        and (attempt.task.owner.experiment, attempt.task.owner.uid8) == (frozen.name, frozen.uid8)
+    )

@@ -1,0 +1,108 @@
+"""Where one unit stands: done, at work, to be waited for, given up, or ready for its next attempt."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Literal
+
+from controller.planner.actions import Reason
+from controller.planner.retry_policy import RetryState, retry_state
+from controller.snapshot.types import Attempt, Job, JobsSnapshot, StoreSnapshot, UnitView, members_of
+from workloads.api.experiment import FrozenExperiment
+from workloads.api.tasks import MemberPointer, Owner
+from workloads.api.units import UnitRef
+
+STUCK_SECONDS = 600.0
+"""A Job that is still ending after this (a dead node) no longer holds back the next attempt."""
+
+UNREADABLE = "UnreadableRecord"
+"""The reason of a unit with a record that cannot be read."""
+SHARED = "SharedUnit"
+"""The reason of a unit that another experiment's attempt works at."""
+REFUSED = "JobRefused"
+"""The reason of a unit whose Job the cluster does not let be made."""
+
+STARTING = "Starting"
+"""The reason of a pending Job that is on its way as usual."""
+
+State = Literal["done", "open", "foreign", "stopping", "exhausted", "backoff", "ready"]
+
+
+@dataclass(frozen=True)
+class UnitState:
+    """`pending`: an open one of which nothing runs yet; `why` says what it waits for."""
+
+    state: State
+    why: Reason
+    retry_state: RetryState = field(default_factory=RetryState)
+    pending: bool = False
+
+
+def owner_of(frozen: FrozenExperiment) -> Owner:
+    return Owner(experiment=frozen.name, uid8=frozen.uid8)
+
+
+def is_live(job: Job, now: datetime) -> bool:
+    """It has not ended; one that has been stopping for too long (a dead node) is not waited for any more."""
+    if job.phase == "ended":
+        return False
+    return job.stopping is None or now - job.stopping < timedelta(seconds=STUCK_SECONDS)
+
+
+def reserved(store: StoreSnapshot, owner: Owner) -> Mapping[UnitRef, str]:
+    """Members of our open groups whose pointer is not written yet, by the group's task key."""
+    found: dict[UnitRef, str] = {}
+    for view in store.units.values():
+        for attempt in view.open_attempts:
+            task = attempt.task
+            if isinstance(task, MemberPointer) or task.owner != owner:
+                continue
+            for unit, number in members_of(task):
+                if unit != task.unit and store.unit(unit).next_number <= number:
+                    found[unit] = task.key
+    return found
+
+
+def state_of(
+    view: UnitView,
+    frozen: FrozenExperiment,
+    executor: JobsSnapshot,
+    held: Mapping[UnitRef, str],
+    now: datetime,
+) -> UnitState:
+    owner = owner_of(frozen)
+    damage = next((Reason(UNREADABLE, message) for message in view.unreadable.values()), None)
+    if view.done:
+        return UnitState("done", damage or Reason("Committed", "its result is committed"))
+    if damage is not None:
+        return UnitState("exhausted", damage)
+    for attempt in view.open_attempts:
+        if attempt.task.owner == owner:
+            return _open(attempt, executor)
+        other = attempt.task.owner
+        message = f"waits for experiment {other.experiment} (attempt {attempt.number})"
+        return UnitState("foreign", Reason(SHARED, message))
+    if view.unit in held:
+        return UnitState("open", Reason("Grouped", f"is a member of {held[view.unit]}"))
+    for attempt in view.attempts:
+        job = executor.jobs.get(attempt.lead_key)
+        if job is not None and is_live(job, now):
+            return UnitState("stopping", Reason("Stopping", f"waits for attempt {attempt.number} to stop"))
+    past = retry_state(view, owner, frozen.limits)
+    if past.exhausted is not None:
+        return UnitState("exhausted", past.exhausted, past)
+    if past.not_before is not None and now < past.not_before:
+        seconds = (past.not_before - now).total_seconds()
+        return UnitState("backoff", Reason("BackingOff", f"next attempt in {seconds:.0f} s"), past)
+    return UnitState("ready", Reason("Ready", "waits for a slot"), past)
+
+
+def _open(attempt: Attempt, executor: JobsSnapshot) -> UnitState:
+    """Of a unit that our attempt is open for: whether anything of it runs."""
+    refusal, job = executor.refused.get(attempt.lead_key), executor.jobs.get(attempt.lead_key)
+    if refusal is not None and job is None:
+        return UnitState("open", Reason(REFUSED, f"attempt {attempt.number}: {refusal.message}"), pending=True)
+    if job is not None and job.phase == "pending" and job.reason:
+        message = f"attempt {attempt.number} has not started: {job.reason}: {job.message}"
+        return UnitState("open", Reason(job.reason, message), pending=True)
+    return UnitState("open", Reason("Attempted", f"attempt {attempt.number} is at work"))

@@ -1,0 +1,259 @@
+"""Reads an experiment's part of the store into a StoreSnapshot. Any doubt about the store is Unknown, never 'absent'.
+
+One LIST per unit tells what is there. Tasks, ends and markers never change and are read once; progress and failures are
+read again when their etag changes. Which units are listed in a round is for `listing`.
+
+A record that cannot be read is read again at once. If it still cannot, its unit says so (`UnitView.unreadable`), and
+only that unit fails. Progress and failures are left out in that case: the work goes on without them.
+"""
+
+import logging
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from controller.planner.evaluations import resolve_evaluations, units_of
+from controller.snapshot.listing import EveryRound, Listing
+from controller.snapshot.types import Attempt, Folded, Job, StoreSnapshot, UnitView, Unknown
+from workloads.api import store_keys
+from workloads.api.evaluation_matrix import train_unit
+from workloads.api.experiment import FrozenExperiment
+from workloads.api.records import Failure, Marker, Progress, TaskEnd
+from workloads.api.tasks import GenerateTask, MemberPointer, Offer, Task, parse_task
+from workloads.api.units import ReportInputs, UnitRef, unit_of
+from workloads.storage.base import NotFound, ObjectInfo, Store, StoreError
+from workloads.storage.markers import READS, Corrupt, first_problem, parse_marker
+
+STATE = f"markers/{store_keys.STATE}"
+NEWER = "Use the newest potstill that writes to this store, or restore this file"
+REMADE = "Restore this file, or delete it, and its result is made again"
+TASK = re.compile(r"tasks/(\d+)\.json")
+END = re.compile(r"tasks/(\d+)\.end\.json")
+RETRY = re.compile(r"tasks/(\d+)\.retry\.json")
+OFFER = re.compile(r"tasks/(\d+)\.offers/(\d+)\.json")
+MARKER = re.compile(r"markers/([^/]+)\.json")
+PROGRESS = re.compile(r"attempts/(\d+)/progress\.json")
+FAILURE = re.compile(r"attempts/(\d+)/failure\.json")
+
+Record = TypeVar("Record", bound=BaseModel)
+Parsed = TypeVar("Parsed")
+
+logger = logging.getLogger("potstill")
+
+
+class UnreadableRecord(Exception):
+    """An object is there but this version cannot read it. The message says which, why, and what to do."""
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(message)
+        self.key = key
+
+
+class Observer:
+    """Keeps what was read, so that a round costs LISTs and little else. A new one sees the same, only slower."""
+
+    def __init__(self, store: Store, listing: Listing | None = None) -> None:
+        self._store = store
+        self._listing = listing or EveryRound()
+        self._read: dict[str, tuple[str, object]] = {}
+        self._tasks: dict[str, Task] = {}
+        self._told: set[str] = set()
+
+    def observe(
+        self, frozen: FrozenExperiment, folded: Folded | None, jobs: Mapping[str, Job] | None = None
+    ) -> StoreSnapshot | Unknown:
+        """The store at the beginning of a round.
+
+        `folded`: the manifest as this process last wrote it, if it did. `jobs`: what the executor sees, looked at
+        before: a Job that has ended had written its markers before.
+        """
+        published = [train_unit(run) for run in frozen.runs if run.published]
+        self._listing.begin(jobs or {}, published)
+        return self._observe(frozen, folded)
+
+    def confirm(
+        self, frozen: FrozenExperiment, folded: Folded | None, units: Iterable[UnitRef]
+    ) -> StoreSnapshot | Unknown:
+        """The store, later in the same round, with these units listed."""
+        self._listing.forget(units)
+        return self._observe(frozen, folded)
+
+    def unconfirmed(self, units: Iterable[UnitRef]) -> list[UnitRef]:
+        """Those that were not listed in this round: an action on them needs `confirm` first."""
+        return self._listing.unlisted(units)
+
+    def forget(self, units: Iterable[UnitRef]) -> None:
+        """They were written to: the next round lists them."""
+        self._listing.forget(units)
+
+    def _observe(self, frozen: FrozenExperiment, folded: Folded | None) -> StoreSnapshot | Unknown:
+        try:
+            views = self._units(frozen, folded)
+        except StoreError as error:
+            return Unknown("StoreUnavailable", str(error))
+        self._listing.end(views.keys())
+        return StoreSnapshot(views, folded)
+
+    def _units(self, frozen: FrozenExperiment, folded: Folded | None) -> dict[UnitRef, UnitView]:
+        """Stage by stage: a checkpoint's marker names the generate units, the outputs' marker the grade units."""
+        views: dict[UnitRef, UnitView] = {}
+        self._look(views, (train_unit(run) for run in frozen.runs))
+        for _ in ("generate", "grade"):
+            self._look(views, units_of(frozen, resolve_evaluations(frozen, StoreSnapshot(views))))
+        if folded is not None:
+            self._look(views, [unit_of(ReportInputs(manifest_content=folded.sha256))])
+        for _ in ("leads of groups", "their engines"):
+            self._look(views, list(_leads(views.values())))
+        return views
+
+    def _look(self, views: dict[UnitRef, UnitView], units: Iterable[UnitRef]) -> None:
+        for unit in units:
+            if unit in views:
+                continue
+            kept = self._listing.kept(unit)
+            if kept is not None:
+                views[unit] = self._with_progress(kept)
+                continue
+            notices = self._listing.before(unit)
+            views[unit] = self.unit(unit)
+            self._listing.keep(views[unit], notices)
+
+    def _with_progress(self, view: UnitView) -> UnitView:
+        """The kept unit, with what its programs have written as progress since."""
+        due = self._listing.progress_due(view)
+        if not due:
+            return view
+        newer = {attempt.number: self._newer_progress(view.unit, attempt) for attempt in due}
+        attempts = tuple(replace(a, progress=newer.get(a.number, a.progress)) for a in view.attempts)
+        view = replace(view, attempts=attempts)
+        self._listing.update(view)
+        return view
+
+    def _newer_progress(self, unit: UnitRef, attempt: Attempt) -> Progress | None:
+        """Raises StoreError. What cannot be read is as if it had not been written."""
+        try:
+            data = self._store.get(store_keys.progress_key(unit, attempt.number))
+            return Progress.model_validate_json(data)
+        except (NotFound, ValidationError):
+            return attempt.progress
+
+    def unit(self, unit: UnitRef) -> UnitView:
+        """One unit as it stands now. Raises StoreError."""
+        prefix = store_keys.unit_prefix(unit)
+        listed = {info.key.removeprefix(prefix): info for info in self._store.list(prefix)}
+        attempts: list[Attempt] = []
+        markers: dict[str, Marker] = {}
+        unreadable: dict[str, str] = {}
+        for name, info in listed.items():
+            try:
+                if found := TASK.fullmatch(name):
+                    attempt = self._attempt(int(found[1]), info, listed)
+                    attempts += [attempt] if attempt is not None else []
+                elif found := MARKER.fullmatch(name):
+                    marker = self._marker(unit, info)
+                    markers |= {found[1]: marker} if marker is not None else {}
+            except UnreadableRecord as error:
+                if name.startswith(STATE):
+                    self._warn(error)  # training resumes from another, and replaces it
+                else:
+                    unreadable[error.key] = str(error)
+        retries = [int(found[1]) for name in listed if (found := RETRY.fullmatch(name))]
+        ordered = tuple(sorted(attempts, key=lambda attempt: attempt.number))
+        return UnitView(unit, ordered, markers, max(retries, default=0), unreadable)
+
+    def _attempt(self, number: int, info: ObjectInfo, listed: dict[str, ObjectInfo]) -> Attempt | None:
+        task = self._task(info)
+        if task is None:
+            return None
+        log = sorted((int(m[2]), name) for name in listed if (m := OFFER.fullmatch(name)) and int(m[1]) == number)
+        offers = [self._get(listed[name], Offer) for _, name in log]
+        end = self._get(listed.get(f"tasks/{number}.end.json"), TaskEnd)
+        if end is not None and end.number != number:
+            key = store_keys.end_key(task.unit, number)
+            raise UnreadableRecord(key, f"{key} holds the end of attempt {end.number}: it was copied there. {NEWER}")
+        failure = None if end is not None else listed.get(f"attempts/{number}/failure.json")
+        return Attempt(
+            task,
+            end,
+            self._get_if_readable(listed.get(f"attempts/{number}/progress.json"), Progress),
+            self._get_if_readable(failure, Failure),
+            tuple(offer.task_key for offer in offers if offer is not None),
+        )
+
+    def _task(self, info: ObjectInfo) -> Task | None:
+        if info.key not in self._tasks:
+            task = self._parsed(info, parse_task, "task", NEWER)
+            if task is None:
+                return None
+            if task.key != info.key:
+                raise UnreadableRecord(info.key, f"{info.key} holds the task {task.key}: it was copied there. {NEWER}")
+            self._tasks[info.key] = task
+        return self._tasks[info.key]
+
+    def _marker(self, unit: UnitRef, info: ObjectInfo) -> Marker | None:
+        kept = self._read.get(info.key)
+        if kept is not None and kept[0] == info.etag and isinstance(kept[1], Marker):
+            return kept[1]
+        marker = self._parsed(info, lambda data: parse_marker(unit, info.key, data), "marker", REMADE)
+        if marker is not None:
+            self._read[info.key] = (info.etag, marker)
+        return marker
+
+    def _get_if_readable(self, info: ObjectInfo | None, model: type[Record]) -> Record | None:
+        try:
+            return self._get(info, model)
+        except UnreadableRecord as error:
+            self._warn(error)
+            return None
+
+    def _warn(self, error: UnreadableRecord) -> None:
+        """Once for each record."""
+        if error.key not in self._told:
+            self._told.add(error.key)
+            logger.warning("%s It is ignored", str(error).removesuffix(NEWER).removesuffix(REMADE))
+
+    def _get(self, info: ObjectInfo | None, model: type[Record]) -> Record | None:
+        """None when it is not there, also when it went between the LIST and the GET (pruned states do)."""
+        if info is None:
+            return None
+        kept = self._read.get(info.key)
+        if kept is not None and kept[0] == info.etag and isinstance(kept[1], model):
+            return kept[1]
+        record = self._parsed(info, model.model_validate_json, model.__name__, NEWER)
+        if record is not None:
+            self._read[info.key] = (info.etag, record)
+        return record
+
+    def _parsed(self, info: ObjectInfo, parse: Callable[[bytes], Parsed], what: str, remedy: str) -> Parsed | None:
+        """Raises Unreadable when two reads in a row cannot be parsed."""
+        problem = ""
+        for _ in range(READS):
+            data = self._bytes(info)
+            if data is None:
+                return None
+            try:
+                return parse(data)
+            except ValidationError as error:
+                problem = f"{info.key} is no {what} that this version can read: {first_problem(error)}"
+            except Corrupt as error:
+                problem = str(error)
+        raise UnreadableRecord(info.key, f"{problem}. {remedy}")
+
+    def _bytes(self, info: ObjectInfo) -> bytes | None:
+        try:
+            return self._store.get(info.key)
+        except NotFound:
+            return None
+
+
+def _leads(views: Iterable[UnitView]) -> Iterable[UnitRef]:
+    """Leads of open groups that our units are members of, and of engines that took them: some are no units of ours."""
+    for view in views:
+        for attempt in view.open_attempts:
+            if isinstance(attempt.task, MemberPointer):
+                yield attempt.task.lead
+            elif isinstance(attempt.task, GenerateTask) and attempt.task.host is not None:
+                yield attempt.task.host.unit

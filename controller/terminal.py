@@ -1,0 +1,250 @@
+"""What `potstill run` shows while it works: a table that redraws itself, or plain lines where there is no terminal."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import IO, Any, Protocol
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from controller.planner.actions import EvaluationLine, LineState, RunLine, Status, counted
+from controller.planner.unit_state import SHARED
+from controller.trouble import LONGEST_WAIT_SECONDS, Trouble
+from workloads.untrusted import printable
+
+COLOURS: dict[LineState, str] = {
+    "waiting": "dim",
+    "pending": "yellow",
+    "running": "cyan",
+    "done": "green",
+    "failed": "red",
+}
+SHOWN_EVALUATIONS = 20
+VERBS = {"train": "waits", "generate": "generating", "grade": "grading"}
+
+
+class Screen(Protocol):
+    def show(self, status: Status, now: datetime, trouble: Trouble | None = None) -> None:
+        """`trouble`: what keeps the run from going on at the moment."""
+        ...
+
+
+class PlainConsole(Console):
+    """Strings, those in tables too, are printed as text: messages quote what models and users wrote.
+
+    No markup, no :emoji:, no escape sequence is read in them. Text that has a style goes through `shown`.
+    """
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(printable(text), **options)
+
+
+def plain_console(file: IO[str], width: int | None = None) -> Console:
+    return PlainConsole(file=file, soft_wrap=True, width=width, markup=False, emoji=False, highlight=False)
+
+
+def shown(text: str, style: str = "") -> Text:
+    """Untrusted text for a terminal: no escape sequence, no markup."""
+    return Text(printable(text), style)
+
+
+@contextmanager
+def make_screen(live: bool, console: Console | None = None) -> Iterator[Screen]:
+    """`live` False, or standard output not a terminal: plain lines."""
+    console = console or plain_console(sys.stdout)
+    if not live or not console.is_terminal:
+        yield PlainScreen(console)
+        return
+    with Live(console=console, auto_refresh=False, transient=False) as display:
+        yield LiveScreen(display)
+
+
+class LiveScreen:
+    def __init__(self, display: Live) -> None:
+        self._display = display
+
+    def show(self, status: Status, now: datetime, trouble: Trouble | None = None) -> None:  # noqa: ARG002
+        seen = bool(status.runs or status.evaluations)
+        shown = ([render(status)] if seen or trouble is None else []) + (
+            [Text(_trying_again(trouble), "yellow")] if trouble is not None else []
+        )
+        self._display.update(Group(*shown), refresh=True)
+
+
+class PlainScreen:
+    """A line when something begins, ends or fails; for a run also with each checkpoint and each tenth of its steps,
+    for an evaluation with each quarter of its problems. Evaluations that fail at the same time with the same message
+    have one line together. Trouble is printed once when it begins and once when it ends.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._said: dict[str, str] = {}
+        self._troubles: set[str] = set()
+
+    def show(self, status: Status, now: datetime, trouble: Trouble | None = None) -> None:
+        news = [(name, line) for name, line in plain_lines(status) if self._said.get(name) != _milestone(line)]
+        self._said.update((name, _milestone(line)) for name, line in news)
+        failed = by_cause(line for _, line in news if isinstance(line, EvaluationLine))
+        names = {lines[0].id: names_of(lines) for lines in failed}
+        repeated = {line.id for lines in failed for line in lines[1:]}
+        for name, line in news:
+            if name not in repeated:
+                self._say(f"{now:%H:%M:%S} {names.get(name, name)}: {describe(line)}")
+        if trouble is None and self._troubles:
+            self._troubles.clear()
+            self._say(f"{now:%H:%M:%S} the run goes on")
+        if trouble is not None and trouble.kind not in self._troubles:
+            self._troubles.add(trouble.kind)
+            self._say(f"{now:%H:%M:%S} {_trying_again(trouble)}")
+
+    def _say(self, text: str) -> None:
+        """One line; more lines of a message are indented, so that none looks like a line of its own."""
+        self._console.print(shown(text.replace("\n", "\n    ")), soft_wrap=True)
+
+
+def _trying_again(trouble: Trouble) -> str:
+    return (
+        f"{trouble.message}. Trying again, after {LONGEST_WAIT_SECONDS:.0f} s at most; Ctrl-C ends, and what is "
+        "committed stays"
+    )
+
+
+def plain_lines(status: Status) -> Iterator[tuple[str, RunLine | EvaluationLine]]:
+    """Lines whose state is not waiting, and lines that wait for another experiment."""
+    yield from ((run.label, run) for run in status.runs if is_shown(run))
+    yield from ((line.id, line) for line in status.evaluations if is_shown(line))
+
+
+def is_shown(line: RunLine | EvaluationLine) -> bool:
+    return line.state != "waiting" or line.reason == SHARED
+
+
+def says_why(run: RunLine) -> bool:
+    """Whether the run's message is needed beside the table of runs."""
+    return run.state == "failed" or run.reason == SHARED
+
+
+def by_cause(lines: Iterable[EvaluationLine]) -> list[list[EvaluationLine]]:
+    """The failed ones of `lines`, those with the same message together."""
+    found: dict[str, list[EvaluationLine]] = {}
+    for line in lines:
+        if line.state == "failed":
+            found.setdefault(line.message, []).append(line)
+    return list(found.values())
+
+
+def names_of(lines: list[EvaluationLine]) -> str:
+    """The id of one line; of several, how many evaluations they are and the first id."""
+    number = counted(lines).asked
+    return lines[0].id if number == 1 else f"{number} evaluations (first {lines[0].id})"
+
+
+def _milestone(line: RunLine | EvaluationLine) -> str:
+    if line.state in {"failed", "waiting"}:
+        return f"{line.state} {line.message}"
+    if isinstance(line, EvaluationLine):
+        return f"{line.state} {line.stage} {_share(line, 4)}"
+    return f"{line.state} {line.checkpoints} {_share(line, 10)}"
+
+
+def _share(line: RunLine | EvaluationLine, parts: int) -> int:
+    """How many of `parts` equal parts are done; -1 if nothing is done yet."""
+    if not line.total or not line.done:
+        return -1
+    return parts * line.done // line.total
+
+
+def describe(line: RunLine | EvaluationLine) -> str:
+    """In one sentence: state, progress, and for a run loss, speed, time left."""
+    if line.state == "failed":
+        return f"failed: {line.message}"
+    if line.state == "waiting" and line.reason == SHARED:
+        return line.message
+    if isinstance(line, RunLine):
+        parts: list[str] = [line.state]
+        if line.total:
+            parts.append(f"step {line.done}/{line.total}")
+        if line.checkpoints_expected:
+            parts.append(f"{line.checkpoints}/{line.checkpoints_expected} checkpoints")
+        return ", ".join(parts + run_numbers(line))
+    if line.state == "running":
+        return f"{VERBS[line.stage]} {line.done}/{line.total}" if line.total else VERBS[line.stage]
+    return "graded" if line.state == "done" else line.state
+
+
+def run_numbers(run: RunLine) -> list[str]:
+    found = []
+    if run.loss is not None:
+        found.append(f"loss {run.loss:.4f}")
+    if run.tokens_per_second is not None:
+        found.append(f"{run.tokens_per_second:,.0f} tokens/s")
+    if run.eta_seconds is not None:
+        found.append(f"{duration(run.eta_seconds)} left")
+    return found
+
+
+def duration(seconds: float) -> str:
+    """1:02:03, 2:03 or 0:07."""
+    hours, rest = divmod(int(seconds), 3600)
+    minutes, seconds_left = divmod(rest, 60)
+    return f"{hours}:{minutes:02}:{seconds_left:02}" if hours else f"{minutes}:{seconds_left:02}"
+
+
+def render(status: Status) -> RenderableType:
+    """The whole screen: runs, then the evaluations that move or failed, then totals."""
+    parts: list[RenderableType] = []
+    if status.runs:
+        parts.append(_runs_table(status))
+        parts += [shown(f"{run.label}: {describe(run)}") for run in status.runs if says_why(run)]
+    moving = [line for line in status.evaluations if line.state != "done" and is_shown(line)]
+    if moving:
+        parts.append(_evaluations_table(moving))
+    parts.append(_totals(status))
+    return Group(*parts)
+
+
+def _runs_table(status: Status) -> Table:
+    table = Table("run", "state", "step", "checkpoints", "loss", "tokens/s", "left", box=None, pad_edge=False)
+    for run in status.runs:
+        table.add_row(
+            shown(run.label),
+            Text(run.state, COLOURS[run.state]),
+            f"{run.done}/{run.total}" if run.total else "",
+            f"{run.checkpoints}/{run.checkpoints_expected}" if run.checkpoints_expected else str(run.checkpoints),
+            "" if run.loss is None else f"{run.loss:.4f}",
+            "" if run.tokens_per_second is None else f"{run.tokens_per_second:,.0f}",
+            "" if run.eta_seconds is None else duration(run.eta_seconds),
+        )
+    return table
+
+
+def _evaluations_table(lines: list[EvaluationLine]) -> Table:
+    table = Table("model", "benchmark", "state", "problems", "", box=None, pad_edge=False)
+    groups = [[line] for line in lines if line.state != "failed"]
+    groups += by_cause(lines)
+    for group in groups[:SHOWN_EVALUATIONS]:
+        line = group[0]
+        verb = VERBS[line.stage] if line.state == "running" else line.state
+        table.add_row(
+            shown(line.model if len(group) == 1 else f"{line.model} and {len(group) - 1} more"),
+            shown(f"{line.benchmark}/{line.part}"),
+            Text(verb, COLOURS[line.state]),
+            f"{line.done}/{line.total}" if line.total else "",
+            shown(line.message if line.state != "running" else ""),
+        )
+    if len(groups) > SHOWN_EVALUATIONS:
+        table.add_row(f"and {sum(map(len, groups[SHOWN_EVALUATIONS:]))} more")
+    return table
+
+
+def _totals(status: Status) -> Text:
+    if not status.runs and not status.evaluations:
+        return shown("; ".join(f"{c.reason}: {c.message}" for c in status.conditions), "yellow")
+    counts = counted(status.evaluations)
+    totals = f"{status.counts.checkpoints} checkpoints, {counts.graded} of {counts.asked} evaluations graded"
+    return Text(totals + (f", {counts.failed} failed" if counts.failed else ""))

@@ -1,0 +1,41 @@
+"""A profile file: what it may say, and what it is told where it is wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from controller.experiment.errors import SpecError
+from controller.experiment.profile import load_profile
+
+DIGEST = "sha256:" + "0" * 64
+
+
+def profile(folder: Path, image: str) -> Path:
+    path = folder / "profile.yaml"
+    path.write_text(f"engine: {{name: vllm, version: 0.32.0}}\ntrain: {{image: '{image}'}}\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    "image",
+    [f"registry.test:5000/lab/train@{DIGEST}", f"train:1.2@{DIGEST}", "train:0.1.0", "registry.test:5000/train:x"],
+)
+def test_an_image_that_says_its_version_is_taken(tmp_path: Path, image: str) -> None:
+    assert load_profile(profile(tmp_path, image)).train.image == image
+
+
+@pytest.mark.parametrize(
+    "image", ["train", "train:latest", "registry.test:5000/lab/train", "registry.test:5000/train:latest"]
+)
+def test_an_image_that_can_change_is_refused_by_name(tmp_path: Path, image: str) -> None:
+    with pytest.raises(SpecError, match=r"profile\.yaml") as refused:
+        load_profile(profile(tmp_path, image))
+    assert f"{image} can be another image at the next pull" in str(refused.value)
+    assert "train.image" in str(refused.value)
+
+
+def test_a_field_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    path = profile(tmp_path, "train:1")
+    path.write_text(path.read_text() + "gpuMemoryGib: 80\n")
+    with pytest.raises(SpecError, match="gpuMemoryGib"):
+        load_profile(path)

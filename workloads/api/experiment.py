@@ -1,0 +1,117 @@
+"""An experiment as accepted: defaults filled in, contents hashed, images and profile frozen. Written once, read by all.
+
+`resolve` in the controller makes it from the researcher's file. Nothing that happens later (a new controller, an edited
+profile, a moved tag) changes what it asks for; what may be added to a live experiment makes a new revision of it.
+"""
+
+from typing import Literal
+
+from pydantic import AwareDatetime, Field
+
+from workloads.api.model import Contract
+from workloads.api.tasks import FileSource, ModelSource
+from workloads.api.units import EngineIdentity, ExternalInputs, Prompting, Sampling, TrainInputs
+
+PartName = Literal["fast", "rest", "subset", "all"]
+
+
+class FrozenRun(Contract):
+    """A series of checkpoints of one name. `budget_tokens` is the budget at which the tables show it.
+
+    `inputs` of type lora is trained here; external is watched, published or (candidate) exists already.
+    """
+
+    name: str
+    label: str
+    role: Literal["run", "candidate"] = "run"
+    data: str | None = Field(None, description="name of its data set, for people")
+    domain: str | None = Field(None, description="what its data teaches, as the file states it")
+    inputs: TrainInputs | ExternalInputs = Field(discriminator="type")
+    data_source: FileSource | None = None
+    location: str | None = Field(None, description="external: where the checkpoints appear or the candidate stands")
+    weights: Literal["adapter", "model"] = "adapter"
+    ready: str | None = None
+    published: bool = Field(False, description="external: handed in by `potstill publish`; no task looks for it")
+    checkpoints: tuple[int, ...] = Field(description="sample counts expected, ascending; a candidate has (0,)")
+    budget_tokens: int
+    thinking: bool = True
+
+
+class FrozenPart(Contract):
+    """Disjoint parts of a benchmark are separate units: going from fast to full generates only the rest.
+
+    `all` has no ids: a benchmark that the controller cannot read, asked as a whole.
+    """
+
+    name: PartName
+    problems: tuple[str, ...]
+
+
+class FrozenBenchmark(Contract):
+    name: str
+    source: FileSource
+    grader: Literal["math", "code", "exact", "choice"]
+    completion: Literal["boxed", "fenced", "any", "pattern"]
+    completion_pattern: str | None = None
+    domain: str | None = Field(None, description="what it asks, as the file states it")
+    parts: tuple[FrozenPart, ...]
+    checkpoint_parts: tuple[PartName, ...]
+    base_parts: tuple[PartName, ...]
+    confirm: tuple[str, ...] = Field((), description="run@samples or run@last whose evaluation is on all parts")
+    trained_prompting: dict[str, Prompting] = Field(description="by run name: as it was trained")
+    base_prompting: Prompting
+
+
+class FrozenRequirement(Contract):
+    benchmark: str
+    metric: Literal["accuracy", "completed", "strict"]
+    max_drop: float = Field(ge=0, le=1)
+
+
+class FrozenGate(Contract):
+    """`baseline`: base, run@samples, run@last, or the store URL of another experiment's manifest."""
+
+    candidate: str
+    baseline: str
+    require: tuple[FrozenRequirement, ...]
+    alpha: float = 0.05
+    budget_tokens: int
+
+
+class Limits(Contract):
+    """Attempts counted per unit; times in seconds. Pending and no-progress limits are the controller's own clock."""
+
+    attempts: int = Field(3, gt=0)
+    preemptions: int = Field(20, ge=0)
+    no_progress_seconds: float = Field(1800.0, gt=0)
+    pending_seconds: float | None = Field(None, gt=0)
+    gpu_seconds: float | None = Field(None, gt=0)
+    evaluation_slots: int = Field(2, gt=0, description="generate tasks at work at one time")
+    training_slots: int = Field(8, gt=0)
+    grading_slots: int = Field(2, gt=0, description="grade tasks at work at one time")
+    group_members: int = Field(64, gt=0, description="evaluations that one engine has at a time, at most")
+    gather_seconds: float = Field(0.0, ge=0, description="that an evaluation may wait for others before its engine")
+    linger_seconds: float = Field(0.0, ge=0)
+
+
+class FrozenExperiment(Contract):
+    schema_version: Literal[1] = 1
+    name: str
+    uid8: str = Field(pattern=r"^[0-9a-f]{8}$")
+    revision: int = Field(1, gt=0)
+    accepted: AwareDatetime
+    spec_sha256: str
+    base: ModelSource
+    base_name: str
+    base_thinking: bool = False
+    runs: tuple[FrozenRun, ...]
+    benchmarks: tuple[FrozenBenchmark, ...]
+    sampling: Sampling
+    budgets: tuple[int, ...] = Field(description="ascending; outputs are generated once, to the last")
+    engine: EngineIdentity
+    stop_token_ids: tuple[int, ...] = ()
+    epoch: int = 0
+    gate: FrozenGate | None = None
+    limits: Limits = Limits()
+    allow_unsandboxed: bool = False
+    profile: dict[str, object] = Field({}, description="the admin's profile as it was at acceptance, for Job builders")

@@ -1,0 +1,178 @@
+"""A task: one attempt's order to a pod, durable before the pod exists.
+
+A group is one task with its members listed. It stands under its first member, its *lead*; every other member's own
+`tasks/<n>.json` is a pointer to it. A member whose number was taken by another writer meanwhile is not in the group:
+the program runs exactly the members whose pointer (or, for the lead, the task itself) names this task.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, Field, TypeAdapter
+
+from workloads.api import store_keys
+from workloads.api.model import Contract
+from workloads.api.units import ExternalInputs, GenerateInputs, GradeInputs, ReportInputs, Sha256, TrainInputs, UnitRef
+
+
+class Owner(Contract):
+    experiment: str
+    uid8: str
+
+
+class ModelSource(Contract):
+    """Where weights stand: hub://name@revision, s3://..., or a directory. `content` is what they must hash to."""
+
+    location: str
+    content: str
+
+
+class FileSource(Contract):
+    """A file: s3://..., a path, or builtin:<name>. Its SHA-256 is checked before use."""
+
+    location: str
+    sha256: Sha256
+
+
+class AdapterSource(Contract):
+    """An adapter: the files of a checkpoint marker of a train unit."""
+
+    unit: UnitRef
+    marker: str
+    content: Sha256
+
+
+class TaskBase(Contract):
+    schema_version: Literal[1] = 1
+    unit: UnitRef
+    number: int = Field(gt=0)
+    owner: Owner
+    created: AwareDatetime
+
+    @property
+    def key(self) -> str:
+        return store_keys.task_key(self.unit, self.number)
+
+
+class TrainTask(TaskBase):
+    type: Literal["train"] = "train"
+    inputs: TrainInputs
+    base: ModelSource
+    data: FileSource
+    save_state_every_seconds: float = 600.0
+
+
+class ImportTask(TaskBase):
+    """Commit checkpoints that another trainer wrote. `ready` names the file that says a checkpoint is whole."""
+
+    type: Literal["import"] = "import"
+    inputs: ExternalInputs
+    base: ModelSource
+    location: str
+    weights: Literal["adapter", "model"] = "adapter"
+    ready: str | None = None
+    expect: tuple[int, ...] = Field((), description="sample counts to wait for; empty: one checkpoint, at samples 0")
+
+
+class GenerateMember(Contract):
+    unit: UnitRef
+    number: int = Field(gt=0)
+    inputs: GenerateInputs
+    benchmark: FileSource
+    benchmark_name: str
+    adapter: AdapterSource | None = None
+    weights: ModelSource | None = Field(None, description="whole weights in place of the task's base")
+
+
+class TaskRef(Contract):
+    unit: UnitRef
+    number: int = Field(gt=0)
+
+    @property
+    def key(self) -> str:
+        return store_keys.task_key(self.unit, self.number)
+
+
+class GenerateTask(TaskBase):
+    """`host`: the task whose engine was to take this one, so that no engine need start for it. `takes_offers`: whether
+    the engine that works at it says meanwhile how many more it has room for; False: its members are alone there.
+
+    `lora_target`, `lora_rank`: the layers that adapters of this experiment change, and the largest rank (0: not known),
+    for the base's evaluations too: an engine keeps slots for them unless its flags say otherwise.
+    """
+
+    type: Literal["generate"] = "generate"
+    base: ModelSource
+    members: tuple[GenerateMember, ...] = Field(min_length=1)
+    linger_seconds: float = 0.0
+    takes_offers: bool = False
+    lora_target: Literal["attention", "all"] = "all"
+    lora_rank: int = 0
+    host: TaskRef | None = None
+
+
+class Offer(Contract):
+    """One entry of an engine's log (`layout.offer_key`), PUT If-None-Match at the next free number.
+
+    The controller appends the key of a task for the engine to take; the engine appends an entry without one to close
+    the log before it exits. The first writer of the number decides, so that no task is offered to an engine that
+    has gone.
+    """
+
+    task_key: str | None
+
+
+class GradeMember(Contract):
+    unit: UnitRef
+    number: int = Field(gt=0)
+    inputs: GradeInputs
+    outputs: UnitRef
+    benchmark: FileSource
+    benchmark_name: str
+
+
+class GradeTask(TaskBase):
+    type: Literal["grade"] = "grade"
+    members: tuple[GradeMember, ...] = Field(min_length=1)
+    allow_unsandboxed: bool = False
+
+
+class ReportTask(TaskBase):
+    type: Literal["report"] = "report"
+    inputs: ReportInputs
+
+
+class MemberPointer(TaskBase):
+    """A member's own tasks/<n>.json: its attempt is the lead's task."""
+
+    type: Literal["member"] = "member"
+    lead: UnitRef
+    lead_number: int = Field(gt=0)
+
+
+Task = Annotated[
+    TrainTask | ImportTask | GenerateTask | GradeTask | ReportTask | MemberPointer, Field(discriminator="type")
+]
+RunnableTask = TrainTask | ImportTask | GenerateTask | GradeTask | ReportTask
+
+TASK: TypeAdapter[Task] = TypeAdapter(Task)
+
+
+def parse_task(data: bytes) -> Task:
+    """Raises pydantic.ValidationError; an unknown schemaVersion is one."""
+    return TASK.validate_json(data)
+
+
+def pointers(task: GenerateTask | GradeTask) -> tuple[MemberPointer, ...]:
+    """The pointers of all members but the lead."""
+    return tuple(
+        MemberPointer(
+            unit=member.unit,
+            number=member.number,
+            owner=task.owner,
+            created=task.created,
+            lead=task.unit,
+            lead_number=task.number,
+        )
+        for member in task.members
+        if member.unit != task.unit
+    )

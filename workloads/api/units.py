@@ -1,0 +1,209 @@
+"""Units of work: the inputs that decide a result, and nothing else (no locations, names, labels or GPU counts).
+
+Two experiments that ask the same question get the same digest, so the second one pays nothing. The digest says that
+the question is the same, not that a second answer would be bit-equal (batch composition can change greedy outputs).
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SerializerFunctionWrapHandler, StringConstraints, model_serializer
+
+from workloads.api.model import Contract, digest_of
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+UnitKind = Literal["train", "generate", "grade", "report"]
+
+TRAIN_NUMERICS = "train-1"
+"""Of the fast trainer. Raised when its arithmetic changes, so that old checkpoints are not taken for new ones."""
+GENERAL_NUMERICS = "general-1"
+"""The same of the general trainer."""
+NUMERICS = {"fast": TRAIN_NUMERICS, "general": GENERAL_NUMERICS}
+GRADER_VERSION = "grade-2"
+"""Raised when a verdict could change: outputs are then graded again, and nothing is generated again."""
+REPORT_VERSION = "report-2"
+"""Raised when a report of the same manifest could say something else: reports are then made again."""
+
+
+class UnitRef(Contract):
+    kind: UnitKind
+    digest: Sha256
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.digest[:12]}"
+
+
+KINDS = ("attention", "mlp", "experts")
+"""What `Lora.target` may hold beside names of linear modules and ALL_LINEAR."""
+ALL_LINEAR = "all-linear"
+
+
+class Lora(Contract):
+    """`target`: kinds of layers (KINDS), names of linear modules (q_proj), or all-linear. `rslora`: alpha / sqrt(rank).
+
+    Fields that came later are left out of the JSON at their defaults, so that older digests stay what they were.
+    """
+
+    rank: int = Field(gt=0)
+    alpha: float = Field(gt=0)
+    target: tuple[str, ...]
+    dropout: float = Field(0.0, ge=0, lt=1)
+    rslora: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the fast trainer can do it: kinds of layers, no dropout, scaled by alpha / rank."""
+        return set(self.target) <= set(KINDS) and not self.dropout and not self.rslora
+
+    @model_serializer(mode="wrap")
+    def _serialize(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(handler(self), {"dropout": 0.0, "rslora": False})
+
+
+def _without(dumped: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """`dumped` without the fields that have these values."""
+    return {name: value for name, value in dumped.items() if name not in defaults or value != defaults[name]}
+
+
+class Columns(Contract):
+    prompt: str = "prompt"
+    response: str = "response"
+
+
+class Template(Contract):
+    """How a prompt becomes text. `name` is chatml, plain or file; `text` is the user's Jinja source when it is file."""
+
+    name: Literal["chatml", "plain", "file"] = "chatml"
+    text: str | None = None
+    system: str | None = None
+
+
+class TrainInputs(Contract):
+    """Everything that decides a training's numbers.
+
+    `samples` are consumed, not read; `batch_size` is samples per optimizer step however many GPUs there are;
+    `sequence_tokens` limits prompt + response. `checkpoints` are the sample counts at which one is published.
+    `trainer`: fast has kernels of its own for a few architectures, general runs any model of transformers. The JSON
+    leaves fast out: digests of before there was a choice stay what they were.
+    """
+
+    type: Literal["lora"] = "lora"
+    base_content: str
+    data_content: Sha256
+    columns: Columns
+    template: Template
+    samples: int = Field(gt=0)
+    batch_size: int = Field(gt=0)
+    sequence_tokens: int = Field(gt=0)
+    overlong: Literal["truncate", "drop"]
+    on_short: Literal["fail", "repeat"]
+    checkpoints: tuple[int, ...]
+    lora: Lora
+    learning_rate: float = Field(gt=0)
+    schedule: Literal["cosine", "linear", "constant"]
+    warmup_steps: int = Field(ge=0)
+    weight_decay: float = Field(ge=0)
+    gradient_clip: float = Field(ge=0, description="largest gradient norm; 0: not clipped")
+    validation_share: float = Field(ge=0, lt=1)
+    precision: Literal["float32", "bfloat16"]
+    seed: int
+    epoch: int = 0
+    trainer: Literal["fast", "general"] = "fast"
+    numerics: str = TRAIN_NUMERICS
+
+    @model_serializer(mode="wrap")
+    def _serialize(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(handler(self), {"trainer": "fast"})
+
+
+class ExternalInputs(Contract):
+    """Checkpoints that another trainer writes, known by where they come from, or a candidate, known by its content.
+
+    What is evaluated is addressed by its content, read when the checkpoint is committed; this only names the source.
+    `expect` are the sample counts that a watched place is waited for: with all of them committed the unit is done.
+    """
+
+    type: Literal["external"] = "external"
+    base_content: str
+    source: str
+    expect: tuple[int, ...] = ()
+    epoch: int = 0
+
+
+class ModelContent(Contract):
+    """Weights by content: the base alone, the base with an adapter, or whole weights (`base` is then their content)."""
+
+    base: str
+    adapter: Sha256 | None = None
+
+
+class Prompting(Contract):
+    """How a problem becomes prompt tokens. `prefill` opens the answer and is graded with the output."""
+
+    template: Template
+    instruction: str = Field("", description="text around {problem}; empty: the problem alone")
+    prefill: str = ""
+    stop: tuple[str, ...] = ()
+
+
+class Sampling(Contract):
+    temperature: float = Field(0.0, ge=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    n: int = Field(1, gt=0, description="outputs per problem")
+    seed: int = 0
+
+
+class EngineIdentity(Contract):
+    """What generates. `gpu` is the model name the profile states, or cpu; flags that change numerics are in `flags`."""
+
+    name: Literal["transformers", "vllm"]
+    version: str
+    dtype: Literal["float32", "bfloat16", "float16"]
+    gpu: str = "cpu"
+    flags: dict[str, str | int | float | bool] = {}
+
+
+class GenerateInputs(Contract):
+    """One model on one part of one benchmark."""
+
+    model: ModelContent
+    benchmark_content: Sha256
+    problems: tuple[str, ...] = Field(description="problem ids, in order; empty: all of the file")
+    prompting: Prompting
+    sampling: Sampling
+    limit_tokens: int = Field(gt=0, description="largest number of new tokens")
+    stop_token_ids: tuple[int, ...] = Field((), description="empty: the end tokens that the base declares")
+    engine: EngineIdentity
+    epoch: int = 0
+
+
+class GradeInputs(Contract):
+    """Verdicts on one set of outputs at every budget. `thinking`: an answer counts only after a closed </think>."""
+
+    outputs_content: Sha256
+    benchmark_content: Sha256
+    grader: Literal["math", "code", "exact", "choice"]
+    completion: Literal["boxed", "fenced", "any", "pattern"]
+    completion_pattern: str | None = None
+    thinking: bool
+    budgets: tuple[int, ...]
+    prefill: str = ""
+    grader_version: str = GRADER_VERSION
+
+
+class ReportInputs(Contract):
+    manifest_content: Sha256
+    report_version: str = REPORT_VERSION
+
+
+UnitInputs = TrainInputs | ExternalInputs | GenerateInputs | GradeInputs | ReportInputs
+
+
+def unit_of(inputs: UnitInputs) -> UnitRef:
+    kinds: dict[type[UnitInputs], UnitKind] = {
+        TrainInputs: "train",
+        ExternalInputs: "train",
+        GenerateInputs: "generate",
+        GradeInputs: "grade",
+        ReportInputs: "report",
+    }
+    return UnitRef(kind=kinds[type(inputs)], digest=digest_of(inputs))

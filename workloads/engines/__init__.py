@@ -1,0 +1,1 @@
+"""Engines that generate outputs: one package for each, one interface."""

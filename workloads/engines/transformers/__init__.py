@@ -1,0 +1,1 @@
+"""The small engine, for laptops and tests."""

@@ -1,0 +1,1 @@
+"""vLLM: every benchmark and adapter in one continuous batch."""

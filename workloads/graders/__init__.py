@@ -1,0 +1,1 @@
+"""Graders: an output and a gold to a verdict."""

@@ -1,0 +1,1 @@
+"""Checking servers: comparisons in a child process that can be killed."""

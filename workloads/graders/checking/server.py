@@ -1,0 +1,183 @@
+"""A checking server: compares answers with golds in a child that is killed when it takes too long.
+
+Reads a request per line, `{"kind": "math", "answer", "gold"}` or `{"kind": "code", "suite", "outcome"}`, and writes
+a reply per line: the verdict, or `{"failed": cause, "detail"}`. It loads its libraries once (math's with
+the first request for it) and forks children from there, so a child that was killed or grew too large costs
+milliseconds, and its neighbours nothing. A child ends with its server: it has a parent-death signal, a CPU limit of its
+own, and none of the server's descriptors but its two pipes. Causes: `checker_timeout`, `checker_memory` and
+`checker_failed` are what a check does by itself; `checker_lost` is what the machine did to it: killed from outside, or
+not run in its time.
+"""
+
+import ctypes
+import gc
+import json
+import os
+import resource
+import select
+import signal
+import sys
+import time
+from dataclasses import asdict
+from typing import Any
+
+from workloads.benchmarks.model import Suite
+from workloads.graders.code import oracles
+from workloads.sandbox.order import outcome_from
+
+CPU_SECONDS, WALL_SECONDS = 5.0, 40.0
+BACKSTOP_SECONDS = 3
+"""A child's own CPU limit is so much higher: it holds when nobody watches the child."""
+MEMORY_BYTES = 2 << 30
+RECYCLED_AFTER = 5_000
+"""Requests after which a child is replaced: caches of the libraries grow."""
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    if request["kind"] == "math":
+        from workloads.graders.math import grader  # sympy takes a second to load, and code needs none of it
+
+        return asdict(grader.check(request["answer"], request["gold"]))
+    suite = request["suite"]
+    tests = Suite(
+        name=suite["name"],
+        arguments=tuple(suite["arguments"]),
+        expected=tuple(suite["expected"]),
+        reference_seconds=tuple(suite["reference_seconds"]),
+        tolerance=suite["tolerance"],
+        oracle=suite["oracle"],
+    )
+    return asdict(oracles.judge(tests, outcome_from(request["outcome"])))
+
+
+def _child(requests: int, replies: int, server: int) -> None:
+    """Answers until it is killed, or its server is gone. Raises OSError if the parent-death signal cannot be set."""
+    _end_with_parent(server)
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1):
+        os.dup2(null, descriptor)
+    resource.setrlimit(resource.RLIMIT_AS, (_mapped_bytes() + MEMORY_BYTES,) * 2)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    source, sink = os.fdopen(requests, "r"), os.fdopen(replies, "w")
+    for line in source:
+        limit = int(time.process_time() + CPU_SECONDS) + BACKSTOP_SECONDS
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
+        try:
+            reply = answer(json.loads(line))
+        except MemoryError:
+            reply = {"failed": "checker_memory", "detail": "MemoryError"}
+        except Exception as e:
+            reply = {"failed": "checker_failed", "detail": f"{type(e).__name__}: {e}"[:300]}
+        sink.write(json.dumps(reply) + "\n")
+        sink.flush()
+
+
+def _end_with_parent(parent: int) -> None:
+    """The kernel kills this process when its parent ends, on Linux; elsewhere the CPU limit ends it."""
+    if sys.platform != "linux":
+        return
+    pr_set_pdeathsig = 1
+    if ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGKILL, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+    if os.getppid() != parent:  # it ended before the signal was set
+        os._exit(1)
+
+
+def _mapped_bytes() -> int:
+    with open("/proc/self/statm") as statm:  # noqa: PTH123
+        return int(statm.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+
+
+class Child:
+    """The forked process that answers, and the pipes to it."""
+
+    def __init__(self) -> None:
+        requests, self._to_child = os.pipe()
+        self._from_child, replies = os.pipe()
+        self.answered = 0
+        server = os.getpid()
+        self._pid = os.fork()
+        if self._pid == 0:
+            try:
+                os.close(self._to_child)
+                os.close(self._from_child)
+                _child(requests, replies, server)
+            finally:
+                os._exit(0)
+        os.close(requests)
+        os.close(replies)
+
+    def ask(self, line: str) -> dict[str, Any] | str:
+        """The reply, or the cause of there being none: then the child is of no more use."""
+        self.answered += 1
+        clock = (~self._pid << 3) | 2
+        cpu_end, wall_end = time.clock_gettime(clock) + CPU_SECONDS, time.monotonic() + WALL_SECONDS
+        received = bytearray()
+        try:
+            _write_all(self._to_child, line.encode())
+            while not received.endswith(b"\n"):
+                cpu_left, wall_left = cpu_end - time.clock_gettime(clock), wall_end - time.monotonic()
+                if cpu_left <= 0:
+                    return "checker_timeout"
+                if wall_left <= 0:
+                    return "checker_lost"
+                if select.select([self._from_child], [], [], min(cpu_left, wall_left))[0]:
+                    data = os.read(self._from_child, 1 << 16)
+                    if not data:
+                        return self._why_gone()
+                    received += data
+        except OSError:
+            return self._why_gone()
+        reply: dict[str, Any] = json.loads(received)
+        return reply
+
+    def _why_gone(self) -> str:
+        """Its channel is closed, so it is ending; it stays to be waited for in `end`."""
+        ended = os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT)
+        if ended is None or ended.si_code == os.CLD_EXITED:
+            return "checker_failed"
+        causes: dict[int, str] = {signal.SIGKILL: "checker_lost", signal.SIGXCPU: "checker_timeout"}
+        return causes.get(ended.si_status, "checker_failed")
+
+    def end(self) -> None:
+        os.kill(self._pid, signal.SIGKILL)
+        os.waitpid(self._pid, 0)
+        os.close(self._to_child)
+        os.close(self._from_child)
+
+
+def _write_all(pipe: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(pipe, data) :]
+
+
+def main() -> None:
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    child: Child | None = None
+    knows_math = False
+    for line in sys.stdin:
+        if not knows_math and line.startswith('{"kind": "math"'):
+            from workloads.graders.math import grader
+
+            grader.warm()
+            gc.collect()
+            gc.freeze()
+            knows_math = True
+            if child is not None:
+                child.end()
+                child = None
+        child = child or Child()
+        reply = child.ask(line)
+        if isinstance(reply, str):
+            reply = {"failed": reply, "detail": ""}
+        if "failed" in reply or child.answered >= RECYCLED_AFTER:
+            child.end()
+            child = None
+        sys.stdout.write(json.dumps(reply) + "\n")
+        sys.stdout.flush()
+    if child is not None:
+        child.end()
+
+
+if __name__ == "__main__":
+    main()

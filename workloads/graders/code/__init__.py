@@ -1,0 +1,1 @@
+"""Code answers: run in the sandbox, compared with evalplus's rules."""

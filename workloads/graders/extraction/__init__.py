@@ -1,0 +1,1 @@
+"""Finds the answer in an output, and whether the output is complete."""

@@ -1,0 +1,1 @@
+"""Math answers: compared as values."""

@@ -1,0 +1,1 @@
+"""The object store: a directory or S3, one interface; markers, content digests and credentials."""

@@ -1,0 +1,169 @@
+"""The object store: S3 or a directory, one interface with the same guarantees."""
+
+import os
+import re
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import unquote, urlsplit
+
+DEADLINE_SECONDS = 120.0
+"""How long one call to the store may go on trying before it raises StoreError (`POTSTILL_STORE_DEADLINE_SECONDS`)."""
+
+
+class StoreError(Exception):
+    """The store could not answer: the state of the key is unknown. Never read as 'absent'."""
+
+
+class NotFound(StoreError):
+    """The store answered that the key is not there."""
+
+
+class NoDirectory(StoreError):
+    """There is no directory where a store was said to be."""
+
+
+class AlreadyExists(StoreError):
+    """A conditional write lost: the key is there (put_new), or is not as it was read (put_if)."""
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    key: str
+    size: int
+    etag: str
+    modified: float
+    """Seconds since 1970, by the store's clock."""
+
+
+class Store(Protocol):
+    """Keys are relative to the root. Every method raises StoreError when the outcome is unknown after retries."""
+
+    @property
+    def url(self) -> str:
+        """s3://bucket/prefix or file:///path: what `open_store` takes."""
+        ...
+
+    def get(self, key: str) -> bytes: ...
+
+    def get_with_etag(self, key: str) -> tuple[bytes, str]: ...
+
+    def head(self, key: str) -> ObjectInfo | None:
+        """None only when the store answered that the key is absent."""
+        ...
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """All keys that start with `prefix`, in key order, whole or StoreError."""
+        ...
+
+    def put_new(self, key: str, data: bytes) -> str:
+        """If-None-Match: *. The etag; AlreadyExists if the key is there, unless its content equals `data`."""
+        ...
+
+    def put_if(self, key: str, data: bytes, etag: str | None) -> str:
+        """If-Match: `etag` (None: the key must be absent). The new etag; AlreadyExists if it changed meanwhile.
+
+        Content that equals `data` already is success, as in `put_new`: the write may be this one, its answer lost.
+        """
+        ...
+
+    def put(self, key: str, data: bytes) -> None:
+        """Overwrites. For progress and logs of the writer's own attempt only."""
+        ...
+
+    def upload(self, key: str, path: Path, sha256: str) -> None:
+        """A file of any size, checked on arrival against its SHA-256 and size. Overwrites the writer's own key."""
+        ...
+
+    def download(self, key: str, path: Path) -> None:
+        """Atomically in place: either the whole object stands at `path` or nothing does."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """For `gc` and for pruning resume state. Absent is fine."""
+        ...
+
+    def probe(self) -> None:
+        """PUT twice If-None-Match under probe/: StoreError if the server ignores conditions or refuses writes."""
+        ...
+
+
+_SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+=@:,-]{0,199}")
+
+
+def check_key(key: str) -> str:
+    """The key itself if a store may write it: segments of letters, digits and ._+=@:,- that do not start with a dot.
+
+    Raises ValueError: a key is made by `contract.layout`, so a bad one is a mistake in the program.
+    """
+    if len(key) > 900 or not all(_SEGMENT.fullmatch(segment) for segment in key.split("/")):
+        raise ValueError(f"{key!r} is no key of a store: use 1 to 200 of A-Z a-z 0-9 . _ + = @ : , - between slashes")
+    return key
+
+
+def open_store(url: str, environment: Mapping[str, str] = os.environ, *, make: bool = True) -> Store:
+    """`s3://bucket/prefix`, with the AWS credential chain, or `file:///directory`, made if it is not there and `make`.
+
+    POTSTILL_S3_ENDPOINT names another S3 server, whose buckets are then addressed by path unless POTSTILL_S3_ADDRESSING
+    is virtual. POTSTILL_S3_KEYS names a folder of files with the keys (`stores.s3_credentials`), in place of the chain.
+    POTSTILL_CA_BUNDLE names a PEM file of further CAs. Raises NoDirectory, StoreError, ValueError for any other URL.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path.startswith("/"):
+        from workloads.storage.directory import DirectoryStore
+
+        root = Path(unquote(parts.path))
+        if not make and not root.is_dir():
+            raise NoDirectory(f"{root}: there is no such directory")
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"{url}: cannot make the store's directory: {error}") from error
+        return DirectoryStore(root)
+    if parts.scheme == "s3" and parts.netloc and not parts.query and not parts.fragment:
+        from botocore.exceptions import CredentialRetrievalError
+
+        from workloads.storage.certificates import BadBundle, trust_ca_bundle
+        from workloads.storage.s3.store import S3Store, connect
+
+        deadline_seconds = float(environment.get("POTSTILL_STORE_DEADLINE_SECONDS", DEADLINE_SECONDS))
+        keys = environment.get("POTSTILL_S3_KEYS")
+        try:
+            trust_ca_bundle()
+            client = connect(
+                environment.get("POTSTILL_S3_ENDPOINT") or None,
+                addressing=environment.get("POTSTILL_S3_ADDRESSING") or None,
+                keys=Path(keys) if keys else None,
+            )
+        except (BadBundle, CredentialRetrievalError) as error:
+            raise StoreError(f"{url}: {error}") from error
+        return S3Store(client, parts.netloc, parts.path.strip("/"), deadline_seconds)
+    raise ValueError(f"{url!r} is no store: write s3://bucket/prefix or file:///an/absolute/directory")
+
+
+def probe_conditions(store: Store) -> None:
+    """What `Store.probe` does on every store: conditional writes must be refused when their condition does not hold."""
+    key = f"probe/{uuid.uuid4().hex}"
+    etag = store.put_new(key, b"first")
+    try:
+        _expect_refusal(store, key, "If-None-Match", lambda: store.put_new(key, b"second"))
+        changed = store.put_if(key, b"third", etag)
+        _expect_refusal(store, key, "If-Match", lambda: store.put_if(key, b"fourth", etag))
+        found, found_etag = store.get_with_etag(key)
+        if (found, found_etag) != (b"third", changed):
+            raise StoreError(f"{store.url}: {key} does not read as it was written; this store cannot be trusted")
+    finally:
+        store.delete(key)
+
+
+def _expect_refusal(store: Store, key: str, condition: str, write: Callable[[], str]) -> None:
+    try:
+        write()
+    except AlreadyExists:
+        return
+    raise StoreError(
+        f"{store.url}: the server took a write to {key} whose {condition} did not hold. Without conditional writes two "
+        "attempts could both win: use a server that has them (AWS S3, MinIO, Ceph from Squid on, versitygw)"
+    )

@@ -1,0 +1,264 @@
+"""Inputs by content: what files and weights hash to, and how a program gets them onto its machine, checked.
+
+A location is a path, file://, s3://bucket/key, hub://name@revision (weights), or builtin:<name> (benchmarks).
+Hashes of large files are remembered by path, inode, size and time under `cache_folder()`/hashes.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
+
+from workloads.api.model import canonical_json, sha256_of
+from workloads.api.tasks import FileSource, ModelSource
+from workloads.storage.base import NotFound, Store, StoreError, open_store
+from workloads.storage.certificates import BadBundle, certificate_advice, trust_ca_bundle
+
+COUNTED = (".safetensors", ".json", ".model", ".txt", ".jinja", ".tiktoken")
+"""Suffixes of the files of a directory that its content is made of: weights, configuration, tokenizer."""
+HUB_TRANSPORTS = ("httpx", "httpx2", "requests")
+"""What huggingface_hub sends requests with, by its version; their errors come through as they are."""
+REMEMBERED_BYTES = 1024 * 1024
+
+
+class ContentError(Exception):
+    """An input is not what it was when the experiment was accepted, or is not there. Says where, and what to do."""
+
+
+def cache_folder() -> Path:
+    """POTSTILL_CACHE, else ~/.cache/potstill."""
+    return Path(os.environ.get("POTSTILL_CACHE") or Path.home() / ".cache" / "potstill")
+
+
+def weights_folder() -> Path | None:
+    """POTSTILL_WEIGHTS: a volume on which `workloads.prefetch` leaves bases, if this machine has one."""
+    stated = os.environ.get("POTSTILL_WEIGHTS")
+    return Path(stated) if stated else None
+
+
+def weights_name(content: str) -> str:
+    """The folder of a base on that volume, by its content: sha256-<64 hex>, or hub-<owner>--<name>-<revision>."""
+    return content.replace("/", "--").translate(str.maketrans(":@", "--"))
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of what the file holds now, 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256, 64 hex digits, remembered for a large file that has not been written to since (nor just now)."""
+    status = path.stat()
+    settled = time.time() - status.st_mtime > 2
+    if status.st_size < REMEMBERED_BYTES or not settled:
+        return hash_file(path)
+    version = f"{path.resolve()}\0{status.st_ino}\0{status.st_size}\0{status.st_mtime_ns}"
+    memory = cache_folder() / "hashes" / sha256_of(version.encode())
+    with contextlib.suppress(OSError):
+        return memory.read_text()
+    found = hash_file(path)
+    with contextlib.suppress(OSError):  # a read-only machine hashes again
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = memory.with_suffix(f".{uuid.uuid4().hex}")
+        unfinished.write_text(found)
+        unfinished.replace(memory)
+    return found
+
+
+def directory_content(path: Path) -> str:
+    """`sha256:<64 hex>` of a model's or adapter's directory: names and SHA-256 of its files with suffixes COUNTED.
+
+    Where the directory stands does not matter; subdirectories and hidden files do not count.
+    Raises ContentError if it is no directory or holds no .safetensors file.
+    """
+    if not path.is_dir():
+        raise ContentError(
+            f"{path} is no directory: a model stands in a directory of its own, in Hugging Face's layout"
+        )
+    files = sorted(file for file in path.iterdir() if is_counted(file.name) and file.is_file())
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        sums = dict(zip([file.name for file in files], pool.map(file_sha256, files), strict=True))
+    return content_of_sums(str(path), sums)
+
+
+def is_counted(name: str) -> bool:
+    return name.endswith(COUNTED) and not name.startswith(".")
+
+
+def content_of_sums(place: str, sums: dict[str, str]) -> str:
+    """`directory_content` of files known by name and SHA-256. `place` is for the error."""
+    if not any(name.endswith(".safetensors") for name in sums):
+        raise ContentError(f"{place} holds no .safetensors file; weights in other formats (.bin, .pt) are not read")
+    return f"sha256:{sha256_of(canonical_json(sorted(sums.items())))}"
+
+
+def localise_model(source: ModelSource) -> Path:
+    """A directory on this machine that holds `source`, checked against its content.
+
+    What stands on the weights volume was checked when it was brought there. Otherwise hub:// goes through
+    huggingface_hub's cache, and s3:// is kept in `cache_folder()`/models.
+    Raises ContentError (it changed, or is not there), StoreError (it could not be reached).
+    """
+    if (prefetched := _prefetched(source)) is not None:
+        return prefetched
+    scheme = urlsplit(source.location).scheme
+    if scheme == "hub":
+        return _from_hub(source)
+    if scheme == "s3":
+        return _from_bucket(source)
+    path = _path(source.location)
+    _require(source.location, directory_content(path), source.content)
+    return path
+
+
+def _prefetched(source: ModelSource) -> Path | None:
+    volume = weights_folder()
+    found = volume / weights_name(source.content) if volume is not None else None
+    return found if found is not None and found.is_dir() else None
+
+
+def localise_model_file(source: ModelSource, name: str, into: Path) -> Path:
+    """One file of a model (config.json), without the weights and unchecked; raises as `localise_model` does."""
+    if (prefetched := _prefetched(source)) is not None:
+        return prefetched / name
+    scheme = urlsplit(source.location).scheme
+    if scheme == "hub":
+        return _from_hub(source, (name,)) / name
+    if scheme == "s3":
+        return _download(f"{source.location.rstrip('/')}/{name}", into / name)
+    path = _path(source.location) / name
+    if not path.is_file():
+        raise ContentError(f"{path} is not there")
+    return path
+
+
+def localise_file(source: FileSource, into: Path) -> Path:
+    """A file on this machine that holds `source`, checked against its SHA-256; downloaded to `into` if need be.
+
+    Raises ContentError (it changed, or is not there), StoreError (it could not be reached).
+    """
+    if source.location.startswith("builtin:"):
+        from workloads.benchmarks import builtin_path
+
+        path = builtin_path(source.location)
+    elif source.location.startswith("s3://"):
+        name = PurePosixPath(source.location).name
+        path = _download(source.location, into / f"{source.sha256[:16]}-{name}")
+    else:
+        path = _path(source.location)
+        if not path.is_file():
+            raise ContentError(f"{path} is not there")
+    _require(source.location, file_sha256(path), source.sha256)
+    return path
+
+
+def split_s3(location: str) -> tuple[str, str]:
+    """(store URL of the bucket, key) of s3://bucket/key."""
+    parts = urlsplit(location)
+    if not parts.netloc:
+        raise ContentError(f"{location} names no bucket: write s3://bucket/key")
+    return f"s3://{parts.netloc}", parts.path.lstrip("/")
+
+
+def _path(location: str) -> Path:
+    parts = urlsplit(location)
+    if parts.scheme not in ("", "file"):
+        raise ContentError(f"{location}: {parts.scheme}:// is not known here; use a path, s3:// or (weights) hub://")
+    return Path(unquote(parts.path)) if parts.scheme else Path(location)
+
+
+def _require(location: str, found: str, accepted: str) -> None:
+    if found != accepted:
+        raise ContentError(
+            f"{location} has changed since the experiment was accepted: it holds {found}, not {accepted}. "
+            "Put the old content back, or submit the experiment again with the new one"
+        )
+
+
+def _download(location: str, path: Path) -> Path:
+    bucket, key = split_s3(location)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        open_store(bucket).download(key, path)
+    except NotFound as error:
+        raise ContentError(f"{location} is not there") from error
+    return path
+
+
+def _from_bucket(source: ModelSource) -> Path:
+    kept = cache_folder() / "models" / sha256_of(f"{source.location}\0{source.content}".encode())[:16]
+    with locked(kept.with_suffix(".lock")):
+        if kept.is_dir():
+            with contextlib.suppress(ContentError):
+                _require(source.location, directory_content(kept), source.content)
+                return kept
+        bucket, key = split_s3(source.location.rstrip("/") + "/")
+        arriving = kept.with_suffix(".arriving")
+        shutil.rmtree(arriving, ignore_errors=True)
+        arriving.mkdir()
+        store = open_store(bucket)
+        for name in model_names(store, key):
+            store.download(key + name, arriving / name)
+        _require(source.location, directory_content(arriving), source.content)
+        shutil.rmtree(kept, ignore_errors=True)
+        arriving.rename(kept)
+    return kept
+
+
+def model_names(store: Store, prefix: str) -> list[str]:
+    """The files right under `prefix` ('' or 'a/b/') of which a model's content is made."""
+    names = (info.key.removeprefix(prefix) for info in store.list(prefix))
+    return [name for name in names if "/" not in name and is_counted(name)]
+
+
+def _from_hub(source: ModelSource, patterns: tuple[str, ...] = ()) -> Path:
+    from huggingface_hub import snapshot_download
+
+    name, _, revision = source.location.removeprefix("hub://").partition("@")
+    if source.content != f"hub:{name}@{revision}":
+        raise ContentError(f"{source.location} is not {source.content}: name the model and its revision, 40 hex digits")
+    wanted = list(patterns) or ["*" + suffix for suffix in COUNTED]
+    with hub_errors(source.location):
+        return Path(str(snapshot_download(name, revision=revision, allow_patterns=wanted)))
+
+
+@contextmanager
+def hub_errors(location: str) -> Iterator[None]:
+    """Of a block that asks the hub; it trusts POTSTILL_CA_BUNDLE. Raises ContentError (no such model) or StoreError."""
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        trust_ca_bundle()
+        yield
+    except RepositoryNotFoundError as error:
+        raise ContentError(f"{location}: the hub has no such model, or HF_TOKEN may not read it") from error
+    except BadBundle as error:
+        raise StoreError(f"{location}: {error}") from error
+    except Exception as error:
+        transport = type(error).__module__.partition(".")[0] in HUB_TRANSPORTS
+        if not (transport or isinstance(error, LocalEntryNotFoundError | HfHubHTTPError)):
+            raise
+        if certificate := certificate_advice(error):
+            raise StoreError(f"{location}: the hub cannot be reached. {certificate}") from error
+        if isinstance(error, LocalEntryNotFoundError):
+            message = f"{location}: the hub cannot be reached, and its cache lacks this revision"
+            raise StoreError(message) from error
+        raise StoreError(f"{location}: {error}") from error
+
+
+@contextmanager
+def locked(lock: Path, *, wait: bool = True) -> Iterator[None]:
+    """Raises OSError where there are no locks, and, without `wait`, if another has it."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield

@@ -1,0 +1,17 @@
+"""Somebody else's directory or bucket, read through the store's interface; nothing is made there."""
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from workloads.storage.base import Store, open_store
+from workloads.storage.directory import DirectoryStore
+
+
+def open_source(location: str) -> Store:
+    """`location` is a path, file:// or s3://bucket/prefix. Reading a directory that is not there is a StoreError."""
+    parts = urlsplit(location)
+    if parts.scheme == "s3":
+        return open_store(location.rstrip("/"))
+    if parts.scheme not in ("", "file"):
+        raise ValueError(f"{location}: {parts.scheme}:// is not known here; use a path or s3://bucket/prefix")
+    return DirectoryStore(Path(unquote(parts.path)) if parts.scheme else Path(location))

@@ -1,1 +1,0 @@
-"""The two stores: a directory, and S3. `workloads.store.open_store` picks one by its URL."""

@@ -1,0 +1,32 @@
+"""Copies of each token's row for its experts, and the sum of the experts' rows back at the token; no atomics."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from workloads.train.kernels.device import has_triton
+
+
+def spread_rows(x: Tensor, position: Tensor, spare: int) -> Tensor:
+    """out[position[t, k], :H] = x[t]: x (T, H), position (T, k), a permutation of T k -> (T k, H + spare).
+
+    The last `spare` columns are unset. Each row of x is read once and written k times.
+    """
+    if has_triton(x):
+        from workloads.train.kernels import moe_permute_triton
+
+        return moe_permute_triton.spread_rows(x, position, spare)
+    out = x.new_empty(position.numel(), x.shape[1] + spare)
+    out[position.flatten().long(), : x.shape[1]] = x.repeat_interleave(position.shape[1], dim=0)
+    return out
+
+
+def combine_rows(y: Tensor, position: Tensor, residual: Tensor | None) -> Tensor:
+    """out[t] = residual[t] + sum over k of y[position[t, k]] in float32: y (M, H), position (T, k) -> (T, H)."""
+    if has_triton(y):
+        from workloads.train.kernels import moe_permute_triton
+
+        return moe_permute_triton.combine_rows(y, position, residual)
+    total = y[position.long()].to(torch.promote_types(y.dtype, torch.float32)).sum(1)
+    return (total if residual is None else residual + total).to(y.dtype)
