@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
+from controller.accept import accept
 from controller.cli.common import DEFAULT_STORE, ExperimentFile, ProfileFile, StoreUrl, frozen_from, store_at
 from controller.experiment.errors import SpecError, SpecProblem
-from controller.local_runner import accept
 from workloads.api import store_keys
 from workloads.api.evaluation_matrix import train_unit
 from workloads.api.experiment import FrozenExperiment, FrozenRun

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from controller.accept import accept
 from controller.apply_actions import act
-from controller.local_runner import accept
 from controller.planner.actions import Reason, WriteManifest
 from controller.trouble import NewerRecord
 from tests.controller.experiments import START, experiment, run

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from controller.accept import accept
 from controller.cli import app
 from controller.gc.collector import look, sweep
 from controller.gc.sweep import StoreListing, plan_sweep
 from controller.lease import acquire_key, release
-from controller.local_runner import accept
 from tests.controller.driver import execute, small
 from tests.controller.experiments import experiment, run
 from tests.controller.tiny_program import commit

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 import pytest
 
 from controller.events import EventLog
-from controller.local_runner import Rounds
 from controller.planner.actions import Decision
+from controller.rounds import Rounds
 from controller.snapshot.listing import OPEN_SECONDS, ByNotice, ListBudget
 from controller.snapshot.notices import OLD_SECONDS, NoticeBoard
 from controller.snapshot.types import Job, JobsSnapshot

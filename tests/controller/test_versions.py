@@ -10,9 +10,9 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
+from controller.accept import accept
 from controller.cli import app
 from controller.cli.versions import age, differences, earlier_versions_line, is_version, versions_in
-from controller.local_runner import accept
 from tests.controller.driver import small
 from workloads.api.experiment import FrozenExperiment
 from workloads.storage.base import Store, open_store

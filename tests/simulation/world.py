@@ -11,14 +11,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from controller.accept import accept
 from controller.events import EventLog
 from controller.gc.collector import look, restore_parked, sweep
 from controller.gc.sweep import plan_sweep
 from controller.lease import OwnersWatch
-from controller.local_runner import Rounds, accept
 from controller.planner.actions import Status
 from controller.planner.unit_state import owner_of
 from controller.retry import retry
+from controller.rounds import Rounds
 from controller.snapshot.listing import ByNotice, ListBudget
 from controller.snapshot.notices import NoticeBoard
 from controller.snapshot.types import FINAL_MARKER

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from controller.accept import accept
 from controller.gc.collector import look, restore_parked, sweep
 from controller.gc.sweep import StoreListing, plan_sweep
-from controller.local_runner import accept
 from controller.planner.unit_state import owner_of
 from tests.controller.experiments import experiment, run
 from tests.controller.stores import TRAINED

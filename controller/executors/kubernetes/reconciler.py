@@ -28,10 +28,10 @@ from controller.executors.kubernetes.status import (
     unseen_status,
 )
 from controller.experiment.profile import Profile
-from controller.local_runner import Rounds
 from controller.planner.actions import Decision, Intent, Status
 from controller.planner.unit_state import REFUSED
 from controller.retry import retry
+from controller.rounds import Rounds
 from controller.snapshot.listing import ByNotice, ListBudget
 from controller.snapshot.notices import NoticeBoard
 from workloads.api import store_keys
