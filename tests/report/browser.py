@@ -31,8 +31,9 @@ class Page:
             self._call(f"{domain}.enable")
         self._call("Performance.enable", timeDomain="threadTicks")
 
-    def open(self, path: Path) -> None:
-        self._call("Page.navigate", url=path.as_uri())
+    def open(self, where: Path | str) -> None:
+        """A file, or an address."""
+        self._call("Page.navigate", url=where if isinstance(where, str) else where.as_uri())
 
     def looks(self, width: int, height: int, scheme: str) -> None:
         """A screen of this size that prefers light or dark; below 760 px a phone's."""
