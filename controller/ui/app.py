@@ -11,6 +11,7 @@ import gzip
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, is_dataclass
@@ -206,6 +207,7 @@ def _page(pages: Pages, template: str) -> Callable[[Request], Any]:
             name=name,
             version=version,
             plotly=f"/static/plotly-{version_of('plotly')}.js",
+            plotly_styles=_plotly_styles(),
             styles=json.dumps({"colours": COLOURS, "symbols": SYMBOLS, "dashes": DASHES}),
         )
         body = text.encode(errors="replace")
@@ -345,7 +347,19 @@ def _style() -> bytes:
 @lru_cache(maxsize=1)
 def _plotly_file() -> bytes:
     """plotly.js, compressed."""
-    return gzip.compress((files("plotly") / "package_data" / "plotly.min.js").read_bytes(), 6, mtime=0)
+    return gzip.compress(_plotly_source(), 6, mtime=0)
+
+
+@lru_cache(maxsize=1)
+def _plotly_styles() -> tuple[str, ...]:
+    """Ids of the style elements that plotly.js adds for its maps unless there is an element of that id: the policy
+    allows no style in a page, and these pages have no map.
+    """
+    return tuple(found.decode() for found in re.findall(rb'getElementById\("([0-9a-f]{64})"\)', _plotly_source()))
+
+
+def _plotly_source() -> bytes:
+    return (files("plotly") / "package_data" / "plotly.min.js").read_bytes()
 
 
 def _plotly(_pages: Pages, request: Request) -> Response:
@@ -360,6 +374,7 @@ def _warm_up(experiments: Experiments) -> None:
     """Reads the list and loads what takes long, so that the first page that is opened does not wait for it."""
     with suppress(StoreError):
         experiments.summaries()
+    _plotly_styles()
     _plotly_file()
     import controller.ui.curves
     import controller.ui.results  # noqa: F401 - they bring scipy and pandas

@@ -23,6 +23,7 @@ LIST_SECONDS = 1.0
 READERS = 8
 """Experiments that are read at the same time."""
 MANIFESTS_KEPT = 8
+DIFFERENCES_KEPT = 5_000
 LIVE_KEPT = 32
 LIVE_WAIT_SECONDS = 0.3
 """How long the list waits for progress of unfinished experiments. What comes later is in the next answer."""
@@ -111,6 +112,7 @@ class Experiments:
         self._listed_at = float("-inf")
         self._versions: dict[Key, tuple[Folder, _Read]] = {}
         self._manifests: Kept[Manifest | None] = Kept(MANIFESTS_KEPT)
+        self._differences: Kept[tuple[str, ...]] = Kept(DIFFERENCES_KEPT)
         self._live: OrderedDict[Key, LiveExperiment] = OrderedDict()
 
     def close(self) -> None:
@@ -129,7 +131,7 @@ class Experiments:
         for key in ordered:
             frozen = read[key].version.frozen
             first = newest.setdefault(key[0], frozen)
-            differs = differences(frozen, first) if frozen and first and frozen is not first else None
+            differs = self._differs(frozen, first) if frozen and first and frozen is not first else None
             found.append(self._summary(read[key], folders[key], live.get(key), differs))
         return tuple(found)
 
@@ -139,6 +141,10 @@ class Experiments:
         read = self._version(key, folder)
         wanted = [key] if read.phase in ("accepted", "unfinished") else []
         return self._summary(read, folder, self._live_of(wanted, {key: read}).get(key), None)
+
+    def _differs(self, frozen: FrozenExperiment, newest: FrozenExperiment) -> tuple[str, ...]:
+        key = (frozen.name, frozen.uid8, frozen.revision, newest.uid8, newest.revision)
+        return self._differences.get(key, lambda: differences(frozen, newest))
 
     def folders(self) -> Mapping[Key, Folder]:
         with self._lock:

@@ -24,7 +24,7 @@ const draw = (id) => {
 };
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { for (const id of drawn.keys()) draw(id); });
 
-// A figure of that id in `container`, made where there is none yet.
+// Notes what the figure of that id in `container` shows; makes it where there is none yet.
 const figure = (container, id, title, data, axes) => {
   let held = drawn.get(id);
   if (!held) {
@@ -38,7 +38,6 @@ const figure = (container, id, title, data, axes) => {
   held.box.firstChild.textContent = title;
   held.element.setAttribute("aria-label", title);
   Object.assign(held, { data, axes });
-  return draw(id);
 };
 const forgetOthers = (wanted) => {
   for (const [id, held] of drawn) if (!wanted.has(id)) { held.box.remove(); drawn.delete(id); }
@@ -107,6 +106,7 @@ export const drawCurves = (container, all, budget) => {
     figure(container, id, `${benchmark}: ${WORDS[metric].toLowerCase()} against training samples`, data, ["Training samples", WORDS[metric], true]);
   }
   forgetOthers(wanted);
+  wanted.forEach(draw); // only now: how wide each is depends on how many there are
   return wanted.size;
 };
 export const budgetsOf = (all) => {
