@@ -94,7 +94,7 @@ def measure(count: int, folder: Path) -> None:
             print(f"{name}: {wall:.2f} s, {busy:.2f} s of CPU in the page")
 
 
-def pictures(store: str, named: str, stem: Path, folder: Path) -> None:
+def pictures(store: str, named: str, stem: Path, folder: Path, only: list[str]) -> None:
     """PNGs of the list, one experiment's progress and curves, its outputs, and the same in the dark on a phone."""
     name, _, version = named.rpartition("@")
     with served(store) as (address, _), browser(folder / "profile") as shown:
@@ -106,6 +106,8 @@ def pictures(store: str, named: str, stem: Path, folder: Path) -> None:
             ("-outputs", DESKTOP, "light", one, READ, "#outputs", 700),
             ("-phone", PHONE, "dark", one, DRAWN, "h1", 844),
         ):
+            if only and suffix.removeprefix("-") not in only:
+                continue
             shown.looks(*size, scheme)
             opened(shown, where, ready)
             top = f"Math.round(document.querySelector({place!r}).getBoundingClientRect().top + scrollY)"
@@ -126,12 +128,13 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=50)
     parser.add_argument("--store")
     parser.add_argument("--pictures", type=Path, metavar="STEM")
+    parser.add_argument("--only", action="append", help="list, experiment, dark, outputs or phone; can be given again")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if given.pictures is None:
             measure(given.count, Path(folder))
         else:
-            pictures(given.store, given.experiment, given.pictures, Path(folder))
+            pictures(given.store, given.experiment, given.pictures, Path(folder), given.only or [])
 
 
 if __name__ == "__main__":

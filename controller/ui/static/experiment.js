@@ -18,7 +18,7 @@ const runCells = (run) => [
 ];
 const taskCells = (task) => [
   { text: `${KINDS[task.kind] || task.kind}, attempt ${task.attempt}`, small: task.unit },
-  { text: task.about.slice(0, 3).join(", ") + (task.about.length > 3 ? ` and ${task.about.length - 3} more` : ""), title: task.about.join("\n") },
+  { text: task.about.slice(0, 3).join(", ") + (task.about.length > 3 ? ` and ${task.about.length - 3} more` : ""), title: task.about.join("\n"), className: "fields" },
   task.phase || "not started", { ...(count(task.done, task.total) || { text: "" }), small: task.counted },
   task.eta_seconds === null ? "" : duration(task.eta_seconds), ago(task.updated),
 ];
