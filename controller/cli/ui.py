@@ -1,6 +1,7 @@
 """`potstill ui`: the page for all experiments of a store."""
 
 import os
+import re
 import socket
 import sys
 from importlib.util import find_spec
@@ -14,6 +15,7 @@ from workloads.store import DEADLINE_SECONDS, NoDirectory, open_store
 PORT = 8321
 STORE_SECONDS = 20.0
 """How long a request tries to reach the store, unless POTSTILL_STORE_DEADLINE_SECONDS says otherwise."""
+HOST_NAME = re.compile(r"(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -47,6 +49,8 @@ def ui(
         raise NoDirectory(f"{error}; potstill run makes it") from None
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="STORE") from error
+    if wrong := [name for name in allow_host or [] if HOST_NAME.fullmatch(name) is None]:
+        raise typer.BadParameter(f"{wrong[0]!r} is no name: state names without a port", param_hint="--allow-host")
     listener = _listen(host, port)
     if host not in LOOPBACK:
         typer.echo(
@@ -59,7 +63,12 @@ def ui(
     print(f"http://{shown}:{listener.getsockname()[1]}/ shows {opened.url}; Ctrl-C ends")
     sys.stdout.flush()
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=2
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=2,
     )
     uvicorn.Server(config).run(sockets=[listener])
 

@@ -82,7 +82,7 @@ class Pages:
 
 
 def make_app(experiments: Experiments, hosts: Sequence[str] = ()) -> Starlette:
-    """`hosts`: names that a request may have in its Host header beside LOCAL_HOSTS; "*" allows any."""
+    """`hosts`: names that a request may have in its Host header beside LOCAL_HOSTS: names, or *.NAME."""
     templates = Environment(
         loader=PackageLoader("controller.ui"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )

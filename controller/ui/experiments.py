@@ -151,8 +151,9 @@ class Experiments:
             if self._clock() - self._listed_at >= LIST_SECONDS:
                 self._folders = _folders(self.store.list(layout.EXPERIMENTS))
                 self._listed_at = self._clock()
-                for key in [key for key in self._versions if key not in self._folders]:
-                    del self._versions[key]
+                for key in list(self._versions):
+                    if key not in self._folders:
+                        self._versions.pop(key, None)
             return self._folders
 
     def folder(self, key: Key) -> Folder:
@@ -212,8 +213,8 @@ class Experiments:
             try:
                 found[key] = future.result(max(0.0, LIVE_WAIT_SECONDS - (self._clock() - begun)))
             except (TimeoutError, StoreError):
-                latest = self._live[key].latest if key in self._live else None
-                found |= {key: latest} if latest is not None else {}
+                kept = self._live.get(key)
+                found |= {key: kept.latest} if kept is not None and kept.latest is not None else {}
         return found
 
     def _summary(self, read: _Read, folder: Folder, live: LiveView | None, differs: tuple[str, ...] | None) -> Summary:
