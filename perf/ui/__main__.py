@@ -100,11 +100,11 @@ def pictures(store: str, named: str, stem: Path, folder: Path, only: list[str]) 
     with served(store) as (address, _), browser(folder / "profile") as shown:
         one = f"{address}experiments/{name}/{version}"
         for suffix, size, scheme, where, ready, place, height in (
-            ("-list", DESKTOP, "light", address, f"{LISTED} > 0", "h1", 420),
-            ("-experiment", DESKTOP, "light", one, DRAWN, "h1", 900),
+            ("-list", DESKTOP, "light", address, f"{LISTED} > 0", "body", 420),
+            ("-experiment", DESKTOP, "light", one, DRAWN, "body", 900),
             ("-dark", DESKTOP, "dark", one, DRAWN, "#result", 700),
             ("-outputs", DESKTOP, "light", one, READ, "#outputs", 700),
-            ("-phone", PHONE, "dark", one, DRAWN, "h1", 844),
+            ("-phone", PHONE, "dark", one, DRAWN, "body", 844),
         ):
             if only and suffix.removeprefix("-") not in only:
                 continue
