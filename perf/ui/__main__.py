@@ -102,7 +102,7 @@ def pictures(store: str, named: str, stem: Path, folder: Path, only: list[str]) 
         for suffix, size, scheme, where, ready, place, height in (
             ("-list", DESKTOP, "light", address, f"{LISTED} > 0", "body", 420),
             ("-experiment", DESKTOP, "light", one, DRAWN, "body", 900),
-            ("-dark", DESKTOP, "dark", one, DRAWN, "#result", 700),
+            ("-dark", DESKTOP, "dark", one, DRAWN, "#result", 640),
             ("-outputs", DESKTOP, "light", one, READ, "#outputs", 700),
             ("-phone", PHONE, "dark", one, DRAWN, "body", 844),
         ):
