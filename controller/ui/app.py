@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, is_dataclass
 from functools import lru_cache
 from importlib.metadata import version as version_of
 from importlib.resources import files
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -66,6 +66,7 @@ HEADERS = {
 }
 A_YEAR = "public, max-age=31536000, immutable"
 TASKS_SHOWN, FAILURES_SHOWN = 60, 30
+WARM_UP_SECONDS = 5.0
 RESULTS_KEPT = 16
 """Tables and comparisons: those of a large experiment take a second to compute."""
 
@@ -79,6 +80,8 @@ class Pages:
     outputs: Outputs
     results: Kept[Any]
     templates: Environment
+    listed: Event
+    """Set when the list was served for the first time."""
 
 
 def make_app(experiments: Experiments, hosts: Sequence[str] = ()) -> Starlette:
@@ -87,11 +90,11 @@ def make_app(experiments: Experiments, hosts: Sequence[str] = ()) -> Starlette:
         loader=PackageLoader("controller.ui"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     store = experiments.store
-    pages = Pages(experiments, MetricFiles(store), Outputs(store), Kept(RESULTS_KEPT), templates)
+    pages = Pages(experiments, MetricFiles(store), Outputs(store), Kept(RESULTS_KEPT), templates, Event())
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> Any:
-        Thread(target=_warm_up, args=(experiments,), name="ui-warm-up", daemon=True).start()
+        Thread(target=_warm_up, args=(pages,), name="ui-warm-up", daemon=True).start()
         yield
         experiments.close()
 
@@ -218,6 +221,7 @@ def _page(pages: Pages, template: str) -> Callable[[Request], Any]:
 
 def _experiments(pages: Pages, request: Request) -> Response:
     found = pages.experiments.summaries()
+    pages.listed.set()
     return _json(request, {"store": pages.experiments.store.url, "experiments": found})
 
 
@@ -370,11 +374,14 @@ def _plotly(_pages: Pages, request: Request) -> Response:
     return Response(_plotly_file(), headers=headers, media_type="text/javascript")
 
 
-def _warm_up(experiments: Experiments) -> None:
-    """Reads the list and loads what takes long, so that the first page that is opened does not wait for it."""
+def _warm_up(pages: Pages) -> None:
+    """Reads the list, and then loads what takes long, so that no page waits for it. Loading waits for the first list:
+    both at the same time would delay the page that is opened first.
+    """
     with suppress(StoreError):
-        experiments.summaries()
+        pages.experiments.summaries()
     _plotly_styles()
     _plotly_file()
+    pages.listed.wait(WARM_UP_SECONDS)
     import controller.ui.curves
     import controller.ui.results  # noqa: F401 - they bring scipy and pandas

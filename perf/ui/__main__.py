@@ -5,10 +5,12 @@
     python -m perf.ui --store STORE NAME@VERSION --pictures docs/assets/ui   pictures of a store that is there
 
 Prints wall seconds from the start of the command to its address, and from the navigation until a page shows everything;
-and the CPU seconds of the page's main thread.
+with CPU seconds of the page's main thread and of the server, which do not depend on what else the machine does. The
+server's include what it loads in the background after the first list, and what it reads again.
 """
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -55,8 +57,8 @@ def write_store(store: Store, count: int) -> None:
 
 
 @contextmanager
-def served(store: str) -> Iterator[tuple[str, float]]:
-    """The address of `potstill ui`, and how many seconds it took to print it."""
+def served(store: str) -> Iterator[tuple[str, float, int]]:
+    """The address of `potstill ui`, how many seconds it took to print it, and its process."""
     command = [sys.executable, "-P", "-m", "controller.cli", "ui", store, "--port", "0"]
     begun = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -64,9 +66,15 @@ def served(store: str) -> Iterator[tuple[str, float]]:
             assert process.stdout is not None
             found = re.match(r"http://\S+", process.stdout.readline())
             assert found is not None, "the command printed no address"
-            yield found[0], time.perf_counter() - begun
+            yield found[0], time.perf_counter() - begun, process.pid
         finally:
             process.terminate()
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process (proc(5), stat, fields 14 and 15)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def opened(shown: Page, address: str, ready: str) -> tuple[float, float]:
@@ -82,7 +90,7 @@ def opened(shown: Page, address: str, ready: str) -> tuple[float, float]:
 def measure(count: int, folder: Path) -> None:
     store = open_store((folder / "store").as_uri())
     write_store(store, count)
-    with served(store.url) as (address, start), browser(folder / "profile") as shown:
+    with served(store.url) as (address, start, pid), browser(folder / "profile") as shown:
         print(f"start of the command to its address: {start:.2f} s")
         for name, where, ready in (
             (f"first page, {count} experiments", address, f"{LISTED} === {count}"),
@@ -90,19 +98,21 @@ def measure(count: int, folder: Path) -> None:
             ("one experiment with curves", f"{address}experiments/experiment-000/00000000", DRAWN),
             ("the list again", address, f"{LISTED} === {count}"),
         ):
+            before = cpu_seconds(pid)
             wall, busy = opened(shown, where, ready)
-            print(f"{name}: {wall:.2f} s, {busy:.2f} s of CPU in the page")
+            server = cpu_seconds(pid) - before
+            print(f"{name}: {wall:.2f} s; CPU {busy:.2f} s in the page, {server:.2f} s in the server")
 
 
 def pictures(store: str, named: str, stem: Path, folder: Path, only: list[str]) -> None:
     """PNGs of the list, one experiment's progress and curves, its outputs, and the same in the dark on a phone."""
     name, _, version = named.rpartition("@")
-    with served(store) as (address, _), browser(folder / "profile") as shown:
+    with served(store) as (address, _, _), browser(folder / "profile") as shown:
         one = f"{address}experiments/{name}/{version}"
         for suffix, size, scheme, where, ready, place, height in (
             ("-list", DESKTOP, "light", address, f"{LISTED} > 0", "body", 420),
             ("-experiment", DESKTOP, "light", one, DRAWN, "body", 900),
-            ("-dark", DESKTOP, "dark", one, DRAWN, "#result", 640),
+            ("-dark", DESKTOP, "dark", one, DRAWN, "#result", 480),
             ("-outputs", DESKTOP, "light", one, READ, "#outputs", 700),
             ("-phone", PHONE, "dark", one, DRAWN, "body", 844),
         ):
