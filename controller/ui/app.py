@@ -381,7 +381,7 @@ def _warm_up(pages: Pages) -> None:
     with suppress(StoreError):
         pages.experiments.summaries()
     _plotly_styles()
-    _plotly_file()
     pages.listed.wait(WARM_UP_SECONDS)
+    _plotly_file()
     import controller.ui.curves
     import controller.ui.results  # noqa: F401 - they bring scipy and pandas
