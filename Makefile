@@ -65,7 +65,7 @@ audit:  ## Known vulnerabilities of the images' packages; fails where the adviso
 .PHONY: sbom
 sbom:  ## What the images hold, as CycloneDX, into build/sbom.json
 	mkdir -p build
-	uv=$(UV); $$uv export --quiet --frozen --format cyclonedx1.5 --no-default-groups --extra train --extra train-gpu --extra evaluate --extra grade --output-file build/sbom.json
+	uv=$(UV); $$uv export --quiet --frozen --format cyclonedx1.5 --no-default-groups --extra train --extra train-gpu --extra evaluate --extra grade --extra ui --output-file build/sbom.json
 
 .PHONY: docs
 docs:  ## The pages, into site/

@@ -30,6 +30,7 @@ from controller.cli import (
     show,
     status,
     submit,
+    ui,
     validate,
 )
 from controller.cli import list as list_command
@@ -65,6 +66,7 @@ app.command("validate")(validate.validate)
 app.command("plan")(plan.plan)
 app.command("run")(run.run)
 app.command("list")(list_command.list_experiments)
+app.command("ui")(ui.ui)
 app.command("report")(report.report)
 app.command("diff")(diff.diff)
 app.command("export")(export.export)
