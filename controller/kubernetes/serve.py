@@ -22,14 +22,14 @@ from kubernetes.config.config_exception import ConfigException
 from controller.kubernetes.api import CONTROLLER, Api, ApiError, ApiUnreachable, connect
 from controller.kubernetes.executor import STALE_SECONDS, Watched
 from controller.kubernetes.health import Health, serve_health
-from controller.kubernetes.limit import EvaluationLimit, is_evaluation
+from controller.kubernetes.limit import EvaluationLimit
 from controller.kubernetes.metrics import Metrics
 from controller.kubernetes.names import EXPERIMENT_LABEL, RETRY_ANNOTATION, UID8_LABEL
 from controller.kubernetes.namespace_lease import LeasePace, NamespaceLease
 from controller.kubernetes.queue import KeyedQueue
 from controller.kubernetes.reconcile import Dropped, Reconciler
 from controller.kubernetes.reflector import Pace, Reflector
-from controller.kubernetes.task_index import IndexOf, Kind, TaskIndex, job_name_of
+from controller.kubernetes.task_index import IndexOf, Kind, TaskIndex, is_evaluation, job_name_of
 from controller.kubernetes.trim import Trim
 from controller.kubernetes.warnings import Warnings
 from controller.notices import NoticeBoard
@@ -86,7 +86,7 @@ class Controller:
         self._started_at = 0.0
         self._meanings: dict[str, object] = {}
         self._specs: dict[Key, object] = {}
-        tasks = TaskIndex()
+        tasks = TaskIndex(evaluations=evaluation_pods > 0)
         selector = f"{EXPERIMENT_LABEL},{UID8_LABEL}"
         jobs = Reflector(
             api,
@@ -115,7 +115,7 @@ class Controller:
                 index=Trim(),
             ),
             limit=EvaluationLimit(
-                evaluation_pods, jobs, pods, lambda: datetime.now(UTC), lambda name: self._queue.add((namespace, name))
+                evaluation_pods, tasks, lambda: datetime.now(UTC), lambda name: self._queue.add((namespace, name))
             ),
             tasks=tasks,
             warnings=Warnings(api, namespace),
