@@ -12,9 +12,10 @@ from typing import Any
 
 from controller.kubernetes.names import CLOSED_ANNOTATION
 from tests.cluster.harness import ControlPlane, control_plane
+from tests.cluster.harness.audit import JOB_CREATIONS, created_jobs
 from tests.cluster.world import serve_experiments
 from tests.faults.cluster_faults import FaultyRun
-from tests.faults.cluster_stack import JOB_CREATIONS, ClusterStack, cluster_stack
+from tests.faults.cluster_stack import ClusterStack, cluster_stack
 from tests.faults.drive import Played, drive
 from tests.faults.lab import Lab, compared, programs
 from tests.faults.play import damaged_files, open_tasks
@@ -89,9 +90,7 @@ def broken_promises(made: ClusterStack, lab: Lab) -> list[str]:
     found = []
     if compared(made.store_folder, uid8) != lab.manifest:
         found.append("the manifest is not that of an undisturbed run")
-    for key, count in Counter(made.created_jobs()).items():
-        if count > 1:
-            found.append(f"{count} Jobs were made for {key}")
+    found += doubled_jobs(created_jobs(made.plane, made.namespace))
     starts = Counter((module, *words) for _, module, words in started_in(made.starts))
     found += [f"{' '.join(start)} was started {count} times" for start, count in starts.items() if count > 1]
     found += damaged_files(made.direct())
@@ -100,6 +99,11 @@ def broken_promises(made: ClusterStack, lab: Lab) -> list[str]:
     if not str(status["manifest"]).endswith(f"/{layout.manifest_key('faulty', uid8)}"):
         found.append(f"the status names the manifest of another Experiment: {status['manifest']}")
     return found + [f"Job {name} was not closed" for name in unclosed_jobs(made)]
+
+
+def doubled_jobs(created: list[str]) -> list[str]:
+    """Of the keys of tasks for which Jobs were made."""
+    return [f"{count} Jobs were made for {key}" for key, count in Counter(created).items() if count > 1]
 
 
 def left_open(made: ClusterStack, uid8: str) -> list[str]:

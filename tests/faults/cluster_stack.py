@@ -15,7 +15,6 @@ import urllib3
 import yaml
 
 from controller.kubernetes.acceptance import uid8_of
-from controller.kubernetes.names import TASK_ANNOTATION
 from tests.cluster.harness import ApiRefusedError, ControlPlane
 from tests.cluster.harness.api import Object
 from tests.cluster.harness.pod_runner import PodRunner, pod_runner
@@ -30,11 +29,6 @@ NAME = "faulty"
 LOOK_SECONDS = 0.3
 """Between two looks at the Experiment."""
 ANSWER_SECONDS = 120.0
-JOB_CREATIONS: list[Object] = [
-    {"level": "Request", "verbs": ["create"], "resources": [{"group": "batch", "resources": ["jobs"]}]},
-    {"level": "None"},
-]
-"""Rules of the audit policy by which `created_jobs` can read what was made."""
 SETTINGS: tuple[dict[str, Any], ...] = (
     {},
     {
@@ -182,15 +176,6 @@ class ClusterStack:
     def jobs(self) -> list[Object]:
         path = f"/apis/batch/v1/namespaces/{self.namespace}/jobs"
         return list(self.answered(lambda: self.plane.api.get(path))["items"])
-
-    def created_jobs(self) -> list[str]:
-        """Keys of tasks for which the API server made a Job, one for each time, by its audit log."""
-        events = [json.loads(line) for line in self.plane.audit_log.read_text().splitlines() if line.endswith("}")]
-        return [
-            event["requestObject"]["metadata"]["annotations"][TASK_ANNOTATION]
-            for event in events
-            if event["objectRef"]["namespace"] == self.namespace and event["responseStatus"]["code"] == 201
-        ]
 
     def end(self) -> None:
         for program in (self.controller, *self.others):
