@@ -61,7 +61,8 @@ def act(action: Action, frozen: FrozenExperiment, store: Store, executor: Execut
             delete_notice(store, unit, end.number)
             return acted
         case Start(task=task):
-            if store.head(layout.end_key(task.unit, task.number)) is not None:
+            end, _ = _read(store, layout.end_key(task.unit, task.number))  # HEAD of an absent key: two requests to S3
+            if end is not None:
                 return Acted(lost_race=True)
             executor.start(task)
         case Stop(key=key):
