@@ -22,11 +22,6 @@ ON_CLUSTER = (
     "evict grade", "create again", "suspend", "retry beside", "gc beside",
 )  # fmt: skip
 """On a control plane without nodes, whose pods are processes beside it."""
-ON_NODE = (
-    "kubelet restart", "containerd killed", "node lost", "node drain", "kill train", "kill evaluate", "delete train",
-    "kill controller", "helm upgrade", "API server killed", "etcd killed",
-)  # fmt: skip
-"""On a node with a kubelet."""
 WORK = 22
 """Starts of programs and markers of an undisturbed run, about."""
 
