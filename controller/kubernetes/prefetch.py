@@ -2,7 +2,17 @@
 
 from controller.kubernetes.jobs import connect_to_store
 from controller.kubernetes.names import KEPT_SECONDS, labels, prefetch_name
-from controller.kubernetes.pods import CACHE, WEIGHTS, WRITABLE, Json, container, mount, pod_metadata, pod_spec
+from controller.kubernetes.pods import (
+    CACHE,
+    WEIGHTS,
+    WRITABLE,
+    Json,
+    cache_volume,
+    container,
+    mount,
+    pod_metadata,
+    pod_spec,
+)
 from controller.spec.profile import Profile
 from workloads.contract.experiment import FrozenExperiment
 from workloads.contract.records import NO_RETRY
@@ -31,8 +41,7 @@ def build_prefetch(frozen: FrozenExperiment, profile: Profile, owner: Json, name
     spec = pod_spec(pod, profile, [container("prefetch", pod, command, env, profile)], init=[], work_gib=WORK_GIB)
     claim = {"persistentVolumeClaim": {"claimName": profile.weights_claim}}
     mount(spec, {"prefetch"}, "weights", WEIGHTS, claim, read_only=False)
-    cache = {"emptyDir": {"sizeLimit": f"{WORK_GIB}Gi"}}
-    mount(spec, {"prefetch"}, "cache", CACHE, cache, read_only=False)
+    mount(spec, {"prefetch"}, "cache", CACHE, cache_volume(pod, WORK_GIB), read_only=False)
     connect_to_store(spec, {"prefetch"}, profile)
     wrong = {"containerName": "prefetch", "operator": "In", "values": sorted(map(int, NO_RETRY))}
     rules = [

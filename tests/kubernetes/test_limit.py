@@ -23,7 +23,7 @@ from controller.kubernetes.limit import (
     holders,
 )
 from controller.kubernetes.metrics import Metrics
-from controller.kubernetes.reflector import Reflector
+from controller.kubernetes.task_index import TaskIndex
 from controller.view import ExecutorView
 from tests.controller.experiments import experiment, external, run
 from tests.controller.simulate import Controller
@@ -166,8 +166,7 @@ def test_who_does_not_ask_any_more_holds_nobody_back_and_has_its_place_when_it_a
 
 def limit(most: int, wake: Callable[[str], None] = lambda _: None) -> EvaluationLimit:
     """Before anything was listed."""
-    api: Any = None
-    return EvaluationLimit(most, Reflector(api, "jobs", print), Reflector(api, "pods", print), lambda: NOW, wake)
+    return EvaluationLimit(most, TaskIndex(evaluations=True), lambda: NOW, wake)
 
 
 def take(key: str, view: ExecutorView) -> Decision:
