@@ -35,6 +35,7 @@ from controller.cli import (
 from controller.cli import list as list_command
 from controller.cli.cluster import CLUSTER_ERRORS
 from controller.cli.expected import STORE_ERRORS, WRONG_INPUT
+from controller.cli.json_output import ReadingCommand
 from workloads.untrusted import printable
 
 app = typer.Typer(
@@ -61,7 +62,7 @@ def options(
 
 
 app.command("doctor")(doctor.doctor)
-app.command("validate")(validate.validate)
+app.command("validate", cls=ReadingCommand)(validate.validate)
 app.command("plan")(plan.plan)
 app.command("run")(run.run)
 app.command("list")(list_command.list_experiments)

@@ -13,9 +13,12 @@ from rich.console import Console
 
 from controller.cli.local_profile import profile_of_this_machine
 from controller.live import plain_console
-from controller.spec.load import load_experiment
+from controller.spec.errors import SpecError
+from controller.spec.load import ExperimentFile as LoadedFile
+from controller.spec.load import load_experiment_file
 from controller.spec.profile import Profile, load_profile
 from controller.spec.resolve import resolve
+from workloads.contents import ContentError
 from workloads.contract.experiment import FrozenExperiment
 from workloads.store import NoDirectory, Store, open_store
 
@@ -33,12 +36,30 @@ ProfileFile = Annotated[
     ),
 ]
 DEFAULT_STORE = "potstill-store"
+UNNAMED = "experiment"
+"""The source that `resolve` names in its errors: it does not know the file."""
 
 
 def frozen_from(path: Path, profile: Path | None) -> FrozenExperiment:
-    """Raises SpecError with everything that is wrong."""
-    experiment = load_experiment(path)
-    return resolve(experiment, path.resolve().parent, profile_from(profile), datetime.now(UTC))
+    """Raises SpecError with everything that is wrong, each with its line."""
+    return resolved_from(path, profile_from(profile))[1]
+
+
+def resolved_from(path: Path, profile: Profile) -> tuple[LoadedFile, FrozenExperiment]:
+    """The file with the lines of its fields, and the experiment that it asks. Raises SpecError as `frozen_from`."""
+    loaded, directory = load_experiment_file(path), path.resolve().parent
+    try:
+        return loaded, resolve(loaded.experiment, directory, profile, datetime.now(UTC))
+    except (SpecError, ContentError) as error:
+        if isinstance(error, SpecError) and error.source != UNNAMED:
+            raise
+        from controller.validation import reference_problems  # here, because most files are right
+
+        first = error.problems if isinstance(error, SpecError) else ()
+        problems = [*first, *reference_problems(loaded.experiment, directory)]
+        if not problems:
+            raise
+        raise loaded.error(problems) from error
 
 
 def profile_from(path: Path | None) -> Profile:
