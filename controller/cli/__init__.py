@@ -63,7 +63,7 @@ def options(
 
 app.command("doctor")(doctor.doctor)
 app.command("validate", cls=ReadingCommand)(validate.validate)
-app.command("plan")(plan.plan)
+app.command("plan", cls=ReadingCommand)(plan.plan)
 app.command("run")(run.run)
 app.command("list")(list_command.list_experiments)
 app.command("report")(report.report)
