@@ -1,5 +1,6 @@
 """What commands share: where the experiment and the store are."""
 
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -35,6 +36,7 @@ ProfileFile = Annotated[
         metavar="FILE",
     ),
 ]
+StorePlace = Annotated[str | None, typer.Argument(help="The same as --store.", metavar="[STORE]", show_default=False)]
 DEFAULT_STORE = "potstill-store"
 UNNAMED = "experiment"
 """The source that `resolve` names in its errors: it does not know the file."""
@@ -74,6 +76,13 @@ def store_at(url: str, *, make: bool = False) -> Store:
         raise NoDirectory(f"{error}; --store says where the store is, potstill run makes it") from None
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--store") from error
+
+
+def stated_store(argument: str | None, option: str) -> str:
+    """Of a command that takes its store as an argument too. Raises typer.BadParameter where the two differ."""
+    if argument is not None and option not in (argument, DEFAULT_STORE, os.environ.get("POTSTILL_STORE")):
+        raise typer.BadParameter(f"the store is {argument} and --store is {option}: give one of the two")
+    return argument or option
 
 
 def whole_url(store: str) -> str:

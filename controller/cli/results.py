@@ -26,11 +26,6 @@ class Results:
     seen: StoreView
 
 
-def is_file(experiment: str) -> bool:
-    """A file, and not the name of an Experiment in a cluster."""
-    return experiment.endswith((".yaml", ".yml"))
-
-
 def results_here(path: Path, store: str | None, profile: Path | None) -> Results:
     """Of the file as `potstill run` runs it. Exits 4 when it has not run there; raises SpecError, StoreError."""
     frozen = frozen_from(path, profile)
