@@ -20,6 +20,7 @@ from controller.cli import (
     gate,
     gc,
     grade,
+    init,
     logs,
     plan,
     publish,
@@ -62,6 +63,7 @@ def options(
 
 
 app.command("doctor", cls=ReadingCommand)(doctor.doctor)
+app.command("init")(init.init)
 app.command("validate", cls=ReadingCommand)(validate.validate)
 app.command("plan", cls=ReadingCommand)(plan.plan)
 app.command("run")(run.run)

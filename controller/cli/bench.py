@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from controller.cli.bench_show import show_prompt
 from controller.cli.json_output import JsonTo, ReadingCommand, shows_text, write_json
 from workloads.benchmarks import BUILTIN, Benchmark, GraderKind, load
 from workloads.contract.grades import COMPARED
@@ -76,3 +77,6 @@ def _print_golds(benchmark: Benchmark, report: GoldReport, right: int, failed: i
     untested = f"; no answer to test: {len(report.untested)}" if report.untested else ""
     ungraded = f"; could not be graded: {failed}" if failed else ""
     print(f"{benchmark.name}: {right} of {report.tested} golds grade right{ungraded}{untested}")
+
+
+app.command("show", cls=ReadingCommand)(show_prompt)
