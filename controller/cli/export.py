@@ -61,8 +61,9 @@ def export(
     target = out or to
     if target is None:
         raise typer.BadParameter("is required: a folder to write to", param_hint="--out")
-    if "://" in target and tracker is not Tracker.MLFLOW:
-        raise typer.BadParameter(f"{target} is a URL: only mlflow has servers here", param_hint="--out")
+    if "://" in target and not (tracker is Tracker.MLFLOW and target.startswith(("http://", "https://"))):
+        message = f"{target}: give a folder, or for mlflow the http:// or https:// URL of a tracking server"
+        raise typer.BadParameter(message, param_hint="--out")
     read = _reader(where, store, profile)
     try:
         with _writer(tracker, target) as write, suppress(KeyboardInterrupt):

@@ -191,6 +191,12 @@ def test_the_old_name_of_the_option_is_taken_still(found: Path, tmp_path: Path) 
     assert (tmp_path / "out" / "made-00000000" / "mine").is_dir()
 
 
+@pytest.mark.parametrize(("tracker", "target"), [("tensorboard", "http://h:1"), ("mlflow", "sqlite:///x.db")])
+def test_a_url_that_the_tracker_does_not_take_is_refused(tracker: str, target: str, found: Path) -> None:
+    refused = CliRunner().invoke(app, ["export", tracker, str(found), "--out", target], env={"COLUMNS": "400"})
+    assert (refused.exit_code, "give a folder" in refused.output) == (2, True)
+
+
 HALF = 100
 ACCURACY = "eval/math-500/4096/accuracy"
 

@@ -29,7 +29,7 @@ ID_TAG = "potstill.id"
 def update(experiment: str, runs: Iterable[Tracked], where: str, now: datetime) -> int:
     """An experiment with a run each; logs what is not there yet. Returns how many values were logged.
 
-    `where`: a folder, or the URL of a tracking server or a database. `now` is every new metric's time: records have
+    `where`: a folder, or the http(s) URL of a tracking server. `now` is every new metric's time: records have
     steps and no clock. Training is there twice, against steps (train/loss) and against samples
     (train_by_samples/loss); evaluations against samples. A run whose values have changed is deleted and made anew.
     """
