@@ -4,7 +4,6 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -13,10 +12,9 @@ from controller.cli.cluster import Context, Kubeconfig, Namespace, StoreOverride
 from controller.cli.common import ProfileFile
 from controller.cli.experiment_names import ClusterOptions, ExperimentName, InCluster, find_results
 from controller.cli.json_output import JsonTo, shows_text, write_json
-from controller.cli.results import Results, seen_in
-from controller.decide import decide
+from controller.cli.results import Results, manifest_state, seen_in
 from controller.decide.pieces import resolve_pieces, units_of
-from controller.view import Attempt, ExecutorView
+from controller.view import Attempt
 from workloads.contract import layout
 from workloads.contract.tasks import MemberPointer
 from workloads.contract.wanted import train_unit
@@ -117,10 +115,11 @@ def follow_logs(found: Results, run: str | None, printed: Follower) -> None:
     """Until the experiment has ended and its logs are printed. Raises StoreError."""
     seconds = DIRECTORY_FOLLOW_SECONDS if found.store.url.startswith("file:") else FOLLOW_SECONDS
     while True:
+        has_ended = manifest_state(found.store, found.frozen) not in (None, "running")
         seen = Results(found.store, found.frozen, seen_in(found.store, found.frozen))
         for attempt in attempts(seen, run):
             printed.show(attempt)
-        if decide(seen.frozen, seen.seen, ExecutorView({}), datetime.now(UTC)).status.finished is not None:
+        if has_ended:
             return
         time.sleep(seconds)
 

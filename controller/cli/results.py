@@ -64,6 +64,14 @@ def best_run_line(store: Store, experiment: str, uid8: str) -> str | None:
     return conclusions(manifest).best.sentence
 
 
+def manifest_state(store: Store, frozen: FrozenExperiment) -> str | None:
+    """running, succeeded, partially_failed or failed; None before there is a manifest. Raises StoreError."""
+    try:
+        return Manifest.model_validate_json(store.get(layout.manifest_key(frozen.name, frozen.uid8))).state
+    except (NotFound, ValidationError):
+        return None
+
+
 def seen_in(store: Store, frozen: FrozenExperiment) -> StoreView:
     """Raises StoreError for what could not be read."""
     seen = Observer(store).observe(frozen, None)

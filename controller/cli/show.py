@@ -20,7 +20,7 @@ from controller.cli.common import ProfileFile, wide_console
 from controller.cli.experiment_names import ClusterOptions, ExperimentName, InCluster, find_results, kind_of
 from controller.cli.json_output import JsonTo, shows_text, write_json
 from controller.cli.logs import attempts, log_tail
-from controller.cli.results import Results, best_run_line
+from controller.cli.results import Results, best_run_line, manifest_state
 from controller.cli.status import render
 from controller.cli.words import count_of
 from controller.decide import decide
@@ -90,7 +90,7 @@ def _json(results: Results, held_up: str, failed: list[Attempt], lines: int, ite
         "experiment": {"name": frozen.name, "version": frozen.uid8},
         "store": results.store.url,
         "status": {
-            "finished": status.finished,
+            "state": manifest_state(results.store, frozen),
             "counts": status.counts,
             "runs": status.runs,
             "evaluations": status.evaluations,

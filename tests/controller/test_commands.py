@@ -139,7 +139,7 @@ def documented(command: str) -> set[str]:
     """The fields of a command's document, as the reference lists them."""
     text = REFERENCE.read_text()
     section = text.split(f"\n## {command}\n", 1)[1].split("\n## ", 1)[0]
-    return set(re.findall(r"^\| `([A-Za-z_]+)` \|", section, re.MULTILINE))
+    return set(re.findall(r"^\| `([A-Za-z0-9_]+)` \|", section, re.MULTILINE))
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if name not in CHANGES])
