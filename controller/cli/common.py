@@ -1,5 +1,6 @@
 """What commands share: where the experiment and the store are."""
 
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -13,9 +14,12 @@ from rich.console import Console
 
 from controller.cli.local_profile import profile_of_this_machine
 from controller.live import plain_console
-from controller.spec.load import load_experiment
+from controller.spec.errors import SpecError
+from controller.spec.load import ExperimentFile as LoadedFile
+from controller.spec.load import load_experiment_file
 from controller.spec.profile import Profile, load_profile
 from controller.spec.resolve import resolve
+from workloads.contents import ContentError
 from workloads.contract.experiment import FrozenExperiment
 from workloads.store import NoDirectory, Store, open_store
 
@@ -32,13 +36,32 @@ ProfileFile = Annotated[
         metavar="FILE",
     ),
 ]
+StorePlace = Annotated[str | None, typer.Argument(help="The same as --store.", metavar="[STORE]", show_default=False)]
 DEFAULT_STORE = "potstill-store"
+UNNAMED = "experiment"
+"""The source that `resolve` names in its errors: it does not know the file."""
 
 
 def frozen_from(path: Path, profile: Path | None) -> FrozenExperiment:
-    """Raises SpecError with everything that is wrong."""
-    experiment = load_experiment(path)
-    return resolve(experiment, path.resolve().parent, profile_from(profile), datetime.now(UTC))
+    """Raises SpecError with everything that is wrong, each with its line."""
+    return resolved_from(path, profile_from(profile))[1]
+
+
+def resolved_from(path: Path, profile: Profile) -> tuple[LoadedFile, FrozenExperiment]:
+    """The file with the lines of its fields, and the experiment that it asks. Raises SpecError as `frozen_from`."""
+    loaded, directory = load_experiment_file(path), path.resolve().parent
+    try:
+        return loaded, resolve(loaded.experiment, directory, profile, datetime.now(UTC))
+    except (SpecError, ContentError) as error:
+        if isinstance(error, SpecError) and error.source != UNNAMED:
+            raise
+        from controller.validation import reference_problems  # here, because most files are right
+
+        first = error.problems if isinstance(error, SpecError) else ()
+        problems = [*first, *reference_problems(loaded.experiment, directory)]
+        if not problems:
+            raise
+        raise loaded.error(problems) from error
 
 
 def profile_from(path: Path | None) -> Profile:
@@ -53,6 +76,13 @@ def store_at(url: str, *, make: bool = False) -> Store:
         raise NoDirectory(f"{error}; --store says where the store is, potstill run makes it") from None
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--store") from error
+
+
+def stated_store(argument: str | None, option: str) -> str:
+    """Of a command that takes its store as an argument too. Raises typer.BadParameter where the two differ."""
+    if argument is not None and option not in (argument, DEFAULT_STORE, os.environ.get("POTSTILL_STORE")):
+        raise typer.BadParameter(f"the store is {argument} and --store is {option}: give one of the two")
+    return argument or option
 
 
 def whole_url(store: str) -> str:

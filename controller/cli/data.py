@@ -7,6 +7,8 @@ import typer
 from rich.text import Text
 
 from controller.cli.common import ExperimentFile, ProfileFile, frozen_from, wide_console
+from controller.cli.json_output import JsonTo, ReadingCommand, shows_text, write_json
+from controller.cli.words import count_of
 from controller.live import shown
 from controller.spec.errors import Problem, SpecError
 from controller.training_data import NotReadableHere, read_training_data
@@ -22,14 +24,18 @@ def _data() -> None:
     """Look at training data."""
 
 
-@app.command("show")
+@app.command("show", cls=ReadingCommand)
 def show(
     path: ExperimentFile,
     run: Annotated[str | None, typer.Option(help="Name of the run; default: the first.")] = None,
     rendered: Annotated[int, typer.Option(help="How many samples to show, in the order of training.")] = 3,
     profile: ProfileFile = None,
+    json_to: JsonTo = None,
 ) -> None:
-    """Samples as the trainer sees them: template applied, cut at the limit, the text that the loss is on marked."""
+    """Show samples as the trainer sees them: template applied, cut at the limit, the text that the loss is on marked.
+
+    Example: potstill data show experiment.yaml --rendered 2
+    """
     frozen = frozen_from(Path(path), profile)
     trained = [item for item in frozen.runs if isinstance(item.inputs, TrainInputs)]
     chosen = next((item for item in trained if run in (None, item.name)), None)
@@ -40,13 +46,23 @@ def show(
         data, tokenizer = read_training_data(frozen, chosen)
     except NotReadableHere as error:
         raise SpecError(str(path), [Problem(("spec", "data", chosen.data or ""), str(error))]) from error
+    samples = tuple(render(data, tokenizer, rendered))
+    body = {
+        "run": chosen.name,
+        "samples": len(data.order),
+        "statistics": data.statistics,
+        "warnings": data.warnings,
+        "rendered": samples,
+    }
+    write_json(json_to, "data show", body)
+    if not shows_text(json_to):
+        return
     console = wide_console()
-    console.print(
-        f"{chosen.name}: {len(data.order)} samples from {data.statistics.kept} of {data.statistics.rows} rows"
-    )
+    rows = count_of(data.statistics.rows, "row")
+    console.print(f"{chosen.name}: {count_of(len(data.order), 'sample')} from {data.statistics.kept:,} of {rows}")
     for warning in data.warnings:
         console.print(shown(f"warning: {warning}", "yellow"))
-    for sample in render(data, tokenizer, rendered):
+    for sample in samples:
         console.print(_marked(sample))
 
 

@@ -7,8 +7,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import typer
+from pydantic import ValidationError
 
-from controller.cli.common import DEFAULT_STORE, ExperimentFile, ProfileFile, StoreUrl, frozen_from, store_at
+from controller.cli.common import (
+    DEFAULT_STORE,
+    ExperimentFile,
+    ProfileFile,
+    StoreUrl,
+    frozen_from,
+    store_at,
+    wide_console,
+)
 from controller.cli.local_profile import profile_of_this_machine
 from controller.cli.results import best_run_line
 from controller.cli.versions import earlier_versions_line
@@ -17,15 +26,19 @@ from controller.spec.trainer import base_architecture
 from workloads.contents import ContentError, localise_model_file
 from workloads.contract import layout
 from workloads.contract.experiment import FrozenExperiment
+from workloads.contract.manifest import Manifest
 from workloads.contract.units import TrainInputs
-from workloads.store import Store, StoreError
+from workloads.store import NotFound, Store, StoreError
 from workloads.untrusted import printable
 
 EXIT_CODES = {"Succeeded": 0, "PartiallyFailed": 1, "Failed": 1, "Interrupted": 4, "Refused": 4}
 
 
 def run(path: ExperimentFile, store: StoreUrl = DEFAULT_STORE, profile: ProfileFile = None) -> None:
-    """Train, evaluate every checkpoint, grade, report. Run it again after a stop: it goes on where it was."""
+    """Train, evaluate every checkpoint, grade and report, on this machine. After a stop, run it again: it goes on.
+
+    Exit 0 if all succeeded, 1 if something failed, 4 if it was stopped. Example: potstill run experiment.yaml
+    """
     opened = store_at(store, make=True)
     if profile is None:
         print(profile_of_this_machine()[1])
@@ -37,11 +50,25 @@ def run(path: ExperimentFile, store: StoreUrl = DEFAULT_STORE, profile: ProfileF
         print(printable(line))
     final = run_local(frozen, opened, live=sys.stdout.isatty())
     print(printable(f"{final.outcome}: {final.message}"))
-    if final.status is not None and (line := best_run_line(opened, frozen.name, frozen.uid8)) is not None:
-        print(printable(line))
+    if final.status is not None:
+        _print_results(opened, frozen)
     if (link := report_link(opened, final)) is not None:
         print(f"report: {link}")
     raise typer.Exit(EXIT_CODES[final.outcome])
+
+
+def _print_results(store: Store, frozen: FrozenExperiment) -> None:
+    """The table of last checkpoints and the sentence that sets run against run. Nothing before there is a manifest."""
+    from controller.cli.last_checkpoints import last_checkpoints_table  # here, because scipy takes its time to load
+
+    try:
+        manifest = Manifest.model_validate_json(store.get(layout.manifest_key(frozen.name, frozen.uid8)))
+    except (NotFound, ValidationError):
+        manifest = None
+    if manifest is not None and any(evaluation.state == "done" for evaluation in manifest.evaluations):
+        wide_console().print(last_checkpoints_table(manifest))
+    if (line := best_run_line(store, frozen.name, frozen.uid8)) is not None:
+        print(printable(line))
 
 
 def _fetch_architecture(frozen: FrozenExperiment) -> bool:

@@ -72,6 +72,7 @@ def _run_line(run: FrozenRun, standing: Standing, store: StoreView) -> RunLine:
         loss=progress.loss if progress else None,
         tokens_per_second=progress.tokens_per_second if progress else None,
         eta_seconds=progress.eta_seconds if progress and state == "running" else None,
+        phase=progress.phase if progress and state == "running" else "",
     )
 
 
@@ -82,8 +83,8 @@ def _latest(view: UnitView) -> Attempt | None:
 def evaluation_lines(
     frozen: FrozenExperiment, pieces: Sequence[Piece], standings: Mapping[UnitRef, Standing], store: StoreView
 ) -> tuple[EvaluationLine, ...]:
-    done = _done_by_unit(store)
-    return tuple(_evaluation_line(piece, standings, store, frozen.sampling.n, done) for piece in pieces)
+    done, phases = _done_by_unit(store), _phase_by_unit(store)
+    return tuple(_evaluation_line(piece, standings, store, frozen.sampling.n, done, phases) for piece in pieces)
 
 
 def _evaluation_line(
@@ -92,6 +93,7 @@ def _evaluation_line(
     store: StoreView,
     outputs_per_problem: int,
     done_by_unit: Mapping[str, int],
+    phase_by_unit: Mapping[str, str],
 ) -> EvaluationLine:
     at = progressed(piece, standings)
     corrupt = store.folded.corrupt.get(piece.want.id) if store.folded is not None else None
@@ -112,7 +114,15 @@ def _evaluation_line(
         message=at.why.message,
         done=done,
         total=total,
+        phase=phase_by_unit.get(unit.digest, "") if at.state == "running" and unit is not None else "",
     )
+
+
+def _phase_by_unit(store: StoreView) -> dict[str, str]:
+    """By a unit's digest, as the program says that works at it: its own, its group's first, or its engine's."""
+    attempts = (attempt for view in store.units.values() for attempt in view.open_attempts)
+    reports = [attempt.progress for attempt in attempts if attempt.progress is not None]
+    return {digest: progress.phase for progress in reports for digest in progress.members}
 
 
 def _done_by_unit(store: StoreView) -> dict[str, int]:

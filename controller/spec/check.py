@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable, Sequence
 
-from controller.spec.errors import Path, Problem, listed
+from controller.spec.errors import Path, Problem, listed, shortened
 from controller.spec.models import Benchmark, ExperimentSpec, Run, Training
 from workloads.benchmarks.builtin import BUILTIN
 from workloads.benchmarks.pattern import PatternError, compile_pattern
@@ -11,8 +11,8 @@ from workloads.contract.units import ALL_LINEAR, KINDS
 
 
 def check(spec: ExperimentSpec) -> list[Problem]:
-    """All problems, in the file's order; none: the spec can be resolved."""
-    return [
+    """All problems, each once, in the file's order; none: the spec can be resolved."""
+    found = [
         *_base(spec),
         *_targets(spec.training.lora.target, ("spec", "training", "lora", "target")),
         *_data(spec),
@@ -22,6 +22,7 @@ def check(spec: ExperimentSpec) -> list[Problem]:
         *_evaluation(spec),
         *_gate(spec),
     ]
+    return list(dict.fromkeys(found))
 
 
 def _base(spec: ExperimentSpec) -> Iterable[Problem]:
@@ -99,15 +100,28 @@ def _trained(spec: ExperimentSpec, run: Run, place: Path) -> Iterable[Problem]:
     samples = run.samples or spec.training.samples
     every = run.checkpoint_every_samples or spec.training.checkpoint_every_samples
     batch = run.batch_size or spec.training.batch_size
+
+    def stated(*fields: str) -> Path:
+        """The run, or `training` where the run states none of the fields: then the mistake is there, once."""
+        return place if any(getattr(run, field) is not None for field in fields) else ("spec", "training")
+
     if samples and samples % batch:
         below, above = samples - samples % batch, samples + batch - samples % batch
+        right = f"{below} or {above} is" if below else f"{above} is"
         yield Problem(
-            (*place, "samples"), f"{samples} is not a whole number of batches of {batch}; {below} or {above} is"
+            (*stated("samples", "batch_size"), "samples"),
+            f"{samples} is not a whole number of batches of {batch}; {right}",
         )
     if every and every % batch:
-        yield Problem((*place, "checkpointEverySamples"), f"{every} is not a whole number of batches of {batch}")
+        yield Problem(
+            (*stated("checkpoint_every_samples", "batch_size"), "checkpointEverySamples"),
+            f"{every} is not a whole number of batches of {batch}",
+        )
     if samples and every and every > samples:
-        yield Problem((*place, "checkpointEverySamples"), f"{every} is more than the run's {samples} samples")
+        yield Problem(
+            (*stated("checkpoint_every_samples", "samples"), "checkpointEverySamples"),
+            f"{every} is more than the run's {samples} samples",
+        )
     if run.budget_tokens is not None and run.budget_tokens not in spec.evaluation.budgets:
         yield Problem((*place, "budgetTokens"), f"{run.budget_tokens} is not one of evaluation.budgets")
 
@@ -144,10 +158,15 @@ def _evaluation(spec: ExperimentSpec) -> Iterable[Problem]:
     place: Path = ("spec", "evaluation")
     budgets = spec.evaluation.budgets
     if budgets != sorted(set(budgets)) or budgets[0] < 1:
-        yield Problem((*place, "budgets"), f"must ascend from 1 or more, each once; sorted: {sorted(set(budgets))}")
+        right = sorted({budget for budget in budgets if budget >= 1})
+        hint = f"; sorted: {shortened(right)}" if right else ""
+        yield Problem((*place, "budgets"), f"must ascend, each at least 1 and there once{hint}")
     sampling = spec.evaluation.sampling
     if sampling.temperature == 0 and sampling.n > 1:
-        yield Problem((*place, "sampling", "n"), "is 1 at temperature 0: greedy outputs are all the same")
+        yield Problem(
+            (*place, "sampling", "n"),
+            f"must be 1 at temperature 0 (it is {sampling.n}): greedy outputs are all the same",
+        )
     for index, benchmark in enumerate(spec.evaluation.benchmarks):
         yield from _benchmark(spec, benchmark, (*place, "benchmarks", index))
 
@@ -156,7 +175,9 @@ def _benchmark(spec: ExperimentSpec, benchmark: Benchmark, place: Path) -> Itera
     if benchmark.uri is None:
         if benchmark.name not in BUILTIN:
             hint = nearest(benchmark.name, BUILTIN)
-            yield Problem((*place, "name"), f"{benchmark.name} is not built in{hint}; your own needs uri and grader")
+            known = ", ".join(BUILTIN)
+            message = f"{benchmark.name} is not built in{hint} (built in: {known}); your own needs uri and grader"
+            yield Problem((*place, "name"), message)
         if benchmark.grader is not None:
             yield Problem((*place, "grader"), "is for your own benchmarks; this one's is built in")
     else:
@@ -166,7 +187,9 @@ def _benchmark(spec: ExperimentSpec, benchmark: Benchmark, place: Path) -> Itera
             yield Problem((*place, "grader"), "is required with uri: math, code, exact or choice")
         if "://" in benchmark.uri and benchmark.sha256 is None:
             yield Problem((*place, "sha256"), f"is required: {benchmark.uri} is not a local file")
-    if (benchmark.completion == "pattern") != (benchmark.completion_pattern is not None):
+    if benchmark.completion == "pattern" and benchmark.completion_pattern is None:
+        yield Problem((*place, "completionPattern"), "is required with completion: pattern")
+    if benchmark.completion != "pattern" and benchmark.completion_pattern is not None:
         yield Problem((*place, "completionPattern"), "goes with completion: pattern")
     if benchmark.completion_pattern is not None:
         try:

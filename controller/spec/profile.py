@@ -198,6 +198,7 @@ class Profile(SpecModel):
     )
     train_tokens_per_second: float | None = Field(None, gt=0, description="Measured, per GPU: for plan's estimate.")
     generate_tokens_per_second: float | None = Field(None, gt=0, description="Measured, per GPU: for plan's estimate.")
+    price_per_gpu_hour: float | None = Field(None, gt=0, description="In your currency: for plan's estimate.")
 
 
 def local_profile() -> Profile:

@@ -93,7 +93,7 @@ WRONG = {
     "candidate with a run's name": (
         "  evaluation:", "  candidates: [{name: first, adapter: x}]\n  evaluation:", "first is a run's name too",
     ),
-    "short revision": ("{model: ./base}", "{model: Qwen/Q, revision: main}", "does not match"),
+    "short revision": ("{model: ./base}", "{model: Qwen/Q, revision: main}", "'main' is no commit: give its 40 hex digits, because a branch"),
     "hex that YAML takes for a number": (
         "{uri: sums.jsonl}", "{uri: sums.jsonl, sha256: " + "1" * 64 + "}", "put it in quotes",
     ),

@@ -34,6 +34,7 @@ from workloads.train.ranks import Ranks, join_ranks
 from workloads.train.resume import Cursor, Resumed, newest_checkpoint_step, read_state
 from workloads.train.schedule import BadSchedule, checkpoint_steps, total_steps
 from workloads.train.trainer import Trainer
+from workloads.weight_files import loading_phase
 
 logger = logging.getLogger("potstill")
 PACKAGES = ("potstill", "torch", "transformers", "tokenizers", "safetensors")
@@ -72,7 +73,7 @@ def _train(
     end = end_token(base, tokenizer)
     data = prepare(localise_file(task.data, folder / "data"), inputs, tokenizer, end)
     check_fits(base, inputs.sequence_tokens, int(data.rows.tokens.max()))
-    _report(leader, "loading base")
+    _report(leader, loading_phase(base))
     trainer = _open_trainer(base, inputs, ranks)
     sequences = canary_sequences(data)
     before = trainer.log_probs(sequences)
