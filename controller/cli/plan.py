@@ -64,7 +64,7 @@ def _runs(made: Plan) -> Table:
             planned.run.name,
             str(planned.unit),
             f"{trained.samples:,}" if trained else "",
-            f"{trained.samples // trained.batch_size:,}" if trained else "",
+            f"{-(-trained.samples // trained.batch_size):,}" if trained else "",
             ", ".join(f"{count:,}" for count in planned.run.checkpoints),
             f"{planned.training_tokens:,}" if trained else "",
             _state(planned),
