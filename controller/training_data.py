@@ -1,16 +1,20 @@
 """A run's data as its trainer will see it, read here when the base's tokenizer and the data are here or can come."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from workloads.contents import ContentError, cache_folder
 from workloads.contract.experiment import FrozenExperiment, FrozenRun
 from workloads.contract.tasks import FileSource, ModelSource
 from workloads.contract.units import TrainInputs
-from workloads.data.end_token import EndToken, end_token
+from workloads.data.end_token import end_token
+from workloads.data.files import BadData
 from workloads.data.samples import TrainingData, prepare, training_rows
 from workloads.data.sources import fetch_data, is_here, localise_data
 from workloads.models.files import model_folder
+from workloads.models.fits import beyond_embedding
 from workloads.store import StoreError
 from workloads.text.tokenizer import TextTokenizer, load_tokenizer
 
@@ -28,9 +32,12 @@ def read_training_data(
     BadTemplate as the trainer would.
     """
     assert isinstance(run.inputs, TrainInputs)
-    tokenizer, end = _tokenizer(frozen.base)
+    tokenizer, config = base_tokenizer(frozen.base)
     paths = _paths(run.sources, fetch=fetch)
-    return prepare(paths, run.inputs, tokenizer, end, cache_folder()), tokenizer
+    data = prepare(paths, run.inputs, tokenizer, end_token(_folder(frozen.base), tokenizer), cache_folder())
+    if (message := beyond_embedding(config, data.rows.largest)) is not None:
+        raise BadData(message)
+    return data, tokenizer
 
 
 def count_rows(base: ModelSource, sources: Sequence[FileSource], inputs: TrainInputs) -> int:
@@ -38,21 +45,28 @@ def count_rows(base: ModelSource, sources: Sequence[FileSource], inputs: TrainIn
 
     Raises NotReadableHere, BadData and BadTemplate.
     """
-    tokenizer, end = _tokenizer(base)
+    tokenizer, _ = base_tokenizer(base)
+    end = end_token(_folder(base), tokenizer)
     return training_rows(_paths(sources, fetch=True), inputs, tokenizer, end, cache_folder())
 
 
-def _tokenizer(base: ModelSource) -> tuple[TextTokenizer, EndToken]:
+def base_tokenizer(base: ModelSource) -> tuple[TextTokenizer, dict[str, Any]]:
+    """The base's tokenizer and its config.json. Raises NotReadableHere, BadTokenizer."""
+    folder = _folder(base)
     try:
-        folder = model_folder(base)
+        config = json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        config = {}
+    return load_tokenizer(folder), config if isinstance(config, dict) else {}
+
+
+def _folder(base: ModelSource) -> Path:
+    try:
+        return model_folder(base)
     except (ContentError, StoreError) as error:
         raise NotReadableHere(
             f"the base {base.location} is not here, so its tokenizer is not either: {error}"
-        ) from error
-    if not (folder / "tokenizer.json").is_file() and "://" not in base.location and not folder.is_dir():
-        raise NotReadableHere(f"the base {base.location} is not here, so its tokenizer is not either")
-    tokenizer = load_tokenizer(folder)
-    return tokenizer, end_token(folder, tokenizer)
+        ) from None
 
 
 def _paths(sources: Sequence[FileSource], *, fetch: bool) -> list[Path]:

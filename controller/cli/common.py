@@ -3,7 +3,7 @@
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -14,10 +14,14 @@ from rich.console import Console
 from controller.cli.local_profile import profile_of_this_machine
 from controller.live import plain_console
 from controller.spec.load import load_experiment
+from controller.spec.models import Experiment
 from controller.spec.profile import Profile, load_profile
 from controller.spec.resolve import resolve
+from workloads.contents import ContentError
 from workloads.contract.experiment import FrozenExperiment
-from workloads.store import NoDirectory, Store, open_store
+from workloads.contract.tasks import ModelSource
+from workloads.models.files import model_folder
+from workloads.store import NoDirectory, Store, StoreError, open_store
 
 ExperimentFile = Annotated[Path, typer.Argument(help="The experiment file.", metavar="EXPERIMENT.YAML")]
 StoreUrl = Annotated[
@@ -38,7 +42,21 @@ DEFAULT_STORE = "potstill-store"
 def frozen_from(path: Path, profile: Path | None) -> FrozenExperiment:
     """Raises SpecError with everything that is wrong."""
     experiment = load_experiment(path)
+    fetch_base_files(experiment)
     return resolve(experiment, path.resolve().parent, profile_from(profile), datetime.now(UTC))
+
+
+def fetch_base_files(experiment: Experiment) -> None:
+    """Brings the few small files of a hub base (configuration, tokenizer) into the hub's cache, if it lacks them.
+
+    They say what trains the base and what its data will be. Where the hub does not answer, nothing is known of them.
+    """
+    base = experiment.spec.base
+    trains = any(run.checkpoints is None for run in experiment.spec.runs)
+    if trains and base.revision is not None and "://" not in base.model and not Path(base.model).is_dir():
+        location = f"{base.model}@{base.revision}"
+        with suppress(ContentError, StoreError):
+            model_folder(ModelSource(location=f"hub://{location}", content=f"hub:{location}"))
 
 
 def profile_from(path: Path | None) -> Profile:

@@ -28,8 +28,10 @@ def plan(path: ExperimentFile, store: StoreUrl = DEFAULT_STORE, profile: Profile
     """Say what running the file would do, without doing it."""
     from controller.plan import make_plan  # here, because scipy takes its time to load
     from controller.planned_gate import gate_warnings
+    from controller.training_checks import check_prompts
 
     frozen = frozen_from(Path(path), profile)
+    check_prompts(frozen)
     with store_or_empty(store) as opened:
         made = make_plan(frozen, opened, profile_from(profile))
     console = wide_console()

@@ -1,10 +1,8 @@
 """`potstill run`: the whole experiment on this machine."""
 
 import sys
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import typer
 
@@ -13,12 +11,9 @@ from controller.cli.local_profile import profile_of_this_machine
 from controller.cli.results import best_run_line
 from controller.cli.versions import earlier_versions_line
 from controller.loop import FinalStatus, run_local
-from controller.spec.trainer import base_architecture
-from workloads.contents import ContentError, localise_model_file
+from controller.training_checks import training_warnings
 from workloads.contract import layout
-from workloads.contract.experiment import FrozenExperiment
-from workloads.contract.units import TrainInputs
-from workloads.store import Store, StoreError
+from workloads.store import Store
 from workloads.untrusted import printable
 
 EXIT_CODES = {"Succeeded": 0, "PartiallyFailed": 1, "Failed": 1, "Interrupted": 4, "Refused": 4}
@@ -30,8 +25,8 @@ def run(path: ExperimentFile, store: StoreUrl = DEFAULT_STORE, profile: ProfileF
     if profile is None:
         print(profile_of_this_machine()[1])
     frozen = frozen_from(Path(path), profile)
-    if _fetch_architecture(frozen):
-        frozen = frozen_from(Path(path), profile)
+    for warning in training_warnings(frozen):
+        print(printable(f"warning: {warning}"))
     is_new = opened.head(layout.experiment_key(frozen.name, frozen.uid8)) is None
     if is_new and (line := earlier_versions_line(opened, frozen, datetime.now(UTC))) is not None:
         print(printable(line))
@@ -42,16 +37,6 @@ def run(path: ExperimentFile, store: StoreUrl = DEFAULT_STORE, profile: ProfileF
     if (link := report_link(opened, final)) is not None:
         print(f"report: {link}")
     raise typer.Exit(EXIT_CODES[final.outcome])
-
-
-def _fetch_architecture(frozen: FrozenExperiment) -> bool:
-    """Brings a hub base's config.json into the hub's cache, which says what trains it. False where nothing came."""
-    trains = any(isinstance(run.inputs, TrainInputs) for run in frozen.runs)
-    if not trains or not frozen.base.location.startswith("hub://") or base_architecture(frozen.base) is not None:
-        return False
-    with suppress(ContentError, StoreError), TemporaryDirectory() as folder:
-        localise_model_file(frozen.base, "config.json", Path(folder))
-    return base_architecture(frozen.base) is not None
 
 
 def report_link(store: Store, final: FinalStatus) -> str | None:

@@ -7,6 +7,7 @@ import typer
 
 from controller.cli.common import ExperimentFile, ProfileFile, frozen_from
 from controller.spec.load import load_experiment
+from workloads.untrusted import printable
 
 
 def validate(
@@ -20,6 +21,7 @@ def validate(
         print(f"{path}: {experiment.metadata.name} is well formed")
         return
     from controller.planned_gate import gate_warnings  # here, because scipy takes its time to load
+    from controller.training_checks import training_warnings
 
     frozen = frozen_from(path, profile)
     checkpoints = sum(len(run.checkpoints) for run in frozen.runs if run.role == "run")
@@ -28,5 +30,5 @@ def validate(
         f"{checkpoints} checkpoints, {len([r for r in frozen.runs if r.role == 'candidate'])} candidates, "
         f"{len(frozen.benchmarks)} benchmarks"
     )
-    for warning in gate_warnings(frozen):
-        print(f"warning: {warning}")
+    for warning in (*gate_warnings(frozen), *training_warnings(frozen)):
+        print(printable(f"warning: {warning}"))

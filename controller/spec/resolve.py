@@ -11,7 +11,7 @@ from controller.spec.files import resolve_data, resolve_model
 from controller.spec.models import Candidate, Experiment, ExperimentSpec, Run
 from controller.spec.profile import Profile
 from controller.spec.templates import template_of
-from controller.spec.trainer import base_architecture, choose_trainer
+from controller.spec.trainer import base_config, check_base, choose_trainer
 from controller.training_data import NotReadableHere, count_rows
 from workloads.contents import directory_content
 from workloads.contract.experiment import FrozenExperiment, FrozenGate, FrozenRequirement, FrozenRun, Limits
@@ -28,6 +28,7 @@ from workloads.contract.units import (
     Template,
     TrainInputs,
 )
+from workloads.models import architecture_of
 
 
 def resolve(
@@ -42,7 +43,9 @@ def resolve(
     base = resolve_model(
         spec.base.model, ("spec", "base", "model"), directory, revision=spec.base.revision, content=spec.base.content
     )
-    architecture = base_architecture(base)
+    config = base_config(base)
+    check_base(config, spec)
+    architecture = None if config is None else architecture_of(config)
     data = {
         name: resolve_data(item.uri, item.sha256, ("spec", "data", name), directory)
         for name, item in spec.data.items()

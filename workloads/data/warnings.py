@@ -56,10 +56,10 @@ def data_warnings(
         names = ", ".join(places.unread[:COLUMNS_NAMED]) + (", ..." if len(places.unread) > COLUMNS_NAMED else "")
         yield f"ColumnsNotRead: the rows have columns that are not read: {names}"
     steps = -(-inputs.samples // inputs.batch_size)
-    if inputs.warmup_steps >= steps:
+    if inputs.warmup_steps > steps:
         yield (
             f"WarmupTooLong: warmupSteps is {inputs.warmup_steps} and the run has {steps} steps: the learning rate "
-            f"gets to {inputs.learning_rate * min(1, steps / inputs.warmup_steps):.3g} of the stated "
+            f"gets to {inputs.learning_rate * steps / inputs.warmup_steps:.3g} of the stated "
             f"{inputs.learning_rate:.3g} in the last step, and never falls"
         )
 

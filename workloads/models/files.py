@@ -35,15 +35,15 @@ def _from_hub(base: ModelSource) -> Path:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     name, _, revision = base.location.removeprefix("hub://").partition("@")
-    stated = {"revision": revision, "allow_patterns": list(SMALL_FILES)}
+    names = list(SMALL_FILES)
     try:
-        cached = Path(str(snapshot_download(name, local_files_only=True, **stated)))
+        cached = Path(str(snapshot_download(name, revision=revision, allow_patterns=names, local_files_only=True)))
         if (cached / "tokenizer.json").is_file() and (cached / "config.json").is_file():
             return cached
     except LocalEntryNotFoundError:
         pass
     with hub_errors(base.location):
-        return Path(str(snapshot_download(name, **stated)))
+        return Path(str(snapshot_download(name, revision=revision, allow_patterns=names)))
 
 
 def _from_bucket(base: ModelSource) -> Path:
