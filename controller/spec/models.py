@@ -133,7 +133,7 @@ class Training(SpecModel):
     weight_decay: float = Field(0.0, ge=0, description="AdamW's.")
     gradient_clip: float = Field(1.0, ge=0, description="Largest norm of the gradient; 0: not clipped.")
     batch_size: int = Field(50, gt=0, description="Samples per optimizer step, however many GPUs there are.")
-    samples: int | None = Field(None, gt=0, description="Samples consumed over the whole run.")
+    samples: int | None = Field(None, gt=0, le=10**12, description="Samples consumed over the whole run.")
     epochs: float | None = Field(
         None, gt=0, le=1000, description="In place of samples: passes over the rows that are left after the limit."
     )
@@ -181,7 +181,7 @@ class Run(SpecModel):
     weight_decay: float | None = Field(None, ge=0, description=OVERRIDE)
     gradient_clip: float | None = Field(None, ge=0, description=OVERRIDE)
     batch_size: int | None = Field(None, gt=0, description=OVERRIDE)
-    samples: int | None = Field(None, gt=0, description=OVERRIDE)
+    samples: int | None = Field(None, gt=0, le=10**12, description=OVERRIDE)
     epochs: float | None = Field(None, gt=0, le=1000, description=OVERRIDE)
     sequence_tokens: int | None = Field(None, gt=1, description=OVERRIDE)
     overlong: Literal["truncate", "drop"] | None = Field(None, description=OVERRIDE)

@@ -1,4 +1,4 @@
-"""Writes chats.jsonl: conversations of two questions about sums, in OpenAI's format. `python make_chats.py --out FOLDER`."""
+"""Writes chats.jsonl: conversations of two questions about sums. `python make_chats.py --out FOLDER`"""
 
 import argparse
 import json
