@@ -17,6 +17,7 @@ from controller.cli import (
     diff,
     doctor,
     export,
+    fetch,
     gate,
     gc,
     grade,
@@ -75,6 +76,7 @@ app.command("status")(status.status)
 app.command("logs")(logs.logs)
 app.command("show")(show.show)
 app.command("publish")(publish.publish)
+app.command("fetch")(fetch.fetch)
 app.command("retry")(retry.retry)
 app.command("regrade")(regrade.regrade)
 app.command("gc")(gc.gc)
