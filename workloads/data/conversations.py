@@ -56,8 +56,10 @@ def check_text(name: str, value: Any) -> str:
     """Raises BadRow: not text, or text that no file can hold."""
     if not isinstance(value, str):
         raise BadRow(f"{name} must be text, found {_type(value)}")
-    if any("\ud800" <= character <= "\udfff" for character in value):
-        raise BadRow(f"{name} holds half a surrogate pair, which is no character")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise BadRow(f"{name} holds half a surrogate pair, which is no character") from None
     return value
 
 
