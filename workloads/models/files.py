@@ -1,15 +1,23 @@
 """The small files of a base: configuration, tokenizer and chat template, without its weights."""
 
+import socket
+from functools import lru_cache
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from workloads.contents import ContentError, cache_folder, hub_errors, localise_model_file, weights_folder, weights_name
 from workloads.contract.model import sha256_of
 from workloads.contract.tasks import ModelSource
+from workloads.store import StoreError
 
 SMALL_FILES = (
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
     "chat_template.jinja", "chat_template.json",
 )  # fmt: skip
+
+PROBE_SECONDS = 5.0
+"""In which the hub must take a connection, so that a machine without a network does not wait."""
 
 
 def model_folder(base: ModelSource) -> Path:
@@ -42,8 +50,27 @@ def _from_hub(base: ModelSource) -> Path:
             return cached
     except LocalEntryNotFoundError:
         pass
+    if (reason := _why_unreachable()) is not None:
+        raise StoreError(f"{base.location}: {reason}")
     with hub_errors(base.location):
         return Path(str(snapshot_download(name, revision=revision, allow_patterns=names)))
+
+
+@lru_cache(maxsize=1)
+def _why_unreachable() -> str | None:
+    """Asked once in a process: the hub's client would try for minutes. None where only the client can tell."""
+    from huggingface_hub import constants
+
+    parts = urlsplit(constants.ENDPOINT)
+    if constants.HF_HUB_OFFLINE:
+        return "the hub is not asked (HF_HUB_OFFLINE)"
+    if getproxies().get(parts.scheme):
+        return None
+    try:
+        with socket.create_connection((parts.hostname or "", parts.port or 443), timeout=PROBE_SECONDS):
+            return None
+    except OSError as error:
+        return f"the hub {constants.ENDPOINT} cannot be reached: {error}"
 
 
 def _from_bucket(base: ModelSource) -> Path:
