@@ -47,7 +47,7 @@ def problem_texts(benchmark: FrozenBenchmark, ids: Sequence[str] = ()) -> Mappin
 
 def tokenizer_of_base(frozen: FrozenExperiment) -> TextTokenizer:
     """Raises NotReadableHere where the base is not on this machine, BadTokenizer."""
-    return load_tokenizer(base_folder(frozen.base.location))
+    return load_tokenizer(base_folder(frozen.base))
 
 
 def make_prompts(tokenizer: TextTokenizer, prompting: Prompting, texts: Mapping[str, str]) -> list[Prompt]:

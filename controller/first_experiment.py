@@ -7,6 +7,7 @@ from pathlib import Path
 
 from controller.training_data import NotReadableHere, base_folder
 from workloads.benchmarks import BUILTIN
+from workloads.contract.tasks import ModelSource
 from workloads.contract.units import Columns
 from workloads.data.rows import read_rows
 from workloads.evaluate.shapes import BadModel, read_shapes
@@ -129,7 +130,7 @@ def first_experiment(
 def _lengths(location: str, texts: Sequence[str]) -> tuple[list[int], int | None]:
     """(tokens of each text with room for a template, the base's context); nothing where the base is not here."""
     try:
-        folder = base_folder(location)
+        folder = base_folder(ModelSource(location=location, content=f"init:{location}"))
         tokenizer, shapes = load_tokenizer(folder), read_shapes(folder)
     except (NotReadableHere, BadTokenizer, BadModel):
         return [], None

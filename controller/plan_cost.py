@@ -129,7 +129,7 @@ def disk_of(frozen: FrozenExperiment, outputs_tokens: int) -> Disk:
     outputs = outputs_tokens * BYTES_PER_OUTPUT_TOKEN
     trained = [(run, run.inputs) for run in frozen.runs if isinstance(run.inputs, TrainInputs)]
     try:
-        folder = base_folder(frozen.base.location)
+        folder = base_folder(frozen.base)
         shapes = read_shapes(folder)
     except (NotReadableHere, BadModel):
         return Disk(None, None if trained else 0, None if trained else 0, outputs)

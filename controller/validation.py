@@ -14,15 +14,18 @@ from controller.spec.templates import template_of
 from controller.training_data import NotReadableHere, base_folder, read_training_data
 from workloads import benchmarks
 from workloads.benchmarks import BenchmarkError
-from workloads.contents import ContentError, directory_content
+from workloads.contents import ContentError, cache_folder, directory_content
 from workloads.contract.experiment import FrozenBenchmark, FrozenExperiment, FrozenRun
 from workloads.contract.units import ALL_LINEAR, TrainInputs
 from workloads.contract.wanted import prompting_of, wanted
-from workloads.data.rows import BadData, read_rows
+from workloads.data.files import BadData
+from workloads.data.rows import read_rows
+from workloads.data.sources import is_here, localise_data
 from workloads.evaluate.problems import BadBenchmark
 from workloads.evaluate.prompts import BadPrompt, check_context
 from workloads.evaluate.shapes import BadModel, ModelShapes, read_shapes
 from workloads.grade.texts import choice_of
+from workloads.store import StoreError
 from workloads.text.templates import BadTemplate
 from workloads.text.tokenizer import BadTokenizer, TextTokenizer
 from workloads.untrusted import one_line
@@ -59,7 +62,8 @@ def _reference_problems(experiment: Experiment, directory: Path) -> Iterator[Pro
     except ContentError as error:
         yield Problem(("spec", "base", "model"), str(error))
     for name, data in spec.data.items():
-        yield from _missing_file(data.uri, data.sha256, ("spec", "data", name), directory)
+        if data.uri is not None:
+            yield from _missing_file(data.uri, data.sha256, ("spec", "data", name), directory)
         yield from _missing_template(data.template, data.template_text, ("spec", "data", name), directory)
     for index, candidate in enumerate(spec.candidates):
         place: Place = ("spec", "candidates", index)
@@ -126,7 +130,7 @@ def validate_contents(experiment: Experiment, frozen: FrozenExperiment, *, read_
 def _base(frozen: FrozenExperiment, found: Validation) -> tuple[ModelShapes | None, TextTokenizer | None]:
     shapes: ModelShapes | None = None
     try:
-        folder = base_folder(frozen.base.location)
+        folder = base_folder(frozen.base)
     except NotReadableHere as error:
         found.unchecked.append(f"{error}: prompts, lengths of the data and the base's context")
         return None, None
@@ -147,11 +151,6 @@ def _check_training(
         inputs = run.inputs
         if not isinstance(inputs, TrainInputs):
             continue
-        steps = inputs.samples // inputs.batch_size
-        if inputs.warmup_steps >= steps:
-            found.warnings.append(
-                f"{run.name}: warmupSteps is {inputs.warmup_steps} of {steps} steps: the learning rate never arrives"
-            )
         if inputs.learning_rate > HIGH_LEARNING_RATE:
             found.warnings.append(
                 f"{run.name}: learningRate is {inputs.learning_rate:g}: adapters rarely learn above 0.01"
@@ -194,15 +193,16 @@ def _check_data(experiment: Experiment, frozen: FrozenExperiment, found: Validat
 
 def _check_rows(run: FrozenRun, inputs: TrainInputs, place: Place, found: Validation) -> None:
     """The data of a base that is not here: its rows, without their lengths."""
-    assert run.data_source is not None
-    path = Path(run.data_source.location)
-    if not path.is_file():
-        found.unchecked.append(f"{run.name}: the training data {run.data_source.location} is read by pods only")
-        return
-    try:
-        read_rows(path, inputs.columns)
-    except BadData as error:
-        found.problems.append(Problem((*place, "uri"), str(error)))
+    for source, part in zip(run.sources, inputs.parts, strict=True):
+        if not is_here(source):
+            found.unchecked.append(f"{run.name}: the training data {source.location} is read by pods only")
+            continue
+        try:
+            read_rows(localise_data(source, cache_folder()), part.columns, part.format, part.loss)
+        except BadData as error:
+            found.problems.append(Problem((*place, "uri"), str(error)))
+        except (ContentError, StoreError) as error:
+            found.unchecked.append(f"{run.name}: the training data {source.location}: {error}")
 
 
 def _check_benchmark(

@@ -17,6 +17,7 @@ from controller.cli import (
     diff,
     doctor,
     export,
+    fetch,
     gate,
     gc,
     grade,
@@ -80,6 +81,7 @@ app.command("status", cls=ReadingCommand)(status.status)
 app.command("logs", cls=ReadingCommand)(logs.logs)
 app.command("show", cls=ReadingCommand)(show.show)
 app.command("publish")(publish.publish)
+app.command("fetch")(fetch.fetch)
 app.command("retry")(retry.retry)
 app.command("regrade")(regrade.regrade)
 app.command("gc", cls=ReadingCommand)(gc.gc)

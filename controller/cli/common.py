@@ -4,7 +4,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -17,11 +17,14 @@ from controller.live import plain_console
 from controller.spec.errors import SpecError
 from controller.spec.load import ExperimentFile as LoadedFile
 from controller.spec.load import load_experiment_file
+from controller.spec.models import Experiment
 from controller.spec.profile import Profile, load_profile
 from controller.spec.resolve import resolve
 from workloads.contents import ContentError
 from workloads.contract.experiment import FrozenExperiment
-from workloads.store import NoDirectory, Store, open_store
+from workloads.contract.tasks import ModelSource
+from workloads.models.files import model_folder
+from workloads.store import NoDirectory, Store, StoreError, open_store
 
 ExperimentFile = Annotated[Path, typer.Argument(help="The experiment file.", metavar="EXPERIMENT.YAML")]
 StoreUrl = Annotated[
@@ -50,6 +53,7 @@ def frozen_from(path: Path, profile: Path | None) -> FrozenExperiment:
 def resolved_from(path: Path, profile: Profile) -> tuple[LoadedFile, FrozenExperiment]:
     """The file with the lines of its fields, and the experiment that it asks. Raises SpecError as `frozen_from`."""
     loaded, directory = load_experiment_file(path), path.resolve().parent
+    fetch_base_files(loaded.experiment)
     try:
         return loaded, resolve(loaded.experiment, directory, profile, datetime.now(UTC))
     except (SpecError, ContentError) as error:
@@ -62,6 +66,19 @@ def resolved_from(path: Path, profile: Profile) -> tuple[LoadedFile, FrozenExper
         if not problems:
             raise
         raise loaded.error(problems) from error
+
+
+def fetch_base_files(experiment: Experiment) -> None:
+    """Brings the few small files of a hub base (configuration, tokenizer) into the hub's cache, if it lacks them.
+
+    They say what trains the base and what its data will be. Where the hub does not answer, nothing is known of them.
+    """
+    base = experiment.spec.base
+    trains = any(run.checkpoints is None for run in experiment.spec.runs)
+    if trains and base.revision is not None and "://" not in base.model and not Path(base.model).is_dir():
+        location = f"{base.model}@{base.revision}"
+        with suppress(ContentError, StoreError):
+            model_folder(ModelSource(location=f"hub://{location}", content=f"hub:{location}"))
 
 
 def profile_from(path: Path | None) -> Profile:

@@ -69,9 +69,12 @@ def show(
 def _marked(sample: RenderedSample) -> Text:
     """The supervised text is green where there is colour, and between ⟦ and ⟧ everywhere."""
     cut = f", cut from {sample.full_tokens}" if sample.truncated else ""
-    text = Text(f"\nline {sample.line}: {sample.tokens} tokens{cut}, {sample.supervised_tokens} supervised\n", "bold")
-    text.append(printable(sample.context), "default")
-    text.append("⟦", "bold green")
-    text.append(printable(sample.supervised), "green")
-    text.append("⟧", "bold green")
+    text = Text(f"\n{sample.place}: {sample.tokens} tokens{cut}, {sample.supervised_tokens} supervised\n", "bold")
+    for piece, learned in sample.pieces:
+        if not learned:
+            text.append(printable(piece), "default")
+            continue
+        text.append("⟦", "bold green")
+        text.append(printable(piece), "green")
+        text.append("⟧", "bold green")
     return text

@@ -4,7 +4,7 @@ from controller.spec.errors import SpecError
 from workloads.benchmarks import BenchmarkError
 from workloads.commit import Corrupt
 from workloads.contents import ContentError
-from workloads.data.rows import BadData
+from workloads.data.files import BadData
 from workloads.store import StoreError
 from workloads.text.templates import BadTemplate
 from workloads.text.tokenizer import BadTokenizer

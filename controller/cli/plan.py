@@ -25,7 +25,7 @@ from controller.cli.words import count_of
 from controller.live import shown
 from workloads.contract.experiment import FrozenExperiment, FrozenGate
 from workloads.contract.units import TrainInputs
-from workloads.data.rows import BadData
+from workloads.data.files import BadData
 from workloads.text.templates import BadTemplate
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def _runs(made: Plan) -> Table:
             planned.run.name,
             str(planned.unit),
             f"{trained.samples:,}" if trained else "",
-            f"{trained.samples // trained.batch_size:,}" if trained else "",
+            f"{-(-trained.samples // trained.batch_size):,}" if trained else "",
             ", ".join(f"{count:,}" for count in planned.run.checkpoints),
             f"{planned.training_tokens:,}" if trained else "",
             _state(planned),

@@ -1,10 +1,8 @@
 """`potstill run`: the whole experiment on this machine."""
 
 import sys
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import typer
 from pydantic import ValidationError
@@ -14,7 +12,8 @@ from controller.cli.common import (
     ExperimentFile,
     ProfileFile,
     StoreUrl,
-    frozen_from,
+    profile_from,
+    resolved_from,
     store_at,
     wide_console,
 )
@@ -22,13 +21,10 @@ from controller.cli.local_profile import profile_of_this_machine
 from controller.cli.results import best_run_line
 from controller.cli.versions import earlier_versions_line
 from controller.loop import FinalStatus, run_local
-from controller.spec.trainer import base_architecture
-from workloads.contents import ContentError, localise_model_file
 from workloads.contract import layout
 from workloads.contract.experiment import FrozenExperiment
 from workloads.contract.manifest import Manifest
-from workloads.contract.units import TrainInputs
-from workloads.store import NotFound, Store, StoreError
+from workloads.store import NotFound, Store
 from workloads.untrusted import printable
 
 EXIT_CODES = {"Succeeded": 0, "PartiallyFailed": 1, "Failed": 1, "Interrupted": 4, "Refused": 4}
@@ -39,12 +35,17 @@ def run(path: ExperimentFile, store: StoreUrl = DEFAULT_STORE, profile: ProfileF
 
     Exit 0 if all succeeded, 1 if something failed, 4 if it was stopped. Example: potstill run experiment.yaml
     """
+    from controller.validation import validate_contents  # here, because scipy takes its time to load
+
     opened = store_at(store, make=True)
     if profile is None:
         print(profile_of_this_machine()[1])
-    frozen = frozen_from(Path(path), profile)
-    if _fetch_architecture(frozen):
-        frozen = frozen_from(Path(path), profile)
+    loaded, frozen = resolved_from(Path(path), profile_from(profile))
+    found = validate_contents(loaded.experiment, frozen)
+    if found.problems:
+        raise loaded.error(found.problems)
+    for warning in found.warnings:
+        print(printable(f"warning: {warning}"))
     is_new = opened.head(layout.experiment_key(frozen.name, frozen.uid8)) is None
     if is_new and (line := earlier_versions_line(opened, frozen, datetime.now(UTC))) is not None:
         print(printable(line))
@@ -69,16 +70,6 @@ def _print_results(store: Store, frozen: FrozenExperiment) -> None:
         wide_console().print(last_checkpoints_table(manifest))
     if (line := best_run_line(store, frozen.name, frozen.uid8)) is not None:
         print(printable(line))
-
-
-def _fetch_architecture(frozen: FrozenExperiment) -> bool:
-    """Brings a hub base's config.json into the hub's cache, which says what trains it. False where nothing came."""
-    trains = any(isinstance(run.inputs, TrainInputs) for run in frozen.runs)
-    if not trains or not frozen.base.location.startswith("hub://") or base_architecture(frozen.base) is not None:
-        return False
-    with suppress(ContentError, StoreError), TemporaryDirectory() as folder:
-        localise_model_file(frozen.base, "config.json", Path(folder))
-    return base_architecture(frozen.base) is not None
 
 
 def report_link(store: Store, final: FinalStatus) -> str | None:

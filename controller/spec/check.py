@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 
 from controller.spec.errors import Path, Problem, listed, shortened
-from controller.spec.models import Benchmark, ExperimentSpec, Run, Training
+from controller.spec.models import Benchmark, Data, ExperimentSpec, Run, Training
 from workloads.benchmarks.builtin import BUILTIN
 from workloads.benchmarks.pattern import PatternError, compile_pattern
 from workloads.contract.units import ALL_LINEAR, KINDS
@@ -32,13 +32,38 @@ def _base(spec: ExperimentSpec) -> Iterable[Problem]:
 
 def _data(spec: ExperimentSpec) -> Iterable[Problem]:
     for name, data in spec.data.items():
-        if "://" in data.uri and data.sha256 is None:
+        place: Path = ("spec", "data", name)
+        if (data.uri is None) == (not data.mixture):
+            yield Problem((*place, "uri"), "is required (or mixture: names of other data sets and their weights)")
+        if data.uri is not None and "://" in data.uri and data.sha256 is None and not data.uri.startswith("hf://"):
             yield Problem(
-                ("spec", "data", name, "sha256"),
+                (*place, "sha256"),
                 f"is required: {data.uri} is not a local file, so its content must be stated (sha256sum prints it)",
             )
-        if not any(run.data == name for run in spec.runs):
-            yield Problem(("spec", "data", name), "is used by no run; remove it, or name it as a run's data")
+        yield from _mixture(spec, data, place)
+        in_mixture = any(name in other.mixture for other in spec.data.values())
+        if not in_mixture and not any(run.data == name for run in spec.runs):
+            yield Problem(place, "is used by no run; remove it, or name it as a run's data")
+
+
+def _mixture(spec: ExperimentSpec, data: Data, place: Path) -> Iterable[Problem]:
+    parts = []
+    for name, weight in data.mixture.items():
+        part = spec.data.get(name)
+        if part is None or part.mixture:
+            why = "a mixture itself" if part is not None else f"not under data{nearest(name, spec.data)}"
+            yield Problem((*place, "mixture", name), f"{name} is {why}")
+        else:
+            parts.append(part)
+        if not 0 < weight <= 1e9:
+            yield Problem((*place, "mixture", name), f"the weight is {weight}; it must be more than 0")
+    for part in parts:
+        for field in ("template", "template_text", "template_variables", "template_date", "system"):
+            if getattr(part, field) != getattr(data, field):
+                alias = Data.model_fields[field].alias or field
+                message = "must be the same here and in every part: evaluations ask with one template"
+                yield Problem((*place, alias), message)
+                return
 
 
 def _names(spec: ExperimentSpec) -> Iterable[Problem]:
@@ -88,38 +113,32 @@ def _trained(spec: ExperimentSpec, run: Run, place: Path) -> Iterable[Problem]:
         yield Problem((*place, "data"), "is required (or checkpoints, for those of another trainer)")
     elif run.data not in spec.data:
         yield Problem((*place, "data"), f"{run.data} is not under data{nearest(run.data, spec.data)}")
-    for field, alias in (
-        ("samples", "samples"),
-        ("sequence_tokens", "sequenceTokens"),
-        ("overlong", "overlong"),
-    ):
+    for where, stated in ((place, run), (("spec", "training"), spec.training)):
+        if stated.samples is not None and stated.epochs is not None:
+            yield Problem((*where, "epochs"), "goes without samples: state one of them")
+    if stated_length(spec, run) == (None, None):
+        yield Problem((*place, "samples"), "is required (or epochs), here or under training")
+    for field, alias in (("sequence_tokens", "sequenceTokens"), ("overlong", "overlong")):
         if getattr(run, field) is None and getattr(spec.training, field) is None:
             yield Problem((*place, alias), "is required, here or under training")
     if run.lora is not None:
         yield from _targets(run.lora.target, (*place, "lora", "target"))
-    samples = run.samples or spec.training.samples
+    samples, _ = stated_length(spec, run)
     every = run.checkpoint_every_samples or spec.training.checkpoint_every_samples
     batch = run.batch_size or spec.training.batch_size
 
-    def stated(*fields: str) -> Path:
+    def stated_at(*fields: str) -> Path:
         """The run, or `training` where the run states none of the fields: then the mistake is there, once."""
         return place if any(getattr(run, field) is not None for field in fields) else ("spec", "training")
 
-    if samples and samples % batch:
-        below, above = samples - samples % batch, samples + batch - samples % batch
-        right = f"{below} or {above} is" if below else f"{above} is"
-        yield Problem(
-            (*stated("samples", "batch_size"), "samples"),
-            f"{samples} is not a whole number of batches of {batch}; {right}",
-        )
     if every and every % batch:
         yield Problem(
-            (*stated("checkpoint_every_samples", "batch_size"), "checkpointEverySamples"),
+            (*stated_at("checkpoint_every_samples", "batch_size"), "checkpointEverySamples"),
             f"{every} is not a whole number of batches of {batch}",
         )
     if samples and every and every > samples:
         yield Problem(
-            (*stated("checkpoint_every_samples", "samples"), "checkpointEverySamples"),
+            (*stated_at("checkpoint_every_samples", "samples"), "checkpointEverySamples"),
             f"{every} is more than the run's {samples} samples",
         )
     if run.budget_tokens is not None and run.budget_tokens not in spec.evaluation.budgets:
@@ -244,17 +263,27 @@ def _reference(spec: ExperimentSpec, reference: str, place: Path, others: tuple[
     known = [*others, *candidates, *(f"{run.name}@last" for run in spec.runs)]
     if run is None or not at:
         yield Problem(place, f"{reference} is not known{nearest(reference, known)}; known: {listed(known)}")
-    elif which != "last":
+    elif which != "last" and (run.checkpoints is not None or stated_length(spec, run)[1] is None):
         counts = checkpoints_of(spec, run)
         if which not in [str(count) for count in counts]:
             yield Problem(place, f"{name} has no checkpoint at {which}; it has {listed(counts)}")
 
 
-def checkpoints_of(spec: ExperimentSpec, run: Run) -> tuple[int, ...]:
-    """Sample counts at which a run publishes: every multiple of checkpointEverySamples, and the end."""
+def stated_length(spec: ExperimentSpec, run: Run) -> tuple[int | None, float | None]:
+    """(samples, epochs) of a run, of which one is stated: the run's own, else training's."""
+    if run.samples is not None or run.epochs is not None:
+        return run.samples, run.epochs
+    return spec.training.samples, spec.training.epochs
+
+
+def checkpoints_of(spec: ExperimentSpec, run: Run, counted: int | None = None) -> tuple[int, ...]:
+    """Sample counts at which a run publishes: every multiple of checkpointEverySamples, and the end.
+
+    `counted`: the samples of a run that states epochs; without it () is returned for such a run.
+    """
     if run.checkpoints is not None:
         return tuple(run.checkpoints.expect)
-    samples = run.samples or spec.training.samples or 0
+    samples = counted or stated_length(spec, run)[0] or 0
     every = run.checkpoint_every_samples or spec.training.checkpoint_every_samples or samples
     if not samples:
         return ()

@@ -129,7 +129,11 @@ def test_a_budget_that_the_context_does_not_hold_is_refused(folder: Path) -> Non
     ("old", "new", "warning"),
     [
         ("learningRate: 5.0e-3", "learningRate: 3", "a: learningRate is 3: adapters rarely learn above 0.01"),
-        ("batchSize: 10", "batchSize: 10\n    warmupSteps: 500", "a: warmupSteps is 500 of 2 steps"),
+        (
+            "batchSize: 10",
+            "batchSize: 10\n    warmupSteps: 500",
+            "a: WarmupTooLong: warmupSteps is 500 and the run has 2 steps",
+        ),
         ("rank: 8", "rank: 500", "a: rank 500 is more than the narrowest layer's width"),
         ("grader: math}", "grader: math, limit: 1000}", "mine: limit is 1000, and the benchmark has 6 problems"),
     ],

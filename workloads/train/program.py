@@ -12,14 +12,15 @@ from pathlib import Path
 import torch
 
 from workloads.commit import Superseded, read_marker
-from workloads.contents import localise_file, localise_model
+from workloads.contents import cache_folder, localise_model
 from workloads.contract import layout
 from workloads.contract.records import ExitCode, Progress, TrainRecord
 from workloads.contract.tasks import TrainTask
 from workloads.contract.units import NUMERICS, TrainInputs
 from workloads.data.end_token import EndToken, end_token
-from workloads.data.rows import BadData
+from workloads.data.files import BadData
 from workloads.data.samples import TrainingData, prepare
+from workloads.data.sources import localise_data
 from workloads.program import Context, ProgramError, other_version
 from workloads.store import Store
 from workloads.text.templates import BadTemplate
@@ -71,8 +72,9 @@ def _train(
     base = localise_model(task.base)
     tokenizer = load_tokenizer(base)
     end = end_token(base, tokenizer)
-    data = prepare(localise_file(task.data, folder / "data"), inputs, tokenizer, end)
-    check_fits(base, inputs.sequence_tokens, int(data.rows.tokens.max()))
+    paths = [localise_data(source, folder / "data") for source in task.sources]
+    data = prepare(paths, inputs, tokenizer, end, cache_folder())
+    check_fits(base, inputs.sequence_tokens, data.rows.largest)
     _report(leader, loading_phase(base))
     trainer = _open_trainer(base, inputs, ranks)
     sequences = canary_sequences(data)
