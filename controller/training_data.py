@@ -13,6 +13,7 @@ from workloads.data.end_token import end_token
 from workloads.data.files import BadData
 from workloads.data.samples import TrainingData, prepare, training_rows
 from workloads.data.sources import fetch_data, is_here, localise_data
+from workloads.models.files import model_folder
 from workloads.models.fits import beyond_embedding
 from workloads.store import StoreError
 from workloads.text.tokenizer import TextTokenizer, load_tokenizer

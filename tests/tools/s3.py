@@ -125,7 +125,8 @@ class FaultProxy:
 
         `toxicity` is the share of the connections it befalls, those open now included. Returns its name for `remove`.
         """
-        fault = {"type": kind, "stream": stream, "toxicity": toxicity, "attributes": attributes}
+        name = f"{kind}-{secrets.token_hex(4)}"  # its own, so that two of one kind may be there at once
+        fault = {"name": name, "type": kind, "stream": stream, "toxicity": toxicity, "attributes": attributes}
         return str(self._call("POST", "/proxies/faulty/toxics", fault)["name"])
 
     def remove(self, name: str) -> None:
