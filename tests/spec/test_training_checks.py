@@ -73,7 +73,7 @@ def test_what_the_bases_configuration_shows_is_refused_with_the_field(
 
 
 def test_a_token_beyond_the_embedding_is_refused(tmp_path: Path) -> None:
-    frozen = accepted(tmp_path, vocab_size=200)
+    frozen = accepted(tmp_path, vocab_size=200, max_position_embeddings=1024)
     (problem,) = validated(frozen).problems
     assert problem.path == ("spec", "data", "sums", "uri")
     assert "the base's embedding has 200 rows" in problem.message
