@@ -110,9 +110,9 @@ SUITES = [
         ("code", {"id": "a", "prompt": "p", "entry_point": "f", "tests": [{"args": 2, "expected": 1}]}, "args is 2"),
         (
             "math",
-            {"id": "a", "prompt": "p", "answer": 1, "tolerence": 1},
-            "unknown field 'tolerence'; did you mean tolerance?",
-        ),  # codespell:ignore
+            {"id": "a", "prompt": "p", "answer": 1, "tolerences": 1},  # codespell:ignore
+            "unknown field 'tolerences'; did you mean tolerance?",  # codespell:ignore
+        ),
         ("code", {"id": "a", "prompt": "p", "entry_point": "f"}, "give tests"),
         ("code", {"id": "a", "prompt": "p", "entry_point": "f", "tests": []}, "no tests"),
         ("code", {"id": "a", "prompt": "p", "entry_point": "f", "asserts": "assert f(1) > 2"}, "cannot be taken apart"),
