@@ -65,7 +65,7 @@ audit:  ## Known vulnerabilities of the images' packages; fails where the adviso
 .PHONY: sbom
 sbom:  ## What the images hold, as CycloneDX, into build/sbom.json
 	mkdir -p build
-	uv=$(UV); $$uv export --quiet --frozen --format cyclonedx1.5 --no-default-groups --extra train --extra train-gpu --extra evaluate --extra grade --output-file build/sbom.json
+	uv=$(UV); $$uv export --quiet --frozen --format cyclonedx1.5 --no-default-groups --extra train --extra train-gpu --extra evaluate --extra grade --extra ui --output-file build/sbom.json
 
 .PHONY: docs
 docs:  ## The pages, into site/
@@ -87,6 +87,12 @@ soak: sync  ## COUNT schedules of faults over the real programs from SEED on, wi
 	.venv/bin/python -m tests.tools.programs build versitygw toxiproxy
 	mkdir -p build
 	.venv/bin/python -m tests.faults.soak --count $(COUNT) --seed $(SEED) --results build/soak.jsonl --table build/soak.md
+
+.PHONY: soak-cluster
+soak-cluster: sync  ## The same for the controller on a real control plane
+	.venv/bin/python -m tests.tools.programs build versitygw toxiproxy kubernetes
+	mkdir -p build
+	.venv/bin/python -m tests.faults.soak --on cluster --count $(COUNT) --seed $(SEED) --results build/soak-cluster.jsonl --table build/soak-cluster.md
 
 .PHONY: test-vllm
 test-vllm:  ## The vLLM engine's tests on a CPU, and what vLLM imports on a GPU; an environment each

@@ -61,7 +61,10 @@ def act(action: Action, frozen: FrozenExperiment, store: Store, executor: Execut
             delete_notice(store, unit, end.number)
             return acted
         case Start(task=task):
-            if store.head(store_keys.end_key(task.unit, task.number)) is not None:
+            closed, _ = _read(
+                store, store_keys.end_key(task.unit, task.number)
+            )  # HEAD of an absent key is two S3 requests
+            if closed is not None:
                 return Acted(lost_race=True)
             executor.start(task)
         case Stop(key=key):

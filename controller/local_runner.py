@@ -117,7 +117,7 @@ def _run(
             return _final(frozen, "Refused", str(error), status)
         except StoreError as error:
             trouble = trouble or trouble_of_error("events", error)
-        screen.show(status, _now(), trouble)
+        screen.show(status, _now(), trouble, stopping=interrupts.count > 0)
         troubled_rounds = troubled_rounds + 1 if trouble is not None else 0
         if status.finished is not None:
             _release(store, lease)
@@ -127,7 +127,8 @@ def _run(
             return _final(frozen, "Interrupted", "stopped; " + _how_to_continue(frozen), status)
         if trouble is None:
             if rounds.lost_race or not decision.actions:
-                executor.wait(poll_seconds)
+                before = interrupts.count
+                executor.wait(poll_seconds, lambda count=before: interrupts.count != count)  # type: ignore[misc]
             continue
         if interrupts.count:
             executor.stop_all()

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from controller.experiment.profile import Profile
+from controller.plan_cost import Cost, Training, cost_of, gpus_of
 from controller.planned_gate import PlannedRequirement, planned_gate
 from controller.training_data import NotReadableHere, read_training_data
 from workloads.api import store_keys
@@ -73,10 +74,7 @@ class Plan:
     runs: tuple[PlannedRun, ...]
     evaluations: tuple[PlannedEvaluation, ...]
     detectable: tuple[Detectable, ...]
-    generated_tokens_bound: int
-    training_gpu_hours: float | None
-    generation_gpu_hours: float | None
-    gpu_hours_basis: str
+    cost: Cost
     gate: tuple[PlannedRequirement, ...] = ()
 
     @property
@@ -92,24 +90,31 @@ class Plan:
         return len(self.evaluations) - self.checkpoint_evaluations
 
 
-def make_plan(frozen: FrozenExperiment, store: Store, profile: Profile) -> Plan:
-    """Reads the store and, where they are here, base and data; changes nothing. Raises StoreError, BadData."""
+def make_plan(
+    frozen: FrozenExperiment, store: Store, profile: Profile, price_per_gpu_hour: float | None = None
+) -> Plan:
+    """Reads the store and, where they are here, base and data; changes nothing. Raises StoreError, BadData.
+
+    `price_per_gpu_hour`: in place of the profile's.
+    """
     markers = {train_unit(run): {m.name: m for m in list_markers(store, train_unit(run))} for run in frozen.runs}
     runs = tuple(_run(frozen, run, markers[train_unit(run)]) for run in frozen.runs)
     wants = evaluation_matrix(frozen, markers)
     graded = {want.id for want in wants if _graded(frozen, store, want, markers)}
     evaluations = tuple(_evaluations(wants, graded))
-    to_generate = [want for want in wants if want.id not in graded]
-    bound = sum(len(want.part.problems) for want in to_generate) * frozen.sampling.n * frozen.budgets[-1]
-    training = sum(planned.training_tokens for planned in runs if not planned.done)
+    outputs_tokens = frozen.sampling.n * frozen.budgets[-1]
+    problems = {want.id: len(want.part.problems) for want in wants}
+    bound = sum(count for want, count in problems.items() if want not in graded) * outputs_tokens
+    trainings = [
+        Training(planned.training_tokens, gpus_of(profile.train))
+        for planned in runs
+        if planned.training_tokens and not planned.done
+    ]
     return Plan(
         runs=runs,
         evaluations=evaluations,
         detectable=tuple(_detectable(frozen)),
-        generated_tokens_bound=bound,
-        training_gpu_hours=_hours(training, profile.train_tokens_per_second),
-        generation_gpu_hours=_hours(bound, profile.generate_tokens_per_second),
-        gpu_hours_basis=_basis(profile),
+        cost=cost_of(frozen, profile, trainings, bound, sum(problems.values()) * outputs_tokens, price_per_gpu_hour),
         gate=planned_gate(frozen),
     )
 
@@ -184,19 +189,3 @@ def _pairs(benchmark: FrozenBenchmark) -> Iterable[tuple[Group, str, int]]:
     yield "best run", "run against run", sum(sizes[name] for name in benchmark.checkpoint_parts)
     shared = (sizes[name] for name in benchmark.checkpoint_parts if name in benchmark.base_parts)
     yield "ends", "run against base", sum(shared)
-
-
-def _hours(tokens: int, per_second: float | None) -> float | None:
-    return None if per_second is None else tokens / per_second / 3600
-
-
-def _basis(profile: Profile) -> str:
-    if profile.train_tokens_per_second is None or profile.generate_tokens_per_second is None:
-        return (
-            f"profile {profile.name} states no measured rate: set trainTokensPerSecond and generateTokensPerSecond "
-            "for GPU-hours"
-        )
-    return (
-        f"profile {profile.name}'s rates per GPU: {profile.train_tokens_per_second:,.0f} trained and "
-        f"{profile.generate_tokens_per_second:,.0f} generated tokens/s; generation at most, every output at its limit"
-    )

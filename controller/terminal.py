@@ -1,7 +1,9 @@
 """What `potstill run` shows while it works: a table that redraws itself, or plain lines where there is no terminal."""
 
 import sys
-from collections.abc import Iterable, Iterator
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import IO, Any, Protocol
@@ -11,6 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from controller.overall import Estimate, share_done
 from controller.planner.actions import EvaluationLine, LineState, RunLine, Status, counted
 from controller.planner.unit_state import SHARED
 from controller.trouble import LONGEST_WAIT_SECONDS, Trouble
@@ -24,12 +27,15 @@ COLOURS: dict[LineState, str] = {
     "failed": "red",
 }
 SHOWN_EVALUATIONS = 20
+STOPPING = "stopping: programs save their state and end; Ctrl-C again ends at once"
+COUNTED_PHASES = frozenset({"training", "generating", "grading"})
+"""Phases that `done` of `total` describes."""
 VERBS = {"train": "waits", "generate": "generating", "grade": "grading"}
 
 
 class Screen(Protocol):
-    def show(self, status: Status, now: datetime, trouble: Trouble | None = None) -> None:
-        """`trouble`: what keeps the run from going on at the moment."""
+    def show(self, status: Status, now: datetime, trouble: Trouble | None = None, *, stopping: bool = False) -> None:
+        """`trouble`: what keeps the run from going on at the moment. `stopping`: the user asked for the end."""
         ...
 
 
@@ -59,34 +65,70 @@ def make_screen(live: bool, console: Console | None = None) -> Iterator[Screen]:
     if not live or not console.is_terminal:
         yield PlainScreen(console)
         return
-    with Live(console=console, auto_refresh=False, transient=False) as display:
+    with Live(Clock(time.monotonic, "starting"), console=console, refresh_per_second=2, transient=False) as display:
         yield LiveScreen(display)
 
 
 class LiveScreen:
-    def __init__(self, display: Live) -> None:
-        self._display = display
+    """The table redraws itself twice a second, so that its clock goes on while a round takes its time."""
 
-    def show(self, status: Status, now: datetime, trouble: Trouble | None = None) -> None:  # noqa: ARG002
-        seen = bool(status.runs or status.evaluations)
-        shown = ([render(status)] if seen or trouble is None else []) + (
-            [Text(_trying_again(trouble), "yellow")] if trouble is not None else []
-        )
+    def __init__(self, display: Live, clock: Callable[[], float] = time.monotonic) -> None:
+        self._display = display
+        self._clock = clock
+        self._estimate = Estimate()
+        self._started = clock()
+
+    def show(
+        self,
+        status: Status,
+        now: datetime,  # noqa: ARG002
+        trouble: Trouble | None = None,
+        *,
+        stopping: bool = False,
+    ) -> None:
+        seconds = self._clock() - self._started
+        shown: list[RenderableType] = []
+        if status.runs or status.evaluations or trouble is None:
+            shown.append(render(status))
+        if status.runs or status.evaluations:
+            shown.append(Clock(self._clock, self._estimate.text(share_done(status), seconds), self._started))
+        if trouble is not None:
+            shown.append(Text(_trying_again(trouble), "yellow"))
+        if stopping:
+            shown.append(Text(STOPPING, "yellow"))
         self._display.update(Group(*shown), refresh=True)
+
+
+class Clock:
+    """A line with the time since it began, reckoned anew whenever it is drawn."""
+
+    def __init__(self, clock: Callable[[], float], text: str, started: float | None = None) -> None:
+        self._clock = clock
+        self._text = text
+        self._started = clock() if started is None else started
+
+    def __rich__(self) -> Text:
+        return Text(f"{self._text}, {duration(self._clock() - self._started)} so far")
 
 
 class PlainScreen:
     """A line when something begins, ends or fails; for a run also with each checkpoint and each tenth of its steps,
     for an evaluation with each quarter of its problems. Evaluations that fail at the same time with the same message
-    have one line together. Trouble is printed once when it begins and once when it ends.
+    have one line together. Trouble is printed once when it begins and once when it ends, the overall share with each
+    further tenth.
     """
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._said: dict[str, str] = {}
         self._troubles: set[str] = set()
+        self._estimate = Estimate()
+        self._started: datetime | None = None
+        self._tenths: int | None = None
+        self._loading: frozenset[str] = frozenset()
+        self._stopping = False
 
-    def show(self, status: Status, now: datetime, trouble: Trouble | None = None) -> None:
+    def show(self, status: Status, now: datetime, trouble: Trouble | None = None, *, stopping: bool = False) -> None:
         news = [(name, line) for name, line in plain_lines(status) if self._said.get(name) != _milestone(line)]
         self._said.update((name, _milestone(line)) for name, line in news)
         failed = by_cause(line for _, line in news if isinstance(line, EvaluationLine))
@@ -95,12 +137,35 @@ class PlainScreen:
         for name, line in news:
             if name not in repeated:
                 self._say(f"{now:%H:%M:%S} {names.get(name, name)}: {describe(line)}")
+        self._say_loading(status, now)
+        if status.runs or status.evaluations:
+            self._say_share(status, now)
+        if stopping and not self._stopping:
+            self._stopping = True
+            self._say(f"{now:%H:%M:%S} {STOPPING}")
         if trouble is None and self._troubles:
             self._troubles.clear()
             self._say(f"{now:%H:%M:%S} the run goes on")
         if trouble is not None and trouble.kind not in self._troubles:
             self._troubles.add(trouble.kind)
             self._say(f"{now:%H:%M:%S} {_trying_again(trouble)}")
+
+    def _say_share(self, status: Status, now: datetime) -> None:
+        """With each further tenth."""
+        self._started = self._started or now
+        share = share_done(status)
+        text = self._estimate.text(share, (now - self._started).total_seconds())
+        before, self._tenths = self._tenths, int(10 * share)
+        if before is not None and before < self._tenths < 10:
+            self._say(f"{now:%H:%M:%S} {text}")
+
+    def _say_loading(self, status: Status, now: datetime) -> None:
+        """One line for all evaluations whose programs are in the same phase."""
+        phases = Counter(line.phase for line in status.evaluations if is_loading(line))
+        for phase, number in phases.items():
+            if phase not in self._loading:
+                self._say(f"{now:%H:%M:%S} {phase} for {number} evaluation{'' if number == 1 else 's'}")
+        self._loading = frozenset(phases)
 
     def _say(self, text: str) -> None:
         """One line; more lines of a message are indented, so that none looks like a line of its own."""
@@ -149,7 +214,7 @@ def _milestone(line: RunLine | EvaluationLine) -> str:
         return f"{line.state} {line.message}"
     if isinstance(line, EvaluationLine):
         return f"{line.state} {line.stage} {_share(line, 4)}"
-    return f"{line.state} {line.checkpoints} {_share(line, 10)}"
+    return f"{line.state} {line.phase if is_loading(line) else ''} {line.checkpoints} {_share(line, 10)}"
 
 
 def _share(line: RunLine | EvaluationLine, parts: int) -> int:
@@ -166,8 +231,8 @@ def describe(line: RunLine | EvaluationLine) -> str:
     if line.state == "waiting" and line.reason == SHARED:
         return line.message
     if isinstance(line, RunLine):
-        parts: list[str] = [line.state]
-        if line.total:
+        parts: list[str] = [line.phase if is_loading(line) else line.state]
+        if line.total and not is_loading(line):
             parts.append(f"step {line.done}/{line.total}")
         if line.checkpoints_expected:
             parts.append(f"{line.checkpoints}/{line.checkpoints_expected} checkpoints")
@@ -175,6 +240,11 @@ def describe(line: RunLine | EvaluationLine) -> str:
     if line.state == "running":
         return f"{VERBS[line.stage]} {line.done}/{line.total}" if line.total else VERBS[line.stage]
     return "graded" if line.state == "done" else line.state
+
+
+def is_loading(line: RunLine | EvaluationLine) -> bool:
+    """Its program is at work and has done nothing yet that is counted: its phase says more."""
+    return line.state == "running" and not line.done and bool(line.phase) and line.phase not in COUNTED_PHASES
 
 
 def run_numbers(run: RunLine) -> list[str]:
@@ -213,7 +283,7 @@ def _runs_table(status: Status) -> Table:
     for run in status.runs:
         table.add_row(
             shown(run.label),
-            Text(run.state, COLOURS[run.state]),
+            shown(run.phase if is_loading(run) else run.state, COLOURS[run.state]),
             f"{run.done}/{run.total}" if run.total else "",
             f"{run.checkpoints}/{run.checkpoints_expected}" if run.checkpoints_expected else str(run.checkpoints),
             "" if run.loss is None else f"{run.loss:.4f}",
@@ -230,10 +300,11 @@ def _evaluations_table(lines: list[EvaluationLine]) -> Table:
     for group in groups[:SHOWN_EVALUATIONS]:
         line = group[0]
         verb = VERBS[line.stage] if line.state == "running" else line.state
+        verb = line.phase if is_loading(line) else verb
         table.add_row(
             shown(line.model if len(group) == 1 else f"{line.model} and {len(group) - 1} more"),
             shown(f"{line.benchmark}/{line.part}"),
-            Text(verb, COLOURS[line.state]),
+            shown(verb, COLOURS[line.state]),
             f"{line.done}/{line.total}" if line.total else "",
             shown(line.message if line.state != "running" else ""),
         )

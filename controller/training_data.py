@@ -1,11 +1,21 @@
-"""A run's data as its trainer will see it, read here when the base's tokenizer and the file are here."""
+"""A run's data as its trainer will see it, read here when the base's tokenizer and the data are here or can come."""
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from workloads.api.experiment import FrozenExperiment, FrozenRun
+from workloads.api.tasks import FileSource, ModelSource
 from workloads.api.units import TrainInputs
 from workloads.data.end_token import end_token
-from workloads.data.samples import TrainingData, prepare
+from workloads.data.files import BadData
+from workloads.data.samples import TrainingData, prepare, training_rows
+from workloads.data.sources import fetch_data, is_here, localise_data
+from workloads.models.files import model_folder
+from workloads.models.fits import beyond_embedding
+from workloads.storage.base import StoreError
+from workloads.storage.content_digest import ContentError, cache_folder
 from workloads.text.tokenizer import TextTokenizer, load_tokenizer
 
 
@@ -13,14 +23,60 @@ class NotReadableHere(Exception):
     """The base or the data is not on this machine: only a training pod opens it."""
 
 
-def read_training_data(frozen: FrozenExperiment, run: FrozenRun) -> tuple[TrainingData, TextTokenizer]:
-    """Raises NotReadableHere, and BadData or BadTemplate as the trainer would."""
+def read_training_data(
+    frozen: FrozenExperiment, run: FrozenRun, *, fetch: bool = False
+) -> tuple[TrainingData, TextTokenizer]:
+    """`fetch`: whether data that is not here is fetched, and kept in the cache.
+
+    A hub base's tokenizer files are fetched if the hub's cache lacks them. Raises NotReadableHere, and BadData or
+    BadTemplate as the trainer would.
+    """
     assert isinstance(run.inputs, TrainInputs)
-    assert run.data_source is not None
-    base, data = Path(frozen.base.location), Path(run.data_source.location)
-    if not base.is_dir():
-        raise NotReadableHere(f"the base {frozen.base.location} is not here, so its tokenizer is not either")
-    if not data.is_file():
-        raise NotReadableHere(f"{run.data_source.location} is not a file here")
-    tokenizer = load_tokenizer(base)
-    return prepare(data, run.inputs, tokenizer, end_token(base, tokenizer)), tokenizer
+    tokenizer, config = base_tokenizer(frozen.base)
+    paths = _paths(run.sources, fetch=fetch)
+    data = prepare(paths, run.inputs, tokenizer, end_token(base_folder(frozen.base), tokenizer), cache_folder())
+    if (message := beyond_embedding(config, data.rows.largest)) is not None:
+        raise BadData(message)
+    return data, tokenizer
+
+
+def count_rows(base: ModelSource, sources: Sequence[FileSource], inputs: TrainInputs) -> int:
+    """Rows that there are to train on, for runs that state epochs; data is fetched if need be.
+
+    Raises NotReadableHere, BadData and BadTemplate.
+    """
+    tokenizer, _ = base_tokenizer(base)
+    end = end_token(base_folder(base), tokenizer)
+    return training_rows(_paths(sources, fetch=True), inputs, tokenizer, end, cache_folder())
+
+
+def base_tokenizer(base: ModelSource) -> tuple[TextTokenizer, dict[str, Any]]:
+    """The base's tokenizer and its config.json. Raises NotReadableHere, BadTokenizer."""
+    folder = base_folder(base)
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        config = {}
+    return load_tokenizer(folder), config if isinstance(config, dict) else {}
+
+
+def base_folder(base: ModelSource) -> Path:
+    """The folder with a base's tokenizer and configuration, fetched if need be. Raises NotReadableHere."""
+    try:
+        return model_folder(base)
+    except (ContentError, StoreError) as error:
+        raise NotReadableHere(
+            f"the base {base.location} is not here, so its tokenizer is not either: {error}"
+        ) from None
+
+
+def _paths(sources: Sequence[FileSource], *, fetch: bool) -> list[Path]:
+    paths = []
+    for source in sources:
+        if not fetch and not is_here(source):
+            raise NotReadableHere(f"{source.location} is not a file here")
+        try:
+            paths.append(fetch_data(source) if fetch else localise_data(source, cache_folder()))
+        except (ContentError, StoreError) as error:
+            raise NotReadableHere(f"{source.location} is not a file here: {error}") from error
+    return paths

@@ -6,7 +6,7 @@ ARG BASE=docker.io/library/python:3.11.14-slim-bookworm
 FROM ${BASE} AS source
 RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir --quiet uv==0.13.9
 COPY pyproject.toml uv.lock README.md LICENSE /source/
-RUN cd /source && /opt/uv/bin/uv export --quiet --frozen --no-default-groups --no-emit-project --output-file /wheel/requirements.txt
+RUN cd /source && /opt/uv/bin/uv export --quiet --frozen --no-default-groups --extra ui --no-emit-project --output-file /wheel/requirements.txt
 COPY controller /source/controller
 COPY workloads /source/workloads
 RUN /opt/uv/bin/uv build --quiet --system-certs --wheel --out-dir /wheel /source

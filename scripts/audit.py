@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 PIP_AUDIT = "pip-audit==2.10.1"
 KNOWN = ("jinja2==2.10", "CVE-2019-10906")
 """A package with an advisory since 2019."""
-IMAGES = ("train", "train-gpu", "evaluate", "grade")
+IMAGES = ("train", "train-gpu", "evaluate", "grade", "ui")
 """Extras of the images; the controller's image has none."""
 
 

@@ -17,9 +17,11 @@ from controller.cli import (
     diff,
     doctor,
     export,
+    fetch,
     gate,
     gc,
     grade,
+    init,
     logs,
     plan,
     publish,
@@ -30,11 +32,13 @@ from controller.cli import (
     show,
     status,
     submit,
+    ui,
     validate,
 )
 from controller.cli import list as list_command
 from controller.cli.cluster import CLUSTER_ERRORS
 from controller.cli.expected import STORE_ERRORS, WRONG_INPUT
+from controller.cli.json_output import ReadingCommand
 from workloads.untrusted import printable
 
 app = typer.Typer(
@@ -60,25 +64,28 @@ def options(
     """Fine-tune, evaluate every checkpoint, and compare, with confidence intervals: one experiment.yaml."""
 
 
-app.command("doctor")(doctor.doctor)
-app.command("validate")(validate.validate)
-app.command("plan")(plan.plan)
+app.command("doctor", cls=ReadingCommand)(doctor.doctor)
+app.command("init")(init.init)
+app.command("validate", cls=ReadingCommand)(validate.validate)
+app.command("plan", cls=ReadingCommand)(plan.plan)
 app.command("run")(run.run)
-app.command("list")(list_command.list_experiments)
+app.command("list", cls=ReadingCommand)(list_command.list_experiments)
+app.command("ui")(ui.ui)
 app.command("report")(report.report)
-app.command("diff")(diff.diff)
+app.command("diff", cls=ReadingCommand)(diff.diff)
 app.command("export")(export.export)
-app.command("gate")(gate.gate)
+app.command("gate", cls=ReadingCommand)(gate.gate)
 app.command("candidate")(candidate.candidate)
 app.command("submit")(submit.submit)
-app.command("status")(status.status)
-app.command("logs")(logs.logs)
-app.command("show")(show.show)
+app.command("status", cls=ReadingCommand)(status.status)
+app.command("logs", cls=ReadingCommand)(logs.logs)
+app.command("show", cls=ReadingCommand)(show.show)
 app.command("publish")(publish.publish)
+app.command("fetch")(fetch.fetch)
 app.command("retry")(retry.retry)
 app.command("regrade")(regrade.regrade)
-app.command("gc")(gc.gc)
-app.command("grade")(grade.grade)
+app.command("gc", cls=ReadingCommand)(gc.gc)
+app.command("grade", cls=ReadingCommand)(grade.grade)
 app.add_typer(bench.app, name="bench")
 app.add_typer(data.app, name="data")
 app.command("crd")(crd.crd)

@@ -26,7 +26,9 @@ def candidate(
     ] = None,
     label: Annotated[str | None, typer.Option(help="For tables and plots; any text.", metavar="TEXT")] = None,
 ) -> None:
-    """Put weights in the place of the template's only candidate.
+    """Put weights in the place of the template's only candidate, and write the experiment file. For CI.
+
+    Example: potstill candidate template.yaml --out candidate.yaml --adapter s3://lab/adapters/7
 
     The name ends in a digest of all that is asked, so that the same candidate asked for twice is one Experiment.
     """

@@ -1,9 +1,10 @@
 """What commands share: where the experiment and the store are."""
 
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -12,12 +13,18 @@ import typer
 from rich.console import Console
 
 from controller.cli.local_profile import profile_of_this_machine
-from controller.experiment.load import load_experiment
+from controller.experiment.errors import SpecError
+from controller.experiment.load import ExperimentFile as LoadedFile
+from controller.experiment.load import load_experiment_file
+from controller.experiment.models import Experiment
 from controller.experiment.profile import Profile, load_profile
 from controller.experiment.resolve import resolve
 from controller.terminal import plain_console
 from workloads.api.experiment import FrozenExperiment
-from workloads.storage.base import NoDirectory, Store, open_store
+from workloads.api.tasks import ModelSource
+from workloads.models.files import model_folder
+from workloads.storage.base import NoDirectory, Store, StoreError, open_store
+from workloads.storage.content_digest import ContentError
 
 ExperimentFile = Annotated[Path, typer.Argument(help="The experiment file.", metavar="EXPERIMENT.YAML")]
 StoreUrl = Annotated[
@@ -32,13 +39,46 @@ ProfileFile = Annotated[
         metavar="FILE",
     ),
 ]
+StorePlace = Annotated[str | None, typer.Argument(help="The same as --store.", metavar="[STORE]", show_default=False)]
 DEFAULT_STORE = "potstill-store"
+UNNAMED = "experiment"
+"""The source that `resolve` names in its errors: it does not know the file."""
 
 
 def frozen_from(path: Path, profile: Path | None) -> FrozenExperiment:
-    """Raises SpecError with everything that is wrong."""
-    experiment = load_experiment(path)
-    return resolve(experiment, path.resolve().parent, profile_from(profile), datetime.now(UTC))
+    """Raises SpecError with everything that is wrong, each with its line."""
+    return resolved_from(path, profile_from(profile))[1]
+
+
+def resolved_from(path: Path, profile: Profile) -> tuple[LoadedFile, FrozenExperiment]:
+    """The file with the lines of its fields, and the experiment that it asks. Raises SpecError as `frozen_from`."""
+    loaded, directory = load_experiment_file(path), path.resolve().parent
+    fetch_base_files(loaded.experiment)
+    try:
+        return loaded, resolve(loaded.experiment, directory, profile, datetime.now(UTC))
+    except (SpecError, ContentError) as error:
+        if isinstance(error, SpecError) and error.source != UNNAMED:
+            raise
+        from controller.validation import reference_problems  # here, because most files are right
+
+        first = error.problems if isinstance(error, SpecError) else ()
+        problems = [*first, *reference_problems(loaded.experiment, directory)]
+        if not problems:
+            raise
+        raise loaded.error(problems) from error
+
+
+def fetch_base_files(experiment: Experiment) -> None:
+    """Brings the few small files of a hub base (configuration, tokenizer) into the hub's cache, if it lacks them.
+
+    They say what trains the base and what its data will be. Where the hub does not answer, nothing is known of them.
+    """
+    base = experiment.spec.base
+    trains = any(run.checkpoints is None for run in experiment.spec.runs)
+    if trains and base.revision is not None and "://" not in base.model and not Path(base.model).is_dir():
+        location = f"{base.model}@{base.revision}"
+        with suppress(ContentError, StoreError):
+            model_folder(ModelSource(location=f"hub://{location}", content=f"hub:{location}"))
 
 
 def profile_from(path: Path | None) -> Profile:
@@ -53,6 +93,13 @@ def store_at(url: str, *, make: bool = False) -> Store:
         raise NoDirectory(f"{error}; --store says where the store is, potstill run makes it") from None
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--store") from error
+
+
+def stated_store(argument: str | None, option: str) -> str:
+    """Of a command that takes its store as an argument too. Raises typer.BadParameter where the two differ."""
+    if argument is not None and option not in (argument, DEFAULT_STORE, os.environ.get("POTSTILL_STORE")):
+        raise typer.BadParameter(f"the store is {argument} and --store is {option}: give one of the two")
+    return argument or option
 
 
 def whole_url(store: str) -> str:

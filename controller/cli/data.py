@@ -7,6 +7,8 @@ import typer
 from rich.text import Text
 
 from controller.cli.common import ExperimentFile, ProfileFile, frozen_from, wide_console
+from controller.cli.json_output import JsonTo, ReadingCommand, shows_text, write_json
+from controller.cli.words import count_of
 from controller.experiment.errors import SpecError, SpecProblem
 from controller.terminal import shown
 from controller.training_data import NotReadableHere, read_training_data
@@ -22,14 +24,18 @@ def _data() -> None:
     """Look at training data."""
 
 
-@app.command("show")
+@app.command("show", cls=ReadingCommand)
 def show(
     path: ExperimentFile,
     run: Annotated[str | None, typer.Option(help="Name of the run; default: the first.")] = None,
     rendered: Annotated[int, typer.Option(help="How many samples to show, in the order of training.")] = 3,
     profile: ProfileFile = None,
+    json_to: JsonTo = None,
 ) -> None:
-    """Samples as the trainer sees them: template applied, cut at the limit, the text that the loss is on marked."""
+    """Show samples as the trainer sees them: template applied, cut at the limit, the text that the loss is on marked.
+
+    Example: potstill data show experiment.yaml --rendered 2
+    """
     frozen = frozen_from(Path(path), profile)
     trained = [item for item in frozen.runs if isinstance(item.inputs, TrainInputs)]
     chosen = next((item for item in trained if run in (None, item.name)), None)
@@ -40,22 +46,35 @@ def show(
         data, tokenizer = read_training_data(frozen, chosen)
     except NotReadableHere as error:
         raise SpecError(str(path), [SpecProblem(("spec", "data", chosen.data or ""), str(error))]) from error
+    samples = tuple(render(data, tokenizer, rendered))
+    body = {
+        "run": chosen.name,
+        "samples": len(data.order),
+        "statistics": data.statistics,
+        "warnings": data.warnings,
+        "rendered": samples,
+    }
+    write_json(json_to, "data show", body)
+    if not shows_text(json_to):
+        return
     console = wide_console()
-    console.print(
-        f"{chosen.name}: {len(data.order)} samples from {data.statistics.kept} of {data.statistics.rows} rows"
-    )
+    rows = count_of(data.statistics.rows, "row")
+    console.print(f"{chosen.name}: {count_of(len(data.order), 'sample')} from {data.statistics.kept:,} of {rows}")
     for warning in data.warnings:
         console.print(shown(f"warning: {warning}", "yellow"))
-    for sample in render(data, tokenizer, rendered):
+    for sample in samples:
         console.print(_marked(sample))
 
 
 def _marked(sample: RenderedSample) -> Text:
     """The supervised text is green where there is colour, and between ⟦ and ⟧ everywhere."""
     cut = f", cut from {sample.full_tokens}" if sample.truncated else ""
-    text = Text(f"\nline {sample.line}: {sample.tokens} tokens{cut}, {sample.supervised_tokens} supervised\n", "bold")
-    text.append(printable(sample.context), "default")
-    text.append("⟦", "bold green")
-    text.append(printable(sample.supervised), "green")
-    text.append("⟧", "bold green")
+    text = Text(f"\n{sample.place}: {sample.tokens} tokens{cut}, {sample.supervised_tokens} supervised\n", "bold")
+    for piece, learned in sample.pieces:
+        if not learned:
+            text.append(printable(piece), "default")
+            continue
+        text.append("⟦", "bold green")
+        text.append(printable(piece), "green")
+        text.append("⟧", "bold green")
     return text

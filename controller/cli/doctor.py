@@ -1,8 +1,5 @@
 """`potstill doctor`: can this machine run an experiment, and what is to be done if not?"""
 
-import dataclasses
-import json
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +9,7 @@ from rich.text import Text
 
 from controller.cli.checks import Check, made
 from controller.cli.common import DEFAULT_STORE, StoreUrl, wide_console
+from controller.cli.json_output import JsonTo, shows_text, write_json
 from controller.terminal import shown
 
 STYLES = {"good": "green", "advice": "yellow", "blocks": "bold red"}
@@ -22,7 +20,7 @@ def doctor(
     base: Annotated[
         str | None, typer.Option("--base", help="A base to look for: a directory, or owner/name[@commit] of the hub.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False,
+    json_to: JsonTo = None,
 ) -> None:
     """Check this machine, the store and the hub, a line each: good, or what to do.
 
@@ -30,10 +28,8 @@ def doctor(
     """
     checks = all_checks(store, base)
     blocked = any(check.state == "blocks" for check in checks)
-    if as_json:
-        sys.stdout.write(json.dumps({"blocked": blocked, "checks": [dataclasses.asdict(check) for check in checks]}))
-        sys.stdout.write("\n")
-    else:
+    write_json(json_to, "doctor", {"blocked": blocked, "checks": checks})
+    if shows_text(json_to):
         console, width = wide_console(), max(len(check.name) for check in checks)
         for check in checks:
             console.print(_line(check, width), soft_wrap=True)

@@ -2,7 +2,7 @@
 
 from controller.experiment.errors import SpecError
 from workloads.benchmarks import BenchmarkError
-from workloads.data.rows import BadData
+from workloads.data.files import BadData
 from workloads.storage.base import StoreError
 from workloads.storage.content_digest import ContentError
 from workloads.storage.markers import Corrupt

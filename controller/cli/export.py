@@ -1,7 +1,11 @@
-"""`potstill export`: results for W&B, MLflow or TensorBoard, written on this machine and sent nowhere."""
+"""`potstill export`: results for W&B, MLflow or TensorBoard, read from the store, also while training goes on."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -9,14 +13,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from controller.cli.common import DEFAULT_STORE, ProfileFile, StoreUrl, frozen_from, store_at
+from controller.cli.common import DEFAULT_STORE, ProfileFile, StoreUrl, store_at
+from controller.cli.experiment_names import find_frozen
 from controller.cli.manifests import manifest_at, manifest_of
+from controller.cli.words import count_of
 from workloads.api import store_keys
 from workloads.api.manifest import Manifest
 from workloads.storage.base import Store
 
 if TYPE_CHECKING:
     from workloads.exporters.tracked import Tracked
+
+FOLLOW_SECONDS = 5.0
 
 
 class Tracker(StrEnum):
@@ -30,24 +38,37 @@ def export(
     where: Annotated[
         str,
         typer.Argument(
-            help="The experiment file; or a manifest.json, as a path or a URL in a store.",
-            metavar="EXPERIMENT.YAML|MANIFEST",
+            help="The experiment file; name@version of potstill list; or a manifest.json, a path or a URL in a store.",
+            metavar="EXPERIMENT.YAML|NAME@VERSION|MANIFEST",
         ),
     ],
-    to: Annotated[Path, typer.Option("--to", help="Folder to write to.", metavar="DIR")],
+    out: Annotated[
+        str | None,
+        typer.Option("--out", help="Folder to write to; for mlflow also the URL of a tracking server.", metavar="DIR"),
+    ] = None,
+    to: Annotated[str | None, typer.Option("--to", hidden=True)] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on while the experiment runs, until it has ended or Ctrl-C.")
+    ] = False,
     store: StoreUrl = DEFAULT_STORE,
     profile: ProfileFile = None,
 ) -> None:
-    """Loss, learning rate and speed of each step; every evaluation with its interval; parameters and provenance."""
-    from workloads.exporters.metrics import training_points  # here, because scipy takes its time to load
-    from workloads.exporters.tracked import experiment_name, tracked
+    """Write curves, evaluations with their intervals, parameters and provenance for another tracker.
 
-    manifest, opened = _found(where, store, profile)
-    if opened is None:
-        typer.echo("no store beside this manifest: training curves have at most 200 points a run", err=True)
-    runs = tracked(manifest, training_points(manifest, opened))
+    They come from the store, so no trainer waits for a tracker. A second export adds what is new.
+    Example: potstill export tensorboard experiment.yaml --out runs --follow
+    """
+    target = out or to
+    if target is None:
+        raise typer.BadParameter("is required: a folder to write to", param_hint="--out")
+    if "://" in target and not (tracker is Tracker.MLFLOW and target.startswith(("http://", "https://"))):
+        message = f"{target}: give a folder, or for mlflow the http:// or https:// URL of a tracking server"
+        raise typer.BadParameter(message, param_hint="--out")
+    read = _reader(where, store, profile)
     try:
-        _write(tracker, experiment_name(manifest), runs, to)
+        with _writer(tracker, target) as write, suppress(KeyboardInterrupt):
+            runs = _follow(read, write) if follow else write(read.manifest(), read.store)
+            typer.echo(f"{count_of(runs, 'run')} written to {target}; {_opened_with(tracker, target)}")
     except ModuleNotFoundError as error:
         if error.name not in ("wandb", "mlflow", "tensorboardX"):
             raise
@@ -55,40 +76,101 @@ def export(
             f"{error.name} is not installed: in the checkout, pip install '.[export-{tracker.value}]'"
         ) from error
     except FileExistsError as error:
-        raise typer.BadParameter(f"{error} is there already: remove it, or choose another --to") from error
-    typer.echo(f"{len(runs)} runs written to {to}; {_opened_with(tracker, to)}")
+        message = f"{error} is there already, and potstill export did not write it: remove it, or choose another --out"
+        raise typer.BadParameter(message) from error
 
 
-def _found(where: str, store: str, profile: Path | None) -> tuple[Manifest, Store | None]:
+@dataclass(frozen=True)
+class Reader:
+    """`manifest` exits 4 where there is none; `store` None: a manifest without its store."""
+
+    manifest: Callable[[], Manifest]
+    exists: Callable[[], bool]
+    store: Store | None
+
+
+Write = Callable[[Manifest, Store | None], int]
+"""Writes what is new, and returns the number of runs."""
+
+
+def _reader(where: str, store: str, profile: Path | None) -> Reader:
     """A manifest that stands in a store is read with that store."""
-    if where.endswith((".yaml", ".yml")):
-        frozen, opened = frozen_from(Path(where), profile), store_at(store)
-        return manifest_of(opened, frozen.name, frozen.uid8), opened
+    if not where.endswith(".json"):
+        opened, frozen = find_frozen(where, store, profile)
+        name, uid8 = frozen.name, frozen.uid8
+        key = store_keys.manifest_key(name, uid8)
+        return Reader(lambda: manifest_of(opened, name, uid8), lambda: opened.head(key) is not None, opened)
     manifest = manifest_at(where)
     place = where if "://" in where else str(Path(where).resolve())
     root, found, _ = place.rpartition("/" + store_keys.manifest_key(manifest.experiment, manifest.uid8))
-    return manifest, store_at(root) if found else None
+    return Reader(lambda: manifest_at(where), lambda: True, store_at(root) if found else None)
 
 
-def _write(tracker: Tracker, experiment: str, runs: tuple[Tracked, ...], to: Path) -> None:
+def _follow(read: Reader, write: Write) -> int:
+    """Until the experiment has ended. Raises StoreError."""
+    if not read.exists():
+        typer.echo("waiting for the first results", err=True)
+    while not read.exists():
+        time.sleep(FOLLOW_SECONDS)
+    while True:
+        manifest = read.manifest()
+        runs = write(manifest, read.store)
+        if manifest.state != "running":
+            return runs
+        time.sleep(FOLLOW_SECONDS)
+
+
+@contextmanager
+def _writer(tracker: Tracker, target: str) -> Iterator[Write]:
     """Each library is loaded only for who asks for it. Raises ModuleNotFoundError, FileExistsError."""
-    if tracker is Tracker.WANDB:
-        from workloads.exporters import wandb_runs
+    from workloads.exporters.metrics import live_points, training_points  # here, because scipy takes its time to load
+    from workloads.exporters.tracked import experiment_name, tracked
 
-        wandb_runs.write(experiment, runs, to)
+    def runs_of(manifest: Manifest, opened: Store | None) -> tuple[Tracked, ...]:
+        if opened is None:
+            typer.echo("no store beside this manifest: training curves have at most 200 points a run", err=True)
+        live = live_points(manifest, opened) if opened is not None and manifest.state == "running" else {}
+        return tracked(manifest, training_points(manifest, opened), live)
+
+    if tracker is Tracker.WANDB:
+        from workloads.exporters.wandb_runs import OfflineRuns
+
+        with ExitStack() as stack:
+            writers: list[OfflineRuns] = []
+
+            def write_wandb(manifest: Manifest, opened: Store | None) -> int:
+                if not writers:
+                    writers.append(stack.enter_context(OfflineRuns(experiment_name(manifest), Path(target))))
+                runs = runs_of(manifest, opened)
+                writers[0].update(runs)
+                return len(runs)
+
+            yield write_wandb
     elif tracker is Tracker.MLFLOW:
         from workloads.exporters import mlflow_store
 
-        mlflow_store.write(experiment, runs, to, datetime.now(UTC))
+        def write_mlflow(manifest: Manifest, opened: Store | None) -> int:
+            runs = runs_of(manifest, opened)
+            mlflow_store.update(experiment_name(manifest), runs, target, datetime.now(UTC))
+            return len(runs)
+
+        yield write_mlflow
     else:
         from workloads.exporters import event_files
 
-        event_files.write(experiment, runs, to, datetime.now(UTC))
+        def write_events(manifest: Manifest, opened: Store | None) -> int:
+            runs = runs_of(manifest, opened)
+            event_files.update(experiment_name(manifest), runs, Path(target), datetime.now(UTC))
+            return len(runs)
+
+        yield write_events
 
 
-def _opened_with(tracker: Tracker, to: Path) -> str:
+def _opened_with(tracker: Tracker, to: str) -> str:
     return {
         Tracker.WANDB: f"send them with: wandb sync {to}/wandb/offline-run-*",
-        Tracker.MLFLOW: f"look at them with: MLFLOW_ALLOW_FILE_STORE=true mlflow ui --backend-store-uri {to}",
+        Tracker.MLFLOW: f"look at them with: MLFLOW_ALLOW_FILE_STORE=true mlflow ui --backend-store-uri {to}"
+        if "://" not in to
+        else "look at them there",
         Tracker.TENSORBOARD: f"look at them with: tensorboard --logdir {to}",
     }[tracker]

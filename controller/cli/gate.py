@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import ValidationError
 
 from controller.cli.common import DEFAULT_STORE, ProfileFile, StoreUrl, frozen_from, store_at
 from controller.cli.expected import STORE_ERRORS, WRONG_INPUT
+from controller.cli.json_output import JsonTo, shows_text, write_json
 from controller.cli.manifests import finished_manifest_at, manifest_at, manifest_of
 from controller.cli.versions import is_version, version_named
 from workloads.api.experiment import FrozenGate
@@ -39,16 +41,23 @@ def gate(
     profile: ProfileFile = None,
     junit_file: Annotated[Path | None, typer.Option("--junit", help="Write JUnit XML here.")] = None,
     summary_file: Annotated[Path | None, typer.Option("--summary", help="Append the Markdown summary here.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the result as JSON here.")] = None,
+    json_to: JsonTo = None,
 ) -> None:
-    """Exit 0 pass, 1 fail, 2 wrong use, 3 not enough evidence, 4 could not be evaluated."""
+    """Judge the candidate of spec.gate against its baseline, from results that are there. Nothing is run.
+
+    Exit 0 pass, 1 fail, 2 wrong use, 3 not enough evidence, 4 could not be evaluated.
+    Example: potstill gate experiment.yaml --junit gate.xml --json gate.json
+    """
     if (path is None) == (manifest is None):
         raise _wrong("give an experiment file or --manifest, one of the two")
     if wait and manifest is None:
         raise _wrong("--wait needs --manifest: the file alone does not say which Experiment of a cluster it became")
     with _crash_is_not_a_failure():
         result = _result(path, manifest, wait, store, profile)
-        typer.echo(_written(result, junit_file, summary_file, json_file), nl=False)
+        text = _written(result, junit_file, summary_file)
+        write_json(json_to, "gate", _as_json(result))
+        if shows_text(json_to):
+            typer.echo(text, nl=False)
     raise typer.Exit(int(result.exit_code))
 
 
@@ -82,15 +91,20 @@ def _result(path: Path | None, manifest: str | None, wait: float, store: str, pr
     return judge(asked, candidate, baseline)
 
 
-def _written(result: GateResult, junit_file: Path | None, summary_file: Path | None, json_file: Path | None) -> str:
+def _as_json(result: GateResult) -> dict[str, Any]:
+    from workloads.results.gate_text import gate_json
+
+    found: dict[str, Any] = json.loads(gate_json(result))
+    return found
+
+
+def _written(result: GateResult, junit_file: Path | None, summary_file: Path | None) -> str:
     """Writes the files that were asked for. Returns the Markdown summary."""
-    from workloads.results.gate_text import gate_json, gate_markdown, junit
+    from workloads.results.gate_text import gate_markdown, junit
 
     text = gate_markdown(result)
     if junit_file is not None:
         junit_file.write_bytes(junit(result))
-    if json_file is not None:
-        json_file.write_bytes(gate_json(result))
     if summary_file is not None:
         with summary_file.open("a", encoding="utf-8") as file:
             file.write(text)

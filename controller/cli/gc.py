@@ -5,15 +5,18 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.filesize import decimal
 from rich.table import Table
 
-from controller.cli.common import store_at, wide_console
+from controller.cli.common import DEFAULT_STORE, StorePlace, StoreUrl, stated_store, store_at, wide_console
+from controller.cli.json_output import JsonTo, shows_text, write_json
+from controller.cli.words import count_of
 from controller.gc.collector import look, restore_parked, sweep
 from controller.gc.sweep import Doomed, plan_sweep
 from controller.lease import Busy, LeaseLost, acquire_key, release, renew
@@ -44,9 +47,8 @@ def seconds_of(age: str) -> float:
 
 
 def gc(
-    store: Annotated[
-        str, typer.Argument(envvar="POTSTILL_STORE", help="A directory, or s3://bucket/prefix.", metavar="STORE")
-    ],
+    place: StorePlace = None,
+    store: StoreUrl = DEFAULT_STORE,
     delete: Annotated[bool, typer.Option("--delete", help="Really delete; without it nothing is changed.")] = False,
     older_than: Annotated[
         str,
@@ -58,8 +60,13 @@ def gc(
         bool,
         typer.Option("--corrupt", help="Also results whose files are damaged, whatever their age; reads them all."),
     ] = False,
+    json_to: JsonTo = None,
 ) -> None:
-    """Show what no experiment and no running task needs, and with --delete delete it. Experiments' folders stay."""
+    """Show what no experiment and no running task needs, and with --delete delete it. Experiments' folders stay.
+
+    Example: potstill gc --store potstill-store --older-than 2w
+    """
+    store = stated_store(place, store)
     floor_seconds = seconds_of(older_than)
     if delete and floor_seconds < LEAST_SECONDS:
         raise typer.BadParameter(
@@ -69,50 +76,99 @@ def gc(
     if "://" not in store and not Path(store).is_dir():
         raise typer.BadParameter(f"{store} is not there", param_hint="STORE")
     opened = store_at(store)
+    say = print if shows_text(json_to) else _silent
     if not delete:
-        _say_parked(opened)
-        _plan(opened, time.time(), floor_seconds, older_than, corrupt)
+        _say_parked(opened, say)
+        planned = _plan(opened, time.time(), floor_seconds, older_than, corrupt, text=shows_text(json_to))
+        write_json(json_to, "gc", planned.body | {"deleted": None})
         return
     opened.probe()
     try:
         with _only_sweeper(opened) as (now_seconds, proceed):
             if restored := restore_parked(opened):
-                print(f"put back {restored} objects that a sweep had parked before it was cut off")
-            plan = _plan(opened, now_seconds, floor_seconds, older_than, corrupt, delete=True)
-            if plan:
-                swept = sweep(opened, plan, lambda: look(opened), now_seconds, floor_seconds, proceed)
-                spared = f"; {swept.spared} were needed again meanwhile and stay" if swept.spared else ""
-                print(f"deleted {swept.objects} objects, {decimal(swept.bytes)}{spared}")
+                say(f"put back {count_of(restored, 'object')} that a sweep had parked before it was cut off")
+            text = shows_text(json_to)
+            planned = _plan(opened, now_seconds, floor_seconds, older_than, corrupt, text=text, delete=True)
+            deleted: dict[str, int] = {"objects": 0, "bytes": 0, "spared": 0}
+            if planned.plan:
+                done = sweep(opened, planned.plan, lambda: look(opened), now_seconds, floor_seconds, proceed)
+                spared = f"; {done.spared} were needed again meanwhile and stay" if done.spared else ""
+                say(f"deleted {count_of(done.objects, 'object')}, {decimal(done.bytes)}{spared}")
+                deleted = {"objects": done.objects, "bytes": done.bytes, "spared": done.spared}
+            write_json(json_to, "gc", planned.body | {"deleted": deleted})
     except (Busy, LeaseLost) as error:
         print(error, file=sys.stderr)
         raise typer.Exit(4) from error
 
 
+@dataclass(frozen=True)
+class Planned:
+    """What is to go, and the same for JSON."""
+
+    plan: tuple[Doomed, ...]
+    body: dict[str, Any]
+
+
+def _silent(_text: str) -> None:
+    """In place of print, where standard output is for JSON."""
+
+
 def _plan(
-    store: Store, now_seconds: float, floor_seconds: float, older_than: str, corrupt: bool, *, delete: bool = False
-) -> tuple[Doomed, ...]:
-    """What is to go, shown to the user."""
+    store: Store,
+    now_seconds: float,
+    floor_seconds: float,
+    older_than: str,
+    corrupt: bool,
+    *,
+    text: bool,
+    delete: bool = False,
+) -> Planned:
+    """What is to go; with `text` it is shown to the user."""
     console = wide_console()
     snapshot = look(store, deep=corrupt)
     plan = plan_sweep(snapshot, now_seconds, floor_seconds)
-    size = decimal(sum(info.size for info in snapshot.objects))
-    held = f"{store.url}: {len(snapshot.experiments)} experiments, {len(snapshot.objects)} objects, {size}"
+    total_bytes = sum(info.size for info in snapshot.objects)
+    items = [
+        {
+            "unit": None if item.unit is None else str(item.unit),
+            "why": item.why,
+            "objects": len(item.objects),
+            "bytes": item.bytes,
+            "age_seconds": int(now_seconds - item.modified),
+        }
+        for item in plan
+    ]
+    body = {
+        "store": store.url,
+        "experiments": len(snapshot.experiments),
+        "objects": len(snapshot.objects),
+        "bytes": total_bytes,
+        "plan": items,
+        "corrupt_blobs": sorted(snapshot.corrupt_blobs),
+    }
+    planned = Planned(plan, body)
+    if not text:
+        return planned
+    held = (
+        f"{store.url}: {count_of(len(snapshot.experiments), 'experiment')}, "
+        f"{count_of(len(snapshot.objects), 'object')}, {decimal(total_bytes)}"
+    )
     if not plan:
         console.print(f"{held}; nothing to sweep that is older than {older_than}", markup=False, highlight=False)
-        return plan
+        return planned
     console.print(held, markup=False, highlight=False)
     console.print(_table(plan, now_seconds))
     for key in sorted(snapshot.corrupt_blobs):
         print(f"{key} is damaged: put the tokenizer.json of the base there, or generate anything with that base")
     if not delete:
         print(f"{_total(plan)} would go; nothing was deleted: --delete does it")
-    return plan
+    return planned
 
 
-def _say_parked(store: Store) -> None:
+def _say_parked(store: Store, say: Callable[[str], None]) -> None:
     parked = sum(1 for _ in store.list(store_keys.parked_key("")))
     if parked:
-        print(f"a sweep was cut off or is at work: {parked} objects are parked; --delete puts them back first")
+        say(f"a sweep was cut off or is at work: {count_of(parked, 'parked object')}; --delete puts them back first")
 
 
 @contextmanager
@@ -144,7 +200,7 @@ def _table(plan: Sequence[Doomed], now_seconds: float) -> Table:
 
 
 def _total(plan: Sequence[Doomed]) -> str:
-    return f"{sum(len(doomed.objects) for doomed in plan)} objects, {decimal(_bytes(plan))},"
+    return f"{count_of(sum(len(doomed.objects) for doomed in plan), 'object')}, {decimal(_bytes(plan))},"
 
 
 def _bytes(plan: Sequence[Doomed]) -> int:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from controller.cli.json_output import JsonTo, shows_text, write_json
 from workloads.api.grades import COMPARED
 from workloads.benchmarks import BUILTIN, Benchmark, CompletionRule, GraderKind, load
 from workloads.benchmarks.load import DEFAULT_COMPLETION
@@ -35,7 +36,6 @@ def grade(
         str | None, typer.Option(help="math, exact or choice: rows hold their own golds.", metavar="GRADER")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write a grade per row here.", metavar="GRADES.JSONL")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
     thinking: Annotated[
         bool, typer.Option("--thinking", help="The answer must stand after </think>, as for trained models.")
     ] = False,
@@ -47,12 +47,13 @@ def grade(
     ] = None,
     show: Annotated[int, typer.Option(min=0, help="How many rows of each kind to list.")] = 20,
     workers: Annotated[int, typer.Option(min=1, help="Processes; default: one a core.")] = os.cpu_count() or 1,
+    json_to: JsonTo = None,
 ) -> None:
     """Grade outputs with the rules, limits and sandbox of an evaluation.
 
     With --benchmark rows are {"problem", "output"}, several a problem allowed. With --grader alone they are
     {"gold", "answer"} or {"gold", "output"}. Rows with a field "right" are compared with it. Exit 4 if a row could
-    not be graded.
+    not be graded. Example: potstill grade outputs.jsonl --benchmark math-500
     """
     from workloads.grade.existing import Unsupported, grade_rows, summarise, summary_json
 
@@ -71,9 +72,8 @@ def grade(
         print(error, file=sys.stderr)
         raise typer.Exit(4) from None
     summary = summarise(graded)
-    if as_json:
-        print(json.dumps(summary_json(summary, asked), indent=1))
-    else:
+    write_json(json_to, "grade", summary_json(summary, asked))
+    if shows_text(json_to):
         print("\n".join(_told(asked, summary, graded, time.monotonic() - started, show)))
     raise typer.Exit(4 if summary.errors else 0)
 

@@ -1,15 +1,13 @@
 """`potstill list`: the experiments of a store."""
 
-import json
-import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 from rich.table import Table
 
-from controller.cli.common import DEFAULT_STORE, store_at, wide_console
+from controller.cli.common import DEFAULT_STORE, StorePlace, StoreUrl, stated_store, store_at, wide_console
+from controller.cli.json_output import JsonTo, shows_text, write_json
 from controller.cli.versions import Version, age, differences, differs_in, versions_in
 from controller.terminal import shown
 
@@ -17,20 +15,20 @@ COLUMNS = ("experiment", "phase", "age", "runs", "checkpoints", "graded", "")
 
 
 def list_experiments(
-    store: Annotated[
-        str, typer.Argument(envvar="POTSTILL_STORE", help="A directory, or s3://bucket/prefix.", metavar="STORE")
-    ] = DEFAULT_STORE,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
+    place: StorePlace = None,
+    store: StoreUrl = DEFAULT_STORE,
+    json_to: JsonTo = None,
 ) -> None:
     """List the experiments of a store, by name@version, and in what each differs from the newest of its name.
 
-    report, show and gate take a name@version in place of a file. Example: potstill list s3://lab/potstill
+    report, show, logs, gate, diff, export and retry take a name@version in place of a file.
+    Example: potstill list --store s3://lab/potstill
     """
-    opened, now = store_at(store), datetime.now(UTC)
+    opened, now = store_at(stated_store(place, store)), datetime.now(UTC)
     found = [(version, _fields(version, newest)) for version, newest in _with_newest(versions_in(opened))]
-    if as_json:
-        whole = {"store": opened.url, "experiments": [_as_json(version, fields) for version, fields in found]}
-        sys.stdout.write(json.dumps(whole) + "\n")
+    body = {"store": opened.url, "experiments": [_as_json(version, fields) for version, fields in found]}
+    write_json(json_to, "list", body)
+    if not shows_text(json_to):
         return
     if not found:
         print(f"{opened.url} has no experiment")

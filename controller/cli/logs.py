@@ -1,49 +1,127 @@
 """`potstill logs`: what the programs of an experiment print, from the store: pods may be long gone."""
 
-from collections.abc import Iterable
-from pathlib import Path
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Annotated
 
 import typer
 
-from controller.cli.cluster import Context, Kubeconfig, Namespace, StoreOverride, cluster_at, results_of
+from controller.cli.cluster import Context, Kubeconfig, Namespace, StoreOverride
 from controller.cli.common import ProfileFile
-from controller.cli.results import Results, is_file, results_here
+from controller.cli.experiment_names import ClusterOptions, ExperimentName, InCluster, find_results
+from controller.cli.json_output import JsonTo, shows_text, write_json
+from controller.cli.results import Results, manifest_state, seen_in
 from controller.planner.evaluations import resolve_evaluations, units_of
 from controller.snapshot.types import Attempt
 from workloads.api import store_keys
 from workloads.api.evaluation_matrix import train_unit
 from workloads.api.tasks import MemberPointer
-from workloads.storage.base import NotFound
+from workloads.storage.base import NotFound, Store
 from workloads.untrusted import printable
+
+DIRECTORY_FOLLOW_SECONDS = 1.0
+FOLLOW_SECONDS = 5.0
+"""How often the logs of a bucket are read again."""
 
 
 def logs(
-    experiment: Annotated[
-        str, typer.Argument(help="The experiment file, or a name in the cluster.", metavar="EXPERIMENT.YAML|NAME")
-    ],
+    experiment: ExperimentName,
     run: Annotated[str | None, typer.Argument(help="Only this run's training.", metavar="[RUN]")] = None,
-    lines: Annotated[int, typer.Option("--tail", help="Lines of each attempt.")] = 50,
+    lines: Annotated[int, typer.Option("--tail", help="Lines of each attempt.", metavar="LINES")] = 50,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on with what is logged, until the experiment has ended.")
+    ] = False,
     store: StoreOverride = None,
     profile: ProfileFile = None,
+    cluster: InCluster = False,
     namespace: Namespace = None,
     context: Context = None,
     kubeconfig: Kubeconfig = None,
+    json_to: JsonTo = None,
 ) -> None:
-    """The tail of each attempt's log, oldest first, as it stands in the store (at most 20 s old while it runs)."""
-    if is_file(experiment):
-        results = results_here(Path(experiment), store, profile)
-    else:
-        results = results_of(cluster_at(kubeconfig, context, namespace).experiment(experiment), store)
-    found = False
-    for attempt in attempts(results, run):
-        text = log_tail(results, attempt, lines)
-        if text is not None:
-            found = True
+    """Print the end of each attempt's log, oldest first, from the store (at most 20 s old while it runs).
+
+    Exit 1 if nothing was logged yet. Example: potstill logs experiment.yaml -f
+    """
+    if follow and json_to is not None:
+        raise typer.BadParameter("--follow prints text: give it or --json, one of the two")
+    found = find_results(experiment, cluster, store, profile, ClusterOptions(namespace, context, kubeconfig)).results
+    printed = Follower(found.store, lines)
+    if follow:
+        with suppress(KeyboardInterrupt):
+            follow_logs(found, run, printed)
+        return
+    logged = [
+        (attempt, text) for attempt in attempts(found, run) if (text := log_tail(found, attempt, lines)) is not None
+    ]
+    body = {
+        "experiment": {"name": found.frozen.name, "version": found.frozen.uid8},
+        "attempts": [
+            {
+                "unit": str(attempt.task.unit),
+                "attempt": attempt.number,
+                "outcome": attempt.end.outcome if attempt.end is not None else None,
+                "lines": text.splitlines(),
+            }
+            for attempt, text in logged
+        ],
+    }
+    write_json(json_to, "logs", body)
+    if shows_text(json_to):
+        for attempt, text in logged:
             print(f"==> {attempt.task.unit} attempt {attempt.number} <==\n{text}")
-    if not found:
-        print("nothing was logged yet")
+    if not logged:
+        print("nothing was logged yet", file=sys.stderr)
         raise typer.Exit(1)
+
+
+class Follower:
+    """Prints of each log what was not printed before. Holds the lines that each log had when it was last read."""
+
+    def __init__(self, store: Store, lines: int) -> None:
+        self._store = store
+        self._lines = lines
+        self._last: dict[str, list[str]] = {}
+        self._named = ""
+
+    def show(self, attempt: Attempt) -> None:
+        """Raises StoreError."""
+        name = f"{attempt.task.unit} attempt {attempt.number}"
+        log = _log(self._store, attempt)
+        if log is None:
+            return
+        before = self._last.get(name)
+        fresh = log[-self._lines :] if before is None else added_lines(before, log)
+        self._last[name] = log
+        if fresh:
+            if name != self._named:
+                print(f"==> {name} <==")
+            print("\n".join(fresh), flush=True)
+            self._named = name
+
+
+def added_lines(before: Sequence[str], now: Sequence[str]) -> list[str]:
+    """What `now`, a later end of the same log, has after `before`; all of it where the two do not meet."""
+    for start in range(len(before)):
+        known = before[start:]
+        if list(now[: len(known)]) == list(known):
+            return list(now[len(known) :])
+    return list(now)
+
+
+def follow_logs(found: Results, run: str | None, printed: Follower) -> None:
+    """Until the experiment has ended and its logs are printed. Raises StoreError."""
+    seconds = DIRECTORY_FOLLOW_SECONDS if found.store.url.startswith("file:") else FOLLOW_SECONDS
+    while True:
+        has_ended = manifest_state(found.store, found.frozen) not in (None, "running")
+        seen = Results(found.store, found.frozen, seen_in(found.store, found.frozen))
+        for attempt in attempts(seen, run):
+            printed.show(attempt)
+        if has_ended:
+            return
+        time.sleep(seconds)
 
 
 def attempts(results: Results, run: str | None = None) -> Iterable[Attempt]:
@@ -61,8 +139,14 @@ def attempts(results: Results, run: str | None = None) -> Iterable[Attempt]:
 
 def log_tail(results: Results, attempt: Attempt, lines: int) -> str | None:
     """None when the attempt left no log."""
+    log = _log(results.store, attempt)
+    return None if log is None else "\n".join(log[-lines:])
+
+
+def _log(store: Store, attempt: Attempt) -> list[str] | None:
+    """Its lines, fit to be printed."""
     try:
-        data = results.store.get(store_keys.log_key(attempt.task.unit, attempt.number))
+        data = store.get(store_keys.log_key(attempt.task.unit, attempt.number))
     except NotFound:
         return None
-    return "\n".join(printable(data.decode(errors="replace")).splitlines()[-lines:])
+    return printable(data.decode(errors="replace")).splitlines()

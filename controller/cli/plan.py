@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+import dataclasses
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
+from rich.filesize import decimal
 from rich.table import Table
 
 from controller.cli.common import (
@@ -12,26 +14,107 @@ from controller.cli.common import (
     ExperimentFile,
     ProfileFile,
     StoreUrl,
-    frozen_from,
     profile_from,
+    resolved_from,
     store_or_empty,
     wide_console,
 )
-from workloads.api.experiment import FrozenGate
+from controller.cli.json_output import JsonTo, shows_text, write_json
+from controller.cli.validate import notes
+from controller.cli.words import count_of
+from controller.terminal import shown
+from workloads.api.experiment import FrozenExperiment, FrozenGate
 from workloads.api.units import TrainInputs
+from workloads.data.files import BadData
+from workloads.text.templates import BadTemplate
 
 if TYPE_CHECKING:
     from controller.plan import Plan, PlannedRun
+    from controller.plan_cost import Cost, Disk
+    from controller.validation import Validation
 
 
-def plan(path: ExperimentFile, store: StoreUrl = DEFAULT_STORE, profile: ProfileFile = None) -> None:
-    """Say what running the file would do, without doing it."""
+def plan(
+    path: ExperimentFile,
+    store: StoreUrl = DEFAULT_STORE,
+    profile: ProfileFile = None,
+    price: Annotated[
+        float | None,
+        typer.Option(min=0, help="Of one GPU for an hour, in your currency; default: the profile's.", metavar="PRICE"),
+    ] = None,
+    json_to: JsonTo = None,
+) -> None:
+    """Say what running the file would do, what it would cost, and what it could tell. Nothing runs.
+
+    Exit 2 if the file, or what it names, is wrong. Example: potstill plan experiment.yaml --price 2.5
+    """
     from controller.plan import make_plan  # here, because scipy takes its time to load
-    from controller.planned_gate import gate_warnings
+    from controller.validation import validate_contents
 
-    frozen = frozen_from(Path(path), profile)
-    with store_or_empty(store) as opened:
-        made = make_plan(frozen, opened, profile_from(profile))
+    chosen = profile_from(profile)
+    loaded, frozen = resolved_from(path, chosen)
+    found = validate_contents(loaded.experiment, frozen, read_data=False)
+    try:
+        with store_or_empty(store) as opened:
+            made = make_plan(frozen, opened, chosen, price)
+    except (BadData, BadTemplate):
+        found = validate_contents(loaded.experiment, frozen)
+        if not found.problems:
+            raise
+    if found.problems:
+        raise loaded.error(found.problems)
+    write_json(json_to, "plan", plan_json(frozen, made, found))
+    if shows_text(json_to):
+        _print(frozen, made, found)
+
+
+def plan_json(frozen: FrozenExperiment, made: Plan, found: Validation) -> dict[str, Any]:
+    runs = [
+        {
+            "name": item.run.name,
+            "role": item.run.role,
+            "unit": str(item.unit),
+            "state": "reused" if item.done else "unfinished" if item.committed else "new",
+            "checkpoints": item.run.checkpoints,
+            "committed": item.committed,
+            "trained_tokens": item.training_tokens,
+            "tokens_basis": item.tokens_basis,
+            "data": item.data,
+            "note": item.note,
+            "warnings": item.warnings,
+        }
+        for item in made.runs
+    ]
+    gate = [
+        {
+            "requirement": item.requirement,
+            "problems": item.problems,
+            "outputs_per_problem": item.outputs_per_problem,
+            "chances": [{"discordance": share, "pass": chance} for share, chance in item.chances],
+            "never": item.never,
+        }
+        for item in made.gate
+    ]
+    return {
+        "experiment": {"name": frozen.name, "version": frozen.uid8, "base": frozen.base_name},
+        "engine": frozen.engine,
+        "runs": runs,
+        "evaluations": made.evaluations,
+        "counts": {
+            "checkpoints": made.checkpoints,
+            "evaluations": len(made.evaluations),
+            "checkpoint_evaluations": made.checkpoint_evaluations,
+            "base_evaluations": made.base_evaluations,
+        },
+        "cost": dataclasses.asdict(made.cost),
+        "detectable": made.detectable,
+        "gate": gate if frozen.gate is not None else None,
+        "warnings": found.warnings,
+        "unchecked": found.unchecked,
+    }
+
+
+def _print(frozen: FrozenExperiment, made: Plan, found: Validation) -> None:
     console = wide_console()
     console.print(f"{frozen.name} ({frozen.uid8}), base {frozen.base_name}, engine {frozen.engine.name}")
     console.print(_runs(made))
@@ -39,18 +122,21 @@ def plan(path: ExperimentFile, store: StoreUrl = DEFAULT_STORE, profile: Profile
         for line in _data(planned):
             console.print(line)
     console.print(_evaluations(made))
+    runs = sum(1 for p in made.runs if p.run.role == "run")
     console.print(
-        f"{sum(1 for p in made.runs if p.run.role == 'run')} runs, {made.checkpoints} checkpoints, "
-        f"{len(made.evaluations)} evaluations "
+        f"{count_of(runs, 'run')}, {count_of(made.checkpoints, 'checkpoint')}, "
+        f"{count_of(len(made.evaluations), 'evaluation')} "
         f"({made.checkpoint_evaluations} of checkpoints, {made.base_evaluations} of the base)"
     )
-    for line in _cost(made):
+    for line in cost_lines(made.cost):
         console.print(line)
     console.print(_detectable(made))
     if frozen.gate is not None:
         console.print(_gate(made, frozen.gate))
-        for warning in gate_warnings(frozen):
-            console.print(f"warning: {warning}", style="yellow", markup=False)
+    for line in notes(found):
+        console.print(shown(line, "yellow"))
+    warnings = len(found.warnings) + sum(len(planned.warnings) for planned in made.runs)
+    console.print(f"warnings: {warnings}" if warnings else "no warnings")
 
 
 def _runs(made: Plan) -> Table:
@@ -64,7 +150,7 @@ def _runs(made: Plan) -> Table:
             planned.run.name,
             str(planned.unit),
             f"{trained.samples:,}" if trained else "",
-            f"{trained.samples // trained.batch_size:,}" if trained else "",
+            f"{-(-trained.samples // trained.batch_size):,}" if trained else "",
             ", ".join(f"{count:,}" for count in planned.run.checkpoints),
             f"{planned.training_tokens:,}" if trained else "",
             _state(planned),
@@ -105,14 +191,36 @@ def _evaluations(made: Plan) -> Table:
     return table
 
 
-def _cost(made: Plan) -> list[str]:
-    lines = [f"at most {made.generated_tokens_bound:,} tokens to generate"]
-    if made.training_gpu_hours is not None and made.generation_gpu_hours is not None:
+def cost_lines(cost: Cost) -> list[str]:
+    """Tokens, GPU-hours, wall-clock, price and disk, each with what it leaves out."""
+    lines = [f"{cost.trained_tokens:,} tokens to train on; at most {cost.generated_tokens:,} tokens to generate"]
+    if cost.training_gpu_hours is not None and cost.generation_gpu_hours is not None:
         lines.append(
-            f"at most {made.training_gpu_hours:.1f} GPU-hours of training, "
-            f"{made.generation_gpu_hours:.1f} of generation"
+            f"at most {_hours(cost.training_gpu_hours)} GPU-hours of training, "
+            f"{_hours(cost.generation_gpu_hours)} of generation"
         )
-    return [*lines, f"basis: {made.gpu_hours_basis}"]
+    if cost.wall_clock_hours is not None:
+        slots = f"{count_of(cost.training_slots, 'training')} and {count_of(cost.evaluation_slots, 'engine')} at a time"
+        lines.append(f"wall-clock {_hours(cost.wall_clock_hours)} h with {slots}, generation after training")
+    if cost.price is not None:
+        lines.append(f"price at most {cost.price:,.2f} at {cost.price_per_gpu_hour:,.2f} per GPU-hour")
+    elif cost.price_per_gpu_hour is not None:
+        lines.append("price: not known without the GPU-hours")
+    return [*lines, f"basis: {cost.basis}", _disk(cost.disk)]
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:,.1f}" if hours >= 1 else f"{hours:.2g}"
+
+
+def _disk(disk: Disk) -> str:
+    base = "base: not here" if disk.base is None else f"base {decimal(disk.base)}"
+    if disk.store is None or disk.checkpoints is None or disk.resume_states is None:
+        return f"disk: {base}; outputs at most {decimal(disk.outputs)}; checkpoints: not known without the base"
+    return (
+        f"disk: {base}; store about {decimal(disk.store)} (checkpoints {decimal(disk.checkpoints)}, resume states "
+        f"{decimal(disk.resume_states)}, outputs at most {decimal(disk.outputs)})"
+    )
 
 
 def _detectable(made: Plan) -> Table:
@@ -128,9 +236,13 @@ def _detectable(made: Plan) -> Table:
         table.add_column(f"if {share:.0%} of verdicts differ")
     for item in made.detectable:
         outputs = f" x {item.outputs_per_problem} outputs" if item.outputs_per_problem > 1 else ""
-        cells = ["none" if found is None else f"{found:.1%}" for _, found in item.differences]
+        cells = [_difference(found, item.problems) for _, found in item.differences]
         table.add_row(item.benchmark, item.compared, f"{item.problems}{outputs}", f"p < {item.level:.2g}", *cells)
     return table
+
+
+def _difference(found: float | None, problems: int) -> str:
+    return f"cannot be detected with {count_of(problems, 'problem')}" if found is None else f"{found:.1%}"
 
 
 def _gate(made: Plan, gate: FrozenGate) -> Table:

@@ -32,7 +32,10 @@ def publish(
     store: StoreUrl = DEFAULT_STORE,
     profile: ProfileFile = None,
 ) -> None:
-    """Check an adapter against the base and commit it as a checkpoint; it is evaluated by the next `potstill run`."""
+    """Check an adapter against the base and commit it as a checkpoint; it is evaluated by the next `potstill run`.
+
+    Example: potstill publish experiment.yaml out/checkpoint-50 --run mine --samples 50
+    """
     opened = store_at(store, make=True)
     frozen = accept(frozen_from(Path(path), profile), opened)
     chosen = _chosen(frozen, run, samples, str(path))

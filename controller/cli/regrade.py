@@ -7,6 +7,7 @@ import typer
 
 from controller.cli.common import DEFAULT_STORE, ExperimentFile, ProfileFile, StoreUrl, frozen_from, store_at
 from controller.cli.run import EXIT_CODES
+from controller.cli.words import count_of
 from controller.local_runner import run_local
 from workloads.api import store_keys
 from workloads.api.evaluation_matrix import checkpoint_of, evaluation_matrix, generate_inputs, train_unit
@@ -16,7 +17,10 @@ from workloads.untrusted import printable
 
 
 def regrade(path: ExperimentFile, store: StoreUrl = DEFAULT_STORE, profile: ProfileFile = None) -> None:
-    """Grade all outputs with this version's grader; exit 4 if some are not generated yet."""
+    """Grade all outputs with this version's grader. Nothing is trained or generated.
+
+    Exit 4 if some outputs are not generated yet. Example: potstill regrade experiment.yaml
+    """
     frozen, opened = frozen_from(Path(path), profile), store_at(store)
     markers = {train_unit(run): {m.name: m for m in list_markers(opened, train_unit(run))} for run in frozen.runs}
     missing: dict[tuple[str, str], str] = {}
@@ -30,7 +34,7 @@ def regrade(path: ExperimentFile, store: StoreUrl = DEFAULT_STORE, profile: Prof
             missing.setdefault((want.model.id, want.benchmark.name), want.id)
     if missing:
         first = next(iter(missing.values()))
-        print(f"{len(missing)} evaluations have no outputs, the first {first}: potstill run generates them")
+        print(f"{count_of(len(missing), 'evaluation')} without outputs, the first {first}: potstill run generates them")
         raise typer.Exit(4)
     final = run_local(frozen, opened, live=sys.stdout.isatty())
     print(printable(f"{final.outcome}: {final.message}"))

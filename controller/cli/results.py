@@ -26,11 +26,6 @@ class Results:
     seen: StoreSnapshot
 
 
-def is_file(experiment: str) -> bool:
-    """A file, and not the name of an Experiment in a cluster."""
-    return experiment.endswith((".yaml", ".yml"))
-
-
 def results_here(path: Path, store: str | None, profile: Path | None) -> Results:
     """Of the file as `potstill run` runs it. Exits 4 when it has not run there; raises SpecError, StoreError."""
     frozen = frozen_from(path, profile)
@@ -67,6 +62,14 @@ def best_run_line(store: Store, experiment: str, uid8: str) -> str | None:
     except ValidationError as error:
         return f"Runs are not compared: {store.url}/{key} cannot be read: {error.errors()[0]['msg']}."
     return conclusions(manifest).best.sentence
+
+
+def manifest_state(store: Store, frozen: FrozenExperiment) -> str | None:
+    """running, succeeded, partially_failed or failed; None before there is a manifest. Raises StoreError."""
+    try:
+        return Manifest.model_validate_json(store.get(store_keys.manifest_key(frozen.name, frozen.uid8))).state
+    except (NotFound, ValidationError):
+        return None
 
 
 def seen_in(store: Store, frozen: FrozenExperiment) -> StoreSnapshot:

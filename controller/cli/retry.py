@@ -2,35 +2,38 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
 from controller.cli.cluster import Context, Kubeconfig, Namespace, cluster_at
-from controller.cli.common import DEFAULT_STORE, ProfileFile, StoreUrl, frozen_from, store_at
+from controller.cli.common import DEFAULT_STORE, ProfileFile, StoreUrl
+from controller.cli.experiment_names import ExperimentName, InCluster, find_frozen, kind_of
+from controller.cli.words import count_of
 from controller.executors.kubernetes.api import MERGE_PATCH
 from controller.executors.kubernetes.names import RETRY_ANNOTATION
 from controller.retry import retry as retry_units
 
 
 def retry(
-    experiment: Annotated[
-        str, typer.Argument(help="The experiment file, or with --cluster its name.", metavar="EXPERIMENT.YAML")
-    ],
+    experiment: ExperimentName,
     store: StoreUrl = DEFAULT_STORE,
     profile: ProfileFile = None,
-    cluster: Annotated[bool, typer.Option("--cluster", help="Ask the cluster's controller.")] = False,
+    cluster: InCluster = False,
     namespace: Namespace = None,
     context: Context = None,
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """Attempts that failed no longer count; the next round tries again. Exit 1 if nothing was given up."""
-    if cluster:
+    """Let what was given up be tried again: attempts that failed no longer count.
+
+    In a cluster the controller is asked. Exit 1 if nothing was given up. Example: potstill retry experiment.yaml
+    """
+    if kind_of(experiment, cluster) == "cluster":
         _ask_controller(experiment, namespace, context, kubeconfig)
         return
-    retried = retry_units(frozen_from(Path(experiment), profile), store_at(store))
+    opened, frozen = find_frozen(experiment, store, profile)
+    retried = retry_units(frozen, opened)
     for item in retried:
-        print(f"{item.unit}: may be tried again after {item.attempts} attempts ({item.reason})")
+        print(f"{item.unit}: may be tried again after {count_of(item.attempts, 'attempt')} ({item.reason})")
     if not retried:
         print("nothing was given up")
         raise typer.Exit(1)

@@ -1,8 +1,7 @@
 """`potstill show`: how an experiment stands, and why it failed. The first failure, its traceback, its log's tail."""
 
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
@@ -18,10 +17,13 @@ from controller.cli.cluster import (
     results_of,
 )
 from controller.cli.common import ProfileFile, wide_console
+from controller.cli.experiment_names import ClusterOptions, ExperimentName, InCluster, find_results, kind_of
+from controller.cli.json_output import JsonTo, shows_text, write_json
 from controller.cli.logs import attempts, log_tail
-from controller.cli.results import Results, best_run_line, is_file, results_here, results_of_version
+from controller.cli.results import Results, best_run_line, manifest_state
 from controller.cli.status import render
-from controller.cli.versions import is_version
+from controller.cli.words import count_of
+from controller.planner.actions import Status
 from controller.planner.planner import decide
 from controller.snapshot.types import Attempt, JobsSnapshot
 from controller.terminal import render as render_status
@@ -36,36 +38,89 @@ BLAMELESS = frozenset({"succeeded", "superseded", "suspended", "preempted", "los
 
 
 def show(
-    experiment: Annotated[
-        str,
-        typer.Argument(
-            help="The experiment file, a version of potstill list, or a name in the cluster.",
-            metavar="EXPERIMENT.YAML|NAME@VERSION|NAME",
-        ),
-    ],
-    lines: Annotated[int, typer.Option("--tail", help="Lines of the log.")] = 30,
+    experiment: ExperimentName,
+    lines: Annotated[int, typer.Option("--tail", help="Lines of the log.", metavar="LINES")] = 30,
     store: StoreOverride = None,
     profile: ProfileFile = None,
+    cluster: InCluster = False,
     namespace: Namespace = None,
     context: Context = None,
     kubeconfig: Kubeconfig = None,
+    json_to: JsonTo = None,
 ) -> None:
-    """Its state, what holds it up, and the first failure from the store. Exit 1 if there is one."""
-    held_up = ""
-    if is_version(experiment):
-        results = results_of_version(experiment, store)
-        _print_standing(results)
-    elif is_file(experiment):
-        results = results_here(Path(experiment), store, profile)
-        _print_standing(results)
-    else:
+    """Show how far an experiment is, what holds it up, and its first failure with the end of its log.
+
+    Exit 1 if an attempt failed. Example: potstill show experiment.yaml
+    """
+    options, text = ClusterOptions(namespace, context, kubeconfig), shows_text(json_to)
+    held_up, item = "", None
+    if kind_of(experiment, cluster) == "cluster":
         item = cluster_at(kubeconfig, context, namespace).experiment(experiment)
-        wide_console().print(render(item))
+        if text:
+            wide_console().print(render(item))
         if condition(item, "Accepted").get("status") == "False":
+            write_json(json_to, "show", _NOTHING | {"cluster": item.get("status")})
             raise typer.Exit(1)
         results, held_up = results_of(item, store), _held_up(item)
-        _print_best_run(results)
-    _print_first_failure(results, lines, held_up)
+        if text:
+            _print_best_run(results)
+    else:
+        results = find_results(experiment, cluster, store, profile, options).results
+        if text:
+            _print_standing(results)
+    failed = [attempt for attempt in attempts(results) if _failed(attempt)]
+    write_json(json_to, "show", _json(results, held_up, failed, lines, item))
+    if text:
+        _print_first_failure(results, failed, lines, held_up)
+    if failed:
+        raise typer.Exit(1)
+
+
+_NOTHING: dict[str, Any] = {
+    "experiment": None, "store": None, "status": None, "best_run": None, "report": None, "held_up": None,
+    "failed_attempts": 0, "first_failure": None, "cluster": None,
+}  # fmt: skip
+
+
+def _json(results: Results, held_up: str, failed: list[Attempt], lines: int, item: Json | None) -> dict[str, Any]:
+    frozen, first = results.frozen, failed[0] if failed else None
+    failure = _failure(results, first) if first is not None else None
+    status = _status(results)
+    return _NOTHING | {
+        "experiment": {"name": frozen.name, "version": frozen.uid8},
+        "store": results.store.url,
+        "status": {
+            "state": manifest_state(results.store, frozen),
+            "counts": status.counts,
+            "runs": status.runs,
+            "evaluations": status.evaluations,
+            "conditions": status.conditions,
+        },
+        "best_run": best_run_line(results.store, frozen.name, frozen.uid8),
+        "report": _report_url(results),
+        "held_up": held_up or None,
+        "failed_attempts": len(failed),
+        "first_failure": None
+        if first is None
+        else {
+            "unit": str(first.task.unit),
+            "attempt": first.number,
+            "end": first.end,
+            "failure": failure,
+            "log": (log_tail(results, first, lines) or "").splitlines(),
+        },
+        "cluster": item.get("status") if item is not None else None,
+    }
+
+
+def _status(results: Results) -> Status:
+    """As the store tells it: what no attempt is open for is not at work."""
+    return decide(results.frozen, results.seen, JobsSnapshot({}), datetime.now(UTC)).status
+
+
+def _report_url(results: Results) -> str | None:
+    key = store_keys.report_prefix(results.frozen.name, results.frozen.uid8) + "index.html"
+    return f"{results.store.url}/{key}" if results.store.head(key) is not None else None
 
 
 def _held_up(item: Json) -> str:
@@ -78,15 +133,12 @@ def _held_up(item: Json) -> str:
 
 
 def _print_standing(results: Results) -> None:
-    """As the store tells it: what no attempt is open for is not at work."""
-    frozen, told = results.frozen, decide(results.frozen, results.seen, JobsSnapshot({}), datetime.now(UTC)).status
-    console = wide_console()
+    frozen, console = results.frozen, wide_console()
     console.print(f"{frozen.name} {frozen.uid8} in {results.store.url}", markup=False, highlight=False)
-    console.print(render_status(told))
+    console.print(render_status(_status(results)))
     _print_best_run(results)
-    report = store_keys.report_prefix(frozen.name, frozen.uid8) + "index.html"
-    if results.store.head(report) is not None:
-        console.print(f"report: {results.store.url}/{report}", markup=False, highlight=False)
+    if (report := _report_url(results)) is not None:
+        console.print(f"report: {report}", markup=False, highlight=False)
 
 
 def _print_best_run(results: Results) -> None:
@@ -95,16 +147,14 @@ def _print_best_run(results: Results) -> None:
         print(printable(line))
 
 
-def _print_first_failure(results: Results, lines: int, held_up: str) -> None:
-    """Exits 1 if there is one."""
-    failed = [attempt for attempt in attempts(results) if _failed(attempt)]
+def _print_first_failure(results: Results, failed: list[Attempt], lines: int, held_up: str) -> None:
     if held_up:
         print(printable(f"held up by {held_up}"))
     if not failed:
         print("no attempt failed")
         return
     first = failed[0]
-    print(f"\n{_count(len(failed))} failed; the first: {first.task.unit} attempt {first.number}")
+    print(f"\n{count_of(len(failed), 'attempt')} failed; the first: {first.task.unit} attempt {first.number}")
     failure = _failure(results, first)
     if first.end is not None:
         code = "no exit code" if first.end.exit_code is None else f"exit code {first.end.exit_code}"
@@ -115,11 +165,6 @@ def _print_first_failure(results: Results, lines: int, held_up: str) -> None:
     if failure is not None and failure.traceback:
         print(printable(failure.traceback))
     print(f"--- log, last {lines} lines\n{log_tail(results, first, lines) or '(none)'}")
-    raise typer.Exit(1)
-
-
-def _count(attempts: int) -> str:
-    return "1 attempt" if attempts == 1 else f"{attempts} attempts"
 
 
 def _failure(results: Results, attempt: Attempt) -> Failure | None:

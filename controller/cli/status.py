@@ -1,5 +1,6 @@
 """`potstill status`: how far an Experiment of the cluster is."""
 
+import io
 import time
 from typing import Annotated, Any
 
@@ -10,7 +11,8 @@ from rich.table import Table
 
 from controller.cli.cluster import Cluster, Context, Kubeconfig, Name, Namespace, cluster_at, condition
 from controller.cli.common import wide_console
-from controller.terminal import shown
+from controller.cli.json_output import JsonTo, shows_text, write_json
+from controller.terminal import plain_console, shown
 
 POLL_SECONDS = 2.0
 Json = dict[str, Any]
@@ -22,11 +24,23 @@ def status(
     namespace: Namespace = None,
     context: Context = None,
     kubeconfig: Kubeconfig = None,
+    json_to: JsonTo = None,
 ) -> None:
-    """Exit 0 unless it failed (1)."""
+    """Show how far an Experiment of the cluster is, as its controller says.
+
+    Exit 0 unless it failed (1). Example: potstill status distill-16-02 --watch
+    """
     cluster, console = cluster_at(kubeconfig, context, namespace), wide_console()
-    item = watch_until_finished(cluster, name, console) if watch else cluster.experiment(name)
-    if not watch:
+    if watch and shows_text(json_to):
+        item = watch_until_finished(cluster, name, console)
+    elif watch:
+        item = watch_until_finished(cluster, name, plain_console(io.StringIO()))
+    else:
+        item = cluster.experiment(name)
+    metadata = item["metadata"]
+    body = {"experiment": {"name": metadata["name"], "namespace": metadata["namespace"]}, "status": item.get("status")}
+    write_json(json_to, "status", body)
+    if not watch and shows_text(json_to):
         console.print(render(item))
     ending = condition(item, "Finished")
     raise typer.Exit(1 if ending.get("status") == "True" and ending["reason"] != "Succeeded" else 0)

@@ -31,7 +31,10 @@ def submit(
     context: Context = None,
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """Apply the file. With --wait: exit 0 if it succeeded, 1 if not."""
+    """Apply the experiment file to the cluster, whose controller then runs it.
+
+    With --wait: exit 0 if it succeeded, 1 if not. Example: potstill submit experiment.yaml --wait
+    """
     experiment = load_experiment(path)
     body: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     cluster = cluster_at(kubeconfig, context, namespace or experiment.metadata.namespace)

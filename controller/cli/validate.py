@@ -1,32 +1,87 @@
-"""`potstill validate`: is the file right, and do the files that it names exist?"""
+"""`potstill validate`: is the file right, and what it points to?"""
 
-from pathlib import Path
-from typing import Annotated
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from controller.cli.common import ExperimentFile, ProfileFile, frozen_from
+from controller.cli.common import ExperimentFile, ProfileFile, profile_from, resolved_from
+from controller.cli.json_output import JsonTo, shows_text, write_json
+from controller.cli.words import count_of
+from controller.experiment.errors import SpecError, dotted
 from controller.experiment.load import load_experiment
+from workloads.untrusted import printable
+
+if TYPE_CHECKING:
+    from controller.validation import Validation
+    from workloads.api.experiment import FrozenExperiment
 
 
 def validate(
     path: ExperimentFile,
     profile: ProfileFile = None,
     offline: Annotated[bool, typer.Option(help="Check the file alone, not what it points to.")] = False,
+    json_to: JsonTo = None,
 ) -> None:
-    """Check an experiment file; every problem is named with its field and line."""
-    if offline:
-        experiment = load_experiment(Path(path))
-        print(f"{path}: {experiment.metadata.name} is well formed")
-        return
-    from controller.planned_gate import gate_warnings  # here, because scipy takes its time to load
+    """Check an experiment file, and the data, templates, benchmarks and base that it names, without running anything.
 
-    frozen = frozen_from(path, profile)
-    checkpoints = sum(len(run.checkpoints) for run in frozen.runs if run.role == "run")
-    print(
-        f"{path}: {frozen.name} is valid: {len([r for r in frozen.runs if r.role == 'run'])} runs, "
-        f"{checkpoints} checkpoints, {len([r for r in frozen.runs if r.role == 'candidate'])} candidates, "
-        f"{len(frozen.benchmarks)} benchmarks"
-    )
-    for warning in gate_warnings(frozen):
-        print(f"warning: {warning}")
+    Every problem is named with its field and line. What is not on this machine is listed as not checked. Exit 2 if
+    there is a problem. Example: potstill validate experiment.yaml
+    """
+    try:
+        text, body = _offline(path) if offline else _whole(path, profile)
+    except SpecError as error:
+        write_json(json_to, "validate", {"valid": False, "file": str(path), "problems": _problems(error)} | _EMPTY)
+        raise
+    write_json(json_to, "validate", {"valid": True, "file": str(path), "problems": []} | _EMPTY | body)
+    if shows_text(json_to):
+        print(printable("\n".join(text)))
+
+
+_EMPTY: dict[str, Any] = {"experiment": None, "warnings": [], "unchecked": []}
+
+
+def _offline(path: ExperimentFile) -> tuple[list[str], dict[str, Any]]:
+    name = load_experiment(path).metadata.name
+    return [f"{path}: {name} is well formed"], {"experiment": {"name": name}}
+
+
+def _whole(path: ExperimentFile, profile: ProfileFile) -> tuple[list[str], dict[str, Any]]:
+    """(lines for people, fields for programs). Raises SpecError with all problems."""
+    from controller.validation import validate_contents  # here, because scipy takes its time to load
+
+    loaded, frozen = resolved_from(path, profile_from(profile))
+    found = validate_contents(loaded.experiment, frozen)
+    if found.problems:
+        raise loaded.error(found.problems)
+    counts = counts_of(frozen)
+    said = ", ".join(count_of(number, noun) for noun, number in counts.items())
+    lines = [f"{path}: {frozen.name} is valid: {said}", *notes(found)]
+    parts = {f"{noun}s": number for noun, number in counts.items()}
+    body = {
+        "experiment": {"name": frozen.name, "version": frozen.uid8, **parts},
+        "warnings": found.warnings,
+        "unchecked": found.unchecked,
+    }
+    return lines, body
+
+
+def counts_of(frozen: FrozenExperiment) -> dict[str, int]:
+    """Numbers of runs, checkpoints, candidates and benchmarks, by noun."""
+    runs = [run for run in frozen.runs if run.role == "run"]
+    return {
+        "run": len(runs),
+        "checkpoint": sum(len(run.checkpoints) for run in runs),
+        "candidate": len(frozen.runs) - len(runs),
+        "benchmark": len(frozen.benchmarks),
+    }
+
+
+def notes(found: Validation) -> list[str]:
+    """A line for each warning and for what was not checked."""
+    return [f"warning: {text}" for text in found.warnings] + [f"not checked: {text}" for text in found.unchecked]
+
+
+def _problems(error: SpecError) -> list[dict[str, Any]]:
+    return [{"field": dotted(item.path), "line": item.line, "message": item.message} for item in error.problems]

@@ -73,19 +73,21 @@ def versions_in(store: Store, name: str | None = None) -> tuple[Version, ...]:
     """All versions, or those of one name: names in order, the newest version first. Raises StoreError."""
     prefix = store_keys.EXPERIMENTS if name is None else f"{store_keys.EXPERIMENTS}{name}/"
     keys = (EXPERIMENT_KEY.fullmatch(info.key) for info in store.list(prefix))
-    found = [_read(store, key["name"], key["version"]) for key in keys if key]
+    found = [read_version(store, key["name"], key["version"]) for key in keys if key]
     return tuple(sorted(found, key=lambda one: (one.name, -_accepted(one).timestamp())))
 
 
-def _read(store: Store, name: str, uid8: str) -> Version:
+def read_version(store: Store, name: str, uid8: str) -> Version:
+    """A version that cannot be read has `error` in place of `frozen`."""
     try:
         frozen, _ = read_experiment(store, store_keys.experiment_key(name, uid8))
-        return Version(name, uid8, frozen, _manifest(store, name, uid8))
+        return Version(name, uid8, frozen, read_manifest(store, name, uid8))
     except StoreError as error:
         return Version(name, uid8, None, error=str(error))
 
 
-def _manifest(store: Store, name: str, uid8: str) -> Manifest | None:
+def read_manifest(store: Store, name: str, uid8: str) -> Manifest | None:
+    """None before the first result. Raises StoreError, also for one that this version cannot read."""
     key = store_keys.manifest_key(name, uid8)
     try:
         return Manifest.model_validate_json(store.get(key))

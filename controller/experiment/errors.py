@@ -10,12 +10,54 @@ from pydantic import BaseModel, ValidationError
 Path = tuple[str | int, ...]
 SHOWN_CHARACTERS = 80
 """So much of a value is quoted in a message."""
-LONGEST_MESSAGE = 500
+LONGEST_MESSAGE = 300
 """Characters of one problem's message that are printed."""
+SHOWN_PROBLEMS = 30
+"""So many problems of one file are printed."""
 MOST_BITS = 256
 """A longer whole number is not printed: Python refuses to print very long ones."""
 SHOWN_NAMES = 10
 """So many names are listed in a message."""
+OTHER_NAMES = {
+    "bs": "batchSize",
+    "cutofflen": "sequenceTokens",
+    "dropout": "lora.dropout",
+    "epochs": "samples (rows of the data x epochs)",
+    "gradclip": "gradientClip",
+    "loraalpha": "lora.alpha",
+    "loradropout": "lora.dropout",
+    "lorar": "lora.rank",
+    "lr": "learningRate",
+    "lrscheduler": "schedule",
+    "lrschedulertype": "schedule",
+    "maxgradnorm": "gradientClip",
+    "maxlength": "sequenceTokens",
+    "maxnewtokens": "budgets",
+    "maxseqlen": "sequenceTokens",
+    "maxseqlength": "sequenceTokens",
+    "maxsteps": "samples (steps x batchSize)",
+    "maxtokens": "budgets",
+    "numepochs": "samples (rows of the data x epochs)",
+    "numtrainepochs": "samples (rows of the data x epochs)",
+    "perdevicetrainbatchsize": "batchSize",
+    "r": "rank",
+    "savesteps": "checkpointEverySamples (steps x batchSize)",
+    "targetmodules": "lora.target",
+    "temp": "temperature",
+    "trainbatchsize": "batchSize",
+    "warmup": "warmupSteps",
+    "wd": "weightDecay",
+}
+"""What other trainers call a field, in small letters without _ and -, and its name here."""
+PATTERNS = {
+    r"^[0-9a-f]{40}$": "is no commit: give its 40 hex digits, because a branch or a tag can move",
+    r"^[0-9a-f]{64}$": "is no SHA-256: give 64 hex digits in small letters (sha256sum FILE prints them)",
+    r"^[a-z0-9]([a-z0-9_.-]*[a-z0-9])?$": "may have small letters, digits, and between them _ . -",
+    r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$": "may have small letters, digits, and between them -",
+    r"^[A-Za-z_][A-Za-z0-9_-]*$": "may have letters, digits, _ and -, and begins with a letter or _",
+    r"^s3://": "must begin with s3://",
+}
+"""What a value must be, by the pattern that it does not match."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +82,9 @@ class SpecError(Exception):
         self.source = source
         self.problems = tuple(problems)
         count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
-        super().__init__("\n".join([f"{source}: {count}", *(f"  {problem}" for problem in self.problems)]))
+        more = len(self.problems) - SHOWN_PROBLEMS
+        shown = [f"  {problem}" for problem in self.problems[:SHOWN_PROBLEMS]]
+        super().__init__("\n".join([f"{source}: {count}", *shown, *([f"  and {more} more"] if more > 0 else [])]))
 
 
 def dotted(path: Path) -> str:
@@ -60,13 +104,7 @@ def problems_of(error: ValidationError, model: type[BaseModel]) -> list[SpecProb
 def _message(entry: dict[str, Any], root: type[BaseModel]) -> str:
     kind, context = entry["type"], entry.get("ctx", {})
     if kind == "extra_forbidden":
-        names = _fields_at(root, entry["loc"][:-1])
-        wrong = str(entry["loc"][-1])
-        close = difflib.get_close_matches(wrong.lower(), {name.lower(): name for name in names}, n=1, cutoff=0.5)
-        right = {name.lower(): name for name in names}
-        if close:
-            return f"unknown field; did you mean {right[close[0]]}?"
-        return f"unknown field; the fields here are {', '.join(sorted(names))}"
+        return _unknown_field(str(entry["loc"][-1]), _fields_at(root, entry["loc"][:-1]))
     if kind == "missing":
         return "is required"
     given = shortened(entry["input"])
@@ -75,13 +113,25 @@ def _message(entry: dict[str, Any], root: type[BaseModel]) -> str:
         hint = f"; did you mean {close[0]}?" if close else ""
         return f"{given} is not one of {', '.join(_expected(context))}{hint}"
     if kind == "string_pattern_mismatch":
-        return f"{given} does not match {context['pattern']}"
+        return f"{given} {PATTERNS.get(context['pattern'], 'does not match ' + context['pattern'])}"
     if kind == "string_type" and isinstance(entry["input"], int | float):
         return f"YAML reads a number ({given}): put it in quotes"
     if kind == "too_long" and "actual_length" in context:
         return f"has {context['actual_length']} entries; at most {context['max_length']} are allowed"
     message = str(entry["msg"])
     return f"{message[0].lower()}{message[1:]} (it is {given})"
+
+
+def _unknown_field(wrong: str, names: Sequence[str]) -> str:
+    """Names the field that is meant: by what other trainers call it, else by its spelling."""
+    other = OTHER_NAMES.get(wrong.lower().replace("_", "").replace("-", ""), "")
+    if other and other.partition(" ")[0].partition(".")[0] in names:
+        return f"unknown field; did you mean {other}?"
+    right = {name.lower(): name for name in names}
+    close = difflib.get_close_matches(wrong.lower(), right, n=1, cutoff=0.5)
+    if close:
+        return f"unknown field; did you mean {right[close[0]]}?"
+    return f"unknown field; the fields here are {', '.join(sorted(names))}"
 
 
 def shortened(value: object) -> str:

@@ -2,10 +2,13 @@
 
 import re
 from pathlib import Path as FilePath
+from urllib.parse import urlsplit
 
 from controller.experiment.errors import Path, SpecError, SpecProblem
 from workloads.api.tasks import FileSource, ModelSource
-from workloads.storage.content_digest import directory_content, file_sha256
+from workloads.data.files import BadData
+from workloads.data.sources import HubDataset, data_sha256, location_sha256
+from workloads.storage.content_digest import ContentError, directory_content, file_sha256
 
 SHA256_CONTENT = re.compile(r"^sha256:[0-9a-f]{64}$")
 
@@ -36,6 +39,30 @@ def resolve_model(
             raise SpecError("experiment", [SpecProblem((*place[:-1], "revision"), message)])
         return ModelSource(location=f"hub://{model}@{revision}", content=f"hub:{model}@{revision}")
     raise SpecError("experiment", [SpecProblem(place, f"{model} is no directory here ({path}), s3:// or hub model")])
+
+
+def resolve_data(uri: str, sha256: str | None, place: Path, directory: FilePath) -> FileSource:
+    """A training data set by content: as `resolve_file`, and directories, https:// and hf://. Raises SpecError."""
+    scheme = urlsplit(uri).scheme if "://" in uri else ""
+    if scheme not in ("", "s3", "https", "hf"):
+        message = f"{uri}: {scheme}:// is not known; use a path, s3://, https:// or hf://datasets/NAME@REVISION/PATH"
+        raise SpecError("experiment", [SpecProblem((*place, "uri"), message)])
+    if scheme == "hf":
+        try:
+            HubDataset.parse(uri)
+        except ContentError as error:
+            raise SpecError("experiment", [SpecProblem((*place, "uri"), str(error))]) from error
+        return FileSource(location=uri, sha256=sha256 or location_sha256(uri))
+    path = (directory / uri).resolve()
+    if scheme or not path.is_dir():
+        return resolve_file(uri, sha256, place, directory)
+    try:
+        found = data_sha256(path)
+    except BadData as error:
+        raise SpecError("experiment", [SpecProblem((*place, "uri"), str(error))]) from error
+    if sha256 is not None and found != sha256:
+        raise SpecError("experiment", [SpecProblem((*place, "sha256"), f"{path} has SHA-256 {found}, not {sha256}")])
+    return FileSource(location=str(path), sha256=found)
 
 
 def resolve_file(uri: str, sha256: str | None, place: Path, directory: FilePath) -> FileSource:

@@ -1,5 +1,7 @@
 """Reads an experiment file: YAML with line numbers, then the models, then what fields say together."""
 
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -11,19 +13,42 @@ from controller.experiment.models import Experiment
 from controller.experiment.validate import check
 
 
+@dataclass(frozen=True)
+class ExperimentFile:
+    """An experiment and the line of each field that is in its file."""
+
+    experiment: Experiment
+    source: str
+    lines: Mapping[Path, int]
+
+    def error(self, problems: Iterable[SpecProblem]) -> SpecError:
+        """The problems with their lines, each one once, in the file's order."""
+        located = {(problem.path, problem.message): _with_line(problem, self.lines) for problem in problems}
+        return SpecError(self.source, sorted(located.values(), key=lambda problem: problem.line or 0))
+
+
 def load_experiment(path: FilePath) -> Experiment:
     """Raises SpecError with every problem, each with its line."""
+    return load_experiment_file(path).experiment
+
+
+def load_experiment_file(path: FilePath) -> ExperimentFile:
+    """As `load_experiment`, with the lines."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise SpecError(str(path), [SpecProblem((), f"cannot be read: {error.strerror}")]) from error
     except UnicodeDecodeError as error:
         raise SpecError(str(path), [SpecProblem((), f"is not UTF-8 text: {error.reason}")]) from error
-    return parse_experiment(text, str(path))
+    return _parsed(text, str(path))
 
 
 def parse_experiment(text: str, source: str) -> Experiment:
     """The experiment in `text`; `source` names it in errors. Raises SpecError."""
+    return _parsed(text, source).experiment
+
+
+def _parsed(text: str, source: str) -> ExperimentFile:
     value, lines = _read_yaml(text, source)
     try:
         experiment = Experiment.model_validate(value, by_alias=True, by_name=False)
@@ -32,10 +57,10 @@ def parse_experiment(text: str, source: str) -> Experiment:
     problems = check(experiment.spec)
     if problems:
         raise SpecError(source, [_with_line(p, lines) for p in problems])
-    return experiment
+    return ExperimentFile(experiment, source, lines)
 
 
-def _with_line(problem: SpecProblem, lines: dict[Path, int]) -> SpecProblem:
+def _with_line(problem: SpecProblem, lines: Mapping[Path, int]) -> SpecProblem:
     """The line of the field, or of the nearest thing around it that is in the file."""
     for length in range(len(problem.path), 0, -1):
         if problem.path[:length] in lines:
@@ -60,7 +85,9 @@ def _read_yaml(text: str, source: str) -> tuple[dict[str, Any], dict[Path, int]]
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a number of thousands of digits, a date that is none
         raise SpecError(source, [SpecProblem((), f"is not YAML: {error}")]) from error
     if not isinstance(value, dict):
-        raise SpecError(source, [SpecProblem((), f"is a {type(value).__name__}; a mapping is expected", 1)])
+        what = "text" if isinstance(value, str) else "a list" if isinstance(value, list) else "one value"
+        message = f"holds {what}, not fields; the first line of an experiment is apiVersion: potstill.dev/v1alpha1"
+        raise SpecError(source, [SpecProblem((), message, 1)])
     return value, lines
 
 

@@ -5,9 +5,10 @@ defaults that differ by branch, so neither have these models: alternatives are s
 together.
 """
 
+import json
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9_.-]*[a-z0-9])?$", max_length=40)]
@@ -34,19 +35,65 @@ class BaseSpec(SpecModel):
 class ColumnsSpec(SpecModel):
     """Names of the columns in the data."""
 
-    prompt: str = Field("prompt", description="Column of what is asked.")
-    response: str = Field("response", description="Column of what is learnt.")
+    prompt: str = Field("prompt", description="Of format prompt: column of what is asked, a text or messages.")
+    response: str = Field("response", description="Of format prompt: column of what is learnt, a text or messages.")
+    messages: str | None = Field(
+        None, description="Column of a conversation; default: messages, of format sharegpt conversations."
+    )
+    system: str | None = Field(
+        None, description="Column of a row's system text; default: system where rows have it, none of format prompt."
+    )
+    tools: str | None = Field(
+        None, description="Column of a conversation's tools; default: tools where rows have it, none of format prompt."
+    )
+    instruction: str | None = Field(None, description="Of format alpaca; default: instruction.")
+    input: str | None = Field(None, description="Of format alpaca; default: input.")
+    output: str | None = Field(None, description="Of format alpaca; default: output.")
+
+
+def _variable_text(value: object) -> object:
+    """YAML's true, 3 and 0.5 as the text that the CRD, whose values have one type, holds too."""
+    return json.dumps(value) if isinstance(value, bool | int | float) else value
+
+
+TemplateValue = Annotated[str, BeforeValidator(_variable_text)]
 
 
 class DataSpec(SpecModel):
-    """A data set: JSONL or Parquet rows of prompt and response."""
+    """A data set: rows of prompt and response, or conversations (JSONL, JSON, CSV, Parquet); or a mixture of sets."""
 
-    uri: str = Field(min_length=1, description="s3://bucket/key or a path.")
-    sha256: Sha256 | None = Field(None, description="SHA-256 of the file; required unless it is a local path.")
+    uri: str | None = Field(
+        None,
+        min_length=1,
+        description="A path or s3://bucket/key (of a file, or a directory of files), https:// or "
+        "hf://datasets/NAME@REVISION/PATH. Not for a mixture.",
+    )
+    sha256: Sha256 | None = Field(
+        None, description="SHA-256 of the file or directory; required unless uri is a local path or hf://."
+    )
+    format: Literal["prompt", "messages", "sharegpt", "alpaca"] = Field(
+        "prompt",
+        description="What a row is: prompt and response; messages (OpenAI's role and content); sharegpt (from and "
+        "value); alpaca (instruction, input, output).",
+    )
+    loss: Literal["all", "last"] = Field(
+        "all", description="Which of the assistant's turns of a conversation are learnt: all, or the last."
+    )
+    mixture: dict[Name, float] = Field(
+        {}, description="In place of uri: names of other data sets and their weights, as shares of the samples."
+    )
     columns: ColumnsSpec = ColumnsSpec()
-    template: str = Field("chatml", description="chatml, plain, or the path of a Jinja file for the prompt.")
+    template: str = Field(
+        "chatml", description="base (the base's own chat template), chatml, plain, or the path of a Jinja file."
+    )
     template_text: str | None = Field(None, description="The Jinja template itself, in place of template.")
-    system: str | None = Field(None, description="System message of chatml.")
+    template_variables: dict[str, TemplateValue] = Field(
+        {}, description="Variables of the template, such as enable_thinking: false; texts that are JSON count as that."
+    )
+    template_date: str | None = Field(
+        None, pattern=r"^\d{4}-\d{2}-\d{2}$", description="What strftime_now says; a template that asks needs it."
+    )
+    system: str | None = Field(None, description="System message, where a row has none of its own.")
     on_short: Literal["fail", "repeat"] = Field("fail", description="When the filter leaves fewer than samples.")
     domain: Name | None = Field(
         None,
@@ -86,7 +133,10 @@ class TrainingSpec(SpecModel):
     weight_decay: float = Field(0.0, ge=0, description="AdamW's.")
     gradient_clip: float = Field(1.0, ge=0, description="Largest norm of the gradient; 0: not clipped.")
     batch_size: int = Field(50, gt=0, description="Samples per optimizer step, however many GPUs there are.")
-    samples: int | None = Field(None, gt=0, description="Samples consumed over the whole run.")
+    samples: int | None = Field(None, gt=0, le=10**12, description="Samples consumed over the whole run.")
+    epochs: float | None = Field(
+        None, gt=0, le=1000, description="In place of samples: passes over the rows that are left after the limit."
+    )
     sequence_tokens: int | None = Field(None, gt=1, description="Limit of prompt + response.")
     overlong: Literal["truncate", "drop"] | None = Field(
         None, description="What happens to a sample over sequenceTokens: cut at the limit, or left out."
@@ -131,7 +181,8 @@ class RunSpec(SpecModel):
     weight_decay: float | None = Field(None, ge=0, description=OVERRIDE)
     gradient_clip: float | None = Field(None, ge=0, description=OVERRIDE)
     batch_size: int | None = Field(None, gt=0, description=OVERRIDE)
-    samples: int | None = Field(None, gt=0, description=OVERRIDE)
+    samples: int | None = Field(None, gt=0, le=10**12, description=OVERRIDE)
+    epochs: float | None = Field(None, gt=0, le=1000, description=OVERRIDE)
     sequence_tokens: int | None = Field(None, gt=1, description=OVERRIDE)
     overlong: Literal["truncate", "drop"] | None = Field(None, description=OVERRIDE)
     checkpoint_every_samples: int | None = Field(None, gt=0, description=OVERRIDE)
@@ -148,7 +199,9 @@ class CandidateSpec(SpecModel):
     adapter: str | None = Field(None, description="s3:// prefix or directory of the adapter.")
     model: str | None = Field(None, description="s3:// prefix or directory of whole weights.")
     content: str | None = Field(None, description="What s3:// weights must hash to: sha256:<64 hex>.")
-    template: str = Field("chatml", description="How prompts are rendered for it: chatml, plain, or a Jinja file.")
+    template: str = Field(
+        "chatml", description="How prompts are rendered for it: base, chatml, plain, or a Jinja file."
+    )
     template_text: str | None = Field(None, description="The Jinja template itself, in place of template.")
     thinking: bool = Field(True, description="True: an answer counts only after a closed </think>.")
     budget_tokens: int | None = Field(
@@ -159,7 +212,9 @@ class CandidateSpec(SpecModel):
 class PromptSpec(SpecModel):
     """How a problem becomes a prompt. {problem} in instruction stands for the problem."""
 
-    template: str | None = Field(None, description="chatml, plain, or a Jinja file; default: as trained, base: plain.")
+    template: str | None = Field(
+        None, description="base, chatml, plain, or a Jinja file; default: as trained, of the base plain."
+    )
     template_text: str | None = Field(None, description="The Jinja template itself, in place of template.")
     instruction: str | None = Field(None, description="What is asked, with {problem}; default: the problem as it is.")
     prefill: str | None = Field(None, description="Opens the answer, and is graded with the output.")

@@ -2,7 +2,7 @@
 
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, field_validator
@@ -21,6 +21,25 @@ class ProfileEngine(SpecModel):
     version: str = Field(description="Its version, as the evaluate image holds it.")
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="Of weights and activations.")
     flags: dict[str, str | int | float | bool] = Field({}, description="Flags that can change outputs.")
+
+
+Quantity = Annotated[str, Field(pattern=r"^[1-9][0-9]*(\.[0-9]+)?(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$")]
+"""Bytes as Kubernetes writes them: 500Gi."""
+
+
+class SizeLimits(SpecModel):
+    """What the volumes that a pod has of its own (emptyDir) may hold; a pod that writes more is evicted."""
+
+    tmp: Quantity = Field("2Gi", description="Of the volume at /tmp.")
+    work: Quantity | None = Field(
+        None,
+        description="Of the volume at /work: states and adapters on their way to the store. Not given: 100Gi where "
+        "adapters are trained or read, 50Gi where they are imported, else 4Gi.",
+    )
+    cache: Quantity | None = Field(
+        None, description="Compiled code and, without weightsClaim, weights; not with cacheClaim. Not given: as work."
+    )
+    shm: Quantity = Field("8Gi", description="Shared memory of pods with GPUs: /dev/shm. It counts as memory.")
 
 
 class RolePod(SpecModel):
@@ -62,6 +81,7 @@ class RolePod(SpecModel):
     topology_spread_constraints: list[dict[str, Any]] = Field(
         [], description="How the pods are spread over nodes or zones, as Kubernetes has it."
     )
+    size_limits: SizeLimits = Field(SizeLimits(), description="What the pods' own volumes may hold.")
     termination_grace_seconds: int = Field(
         120, gt=0, description="What a pod that is ended has to save its state; large adapters need more."
     )
@@ -178,6 +198,7 @@ class Profile(SpecModel):
     )
     train_tokens_per_second: float | None = Field(None, gt=0, description="Measured, per GPU: for plan's estimate.")
     generate_tokens_per_second: float | None = Field(None, gt=0, description="Measured, per GPU: for plan's estimate.")
+    price_per_gpu_hour: float | None = Field(None, gt=0, description="In your currency: for plan's estimate.")
 
 
 def local_profile() -> Profile:

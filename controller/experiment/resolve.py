@@ -1,20 +1,33 @@
 """From the file to the experiment as accepted: contents hashed, defaults filled in, nothing left to look up later."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path as FilePath
 
 from controller.experiment.benchmarks import resolve_benchmark
 from controller.experiment.errors import Path, SpecError, SpecProblem
-from controller.experiment.files import resolve_file, resolve_model
-from controller.experiment.models import CandidateSpec, DataSpec, Experiment, ExperimentSpec, RunSpec
+from controller.experiment.files import resolve_data, resolve_model
+from controller.experiment.models import CandidateSpec, Experiment, ExperimentSpec, RunSpec
 from controller.experiment.profile import Profile
 from controller.experiment.templates import template_of
-from controller.experiment.trainer import base_architecture, choose_trainer
-from controller.experiment.validate import checkpoints_of
+from controller.experiment.trainer import base_config, check_base, choose_trainer
+from controller.experiment.validate import checkpoints_of, stated_length
+from controller.training_data import NotReadableHere, count_rows
 from workloads.api.experiment import FrozenExperiment, FrozenGate, FrozenRequirement, FrozenRun, Limits
 from workloads.api.model import canonical_json, sha256_of
 from workloads.api.tasks import FileSource, ModelSource
-from workloads.api.units import NUMERICS, Columns, EngineIdentity, ExternalInputs, Lora, Sampling, Template, TrainInputs
+from workloads.api.units import (
+    NUMERICS,
+    Columns,
+    EngineIdentity,
+    ExternalInputs,
+    Lora,
+    MixturePart,
+    Sampling,
+    Template,
+    TrainInputs,
+)
+from workloads.models import architecture_of
 from workloads.storage.content_digest import directory_content
 
 
@@ -30,10 +43,24 @@ def resolve(
     base = resolve_model(
         spec.base.model, ("spec", "base", "model"), directory, revision=spec.base.revision, content=spec.base.content
     )
-    architecture = base_architecture(base)
-    data = {name: _data_source(name, item, directory) for name, item in spec.data.items()}
+    config = base_config(base)
+    check_base(config, spec)
+    architecture = None if config is None else architecture_of(config)
+    data = {
+        name: resolve_data(item.uri, item.sha256, ("spec", "data", name), directory)
+        for name, item in spec.data.items()
+        if item.uri is not None
+    }
     templates = {
-        name: template_of(item.template, item.template_text, item.system, directory, ("spec", "data", name))
+        name: template_of(
+            item.template,
+            item.template_text,
+            item.system,
+            directory,
+            ("spec", "data", name),
+            item.template_variables,
+            item.template_date,
+        )
         for name, item in spec.data.items()
     }
     runs = (
@@ -90,8 +117,22 @@ def _without_locations(value: object) -> object:
     return value
 
 
-def _data_source(name: str, data: DataSpec, directory: FilePath) -> FileSource:
-    return resolve_file(data.uri, data.sha256, ("spec", "data", name), directory)
+def _parts(spec: ExperimentSpec, name: str, data: dict[str, FileSource]) -> list[tuple[MixturePart, FileSource]]:
+    """The data sets of a run: those of the mixture by name, or the one."""
+    weights = spec.data[name].mixture or {name: 1.0}
+    return [
+        (
+            MixturePart(
+                data_content=data[part].sha256,
+                columns=Columns.model_validate(spec.data[part].columns.model_dump()),
+                format=spec.data[part].format,
+                loss=spec.data[part].loss,
+                weight=weight,
+            ),
+            data[part],
+        )
+        for part, weight in sorted(weights.items())
+    ]
 
 
 def _run(
@@ -127,13 +168,17 @@ def _run(
             budget_tokens=run.budget_tokens or spec.evaluation.budgets[-1],
         )
     assert run.data is not None
-    inputs = _train_inputs(spec, run, index, base, architecture, data[run.data], templates[run.data], profile)
+    parts = _parts(spec, run.data, data)
+    inputs = _train_inputs(spec, run, index, base, architecture, [part for part, _ in parts], templates, profile)
+    sources = tuple(source for _, source in parts)
+    inputs = _with_length(spec, index, inputs, base, sources)
     return FrozenRun(
         **common,
         data=run.data,
         domain=spec.data[run.data].domain,
         inputs=inputs,
-        data_source=data[run.data],
+        data_source=sources[0],
+        mixture_sources=sources if spec.data[run.data].mixture else (),
         checkpoints=inputs.checkpoints,
         budget_tokens=run.budget_tokens or _budget_of(inputs.sequence_tokens, spec.evaluation.budgets),
     )
@@ -150,11 +195,11 @@ def _train_inputs(
     index: int,
     base: ModelSource,
     architecture: str | None,
-    source: FileSource,
-    template: Template,
+    parts: list[MixturePart],
+    templates: dict[str, Template],
     profile: Profile,
 ) -> TrainInputs:
-    """The run's own fields over training's defaults."""
+    """The run's own fields over training's defaults. Of a run that states epochs, samples is 1 and means nothing."""
     stated = {name: value for name, value in run if value is not None}
     defaults = {name: value for name, value in spec.training if value is not None}
     merged = {**defaults, **{name: value for name, value in stated.items() if name in type(spec.training).model_fields}}
@@ -168,16 +213,22 @@ def _train_inputs(
     )
     trainer = choose_trainer(merged["trainer"], architecture, lora, ("spec", "runs", index))
     assert run.data is not None
+    samples, epochs = stated_length(spec, run)
+    is_mixture = bool(spec.data[run.data].mixture)
+    contents = canonical_json([part.data_content for part in parts])
     return TrainInputs(
         base_content=base.content,
-        data_content=source.sha256,
-        columns=Columns.model_validate(spec.data[run.data].columns.model_dump()),
-        template=template,
-        samples=merged["samples"],
+        data_content=sha256_of(contents) if is_mixture else parts[0].data_content,
+        columns=Columns() if is_mixture else parts[0].columns,
+        format="prompt" if is_mixture else parts[0].format,
+        loss="all" if is_mixture else parts[0].loss,
+        mixture=tuple(parts) if is_mixture else (),
+        template=templates[run.data],
+        samples=samples or 1,
         batch_size=merged["batch_size"],
         sequence_tokens=merged["sequence_tokens"],
         overlong=merged["overlong"],
-        on_short=spec.data[run.data].on_short,
+        on_short="repeat" if epochs is not None else spec.data[run.data].on_short,
         checkpoints=checkpoints_of(spec, run),
         lora=lora,
         learning_rate=merged["learning_rate"],
@@ -192,6 +243,23 @@ def _train_inputs(
         trainer=trainer,
         numerics=NUMERICS[trainer],
     )
+
+
+def _with_length(
+    spec: ExperimentSpec, index: int, inputs: TrainInputs, base: ModelSource, sources: Sequence[FileSource]
+) -> TrainInputs:
+    """With the samples of a run that states epochs, whose rows are counted here. Raises SpecError if they cannot be."""
+    run = spec.runs[index]
+    epochs = stated_length(spec, run)[1]
+    if epochs is None:
+        return inputs
+    place: Path = ("spec", "runs", index, "epochs")
+    try:
+        samples = max(1, round(epochs * count_rows(base, sources, inputs)))
+    except NotReadableHere as error:
+        message = f"the rows cannot be counted where the experiment is accepted ({error}): state samples instead"
+        raise SpecError("experiment", [SpecProblem(place, message)]) from error
+    return inputs.model_copy(update={"samples": samples, "checkpoints": checkpoints_of(spec, run, samples)})
 
 
 def _candidate(

@@ -1,21 +1,54 @@
 """Templates by name, by file or written out, as the content that goes into a digest."""
 
+import json
+import math
+from collections.abc import Mapping
 from pathlib import Path as FilePath
+from types import MappingProxyType
 
 from controller.experiment.errors import Path, SpecError, SpecProblem
-from workloads.api.units import Template
+from workloads.api.units import Template, TemplateVariable
 
 
-def template_of(name: str, text: str | None, system: str | None, directory: FilePath, place: Path) -> Template:
-    """`text` wins; then chatml and plain; else `name` is the path of a Jinja file. Raises SpecError."""
-    if text is not None:
-        return Template(name="file", text=text, system=system)
-    if name == "chatml":
-        return Template(name="chatml", system=system)
-    if name == "plain":
-        return Template(name="plain", system=system)
-    path = (directory / name).resolve()
-    if not path.is_file():
-        message = f"{name!r} is not chatml or plain, and there is no file {path}"
-        raise SpecError("experiment", [SpecProblem((*place, "template"), message)])
-    return Template(name="file", text=path.read_text(encoding="utf-8"), system=system)
+def template_of(
+    name: str,
+    text: str | None,
+    system: str | None,
+    directory: FilePath,
+    place: Path,
+    variables: Mapping[str, str] = MappingProxyType({}),
+    date: str | None = None,
+) -> Template:
+    """`text` wins; then base, chatml and plain; else `name` is the path of a Jinja file. Raises SpecError.
+
+    `variables` and `date` are for base and Jinja. A variable's text that is JSON of a number or a truth value is that.
+    """
+    if text is None and name in ("chatml", "plain"):
+        if variables or date:
+            field = "templateVariables" if variables else "templateDate"
+            raise SpecError("experiment", [SpecProblem((*place, field), f"is for templates in Jinja; {name} has none")])
+        return Template(name="chatml" if name == "chatml" else "plain", system=system)
+    found = tuple(TemplateVariable(name=key, value=_json(value)) for key, value in sorted(variables.items()))
+    if text is None and name == "base":
+        return Template(name="base", system=system, variables=found, date=date)
+    if text is None:
+        path = (directory / name).resolve()
+        if not path.is_file():
+            message = f"{name!r} is not base, chatml or plain, and there is no file {path}"
+            raise SpecError("experiment", [SpecProblem((*place, "template"), message)])
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise SpecError(
+                "experiment", [SpecProblem((*place, "template"), f"{path} cannot be read: {error}")]
+            ) from error
+    return Template(name="file", text=text, system=system, variables=found, date=date)
+
+
+def _json(value: str) -> str:
+    try:
+        parsed = json.loads(value)
+    except (ValueError, RecursionError):
+        parsed = value
+    finite = isinstance(parsed, bool | int) or (isinstance(parsed, float) and math.isfinite(parsed))
+    return json.dumps(parsed if finite else value)

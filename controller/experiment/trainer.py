@@ -2,17 +2,19 @@
 
 import json
 from pathlib import Path as FilePath
-from typing import Literal
+from typing import Any, Literal
 
 from controller.experiment.errors import Path, SpecError, SpecProblem
+from controller.experiment.models import ExperimentSpec
 from controller.experiment.validate import nearest
 from workloads.api.tasks import ModelSource
 from workloads.api.units import ALL_LINEAR, KINDS, Lora
 from workloads.models import FAMILIES, architecture_of, has_fast_trainer
+from workloads.models.fits import context_tokens, too_long, why_not_trained
 
 
-def base_architecture(base: ModelSource) -> str | None:
-    """The architecture of the base's config.json; None where this machine has none: nothing is fetched.
+def base_config(base: ModelSource) -> dict[str, Any] | None:
+    """The base's config.json; None where this machine has none: nothing is fetched.
 
     It is read from a directory or from the hub's cache.
     """
@@ -23,7 +25,35 @@ def base_architecture(base: ModelSource) -> str | None:
         config = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return None
-    return architecture_of(config) if isinstance(config, dict) else None
+    return config if isinstance(config, dict) else None
+
+
+def base_architecture(base: ModelSource) -> str | None:
+    """The architecture of the base's config.json; None where this machine has none, as `base_config`."""
+    config = base_config(base)
+    return None if config is None else architecture_of(config)
+
+
+def check_base(config: dict[str, Any] | None, spec: ExperimentSpec) -> None:
+    """Raises SpecError for what a base's config.json shows: it is not trained, or samples or budgets are too long."""
+    if config is None:
+        return
+    limit = context_tokens(config)
+    problems: list[SpecProblem] = []
+    if limit is not None and spec.evaluation.budgets[-1] >= limit:
+        message = (
+            f"the largest is {spec.evaluation.budgets[-1]}, and the base's context has {limit} tokens, prompt included"
+        )
+        problems.append(SpecProblem(("spec", "evaluation", "budgets"), message))
+    trained = [(index, run) for index, run in enumerate(spec.runs) if run.checkpoints is None]
+    if trained and config.get("architectures") and (reason := why_not_trained(config)) is not None:
+        problems.append(SpecProblem(("spec", "base", "model"), f"it cannot be trained: {reason}"))
+    for index, run in trained:
+        sequence_tokens = run.sequence_tokens or spec.training.sequence_tokens or 0
+        if (message_ := too_long(config, sequence_tokens)) is not None:
+            problems.append(SpecProblem(("spec", "runs", index, "sequenceTokens"), message_))
+    if problems:
+        raise SpecError("experiment", problems)
 
 
 def choose_trainer(

@@ -3,16 +3,16 @@
 import difflib
 from collections.abc import Iterable, Sequence
 
-from controller.experiment.errors import Path, SpecProblem, listed
-from controller.experiment.models import BenchmarkSpec, ExperimentSpec, RunSpec, TrainingSpec
+from controller.experiment.errors import Path, SpecProblem, listed, shortened
+from controller.experiment.models import BenchmarkSpec, DataSpec, ExperimentSpec, RunSpec, TrainingSpec
 from workloads.api.units import ALL_LINEAR, KINDS
 from workloads.benchmarks.builtin import BUILTIN
 from workloads.benchmarks.pattern import PatternError, compile_pattern
 
 
 def check(spec: ExperimentSpec) -> list[SpecProblem]:
-    """All problems, in the file's order; none: the spec can be resolved."""
-    return [
+    """All problems, each once, in the file's order; none: the spec can be resolved."""
+    found = [
         *_base(spec),
         *_targets(spec.training.lora.target, ("spec", "training", "lora", "target")),
         *_data(spec),
@@ -22,6 +22,7 @@ def check(spec: ExperimentSpec) -> list[SpecProblem]:
         *_evaluation(spec),
         *_gate(spec),
     ]
+    return list(dict.fromkeys(found))
 
 
 def _base(spec: ExperimentSpec) -> Iterable[SpecProblem]:
@@ -31,13 +32,38 @@ def _base(spec: ExperimentSpec) -> Iterable[SpecProblem]:
 
 def _data(spec: ExperimentSpec) -> Iterable[SpecProblem]:
     for name, data in spec.data.items():
-        if "://" in data.uri and data.sha256 is None:
+        place: Path = ("spec", "data", name)
+        if (data.uri is None) == (not data.mixture):
+            yield SpecProblem((*place, "uri"), "is required (or mixture: names of other data sets and their weights)")
+        if data.uri is not None and "://" in data.uri and data.sha256 is None and not data.uri.startswith("hf://"):
             yield SpecProblem(
-                ("spec", "data", name, "sha256"),
+                (*place, "sha256"),
                 f"is required: {data.uri} is not a local file, so its content must be stated (sha256sum prints it)",
             )
-        if not any(run.data == name for run in spec.runs):
-            yield SpecProblem(("spec", "data", name), "is used by no run; remove it, or name it as a run's data")
+        yield from _mixture(spec, data, place)
+        in_mixture = any(name in other.mixture for other in spec.data.values())
+        if not in_mixture and not any(run.data == name for run in spec.runs):
+            yield SpecProblem(place, "is used by no run; remove it, or name it as a run's data")
+
+
+def _mixture(spec: ExperimentSpec, data: DataSpec, place: Path) -> Iterable[SpecProblem]:
+    parts = []
+    for name, weight in data.mixture.items():
+        part = spec.data.get(name)
+        if part is None or part.mixture:
+            why = "a mixture itself" if part is not None else f"not under data{nearest(name, spec.data)}"
+            yield SpecProblem((*place, "mixture", name), f"{name} is {why}")
+        else:
+            parts.append(part)
+        if not 0 < weight <= 1e9:
+            yield SpecProblem((*place, "mixture", name), f"the weight is {weight}; it must be more than 0")
+    for part in parts:
+        for field in ("template", "template_text", "template_variables", "template_date", "system"):
+            if getattr(part, field) != getattr(data, field):
+                alias = DataSpec.model_fields[field].alias or field
+                message = "must be the same here and in every part: evaluations ask with one template"
+                yield SpecProblem((*place, alias), message)
+                return
 
 
 def _names(spec: ExperimentSpec) -> Iterable[SpecProblem]:
@@ -87,27 +113,34 @@ def _trained(spec: ExperimentSpec, run: RunSpec, place: Path) -> Iterable[SpecPr
         yield SpecProblem((*place, "data"), "is required (or checkpoints, for those of another trainer)")
     elif run.data not in spec.data:
         yield SpecProblem((*place, "data"), f"{run.data} is not under data{nearest(run.data, spec.data)}")
-    for field, alias in (
-        ("samples", "samples"),
-        ("sequence_tokens", "sequenceTokens"),
-        ("overlong", "overlong"),
-    ):
+    for where, stated in ((place, run), (("spec", "training"), spec.training)):
+        if stated.samples is not None and stated.epochs is not None:
+            yield SpecProblem((*where, "epochs"), "goes without samples: state one of them")
+    if stated_length(spec, run) == (None, None):
+        yield SpecProblem((*place, "samples"), "is required (or epochs), here or under training")
+    for field, alias in (("sequence_tokens", "sequenceTokens"), ("overlong", "overlong")):
         if getattr(run, field) is None and getattr(spec.training, field) is None:
             yield SpecProblem((*place, alias), "is required, here or under training")
     if run.lora is not None:
         yield from _targets(run.lora.target, (*place, "lora", "target"))
-    samples = run.samples or spec.training.samples
+    samples, _ = stated_length(spec, run)
     every = run.checkpoint_every_samples or spec.training.checkpoint_every_samples
     batch = run.batch_size or spec.training.batch_size
-    if samples and samples % batch:
-        below, above = samples - samples % batch, samples + batch - samples % batch
-        yield SpecProblem(
-            (*place, "samples"), f"{samples} is not a whole number of batches of {batch}; {below} or {above} is"
-        )
+
+    def stated_at(*fields: str) -> Path:
+        """The run, or `training` where the run states none of the fields: then the mistake is there, once."""
+        return place if any(getattr(run, field) is not None for field in fields) else ("spec", "training")
+
     if every and every % batch:
-        yield SpecProblem((*place, "checkpointEverySamples"), f"{every} is not a whole number of batches of {batch}")
+        yield SpecProblem(
+            (*stated_at("checkpoint_every_samples", "batch_size"), "checkpointEverySamples"),
+            f"{every} is not a whole number of batches of {batch}",
+        )
     if samples and every and every > samples:
-        yield SpecProblem((*place, "checkpointEverySamples"), f"{every} is more than the run's {samples} samples")
+        yield SpecProblem(
+            (*stated_at("checkpoint_every_samples", "samples"), "checkpointEverySamples"),
+            f"{every} is more than the run's {samples} samples",
+        )
     if run.budget_tokens is not None and run.budget_tokens not in spec.evaluation.budgets:
         yield SpecProblem((*place, "budgetTokens"), f"{run.budget_tokens} is not one of evaluation.budgets")
 
@@ -144,10 +177,15 @@ def _evaluation(spec: ExperimentSpec) -> Iterable[SpecProblem]:
     place: Path = ("spec", "evaluation")
     budgets = spec.evaluation.budgets
     if budgets != sorted(set(budgets)) or budgets[0] < 1:
-        yield SpecProblem((*place, "budgets"), f"must ascend from 1 or more, each once; sorted: {sorted(set(budgets))}")
+        right = sorted({budget for budget in budgets if budget >= 1})
+        hint = f"; sorted: {shortened(right)}" if right else ""
+        yield SpecProblem((*place, "budgets"), f"must ascend, each at least 1 and there once{hint}")
     sampling = spec.evaluation.sampling
     if sampling.temperature == 0 and sampling.n > 1:
-        yield SpecProblem((*place, "sampling", "n"), "is 1 at temperature 0: greedy outputs are all the same")
+        yield SpecProblem(
+            (*place, "sampling", "n"),
+            f"must be 1 at temperature 0 (it is {sampling.n}): greedy outputs are all the same",
+        )
     for index, benchmark in enumerate(spec.evaluation.benchmarks):
         yield from _benchmark(spec, benchmark, (*place, "benchmarks", index))
 
@@ -156,9 +194,9 @@ def _benchmark(spec: ExperimentSpec, benchmark: BenchmarkSpec, place: Path) -> I
     if benchmark.uri is None:
         if benchmark.name not in BUILTIN:
             hint = nearest(benchmark.name, BUILTIN)
-            yield SpecProblem(
-                (*place, "name"), f"{benchmark.name} is not built in{hint}; your own needs uri and grader"
-            )
+            known = ", ".join(BUILTIN)
+            message = f"{benchmark.name} is not built in{hint} (built in: {known}); your own needs uri and grader"
+            yield SpecProblem((*place, "name"), message)
         if benchmark.grader is not None:
             yield SpecProblem((*place, "grader"), "is for your own benchmarks; this one's is built in")
     else:
@@ -168,7 +206,9 @@ def _benchmark(spec: ExperimentSpec, benchmark: BenchmarkSpec, place: Path) -> I
             yield SpecProblem((*place, "grader"), "is required with uri: math, code, exact or choice")
         if "://" in benchmark.uri and benchmark.sha256 is None:
             yield SpecProblem((*place, "sha256"), f"is required: {benchmark.uri} is not a local file")
-    if (benchmark.completion == "pattern") != (benchmark.completion_pattern is not None):
+    if benchmark.completion == "pattern" and benchmark.completion_pattern is None:
+        yield SpecProblem((*place, "completionPattern"), "is required with completion: pattern")
+    if benchmark.completion != "pattern" and benchmark.completion_pattern is not None:
         yield SpecProblem((*place, "completionPattern"), "goes with completion: pattern")
     if benchmark.completion_pattern is not None:
         try:
@@ -223,17 +263,27 @@ def _reference(spec: ExperimentSpec, reference: str, place: Path, others: tuple[
     known = [*others, *candidates, *(f"{run.name}@last" for run in spec.runs)]
     if run is None or not at:
         yield SpecProblem(place, f"{reference} is not known{nearest(reference, known)}; known: {listed(known)}")
-    elif which != "last":
+    elif which != "last" and (run.checkpoints is not None or stated_length(spec, run)[1] is None):
         counts = checkpoints_of(spec, run)
         if which not in [str(count) for count in counts]:
             yield SpecProblem(place, f"{name} has no checkpoint at {which}; it has {listed(counts)}")
 
 
-def checkpoints_of(spec: ExperimentSpec, run: RunSpec) -> tuple[int, ...]:
-    """Sample counts at which a run publishes: every multiple of checkpointEverySamples, and the end."""
+def stated_length(spec: ExperimentSpec, run: RunSpec) -> tuple[int | None, float | None]:
+    """(samples, epochs) of a run, of which one is stated: the run's own, else training's."""
+    if run.samples is not None or run.epochs is not None:
+        return run.samples, run.epochs
+    return spec.training.samples, spec.training.epochs
+
+
+def checkpoints_of(spec: ExperimentSpec, run: RunSpec, counted: int | None = None) -> tuple[int, ...]:
+    """Sample counts at which a run publishes: every multiple of checkpointEverySamples, and the end.
+
+    `counted`: the samples of a run that states epochs; without it () is returned for such a run.
+    """
     if run.checkpoints is not None:
         return tuple(run.checkpoints.expect)
-    samples = run.samples or spec.training.samples or 0
+    samples = counted or stated_length(spec, run)[0] or 0
     every = run.checkpoint_every_samples or spec.training.checkpoint_every_samples or samples
     if not samples:
         return ()

@@ -100,7 +100,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class RunLine:
-    """One run or candidate: how far its training is."""
+    """One run or candidate: how far its training is. `phase`: what its program says that it does."""
 
     name: str
     label: str
@@ -114,11 +114,15 @@ class RunLine:
     tokens_per_second: float | None = None
     eta_seconds: float | None = None
     reason: str = ""
+    phase: str = ""
 
 
 @dataclass(frozen=True)
 class EvaluationLine:
-    """One model on one part of one benchmark: `done` of `total` outputs, or problems while they are graded."""
+    """One model on one part of one benchmark: `done` of `total` outputs, or problems while they are graded.
+
+    `phase`: what the program that works at it says that it does.
+    """
 
     model: str
     benchmark: str
@@ -129,6 +133,7 @@ class EvaluationLine:
     message: str
     done: int = 0
     total: int = 0
+    phase: str = ""
 
     @property
     def id(self) -> str:

@@ -84,6 +84,7 @@ def _train_task(frozen: FrozenExperiment, run: FrozenRun, unit: UnitRef, number:
             inputs=run.inputs,
             base=frozen.base,
             data=run.data_source,
+            mixture=run.mixture_sources,
         )
     assert run.location is not None, f"run {run.name} has no location"
     return ImportTask(

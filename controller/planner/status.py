@@ -76,6 +76,7 @@ def _run_line(run: FrozenRun, unit_state: UnitState, store: StoreSnapshot) -> Ru
         loss=progress.loss if progress else None,
         tokens_per_second=progress.tokens_per_second if progress else None,
         eta_seconds=progress.eta_seconds if progress and state == "running" else None,
+        phase=progress.phase if progress and state == "running" else "",
     )
 
 
@@ -89,9 +90,9 @@ def evaluation_lines(
     unit_states: Mapping[UnitRef, UnitState],
     store: StoreSnapshot,
 ) -> tuple[EvaluationLine, ...]:
-    done = _done_by_unit(store)
+    done, phases = _done_by_unit(store), _phase_by_unit(store)
     return tuple(
-        _evaluation_line(evaluation, unit_states, store, frozen.sampling.n, done) for evaluation in evaluations
+        _evaluation_line(evaluation, unit_states, store, frozen.sampling.n, done, phases) for evaluation in evaluations
     )
 
 
@@ -101,6 +102,7 @@ def _evaluation_line(
     store: StoreSnapshot,
     outputs_per_problem: int,
     done_by_unit: Mapping[str, int],
+    phase_by_unit: Mapping[str, str],
 ) -> EvaluationLine:
     at = progressed(evaluation, unit_states)
     corrupt = store.folded.corrupt.get(evaluation.want.id) if store.folded is not None else None
@@ -121,7 +123,15 @@ def _evaluation_line(
         message=at.why.message,
         done=done,
         total=total,
+        phase=phase_by_unit.get(unit.digest, "") if at.state == "running" and unit is not None else "",
     )
+
+
+def _phase_by_unit(store: StoreSnapshot) -> dict[str, str]:
+    """By a unit's digest, as the program says that works at it: its own, its group's first, or its engine's."""
+    attempts = (attempt for view in store.units.values() for attempt in view.open_attempts)
+    reports = [attempt.progress for attempt in attempts if attempt.progress is not None]
+    return {digest: progress.phase for progress in reports for digest in progress.members}
 
 
 def _done_by_unit(store: StoreSnapshot) -> dict[str, int]:

@@ -6,9 +6,7 @@ in that one's access log: the same for any version of the controller.
 
 import json
 import os
-import shutil
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -22,7 +20,7 @@ import yaml
 
 from controller.crd import experiment_crd
 from tests.cluster.harness.api import ApiRefusedError
-from tests.cluster.harness.control_plane import ControlPlane
+from tests.cluster.harness.control_plane import ControlPlane, control_plane
 from tests.cluster.world import profile_of, write_files
 from tests.tools.processes import Server, free_port, wait_until
 from tests.tools.programs import program
@@ -30,6 +28,10 @@ from tests.tools.s3 import S3Server, s3_server
 
 STAGES = Path(__file__).with_name("stages.yaml")
 NAMESPACE, ACCOUNT = "scale", "potstill-controller"
+AUDITED: list[dict[str, Any]] = [
+    {"level": "Metadata", "users": [f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}"]},
+    {"level": "None"},
+]
 TICKS = os.sysconf("SC_CLK_TCK")
 Json = dict[str, Any]
 
@@ -181,7 +183,7 @@ def cluster(folder: Path, code: Path) -> Iterator[Cluster]:
         access_log = folder / "s3-access.log"
         os.environ["VGW_ACCESS_LOG"] = str(access_log)
         s3 = closing.enter_context(s3_server(folder))
-        plane = closing.enter_context(_audited_plane(folder))
+        plane = closing.enter_context(control_plane(audit=AUDITED))
         definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
         plane.api.post(definitions, experiment_crd())
         wait_until(lambda: _is_served(plane), "experiments are served", 60)
@@ -201,32 +203,11 @@ def cluster(folder: Path, code: Path) -> Iterator[Cluster]:
         _start_nodes(plane, folder, closing)
         made = Cluster(
             plane, namespace, s3, controllers_s3, url, folder, code,
-            LogCounter(folder / "audit.log", _api_kind),
+            LogCounter(plane.audit_log, _api_kind),
             LogCounter(access_log, _s3_kind(controllers_s3.access_key)),
         )  # fmt: skip
         closing.callback(made.stop_controller)
         yield made
-
-
-@contextmanager
-def _audited_plane(folder: Path) -> Iterator[ControlPlane]:
-    user = f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}"
-    policy = {
-        "apiVersion": "audit.k8s.io/v1",
-        "kind": "Policy",
-        "omitStages": ["RequestReceived"],
-        "rules": [{"level": "Metadata", "users": [user]}, {"level": "None"}],
-    }
-    (folder / "audit.json").write_text(json.dumps(policy))
-    place = Path(tempfile.mkdtemp(prefix="potstill-scale-"))
-    plane = ControlPlane(place)
-    plane.apiserver.command += [f"--audit-policy-file={folder}/audit.json", f"--audit-log-path={folder}/audit.log"]
-    try:
-        plane.start()
-        yield plane
-    finally:
-        plane.stop()
-        shutil.rmtree(place)
 
 
 def _is_served(plane: ControlPlane) -> bool:

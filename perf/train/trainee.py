@@ -104,6 +104,8 @@ def random_rows(lengths: Sequence[int], vocabulary: int, seed: int) -> Tokenised
         ends=ones,
         ends_within=none,
         offsets=np.concatenate([[0], np.cumsum(kept)]),
+        learned=kept - 1,
+        thinks_on=none,
         tokens=np.random.default_rng(seed).integers(0, vocabulary, int(kept.sum()), dtype=np.int32),
     )
 

@@ -206,7 +206,7 @@ CASES = (
     ),
     Case(
         "disk", "The training writes more than its disk", "TrainingComplete", "Failed",
-        ("attempt 1: Evicted", 'volume "work" exceeds the limit "100Gi"', "weightsClaim and cacheClaim"),
+        ("attempt 1: Evicted", 'volume "work" exceeds the limit "100Gi"', "raise train.sizeLimits.work"),
         happen=lambda place: refuse_pod(_api(place), place.pod(), "Evicted", EVICTED_SAYS),
     ),
     Case(

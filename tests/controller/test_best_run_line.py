@@ -1,7 +1,11 @@
-"""The line about the best run that `potstill run` ends with and `potstill show` prints."""
+"""The table and the line about the best run that `potstill run` ends with."""
 
 from pathlib import Path
 
+import pytest
+
+from controller.cli.common import wide_console
+from controller.cli.last_checkpoints import last_checkpoints, last_checkpoints_table
 from controller.cli.results import best_run_line
 from tests.results.made_experiment import MadeRun, experiment
 from workloads.api import store_keys
@@ -39,3 +43,22 @@ def test_a_manifest_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     assert line is not None
     assert KEY in line
     assert "cannot be read" in line
+
+
+def test_the_table_has_the_base_and_the_end_of_each_run(capsys: pytest.CaptureFixture[str]) -> None:
+    runs = (MadeRun("low", (100, 200)), MadeRun("high", (100,)))
+    codes = {
+        ("base", "sums", 4096): "R" * 10 + "w" * 30,
+        ("low@100", "sums", 4096): "W" * 40,
+        ("low@200", "sums", 4096): "R" * 20 + "W" * 20,
+    }
+    manifest = experiment(runs, codes, problems={"sums": 40})
+    found = {row.model: row.cells for row in last_checkpoints(manifest)}
+    assert list(found) == ["base", "low@200", "high@100"]
+    assert found["high@100"] == (None,)
+    wide_console().print(last_checkpoints_table(manifest))
+    printed = capsys.readouterr().out
+    assert "low@200" in printed
+    assert "low@100" not in printed
+    assert "50.0% (20/40)" in printed
+    assert "25.0% (10/40)" in printed

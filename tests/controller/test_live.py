@@ -1,12 +1,16 @@
 """What is shown while it works, at a terminal and without one."""
 
 import io
+import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 
-from controller.planner.actions import Condition, Counts, EvaluationLine, RunLine, Status
-from controller.terminal import duration, make_screen
+from controller.overall import Estimate, share_done
+from controller.planner.actions import Condition, Counts, EvaluationLine, LineState, RunLine, Status
+from controller.terminal import Clock, duration, make_screen
 from controller.trouble import Trouble, trouble_of_status
 from tests.controller.experiments import START
 
@@ -127,3 +131,82 @@ def test_the_cause_of_many_failures_is_printed_once() -> None:
     assert table.count(BLOCKED) == table.count("exited with 1")  # once in each drawing of the table
     assert "math_truncate@0 and 35 more" in table
     assert "exited with 1" in table
+
+
+def loading(phase: str = "loading weights (61.1 GB)") -> Status:
+    run = RunLine("math", "Math 4K", "running", "", 0, 500, 0, 5, phase=phase)
+    lines = [
+        EvaluationLine("base", name, "fast", "running", "generate", "Attempted", "", 0, 100, phase=phase)
+        for name in ("sums", "lists")
+    ]
+    return Status((Condition("Accepted", "True", "Frozen", ""),), (run,), tuple(lines))
+
+
+def test_from_the_first_second_it_says_what_the_programs_do() -> None:
+    assert shown(loading("reading data"), loading(), loading(), terminal=False).splitlines() == [
+        "09:00:00 Math 4K: reading data, 0/5 checkpoints",
+        "09:00:00 base sums/fast: generating 0/100",
+        "09:00:00 base lists/fast: generating 0/100",
+        "09:00:00 reading data for 2 evaluations",
+        "09:00:00 Math 4K: loading weights (61.1 GB), 0/5 checkpoints",
+        "09:00:00 loading weights (61.1 GB) for 2 evaluations",
+    ]
+    table = shown(loading(), terminal=True)
+    assert table.count("loading weights (61.1 GB)") >= 3
+    assert "0% done, 0:00 so far" in table
+
+
+def test_the_clock_goes_on_while_nothing_changes() -> None:
+    times = iter(float(second) for second in range(100))
+    console = Console(file=io.StringIO(), force_terminal=True, width=120, color_system=None)
+    clock = Clock(lambda: next(times), "0% done")
+    for _ in range(2):
+        console.print(clock)
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue().splitlines() == ["0% done, 0:01 so far", "0% done, 0:02 so far"]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_after_ctrl_c_it_says_that_it_is_stopping(terminal: bool) -> None:
+    console = Console(file=io.StringIO(), force_terminal=terminal, width=120, color_system=None)
+    with make_screen(terminal, console) as screen:
+        for _ in range(3):
+            screen.show(status(100, 40), START, stopping=True)
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    assert "stopping: programs save their state and end; Ctrl-C again ends at once" in text
+    assert terminal or text.count("stopping") == 1
+
+
+def test_the_end_is_estimated_from_what_this_session_did() -> None:
+    estimate = Estimate()
+    assert estimate.text(0.5, 0.0) == "50% done"
+    assert estimate.text(0.51, 60.0) == "51% done"
+    assert estimate.text(0.6, 600.0) == "60% done, about 40 min left"
+    assert estimate.text(0.999, 3000.0) == "99% done, about 6 s left"
+    assert estimate.text(1.0, 3600.0) == "100% done"
+
+
+def test_without_a_terminal_each_further_tenth_is_a_line() -> None:
+    lines = shown(*(status(done, 40) for done in range(0, 501, 10)), terminal=False).splitlines()
+    percents = [int(found[1]) for line in lines if (found := re.fullmatch(r"09:00:00 (\d+)% done", line))]
+    assert [percent // 10 for percent in percents] == [2, 3, 4, 5, 6, 7, 8]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(1, 9)), max_size=5),
+    st.lists(st.sampled_from(["waiting", "pending", "running", "done", "failed"]), max_size=5),
+)
+def test_the_share_is_one_only_when_all_is_done(runs: list[tuple[int, int]], states: list[LineState]) -> None:
+    lines = tuple(
+        RunLine("r", "r", "done" if done >= total else "running", "", min(done, total), total, 0, 2)
+        for done, total in runs
+    )
+    evaluations = tuple(
+        EvaluationLine("m", "b", "all", state, "generate", "", "", 1 if state == "running" else 0, 2)
+        for state in states
+    )
+    share = share_done(Status((), lines, evaluations))
+    whole = all(run.state == "done" for run in lines) and all(state in ("done", "failed") for state in states)
+    assert 0 <= share <= 1
+    assert (share == pytest.approx(1.0)) == (whole and bool(runs or states))

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from tests.train.world import END_OF_TEXT, IM_END, inputs, sums, write_base, write_rows, write_tokenizer
 from workloads.api.units import TrainInputs
 from workloads.data.end_token import EndToken, end_token
+from workloads.data.files import BadData
 from workloads.data.order import consumption, hold_out, permutation
 from workloads.data.rendered import render
-from workloads.data.rows import BadData
 from workloads.data.samples import TrainingData, prepare
 from workloads.text.tokenizer import BadTokenizer, load_tokenizer
 

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from tests.train.world import END_OF_TEXT, IM_END, THINK_CLOSE, write_tokenizer
 from workloads.api.units import Template
-from workloads.data.rows import BadData, DataRow
+from workloads.data.files import BadData
+from workloads.data.rows import DataRow
 from workloads.data.tokens import TokenisedRows, tokenise
 from workloads.text.samples import encode_prompt
 from workloads.text.tokenizer import TextTokenizer, load_tokenizer

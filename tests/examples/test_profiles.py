@@ -25,7 +25,7 @@ def test_an_experiment_validates_and_plans_with_it(path: Path, tmp_path: Path) -
     frozen = frozen_from(QUICKSTART, path)
     assert (frozen.engine.name, frozen.engine.dtype, frozen.engine.gpu) == ("vllm", "bfloat16", profile.gpu)
     made = make_plan(frozen, open_store(tmp_path.as_uri()), profile)
-    assert (made.training_gpu_hours is not None) == (path.stem in MEASURED)
+    assert (made.cost.training_gpu_hours is not None) == (path.stem in MEASURED)
 
 
 @pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)

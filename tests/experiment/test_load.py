@@ -1,10 +1,12 @@
 """Every mistake in an experiment file is named with its field, its line, and what to do."""
 
+import re
 from pathlib import Path
 
 import pytest
 
-from controller.experiment.errors import SpecError
+from controller.experiment import models
+from controller.experiment.errors import PATTERNS, SpecError
 from controller.experiment.load import load_experiment, parse_experiment
 from tests.experiment.wrong_specs import MINIMAL, WRONG
 
@@ -47,7 +49,8 @@ def test_all_problems_are_told_at_once() -> None:
 
 def test_an_empty_file_and_a_list_are_refused() -> None:
     assert "is empty" in problems_in("")
-    assert "a mapping is expected" in problems_in("- a\n- b\n")
+    assert "line 1: the file: holds a list, not fields" in problems_in("- a\n- b\n")
+    assert "line 1: the file: holds text, not fields" in problems_in("just a sentence\n")
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -88,3 +91,9 @@ def test_of_many_checkpoints_a_message_lists_the_first() -> None:
         "first has no checkpoint at 7; it has 50, 100, 150, 200, 250, 300, 350, 400, 450, 500 and 1990 more"
         in problems_in(text)
     )
+
+
+def test_every_pattern_of_the_models_has_its_words() -> None:
+    found = set(re.findall(r'pattern=r"([^"]+)"', Path(models.__file__).read_text()))
+    assert found == set(PATTERNS) & found
+    assert found

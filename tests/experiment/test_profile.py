@@ -39,3 +39,18 @@ def test_a_field_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     path.write_text(path.read_text() + "gpuMemoryGib: 80\n")
     with pytest.raises(SpecError, match="gpuMemoryGib"):
         load_profile(path)
+
+
+@pytest.mark.parametrize("size", ["500", "500Gi", "1.5Ti"])
+def test_a_size_is_a_quantity_of_kubernetes(tmp_path: Path, size: str) -> None:
+    path = profile(tmp_path, "train:1")
+    path.write_text(path.read_text() + f"evaluate: {{sizeLimits: {{work: '{size}'}}}}\n")
+    assert load_profile(path).evaluate.size_limits.work == size
+
+
+@pytest.mark.parametrize("size", ["500 GB", "0", "-1Gi", "500GiB", "much"])
+def test_another_size_is_refused_by_its_field(tmp_path: Path, size: str) -> None:
+    path = profile(tmp_path, "train:1")
+    path.write_text(path.read_text() + f"evaluate: {{sizeLimits: {{work: '{size}'}}}}\n")
+    with pytest.raises(SpecError, match=r"evaluate\.sizeLimits\.work"):
+        load_profile(path)

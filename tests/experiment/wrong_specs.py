@@ -32,7 +32,10 @@ WRONG = {
     "unknown data": ("data: sums\n", "data: sum\n", "spec.runs[0].data: sum is not under data; did you mean sums?"),
     "unused data": ("  runs:\n", "    spare: {uri: x.jsonl}\n  runs:\n", "spec.data.spare: is used by no run"),
     "remote data without hash": ("uri: sums.jsonl", "uri: s3://b/sums.jsonl", "spec.data.sums.sha256: is required"),
-    "not whole batches": ("samples: 100", "samples: 120", "not a whole number of batches of 50; 100 or 150 is"),
+    "samples and epochs": ("samples: 100", "samples: 100\n      epochs: 2", "goes without samples: state one of them"),
+    "neither samples nor epochs": ("      samples: 100\n", "", "spec.runs[0].samples: is required (or epochs)"),
+    "no uri": ("uri: sums.jsonl", "system: x", "spec.data.sums.uri: is required (or mixture"),
+    "mixture of nothing": ("uri: sums.jsonl", "mixture: {sum: 1}", "sum is not under data; did you mean sums?"),
     "checkpoint not at a step": ("EverySamples: 50", "EverySamples: 60", "60 is not a whole number of batches"),
     "checkpoint after the end": ("EverySamples: 50", "EverySamples: 150", "more than the run's 100 samples"),
     "no length": ("      sequenceTokens: 128\n", "", "sequenceTokens: is required, here or under training"),
@@ -93,7 +96,7 @@ WRONG = {
     "candidate with a run's name": (
         "  evaluation:", "  candidates: [{name: first, adapter: x}]\n  evaluation:", "first is a run's name too",
     ),
-    "short revision": ("{model: ./base}", "{model: Qwen/Q, revision: main}", "does not match"),
+    "short revision": ("{model: ./base}", "{model: Qwen/Q, revision: main}", "'main' is no commit: give its 40 hex digits, because a branch"),
     "hex that YAML takes for a number": (
         "{uri: sums.jsonl}", "{uri: sums.jsonl, sha256: " + "1" * 64 + "}", "put it in quotes",
     ),

@@ -4,6 +4,7 @@ import os
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,16 +14,19 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from controller.cli import app
+from controller.cli import export as export_command
+from controller.cli.export import Reader, Write
 from tests.results.made_manifest import evaluation, manifest
 from workloads.api import store_keys
 from workloads.api.manifest import LossPoint, Manifest
-from workloads.api.records import TrainRecord
+from workloads.api.records import Progress, StateRecord, TrainRecord
 from workloads.api.units import Columns, Lora, Template, TrainInputs, UnitRef
 from workloads.exporters.metrics import METRICS
-from workloads.storage.base import open_store
+from workloads.storage.base import Store, open_store
 from workloads.storage.markers import commit_marker
 from workloads.train.metrics import Metric, to_lines
 
+NOW = datetime(2026, 2, 16, tzinfo=UTC)
 STEPS = 300
 """More than a manifest keeps."""
 LOSSES = [1 / (step + 1) for step in range(1, STEPS + 1)]
@@ -74,7 +78,7 @@ def record() -> TrainRecord:
 
 
 def export(tracker: str, where: Path, to: Path) -> Result:
-    return CliRunner().invoke(app, ["export", tracker, str(where), "--to", str(to)], env={"COLUMNS": "400"})
+    return CliRunner().invoke(app, ["export", tracker, str(where), "--out", str(to)], env={"COLUMNS": "400"})
 
 
 @pytest.mark.slow
@@ -181,12 +185,177 @@ def test_a_manifest_without_its_store_has_the_points_that_it_keeps(found: Path, 
     assert [e.step for e in events.Scalars("train/loss")] == [STEPS]
 
 
+def test_the_old_name_of_the_option_is_taken_still(found: Path, tmp_path: Path) -> None:
+    arguments = ["export", "tensorboard", str(found), "--to", str(tmp_path / "out")]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    assert (tmp_path / "out" / "made-00000000" / "mine").is_dir()
+
+
+@pytest.mark.parametrize(("tracker", "target"), [("tensorboard", "http://h:1"), ("mlflow", "sqlite:///x.db")])
+def test_a_url_that_the_tracker_does_not_take_is_refused(tracker: str, target: str, found: Path) -> None:
+    refused = CliRunner().invoke(app, ["export", tracker, str(found), "--out", target], env={"COLUMNS": "400"})
+    assert (refused.exit_code, "give a folder" in refused.output) == (2, True)
+
+
+HALF = 100
+ACCURACY = "eval/math-500/4096/accuracy"
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Path:
+    """A manifest of an experiment at work: one resume state, newer progress, and only the base is graded."""
+    store = open_store((tmp_path / "store").as_uri())
+    whole = manifest(evaluation("base", "R" * 80 + "W" * 20), evaluation("mine@100", "R" * 60 + "n" * 40))
+    run = whole.runs[0].model_copy(update={"inputs": inputs(), "state": "running", "losses": (), "versions": {}})
+    evaluations = tuple(item for item in whole.evaluations if item.model == "base")
+    made = whole.model_copy(update={"runs": (run,), "state": "running", "evaluations": evaluations})
+    unit = UnitRef(kind="train", digest=run.digest)
+    metrics = tmp_path / METRICS
+    metrics.write_bytes(to_lines([metric(step) for step in range(1, HALF + 1)]))
+    state = StateRecord(step=HALF, samples=10 * HALF)
+    commit_marker(store, unit, 1, store_keys.state_marker(HALF), {METRICS: metrics}, state, now=NOW)
+    progress = Progress(
+        attempt=1, updated=NOW, phase="training", done=HALF + 20, total=STEPS, counted="steps", loss=0.25,
+        tokens_per_second=9e3,
+    )  # fmt: skip
+    store.put(store_keys.progress_key(unit, 1), progress.to_json())
+    key = store_keys.manifest_key(made.experiment, made.uid8)
+    store.put(key, made.to_json())
+    return tmp_path / "store" / key
+
+
+def finish(where: Path, verdicts: str = "R" * 60 + "n" * 40) -> None:
+    """The training and its evaluation end."""
+    made = Manifest.model_validate_json(where.read_bytes())
+    store = open_store(where.parents[3].as_uri())
+    metrics = where.parents[4] / METRICS
+    metrics.write_bytes(to_lines([metric(step) for step in range(1, STEPS + 1)]))
+    unit = UnitRef(kind="train", digest=made.runs[0].digest)
+    commit_marker(store, unit, 1, store_keys.DONE, {METRICS: metrics}, record(), now=NOW)
+    run = made.runs[0].model_copy(update={"state": "done", "versions": {"torch": "2.13.0"}})
+    base = tuple(item for item in made.evaluations if item.model == "base")
+    mine = manifest(evaluation("base", "R"), evaluation("mine@100", verdicts)).evaluations[-1]
+    whole = made.model_copy(update={"runs": (run,), "state": "succeeded", "evaluations": (*base, mine)})
+    store.put(store_keys.manifest_key(made.experiment, made.uid8), whole.to_json())
+
+
+def scalars(out: Path, tag: str, run: str = "mine") -> list[tuple[int, float]]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(out / "made-00000000" / run), size_guidance={"scalars": 0})
+    events.Reload()
+    return [(e.step, e.value) for e in events.Scalars(tag)] if tag in events.Tags()["scalars"] else []
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("tracker", ["wandb", "mlflow", "tensorboard"])
-def test_nothing_is_written_twice(tracker: str, found: Path, tmp_path: Path) -> None:
-    assert export(tracker, found, tmp_path / "out").exit_code == 0
-    again = export(tracker, found, tmp_path / "out")
-    assert (again.exit_code, "is there already" in again.output) == (2, True)
+def test_tensorboard_gets_what_is_new_and_nothing_twice(running: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for _ in range(2):
+        assert export("tensorboard", running, out).exit_code == 0
+    assert [step for step, _ in scalars(out, "train/loss")] == list(range(1, HALF + 1))
+    assert scalars(out, "live/loss") == [(HALF + 20, 0.25)]
+    assert scalars(out, ACCURACY) == []
+    finish(running)
+    for _ in range(2):
+        assert export("tensorboard", running, out).exit_code == 0
+    assert [step for step, _ in scalars(out, "train/loss")] == list(range(1, STEPS + 1))
+    assert scalars(out, ACCURACY) == [(100, pytest.approx(0.6))]
+    assert len(scalars(out, ACCURACY, "base")) == 1
+
+
+@pytest.mark.slow
+def test_tensorboard_gets_a_run_anew_whose_evaluation_has_changed(running: Path, tmp_path: Path) -> None:
+    finish(running)
+    assert export("tensorboard", running, tmp_path / "out").exit_code == 0
+    finish(running, "R" * 50 + "n" * 50)
+    assert export("tensorboard", running, tmp_path / "out").exit_code == 0
+    assert scalars(tmp_path / "out", ACCURACY) == [(100, 0.5)]
+    assert [step for step, _ in scalars(tmp_path / "out", "train/loss")] == list(range(1, STEPS + 1))
+
+
+def test_a_folder_of_another_program_is_left_alone(found: Path, tmp_path: Path) -> None:
+    (tmp_path / "out" / "made-00000000" / "mine").mkdir(parents=True)
+    refused = export("tensorboard", found, tmp_path / "out")
+    assert (refused.exit_code, "did not write it" in refused.output) == (2, True)
+
+
+@pytest.mark.slow
+def test_mlflow_gets_what_is_new_and_nothing_twice(
+    running: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    from mlflow import MlflowClient
+
+    out = tmp_path / "out"
+    for _ in range(2):
+        assert export("mlflow", running, out).exit_code == 0
+    client = MlflowClient(out.as_uri())
+    experiment = client.get_experiment_by_name("made-00000000")
+    assert experiment is not None
+
+    def history(tag: str) -> list[int]:
+        (mine,) = [run for run in client.search_runs([experiment.experiment_id]) if run.info.run_name == "Mine"]
+        return [metric.step for metric in client.get_metric_history(mine.info.run_id, tag)]
+
+    assert history("train/loss") == list(range(1, HALF + 1))
+    assert history("live/loss") == [HALF + 20]
+    finish(running)
+    for _ in range(2):
+        assert export("mlflow", running, out).exit_code == 0
+    assert history("train/loss") == list(range(1, STEPS + 1))
+    assert history(ACCURACY) == [100]
+    assert len(client.search_runs([experiment.experiment_id])) == 2
+
+
+@pytest.mark.slow
+def test_wandb_replaces_what_an_earlier_export_wrote(running: Path, tmp_path: Path) -> None:
+    assert export("wandb", running, tmp_path / "out").exit_code == 0
+    finish(running)
+    assert export("wandb", running, tmp_path / "out").exit_code == 0
+    files = sorted((tmp_path / "out" / "wandb").glob("offline-run-*/run-*.wandb"))
+    assert [path.name for path in files] == ["run-made-00000000-base.wandb", "run-made-00000000-mine.wandb"]
+    assert wandb_steps(files[1]) == list(range(1, STEPS + 1))
+
+
+def wandb_steps(path: Path) -> list[int]:
+    rows = [{item.nested_key[0] if item.nested_key else item.key: item.value_json for item in record.history.item}
+            for record in wandb_records(path) if record.HasField("history")]  # fmt: skip
+    return [int(row["train/step"]) for row in rows if "train/step" in row]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tracker", ["tensorboard", "wandb"])
+def test_follow_goes_on_until_the_experiment_has_ended(
+    tracker: str, running: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export_command, "FOLLOW_SECONDS", 0.1)
+    rounds = threading.Semaphore(0)
+    before = export_command._follow
+
+    def follow(read: Reader, write: Write) -> int:
+        def counted(manifest: Manifest, store: Store | None) -> int:
+            runs = write(manifest, store)
+            rounds.release()
+            return runs
+
+        return before(read, counted)
+
+    monkeypatch.setattr(export_command, "_follow", follow)
+    arguments = ["export", tracker, str(running), "--out", str(tmp_path / "out"), "--follow"]
+    results: list[Result] = []
+    thread = threading.Thread(target=lambda: results.append(CliRunner().invoke(app, arguments)))
+    thread.start()
+    for _ in range(2):
+        assert rounds.acquire(timeout=120)
+    finish(running)
+    thread.join(timeout=120)
+    assert not thread.is_alive()
+    assert results[0].exit_code == 0, results[0].output
+    if tracker == "tensorboard":
+        assert [step for step, _ in scalars(tmp_path / "out", "train/loss")] == list(range(1, STEPS + 1))
+    else:
+        (path,) = (tmp_path / "out" / "wandb").glob("offline-run-*-mine/run-*.wandb")
+        assert wandb_steps(path) == list(range(1, STEPS + 1))
 
 
 @pytest.mark.slow
@@ -197,7 +366,7 @@ def test_a_library_that_is_not_installed_is_named_with_its_extra(
     tracker: str, package: str, found: Path, tmp_path: Path
 ) -> None:
     without = f"import sys; sys.modules[{package!r}] = None; from controller.cli import main; main()"
-    command = [sys.executable, "-c", without, "export", tracker, str(found), "--to", str(tmp_path / "out")]
+    command = [sys.executable, "-c", without, "export", tracker, str(found), "--out", str(tmp_path / "out")]
     result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "COLUMNS": "400"})
     assert result.returncode == 2, result.stderr
     assert f"pip install '.[export-{tracker}]'" in result.stderr

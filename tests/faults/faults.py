@@ -24,6 +24,8 @@ class EmptyAnswer(Answer):
 def has_target(stack: Stack, kind: str) -> bool:
     """Whether the program that a fault kills or pauses is running. Other faults need none."""
     verb, _, what = kind.partition(" ")
+    if verb == "S3" and what in ("restart", "killed", "pause"):
+        return stack.s3 is not None and stack.s3.server.process.running
     if verb not in ("kill", "pause", "stop"):
         return True
     if what in ("runner", "everything"):

@@ -6,7 +6,7 @@ import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ spec:
 TIMES = frozenset({"trainSeconds", "tokensPerSecond", "generateSeconds"})
 ATTEMPTS = frozenset({"attempts", "generateAttempts", "gradeAttempts"})
 DEADLINE_SECONDS = 300.0
+STORE_DEADLINE_SECONDS = "8"
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,13 @@ class Program:
 @contextmanager
 def lab(folder: Path) -> Iterator[Lab]:
     """Raises NotInTimeError, AssertionError where an undisturbed run does not succeed."""
+    with programs(folder) as made:
+        yield replace(made, manifest=undisturbed(made, folder))
+
+
+@contextmanager
+def programs(folder: Path) -> Iterator[Lab]:
+    """The fork server and the files, without a manifest. Raises NotInTimeError."""
     forks = folder / "forks"
     forks.unlink(missing_ok=True)
     environment = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -101,8 +109,7 @@ def lab(folder: Path) -> Iterator[Lab]:
         files = folder / "files"
         if not files.exists():
             write_files(files)
-        made = Lab(files, forks, client, server, None)
-        yield Lab(files, forks, client, server, undisturbed(made, folder))
+        yield Lab(files, forks, client, server, None)
     finally:
         server.stop()
 
@@ -135,11 +142,18 @@ def base_environment(lab: Lab, folder: Path, machine: str = "first") -> dict[str
         "TOKENIZERS_PARALLELISM": "false",
         "TMPDIR": str(temporary),
         "XDG_STATE_HOME": str(folder / machine),
-        "POTSTILL_STORE_DEADLINE_SECONDS": "8",
+        "POTSTILL_STORE_DEADLINE_SECONDS": STORE_DEADLINE_SECONDS,
+        **fork_environment(lab, folder / f"starts-{machine}"),
+        "POTSTILL_TEST_RUNNER": str(lab.client),
+    }
+
+
+def fork_environment(lab: Lab, starts: Path) -> dict[str, str]:
+    """What `fork_client` and the fork server read. Each start of a program is a line in `starts`."""
+    return {
         "POTSTILL_TEST_PYTHON": sys.executable,
         "POTSTILL_TEST_FORK_SERVER": str(lab.forks),
-        "POTSTILL_TEST_STARTS": str(folder / f"starts-{machine}"),
-        "POTSTILL_TEST_RUNNER": str(lab.client),
+        "POTSTILL_TEST_STARTS": str(starts),
     }
 
 
@@ -155,10 +169,10 @@ def undisturbed(lab: Lab, folder: Path) -> Any:
     return json.loads((kept / "manifest").read_text())
 
 
-def compared(store: Path) -> Any:
-    """The manifest in a store's folder, without times and attempts."""
-    (path,) = store.glob("experiments/faulty/*/manifest.json")
-    return without(json.loads(path.read_text()), TIMES | ATTEMPTS)
+def compared(store: Path, uid8: str = "*") -> Any:
+    """The manifest in a store's folder, without times and attempts; that of one Experiment also without its UID."""
+    (path,) = store.glob(f"experiments/faulty/{uid8}/manifest.json")
+    return without(json.loads(path.read_text()), TIMES | ATTEMPTS | ({"uid8"} if uid8 != "*" else set()))
 
 
 def without(value: Any, names: frozenset[str]) -> Any:

@@ -15,6 +15,13 @@ OF_S3 = (
     "S3 restart", "S3 killed", "S3 pause", "S3 refuses connections", "S3 latency", "S3 bandwidth", "S3 resets",
     "S3 answers 5xx", "S3 loses answers", "S3 empty answers",
 )  # fmt: skip
+ON_CLUSTER = (
+    "API server restart", "API server killed", "etcd killed", "controller manager killed",
+    "kill controller", "stop controller", "pause controller", "second controller", "other settings",
+    "kill train", "kill evaluate", "kill grade", "kill report", "delete train", "delete evaluate", "evict train",
+    "evict grade", "create again", "suspend", "retry beside", "gc beside",
+)  # fmt: skip
+"""On a control plane without nodes, whose pods are processes beside it."""
 WORK = 22
 """Starts of programs and markers of an undisturbed run, about."""
 
@@ -41,10 +48,18 @@ class Schedule:
 
 
 def draw(seed: int) -> Schedule:
-    """The schedule of this seed: one to four faults, of a store that is a directory or S3 in turns."""
-    chance = random.Random(seed)
+    """The schedule of this seed for `potstill run`: one to four faults, of a directory and of S3 in turns."""
     store: StoreKind = "s3" if seed % 2 else "directory"
-    kinds = EVERYWHERE + OF_S3 if store == "s3" else EVERYWHERE
+    return drawn(seed, store, EVERYWHERE + OF_S3 if store == "s3" else EVERYWHERE)
+
+
+def draw_on_cluster(seed: int) -> Schedule:
+    """The schedule of this seed for a controller: one to four faults, of the cluster and of S3."""
+    return drawn(seed, "s3", ON_CLUSTER + OF_S3)
+
+
+def drawn(seed: int, store: StoreKind, kinds: tuple[str, ...]) -> Schedule:
+    chance = random.Random(seed)
     faults = [
         Fault(
             chance.choice(kinds),

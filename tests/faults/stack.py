@@ -78,9 +78,8 @@ class Stack:
 
     def starts(self, machine: str = "first") -> list[tuple[int, str, str]]:
         """(pid, program, task's key) of every program that was started on the machine."""
-        file = self.folder / f"starts-{machine}"
-        lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-        return [(pid, module, words[0]) for _, pid, module, *words in lines if module.startswith("workloads.")]
+        found = started_in(self.folder / f"starts-{machine}")
+        return [(pid, module, words[0]) for pid, module, words in found]
 
     def live(self, module: str = "workloads.") -> list[int]:
         """Processes of programs at work, on any machine."""
@@ -88,7 +87,7 @@ class Stack:
         return [pid for pid, started, _ in found if started.startswith(module) and is_alive(pid)]
 
     def markers(self) -> int:
-        return sum(1 for _ in self.store_folder.glob("units/*/*/markers/*.json"))
+        return count_markers(self.store_folder)
 
     def work(self) -> int:
         return self.markers() + len(self.starts())
@@ -152,13 +151,32 @@ def stack(lab: Lab, schedule: Schedule, folder: Path) -> Iterator[Stack]:
         mounted = any(f.kind == "full disk" for f in schedule.faults) and closing.enter_context(small_disk(disk))
         s3 = None
         if schedule.store == "s3":
-            server = closing.enter_context(s3_server(disk))
-            network = closing.enter_context(fault_proxy(server.endpoint, folder))
-            s3 = S3(server, network, closing.enter_context(http_proxy(network.url)))
+            s3 = closing.enter_context(s3_behind_proxies(disk, folder))
         url = "s3://lab/store" if s3 else (disk / "store").as_uri()
         made = Stack(lab, folder, disk, url, s3, mounted)
         closing.callback(made.end)
         yield made
+
+
+@contextmanager
+def s3_behind_proxies(disk: Path, logs: Path) -> Iterator[S3]:
+    """An empty server, its objects in `disk`."""
+    with (
+        s3_server(disk) as server,
+        fault_proxy(server.endpoint, logs) as network,
+        http_proxy(network.url) as requests,
+    ):
+        yield S3(server, network, requests)
+
+
+def started_in(file: Path) -> list[tuple[int, str, list[str]]]:
+    """(pid, module, arguments) of each of Potstill's programs that the fork server has noted there."""
+    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    return [(pid, module, words) for _, pid, module, *words in lines if module.startswith("workloads.")]
+
+
+def count_markers(store_folder: Path) -> int:
+    return sum(1 for _ in store_folder.glob("units/*/*/markers/*.json"))
 
 
 @contextmanager

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.drive import Played, drive
 from tests.faults.lab import Lab, lab
-from tests.faults.play import Played, broken_promises, drive, play, write_orphan
+from tests.faults.play import LocalRun, broken_promises, play, write_orphan
 from tests.faults.schedules import EVERYWHERE, OF_S3, Fault, Schedule, draw
 from tests.faults.stack import stack
 
@@ -68,7 +69,7 @@ def test_a_damaged_file_and_a_task_that_was_started_twice_are_found_out(made: La
     schedule = Schedule(902, "directory", ())
     with stack(made, schedule, tmp_path / "schedule") as running:
         write_orphan(running)
-        drive(running, schedule, Played(schedule))
+        drive(LocalRun(running), schedule, Played(schedule))
         assert broken_promises(running, made) == []
         file = next(running.store_folder.glob("units/train/*/attempts/*/checkpoint-*/**/adapter_model.safetensors"))
         file.write_bytes(b"damaged")

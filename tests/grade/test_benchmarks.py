@@ -108,7 +108,11 @@ SUITES = [
         ("choice", {"id": "a", "prompt": "p", "answer": "A", "choices": "AB"}, 'choices is "AB", and must be a list'),
         ("code", {"id": "a", "prompt": "p", "entry_point": "f", "tests": [[1]]}, "a test is [1], and must be {args"),
         ("code", {"id": "a", "prompt": "p", "entry_point": "f", "tests": [{"args": 2, "expected": 1}]}, "args is 2"),
-        ("math", {"id": "a", "prompt": "p", "answer": 1, "anwser": 1}, "unknown field 'anwser'"),  # codespell:ignore
+        (
+            "math",
+            {"id": "a", "prompt": "p", "answer": 1, "tolerences": 1},  # codespell:ignore
+            "unknown field 'tolerences'; did you mean tolerance?",  # codespell:ignore
+        ),
         ("code", {"id": "a", "prompt": "p", "entry_point": "f"}, "give tests"),
         ("code", {"id": "a", "prompt": "p", "entry_point": "f", "tests": []}, "no tests"),
         ("code", {"id": "a", "prompt": "p", "entry_point": "f", "asserts": "assert f(1) > 2"}, "cannot be taken apart"),

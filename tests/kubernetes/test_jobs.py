@@ -10,6 +10,7 @@ import yaml
 from controller.executors.kubernetes.jobs import build_job, build_rendezvous
 from controller.executors.kubernetes.names import QUEUE_LABEL
 from controller.executors.kubernetes.prefetch import build_prefetch, needs_prefetch
+from controller.experiment.profile import SizeLimits
 from tests.kubernetes.tasks import (
     BUILT,
     FROM_BUCKET,
@@ -80,6 +81,19 @@ def test_every_root_is_read_only_and_every_volume_bounded(name: str) -> None:
     job = built(name)
     assert all(one["securityContext"]["readOnlyRootFilesystem"] for one in containers(job))
     assert all("sizeLimit" in v["emptyDir"] for v in pod_of(job)["volumes"] if "emptyDir" in v)
+
+
+def sizes(job: dict[str, Any]) -> dict[str, str]:
+    return {v["name"]: v["emptyDir"]["sizeLimit"] for v in pod_of(job)["volumes"] if "emptyDir" in v}
+
+
+def test_a_profile_says_how_much_a_pods_own_volumes_may_hold() -> None:
+    stated = train_profile(1)
+    limits = SizeLimits(tmp="1Gi", work="500Gi", shm="64Gi")
+    larger = stated.model_copy(update={"train": stated.train.model_copy(update={"size_limits": limits})})
+    job = build_job(FROZEN, train_task(), larger, REFERENCE, "team")
+    assert sizes(job) == {"tmp": "1Gi", "work": "500Gi", "cache": "500Gi", "shm": "64Gi"}
+    assert sizes(built("train")) == {"tmp": "2Gi", "work": "100Gi", "cache": "100Gi", "shm": "8Gi"}
 
 
 @pytest.mark.parametrize("name", JOBS)

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from prometheus_client import generate_latest
 
-from controller.executors.kubernetes.informer import Reflector
 from controller.executors.kubernetes.metrics import Metrics
 from controller.executors.kubernetes.quota import (
     CLAIM_SECONDS,
@@ -21,6 +20,7 @@ from controller.executors.kubernetes.quota import (
     QuotaQueue,
     holders,
 )
+from controller.executors.kubernetes.task_index import TaskIndex
 from controller.planner.actions import Decision, Start, Status, WriteTask
 from controller.planner.planner import decide
 from controller.planner.unit_state import owner_of
@@ -166,8 +166,7 @@ def test_who_does_not_ask_any_more_holds_nobody_back_and_has_its_place_when_it_a
 
 def limit(most: int, wake: Callable[[str], None] = lambda _: None) -> EvaluationLimit:
     """Before anything was listed."""
-    api: Any = None
-    return EvaluationLimit(most, Reflector(api, "jobs", print), Reflector(api, "pods", print), lambda: NOW, wake)
+    return EvaluationLimit(most, TaskIndex(evaluations=True), lambda: NOW, wake)
 
 
 def take(key: str, view: JobsSnapshot) -> Decision:

@@ -38,7 +38,7 @@ ENDS: dict[str, tuple[Json, str, str, bool]] = {
     "killed": (failed(ended(137)), "Error", "container train was killed by signal 9", False),
     "crash": (failed(ended(1, message="Traceback\nImportError: no\n\n")), "Error", "exited with 1: ImportError: no", False),
     "start": (failed(ended(128, "StartError", "exec: python")), "StartError", "exec: python; check registry/a, train.image", False),
-    "own disk": (failed(reason="Evicted", message=FULL), "Evicted", "weightsClaim and cacheClaim", False),
+    "own disk": (failed(reason="Evicted", message=FULL), "Evicted", "train.sizeLimits.work of the profile", False),
     "own storage limit": (
         failed(reason="Evicted", message='Container train exceeded its local ephemeral storage limit "10Gi". '), "Evicted",
         "train.resources.limits.ephemeral-storage", False,

@@ -1,18 +1,26 @@
 """The index of Jobs by task holds what a look at all Jobs and pods would find, whatever came, changed and went."""
 
+from datetime import datetime
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.executors.kubernetes.job_states import job_of
-from controller.executors.kubernetes.names import CLOSED_ANNOTATION, TASK_ANNOTATION
-from controller.executors.kubernetes.task_index import JOB_NAME_LABEL, IndexOf, TaskIndex
+from controller.executors.kubernetes.names import (
+    CLOSED_ANNOTATION,
+    EXPERIMENT_LABEL,
+    ROLE_LABEL,
+    TASK_ANNOTATION,
+    UID8_LABEL,
+)
+from controller.executors.kubernetes.quota import holders
+from controller.executors.kubernetes.task_index import JOB_NAME_LABEL, IndexOf, TaskIndex, is_evaluation
 from controller.snapshot.types import Job
 
 Json = dict[str, Any]
 NAMES = ("a", "b", "c")
-TIME = "2026-02-16T09:00:00Z"
+TIME = "2026-02-16T09:00:00+00:00"
 
 
 def job(name: str, version: int, *, closed: bool = False, ended: bool = False, task: bool = True) -> Json:
@@ -91,6 +99,48 @@ def test_after_any_changes_the_index_is_what_a_look_at_everything_finds(drawn: l
                 known if known and TASK_ANNOTATION in known["metadata"]["annotations"] else None
             )
     assert all(dict(found) == expected for found, expected in snapshots), "a snapshot does not change afterwards"
+
+
+roles = st.sampled_from(("train", "generate"))
+
+
+def of_role(item: Json, role: str, owner: str) -> Json:
+    """The Job or pod as one of this role, that has ended where its status says so."""
+    metadata = item["metadata"]
+    name = metadata.get("labels", {}).get(JOB_NAME_LABEL, metadata["name"])
+    metadata["labels"] = metadata.get("labels", {}) | {
+        ROLE_LABEL: role, EXPERIMENT_LABEL: owner, UID8_LABEL: f"{owner:0<8}",
+    }  # fmt: skip
+    if "annotations" not in metadata:
+        metadata["annotations"] = {TASK_ANNOTATION: f"units/train/{name}/tasks/1.json"}
+        item["status"]["phase"] = "Running" if "running" in str(item["status"]) else "Succeeded"
+    return item
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(changes, roles), max_size=12))
+def test_after_any_changes_the_evaluations_are_those_of_a_look_at_everything(drawn: list[Any]) -> None:
+    index, now = TaskIndex(evaluations=True), datetime.fromisoformat(TIME)
+    held: dict[str, dict[str, Json]] = {"jobs": {}, "pods": {}}
+    seen: set[str] = set()
+    for (what, kind, stated), role in drawn:
+        items = [of_role(one, role, "lab") for one in (stated if what == "replace" else [stated])]
+        by_name = {one["metadata"]["name"]: one for one in items}
+        if what == "remove":
+            index.remove(kind, items[0])
+            held[kind].pop(items[0]["metadata"]["name"], None)
+        elif what == "put":
+            index.put(kind, items[0])
+            held[kind] |= by_name
+        else:
+            index.replace(kind, items)
+            held[kind] = by_name
+        found = index.take_evaluations()
+        seen |= found.seen
+        everything = [list(held[one].values()) for one in ("jobs", "pods")]
+        assert holders(found.jobs, found.pods, {}, now) == holders(everything[0], everything[1], {}, now)
+        assert {one["metadata"]["annotations"][TASK_ANNOTATION] for one in everything[0] if is_evaluation(one)} <= seen
+    assert index.take_evaluations().seen == frozenset()
 
 
 def test_a_change_of_which_the_planner_reads_nothing_has_the_same_meaning() -> None:

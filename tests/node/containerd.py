@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 from contextlib import suppress
 from pathlib import Path
 
@@ -76,6 +77,14 @@ class Containerd:
             self._server.stop()
             unmount_below([STATE])
             self._server.start(self._answers)
+
+    def kill(self) -> None:
+        """Containers go on, in the care of their shims."""
+        self._server.stop(signal.SIGKILL)
+
+    def start_again(self) -> None:
+        """With the containers that are there."""
+        self._server.start(self._answers)
 
     def add_gvisor(self) -> None:
         """From now on the runtime handler `runsc` works."""

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.cluster.harness import ControlPlane, control_plane
+from tests.cluster.harness.audit import JOB_CREATIONS
 from tests.node.containerd import SOCKET, Containerd
 from tests.node.images import REGISTRY, Image, make_room, pause_image, push
 from tests.node.machine import (
@@ -160,6 +161,8 @@ def _kubelet_config(folder: Path) -> dict[str, object]:
         "podLogsDir": f"{folder}/pods",
         "registerWithTaints": [],
         "syncFrequency": "10s",
+        "nodeLeaseDurationSeconds": 8,
+        "nodeStatusUpdateFrequency": "4s",
     }
 
 
@@ -179,7 +182,8 @@ def one_node() -> Iterator[Node]:
         remove_bridge()
         stack.callback(remove_bridge)
         make_bridge()
-        plane = stack.enter_context(control_plane(NODE_ADDRESS, advertised=NODE_ADDRESS, node=NAME))
+        audited = control_plane(NODE_ADDRESS, advertised=NODE_ADDRESS, node=NAME, audit=JOB_CREATIONS)
+        plane = stack.enter_context(audited)
         registry = _registry(plane.folder)
         stack.callback(registry.stop)
         registry.start(lambda: listening(int(REGISTRY.rpartition(":")[2])))

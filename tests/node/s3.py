@@ -68,7 +68,12 @@ def _objects(image: str, access_key: str, secret_key: str) -> dict[str, object]:
         "readinessProbe": {"tcpSocket": {"port": PORT}, "periodSeconds": 1},
         "volumeMounts": [{"name": "data", "mountPath": "/data"}],
     }
-    pod = {"containers": [container], "volumes": [{"name": "data", "emptyDir": {}}], "enableServiceLinks": False}
+    pod = {
+        "containers": [container],
+        "volumes": [{"name": "data", "emptyDir": {}}],
+        "enableServiceLinks": False,
+        "tolerations": [{"operator": "Exists"}],  # its objects are to outlive a node that is lost for a while
+    }
     template = {"metadata": {"labels": labels}, "spec": pod}
     secret = {"ROOT_ACCESS_KEY_ID": access_key, "ROOT_SECRET_ACCESS_KEY": secret_key}
     kinds: list[tuple[str, str, dict[str, object]]] = [

@@ -12,6 +12,11 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.cluster.harness.audit import created_jobs
+from tests.faults.cluster_play import doubled_jobs
+from tests.faults.drive import Played, as_line, drive
+from tests.faults.schedules import Fault, Schedule
+from tests.node.faults import NodeRun
 from tests.node.images import REPOSITORY
 from tests.node.lab import CHART, CRD, RELEASE, Lab, lab
 from tests.node.node import NAME, Node
@@ -133,6 +138,34 @@ def test_a_deleted_training_a_killed_controller_and_a_drained_node_change_no_res
         assert sum(run.attempts for run in disturbed.manifest().runs) > 1, "the training was disturbed"
         assert results(disturbed.manifest(), (RUN,)) == results(quiet.manifest(), (RUN,))
         assert [path.name for path in volume.iterdir()] == [weights_name(directory_content(BASE))], "read from there"
+
+
+FAULTS = Schedule(
+    920,
+    "s3",
+    (
+        Fault("kubelet restart", after=1, delay_seconds=0.0, lasts_seconds=2.0),
+        Fault("kill train", after=1, delay_seconds=1.0, lasts_seconds=0.5),
+        Fault("node lost", after=3, delay_seconds=0.0, lasts_seconds=0.5),
+        Fault("etcd killed", after=5, delay_seconds=0.0, lasts_seconds=2.0),
+        Fault("helm upgrade", after=7, delay_seconds=0.0, lasts_seconds=0.5),
+        Fault("containerd killed", after=9, delay_seconds=0.0, lasts_seconds=2.0),
+        Fault("API server killed", after=11, delay_seconds=0.0, lasts_seconds=2.0),
+    ),
+)
+
+
+def test_a_lost_node_restarts_of_every_part_and_an_upgrade_change_no_result_and_double_no_job(
+    node: Node, s3: ClusterS3, image: Callable[[str], str], quiet: Lab, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with lab(node, s3, image, tmp_path_factory.mktemp("faults")) as disturbed:
+        disturbed.install()
+        played = Played(FAULTS)
+        drive(NodeRun(disturbed, part_of_the_quickstart("quickstart/base")), FAULTS, played, 1800)
+        print(as_line(played))
+        assert [one.fault for one in played.recoveries if one.seconds is None] == [], "all came while it worked"
+        assert results(disturbed.manifest(), (RUN,)) == results(quiet.manifest(), (RUN,))
+        assert doubled_jobs(created_jobs(node.plane, disturbed.namespace)) == []
 
 
 def test_an_uninstalled_release_leaves_the_crd_the_experiments_and_the_results(quiet: Lab) -> None:

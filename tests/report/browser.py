@@ -31,10 +31,11 @@ class Page:
             self._call(f"{domain}.enable")
         self._call("Performance.enable", timeDomain="threadTicks")
 
-    def open(self, path: Path) -> None:
-        """Returns when the page is loaded: until then questions may still reach the page before it."""
-        self._call("Page.navigate", url=path.as_uri())
-        self.until(f"location.href === {json.dumps(path.as_uri())} && document.readyState === 'complete'")
+    def open(self, where: Path | str) -> None:
+        """A file, or an address. Returns when it is loaded: until then questions may still reach the page before it."""
+        address = where if isinstance(where, str) else where.as_uri()
+        self._call("Page.navigate", url=address)
+        self.until(f"location.href === new URL({json.dumps(address)}).href && document.readyState === 'complete'")
 
     def looks(self, width: int, height: int, scheme: str) -> None:
         """A screen of this size that prefers light or dark; below 760 px a phone's."""

@@ -1,7 +1,6 @@
 """How the store is reached: under a private CA, with keys from files that change, with buckets as host names, by a proxy."""
 
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -12,7 +11,7 @@ import pytest
 import trustme
 
 from tests.storage.http_proxy import Answer, Do, HttpProxy, Seen
-from tests.tools.s3 import S3Server, s3_server
+from tests.tools.s3 import EVERYTHING, S3Server, keys_of, mount, s3_server
 from workloads.storage.base import StoreError, open_store
 from workloads.storage.certificates import READ_BY_CLIENTS
 from workloads.storage.s3.credentials import read_keys
@@ -97,34 +96,6 @@ def test_a_bundle_that_is_none_is_named(
     monkeypatch.setenv("POTSTILL_CA_BUNDLE", str(tmp_path / "ca.crt"))
     with pytest.raises(StoreError, match=r"POTSTILL_CA_BUNDLE: .*ca\.crt is no file of PEM certificates"):
         open_store("s3://lab/ca", environment)
-
-
-def mount(folder: Path, keys: dict[str, str]) -> None:
-    """As a kubelet does it: each version in a folder of its own, put in place by one rename of a link."""
-    version = folder / f"..{time.monotonic_ns()}"
-    version.mkdir(parents=True)
-    for name, value in keys.items():
-        (version / name).write_text(value)
-        if not (folder / name).is_symlink():
-            (folder / name).symlink_to(f"..data/{name}")
-    former = (folder / "..data").resolve() if (folder / "..data").exists() else None
-    (folder / "..next").symlink_to(version.name)
-    (folder / "..next").rename(folder / "..data")
-    if former is not None:
-        shutil.rmtree(former)
-
-
-EVERYTHING = [
-    {
-        "Effect": "Allow",
-        "Action": ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:ListBucket"],
-        "Resource": ["arn:aws:s3:::lab", "arn:aws:s3:::lab/*"],
-    }
-]
-
-
-def keys_of(account: S3Server) -> dict[str, str]:
-    return {"AWS_ACCESS_KEY_ID": account.access_key, "AWS_SECRET_ACCESS_KEY": account.secret_key + "\n"}
 
 
 def test_a_rotated_secret_is_used_by_a_store_that_is_open(server: S3Server, tmp_path: Path) -> None:

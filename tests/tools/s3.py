@@ -7,7 +7,9 @@ with s3_server(folder) as server, fault_proxy(server.endpoint, folder) as proxy:
 
 import json
 import secrets
+import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -123,7 +125,8 @@ class FaultProxy:
 
         `toxicity` is the share of the connections it befalls, those open now included. Returns its name for `remove`.
         """
-        fault = {"type": kind, "stream": stream, "toxicity": toxicity, "attributes": attributes}
+        name = f"{kind}-{secrets.token_hex(4)}"  # its own, so that two of one kind may be there at once
+        fault = {"name": name, "type": kind, "stream": stream, "toxicity": toxicity, "attributes": attributes}
         return str(self._call("POST", "/proxies/faulty/toxics", fault)["name"])
 
     def remove(self, name: str) -> None:
@@ -158,3 +161,31 @@ def fault_proxy(upstream: str, folder: Path) -> Iterator[FaultProxy]:
         api = FaultProxy("", f"http://127.0.0.1:{port}", process)
         made = api._call("POST", "/proxies", {"name": "faulty", "listen": "127.0.0.1:0", "upstream": address})
         yield FaultProxy(f"http://{made['listen']}", api._api, process)
+
+
+def mount(folder: Path, keys: dict[str, str]) -> None:
+    """Files of a Secret, as a kubelet puts them there: each version in a folder of its own, put in place by one rename of a link."""
+    version = folder / f"..{time.monotonic_ns()}"
+    version.mkdir(parents=True)
+    for name, value in keys.items():
+        (version / name).write_text(value)
+        if not (folder / name).is_symlink():
+            (folder / name).symlink_to(f"..data/{name}")
+    former = (folder / "..data").resolve() if (folder / "..data").exists() else None
+    (folder / "..next").symlink_to(version.name)
+    (folder / "..next").rename(folder / "..data")
+    if former is not None:
+        shutil.rmtree(former)
+
+
+EVERYTHING = [
+    {
+        "Effect": "Allow",
+        "Action": ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:ListBucket"],
+        "Resource": ["arn:aws:s3:::lab", "arn:aws:s3:::lab/*"],
+    }
+]
+
+
+def keys_of(account: S3Server) -> dict[str, str]:
+    return {"AWS_ACCESS_KEY_ID": account.access_key, "AWS_SECRET_ACCESS_KEY": account.secret_key + "\n"}

@@ -4,9 +4,9 @@
 profile, a moved tag) changes what it asks for; what may be added to a live experiment makes a new revision of it.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, Field, SerializerFunctionWrapHandler, model_serializer
 
 from workloads.api.model import Contract
 from workloads.api.tasks import FileSource, ModelSource
@@ -28,6 +28,7 @@ class FrozenRun(Contract):
     domain: str | None = Field(None, description="what its data teaches, as the file states it")
     inputs: TrainInputs | ExternalInputs = Field(discriminator="type")
     data_source: FileSource | None = None
+    mixture_sources: tuple[FileSource, ...] = Field((), description="of a mixture all its data sets, the first too")
     location: str | None = Field(None, description="external: where the checkpoints appear or the candidate stands")
     weights: Literal["adapter", "model"] = "adapter"
     ready: str | None = None
@@ -35,6 +36,18 @@ class FrozenRun(Contract):
     checkpoints: tuple[int, ...] = Field(description="sample counts expected, ascending; a candidate has (0,)")
     budget_tokens: int
     thinking: bool = True
+
+    @property
+    def sources(self) -> tuple[FileSource, ...]:
+        """The data sets of a training, one for each of `inputs.parts`."""
+        return self.mixture_sources or ((self.data_source,) if self.data_source is not None else ())
+
+    @model_serializer(mode="wrap")
+    def _serialize(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `mixture_sources` where there are none: experiments of before are known by the digest of this."""
+        dumped: dict[str, Any] = handler(self)
+        empty = ("mixture_sources", "mixtureSources")
+        return {name: value for name, value in dumped.items() if name not in empty or value}
 
 
 class FrozenPart(Contract):

@@ -5,9 +5,9 @@ A group is one task with its members listed. It stands under its first member, i
 the program runs exactly the members whose pointer (or, for the lead, the task itself) names this task.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, Field, TypeAdapter
+from pydantic import AwareDatetime, Field, SerializerFunctionWrapHandler, TypeAdapter, model_serializer
 
 from workloads.api import store_keys
 from workloads.api.model import Contract
@@ -59,6 +59,18 @@ class TrainTask(TaskBase):
     base: ModelSource
     data: FileSource
     save_state_every_seconds: float = 600.0
+    mixture: tuple[FileSource, ...] = Field((), description="of a mixture all its data sets; data is the first")
+
+    @property
+    def sources(self) -> tuple[FileSource, ...]:
+        """A data set for each of `inputs.parts`."""
+        return self.mixture or (self.data,)
+
+    @model_serializer(mode="wrap")
+    def _serialize(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `mixture` where there is none: programs of before do not know it."""
+        dumped: dict[str, Any] = handler(self)
+        return {name: value for name, value in dumped.items() if name != "mixture" or value}
 
 
 class ImportTask(TaskBase):

@@ -64,17 +64,64 @@ def _without(dumped: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]
     return {name: value for name, value in dumped.items() if name not in defaults or value != defaults[name]}
 
 
+DataFormat = Literal["prompt", "messages", "sharegpt", "alpaca"]
+"""What a row of the data is: prompt and response, a conversation (OpenAI's or ShareGPT's keys), or an instruction."""
+Loss = Literal["all", "last"]
+"""Which of the assistant's turns of a conversation are learned."""
+
+
 class Columns(Contract):
+    """Names of the columns that are read. None: the format's own name; the JSON leaves it out, as older digests do."""
+
     prompt: str = "prompt"
     response: str = "response"
+    messages: str | None = None
+    system: str | None = None
+    tools: str | None = None
+    instruction: str | None = None
+    input: str | None = None
+    output: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _serialize(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        names = ("messages", "system", "tools", "instruction", "input", "output")
+        return _without(handler(self), dict.fromkeys(names))
+
+
+class TemplateVariable(Contract):
+    """`value`: as JSON text, so that true and 1 are different."""
+
+    name: str
+    value: str
 
 
 class Template(Contract):
-    """How a prompt becomes text. `name` is chatml, plain or file; `text` is the user's Jinja source when it is file."""
+    """How prompts and conversations become text.
 
-    name: Literal["chatml", "plain", "file"] = "chatml"
+    `name`: chatml, plain, file (`text` is the user's Jinja source) or base (the base's own chat template). `variables`
+    and `date`, which strftime_now says, are for file and base; the JSON leaves them out where nothing is stated.
+    """
+
+    name: Literal["chatml", "plain", "file", "base"] = "chatml"
     text: str | None = None
     system: str | None = None
+    variables: tuple[TemplateVariable, ...] = ()
+    date: str | None = Field(None, pattern=r"^\d{4}-\d{2}-\d{2}$")
+
+    @model_serializer(mode="wrap")
+    def _serialize(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        dumped = handler(self)
+        return _without(dumped, {"variables": type(dumped.get("variables", ()))(), "date": None})
+
+
+class MixturePart(Contract):
+    """One data set of a mixture: its share of the samples is its weight over the sum of all weights."""
+
+    data_content: Sha256
+    columns: Columns
+    format: DataFormat = "prompt"
+    loss: Loss = "all"
+    weight: float = Field(gt=0)
 
 
 class TrainInputs(Contract):
@@ -82,8 +129,9 @@ class TrainInputs(Contract):
 
     `samples` are consumed, not read; `batch_size` is samples per optimizer step however many GPUs there are;
     `sequence_tokens` limits prompt + response. `checkpoints` are the sample counts at which one is published.
-    `trainer`: fast has kernels of its own for a few architectures, general runs any model of transformers. The JSON
-    leaves fast out: digests of before there was a choice stay what they were.
+    `trainer`: fast has kernels of its own for a few architectures, general runs any model of transformers. `format`
+    and `loss` say what a row is and which turns are learned; of a mixture each part says it for itself. The JSON leaves
+    out what came later at its default: older digests stay what they were.
     """
 
     type: Literal["lora"] = "lora"
@@ -109,10 +157,23 @@ class TrainInputs(Contract):
     epoch: int = 0
     trainer: Literal["fast", "general"] = "fast"
     numerics: str = TRAIN_NUMERICS
+    format: DataFormat = "prompt"
+    loss: Loss = "all"
+    mixture: tuple[MixturePart, ...] = ()
+
+    @property
+    def parts(self) -> tuple[MixturePart, ...]:
+        """The data sets that are read: those of the mixture, or the one."""
+        alone = MixturePart(
+            data_content=self.data_content, columns=self.columns, format=self.format, loss=self.loss, weight=1
+        )
+        return self.mixture or (alone,)
 
     @model_serializer(mode="wrap")
     def _serialize(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _without(handler(self), {"trainer": "fast"})
+        dumped = handler(self)
+        no_parts = type(dumped.get("mixture", ()))()
+        return _without(dumped, {"trainer": "fast", "format": "prompt", "loss": "all", "mixture": no_parts})
 
 
 class ExternalInputs(Contract):

@@ -2,6 +2,7 @@
 
 A row: `id`, `prompt`; math and exact `answer`; choice `answer` and, if wanted, `choices`; code `entry_point` with
 `tests: [{args, expected}]`, or `asserts: "..."`; builtin files have `suites`. Optional: solution, subject, level.
+Further fields are ignored and named in `Benchmark.unused_fields`.
 """
 
 import gzip
@@ -12,6 +13,7 @@ import math
 import unicodedata
 import zlib
 from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,8 @@ _FIELDS = {
     "id", "prompt", "answer", "choices", "entry_point", "tests", "asserts", "suites", "tolerance", "solution",
     "subject", "level",
 }  # fmt: skip
+_DECIDE = ("choices", "tolerance")
+"""Optional fields that decide what is right: a field with nearly such a name is a mistake and not a further field."""
 
 
 def load(
@@ -69,7 +73,8 @@ def load_file(
     if not path.is_file():
         raise BenchmarkError(f"{path}: no such file")
     data = path.read_bytes()
-    problems = tuple(_rows(path, data, grader))
+    unused: dict[str, None] = {}
+    problems = tuple(_rows(path, data, grader, unused))
     if not problems:
         raise BenchmarkError(f"{path}: no problems in it")
     ids = [problem.id for problem in problems]
@@ -87,10 +92,12 @@ def load_file(
         sha256=hashlib.sha256(data).hexdigest(),
         problems=problems,
         fast=fast,
+        unused_fields=tuple(unused),
     )
 
 
-def _rows(path: Path, data: bytes, grader: GraderKind) -> Iterator[Problem]:
+def _rows(path: Path, data: bytes, grader: GraderKind, unused: dict[str, None]) -> Iterator[Problem]:
+    """`unused` gets the names of fields that are ignored."""
     is_builtin = any(path == builtin.path for builtin in BUILTIN.values())
     seen: dict[str, int] = {}
     text = _text_of(path, data)
@@ -113,6 +120,7 @@ def _rows(path: Path, data: bytes, grader: GraderKind) -> Iterator[Problem]:
         except (KeyError, TypeError, ValueError) as e:
             reason = f"has no {e.args[0]!r}" if isinstance(e, KeyError) else str(e)
             raise BenchmarkError(f"{where}: {reason}") from e
+        unused.update(dict.fromkeys(name for name in row if name not in _FIELDS))
         if problem.id in seen:
             raise BenchmarkError(f"{where}: id {problem.id!r} is that of line {seen[problem.id]} too")
         seen[problem.id] = number
@@ -130,8 +138,10 @@ def _text_of(path: Path, data: bytes) -> str:
 
 
 def _problem(row: dict[str, Any], grader: GraderKind, *, is_builtin: bool) -> Problem:
-    if unknown := sorted(set(row) - _FIELDS):
-        raise ValueError(f"unknown field {unknown[0]!r}: a row may have {', '.join(sorted(_FIELDS))}")
+    for name in row.keys() - _FIELDS:
+        meant = get_close_matches(name.lower(), [field for field in _DECIDE if field not in row], n=1, cutoff=0.8)
+        if meant:
+            raise ValueError(f"unknown field {name[:40]!r}; did you mean {meant[0]}?")
     answer = row["answer"] if grader != "code" else None
     if grader != "code" and (isinstance(answer, bool) or not isinstance(answer, str | int | float) or answer == ""):
         raise ValueError(f"answer is {json.dumps(answer)[:40]}, and must be text or a number")

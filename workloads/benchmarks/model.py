@@ -64,6 +64,8 @@ class Benchmark:
     problems: tuple[Problem, ...]
     fast: tuple[str, ...]
     """Ids of the fixed subset, in the file's order."""
+    unused_fields: tuple[str, ...] = ()
+    """Names of the rows' fields that are ignored, in the file's order."""
 
     @property
     def ids(self) -> tuple[str, ...]:

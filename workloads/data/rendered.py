@@ -1,6 +1,7 @@
 """Samples as the trainer sees them, for people: which text the loss is on."""
 
 from dataclasses import dataclass
+from itertools import groupby
 
 from workloads.data.samples import TrainingData
 from workloads.text.tokenizer import TextTokenizer
@@ -8,15 +9,24 @@ from workloads.text.tokenizer import TextTokenizer
 
 @dataclass(frozen=True)
 class RenderedSample:
-    """`context` is read, `supervised` is learned: texts of the very token ids, special tokens included."""
+    """`pieces`: texts of the very token ids in their order, special tokens included, and whether each is learned."""
 
-    line: int
+    place: str
     tokens: int
     supervised_tokens: int
     full_tokens: int
     truncated: bool
-    context: str
-    supervised: str
+    pieces: tuple[tuple[str, bool], ...]
+
+    @property
+    def context(self) -> str:
+        """What is read before the first token that is learned."""
+        return self.pieces[0][0] if self.pieces and not self.pieces[0][1] else ""
+
+    @property
+    def supervised(self) -> str:
+        """All that is learned."""
+        return "".join(text for text, learned in self.pieces if learned)
 
 
 def render(data: TrainingData, tokenizer: TextTokenizer, count: int) -> list[RenderedSample]:
@@ -24,16 +34,19 @@ def render(data: TrainingData, tokenizer: TextTokenizer, count: int) -> list[Ren
     rows = data.rows
     rendered: list[RenderedSample] = []
     for index in data.order[:count]:
-        ids, prompt = rows.ids(index), int(rows.prompt_lengths[index])
+        ids, flags = rows.ids(index), rows.supervised(index)
+        pieces = [
+            (tokenizer.decode([token for _, token in group]), learned)
+            for learned, group in groupby(zip(flags, ids, strict=True), key=lambda pair: pair[0])
+        ]
         rendered.append(
             RenderedSample(
-                line=int(rows.lines[index]),
+                place=data.places(int(rows.lines[index])),
                 tokens=len(ids),
-                supervised_tokens=len(ids) - prompt,
+                supervised_tokens=sum(flags),
                 full_tokens=int(rows.lengths[index]),
                 truncated=bool(rows.truncated[index]),
-                context=tokenizer.decode(ids[:prompt]),
-                supervised=tokenizer.decode(ids[prompt:]),
+                pieces=tuple(pieces),
             )
         )
     return rendered

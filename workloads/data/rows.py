@@ -1,115 +1,194 @@
-"""Rows of a JSONL or Parquet file, checked on the way in: an error names its line."""
+"""Rows of a data set, checked on the way in: an error names the file, the line and the column."""
 
-import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from difflib import get_close_matches
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from workloads.api.units import Columns
+from workloads.api.units import Columns, DataFormat, Loss
+from workloads.data.conversations import BadRow, check_text, conversation, names_of, tools_of
+from workloads.data.files import BadData, Fault, column_names, data_files, read_values
 
 ERRORS_SHOWN = 5
-
-
-class BadData(Exception):
-    """The data cannot be trained on as asked; the message says where and what to do."""
+LOOKED_AT = 1000
+"""So many rows are looked at for columns that are not read."""
+HINTS = {
+    "messages": "state format: messages",
+    "conversations": "state format: sharegpt",
+    "instruction": "state format: alpaca",
+    "completion": "state columns: {response: completion}",
+}
 
 
 @dataclass(frozen=True)
 class DataRow:
-    """`line` counts from 1: the line of a JSONL file, the row of a Parquet file."""
+    """`line` counts from 1: the line of a text file, the row of a Parquet file; over several files it goes on."""
 
     line: int
     prompt: str
     response: str
-
-
-def read_rows(path: Path, columns: Columns) -> list[DataRow]:
-    """All rows in file order; blank lines of a JSONL file are skipped. Raises BadData with the first faults found."""
-    rows: list[DataRow] = []
-    faults: list[str] = []
-    for line, value in _parquet(path, columns) if _is_parquet(path) else _jsonl(path):
-        checked = value if isinstance(value, _Fault) else _check(line, value, columns)
-        if isinstance(checked, DataRow):
-            rows.append(checked)
-        else:
-            faults.append(checked.message)
-            if len(faults) == ERRORS_SHOWN:
-                break
-    if faults:
-        more = " (reading stopped here)" if len(faults) == ERRORS_SHOWN else ""
-        raise BadData(f"{path.name}: " + "; ".join(faults) + more)
-    if not rows:
-        raise BadData(f"{path.name} holds no rows")
-    return rows
+    system: str | None = None
 
 
 @dataclass(frozen=True)
-class _Fault:
-    message: str
+class Conversation:
+    """`messages` as OpenAI has them. `learned`: positions of the assistant's turns that the loss is on."""
+
+    line: int
+    messages: tuple[dict[str, Any], ...]
+    learned: tuple[int, ...]
+    tools: tuple[dict[str, Any], ...] = ()
 
 
-def _check(line: int, value: Any, columns: Columns) -> DataRow | _Fault:
-    if not isinstance(value, dict):
-        return _Fault(f"line {line}: expected an object with the columns, found {type(value).__name__}")
-    for column in (columns.prompt, columns.response):
-        if column not in value:
-            return _Fault(f"line {line}: no column {column!r}{_nearest(column, value)}")
-        if not isinstance(value[column], str):
-            return _Fault(f"line {line}: column {column!r} must be text, found {type(value[column]).__name__}")
-        if any("\ud800" <= character <= "\udfff" for character in value[column]):
-            return _Fault(f"line {line}: column {column!r} holds half a surrogate pair, which is no character")
-    return DataRow(line, value[columns.prompt], value[columns.response])
+@dataclass(frozen=True)
+class DataPart:
+    """A data set on this machine (a file, or a directory of them), and how its rows are read."""
+
+    path: Path
+    columns: Columns = field(default_factory=Columns)
+    format: DataFormat = "prompt"
+    loss: Loss = "all"
+
+
+@dataclass
+class Places:
+    """Which file a line is of: `files` are (first line - 1, name), ascending. `unread`: columns that were not read."""
+
+    files: list[tuple[int, str]]
+    unread: list[str]
+
+    @staticmethod
+    def none() -> "Places":
+        return Places([], [])
+
+    def __call__(self, line: int) -> str:
+        """`line 7`, with the file's name where there are several."""
+        before = [(first, name) for first, name in self.files if first < line]
+        if len(self.files) < 2 or not before:
+            return f"line {line}"
+        first, name = before[-1]
+        return f"{name} line {line - first}"
+
+
+def iter_rows(parts: Sequence[DataPart], places: Places) -> Iterator[tuple[int, DataRow | Conversation]]:
+    """(number of the part, row) in the order of parts and files. `places` learns the files and columns on the way.
+
+    Blank lines of JSONL are skipped. Raises BadData with the first faults of a file.
+    """
+    line = 0
+    for number, part in enumerate(parts):
+        is_empty = True
+        for path in data_files(part.path):
+            name = str(path.relative_to(part.path)) if part.path.is_dir() else path.name
+            places.files.append((line, name))
+            last = line
+            for row in _read_file(path, part, line, places):
+                is_empty = False
+                last = row.line
+                yield number, row
+            line = last
+        if is_empty:
+            raise BadData(f"{part.path.name} holds no rows")
+
+
+def read_rows(path: Path, columns: Columns, format_: DataFormat = "prompt", loss: Loss = "all") -> list[Any]:
+    """All rows of one data set in a list. Raises BadData."""
+    return [row for _, row in iter_rows([DataPart(path, columns, format_, loss)], Places.none())]
+
+
+def _read_file(path: Path, part: DataPart, offset: int, places: Places) -> Iterator[DataRow | Conversation]:
+    names = names_of(part.format, part.columns)
+    columns = {key.removeprefix("?"): name for key, name in names.items()}
+    required = [name for key, name in names.items() if not key.startswith("?")]
+    faults: list[str] = []
+    if known := column_names(path):
+        for name in required:
+            if name not in known:
+                raise BadData(f"{path.name}: no column {name!r}{_nearest(name, known)}")
+        _note_unread(places, known, columns.values())
+    for count, (line, value) in enumerate(read_values(path, list(columns.values()))):
+        try:
+            if isinstance(value, Fault):
+                raise BadRow(value.message.removeprefix(f"line {line}: "))
+            if not isinstance(value, dict):
+                raise BadRow(f"expected an object with the columns, found {type(value).__name__}")
+            for name in required:
+                if name not in value:
+                    raise BadRow(f"no column {name!r}{_nearest(name, value)}")
+            if count < LOOKED_AT and not known:
+                _note_unread(places, value, columns.values())
+            row = _checked(line + offset, value, columns, part)
+        except BadRow as error:
+            faults.append(f"line {line}: {error}")
+            if len(faults) == ERRORS_SHOWN:
+                break
+        else:
+            if not faults:
+                yield row
+    if faults:
+        more = " (reading stopped here)" if len(faults) == ERRORS_SHOWN else ""
+        raise BadData(f"{path.name}: " + "; ".join(faults) + more)
+
+
+def _note_unread(places: Places, names: Iterable[str], read: Iterable[str]) -> None:
+    known = {*places.unread, *read}
+    places.unread += [name for name in map(str, names) if name not in known]
+
+
+def _checked(line: int, value: dict[str, Any], columns: dict[str, str], part: DataPart) -> DataRow | Conversation:
+    system_name = columns.get("system")
+    system = value.get(system_name) if system_name is not None else None
+    if system is not None:
+        system = check_text(f"column {system_name!r}", system) or None
+    if part.format == "alpaca":
+        prompt = check_text(f"column {columns['instruction']!r}", value[columns["instruction"]])
+        more = value.get(columns["input"])
+        more = check_text(f"column {columns['input']!r}", more) if more is not None else ""
+        response = check_text(f"column {columns['output']!r}", value[columns["output"]])
+        return DataRow(line, f"{prompt}\n\n{more}" if more.strip() else prompt, response, system)
+    if part.format == "prompt" and not isinstance(value[columns["prompt"]], list):
+        prompt, response = (
+            check_text(f"column {columns[name]!r}", value[columns[name]]) for name in ("prompt", "response")
+        )
+        return DataRow(line, prompt, response, system)
+    if part.format == "prompt":
+        asked = conversation(columns["prompt"], value[columns["prompt"]], is_sharegpt=False)
+        answer = conversation(columns["response"], value[columns["response"]], is_sharegpt=False)
+        messages, first = [*asked, *answer], len(asked)
+    else:
+        messages = conversation(columns["messages"], value[columns["messages"]], part.format == "sharegpt")
+        first = 0
+    tools = tools_of(columns["tools"], value.get(columns["tools"])) if "tools" in columns else []
+    if system is not None:
+        if messages[0]["role"] == "system":
+            raise BadRow(f"column {system_name!r} has a system text, and so has the first message: keep one")
+        messages, first = [{"role": "system", "content": system}, *messages], first + 1
+    return _conversation(line, messages, first, tools, part.loss)
+
+
+def _conversation(
+    line: int, messages: list[dict[str, Any]], first: int, tools: Sequence[dict[str, Any]], loss: Loss
+) -> Conversation:
+    """`first`: the position from which on turns may be learned."""
+    turns = [index for index, message in enumerate(messages) if message["role"] == "assistant" and index >= first]
+    if not turns:
+        raise BadRow("no message of the assistant, so that nothing can be learned")
+    learned = turns if loss == "all" else turns[-1:]
+    for index in learned:
+        message = messages[index]
+        if index == 0 or all(before["role"] in ("system", "developer") for before in messages[:index]):
+            raise BadRow(f"message {index + 1} is the assistant's, and nobody asked before it")
+        if not (message["content"].strip() or message.get("tool_calls")):
+            raise BadRow(f"message {index + 1} of the assistant is empty")
+    return Conversation(line, tuple(messages[: learned[-1] + 1]), tuple(learned), tuple(tools))
 
 
 def _nearest(column: str, names: Iterable[str]) -> str:
     known = sorted(map(str, names))
     near = get_close_matches(column, known, n=1)
-    return f" (did you mean {near[0]!r}?)" if near else f" (the row has {', '.join(known) or 'no columns'})"
-
-
-def _jsonl(path: Path) -> Iterator[tuple[int, Any]]:
-    with path.open("rb") as file:
-        for line, data in enumerate(file, start=1):
-            if not data.strip():
-                continue
-            try:
-                yield line, json.loads(data.decode("utf-8-sig" if line == 1 else "utf-8"))
-            except UnicodeDecodeError as error:
-                yield line, _Fault(f"line {line}: not UTF-8 at byte {error.start} of the line")
-            except ValueError as error:
-                yield line, _Fault(f"line {line}: not JSON: {error}")
-
-
-def _is_parquet(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(4) == b"PAR1"
-
-
-def _parquet(path: Path, columns: Columns) -> Iterator[tuple[int, Any]]:
-    from pyarrow import ArrowException, parquet
-
-    try:
-        file = parquet.ParquetFile(path)
-        for column in (columns.prompt, columns.response):
-            if column not in file.schema_arrow.names:
-                raise BadData(f"{path.name}: no column {column!r}{_nearest(column, file.schema_arrow.names)}")
-        batches = file.iter_batches(batch_size=1024, columns=[columns.prompt, columns.response])
-        values = (value for batch in batches for value in batch.to_pylist())
-        yield from enumerate(values, start=1)
-    except ArrowException as error:
-        raise BadData(f"{path.name} is not a readable Parquet file: {error}") from error
-
-
-def head(path: Path, columns: Columns, count: int) -> list[DataRow]:
-    """The first rows, for a look; the rest of the file is neither read nor checked."""
-    pairs = _parquet(path, columns) if _is_parquet(path) else _jsonl(path)
-    checked = [
-        value if isinstance(value, _Fault) else _check(line, value, columns) for line, value in islice(pairs, count)
-    ]
-    for row in checked:
-        if isinstance(row, _Fault):
-            raise BadData(f"{path.name}: {row.message}")
-    return [row for row in checked if isinstance(row, DataRow)]
+    if near:
+        return f" (did you mean {near[0]!r}?)"
+    hints = [hint for name, hint in HINTS.items() if name in known and name != column]
+    said = f" (the row has {', '.join(known[:20]) or 'no columns'})"
+    return f"{said}: {hints[0]}" if hints else said

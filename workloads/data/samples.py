@@ -1,7 +1,7 @@
 """From a checked file to the samples of a training: what is kept, held out and consumed, and what the filter did."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 from workloads.api.records import DataStatistics
 from workloads.api.units import TrainInputs
 from workloads.data.end_token import EndToken
+from workloads.data.files import BadData
+from workloads.data.mixture import allocate, interleave
 from workloads.data.order import consumption, hold_out
-from workloads.data.rows import BadData, read_rows
-from workloads.data.tokens import TokenisedRows, tokenise
+from workloads.data.rows import Places
+from workloads.data.token_cache import tokenised
+from workloads.data.tokens import TokenisedRows, cut
+from workloads.data.warnings import data_warnings
 from workloads.text.tokenizer import TextTokenizer
 
-LINES_NAMED = 10
 PERCENTILES = (1, 10, 50, 90, 99)
 
 
@@ -28,41 +31,92 @@ class TrainingData:
     validation: tuple[int, ...]
     statistics: DataStatistics
     warnings: tuple[str, ...]
+    places: Places = field(default_factory=Places.none)
 
 
-def prepare(path: Path, inputs: TrainInputs, tokenizer: TextTokenizer, end: EndToken) -> TrainingData:
-    """Reads, tokenises, filters and orders the whole file. Raises BadData and BadTemplate."""
-    rows = tokenise(
-        read_rows(path, inputs.columns),
-        tokenizer,
-        inputs.template,
-        end.token_id,
-        inputs.sequence_tokens,
-        inputs.overlong,
-    )
-    usable = np.flatnonzero(rows.kept)
-    if len(usable) == 0:
-        raise BadData(f"{path.name}: nothing is left to train on: {_losses(rows, inputs)}")
-    lines = [int(line) for line in rows.lines[usable]]
-    training, validation = hold_out(inputs.seed, lines, inputs.validation_share)
-    if not training:
-        raise BadData(f"{path.name}: validationShare {inputs.validation_share} holds out all {len(usable)} rows left")
-    if len(training) < inputs.samples and inputs.on_short == "fail":
-        raise BadData(
-            f"{path.name}: samples is {inputs.samples} but {len(training)} rows are left of {len(rows)} "
-            f"({_losses(rows, inputs)}; {len(validation)} held out for validation): "
-            "lower samples, change sequenceTokens or overlong, or state onShort: repeat"
-        )
-    consumed = consumption(inputs.seed, [lines[index] for index in training], inputs.samples)
-    order = tuple(int(usable[training[index]]) for index in consumed)
-    statistics = _statistics(rows, usable, order)
+@dataclass(frozen=True)
+class _Split:
+    """Rows that can be trained on: `training`, a list for each part of a mixture, and `validation`."""
+
+    training: list[list[int]]
+    validation: list[int]
+    usable: int
+
+    @property
+    def count(self) -> int:
+        return sum(map(len, self.training))
+
+
+def prepare(
+    paths: Path | Sequence[Path],
+    inputs: TrainInputs,
+    tokenizer: TextTokenizer,
+    end: EndToken,
+    cache: Path | None = None,
+) -> TrainingData:
+    """Reads, tokenises, filters and orders all rows. `paths`: a file or directory for each of `inputs.parts`.
+
+    `cache`: a folder in which token ids are kept for the next time (`token_cache`). Raises BadData and BadTemplate.
+    """
+    paths = [paths] if isinstance(paths, Path) else list(paths)
+    rows, places, split = _read(paths, inputs, tokenizer, end, cache)
+    name = _name(paths)
+    wanted = allocate(inputs.samples, [part.weight for part in inputs.parts])
+    for path, part, count in zip(paths, split.training, wanted, strict=True):
+        if len(part) < count and inputs.on_short == "fail":
+            of_part = f" ({count} of them from {path.name})" if len(paths) > 1 else ""
+            raise BadData(
+                f"{name}: samples is {inputs.samples}{of_part} but {len(part)} rows are left of {len(rows)} "
+                f"({_losses(rows, inputs)}; {len(split.validation)} held out for validation): "
+                "lower samples, change sequenceTokens or overlong, or state onShort: repeat"
+            )
+        if count and not part:
+            raise BadData(f"{path.name}: nothing is left to train on: {_losses(rows, inputs)}")
+    orders = []
+    for part, count in zip(split.training, wanted, strict=True):
+        consumed = consumption(inputs.seed, [int(rows.lines[index]) for index in part], count)
+        orders.append([part[position] for position in consumed])
+    order = tuple(orders[0] if len(orders) == 1 else interleave(orders))
+    statistics = _statistics(rows, np.flatnonzero(rows.kept), order)
+    passes = max(count / len(part) if part else 0 for part, count in zip(split.training, wanted, strict=True))
     return TrainingData(
         rows=rows,
         order=order,
-        validation=tuple(int(usable[index]) for index in validation),
+        validation=tuple(split.validation),
         statistics=statistics,
-        warnings=tuple(_warnings(rows, statistics, inputs, len(training), end)),
+        warnings=tuple(data_warnings(rows, order, statistics, inputs, split.count, passes, end, places)),
+        places=places,
     )
+
+
+def training_rows(
+    paths: Sequence[Path], inputs: TrainInputs, tokenizer: TextTokenizer, end: EndToken, cache: Path | None = None
+) -> int:
+    """How many rows there are to train on, after the limit and without those held out. Raises BadData, BadTemplate."""
+    return _read(paths, inputs, tokenizer, end, cache)[2].count
+
+
+def _read(
+    paths: Sequence[Path], inputs: TrainInputs, tokenizer: TextTokenizer, end: EndToken, cache: Path | None
+) -> tuple[TokenisedRows, Places, _Split]:
+    whole, places = tokenised(paths, inputs.parts, inputs.template, tokenizer, end, cache)
+    rows = cut(whole, inputs.sequence_tokens, inputs.overlong)
+    usable = np.flatnonzero(rows.kept)
+    name = _name(paths)
+    if len(usable) == 0:
+        raise BadData(f"{name}: nothing is left to train on: {_losses(rows, inputs)}")
+    training, validation = hold_out(inputs.seed, [int(line) for line in rows.lines[usable]], inputs.validation_share)
+    if not training:
+        raise BadData(f"{name}: validationShare {inputs.validation_share} holds out all {len(usable)} rows left")
+    by_part: list[list[int]] = [[] for _ in paths]
+    for index in training:
+        row = int(usable[index])
+        by_part[int(whole.parts[row])].append(row)
+    return rows, places, _Split(by_part, [int(usable[index]) for index in validation], len(usable))
+
+
+def _name(paths: Sequence[Path]) -> str:
+    return " + ".join(path.name for path in paths)
 
 
 def _losses(rows: TokenisedRows, inputs: TrainInputs) -> str:
@@ -75,7 +129,6 @@ def _losses(rows: TokenisedRows, inputs: TrainInputs) -> str:
 
 def _statistics(rows: TokenisedRows, usable: NDArray[np.intp], order: Sequence[int]) -> DataStatistics:
     consumed = np.asarray(order)
-    total = int(rows.kept[consumed].sum())
     return DataStatistics(
         rows=len(rows),
         kept=len(usable),
@@ -84,8 +137,8 @@ def _statistics(rows: TokenisedRows, usable: NDArray[np.intp], order: Sequence[i
         without_supervision=int(rows.unsupervised.sum()),
         consumed=len(order),
         distinct_consumed=len(set(order)),
-        supervised_tokens=total - int(rows.prompt_lengths[consumed].sum()),
-        total_tokens=total,
+        supervised_tokens=int(rows.learned[consumed].sum()),
+        total_tokens=int(rows.kept[consumed].sum()),
         length_percentiles=percentiles(rows.lengths),
         kept_length_percentiles=percentiles(rows.kept[usable]),
         supervises_think_close=float(rows.closes_think[consumed].mean()),
@@ -98,37 +151,3 @@ def percentiles(lengths: NDArray[np.int64]) -> dict[str, int]:
     ranked = np.sort(lengths)
     found = {f"p{p}": int(ranked[max(0, -(-p * len(ranked) // 100) - 1)]) for p in PERCENTILES}
     return found | {"max": int(ranked[-1])}
-
-
-def _warnings(
-    rows: TokenisedRows, statistics: DataStatistics, inputs: TrainInputs, training: int, end: EndToken
-) -> list[str]:
-    found: list[str] = []
-    if (dropped := statistics.dropped / len(rows)) >= 0.5:
-        found.append(
-            f"MostlyDropped: {statistics.dropped} of {len(rows)} rows ({dropped:.0%}) are longer than "
-            f"{inputs.sequence_tokens} tokens; the median length fell from {statistics.length_percentiles['p50']} "
-            f"to {statistics.kept_length_percentiles['p50']}"
-        )
-    if inputs.samples > training:
-        found.append(
-            f"DataRepeated: {inputs.samples} samples from {training} rows: {inputs.samples / training:.1f} passes"
-        )
-    if (cut := 1 - statistics.supervises_end) > 0:
-        found.append(
-            f"EndNotTaught: {round(cut * statistics.consumed)} of {statistics.consumed} samples ({cut:.0%}) are cut at "
-            f"{inputs.sequence_tokens} tokens and teach no end token"
-        )
-    if 0 < statistics.supervises_think_close < 1:
-        open_share = 1 - statistics.supervises_think_close
-        found.append(f"ThinkNotClosed: {open_share:.0%} of the samples never teach </think>")
-    if rows.unsupervised.any():
-        lines = rows.lines[rows.unsupervised]
-        named = ", ".join(str(line) for line in lines[:LINES_NAMED]) + (", ..." if len(lines) > LINES_NAMED else "")
-        found.append(
-            f"NothingSupervised: {len(lines)} rows left out: an empty response, or a prompt that fills "
-            f"{inputs.sequence_tokens} tokens (lines {named})"
-        )
-    if (within := int(rows.ends_within.sum())) > 0:
-        found.append(f"EndWithin: {within} responses hold the end token {end.text!r} before their end")
-    return found

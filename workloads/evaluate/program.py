@@ -22,6 +22,7 @@ from workloads.evaluate.offers import LINGERING, Offers, linger
 from workloads.evaluate.prepare import Bench, Prepared, prepare
 from workloads.evaluate.session import Session, Tally, by_adapter, fail_member, prepare_all
 from workloads.models.shapes import BadShapes, read_shapes
+from workloads.models.weight_files import loading_phase
 from workloads.program import Context, ProgramError
 from workloads.storage.base import StoreError
 from workloads.storage.content_digest import ContentError, localise_model
@@ -191,7 +192,7 @@ class EngineBay:
             return self.session
         self.close()
         room = room_at_start(evaluations[0].member.inputs.engine, evaluations, demands, bench.shapes.context_tokens)
-        self._report_start(evaluations, room if self._takes_more(wanted) else 0)
+        self._report_start(evaluations, wanted.directory, room if self._takes_more(wanted) else 0)
         self.watchdog.expect("starting the engine", START_SECONDS)
         try:
             asked = evaluations[0].member.inputs.engine
@@ -234,12 +235,12 @@ class EngineBay:
         self.context.store.put_new(store_keys.blob_key(tokenizer.sha256), tokenizer.path.read_bytes())
         return Bench(shapes, tokenizer, self.folder, self.adapters, self.context.stop_if_terminated)
 
-    def _report_start(self, evaluations: Sequence[Evaluation], room: int) -> None:
+    def _report_start(self, evaluations: Sequence[Evaluation], directory: Path, room: int) -> None:
         self.context.progress(
             Progress(
                 attempt=self.context.task.number,
                 updated=self.context.now(),
-                phase="starting the engine",
+                phase=loading_phase(directory),
                 done=0,
                 total=sum(one.total for one in evaluations),
                 counted="outputs",

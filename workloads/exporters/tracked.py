@@ -1,7 +1,8 @@
 """A manifest as the runs of a tracker: curves, parameters, and where it all comes from. Pure."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Literal
 
 from workloads.api.manifest import LossPoint, Manifest, ManifestModel, ManifestRun
@@ -38,7 +39,10 @@ class EvaluationPoint:
 
 @dataclass(frozen=True)
 class Tracked:
-    """One run of a tracker: a training with its checkpoints, the base, or a candidate. `id` is unique in a store."""
+    """One run of a tracker: a training with its checkpoints, the base, or a candidate. `id` is unique in a store.
+
+    `live`: the newest step of a training at work, which `training` may not have yet.
+    """
 
     id: str
     name: str
@@ -47,16 +51,33 @@ class Tracked:
     tags: Mapping[str, str]
     training: tuple[LossPoint, ...]
     evaluations: tuple[EvaluationPoint, ...]
+    live: LossPoint | None = None
+
+    @property
+    def live_values(self) -> dict[str, float]:
+        """live/loss, and live/tokens_per_second."""
+        if self.live is None:
+            return {}
+        speed = self.live.tokens_per_second
+        return {"live/loss": self.live.loss} | ({} if speed is None else {"live/tokens_per_second": speed})
 
 
 def experiment_name(manifest: Manifest) -> str:
     return f"{manifest.experiment}-{manifest.uid8}"
 
 
-def tracked(manifest: Manifest, training: Mapping[str, tuple[LossPoint, ...]]) -> tuple[Tracked, ...]:
-    """The base first, then runs and candidates in the manifest's order. `training`: every step's metrics, by run."""
+def tracked(
+    manifest: Manifest,
+    training: Mapping[str, tuple[LossPoint, ...]],
+    live: Mapping[str, LossPoint] = MappingProxyType({}),
+) -> tuple[Tracked, ...]:
+    """The base first, then runs and candidates in the manifest's order. `training`: every step's metrics, by run.
+
+    While the experiment runs, a benchmark of which parts are missing is left out: its shares would change.
+    """
     base = next(model for model in manifest.models if model.kind == "base")
     runs = [_run(manifest, run, training.get(run.name, ())) for run in manifest.runs]
+    runs = [replace(made, live=live.get(run.name)) for made, run in zip(runs, manifest.runs, strict=True)]
     return (_tracked(manifest, "base", "Base", "base", [base], {}, {}), *runs)
 
 
@@ -133,6 +154,7 @@ def _points(manifest: Manifest, model: ManifestModel) -> Iterator[EvaluationPoin
     for benchmark in manifest.benchmarks:
         for budget in manifest.budgets:
             row = row_of(manifest, model, benchmark.name, budget)
-            if row is not None and row.accuracy.n:
+            unfinished = row is not None and row.missing and manifest.state == "running"
+            if row is not None and row.accuracy.n and not unfinished:
                 shares = {metric: getattr(row, metric) for metric in SHARES}
                 yield EvaluationPoint(model.samples or 0, f"{benchmark.name}/{budget}", shares)

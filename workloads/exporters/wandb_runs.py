@@ -1,7 +1,11 @@
 """Offline runs of W&B: `wandb sync` sends them when and where their owner likes. Extra: export-wandb."""
 
+import shutil
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
 
 import wandb
 
@@ -9,22 +13,70 @@ from workloads.exporters.metrics import values
 from workloads.exporters.tracked import Tracked
 
 
-def write(experiment: str, runs: Iterable[Tracked], folder: Path) -> None:
-    """One offline run each under `folder`/wandb. Asks the network for nothing. Raises FileExistsError."""
-    listed = list(runs)
-    for run in listed:
-        there = next((folder / "wandb").glob(f"offline-run-*-{run.id}"), None)
-        if there is not None:
-            raise FileExistsError(str(there))
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        for run in listed:
-            _write(experiment, run, folder)
-    finally:
-        wandb.teardown()  # its service, a process of its own, may still hold a run's last lines after `finish`
+@dataclass
+class _Open:
+    """A run of W&B and what it has: the last training step, and (samples, values) of its evaluations."""
+
+    run: Any
+    step: int = 0
+    live_step: int = 0
+    evaluations: set[tuple[int, frozenset[tuple[str, float]]]] = field(default_factory=set)
 
 
-def _write(experiment: str, run: Tracked, folder: Path) -> None:
+class OfflineRuns:
+    """One offline run each under `folder`/wandb, open until the block ends. Asks the network for nothing.
+
+    What an earlier export wrote of the same runs is replaced, so that nothing is there twice.
+    """
+
+    def __init__(self, experiment: str, folder: Path) -> None:
+        self._experiment = experiment
+        self._folder = folder
+        self._open: dict[str, _Open] = {}
+
+    def __enter__(self) -> Self:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        try:
+            for opened in self._open.values():
+                opened.run.finish()
+        finally:
+            wandb.teardown()  # its service, a process of its own, may still hold a run's last lines after `finish`
+
+    def update(self, runs: Iterable[Tracked]) -> int:
+        """Logs what is new since the last call. Returns how many rows."""
+        return sum(self._update(run) for run in runs)
+
+    def _update(self, run: Tracked) -> int:
+        if run.id not in self._open:
+            for earlier in (self._folder / "wandb").glob(f"offline-run-*-{run.id}"):
+                shutil.rmtree(earlier)
+            self._open[run.id] = _Open(_init(self._experiment, run, self._folder))
+        opened, rows = self._open[run.id], 0
+        for point in run.training:
+            if point.step > opened.step:
+                named = {f"train/{name}": value for name, value in values(point).items()}
+                opened.run.log({"train/step": point.step, "train/samples": point.samples, **named})
+                opened.step, rows = point.step, rows + 1
+        if run.live is not None and run.live.step > max(opened.live_step, opened.step):
+            opened.run.log({"live/step": run.live.step, **run.live_values})
+            opened.live_step, rows = run.live.step, rows + 1
+        for samples in dict.fromkeys(point.samples for point in run.evaluations):
+            found = {tag: v for point in run.evaluations if point.samples == samples for tag, v in point.values.items()}
+            known = {tag for count, row in opened.evaluations if count == samples for tag, _ in row}
+            fresh = {tag: value for tag, value in found.items() if tag not in known}
+            if fresh:
+                opened.run.log({"eval/samples": samples, **fresh})
+                opened.evaluations.add((samples, frozenset(fresh.items())))
+                rows += 1
+        return rows
+
+
+def _init(experiment: str, run: Tracked, folder: Path) -> Any:
     settings = wandb.Settings(
         console="off",
         silent=True,
@@ -45,14 +97,7 @@ def _write(experiment: str, run: Tracked, folder: Path) -> None:
         settings=settings,
         reinit="create_new",
     )
-    opened.define_metric("train/step")
-    opened.define_metric("train/*", step_metric="train/step")
-    opened.define_metric("eval/samples")
-    opened.define_metric("eval/*", step_metric="eval/samples")
-    for point in run.training:
-        named = {f"train/{name}": value for name, value in values(point).items()}
-        opened.log({"train/step": point.step, "train/samples": point.samples, **named})
-    for samples in dict.fromkeys(point.samples for point in run.evaluations):
-        found = {tag: v for point in run.evaluations if point.samples == samples for tag, v in point.values.items()}
-        opened.log({"eval/samples": samples, **found})
-    opened.finish()
+    for group, axis in (("train", "train/step"), ("live", "live/step"), ("eval", "eval/samples")):
+        opened.define_metric(axis)
+        opened.define_metric(f"{group}/*", step_metric=axis)
+    return opened

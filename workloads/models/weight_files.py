@@ -33,3 +33,12 @@ def check_weight_files(directory: Path) -> None:
     if missing:
         shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
         raise BadWeightFiles(f"{index} names files that are not there: {shown}; copy the whole model again")
+
+
+def loading_phase(directory: Path) -> str:
+    """What progress says while a model is loaded, with the size of its weights: loading weights (61.1 GB)."""
+    size = sum(path.stat().st_size for path in directory.glob("*.safetensors"))
+    for unit, factor in (("GB", 1e9), ("MB", 1e6)):
+        if size >= factor:
+            return f"loading weights ({size / factor:.1f} {unit})"
+    return f"loading weights ({size / 1e3:.1f} kB)"

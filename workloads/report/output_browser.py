@@ -33,6 +33,7 @@ CUTS = (20_000, 8_000, 4_000, 2_000, 1_000, 500, 200)
 """Characters kept of an output, its answer and its evidence: the largest with which all fits PACKED_BYTES."""
 PROBLEM_CHARACTERS, PROMPT_CHARACTERS = 4_000, 8_000
 """Kept of a problem's text and of a prompt."""
+NO_PROBLEMS = "Problems and prompts are not shown: the store has no experiment.json that can be read."
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,22 @@ class OutputPages:
     notes: tuple[str, ...]
     corrupt: Mapping[str, str]
     accepted: AcceptedExperiment | None
+
+
+@dataclass(frozen=True)
+class OutputRows:
+    """Outputs of one model on one benchmark, whole. They are hostile text.
+
+    Each row has `p` problem, `k` index, `n` tokens, `f` its end (one of FINISH_CODES), `t` text, `s` SHA-256 of the
+    prompt, and `g` grades by budget. `questions`: text by problem id. `prompts`: as they were sent, by their SHA-256.
+    `notes`: what is not shown, and why. `reason`: why not all outputs or grades could be read.
+    """
+
+    rows: tuple[dict[str, Any], ...]
+    questions: Mapping[str, str]
+    prompts: Mapping[str, str]
+    notes: tuple[str, ...]
+    reason: str | None
 
 
 @dataclass(frozen=True)
@@ -91,6 +108,20 @@ def reading(manifest: Manifest, store: Store) -> OutputPages:
         corrupt={name: one.reason for name, one in found.items() if one.reason is not None},
         accepted=accepted(frozen, _last_result(manifest, found.values(), store)) if frozen is not None else None,
     )
+
+
+def output_rows(manifest: Manifest, store: Store, model: str, benchmark: str) -> OutputRows:
+    """Raises StoreError. What is corrupt is left out, and `reason` says so."""
+    wanted = [e for e in manifest.evaluations if (e.model, e.benchmark) == (model, benchmark)]
+    found = {e.id: _read(store, e) for e in wanted if e.generate is not None and e.problems}
+    rows = tuple(row for read in found.values() for row in read.rows)
+    reason = "; ".join(dict.fromkeys(read.reason for read in found.values() if read.reason is not None)) or None
+    frozen = _frozen(manifest, store)
+    own = next((item for item in frozen.benchmarks if item.name == benchmark), None) if frozen is not None else None
+    if own is None:
+        return OutputRows(rows, {}, {}, (NO_PROBLEMS,), reason)
+    made = prompts(own, tuple(dict.fromkeys(_asked(manifest, own, found))), stored_tokenizers(store))
+    return OutputRows(rows, made.problems, made.sent, made.notes, reason)
 
 
 def _frozen(manifest: Manifest, store: Store) -> FrozenExperiment | None:
@@ -151,23 +182,23 @@ def _read(store: Store, evaluation: ManifestEvaluation) -> _Read:
 def _joined(rows: list[dict[str, Any]], graded: list[dict[str, Any]]) -> list[dict[str, Any]]:
     grades: dict[tuple[str, int], dict[int, dict[str, Any]]] = {}
     for grade in graded:
-        grades.setdefault((grade["problem"], grade["index"]), {})[grade["budgetTokens"]] = {
+        grades.setdefault((grade["problem"], grade.get("index", 0)), {})[grade["budgetTokens"]] = {
             "v": grade["verdict"],
             "c": grade["completed"],
-            "i": grade["incomplete"],
-            "w": grade["cause"],
-            "a": grade["answer"],
-            "e": grade["evidence"],
+            "i": grade.get("incomplete"),
+            "w": grade.get("cause"),
+            "a": grade.get("answer"),
+            "e": grade.get("evidence", {}),
         }
     return [
         {
             "p": row["problem"],
-            "k": row["index"],
+            "k": row.get("index", 0),
             "n": len(row["tokenIds"]),
             "f": FINISH_CODES[row["finishReason"]],
             "t": row["text"],
             "s": row["promptSha256"],
-            "g": grades.get((row["problem"], row["index"]), {}),
+            "g": grades.get((row["problem"], row.get("index", 0)), {}),
         }
         for row in rows
     ]
@@ -225,8 +256,7 @@ def _questions(
     manifest: Manifest, found: Mapping[str, _Read], frozen: FrozenExperiment | None, store: Store
 ) -> _Questions:
     if frozen is None:
-        note = "Problems and prompts are not shown: the store has no experiment.json that can be read."
-        return _Questions((), {}, (note,))
+        return _Questions((), {}, (NO_PROBLEMS,))
     tokenizers = stored_tokenizers(store)
     chunks: list[Chunk] = []
     places: dict[tuple[str, str, str], int] = {}

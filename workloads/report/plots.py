@@ -12,15 +12,12 @@ from workloads.api.manifest import Manifest, ManifestModel, ManifestRun
 from workloads.report.flat import flat_benchmarks
 from workloads.report.marks import percent
 from workloads.report.overview import METRIC_NAMES, METRICS
+from workloads.report.series_styles import COLOURS, DASHES, SYMBOLS
 from workloads.results.base_comparison import row_on
 from workloads.results.stats.paired import Metric, problem_codes
 from workloads.results.stats.share import Share
 from workloads.results.tables import TableRow, row_of
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b85c98", "#6f67d0", "#946a00", "#3d7f8c", "#c9524a")
-"""Each at least 3:1 against the page, light and dark (WCAG 1.4.11); the first four are of Okabe and Ito's set."""
-SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star", "pentagon", "cross")
-DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 GREY = "#838993"
 DODGE = 0.018
 """Width in which the series at one x stand beside each other, per series, as a share of the axis."""

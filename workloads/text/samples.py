@@ -16,8 +16,12 @@ class Sample:
 
 
 def encode_prompt(tokenizer: TextTokenizer, template: Template, prompt: str) -> tuple[int, ...]:
-    """With the tokens that the base's tokenizer puts before every text. Raises BadTemplate."""
-    return tuple(tokenizer.opened(tokenizer.encode(render_prompt(template, prompt))))
+    """With the tokens that the base's tokenizer puts before every text. Raises BadTemplate.
+
+    The base's own chat template writes them itself where they belong, as in transformers.
+    """
+    token_ids = tokenizer.encode(render_prompt(template, prompt, tokenizer.chat))
+    return tuple(token_ids if template.name == "base" else tokenizer.opened(token_ids))
 
 
 def encode_sample(

@@ -1,25 +1,60 @@
-"""How a prompt becomes the text before a response."""
+"""How a prompt, or a conversation, becomes text: built-in templates, a user's Jinja file, the base's chat template."""
 
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from jinja2 import StrictUndefined, TemplateError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-
 from workloads.api.units import Template
+from workloads.text.jinja import BadTemplate, is_marked, render, render_marked
+
+Message = Mapping[str, Any]
+
+CHATML = (
+    "{%- for message in messages %}"
+    "{%- if message.role == 'assistant' %}"
+    "{{- '<|im_start|>assistant\\n' }}{% generation %}{{- message.content + end_token }}{% endgeneration %}{{- '\\n' }}"
+    "{%- else %}{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}{%- endif %}"
+    "{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
+)
+"""chatml over several turns. The assistant's end with the base's own end token, as responses do."""
 
 
-class BadTemplate(Exception):
-    """The user's Jinja source does not parse or does not render."""
+@dataclass(frozen=True)
+class BaseChat:
+    """What the base's tokenizer files say of chats: `templates` by name, special tokens (`bos_token`) by name."""
+
+    templates: tuple[tuple[str, str], ...] = ()
+    special_tokens: tuple[tuple[str, str], ...] = ()
+
+    def template(self, has_tools: bool) -> str:
+        """The Jinja source: `default`, or `tool_use` for rows with tools, as in transformers. Raises BadTemplate."""
+        named = dict(self.templates)
+        if has_tools and "tool_use" in named:
+            return named["tool_use"]
+        if "default" in named:
+            return named["default"]
+        if named:
+            raise BadTemplate(f"the base has chat templates {', '.join(named)}, and none is the default: give a file")
+        raise BadTemplate("the base has no chat template: state template chatml, plain or a Jinja file")
 
 
-def render_prompt(template: Template, prompt: str) -> str:
+@dataclass(frozen=True)
+class RenderedChat:
+    """`spans`: (start, end) in characters of the text, ascending, of what is learned: each an assistant's turn."""
+
+    text: str
+    spans: tuple[tuple[int, int], ...]
+
+
+def render_prompt(template: Template, prompt: str, chat: BaseChat | None = None) -> str:
     """Everything that stands before the response, the opening of the assistant's turn included.
 
     chatml: the turns of Qwen's chat format, the system turn only if one is stated, and never a `<think>` block.
     plain: the prompt as it is (after the system text and a blank line, if one is stated).
-    file: the user's Jinja source over `prompt`, `system`, `messages` and `add_generation_prompt` (true), with the
-    whitespace rules of Hugging Face chat templates (trim_blocks, lstrip_blocks).
-    Raises BadTemplate.
+    file: the user's Jinja source with what transformers gives to chat templates, and `prompt` and `system`.
+    base: the base's chat template, of `chat`. Raises BadTemplate.
     """
     match template.name:
         case "chatml":
@@ -27,31 +62,125 @@ def render_prompt(template: Template, prompt: str) -> str:
             return f"{system}<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
         case "plain":
             return f"{template.system}\n\n{prompt}" if template.system else prompt
-        case "file":
-            return _render_file(template, prompt)
+        case "file" | "base":
+            messages = [*_system(template), {"role": "user", "content": prompt}]
+            extra = {"prompt": prompt, "system": template.system or ""} if template.name == "file" else {}
+            source = _source(template, chat, has_tools=False)
+            variables = _variables(template, chat, messages, None) | extra | {"add_generation_prompt": True}
+            return render(source, variables, is_strict=template.name == "file", today=template.date)
 
 
-def _render_file(template: Template, prompt: str) -> str:
-    if not template.text:
-        raise BadTemplate("template `file` holds no text: give the Jinja file's content")
-    system = [{"role": "system", "content": template.system}] if template.system else []
-    environment = ImmutableSandboxedEnvironment(
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=False,
-    )
-    environment.globals["raise_exception"] = _raise_exception
-    try:
-        return environment.from_string(template.text).render(
-            prompt=prompt,
-            system=template.system or "",
-            messages=[*system, {"role": "user", "content": prompt}],
-            add_generation_prompt=True,
+def render_chat(
+    template: Template,
+    messages: Sequence[Message],
+    tools: Sequence[Any] | None,
+    learned: Sequence[int],
+    chat: BaseChat | None,
+    end_token: str,
+    end_tokens: Sequence[str] = (),
+) -> RenderedChat:
+    """A conversation as text, and where the turns `learned` (positions of messages of the assistant) are in it.
+
+    Exact, or refused: the places are those of `{% generation %}` blocks where the template has them, else the template
+    is rendered up to each turn and with it, and both must be a prefix of the whole. A turn found so ends with its end
+    token (one of `end_tokens`): white space after it is not learned. The text ends with the last turn that is learned.
+    Raises BadTemplate.
+    """
+    if template.name == "plain":
+        raise BadTemplate("template plain is for prompts, and this is a conversation: state base, chatml or a file")
+    if template.name == "chatml":
+        _check_for_chatml(messages, tools)
+    stated = [] if messages and messages[0].get("role") in ("system", "developer") else _system(template)
+    learned = [index + len(stated) for index in learned]
+    messages = [*stated, *messages]
+    source = _source(template, chat, has_tools=bool(tools))
+
+    def variables(count: int, opens: bool) -> dict[str, Any]:
+        return (
+            _variables(template, chat, messages[:count], tools)
+            | {"add_generation_prompt": opens}
+            | ({"end_token": end_token} if template.name == "chatml" else {})
         )
-    except (TemplateError, TypeError, ValueError) as error:
-        raise BadTemplate(f"the Jinja template does not render: {error}") from error
+
+    strict = template.name == "file"
+    if is_marked(source):
+        text, spans = render_marked(source, variables(len(messages), False), is_strict=strict, today=template.date)
+        spans = _of_turns(spans, messages, learned)
+    else:
+        text = render(source, variables(len(messages), False), is_strict=strict, today=template.date)
+        found = []
+        for index in learned:
+            before = render(source, variables(index, True), is_strict=strict, today=template.date)
+            after = render(source, variables(index + 1, False), is_strict=strict, today=template.date)
+            found.append(_span(text, before, after, index, end_tokens))
+        spans = tuple(found)
+    return RenderedChat(text[: spans[-1][1]], spans)
 
 
-def _raise_exception(message: str) -> Any:
-    raise TemplateError(message)
+def _of_turns(
+    spans: tuple[tuple[int, int], ...], messages: Sequence[Message], learned: Sequence[int]
+) -> tuple[tuple[int, int], ...]:
+    turns = [index for index, message in enumerate(messages) if message.get("role") == "assistant"]
+    if len(spans) != len(turns):
+        raise BadTemplate(
+            f"the template marks {len(spans)} parts as generated, and the conversation has {len(turns)} turns of the "
+            "assistant: which part is which turn is not known"
+        )
+    return tuple(span for span, index in zip(spans, turns, strict=True) if index in learned)
+
+
+def _span(text: str, before: str, after: str, index: int, end_tokens: Sequence[str]) -> tuple[int, int]:
+    turn = f"turn {index + 1} of the conversation"
+    if not text.startswith(after):
+        raise BadTemplate(
+            f"{turn} is rendered otherwise once other turns follow it (templates that drop the reasoning of earlier "
+            "turns do so), so what is learned there is not what the model would say: state loss: last, or a row for "
+            "each turn"
+        )
+    if not after.startswith(before):
+        raise BadTemplate(
+            f"{turn} does not begin with what the template gives for the model to go on from "
+            f"({_tail(before)}): the response must go on from there, or set the template's templateVariables"
+        )
+    end = after.rstrip()
+    if len(end) > len(before) and end.endswith(tuple(token for token in end_tokens if token)):
+        return len(before), len(end)
+    return len(before), len(after)
+
+
+def _tail(text: str) -> str:
+    return repr(text[-40:])
+
+
+def _check_for_chatml(messages: Sequence[Message], tools: Sequence[Any] | None) -> None:
+    if tools or any(message.get("tool_calls") or message.get("role") == "tool" for message in messages):
+        raise BadTemplate("template chatml has no tools: state base, or a Jinja file that renders them")
+
+
+def _system(template: Template) -> list[dict[str, str]]:
+    return [{"role": "system", "content": template.system}] if template.system else []
+
+
+def _source(template: Template, chat: BaseChat | None, has_tools: bool) -> str:
+    match template.name:
+        case "chatml":
+            return CHATML
+        case "base":
+            return (chat or BaseChat()).template(has_tools)
+        case _:
+            if not template.text:
+                raise BadTemplate("template `file` holds no text: give the Jinja file's content")
+            return template.text
+
+
+def _variables(
+    template: Template, chat: BaseChat | None, messages: Sequence[Message], tools: Sequence[Any] | None
+) -> dict[str, Any]:
+    special = dict(chat.special_tokens) if chat is not None else {}
+    if template.name == "file":
+        special = {"bos_token": "", "eos_token": ""} | special
+    stated = {variable.name: json.loads(variable.value) for variable in template.variables}
+    return special | stated | {"messages": list(messages), "tools": tools or None, "documents": None}
+
+
+__all__ = ["BadTemplate", "BaseChat", "RenderedChat", "render_chat", "render_prompt"]

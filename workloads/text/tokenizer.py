@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, processors
 
 from workloads.api.model import sha256_of
+from workloads.text.templates import BaseChat
 
 QWEN_END_TOKENS = ("<|endoftext|>", "<|im_end|>")
 """Qwen's 151643 and 151645. Its bases and its chat models declare one of them each, and a model may emit either."""
@@ -31,6 +32,7 @@ class TextTokenizer:
     sha256: str
     declared_end_token_ids: tuple[int, ...]
     opening: tuple[int, ...] = ()
+    chat: BaseChat = field(default_factory=BaseChat)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of the text and nothing else: no beginning or end token is added.
@@ -75,7 +77,11 @@ def load_tokenizer(directory: Path) -> TextTokenizer:
         raise BadTokenizer(f"{path} is not a tokenizer: {error}") from error
     inner.no_truncation()
     inner.no_padding()
-    return TextTokenizer(inner, path, sha256_of(data), _declared_end_token_ids(directory, inner), _opening(inner))
+    opening = _opening(inner)
+    # Texts are encoded without special tokens, so that it would only shorten the offsets by leading spaces.
+    inner.post_processor = processors.ByteLevel(trim_offsets=False)
+    ends = _declared_end_token_ids(directory, inner)
+    return TextTokenizer(inner, path, sha256_of(data), ends, opening, base_chat(directory))
 
 
 def _opening(inner: Tokenizer) -> tuple[int, ...]:
@@ -96,6 +102,46 @@ def _declared_end_token_ids(directory: Path, inner: Tokenizer) -> tuple[int, ...
     content = token.get("content") if isinstance(token, dict) else token
     token_id = inner.token_to_id(content) if isinstance(content, str) else None
     return tuple(sorted(found | ({token_id} if token_id is not None else set())))
+
+
+def base_chat(directory: Path) -> BaseChat:
+    """Chat templates and special tokens of a base, from where transformers saves them. Raises BadTokenizer.
+
+    Templates: chat_template.jinja, else chat_template of chat_template.json or tokenizer_config.json, a text or a list
+    of {name, template}. Folders below the base are no part of its content, and are not read.
+    """
+    config = _json(directory / "tokenizer_config.json")
+    templates: dict[str, str] = {}
+    for found in (config.get("chat_template"), _json(directory / "chat_template.json").get("chat_template")):
+        if isinstance(found, str):
+            templates["default"] = found
+        elif isinstance(found, list):
+            templates |= {
+                item["name"]: item["template"]
+                for item in found
+                if isinstance(item, dict)
+                and isinstance(item.get("name"), str)
+                and isinstance(item.get("template"), str)
+            }
+    path = directory / "chat_template.jinja"
+    try:
+        templates |= {"default": path.read_text(encoding="utf-8")} if path.is_file() else {}
+    except UnicodeDecodeError as error:
+        raise BadTokenizer(f"{directory}: a chat template is not UTF-8 text: {error.reason}") from error
+    return BaseChat(tuple(sorted(templates.items())), tuple(sorted(_special_tokens(directory, config).items())))
+
+
+def _special_tokens(directory: Path, config: dict[str, Any]) -> dict[str, str]:
+    """Texts by name: bos_token, eos_token and others."""
+    stated = _json(directory / "special_tokens_map.json") | config
+    extra = config.get("extra_special_tokens") or config.get("model_specific_special_tokens")
+    stated |= extra if isinstance(extra, dict) else {}
+    found = {}
+    for name, value in stated.items():
+        text = value.get("content") if isinstance(value, dict) else value
+        if name.endswith("_token") and isinstance(text, str):
+            found[name] = text
+    return found
 
 
 def _json(path: Path) -> dict[str, Any]:

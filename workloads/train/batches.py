@@ -54,11 +54,8 @@ def pack_rows(rows: TokenisedRows, indices: Sequence[int]) -> PackedBatch:
     """What `pack` makes of the same documents, without a Python list of every token."""
     lengths = [int(rows.kept[index]) for index in indices]
     offsets = np.concatenate([[0], np.cumsum(lengths)])
-    targets = [
-        np.arange(offset + int(rows.prompt_lengths[index]), offset + length)
-        for index, offset, length in zip(indices, offsets, lengths, strict=False)
-    ]
-    tokens = [rows.tokens[rows.offsets[index] : rows.offsets[index + 1]] for index in indices]
+    targets = [offset + rows.targets(index) for index, offset in zip(indices, offsets, strict=False)]
+    tokens = [rows.array(index) for index in indices]
     return PackedBatch(
         input_ids=torch.from_numpy(np.concatenate(tokens).astype(np.int64)),
         position_ids=torch.from_numpy(np.concatenate([np.arange(length) for length in lengths])),
@@ -70,4 +67,4 @@ def pack_rows(rows: TokenisedRows, indices: Sequence[int]) -> PackedBatch:
 
 def supervised_tokens(rows: TokenisedRows, indices: Sequence[int]) -> int:
     """Of the whole step: the loss's denominator, known on every rank without asking the others."""
-    return int(sum(int(rows.kept[index]) - int(rows.prompt_lengths[index]) for index in indices))
+    return int(rows.learned[np.asarray(indices)].sum())

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from workloads.models.fits import beyond_embedding, too_long
 from workloads.models.weight_files import BadWeightFiles, check_weight_files
 
 
@@ -47,16 +48,8 @@ def model_config(directory: Path) -> Any:
 def check_fits(directory: Path, sequence_tokens: int, largest_token: int) -> None:
     """Raises BadModel when the base has too few positions, or no embedding row for a token of the data."""
     config = read_config(directory)
-    if sequence_tokens > config.get("max_position_embeddings", sequence_tokens):
-        raise BadModel(
-            f"sequenceTokens {sequence_tokens} is above the base's max_position_embeddings "
-            f"{config['max_position_embeddings']}"
-        )
-    if largest_token >= config["vocab_size"]:
-        raise BadModel(
-            f"the data holds token {largest_token} but the base's embedding has {config['vocab_size']} rows: "
-            "its tokenizer.json belongs to another model"
-        )
+    if (message := too_long(config, sequence_tokens) or beyond_embedding(config, largest_token)) is not None:
+        raise BadModel(message)
 
 
 def read_config(directory: Path) -> dict[str, Any]:

@@ -57,8 +57,8 @@ def _relative_norms(weight: Tensor, tokens: Sequence[int]) -> dict[int, float]:
 def _taught_log_probs(trainer: Trainer, data: TrainingData, tokens: Sequence[int]) -> dict[int, list[float]]:
     found: dict[int, list[float]] = {token: [] for token in tokens}
     for index in list(dict.fromkeys(data.order))[:SAMPLES]:
-        ids, border = data.rows.ids(index), int(data.rows.prompt_lengths[index])
-        places = [place for place in range(border, len(ids)) if ids[place] in found]
+        ids = data.rows.ids(index)
+        places = [place for place in data.rows.targets(index).tolist() if ids[place] in found]
         if not places:
             continue
         for place, score in zip(places, trainer.log_probs_at(ids, places), strict=True):

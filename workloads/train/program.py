@@ -16,11 +16,13 @@ from workloads.api.records import ExitCode, Progress, TrainRecord
 from workloads.api.tasks import TrainTask
 from workloads.api.units import NUMERICS, TrainInputs
 from workloads.data.end_token import EndToken, end_token
-from workloads.data.rows import BadData
+from workloads.data.files import BadData
 from workloads.data.samples import TrainingData, prepare
+from workloads.data.sources import localise_data
+from workloads.models.weight_files import loading_phase
 from workloads.program import Context, ProgramError, other_version
 from workloads.storage.base import Store
-from workloads.storage.content_digest import localise_file, localise_model
+from workloads.storage.content_digest import cache_folder, localise_model
 from workloads.storage.markers import Superseded, read_marker
 from workloads.text.templates import BadTemplate
 from workloads.text.tokenizer import BadTokenizer, load_tokenizer
@@ -70,9 +72,10 @@ def _train(
     base = localise_model(task.base)
     tokenizer = load_tokenizer(base)
     end = end_token(base, tokenizer)
-    data = prepare(localise_file(task.data, folder / "data"), inputs, tokenizer, end)
-    check_fits(base, inputs.sequence_tokens, int(data.rows.tokens.max()))
-    _report(leader, "loading base")
+    paths = [localise_data(source, folder / "data") for source in task.sources]
+    data = prepare(paths, inputs, tokenizer, end, cache_folder())
+    check_fits(base, inputs.sequence_tokens, data.rows.largest)
+    _report(leader, loading_phase(base))
     trainer = _open_trainer(base, inputs, ranks)
     sequences = canary_sequences(data)
     before = trainer.log_probs(sequences)

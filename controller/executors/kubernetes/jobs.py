@@ -7,6 +7,7 @@ from controller.executors.kubernetes.pods import (
     WORK,
     WRITABLE,
     Json,
+    cache_volume,
     container,
     mount,
     pod_metadata,
@@ -131,9 +132,10 @@ def _pod_spec(task: RunnableTask, pod: RolePod, profile: Profile, job: str) -> J
         claim = {"persistentVolumeClaim": {"claimName": profile.cache_claim}}
         mount(spec, {name}, "cache", CACHE, claim, read_only=False)
     else:
-        mount(spec, {name}, "cache", CACHE, {"emptyDir": {"sizeLimit": f"{work}Gi"}}, read_only=False)
+        mount(spec, {name}, "cache", CACHE, cache_volume(pod, work), read_only=False)
     if reads_weights and pod.gpus:
-        mount(spec, {name}, "shm", "/dev/shm", {"emptyDir": {"medium": "Memory", "sizeLimit": "8Gi"}}, read_only=False)  # noqa: S108
+        memory = {"emptyDir": {"medium": "Memory", "sizeLimit": pod.size_limits.shm}}
+        mount(spec, {name}, "shm", "/dev/shm", memory, read_only=False)  # noqa: S108
     connect_to_store(spec, {name}, profile)
     return spec
 

@@ -4,11 +4,13 @@ Sources: terminated and waiting states of containers (https://kubernetes.io/docs
 `status.reason` that a kubelet gives a pod that it refuses or evicts, and the condition DisruptionTarget.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from controller.executors.kubernetes.names import QUEUE_LABEL, ROLE_LABEL
+from controller.experiment.profile import SizeLimits
 from controller.planner.unit_state import STARTING
 from workloads.untrusted import one_line
 
@@ -104,8 +106,14 @@ def _over_limit(pod: Json, job: Json) -> PodCause | None:
     message = status.get("message", "")
     if status.get("reason") != "Evicted" or _condition(pod, "DisruptionTarget") or message.startswith("The node"):
         return None
-    if message.startswith("Usage of EmptyDir"):
-        remedy = "name weightsClaim and cacheClaim in the profile, so that weights are not kept there, or write less"
+    volume = re.match(r'Usage of EmptyDir volume "(\w+)"', message)
+    if volume and volume[1] in SizeLimits.model_fields:
+        remedy = (
+            f"raise {_part(job)}.sizeLimits.{volume[1]} of the profile, name weightsClaim and cacheClaim there so that "
+            "weights are not kept in the pod, or write less"
+        )
+    elif message.startswith("Usage of EmptyDir"):
+        remedy = "raise the volume's sizeLimit in the profile, or write less"
     else:
         remedy = f"raise {_part(job)}.resources.limits.ephemeral-storage of the profile, or write less"
     said = _shown(message).rstrip(". ")

@@ -76,7 +76,10 @@ def pod_metadata(pod: RolePod, labels: dict[str, str], annotations: dict[str, st
 
 
 def pod_spec(pod: RolePod, profile: Profile, containers: list[Json], *, init: list[Json], work_gib: int) -> Json:
-    """A pod that runs once. A pod that reads weights mounts the profile's claim read-only."""
+    """A pod that runs once. A pod that reads weights mounts the profile's claim read-only.
+
+    `work_gib`: of /work, where the profile does not say.
+    """
     spec: Json = {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
@@ -91,8 +94,8 @@ def pod_spec(pod: RolePod, profile: Profile, containers: list[Json], *, init: li
         "terminationGracePeriodSeconds": pod.termination_grace_seconds,
         "containers": containers,
         "volumes": [
-            {"name": "tmp", "emptyDir": {"sizeLimit": "2Gi"}},
-            {"name": "work", "emptyDir": {"sizeLimit": f"{work_gib}Gi"}},
+            {"name": "tmp", "emptyDir": {"sizeLimit": pod.size_limits.tmp}},
+            {"name": "work", "emptyDir": {"sizeLimit": pod.size_limits.work or f"{work_gib}Gi"}},
             *pod.volumes,
         ],
     }
@@ -110,6 +113,11 @@ def pod_spec(pod: RolePod, profile: Profile, containers: list[Json], *, init: li
     }
     spec.update({key: value for key, value in optional.items() if value})
     return spec
+
+
+def cache_volume(pod: RolePod, work_gib: int) -> Json:
+    """A cache that ends with the pod."""
+    return {"emptyDir": {"sizeLimit": pod.size_limits.cache or pod.size_limits.work or f"{work_gib}Gi"}}
 
 
 def mount(spec: Json, container_names: set[str], name: str, path: str, source: Json, *, read_only: bool) -> None:

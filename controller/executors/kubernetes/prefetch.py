@@ -7,6 +7,7 @@ from controller.executors.kubernetes.pods import (
     WEIGHTS,
     WRITABLE,
     Json,
+    cache_volume,
     container,
     mount,
     pod_metadata,
@@ -40,8 +41,7 @@ def build_prefetch(frozen: FrozenExperiment, profile: Profile, owner: Json, name
     spec = pod_spec(pod, profile, [container("prefetch", pod, command, env, profile)], init=[], work_gib=WORK_GIB)
     claim = {"persistentVolumeClaim": {"claimName": profile.weights_claim}}
     mount(spec, {"prefetch"}, "weights", WEIGHTS, claim, read_only=False)
-    cache = {"emptyDir": {"sizeLimit": f"{WORK_GIB}Gi"}}
-    mount(spec, {"prefetch"}, "cache", CACHE, cache, read_only=False)
+    mount(spec, {"prefetch"}, "cache", CACHE, cache_volume(pod, WORK_GIB), read_only=False)
     connect_to_store(spec, {"prefetch"}, profile)
     wrong = {"containerName": "prefetch", "operator": "In", "values": sorted(map(int, NO_RETRY))}
     rules = [

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from controller.executors.kubernetes.informer import Reflector
 from controller.executors.kubernetes.job_states import job_of
-from controller.executors.kubernetes.names import EXPERIMENT_LABEL, ROLE_LABEL, TASK_ANNOTATION, UID8_LABEL
+from controller.executors.kubernetes.names import EXPERIMENT_LABEL, TASK_ANNOTATION, UID8_LABEL
+from controller.executors.kubernetes.task_index import TaskIndex, is_evaluation
 from controller.planner.actions import Decision, WriteTask
 from controller.planner.unit_state import STUCK_SECONDS, is_live
 from controller.snapshot.types import JobsSnapshot, Pool
@@ -88,8 +88,9 @@ class QuotaLedger:
     known: frozenset[str] = frozenset()
 
     def seen(self, keys: Iterable[str], now: datetime) -> "QuotaLedger":
-        """A Job that was seen once speaks for itself, also when it is gone."""
-        known, oldest = self.known.union(keys), now - timedelta(seconds=CLAIM_SECONDS)
+        """A Job that was seen once speaks for itself, also when it is gone. `keys`: those that are new are enough."""
+        new = frozenset(keys) - self.known
+        known, oldest = self.known | new if new else self.known, now - timedelta(seconds=CLAIM_SECONDS)
         kept = {key: c for key, c in self.claims.items() if key not in known and c.confirmed > oldest}
         return replace(self, claims=kept, known=known)
 
@@ -121,13 +122,6 @@ def _takes(decision: Decision) -> bool:
     return any(isinstance(task, GenerateTask) for task in tasks)
 
 
-def is_evaluation(item: Json) -> bool:
-    """A Job or pod of a generate task."""
-    metadata = item["metadata"]
-    is_task = TASK_ANNOTATION in metadata.get("annotations", {})
-    return is_task and metadata.get("labels", {}).get(ROLE_LABEL) == "generate"
-
-
 def holders(jobs: Iterable[Json], pods: Iterable[Json], claims: Mapping[str, Claim], now: datetime) -> dict[str, Owner]:
     """By task key: of live Jobs, of pods that have not ended (their Job may be gone), and claims."""
     found = {_key(item): _owner(item) for item in jobs if is_evaluation(item) and is_live(job_of(item, []), now)}
@@ -152,19 +146,20 @@ def _owner(item: Json) -> Owner:
 
 
 class EvaluationLimit:
-    """`most` 0: none. `wake` is called with the name of an Experiment whose turn has come."""
+    """`most` 0: none. `wake` is called with the name of an Experiment whose turn has come.
+
+    `tasks` keeps evaluations, and only this takes them.
+    """
 
     def __init__(
         self,
         most: int,
-        jobs: Reflector,
-        pods: Reflector,
+        tasks: TaskIndex,
         clock: Callable[[], datetime],
         wake: Callable[[str], None],
     ) -> None:
         self._most = most
-        self._jobs = jobs
-        self._pods = pods
+        self._tasks = tasks
         self._clock = clock
         self._wake = wake
         self._book = QuotaLedger()
@@ -204,10 +199,9 @@ class EvaluationLimit:
 
     def _look(self) -> QuotaQueue:
         """The line as it is now. Call it with the lock held."""
-        now = self._clock()
-        jobs, pods = list(self._jobs.objects().values()), list(self._pods.objects().values())
-        self._book = self._book.seen((_key(item) for item in jobs if is_evaluation(item)), now)
-        return QuotaQueue(self._most, holders(jobs, pods, self._book.claims, now), self._book.waiting(now))
+        now, found = self._clock(), self._tasks.take_evaluations()
+        self._book = self._book.seen(found.seen, now)
+        return QuotaQueue(self._most, holders(found.jobs, found.pods, self._book.claims, now), self._book.waiting(now))
 
     def _call(self, owners: Iterable[Owner]) -> None:
         for owner in owners:

@@ -62,7 +62,10 @@ class Dropped(Exception):
 
 
 class Reconciler:
-    """Keeps caches per experiment; all of it can be read again, so that a restart changes nothing but time."""
+    """Keeps caches per experiment; all of it can be read again, so that a restart changes nothing but time.
+
+    `require_store` raises StoreError if the last look at the store failed, as a round may read nothing of it.
+    """
 
     def __init__(
         self,
@@ -74,6 +77,7 @@ class Reconciler:
         writer: str,
         metrics: Metrics,
         board: NoticeBoard,
+        require_store: Callable[[], None],
     ) -> None:
         self._api = api
         self._watched = watched
@@ -83,6 +87,7 @@ class Reconciler:
         self._writer = writer
         self._metrics = metrics
         self._board = board
+        self._require_store = require_store
         self._budget = ListBudget()
         self._rounds: dict[str, tuple[int, Rounds, EventLog]] = {}
         self._refusals: dict[str, Refusals] = {}
@@ -119,6 +124,7 @@ class Reconciler:
         if item.get("status", {}).get("store", root) != root:
             self._write_status(item, store_changed_status(item, root, self._clock()))
             return None
+        self._require_store()
         try:
             accepted = self._accepted.get(item) or accept(item, self._profiles, self._store, self._clock())
         except Refused as refusal:

@@ -26,9 +26,9 @@ from controller.executors.kubernetes.informer import Pace, Reflector
 from controller.executors.kubernetes.metrics import Metrics
 from controller.executors.kubernetes.names import EXPERIMENT_LABEL, RETRY_ANNOTATION, UID8_LABEL
 from controller.executors.kubernetes.namespace_lease import LeasePace, NamespaceLease
-from controller.executors.kubernetes.quota import EvaluationLimit, is_evaluation
+from controller.executors.kubernetes.quota import EvaluationLimit
 from controller.executors.kubernetes.reconciler import Dropped, Reconciler
-from controller.executors.kubernetes.task_index import IndexOf, Kind, TaskIndex, job_name_of
+from controller.executors.kubernetes.task_index import IndexOf, Kind, TaskIndex, is_evaluation, job_name_of
 from controller.executors.kubernetes.trim import Trim
 from controller.executors.kubernetes.warnings import Warnings
 from controller.executors.kubernetes.workqueue import KeyedQueue
@@ -79,14 +79,19 @@ class Controller:
         self.metrics = Metrics()
         self._busy_seconds = busy_seconds
         self._queue = KeyedQueue(time.monotonic)
+        self._store = store
         self._board = NoticeBoard(store)
+        self._store_passed = False
+        """Whether the store was once seen to do what Potstill needs."""
+        self._store_problem = f"{store.url} has not answered yet"
+        """Why the last look at the store failed; "" if it did not."""
         self._closing = threading.Event()
         self._noticed = threading.Event()
         """The notices were listed once, or could not be. A unit that is listed before them is listed again after."""
         self._started_at = 0.0
         self._meanings: dict[str, object] = {}
         self._specs: dict[Key, object] = {}
-        tasks = TaskIndex()
+        tasks = TaskIndex(evaluations=evaluation_pods > 0)
         selector = f"{EXPERIMENT_LABEL},{UID8_LABEL}"
         jobs = Reflector(
             api,
@@ -115,7 +120,7 @@ class Controller:
                 index=Trim(),
             ),
             limit=EvaluationLimit(
-                evaluation_pods, jobs, pods, lambda: datetime.now(UTC), lambda name: self._queue.add((namespace, name))
+                evaluation_pods, tasks, lambda: datetime.now(UTC), lambda name: self._queue.add((namespace, name))
             ),
             tasks=tasks,
             warnings=Warnings(api, namespace),
@@ -127,7 +132,15 @@ class Controller:
         self.metrics.watch_limit(namespace, self._watched.limit.line)
         writer = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{socket.gethostname()}-{os.getpid()}"
         self._reconciler = Reconciler(
-            api, self._watched, store, profiles, lambda: datetime.now(UTC), writer, self.metrics, self._board
+            api,
+            self._watched,
+            store,
+            profiles,
+            lambda: datetime.now(UTC),
+            writer,
+            self.metrics,
+            self._board,
+            self._require_store,
         )
         self._lease = NamespaceLease(api, namespace, f"release {release} with {store.url.rstrip('/')}", lease_pace)
         self._threads: list[threading.Thread] = []
@@ -167,10 +180,12 @@ class Controller:
         return self._stale(DEAF_SECONDS, [(one.path, one.silent_seconds) for one in self._watched.reflectors])
 
     def unready(self) -> str:
-        """Who else serves the namespace, or which watch has not listed or is older than STALE_SECONDS; or ""."""
-        return self._lease.problem or self._stale(
-            STALE_SECONDS, [(one.path, one.stale_seconds) for one in self._watched.reflectors]
-        )
+        """Who else serves the namespace, which watch has not listed or is older than STALE_SECONDS, and why the store
+        cannot be used; or "".
+        """
+        stale = self._stale(STALE_SECONDS, [(one.path, one.stale_seconds) for one in self._watched.reflectors])
+        store = f"the store: {self._store_problem}" if self._store_problem else ""
+        return "; ".join(problem for problem in (self._lease.problem or stale, store) if problem)
 
     @staticmethod
     def _stale(limit: float, ages: list[tuple[str, float]]) -> str:
@@ -217,14 +232,31 @@ class Controller:
     def _waits_for_notices(self) -> bool:
         return not self._noticed.is_set() and time.monotonic() - self._started_at < FIRST_NOTICES_SECONDS
 
+    def _require_store(self) -> None:
+        """Raises StoreError if the last look at the store failed."""
+        if self._store_problem:
+            raise StoreError(self._store_problem)
+
     def _read_notices(self) -> None:
-        """One LIST for all experiments; those whose units have new notices have a round."""
+        """One LIST for all experiments; those whose units have new notices have a round. First the store is checked,
+        again and again until it passes.
+        """
         while not self._closing.is_set():
+            before = self._store_problem
             try:
-                for key in self._board.refresh():
-                    self._queue.add(key)
+                if not self._store_passed:
+                    self._store.probe()
+                    self._store_passed = True
+                noticed = self._board.refresh()
             except StoreError as error:
-                logger.warning("notices were not read, so commits are seen later: %s", error)
+                self._store_problem = str(error)
+                logger.warning("the store was not read, so nothing is done: %s", error)
+                woken = () if before else tuple(self._watched.experiments.objects())
+            else:
+                self._store_problem = ""
+                woken = (*noticed, *(self._queue.failing() if before else ()))
+            for key in woken:
+                self._queue.add(key)
             self._noticed.set()
             self._closing.wait(self._busy_seconds)
 
@@ -353,7 +385,6 @@ def _controller() -> Controller:
     store = open_store(os.environ["POTSTILL_STORE"])
     kubeconfig = os.environ.get("KUBECONFIG")
     api = connect(Path(kubeconfig) if kubeconfig else None, agent=CONTROLLER)
-    store.probe()
     limit = int(os.environ.get("POTSTILL_EVALUATION_PODS", "0"))
     controller = Controller(
         api,

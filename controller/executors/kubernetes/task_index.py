@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from controller.executors.kubernetes.job_states import job_of
-from controller.executors.kubernetes.names import CLOSED_ANNOTATION, TASK_ANNOTATION, UID8_LABEL
+from controller.executors.kubernetes.names import CLOSED_ANNOTATION, ROLE_LABEL, TASK_ANNOTATION, UID8_LABEL
 from controller.executors.kubernetes.trim import trim
 from controller.snapshot.types import Job
 
@@ -28,14 +28,29 @@ class _Read:
     job: Job
 
 
+@dataclass(frozen=True)
+class Evaluations:
+    """`jobs` and `pods`: of generate tasks, those that have not ended. `seen`: their tasks since the last call."""
+
+    jobs: tuple[Json, ...]
+    pods: tuple[Json, ...]
+    seen: frozenset[str]
+
+
 class TaskIndex:
     """Of one namespace. Safe for any number of threads.
 
-    `put`, `remove` and `replace` are called by the reflectors of Jobs and pods with every change.
+    `put`, `remove` and `replace` are called by the reflectors of Jobs and pods with every change. `evaluations`:
+    whether Jobs and pods of generate tasks are kept for `take_evaluations`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, evaluations: bool = False) -> None:
         self._lock = threading.Lock()
+        self._keeps_evaluations = evaluations
+        self._evaluations: dict[Kind, dict[str, Json]] = {"jobs": {}, "pods": {}}
+        """By name."""
+        self._seen: set[str] = set()
+        """Tasks of evaluations whose Job came or changed since the last `take_evaluations`."""
         self._jobs: dict[str, Json] = {}
         """By name."""
         self._names: dict[str, str] = {}
@@ -62,6 +77,7 @@ class TaskIndex:
         """All objects of the kind, after a LIST."""
         with self._lock:
             self._snapshot = None
+            self._evaluations[kind] = {}
             if kind == "jobs":
                 self._jobs, self._names, self._open, self._own = {}, {}, {}, {}
             else:
@@ -76,6 +92,13 @@ class TaskIndex:
             if self._snapshot is None:
                 self._snapshot = JobsByTask(dict(self._open), dict(self._pods), self._read)
             return self._snapshot
+
+    def take_evaluations(self) -> Evaluations:
+        """As they are now. `seen` is of the time since the last call, so there is one caller."""
+        with self._lock:
+            seen, self._seen = frozenset(self._seen), set()
+            jobs, pods = (tuple(self._evaluations[kind].values()) for kind in ("jobs", "pods"))
+            return Evaluations(jobs, pods, seen)
 
     def pods_of(self, job: str) -> list[Json]:
         """By the Job's name."""
@@ -110,6 +133,11 @@ class TaskIndex:
         trim(item)
         self._remove(kind, item)
         name, key = item["metadata"]["name"], _task_of(item)
+        if self._keeps_evaluations and is_evaluation(item):
+            if not _has_ended(kind, item):
+                self._evaluations[kind][name] = item
+            if kind == "jobs" and key is not None:
+                self._seen.add(key)
         if kind == "pods":
             job = job_name_of(item)
             self._pods[job] = (*self._pods.get(job, ()), item)
@@ -124,6 +152,7 @@ class TaskIndex:
     def _remove(self, kind: Kind, item: Json) -> None:
         self._snapshot = None
         name = item["metadata"]["name"]
+        self._evaluations[kind].pop(name, None)
         if kind == "pods":
             job = job_name_of(item)
             left = tuple(pod for pod in self._pods.pop(job, ()) if pod["metadata"]["name"] != name)
@@ -184,6 +213,19 @@ class JobsByTask(Mapping[str, Job]):
 
     def __len__(self) -> int:
         return len(self._items)
+
+
+def is_evaluation(item: Json) -> bool:
+    """A Job or pod of a generate task."""
+    return _task_of(item) is not None and item["metadata"].get("labels", {}).get(ROLE_LABEL) == "generate"
+
+
+def _has_ended(kind: Kind, item: Json) -> bool:
+    status = item.get("status", {})
+    if kind == "pods":
+        return status.get("phase") in {"Succeeded", "Failed"}
+    ends = {c["type"] for c in status.get("conditions", []) if c["status"] == "True"}
+    return bool(ends & {"Complete", "Failed"})
 
 
 def _task_of(item: Json) -> str | None:

@@ -52,6 +52,11 @@ class KeyedQueue:
     def succeeded(self, key: Key) -> None:
         self._failures.pop(key, None)
 
+    def failing(self) -> tuple[Key, ...]:
+        """Keys whose last round failed."""
+        with self._changed:
+            return tuple(self._failures)
+
     def close(self) -> None:
         with self._changed:
             self._closed = True

@@ -161,11 +161,11 @@ class LocalExecutor:
     def fetch_weights(self) -> None:
         """Never asked for: programs of this machine find or fetch their base themselves."""
 
-    def wait(self, seconds: float) -> None:
-        """Until a child ends, at most so long."""
+    def wait(self, seconds: float, ends: Callable[[], bool] = lambda: False) -> None:
+        """Until a child ends, or `ends` says so, at most so long."""
         deadline = time.monotonic() + seconds
         running = [child for child in self._children.values() if child.returncode is None]
-        while time.monotonic() < deadline and all(child.poll() is None for child in running):
+        while time.monotonic() < deadline and not ends() and all(child.poll() is None for child in running):
             time.sleep(min(0.05, seconds))
 
     def _job(self, record: Record, now: datetime) -> Job:

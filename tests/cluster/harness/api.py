@@ -26,7 +26,9 @@ class Api:
         self.url = url
         self._headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
         timeout = urllib3.Timeout(connect=5, read=30)
-        self._pool = urllib3.PoolManager(ca_certs=str(certificate_authority), timeout=timeout, retries=False)
+        self._pool = urllib3.PoolManager(
+            ca_certs=str(certificate_authority), timeout=timeout, retries=False, maxsize=16
+        )
 
     def get(self, path: str) -> Object:
         return self.call("GET", path)

@@ -32,11 +32,25 @@ USERS = {
 """Who has a token from the start, and their groups. `researcher` may do nothing until a test binds a role."""
 
 
+SOON_LOST = ["--node-monitor-grace-period=25s", "--node-monitor-period=2s"]
+"""A node whose kubelet says nothing for so long is lost; 50 s in use."""
+SOON_EVICTED = ["--default-not-ready-toleration-seconds=3", "--default-unreachable-toleration-seconds=3"]
+"""How long pods stay on a lost node; 300 s in use."""
+
+
 class ControlPlane:
     """`address`: where the API server listens. `advertised`: what it tells pods of itself, None where there are none.
-    `node`: a kubelet's name, which then has a token as `system:node:<name>`."""
+    `node`: a kubelet's name, which then has a token as `system:node:<name>`. `audit`: rules of an audit policy; what
+    they select is a line in `audit_log`."""
 
-    def __init__(self, folder: Path, address: str = "127.0.0.1", advertised: str | None = None, node: str = "") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        address: str = "127.0.0.1",
+        advertised: str | None = None,
+        node: str = "",
+        audit: list[Object] | None = None,
+    ) -> None:
         self.folder = folder
         self.keep_folder = False
         self.address = address
@@ -48,7 +62,13 @@ class ControlPlane:
         self._kubernetes = program("kubernetes")
         self.etcd = self._server("etcd", *self._etcd_flags())
         self.apiserver = self._server("kube-apiserver", *self._apiserver_flags(advertised))
+        if audit is not None:
+            self._log_requests(audit)
+        if node:
+            self.apiserver.command += SOON_EVICTED
         self.controller_manager = self._server("kube-controller-manager", *self._controller_manager_flags())
+        if node:
+            self.controller_manager.command += SOON_LOST
         self.scheduler = self._server("kube-scheduler", *self._scheduler_flags())
 
     def start(self) -> None:
@@ -72,6 +92,9 @@ class ControlPlane:
     def stop_apiserver(self) -> None:
         """Like an API server that dies: connections are closed and refused."""
         self.apiserver.stop(deadline_seconds=0.1)
+
+    def wait_ready(self) -> None:
+        wait_until(self._ready, "the API server to be ready", 60)
 
     @cached_property
     def api(self) -> Api:
@@ -133,6 +156,16 @@ class ControlPlane:
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"
         made = self.api.post(path, {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}})
         return str(made["status"]["token"])
+
+    @property
+    def audit_log(self) -> Path:
+        return self.folder / "audit.log"
+
+    def _log_requests(self, rules: list[Object]) -> None:
+        policy = {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"], "rules": rules}
+        path = self.folder / "audit.json"
+        path.write_text(json.dumps(policy))
+        self.apiserver.command += [f"--audit-policy-file={path}", f"--audit-log-path={self.audit_log}"]
 
     def _ready(self) -> bool:
         if not self.certificate_authority.exists():
@@ -206,11 +239,13 @@ class ControlPlane:
 
 
 @contextmanager
-def control_plane(address: str = "127.0.0.1", advertised: str | None = None, node: str = "") -> Iterator[ControlPlane]:
+def control_plane(
+    address: str = "127.0.0.1", advertised: str | None = None, node: str = "", audit: list[Object] | None = None
+) -> Iterator[ControlPlane]:
     """A running control plane. Its folder goes with it, but stays where the block ends with an error
     or `keep_folder` was set."""
     folder = Path(tempfile.mkdtemp(prefix="potstill-cluster-"))
-    plane = ControlPlane(folder, address, advertised, node)
+    plane = ControlPlane(folder, address, advertised, node, audit)
     try:
         plane.start()
         yield plane

@@ -157,11 +157,13 @@ class PodRunner:
         return found
 
     def _secret(self, name: str) -> dict[str, str]:
-        data = self._api.get(f"/api/v1/namespaces/{self._namespace}/secrets/{name}")["data"]
+        path = f"/api/v1/namespaces/{self._namespace}/secrets/{name}"
+        data = self._until_answered(lambda: self._api.get(path))["data"]
         return {key: b64decode(value).decode() for key, value in data.items()}
 
     def _config_map(self, name: str) -> dict[str, str]:
-        data: dict[str, str] = self._api.get(f"/api/v1/namespaces/{self._namespace}/configmaps/{name}")["data"]
+        path = f"/api/v1/namespaces/{self._namespace}/configmaps/{name}"
+        data: dict[str, str] = self._until_answered(lambda: self._api.get(path))["data"]
         return data
 
     def _tell(self, pod: Object, phase: str, statuses: list[Object], spec: Object) -> None:
@@ -174,10 +176,25 @@ class PodRunner:
         }
         path = f"/api/v1/namespaces/{self._namespace}/pods/{pod['metadata']['name']}/status"
         try:
-            self._api.patch(path, {"status": status}, kind="strategic-merge-patch")
+            self._until_answered(lambda: self._api.patch(path, {"status": status}, kind="strategic-merge-patch"))
         except ApiRefusedError as refused:
             if refused.status != 404:
                 raise
+
+    def _until_answered(self, call: Callable[[], Object]) -> Object:
+        """As a kubelet does while the API server is away: asked again until there is an answer.
+
+        Raises ApiRefusedError for an answer that will not change.
+        """
+        while True:
+            try:
+                return call()
+            except urllib3.exceptions.HTTPError:
+                if self._stop.wait(POLL_SECONDS):
+                    raise
+            except ApiRefusedError as refused:
+                if (refused.status < 500 and refused.status != 429) or self._stop.wait(POLL_SECONDS):
+                    raise
 
 
 def _status(container: Object, state: Object) -> Object:

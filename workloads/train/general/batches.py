@@ -77,8 +77,8 @@ def pad_rows(rows: TokenisedRows, indices: Sequence[int], draw: int = 0) -> Padd
     prompts = [int(rows.prompt_lengths[index]) for index in indices]
     ids = np.zeros((len(indices), max(lengths)), dtype=np.int64)
     for row, index in enumerate(indices):
-        ids[row, : lengths[row]] = rows.tokens[rows.offsets[index] : rows.offsets[index + 1]]
-    spans = [np.arange(prompt, length) for prompt, length in zip(prompts, lengths, strict=True)]
+        ids[row, : lengths[row]] = rows.array(index)
+    spans = [rows.targets(index) for index in indices]
     return PaddedBatch(
         input_ids=torch.from_numpy(ids),
         documents=torch.from_numpy(np.repeat(np.arange(len(indices)), [len(span) for span in spans])),

@@ -1,0 +1,83 @@
+"""How commands name an experiment: its file, a version of `potstill list`, or its name in the cluster."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from controller.cli.cluster import Json, cluster_at, results_of
+from controller.cli.common import DEFAULT_STORE, frozen_from, store_at
+from controller.cli.results import Results, results_here, results_of_version
+from controller.cli.versions import is_version, version_named
+from workloads.api.experiment import FrozenExperiment
+from workloads.storage.base import Store
+
+ExperimentName = Annotated[
+    str,
+    typer.Argument(
+        help="The experiment file, a version of potstill list (name@version), or a name in the cluster.",
+        metavar="EXPERIMENT",
+    ),
+]
+FileOrVersion = Annotated[
+    str,
+    typer.Argument(
+        help="The experiment file, or a version of potstill list (name@version).",
+        metavar="EXPERIMENT.YAML|NAME@VERSION",
+    ),
+]
+InCluster = Annotated[
+    bool,
+    typer.Option("--cluster", help="EXPERIMENT is the name of an Experiment in the cluster, whatever it looks like."),
+]
+Kind = Literal["file", "version", "cluster"]
+
+
+def kind_of(experiment: str, in_cluster: bool = False) -> Kind:
+    """A file ends in .yaml or .yml, or is there; a version has an @; what is neither is a name in the cluster."""
+    if in_cluster:
+        return "cluster"
+    if is_version(experiment):
+        return "version"
+    is_file = experiment.endswith((".yaml", ".yml")) or "/" in experiment or Path(experiment).is_file()
+    return "file" if is_file else "cluster"
+
+
+@dataclass(frozen=True)
+class ClusterOptions:
+    namespace: str | None = None
+    context: str | None = None
+    kubeconfig: Path | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """`item`: the Experiment of the cluster, None for a file or a version."""
+
+    results: Results
+    item: Json | None = None
+
+
+def find_results(
+    experiment: str, in_cluster: bool, store: str | None, profile: Path | None, options: ClusterOptions
+) -> Found:
+    """What the store holds of it. Exits 4 where there is nothing; raises SpecError, StoreError, errors of clusters."""
+    kind = kind_of(experiment, in_cluster)
+    if kind == "version":
+        return Found(results_of_version(experiment, store))
+    if kind == "file":
+        return Found(results_here(Path(experiment), store, profile))
+    item = cluster_at(options.kubeconfig, options.context, options.namespace).experiment(experiment)
+    return Found(results_of(item, store), item)
+
+
+def find_frozen(experiment: str, store: str, profile: Path | None) -> tuple[Store, FrozenExperiment]:
+    """Of a file or a version, whether it has run or not. Raises SpecError, StoreError, typer.BadParameter."""
+    kind = kind_of(experiment)
+    if kind == "cluster":
+        raise typer.BadParameter(f"{experiment} is neither an experiment file nor name@version (potstill list)")
+    opened = store_at(store or DEFAULT_STORE)
+    if kind == "version":
+        return opened, version_named(opened, experiment)
+    return opened, frozen_from(Path(experiment), profile)

@@ -1,0 +1,6 @@
+"""Counted nouns."""
+
+
+def count_of(number: int, noun: str, plural: str = "") -> str:
+    """1 run, 2 runs, 1,200 samples. `plural`: where it is not the noun and s."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

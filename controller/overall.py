@@ -1,0 +1,61 @@
+"""How much of an experiment is done, and when it may end: one figure over trainings and evaluations."""
+
+from dataclasses import dataclass
+
+from controller.planner.actions import EvaluationLine, RunLine, Status
+
+LEAST_SHARE = 0.03
+"""So much must be done in this session before an end is estimated."""
+
+
+def share_done(status: Status) -> float:
+    """From 0 to 1. A checkpoint counts as much as an evaluation, of which generating and grading are half each.
+
+    What failed counts as done: nothing more comes of it.
+    """
+    weights = [(max(1, run.checkpoints_expected), _trained(run)) for run in status.runs]
+    weights += [(1, _evaluated(line)) for line in status.evaluations]
+    total = sum(weight for weight, _ in weights)
+    return sum(weight * share for weight, share in weights) / total if total else 0.0
+
+
+def _trained(run: RunLine) -> float:
+    if run.state in ("done", "failed"):
+        return 1.0
+    if run.total:
+        return run.done / run.total
+    return run.checkpoints / run.checkpoints_expected if run.checkpoints_expected else 0.0
+
+
+def _evaluated(line: EvaluationLine) -> float:
+    if line.state in ("done", "failed"):
+        return 1.0
+    share = line.done / line.total if line.total and line.state == "running" else 0.0
+    return 0.5 + share / 2 if line.stage == "grade" else share / 2 if line.stage == "generate" else 0.0
+
+
+@dataclass
+class Estimate:
+    """Extrapolates from what this session has done. Holds the share at its first look."""
+
+    first: float | None = None
+
+    def left_seconds(self, share: float, seconds: float) -> float | None:
+        """`seconds` since the session began. None while too little is done to tell."""
+        self.first = share if self.first is None else self.first
+        done = share - self.first
+        return seconds * (1 - share) / done if done >= LEAST_SHARE and seconds >= 1 else None
+
+    def text(self, share: float, seconds: float) -> str:
+        """25% done, about 3 min left"""
+        left = self.left_seconds(share, seconds)
+        percent = f"{min(99, int(100 * share)) if share < 1 else 100}% done"
+        return percent if left is None or share >= 1 else f"{percent}, about {_rounded(left)} left"
+
+
+def _rounded(seconds: float) -> str:
+    if seconds < 60:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 5400:
+        return f"{round(seconds / 60)} min"
+    return f"{seconds / 3600:.1f} h"

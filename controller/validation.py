@@ -1,0 +1,261 @@
+"""What an experiment's data, templates, benchmarks and base say of it, read on this machine before anything runs."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from controller.evaluation_prompts import make_prompts, problem_texts, tokenizer_of_base
+from controller.experiment.errors import Path as Place
+from controller.experiment.errors import SpecError, SpecProblem, listed
+from controller.experiment.files import resolve_file, resolve_model
+from controller.experiment.models import Experiment
+from controller.experiment.templates import template_of
+from controller.planned_gate import gate_warnings
+from controller.training_data import NotReadableHere, base_folder, read_training_data
+from workloads import benchmarks
+from workloads.api.evaluation_matrix import evaluation_matrix, prompting_of
+from workloads.api.experiment import FrozenBenchmark, FrozenExperiment, FrozenRun
+from workloads.api.units import ALL_LINEAR, TrainInputs
+from workloads.benchmarks import BenchmarkError
+from workloads.data.files import BadData
+from workloads.data.rows import read_rows
+from workloads.data.sources import is_here, localise_data
+from workloads.evaluate.problems import BadBenchmark
+from workloads.evaluate.prompts import BadPrompt, check_context
+from workloads.graders.text import choice_of
+from workloads.models.shapes import BadShapes, ModelShapes, read_shapes
+from workloads.storage.base import StoreError
+from workloads.storage.content_digest import ContentError, cache_folder, directory_content
+from workloads.text.templates import BadTemplate
+from workloads.text.tokenizer import BadTokenizer, TextTokenizer
+from workloads.untrusted import one_line
+
+HIGH_LEARNING_RATE = 0.1
+SHOWN_PROBLEMS = 3
+"""So many problems of a benchmark are named in one message."""
+
+
+@dataclass
+class Validation:
+    """`problems`: what a program would refuse. `warnings`: what runs and hardly means anything.
+
+    `unchecked`: what could not be read on this machine.
+    """
+
+    problems: list[SpecProblem] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    unchecked: list[str] = field(default_factory=list)
+
+
+def reference_problems(experiment: Experiment, directory: Path) -> list[SpecProblem]:
+    """Every file, template, base and candidate of the experiment that is not there or not what was stated."""
+    return list(_reference_problems(experiment, directory))
+
+
+def _reference_problems(experiment: Experiment, directory: Path) -> Iterator[SpecProblem]:
+    spec = experiment.spec
+    base = spec.base
+    try:
+        resolve_model(base.model, ("spec", "base", "model"), directory, revision=base.revision, content=base.content)
+    except SpecError as error:
+        yield from error.problems
+    except ContentError as error:
+        yield SpecProblem(("spec", "base", "model"), str(error))
+    for name, data in spec.data.items():
+        if data.uri is not None:
+            yield from _missing_file(data.uri, data.sha256, ("spec", "data", name), directory)
+        yield from _missing_template(data.template, data.template_text, ("spec", "data", name), directory)
+    for index, candidate in enumerate(spec.candidates):
+        place: Place = ("spec", "candidates", index)
+        yield from _missing_template(candidate.template, candidate.template_text, place, directory)
+        which = "adapter" if candidate.adapter is not None else "model"
+        where = candidate.adapter or candidate.model or ""
+        if "://" not in where:
+            try:
+                directory_content((directory / where).resolve())
+            except ContentError as error:
+                yield SpecProblem((*place, which), str(error))
+    for index, benchmark in enumerate(spec.evaluation.benchmarks):
+        place = ("spec", "evaluation", "benchmarks", index)
+        for prompt, name in ((benchmark.prompt, "prompt"), (benchmark.base_prompt, "basePrompt")):
+            yield from _missing_template(prompt.template or "plain", prompt.template_text, (*place, name), directory)
+        if benchmark.uri is None or "://" in benchmark.uri:
+            continue
+        missing = list(_missing_file(benchmark.uri, benchmark.sha256, place, directory))
+        yield from missing
+        if not missing:
+            try:
+                benchmarks.load(
+                    directory / benchmark.uri, benchmark.grader, benchmark.completion, benchmark.completion_pattern
+                )
+            except BenchmarkError as error:
+                yield SpecProblem((*place, "uri"), str(error))
+
+
+def _missing_file(uri: str, sha256: str | None, place: Place, directory: Path) -> Iterable[SpecProblem]:
+    try:
+        resolve_file(uri, sha256, place, directory)
+    except SpecError as error:
+        return error.problems
+    return ()
+
+
+def _missing_template(name: str, text: str | None, place: Place, directory: Path) -> Iterable[SpecProblem]:
+    try:
+        template_of(name, text, None, directory, place)
+    except SpecError as error:
+        return error.problems
+    return ()
+
+
+def validate_contents(experiment: Experiment, frozen: FrozenExperiment, *, read_data: bool = True) -> Validation:
+    """Reads base, data, templates and benchmarks, as far as they are on this machine. Runs and fetches nothing.
+
+    `read_data` False leaves the training data out. Raises nothing for what it finds.
+    """
+    found = Validation()
+    shapes, tokenizer = _base(frozen, found)
+    _check_training(experiment, frozen, shapes, found)
+    if read_data:
+        _check_data(experiment, frozen, found)
+    for index, benchmark in enumerate(frozen.benchmarks):
+        _check_benchmark(frozen, benchmark, index, tokenizer, shapes, found)
+    for run in frozen.runs:
+        if run.location is not None and "://" in run.location:
+            found.unchecked.append(f"{run.name}: the weights at {run.location} are read by pods only")
+    found.warnings += gate_warnings(frozen)
+    return found
+
+
+def _base(frozen: FrozenExperiment, found: Validation) -> tuple[ModelShapes | None, TextTokenizer | None]:
+    shapes: ModelShapes | None = None
+    try:
+        folder = base_folder(frozen.base)
+    except NotReadableHere as error:
+        found.unchecked.append(f"{error}: prompts, lengths of the data and the base's context")
+        return None, None
+    try:
+        shapes = read_shapes(folder)
+        return shapes, tokenizer_of_base(frozen)
+    except (BadShapes, BadTokenizer) as error:
+        found.problems.append(SpecProblem(("spec", "base", "model"), str(error)))
+        return shapes, None
+
+
+def _check_training(
+    experiment: Experiment, frozen: FrozenExperiment, shapes: ModelShapes | None, found: Validation
+) -> None:
+    """Values that run and hardly mean anything."""
+    narrowest = min((min(shape) for shape in shapes.linear().values()), default=None) if shapes is not None else None
+    for run in frozen.runs:
+        inputs = run.inputs
+        if not isinstance(inputs, TrainInputs):
+            continue
+        if inputs.learning_rate > HIGH_LEARNING_RATE:
+            found.warnings.append(
+                f"{run.name}: learningRate is {inputs.learning_rate:g}: adapters rarely learn above 0.01"
+            )
+        if narrowest is not None and inputs.lora.rank > narrowest:
+            found.warnings.append(
+                f"{run.name}: rank {inputs.lora.rank} is more than the narrowest layer's width {narrowest}: "
+                "a larger rank than that adds no freedom"
+            )
+        if ALL_LINEAR in inputs.lora.target or shapes is None or not shapes.experts:
+            continue
+        if "mlp" in inputs.lora.target and len(shapes.sparse_layers) == shapes.layers:
+            found.warnings.append(f"{run.name}: target mlp names no layer of a base whose layers all have experts")
+    for benchmark, stated in zip(frozen.benchmarks, experiment.spec.evaluation.benchmarks, strict=True):
+        asked = sum(len(part.problems) for part in benchmark.parts)
+        if stated.limit is not None and 0 < asked < stated.limit:
+            found.warnings.append(f"{benchmark.name}: limit is {stated.limit}, and the benchmark has {asked} problems")
+
+
+def _check_data(experiment: Experiment, frozen: FrozenExperiment, found: Validation) -> None:
+    for run in frozen.runs:
+        if not isinstance(run.inputs, TrainInputs):
+            continue
+        place: Place = ("spec", "data", run.data or "")
+        try:
+            data, _ = read_training_data(frozen, run)
+        except NotReadableHere:
+            _check_rows(run, run.inputs, place, found)
+        except BadData as error:
+            found.problems.append(SpecProblem((*place, "uri"), str(error)))
+        except BadTemplate as error:
+            stated = experiment.spec.data[run.data or ""]
+            which = "templateText" if stated.template_text is not None else "template"
+            found.problems.append(
+                SpecProblem((*place, which), f"{error}; a template has the variables prompt and system")
+            )
+        except BadTokenizer:
+            pass  # a problem of the base, which has been told
+        else:
+            found.warnings += [f"{run.name}: {warning}" for warning in data.warnings]
+
+
+def _check_rows(run: FrozenRun, inputs: TrainInputs, place: Place, found: Validation) -> None:
+    """The data of a base that is not here: its rows, without their lengths."""
+    for source, part in zip(run.sources, inputs.parts, strict=True):
+        if not is_here(source):
+            found.unchecked.append(f"{run.name}: the training data {source.location} is read by pods only")
+            continue
+        try:
+            read_rows(localise_data(source, cache_folder()), part.columns, part.format, part.loss)
+        except BadData as error:
+            found.problems.append(SpecProblem((*place, "uri"), str(error)))
+        except (ContentError, StoreError) as error:
+            found.unchecked.append(f"{run.name}: the training data {source.location}: {error}")
+
+
+def _check_benchmark(
+    frozen: FrozenExperiment,
+    benchmark: FrozenBenchmark,
+    index: int,
+    tokenizer: TextTokenizer | None,
+    shapes: ModelShapes | None,
+    found: Validation,
+) -> None:
+    place: Place = ("spec", "evaluation", "benchmarks", index)
+    try:
+        texts = problem_texts(benchmark)
+        read = benchmarks.load(
+            benchmark.source.location, benchmark.grader, benchmark.completion, benchmark.completion_pattern
+        )
+    except NotReadableHere as error:
+        found.unchecked.append(f"{benchmark.name}: {error}: its rows and prompts")
+        return
+    except (BadBenchmark, BenchmarkError) as error:
+        found.problems.append(SpecProblem((*place, "uri"), str(error)))
+        return
+    if read.unused_fields:
+        names = listed(one_line(name, 40) for name in read.unused_fields)
+        found.warnings.append(f"{benchmark.name}: fields that are not used: {names}")
+    unanswerable = [
+        f"{one_line(problem.id, 40)} (answer {one_line(problem.answer or '', 40)!r}, {len(problem.choices)} choices)"
+        for problem in read.problems
+        if benchmark.grader == "choice" and choice_of(problem.answer or "", problem.choices) is None
+    ]
+    if unanswerable:
+        more = f" and {len(unanswerable) - SHOWN_PROBLEMS} more" if len(unanswerable) > SHOWN_PROBLEMS else ""
+        message = f"the answer names none of the choices, so no output can be right: problem {', '.join(unanswerable[:SHOWN_PROBLEMS])}{more}"  # noqa: E501
+        found.problems.append(SpecProblem((*place, "uri"), message))
+    if tokenizer is None:
+        return
+    done: set[str] = set()
+    for want in evaluation_matrix(frozen, {}):
+        prompting = prompting_of(want)
+        key = prompting.model_dump_json() + want.part.name
+        if want.benchmark.name != benchmark.name or key in done:
+            continue
+        done.add(key)
+        role = "basePrompt" if want.model.run is None else "prompt"
+        try:
+            asked = {problem: texts[problem] for problem in want.part.problems} or texts
+            prompts = make_prompts(tokenizer, prompting, asked)
+            if shapes is not None:
+                check_context(prompts, frozen.budgets[-1], shapes.context_tokens)
+        except BadPrompt as error:
+            too_long = "the base's context holds" in str(error)
+            where: Place = ("spec", "evaluation", "budgets") if too_long else (*place, role)
+            found.problems.append(SpecProblem(where, f"{benchmark.name}: {error}" if too_long else str(error)))
+            return

@@ -1,0 +1,159 @@
+"""An experiment in real pods under faults of its node, as `tests.faults.drive` wants it."""
+
+import json
+import random
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import Any
+
+import urllib3
+from botocore.exceptions import BotoCoreError, ClientError
+
+from tests.cluster.harness import ApiRefusedError
+from tests.cluster.harness.api import Object
+from tests.cluster.harness.audit import created_jobs
+from tests.faults.cluster_faults import bring_back
+from tests.faults.schedules import Fault
+from tests.node.lab import CHART, Lab
+from tests.node.machine import CommandFailedError
+from tests.node.node import NAME
+from tests.tools.processes import wait_until
+
+LOOK_SECONDS = 1.0
+"""Between two looks at the API server and the store."""
+LOST_SECONDS = 180.0
+"""Until pods of a lost node are evicted, at most."""
+CONTROLLERS = ("-l", "app.kubernetes.io/component=controller")
+NO_ANSWER = (ApiRefusedError, urllib3.exceptions.HTTPError, BotoCoreError, ClientError)
+"""Of the API server, or of the store, whose pod is on the node too."""
+DRAIN = (
+    "--ignore-daemonsets",
+    "--delete-emptydir-data",
+    "--force",
+    "--pod-selector=app.kubernetes.io/part-of=potstill",
+)
+
+
+class NodeRun:
+    """The Experiment `item` in a lab that is installed."""
+
+    def __init__(self, lab: Lab, item: Object) -> None:
+        self._lab = lab
+        self._item = item
+        self._looked = 0.0
+        self._markers = 0
+        self._jobs = 0
+        self._pods: dict[str, list[str]] = {}
+
+    def begin(self) -> None:
+        self._lab.kubectl("apply", "-f", "-", stdin=json.dumps(self._item))
+
+    def is_over(self) -> bool:
+        self._look()
+        try:
+            status: dict[str, Any] = self._lab.experiment().get("status", {})
+        except NO_ANSWER:
+            return False
+        ended = [one for one in status.get("conditions", []) if (one["type"], one["status"]) == ("Finished", "True")]
+        assert all(one["reason"] == "Succeeded" for one in ended), f"it failed: {status}"
+        return bool(ended)
+
+    def has_target(self, kind: str) -> bool:
+        _, _, what = kind.partition(" ")
+        if what in ("train", "evaluate"):
+            return bool(self._pods.get(what))
+        plane = self._lab.node.plane
+        return self._lab.node.kubelet.running and plane.apiserver.running and plane.etcd.running
+
+    def fault(self, fault: Fault, chance: random.Random) -> AbstractContextManager[None]:
+        return node_fault(self._lab, fault.kind, self._pods)
+
+    def work(self) -> int:
+        """Jobs made and markers committed."""
+        self._look()
+        return self._jobs + self._markers
+
+    def markers(self) -> int:
+        self._look()
+        return self._markers
+
+    def settle(self) -> None:
+        """No fault starts anything beside the run."""
+
+    def last_words(self) -> str:
+        return self._lab.controller_log()[-3000:]
+
+    def _look(self) -> None:
+        """Notes how far it is. What does not answer has not changed."""
+        if time.monotonic() - self._looked < LOOK_SECONDS:
+            return
+        self._looked = time.monotonic()
+        with suppress(*NO_ANSWER):
+            self._pods = {name: self._lab.pods(name) for name in ("train", "evaluate")}
+            self._jobs = len(created_jobs(self._lab.node.plane, self._lab.namespace))
+            self._markers = sum("/markers/" in key for key in self._lab.keys("units/"))
+
+
+@contextmanager
+def node_fault(lab: Lab, kind: str, pods: dict[str, list[str]]) -> Iterator[None]:
+    """`kind`: one of the cases below; "delete" or "kill" with train or evaluate is for the pods of that program."""
+    node, plane = lab.node, lab.node.plane
+    verb, _, what = kind.partition(" ")
+    match kind:
+        case "kubelet restart":
+            node.kubelet.stop(signal.SIGKILL)
+            yield
+            node.kubelet.start(node.ready, 120)
+        case "containerd killed":
+            node.containerd.kill()
+            yield
+            node.containerd.start_again()
+            wait_until(node.ready, "the node takes pods", 120)
+        case "node lost":
+            node.kubelet.stop(signal.SIGKILL)
+            wait_until(lambda: no_pod_stays(lab), "the pods of the lost node are evicted", LOST_SECONDS)
+            yield
+            node.kubelet.start(node.ready, 120)
+        case "node drain":
+            lab.kubectl("drain", NAME, *DRAIN)
+            yield
+            lab.kubectl("uncordon", NAME)
+        case "helm upgrade":
+            lab.upgrade(CHART, "--set=controller.logLevel=debug", "--set=controller.evaluationPods=1")
+            yield
+        case "API server killed":
+            plane.apiserver.stop(signal.SIGKILL)
+            yield
+            bring_back(plane)
+        case "etcd killed":
+            plane.etcd.stop(signal.SIGKILL)
+            yield
+            bring_back(plane)
+        case "kill controller":
+            lab.kubectl("delete", "pod", *CONTROLLERS, "--grace-period=0", "--force")
+            yield
+        case _ if verb == "delete":
+            lab.kubectl("delete", "pod", *pods[what], "--wait=false", "--ignore-not-found")
+            yield
+        case _:
+            kill_containers(lab, pods[what])
+            yield
+
+
+def no_pod_stays(lab: Lab) -> bool:
+    """Whether all of the lab's pods that have not ended are to go."""
+    pods = lab.node.plane.api.items(f"/api/v1/namespaces/{lab.namespace}/pods")
+    left = [pod for pod in pods if pod["status"]["phase"] == "Running" and "deletionTimestamp" not in pod["metadata"]]
+    return not left
+
+
+def kill_containers(lab: Lab, pods: list[str]) -> None:
+    """With SIGKILL, as the kernel does where memory is short."""
+    for name in pods:
+        with suppress(*NO_ANSWER, CommandFailedError):  # it has ended meanwhile
+            pod = lab.node.plane.api.get(f"/api/v1/namespaces/{lab.namespace}/pods/{name}")
+            for status in pod["status"]["containerStatuses"]:
+                container = status["containerID"].removeprefix("containerd://")
+                lab.node.containerd.ctr("tasks", "kill", "--signal", "SIGKILL", container)

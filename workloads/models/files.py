@@ -1,0 +1,96 @@
+"""The small files of a base: configuration, tokenizer and chat template, without its weights."""
+
+import socket
+from functools import lru_cache
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+from workloads.api.model import sha256_of
+from workloads.api.tasks import ModelSource
+from workloads.storage.base import StoreError
+from workloads.storage.content_digest import (
+    ContentError,
+    cache_folder,
+    hub_errors,
+    localise_model_file,
+    weights_folder,
+    weights_name,
+)
+
+SMALL_FILES = (
+    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+    "chat_template.jinja", "chat_template.json",
+)  # fmt: skip
+
+PROBE_SECONDS = 5.0
+"""In which the hub must take a connection, so that a machine without a network does not wait."""
+
+
+def model_folder(base: ModelSource) -> Path:
+    """A folder with those of SMALL_FILES that the base has, fetched if need be (from the hub's cache first).
+
+    Raises ContentError (no such model, or not there) and StoreError (it cannot be reached).
+    """
+    volume = weights_folder()
+    if volume is not None and (found := volume / weights_name(base.content)).is_dir():
+        return found
+    if base.location.startswith("hub://"):
+        return _from_hub(base)
+    if base.location.startswith("s3://"):
+        return _from_bucket(base)
+    folder = Path(base.location)
+    if not folder.is_dir():
+        raise ContentError(f"{folder} is not there")
+    return folder
+
+
+def _from_hub(base: ModelSource) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    name, _, revision = base.location.removeprefix("hub://").partition("@")
+    names = list(SMALL_FILES)
+    try:
+        cached = Path(str(snapshot_download(name, revision=revision, allow_patterns=names, local_files_only=True)))
+        if (cached / "tokenizer.json").is_file() and (cached / "config.json").is_file():
+            return cached
+    except LocalEntryNotFoundError:
+        pass
+    if (reason := _why_unreachable()) is not None:
+        raise StoreError(f"{base.location}: {reason}")
+    with hub_errors(base.location):
+        return Path(str(snapshot_download(name, revision=revision, allow_patterns=names)))
+
+
+@lru_cache(maxsize=1)
+def _why_unreachable() -> str | None:
+    """Asked once in a process: the hub's client would try for minutes. None where only the client can tell."""
+    from huggingface_hub import constants
+
+    parts = urlsplit(constants.ENDPOINT)
+    if constants.HF_HUB_OFFLINE:
+        return "the hub is not asked (HF_HUB_OFFLINE)"
+    if getproxies().get(parts.scheme):
+        return None
+    try:
+        with socket.create_connection((parts.hostname or "", parts.port or 443), timeout=PROBE_SECONDS):
+            return None
+    except OSError as error:
+        return f"the hub {constants.ENDPOINT} cannot be reached: {error}"
+
+
+def _from_bucket(base: ModelSource) -> Path:
+    """Kept in the cache by the weights' content: what that content says is there does not change."""
+    folder = cache_folder() / "tokenizers" / sha256_of(f"{base.location}\0{base.content}".encode())[:32]
+    for name in SMALL_FILES:
+        if (folder / name).is_file() or (folder / f"{name}.absent").is_file():
+            continue
+        try:
+            localise_model_file(base, name, folder)
+        except ContentError:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{name}.absent").touch()
+    if not (folder / "tokenizer.json").is_file():
+        raise ContentError(f"{base.location} has no tokenizer.json")
+    return folder
