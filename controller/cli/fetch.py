@@ -28,7 +28,10 @@ def fetch(
     store: StoreUrl = DEFAULT_STORE,
     profile: ProfileFile = None,
 ) -> None:
-    """Copy a committed checkpoint into a directory, checked by hash: an adapter, or with --merge whole weights."""
+    """Copy a committed checkpoint into a directory, checked by hash: an adapter, or with --merge whole weights.
+
+    Example: potstill fetch experiment.yaml math@last adapter
+    """
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise SpecError(str(directory), [SpecProblem((), "is there already and is not empty: name a new directory")])
     opened = store_at(store)

@@ -22,7 +22,6 @@ OTHER_NAMES = {
     "bs": "batchSize",
     "cutofflen": "sequenceTokens",
     "dropout": "lora.dropout",
-    "epochs": "samples (rows of the data x epochs)",
     "gradclip": "gradientClip",
     "loraalpha": "lora.alpha",
     "loradropout": "lora.dropout",
@@ -37,8 +36,8 @@ OTHER_NAMES = {
     "maxseqlength": "sequenceTokens",
     "maxsteps": "samples (steps x batchSize)",
     "maxtokens": "budgets",
-    "numepochs": "samples (rows of the data x epochs)",
-    "numtrainepochs": "samples (rows of the data x epochs)",
+    "numepochs": "epochs",
+    "numtrainepochs": "epochs",
     "perdevicetrainbatchsize": "batchSize",
     "r": "rank",
     "savesteps": "checkpointEverySamples (steps x batchSize)",
@@ -50,6 +49,7 @@ OTHER_NAMES = {
 }
 """What other trainers call a field, in small letters without _ and -, and its name here."""
 PATTERNS = {
+    r"^\d{4}-\d{2}-\d{2}$": "is no date: write it as 2026-11-28",
     r"^[0-9a-f]{40}$": "is no commit: give its 40 hex digits, because a branch or a tag can move",
     r"^[0-9a-f]{64}$": "is no SHA-256: give 64 hex digits in small letters (sha256sum FILE prints them)",
     r"^[a-z0-9]([a-z0-9_.-]*[a-z0-9])?$": "may have small letters, digits, and between them _ . -",

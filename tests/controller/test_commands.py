@@ -24,6 +24,8 @@ CHANGES = {
     "retry": "writes to the store, or asks the controller",
     "regrade": "runs graders",
     "crd": "prints a file for kubectl",
+    "fetch": "writes files",
+    "ui": "serves a page",
 }
 """Commands without --json, with what they do in place of reading."""
 ONE_NAME = {

@@ -30,7 +30,16 @@ spec:
     benchmarks: [{name: own, uri: own.jsonl, grader: math}]
     budgets: [16, 64]
 """
-CONFIG = {"architectures": ["Qwen3ForCausalLM"], "max_position_embeddings": 512, "vocab_size": 264}
+CONFIG = {
+    "architectures": ["Qwen3ForCausalLM"],
+    "model_type": "qwen3",
+    "max_position_embeddings": 512,
+    "vocab_size": 264,
+    "num_hidden_layers": 1,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_attention_heads": 2,
+}
 
 
 def accepted(folder: Path, *changes: tuple[str, str], **config: Any) -> FrozenExperiment:

@@ -119,7 +119,7 @@ def test_an_unknown_profile_is_refused_with_those_there_are(accepted: Accept) ->
 
 
 def test_all_that_is_wrong_is_told_at_once(accepted: Accept) -> None:
-    wrong = item(runs=[{**RUN, "data": "sum", "samples": 9}])
+    wrong = item(runs=[{**RUN, "data": "sum", "checkpointEverySamples": 9}])
     _, message = refusal(accepted, wrong)
     assert "did you mean sums?" in message
     assert "9 is not a whole number of batches of 4" in message

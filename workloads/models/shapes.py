@@ -85,7 +85,7 @@ class ModelShapes:
 
 
 def read_shapes(directory: Path) -> ModelShapes:
-    """Raises BadModel."""
+    """Raises BadShapes."""
     path = directory / "config.json"
     try:
         config = json.loads(path.read_bytes())

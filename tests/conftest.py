@@ -1,3 +1,5 @@
+"""For all tests: hypothesis does not time its examples, because machines that run tests are busy."""
+
 from hypothesis import settings
 
 settings.register_profile("untimed", deadline=None)
