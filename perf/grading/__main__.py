@@ -7,7 +7,7 @@
 `perf`. Two sets: the canonical solutions, and mutants of them. CPU seconds are those of each side's whole process tree
 and include its start; wall times stand beside them. Of evalplus what it needs without a sample is taken off (and its
 wall time begins with the first sample), because it loads its ground truth then, which is made before. `--problems N`
-takes only the first N problems.
+takes only the first N problems; `--without-bare` compares verdicts and leaves bare execution out.
 """
 
 import argparse
@@ -72,20 +72,21 @@ def compare(ours: dict[str, Any], peer: dict[str, Any]) -> tuple[int, list[dict[
     return agreed, others
 
 
-def measure(samples: list[Sample], peer: Peer, folder: Path, *, broken: bool) -> dict[str, Any]:
-    """One set by all three, one after another."""
+def measure(samples: list[Sample], peer: Peer, folder: Path, *, broken: bool, bare: bool) -> dict[str, Any]:
+    """One set by all three, one after another; `bare` False leaves bare execution out."""
     path, answers = folder / "samples.jsonl", folder / "ours.json"
     _write(path, samples)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     result: dict[str, Any] = {"samples": len(samples), "load_average_at_start": os.getloadavg()}
     ours = timed([sys.executable, "-m", "perf.grading.ours", str(path), str(answers)], environment)
-    flags = ["--broken"] if broken else []
-    bare = timed([sys.executable, "-m", "perf.grading.bare", str(path), *flags], environment)
+    others: dict[str, Times] = {}
+    if bare:
+        flags = ["--broken"] if broken else []
+        others["bare"] = timed([sys.executable, "-m", "perf.grading.bare", str(path), *flags], environment)
     verdicts = json.loads(answers.read_text())["verdicts"]
-    evalplus, peer_verdicts = run_peer(samples, peer, folder, patience=1)
-    for name, times in (("ours", ours), ("bare", bare), ("evalplus", evalplus)):
-        result[name] = times.rounded()
-    for name, times in (("bare", bare), ("evalplus", evalplus)):
+    others["evalplus"], peer_verdicts = run_peer(samples, peer, folder, patience=1)
+    result |= {name: times.rounded() for name, times in (("ours", ours), *others.items())}
+    for name, times in others.items():
         result[f"cpu_ratio_to_{name}"] = round(ours.cpu_seconds / times.cpu_seconds, 3)
         result[f"wall_ratio_to_{name}"] = round(ours.wall_seconds / times.wall_seconds, 3)
     result["right"] = sum(verdict["verdict"] == "right" for verdict in verdicts.values())
@@ -161,6 +162,7 @@ def main() -> None:
     parser.add_argument("--problems", type=int, help="only the first so many")
     parser.add_argument("--mutants-per-problem", type=int, default=7)
     parser.add_argument("--seed", type=int, default=16)
+    parser.add_argument("--without-bare", action="store_true", help="verdicts and evalplus's times only")
     options = parser.parse_args()
     benchmark = load("mbpp-plus")
     chosen = benchmark.problems[: options.problems]
@@ -176,7 +178,9 @@ def main() -> None:
     results: dict[str, Any] = {"asked": asked, "machine": machine()}
     for part, samples in (("canonical", canonical), ("mutants", broken)):
         with tempfile.TemporaryDirectory(prefix="potstill-perf-") as folder:
-            results[part] = measure(samples, peer, Path(folder), broken=part == "mutants")
+            results[part] = measure(
+                samples, peer, Path(folder), broken=part == "mutants", bare=not options.without_bare
+            )
         print(json.dumps({k: v for k, v in results[part].items() if k != "differences"}, indent=1), flush=True)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(results, indent=1) + "\n")

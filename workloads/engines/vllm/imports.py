@@ -1,6 +1,6 @@
-"""Imported in the process that vLLM's core is forked from (`vllm_core`) and nowhere else: it imports what a core does.
+"""Imported in the process that vLLM's core is forked from (`fork_server`) and nowhere else: it imports what a core does.
 
-None of it may touch a GPU, for what is forked after that cannot. `vllm_core` looks before it relies on it.
+None of it may touch a GPU, for what is forked after that cannot. `fork_server` looks before it relies on it.
 """
 
 import gc
