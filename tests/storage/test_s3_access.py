@@ -168,7 +168,7 @@ def test_keys_are_never_of_two_versions(tmp_path: Path) -> None:
     rotate = f"""
 import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 from pathlib import Path
-from tests.storage.test_s3_access import mount
+from tests.tools.s3 import mount
 for number in range(300):
     mount(Path({str(folder)!r}), {{"AWS_ACCESS_KEY_ID": str(number), "AWS_SECRET_ACCESS_KEY": str(number)}})
 """
@@ -200,6 +200,8 @@ def test_a_bucket_can_be_a_host_name_and_the_way_can_be_a_proxy(
 def test_a_proxys_password_is_in_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://lab:planted-password@127.0.0.1:1")
     monkeypatch.setenv("NO_PROXY", "")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "lab")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "lab")
     environment = {"POTSTILL_S3_ENDPOINT": "http://s3.test", "POTSTILL_STORE_DEADLINE_SECONDS": "0"}
     with pytest.raises(StoreError, match="Is HTTPS_PROXY right") as refused:
         open_store("s3://lab/x", environment).get("key")
