@@ -203,13 +203,13 @@ def test_one_sweeps_at_a_time_and_what_a_killed_one_parked_comes_back(tmp_path: 
     key = store_keys.marker_key(unit, name)
     store.put(store_keys.parked_key(key), store.get(key))
     store.delete(key)
-    assert "1 objects are parked; --delete puts them back first" in gc(tmp_path)
+    assert "1 parked object; --delete puts them back first" in gc(tmp_path)
     lease = acquire_key(store, store_keys.SWEEPER, "gc", datetime.now(UTC))
     done = CliRunner().invoke(app, ["gc", str(tmp_path / "store"), "--delete"])
     assert (done.exit_code, "is being run by process" in done.output) == (4, True)
     assert read_marker(store, unit, name) is None
     release(store, lease)
-    assert "put back 1 objects" in gc(tmp_path, "--delete")
+    assert "put back 1 object" in gc(tmp_path, "--delete")
     assert read_marker(store, unit, name) is not None
 
 
