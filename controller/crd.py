@@ -232,6 +232,8 @@ def structural(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str,
     if "const" in schema:
         schema = {**schema, "enum": [schema["const"]]}
     kept = {key: value for key, value in schema.items() if key in KEPT}
+    if isinstance(named := schema.get("patternProperties"), dict):  # names are checked by the controller
+        (kept["additionalProperties"],) = named.values()
     if "properties" in kept:
         kept.pop("additionalProperties", None)
         kept["properties"] = {name: structural(item, definitions) for name, item in kept["properties"].items()}

@@ -9,6 +9,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from controller.cli import app
+from controller.experiment.errors import SpecError
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -48,19 +49,12 @@ def test_what_has_not_run_in_a_store_is_said_so(file: Path, tmp_path: Path) -> N
     assert (result.exit_code, "has not run there" in result.output) == (4, True)
 
 
-def test_a_failed_run_is_shown_with_its_reason_its_traceback_and_its_log(file: Path, tmp_path: Path) -> None:
+def test_data_that_the_trainer_would_refuse_is_refused_before_anything_is_written(file: Path, tmp_path: Path) -> None:
     store = str(tmp_path / "store")
     ran = potstill("run", str(file), "--store", store)
-    assert ran.exit_code == 1, ran.output
-    shown = potstill("show", str(file), "--store", store)
-    assert shown.exit_code == 1
-    assert "lacking" in shown.output.splitlines()[0]
-    assert "failed; the first: train/" in shown.output
-    assert "exit code 11" in shown.output
-    assert "response" in shown.output
-    assert "--- log" in shown.output
-    assert "Traceback" not in shown.output, "bad data is no crash"
-    assert "==> train/" in potstill("logs", str(file), "--store", store).output
+    assert isinstance(ran.exception, SpecError)
+    assert "line 1: no column 'response'" in str(ran.exception)
+    assert potstill("show", str(file), "--store", store).exit_code == 4
 
 
 def test_a_crash_is_shown_with_its_traceback(file: Path, tmp_path: Path) -> None:
@@ -75,3 +69,5 @@ def test_a_crash_is_shown_with_its_traceback(file: Path, tmp_path: Path) -> None
     shown = potstill("show", str(file), "--store", store, "--tail", "1")
     assert shown.exit_code == 1
     assert "Traceback (most recent call last)" in shown.output.split("--- log")[0], shown.output
+    assert "failed; the first: train/" in shown.output
+    assert "==> train/" in potstill("logs", str(file), "--store", store).output
