@@ -92,9 +92,9 @@ class Importing:
         )
         self.store.put_new(order.key, order.to_json())
         code = (
-            "import sys; from functools import partial; from workloads import publish;"
+            "import sys; from functools import partial; from workloads import import_checkpoints;"
             "from workloads.program import run_program; from workloads.api.tasks import ImportTask;"
-            "sys.exit(run_program(ImportTask, partial(publish.run, poll_seconds=0.05)))"
+            "sys.exit(run_program(ImportTask, partial(import_checkpoints.run, poll_seconds=0.05)))"
         )
         return subprocess.Popen(
             [sys.executable, "-c", code, order.key],
