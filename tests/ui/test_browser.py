@@ -110,7 +110,7 @@ def test_two_experiments_stand_against_each_other(shown: Page, page: Site) -> No
     shown.until(
         f"location.pathname === '/compare' && document.querySelectorAll('#effects tbody tr').length > 4 && {DRAWN}"
     )
-    assert shown.ask("document.getElementById('differs').textContent") == "They differ in seed."
+    shown.until("document.getElementById('differs').textContent === 'They differ in seed.'")
     assert shown.errors == []
 
 
