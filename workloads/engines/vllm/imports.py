@@ -1,4 +1,4 @@
-"""Imported in the process that vLLM's core is forked from (`fork_server`) and nowhere else: it imports what a core does.
+"""Imported in the process from which vLLM's core is forked (`fork_server`), and nowhere else: all that a core imports.
 
 None of it may touch a GPU, for what is forked after that cannot. `fork_server` looks before it relies on it.
 """
