@@ -33,9 +33,9 @@ class Page:
 
     def open(self, where: Path | str) -> None:
         """A file, or an address. Returns when it is loaded: until then questions may still reach the page before it."""
-        address = where if isinstance(where, str) else where.as_uri()
-        self._call("Page.navigate", url=address)
-        self.until(f"location.href === new URL({json.dumps(address)}).href && document.readyState === 'complete'")
+        self.ask("(window.isFormerPage = true)")
+        self._call("Page.navigate", url=where if isinstance(where, str) else where.as_uri())
+        self.until("!window.isFormerPage && document.readyState === 'complete'")
 
     def looks(self, width: int, height: int, scheme: str) -> None:
         """A screen of this size that prefers light or dark; below 760 px a phone's."""
