@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -59,6 +60,11 @@ class Interrupts:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def since_now(self) -> Callable[[], bool]:
+        """A question: has a signal come since this call?"""
+        before = self.count
+        return lambda: self.count != before
 
     def _take(self, _number: int, _frame: FrameType | None) -> None:
         self.count += 1
@@ -127,8 +133,7 @@ def _run(
             return _final(frozen, "Interrupted", "stopped; " + _how_to_continue(frozen), status)
         if trouble is None:
             if rounds.lost_race or not decision.actions:
-                before = interrupts.count
-                executor.wait(poll_seconds, lambda count=before: interrupts.count != count)  # type: ignore[misc]
+                executor.wait(poll_seconds, interrupts.since_now())
             continue
         if interrupts.count:
             executor.stop_all()

@@ -112,7 +112,7 @@ class Rounds:
             return decide(self._frozen, seen, jobs, now, intent, self._recorded)
 
         def decided(view: JobsSnapshot) -> Decision:
-            """Raises _Unconfirmed, so that nobody notes a decision that is made again."""
+            """Raises _Unconfirmed before the executor records a decision that is made again."""
             decision = decide(self._frozen, seen, view, now, intent, self._recorded)
             units = self._observer.unconfirmed(concerned_units(decision.actions, self.seen or StoreSnapshot({})))
             if units:

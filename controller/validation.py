@@ -237,7 +237,8 @@ def _check_benchmark(
     ]
     if unanswerable:
         more = f" and {len(unanswerable) - SHOWN_PROBLEMS} more" if len(unanswerable) > SHOWN_PROBLEMS else ""
-        message = f"the answer names none of the choices, so no output can be right: problem {', '.join(unanswerable[:SHOWN_PROBLEMS])}{more}"  # noqa: E501
+        named = ", ".join(unanswerable[:SHOWN_PROBLEMS]) + more
+        message = f"the answer names none of the choices, so no output can be right: problem {named}"
         found.problems.append(SpecProblem((*place, "uri"), message))
     if tokenizer is None:
         return

@@ -64,7 +64,7 @@ def init(
 
 
 def _ask(option: str, question: str) -> str:
-    """Raises typer.BadParameter where nobody can answer."""
+    """Raises typer.BadParameter if there is no terminal to ask at."""
     if not sys.stdin.isatty():
         raise typer.BadParameter("is required where there is no terminal to ask at", param_hint=option)
     answer: str = typer.prompt(question)

@@ -28,7 +28,7 @@ JsonTo = Annotated[
 
 
 class ReadingCommand(TyperCommand):
-    """A command with `JsonTo`, whose file may be left out: `--json` alone stands for standard output."""
+    """A command with `JsonTo`. The file may be left out: `--json` alone writes to standard output."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         return super().parse_args(ctx, _with_target(args))

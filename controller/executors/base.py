@@ -25,7 +25,7 @@ class Executor(Protocol):
         ...
 
     def gone(self, owners: Iterable[Owner]) -> frozenset[Owner]:
-        """Those of `owners` that certainly have nobody acting for them."""
+        """Those of `owners` for which certainly no runner or controller acts."""
         ...
 
     def start(self, task: RunnableTask) -> None:

@@ -93,7 +93,7 @@ class DataSpec(SpecModel):
     template_date: str | None = Field(
         None, pattern=r"^\d{4}-\d{2}-\d{2}$", description="What strftime_now says; a template that asks needs it."
     )
-    system: str | None = Field(None, description="System message, where a row has none of its own.")
+    system: str | None = Field(None, description="System message for rows that have none.")
     on_short: Literal["fail", "repeat"] = Field("fail", description="When the filter leaves fewer than samples.")
     domain: Name | None = Field(
         None,

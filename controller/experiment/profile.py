@@ -28,7 +28,7 @@ Quantity = Annotated[str, Field(pattern=r"^[1-9][0-9]*(\.[0-9]+)?(k|M|G|T|P|Ki|M
 
 
 class SizeLimits(SpecModel):
-    """What the volumes that a pod has of its own (emptyDir) may hold; a pod that writes more is evicted."""
+    """Size limits of a pod's emptyDir volumes. A pod that writes more is evicted."""
 
     tmp: Quantity = Field("2Gi", description="Of the volume at /tmp.")
     work: Quantity | None = Field(

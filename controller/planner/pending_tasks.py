@@ -101,6 +101,20 @@ def _train_task(frozen: FrozenExperiment, run: FrozenRun, unit: UnitRef, number:
     )
 
 
+def _first_of_ready_units(
+    evaluations: Sequence[EvaluationState],
+    unit_states: Mapping[UnitRef, UnitState],
+    unit_of_evaluation: Callable[[EvaluationState], UnitRef | None],
+) -> dict[UnitRef, EvaluationState]:
+    """The first evaluation of each unit that is ready."""
+    ready: dict[UnitRef, EvaluationState] = {}
+    for evaluation in evaluations:
+        unit = unit_of_evaluation(evaluation)
+        if unit is not None and unit_states[unit].state == "ready":
+            ready.setdefault(unit, evaluation)
+    return ready
+
+
 def _generations(
     frozen: FrozenExperiment,
     evaluations: Sequence[EvaluationState],
@@ -108,11 +122,7 @@ def _generations(
     store: StoreSnapshot,
     now: datetime,
 ) -> Iterable[PendingTask]:
-    ready: dict[UnitRef, EvaluationState] = {}
-    for evaluation in evaluations:
-        unit = evaluation.generate_unit
-        if unit is not None and unit_states[unit].state == "ready":
-            ready.setdefault(unit, evaluation)
+    ready = _first_of_ready_units(evaluations, unit_states, lambda evaluation: evaluation.generate_unit)
     alike = task_groups(ready, lambda unit: _engine_key(ready[unit]), unit_states, frozen.limits.group_members)
     for units in sorted(alike, key=lambda units: _ready_since(frozen, units, ready)):
         members = tuple(_generate_member(ready[unit], store) for unit in units)
@@ -207,11 +217,7 @@ def _grades(
     store: StoreSnapshot,
     now: datetime,
 ) -> Iterable[PendingTask]:
-    ready: dict[UnitRef, EvaluationState] = {}
-    for evaluation in evaluations:
-        unit = evaluation.grade_unit
-        if unit is not None and unit_states[unit].state == "ready":
-            ready.setdefault(unit, evaluation)
+    ready = _first_of_ready_units(evaluations, unit_states, lambda evaluation: evaluation.grade_unit)
     for units in task_groups(ready, lambda _: "", unit_states, frozen.limits.group_members):
         members = tuple(_grade_member(ready[unit], store) for unit in units)
         task = GradeTask(

@@ -163,7 +163,7 @@ def _handler(pages: Pages, handle: Handle) -> Callable[[Request], Any]:
             return _json(request, {"error": str(error)}, 422)
         except StoreError as error:
             return _json(request, {"error": str(error)}, 503)
-        except Exception as error:  # one record that nobody thought of must not end the page
+        except Exception as error:  # an unforeseen record must not end the page
             logger.exception("%s", request.url.path)
             return _json(request, {"error": f"{type(error).__name__}: {error}; potstill ui has printed where"}, 500)
 

@@ -19,7 +19,7 @@ from workloads.api.manifest import Manifest
 from workloads.storage.base import ObjectInfo, Store, StoreError
 
 LIST_SECONDS = 1.0
-"""Requests within so long share one LIST of the store."""
+"""How long a LIST of the store is used for further requests, in seconds."""
 READERS = 8
 """Experiments that are read at the same time."""
 MANIFESTS_KEPT = 8

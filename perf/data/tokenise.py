@@ -28,7 +28,32 @@ from workloads.text.tokenizer import load_tokenizer
 
 VOCABULARY = 16_384
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>"]
-SYLLABLES = "ba con der el fi gra ho in ka lu men no or pre qua ri sta tion un ver wo xi yo zen".split()  # noqa: SIM905
+SYLLABLES = (
+    "ba",
+    "con",
+    "der",
+    "el",
+    "fi",
+    "gra",
+    "ho",
+    "in",
+    "ka",
+    "lu",
+    "men",
+    "no",
+    "or",
+    "pre",
+    "qua",
+    "ri",
+    "sta",
+    "tion",
+    "un",
+    "ver",
+    "wo",
+    "xi",
+    "yo",
+    "zen",
+)
 
 
 def text(draw: random.Random, words: list[str], weights: list[float], characters: int) -> str:

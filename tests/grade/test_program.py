@@ -72,7 +72,7 @@ def test_each_problem_is_told_of_as_its_programs_have_run(store: Store, tmp_path
     body = told.body(lambda context: grade(context, "all", None, 1))
     assert run_program(GradeTask, body, [task.key], {"POTSTILL_STORE": store.url}) == ExitCode.OK
     assert told.done(task.unit.digest) == [0, 1, 2, 3]
-    assert {(progress.done, progress.total) for progress in told.progress} == {(0, 1)}
+    assert {(progress.phase, progress.done, progress.total) for progress in told.progress} == {("grading", 0, 1)}
 
 
 @pytest.mark.slow

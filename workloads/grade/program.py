@@ -40,6 +40,8 @@ from workloads.storage.content_digest import localise_file
 from workloads.storage.markers import Corrupt, fetch, read_marker
 
 STEPS = ("fetch", "execute", "compare")
+PHASES = {"all": "grading", "fetch": "fetching outputs", "execute": "running programs", "compare": "grading"}
+"""What progress says that a step does, for people."""
 FILE = "grades.jsonl"
 READS = 2
 """How often a blob is read before it is said to be damaged: the damage may be on the way."""
@@ -66,7 +68,7 @@ def grade(context: Context[GradeTask], step: str, work: Path | None, workers: in
     members = claim(context)
 
     def tell(done: int, problems: Mapping[str, int]) -> None:
-        context.progress(_progress(context, step, done, len(members), problems))
+        context.progress(_progress(context, PHASES[step], done, len(members), problems))
         context.stop_if_terminated()
 
     counting = GradingProgress([member.unit.digest for member in members], tell)

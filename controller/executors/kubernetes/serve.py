@@ -4,7 +4,6 @@ A round of an Experiment starts when its spec changes, when what the planner rea
 notice says that one of its units may have changed, and after a while. The status that a round writes starts none.
 """
 
-import json
 import logging
 import os
 import random
@@ -23,6 +22,7 @@ from controller.executors.kubernetes.api import CONTROLLER, Api, ApiError, ApiUn
 from controller.executors.kubernetes.executor import STALE_SECONDS, Watched
 from controller.executors.kubernetes.health import Health, serve_health
 from controller.executors.kubernetes.informer import Pace, Reflector
+from controller.executors.kubernetes.json_lines import JsonLines
 from controller.executors.kubernetes.metrics import Metrics
 from controller.executors.kubernetes.names import EXPERIMENT_LABEL, RETRY_ANNOTATION, UID8_LABEL
 from controller.executors.kubernetes.namespace_lease import LeasePace, NamespaceLease
@@ -324,21 +324,6 @@ class Controller:
                 logger.warning("%s/%s: what its deletionPolicy asks for was not done: %s", *key, error)
             except Exception:
                 logger.exception("%s/%s: this is a fault of Potstill: it was not cleaned up", *key)
-
-
-class JsonLines(logging.Formatter):
-    """One JSON object a line, for log collectors."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        entry = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            entry["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(entry, ensure_ascii=False)
 
 
 def load_profiles(folder: Path) -> dict[str, Profile]:
