@@ -42,13 +42,16 @@ SIGNALS = [
     )), "crash", "signal 50"),
     attack("kills itself as a kernel without memory would", "os.kill(os.getpid(), 9)", "memory", "killed"),
     attack("says that its time is over", "import signal\nos.kill(os.getpid(), signal.SIGXCPU)", "timeout", "CPU limit"),
-    attack("an alarm that interrupts its end", "\n".join((
-        "import signal",
-        "def again(*_): raise RuntimeError('again')",
-        "signal.signal(signal.SIGALRM, again)",
-        "signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)",
-        "while True: pass",
-    )), detail="RuntimeError"),
+    *(
+        attack(f"an alarm every {seconds} s that interrupts its end", "\n".join((
+            "import signal",
+            "def again(*_): raise RuntimeError('again')",
+            "signal.signal(signal.SIGALRM, again)",
+            f"signal.setitimer(signal.ITIMER_REAL, 0.01, {seconds})",
+            "while True: pass",
+        )), detail="RuntimeError")
+        for seconds in (0.01, 0.0005)
+    ),
     attack("queues a signal for its parent", "if ctypes.CDLL(None, use_errno=True).sigqueue(os.getppid(), 9, None): raise OSError(ctypes.get_errno(), 'no')", detail="[Errno 1]"),
     attack("raises its limits", "import resource\nresource.setrlimit(resource.RLIMIT_AS, (-1, -1))", detail="Error"),
     attack("asks for a real-time priority", "os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))", detail="PermissionError"),

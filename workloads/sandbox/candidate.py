@@ -8,6 +8,7 @@ fresh module namespace `{}`, inputs one after another.
 import json
 import os
 import random
+import signal
 import struct
 import sys
 from importlib.machinery import ModuleSpec
@@ -28,19 +29,26 @@ def serve(order: Order, pipe: int) -> None:
         sys.meta_path.insert(0, SeedsNumpy())
     sys.stdin, sys.stdout, sys.stderr = (open(fd, mode, closefd=False) for fd, mode in ((0, "r"), (1, "w"), (2, "w")))  # noqa: SIM115
     try:
-        function = _load(order.program, order.entry_point)
+        _run(order, pipe)
     except BaseException as e:
-        _write(pipe, b"X", _description(e))
-        return
+        error = e
+        try:  # A handler of the program may raise once more at any call, until all signals are blocked.
+            signal.pthread_sigmask(signal.SIG_BLOCK, ALL_SIGNALS)
+        except BaseException as raised:
+            error = raised
+        _write(pipe, b"X", _description(error))
+
+
+ALL_SIGNALS = signal.valid_signals()
+
+
+def _run(order: Order, pipe: int) -> None:
+    function = _load(order.program, order.entry_point)
     _write(pipe, b"S")
     for text in order.arguments:
-        try:
-            value = function(*decode(text))
-            _write(pipe, b"T")
-            encoded = encode(value)
-        except BaseException as e:
-            _write(pipe, b"X", _description(e))
-            return
+        value = function(*decode(text))
+        _write(pipe, b"T")
+        encoded = encode(value)
         _write(pipe, b"V", encoded)
         del value
     _write(pipe, b"D")
