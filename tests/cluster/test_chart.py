@@ -99,8 +99,8 @@ def test_a_mistake_in_a_job_is_found(schemas: Path, right: str, wrong: str) -> N
 def test_helm_refuses(name: str) -> None:
     with pytest.raises(
         RefusedError,
-        match=r"image\.reference|/image/reference|store|additional properties|engine|/controller/(evaluationPods|logLevel|extraEnv)"
-        r"|controller\.replicas: 2 is too many|/proxy/https|/caBundle/inline",
+        match=r"image\.reference|/image/reference|store|additional properties|engine"
+        r"|/controller/(evaluationPods|logLevel|extraEnv|replicas|namespaces)|/proxy/https|/caBundle/inline",
     ):
         render(*VALUES, WRONG[name])
 
@@ -125,6 +125,28 @@ def test_only_the_controller_has_a_token(everything: list[dict[str, Any]]) -> No
     accounts = [item for item in everything if item["kind"] == "ServiceAccount"]
     assert [account["automountServiceAccountToken"] for account in accounts] == [False, False]
     assert the("Deployment", everything)["spec"]["template"]["spec"]["automountServiceAccountToken"] is True
+
+
+def test_each_namespace_that_is_served_has_rights_accounts_and_policies() -> None:
+    objects = rendered_with("controller.namespaces={team-a,team-b}", "podDisruptionBudget.trainings=true")
+    own = {item["metadata"]["namespace"] for item in objects if item["kind"] == "Deployment"}
+    workloads = ("potstill-workloads", "potstill-trainings")
+    placed = {(item["kind"], item["metadata"]["name"]): set[str]() for item in objects if item["kind"] != "Deployment"}
+    for item in objects:
+        if item["kind"] != "Deployment":
+            placed[item["kind"], item["metadata"]["name"]].add(item["metadata"]["namespace"])
+    for (kind, name), namespaces in placed.items():
+        if kind in ("Role", "RoleBinding"):
+            assert namespaces == {*own, "team-a", "team-b"}, name
+        elif name in workloads:
+            assert namespaces == {"team-a", "team-b"}, name
+        else:
+            assert namespaces == own, name
+    bound = [subject for item in objects if item["kind"] == "RoleBinding" for subject in item["subjects"]]
+    assert {subject["namespace"] for subject in bound} == own
+    [deployment] = [item for item in objects if item["kind"] == "Deployment"]
+    env = {e["name"]: e.get("value") for e in deployment["spec"]["template"]["spec"]["containers"][0]["env"]}
+    assert env["POTSTILL_NAMESPACES"] == "team-a team-b"
 
 
 def rendered_with(*values: str) -> list[dict[str, Any]]:

@@ -26,10 +26,20 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 app.kubernetes.io/part-of: potstill
 {{- end -}}
 
-{{/* The start of the metadata of everything: NAME with the release's namespace. */}}
+{{/* The namespaces whose Experiments are served, as a YAML list. */}}
+{{- define "potstill.namespaces" -}}
+{{- .Values.controller.namespaces | default (list .Release.Namespace) | uniq | toYaml -}}
+{{- end -}}
+
+{{/* Those, and the release's own. */}}
+{{- define "potstill.allNamespaces" -}}
+{{- prepend (include "potstill.namespaces" . | fromYamlArray) .Release.Namespace | uniq | toYaml -}}
+{{- end -}}
+
+{{/* The start of the metadata of everything: NAME, in the release's namespace if no other is stated. */}}
 {{- define "potstill.metadata" -}}
 name: {{ .name }}
-namespace: {{ .root.Release.Namespace }}
+namespace: {{ .namespace | default .root.Release.Namespace }}
 labels:
   {{- include "potstill.labels" .root | nindent 2 }}
 {{- end -}}

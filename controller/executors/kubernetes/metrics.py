@@ -45,13 +45,18 @@ class Metrics:
             "potstill_evaluations", "Evaluations by state.", [*labels, "state"], registry=self.registry
         )
 
+        self._limits = _LimitCollector()
+        self._ages = _AgeCollector()
+        self.registry.register(self._limits)
+        self.registry.register(self._ages)
+
     def watch_limit(self, namespace: str, line: Callable[[], QuotaQueue | None]) -> None:
         """Exports the limit of evaluation pods, looked at when asked for; nothing where there is none."""
-        self.registry.register(_LimitCollector(namespace, line))
+        self._limits.lines[namespace] = line
 
-    def watch_age(self, ages: Callable[[], Mapping[str, float]]) -> None:
+    def watch_age(self, namespace: str, ages: Callable[[], Mapping[str, float]]) -> None:
         """Exports for how long each watch has had no answer, looked at when asked for. `ages`: seconds by resource."""
-        self.registry.register(_AgeCollector(ages))
+        self._ages.ages[namespace] = ages
 
     def reconciled(self, _key: tuple[str, str], result: str, seconds: float) -> None:
         self._total.labels("experiment", result).inc()
@@ -88,32 +93,38 @@ class Metrics:
 
 
 class _AgeCollector(Collector):
-    def __init__(self, ages: Callable[[], Mapping[str, float]]) -> None:
-        self._ages = ages
+    def __init__(self) -> None:
+        self.ages: dict[str, Callable[[], Mapping[str, float]]] = {}
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         family = GaugeMetricFamily(
-            "potstill_watch_age_seconds", "Since a watch had its last answer.", labels=["resource"]
+            "potstill_watch_age_seconds", "Since a watch had its last answer.", labels=["namespace", "resource"]
         )
-        for resource, seconds in self._ages().items():
-            family.add_metric([resource], seconds)
+        for namespace, ages in self.ages.items():
+            for resource, seconds in ages().items():
+                family.add_metric([namespace, resource], seconds)
         yield family
 
 
 class _LimitCollector(Collector):
-    def __init__(self, namespace: str, line: Callable[[], QuotaQueue | None]) -> None:
-        self._namespace = namespace
-        self._line = line
+    def __init__(self) -> None:
+        self.lines: dict[str, Callable[[], QuotaQueue | None]] = {}
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        line = self._line()
-        if line is None:
+        lines = [(namespace, line) for namespace, read in self.lines.items() if (line := read()) is not None]
+        if not lines:
             return
-        for name, meaning, value in (
-            ("potstill_evaluation_pods", "Evaluation pods, those decided on included.", len(line.holders)),
-            ("potstill_evaluation_pods_limit", "Most evaluation pods at one time.", line.most),
-            ("potstill_evaluation_pods_waiting", "Experiments that wait for an evaluation pod.", len(line.waiting)),
-        ):
+        meanings: tuple[tuple[str, str, Callable[[QuotaQueue], int]], ...] = (
+            ("potstill_evaluation_pods", "Evaluation pods, those decided on included.", lambda q: len(q.holders)),
+            ("potstill_evaluation_pods_limit", "Most evaluation pods at one time.", lambda q: q.most),
+            (
+                "potstill_evaluation_pods_waiting",
+                "Experiments that wait for an evaluation pod.",
+                lambda q: len(q.waiting),
+            ),
+        )
+        for name, meaning, value in meanings:
             family = GaugeMetricFamily(name, meaning, labels=["namespace"])
-            family.add_metric([self._namespace], value)
+            for namespace, line in lines:
+                family.add_metric([namespace], value(line))
             yield family

@@ -4,6 +4,9 @@ Two controllers of one release with one store may be at work at the same time: t
 for a moment. Those of another release, or with another store, wait until the Lease was not renewed for its duration.
 Clocks are not compared: a holder counts as gone when its record has not changed for so long by our own clock. A
 controller that ends leaves the Lease as it is, because another of its release may be at work.
+
+With several replicas a second Lease names the pod that works; the others stand by, and the one that works gives it up
+when it ends.
 """
 
 import logging
@@ -34,6 +37,9 @@ class LeasePace:
 class NamespaceLease:
     """`run` keeps the Lease; the rest may be called from any thread. `holder`: release and store, as the Lease says."""
 
+    level = logging.ERROR
+    """Of the line in the log that says that another holds it."""
+
     def __init__(
         self,
         api: Api,
@@ -41,10 +47,12 @@ class NamespaceLease:
         holder: str,
         pace: LeasePace | None = None,
         clock: Callable[[], float] = time.monotonic,
+        name: str = NAME,
     ) -> None:
         self._api = api
         self._path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
         self._namespace = namespace
+        self._name = name
         self._holder = holder
         self._pace = pace or LeasePace()
         self._clock = clock
@@ -67,7 +75,7 @@ class NamespaceLease:
         """Why no work may be done, "" if it may."""
         if self.is_held:
             return ""
-        return self._other or f"the Lease {self._namespace}/{NAME} is not held yet"
+        return self._other or f"the Lease {self._namespace}/{self._name} is not held yet"
 
     def wait_held(self, seconds: float) -> bool:
         """Whether it is held, waiting so long for it at most."""
@@ -85,9 +93,9 @@ class NamespaceLease:
             try:
                 self.renew()
             except (ApiError, ApiUnreachable) as error:
-                logger.warning("the Lease %s/%s was not renewed: %s", self._namespace, NAME, error)
+                logger.warning("the Lease %s/%s was not renewed: %s", self._namespace, self._name, error)
             except Exception:
-                logger.exception("the Lease %s/%s: this is a fault of Potstill", self._namespace, NAME)
+                logger.exception("the Lease %s/%s: this is a fault of Potstill", self._namespace, self._name)
             self._stop.wait(self._pace.renew_seconds if self.is_held else self._pace.look_seconds)
 
     def renew(self) -> None:
@@ -113,18 +121,18 @@ class NamespaceLease:
     def _is_ours_to_write(self) -> bool:
         """Writes the Lease unless another holds it. Returns whether it was written."""
         try:
-            found = self._api.request("GET", f"{self._path}/{NAME}")
+            found = self._api.request("GET", f"{self._path}/{self._name}")
         except ApiError as error:
             if error.status != 404:
                 raise
-            body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": NAME}}
+            body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": self._name}}
             self._api.request("POST", self._path, body={**body, "spec": self._spec({})})
             return True
         spec = found.get("spec") or {}
         holder = spec.get("holderIdentity") or self._holder
         if holder != self._holder and not self._is_abandoned(found, spec, holder):
             return False
-        self._api.request("PUT", f"{self._path}/{NAME}", body={**found, "spec": self._spec(spec)})
+        self._api.request("PUT", f"{self._path}/{self._name}", body={**found, "spec": self._spec(spec)})
         return True
 
     def _is_abandoned(self, found: Json, spec: Json, holder: str) -> bool:
@@ -133,16 +141,19 @@ class NamespaceLease:
             self._seen = (version, now)
         duration = spec.get("leaseDurationSeconds") or self._pace.duration_seconds
         if now - self._seen[1] >= duration:
-            logger.info("the Lease %s/%s of %s was not renewed for %d s", self._namespace, NAME, holder, duration)
+            logger.info("the Lease %s/%s of %s was not renewed for %d s", self._namespace, self._name, holder, duration)
             return True
-        told = (
+        message = self._held_by(holder, duration)
+        if message != self._other:
+            logger.log(self.level, "%s", message)
+            self._other = message
+        return False
+
+    def _held_by(self, holder: str, duration: int) -> str:
+        return (
             f"namespace {self._namespace} is served by {holder}, and this is {self._holder}: a namespace has one "
             f"release with one store. Remove one of the two; this one begins {duration} s after the other has ended"
         )
-        if told != self._other:
-            logger.error("%s", told)
-            self._other = told
-        return False
 
     def _spec(self, before: Json) -> Json:
         now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}Z"
@@ -161,3 +172,35 @@ class NamespaceLease:
         self._unguarded = True
         with self._changed:
             self._changed.notify_all()
+
+
+class LeaderLease(NamespaceLease):
+    """Held by one pod of a release with several. `holder`: the pod's name."""
+
+    level = logging.INFO
+
+    def __init__(
+        self,
+        api: Api,
+        namespace: str,
+        pod: str,
+        release: str,
+        pace: LeasePace | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(api, namespace, pod, pace, clock, f"potstill-leader-{release}")
+
+    def give_up(self) -> None:
+        """After the last round: another pod may take it at once. An error is logged: the Lease then runs out."""
+        if not self.is_held:
+            return
+        try:
+            found = self._api.request("GET", f"{self._path}/{self._name}")
+            if (found.get("spec") or {}).get("holderIdentity") == self._holder:
+                body = {**found, "spec": {**found["spec"], "holderIdentity": ""}}
+                self._api.request("PUT", f"{self._path}/{self._name}", body=body)
+        except (ApiError, ApiUnreachable) as error:
+            logger.warning("the Lease %s/%s was not given up: %s", self._namespace, self._name, error)
+
+    def _held_by(self, holder: str, duration: int) -> str:
+        return f"standing by: pod {holder} is at work; this one takes over {duration} s after its last sign of life"

@@ -12,6 +12,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from controller.executors.kubernetes.informer import Pace, Reflector
 from controller.executors.kubernetes.json_lines import JsonLines
 from controller.executors.kubernetes.metrics import Metrics
 from controller.executors.kubernetes.names import EXPERIMENT_LABEL, RETRY_ANNOTATION, UID8_LABEL
-from controller.executors.kubernetes.namespace_lease import LeasePace, NamespaceLease
+from controller.executors.kubernetes.namespace_lease import LeaderLease, LeasePace, NamespaceLease
 from controller.executors.kubernetes.quota import EvaluationLimit
 from controller.executors.kubernetes.reconciler import Dropped, Reconciler
 from controller.executors.kubernetes.task_index import IndexOf, Kind, TaskIndex, is_evaluation, job_name_of
@@ -57,10 +58,11 @@ logger = logging.getLogger("potstill")
 
 
 class Controller:
-    """`start` returns at once; `stop` lets the rounds in hand end, and waits for them.
+    """Serves one namespace. `start` returns at once; `stop` lets the rounds in hand end, and waits for them.
 
     `evaluation_pods`: at most so many of all Experiments at one time; 0 is no limit. `release`: controllers of other
-    releases, or with other stores, do not work in this namespace at the same time.
+    releases, or with other stores, do not work in this namespace at the same time. `leader`: no round starts while
+    another pod holds it; its thread is the caller's. `metrics`: shared with other namespaces of the process.
     """
 
     def __init__(
@@ -75,8 +77,10 @@ class Controller:
         evaluation_pods: int = 0,
         release: str = RELEASE,
         lease_pace: LeasePace | None = None,
+        leader: LeaderLease | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
-        self.metrics = Metrics()
+        self.metrics = metrics or Metrics()
         self._busy_seconds = busy_seconds
         self._queue = KeyedQueue(time.monotonic)
         self._store = store
@@ -127,7 +131,7 @@ class Controller:
             wake=lambda name, seconds: self._queue.add((namespace, name), seconds),
         )
         self.metrics.watch_age(
-            lambda: {one.path.rpartition("/")[2]: one.silent_seconds for one in self._watched.reflectors}
+            namespace, lambda: {one.path.rpartition("/")[2]: one.silent_seconds for one in self._watched.reflectors}
         )
         self.metrics.watch_limit(namespace, self._watched.limit.line)
         writer = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{socket.gethostname()}-{os.getpid()}"
@@ -143,6 +147,7 @@ class Controller:
             self._require_store,
         )
         self._lease = NamespaceLease(api, namespace, f"release {release} with {store.url.rstrip('/')}", lease_pace)
+        self._leader = leader
         self._threads: list[threading.Thread] = []
         self._last: dict[Key, Json] = {}
 
@@ -275,7 +280,7 @@ class Controller:
         if self._watched.stale_seconds() == float("inf") or self._waits_for_notices():
             self._queue.add(key, 0.2)
             return
-        if not self._lease.wait_held(1.0):
+        if not (self._lease.wait_held(1.0) and (self._leader is None or self._leader.wait_held(1.0))):
             self._queue.add(key, 1.0)
             return
         self._forget_former(key, item)
@@ -336,7 +341,9 @@ def main() -> int:
     """Runs until SIGTERM. Returns 1, after one line in the log, if it cannot start.
 
     Environment: POTSTILL_STORE, POTSTILL_PROFILES (a folder), POTSTILL_NAMESPACE, POTSTILL_HEALTH_PORT (8080),
-    POTSTILL_EVALUATION_PODS (0: no limit), POTSTILL_RELEASE (potstill), POTSTILL_LOG_LEVEL (info).
+    POTSTILL_EVALUATION_PODS (in each namespace; 0: no limit), POTSTILL_RELEASE (potstill), POTSTILL_LOG_LEVEL (info),
+    POTSTILL_NAMESPACES (those to serve, with spaces between; not set: POTSTILL_NAMESPACE), POTSTILL_POD (the name of
+    this pod, where the release has several).
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
@@ -344,7 +351,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     try:
         logger.setLevel(level)
-        controller = _controller()
+        controllers, leader = _controllers()
         port = int(os.environ.get("POTSTILL_HEALTH_PORT", "8080"))
     except KeyError as error:
         logger.error("cannot start: the environment variable %s is not set", error.args[0])
@@ -355,32 +362,72 @@ def main() -> int:
     ending = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ending.set())
-    controller.start()
-    health = serve_health(port, Health(controller.problem, controller.unready), controller.metrics.registry)
+    if leader is not None:
+        threading.Thread(target=leader.run, name="leader", daemon=True).start()
+    for controller in controllers:
+        controller.start()
+    health = serve_health(
+        port,
+        Health(
+            lambda: _problems(c.problem() for c in controllers), lambda: _problems(c.unready() for c in controllers)
+        ),
+        controllers[0].metrics.registry,
+    )
     ending.wait()
     logger.info("stopping: rounds in hand end first")
-    controller.stop()
+    _stop(controllers)
+    if leader is not None:
+        leader.stop()
+        leader.give_up()
     health.shutdown()
     return 0
 
 
-def _controller() -> Controller:
+def _problems(problems: Iterable[str]) -> str:
+    return "; ".join(problem for problem in problems if problem)
+
+
+def _stop(controllers: list[Controller]) -> None:
+    """All at once: together they have STOP_SECONDS."""
+    threads = [threading.Thread(target=controller.stop) for controller in controllers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _controllers() -> tuple[list[Controller], LeaderLease | None]:
     """From the environment. Raises KeyError, SpecError, StoreError, ConfigException, ValueError, OSError."""
     profiles = load_profiles(Path(os.environ["POTSTILL_PROFILES"]))
     store = open_store(os.environ["POTSTILL_STORE"])
     kubeconfig = os.environ.get("KUBECONFIG")
     api = connect(Path(kubeconfig) if kubeconfig else None, agent=CONTROLLER)
-    limit = int(os.environ.get("POTSTILL_EVALUATION_PODS", "0"))
-    controller = Controller(
-        api,
-        store,
-        profiles,
-        os.environ["POTSTILL_NAMESPACE"],
-        evaluation_pods=limit,
-        release=os.environ.get("POTSTILL_RELEASE") or RELEASE,
+    own = os.environ["POTSTILL_NAMESPACE"]
+    namespaces = os.environ.get("POTSTILL_NAMESPACES", "").split() or [own]
+    release = os.environ.get("POTSTILL_RELEASE") or RELEASE
+    pod = os.environ.get("POTSTILL_POD")
+    leader = LeaderLease(api, own, pod, release) if pod else None
+    metrics = Metrics()
+    controllers = [
+        Controller(
+            api,
+            store,
+            profiles,
+            namespace,
+            evaluation_pods=int(os.environ.get("POTSTILL_EVALUATION_PODS", "0")),
+            release=release,
+            leader=leader,
+            metrics=metrics,
+        )
+        for namespace in namespaces
+    ]
+    logger.info(
+        "started; namespaces: %s; store: %s; profiles: %s",
+        ", ".join(namespaces),
+        store.url,
+        ", ".join(profiles) or "none",
     )
-    logger.info("started; store: %s; profiles: %s", store.url, ", ".join(profiles) or "none")
-    return controller
+    return controllers, leader
 
 
 if __name__ == "__main__":
