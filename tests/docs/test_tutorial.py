@@ -3,20 +3,18 @@
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from tests.results.made_manifest import evaluation, manifest
+from tests.tools.warm import WarmStart
 from workloads.results.tables import tables
 
 REPOSITORY = Path(__file__).parents[2]
 TUTORIAL = REPOSITORY / "docs" / "tutorial.md"
 PAGES = [TUTORIAL, *sorted((REPOSITORY / "docs" / "how-to").glob("*.md"))]
-POTSTILL = str(Path(sys.executable).with_name("potstill"))
 BLOCK = re.compile(r"(?:<!-- (?P<mark>[^\n]*) -->\n)?```console\n(?P<text>.*?)```", re.DOTALL)
 
 
@@ -30,9 +28,9 @@ def runnable(page: Path) -> list[list[str]]:
     return [shlex.split(line) for line in lines]
 
 
-def run(words: list[str], folder: Path, *expected: int) -> str:
+def run(warm: WarmStart, words: list[str], folder: Path, *expected: int) -> str:
     assert words[0] == "potstill"
-    done = subprocess.run([POTSTILL, *words[1:]], cwd=folder, capture_output=True, text=True)
+    done = warm.potstill(*words[1:], folder=folder)
     assert done.returncode in (expected or (0,)), f"{' '.join(words)}: {done.stdout}{done.stderr}"
     return done.stdout
 
@@ -52,31 +50,31 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if page != TUTORIAL], ids=lambda page: page.name)
-def test_commands_of_a_how_to_page_run(page: Path, folder: Path) -> None:
+def test_commands_of_a_how_to_page_run(page: Path, folder: Path, warm: WarmStart) -> None:
     for words in runnable(page):
-        run(words, folder)
+        run(warm, words, folder)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_tutorial_runs_to_its_decision(folder: Path) -> None:
+def test_the_tutorial_runs_to_its_decision(folder: Path, warm: WarmStart) -> None:
     """As written, but for the size: a tenth of the samples."""
     commands = runnable(TUTORIAL)
-    run(commands[0], folder)
+    run(warm, commands[0], folder)
     file = folder / "experiment.yaml"
     whole = yaml.safe_load(file.read_text())
     whole["spec"]["training"] |= {"samples": 100, "checkpointEverySamples": 100}
     file.write_text(yaml.safe_dump(whole))
-    said = {words[1]: run(words, folder) for words in commands[1:]}
+    said = {words[1]: run(warm, words, folder) for words in commands[1:]}
     assert "Last checkpoints" in said["run"]
     assert "One run, first (first@100), against the base in accuracy: own" in said["run"]
     whole["spec"]["runs"].append({"name": "faster", "data": "mine", "learningRate": 1e-3})
     gate = {"candidate": "first@last", "require": [{"benchmark": "own", "metric": "accuracy", "maxDrop": 0.05}]}
     whole["spec"]["gate"] = gate
     file.write_text(yaml.safe_dump(whole))
-    assert "faster@100" in run(["potstill", "run", "experiment.yaml"], folder)
-    run(["potstill", "report", "experiment.yaml", "--out", "report"], folder)
-    run(["potstill", "gate", "experiment.yaml", "--json", "gate.json"], folder, 0, 1, 3)
+    assert "faster@100" in run(warm, ["potstill", "run", "experiment.yaml"], folder)
+    run(warm, ["potstill", "report", "experiment.yaml", "--out", "report"], folder)
+    run(warm, ["potstill", "gate", "experiment.yaml", "--json", "gate.json"], folder, 0, 1, 3)
     assert (folder / "gate.json").is_file()
 
 

@@ -15,6 +15,7 @@ from controller.experiment.resolve import resolve
 from controller.training_data import read_training_data
 from tests.models.tiny import write_tiny_base
 from tests.text.chats import MARKED
+from tests.tools.warm import WarmStart
 from workloads.api.units import TrainInputs
 from workloads.data.rendered import render
 from workloads.models import FAMILIES
@@ -42,13 +43,12 @@ def test_one_run_learns_all_turns_and_the_other_the_last() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_conversations_train_a_tiny_llama_to_a_report(tmp_path: Path) -> None:
+def test_conversations_train_a_tiny_llama_to_a_report(tmp_path: Path, warm: WarmStart) -> None:
     shutil.copytree(EXAMPLES / "chat", tmp_path / "chat")
     base = write_tiny_base(tmp_path / "quickstart" / "base", FAMILIES["LlamaForCausalLM"])
     (base / "chat_template.jinja").write_text(MARKED)
     (tmp_path / "chat.yaml").write_text((EXAMPLES / "chat.yaml").read_text())
-    command = [sys.executable, "-P", "-m", "controller.cli", "run", "chat.yaml", "--store", "store"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=800)
+    done = warm.potstill("run", "chat.yaml", "--store", "store", folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     report = done.stdout.rsplit("report: file://", 1)[1].strip()
     assert "last_turn" in Path(report).read_text()

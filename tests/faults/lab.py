@@ -52,15 +52,27 @@ class Lab:
 
 
 class Program:
-    """A program that the fork server runs for this process, and that ends with it."""
+    """A program that the fork server runs for this process, and that ends with it.
 
-    def __init__(self, forks: Path, module: str, arguments: Sequence[str], environment: Mapping[str, str], log: Path):
+    It runs in `folder`, or where its log is, and writes its errors into `errors`, or into its log.
+    """
+
+    def __init__(
+        self,
+        forks: Path,
+        module: str,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        log: Path,
+        folder: Path | None = None,
+        errors: Path | None = None,
+    ):
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.connect(str(forks))
         order = {"module": module, "arguments": list(arguments), "environment": dict(environment)}
-        with log.open("ab") as file:
-            files = [file.fileno(), file.fileno()]
-            send(self._socket, {**order, "folder": str(log.parent), "client": os.getpid()}, files)
+        with log.open("ab") as file, (errors or log).open("ab") as error_file:
+            files = [file.fileno(), error_file.fileno()]
+            send(self._socket, {**order, "folder": str(folder or log.parent), "client": os.getpid()}, files)
         self._answers = self._socket.makefile("rb")
         self.pid = int(json.loads(self._answers.readline())["pid"])
         self.log = log
@@ -93,9 +105,18 @@ def lab(folder: Path) -> Iterator[Lab]:
         yield replace(made, manifest=undisturbed(made, folder))
 
 
+@dataclass(frozen=True)
+class Forks:
+    """A fork server's socket, and the program that stands in for the Python interpreter of what it runs."""
+
+    socket: Path
+    client: Path
+    server: Server
+
+
 @contextmanager
-def programs(folder: Path) -> Iterator[Lab]:
-    """The fork server and the files, without a manifest. Raises NotInTimeError."""
+def fork_server(folder: Path) -> Iterator[Forks]:
+    """Raises NotInTimeError."""
     forks = folder / "forks"
     forks.unlink(missing_ok=True)
     environment = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -106,12 +127,19 @@ def programs(folder: Path) -> Iterator[Lab]:
         client = folder / "fork_client"
         client.write_text(f"#!{sys.executable} -IS\n" + (ROOT / "tests/faults/fork_client.py").read_text())
         client.chmod(0o755)
+        yield Forks(forks, client, server)
+    finally:
+        server.stop()
+
+
+@contextmanager
+def programs(folder: Path) -> Iterator[Lab]:
+    """The fork server and the files, without a manifest. Raises NotInTimeError."""
+    with fork_server(folder) as forks:
         files = folder / "files"
         if not files.exists():
             write_files(files)
-        yield Lab(files, forks, client, server, None)
-    finally:
-        server.stop()
+        yield Lab(files, forks.socket, forks.client, forks.server, None)
 
 
 def write_files(files: Path) -> None:

@@ -1,14 +1,12 @@
 """A new user's first experiment on a base that is no Qwen3: from the file to the report, with no field about trainers."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.models.tiny import write_tiny_base
+from tests.tools.warm import WarmStart
 from tests.train.world import sums, write_rows
 from workloads.api.records import Marker, TrainRecord
 from workloads.models import FAMILIES
@@ -40,23 +38,17 @@ spec:
 """
 
 
-def test_a_tiny_llama_is_trained_and_evaluated_to_a_report(tmp_path: Path) -> None:
+def test_a_tiny_llama_is_trained_and_evaluated_to_a_report(tmp_path: Path, warm: WarmStart) -> None:
     write_tiny_base(tmp_path / "base", FAMILIES["LlamaForCausalLM"])
     write_rows(tmp_path / "rows.jsonl", sums(40))
     write_rows(
         tmp_path / "bench.jsonl", ({"id": f"p{n}", "prompt": f"What is {n}?", "answer": str(n)} for n in range(4))
     )
     (tmp_path / "experiment.yaml").write_text(EXPERIMENT)
-    command = [
-        sys.executable,
-        "-c",
-        "from controller.cli import main; main()",
-        "run",
-        str(tmp_path / "experiment.yaml"),
-    ]
-    environment = os.environ | {"POTSTILL_CACHE": str(tmp_path / "cache")}
-    done = subprocess.run(
-        [*command, "--store", str(tmp_path / "store")], env=environment, capture_output=True, text=True, timeout=800
+    done = warm.potstill(
+        *("run", "experiment.yaml", "--store", "store"),
+        folder=tmp_path,
+        environment={"POTSTILL_CACHE": str(tmp_path / "cache")},
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     markers = [Marker.model_validate_json(path.read_bytes()) for path in tmp_path.rglob("markers/done*")]

@@ -1,0 +1,41 @@
+"""`potstill` and the programs that it starts, in forks of a process that has imported torch and transformers.
+
+For tests of what a whole run does, whose programs would import for most of their time. That the programs start by
+themselves is what tests/whole and `make quickstart` show.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.faults.lab import Forks, Program
+
+
+@dataclass
+class WarmStart:
+    """`folder`: for what the commands print."""
+
+    forks: Forks
+    folder: Path
+    runs: int = 0
+
+    def potstill(
+        self, *words: str, folder: Path, environment: Mapping[str, str] | None = None, seconds: float = 800.0
+    ) -> subprocess.CompletedProcess[str]:
+        """The command, run in `folder`. Raises NotInTimeError after `seconds`."""
+        self.runs += 1
+        output, errors = (self.folder / f"{self.runs:03d}-{kind}" for kind in ("out", "err"))
+        whole = {
+            **os.environ,
+            "POTSTILL_TEST_PYTHON": sys.executable,
+            "POTSTILL_TEST_FORK_SERVER": str(self.forks.socket),
+            "POTSTILL_TEST_STARTS": str(self.folder / "starts"),
+            "POTSTILL_TEST_RUNNER": str(self.forks.client),
+            **(environment or {}),
+        }
+        program = Program(self.forks.socket, "tests.faults.run", words, whole, output, folder, errors)
+        code = program.wait(seconds)
+        return subprocess.CompletedProcess(words, code, output.read_text(), errors.read_text())
