@@ -1,8 +1,6 @@
 """`potstill list`, and versions of an experiment by name: after an edit of the file earlier results stay in reach."""
 
 import json
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from controller.accept import accept
 from controller.cli import app
 from controller.cli.versions import age, differences, earlier_versions_line, is_version, versions_in
 from tests.controller.driver import small
+from tests.tools.warm import WarmStart
 from workloads.api.experiment import FrozenExperiment
 from workloads.storage.base import Store, open_store
 
@@ -131,10 +130,11 @@ def write(path: Path, learning_rate: float) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_after_an_edit_the_earlier_results_are_named_shown_and_reported(tmp_path: Path) -> None:
+def test_after_an_edit_the_earlier_results_are_named_shown_and_reported(tmp_path: Path, warm: WarmStart) -> None:
     file, url = write(tmp_path / "experiment.yaml", 1e-3), (tmp_path / "store").as_uri()
-    command = [Path(sys.executable).with_name("potstill"), "run", file, "--store", url]
-    first = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    ran_first = warm.potstill("run", str(file), "--store", url, folder=tmp_path)
+    assert ran_first.returncode == 0, ran_first.stderr
+    first = ran_first.stdout
     assert first.startswith("engine: ")
     assert "other version" not in first
 
@@ -146,7 +146,9 @@ def test_after_an_edit_the_earlier_results_are_named_shown_and_reported(tmp_path
     absent = potstill("show", str(file), "--store", url)
     assert absent.exit_code == 4
     assert f"1 other version of mine in the store: mine@{ran['version']}" in absent.output
-    again = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    ran_again = warm.potstill("run", str(file), "--store", url, folder=tmp_path)
+    assert ran_again.returncode == 0, ran_again.stderr
+    again = ran_again.stdout
     assert f"mine@{ran['version']}" in again
     assert "differs in learningRate" in again
 

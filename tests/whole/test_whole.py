@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.tools.shared import made_once
+from tests.tools.warm import WarmStart
 from tests.train.world import sums, write_base, write_rows
 from workloads.api.units import GRADER_VERSION
 
@@ -116,10 +117,18 @@ def environment(state: Path, **more: str) -> dict[str, str]:
 
 
 def potstill(
-    *words: str, state: Path, check: bool = True, directory: Path | None = None, **more: str
+    *words: str,
+    state: Path,
+    check: bool = True,
+    directory: Path | None = None,
+    warm: WarmStart | None = None,
+    **more: str,
 ) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-P", "-m", "controller.cli", *words]
-    done = subprocess.run(command, env=environment(state, **more), cwd=directory, capture_output=True, text=True)
+    if warm is not None:
+        done = warm.potstill(*words, folder=directory or state, environment=environment(state, **more))
+    else:
+        command = [sys.executable, "-P", "-m", "controller.cli", *words]
+        done = subprocess.run(command, env=environment(state, **more), cwd=directory, capture_output=True, text=True)
     if check and done.returncode != 0:
         raise AssertionError(
             f"potstill {' '.join(words)}: {done.returncode}\n{done.stdout[-4000:]}{done.stderr[-4000:]}"
@@ -165,9 +174,9 @@ def test_modules_of_the_current_directory_shadow_nothing(undisturbed: Path, stor
     assert manifest["state"] == "succeeded"
 
 
-def test_run_again_it_does_nothing_again(files: Path, store: Path, tmp_path: Path) -> None:
+def test_run_again_it_does_nothing_again(files: Path, store: Path, tmp_path: Path, warm: WarmStart) -> None:
     before = tasks(store, "*")
-    potstill("run", str(files / "whole.yaml"), "--store", str(store), state=tmp_path)
+    potstill("run", str(files / "whole.yaml"), "--store", str(store), state=tmp_path, warm=warm)
     assert tasks(store, "*") == before
 
 
@@ -192,13 +201,13 @@ def test_killed_at_ten_random_moments_it_ends_in_the_same_manifest(files: Path, 
     assert without(manifests(broken, "whole"), TIMES | ATTEMPTS) == without(manifests(store, "whole"), TIMES | ATTEMPTS)
 
 
-def test_an_edited_run_is_all_that_executes(files: Path, store: Path, tmp_path: Path) -> None:
+def test_an_edited_run_is_all_that_executes(files: Path, store: Path, tmp_path: Path, warm: WarmStart) -> None:
     edited = files / "edited.yaml"
     edited.write_text(EXPERIMENT.replace("overlong: drop}", "overlong: drop, learningRate: 1.0e-3}"))
     copy = tmp_path / "store"
     shutil.copytree(store, copy)
     before = tasks(copy, "train"), tasks(copy, "generate")
-    potstill("run", str(edited), "--store", str(copy), state=tmp_path)
+    potstill("run", str(edited), "--store", str(copy), state=tmp_path, warm=warm)
     assert len(tasks(copy, "train") - before[0]) == 1
     trained = {m["id"]: m["content"] for m in manifests(copy, "whole")[0]["models"]}
     again = {m["id"]: m["content"] for m in manifests(copy, "whole")[1]["models"]}
@@ -216,15 +225,17 @@ def adapter(store: Path) -> Path:
     return (store / marker["files"][0]["key"]).parent
 
 
-def test_a_spec_of_candidates_alone_is_evaluated(files: Path, store: Path, adapter: Path, tmp_path: Path) -> None:
+def test_a_spec_of_candidates_alone_is_evaluated(
+    files: Path, store: Path, adapter: Path, tmp_path: Path, warm: WarmStart
+) -> None:
     shutil.copytree(adapter, files / "adapter", dirs_exist_ok=True)
-    potstill("run", str(files / "regression.yaml"), "--store", str(tmp_path / "store"), state=tmp_path)
+    potstill("run", str(files / "regression.yaml"), "--store", str(tmp_path / "store"), state=tmp_path, warm=warm)
     (manifest,) = manifests(tmp_path / "store", "regression")
     assert [(e["model"], e["state"]) for e in manifest["evaluations"]] == [("base", "done"), ("mine", "done")]
 
 
 def test_checkpoints_of_another_trainer_are_watched_and_handed_in(
-    files: Path, store: Path, adapter: Path, tmp_path: Path
+    files: Path, store: Path, adapter: Path, tmp_path: Path, warm: WarmStart
 ) -> None:
     for samples in (10, 20):
         shutil.copytree(adapter, files / "out" / f"checkpoint-{samples}", dirs_exist_ok=True)
@@ -242,11 +253,14 @@ def test_checkpoints_of_another_trainer_are_watched_and_handed_in(
         where,
         state=tmp_path,
         check=False,
+        warm=warm,
     )
     assert wrong.returncode == 2
     assert "given expects checkpoints at 10, not at 11" in wrong.stderr
-    potstill("publish", spec, str(adapter), "--run", "given", "--samples", "10", "--store", where, state=tmp_path)
-    potstill("run", spec, "--store", where, state=tmp_path)
+    potstill(
+        "publish", spec, str(adapter), "--run", "given", "--samples", "10", "--store", where, state=tmp_path, warm=warm
+    )
+    potstill("run", spec, "--store", where, state=tmp_path, warm=warm)
     (manifest,) = manifests(tmp_path / "store", "elsewhere")
     assert {e["model"]: e["state"] for e in manifest["evaluations"]} == dict.fromkeys(
         ["base", "watched@10", "watched@20", "given@10"], "done"
