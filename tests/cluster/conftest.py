@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from controller.executors.kubernetes.serve import Controller
     from tests.cluster.unhappy import Place
     from tests.cluster.world import World
+    from tests.tools.warm import WarmStart
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -74,8 +75,11 @@ def where(
 
 
 @pytest.fixture
-def program() -> Callable[[list[str]], list[str]]:
-    """What pods run: their own commands. A module may say otherwise."""
+def program(request: pytest.FixtureRequest) -> Callable[[list[str]], list[str]]:
+    """What pods run: their own commands, with the mark `warm_pods` in forks. A module may say otherwise."""
+    if request.node.get_closest_marker("warm_pods"):
+        warm: WarmStart = request.getfixturevalue("warm")
+        return warm.in_place_of
     return list
 
 

@@ -33,6 +33,7 @@ def test_a_wrong_spec_is_refused_with_what_to_change(world: World, controller: C
     assert not world.runner.started
 
 
+@pytest.mark.warm_pods
 def test_a_run_with_bad_data_stops_no_other(world: World, controller: Callable[[], Controller]) -> None:
     controller()
     item = experiment()

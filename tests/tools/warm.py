@@ -28,14 +28,21 @@ class WarmStart:
         """The command, run in `folder`. Raises NotInTimeError after `seconds`."""
         self.runs += 1
         output, errors = (self.folder / f"{self.runs:03d}-{kind}" for kind in ("out", "err"))
-        whole = {
-            **os.environ,
-            "POTSTILL_TEST_PYTHON": sys.executable,
-            "POTSTILL_TEST_FORK_SERVER": str(self.forks.socket),
-            "POTSTILL_TEST_STARTS": str(self.folder / "starts"),
-            "POTSTILL_TEST_RUNNER": str(self.forks.client),
-            **(environment or {}),
-        }
+        runner = {"POTSTILL_TEST_RUNNER": str(self.forks.client)}
+        whole = {**os.environ, **self._environment(), **runner, **(environment or {})}
         program = Program(self.forks.socket, "tests.faults.run", words, whole, output, folder, errors)
         code = program.wait(seconds)
         return subprocess.CompletedProcess(words, code, output.read_text(), errors.read_text())
+
+    def in_place_of(self, command: list[str]) -> list[str]:
+        """What runs a pod's `python -m ...` in a fork."""
+        assert command[0] == "python", command
+        return ["env", *(f"{key}={value}" for key, value in self._environment().items()),
+                str(self.forks.client), *command[1:]]  # fmt: skip
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            "POTSTILL_TEST_PYTHON": sys.executable,
+            "POTSTILL_TEST_FORK_SERVER": str(self.forks.socket),
+            "POTSTILL_TEST_STARTS": str(self.folder / "starts"),
+        }
