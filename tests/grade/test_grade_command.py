@@ -148,7 +148,7 @@ def test_a_row_that_cannot_be_read_is_named_by_file_and_line(tmp_path: Path, lin
 
 
 def test_a_problem_that_the_benchmark_does_not_have_is_named(tmp_path: Path) -> None:
-    from workloads.benchmarks import load
+    from workloads.benchmarks.load import load
     from workloads.grade.outputs_file import read_outputs_file
     from workloads.graders.extraction.completion import Rule
 

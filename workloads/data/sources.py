@@ -1,4 +1,4 @@
-"""Data sets by content, wherever they stand: a file or directory here or on S3, https://, or the Hugging Face hub."""
+"""Data sets by content, wherever they are: a path here, a key in a store, https://, or the Hugging Face hub."""
 
 import os
 import re
@@ -26,8 +26,9 @@ from workloads.storage.content_digest import (
     hub_errors,
     localise_file,
     locked,
-    split_s3,
+    split_location,
 )
+from workloads.storage.registry import is_in_store
 
 HUB_PATTERN = re.compile(r"hf://datasets/(?P<name>[\w.-]+(?:/[\w.-]+)?)@(?P<revision>[^/]+)(?:/(?P<path>.+))?")
 HTTP_SECONDS = 60.0
@@ -96,7 +97,7 @@ def localise_data(source: FileSource, into: Path) -> Path:
         found = _from_hub(source)
     elif scheme == "https":
         found = _from_https(source, into)
-    elif scheme == "s3" and source.location.endswith("/"):
+    elif is_in_store(source.location) and source.location.endswith("/"):
         found = _from_prefix(source, into)
     elif scheme or not Path(source.location).is_dir():
         return localise_file(source, into)
@@ -138,7 +139,7 @@ def _require(source: FileSource, found: str) -> None:
 
 
 def _from_prefix(source: FileSource, into: Path) -> Path:
-    bucket, prefix = split_s3(source.location)
+    bucket, prefix = split_location(source.location)
     store = open_store(bucket)
     names = [info.key.removeprefix(prefix) for info in store.list(prefix)]
     names = [name for name in names if is_data_file(Path(name)) and ".." not in PurePosixPath(name).parts]
