@@ -88,6 +88,8 @@ def _sound_golds(
     }
     asked = {problem_id: grader.gold_check(problems[problem_id]) for problem_id in sorted(failed)}
     checks = {check.to_json(): check for check in asked.values() if check is not None}
+    if not checks:
+        return frozenset()
     own = check_all(checks, workers).replies
     right = {key for key, reply in own.items() if not isinstance(reply, CheckFailed) and reply["right"]}
     return frozenset(name for name, check in asked.items() if check is not None and check.to_json() in right)

@@ -124,9 +124,9 @@ def open_store(url: str, environment: Mapping[str, str] = os.environ, *, make: b
     """`s3://bucket/prefix`, with the AWS credential chain, or `file:///directory`, made if it is not there and `make`.
 
     Other distributions may add schemes (`workloads.storage.registry`). Of s3, POTSTILL_S3_ENDPOINT names another
-    server, whose buckets are then addressed by path unless POTSTILL_S3_ADDRESSING is virtual. POTSTILL_S3_KEYS names a folder
-    of files with the keys (`s3.credentials`), in place of the chain. POTSTILL_CA_BUNDLE names a PEM file of further
-    CAs. Raises NoDirectory, StoreError, ValueError for any other URL.
+    server, whose buckets are then addressed by path unless POTSTILL_S3_ADDRESSING is virtual. POTSTILL_S3_KEYS names a
+    folder of files with the keys (`s3.credentials`), in place of the chain. POTSTILL_CA_BUNDLE names a PEM file of
+    further CAs. Raises NoDirectory, StoreError, ValueError for any other URL.
     """
     from workloads.storage.registry import STORES
 
