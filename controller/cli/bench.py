@@ -30,7 +30,7 @@ def _bench() -> None:
 
 @app.command("test", cls=ReadingCommand)
 def check_golds(
-    file: Annotated[str, typer.Argument(help="math-500, mbpp-plus, or your own JSONL.")],
+    file: Annotated[str, typer.Argument(help="A built-in name such as math-500, or your own JSONL.")],
     grader: Annotated[str | None, typer.Option(help="math, code, exact or choice; for your own JSONL.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes; default: one a core.")] = os.cpu_count() or 1,
     json_to: JsonTo = None,

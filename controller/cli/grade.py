@@ -31,7 +31,8 @@ SHOWN_CHARACTERS = 100
 def grade(
     outputs: Annotated[Path, typer.Argument(help="JSONL, a row an output; .gz is read too.", metavar="OUTPUTS.JSONL")],
     benchmark: Annotated[
-        str | None, typer.Option(help="math-500, mbpp-plus, or your own JSONL (with --grader).", metavar="NAME|FILE")
+        str | None,
+        typer.Option(help="A built-in name such as math-500, or your own JSONL (with --grader).", metavar="NAME|FILE"),
     ] = None,
     grader: Annotated[
         str | None, typer.Option(help="math, exact or choice: rows hold their own golds.", metavar="GRADER")

@@ -27,7 +27,8 @@ def init(
         typer.Option(help="The base: a directory, or owner/name[@commit] of the hub.", metavar="DIR|NAME"),
     ] = None,
     benchmark: Annotated[
-        str | None, typer.Option(help="math-500, mbpp-plus, or your own JSONL (with --grader).", metavar="NAME|FILE")
+        str | None,
+        typer.Option(help="A built-in name such as math-500, or your own JSONL (with --grader).", metavar="NAME|FILE"),
     ] = None,
     grader: Annotated[
         str | None, typer.Option(help="Of your own benchmark: math, code, exact or choice.", metavar="GRADER")

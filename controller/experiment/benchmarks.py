@@ -13,8 +13,10 @@ from workloads.api.tasks import FileSource
 from workloads.api.units import Template
 from workloads.benchmarks.load import load
 from workloads.benchmarks.model import Benchmark, BenchmarkError
-from workloads.benchmarks.registry import BENCHMARKS, PREFIX
+from workloads.benchmarks.registry import BENCHMARKS
 from workloads.graders.registry import GRADERS, added_version
+from workloads.registry import RegistryError
+from workloads.storage.content_digest import BUILTIN_PREFIX
 
 
 def resolve_benchmark(
@@ -23,8 +25,8 @@ def resolve_benchmark(
     """`templates`: by run or candidate name, what it was trained with. Raises SpecError."""
     place: Path = ("spec", "evaluation", "benchmarks", index)
     if benchmark.uri is None:
-        read = load(benchmark.name)
-        source = FileSource(location=f"{PREFIX}{benchmark.name}", sha256=read.sha256)
+        read = _registered(benchmark, place)
+        source = FileSource(location=f"{BUILTIN_PREFIX}{benchmark.name}", sha256=read.sha256)
         grader, completion = read.grader, benchmark.completion or read.completion
         parts = _parts(benchmark, read, place)
     else:
@@ -63,6 +65,14 @@ def _base_instruction(benchmark: BenchmarkSpec, grader: str) -> str:
     """How a base is asked where the file does not say: as the registry's benchmark states, else as its grader does."""
     own = BENCHMARKS[benchmark.name].base_instruction if benchmark.uri is None else None
     return own or GRADERS[grader].base_instruction
+
+
+def _registered(benchmark: BenchmarkSpec, place: Path) -> Benchmark:
+    """A benchmark of the registry, fetched if need be. Raises SpecError."""
+    try:
+        return load(benchmark.name)
+    except (BenchmarkError, RegistryError) as error:
+        raise SpecError("experiment", [SpecProblem((*place, "name"), str(error))]) from error
 
 
 def _read(benchmark: BenchmarkSpec, source: FileSource, place: Path) -> Benchmark:

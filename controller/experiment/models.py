@@ -224,9 +224,9 @@ class PromptSpec(SpecModel):
 
 
 class BenchmarkSpec(SpecModel):
-    """A built-in benchmark (math-500, mbpp-plus) or your own JSONL."""
+    """A built-in benchmark (math-500, mbpp-plus, gsm8k, humaneval-plus) or your own JSONL."""
 
-    name: Name = Field(description="math-500, mbpp-plus, or with uri a name of your own.")
+    name: Name = Field(description="A built-in benchmark's, or with uri one of your own.")
     uri: str | None = Field(None, description="Your own problems: s3://bucket/key.jsonl or a path; not for built-ins.")
     sha256: Sha256 | None = Field(None, description="SHA-256 of the file; required unless it is a local path.")
     grader: RegisteredName | None = Field(None, description="math, code, exact or choice; required with uri.")
@@ -239,7 +239,7 @@ class BenchmarkSpec(SpecModel):
     checkpoints: Literal["fast", "full", "none"] = Field("full", description="Which problems checkpoints answer.")
     base: Literal["fast", "full", "none"] = Field("full", description="Which problems the base answers.")
     domain: Name | None = Field(
-        None, description="What it asks, in a word, as under data; default: math for math-500, code for mbpp-plus."
+        None, description="What it asks, in a word, as under data; default: the built-in benchmark's own, math or code."
     )
     limit: int | None = Field(None, gt=0, description="Only the first so many problems of the file.")
     problems: list[str] = Field([], max_length=2000, description="Only these problem ids.")

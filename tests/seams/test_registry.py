@@ -56,7 +56,7 @@ def test_every_registry_has_its_built_in_names_first() -> None:
     assert list(GRADERS)[:4] == ["math", "code", "exact", "choice"]
     assert list(ENGINES)[:2] == ["transformers", "vllm"]
     assert list(STORES)[:2] == ["s3", "file"]
-    assert {"math-500", "mbpp-plus"} <= set(BENCHMARKS)
+    assert {"math-500", "mbpp-plus", "gsm8k", "humaneval-plus"} <= set(BENCHMARKS)
     assert all(family.architecture == name for name, family in FAMILIES.builtin.items())
 
 

@@ -18,7 +18,8 @@ class BenchmarkDefinition:
     `locate` raises BenchmarkError, which says what to download and where to put it. `grader`: its name. `domain`: what
     is asked, in a word. `licence`: an SPDX identifier; `source`: where the data come from. `completion`,
     `completion_pattern` and `base_instruction` replace the grader's. `fast_file`: ids of the fast subset, one a line;
-    without it they are chosen by their hashes. `is_packaged`: the file comes with the package and is never fetched.
+    without it they are chosen by their hashes. `fetch`: of a file that does not come with the package: as `locate`, and
+    brings the file here if need be.
     """
 
     name: str
@@ -31,12 +32,17 @@ class BenchmarkDefinition:
     completion_pattern: str | None = None
     base_instruction: str | None = None
     fast_file: Path | None = None
-    is_packaged: bool = True
+    fetch: Callable[[], Path] | None = None
 
     @property
     def path(self) -> Path:
-        """As `locate`."""
-        return self.locate()
+        """The file with the problems, fetched if need be. Raises BenchmarkError."""
+        return self.locate() if self.fetch is None else self.fetch()
+
+    @property
+    def is_packaged(self) -> bool:
+        """Whether the file comes with the package."""
+        return self.fetch is None
 
     @property
     def fast(self) -> tuple[str, ...] | None:

@@ -19,10 +19,11 @@ from typing import Any
 
 from workloads.benchmarks.asserts import parse_asserts
 from workloads.benchmarks.model import Benchmark, BenchmarkError, CodeTests, CompletionRule, Problem, Suite
-from workloads.benchmarks.registry import BENCHMARKS, PREFIX, definition_of
+from workloads.benchmarks.registry import BENCHMARKS, definition_of
 from workloads.graders.base import Grader
 from workloads.graders.registry import GRADERS
 from workloads.registry import RegistryError
+from workloads.storage.content_digest import BUILTIN_PREFIX
 from workloads.typed_json import Digest, decode, encode, encode_input
 
 FAST_PROBLEMS = 100
@@ -45,8 +46,8 @@ def load(
 
     BenchmarkError names the file, the line and what is wrong.
     """
-    name = str(location).removeprefix(PREFIX)
-    if str(location).startswith(PREFIX) or name in BENCHMARKS:
+    name = str(location).removeprefix(BUILTIN_PREFIX)
+    if str(location).startswith(BUILTIN_PREFIX) or name in BENCHMARKS:
         found = definition_of(name)
         if completion is None:
             completion, completion_pattern = found.completion, found.completion_pattern

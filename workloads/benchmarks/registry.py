@@ -4,29 +4,32 @@ import hashlib
 from pathlib import Path
 
 from workloads.benchmarks.base import BenchmarkDefinition
+from workloads.benchmarks.gsm8k.definition import GSM8K
+from workloads.benchmarks.humaneval_plus.definition import HUMANEVAL_PLUS
 from workloads.benchmarks.math_500.definition import MATH_500
 from workloads.benchmarks.mbpp_plus.definition import MBPP_PLUS
 from workloads.benchmarks.model import BenchmarkError
 from workloads.registry import Registry
-
-PREFIX = "builtin:"
-"""Before the name of a benchmark of the registry, in the location of its file."""
+from workloads.storage.content_digest import BUILTIN_PREFIX
 
 BENCHMARKS = Registry[BenchmarkDefinition](
-    "benchmark", "potstill.benchmarks", BenchmarkDefinition, {one.name: one for one in (MATH_500, MBPP_PLUS)}
+    "benchmark",
+    "potstill.benchmarks",
+    BenchmarkDefinition,
+    {one.name: one for one in (MATH_500, MBPP_PLUS, GSM8K, HUMANEVAL_PLUS)},
 )
 
 
 def definition_of(name: str) -> BenchmarkDefinition:
     """Of a name with or without `builtin:`. BenchmarkError says which there are."""
-    name = name.removeprefix(PREFIX)
+    name = name.removeprefix(BUILTIN_PREFIX)
     if name not in BENCHMARKS:
         raise BenchmarkError(f"no builtin benchmark {name!r}: there are {', '.join(BENCHMARKS)}")
     return BENCHMARKS[name]
 
 
 def benchmark_path(name: str) -> Path:
-    """The file with the problems, as `BenchmarkDefinition.locate`."""
+    """The file with the problems, fetched if need be. Raises BenchmarkError."""
     return definition_of(name).path
 
 
@@ -36,10 +39,13 @@ def domain_of(name: str) -> str | None:
 
 
 def name_of_content(sha256: str) -> str | None:
-    """The benchmark of the registry whose file has this SHA-256; None: it is another file, or is not here."""
+    """The benchmark of the registry whose file has this SHA-256; None: it is another file, or is not here.
+
+    Nothing is fetched.
+    """
     for name in BENCHMARKS:
         try:
-            path = BENCHMARKS[name].path
+            path = BENCHMARKS[name].locate()
         except BenchmarkError:
             continue
         if hashlib.sha256(path.read_bytes()).hexdigest() == sha256:

@@ -157,25 +157,31 @@ def _from_prefix(source: FileSource, into: Path) -> Path:
 
 
 def _from_https(source: FileSource, into: Path) -> Path:
-    """Redirects and HTTPS_PROXY are followed; the certificate is checked (POTSTILL_CA_BUNDLE too)."""
     name = PurePosixPath(urlsplit(source.location).path).name or "data"
-    path = into / f"{source.sha256[:16]}-{name}"
+    return download_https(source.location, into / f"{source.sha256[:16]}-{name}")
+
+
+def download_https(location: str, path: Path) -> Path:
+    """Redirects and HTTPS_PROXY are followed; the certificate is checked (POTSTILL_CA_BUNDLE too).
+
+    Raises ContentError (the server refuses) and StoreError (it cannot be reached).
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         trust_ca_bundle()
         context = ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE") or certifi.where())
         with (
-            urlopen(source.location, timeout=HTTP_SECONDS, context=context) as answer,  # noqa: S310
+            urlopen(location, timeout=HTTP_SECONDS, context=context) as answer,  # noqa: S310
             path.open("wb") as file,
         ):
             shutil.copyfileobj(answer, file, 1 << 20)
     except HTTPError as error:
         is_final = 400 <= error.code < 500 and error.code not in (408, 429)
         raise (ContentError if is_final else StoreError)(
-            f"{source.location}: the server answers {error.code} {error.reason}"
+            f"{location}: the server answers {error.code} {error.reason}"
         ) from error
     except (OSError, HTTPException, BadBundle) as error:
-        raise StoreError(f"{source.location}: {certificate_advice(error) or error}") from error
+        raise StoreError(f"{location}: {certificate_advice(error) or error}") from error
     return path
 
 

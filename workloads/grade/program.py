@@ -26,7 +26,6 @@ from workloads.api.units import GRADER_VERSION
 from workloads.benchmarks.load import load, load_file
 from workloads.benchmarks.model import Benchmark, BenchmarkError
 from workloads.benchmarks.pattern import PatternError
-from workloads.benchmarks.registry import PREFIX
 from workloads.grade.grading import Graded, grade_items, orders_for, work_of
 from workloads.grade.items import Generated, Item, entry_points_of, read_outputs
 from workloads.grade.progress import GradingProgress
@@ -39,7 +38,7 @@ from workloads.program import Context, ProgramError, Terminated, other_version
 from workloads.registry import RegistryError
 from workloads.sandbox.pool import Unsupported
 from workloads.storage.base import AlreadyExists, NotFound, StoreError
-from workloads.storage.content_digest import localise_file
+from workloads.storage.content_digest import BUILTIN_PREFIX, localise_file
 from workloads.storage.markers import Corrupt, fetch, read_marker
 
 STEPS = ("fetch", "execute", "compare")
@@ -157,7 +156,7 @@ def _generated(output: Output, special: set[int]) -> Generated:
 def _benchmark(member: GradeMember, scratch: Path) -> Benchmark:
     inputs = member.inputs
     path = localise_file(member.benchmark, scratch)
-    if member.benchmark.location.startswith(PREFIX):
+    if member.benchmark.location.startswith(BUILTIN_PREFIX):
         return load(member.benchmark.location)
     return load_file(path, member.benchmark_name, inputs.grader, inputs.completion, inputs.completion_pattern)
 

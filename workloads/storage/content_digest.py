@@ -29,6 +29,8 @@ COUNTED = (".safetensors", ".json", ".model", ".txt", ".jinja", ".tiktoken")
 HUB_TRANSPORTS = ("httpx", "httpx2", "requests")
 """What huggingface_hub sends requests with, by its version; their errors come through as they are."""
 REMEMBERED_BYTES = 1024 * 1024
+BUILTIN_PREFIX = "builtin:"
+"""Before the name of a benchmark of the registry, in a file's location."""
 
 
 class ContentError(Exception):
@@ -146,10 +148,8 @@ def localise_file(source: FileSource, into: Path) -> Path:
 
     Raises ContentError (it changed, or is not there), StoreError (it could not be reached).
     """
-    if source.location.startswith("builtin:"):
-        from workloads.benchmarks.registry import benchmark_path
-
-        path = benchmark_path(source.location)
+    if source.location.startswith(BUILTIN_PREFIX):
+        path = _benchmark(source.location)
     elif is_in_store(source.location):
         name = PurePosixPath(source.location).name
         path = _download(source.location, into / f"{source.sha256[:16]}-{name}")
@@ -159,6 +159,17 @@ def localise_file(source: FileSource, into: Path) -> Path:
             raise ContentError(f"{path} is not there")
     _require(source.location, file_sha256(path), source.sha256)
     return path
+
+
+def _benchmark(location: str) -> Path:
+    """The file of a benchmark of the registry, fetched if need be."""
+    from workloads.benchmarks.model import BenchmarkError
+    from workloads.benchmarks.registry import benchmark_path
+
+    try:
+        return benchmark_path(location)
+    except BenchmarkError as error:
+        raise ContentError(str(error)) from error
 
 
 def split_location(location: str) -> tuple[str, str]:

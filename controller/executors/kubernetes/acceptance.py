@@ -14,6 +14,7 @@ from controller.experiment.resolve import resolve
 from controller.experiment.validate import check
 from workloads.api import store_keys
 from workloads.api.experiment import FrozenExperiment
+from workloads.registry import RegistryError
 from workloads.storage.base import AlreadyExists, NotFound, Store
 from workloads.storage.content_digest import ContentError
 
@@ -107,7 +108,7 @@ def _resolve(experiment: Experiment, profile: Profile, now: datetime, uid8: str)
         return resolve(experiment, Path(profile.directory or "/nonexistent"), profile, now, uid8)
     except SpecError as error:
         raise Refused("InvalidSpec", "; ".join(str(problem) for problem in error.problems)) from error
-    except ContentError as error:
+    except (ContentError, RegistryError) as error:
         raise Refused("InvalidSpec", str(error)) from error
 
 
