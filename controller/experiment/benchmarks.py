@@ -13,7 +13,7 @@ from workloads.api.tasks import FileSource
 from workloads.api.units import Template
 from workloads.benchmarks.load import load
 from workloads.benchmarks.model import Benchmark, BenchmarkError
-from workloads.benchmarks.registry import BENCHMARKS
+from workloads.benchmarks.registry import BENCHMARKS, frozen_domain
 from workloads.graders.registry import GRADERS, added_version
 from workloads.registry import RegistryError
 from workloads.storage.content_digest import BUILTIN_PREFIX
@@ -26,12 +26,14 @@ def resolve_benchmark(
     place: Path = ("spec", "evaluation", "benchmarks", index)
     if benchmark.uri is None:
         read = _registered(benchmark, place)
+        domain = benchmark.domain or frozen_domain(benchmark.name)
         source = FileSource(location=f"{BUILTIN_PREFIX}{benchmark.name}", sha256=read.sha256)
         grader, completion = read.grader, benchmark.completion or read.completion
+        pattern = benchmark.completion_pattern if benchmark.completion else read.completion_pattern
         parts = _parts(benchmark, read, place)
     else:
         assert benchmark.grader is not None, "check() requires it"
-        grader = benchmark.grader
+        grader, domain, pattern = benchmark.grader, benchmark.domain, benchmark.completion_pattern
         completion = benchmark.completion or GRADERS[grader].completion
         source = resolve_file(benchmark.uri, benchmark.sha256, place, directory)
         if "://" in benchmark.uri:
@@ -45,8 +47,8 @@ def resolve_benchmark(
         grader=grader,
         grader_version=added_version(grader),
         completion=completion,
-        completion_pattern=benchmark.completion_pattern,
-        domain=benchmark.domain,
+        completion_pattern=pattern,
+        domain=domain,
         parts=parts,
         checkpoint_parts=_asked(benchmark.checkpoints, names),
         base_parts=_asked(benchmark.base, names),

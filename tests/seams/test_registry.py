@@ -11,8 +11,10 @@ from controller.experiment.errors import SpecError
 from controller.experiment.load import parse_experiment
 from tests.experiment.wrong_specs import MINIMAL
 from tests.seams.toy import install, shown_files, write_metadata
-from workloads.api.units import GRADER_VERSION
-from workloads.benchmarks.registry import BENCHMARKS
+from workloads.api.experiment import FrozenBenchmark
+from workloads.api.tasks import FileSource
+from workloads.api.units import GRADER_VERSION, Prompting, Template
+from workloads.benchmarks.registry import BENCHMARKS, domain_of, frozen_domain
 from workloads.engines.registry import ENGINES
 from workloads.graders.base import Grader
 from workloads.graders.registry import GRADERS
@@ -151,3 +153,22 @@ def test_each_page_shows_what_the_table_of_entry_points_names() -> None:
     for line in named:
         module, _, attribute = line.split(" = ")[1].strip('"').partition(":")
         assert f"\n{attribute} = " in files[module.replace(".", "/") + ".py"]
+
+
+def test_what_is_stored_of_built_in_names_is_what_it_was() -> None:
+    benchmark = FrozenBenchmark(
+        name="own",
+        source=FileSource(location="own.jsonl", sha256="0" * 64),
+        grader="math",
+        completion="boxed",
+        parts=(),
+        checkpoint_parts=(),
+        base_parts=(),
+        trained_prompting={},
+        base_prompting=Prompting(template=Template()),
+    )
+    assert "grader_version" not in benchmark.model_dump()
+    assert b"grader" in benchmark.to_json()
+    assert b"Version" not in benchmark.to_json()
+    assert [frozen_domain(name) for name in ("math-500", "mbpp-plus", "gsm8k")] == [None, None, "math"]
+    assert [domain_of(name) for name in ("math-500", "mbpp-plus", "gsm8k", "own")] == ["math", "code", None, None]

@@ -82,7 +82,10 @@ def test_the_parts_that_the_pages_show_run_an_experiment_to_its_report(tmp_path:
     assert {record.versions["toy-engine"] for record in outputs} == {"0.1"}
     (path,) = store.rglob("manifest.json")
     manifest = Manifest.model_validate_json(path.read_bytes())
-    assert {(b.name, b.grader) for b in manifest.benchmarks} == {("toy-capitals", "mentions"), ("lists", "code")}
+    assert {(b.name, b.grader, b.domain) for b in manifest.benchmarks} == {
+        ("toy-capitals", "mentions", "geography"),
+        ("lists", "code", None),
+    }
     graded = {(e.model, e.benchmark): e for e in manifest.evaluations}
     assert {e.state for e in graded.values()} == {"done"}
     assert graded["base", "toy-capitals"].grader_version == f"{GRADER_VERSION}+toy-0.1"

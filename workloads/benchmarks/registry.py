@@ -34,8 +34,14 @@ def benchmark_path(name: str) -> Path:
 
 
 def domain_of(name: str) -> str | None:
-    """What a benchmark of the registry asks, in a word; None for another benchmark."""
-    return BENCHMARKS[name].domain if name in BENCHMARKS else None
+    """What a benchmark of the package asks, in a word; None for another one, whose domain is in its experiment."""
+    found = BENCHMARKS.builtin.get(name)
+    return found.domain if found is not None and found.is_packaged else None
+
+
+def frozen_domain(name: str) -> str | None:
+    """The domain of a benchmark of the registry that is written into an experiment: of all but `domain_of`'s."""
+    return BENCHMARKS[name].domain if domain_of(name) is None else None
 
 
 def name_of_content(sha256: str) -> str | None:

@@ -10,7 +10,9 @@ from workloads.api.manifest import Manifest, ManifestBenchmark
 from workloads.benchmarks.load import load
 from workloads.benchmarks.model import Problem
 from workloads.benchmarks.registry import name_of_content
+from workloads.graders.base import Grader
 from workloads.graders.registry import GRADERS
+from workloads.registry import RegistryError
 from workloads.results.run_comparison import graded_by_all
 from workloads.results.stats.bounded_mean import clustered_share
 from workloads.results.stats.paired import METRICS, problem_codes
@@ -54,7 +56,7 @@ def breakdowns(manifest: Manifest) -> Breakdowns:
     tables: list[Breakdown] = []
     missing: list[str] = []
     for benchmark in manifest.benchmarks:
-        grader = GRADERS.get(benchmark.grader)
+        grader = _grader(benchmark.grader)
         if grader is not None and grader.has_fields:
             found, reason = _by_field(manifest, benchmark)
         elif grader is not None and grader.runs_programs:
@@ -64,6 +66,14 @@ def breakdowns(manifest: Manifest) -> Breakdowns:
         tables += found
         missing += [reason] if reason else []
     return Breakdowns(tuple(tables), tuple(missing))
+
+
+def _grader(name: str) -> Grader | None:
+    """None for a grader that is not installed here, or cannot be loaded."""
+    try:
+        return GRADERS.get(name)
+    except RegistryError:
+        return None
 
 
 def _by_field(manifest: Manifest, benchmark: ManifestBenchmark) -> tuple[list[Breakdown], str | None]:

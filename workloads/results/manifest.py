@@ -36,6 +36,7 @@ from workloads.api.manifest import (
 from workloads.api.records import CheckpointRecord, GradesRecord, Marker, Output, OutputsRecord, TrainRecord
 from workloads.api.units import TrainInputs, UnitRef, unit_of
 from workloads.graders.registry import GRADERS
+from workloads.registry import RegistryError
 from workloads.storage.base import Store
 from workloads.storage.markers import Corrupt, list_markers, read_file
 
@@ -384,8 +385,11 @@ def _answers(
 
 
 def _runs_programs(name: str) -> bool:
-    """False for a grader that is not installed here."""
-    return name in GRADERS and GRADERS[name].runs_programs
+    """False for a grader that is not installed here, or cannot be loaded."""
+    try:
+        return GRADERS.require(name).runs_programs
+    except RegistryError:
+        return False
 
 
 def _answer(grade: Grade) -> str | None:
