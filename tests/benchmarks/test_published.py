@@ -123,7 +123,9 @@ def test_without_a_network_the_message_says_what_to_download_and_where_to_put_it
     data = unreachable(definition.DATA)  # type: ignore[attr-defined]
     with pytest.raises(BenchmarkError) as refused:
         data.fetch()
-    assert f"Download {data.url} elsewhere and put it at {data.published_path}" in str(refused.value)
+    assert str(refused.value).startswith(
+        f"download {data.url} and put it at {data.published_path}: {data.benchmark} is not"
+    )
     assert str(cache) in str(refused.value)
     assert [path for path in cache.rglob("*") if path.is_file() and path.suffix != ".lock"] == []
 

@@ -72,9 +72,10 @@ class PublishedData:
                 download_https(self.url, arriving)
                 data = arriving.read_bytes()
             except (ContentError, StoreError) as error:
+                reason = str(error).removeprefix(f"{self.url}: ")
                 raise BenchmarkError(
-                    f"{self.benchmark} is not on this machine and cannot be fetched ({error}). Download {self.url} "
-                    f"elsewhere and put it at {path} (POTSTILL_CACHE names another folder than {cache_folder()})"
+                    f"download {self.url} and put it at {path}: {self.benchmark} is not on this machine and could not "
+                    f"be fetched ({reason})"
                 ) from error
             finally:
                 arriving.unlink(missing_ok=True)

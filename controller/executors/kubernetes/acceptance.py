@@ -95,7 +95,11 @@ def _standing(store: Store, key: str) -> tuple[FrozenExperiment | None, str | No
 def _profile(experiment: Experiment, standing: FrozenExperiment | None, profiles: dict[str, Profile]) -> Profile:
     """As it was at acceptance: an edited profile changes nothing that runs."""
     if standing is not None:
-        return Profile.model_validate(standing.profile, by_alias=True, by_name=False)
+        try:
+            return Profile.model_validate(standing.profile, by_alias=True, by_name=False)
+        except ValidationError as error:
+            problems = "; ".join(str(problem) for problem in problems_of(error, Profile))
+            raise Refused("InvalidSpec", f"the profile that was accepted cannot be used here: {problems}") from error
     name = experiment.spec.profile or DEFAULT_PROFILE
     if name not in profiles:
         known = ", ".join(sorted(profiles)) or "none"
