@@ -12,7 +12,7 @@ imported when it is used. So an added object is known in every process whose `sy
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache, cached_property
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import Any, Generic, TypeVar
 
 Entry = TypeVar("Entry")
@@ -23,10 +23,19 @@ class RegistryError(Exception):
     """A name is not known, or a distribution's entry point cannot be used. The message says which, and what to do."""
 
 
+def installed_entry_points(group: str) -> Iterable[EntryPoint]:
+    """Of the distributions on `sys.path`, which are read once in a process."""
+    found: EntryPoints = _all_entry_points().select(group=group)
+    return found
+
+
 @cache
-def installed_entry_points(group: str) -> tuple[EntryPoint, ...]:
-    """Of the distributions on `sys.path`, read once in a process."""
-    return tuple(entry_points(group=group))
+def _all_entry_points() -> Any:
+    """In one reading, which opens a file of every distribution. A distribution that is there twice counts once.
+
+    Python 3.11 returns SelectableGroups, later versions EntryPoints; both have `select`.
+    """
+    return entry_points()
 
 
 class Registry(Mapping[str, Entry], Generic[Entry]):
@@ -68,7 +77,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
 
     def __iter__(self) -> Iterator[str]:
         yield from self.builtin
-        yield from sorted(self._added)
+        yield from self.added
 
     def __len__(self) -> int:
         return len(self.builtin) + len(self._added)
@@ -87,6 +96,11 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
     def version_of(self, name: str) -> str | None:
         """`DISTRIBUTION VERSION` of an added object; None for a built-in one."""
         return None if name in self.builtin else _distribution(self._added[name])
+
+    @property
+    def added(self) -> tuple[str, ...]:
+        """Names that other distributions add. Raises RegistryError for a name that is taken."""
+        return tuple(sorted(self._added))
 
     def problems(self) -> list[str]:
         """What is wrong with the entry points' names; empty if each can be used. Imports nothing."""

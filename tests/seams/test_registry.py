@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from controller.cli.added_checks import check_added_parts
 from controller.experiment.errors import SpecError
 from controller.experiment.load import parse_experiment
 from tests.experiment.wrong_specs import MINIMAL
@@ -172,3 +173,17 @@ def test_what_is_stored_of_built_in_names_is_what_it_was() -> None:
     assert b"Version" not in benchmark.to_json()
     assert [frozen_domain(name) for name in ("math-500", "mbpp-plus", "gsm8k")] == [None, None, "math"]
     assert [domain_of(name) for name in ("math-500", "mbpp-plus", "gsm8k", "own")] == ["math", "code", None, None]
+
+
+def test_doctor_names_what_is_added_and_what_cannot_be_used(toy: Path, tmp_path: Path) -> None:
+    broken = distribution(tmp_path / "broken", "other", "no_such_module_at_all:GRADER")
+    taken = distribution(tmp_path / "taken", "math", "toy.mentions:MENTIONS")
+    checks = list(check_added_parts([graders(toy, broken), graders(taken), graders()]))
+    assert [(check.state, check.name) for check in checks] == [
+        ("good", "grader"),
+        ("blocks", "grader"),
+        ("blocks", "grader"),
+    ]
+    assert checks[0].finding == "mentions of toy 0.1"
+    assert "extra 1.2" in checks[1].finding
+    assert "the name math is taken" in checks[2].finding
