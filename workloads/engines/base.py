@@ -4,12 +4,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from workloads.api.model import sha256_of
 from workloads.api.units import EngineIdentity
 from workloads.models.shapes import ModelShapes
-from workloads.text.tokenizer import TextTokenizer
+
+if TYPE_CHECKING:  # the tokenizers library is for programs
+    from workloads.text.tokenizer import TextTokenizer
 
 Target = Literal["attention", "all"]
 
@@ -193,7 +195,7 @@ class EngineDefinition(ABC):
         asked: EngineIdentity,
         directory: Path,
         shapes: ModelShapes,
-        tokenizer: TextTokenizer,
+        tokenizer: "TextTokenizer",
         demands: Demands,
     ) -> Engine:
         """The engine with the base of `directory` loaded. Raises BadFlag, BadBase, DoesNotFit (`engines.memory`)."""

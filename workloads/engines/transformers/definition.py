@@ -2,12 +2,15 @@
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from workloads.api.units import EngineIdentity
 from workloads.engines.base import Demands, Engine, EngineDefinition
 from workloads.engines.memory import MemoryPlan, available_host_bytes, plan_memory, weight_bytes
 from workloads.models.shapes import ModelShapes
-from workloads.text.tokenizer import TextTokenizer
+
+if TYPE_CHECKING:  # the tokenizers library is for programs
+    from workloads.text.tokenizer import TextTokenizer
 
 logger = logging.getLogger("potstill")
 
@@ -21,7 +24,7 @@ class TransformersDefinition(EngineDefinition):
         asked: EngineIdentity,
         directory: Path,
         shapes: ModelShapes,
-        tokenizer: TextTokenizer,
+        tokenizer: "TextTokenizer",
         demands: Demands,
     ) -> Engine:
         """Merging keeps a pristine copy of the changed weights: as much again, at most. Raises BadFlag, DoesNotFit."""

@@ -1,13 +1,16 @@
 """vLLM as the registry of engines knows it."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from workloads.api.units import EngineIdentity
 from workloads.engines.base import BadFlag, Demands, Engine, EngineDefinition, FirstGroup
 from workloads.engines.vllm.config import complete, parse_flags
 from workloads.engines.vllm.fork_server import import_ahead
 from workloads.models.shapes import ModelShapes
-from workloads.text.tokenizer import TextTokenizer
+
+if TYPE_CHECKING:  # the tokenizers library is for programs
+    from workloads.text.tokenizer import TextTokenizer
 
 
 class VllmDefinition(EngineDefinition):
@@ -19,7 +22,7 @@ class VllmDefinition(EngineDefinition):
         asked: EngineIdentity,
         directory: Path,
         shapes: ModelShapes,
-        tokenizer: TextTokenizer,
+        tokenizer: "TextTokenizer",
         demands: Demands,
     ) -> Engine:
         from workloads.engines.vllm.engine import VllmEngine
