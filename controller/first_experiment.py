@@ -8,7 +8,7 @@ from pathlib import Path
 from controller.training_data import NotReadableHere, base_folder
 from workloads.api.tasks import ModelSource
 from workloads.api.units import Columns
-from workloads.benchmarks import BUILTIN
+from workloads.benchmarks.registry import BENCHMARKS
 from workloads.data.rows import read_rows
 from workloads.models.shapes import BadShapes, read_shapes
 from workloads.text.tokenizer import BadTokenizer, load_tokenizer
@@ -178,7 +178,7 @@ def _lines(first: FirstExperiment) -> Iterator[str]:
     yield "    # - {name: faster, data: mine, learningRate: 1.0e-3}"
     yield "  evaluation:"
     yield "    benchmarks:"
-    if first.benchmark in BUILTIN:
+    if first.benchmark in BENCHMARKS:
         yield f"      - {{name: {first.benchmark}, checkpoints: fast}} # fast: checkpoints are asked 100 problems"
     else:
         yield f"      - {{name: own, uri: {text(first.benchmark)}, grader: {first.grader}}}"

@@ -12,17 +12,17 @@ from controller.experiment.models import Experiment
 from controller.experiment.templates import template_of
 from controller.planned_gate import gate_warnings
 from controller.training_data import NotReadableHere, base_folder, read_training_data
-from workloads import benchmarks
 from workloads.api.evaluation_matrix import evaluation_matrix, prompting_of
 from workloads.api.experiment import FrozenBenchmark, FrozenExperiment, FrozenRun
 from workloads.api.units import ALL_LINEAR, TrainInputs
-from workloads.benchmarks import BenchmarkError
+from workloads.benchmarks.load import load
+from workloads.benchmarks.model import BenchmarkError
 from workloads.data.files import BadData
 from workloads.data.rows import read_rows
 from workloads.data.sources import is_here, localise_data
 from workloads.evaluate.problems import BadBenchmark
 from workloads.evaluate.prompts import BadPrompt, check_context
-from workloads.graders.text import choice_of
+from workloads.graders.registry import GRADERS
 from workloads.models.shapes import BadShapes, ModelShapes, read_shapes
 from workloads.storage.base import StoreError
 from workloads.storage.content_digest import ContentError, cache_folder, directory_content
@@ -85,9 +85,7 @@ def _reference_problems(experiment: Experiment, directory: Path) -> Iterator[Spe
         yield from missing
         if not missing:
             try:
-                benchmarks.load(
-                    directory / benchmark.uri, benchmark.grader, benchmark.completion, benchmark.completion_pattern
-                )
+                load(directory / benchmark.uri, benchmark.grader, benchmark.completion, benchmark.completion_pattern)
             except BenchmarkError as error:
                 yield SpecProblem((*place, "uri"), str(error))
 
@@ -218,9 +216,7 @@ def _check_benchmark(
     place: Place = ("spec", "evaluation", "benchmarks", index)
     try:
         texts = problem_texts(benchmark)
-        read = benchmarks.load(
-            benchmark.source.location, benchmark.grader, benchmark.completion, benchmark.completion_pattern
-        )
+        read = load(benchmark.source.location, benchmark.grader, benchmark.completion, benchmark.completion_pattern)
     except NotReadableHere as error:
         found.unchecked.append(f"{benchmark.name}: {error}: its rows and prompts")
         return
@@ -230,15 +226,17 @@ def _check_benchmark(
     if read.unused_fields:
         names = listed(one_line(name, 40) for name in read.unused_fields)
         found.warnings.append(f"{benchmark.name}: fields that are not used: {names}")
+    reasons = [(problem, GRADERS[benchmark.grader].why_unanswerable(problem)) for problem in read.problems]
     unanswerable = [
         f"{one_line(problem.id, 40)} (answer {one_line(problem.answer or '', 40)!r}, {len(problem.choices)} choices)"
-        for problem in read.problems
-        if benchmark.grader == "choice" and choice_of(problem.answer or "", problem.choices) is None
+        for problem, reason in reasons
+        if reason is not None
     ]
     if unanswerable:
+        reason = next(reason for _, reason in reasons if reason is not None)
         more = f" and {len(unanswerable) - SHOWN_PROBLEMS} more" if len(unanswerable) > SHOWN_PROBLEMS else ""
         named = ", ".join(unanswerable[:SHOWN_PROBLEMS]) + more
-        message = f"the answer names none of the choices, so no output can be right: problem {named}"
+        message = f"{reason}: problem {named}"
         found.problems.append(SpecProblem((*place, "uri"), message))
     if tokenizer is None:
         return

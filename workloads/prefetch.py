@@ -26,7 +26,7 @@ from workloads.storage.content_digest import (
     hash_file,
     hub_errors,
     is_counted,
-    split_s3,
+    split_location,
     weights_folder,
     weights_name,
 )
@@ -69,7 +69,7 @@ def _fetch_from_bucket(source: ModelSource, arriving: Path) -> None:
 
 def _copy(source: ModelSource, arriving: Path) -> int:
     """How many files were there already, by name and size."""
-    bucket, prefix = split_s3(source.location.rstrip("/") + "/")
+    bucket, prefix = split_location(source.location.rstrip("/") + "/")
     store = open_store(bucket)
     sizes = {info.key.removeprefix(prefix): info.size for info in store.list(prefix)}
     names = [name for name in sizes if "/" not in name and is_counted(name)]

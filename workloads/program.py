@@ -29,6 +29,7 @@ from workloads.api.tasks import RunnableTask, parse_task
 from workloads.api.units import UnitRef
 from workloads.attempt_log import AttemptLog
 from workloads.progress import DIRECTORY_PROGRESS_SECONDS, PROGRESS_SECONDS, Courier
+from workloads.registry import RegistryError
 from workloads.storage.base import AlreadyExists, NotFound, Store, StoreError, open_store
 from workloads.storage.content_digest import ContentError
 from workloads.storage.markers import Corrupt, Superseded, commit_marker
@@ -167,6 +168,7 @@ def failure_of(error: BaseException, member: str | None = None) -> Failure:
         (Superseded, ExitCode.SUPERSEDED, "Superseded"),
         (Corrupt, ExitCode.BAD_DATA, "CorruptFiles"),
         (ContentError, ExitCode.BAD_DATA, "InputChanged"),
+        (RegistryError, ExitCode.BAD_CONFIGURATION, "BadRegistration"),
         (NotFound, 1, "ObjectMissing"),
         (AlreadyExists, 1, "WriteConflict"),
         (StoreError, ExitCode.STORE_UNAVAILABLE, "StoreUnavailable"),

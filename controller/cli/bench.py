@@ -11,7 +11,10 @@ import typer
 from controller.cli.bench_show import show_prompt
 from controller.cli.json_output import JsonTo, ReadingCommand, shows_text, write_json
 from workloads.api.grades import COMPARED
-from workloads.benchmarks import BUILTIN, Benchmark, GraderKind, load
+from workloads.benchmarks.load import load
+from workloads.benchmarks.model import Benchmark
+from workloads.benchmarks.registry import BENCHMARKS
+from workloads.graders.registry import GRADERS
 from workloads.untrusted import one_line
 
 if TYPE_CHECKING:
@@ -27,7 +30,7 @@ def _bench() -> None:
 
 @app.command("test", cls=ReadingCommand)
 def check_golds(
-    file: Annotated[str, typer.Argument(help="math-500, mbpp-plus, or your own JSONL.")],
+    file: Annotated[str, typer.Argument(help="A built-in name such as math-500, or your own JSONL.")],
     grader: Annotated[str | None, typer.Option(help="math, code, exact or choice; for your own JSONL.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes; default: one a core.")] = os.cpu_count() or 1,
     json_to: JsonTo = None,
@@ -39,12 +42,11 @@ def check_golds(
     """
     from workloads.grade.bench import Unsupported, grade_golds
 
-    kinds: dict[str, GraderKind] = {"math": "math", "code": "code", "exact": "exact", "choice": "choice"}
-    if grader is not None and grader not in kinds:
-        raise typer.BadParameter(f"{grader} is not one of {', '.join(kinds)}", param_hint="--grader")
-    if grader is not None and file in BUILTIN:
+    if grader is not None and grader not in GRADERS:
+        raise typer.BadParameter(f"{grader} is not one of {', '.join(GRADERS)}", param_hint="--grader")
+    if grader is not None and file in BENCHMARKS:
         raise typer.BadParameter(f"{file} is built in, and has its own", param_hint="--grader")
-    benchmark = load(file, kinds[grader] if grader else None)
+    benchmark = load(file, grader)
     try:
         report = grade_golds(benchmark, workers)
     except Unsupported as error:

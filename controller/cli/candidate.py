@@ -11,6 +11,7 @@ from controller.experiment.errors import SpecError, SpecProblem
 from controller.experiment.load import load_experiment, parse_experiment
 from workloads.api.model import canonical_json, sha256_of
 from workloads.import_checkpoints import BadCheckpoint, model_content_of
+from workloads.storage.registry import is_in_store
 
 DIGEST_CHARACTERS = 12
 
@@ -36,7 +37,7 @@ def candidate(
         raise typer.BadParameter("give --adapter or --model, one of the two")
     only = _only_candidate(template)
     location = adapter or model or ""
-    if content is None and location.startswith("s3://"):
+    if content is None and is_in_store(location):
         content = _content(location)
     body: dict[str, Any] = yaml.safe_load(template.read_text(encoding="utf-8"))
     kept = {key: value for key, value in only.items() if key not in ("adapter", "model", "content")}

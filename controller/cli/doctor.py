@@ -38,12 +38,17 @@ def doctor(
 
 
 def all_checks(store: str, base: str | None) -> tuple[Check, ...]:
-    from controller.cli import machine_checks, place_checks  # here, because other commands start without them
+    from controller.cli import (  # here, because other commands start without them
+        added_checks,
+        machine_checks,
+        place_checks,
+    )
 
     folder = None if base is None or not Path(base).is_dir() else Path(base)
     asked: tuple[tuple[str, Callable[[], Check | Iterable[Check]]], ...] = (
         ("Python", machine_checks.check_python),
         ("packages", machine_checks.check_packages),
+        ("added parts", added_checks.check_added_parts),
         ("GPU", machine_checks.check_gpus),
         ("torch", machine_checks.check_torch),
         ("vLLM", machine_checks.check_vllm),

@@ -1,15 +1,16 @@
 """Errors that a command expects: what the person can correct, and a store that cannot answer."""
 
 from controller.experiment.errors import SpecError
-from workloads.benchmarks import BenchmarkError
+from workloads.benchmarks.model import BenchmarkError
 from workloads.data.files import BadData
+from workloads.registry import RegistryError
 from workloads.storage.base import StoreError
 from workloads.storage.content_digest import ContentError
 from workloads.storage.markers import Corrupt
 from workloads.text.templates import BadTemplate
 from workloads.text.tokenizer import BadTokenizer
 
-WRONG_INPUT = (SpecError, ContentError, BadData, BadTemplate, BadTokenizer, BenchmarkError)
+WRONG_INPUT = (SpecError, ContentError, BadData, BadTemplate, BadTokenizer, BenchmarkError, RegistryError)
 """Exit 2: the message says what to change."""
 
 STORE_ERRORS = (StoreError, Corrupt)

@@ -13,16 +13,17 @@ import typer
 
 from controller.cli.json_output import JsonTo, shows_text, write_json
 from workloads.api.grades import COMPARED
-from workloads.benchmarks import BUILTIN, Benchmark, CompletionRule, GraderKind, load
-from workloads.benchmarks.load import DEFAULT_COMPLETION
+from workloads.benchmarks.load import load
+from workloads.benchmarks.model import Benchmark, CompletionRule
 from workloads.benchmarks.pattern import PatternError
+from workloads.benchmarks.registry import BENCHMARKS
+from workloads.graders.registry import GRADERS
 from workloads.untrusted import one_line
 
 if TYPE_CHECKING:
     from workloads.grade.existing import GradedRow, Summary
     from workloads.grade.outputs_file import OutputRow
 
-GRADERS: tuple[GraderKind, ...] = ("math", "exact", "choice", "code")
 COMPLETIONS: tuple[CompletionRule, ...] = ("boxed", "fenced", "any", "pattern")
 SHOWN_CHARACTERS = 100
 
@@ -30,7 +31,8 @@ SHOWN_CHARACTERS = 100
 def grade(
     outputs: Annotated[Path, typer.Argument(help="JSONL, a row an output; .gz is read too.", metavar="OUTPUTS.JSONL")],
     benchmark: Annotated[
-        str | None, typer.Option(help="math-500, mbpp-plus, or your own JSONL (with --grader).", metavar="NAME|FILE")
+        str | None,
+        typer.Option(help="A built-in name such as math-500, or your own JSONL (with --grader).", metavar="NAME|FILE"),
     ] = None,
     grader: Annotated[
         str | None, typer.Option(help="math, exact or choice: rows hold their own golds.", metavar="GRADER")
@@ -89,19 +91,21 @@ def _read(
 ) -> "tuple[Benchmark, list[OutputRow]]":
     from workloads.grade.outputs_file import read_outputs_file, read_pairs_file, rule_of
 
-    kind = _one_of(grader, GRADERS, "--grader")
+    kind = _one_of(grader, tuple(GRADERS), "--grader")
     asked_rule = _one_of(completion, COMPLETIONS, "--completion")
-    if benchmark is None and kind in (None, "code"):
-        raise typer.BadParameter("give --benchmark, or --grader math, exact or choice for rows with their own golds")
-    if benchmark in BUILTIN and kind is not None:
+    if benchmark is None and (kind is None or GRADERS[kind].runs_programs):
+        own_golds = ", ".join(name for name, found in GRADERS.items() if not found.runs_programs)
+        message = f"give --benchmark, or --grader ({own_golds}) for rows with their own golds"
+        raise typer.BadParameter(message)
+    if benchmark in BENCHMARKS and kind is not None:
         raise typer.BadParameter(f"{benchmark} is built in, and has its own", param_hint="--grader")
     if (asked_rule == "pattern") != (pattern is not None):
         raise typer.BadParameter("--completion pattern and --completion-pattern go together")
     found = None if benchmark is None else load(benchmark, kind, asked_rule, pattern)
-    default = found.completion if found is not None else DEFAULT_COMPLETION[kind or "math"]
+    graded_by = GRADERS[found.grader if found is not None else kind or ""]
+    default = found.completion if found is not None else graded_by.completion
     try:
-        graded_by = found.grader if found is not None else kind or "math"
-        rule = rule_of(asked_rule or default, pattern, thinking=thinking, choice=graded_by == "choice")
+        rule = rule_of(asked_rule or default, pattern, thinking=thinking, choice=graded_by.keeps_box_text)
     except PatternError as error:
         raise typer.BadParameter(f"{pattern} {error}", param_hint="--completion-pattern") from error
     if found is not None:

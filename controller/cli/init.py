@@ -9,11 +9,10 @@ import typer
 
 from controller.cli.common import frozen_from
 from controller.first_experiment import NoColumns, as_yaml, columns_of, first_experiment
-from workloads.benchmarks import BUILTIN
+from workloads.benchmarks.registry import BENCHMARKS
+from workloads.graders.registry import GRADERS
 from workloads.storage.base import StoreError
 from workloads.storage.content_digest import ContentError, hub_errors
-
-GRADERS = ("math", "code", "exact", "choice")
 
 
 def init(
@@ -28,7 +27,8 @@ def init(
         typer.Option(help="The base: a directory, or owner/name[@commit] of the hub.", metavar="DIR|NAME"),
     ] = None,
     benchmark: Annotated[
-        str | None, typer.Option(help="math-500, mbpp-plus, or your own JSONL (with --grader).", metavar="NAME|FILE")
+        str | None,
+        typer.Option(help="A built-in name such as math-500, or your own JSONL (with --grader).", metavar="NAME|FILE"),
     ] = None,
     grader: Annotated[
         str | None, typer.Option(help="Of your own benchmark: math, code, exact or choice.", metavar="GRADER")
@@ -55,7 +55,7 @@ def init(
     pair = _columns(path, columns)
     base = base or _ask("--base", "The base (a directory, or owner/name of the hub)")
     model, revision = _base(base, directory)
-    benchmark = benchmark or _ask("--benchmark", f"The benchmark ({', '.join(BUILTIN)}, or your own JSONL)")
+    benchmark = benchmark or _ask("--benchmark", f"The benchmark ({', '.join(BENCHMARKS)}, or your own JSONL)")
     kind = _grader(benchmark, grader, directory)
     first = first_experiment(name, model, revision, data, pair, benchmark, kind, directory)
     out.write_text(as_yaml(first), encoding="utf-8")
@@ -102,10 +102,10 @@ def _base(stated: str, directory: Path) -> tuple[str, str | None]:
 
 
 def _grader(benchmark: str, grader: str | None, directory: Path) -> str | None:
-    if benchmark in BUILTIN:
+    if benchmark in BENCHMARKS:
         return None
     if not (directory / benchmark).is_file():
-        known = ", ".join(BUILTIN)
+        known = ", ".join(BENCHMARKS)
         message = f"{benchmark} is not built in ({known}) and {directory / benchmark} is not a file"
         raise typer.BadParameter(message, param_hint="--benchmark")
     grader = grader or _ask("--grader", f"How answers are graded ({', '.join(GRADERS)})")

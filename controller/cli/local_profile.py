@@ -8,12 +8,13 @@ import pynvml
 from controller.executors.local.machine import Gpu, visible_gpus
 from controller.experiment.errors import SpecError, SpecProblem
 from controller.experiment.profile import Profile, ProfileEngine, local_profile
+from workloads.engines.vllm.definition import VLLM
 
 
 def profile_of_this_machine() -> tuple[Profile, str]:
     """As `profile_for`, for the GPUs that are visible and the vLLM that is installed here."""
     try:
-        vllm = version("vllm")
+        vllm = version(VLLM.name)
     except PackageNotFoundError:
         vllm = None
     try:
@@ -49,7 +50,7 @@ def profile_for(gpus: Sequence[Gpu], vllm: str | None) -> tuple[Profile, str]:
         profile = slow.model_copy(update={**slots, "engine": engine})
         why = "because vLLM, which is many times faster, is not installed (README.md, Install)"
         return profile, f"engine: {_named(profile)} on {count}, {why}"
-    engine = ProfileEngine(name="vllm", version=vllm.partition("+")[0], dtype="bfloat16")
+    engine = ProfileEngine(name=VLLM.name, version=vllm.partition("+")[0], dtype="bfloat16")
     profile = Profile(name="local", engine=engine).model_copy(update=slots)
     return profile, f"engine: {_named(profile)} on {count}"
 

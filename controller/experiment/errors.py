@@ -55,7 +55,6 @@ PATTERNS = {
     r"^[a-z0-9]([a-z0-9_.-]*[a-z0-9])?$": "may have small letters, digits, and between them _ . -",
     r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$": "may have small letters, digits, and between them -",
     r"^[A-Za-z_][A-Za-z0-9_-]*$": "may have letters, digits, _ and -, and begins with a letter or _",
-    r"^s3://": "must begin with s3://",
 }
 """What a value must be, by the pattern that it does not match."""
 

@@ -4,11 +4,12 @@ import re
 from pathlib import Path as FilePath
 from urllib.parse import urlsplit
 
-from controller.experiment.errors import Path, SpecError, SpecProblem
+from controller.experiment.errors import Path, SpecError, SpecProblem, listed
 from workloads.api.tasks import FileSource, ModelSource
 from workloads.data.files import BadData
 from workloads.data.sources import HubDataset, data_sha256, location_sha256
 from workloads.storage.content_digest import ContentError, directory_content, file_sha256
+from workloads.storage.registry import is_in_store, remote_schemes
 
 SHA256_CONTENT = re.compile(r"^sha256:[0-9a-f]{64}$")
 
@@ -17,7 +18,7 @@ def resolve_model(
     model: str, place: Path, directory: FilePath, *, revision: str | None = None, content: str | None = None
 ) -> ModelSource:
     """Where weights stand and what they hash to. Raises SpecError: not there, not pinned, or not what was stated."""
-    if model.startswith("s3://"):
+    if is_in_store(model):
         if content is None or not SHA256_CONTENT.match(content):
             message = f"{model} is not a local directory: state what it holds as content: sha256:<64 hex>"
             raise SpecError("experiment", [SpecProblem((*place[:-1], "content"), message)])
@@ -32,20 +33,21 @@ def resolve_model(
         return ModelSource(location=str(path), content=found)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", model) and not model.startswith("."):
         if place[-2:-1] != ("base",):
-            message = f"{model} is no directory here ({path}); a candidate is a directory or s3://"
+            message = f"{model} is no directory here ({path}); a candidate is a directory or {listed(remote_schemes())}"
             raise SpecError("experiment", [SpecProblem(place, message)])
         if revision is None:
             message = f"is required: {model} is a hub model (no directory {path}), and a branch can move"
             raise SpecError("experiment", [SpecProblem((*place[:-1], "revision"), message)])
         return ModelSource(location=f"hub://{model}@{revision}", content=f"hub:{model}@{revision}")
-    raise SpecError("experiment", [SpecProblem(place, f"{model} is no directory here ({path}), s3:// or hub model")])
+    message = f"{model} is no directory here ({path}), {listed(remote_schemes())} or hub model"
+    raise SpecError("experiment", [SpecProblem(place, message)])
 
 
 def resolve_data(uri: str, sha256: str | None, place: Path, directory: FilePath) -> FileSource:
     """A training data set by content: as `resolve_file`, and directories, https:// and hf://. Raises SpecError."""
     scheme = urlsplit(uri).scheme if "://" in uri else ""
-    if scheme not in ("", "s3", "https", "hf"):
-        message = f"{uri}: {scheme}:// is not known; use a path, s3://, https:// or hf://datasets/NAME@REVISION/PATH"
+    if scheme not in ("", "https", "hf") and not is_in_store(uri):
+        message = f"{uri}: {scheme}:// is not known; use a path, {listed(remote_schemes())}, https:// or hf://datasets/NAME@REVISION/PATH"
         raise SpecError("experiment", [SpecProblem((*place, "uri"), message)])
     if scheme == "hf":
         try:

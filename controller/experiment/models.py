@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
+from workloads.api.units import RegisteredName
+
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9_.-]*[a-z0-9])?$", max_length=40)]
 OVERRIDE = "In place of what training says."
 ModuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$", max_length=64)]
@@ -222,12 +224,12 @@ class PromptSpec(SpecModel):
 
 
 class BenchmarkSpec(SpecModel):
-    """A built-in benchmark (math-500, mbpp-plus) or your own JSONL."""
+    """A built-in benchmark (math-500, mbpp-plus, gsm8k, humaneval-plus) or your own JSONL."""
 
-    name: Name = Field(description="math-500, mbpp-plus, or with uri a name of your own.")
+    name: Name = Field(description="A built-in benchmark's, or with uri one of your own.")
     uri: str | None = Field(None, description="Your own problems: s3://bucket/key.jsonl or a path; not for built-ins.")
     sha256: Sha256 | None = Field(None, description="SHA-256 of the file; required unless it is a local path.")
-    grader: Literal["math", "code", "exact", "choice"] | None = Field(None, description="Required with uri.")
+    grader: RegisteredName | None = Field(None, description="math, code, exact or choice; required with uri.")
     completion: Literal["boxed", "fenced", "any", "pattern"] | None = Field(
         None, description="What a complete answer is; default: boxed for math, fenced for code, any otherwise."
     )
@@ -237,7 +239,7 @@ class BenchmarkSpec(SpecModel):
     checkpoints: Literal["fast", "full", "none"] = Field("full", description="Which problems checkpoints answer.")
     base: Literal["fast", "full", "none"] = Field("full", description="Which problems the base answers.")
     domain: Name | None = Field(
-        None, description="What it asks, in a word, as under data; default: math for math-500, code for mbpp-plus."
+        None, description="What it asks, in a word, as under data; default: the built-in benchmark's own, math or code."
     )
     limit: int | None = Field(None, gt=0, description="Only the first so many problems of the file.")
     problems: list[str] = Field([], max_length=2000, description="Only these problem ids.")
@@ -258,7 +260,7 @@ class SamplingSpec(SpecModel):
 class EngineSpec(SpecModel):
     """What generates; default: the profile's."""
 
-    name: Literal["transformers", "vllm"] | None = Field(None, description="What the profile must have.")
+    name: RegisteredName | None = Field(None, description="What the profile must have: transformers or vllm.")
     dtype: Literal["float32", "bfloat16", "float16"] | None = Field(None, description="Default: the profile's.")
     batch_invariant: bool = Field(False, description="vLLM: outputs that do not depend on their neighbours; slower.")
 

@@ -9,6 +9,11 @@ from pydantic import Field, ValidationError, field_validator
 
 from controller.experiment.errors import SpecError, SpecProblem, problems_of
 from controller.experiment.models import SpecModel
+from workloads.api.units import RegisteredName
+from workloads.engines.registry import ENGINES
+from workloads.engines.transformers.definition import TRANSFORMERS
+from workloads.registry import RegistryError
+from workloads.storage.registry import is_in_store, remote_schemes
 
 OWN_VOLUMES = ("tmp", "work", "cache", "weights", "shm", "store-keys", "ca-bundle")
 """Names of the volumes that pods have of Potstill."""
@@ -17,10 +22,19 @@ OWN_VOLUMES = ("tmp", "work", "cache", "weights", "shm", "store-keys", "ca-bundl
 class ProfileEngine(SpecModel):
     """The engine that this profile's images hold; it is part of what a generated output's digest says."""
 
-    name: Literal["transformers", "vllm"] = Field("transformers", description="What generates.")
+    name: RegisteredName = Field(TRANSFORMERS.name, description="What generates: transformers or vllm.")
     version: str = Field(description="Its version, as the evaluate image holds it.")
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="Of weights and activations.")
     flags: dict[str, str | int | float | bool] = Field({}, description="Flags that can change outputs.")
+
+    @field_validator("name")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        try:
+            ENGINES.require(name)
+        except RegistryError as error:
+            raise ValueError(str(error)) from error
+        return name
 
 
 Quantity = Annotated[str, Field(pattern=r"^[1-9][0-9]*(\.[0-9]+)?(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$")]
@@ -144,7 +158,7 @@ class Proxy(SpecModel):
 class StoreAccess(SpecModel):
     """The store that the profile's pods use."""
 
-    url: str = Field(pattern=r"^s3://", description="s3://bucket/prefix: one namespace's root.")
+    url: str = Field(description="s3://bucket/prefix: one namespace's root.")
     endpoint: str | None = Field(None, description="For S3 servers that are not AWS.")
     region: str | None = Field(None, description="AWS region of the bucket.")
     secret: str | None = Field(
@@ -157,6 +171,13 @@ class StoreAccess(SpecModel):
         description="path: https://host/bucket; virtual: https://bucket.host. Not given: path with an endpoint, "
         "else auto.",
     )
+
+    @field_validator("url")
+    @classmethod
+    def _is_reached_by_pods(cls, url: str) -> str:
+        if not is_in_store(url):
+            raise ValueError(f"must begin with {' or '.join(remote_schemes())}")
+        return url
 
 
 class Profile(SpecModel):
@@ -204,7 +225,7 @@ class Profile(SpecModel):
 def local_profile() -> Profile:
     """One machine, CPU, the transformers engine that is installed here. Raises SpecError if it is not."""
     try:
-        engine = ProfileEngine(name="transformers", version=version("transformers"))
+        engine = ProfileEngine(name=TRANSFORMERS.name, version=version(TRANSFORMERS.name))
     except PackageNotFoundError as error:
         problem = SpecProblem(
             (),

@@ -7,13 +7,6 @@ on is not asked of it. The base has had no chat training, so it gets a stated co
 from controller.experiment.models import BenchmarkSpec, PromptSpec
 from workloads.api.units import Prompting, Template
 
-BASE_INSTRUCTIONS = {
-    "math": "Problem: {problem}\n\nSolve the problem step by step and put the final answer in \\boxed{}.\n\nSolution:",
-    "code": "{problem}\n\nWrite the complete function in one ```python code block.\n\nSolution:\n",
-    "exact": "{problem}\n\nAnswer:",
-    "choice": "{problem}\n\nAnswer with the letter of the right choice.\n\nAnswer:",
-}
-
 
 def trained_prompting(prompt: PromptSpec, template: Template, template_override: Template | None) -> Prompting:
     return Prompting(
@@ -24,11 +17,11 @@ def trained_prompting(prompt: PromptSpec, template: Template, template_override:
     )
 
 
-def base_prompting(benchmark: BenchmarkSpec, grader: str, template_override: Template | None) -> Prompting:
-    """The benchmark's basePrompt where it says something, else the stated completion prompt of its grader."""
+def base_prompting(benchmark: BenchmarkSpec, instruction: str, template_override: Template | None) -> Prompting:
+    """The benchmark's basePrompt where it says something, else `instruction`: that of the benchmark or its grader."""
     return Prompting(
         template=template_override or Template(name="plain"),
-        instruction=benchmark.base_prompt.instruction or BASE_INSTRUCTIONS[grader],
+        instruction=benchmark.base_prompt.instruction or instruction,
         prefill=benchmark.base_prompt.prefill or "",
         stop=tuple(benchmark.base_prompt.stop),
     )

@@ -2,16 +2,28 @@
 
 import difflib
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from controller.experiment.errors import Path, SpecProblem, listed, shortened
 from controller.experiment.models import BenchmarkSpec, DataSpec, ExperimentSpec, RunSpec, TrainingSpec
 from workloads.api.units import ALL_LINEAR, KINDS
-from workloads.benchmarks.builtin import BUILTIN
 from workloads.benchmarks.pattern import PatternError, compile_pattern
+from workloads.benchmarks.registry import BENCHMARKS
+from workloads.engines.registry import ENGINES
+from workloads.graders.registry import GRADERS
+from workloads.models import FAMILIES
+from workloads.registry import Registry, RegistryError
+from workloads.storage.registry import STORES
+
+REGISTRIES: tuple[Registry[Any], ...] = (BENCHMARKS, GRADERS, ENGINES, STORES, FAMILIES)
+"""What other distributions may add to. A name that is there twice is a problem of every experiment."""
 
 
 def check(spec: ExperimentSpec) -> list[SpecProblem]:
     """All problems, each once, in the file's order; none: the spec can be resolved."""
+    wrong = [SpecProblem(("spec",), problem) for registry in REGISTRIES for problem in registry.problems()]
+    if wrong:
+        return wrong
     found = [
         *_base(spec),
         *_targets(spec.training.lora.target, ("spec", "training", "lora", "target")),
@@ -186,24 +198,38 @@ def _evaluation(spec: ExperimentSpec) -> Iterable[SpecProblem]:
             (*place, "sampling", "n"),
             f"must be 1 at temperature 0 (it is {sampling.n}): greedy outputs are all the same",
         )
+    if (engine := spec.evaluation.engine.name) is not None:
+        yield from _registered(engine, ENGINES, (*place, "engine", "name"))
     for index, benchmark in enumerate(spec.evaluation.benchmarks):
         yield from _benchmark(spec, benchmark, (*place, "benchmarks", index))
 
 
+def _registered(name: str, registry: Registry[Any], place: Path) -> Iterable[SpecProblem]:
+    """Imports what has the name, so that an entry point that cannot be loaded is found here."""
+    try:
+        registry.require(name)
+    except RegistryError as error:
+        yield SpecProblem(place, str(error))
+
+
 def _benchmark(spec: ExperimentSpec, benchmark: BenchmarkSpec, place: Path) -> Iterable[SpecProblem]:
     if benchmark.uri is None:
-        if benchmark.name not in BUILTIN:
-            hint = nearest(benchmark.name, BUILTIN)
-            known = ", ".join(BUILTIN)
+        if benchmark.name not in BENCHMARKS:
+            hint = nearest(benchmark.name, BENCHMARKS)
+            known = ", ".join(BENCHMARKS)
             message = f"{benchmark.name} is not built in{hint} (built in: {known}); your own needs uri and grader"
             yield SpecProblem((*place, "name"), message)
+        else:
+            yield from _registered(benchmark.name, BENCHMARKS, (*place, "name"))
         if benchmark.grader is not None:
             yield SpecProblem((*place, "grader"), "is for your own benchmarks; this one's is built in")
     else:
-        if benchmark.name in BUILTIN:
+        if benchmark.name in BENCHMARKS and BENCHMARKS[benchmark.name].is_packaged:
             yield SpecProblem((*place, "name"), f"{benchmark.name} is a built-in benchmark's name; choose another")
         if benchmark.grader is None:
-            yield SpecProblem((*place, "grader"), "is required with uri: math, code, exact or choice")
+            yield SpecProblem((*place, "grader"), f"is required with uri: {', '.join(GRADERS)}")
+        else:
+            yield from _registered(benchmark.grader, GRADERS, (*place, "grader"))
         if "://" in benchmark.uri and benchmark.sha256 is None:
             yield SpecProblem((*place, "sha256"), f"is required: {benchmark.uri} is not a local file")
     if benchmark.completion == "pattern" and benchmark.completion_pattern is None:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from perf.grading.mutants import mutants
-from workloads.benchmarks import load
+from workloads.benchmarks.load import load
 
 ROOT = Path(__file__).parents[2]
 

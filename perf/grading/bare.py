@@ -17,7 +17,7 @@ from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import Any
 
-from workloads.benchmarks import load
+from workloads.benchmarks.load import load
 from workloads.graders.code.grader import limits_of
 from workloads.typed_json import decode
 

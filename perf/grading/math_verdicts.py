@@ -14,8 +14,8 @@ from typing import Any
 from math_verify import parse, verify
 
 from perf.grading.math_forms import Pair, forms
-from workloads.benchmarks import load
-from workloads.graders.checking.client import MathCheck, check_all
+from workloads.benchmarks.load import load
+from workloads.graders.checking.client import AnswerCheck, check_all
 from workloads.graders.math.costs import why_not
 
 
@@ -51,7 +51,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args(arguments)
     asked = pairs(options.every)
-    replies = check_all({str(i): MathCheck(p.answer, p.gold) for i, p in enumerate(asked)}, options.workers).replies
+    replies = check_all(
+        {str(i): AnswerCheck("math", p.answer, p.gold) for i, p in enumerate(asked)}, options.workers
+    ).replies
     counts = Counter[str]()
     lines = []
     for index, pair in enumerate(asked):

@@ -12,11 +12,11 @@ import time
 from pathlib import Path
 
 from perf.grading.__main__ import machine
-from workloads.benchmarks import load
-from workloads.graders.checking.client import CheckFailed, MathCheck, check_all
+from workloads.benchmarks.load import load
+from workloads.graders.checking.client import AnswerCheck, CheckFailed, check_all
 
 
-def answers() -> dict[str, MathCheck]:
+def answers() -> dict[str, AnswerCheck]:
     """Three per problem: the gold, the gold written in another way, and the next problem's gold."""
     problems = load("math-500").problems
     checks = {}
@@ -24,7 +24,7 @@ def answers() -> dict[str, MathCheck]:
         gold, wrong = str(problem.answer), str(other.answer)
         rewritten = gold.replace("\\frac", "\\dfrac").replace("\\left", "").replace("\\right", "")
         for name, answer in (("gold", gold), ("rewritten", f" {rewritten} "), ("other", wrong)):
-            checks[f"{problem.id} {name}"] = MathCheck(answer, gold)
+            checks[f"{problem.id} {name}"] = AnswerCheck("math", answer, gold)
     return checks
 
 

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from workloads.benchmarks import load
+from workloads.benchmarks.load import load
 from workloads.grade.bench import grade_here
 from workloads.grade.items import Item
 

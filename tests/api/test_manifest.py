@@ -5,7 +5,8 @@ import pytest
 from tests.results.made_manifest import BUDGET, counts, evaluation, manifest, sampled
 from workloads.api.manifest import BudgetVerdicts
 from workloads.api.units import Sampling
-from workloads.benchmarks import BenchmarkError, load
+from workloads.benchmarks.load import load
+from workloads.benchmarks.model import BenchmarkError
 from workloads.results.tables import row_of
 
 

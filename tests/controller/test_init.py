@@ -58,7 +58,7 @@ def test_a_file_that_is_there_is_not_written_over(folder: Path) -> None:
     [
         ({"data": "nothing.jsonl"}, "is not a file"),
         ({"base": "nothing"}, "is no directory here and no name of a hub model"),
-        ({"benchmark": "gsm8k"}, "is not built in (math-500, mbpp-plus)"),
+        ({"benchmark": "aime"}, "is not built in (math-500, mbpp-plus, gsm8k, humaneval-plus)"),
         ({"grader": "maths"}, "maths is not one of math, code, exact, choice"),
         ({"benchmark": ""}, "is required where there is no terminal to ask at"),
     ],

@@ -10,7 +10,7 @@ import pytest
 
 from controller.experiment.load import load_experiment
 from workloads.api.units import Template
-from workloads.benchmarks import load
+from workloads.benchmarks.load import load
 from workloads.text.templates import render_prompt
 from workloads.text.tokenizer import load_tokenizer
 

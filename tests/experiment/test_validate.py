@@ -185,7 +185,7 @@ def test_json_has_problems_with_fields_and_lines(folder: Path) -> None:
         ("budgets: [48]", "budgets: [48]\n    sampling: {n: 4}", "sampling.n: must be 1 at temperature 0 (it is 4)"),
         ("budgets: [48]", "budgets: [0]", "line 23: spec.evaluation.budgets: must ascend, each at least 1 and there once"),
         ("grader: math}", "grader: math, completion: pattern}", "completionPattern: is required with completion: pattern"),
-        ("{name: mine, uri: bench.jsonl, grader: math}", "{name: gsm8k}", "not built in (built in: math-500, mbpp-plus)"),
+        ("{name: mine, uri: bench.jsonl, grader: math}", "{name: aime}", "not built in (built in: math-500, mbpp-plus, gsm8k, humaneval-plus)"),
         ("{name: a,", "{name: My Run,", "'My Run' may have small letters, digits, and between them _ . -"),
         ("batchSize: 10", "batchSize: 1000", "line 16: spec.training.checkpointEverySamples: 20 is not a whole number of batches of 1000"),
     ],

@@ -10,10 +10,11 @@ from typing import TypeVar
 import pytest
 
 from tests.grade.tasks import code_task, grades_of
-from workloads.benchmarks import Suite
+from workloads.benchmarks.model import Suite
 from workloads.grade.__main__ import main
 from workloads.graders.checking import client
-from workloads.graders.checking.client import CheckFailed, CodeCheck, MathCheck, check_all
+from workloads.graders.checking.client import AnswerCheck, CheckFailed, check_all
+from workloads.graders.code.grader import CodeCheck
 from workloads.sandbox import pool
 from workloads.sandbox.order import Lost, Order, Outcome, SandboxLimits
 from workloads.sandbox.pool import Options, run_all
@@ -50,7 +51,7 @@ class Killer:
 
 def test_a_checker_that_is_killed_once_is_asked_again_and_the_answer_is_right() -> None:
     killer = Killer(1)
-    checked = check_all({"a": MathCheck("0.5", r"\frac{1}{2}")}, 2, start=killer.checker)
+    checked = check_all({"a": AnswerCheck("math", "0.5", r"\frac{1}{2}")}, 2, start=killer.checker)
     (reply,) = checked.replies.values()
     assert isinstance(reply, dict)
     assert reply["right"]
@@ -60,7 +61,7 @@ def test_a_checker_that_is_killed_once_is_asked_again_and_the_answer_is_right() 
 
 def test_a_checker_that_is_always_killed_gives_no_verdict() -> None:
     outcome = Outcome("k", "finished", ("2",), (0.0,), "", 0.0, 0.0)
-    checks = {"math": MathCheck("5", "5"), "code": CodeCheck(SUITE, lambda: outcome)}
+    checks = {"math": AnswerCheck("math", "5", "5"), "code": CodeCheck("code", SUITE, lambda: outcome)}
     checked = check_all(checks, 1, start=Killer(float("inf")).checker)
     for reply in checked.replies.values():
         assert isinstance(reply, CheckFailed)

@@ -8,10 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from controller.experiment.load import parse_experiment
-from tests.experiment.wrong_specs import MINIMAL
-from workloads.benchmarks import BUILTIN, BenchmarkError, load
-from workloads.benchmarks.builtin import BuiltinBenchmark, builtin_domain
+from workloads.benchmarks.load import load
+from workloads.benchmarks.model import BenchmarkError
 from workloads.typed_json import decode
 
 
@@ -42,20 +40,6 @@ def test_mbpp_plus_is_whole_and_every_gold_can_be_read() -> None:
             assert all(isinstance(decode(arguments), list) for arguments in suite.arguments[:3])
             assert all(decode(expected) is not Ellipsis for expected in suite.expected[:3])
         assert problem.tests.suites[0].arguments
-
-
-def test_another_builtin_benchmark_is_one_entry_with_its_own_grader(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "capitals.jsonl"
-    path.write_text(json.dumps({"id": "fr", "prompt": "France?", "answer": "Paris"}) + "\n")
-    (tmp_path / "capitals.fast.txt").write_text("fr\n")
-    monkeypatch.setitem(BUILTIN, "capitals", BuiltinBenchmark(path, "exact", "geography"))
-    benchmark = load("builtin:capitals")
-    assert (benchmark.grader, benchmark.completion, benchmark.fast) == ("exact", "any", ("fr",))
-    assert benchmark.problems[0].answer == "Paris"
-    assert builtin_domain("capitals") == "geography"
-    assert parse_experiment(MINIMAL.replace("math-500", "capitals"), "experiment.yaml").spec.evaluation.benchmarks
 
 
 def test_a_subset_by_ids_or_by_number() -> None:

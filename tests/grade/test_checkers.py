@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from workloads.graders.checking.client import CheckingServer, MathCheck
+from workloads.graders.checking.client import AnswerCheck, CheckingServer
 
 pytestmark = pytest.mark.slow
-ENDLESS = MathCheck(r"\sin(xyz)=\cos(x+y+z)", "5x - 7y + 11z + 4 = 0").to_json()
+ENDLESS = AnswerCheck("math", r"\sin(xyz)=\cos(x+y+z)", "5x - 7y + 11z + 4 = 0").to_json()
 DEADLINE_SECONDS = 60.0
 
 
@@ -53,7 +53,7 @@ def _asked(server: CheckingServer) -> tuple[threading.Thread, list[object]]:
 
 def test_a_server_that_is_killed_while_its_child_computes_ends_the_wait_and_the_child() -> None:
     server = CheckingServer()
-    assert isinstance(server.ask(MathCheck("0.5", r"\frac{1}{2}").to_json()), dict)
+    assert isinstance(server.ask(AnswerCheck("math", "0.5", r"\frac{1}{2}").to_json()), dict)
     child = _child_of(server.pid)
     thread, found = _asked(server)
     os.kill(server.pid, signal.SIGKILL)
@@ -66,7 +66,7 @@ def test_a_server_that_is_killed_while_its_child_computes_ends_the_wait_and_the_
 
 def test_a_server_that_is_late_is_given_up_and_killed_with_its_child() -> None:
     server = CheckingServer(late_seconds=DEADLINE_SECONDS)
-    server.ask(MathCheck("0.5", r"\frac{1}{2}").to_json())
+    server.ask(AnswerCheck("math", "0.5", r"\frac{1}{2}").to_json())
     child = _child_of(server.pid)
     os.kill(server.pid, signal.SIGSTOP)
     server._late_seconds = 0.2
@@ -80,7 +80,7 @@ def test_a_server_that_is_late_is_given_up_and_killed_with_its_child() -> None:
 
 def test_a_child_holds_no_descriptor_of_its_server_but_its_pipes_and_has_a_limit_of_its_own() -> None:
     server = CheckingServer()
-    server.ask(MathCheck("0.5", r"\frac{1}{2}").to_json())
+    server.ask(AnswerCheck("math", "0.5", r"\frac{1}{2}").to_json())
     child = _child_of(server.pid)
     links = {int(path.name): str(path.readlink()) for path in Path(f"/proc/{child}/fd").iterdir()}
     assert links[0] == links[1] == "/dev/null"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workloads.benchmarks import load
+from workloads.benchmarks.load import load
 from workloads.grade.items import Generated, entry_points_of, read_outputs
 from workloads.graders.extraction.boxed import boxes
 from workloads.graders.extraction.completion import Extraction, Rule, read

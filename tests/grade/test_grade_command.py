@@ -104,7 +104,7 @@ def test_an_output_that_was_not_generated_cannot_be_graded(tmp_path: Path) -> No
     [
         (("rows.jsonl",), "give --benchmark, or --grader math, exact or choice"),
         (("rows.jsonl", "--grader", "code"), "give --benchmark, or --grader"),
-        (("rows.jsonl", "--grader", "maths"), "is not one of math, exact, choice, code"),
+        (("rows.jsonl", "--grader", "maths"), "is not one of math, code, exact, choice"),
         (("rows.jsonl", "--benchmark", "math-500", "--grader", "math"), "is built in, and has its own"),
         (("rows.jsonl", "--benchmark", "math-500"), "rows.jsonl:1: has no 'problem'"),
         (("none.jsonl", "--grader", "math"), "none.jsonl: No such file"),
@@ -148,7 +148,7 @@ def test_a_row_that_cannot_be_read_is_named_by_file_and_line(tmp_path: Path, lin
 
 
 def test_a_problem_that_the_benchmark_does_not_have_is_named(tmp_path: Path) -> None:
-    from workloads.benchmarks import load
+    from workloads.benchmarks.load import load
     from workloads.grade.outputs_file import read_outputs_file
     from workloads.graders.extraction.completion import Rule
 

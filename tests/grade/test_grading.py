@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from workloads.api.grade_counts import counts
-from workloads.benchmarks import Benchmark, load
+from workloads.benchmarks.load import load
+from workloads.benchmarks.model import Benchmark
 from workloads.grade.bench import grade_golds
 from workloads.grade.grading import grade_items, orders_for
 from workloads.grade.items import Item

@@ -12,7 +12,8 @@ import pytest
 from tests.grade.hostile_programs import ALL as PROGRAMS
 from tests.grade.hostile_programs import DISK, ESCAPES, SEARCHES, Hostile
 from tests.grade.hostile_tricks import TRICKS
-from workloads.benchmarks import BUILTIN, Suite
+from workloads.benchmarks.model import Suite
+from workloads.benchmarks.registry import BENCHMARKS
 from workloads.graders.code.oracles import judge
 from workloads.sandbox.order import Order, Outcome, SandboxLimits, outcome_from
 
@@ -42,7 +43,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 def _order(key: str, program: str, limits: SandboxLimits = LIMITS) -> Order:
     return Order(
-        key, program.replace("{data!r}", repr(str(BUILTIN["mbpp-plus"].path))), "double", SUITE.arguments, limits
+        key, program.replace("{data!r}", repr(str(BENCHMARKS["mbpp-plus"].path))), "double", SUITE.arguments, limits
     )
 
 

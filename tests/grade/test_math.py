@@ -7,12 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from math_verify import parser
 
-from workloads.benchmarks import Benchmark, Problem, load
+from workloads.benchmarks.load import load
+from workloads.benchmarks.model import Benchmark, Problem
 from workloads.grade.bench import grade_golds
 from workloads.grade.grading import _checks, grade_items
 from workloads.grade.items import Item
-from workloads.graders.checking.client import CheckFailed, MathCheck, check_all
+from workloads.graders.checking.client import AnswerCheck, CheckFailed, check_all
 from workloads.graders.math import grader
+from workloads.graders.registry import GRADERS
 
 RIGHT = [
     (r"\frac12", r"\frac{1}{2}"), ("0.5", r"\frac{1}{2}"), (r"\dfrac{\sqrt{4}}{4}", r"\frac{1}{2}"), ("x=5", "5"),
@@ -25,9 +27,11 @@ PATHOLOGICAL = ["9^{9^{9^{9^{9}}}}", "(((10!)!)!)!", "{" * 300 + "1" + "}" * 300
 
 @pytest.mark.slow
 def test_answers_are_compared_by_value_and_pathological_ones_lose_no_neighbour() -> None:
-    checks = {f"right {a}": MathCheck(a, g) for a, g in RIGHT} | {f"wrong {a}": MathCheck(a, g) for a, g in WRONG}
+    checks = {f"right {a}": AnswerCheck("math", a, g) for a, g in RIGHT} | {
+        f"wrong {a}": AnswerCheck("math", a, g) for a, g in WRONG
+    }
     for number, answer in enumerate(PATHOLOGICAL):
-        checks |= {f"bad {number}": MathCheck(answer, "5"), f"after {number}": MathCheck("5", "5")}
+        checks |= {f"bad {number}": AnswerCheck("math", answer, "5"), f"after {number}": AnswerCheck("math", "5", "5")}
     replies = check_all(checks, workers=2).replies
     for key, reply in replies.items():
         if key.startswith(("right", "after")):
@@ -99,8 +103,8 @@ def test_problems_with_one_gold_share_a_check_and_each_has_its_grade() -> None:
     problems = tuple(Problem(id=name, prompt="p", answer="5") for name in ("a", "b"))
     benchmark = Benchmark("mine", "math", "boxed", None, "0" * 64, problems, ())
     items = [Item(p.id, 0, 8, 5, True, False, True, "5.0", None) for p in problems]
-    checks = _checks(benchmark, {p.id: p for p in problems}, [(i.problem, "5.0") for i in items], {})
-    assert list(checks.values()) == [MathCheck("5.0", "5")]
+    checks = _checks(GRADERS["math"], {p.id: p for p in problems}, [(i.problem, "5.0") for i in items], {})
+    assert list(checks.values()) == [AnswerCheck("math", "5.0", "5")]
     assert [(g.problem, g.verdict) for g in grade_items(benchmark, items, {}, 1).grades] == [
         ("a", "right"),
         ("b", "right"),

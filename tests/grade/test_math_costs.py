@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.grade.test_grading import _benchmark, _item
-from workloads.benchmarks import load
+from workloads.benchmarks.load import load
 from workloads.grade.grading import grade_items
 from workloads.graders.math.costs import why_not
 from workloads.graders.math.grader import check

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workloads.benchmarks import load
+from workloads.benchmarks.load import load
 from workloads.graders.math.grader import _equal
 from workloads.graders.math.text import LONGEST_CHARACTERS, normal
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workloads.benchmarks import Suite
+from workloads.benchmarks.model import Suite
 from workloads.graders.code.oracles import SuiteVerdict, judge, passes
 from workloads.sandbox.order import Outcome
 from workloads.typed_json import decode, encode

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workloads.benchmarks import Suite
+from workloads.benchmarks.model import Suite
 from workloads.graders.code.grader import limits_of
 from workloads.sandbox.filter import ARCHITECTURES, program
 from workloads.sandbox.order import Order, Outcome, SandboxLimits, outcome_from

@@ -146,3 +146,19 @@ def test_the_objects_own_fields_of_kubernetes_pass(accepted: Accept) -> None:
     from_server["metadata"] |= {"generation": 2, "managedFields": [], "annotations": {"a": "b"}}
     from_server["status"] = {"phase": "Running"}
     assert accepted(from_server).frozen.name == "tiny"
+
+
+def test_an_experiment_whose_engine_is_no_longer_installed_is_refused(accepted: Accept, store: Store) -> None:
+    frozen = accepted(item()).frozen
+    engine = {**frozen.profile["engine"], "name": "removed-engine"}  # type: ignore[dict-item]
+    standing = frozen.model_copy(update={"profile": {**frozen.profile, "engine": engine}})
+    store.put(store_keys.experiment_key("tiny", "0016feb2"), standing.to_json())
+    reason, message = refusal(accepted, item())
+    assert reason == "InvalidSpec"
+    assert "engine.name: value error, removed-engine is not one of transformers, vllm" in message
+
+
+def test_an_unknown_grader_is_refused_with_those_there_are(accepted: Accept) -> None:
+    benchmarks = [{"name": "own", "uri": "own.jsonl", "grader": "maths"}]
+    _, message = refusal(accepted, item(evaluation={"benchmarks": benchmarks, "budgets": [8]}))
+    assert "maths is not one of math, code, exact, choice; did you mean math?" in message

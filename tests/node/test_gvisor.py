@@ -26,7 +26,8 @@ from workloads.api.model import sha256_of
 from workloads.api.records import GradesRecord, OutputsRecord
 from workloads.api.tasks import FileSource, GradeMember, GradeTask, Owner, pointers
 from workloads.api.units import EngineIdentity, GradeInputs, UnitRef, unit_of
-from workloads.benchmarks import BUILTIN, load
+from workloads.benchmarks.load import load
+from workloads.benchmarks.registry import BENCHMARKS
 from workloads.storage.content_digest import hash_file
 from workloads.storage.markers import commit_marker, fetch, read_marker
 from workloads.storage.s3.store import S3Store
@@ -35,8 +36,8 @@ RUNTIME_CLASS = "gvisor"
 FROZEN = experiment((), ())
 PROBE = """
 import json, os
-from workloads.benchmarks import BUILTIN
-told = {"version": open("/proc/version").read(), "release": os.uname().release, "data": str(BUILTIN["mbpp-plus"].path)}
+from workloads.benchmarks.registry import BENCHMARKS
+told = {"version": open("/proc/version").read(), "release": os.uname().release, "data": str(BENCHMARKS["mbpp-plus"].path)}
 print(json.dumps(told))
 """
 HONEST = "def double(x):\n    return 2 * x\n"
@@ -193,7 +194,7 @@ def graded(
     units = {"hostile": job.add("hostile", job.upload("hostile.jsonl", rows), programs)}
     mbpp = load("mbpp-plus")
     solutions = {name: mbpp.problem(name).reference_solution or "" for name in MBPP}
-    source = FileSource(location="builtin:mbpp-plus", sha256=hash_file(BUILTIN["mbpp-plus"].path))
+    source = FileSource(location="builtin:mbpp-plus", sha256=hash_file(BENCHMARKS["mbpp-plus"].path))
     units["mbpp-plus"] = job.add("mbpp-plus", source, solutions)
     job.run()
     return {name: job.grades(unit) for name, unit in units.items()}

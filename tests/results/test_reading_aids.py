@@ -9,8 +9,8 @@ from tests.results.made_experiment import MadeRun, experiment
 from workloads.api.grades import Grade
 from workloads.api.manifest import Manifest
 from workloads.api.records import Output
-from workloads.benchmarks.builtin import BUILTIN
 from workloads.benchmarks.load import load
+from workloads.benchmarks.registry import BENCHMARKS
 from workloads.results.breakdown import breakdowns
 from workloads.results.lengths import length_contrasts, signed_rank_p
 from workloads.results.manifest import _suites
@@ -83,7 +83,7 @@ def math_500() -> Manifest:
     problems = load("math-500").problems[:60]
     text = "".join("W" if problem.level == 5 else "R" for problem in problems)
     made = experiment((RUN,), {(m, "math-500", 4096): text for m in ("base", "mine@50", "mine@100")}, problems={"math-500": 60})  # fmt: skip
-    content = hashlib.sha256(BUILTIN["math-500"].path.read_bytes()).hexdigest()
+    content = hashlib.sha256(BENCHMARKS["math-500"].path.read_bytes()).hexdigest()
     ids = tuple(problem.id for problem in problems)
     return made.model_copy(
         update={

@@ -117,12 +117,12 @@ def test_a_hub_model_needs_its_revision(tmp_path: Path) -> None:
 
 
 def test_a_builtin_benchmark_is_package_data(tmp_path: Path) -> None:
-    from workloads.benchmarks import builtin_path
+    from workloads.benchmarks.registry import benchmark_path
 
     source = FileSource(
-        location="builtin:math-500", sha256=hashlib.sha256(builtin_path("math-500").read_bytes()).hexdigest()
+        location="builtin:math-500", sha256=hashlib.sha256(benchmark_path("math-500").read_bytes()).hexdigest()
     )
-    assert localise_file(source, tmp_path) == builtin_path("math-500")
+    assert localise_file(source, tmp_path) == benchmark_path("math-500")
 
 
 @pytest.mark.s3

@@ -12,6 +12,7 @@ from workloads.api import store_keys
 from workloads.api.experiment import FrozenBenchmark, FrozenExperiment, FrozenPart, FrozenRun
 from workloads.api.records import CheckpointRecord, Marker
 from workloads.api.units import (
+    GRADER_VERSION,
     ExternalInputs,
     GenerateInputs,
     GradeInputs,
@@ -152,6 +153,7 @@ def grade_inputs(frozen: FrozenExperiment, want: WantedEvaluation, outputs: Mark
         thinking=frozen.base_thinking if run is None else run.thinking,
         budgets=frozen.budgets,
         prefill=prompting_of(want).prefill,
+        grader_version=want.benchmark.grader_version or GRADER_VERSION,
     )
 
 

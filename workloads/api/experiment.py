@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, Field, SerializerFunctionWrapHandler, model_
 
 from workloads.api.model import Contract
 from workloads.api.tasks import FileSource, ModelSource
-from workloads.api.units import EngineIdentity, ExternalInputs, Prompting, Sampling, TrainInputs
+from workloads.api.units import EngineIdentity, ExternalInputs, Prompting, RegisteredName, Sampling, TrainInputs
 
 PartName = Literal["fast", "rest", "subset", "all"]
 
@@ -63,7 +63,8 @@ class FrozenPart(Contract):
 class FrozenBenchmark(Contract):
     name: str
     source: FileSource
-    grader: Literal["math", "code", "exact", "choice"]
+    grader: RegisteredName
+    grader_version: str | None = Field(None, description="of a grader that another distribution adds")
     completion: Literal["boxed", "fenced", "any", "pattern"]
     completion_pattern: str | None = None
     domain: str | None = Field(None, description="what it asks, as the file states it")
@@ -73,6 +74,13 @@ class FrozenBenchmark(Contract):
     confirm: tuple[str, ...] = Field((), description="run@samples or run@last whose evaluation is on all parts")
     trained_prompting: dict[str, Prompting] = Field(description="by run name: as it was trained")
     base_prompting: Prompting
+
+    @model_serializer(mode="wrap")
+    def _serialize(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `grader_version` of a built-in grader: experiments of before are known by the digest of this."""
+        dumped: dict[str, Any] = handler(self)
+        empty = ("grader_version", "graderVersion")
+        return {name: value for name, value in dumped.items() if name not in empty or value is not None}
 
 
 class FrozenRequirement(Contract):

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from workloads.api.experiment import FrozenGate, PartName
 from workloads.api.model import Contract
 from workloads.api.records import BudgetCounts, DataStatistics
-from workloads.api.units import EngineIdentity, Sampling, Sha256, TrainInputs
+from workloads.api.units import EngineIdentity, RegisteredName, Sampling, Sha256, TrainInputs
 
 UnitState = Literal["waiting", "running", "done", "failed"]
 
@@ -153,7 +153,7 @@ class ManifestEvaluation(Contract):
 class ManifestBenchmark(Contract):
     name: str
     content: Sha256
-    grader: Literal["math", "code", "exact", "choice"]
+    grader: RegisteredName
     problems: int
     parts: dict[str, int]
     domain: str | None = Field(None, description="what it asks, as the experiment file states it")

@@ -11,6 +11,8 @@ from pydantic import Field, SerializerFunctionWrapHandler, StringConstraints, mo
 from workloads.api.model import Contract, digest_of
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+RegisteredName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?$", max_length=64)]
+"""Of a grader or an engine. Which names there are is checked where an experiment is loaded."""
 UnitKind = Literal["train", "generate", "grade", "report"]
 
 TRAIN_NUMERICS = "train-1"
@@ -216,7 +218,7 @@ class Sampling(Contract):
 class EngineIdentity(Contract):
     """What generates. `gpu` is the model name the profile states, or cpu; flags that change numerics are in `flags`."""
 
-    name: Literal["transformers", "vllm"]
+    name: RegisteredName
     version: str
     dtype: Literal["float32", "bfloat16", "float16"]
     gpu: str = "cpu"
@@ -242,7 +244,7 @@ class GradeInputs(Contract):
 
     outputs_content: Sha256
     benchmark_content: Sha256
-    grader: Literal["math", "code", "exact", "choice"]
+    grader: RegisteredName
     completion: Literal["boxed", "fenced", "any", "pattern"]
     completion_pattern: str | None = None
     thinking: bool

@@ -1,4 +1,4 @@
-"""Reads a benchmark from its JSONL (or .jsonl.gz): built-in files and users' files have one format.
+"""Reads a benchmark from its JSONL (or .jsonl.gz): files of the registry and users' files have one format.
 
 A row: `id`, `prompt`; math and exact `answer`; choice `answer` and, if wanted, `choices`; code `entry_point` with
 `tests: [{args, expected}]`, or `asserts: "..."`; builtin files have `suites`. Optional: solution, subject, level.
@@ -18,18 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from workloads.benchmarks.asserts import parse_asserts
-from workloads.benchmarks.builtin import BUILTIN, PREFIX, builtin_path
-from workloads.benchmarks.model import Benchmark, BenchmarkError, CodeTests, CompletionRule, GraderKind, Problem, Suite
+from workloads.benchmarks.model import Benchmark, BenchmarkError, CodeTests, CompletionRule, Problem, Suite
+from workloads.benchmarks.registry import BENCHMARKS, definition_of
+from workloads.graders.base import Grader
+from workloads.graders.registry import GRADERS
+from workloads.registry import RegistryError
+from workloads.storage.content_digest import BUILTIN_PREFIX
 from workloads.typed_json import Digest, decode, encode, encode_input
 
 FAST_PROBLEMS = 100
 TOO_DEEP = "lists or objects are nested too deeply to be read"
-DEFAULT_COMPLETION: dict[GraderKind, CompletionRule] = {
-    "math": "boxed",
-    "code": "fenced",
-    "exact": "any",
-    "choice": "any",
-}
 _FIELDS = {
     "id", "prompt", "answer", "choices", "entry_point", "tests", "asserts", "suites", "tolerance", "solution",
     "subject", "level",
@@ -40,7 +38,7 @@ _DECIDE = ("choices", "tolerance")
 
 def load(
     location: str | Path,
-    grader: GraderKind | None = None,
+    grader: str | None = None,
     completion: CompletionRule | None = None,
     completion_pattern: str | None = None,
 ) -> Benchmark:
@@ -48,40 +46,50 @@ def load(
 
     BenchmarkError names the file, the line and what is wrong.
     """
-    name = str(location).removeprefix(PREFIX)
-    if str(location).startswith(PREFIX) or name in BUILTIN:
-        path = builtin_path(name)
-        fast = tuple((path.parent / f"{name}.fast.txt").read_text().split())
-        return load_file(path, name, BUILTIN[name].grader, completion, completion_pattern, fast)
+    name = str(location).removeprefix(BUILTIN_PREFIX)
+    if str(location).startswith(BUILTIN_PREFIX) or name in BENCHMARKS:
+        found = definition_of(name)
+        if completion is None:
+            completion, completion_pattern = found.completion, found.completion_pattern
+        return load_file(found.path, name, found.grader, completion, completion_pattern, found.fast, is_registered=True)
     path = Path(location)
     if not path.is_file():
-        raise BenchmarkError(f"{path}: no such file, and no built-in benchmark: those are {', '.join(BUILTIN)}")
+        raise BenchmarkError(f"{path}: no such file, and no built-in benchmark: those are {', '.join(BENCHMARKS)}")
     if grader is None:
-        raise BenchmarkError(f"{path}: say how it is graded: grader: math, code, exact or choice")
+        raise BenchmarkError(f"{path}: say how it is graded: grader: {', '.join(GRADERS)}")
     return load_file(path, path.name.removesuffix(".gz").removesuffix(".jsonl"), grader, completion, completion_pattern)
 
 
 def load_file(
     path: Path,
     name: str,
-    grader: GraderKind,
+    grader: str,
     completion: CompletionRule | None = None,
     completion_pattern: str | None = None,
     fast: tuple[str, ...] | None = None,
+    *,
+    is_registered: bool = False,
 ) -> Benchmark:
-    """`fast`: None takes the FAST_PROBLEMS ids of smallest SHA-256, which is fixed and chosen by nobody."""
+    """`fast`: None takes the FAST_PROBLEMS ids of smallest SHA-256, which is fixed and chosen by nobody.
+
+    `is_registered`: a file of the registry, which may have `suites`. Raises BenchmarkError.
+    """
+    try:
+        graded_by = GRADERS.require(grader)
+    except RegistryError as error:
+        raise BenchmarkError(f"{path}: grader: {error}") from error
     if not path.is_file():
         raise BenchmarkError(f"{path}: no such file")
     data = path.read_bytes()
     unused: dict[str, None] = {}
-    problems = tuple(_rows(path, data, grader, unused))
+    problems = tuple(_rows(path, data, graded_by, unused, is_registered=is_registered))
     if not problems:
         raise BenchmarkError(f"{path}: no problems in it")
     ids = [problem.id for problem in problems]
     if fast is None:
         chosen = set(sorted(ids, key=lambda i: hashlib.sha256(i.encode()).digest())[:FAST_PROBLEMS])
         fast = tuple(i for i in ids if i in chosen)
-    rule = completion or DEFAULT_COMPLETION[grader]
+    rule = completion or graded_by.completion
     if (rule == "pattern") != (completion_pattern is not None):
         raise BenchmarkError(f"{name}: completion `pattern` and a completionPattern go together")
     return Benchmark(
@@ -96,9 +104,10 @@ def load_file(
     )
 
 
-def _rows(path: Path, data: bytes, grader: GraderKind, unused: dict[str, None]) -> Iterator[Problem]:
+def _rows(
+    path: Path, data: bytes, grader: Grader, unused: dict[str, None], *, is_registered: bool
+) -> Iterator[Problem]:
     """`unused` gets the names of fields that are ignored."""
-    is_builtin = any(path == builtin.path for builtin in BUILTIN.values())
     seen: dict[str, int] = {}
     text = _text_of(path, data)
     for number, line in enumerate(text.split("\n"), 1):
@@ -114,7 +123,7 @@ def _rows(path: Path, data: bytes, grader: GraderKind, unused: dict[str, None]) 
         if not isinstance(row, dict):
             raise BenchmarkError(f"{where}: a row is an object with id, prompt and an answer or tests")
         try:
-            problem = _problem(row, grader, is_builtin=is_builtin)
+            problem = _problem(row, grader, is_registered=is_registered)
         except RecursionError as e:
             raise BenchmarkError(f"{where}: {TOO_DEEP}") from e
         except (KeyError, TypeError, ValueError) as e:
@@ -137,13 +146,14 @@ def _text_of(path: Path, data: bytes) -> str:
         raise BenchmarkError(f"{path}: ends in .gz and is not gzip, or not whole: {e}") from e
 
 
-def _problem(row: dict[str, Any], grader: GraderKind, *, is_builtin: bool) -> Problem:
+def _problem(row: dict[str, Any], grader: Grader, *, is_registered: bool) -> Problem:
     for name in row.keys() - _FIELDS:
         meant = get_close_matches(name.lower(), [field for field in _DECIDE if field not in row], n=1, cutoff=0.8)
         if meant:
             raise ValueError(f"unknown field {name[:40]!r}; did you mean {meant[0]}?")
-    answer = row["answer"] if grader != "code" else None
-    if grader != "code" and (isinstance(answer, bool) or not isinstance(answer, str | int | float) or answer == ""):
+    answer = None if grader.runs_programs else row["answer"]
+    is_text = isinstance(answer, str | int | float) and not isinstance(answer, bool) and answer != ""
+    if not grader.runs_programs and not is_text:
         raise ValueError(f"answer is {json.dumps(answer)[:40]}, and must be text or a number")
     if isinstance(answer, float) and not math.isfinite(answer):
         raise ValueError(f"answer is {answer}, and must be text or a finite number")
@@ -153,7 +163,7 @@ def _problem(row: dict[str, Any], grader: GraderKind, *, is_builtin: bool) -> Pr
         prompt=_text(row["prompt"], "prompt"),
         answer=None if answer is None else _text(str(answer), "answer"),
         choices=choices,
-        tests=_tests(row, is_builtin=is_builtin) if grader == "code" else None,
+        tests=_tests(row, is_registered=is_registered) if grader.runs_programs else None,
         reference_solution=_text(row["solution"], "solution") if "solution" in row else None,
         subject=row.get("subject"),
         level=row.get("level"),
@@ -188,12 +198,12 @@ def _case(test: Any) -> tuple[list[Any], Any, bool]:
     return _list(test["args"], "args"), test["expected"], False
 
 
-def _tests(row: dict[str, Any], *, is_builtin: bool) -> CodeTests:
+def _tests(row: dict[str, Any], *, is_registered: bool) -> CodeTests:
     entry_point = _text(row["entry_point"], "entry_point")
     if not entry_point.isidentifier() or keyword.iskeyword(entry_point):
         raise ValueError(f"entry_point is {entry_point[:40]!r}, and must be the name of a function")
     if "suites" in row:
-        if not is_builtin:
+        if not is_registered:
             raise ValueError("suites, with their oracles, are for builtin benchmarks: give tests: [{args, expected}]")
         return CodeTests(entry_point, tuple(map(_suite, row["suites"])))
     if ("tests" in row) == ("asserts" in row):

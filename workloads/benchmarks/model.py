@@ -4,7 +4,6 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
-GraderKind = Literal["math", "code", "exact", "choice"]
 CompletionRule = Literal["boxed", "fenced", "any", "pattern"]
 
 
@@ -57,7 +56,7 @@ class Benchmark:
     """`sha256` is that of the file: it is the benchmark's content in every digest."""
 
     name: str
-    grader: GraderKind
+    grader: str
     completion: CompletionRule
     completion_pattern: str | None
     sha256: str

@@ -1,4 +1,4 @@
-"""Data sets by content, wherever they stand: a file or directory here or on S3, https://, or the Hugging Face hub."""
+"""Data sets by content, wherever they are: a path here, a key in a store, https://, or the Hugging Face hub."""
 
 import os
 import re
@@ -26,8 +26,9 @@ from workloads.storage.content_digest import (
     hub_errors,
     localise_file,
     locked,
-    split_s3,
+    split_location,
 )
+from workloads.storage.registry import is_in_store
 
 HUB_PATTERN = re.compile(r"hf://datasets/(?P<name>[\w.-]+(?:/[\w.-]+)?)@(?P<revision>[^/]+)(?:/(?P<path>.+))?")
 HTTP_SECONDS = 60.0
@@ -96,7 +97,7 @@ def localise_data(source: FileSource, into: Path) -> Path:
         found = _from_hub(source)
     elif scheme == "https":
         found = _from_https(source, into)
-    elif scheme == "s3" and source.location.endswith("/"):
+    elif is_in_store(source.location) and source.location.endswith("/"):
         found = _from_prefix(source, into)
     elif scheme or not Path(source.location).is_dir():
         return localise_file(source, into)
@@ -138,7 +139,7 @@ def _require(source: FileSource, found: str) -> None:
 
 
 def _from_prefix(source: FileSource, into: Path) -> Path:
-    bucket, prefix = split_s3(source.location)
+    bucket, prefix = split_location(source.location)
     store = open_store(bucket)
     names = [info.key.removeprefix(prefix) for info in store.list(prefix)]
     names = [name for name in names if is_data_file(Path(name)) and ".." not in PurePosixPath(name).parts]
@@ -156,25 +157,31 @@ def _from_prefix(source: FileSource, into: Path) -> Path:
 
 
 def _from_https(source: FileSource, into: Path) -> Path:
-    """Redirects and HTTPS_PROXY are followed; the certificate is checked (POTSTILL_CA_BUNDLE too)."""
     name = PurePosixPath(urlsplit(source.location).path).name or "data"
-    path = into / f"{source.sha256[:16]}-{name}"
+    return download_https(source.location, into / f"{source.sha256[:16]}-{name}")
+
+
+def download_https(location: str, path: Path) -> Path:
+    """Redirects and HTTPS_PROXY are followed; the certificate is checked (POTSTILL_CA_BUNDLE too).
+
+    Raises ContentError (the server refuses) and StoreError (it cannot be reached).
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         trust_ca_bundle()
         context = ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE") or certifi.where())
         with (
-            urlopen(source.location, timeout=HTTP_SECONDS, context=context) as answer,  # noqa: S310
+            urlopen(location, timeout=HTTP_SECONDS, context=context) as answer,  # noqa: S310
             path.open("wb") as file,
         ):
             shutil.copyfileobj(answer, file, 1 << 20)
     except HTTPError as error:
         is_final = 400 <= error.code < 500 and error.code not in (408, 429)
         raise (ContentError if is_final else StoreError)(
-            f"{source.location}: the server answers {error.code} {error.reason}"
+            f"{location}: the server answers {error.code} {error.reason}"
         ) from error
     except (OSError, HTTPException, BadBundle) as error:
-        raise StoreError(f"{source.location}: {certificate_advice(error) or error}") from error
+        raise StoreError(f"{location}: {certificate_advice(error) or error}") from error
     return path
 
 

@@ -1,11 +1,17 @@
 """What an engine does, and nothing about how: prompts as token ids in, token ids out. No torch, no vLLM."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from workloads.api.model import sha256_of
+from workloads.api.units import EngineIdentity
+from workloads.models.shapes import ModelShapes
+
+if TYPE_CHECKING:  # the tokenizers library is for programs
+    from workloads.text.tokenizer import TextTokenizer
 
 Target = Literal["attention", "all"]
 
@@ -162,6 +168,44 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class FirstGroup:
+    """What an engine is started for: so many evaluations, of so many adapters, with so many requests each (mean)."""
+
+    evaluations: int
+    adapters: int
+    requests: float
+
+
+class EngineDefinition(ABC):
+    """An engine as the registry knows it (`workloads.engines.registry`). Its module imports neither torch nor vLLM.
+
+    `name`: as profiles and experiments state it. `distributions`: the packages of which one is installed; its version
+    is the engine's version. An engine without a package of its own has none, and any version is taken.
+    """
+
+    name: str
+    distributions: tuple[str, ...] = ()
+
+    @abstractmethod
+    def start(
+        self,
+        asked: EngineIdentity,
+        directory: Path,
+        shapes: ModelShapes,
+        tokenizer: "TextTokenizer",
+        demands: Demands,
+    ) -> Engine:
+        """The engine with the base of `directory` loaded. Raises BadFlag, BadBase, DoesNotFit (`engines.memory`)."""
+
+    def prepare(self, asked: EngineIdentity) -> None:
+        """Begins what a start can do beside other things. May raise BadFlag, which `start` raises again."""
+
+    def room_at_start(self, asked: EngineIdentity, group: FirstGroup, demands: Demands, context_tokens: int) -> int:
+        """How many more evaluations than those of `group` the engine will take at once, as far as its flags tell."""
+        return 0
 
 
 def request_seed(seed: int, problem: str, index: int) -> int:

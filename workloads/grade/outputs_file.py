@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from workloads.api.grades import Incomplete
-from workloads.benchmarks.load import DEFAULT_COMPLETION
-from workloads.benchmarks.model import Benchmark, BenchmarkError, CompletionRule, GraderKind, Problem
+from workloads.benchmarks.model import Benchmark, BenchmarkError, CompletionRule, Problem
 from workloads.grade.items import Item, entry_points_of
 from workloads.graders.extraction.completion import Extraction, Rule, read
 from workloads.graders.extraction.pattern import pattern_of
+from workloads.graders.registry import GRADERS
 from workloads.untrusted import encodable, one_line
 
 LONGEST_LINE_BYTES = 64 << 20
@@ -62,12 +62,13 @@ def read_outputs_file(path: Path, benchmark: Benchmark, rule: Rule) -> list[Outp
     return rows
 
 
-def read_pairs_file(path: Path, grader: GraderKind, rule: Rule | None = None) -> tuple[Benchmark, list[OutputRow]]:
+def read_pairs_file(path: Path, grader: str, rule: Rule | None = None) -> tuple[Benchmark, list[OutputRow]]:
     """Rows that hold their own golds, and the benchmark that they make up: a problem per row, named by its line.
 
     `rule` reads the rows that hold an output in place of an answer. BenchmarkError as in `read_outputs_file`.
     """
-    rule = rule or Rule(DEFAULT_COMPLETION[grader], thinking=False, choice=grader == "choice")
+    graded_by = GRADERS.require(grader)
+    rule = rule or Rule(graded_by.completion, thinking=False, choice=graded_by.keeps_box_text)
     problems, rows = [], []
     for number, fields in _objects(path):
         with _Place(path, number):

@@ -23,7 +23,6 @@ from workloads.api.model import sha256_of
 from workloads.api.records import ExitCode, GradesRecord, Marker, Output, OutputsRecord, Progress
 from workloads.api.tasks import GradeMember, GradeTask, pointers
 from workloads.api.units import GRADER_VERSION
-from workloads.benchmarks.builtin import PREFIX
 from workloads.benchmarks.load import load, load_file
 from workloads.benchmarks.model import Benchmark, BenchmarkError
 from workloads.benchmarks.pattern import PatternError
@@ -31,12 +30,15 @@ from workloads.grade.grading import Graded, grade_items, orders_for, work_of
 from workloads.grade.items import Generated, Item, entry_points_of, read_outputs
 from workloads.grade.progress import GradingProgress
 from workloads.grade.steps import Executed, execute_here, read_outcomes, write_orders
+from workloads.graders.base import Grader
 from workloads.graders.extraction.completion import Rule
 from workloads.graders.extraction.pattern import pattern_of
+from workloads.graders.registry import GRADERS, added_version
 from workloads.program import Context, ProgramError, Terminated, other_version
+from workloads.registry import RegistryError
 from workloads.sandbox.pool import Unsupported
 from workloads.storage.base import AlreadyExists, NotFound, StoreError
-from workloads.storage.content_digest import localise_file
+from workloads.storage.content_digest import BUILTIN_PREFIX, localise_file
 from workloads.storage.markers import Corrupt, fetch, read_marker
 
 STEPS = ("fetch", "execute", "compare")
@@ -113,8 +115,9 @@ def claim(context: Context[GradeTask]) -> list[GradeMember]:
 
 def read_question(context: Context[GradeTask], member: GradeMember, scratch: Path) -> Question:
     """Raises Corrupt, BenchmarkError, ProgramError (bad data or configuration), StoreError."""
-    if member.inputs.grader_version != GRADER_VERSION:
-        raise other_version(member.inputs.grader_version, GRADER_VERSION)
+    version_here = added_version(_grader(member).name) or GRADER_VERSION
+    if member.inputs.grader_version != version_here:
+        raise other_version(member.inputs.grader_version, version_here)
     marker = read_marker(context.store, member.outputs, store_keys.OUTPUTS)
     if marker is None or not isinstance(marker.record, OutputsRecord):
         raise ProgramError(ExitCode.BAD_DATA, "NoOutputs", f"{member.outputs} has no committed outputs to grade")
@@ -153,9 +156,18 @@ def _generated(output: Output, special: set[int]) -> Generated:
 def _benchmark(member: GradeMember, scratch: Path) -> Benchmark:
     inputs = member.inputs
     path = localise_file(member.benchmark, scratch)
-    if member.benchmark.location.startswith(PREFIX):
+    if member.benchmark.location.startswith(BUILTIN_PREFIX):
         return load(member.benchmark.location)
     return load_file(path, member.benchmark_name, inputs.grader, inputs.completion, inputs.completion_pattern)
+
+
+def _grader(member: GradeMember) -> Grader:
+    """Raises ProgramError for a grader that this image does not have."""
+    try:
+        return GRADERS.require(member.inputs.grader)
+    except RegistryError as error:
+        message = f"grader: {error}. Install the distribution that has it in the image"
+        raise ProgramError(ExitCode.BAD_CONFIGURATION, "UnknownGrader", message) from error
 
 
 def _rule(member: GradeMember) -> Rule:
@@ -165,7 +177,7 @@ def _rule(member: GradeMember) -> Rule:
     except PatternError as e:
         message = f"completionPattern {inputs.completion_pattern!r} {e}"
         raise ProgramError(ExitCode.BAD_CONFIGURATION, "BadPattern", message) from e
-    return Rule(inputs.completion, inputs.thinking, pattern, choice=inputs.grader == "choice")
+    return Rule(inputs.completion, inputs.thinking, pattern, choice=_grader(member).keeps_box_text)
 
 
 def _outputs(context: Context[GradeTask], marker: Marker, folder: Path) -> Iterator[Output]:
@@ -210,7 +222,7 @@ def _finish(
     folder.mkdir()
     allowed = context.task.allow_unsandboxed
     executed = _executed(question, work, folder, workers, counting.ended, allow_unsandboxed=allowed)
-    runs_here = work is None and question.benchmark.grader == "code"
+    runs_here = work is None and _grader(member).runs_programs
     checked = _not_counted if runs_here else counting.ended
     try:
         graded = grade_items(question.benchmark, question.items, executed.outcomes, workers, checked)

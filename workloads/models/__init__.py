@@ -1,4 +1,7 @@
-"""The families of models that Potstill knows, one file each: a new one is a file here and its name in FAMILIES."""
+"""The families of models that Potstill knows, one file each.
+
+A new one is a file here and its name in FAMILIES, or an entry point of another distribution in `potstill.models`.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,26 +22,33 @@ from workloads.models import (
     smollm3,
 )
 from workloads.models.base import ModelFamily
+from workloads.registry import Registry
 
-FAMILIES: Mapping[str, ModelFamily] = {
-    module.FAMILY.architecture: module.FAMILY
-    for module in (
-        llama,
-        qwen2,
-        qwen3,
-        qwen3_moe,
-        mistral,
-        mixtral,
-        gemma2,
-        gemma3,
-        phi3,
-        olmo2,
-        olmo3,
-        smollm3,
-        granite,
-    )
-}
-"""By architecture. Each passes the acceptance test of tests/models."""
+FAMILIES = Registry[ModelFamily](
+    "model family",
+    "potstill.models",
+    ModelFamily,
+    {
+        module.FAMILY.architecture: module.FAMILY
+        for module in (
+            llama,
+            qwen2,
+            qwen3,
+            qwen3_moe,
+            mistral,
+            mixtral,
+            gemma2,
+            gemma3,
+            phi3,
+            olmo2,
+            olmo3,
+            smollm3,
+            granite,
+        )
+    },
+    named_by="architecture",
+)
+"""By architecture. Each built-in one passes the acceptance test of tests/models."""
 
 
 def architecture_of(config: Mapping[str, Any]) -> str | None:

@@ -17,6 +17,7 @@ from workloads.storage.content_digest import (
     weights_folder,
     weights_name,
 )
+from workloads.storage.registry import is_in_store
 
 SMALL_FILES = (
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
@@ -37,7 +38,7 @@ def model_folder(base: ModelSource) -> Path:
         return found
     if base.location.startswith("hub://"):
         return _from_hub(base)
-    if base.location.startswith("s3://"):
+    if is_in_store(base.location):
         return _from_bucket(base)
     folder = Path(base.location)
     if not folder.is_dir():

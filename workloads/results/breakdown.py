@@ -3,14 +3,16 @@
 Levels and subjects are read from the package's own benchmarks; a manifest has none. Suites are in the manifest.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from workloads.api.manifest import Manifest, ManifestBenchmark
-from workloads.benchmarks.builtin import BUILTIN
 from workloads.benchmarks.load import load
 from workloads.benchmarks.model import Problem
+from workloads.benchmarks.registry import name_of_content
+from workloads.graders.base import Grader
+from workloads.graders.registry import GRADERS
+from workloads.registry import RegistryError
 from workloads.results.run_comparison import graded_by_all
 from workloads.results.stats.bounded_mean import clustered_share
 from workloads.results.stats.paired import METRICS, problem_codes
@@ -54,15 +56,24 @@ def breakdowns(manifest: Manifest) -> Breakdowns:
     tables: list[Breakdown] = []
     missing: list[str] = []
     for benchmark in manifest.benchmarks:
-        if benchmark.grader == "math":
+        grader = _grader(benchmark.grader)
+        if grader is not None and grader.has_fields:
             found, reason = _by_field(manifest, benchmark)
-        elif benchmark.grader == "code":
+        elif grader is not None and grader.runs_programs:
             found, reason = _by_suite(manifest, benchmark)
         else:
             continue
         tables += found
         missing += [reason] if reason else []
     return Breakdowns(tuple(tables), tuple(missing))
+
+
+def _grader(name: str) -> Grader | None:
+    """None for a grader that is not installed here, or cannot be loaded."""
+    try:
+        return GRADERS.get(name)
+    except RegistryError:
+        return None
 
 
 def _by_field(manifest: Manifest, benchmark: ManifestBenchmark) -> tuple[list[Breakdown], str | None]:
@@ -90,11 +101,9 @@ def _by_field(manifest: Manifest, benchmark: ManifestBenchmark) -> tuple[list[Br
 
 
 def _builtin_problems(benchmark: ManifestBenchmark) -> tuple[Problem, ...] | None:
-    """The problems of a benchmark whose file is one of the package's; None: it is another file."""
-    for name, builtin in BUILTIN.items():
-        if hashlib.sha256(builtin.path.read_bytes()).hexdigest() == benchmark.content:
-            return load(name).problems
-    return None
+    """The problems of a benchmark whose file is one of the registry's; None: it is another file."""
+    name = name_of_content(benchmark.content)
+    return None if name is None else load(name).problems
 
 
 def _codes(manifest: Manifest, benchmark: str) -> dict[str, dict[str, str]]:

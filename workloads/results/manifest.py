@@ -35,6 +35,8 @@ from workloads.api.manifest import (
 )
 from workloads.api.records import CheckpointRecord, GradesRecord, Marker, Output, OutputsRecord, TrainRecord
 from workloads.api.units import TrainInputs, UnitRef, unit_of
+from workloads.graders.registry import GRADERS
+from workloads.registry import RegistryError
 from workloads.storage.base import Store
 from workloads.storage.markers import Corrupt, list_markers, read_file
 
@@ -367,7 +369,7 @@ def _answers(
 
     Empty with one output per problem, and for code, whose programs are not compared with each other.
     """
-    if want.benchmark.grader == "code" or len({output.index for output in outputs}) < 2:
+    if _runs_programs(want.benchmark.grader) or len({output.index for output in outputs}) < 2:
         return ()
     found = {(grade.budget_tokens, grade.problem, grade.index): _answer(grade) for grade in grades}
     numbers: dict[str, dict[str, int]] = {}
@@ -380,6 +382,14 @@ def _answers(
             row.append(0 if answer is None else of_problem.setdefault(answer, len(of_problem) + 1))
         rows.append(tuple(row))
     return tuple(rows)
+
+
+def _runs_programs(name: str) -> bool:
+    """False for a grader that is not installed here, or cannot be loaded."""
+    try:
+        return GRADERS.require(name).runs_programs
+    except RegistryError:
+        return False
 
 
 def _answer(grade: Grade) -> str | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from workloads.api.manifest import Manifest, ManifestModel, ManifestRun
 from workloads.api.records import DataStatistics
 from workloads.api.units import TrainInputs
-from workloads.benchmarks.builtin import builtin_domain
+from workloads.benchmarks.registry import domain_of
 from workloads.results.run_comparison import why_missing
 from workloads.results.stats.difference import Difference, independent_difference, paired_difference
 from workloads.results.stats.paired import Codes, Metric, pair, problem_codes
@@ -132,7 +132,7 @@ def _series(manifest: Manifest, run: ManifestRun) -> Series:
 
 def _domains(manifest: Manifest) -> dict[str, str]:
     """By benchmark: what the file states, and what is known of the package's own."""
-    found = {b.name: b.domain or builtin_domain(b.name) for b in manifest.benchmarks}
+    found = {b.name: b.domain or domain_of(b.name) for b in manifest.benchmarks}
     return {name: domain for name, domain in found.items() if domain is not None}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 DEADLINE_SECONDS = 120.0
 """How long one call to the store may go on trying before it raises StoreError (`POTSTILL_STORE_DEADLINE_SECONDS`)."""
@@ -103,44 +103,37 @@ def check_key(key: str) -> str:
     return key
 
 
+@dataclass(frozen=True)
+class StoreScheme:
+    """The stores of one URL scheme. A new one is an entry of `workloads.storage.registry`.
+
+    `example`: a URL, for messages. `open`: of a URL, the environment and `make`, whether to make a store that is not
+    there. It raises ValueError for a URL that it cannot read, NoDirectory, and StoreError. `is_local`: the stores are
+    on this machine, so that no pod reaches them.
+
+    A location in a store that is not local is SCHEME://HOST/KEY: SCHEME://HOST opens as a store that has KEY.
+    """
+
+    name: str
+    example: str
+    open: Callable[[str, Mapping[str, str], bool], Store]
+    is_local: bool = False
+
+
 def open_store(url: str, environment: Mapping[str, str] = os.environ, *, make: bool = True) -> Store:
     """`s3://bucket/prefix`, with the AWS credential chain, or `file:///directory`, made if it is not there and `make`.
 
-    POTSTILL_S3_ENDPOINT names another S3 server, whose buckets are then addressed by path unless POTSTILL_S3_ADDRESSING
-    is virtual. POTSTILL_S3_KEYS names a folder of files with the keys (`stores.s3_credentials`), in place of the chain.
-    POTSTILL_CA_BUNDLE names a PEM file of further CAs. Raises NoDirectory, StoreError, ValueError for any other URL.
+    Other distributions may add schemes (`workloads.storage.registry`). Of s3, POTSTILL_S3_ENDPOINT names another
+    server, whose buckets are then addressed by path unless POTSTILL_S3_ADDRESSING is virtual. POTSTILL_S3_KEYS names a
+    folder of files with the keys (`s3.credentials`), in place of the chain. POTSTILL_CA_BUNDLE names a PEM file of
+    further CAs. Raises NoDirectory, StoreError, ValueError for any other URL.
     """
-    parts = urlsplit(url)
-    if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path.startswith("/"):
-        from workloads.storage.directory import DirectoryStore
+    from workloads.storage.registry import STORES
 
-        root = Path(unquote(parts.path))
-        if not make and not root.is_dir():
-            raise NoDirectory(f"{root}: there is no such directory")
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(f"{url}: cannot make the store's directory: {error}") from error
-        return DirectoryStore(root)
-    if parts.scheme == "s3" and parts.netloc and not parts.query and not parts.fragment:
-        from botocore.exceptions import CredentialRetrievalError
-
-        from workloads.storage.certificates import BadBundle, trust_ca_bundle
-        from workloads.storage.s3.store import S3Store, connect
-
-        deadline_seconds = float(environment.get("POTSTILL_STORE_DEADLINE_SECONDS", DEADLINE_SECONDS))
-        keys = environment.get("POTSTILL_S3_KEYS")
-        try:
-            trust_ca_bundle()
-            client = connect(
-                environment.get("POTSTILL_S3_ENDPOINT") or None,
-                addressing=environment.get("POTSTILL_S3_ADDRESSING") or None,
-                keys=Path(keys) if keys else None,
-            )
-        except (BadBundle, CredentialRetrievalError) as error:
-            raise StoreError(f"{url}: {error}") from error
-        return S3Store(client, parts.netloc, parts.path.strip("/"), deadline_seconds)
-    raise ValueError(f"{url!r} is no store: write s3://bucket/prefix or file:///an/absolute/directory")
+    scheme = urlsplit(url).scheme
+    if scheme in STORES:
+        return STORES[scheme].open(url, environment, make)
+    raise ValueError(f"{url!r} is no store: write {' or '.join(found.example for found in STORES.values())}")
 
 
 def probe_conditions(store: Store) -> None:

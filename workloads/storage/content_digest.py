@@ -1,6 +1,7 @@
 """Inputs by content: what files and weights hash to, and how a program gets them onto its machine, checked.
 
-A location is a path, file://, s3://bucket/key, hub://name@revision (weights), or builtin:<name> (benchmarks).
+A location is a path, file://, a key in a store (s3://bucket/key), hub://name@revision (weights), or builtin:<name>
+(benchmarks).
 Hashes of large files are remembered by path, inode, size and time under `cache_folder()`/hashes.
 """
 
@@ -21,12 +22,15 @@ from workloads.api.model import canonical_json, sha256_of
 from workloads.api.tasks import FileSource, ModelSource
 from workloads.storage.base import NotFound, Store, StoreError, open_store
 from workloads.storage.certificates import BadBundle, certificate_advice, trust_ca_bundle
+from workloads.storage.registry import is_in_store, remote_schemes
 
 COUNTED = (".safetensors", ".json", ".model", ".txt", ".jinja", ".tiktoken")
 """Suffixes of the files of a directory that its content is made of: weights, configuration, tokenizer."""
 HUB_TRANSPORTS = ("httpx", "httpx2", "requests")
 """What huggingface_hub sends requests with, by its version; their errors come through as they are."""
 REMEMBERED_BYTES = 1024 * 1024
+BUILTIN_PREFIX = "builtin:"
+"""Before the name of a benchmark of the registry, in a file's location."""
 
 
 class ContentError(Exception):
@@ -105,15 +109,14 @@ def localise_model(source: ModelSource) -> Path:
     """A directory on this machine that holds `source`, checked against its content.
 
     What stands on the weights volume was checked when it was brought there. Otherwise hub:// goes through
-    huggingface_hub's cache, and s3:// is kept in `cache_folder()`/models.
+    huggingface_hub's cache, and what is in a store is kept in `cache_folder()`/models.
     Raises ContentError (it changed, or is not there), StoreError (it could not be reached).
     """
     if (prefetched := _prefetched(source)) is not None:
         return prefetched
-    scheme = urlsplit(source.location).scheme
-    if scheme == "hub":
+    if urlsplit(source.location).scheme == "hub":
         return _from_hub(source)
-    if scheme == "s3":
+    if is_in_store(source.location):
         return _from_bucket(source)
     path = _path(source.location)
     _require(source.location, directory_content(path), source.content)
@@ -130,10 +133,9 @@ def localise_model_file(source: ModelSource, name: str, into: Path) -> Path:
     """One file of a model (config.json), without the weights and unchecked; raises as `localise_model` does."""
     if (prefetched := _prefetched(source)) is not None:
         return prefetched / name
-    scheme = urlsplit(source.location).scheme
-    if scheme == "hub":
+    if urlsplit(source.location).scheme == "hub":
         return _from_hub(source, (name,)) / name
-    if scheme == "s3":
+    if is_in_store(source.location):
         return _download(f"{source.location.rstrip('/')}/{name}", into / name)
     path = _path(source.location) / name
     if not path.is_file():
@@ -146,11 +148,9 @@ def localise_file(source: FileSource, into: Path) -> Path:
 
     Raises ContentError (it changed, or is not there), StoreError (it could not be reached).
     """
-    if source.location.startswith("builtin:"):
-        from workloads.benchmarks import builtin_path
-
-        path = builtin_path(source.location)
-    elif source.location.startswith("s3://"):
+    if source.location.startswith(BUILTIN_PREFIX):
+        path = _benchmark(source.location)
+    elif is_in_store(source.location):
         name = PurePosixPath(source.location).name
         path = _download(source.location, into / f"{source.sha256[:16]}-{name}")
     else:
@@ -161,18 +161,32 @@ def localise_file(source: FileSource, into: Path) -> Path:
     return path
 
 
-def split_s3(location: str) -> tuple[str, str]:
-    """(store URL of the bucket, key) of s3://bucket/key."""
+def _benchmark(location: str) -> Path:
+    """The file of a benchmark of the registry, fetched if need be."""
+    from workloads.benchmarks.model import BenchmarkError
+    from workloads.benchmarks.registry import benchmark_path
+
+    try:
+        return benchmark_path(location)
+    except BenchmarkError as error:
+        raise ContentError(str(error)) from error
+
+
+def split_location(location: str) -> tuple[str, str]:
+    """(URL of the bucket's store, key) of a key in a store, such as s3://bucket/key. Raises ContentError."""
     parts = urlsplit(location)
     if not parts.netloc:
-        raise ContentError(f"{location} names no bucket: write s3://bucket/key")
-    return f"s3://{parts.netloc}", parts.path.lstrip("/")
+        raise ContentError(f"{location} names no bucket: write {parts.scheme}://bucket/key")
+    return f"{parts.scheme}://{parts.netloc}", parts.path.lstrip("/")
 
 
 def _path(location: str) -> Path:
     parts = urlsplit(location)
     if parts.scheme not in ("", "file"):
-        raise ContentError(f"{location}: {parts.scheme}:// is not known here; use a path, s3:// or (weights) hub://")
+        raise ContentError(
+            f"{location}: {parts.scheme}:// is not known here; use a path, {', '.join(remote_schemes())} or (weights) "
+            "hub://"
+        )
     return Path(unquote(parts.path)) if parts.scheme else Path(location)
 
 
@@ -185,7 +199,7 @@ def _require(location: str, found: str, accepted: str) -> None:
 
 
 def _download(location: str, path: Path) -> Path:
-    bucket, key = split_s3(location)
+    bucket, key = split_location(location)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         open_store(bucket).download(key, path)
@@ -201,7 +215,7 @@ def _from_bucket(source: ModelSource) -> Path:
             with contextlib.suppress(ContentError):
                 _require(source.location, directory_content(kept), source.content)
                 return kept
-        bucket, key = split_s3(source.location.rstrip("/") + "/")
+        bucket, key = split_location(source.location.rstrip("/") + "/")
         arriving = kept.with_suffix(".arriving")
         shutil.rmtree(arriving, ignore_errors=True)
         arriving.mkdir()

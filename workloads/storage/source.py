@@ -5,13 +5,18 @@ from urllib.parse import unquote, urlsplit
 
 from workloads.storage.base import Store, open_store
 from workloads.storage.directory import DirectoryStore
+from workloads.storage.registry import is_in_store, remote_schemes
 
 
 def open_source(location: str) -> Store:
-    """`location` is a path, file:// or s3://bucket/prefix. Reading a directory that is not there is a StoreError."""
+    """`location` is a path, file:// or a prefix in a store (s3://bucket/prefix).
+
+    Reading a directory that is not there is a StoreError.
+    """
     parts = urlsplit(location)
-    if parts.scheme == "s3":
+    if is_in_store(location):
         return open_store(location.rstrip("/"))
     if parts.scheme not in ("", "file"):
-        raise ValueError(f"{location}: {parts.scheme}:// is not known here; use a path or s3://bucket/prefix")
+        known = " or ".join(remote_schemes())
+        raise ValueError(f"{location}: {parts.scheme}:// is not known here; use a path or {known}bucket/prefix")
     return DirectoryStore(Path(unquote(parts.path)) if parts.scheme else Path(location))

@@ -14,6 +14,7 @@ from controller.experiment.resolve import resolve
 from controller.experiment.validate import check
 from workloads.api import store_keys
 from workloads.api.experiment import FrozenExperiment
+from workloads.registry import RegistryError
 from workloads.storage.base import AlreadyExists, NotFound, Store
 from workloads.storage.content_digest import ContentError
 
@@ -94,7 +95,11 @@ def _standing(store: Store, key: str) -> tuple[FrozenExperiment | None, str | No
 def _profile(experiment: Experiment, standing: FrozenExperiment | None, profiles: dict[str, Profile]) -> Profile:
     """As it was at acceptance: an edited profile changes nothing that runs."""
     if standing is not None:
-        return Profile.model_validate(standing.profile, by_alias=True, by_name=False)
+        try:
+            return Profile.model_validate(standing.profile, by_alias=True, by_name=False)
+        except ValidationError as error:
+            problems = "; ".join(str(problem) for problem in problems_of(error, Profile))
+            raise Refused("InvalidSpec", f"the profile that was accepted cannot be used here: {problems}") from error
     name = experiment.spec.profile or DEFAULT_PROFILE
     if name not in profiles:
         known = ", ".join(sorted(profiles)) or "none"
@@ -107,7 +112,7 @@ def _resolve(experiment: Experiment, profile: Profile, now: datetime, uid8: str)
         return resolve(experiment, Path(profile.directory or "/nonexistent"), profile, now, uid8)
     except SpecError as error:
         raise Refused("InvalidSpec", "; ".join(str(problem) for problem in error.problems)) from error
-    except ContentError as error:
+    except (ContentError, RegistryError) as error:
         raise Refused("InvalidSpec", str(error)) from error
 
 

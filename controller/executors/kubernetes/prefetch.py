@@ -17,6 +17,7 @@ from controller.experiment.profile import Profile
 from workloads.api.experiment import FrozenExperiment
 from workloads.api.records import NO_RETRY
 from workloads.api.tasks import ModelSource
+from workloads.storage.registry import is_in_store
 
 RETRIES = 4
 WORK_GIB = 4
@@ -24,7 +25,8 @@ WORK_GIB = 4
 
 def needs_prefetch(base: ModelSource, profile: Profile) -> bool:
     """What stands at a path is in an image or on the volume already."""
-    return profile.weights_claim is not None and base.location.startswith(("s3://", "hub://"))
+    is_remote = base.location.startswith("hub://") or is_in_store(base.location)
+    return profile.weights_claim is not None and is_remote
 
 
 def build_prefetch(frozen: FrozenExperiment, profile: Profile, owner: Json, namespace: str) -> Json:

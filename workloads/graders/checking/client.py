@@ -11,13 +11,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from workloads.api.grades import Cause
-from workloads.benchmarks.model import Suite
-from workloads.sandbox.order import Outcome
 
 LATE_SECONDS = 120.0
 """A server that has not answered by then is killed, with its child: its own limits are far below."""
@@ -27,24 +25,27 @@ AGAIN_SECONDS = 600.0
 WRITTEN_AT_ONCE = 1 << 16
 
 
+class Check(Protocol):
+    """A request of a grader to its checking process."""
+
+    def to_json(self) -> str:
+        """An object whose first field is `kind`, the grader's name."""
+        ...
+
+
 @dataclass(frozen=True)
-class MathCheck:
+class AnswerCheck:
+    """Whether an answer equals a gold."""
+
+    grader: str
     answer: str
     gold: str
+    choices: tuple[str, ...] = ()
 
     def to_json(self) -> str:
-        return json.dumps({"kind": "math", "answer": self.answer, "gold": self.gold})
-
-
-@dataclass(frozen=True)
-class CodeCheck:
-    """`outcome` is read when it is asked for: all outcomes together may be gigabytes."""
-
-    suite: Suite
-    outcome: Callable[[], Outcome]
-
-    def to_json(self) -> str:
-        return json.dumps({"kind": "code", "suite": asdict(self.suite), "outcome": asdict(self.outcome())})
+        return json.dumps(
+            {"kind": self.grader, "answer": self.answer, "gold": self.gold, "choices": list(self.choices)}
+        )
 
 
 @dataclass(frozen=True)
@@ -59,23 +60,26 @@ class CheckFailed:
     tries: int = 1
 
 
-Check = MathCheck | CodeCheck
 Reply = dict[str, Any] | CheckFailed
 
 
 @dataclass(frozen=True)
 class Checked:
-    """`replies`: `mathematics.MathVerdict` or `oracles.SuiteVerdict` as a dict, or CheckFailed, by key."""
+    """`replies`: what the grader's `reply` returned, or CheckFailed, by key."""
 
     replies: Mapping[str, Reply]
     asked_again: int
 
 
 class CheckingServer:
-    """A checking server (`checker`) of its own, in a process group with its child. Every wait for it has a deadline."""
+    """A checking server (`checker`) of its own, in a process group with its child. Every wait for it has a deadline.
+
+    It finds added graders as this process does: by PYTHONPATH and in the same interpreter's packages.
+    """
 
     def __init__(self, late_seconds: float = LATE_SECONDS) -> None:
-        root = Path(__file__).resolve().parents[3]
+        root = str(Path(__file__).resolve().parents[3])
+        paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
         kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
         self._late_seconds = late_seconds
         self._process = subprocess.Popen(
@@ -83,7 +87,7 @@ class CheckingServer:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
-            env={**kept, "PYTHONPATH": str(root), "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"},
+            env={**kept, "PYTHONPATH": os.pathsep.join(paths), "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"},
             cwd="/",
             process_group=0,
         )

@@ -1,8 +1,8 @@
 """A checking server: compares answers with golds in a child that is killed when it takes too long.
 
-Reads a request per line, `{"kind": "math", "answer", "gold"}` or `{"kind": "code", "suite", "outcome"}`, and writes
-a reply per line: the verdict, or `{"failed": cause, "detail"}`. It loads its libraries once (math's with
-the first request for it) and forks children from there, so a child that was killed or grew too large costs
+Reads a request per line, an object whose first field is `kind`, the grader's name, and writes a reply per line: what
+that grader's `reply` returns, or `{"failed": cause, "detail"}`. It loads a grader's libraries with the first request
+for it and forks children from there, so a child that was killed or grew too large costs
 milliseconds, and its neighbours nothing. A child ends with its server: it has a parent-death signal, a CPU limit of its
 own, and none of the server's descriptors but its two pipes. Causes: `checker_timeout`, `checker_memory` and
 `checker_failed` are what a check does by itself; `checker_lost` is what the machine did to it: killed from outside, or
@@ -13,41 +13,28 @@ import ctypes
 import gc
 import json
 import os
+import re
 import resource
 import select
 import signal
 import sys
 import time
-from dataclasses import asdict
+from contextlib import suppress
 from typing import Any
 
-from workloads.benchmarks.model import Suite
-from workloads.graders.code import oracles
-from workloads.sandbox.order import outcome_from
+from workloads.graders.registry import GRADERS
 
 CPU_SECONDS, WALL_SECONDS = 5.0, 40.0
 BACKSTOP_SECONDS = 3
 """A child's own CPU limit is so much higher: it holds when nobody watches the child."""
 MEMORY_BYTES = 2 << 30
+KIND = re.compile(r'\{"kind": "([A-Za-z0-9_.-]+)"')
 RECYCLED_AFTER = 5_000
 """Requests after which a child is replaced: caches of the libraries grow."""
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    if request["kind"] == "math":
-        from workloads.graders.math import grader  # sympy takes a second to load, and code needs none of it
-
-        return asdict(grader.check(request["answer"], request["gold"]))
-    suite = request["suite"]
-    tests = Suite(
-        name=suite["name"],
-        arguments=tuple(suite["arguments"]),
-        expected=tuple(suite["expected"]),
-        reference_seconds=tuple(suite["reference_seconds"]),
-        tolerance=suite["tolerance"],
-        oracle=suite["oracle"],
-    )
-    return asdict(oracles.judge(tests, outcome_from(request["outcome"])))
+    return GRADERS.require(request["kind"]).reply(request)
 
 
 def _child(requests: int, replies: int, server: int) -> None:
@@ -154,15 +141,15 @@ def _write_all(pipe: int, data: bytes) -> None:
 def main() -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     child: Child | None = None
-    knows_math = False
+    warmed: set[str] = set()
     for line in sys.stdin:
-        if not knows_math and line.startswith('{"kind": "math"'):
-            from workloads.graders.math import grader
-
-            grader.warm()
+        kind = KIND.match(line)
+        if kind is not None and kind[1] not in warmed:
+            warmed.add(kind[1])
+            with suppress(Exception):  # the child's reply says what is wrong
+                GRADERS.require(kind[1]).warm()
             gc.collect()
             gc.freeze()
-            knows_math = True
             if child is not None:
                 child.end()
                 child = None

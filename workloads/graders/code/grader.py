@@ -1,7 +1,8 @@
 """Code answers: what the sandbox is ordered to run, and the verdict on what came back. Pure."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pydantic import JsonValue
@@ -17,6 +18,18 @@ SMALLEST_LIMIT_SECONDS, REFERENCE_FACTOR, LARGEST_TOTAL_SECONDS = 1.0, 4.0, 60.0
 
 SMALLEST_OUTPUT_BYTES, OUTPUT_FACTOR = 1 << 20, 4
 """What must equal the expected values may be so much longer: a model cannot fill the disk with wrong answers."""
+
+
+@dataclass(frozen=True)
+class CodeCheck:
+    """Whether an outcome passes a suite. It is read when it is asked for: all outcomes may be gigabytes."""
+
+    grader: str
+    suite: Suite
+    outcome: Callable[[], Outcome]
+
+    def to_json(self) -> str:
+        return json.dumps({"kind": self.grader, "suite": asdict(self.suite), "outcome": asdict(self.outcome())})
 
 
 def limits_of(suite: Suite) -> SandboxLimits:

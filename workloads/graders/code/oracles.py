@@ -89,6 +89,9 @@ def _failed(cause: Cause, index: int, suite: Suite, returned: str | None, detail
 
 def passes(value: Any, gold: Any, oracle: str, arguments: Callable[[], Sequence[Any]], tolerance: float) -> bool:
     """One test. May raise whatever comparing hostile values raises: that is a failed test."""
+    if oracle == "polynomial root":
+        (coefficients,) = arguments()
+        return bool(abs(_polynomial(coefficients, _plain(value))) <= tolerance)
     exact = _oracle(value, gold, oracle, arguments, tolerance)
     tolerance = tolerance_after(gold, tolerance)
     if not exact and tolerance != 0:
@@ -161,6 +164,11 @@ def _is_floats(gold: Any) -> bool:
         return True
     items = gold.flat if isinstance(gold, np.ndarray) else gold if isinstance(gold, list | tuple) else ()
     return len(items) > 0 and all(isinstance(item, float) for item in items)
+
+
+def _polynomial(coefficients: Sequence[float], x: float) -> float:
+    """HumanEval/32: the polynomial's value at x, where a root is asked for and any one is right."""
+    return math.fsum(coefficient * math.pow(x, power) for power, coefficient in enumerate(coefficients))
 
 
 def _pyramid_surface(base_edge: float, height: float) -> int:

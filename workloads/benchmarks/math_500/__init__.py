@@ -1,0 +1,1 @@
+"""MATH-500: 500 problems of competition mathematics."""

@@ -1,0 +1,102 @@
+"""Benchmarks whose data do not come with the package: fetched from where they are published, checked, and kept.
+
+In `cache_folder()`/benchmarks/<name>/ are the published file, which can be put there by hand, and the problems made
+from it. Both are written under another name and renamed, so that a file that is there is whole.
+"""
+
+import hashlib
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from workloads.benchmarks.model import BenchmarkError
+from workloads.data.sources import download_https
+from workloads.storage.base import StoreError
+from workloads.storage.content_digest import ContentError, cache_folder, locked
+
+
+@dataclass(frozen=True)
+class PublishedData:
+    """`url`: of the published file, at a fixed revision. `problems`: name of the file that `convert` makes of it.
+
+    `check`: why the published bytes are not the known ones, or None. `convert` raises ValueError for data that are not
+    in the published form. Raise `version` when `convert` changes.
+    """
+
+    benchmark: str
+    url: str
+    problems: str
+    check: Callable[[bytes], str | None]
+    convert: Callable[[bytes], bytes]
+    version: int = 1
+
+    @property
+    def folder(self) -> Path:
+        return cache_folder() / "benchmarks" / self.benchmark
+
+    @property
+    def published_path(self) -> Path:
+        return self.folder / self.url.rpartition("/")[2]
+
+    @property
+    def problems_path(self) -> Path:
+        return self.folder / f"v{self.version}" / self.problems
+
+    def locate(self) -> Path:
+        """The problems. Raises BenchmarkError if they are not on this machine: nothing is fetched."""
+        if not self.problems_path.is_file():
+            raise BenchmarkError(f"{self.benchmark}: its problems are not on this machine")
+        return self.problems_path
+
+    def fetch(self) -> Path:
+        """The problems, made from the published file if they are not there. Raises BenchmarkError."""
+        if self.problems_path.is_file():
+            return self.problems_path
+        with locked(self.folder.with_suffix(".lock")):
+            if not self.problems_path.is_file():
+                data = self._published()
+                try:
+                    converted = self.convert(data)
+                except (ValueError, KeyError, TypeError) as error:
+                    message = f"{self.published_path}: not in the form that {self.benchmark} is published in: {error}"
+                    raise BenchmarkError(message) from error
+                self._write(self.problems_path, converted)
+        return self.problems_path
+
+    def _published(self) -> bytes:
+        path = self.published_path
+        if not path.is_file():
+            arriving = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+            try:
+                download_https(self.url, arriving)
+                data = arriving.read_bytes()
+            except (ContentError, StoreError) as error:
+                reason = str(error).removeprefix(f"{self.url}: ")
+                raise BenchmarkError(
+                    f"download {self.url} and put it at {path}: {self.benchmark} is not on this machine and could not "
+                    f"be fetched ({reason})"
+                ) from error
+            finally:
+                arriving.unlink(missing_ok=True)
+            if (wrong := self.check(data)) is None:
+                self._write(path, data)
+        else:
+            data = path.read_bytes()
+            wrong = self.check(data)
+        if wrong is not None:
+            raise BenchmarkError(f"{path}: {wrong}: this is not the file of {self.url}")
+        return data
+
+    @staticmethod
+    def _write(path: Path, data: bytes) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        unfinished.write_bytes(data)
+        unfinished.replace(path)
+
+
+def other_hash(algorithm: str, known: str, data: bytes) -> str | None:
+    """What `check` says of data whose hash is not the known one."""
+    found = hashlib.new(algorithm, data, usedforsecurity=False).hexdigest()
+    return None if found == known else f"its {algorithm} is {found}, not {known}"
