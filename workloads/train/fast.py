@@ -12,7 +12,7 @@ from workloads.data.tokens import TokenisedRows
 from workloads.train.adapter_files import adapter_config, misfits, write_adapter
 from workloads.train.batches import micro_batches
 from workloads.train.canary import log_probs
-from workloads.train.flat_parameters import FlatAdapter
+from workloads.train.flat_parameters import FlatParameters
 from workloads.train.kernels.lora import adapter_views
 from workloads.train.memory import micro_batch_tokens, predict, sizes_of
 from workloads.train.model import DTYPES, BadModel, load_base, model_config
@@ -62,7 +62,7 @@ class FastTrainer:
         embedding, head = self.model.get_input_embeddings(), self.model.get_output_embeddings()  # type: ignore[operator]
         return embedding.weight, head.weight
 
-    def add_adapter(self) -> FlatAdapter:
+    def add_parameters(self) -> FlatParameters:
         lora = self._inputs.lora
         try:
             add_lora(self.model, lora.rank, lora.alpha, lora.target, seed=self._inputs.seed)
@@ -70,14 +70,14 @@ class FastTrainer:
             raise BadModel(str(error)) from error
         if problems := misfits(adapter_state(self.model), self._base):
             raise BadModel(f"the adapter would not load on the base: {len(problems)} keys, first: {problems[0]}")
-        return FlatAdapter(lora_parameters(self.model))
+        return FlatParameters(lora_parameters(self.model))
 
     @property
     def warnings(self) -> Sequence[str]:
         reason = why_not_packed(self.model)
         return () if reason is None else (f"NotPacked: {reason}: trained document by document, slowly",)
 
-    def micro_batch_tokens(self, data: TrainingData, adapter: FlatAdapter) -> int:  # noqa: ARG002
+    def micro_batch_tokens(self, data: TrainingData, adapter: FlatParameters) -> int:  # noqa: ARG002
         return self._limit_tokens
 
     def micro_batches(

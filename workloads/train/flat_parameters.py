@@ -1,4 +1,4 @@
-"""The adapter, its gradient and AdamW's moments as flat vectors: one all-reduce, one norm, one copy for a snapshot."""
+"""The trained parameters, their gradient and AdamW's moments as flat vectors: one all-reduce, one norm, one copy."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Slot:
         return int(torch.Size(self.shape).numel())
 
 
-class FlatAdapter:
+class FlatParameters:
     """Takes over the storage of the trainable parameters of a model: they become views of `values`.
 
     values, first_moments, second_moments: (P,) float32. gradients: (P,) float32, of which
@@ -98,11 +98,11 @@ class FlatAdapter:
         return optimizer
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that a resumed run needs of the adapter, live."""
+        """All that a resumed run needs of the parameters, live."""
         return {"values": self.values, "first_moments": self.first_moments, "second_moments": self.second_moments}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Raises ValueError when the vectors are not of this model's adapter."""
+        """Raises ValueError when the vectors do not have the sizes of these parameters."""
         for name, tensor in self.state().items():
             if name not in state or state[name].shape != tensor.shape:
                 raise ValueError(f"resume state: {name} should have shape {tuple(tensor.shape)}")

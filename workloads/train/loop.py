@@ -18,7 +18,7 @@ from workloads.program import Context, ProgramError, Terminated
 from workloads.storage.markers import prune_states
 from workloads.train.batches import supervised_tokens
 from workloads.train.checkpoint_writer import Publisher
-from workloads.train.flat_parameters import FlatAdapter
+from workloads.train.flat_parameters import FlatParameters
 from workloads.train.metrics import Metric
 from workloads.train.ranks import Ranks
 from workloads.train.resume import Cursor, write_state
@@ -45,7 +45,7 @@ class Training:
     terminated: threading.Event
     ranks: Ranks
     trainer: Trainer
-    adapter: FlatAdapter
+    adapter: FlatParameters
     data: TrainingData
     canaries: Callable[[], tuple[Canary, ...]]
     micro_batch_tokens: int

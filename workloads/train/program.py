@@ -27,7 +27,7 @@ from workloads.storage.markers import Superseded, read_marker
 from workloads.text.templates import BadTemplate
 from workloads.text.tokenizer import BadTokenizer, load_tokenizer
 from workloads.train.canary import canaries, canary_sequences
-from workloads.train.flat_parameters import FlatAdapter
+from workloads.train.flat_parameters import FlatParameters
 from workloads.train.loop import Training
 from workloads.train.metrics import spikes, to_lines
 from workloads.train.model import BadModel, check_fits
@@ -80,7 +80,7 @@ def _train(
     sequences = canary_sequences(data)
     before = trainer.log_probs(sequences)
     warnings = [*data.warnings, *preflight(trainer, data, special_tokens(tokenizer, end))]
-    adapter = trainer.add_adapter()
+    adapter = trainer.add_parameters()
     limit_tokens = trainer.micro_batch_tokens(data, adapter)
     warnings += trainer.warnings
     for warning in warnings:
@@ -129,7 +129,7 @@ def _open_trainer(base: Path, inputs: TrainInputs, ranks: Ranks) -> Trainer:
     return FastTrainer(base, inputs, ranks)
 
 
-def _resume(store: Store, task: TrainTask, adapter: FlatAdapter, ranks: Ranks, folder: Path) -> Resumed | None:
+def _resume(store: Store, task: TrainTask, adapter: FlatParameters, ranks: Ranks, folder: Path) -> Resumed | None:
     """Rank 0 reads the newest state; the others get its vectors and cursor from it. None: from the start."""
     resumed = read_state(store, task.unit, folder) if ranks.leads else None
     cursor = ranks.share_text(resumed.cursor.to_json().decode() if resumed else "")

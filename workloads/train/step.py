@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from workloads.train.flat_parameters import FlatAdapter
+from workloads.train.flat_parameters import FlatParameters
 from workloads.train.ranks import Ranks
 from workloads.train.trainer import Batch
 
@@ -53,7 +53,7 @@ def moment(device: torch.device) -> torch.cuda.Event | None:
 
 def optimizer_step(
     loss_sum_of: Callable[[Any], Tensor],
-    adapter: FlatAdapter,
+    adapter: FlatParameters,
     optimizer: torch.optim.AdamW,
     batches: Sequence[Batch],
     supervised_tokens: int,

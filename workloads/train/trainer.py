@@ -1,4 +1,4 @@
-"""What the training loop needs of a base with an adapter: the protocol of the fast and the general trainer."""
+"""What the training loop needs of a model: the protocol of the fast and the general trainer."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from workloads.data.samples import TrainingData
 from workloads.data.tokens import TokenisedRows
-from workloads.train.flat_parameters import FlatAdapter
+from workloads.train.flat_parameters import FlatParameters
 
 
 class Batch(Protocol):
@@ -20,7 +20,7 @@ class Batch(Protocol):
 
 
 class Trainer(Protocol):
-    """A base on this rank's device, and after `add_adapter` the adapter that is trained on it."""
+    """A base on this rank's device, and after `add_parameters` the parameters that are trained."""
 
     def log_probs_at(self, ids: Sequence[int], positions: Sequence[int]) -> list[float]:
         """Natural log-probabilities of the tokens ids[position], each given those before it. No position is 0."""
@@ -31,10 +31,10 @@ class Trainer(Protocol):
     def token_matrices(self) -> tuple[Tensor, Tensor]:
         """The weights of the embedding and of the head, (vocabulary, hidden) each."""
 
-    def add_adapter(self) -> FlatAdapter:
-        """Freezes the base and puts the adapter on it. Raises BadModel for what this base does not have."""
+    def add_parameters(self) -> FlatParameters:
+        """The parameters that are trained: an adapter put on the frozen base, or the base's own. Raises BadModel."""
 
-    def micro_batch_tokens(self, data: TrainingData, adapter: FlatAdapter) -> int:
+    def micro_batch_tokens(self, data: TrainingData, adapter: FlatParameters) -> int:
         """How many tokens a micro-batch may have. Raises BadModel where one sample does not fit the device."""
 
     def micro_batches(
@@ -46,7 +46,7 @@ class Trainer(Protocol):
         """The sum of the cross-entropy over a micro-batch's supervised tokens, a float32 scalar."""
 
     def write_checkpoint(self, values: Mapping[str, Tensor], folder: Path) -> dict[str, Path]:
-        """Files of the adapter by name. `values`: the trained parameters on the host, in float32, by name."""
+        """Files of the adapter or the model by name. `values`: trained parameters by name, on the host, in float32."""
 
     @property
     def warnings(self) -> Sequence[str]:

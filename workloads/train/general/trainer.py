@@ -19,7 +19,7 @@ from workloads.data.tokens import TokenisedRows
 from workloads.models import FAMILIES
 from workloads.train.adapter_files import adapter_config, misfits, write_adapter
 from workloads.train.fast import CPU_MICRO_BATCH_TOKENS
-from workloads.train.flat_parameters import FlatAdapter
+from workloads.train.flat_parameters import FlatParameters
 from workloads.train.general.base import load_base
 from workloads.train.general.batches import PaddedBatch, padded_micro_batches
 from workloads.train.general.lora import adapter_tensors, layouts, trainable, wrap
@@ -79,7 +79,7 @@ class GeneralTrainer:
     def token_matrices(self) -> tuple[Tensor, Tensor]:
         return self._matrices[:2]
 
-    def add_adapter(self) -> FlatAdapter:
+    def add_parameters(self) -> FlatParameters:
         inputs = self._inputs
         targets = find_targets(self.model, self._family, inputs.lora.target)
         self.model = wrap(self.model, targets, inputs.lora, inputs.seed)
@@ -93,15 +93,15 @@ class GeneralTrainer:
         tensors = adapter_tensors(named, self._layouts, self._family)
         if self._base.is_dir() and (problems := misfits(tensors, self._base)):
             raise BadModel(f"the adapter would not load on the base: {len(problems)} keys, first: {problems[0]}")
-        return FlatAdapter(parameters)
+        return FlatParameters(parameters)
 
-    def micro_batch_tokens(self, data: TrainingData, adapter: FlatAdapter) -> int:
+    def micro_batch_tokens(self, data: TrainingData, adapter: FlatParameters) -> int:
         """The longest sample decides, for a first step of its length is measured."""
         used = {*data.order, *data.validation}
         longest = max(int(data.rows.kept[index]) for index in used)
         return self.plan_memory(longest, adapter).tokens
 
-    def plan_memory(self, longest_tokens: int, adapter: FlatAdapter) -> BatchPlan:
+    def plan_memory(self, longest_tokens: int, adapter: FlatParameters) -> BatchPlan:
         """Measures, and sets gradient checkpointing. Raises BadModel."""
 
         def run(batch: PaddedBatch, checkpointing: bool) -> None:
