@@ -57,14 +57,30 @@ def check_base(config: dict[str, Any] | None, spec: ExperimentSpec) -> None:
 
 
 def choose_trainer(
-    stated: Literal["auto", "fast", "general"], architecture: str | None, lora: Lora, place: Path
+    stated: Literal["auto", "fast", "general"],
+    architecture: str | None,
+    lora: Lora | None,
+    place: Path,
+    *,
+    starts: bool = False,
 ) -> Literal["fast", "general"]:
     """The trainer that runs: with auto the fast one where it can.
 
-    An unknown architecture counts as one of the fast trainer; the training refuses it if it is not. Raises SpecError
-    where fast is stated for what it cannot do, or a target that the architecture does not have.
+    The general one trains all weights (no `lora`), and `starts` from an adapter that exists. An unknown architecture
+    counts as one of the fast trainer; the training refuses it if it is not. Raises SpecError where fast is stated for
+    what it cannot do, or a target that the architecture does not have.
     """
+    if lora is None:
+        if stated == "fast":
+            message = "is fast, which trains adapters only, and the method is full: state general or auto"
+            raise SpecError("experiment", [SpecProblem((*place, "trainer"), message)])
+        return "general"
     _check_targets(architecture, lora, place)
+    if starts:
+        if stated == "fast":
+            message = "is fast, which trains new adapters only: state general or auto to start from one"
+            raise SpecError("experiment", [SpecProblem((*place, "trainer"), message)])
+        return "general"
     is_known = architecture is None or has_fast_trainer(architecture)
     if stated == "general" or (stated == "auto" and not (is_known and lora.is_plain)):
         return "general"

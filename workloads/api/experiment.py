@@ -18,7 +18,7 @@ PartName = Literal["fast", "rest", "subset", "all"]
 class FrozenRun(Contract):
     """A series of checkpoints of one name. `budget_tokens` is the budget at which the tables show it.
 
-    `inputs` of type lora is trained here; external is watched, published or (candidate) exists already.
+    `inputs` of type lora or full is trained here; external is watched, published or (candidate) exists already.
     """
 
     name: str
@@ -29,6 +29,7 @@ class FrozenRun(Contract):
     inputs: TrainInputs | ExternalInputs = Field(discriminator="type")
     data_source: FileSource | None = None
     mixture_sources: tuple[FileSource, ...] = Field((), description="of a mixture all its data sets, the first too")
+    start: ModelSource | None = Field(None, description="the adapter that the training starts from")
     location: str | None = Field(None, description="external: where the checkpoints appear or the candidate stands")
     weights: Literal["adapter", "model"] = "adapter"
     ready: str | None = None
@@ -44,9 +45,9 @@ class FrozenRun(Contract):
 
     @model_serializer(mode="wrap")
     def _serialize(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `mixture_sources` where there are none: experiments of before are known by the digest of this."""
+        """Without what came later where it is not stated: experiments of before are known by the digest of this."""
         dumped: dict[str, Any] = handler(self)
-        empty = ("mixture_sources", "mixtureSources")
+        empty = ("mixture_sources", "mixtureSources", "start")
         return {name: value for name, value in dumped.items() if name not in empty or value}
 
 

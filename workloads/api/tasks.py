@@ -41,6 +41,14 @@ class AdapterSource(Contract):
     content: Sha256
 
 
+class CheckpointSource(Contract):
+    """Whole weights: the files of a checkpoint marker of a train unit. `content` is theirs, as ModelSource.content."""
+
+    unit: UnitRef
+    marker: str
+    content: str
+
+
 class TaskBase(Contract):
     schema_version: Literal[1] = 1
     unit: UnitRef
@@ -60,6 +68,7 @@ class TrainTask(TaskBase):
     data: FileSource
     save_state_every_seconds: float = 600.0
     mixture: tuple[FileSource, ...] = Field((), description="of a mixture all its data sets; data is the first")
+    start: ModelSource | None = Field(None, description="the adapter that the training starts from")
 
     @property
     def sources(self) -> tuple[FileSource, ...]:
@@ -68,9 +77,9 @@ class TrainTask(TaskBase):
 
     @model_serializer(mode="wrap")
     def _serialize(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `mixture` where there is none: programs of before do not know it."""
+        """Without `mixture` and `start` where there are none: programs of before do not know them."""
         dumped: dict[str, Any] = handler(self)
-        return {name: value for name, value in dumped.items() if name != "mixture" or value}
+        return {name: value for name, value in dumped.items() if name not in ("mixture", "start") or value}
 
 
 class ImportTask(TaskBase):
@@ -93,6 +102,13 @@ class GenerateMember(Contract):
     benchmark_name: str
     adapter: AdapterSource | None = None
     weights: ModelSource | None = Field(None, description="whole weights in place of the task's base")
+    checkpoint: CheckpointSource | None = Field(None, description="the same, as the files of a checkpoint in the store")
+
+    @model_serializer(mode="wrap")
+    def _serialize(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `checkpoint` where there is none: programs of before do not know it."""
+        dumped: dict[str, Any] = handler(self)
+        return {name: value for name, value in dumped.items() if name != "checkpoint" or value}
 
 
 class TaskRef(Contract):

@@ -63,7 +63,7 @@ class FastTrainer:
         return embedding.weight, head.weight
 
     def add_parameters(self) -> FlatParameters:
-        lora = self._inputs.lora
+        lora = self._inputs.adapter
         try:
             add_lora(self.model, lora.rank, lora.alpha, lora.target, seed=self._inputs.seed)
         except ValueError as error:
@@ -95,7 +95,7 @@ class FastTrainer:
         return loss_sum_and_count(self.model, batch)[0]
 
     def write_checkpoint(self, values: Mapping[str, Tensor], folder: Path) -> dict[str, Path]:
-        lora = self._inputs.lora
+        lora = self._inputs.adapter
         modules = {module for target in lora.target for module in MODULES[target]}  # type: ignore[index]
         cast = {name: value.to(DTYPES[self._inputs.precision]) for name, value in values.items()}
         return write_adapter(adapter_views(cast), adapter_config(lora, modules), folder)
@@ -106,7 +106,7 @@ def _micro_batch_tokens(base: Path, inputs: TrainInputs, ranks: Ranks) -> int:
     if ranks.device.type == "cpu":
         return max(inputs.sequence_tokens, CPU_MICRO_BATCH_TOKENS)
     memory = predict(
-        sizes_of(model_config(base)), inputs.lora.rank, inputs.lora.target, DTYPES[inputs.precision].itemsize
+        sizes_of(model_config(base)), inputs.adapter.rank, inputs.adapter.target, DTYPES[inputs.precision].itemsize
     )
     device_bytes = torch.cuda.mem_get_info(ranks.device)[1]
     try:

@@ -6,7 +6,7 @@ import math
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from workloads.api.records import Canary, CheckpointRecord, ExitCode, Progress, 
 from workloads.api.tasks import TrainTask
 from workloads.data.samples import TrainingData
 from workloads.program import Context, ProgramError, Terminated
+from workloads.storage.content_digest import content_of_sums, hash_file, is_counted
 from workloads.storage.markers import prune_states
 from workloads.train.batches import supervised_tokens
 from workloads.train.checkpoint_writer import Publisher
@@ -181,7 +182,8 @@ class Training:
                     leader.commit(state, files, StateRecord(step=step, samples=metrics[-1].samples), parent=parent)
                 if record is not None:
                     files = self.trainer.write_checkpoint(self.adapter.named(snapshot.vectors["values"]), folder)
-                    leader.commit(store_keys.checkpoint_marker(record.samples), files, record, parent=state)
+                    marker = store_keys.checkpoint_marker(record.samples)
+                    leader.commit(marker, files, self._with_weights(record, files), parent=state)
             prune_states(leader.store, leader.task.unit, newest=state)
             if state != parent:
                 self._upload_seconds = self.clock() - begun
@@ -204,6 +206,14 @@ class Training:
             tokens=self.cursor.tokens,
             canaries=self.canaries(),
         )
+
+    def _with_weights(self, record: CheckpointRecord, files: Mapping[str, Path]) -> CheckpointRecord:
+        """The record of files that were written: of whole weights with their content."""
+        if self.inputs.type == "lora":
+            return record
+        sums = {name: hash_file(path) for name, path in files.items() if is_counted(name)}
+        content = content_of_sums(store_keys.checkpoint_marker(record.samples), sums)
+        return record.model_copy(update={"weights": "model", "model_content": content})
 
     def _state_is_due(self, publisher: Publisher, step: int) -> bool:
         """By time, before `step` is launched; rank 0 alone decides, for all ranks must save and end at the same step.

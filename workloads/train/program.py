@@ -14,7 +14,7 @@ import torch
 from workloads.api import store_keys
 from workloads.api.records import ExitCode, Progress, TrainRecord
 from workloads.api.tasks import TrainTask
-from workloads.api.units import NUMERICS, TrainInputs
+from workloads.api.units import NUMERICS
 from workloads.data.end_token import EndToken, end_token
 from workloads.data.files import BadData
 from workloads.data.samples import TrainingData, prepare
@@ -76,10 +76,12 @@ def _train(
     data = prepare(paths, inputs, tokenizer, end, cache_folder())
     check_fits(base, inputs.sequence_tokens, data.rows.largest)
     _report(leader, loading_phase(base))
-    trainer = _open_trainer(base, inputs, ranks)
+    trainer = _open_trainer(task, base, ranks)
     sequences = canary_sequences(data)
     before = trainer.log_probs(sequences)
-    warnings = [*data.warnings, *preflight(trainer, data, special_tokens(tokenizer, end))]
+    warnings = [*data.warnings]
+    if inputs.type == "lora":  # full fine-tuning trains the rows of embedding and head that this would warn of
+        warnings += preflight(trainer, data, special_tokens(tokenizer, end))
     adapter = trainer.add_parameters()
     limit_tokens = trainer.micro_batch_tokens(data, adapter)
     warnings += trainer.warnings
@@ -118,12 +120,17 @@ def _train(
         _finish(leader, training, data, end, warnings, folder)
 
 
-def _open_trainer(base: Path, inputs: TrainInputs, ranks: Ranks) -> Trainer:
-    """Raises BadModel."""
+def _open_trainer(task: TrainTask, base: Path, ranks: Ranks) -> Trainer:
+    """Raises BadModel, ContentError, StoreError."""
+    inputs = task.inputs
     if inputs.trainer == "general":
         from workloads.train.general.trainer import GeneralTrainer
 
-        return GeneralTrainer(base, inputs, ranks)
+        start = None
+        if inputs.start is not None:
+            assert task.start is not None, "a task that starts from an adapter says where it is"
+            start = localise_model(task.start.model_copy(update={"content": inputs.start}))
+        return GeneralTrainer(base, inputs, ranks, start=start)
     from workloads.train.fast import FastTrainer
 
     return FastTrainer(base, inputs, ranks)

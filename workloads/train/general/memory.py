@@ -8,12 +8,13 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor
 
+from workloads.models.memory import FULL_BYTES_PER_PARAMETER
 from workloads.train.general.batches import PaddedBatch, largest_batch
 from workloads.train.memory import MICRO_BATCH_TOKENS, usable_bytes
 from workloads.train.model import BadModel
@@ -108,6 +109,20 @@ class _Saved:
             self._alive[self._key] = (size, uses - 1)
             if uses == 1:
                 del self._alive[self._key]
+
+
+def check_memory(parameters: int, precision: Literal["float32", "bfloat16"], usable: int | None) -> None:
+    """Raises BadModel where full fine-tuning of so many parameters does not fit `usable` bytes (None: not known).
+
+    Nothing is said of activations: what they need is measured afterwards.
+    """
+    needed = parameters * FULL_BYTES_PER_PARAMETER[precision]
+    if usable is not None and needed > usable:
+        raise BadModel(
+            f"full fine-tuning of {parameters:,} parameters needs {needed / 2**30:.1f} GiB for weights, gradients and "
+            f"AdamW's moments in float32, and this device has {usable / 2**30:.1f} GiB usable: take a smaller base or "
+            "method: lora"
+        )
 
 
 def choices(longest_tokens: int, first_tokens: int) -> list[BatchPlan]:

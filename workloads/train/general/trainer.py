@@ -17,13 +17,23 @@ from workloads.api.units import TrainInputs
 from workloads.data.samples import TrainingData
 from workloads.data.tokens import TokenisedRows
 from workloads.models import FAMILIES
+from workloads.models.memory import parameters_of
 from workloads.train.adapter_files import adapter_config, misfits, write_adapter
 from workloads.train.fast import CPU_MICRO_BATCH_TOKENS
 from workloads.train.flat_parameters import FlatParameters
 from workloads.train.general.base import load_base
 from workloads.train.general.batches import PaddedBatch, padded_micro_batches
+from workloads.train.general.full import check_names, fixed_tensors, saved_tensors, train_all, write_model
 from workloads.train.general.lora import adapter_tensors, layouts, trainable, wrap
-from workloads.train.general.memory import BatchPlan, CudaMemory, DeviceMemory, HostMemory, plan_micro_batches
+from workloads.train.general.memory import (
+    BatchPlan,
+    CudaMemory,
+    DeviceMemory,
+    HostMemory,
+    check_memory,
+    plan_micro_batches,
+)
+from workloads.train.general.start import load_start
 from workloads.train.general.targets import find_targets
 from workloads.train.memory import MICRO_BATCH_TOKENS
 from workloads.train.model import DTYPES, BadModel
@@ -37,6 +47,7 @@ class GeneralTrainer:
     """A Trainer. `memory`: of this rank's device."""
 
     packages: Sequence[str] = ("peft", "accelerate")
+    _fixed: Mapping[str, Tensor]
 
     def __init__(
         self,
@@ -45,14 +56,22 @@ class GeneralTrainer:
         ranks: Ranks,
         memory: DeviceMemory | None = None,
         model: Any = None,
+        start: Path | None = None,
     ) -> None:
-        """`model`: the base in place of what `base` holds, for measurements. Raises BadModel."""
-        self._base, self._inputs, self._ranks = base, inputs, ranks
+        """`model`: the base in place of what `base` holds, for measurements. `start`: folder of an adapter.
+
+        Raises BadModel.
+        """
+        self._base, self._inputs, self._ranks, self._start = base, inputs, ranks, start
         on_gpu = ranks.device.type == "cuda"
         self._memory = memory or (CudaMemory(ranks.device, ranks.count) if on_gpu else HostMemory())
         self._warnings: list[str] = []
         if model is None:
-            model, self._warnings = load_base(base, inputs.precision, ranks.device)
+            precision = inputs.precision
+            if inputs.type == "full":
+                check_memory(parameters_of(base), inputs.precision, self._memory.limit_bytes)
+                precision = "float32"
+            model, self._warnings = load_base(base, precision, ranks.device)
         self.model = model
         self._family = FAMILIES.get(type(model).__name__)
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
@@ -80,15 +99,22 @@ class GeneralTrainer:
         return self._matrices[:2]
 
     def add_parameters(self) -> FlatParameters:
-        inputs = self._inputs
-        targets = find_targets(self.model, self._family, inputs.lora.target)
-        self.model = wrap(self.model, targets, inputs.lora, inputs.seed)
+        if self._inputs.type == "full":
+            if self._base.is_dir():
+                check_names(self.model, self._base)
+            self._fixed = fixed_tensors(self.model)
+            return FlatParameters(train_all(self.model))
+        lora = self._inputs.adapter
+        targets = find_targets(self.model, self._family, lora.target)
+        self.model = wrap(self.model, targets, lora, self._inputs.seed)
         self._layouts = layouts(self.model, self._family)
         self.model.eval()
         for name, module in self.model.named_modules():
             if isinstance(module, nn.Dropout) and ".lora_dropout." in name:
                 module.train()
         parameters = trainable(self.model)
+        if self._start is not None:
+            load_start(parameters, self._layouts, lora, self._start)
         named = {name: parameter.detach() for name, parameter in parameters.items()}
         tensors = adapter_tensors(named, self._layouts, self._family)
         if self._base.is_dir() and (problems := misfits(tensors, self._base)):
@@ -131,7 +157,7 @@ class GeneralTrainer:
 
     def loss_sum(self, batch: PaddedBatch) -> Tensor:
         """Without dropout where no gradient is asked for: a validation loss."""
-        if self._inputs.lora.dropout:
+        if self._inputs.lora is not None and self._inputs.lora.dropout:
             torch.manual_seed(batch.draw)
         with nullcontext() if torch.is_grad_enabled() else self._evaluating():
             logits = self._logits(batch.input_ids, batch.first)
@@ -140,10 +166,13 @@ class GeneralTrainer:
         return summed_cross_entropy(rows, targets)
 
     def write_checkpoint(self, values: Mapping[str, Tensor], folder: Path) -> dict[str, Path]:
+        if self._inputs.type == "full":
+            tensors = saved_tensors(self.model, {**values, **self._fixed})
+            return write_model(tensors, self._base, folder, self._inputs.precision)
         cast = {name: value.to(DTYPES[self._inputs.precision]) for name, value in values.items()}
         tensors = adapter_tensors(cast, self._layouts, self._family)
         modules = {key.split(".lora_")[0].rpartition(".")[2] for key in tensors}
-        return write_adapter(tensors, adapter_config(self._inputs.lora, modules), folder)
+        return write_adapter(tensors, adapter_config(self._inputs.adapter, modules), folder)
 
     def _logits(self, tokens: Tensor, first: int) -> Tensor:
         """(D, W - first, V): the model's own, of the positions from `first` on. tokens: (D, W)."""
@@ -153,7 +182,7 @@ class GeneralTrainer:
         return logits if self._keeps_logits else logits[:, first:]
 
     def _autocast(self) -> AbstractContextManager[Any]:
-        """The adapter's float32 factors are computed in bfloat16 where the base is."""
+        """Parameters in float32 are computed in bfloat16 where that is the precision: factors, or all weights."""
         if self._inputs.precision == "float32":
             return nullcontext()
         return torch.autocast(self._ranks.device.type, dtype=torch.bfloat16)
@@ -171,7 +200,7 @@ class GeneralTrainer:
 
     def _set_checkpointing(self, on: bool) -> None:
         """Transformers checkpoints only layers in training mode; everything else stays in eval mode."""
-        inner = self.model.get_base_model()
+        inner = self.model if self._inputs.type == "full" else self.model.get_base_model()
         if on:
             inner.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         elif inner.is_gradient_checkpointing:
