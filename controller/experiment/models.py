@@ -141,6 +141,11 @@ class TrainingSpec(SpecModel):
         description="An adapter to go on from, by the general trainer. Fields of lora at their defaults are taken from "
         "it; others must be its own.",
     )
+    sharding: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description="Whether a training's GPUs divide the weights among them (FSDP2, general trainer); auto: where "
+        "they would take more than 80% of one.",
+    )
     learning_rate: float = Field(2.0e-4, gt=0, description="AdamW's, after the warm-up.")
     schedule: Literal["cosine", "linear", "constant"] = Field(
         "cosine", description="How the learning rate goes from its height to the last step."
@@ -193,6 +198,7 @@ class RunSpec(SpecModel):
     method: Literal["lora", "full"] | None = Field(None, description=OVERRIDE)
     lora: LoraSpec | None = Field(None, description=OVERRIDE)
     start_from: StartSpec | None = Field(None, description=OVERRIDE)
+    sharding: Literal["auto", "always", "never"] | None = Field(None, description=OVERRIDE)
     learning_rate: float | None = Field(None, gt=0, description=OVERRIDE)
     schedule: Literal["cosine", "linear", "constant"] | None = Field(None, description=OVERRIDE)
     warmup_steps: int | None = Field(None, ge=0, description=OVERRIDE)

@@ -11,7 +11,7 @@ from controller.experiment.models import CandidateSpec, Experiment, ExperimentSp
 from controller.experiment.profile import Profile
 from controller.experiment.start import lora_of_start, resolve_start
 from controller.experiment.templates import template_of
-from controller.experiment.trainer import base_config, check_base, choose_trainer
+from controller.experiment.trainer import base_config, base_opening, check_base, choose_trainer
 from controller.experiment.validate import checkpoints_of, stated_length
 from controller.training_data import NotReadableHere, count_rows
 from workloads.api.experiment import FrozenExperiment, FrozenGate, FrozenRequirement, FrozenRun, Limits
@@ -88,6 +88,7 @@ def resolve(
         sampling=Sampling.model_validate(spec.evaluation.sampling.model_dump()),
         budgets=tuple(spec.evaluation.budgets),
         engine=_engine(spec, profile),
+        opening=base_opening(base),
         epoch=spec.epoch,
         gate=_gate(spec),
         limits=_limits(spec, profile),
@@ -181,6 +182,7 @@ def _run(
         data_source=sources[0],
         mixture_sources=sources if spec.data[run.data].mixture else (),
         start=start,
+        sharding=run.sharding or spec.training.sharding,
         checkpoints=inputs.checkpoints,
         budget_tokens=run.budget_tokens or _budget_of(inputs.sequence_tokens, spec.evaluation.budgets),
     )

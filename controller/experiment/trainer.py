@@ -11,6 +11,7 @@ from workloads.api.tasks import ModelSource
 from workloads.api.units import ALL_LINEAR, KINDS, Lora
 from workloads.models import FAMILIES, architecture_of, has_fast_trainer
 from workloads.models.fits import context_tokens, too_long, why_not_trained
+from workloads.text.tokenizer import BadTokenizer, opening_of
 
 
 def base_config(base: ModelSource) -> dict[str, Any] | None:
@@ -32,6 +33,15 @@ def base_architecture(base: ModelSource) -> str | None:
     """The architecture of the base's config.json; None where this machine has none, as `base_config`."""
     config = base_config(base)
     return None if config is None else architecture_of(config)
+
+
+def base_opening(base: ModelSource) -> tuple[int, ...]:
+    """Tokens that the base's tokenizer puts before every text; none where this machine has no tokenizer of it."""
+    path = _config_path(base.location)
+    try:
+        return () if path is None else opening_of(path.parent)
+    except BadTokenizer:
+        return ()
 
 
 def check_base(config: dict[str, Any] | None, spec: ExperimentSpec) -> None:

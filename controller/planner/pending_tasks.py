@@ -87,6 +87,7 @@ def _train_task(frozen: FrozenExperiment, run: FrozenRun, unit: UnitRef, number:
             data=run.data_source,
             mixture=run.mixture_sources,
             start=run.start,
+            sharding=run.sharding,
         )
     assert run.location is not None, f"run {run.name} has no location"
     return ImportTask(

@@ -84,3 +84,34 @@ def test_plan_counts_all_weights_of_checkpoints_and_resume_states(folder: Path) 
     parameters = parameters_of(BASE)
     assert disk["checkpoints"] == 4 * parameters
     assert disk["resume_states"] == 2 * 3 * 4 * parameters
+
+
+def profile_of(folder: Path, gpu: str, gpus: int) -> str:
+    path = folder / "profile.yaml"
+    path.write_text(
+        f"name: own\ngpu: {gpu}\nengine: {{name: transformers, version: '5'}}\ntrain: {{gpus: {gpus}, nodes: 1}}\n"
+    )
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "gpus", "stated", "expected"),
+    [
+        ("NVIDIA-H200", 1, "auto", (False, "one GPU trains")),
+        ("NVIDIA-H200", 2, "auto", (False, "sharding: auto, not more than 80% of")),
+        ("NVIDIA-X", 2, "auto", (None, "the trainer decides")),
+        ("NVIDIA-X", 2, "always", (True, "sharding: always")),
+        ("NVIDIA-H200", 2, "never", (False, "sharding: never")),
+    ],
+)
+def test_plan_says_whether_gpus_divide_the_weights_and_why(
+    gpu: str, gpus: int, stated: str, expected: tuple[bool | None, str], folder: Path
+) -> None:
+    options = ("--store", str(folder / "store"), "--profile", profile_of(folder, gpu, gpus), "--json")
+    result = run(folder, "plan", "method: full", f"method: full\n    sharding: {stated}", *options)
+    assert result.exit_code == 0, result.exception
+    memory = json.loads(result.stdout)["runs"][0]["memory"]
+    assert memory["needed"] == 16 * parameters_of(BASE)
+    assert memory["gpus"] == gpus
+    assert memory["sharded"] is expected[0]
+    assert expected[1] in memory["reason"]

@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, Field, SerializerFunctionWrapHandler, model_
 
 from workloads.api.model import Contract
 from workloads.api.tasks import FileSource, ModelSource
-from workloads.api.units import EngineIdentity, ExternalInputs, Prompting, Sampling, TrainInputs
+from workloads.api.units import EngineIdentity, ExternalInputs, Prompting, Sampling, Sharding, TrainInputs
 
 PartName = Literal["fast", "rest", "subset", "all"]
 
@@ -30,6 +30,7 @@ class FrozenRun(Contract):
     data_source: FileSource | None = None
     mixture_sources: tuple[FileSource, ...] = Field((), description="of a mixture all its data sets, the first too")
     start: ModelSource | None = Field(None, description="the adapter that the training starts from")
+    sharding: Sharding = Field("auto", description="whether a training's ranks divide the weights among them")
     location: str | None = Field(None, description="external: where the checkpoints appear or the candidate stands")
     weights: Literal["adapter", "model"] = "adapter"
     ready: str | None = None
@@ -48,7 +49,8 @@ class FrozenRun(Contract):
         """Without what came later where it is not stated: experiments of before are known by the digest of this."""
         dumped: dict[str, Any] = handler(self)
         empty = ("mixture_sources", "mixtureSources", "start")
-        return {name: value for name, value in dumped.items() if name not in empty or value}
+        dumped = {name: value for name, value in dumped.items() if name not in empty or value}
+        return {name: value for name, value in dumped.items() if (name, value) != ("sharding", "auto")}
 
 
 class FrozenPart(Contract):
@@ -124,8 +126,15 @@ class FrozenExperiment(Contract):
     budgets: tuple[int, ...] = Field(description="ascending; outputs are generated once, to the last")
     engine: EngineIdentity
     stop_token_ids: tuple[int, ...] = ()
+    opening: tuple[int, ...] = Field((), description="tokens that the base's tokenizer puts before every text (BOS)")
     epoch: int = 0
     gate: FrozenGate | None = None
     limits: Limits = Limits()
     allow_unsandboxed: bool = False
     profile: dict[str, object] = Field({}, description="the admin's profile as it was at acceptance, for Job builders")
+
+    @model_serializer(mode="wrap")
+    def _serialize(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `opening` where there is none: experiments of before are known by the digest of this."""
+        dumped: dict[str, Any] = handler(self)
+        return {name: value for name, value in dumped.items() if name != "opening" or value}

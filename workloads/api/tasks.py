@@ -11,7 +11,16 @@ from pydantic import AwareDatetime, Field, SerializerFunctionWrapHandler, TypeAd
 
 from workloads.api import store_keys
 from workloads.api.model import Contract
-from workloads.api.units import ExternalInputs, GenerateInputs, GradeInputs, ReportInputs, Sha256, TrainInputs, UnitRef
+from workloads.api.units import (
+    ExternalInputs,
+    GenerateInputs,
+    GradeInputs,
+    ReportInputs,
+    Sha256,
+    Sharding,
+    TrainInputs,
+    UnitRef,
+)
 
 
 class Owner(Contract):
@@ -75,11 +84,14 @@ class TrainTask(TaskBase):
         """A data set for each of `inputs.parts`."""
         return self.mixture or (self.data,)
 
+    sharding: Sharding = Field("auto", description="whether the ranks divide the model's weights among them")
+
     @model_serializer(mode="wrap")
     def _serialize(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `mixture` and `start` where there are none: programs of before do not know them."""
+        """Without `mixture`, `start` and `sharding` at their defaults: programs of before do not know them."""
         dumped: dict[str, Any] = handler(self)
-        return {name: value for name, value in dumped.items() if name not in ("mixture", "start") or value}
+        dumped = {name: value for name, value in dumped.items() if name not in ("mixture", "start") or value}
+        return {name: value for name, value in dumped.items() if (name, value) != ("sharding", "auto")}
 
 
 class ImportTask(TaskBase):

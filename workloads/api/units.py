@@ -64,6 +64,9 @@ def _without(dumped: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]
     return {name: value for name, value in dumped.items() if name not in defaults or value != defaults[name]}
 
 
+Sharding = Literal["auto", "always", "never"]
+"""Whether the ranks of a training divide the model's weights among them (FSDP). It is no part of a digest: as with the
+number of GPUs, results differ by rounding only."""
 DataFormat = Literal["prompt", "messages", "sharegpt", "alpaca"]
 """What a row of the data is: prompt and response, a conversation (OpenAI's or ShareGPT's keys), or an instruction."""
 Loss = Literal["all", "last"]
@@ -253,6 +256,13 @@ class GenerateInputs(Contract):
     stop_token_ids: tuple[int, ...] = Field((), description="empty: the end tokens that the base declares")
     engine: EngineIdentity
     epoch: int = 0
+    opening: tuple[int, ...] = Field((), description="tokens that are put before every prompt (BOS)")
+
+    @model_serializer(mode="wrap")
+    def _serialize(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `opening` where nothing is put before a prompt: older digests stay what they were."""
+        dumped = handler(self)
+        return _without(dumped, {"opening": type(dumped.get("opening", ()))()})
 
 
 class GradeInputs(Contract):

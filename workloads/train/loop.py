@@ -19,14 +19,12 @@ from workloads.storage.content_digest import content_of_sums, hash_file, is_coun
 from workloads.storage.markers import prune_states
 from workloads.train.batches import supervised_tokens
 from workloads.train.checkpoint_writer import Publisher
-from workloads.train.flat_parameters import FlatParameters
 from workloads.train.metrics import Metric
 from workloads.train.ranks import Ranks
 from workloads.train.resume import Cursor, write_state
 from workloads.train.schedule import checkpoint_steps, learning_rate, samples_after, total_steps
-from workloads.train.snapshot import Snapshots
 from workloads.train.step import StepReading, Told, mean_loss, moment, optimizer_step
-from workloads.train.trainer import Batch, Trainer
+from workloads.train.trainer import Batch, TrainedParameters, Trainer
 
 logger = logging.getLogger("potstill")
 FIRST_UPLOAD_BYTES_PER_SECOND = 100e6
@@ -46,7 +44,7 @@ class Training:
     terminated: threading.Event
     ranks: Ranks
     trainer: Trainer
-    adapter: FlatParameters
+    adapter: TrainedParameters
     data: TrainingData
     canaries: Callable[[], tuple[Canary, ...]]
     micro_batch_tokens: int
@@ -62,11 +60,10 @@ class Training:
         self.checkpoints = checkpoint_steps(self.inputs)
         self.saves = {*self.checkpoints, self.steps}
         self.optimizer = self.adapter.adamw(self.inputs.weight_decay, self.cursor.step)
-        self.snapshots = Snapshots(self.adapter.state()) if self.leader is not None else None
+        self.snapshots = self.adapter.snapshots(self.ranks)
         self._state = self.resumed
         self.started_at = self.cursor.step
-        state_bytes = sum(tensor.nbytes for tensor in self.adapter.state().values())
-        self._upload_seconds = state_bytes / FIRST_UPLOAD_BYTES_PER_SECOND
+        self._upload_seconds = self.adapter.state_bytes / FIRST_UPLOAD_BYTES_PER_SECOND
 
     def run(self) -> None:
         """To the last step. Raises ProgramError (Diverged, Terminated), Superseded, StoreError."""
@@ -105,7 +102,7 @@ class Training:
             self.inputs.gradient_clip,
             self.ranks,
             self.terminated.is_set(),
-            self.snapshots.hold_writes if self.snapshots is not None else lambda: None,
+            self.snapshots.hold_writes,
             state_is_due,
         )
 
@@ -165,7 +162,8 @@ class Training:
         record = self._checkpoint_record() if step in self.checkpoints else None
         if record is not None:
             self.cursor = cursor.model_copy(update={"interval_loss_sum": 0.0, "interval_supervised_tokens": 0})
-        if self.leader is None or self.snapshots is None:
+        if self.leader is None:
+            self.snapshots.take()
             return
         publisher.wait()
         self._saved_at = begun = self.clock()

@@ -27,7 +27,6 @@ from workloads.storage.markers import Superseded, read_marker
 from workloads.text.templates import BadTemplate
 from workloads.text.tokenizer import BadTokenizer, load_tokenizer
 from workloads.train.canary import canaries, canary_sequences
-from workloads.train.flat_parameters import FlatParameters
 from workloads.train.loop import Training
 from workloads.train.metrics import spikes, to_lines
 from workloads.train.model import BadModel, check_fits
@@ -35,7 +34,7 @@ from workloads.train.preflight import preflight, special_tokens
 from workloads.train.ranks import Ranks, join_ranks
 from workloads.train.resume import Cursor, Resumed, newest_checkpoint_step, read_state
 from workloads.train.schedule import BadSchedule, checkpoint_steps, total_steps
-from workloads.train.trainer import Trainer
+from workloads.train.trainer import TrainedParameters, Trainer
 
 logger = logging.getLogger("potstill")
 PACKAGES = ("potstill", "torch", "transformers", "tokenizers", "safetensors")
@@ -130,23 +129,21 @@ def _open_trainer(task: TrainTask, base: Path, ranks: Ranks) -> Trainer:
         if inputs.start is not None:
             assert task.start is not None, "a task that starts from an adapter says where it is"
             start = localise_model(task.start.model_copy(update={"content": inputs.start}))
-        return GeneralTrainer(base, inputs, ranks, start=start)
+        return GeneralTrainer(base, inputs, ranks, start=start, sharding=task.sharding)
     from workloads.train.fast import FastTrainer
 
     return FastTrainer(base, inputs, ranks)
 
 
-def _resume(store: Store, task: TrainTask, adapter: FlatParameters, ranks: Ranks, folder: Path) -> Resumed | None:
+def _resume(store: Store, task: TrainTask, adapter: TrainedParameters, ranks: Ranks, folder: Path) -> Resumed | None:
     """Rank 0 reads the newest state; the others get its vectors and cursor from it. None: from the start."""
     resumed = read_state(store, task.unit, folder) if ranks.leads else None
     cursor = ranks.share_text(resumed.cursor.to_json().decode() if resumed else "")
     if not cursor:
         return None
+    adapter.restore(resumed.vectors if resumed else None, ranks)
     if resumed is not None:
-        adapter.load(resumed.vectors)
         logger.info("going on from %s", resumed.marker)
-    for vector in adapter.state().values():
-        ranks.share(vector)
     return resumed or Resumed("", Cursor.model_validate_json(cursor), [], {})
 
 

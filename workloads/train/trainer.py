@@ -9,7 +9,8 @@ from torch import Tensor
 
 from workloads.data.samples import TrainingData
 from workloads.data.tokens import TokenisedRows
-from workloads.train.flat_parameters import FlatParameters
+from workloads.train.ranks import Ranks
+from workloads.train.snapshot import StepSnapshot
 
 
 class Batch(Protocol):
@@ -17,6 +18,50 @@ class Batch(Protocol):
 
     def to(self, device: torch.device | str, /) -> Any:
         """The same batch on a device."""
+
+
+class ParameterSnapshots(Protocol):
+    """Copies of values and moments on the host."""
+
+    def take(self) -> StepSnapshot:
+        """Every rank calls it; only rank 0's has vectors."""
+
+    def hold_writes(self) -> None:
+        """Call before the parameters are changed."""
+
+
+class TrainedParameters(Protocol):
+    """The parameters that are trained, with gradient and AdamW's moments: in one piece, or sharded over the ranks.
+
+    `tail`: (3,) float32, which is summed over the ranks with each gradient.
+    """
+
+    tail: Tensor
+
+    @property
+    def state_bytes(self) -> int:
+        """Of a resume state."""
+
+    def clear(self) -> None:
+        """Before a step: gradient and tail are 0."""
+
+    def reduce(self, ranks: Ranks) -> None:
+        """Sums gradient and tail over the ranks."""
+
+    def clip(self, largest_norm: float) -> Tensor:
+        """Scales the gradient down to `largest_norm` (0: leaves it alone); its norm before, a scalar."""
+
+    def adamw(self, weight_decay: float, steps_taken: int = 0) -> torch.optim.AdamW:
+        """Whose state is the moments."""
+
+    def named(self, flat: Tensor) -> dict[str, Tensor]:
+        """Views of a snapshot's vector, by parameter name."""
+
+    def snapshots(self, ranks: Ranks) -> ParameterSnapshots:
+        """Of values and moments."""
+
+    def restore(self, state: Mapping[str, Tensor] | None, ranks: Ranks) -> None:
+        """From rank 0's `state`, None on the others. Raises ValueError where its sizes are others."""
 
 
 class Trainer(Protocol):
@@ -31,10 +76,10 @@ class Trainer(Protocol):
     def token_matrices(self) -> tuple[Tensor, Tensor]:
         """The weights of the embedding and of the head, (vocabulary, hidden) each."""
 
-    def add_parameters(self) -> FlatParameters:
+    def add_parameters(self) -> TrainedParameters:
         """The parameters that are trained: an adapter put on the frozen base, or the base's own. Raises BadModel."""
 
-    def micro_batch_tokens(self, data: TrainingData, adapter: FlatParameters) -> int:
+    def micro_batch_tokens(self, data: TrainingData, adapter: Any) -> int:
         """How many tokens a micro-batch may have. Raises BadModel where one sample does not fit the device."""
 
     def micro_batches(

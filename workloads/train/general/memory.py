@@ -8,15 +8,15 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor
 
-from workloads.models.memory import FULL_BYTES_PER_PARAMETER
+from workloads.models.memory import usable_bytes
 from workloads.train.general.batches import PaddedBatch, largest_batch
-from workloads.train.memory import MICRO_BATCH_TOKENS, usable_bytes
+from workloads.train.memory import MICRO_BATCH_TOKENS
 from workloads.train.model import BadModel
 
 logger = logging.getLogger("potstill")
@@ -111,17 +111,15 @@ class _Saved:
                 del self._alive[self._key]
 
 
-def check_memory(parameters: int, precision: Literal["float32", "bfloat16"], usable: int | None) -> None:
-    """Raises BadModel where full fine-tuning of so many parameters does not fit `usable` bytes (None: not known).
+def check_memory(needed: int, usable: int | None) -> None:
+    """Raises BadModel where `needed` bytes of weights, gradients and moments do not fit a device (None: not known).
 
     Nothing is said of activations: what they need is measured afterwards.
     """
-    needed = parameters * FULL_BYTES_PER_PARAMETER[precision]
     if usable is not None and needed > usable:
         raise BadModel(
-            f"full fine-tuning of {parameters:,} parameters needs {needed / 2**30:.1f} GiB for weights, gradients and "
-            f"AdamW's moments in float32, and this device has {usable / 2**30:.1f} GiB usable: take a smaller base or "
-            "method: lora"
+            f"weights, gradients and AdamW's moments need {needed / 2**30:.1f} GiB of each device, which has "
+            f"{usable / 2**30:.1f} GiB usable: take more GPUs (sharding: auto), a smaller base, or method: lora"
         )
 
 
@@ -141,10 +139,13 @@ def plan_micro_batches(
     run: Callable[[PaddedBatch, bool], None],
     first_tokens: int = MICRO_BATCH_TOKENS,
     agree: Callable[[int], int] = lambda choice: choice,
+    *,
+    together: bool = False,
 ) -> BatchPlan:
     """The first of `choices` whose step fits. `run` makes a step, with or without checkpointing, and forgets it.
 
-    `agree` makes of this rank's choice the largest of all ranks. Raises BadModel where none fits.
+    `agree` makes of this rank's choice the largest of all ranks. `together`: no rank runs a step alone, so that they
+    agree on each. Raises BadModel where none fits.
     """
     tried = choices(longest_tokens, first_tokens)
     if memory.limit_bytes is None:
@@ -152,7 +153,10 @@ def plan_micro_batches(
     found: dict[int, int] = {}
     for number, plan in enumerate(tried):
         peak = _peak(memory, plan, longest_tokens, run)
-        if peak is not None and peak <= memory.limit_bytes:
+        fits = peak is not None and peak <= memory.limit_bytes
+        if together:
+            fits = not agree(int(not fits))
+        if fits and peak is not None:
             found[number] = peak
             break
         logger.info("micro-batches of %s tokens do not fit, checkpointing %s", plan.tokens, plan.checkpointing)
