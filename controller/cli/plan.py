@@ -183,10 +183,11 @@ def _memory(planned: PlannedRun) -> list[str]:
     memory = planned.memory
     if memory is None or planned.done:
         return []
-    held = f"{memory.per_gpu / 2**30:.2g} GiB of each GPU before activations"
-    gpus = count_of(memory.gpus, "GPU")
-    where = {True: f"divided over {gpus}", False: f"in one piece on {gpus}", None: f"{gpus}"}[memory.sharded]
-    return [f"{planned.run.name}: weights, gradients and moments take {held}, {where} ({memory.reason})"]
+    held = f"{planned.run.name}: weights, gradients and moments take {decimal(memory.per_gpu)} before activations"
+    if memory.gpus == 1:
+        return [held]
+    where = {True: "divided over the {} GPUs", False: "on each of {} GPUs", None: "or less, on each of {} GPUs"}
+    return [f"{held}, {where[memory.sharded].format(memory.gpus)} ({memory.reason})"]
 
 
 def _evaluations(made: Plan) -> Table:
