@@ -126,6 +126,22 @@ def test_two_ranks_train_what_one_process_trains_and_hold_half_each(
     assert {marker.attempt for marker in list_markers(together, pair.unit) if marker.name == LAST} == {3}
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_in_bfloat16_all_weights_have_the_losses_of_one_process_but_for_rounding(
+    base: Path, rows: Path, tmp_path: Path
+) -> None:
+    stated = stated_for(base, rows, "full").model_copy(update={"precision": "bfloat16"})
+    alone, together = open_directory(tmp_path / "alone"), open_directory(tmp_path / "together")
+    one, pair = order(alone, stated, base, rows), sharded(together, stated, base, rows)
+    assert train_here(alone, one) == ExitCode.OK
+    code, log = two(together, pair)
+    assert code == ExitCode.OK, log
+    ours, theirs = metrics(alone, one, tmp_path / "a"), metrics(together, pair, tmp_path / "b")
+    for mine, their in zip(ours, theirs, strict=True):
+        assert their.loss == pytest.approx(mine.loss, rel=3e-2)
+
+
 def test_one_process_that_is_to_shard_is_refused(base: Path, rows: Path, tmp_path: Path) -> None:
     store = open_directory(tmp_path / "store")
     task = sharded(store, stated_for(base, rows, "lora"), base, rows)

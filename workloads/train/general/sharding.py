@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -20,12 +20,17 @@ from workloads.train.ranks import Ranks
 from workloads.train.snapshot import StepSnapshot
 
 
-def shard(model: nn.Module, ranks: Ranks) -> None:
-    """Divides every weight of `model`, which is on the host, over the ranks' devices; in place."""
+def shard(model: nn.Module, ranks: Ranks, computed_in: torch.dtype | None = None) -> None:
+    """Divides every weight of `model`, which is on the host, over the ranks' devices; in place.
+
+    `computed_in`: weights are gathered in this dtype, gradients summed in float32. Autocast alone would keep a copy of
+    every gathered weight until the backward pass.
+    """
+    policy = MixedPrecisionPolicy(param_dtype=computed_in, reduce_dtype=torch.float32 if computed_in else None)
     mesh = init_device_mesh(ranks.device.type, (ranks.count,))
     layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
     for module in (*layers, model):
-        fully_shard(module, mesh=mesh, reshard_after_forward=True)
+        fully_shard(module, mesh=mesh, reshard_after_forward=True, mp_policy=policy)
         assert isinstance(module, FSDPModule)
         module.set_gradient_divide_factor(1.0)  # losses are divided by the whole step's tokens: gradients are summed
         module.set_force_sum_reduction_for_comms(True)

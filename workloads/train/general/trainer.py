@@ -85,7 +85,8 @@ class GeneralTrainer:
         self._class_name = type(model).__name__
         if self.sharded:
             model.requires_grad_(inputs.type == "full")
-            shard(model, ranks)
+            is_mixed = inputs.type == "full" and inputs.precision == "bfloat16"
+            shard(model, ranks, torch.bfloat16 if is_mixed else None)
             logger.info("weights are divided over %d ranks: %d bytes here", ranks.count, bytes_here(model))
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._matrices = _token_matrices(model)
