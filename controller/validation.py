@@ -9,6 +9,7 @@ from controller.experiment.errors import Path as Place
 from controller.experiment.errors import SpecError, SpecProblem, listed
 from controller.experiment.files import resolve_file, resolve_model
 from controller.experiment.models import Experiment
+from controller.experiment.start import resolve_start
 from controller.experiment.templates import template_of
 from controller.planned_gate import gate_warnings
 from controller.training_data import NotReadableHere, base_folder, read_training_data
@@ -31,6 +32,7 @@ from workloads.text.tokenizer import BadTokenizer, TextTokenizer
 from workloads.untrusted import one_line
 
 HIGH_LEARNING_RATE = 0.1
+HIGH_FULL_LEARNING_RATE = 1e-4
 SHOWN_PROBLEMS = 3
 """So many problems of a benchmark are named in one message."""
 
@@ -65,6 +67,13 @@ def _reference_problems(experiment: Experiment, directory: Path) -> Iterator[Spe
         if data.uri is not None:
             yield from _missing_file(data.uri, data.sha256, ("spec", "data", name), directory)
         yield from _missing_template(data.template, data.template_text, ("spec", "data", name), directory)
+    for index in range(len(spec.runs)):
+        try:
+            resolve_start(spec, index, directory)
+        except SpecError as error:
+            yield from error.problems
+        except ContentError as error:
+            yield SpecProblem(("spec", "runs", index, "startFrom", "adapter"), str(error))
     for index, candidate in enumerate(spec.candidates):
         place: Place = ("spec", "candidates", index)
         yield from _missing_template(candidate.template, candidate.template_text, place, directory)
@@ -148,6 +157,13 @@ def _check_training(
     for run in frozen.runs:
         inputs = run.inputs
         if not isinstance(inputs, TrainInputs):
+            continue
+        if inputs.type == "full" and inputs.learning_rate > HIGH_FULL_LEARNING_RATE:
+            found.warnings.append(
+                f"{run.name}: learningRate is {inputs.learning_rate:g}: full fine-tuning rarely learns above 0.0001, "
+                "and 0.00001 is usual"
+            )
+        if inputs.lora is None:
             continue
         if inputs.learning_rate > HIGH_LEARNING_RATE:
             found.warnings.append(

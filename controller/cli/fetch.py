@@ -30,6 +30,8 @@ def fetch(
 ) -> None:
     """Copy a committed checkpoint into a directory, checked by hash: an adapter, or with --merge whole weights.
 
+    The checkpoint of a run with method: full is whole weights, with and without --merge.
+
     Example: potstill fetch experiment.yaml math@last adapter
     """
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
@@ -41,7 +43,10 @@ def fetch(
     arriving.mkdir(parents=True)
     try:
         markers.fetch(opened, marker, [file.name for file in marker.files], arriving)
-        if merge:
+        assert isinstance(marker.record, CheckpointRecord)
+        if marker.record.weights == "model":
+            done = f"the trained model {marker.content[:12]}, whole weights,"
+        elif merge:
             done = _merge(frozen.base, marker, arriving)
         else:
             _name_base(frozen.base, arriving / "adapter_config.json")
@@ -66,7 +71,7 @@ def _checkpoint(frozen: FrozenExperiment, store: Store, name: str, source: str) 
     if marker is None:
         message = f"{name} is not committed in {store.url}; committed are {_committed(store, run)}"
         raise SpecError(source, [SpecProblem(("spec", "runs"), message)])
-    if not isinstance(marker.record, CheckpointRecord) or marker.record.weights != "adapter":
+    if not isinstance(marker.record, CheckpointRecord) or not marker.files:
         raise SpecError(
             source, [SpecProblem(("spec", "runs"), f"{name} is whole weights where another trainer left them")]
         )

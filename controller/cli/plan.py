@@ -82,6 +82,7 @@ def plan_json(frozen: FrozenExperiment, made: Plan, found: Validation) -> dict[s
             "data": item.data,
             "note": item.note,
             "warnings": item.warnings,
+            "memory": item.memory,
         }
         for item in made.runs
     ]
@@ -119,7 +120,7 @@ def _print(frozen: FrozenExperiment, made: Plan, found: Validation) -> None:
     console.print(f"{frozen.name} ({frozen.uid8}), base {frozen.base_name}, engine {frozen.engine.name}")
     console.print(_runs(made))
     for planned in made.runs:
-        for line in _data(planned):
+        for line in (*_data(planned), *_memory(planned)):
             console.print(line)
     console.print(_evaluations(made))
     runs = sum(1 for p in made.runs if p.run.role == "run")
@@ -176,6 +177,17 @@ def _data(planned: PlannedRun) -> list[str]:
         f"{data.supervises_think_close:.0%} teach </think>, {data.supervises_end:.0%} teach the end"
     )
     return [summary, *(f"  warning: {warning}" for warning in planned.warnings)]
+
+
+def _memory(planned: PlannedRun) -> list[str]:
+    memory = planned.memory
+    if memory is None or planned.done:
+        return []
+    held = f"{planned.run.name}: weights, gradients and moments take {decimal(memory.per_gpu)} before activations"
+    if memory.gpus == 1:
+        return [held]
+    where = {True: "divided over the {} GPUs", False: "on each of {} GPUs", None: "or less, on each of {} GPUs"}
+    return [f"{held}, {where[memory.sharded].format(memory.gpus)} ({memory.reason})"]
 
 
 def _evaluations(made: Plan) -> Table:

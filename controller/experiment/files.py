@@ -43,6 +43,19 @@ def resolve_model(
     raise SpecError("experiment", [SpecProblem(place, message)])
 
 
+def resolve_adapter(adapter: str, content: str | None, place: Path, directory: FilePath) -> ModelSource:
+    """Where an adapter is and what it hashes to; `place` is its field. Raises SpecError as `resolve_model`."""
+    if "://" in adapter:
+        return resolve_model(adapter, place, directory, content=content)
+    path = (directory / adapter).resolve()
+    if not path.is_dir():
+        raise SpecError("experiment", [SpecProblem(place, f"{path} is not a directory")])
+    found = directory_content(path)
+    if content is not None and content != found:
+        raise SpecError("experiment", [SpecProblem((*place[:-1], "content"), f"{path} holds {found}, not {content}")])
+    return ModelSource(location=str(path), content=found)
+
+
 def resolve_data(uri: str, sha256: str | None, place: Path, directory: FilePath) -> FileSource:
     """A training data set by content: as `resolve_file`, and directories, https:// and hf://. Raises SpecError."""
     scheme = urlsplit(uri).scheme if "://" in uri else ""

@@ -118,6 +118,13 @@ class LoraSpec(SpecModel):
     rslora: bool = Field(False, description="True: scaled by alpha / sqrt(rank); needs the general trainer.")
 
 
+class StartSpec(SpecModel):
+    """An adapter on the base that training goes on from, in place of a new one."""
+
+    adapter: str = Field(min_length=1, description="s3:// prefix or directory of the adapter.")
+    content: str | None = Field(None, description="What an s3:// adapter must hash to: sha256:<64 hex>.")
+
+
 class TrainingSpec(SpecModel):
     """Defaults for every run; a run may override any of them."""
 
@@ -126,7 +133,21 @@ class TrainingSpec(SpecModel):
         description="fast: own kernels, for Qwen3; general: any causal language model of transformers; auto: fast "
         "where it can, else general.",
     )
+    method: Literal["lora", "full"] = Field(
+        "lora",
+        description="lora: an adapter on the frozen base; full: all of the base's weights, by the general trainer.",
+    )
     lora: LoraSpec = LoraSpec()
+    start_from: StartSpec | None = Field(
+        None,
+        description="An adapter to go on from, by the general trainer. Fields of lora at their defaults are taken from "
+        "it; others must be its own.",
+    )
+    sharding: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description="Whether a training's GPUs divide the weights among them (FSDP2, general trainer); auto: where "
+        "they would take more than 80% of one.",
+    )
     learning_rate: float = Field(2.0e-4, gt=0, description="AdamW's, after the warm-up.")
     schedule: Literal["cosine", "linear", "constant"] = Field(
         "cosine", description="How the learning rate goes from its height to the last step."
@@ -176,7 +197,10 @@ class RunSpec(SpecModel):
         None, gt=0, description="Budget at which the tables show this run; default: its sequenceTokens."
     )
     trainer: Literal["auto", "fast", "general"] | None = Field(None, description=OVERRIDE)
+    method: Literal["lora", "full"] | None = Field(None, description=OVERRIDE)
     lora: LoraSpec | None = Field(None, description=OVERRIDE)
+    start_from: StartSpec | None = Field(None, description=OVERRIDE)
+    sharding: Literal["auto", "always", "never"] | None = Field(None, description=OVERRIDE)
     learning_rate: float | None = Field(None, gt=0, description=OVERRIDE)
     schedule: Literal["cosine", "linear", "constant"] | None = Field(None, description=OVERRIDE)
     warmup_steps: int | None = Field(None, ge=0, description=OVERRIDE)

@@ -6,11 +6,12 @@ from pathlib import Path as FilePath
 
 from controller.experiment.benchmarks import resolve_benchmark
 from controller.experiment.errors import Path, SpecError, SpecProblem
-from controller.experiment.files import resolve_data, resolve_model
-from controller.experiment.models import CandidateSpec, Experiment, ExperimentSpec, RunSpec
+from controller.experiment.files import resolve_adapter, resolve_data, resolve_model
+from controller.experiment.models import CandidateSpec, Experiment, ExperimentSpec, LoraSpec, RunSpec
 from controller.experiment.profile import Profile
+from controller.experiment.start import lora_of_start, resolve_start
 from controller.experiment.templates import template_of
-from controller.experiment.trainer import base_config, check_base, choose_trainer
+from controller.experiment.trainer import base_config, base_opening, check_base, choose_trainer
 from controller.experiment.validate import checkpoints_of, stated_length
 from controller.training_data import NotReadableHere, count_rows
 from workloads.api.experiment import FrozenExperiment, FrozenGate, FrozenRequirement, FrozenRun, Limits
@@ -28,7 +29,6 @@ from workloads.api.units import (
     TrainInputs,
 )
 from workloads.models import architecture_of
-from workloads.storage.content_digest import directory_content
 
 
 def resolve(
@@ -88,6 +88,7 @@ def resolve(
         sampling=Sampling.model_validate(spec.evaluation.sampling.model_dump()),
         budgets=tuple(spec.evaluation.budgets),
         engine=_engine(spec, profile),
+        opening=base_opening(base),
         epoch=spec.epoch,
         gate=_gate(spec),
         limits=_limits(spec, profile),
@@ -169,7 +170,8 @@ def _run(
         )
     assert run.data is not None
     parts = _parts(spec, run.data, data)
-    inputs = _train_inputs(spec, run, index, base, architecture, [part for part, _ in parts], templates, profile)
+    start = resolve_start(spec, index, directory)
+    inputs = _train_inputs(spec, run, index, base, architecture, [part for part, _ in parts], templates, profile, start)
     sources = tuple(source for _, source in parts)
     inputs = _with_length(spec, index, inputs, base, sources)
     return FrozenRun(
@@ -179,6 +181,8 @@ def _run(
         inputs=inputs,
         data_source=sources[0],
         mixture_sources=sources if spec.data[run.data].mixture else (),
+        start=start,
+        sharding=run.sharding or spec.training.sharding,
         checkpoints=inputs.checkpoints,
         budget_tokens=run.budget_tokens or _budget_of(inputs.sequence_tokens, spec.evaluation.budgets),
     )
@@ -198,25 +202,22 @@ def _train_inputs(
     parts: list[MixturePart],
     templates: dict[str, Template],
     profile: Profile,
+    start: ModelSource | None,
 ) -> TrainInputs:
     """The run's own fields over training's defaults. Of a run that states epochs, samples is 1 and means nothing."""
     stated = {name: value for name, value in run if value is not None}
     defaults = {name: value for name, value in spec.training if value is not None}
     merged = {**defaults, **{name: value for name, value in stated.items() if name in type(spec.training).model_fields}}
-    stated_lora = merged["lora"]
-    lora = Lora(
-        rank=stated_lora.rank,
-        alpha=stated_lora.alpha,
-        target=tuple(sorted(set(stated_lora.target))),
-        dropout=stated_lora.dropout,
-        rslora=stated_lora.rslora,
-    )
-    trainer = choose_trainer(merged["trainer"], architecture, lora, ("spec", "runs", index))
+    lora = _lora(merged["lora"]) if merged["method"] == "lora" else None
+    if lora is not None and start is not None:
+        lora = lora_of_start(start, lora, _lora(LoraSpec()), ("spec", "runs", index))
+    trainer = choose_trainer(merged["trainer"], architecture, lora, ("spec", "runs", index), starts=start is not None)
     assert run.data is not None
     samples, epochs = stated_length(spec, run)
     is_mixture = bool(spec.data[run.data].mixture)
     contents = canonical_json([part.data_content for part in parts])
     return TrainInputs(
+        type=merged["method"],
         base_content=base.content,
         data_content=sha256_of(contents) if is_mixture else parts[0].data_content,
         columns=Columns() if is_mixture else parts[0].columns,
@@ -242,6 +243,17 @@ def _train_inputs(
         epoch=spec.epoch,
         trainer=trainer,
         numerics=NUMERICS[trainer],
+        start=None if start is None else start.content,
+    )
+
+
+def _lora(stated: LoraSpec) -> Lora:
+    return Lora(
+        rank=stated.rank,
+        alpha=stated.alpha,
+        target=tuple(sorted(set(stated.target))),
+        dropout=stated.dropout,
+        rslora=stated.rslora,
     )
 
 
@@ -270,13 +282,11 @@ def _candidate(
     where = candidate.adapter or candidate.model
     assert where is not None
     place: Path = ("spec", "candidates", index, field)
-    if "://" in where or field == "model":
-        source = resolve_model(where, place, directory, content=candidate.content)
-    else:
-        path = (directory / where).resolve()
-        if not path.is_dir():
-            raise SpecError("experiment", [SpecProblem(place, f"{path} is not a directory")])
-        source = ModelSource(location=str(path), content=directory_content(path))
+    source = (
+        resolve_model(where, place, directory, content=candidate.content)
+        if field == "model"
+        else resolve_adapter(where, candidate.content, place, directory)
+    )
     return FrozenRun(
         name=candidate.name,
         label=candidate.label or candidate.name,

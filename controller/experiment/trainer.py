@@ -11,6 +11,7 @@ from workloads.api.tasks import ModelSource
 from workloads.api.units import ALL_LINEAR, KINDS, Lora
 from workloads.models import FAMILIES, architecture_of, has_fast_trainer
 from workloads.models.fits import context_tokens, too_long, why_not_trained
+from workloads.text.tokenizer import BadTokenizer, opening_of
 
 
 def base_config(base: ModelSource) -> dict[str, Any] | None:
@@ -32,6 +33,15 @@ def base_architecture(base: ModelSource) -> str | None:
     """The architecture of the base's config.json; None where this machine has none, as `base_config`."""
     config = base_config(base)
     return None if config is None else architecture_of(config)
+
+
+def base_opening(base: ModelSource) -> tuple[int, ...]:
+    """Tokens that the base's tokenizer puts before every text; none where this machine has no tokenizer of it."""
+    path = _config_path(base.location)
+    try:
+        return () if path is None else opening_of(path.parent)
+    except BadTokenizer:
+        return ()
 
 
 def check_base(config: dict[str, Any] | None, spec: ExperimentSpec) -> None:
@@ -57,14 +67,30 @@ def check_base(config: dict[str, Any] | None, spec: ExperimentSpec) -> None:
 
 
 def choose_trainer(
-    stated: Literal["auto", "fast", "general"], architecture: str | None, lora: Lora, place: Path
+    stated: Literal["auto", "fast", "general"],
+    architecture: str | None,
+    lora: Lora | None,
+    place: Path,
+    *,
+    starts: bool = False,
 ) -> Literal["fast", "general"]:
     """The trainer that runs: with auto the fast one where it can.
 
-    An unknown architecture counts as one of the fast trainer; the training refuses it if it is not. Raises SpecError
-    where fast is stated for what it cannot do, or a target that the architecture does not have.
+    The general one trains all weights (no `lora`), and `starts` from an adapter that exists. An unknown architecture
+    counts as one of the fast trainer; the training refuses it if it is not. Raises SpecError where fast is stated for
+    what it cannot do, or a target that the architecture does not have.
     """
+    if lora is None:
+        if stated == "fast":
+            message = "is fast, which trains adapters only, and the method is full: state general or auto"
+            raise SpecError("experiment", [SpecProblem((*place, "trainer"), message)])
+        return "general"
     _check_targets(architecture, lora, place)
+    if starts:
+        if stated == "fast":
+            message = "is fast, which trains new adapters only: state general or auto to start from one"
+            raise SpecError("experiment", [SpecProblem((*place, "trainer"), message)])
+        return "general"
     is_known = architecture is None or has_fast_trainer(architecture)
     if stated == "general" or (stated == "auto" and not (is_known and lora.is_plain)):
         return "general"

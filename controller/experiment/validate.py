@@ -2,10 +2,10 @@
 
 import difflib
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from controller.experiment.errors import Path, SpecProblem, listed, shortened
-from controller.experiment.models import BenchmarkSpec, DataSpec, ExperimentSpec, RunSpec, TrainingSpec
+from controller.experiment.models import BenchmarkSpec, DataSpec, ExperimentSpec, LoraSpec, RunSpec, TrainingSpec
 from workloads.api.units import ALL_LINEAR, KINDS
 from workloads.benchmarks.pattern import PatternError, compile_pattern
 from workloads.benchmarks.registry import BENCHMARKS
@@ -26,6 +26,7 @@ def check(spec: ExperimentSpec) -> list[SpecProblem]:
         return wrong
     found = [
         *_base(spec),
+        *_method(spec),
         *_targets(spec.training.lora.target, ("spec", "training", "lora", "target")),
         *_data(spec),
         *_names(spec),
@@ -109,6 +110,13 @@ def _runs(spec: ExperimentSpec) -> Iterable[SpecProblem]:
             yield from _external(run, place)
 
 
+def _method(spec: ExperimentSpec) -> Iterable[SpecProblem]:
+    """`lora` under training is for the runs that train one; where there are none it is a mistake."""
+    trained = [run for run in spec.runs if run.checkpoints is None]
+    if trained and spec.training.lora != LoraSpec() and all(method_of(spec, run) == "full" for run in trained):
+        yield SpecProblem(("spec", "training", "lora"), NO_LORA)
+
+
 def _targets(targets: Sequence[str], place: Path) -> Iterable[SpecProblem]:
     """A name that is nearly a kind of layers is a kind misspelt, and no module's name."""
     for target in targets:
@@ -117,6 +125,7 @@ def _targets(targets: Sequence[str], place: Path) -> Iterable[SpecProblem]:
             yield SpecProblem(place, f"{target} is no kind of layers; did you mean {near[0]}?")
 
 
+NO_LORA = "goes with method: lora; method: full trains all weights and has no rank, alpha, target or dropout"
 TRAINED_ONLY = ("data", *(name for name in RunSpec.model_fields if name in TrainingSpec.model_fields))
 
 
@@ -133,7 +142,12 @@ def _trained(spec: ExperimentSpec, run: RunSpec, place: Path) -> Iterable[SpecPr
     for field, alias in (("sequence_tokens", "sequenceTokens"), ("overlong", "overlong")):
         if getattr(run, field) is None and getattr(spec.training, field) is None:
             yield SpecProblem((*place, alias), "is required, here or under training")
-    if run.lora is not None:
+    if method_of(spec, run) == "full" and (run.start_from or spec.training.start_from) is not None:
+        where = place if run.start_from is not None else ("spec", "training")
+        yield SpecProblem((*where, "startFrom"), "goes with method: lora; whole weights to go on from are the base")
+    if run.lora is not None and method_of(spec, run) == "full":
+        yield SpecProblem((*place, "lora"), NO_LORA)
+    elif run.lora is not None:
         yield from _targets(run.lora.target, (*place, "lora", "target"))
     samples, _ = stated_length(spec, run)
     every = run.checkpoint_every_samples or spec.training.checkpoint_every_samples
@@ -293,6 +307,11 @@ def _reference(spec: ExperimentSpec, reference: str, place: Path, others: tuple[
         counts = checkpoints_of(spec, run)
         if which not in [str(count) for count in counts]:
             yield SpecProblem(place, f"{name} has no checkpoint at {which}; it has {listed(counts)}")
+
+
+def method_of(spec: ExperimentSpec, run: RunSpec) -> Literal["lora", "full"]:
+    """How a run is trained: what it says itself, else what training says."""
+    return run.method or spec.training.method
 
 
 def stated_length(spec: ExperimentSpec, run: RunSpec) -> tuple[int | None, float | None]:

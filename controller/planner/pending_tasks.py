@@ -20,6 +20,7 @@ from workloads.api.experiment import FrozenExperiment, FrozenRun
 from workloads.api.records import CheckpointRecord
 from workloads.api.tasks import (
     AdapterSource,
+    CheckpointSource,
     GenerateMember,
     GenerateTask,
     GradeMember,
@@ -29,7 +30,7 @@ from workloads.api.tasks import (
     RunnableTask,
     TrainTask,
 )
-from workloads.api.units import ExternalInputs, TrainInputs, UnitRef
+from workloads.api.units import ExternalInputs, Lora, TrainInputs, UnitRef
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,8 @@ def _train_task(frozen: FrozenExperiment, run: FrozenRun, unit: UnitRef, number:
             base=frozen.base,
             data=run.data_source,
             mixture=run.mixture_sources,
+            start=run.start,
+            sharding=run.sharding,
         )
     assert run.location is not None, f"run {run.name} has no location"
     return ImportTask(
@@ -137,9 +140,7 @@ def _generations(
             linger_seconds=frozen.limits.linger_seconds,
             takes_offers=not suspected and frozen.limits.group_members > 1,
             lora_target=lora_target(frozen.runs),
-            lora_rank=max(
-                (run.inputs.lora.rank for run in frozen.runs if isinstance(run.inputs, TrainInputs)), default=0
-            ),
+            lora_rank=max((lora.rank for lora in _adapters(frozen.runs)), default=0),
         )
         why = Reason("EvaluationsReady", f"generate {_listed(ready[unit] for unit in units)}")
         gathers_until = None if suspected else _gathers_until(frozen, units, ready, evaluations, unit_states)
@@ -176,9 +177,17 @@ def _ready_since(
 
 
 def lora_target(runs: Sequence[FrozenRun]) -> Literal["attention", "all"]:
-    """The attention alone where every run is a training here that trains nothing else."""
-    trained = [run.inputs.lora.target if isinstance(run.inputs, TrainInputs) else None for run in runs]
-    return "attention" if trained and all(target == ("attention",) for target in trained) else "all"
+    """The attention alone where every run is a training here, and no adapter changes anything else."""
+    if not all(isinstance(run.inputs, TrainInputs) for run in runs):
+        return "all"
+    adapters = _adapters(runs)
+    return "attention" if adapters and all(lora.target == ("attention",) for lora in adapters) else "all"
+
+
+def _adapters(runs: Sequence[FrozenRun]) -> list[Lora]:
+    """Of the trainings that train one."""
+    inputs = [run.inputs for run in runs if isinstance(run.inputs, TrainInputs)]
+    return [one.lora for one in inputs if one.lora is not None]
 
 
 def _engine_key(evaluation: EvaluationState) -> str:
@@ -189,13 +198,16 @@ def _engine_key(evaluation: EvaluationState) -> str:
 def _generate_member(evaluation: EvaluationState, store: StoreSnapshot) -> GenerateMember:
     assert evaluation.generate is not None
     assert evaluation.generate_unit is not None
-    adapter, weights = None, None
+    adapter, weights, whole = None, None, None
     checkpoint = evaluation.checkpoint
     if checkpoint is not None:
         record = checkpoint.record
         assert isinstance(record, CheckpointRecord)
-        if record.weights == "model":
-            assert record.location is not None, f"checkpoint {checkpoint.name} of {checkpoint.unit} has no location"
+        if record.weights == "model" and record.location is None:
+            content = evaluation.generate.model.base
+            whole = CheckpointSource(unit=checkpoint.unit, marker=checkpoint.name, content=content)
+        elif record.weights == "model":
+            assert record.location is not None
             weights = ModelSource(location=record.location, content=evaluation.generate.model.base)
         else:
             adapter = AdapterSource(unit=checkpoint.unit, marker=checkpoint.name, content=checkpoint.content)
@@ -207,6 +219,7 @@ def _generate_member(evaluation: EvaluationState, store: StoreSnapshot) -> Gener
         benchmark_name=evaluation.want.benchmark.name,
         adapter=adapter,
         weights=weights,
+        checkpoint=whole,
     )
 
 

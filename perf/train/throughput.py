@@ -43,7 +43,7 @@ from perf.train.shapes import (
 from perf.train.trainee import random_rows, shapes, task_of
 from workloads.api.units import Lora
 from workloads.data.tokens import TokenisedRows
-from workloads.train.flat_parameters import FlatAdapter
+from workloads.train.flat_parameters import FlatParameters
 from workloads.train.general.trainer import GeneralTrainer
 from workloads.train.kernels.lora import lora_modules
 from workloads.train.packed import PackedBatch
@@ -112,7 +112,7 @@ def potstill_step(model: torch.nn.Module, target: tuple[str, ...]) -> tuple[Step
     add_lora(model, RANK, float(RANK), target)
     named = lora_parameters(model)
     randomise_b(named)
-    adapter = FlatAdapter(named)
+    adapter = FlatParameters(named)
     optimizer = adapter.adamw(weight_decay=0.0)
     ranks = Ranks(0, 1, DEVICE)
 
@@ -133,7 +133,7 @@ def general_step(model: torch.nn.Module, target: tuple[str, ...], tokens: int) -
         update={"lora": Lora(rank=RANK, alpha=float(RANK), target=target), "trainer": "general"}
     )
     trainer = GeneralTrainer(Path("random"), inputs, ranks, model=model)
-    adapter = trainer.add_adapter()
+    adapter = trainer.add_parameters()
     for name, values in adapter.named(adapter.values).items():
         if "lora_B" in name:
             values.normal_(0, 0.01)

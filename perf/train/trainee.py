@@ -23,7 +23,7 @@ from workloads.api.units import Columns, Lora, Template, TrainInputs, unit_of
 from workloads.data.samples import TrainingData
 from workloads.data.tokens import TokenisedRows
 from workloads.train.fast import FastTrainer
-from workloads.train.flat_parameters import FlatAdapter
+from workloads.train.flat_parameters import FlatParameters
 from workloads.train.loop import Training
 from workloads.train.memory import Memory, predict, sizes_of
 from workloads.train.packed import PackedBatch
@@ -58,7 +58,7 @@ class Trainee:
 
     config: Qwen3MoeConfig
     model: Qwen3MoeForCausalLM
-    adapter: FlatAdapter
+    adapter: FlatParameters
     start: torch.Tensor
 
     def loss_sum(self, batch: PackedBatch) -> torch.Tensor:
@@ -83,7 +83,7 @@ def build(config: Qwen3MoeConfig, ranks: Ranks) -> Trainee:
         for name, parameter in named.items():
             if "lora_B" in name:
                 parameter.normal_(0, 0.01)
-    adapter = FlatAdapter(named)
+    adapter = FlatParameters(named)
     ranks.share(adapter.values)
     return Trainee(config, model, adapter, adapter.values.to("cpu", copy=True))
 

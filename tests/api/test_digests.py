@@ -57,6 +57,19 @@ def test_any_change_of_the_question_changes_the_digest(change: dict[str, object]
     assert unit_of(train_inputs(**change)) != unit_of(train_inputs())
 
 
+def test_full_fine_tuning_has_a_digest_of_its_own_without_lora() -> None:
+    full = train_inputs(type="full", lora=None, trainer="general", numerics="general-1")
+    assert unit_of(full).digest == "37b95b8c32a69376c2bd7e3faa163ec65155153d25a28a4fab815509c11ed9b8"
+    assert "lora" not in full.model_dump(mode="json")
+    assert digest_of(TrainInputs.model_validate_json(full.to_json())) == digest_of(full)
+
+
+@pytest.mark.parametrize("change", [{"type": "full"}, {"lora": None}, {"type": "full", "lora": None}], ids="+".join)
+def test_a_method_without_what_it_needs_is_refused(change: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match="type"):
+        train_inputs(**change)
+
+
 def test_a_digest_survives_a_round_trip_through_json() -> None:
     inputs = train_inputs()
     assert digest_of(TrainInputs.model_validate_json(inputs.to_json())) == digest_of(inputs)

@@ -43,6 +43,13 @@ def test_what_the_fast_trainer_cannot_do_is_general_with_auto_and_refused_with_f
         choose_trainer("fast", "Qwen3ForCausalLM", lora, PLACE)
 
 
+def test_full_fine_tuning_is_the_general_trainer_s_and_refused_with_fast() -> None:
+    assert choose_trainer("auto", "Qwen3ForCausalLM", None, PLACE) == "general"
+    assert choose_trainer("general", None, None, PLACE) == "general"
+    with pytest.raises(SpecError, match="fast, which trains adapters only, and the method is full"):
+        choose_trainer("fast", "Qwen3ForCausalLM", None, PLACE)
+
+
 def test_fast_is_refused_for_another_architecture() -> None:
     with pytest.raises(SpecError, match="the base is a LlamaForCausalLM"):
         choose_trainer("fast", "LlamaForCausalLM", PLAIN, PLACE)

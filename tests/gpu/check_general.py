@@ -124,7 +124,7 @@ def check_memory(shapes: dict[str, Any], longest: int) -> None:
     stated = task_of(16, 4, longest).inputs.model_copy(update={"lora": lora, "trainer": "general"})
     memory = CudaMemory(device, 1)
     trainer = GeneralTrainer(Path("random"), stated, Ranks(0, 1, device), memory=memory, model=model)
-    adapter = trainer.add_adapter()
+    adapter = trainer.add_parameters()
     weights = torch.cuda.memory_allocated(device)
     lengths = [longest, *(longest * part // 16 for part in (3, 5, 5, 7, 9, 11, 13, 15, 2, 1, 16, 4, 6, 8, 10))]
     rows = random_rows(lengths, shapes["vocab_size"], seed=1)

@@ -56,13 +56,17 @@ class Trained:
         return [json.loads(line)["loss"] for line in path.read_text().splitlines()]
 
 
-def train_tiny(folder: Path, family: ModelFamily, lora: Lora, **sizes: Any) -> Trained:
-    """`sizes`: of the base, in place of TINY_SIZES."""
+def train_tiny(
+    folder: Path, family: ModelFamily, lora: Lora | None, learning_rate: float = 1e-2, **sizes: Any
+) -> Trained:
+    """Without `lora` all weights are trained. `sizes`: of the base, in place of TINY_SIZES."""
     world = World(folder, write_tiny_base(folder / "base", family, **sizes))
     rows = write_rows(folder / "rows.jsonl", sums(ROWS))
     stated = inputs(
         world.base,
         rows,
+        type="full" if lora is None else "lora",
+        learning_rate=learning_rate,
         template=Template(name="plain"),
         samples=ROWS * STEPS,
         batch_size=ROWS,
@@ -99,8 +103,8 @@ def plain_losses(trained: Trained) -> list[float]:
         family.attention if family.experts else (*family.attention, *family.feed_forward),
         ("mlp.experts.gate_up_proj", "mlp.experts.down_proj") if family.experts else (),
         steps=STEPS,
-        rank=stated.lora.rank,
-        alpha=stated.lora.alpha,
+        rank=stated.adapter.rank,
+        alpha=stated.adapter.alpha,
         learning_rate=stated.learning_rate,
         weight_decay=stated.weight_decay,
         seed=SEED,

@@ -1,4 +1,4 @@
-"""The adapters of every family in a real vLLM on a CPU, with the canary as the witness."""
+"""The adapters of every family, and weights of full fine-tuning, in a real vLLM on a CPU, checked by the canary."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +7,7 @@ import pytest
 
 from tests.evaluate.models import VLLM_FLAGS
 from tests.models.test_families import BY_NAME, canary_error, lora_of, train_tiny
+from tests.models.test_full import LEARNING_RATE, weights_canary_error
 from tests.models.tiny import vllm_sizes
 from workloads.api.units import EngineIdentity
 from workloads.models.base import ModelFamily
@@ -21,8 +22,23 @@ def engine_of(family: ModelFamily) -> EngineIdentity:
     return EngineIdentity(name="vllm", version=vllm.__version__, dtype="float32", flags=flags)
 
 
-@pytest.mark.parametrize("name", [name for name, family in BY_NAME.items() if family.vllm_lora])
+QUICK = ("llama", "qwen3_moe")
+"""In `make test-vllm`: an adapter that vLLM applies, and one that is merged. An engine takes half a minute to start."""
+NAMES = [
+    name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
+    for name, family in BY_NAME.items()
+    if family.vllm_lora
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_adapter_passes_its_canary_in_vllm(name: str, tmp_path: Path) -> None:
     family = BY_NAME[name]
     trained = train_tiny(tmp_path, family, lora_of(family), **vllm_sizes(family))
     assert canary_error(replace(trained.world, engine=engine_of(family)), trained) < 2e-3
+
+
+def test_weights_of_full_fine_tuning_pass_their_canary_in_vllm(tmp_path: Path) -> None:
+    family = BY_NAME["llama"]
+    trained = train_tiny(tmp_path, family, None, learning_rate=LEARNING_RATE, **vllm_sizes(family))
+    assert weights_canary_error(replace(trained.world, engine=engine_of(family)), trained) < 2e-3

@@ -20,7 +20,7 @@ from workloads.progress import Courier
 from workloads.storage.markers import list_markers
 from workloads.text.tokenizer import load_tokenizer
 from workloads.train.fast import FastTrainer
-from workloads.train.flat_parameters import FlatAdapter
+from workloads.train.flat_parameters import FlatParameters
 from workloads.train.loop import Training
 from workloads.train.model import load_base
 from workloads.train.patch import add_lora, lora_parameters
@@ -91,7 +91,7 @@ def test_a_checkpoint_does_not_wait_for_a_state_that_was_only_due_by_time(dense:
             terminated=terminated,
             ranks=Ranks(0, 1, torch.device("cpu")),
             trainer=FastTrainer(dense, stated, Ranks(0, 1, torch.device("cpu")), model),
-            adapter=FlatAdapter(lora_parameters(model)),
+            adapter=FlatParameters(lora_parameters(model)),
             data=prepare(data, stated, load_tokenizer(dense), EndToken(END_OF_TEXT, "<|endoftext|>", "test")),
             canaries=tuple,
             micro_batch_tokens=128,

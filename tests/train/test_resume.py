@@ -24,7 +24,7 @@ from tests.train.world import (
 from workloads.api import store_keys
 from workloads.api.records import CheckpointRecord, ExitCode, StateRecord, content_of
 from workloads.api.tasks import TrainTask
-from workloads.api.units import Lora, TrainInputs
+from workloads.api.units import GENERAL_NUMERICS, Lora, TrainInputs
 from workloads.program import run_program
 from workloads.storage.base import Store
 from workloads.storage.markers import list_markers, verify
@@ -50,6 +50,7 @@ def processes() -> multiprocessing.context.ForkServerContext:
     context.set_forkserver_preload(
         [
             "workloads.train.program",
+            "workloads.train.general.trainer",
             "transformers.models.qwen3.modeling_qwen3",
             "transformers.models.qwen3_moe.modeling_qwen3_moe",
         ]
@@ -63,6 +64,19 @@ def long_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def asked(base: Path, data: Path, kind: str) -> TrainInputs:
+    if kind == "full":
+        return inputs(
+            base,
+            data,
+            type="full",
+            lora=None,
+            trainer="general",
+            numerics=GENERAL_NUMERICS,
+            learning_rate=1e-3,
+            samples=160,
+            checkpoints=(40, 80, 120, 160),
+            validation_share=0.05,
+        )
     target = ("attention", "experts") if kind == "moe" else ("attention", "mlp")
     return inputs(
         base,
@@ -102,7 +116,7 @@ def writes(store_folder: Path, number: int) -> int:
     return sum(len(files) for folder, _, files in os.walk(store_folder) if "tasks" not in Path(folder).parts)
 
 
-@pytest.mark.parametrize("kind", ["dense", "moe"])
+@pytest.mark.parametrize("kind", ["dense", "moe", "full"])
 def test_a_run_killed_at_random_moments_ends_with_the_bytes_of_the_run_never_killed(
     kind: str,
     long_rows: Path,
@@ -110,7 +124,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_bytes_of_the_run_never_kil
     processes: multiprocessing.context.ForkServerContext,
     request: pytest.FixtureRequest,
 ) -> None:
-    base: Path = request.getfixturevalue(kind)
+    base: Path = request.getfixturevalue("dense" if kind == "full" else kind)
     stated = asked(base, long_rows, kind)
     calm = open_directory(tmp_path / "calm")
     untouched = order(calm, stated, base, long_rows)

@@ -10,7 +10,7 @@ from workloads.data.end_token import EndToken
 from workloads.data.samples import TrainingData, prepare
 from workloads.text.tokenizer import load_tokenizer
 from workloads.train.batches import micro_batches, supervised_tokens
-from workloads.train.flat_parameters import FlatAdapter
+from workloads.train.flat_parameters import FlatParameters
 from workloads.train.model import load_base
 from workloads.train.packed import PackedBatch
 from workloads.train.patch import add_lora, lora_parameters, loss_sum_and_count
@@ -29,16 +29,16 @@ def loss_of(model: nn.Module) -> Callable[[PackedBatch], Tensor]:
     return lambda batch: loss_sum_and_count(model, batch)[0]
 
 
-def adapted(base: Path, targets: Sequence[str]) -> tuple[nn.Module, FlatAdapter]:
+def adapted(base: Path, targets: Sequence[str]) -> tuple[nn.Module, FlatParameters]:
     model = load_base(base, "float32", torch.device("cpu"))
     add_lora(model, 4, 8.0, targets, seed=3)
     generator = torch.Generator().manual_seed(5)
     for parameter in lora_parameters(model).values():
         parameter.data += 0.05 * torch.randn(parameter.shape, generator=generator)
-    return model, FlatAdapter(lora_parameters(model))
+    return model, FlatParameters(lora_parameters(model))
 
 
-def step(model: nn.Module, adapter: FlatAdapter, data: TrainingData, limit: int) -> tuple[float, float, Tensor]:
+def step(model: nn.Module, adapter: FlatParameters, data: TrainingData, limit: int) -> tuple[float, float, Tensor]:
     """(loss, gradient norm, gradient) of one step that does not move the adapter."""
     indices = data.order[:6]
     count = supervised_tokens(data.rows, indices)
@@ -113,7 +113,7 @@ def test_the_flat_optimizer_is_adamw_on_every_parameter_with_the_norm_clipped_ov
 
 
 def test_a_state_goes_on_as_if_it_had_never_been_saved(dense: Path, data: TrainingData) -> None:
-    def steps(first: int, last: int, adapter: FlatAdapter, model: nn.Module) -> None:
+    def steps(first: int, last: int, adapter: FlatParameters, model: nn.Module) -> None:
         optimizer = adapter.adamw(0.1, first)
         for number in range(first, last):
             indices = data.order[number * 4 : number * 4 + 4]

@@ -139,6 +139,7 @@ def generate_inputs(frozen: FrozenExperiment, want: WantedEvaluation, checkpoint
         stop_token_ids=frozen.stop_token_ids,
         engine=frozen.engine,
         epoch=frozen.epoch,
+        opening=() if prompting_of(want).template.name == "base" else frozen.opening,
     )
 
 

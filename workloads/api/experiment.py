@@ -10,7 +10,15 @@ from pydantic import AwareDatetime, Field, SerializerFunctionWrapHandler, model_
 
 from workloads.api.model import Contract
 from workloads.api.tasks import FileSource, ModelSource
-from workloads.api.units import EngineIdentity, ExternalInputs, Prompting, RegisteredName, Sampling, TrainInputs
+from workloads.api.units import (
+    EngineIdentity,
+    ExternalInputs,
+    Prompting,
+    RegisteredName,
+    Sampling,
+    Sharding,
+    TrainInputs,
+)
 
 PartName = Literal["fast", "rest", "subset", "all"]
 
@@ -18,7 +26,7 @@ PartName = Literal["fast", "rest", "subset", "all"]
 class FrozenRun(Contract):
     """A series of checkpoints of one name. `budget_tokens` is the budget at which the tables show it.
 
-    `inputs` of type lora is trained here; external is watched, published or (candidate) exists already.
+    `inputs` of type lora or full is trained here; external is watched, published or (candidate) exists already.
     """
 
     name: str
@@ -29,6 +37,8 @@ class FrozenRun(Contract):
     inputs: TrainInputs | ExternalInputs = Field(discriminator="type")
     data_source: FileSource | None = None
     mixture_sources: tuple[FileSource, ...] = Field((), description="of a mixture all its data sets, the first too")
+    start: ModelSource | None = Field(None, description="the adapter that the training starts from")
+    sharding: Sharding = Field("auto", description="whether a training's ranks divide the weights among them")
     location: str | None = Field(None, description="external: where the checkpoints appear or the candidate stands")
     weights: Literal["adapter", "model"] = "adapter"
     ready: str | None = None
@@ -44,10 +54,11 @@ class FrozenRun(Contract):
 
     @model_serializer(mode="wrap")
     def _serialize(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `mixture_sources` where there are none: experiments of before are known by the digest of this."""
+        """Without what came later where it is not stated: experiments of before are known by the digest of this."""
         dumped: dict[str, Any] = handler(self)
-        empty = ("mixture_sources", "mixtureSources")
-        return {name: value for name, value in dumped.items() if name not in empty or value}
+        empty = ("mixture_sources", "mixtureSources", "start")
+        dumped = {name: value for name, value in dumped.items() if name not in empty or value}
+        return {name: value for name, value in dumped.items() if (name, value) != ("sharding", "auto")}
 
 
 class FrozenPart(Contract):
@@ -131,8 +142,15 @@ class FrozenExperiment(Contract):
     budgets: tuple[int, ...] = Field(description="ascending; outputs are generated once, to the last")
     engine: EngineIdentity
     stop_token_ids: tuple[int, ...] = ()
+    opening: tuple[int, ...] = Field((), description="tokens that the base's tokenizer puts before every text (BOS)")
     epoch: int = 0
     gate: FrozenGate | None = None
     limits: Limits = Limits()
     allow_unsandboxed: bool = False
     profile: dict[str, object] = Field({}, description="the admin's profile as it was at acceptance, for Job builders")
+
+    @model_serializer(mode="wrap")
+    def _serialize(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `opening` where there is none: experiments of before are known by the digest of this."""
+        dumped: dict[str, Any] = handler(self)
+        return {name: value for name, value in dumped.items() if name != "opening" or value}

@@ -63,14 +63,17 @@ class Canary(Contract):
 
 
 class CheckpointRecord(Contract):
-    """`weights` adapter: the marker's files are the adapter. model: whole weights at `location`, not copied."""
+    """`weights` adapter: the marker's files are the adapter. model: they are whole weights, in Hugging Face layout.
+
+    Whole weights that another trainer wrote are not copied: they are at `location`, and the marker has no files.
+    """
 
     type: Literal["checkpoint"] = "checkpoint"
     samples: int
     step: int
     weights: Literal["adapter", "model"] = "adapter"
     location: str | None = None
-    model_content: str | None = Field(None, description="weights model: what `location` holds, as ModelSource.content")
+    model_content: str | None = Field(None, description="weights model: their content, as ModelSource.content")
     learning_rate: float | None = None
     loss: float | None = Field(None, description="mean over the supervised tokens since the checkpoint before, nats")
     validation_loss: float | None = None

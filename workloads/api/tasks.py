@@ -11,7 +11,16 @@ from pydantic import AwareDatetime, Field, SerializerFunctionWrapHandler, TypeAd
 
 from workloads.api import store_keys
 from workloads.api.model import Contract
-from workloads.api.units import ExternalInputs, GenerateInputs, GradeInputs, ReportInputs, Sha256, TrainInputs, UnitRef
+from workloads.api.units import (
+    ExternalInputs,
+    GenerateInputs,
+    GradeInputs,
+    ReportInputs,
+    Sha256,
+    Sharding,
+    TrainInputs,
+    UnitRef,
+)
 
 
 class Owner(Contract):
@@ -41,6 +50,14 @@ class AdapterSource(Contract):
     content: Sha256
 
 
+class CheckpointSource(Contract):
+    """Whole weights: the files of a checkpoint marker of a train unit. `content` is theirs, as ModelSource.content."""
+
+    unit: UnitRef
+    marker: str
+    content: str
+
+
 class TaskBase(Contract):
     schema_version: Literal[1] = 1
     unit: UnitRef
@@ -60,17 +77,21 @@ class TrainTask(TaskBase):
     data: FileSource
     save_state_every_seconds: float = 600.0
     mixture: tuple[FileSource, ...] = Field((), description="of a mixture all its data sets; data is the first")
+    start: ModelSource | None = Field(None, description="the adapter that the training starts from")
 
     @property
     def sources(self) -> tuple[FileSource, ...]:
         """A data set for each of `inputs.parts`."""
         return self.mixture or (self.data,)
 
+    sharding: Sharding = Field("auto", description="whether the ranks divide the model's weights among them")
+
     @model_serializer(mode="wrap")
     def _serialize(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `mixture` where there is none: programs of before do not know it."""
+        """Without `mixture`, `start` and `sharding` at their defaults: programs of before do not know them."""
         dumped: dict[str, Any] = handler(self)
-        return {name: value for name, value in dumped.items() if name != "mixture" or value}
+        dumped = {name: value for name, value in dumped.items() if name not in ("mixture", "start") or value}
+        return {name: value for name, value in dumped.items() if (name, value) != ("sharding", "auto")}
 
 
 class ImportTask(TaskBase):
@@ -93,6 +114,13 @@ class GenerateMember(Contract):
     benchmark_name: str
     adapter: AdapterSource | None = None
     weights: ModelSource | None = Field(None, description="whole weights in place of the task's base")
+    checkpoint: CheckpointSource | None = Field(None, description="the same, as the files of a checkpoint in the store")
+
+    @model_serializer(mode="wrap")
+    def _serialize(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `checkpoint` where there is none: programs of before do not know it."""
+        dumped: dict[str, Any] = handler(self)
+        return {name: value for name, value in dumped.items() if name != "checkpoint" or value}
 
 
 class TaskRef(Contract):

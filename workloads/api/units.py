@@ -4,9 +4,9 @@ Two experiments that ask the same question get the same digest, so the second on
 the question is the same, not that a second answer would be bit-equal (batch composition can change greedy outputs).
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SerializerFunctionWrapHandler, StringConstraints, model_serializer
+from pydantic import Field, SerializerFunctionWrapHandler, StringConstraints, model_serializer, model_validator
 
 from workloads.api.model import Contract, digest_of
 
@@ -66,6 +66,9 @@ def _without(dumped: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]
     return {name: value for name, value in dumped.items() if name not in defaults or value != defaults[name]}
 
 
+Sharding = Literal["auto", "always", "never"]
+"""Whether the ranks of a training divide the model's weights among them (FSDP). It is no part of a digest: as with the
+number of GPUs, results differ by rounding only."""
 DataFormat = Literal["prompt", "messages", "sharegpt", "alpaca"]
 """What a row of the data is: prompt and response, a conversation (OpenAI's or ShareGPT's keys), or an instruction."""
 Loss = Literal["all", "last"]
@@ -127,7 +130,7 @@ class MixturePart(Contract):
 
 
 class TrainInputs(Contract):
-    """Everything that decides a training's numbers.
+    """Everything that decides a training's numbers. `type` is the method: lora trains an adapter, full all weights.
 
     `samples` are consumed, not read; `batch_size` is samples per optimizer step however many GPUs there are;
     `sequence_tokens` limits prompt + response. `checkpoints` are the sample counts at which one is published.
@@ -136,7 +139,7 @@ class TrainInputs(Contract):
     out what came later at its default: older digests stay what they were.
     """
 
-    type: Literal["lora"] = "lora"
+    type: Literal["lora", "full"] = "lora"
     base_content: str
     data_content: Sha256
     columns: Columns
@@ -147,7 +150,7 @@ class TrainInputs(Contract):
     overlong: Literal["truncate", "drop"]
     on_short: Literal["fail", "repeat"]
     checkpoints: tuple[int, ...]
-    lora: Lora
+    lora: Lora | None = Field(None, description="of type lora; of type full there is none, nor in the JSON")
     learning_rate: float = Field(gt=0)
     schedule: Literal["cosine", "linear", "constant"]
     warmup_steps: int = Field(ge=0)
@@ -162,6 +165,23 @@ class TrainInputs(Contract):
     format: DataFormat = "prompt"
     loss: Loss = "all"
     mixture: tuple[MixturePart, ...] = ()
+    start: str | None = Field(None, description="content of the adapter that the training starts from, sha256:<64 hex>")
+
+    @model_validator(mode="after")
+    def _has_what_its_type_needs(self) -> Self:
+        if (self.type == "lora") != (self.lora is not None):
+            raise ValueError("lora is stated with type lora, and only there")
+        if self.type == "full" and self.trainer != "general":
+            raise ValueError("type full needs trainer general")
+        if self.start is not None and (self.type == "full" or self.trainer != "general"):
+            raise ValueError("start needs type lora and trainer general")
+        return self
+
+    @property
+    def adapter(self) -> Lora:
+        """Of a training of type lora."""
+        assert self.lora is not None, "a full training has no adapter"
+        return self.lora
 
     @property
     def parts(self) -> tuple[MixturePart, ...]:
@@ -175,7 +195,8 @@ class TrainInputs(Contract):
     def _serialize(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         dumped = handler(self)
         no_parts = type(dumped.get("mixture", ()))()
-        return _without(dumped, {"trainer": "fast", "format": "prompt", "loss": "all", "mixture": no_parts})
+        later = {"trainer": "fast", "format": "prompt", "loss": "all", "mixture": no_parts, "lora": None, "start": None}
+        return _without(dumped, later)
 
 
 class ExternalInputs(Contract):
@@ -237,6 +258,13 @@ class GenerateInputs(Contract):
     stop_token_ids: tuple[int, ...] = Field((), description="empty: the end tokens that the base declares")
     engine: EngineIdentity
     epoch: int = 0
+    opening: tuple[int, ...] = Field((), description="tokens that are put before every prompt (BOS)")
+
+    @model_serializer(mode="wrap")
+    def _serialize(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `opening` where nothing is put before a prompt: older digests stay what they were."""
+        dumped = handler(self)
+        return _without(dumped, {"opening": type(dumped.get("opening", ()))()})
 
 
 class GradeInputs(Contract):

@@ -21,7 +21,8 @@ from workloads.text.tokenizer import TextTokenizer
 class Bench:
     """What all members on one model share, and a folder for the benchmarks that they download.
 
-    `tick` is called while something is waited for, and may raise.
+    `tick` is called while something is waited for, and may raise. `canaries`: of whole weights that a training here
+    wrote.
     """
 
     shapes: ModelShapes
@@ -29,6 +30,7 @@ class Bench:
     folder: Path
     adapters: AdapterCache
     tick: Callable[[], None]
+    canaries: tuple[Canary, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,9 @@ def prepare(bench: Bench, member: GenerateMember) -> Prepared:
         problems = read_problems(path, inputs.problems)
         prompts = [make_prompt(bench.tokenizer, inputs.prompting, problem, text) for problem, text in problems.items()]
         check_context(prompts, inputs.limit_tokens, bench.shapes.context_tokens)
-        promised = bench.adapters.promise(member.adapter, bench.shapes, bench.tick) if member.adapter else (None, ())
-        adapter, canaries = promised
+        adapter, canaries = None, bench.canaries
+        if member.adapter is not None:
+            adapter, canaries = bench.adapters.promise(member.adapter, bench.shapes, bench.tick)
     except (BadBenchmark, BadPrompt) as error:
         raise ProgramError(ExitCode.BAD_CONFIGURATION, type(error).__name__, str(error), member.unit.digest) from error
     except BadAdapter as error:

@@ -10,22 +10,24 @@ from pathlib import Path
 
 from workloads.api import store_keys
 from workloads.api.model import digest_of
-from workloads.api.records import ExitCode, Failure, Progress
+from workloads.api.records import Canary, ExitCode, Failure, Progress
 from workloads.api.tasks import GenerateMember, GenerateTask
-from workloads.engines.base import Foreseen
+from workloads.engines.base import BadAdapter, Foreseen
 from workloads.engines.watchdog import Watchdog, end_process
-from workloads.evaluate.adapter_cache import AdapterCache
+from workloads.evaluate.adapter_cache import AdapterCache, check_canary_tokens
 from workloads.evaluate.claims import claim_members
 from workloads.evaluate.engine_start import begin_start, demands_of, room_at_start, start_engine
 from workloads.evaluate.evaluation import Evaluation
 from workloads.evaluate.offers import LINGERING, Offers, linger
 from workloads.evaluate.prepare import Bench, Prepared, prepare
 from workloads.evaluate.session import Session, Tally, by_adapter, fail_member, prepare_all
+from workloads.evaluate.trained_weights import TrainedWeights
 from workloads.models.shapes import BadShapes, read_shapes
 from workloads.models.weight_files import loading_phase
 from workloads.program import Context, ProgramError
 from workloads.storage.base import StoreError
 from workloads.storage.content_digest import ContentError, localise_model
+from workloads.storage.markers import Corrupt
 from workloads.text.tokenizer import BadTokenizer, load_tokenizer
 
 logger = logging.getLogger("potstill")
@@ -42,7 +44,8 @@ def evaluate(context: Context[GenerateTask]) -> None:
         Watchdog(_ender(context)) as watchdog,
     ):
         task, offers = context.task, Offers(context.store, context.task)
-        bay = EngineBay(context, Path(folder), adapters, watchdog, Tally(), offers)
+        trained = TrainedWeights(context.store, Path(folder) / "weights")
+        bay = EngineBay(context, Path(folder), adapters, trained, watchdog, Tally(), offers)
         try:
             bay.work(task)
             while task.linger_seconds or task.takes_offers:
@@ -75,6 +78,7 @@ class EngineBay:
     context: Context[GenerateTask]
     folder: Path
     adapters: AdapterCache
+    trained: TrainedWeights
     watchdog: Watchdog
     tally: Tally
     offers: Offers
@@ -136,15 +140,21 @@ class EngineBay:
     def _work(self, key: tuple[str, str], task: GenerateTask, members: Sequence[GenerateMember]) -> None:
         """A model that cannot be used fails its members, not those of another one."""
         try:
-            directory = localise_model(members[0].weights or task.base)
-            bench = self._bench(directory)
-        except (ProgramError, ContentError) as error:
+            directory, canaries = self._weights(task, members[0])
+            bench = self._bench(directory, canaries)
+        except (ProgramError, ContentError, Corrupt) as error:
             for member in members:
                 fail_member(self.context, self.tally, member, error)
             return
         prepared = prepare_all(self.context, self.tally, members, partial(prepare, bench))
         if prepared:
             self._run(EngineDemand(key, directory, bench, foreseen_by(task), task.takes_offers), prepared)
+
+    def _weights(self, task: GenerateTask, member: GenerateMember) -> tuple[Path, tuple[Canary, ...]]:
+        """Raises ProgramError, ContentError, Corrupt, StoreError."""
+        if member.checkpoint is None:
+            return localise_model(member.weights or task.base), ()
+        return self.trained.fetch(member.checkpoint)
 
     def _run(self, wanted: EngineDemand, prepared: Sequence[Prepared]) -> None:
         """If no engine can do what all of them together ask, those that ask most are tried apart from the others."""
@@ -227,13 +237,17 @@ class EngineBay:
             self.session.engine.close()
             self.session = None
 
-    def _bench(self, directory: Path) -> Bench:
+    def _bench(self, directory: Path, canaries: tuple[Canary, ...]) -> Bench:
         try:
             shapes, tokenizer = read_shapes(directory), load_tokenizer(directory)
         except (BadShapes, BadTokenizer) as error:
             raise ProgramError(ExitCode.BAD_CONFIGURATION, type(error).__name__, str(error)) from error
         self.context.store.put_new(store_keys.blob_key(tokenizer.sha256), tokenizer.path.read_bytes())
-        return Bench(shapes, tokenizer, self.folder, self.adapters, self.context.stop_if_terminated)
+        try:
+            check_canary_tokens(canaries, shapes.vocabulary)
+        except BadAdapter as error:
+            raise ProgramError(ExitCode.BAD_DATA, "BadWeights", str(error)) from error
+        return Bench(shapes, tokenizer, self.folder, self.adapters, self.context.stop_if_terminated, canaries)
 
     def _report_start(self, evaluations: Sequence[Evaluation], directory: Path, room: int) -> None:
         self.context.progress(
@@ -258,7 +272,7 @@ def by_engine(task: GenerateTask, members: Sequence[GenerateMember]) -> dict[tup
     """By the digests of the weights and of the engine's flags."""
     found: dict[tuple[str, str], list[GenerateMember]] = {}
     for member in members:
-        key = (digest_of(member.weights or task.base), digest_of(member.inputs.engine))
+        key = (digest_of(member.checkpoint or member.weights or task.base), digest_of(member.inputs.engine))
         found.setdefault(key, []).append(member)
     return found
 

@@ -26,6 +26,8 @@ from workloads.storage.markers import Corrupt, Superseded
 from workloads.text.tokenizer import TextTokenizer
 
 logger = logging.getLogger("potstill")
+OWN_WEIGHTS = ""
+"""Stands among the names of checked adapters for the engine's own weights."""
 SELDOM = 4
 """Between two questions for more so many times as long as the first took."""
 REQUEST_ATTEMPTS = 3
@@ -124,13 +126,13 @@ class Session:
             self.engine.submit(request)
 
     def _check(self, prepared: Prepared) -> float | None:
-        """The largest canary error, nats; None without adapter or canaries. Raises ProgramError, Corrupt, StoreError.
+        """The largest canary error, nats; None where there are no canaries. Raises ProgramError, Corrupt, StoreError.
 
-        Loaded and scored once per adapter.
+        An adapter is loaded and scored once, and so are whole weights that have canaries.
         """
         adapter, member = prepared.evaluation.adapter, prepared.evaluation.member
         if adapter is None:
-            return None
+            return self._check_weights(prepared) if prepared.canaries else None
         self.report("fetching adapter")
         try:
             adapter = self.adapters.wait(adapter, self.shapes, self.context.stop_if_terminated)
@@ -149,21 +151,34 @@ class Session:
             finally:
                 self.watchdog.rest()
             self.report("generating")
-        found = self._checked[adapter.name]
+        return self._checked_as(adapter.name, prepared)
+
+    def _check_weights(self, prepared: Prepared) -> float | None:
+        """The same for the engine's own weights, which a training here wrote. Raises ProgramError."""
+        if OWN_WEIGHTS not in self._checked:
+            try:
+                self._checked[OWN_WEIGHTS] = self._canary_error(prepared)
+            except BadAdapter as error:
+                self._checked[OWN_WEIGHTS] = ProgramError(ExitCode.BAD_DATA, "BadWeights", str(error))
+        return self._checked_as(OWN_WEIGHTS, prepared)
+
+    def _checked_as(self, name: str, prepared: Prepared) -> float | None:
+        found = self._checked[name]
         if isinstance(found, ProgramError):
-            raise ProgramError(found.exit_code, found.reason, found.message, member.unit.digest)
+            raise ProgramError(found.exit_code, found.reason, found.message, prepared.evaluation.member.unit.digest)
         return found
 
     def _canary_error(self, prepared: Prepared) -> float | None:
+        """Raises BadAdapter where the engine's log-probabilities are not the trainer's."""
         adapter, canaries = prepared.evaluation.adapter, prepared.canaries
-        assert adapter is not None
+        name = f"adapter {adapter.name[:12]}" if adapter is not None else "the trained weights"
         if not canaries:
-            logger.warning("adapter %s has no canary: nothing says that it is computed as trained", adapter.name[:12])
+            logger.warning("%s: no canary: nothing says that it is computed as trained", name)
             return None
         token_ids = [canary.token_ids for canary in canaries]
         scores = self.engine.log_probs(token_ids, adapter, self.context.stop_if_terminated)
         result = check_canaries(canaries, scores, coarsest_dtype(prepared.evaluation.member.inputs.engine))
-        logger.info("adapter %s: %s", adapter.name[:12], result)
+        logger.info("%s: %s", name, result)
         if not result.passed:
             raise BadAdapter(f"canary failed: {result}")
         return result.largest

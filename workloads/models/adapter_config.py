@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workloads.engines.base import BadAdapter
+from workloads.engines.base import BadAdapter as BadAdapter
 
 LARGEST_BYTES = 1 << 20
 SHOWN_CHARACTERS = 80
@@ -64,6 +64,8 @@ class AdapterConfig:
     """`scale`: alpha / rank (alpha / sqrt(rank) with rsLoRA): what B @ A is multiplied with."""
 
     rank: int
+    alpha: float
+    rslora: bool
     scale: float
     target_modules: tuple[str, ...]
     """Names of layers, as the file has them; empty where it does not name them one by one."""
@@ -84,7 +86,7 @@ def read_config(path: Path) -> AdapterConfig:
     modules = config.get("target_modules")
     by_name = isinstance(modules, list) and not config.get("target_parameters")
     names = tuple(map(str, modules)) if by_name and isinstance(modules, list) else ()
-    return AdapterConfig(rank, alpha / (math.sqrt(rank) if stabilized else rank), names)
+    return AdapterConfig(rank, alpha, stabilized, alpha / (math.sqrt(rank) if stabilized else rank), names)
 
 
 def _is_plain(key: str, value: Any) -> bool:

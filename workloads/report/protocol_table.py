@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from workloads.api.manifest import Manifest, ManifestRun
-from workloads.api.units import TrainInputs
+from workloads.api.units import Lora, TrainInputs
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,14 @@ def _trained(inputs: TrainInputs) -> tuple[str, ...]:
         inputs.overlong,
         f"{inputs.samples:,}",
         str(inputs.batch_size),
-        f"rank {inputs.lora.rank}, alpha {inputs.lora.alpha:g}, {'+'.join(inputs.lora.target)}",
+        _lora(inputs.lora) if inputs.lora is not None else "none: all weights",
         f"{inputs.learning_rate:g}, {inputs.schedule}",
         str(inputs.seed),
     )
+
+
+def _lora(lora: Lora) -> str:
+    return f"rank {lora.rank}, alpha {lora.alpha:g}, {'+'.join(lora.target)}"
 
 
 def _data(manifest: Manifest) -> ProtocolTables:

@@ -79,10 +79,12 @@ def _training(run: str, data: str, inputs: TrainInputs) -> Iterator[tuple[str, J
     yield f"{of_run}.checkpointEverySamples", inputs.checkpoints[0] if inputs.checkpoints else None
     yield "spec.epoch", inputs.epoch
     yield "the trainer's arithmetic", inputs.numerics
-    elsewhere = {"type", "base_content", "data_content", "columns", "on_short", "template", "checkpoints"}
-    own = inputs.model_dump(mode="json", by_alias=True, exclude=elsewhere | {"epoch", "numerics", "lora"})
+    elsewhere = {"base_content", "data_content", "columns", "on_short", "template", "checkpoints"}
+    if inputs.type == "full":
+        yield f"{of_run}.method", inputs.type
+    own = inputs.model_dump(mode="json", by_alias=True, exclude=elsewhere | {"type", "epoch", "numerics", "lora"})
     yield from ((f"{of_run}.{name}", value) for name, value in own.items())
-    lora = inputs.lora.model_dump(mode="json", by_alias=True)
+    lora = inputs.lora.model_dump(mode="json", by_alias=True) if inputs.lora is not None else {}
     yield from ((f"{of_run}.lora.{name}", value) for name, value in lora.items())
 
 

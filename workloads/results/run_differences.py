@@ -71,10 +71,11 @@ def _fields(manifest: Manifest, run: ManifestRun) -> Iterator[tuple[str, JsonVal
         yield "source", f"{run.name}, not trained here"
     else:
         yield "data", _data(manifest, run, inputs)
+        yield "method", inputs.type
         own = inputs.model_dump(mode="json", by_alias=True, exclude=IMPLIED)
         yield from own.items()
         yield "checkpointEverySamples", inputs.checkpoints[0] if inputs.checkpoints else None
-        lora = inputs.lora.model_dump(mode="json", by_alias=True)
+        lora = inputs.lora.model_dump(mode="json", by_alias=True) if inputs.lora is not None else {}
         yield from ((f"lora.{name}", value) for name, value in lora.items())
         yield "template", inputs.template.name
         yield "templateText", inputs.template.text

@@ -84,6 +84,18 @@ def load_tokenizer(directory: Path) -> TextTokenizer:
     return TextTokenizer(inner, path, sha256_of(data), ends, opening, base_chat(directory))
 
 
+def opening_of(directory: Path) -> tuple[int, ...]:
+    """`TextTokenizer.opening` of a model's directory, without its tokenizer where nothing in the file adds tokens.
+
+    Raises BadTokenizer.
+    """
+    processor = _json(directory / "tokenizer.json").get("post_processor")
+    steps = processor.get("processors", [processor]) if isinstance(processor, dict) else []
+    if all(isinstance(step, dict) and step.get("type") == "ByteLevel" for step in steps):
+        return ()
+    return load_tokenizer(directory).opening
+
+
 def _opening(inner: Tokenizer) -> tuple[int, ...]:
     """What the post-processor of tokenizer.json, which transformers applies too, puts before a text."""
     plain = inner.encode("a", add_special_tokens=False).ids

@@ -12,7 +12,7 @@ from workloads.data.tokens import TokenisedRows
 from workloads.train.adapter_files import adapter_config, misfits, write_adapter
 from workloads.train.batches import micro_batches
 from workloads.train.canary import log_probs
-from workloads.train.flat_parameters import FlatAdapter
+from workloads.train.flat_parameters import FlatParameters
 from workloads.train.kernels.lora import adapter_views
 from workloads.train.memory import micro_batch_tokens, predict, sizes_of
 from workloads.train.model import DTYPES, BadModel, load_base, model_config
@@ -62,22 +62,22 @@ class FastTrainer:
         embedding, head = self.model.get_input_embeddings(), self.model.get_output_embeddings()  # type: ignore[operator]
         return embedding.weight, head.weight
 
-    def add_adapter(self) -> FlatAdapter:
-        lora = self._inputs.lora
+    def add_parameters(self) -> FlatParameters:
+        lora = self._inputs.adapter
         try:
             add_lora(self.model, lora.rank, lora.alpha, lora.target, seed=self._inputs.seed)
         except ValueError as error:
             raise BadModel(str(error)) from error
         if problems := misfits(adapter_state(self.model), self._base):
             raise BadModel(f"the adapter would not load on the base: {len(problems)} keys, first: {problems[0]}")
-        return FlatAdapter(lora_parameters(self.model))
+        return FlatParameters(lora_parameters(self.model))
 
     @property
     def warnings(self) -> Sequence[str]:
         reason = why_not_packed(self.model)
         return () if reason is None else (f"NotPacked: {reason}: trained document by document, slowly",)
 
-    def micro_batch_tokens(self, data: TrainingData, adapter: FlatAdapter) -> int:  # noqa: ARG002
+    def micro_batch_tokens(self, data: TrainingData, adapter: object) -> int:  # noqa: ARG002
         return self._limit_tokens
 
     def micro_batches(
@@ -95,7 +95,7 @@ class FastTrainer:
         return loss_sum_and_count(self.model, batch)[0]
 
     def write_checkpoint(self, values: Mapping[str, Tensor], folder: Path) -> dict[str, Path]:
-        lora = self._inputs.lora
+        lora = self._inputs.adapter
         modules = {module for target in lora.target for module in MODULES[target]}  # type: ignore[index]
         cast = {name: value.to(DTYPES[self._inputs.precision]) for name, value in values.items()}
         return write_adapter(adapter_views(cast), adapter_config(lora, modules), folder)
@@ -106,7 +106,7 @@ def _micro_batch_tokens(base: Path, inputs: TrainInputs, ranks: Ranks) -> int:
     if ranks.device.type == "cpu":
         return max(inputs.sequence_tokens, CPU_MICRO_BATCH_TOKENS)
     memory = predict(
-        sizes_of(model_config(base)), inputs.lora.rank, inputs.lora.target, DTYPES[inputs.precision].itemsize
+        sizes_of(model_config(base)), inputs.adapter.rank, inputs.adapter.target, DTYPES[inputs.precision].itemsize
     )
     device_bytes = torch.cuda.mem_get_info(ranks.device)[1]
     try:

@@ -1,10 +1,13 @@
-"""The adapter, its gradient and AdamW's moments as flat vectors: one all-reduce, one norm, one copy for a snapshot."""
+"""The trained parameters, their gradient and AdamW's moments as flat vectors: one all-reduce, one norm, one copy."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+from workloads.train.ranks import Ranks
+from workloads.train.snapshot import NoSnapshots, Snapshots
 
 ALIGNMENT_ELEMENTS = 32
 """128 bytes of float32: kernels load whole vectors from every parameter."""
@@ -29,7 +32,17 @@ class Slot:
         return int(torch.Size(self.shape).numel())
 
 
-class FlatAdapter:
+def slots_of(shapes: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, Slot], int]:
+    """Where parameters of these shapes lie in a flat vector, and its elements."""
+    slots: dict[str, Slot] = {}
+    offset = 0
+    for name, shape in shapes.items():
+        slots[name] = Slot(offset, shape)
+        offset += -(-slots[name].size // ALIGNMENT_ELEMENTS) * ALIGNMENT_ELEMENTS
+    return slots, offset
+
+
+class FlatParameters:
     """Takes over the storage of the trainable parameters of a model: they become views of `values`.
 
     values, first_moments, second_moments: (P,) float32. gradients: (P,) float32, of which
@@ -38,12 +51,9 @@ class FlatAdapter:
     """
 
     def __init__(self, parameters: Mapping[str, nn.Parameter]) -> None:
-        self.slots: dict[str, Slot] = {}
-        offset = 0
         for name, parameter in parameters.items():
             assert parameter.dtype == torch.float32, name
-            self.slots[name] = Slot(offset, tuple(parameter.shape))
-            offset += -(-parameter.numel() // ALIGNMENT_ELEMENTS) * ALIGNMENT_ELEMENTS
+        self.slots, offset = slots_of({name: tuple(parameter.shape) for name, parameter in parameters.items()})
         device = next(iter(parameters.values())).device
         self.values = torch.zeros(offset, device=device)
         self.reduced = torch.zeros(offset + TAIL, device=device)
@@ -59,6 +69,22 @@ class FlatAdapter:
         for chunk, gradient in zip(chunks, torch.split(self.gradients, OPTIMIZER_CHUNK_ELEMENTS), strict=True):
             chunk.grad = gradient
         self._chunks = chunks
+
+    @property
+    def state_bytes(self) -> int:
+        return sum(tensor.nbytes for tensor in self.state().values())
+
+    def clear(self) -> None:
+        """Before a step: gradient and tail are 0."""
+        self.reduced.zero_()
+
+    def reduce(self, ranks: Ranks) -> None:
+        """Sums gradient and tail over the ranks."""
+        ranks.sum(self.reduced)
+
+    def snapshots(self, ranks: Ranks) -> Snapshots | NoSnapshots:
+        """Of what a resumed run needs; rank 0 alone takes them."""
+        return Snapshots(self.state()) if ranks.leads else NoSnapshots()
 
     def view(self, flat: Tensor, name: str) -> Tensor:
         slot = self.slots[name]
@@ -98,11 +124,18 @@ class FlatAdapter:
         return optimizer
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that a resumed run needs of the adapter, live."""
+        """All that a resumed run needs of the parameters, live."""
         return {"values": self.values, "first_moments": self.first_moments, "second_moments": self.second_moments}
 
+    def restore(self, state: Mapping[str, Tensor] | None, ranks: Ranks) -> None:
+        """From rank 0's `state`, None on the others. Raises ValueError as `load`."""
+        if state is not None:
+            self.load(state)
+        for vector in self.state().values():
+            ranks.share(vector)
+
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Raises ValueError when the vectors are not of this model's adapter."""
+        """Raises ValueError when the vectors do not have the sizes of these parameters."""
         for name, tensor in self.state().items():
             if name not in state or state[name].shape != tensor.shape:
                 raise ValueError(f"resume state: {name} should have shape {tuple(tensor.shape)}")

@@ -6,7 +6,7 @@ import math
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,17 +15,16 @@ from workloads.api.records import Canary, CheckpointRecord, ExitCode, Progress, 
 from workloads.api.tasks import TrainTask
 from workloads.data.samples import TrainingData
 from workloads.program import Context, ProgramError, Terminated
+from workloads.storage.content_digest import content_of_sums, hash_file, is_counted
 from workloads.storage.markers import prune_states
 from workloads.train.batches import supervised_tokens
 from workloads.train.checkpoint_writer import Publisher
-from workloads.train.flat_parameters import FlatAdapter
 from workloads.train.metrics import Metric
 from workloads.train.ranks import Ranks
 from workloads.train.resume import Cursor, write_state
 from workloads.train.schedule import checkpoint_steps, learning_rate, samples_after, total_steps
-from workloads.train.snapshot import Snapshots
 from workloads.train.step import StepReading, Told, mean_loss, moment, optimizer_step
-from workloads.train.trainer import Batch, Trainer
+from workloads.train.trainer import Batch, TrainedParameters, Trainer
 
 logger = logging.getLogger("potstill")
 FIRST_UPLOAD_BYTES_PER_SECOND = 100e6
@@ -45,7 +44,7 @@ class Training:
     terminated: threading.Event
     ranks: Ranks
     trainer: Trainer
-    adapter: FlatAdapter
+    adapter: TrainedParameters
     data: TrainingData
     canaries: Callable[[], tuple[Canary, ...]]
     micro_batch_tokens: int
@@ -61,11 +60,10 @@ class Training:
         self.checkpoints = checkpoint_steps(self.inputs)
         self.saves = {*self.checkpoints, self.steps}
         self.optimizer = self.adapter.adamw(self.inputs.weight_decay, self.cursor.step)
-        self.snapshots = Snapshots(self.adapter.state()) if self.leader is not None else None
+        self.snapshots = self.adapter.snapshots(self.ranks)
         self._state = self.resumed
         self.started_at = self.cursor.step
-        state_bytes = sum(tensor.nbytes for tensor in self.adapter.state().values())
-        self._upload_seconds = state_bytes / FIRST_UPLOAD_BYTES_PER_SECOND
+        self._upload_seconds = self.adapter.state_bytes / FIRST_UPLOAD_BYTES_PER_SECOND
 
     def run(self) -> None:
         """To the last step. Raises ProgramError (Diverged, Terminated), Superseded, StoreError."""
@@ -104,7 +102,7 @@ class Training:
             self.inputs.gradient_clip,
             self.ranks,
             self.terminated.is_set(),
-            self.snapshots.hold_writes if self.snapshots is not None else lambda: None,
+            self.snapshots.hold_writes,
             state_is_due,
         )
 
@@ -164,7 +162,8 @@ class Training:
         record = self._checkpoint_record() if step in self.checkpoints else None
         if record is not None:
             self.cursor = cursor.model_copy(update={"interval_loss_sum": 0.0, "interval_supervised_tokens": 0})
-        if self.leader is None or self.snapshots is None:
+        if self.leader is None:
+            self.snapshots.take()
             return
         publisher.wait()
         self._saved_at = begun = self.clock()
@@ -181,7 +180,8 @@ class Training:
                     leader.commit(state, files, StateRecord(step=step, samples=metrics[-1].samples), parent=parent)
                 if record is not None:
                     files = self.trainer.write_checkpoint(self.adapter.named(snapshot.vectors["values"]), folder)
-                    leader.commit(store_keys.checkpoint_marker(record.samples), files, record, parent=state)
+                    marker = store_keys.checkpoint_marker(record.samples)
+                    leader.commit(marker, files, self._with_weights(record, files), parent=state)
             prune_states(leader.store, leader.task.unit, newest=state)
             if state != parent:
                 self._upload_seconds = self.clock() - begun
@@ -204,6 +204,14 @@ class Training:
             tokens=self.cursor.tokens,
             canaries=self.canaries(),
         )
+
+    def _with_weights(self, record: CheckpointRecord, files: Mapping[str, Path]) -> CheckpointRecord:
+        """The record of files that were written: of whole weights with their content."""
+        if self.inputs.type == "lora":
+            return record
+        sums = {name: hash_file(path) for name, path in files.items() if is_counted(name)}
+        content = content_of_sums(store_keys.checkpoint_marker(record.samples), sums)
+        return record.model_copy(update={"weights": "model", "model_content": content})
 
     def _state_is_due(self, publisher: Publisher, step: int) -> bool:
         """By time, before `step` is launched; rank 0 alone decides, for all ranks must save and end at the same step.

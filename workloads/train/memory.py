@@ -10,17 +10,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+from workloads.models.memory import usable_bytes
 from workloads.train.kernels.cross_entropy import CHUNK_ROWS
 from workloads.train.kernels.fused_lora import room_for
 
 ADAPTER_BYTES_PER_PARAMETER = 16
 """float32: value, gradient and AdamW's two moments."""
-RESERVE_SHARE = 0.03
-"""Of the device: what the allocator cannot use."""
-BESIDE_PYTORCH_BYTES = 2**30
-"""On a device whose rank is alone: CUDA's context, kernels and libraries."""
-BESIDE_PYTORCH_BYTES_SEVERAL_RANKS = 3 * 2**30
-"""With NCCL's buffers: 1.58 GiB were measured with two ranks on H200s, 1.59 on H100s; more ranks were not measured."""
 MICRO_BATCH_STEP_TOKENS = 256
 MICRO_BATCH_TOKENS = 16_384
 """Everything was measured with them, and they keep a GPU busy (docs/performance.md): longer ones only take memory."""
@@ -131,12 +126,6 @@ def _passing_per_token(s: TrainingSizes, expert_rank: int, element_bytes: int) -
         mlp = 4 * s.inner
     attention = 6 * s.q_size + 4 * s.kv_size
     return element_bytes * (max(mlp, attention) + 3 * s.hidden)
-
-
-def usable_bytes(device_bytes: int, ranks: int = 1) -> int:
-    """What PyTorch's allocator may give to a step, where so many ranks train together, each on a device of its own."""
-    beside = BESIDE_PYTORCH_BYTES if ranks == 1 else BESIDE_PYTORCH_BYTES_SEVERAL_RANKS
-    return int(device_bytes * (1 - RESERVE_SHARE)) - beside
 
 
 def largest_micro_batch(memory: Memory, device_bytes: int, ranks: int = 1) -> int:

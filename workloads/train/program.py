@@ -14,7 +14,7 @@ import torch
 from workloads.api import store_keys
 from workloads.api.records import ExitCode, Progress, TrainRecord
 from workloads.api.tasks import TrainTask
-from workloads.api.units import NUMERICS, TrainInputs
+from workloads.api.units import NUMERICS
 from workloads.data.end_token import EndToken, end_token
 from workloads.data.files import BadData
 from workloads.data.samples import TrainingData, prepare
@@ -27,7 +27,6 @@ from workloads.storage.markers import Superseded, read_marker
 from workloads.text.templates import BadTemplate
 from workloads.text.tokenizer import BadTokenizer, load_tokenizer
 from workloads.train.canary import canaries, canary_sequences
-from workloads.train.flat_parameters import FlatAdapter
 from workloads.train.loop import Training
 from workloads.train.metrics import spikes, to_lines
 from workloads.train.model import BadModel, check_fits
@@ -35,7 +34,7 @@ from workloads.train.preflight import preflight, special_tokens
 from workloads.train.ranks import Ranks, join_ranks
 from workloads.train.resume import Cursor, Resumed, newest_checkpoint_step, read_state
 from workloads.train.schedule import BadSchedule, checkpoint_steps, total_steps
-from workloads.train.trainer import Trainer
+from workloads.train.trainer import TrainedParameters, Trainer
 
 logger = logging.getLogger("potstill")
 PACKAGES = ("potstill", "torch", "transformers", "tokenizers", "safetensors")
@@ -76,11 +75,13 @@ def _train(
     data = prepare(paths, inputs, tokenizer, end, cache_folder())
     check_fits(base, inputs.sequence_tokens, data.rows.largest)
     _report(leader, loading_phase(base))
-    trainer = _open_trainer(base, inputs, ranks)
+    trainer = _open_trainer(task, base, ranks)
     sequences = canary_sequences(data)
     before = trainer.log_probs(sequences)
-    warnings = [*data.warnings, *preflight(trainer, data, special_tokens(tokenizer, end))]
-    adapter = trainer.add_adapter()
+    warnings = [*data.warnings]
+    if inputs.type == "lora":  # full fine-tuning trains the rows of embedding and head that this would warn of
+        warnings += preflight(trainer, data, special_tokens(tokenizer, end))
+    adapter = trainer.add_parameters()
     limit_tokens = trainer.micro_batch_tokens(data, adapter)
     warnings += trainer.warnings
     for warning in warnings:
@@ -118,28 +119,31 @@ def _train(
         _finish(leader, training, data, end, warnings, folder)
 
 
-def _open_trainer(base: Path, inputs: TrainInputs, ranks: Ranks) -> Trainer:
-    """Raises BadModel."""
+def _open_trainer(task: TrainTask, base: Path, ranks: Ranks) -> Trainer:
+    """Raises BadModel, ContentError, StoreError."""
+    inputs = task.inputs
     if inputs.trainer == "general":
         from workloads.train.general.trainer import GeneralTrainer
 
-        return GeneralTrainer(base, inputs, ranks)
+        start = None
+        if inputs.start is not None:
+            assert task.start is not None, "a task that starts from an adapter says where it is"
+            start = localise_model(task.start.model_copy(update={"content": inputs.start}))
+        return GeneralTrainer(base, inputs, ranks, start=start, sharding=task.sharding)
     from workloads.train.fast import FastTrainer
 
     return FastTrainer(base, inputs, ranks)
 
 
-def _resume(store: Store, task: TrainTask, adapter: FlatAdapter, ranks: Ranks, folder: Path) -> Resumed | None:
+def _resume(store: Store, task: TrainTask, adapter: TrainedParameters, ranks: Ranks, folder: Path) -> Resumed | None:
     """Rank 0 reads the newest state; the others get its vectors and cursor from it. None: from the start."""
     resumed = read_state(store, task.unit, folder) if ranks.leads else None
     cursor = ranks.share_text(resumed.cursor.to_json().decode() if resumed else "")
     if not cursor:
         return None
+    adapter.restore(resumed.vectors if resumed else None, ranks)
     if resumed is not None:
-        adapter.load(resumed.vectors)
         logger.info("going on from %s", resumed.marker)
-    for vector in adapter.state().values():
-        ranks.share(vector)
     return resumed or Resumed("", Cursor.model_validate_json(cursor), [], {})
 
 

@@ -19,6 +19,17 @@ class StepSnapshot:
             self._copied.synchronize()
 
 
+class NoSnapshots:
+    """Of a rank that writes nothing."""
+
+    def take(self) -> StepSnapshot:
+        """An empty one."""
+        return StepSnapshot({})
+
+    def hold_writes(self) -> None:
+        """Nothing is being copied."""
+
+
 class Snapshots:
     """On a GPU one set of pinned buffers, filled on a side stream: be done with a snapshot before the next is taken."""
 

@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from workloads.train.flat_parameters import FlatAdapter
 from workloads.train.ranks import Ranks
-from workloads.train.trainer import Batch
+from workloads.train.trainer import Batch, TrainedParameters
 
 
 class Told(Flag):
@@ -53,7 +52,7 @@ def moment(device: torch.device) -> torch.cuda.Event | None:
 
 def optimizer_step(
     loss_sum_of: Callable[[Any], Tensor],
-    adapter: FlatAdapter,
+    adapter: TrainedParameters,
     optimizer: torch.optim.AdamW,
     batches: Sequence[Batch],
     supervised_tokens: int,
@@ -70,7 +69,7 @@ def optimizer_step(
     rank's micro-batches; the result is that of all ranks' and does not depend on how they are cut.
     `hold_writes` is called before the adapter changes. `told_to_end` and `state_is_due` become what is told to all.
     """
-    adapter.reduced.zero_()
+    adapter.clear()
     for batch in batches:
         loss_sum = loss_sum_of(batch.to(ranks.device))
         torch.autograd.backward(loss_sum / supervised_tokens)
@@ -79,7 +78,7 @@ def optimizer_step(
         adapter.tail[1] += 1
     if state_is_due:
         adapter.tail[2] += 1
-    ranks.sum(adapter.reduced)
+    adapter.reduce(ranks)
     norm = adapter.clip(gradient_clip)
     for group in optimizer.param_groups:
         group["lr"] = learning_rate

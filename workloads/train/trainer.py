@@ -1,4 +1,4 @@
-"""What the training loop needs of a base with an adapter: the protocol of the fast and the general trainer."""
+"""What the training loop needs of a model: the protocol of the fast and the general trainer."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +9,8 @@ from torch import Tensor
 
 from workloads.data.samples import TrainingData
 from workloads.data.tokens import TokenisedRows
-from workloads.train.flat_parameters import FlatAdapter
+from workloads.train.ranks import Ranks
+from workloads.train.snapshot import StepSnapshot
 
 
 class Batch(Protocol):
@@ -19,8 +20,52 @@ class Batch(Protocol):
         """The same batch on a device."""
 
 
+class ParameterSnapshots(Protocol):
+    """Copies of values and moments on the host."""
+
+    def take(self) -> StepSnapshot:
+        """Every rank calls it; only rank 0's has vectors."""
+
+    def hold_writes(self) -> None:
+        """Call before the parameters are changed."""
+
+
+class TrainedParameters(Protocol):
+    """The parameters that are trained, with gradient and AdamW's moments: in one piece, or sharded over the ranks.
+
+    `tail`: (3,) float32, which is summed over the ranks with each gradient.
+    """
+
+    tail: Tensor
+
+    @property
+    def state_bytes(self) -> int:
+        """Of a resume state."""
+
+    def clear(self) -> None:
+        """Before a step: gradient and tail are 0."""
+
+    def reduce(self, ranks: Ranks) -> None:
+        """Sums gradient and tail over the ranks."""
+
+    def clip(self, largest_norm: float) -> Tensor:
+        """Scales the gradient down to `largest_norm` (0: leaves it alone); its norm before, a scalar."""
+
+    def adamw(self, weight_decay: float, steps_taken: int = 0) -> torch.optim.AdamW:
+        """Whose state is the moments."""
+
+    def named(self, flat: Tensor) -> dict[str, Tensor]:
+        """Views of a snapshot's vector, by parameter name."""
+
+    def snapshots(self, ranks: Ranks) -> ParameterSnapshots:
+        """Of values and moments."""
+
+    def restore(self, state: Mapping[str, Tensor] | None, ranks: Ranks) -> None:
+        """From rank 0's `state`, None on the others. Raises ValueError where its sizes are others."""
+
+
 class Trainer(Protocol):
-    """A base on this rank's device, and after `add_adapter` the adapter that is trained on it."""
+    """A base on this rank's device, and after `add_parameters` the parameters that are trained."""
 
     def log_probs_at(self, ids: Sequence[int], positions: Sequence[int]) -> list[float]:
         """Natural log-probabilities of the tokens ids[position], each given those before it. No position is 0."""
@@ -31,10 +76,10 @@ class Trainer(Protocol):
     def token_matrices(self) -> tuple[Tensor, Tensor]:
         """The weights of the embedding and of the head, (vocabulary, hidden) each."""
 
-    def add_adapter(self) -> FlatAdapter:
-        """Freezes the base and puts the adapter on it. Raises BadModel for what this base does not have."""
+    def add_parameters(self) -> TrainedParameters:
+        """The parameters that are trained: an adapter put on the frozen base, or the base's own. Raises BadModel."""
 
-    def micro_batch_tokens(self, data: TrainingData, adapter: FlatAdapter) -> int:
+    def micro_batch_tokens(self, data: TrainingData, adapter: Any) -> int:
         """How many tokens a micro-batch may have. Raises BadModel where one sample does not fit the device."""
 
     def micro_batches(
@@ -46,7 +91,7 @@ class Trainer(Protocol):
         """The sum of the cross-entropy over a micro-batch's supervised tokens, a float32 scalar."""
 
     def write_checkpoint(self, values: Mapping[str, Tensor], folder: Path) -> dict[str, Path]:
-        """Files of the adapter by name. `values`: the trained parameters on the host, in float32, by name."""
+        """Files of the adapter or the model by name. `values`: trained parameters by name, on the host, in float32."""
 
     @property
     def warnings(self) -> Sequence[str]:

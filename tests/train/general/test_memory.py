@@ -15,7 +15,7 @@ from workloads.data.samples import TrainingData, prepare
 from workloads.models import FAMILIES
 from workloads.text.tokenizer import load_tokenizer
 from workloads.train.batches import supervised_tokens
-from workloads.train.flat_parameters import FlatAdapter
+from workloads.train.flat_parameters import FlatParameters
 from workloads.train.general.batches import groups
 from workloads.train.general.memory import BatchPlan, HostMemory, OutOfMemory, choices, plan_micro_batches, probes
 from workloads.train.general.trainer import GeneralTrainer
@@ -38,14 +38,14 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def open_trainer(
     base: Path, rows: Path, memory: HostMemory | None = None
-) -> tuple[GeneralTrainer, FlatAdapter, TrainingData]:
+) -> tuple[GeneralTrainer, FlatParameters, TrainingData]:
     stated = inputs(base, rows, trainer="general", numerics=GENERAL_NUMERICS)
     data = prepare(rows, stated, load_tokenizer(base), EndToken(END_OF_TEXT, "<|endoftext|>", "test"))
     trainer = GeneralTrainer(base, stated, ALONE, memory=memory)
-    return trainer, trainer.add_adapter(), data
+    return trainer, trainer.add_parameters(), data
 
 
-def gradient_of(trainer: GeneralTrainer, adapter: FlatAdapter, data: TrainingData, tokens: int) -> torch.Tensor:
+def gradient_of(trainer: GeneralTrainer, adapter: FlatParameters, data: TrainingData, tokens: int) -> torch.Tensor:
     indices = data.order[:8]
     batches = trainer.micro_batches(data.rows, indices, tokens, 0, 1, 1)
     count = supervised_tokens(data.rows, indices)

@@ -62,14 +62,33 @@ def groups(lengths: Sequence[int], limit_tokens: int) -> list[list[int]]:
 
 
 def padded_micro_batches(
-    rows: TokenisedRows, indices: Sequence[int], limit_tokens: int, rank: int, ranks: int, seed: str = ""
+    rows: TokenisedRows,
+    indices: Sequence[int],
+    limit_tokens: int,
+    rank: int,
+    ranks: int,
+    seed: str = "",
+    *,
+    together: bool = False,
 ) -> list[PaddedBatch]:
-    """The rank's part of the rows `indices`. Empty when there are fewer rows than ranks."""
-    mine = [indices[position] for position in shares([int(rows.kept[index]) for index in indices], ranks)[rank]]
-    return [
-        pad_rows(rows, [mine[position] for position in group], _draw(f"{seed}/{rank}/{number}"))
-        for number, group in enumerate(groups([int(rows.kept[index]) for index in mine], limit_tokens))
+    """The rank's part of the rows `indices`. Empty when there are fewer rows than ranks.
+
+    `together`: all ranks get the same number of batches, the last ones empty if need be.
+    """
+    parts = shares([int(rows.kept[index]) for index in indices], ranks)
+    owned = [[indices[position] for position in part] for part in parts]
+    found = [
+        pad_rows(rows, [owned[rank][position] for position in group], _draw(f"{seed}/{rank}/{number}"))
+        for number, group in enumerate(_groups_of(rows, owned[rank], limit_tokens))
     ]
+    if together:
+        most = max(len(_groups_of(rows, part, limit_tokens)) for part in owned)
+        found += [EMPTY] * (most - len(found))
+    return found
+
+
+def _groups_of(rows: TokenisedRows, indices: Sequence[int], limit_tokens: int) -> list[list[int]]:
+    return groups([int(rows.kept[index]) for index in indices], limit_tokens)
 
 
 def pad_rows(rows: TokenisedRows, indices: Sequence[int], draw: int = 0) -> PaddedBatch:
@@ -97,6 +116,15 @@ def largest_batch(documents: int, width: int) -> PaddedBatch:
         positions=positions,
         first=0,
     )
+
+
+EMPTY = PaddedBatch(
+    input_ids=torch.zeros((1, 2), dtype=torch.int64),
+    documents=torch.zeros(0, dtype=torch.int64),
+    positions=torch.zeros(0, dtype=torch.int64),
+    first=0,
+)
+"""Nothing in it is learned: a rank computes it while the others compute their last batch of a step."""
 
 
 def _draw(text: str) -> int:

@@ -14,8 +14,9 @@ import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor
 
+from workloads.models.memory import usable_bytes
 from workloads.train.general.batches import PaddedBatch, largest_batch
-from workloads.train.memory import MICRO_BATCH_TOKENS, usable_bytes
+from workloads.train.memory import MICRO_BATCH_TOKENS
 from workloads.train.model import BadModel
 
 logger = logging.getLogger("potstill")
@@ -110,6 +111,18 @@ class _Saved:
                 del self._alive[self._key]
 
 
+def check_memory(needed: int, usable: int | None) -> None:
+    """Raises BadModel where `needed` bytes of weights, gradients and moments do not fit a device (None: not known).
+
+    Nothing is said of activations: what they need is measured afterwards.
+    """
+    if usable is not None and needed > usable:
+        raise BadModel(
+            f"weights, gradients and AdamW's moments need {needed / 2**30:.1f} GiB of each device, which has "
+            f"{usable / 2**30:.1f} GiB usable: take more GPUs (sharding: auto), a smaller base, or method: lora"
+        )
+
+
 def choices(longest_tokens: int, first_tokens: int) -> list[BatchPlan]:
     """In the order in which they are tried: from `first_tokens` halved down to one longest document."""
     sizes = []
@@ -126,10 +139,13 @@ def plan_micro_batches(
     run: Callable[[PaddedBatch, bool], None],
     first_tokens: int = MICRO_BATCH_TOKENS,
     agree: Callable[[int], int] = lambda choice: choice,
+    *,
+    together: bool = False,
 ) -> BatchPlan:
     """The first of `choices` whose step fits. `run` makes a step, with or without checkpointing, and forgets it.
 
-    `agree` makes of this rank's choice the largest of all ranks. Raises BadModel where none fits.
+    `agree` makes of this rank's choice the largest of all ranks. `together`: no rank runs a step alone, so that they
+    agree on each. Raises BadModel where none fits.
     """
     tried = choices(longest_tokens, first_tokens)
     if memory.limit_bytes is None:
@@ -137,7 +153,10 @@ def plan_micro_batches(
     found: dict[int, int] = {}
     for number, plan in enumerate(tried):
         peak = _peak(memory, plan, longest_tokens, run)
-        if peak is not None and peak <= memory.limit_bytes:
+        fits = peak is not None and peak <= memory.limit_bytes
+        if together:
+            fits = not agree(int(not fits))
+        if fits and peak is not None:
             found[number] = peak
             break
         logger.info("micro-batches of %s tokens do not fit, checkpointing %s", plan.tokens, plan.checkpointing)

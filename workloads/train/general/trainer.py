@@ -13,21 +13,33 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from workloads.api.units import TrainInputs
+from workloads.api.units import Sharding, TrainInputs
 from workloads.data.samples import TrainingData
 from workloads.data.tokens import TokenisedRows
 from workloads.models import FAMILIES
+from workloads.models.memory import is_sharded, parameters_of, training_bytes
 from workloads.train.adapter_files import adapter_config, misfits, write_adapter
 from workloads.train.fast import CPU_MICRO_BATCH_TOKENS
-from workloads.train.flat_parameters import FlatAdapter
+from workloads.train.flat_parameters import FlatParameters
 from workloads.train.general.base import load_base
 from workloads.train.general.batches import PaddedBatch, padded_micro_batches
+from workloads.train.general.full import check_names, fixed_tensors, saved_tensors, train_all, write_model
 from workloads.train.general.lora import adapter_tensors, layouts, trainable, wrap
-from workloads.train.general.memory import BatchPlan, CudaMemory, DeviceMemory, HostMemory, plan_micro_batches
+from workloads.train.general.memory import (
+    BatchPlan,
+    CudaMemory,
+    DeviceMemory,
+    HostMemory,
+    check_memory,
+    plan_micro_batches,
+)
+from workloads.train.general.sharding import ShardedParameters, bytes_here, shard, whole
+from workloads.train.general.start import load_start
 from workloads.train.general.targets import find_targets
 from workloads.train.memory import MICRO_BATCH_TOKENS
 from workloads.train.model import DTYPES, BadModel
 from workloads.train.ranks import Ranks
+from workloads.train.trainer import TrainedParameters
 
 logger = logging.getLogger("potstill")
 CROSS_ENTROPY_ROWS = 2048
@@ -37,6 +49,7 @@ class GeneralTrainer:
     """A Trainer. `memory`: of this rank's device."""
 
     packages: Sequence[str] = ("peft", "accelerate")
+    _fixed: Mapping[str, Tensor]
 
     def __init__(
         self,
@@ -45,23 +58,43 @@ class GeneralTrainer:
         ranks: Ranks,
         memory: DeviceMemory | None = None,
         model: Any = None,
+        start: Path | None = None,
+        sharding: Sharding = "auto",
     ) -> None:
-        """`model`: the base in place of what `base` holds, for measurements. Raises BadModel."""
-        self._base, self._inputs, self._ranks = base, inputs, ranks
+        """`model`: the base in place of what `base` holds, for measurements. `start`: folder of an adapter.
+
+        Raises BadModel.
+        """
+        self._base, self._inputs, self._ranks, self._start = base, inputs, ranks, start
         on_gpu = ranks.device.type == "cuda"
         self._memory = memory or (CudaMemory(ranks.device, ranks.count) if on_gpu else HostMemory())
         self._warnings: list[str] = []
+        self.sharded = False
         if model is None:
-            model, self._warnings = load_base(base, inputs.precision, ranks.device)
+            needed = training_bytes(parameters_of(base), inputs.type, inputs.precision)
+            usable = self._memory.limit_bytes if on_gpu else None
+            if sharding == "always" and ranks.count == 1:
+                raise BadModel("sharding: always needs more than one rank: give the profile's train pods more GPUs")
+            self.sharded = is_sharded(sharding, ranks.count, needed, usable)
+            check_memory(needed // ranks.count if self.sharded else needed, usable)
+            precision = "float32" if inputs.type == "full" else inputs.precision
+            device = torch.device("cpu") if self.sharded else ranks.device
+            model, self._warnings = load_base(base, precision, device)
         self.model = model
         self._family = FAMILIES.get(type(model).__name__)
+        self._class_name = type(model).__name__
+        if self.sharded:
+            model.requires_grad_(inputs.type == "full")
+            is_mixed = inputs.type == "full" and inputs.precision == "bfloat16"
+            shard(model, ranks, torch.bfloat16 if is_mixed else None)
+            logger.info("weights are divided over %d ranks: %d bytes here", ranks.count, bytes_here(model))
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._matrices = _token_matrices(model)
         self.plan: BatchPlan | None = None
 
     @property
     def warnings(self) -> Sequence[str]:
-        known = [] if self._family else [f"NotInTheTable: {self._matrices[2]} has no acceptance test of Potstill's"]
+        known = [] if self._family else [f"NotInTheTable: {self._class_name} has no acceptance test of Potstill's"]
         return [*self._warnings, *known]
 
     def log_probs_at(self, ids: Sequence[int], positions: Sequence[int]) -> list[float]:
@@ -77,31 +110,42 @@ class GeneralTrainer:
             return [tuple(self.log_probs_at(ids, range(1, len(ids)))) for ids in sequences]
 
     def token_matrices(self) -> tuple[Tensor, Tensor]:
-        return self._matrices[:2]
+        embedding, head = (whole(matrix) for matrix in self._matrices)
+        return embedding, head
 
-    def add_adapter(self) -> FlatAdapter:
-        inputs = self._inputs
-        targets = find_targets(self.model, self._family, inputs.lora.target)
-        self.model = wrap(self.model, targets, inputs.lora, inputs.seed)
+    def add_parameters(self) -> TrainedParameters:
+        if self._inputs.type == "full":
+            if self._base.is_dir():
+                check_names(self.model, self._base)
+            self._fixed = fixed_tensors(self.model)
+            parameters = train_all(self.model)
+            return ShardedParameters(parameters, self._ranks) if self.sharded else FlatParameters(parameters)
+        lora = self._inputs.adapter
+        targets = find_targets(self.model, self._family, lora.target)
+        if self.sharded and targets.parameters:
+            raise BadModel("sharding: experts have no adapters in a sharded model; leave them out of the target")
+        self.model = wrap(self.model, targets, lora, self._inputs.seed)
         self._layouts = layouts(self.model, self._family)
         self.model.eval()
         for name, module in self.model.named_modules():
             if isinstance(module, nn.Dropout) and ".lora_dropout." in name:
                 module.train()
         parameters = trainable(self.model)
+        if self._start is not None:
+            load_start(parameters, self._layouts, lora, self._start)
         named = {name: parameter.detach() for name, parameter in parameters.items()}
         tensors = adapter_tensors(named, self._layouts, self._family)
         if self._base.is_dir() and (problems := misfits(tensors, self._base)):
             raise BadModel(f"the adapter would not load on the base: {len(problems)} keys, first: {problems[0]}")
-        return FlatAdapter(parameters)
+        return FlatParameters(parameters)
 
-    def micro_batch_tokens(self, data: TrainingData, adapter: FlatAdapter) -> int:
+    def micro_batch_tokens(self, data: TrainingData, adapter: TrainedParameters) -> int:
         """The longest sample decides, for a first step of its length is measured."""
         used = {*data.order, *data.validation}
         longest = max(int(data.rows.kept[index]) for index in used)
         return self.plan_memory(longest, adapter).tokens
 
-    def plan_memory(self, longest_tokens: int, adapter: FlatAdapter) -> BatchPlan:
+    def plan_memory(self, longest_tokens: int, adapter: TrainedParameters) -> BatchPlan:
         """Measures, and sets gradient checkpointing. Raises BadModel."""
 
         def run(batch: PaddedBatch, checkpointing: bool) -> None:
@@ -109,11 +153,13 @@ class GeneralTrainer:
             try:
                 torch.autograd.backward(self.loss_sum(batch.to(self._ranks.device)))
             finally:
-                adapter.reduced.zero_()
+                adapter.clear()
 
         on_gpu = self._ranks.device.type == "cuda"
         first_tokens = MICRO_BATCH_TOKENS if on_gpu else CPU_MICRO_BATCH_TOKENS
-        self.plan = plan_micro_batches(self._memory, longest_tokens, run, first_tokens, self._ranks.largest)
+        self.plan = plan_micro_batches(
+            self._memory, longest_tokens, run, first_tokens, self._ranks.largest, together=self.sharded
+        )
         self._set_checkpointing(self.plan.checkpointing)
         peak = "not measured" if self.plan.peak_bytes is None else f"{self.plan.peak_bytes / 2**30:.1f} GiB"
         logger.info(
@@ -127,11 +173,13 @@ class GeneralTrainer:
     def micro_batches(
         self, rows: TokenisedRows, indices: Sequence[int], limit_tokens: int, rank: int, ranks: int, step: int
     ) -> Sequence[PaddedBatch]:
-        return padded_micro_batches(rows, indices, limit_tokens, rank, ranks, f"{self._inputs.seed}/{step}")
+        return padded_micro_batches(
+            rows, indices, limit_tokens, rank, ranks, f"{self._inputs.seed}/{step}", together=self.sharded
+        )
 
     def loss_sum(self, batch: PaddedBatch) -> Tensor:
         """Without dropout where no gradient is asked for: a validation loss."""
-        if self._inputs.lora.dropout:
+        if self._inputs.lora is not None and self._inputs.lora.dropout:
             torch.manual_seed(batch.draw)
         with nullcontext() if torch.is_grad_enabled() else self._evaluating():
             logits = self._logits(batch.input_ids, batch.first)
@@ -140,10 +188,13 @@ class GeneralTrainer:
         return summed_cross_entropy(rows, targets)
 
     def write_checkpoint(self, values: Mapping[str, Tensor], folder: Path) -> dict[str, Path]:
+        if self._inputs.type == "full":
+            tensors = saved_tensors(self.model, {**values, **self._fixed})
+            return write_model(tensors, self._base, folder, self._inputs.precision)
         cast = {name: value.to(DTYPES[self._inputs.precision]) for name, value in values.items()}
         tensors = adapter_tensors(cast, self._layouts, self._family)
         modules = {key.split(".lora_")[0].rpartition(".")[2] for key in tensors}
-        return write_adapter(tensors, adapter_config(self._inputs.lora, modules), folder)
+        return write_adapter(tensors, adapter_config(self._inputs.adapter, modules), folder)
 
     def _logits(self, tokens: Tensor, first: int) -> Tensor:
         """(D, W - first, V): the model's own, of the positions from `first` on. tokens: (D, W)."""
@@ -153,7 +204,7 @@ class GeneralTrainer:
         return logits if self._keeps_logits else logits[:, first:]
 
     def _autocast(self) -> AbstractContextManager[Any]:
-        """The adapter's float32 factors are computed in bfloat16 where the base is."""
+        """Parameters in float32 are computed in bfloat16 where that is the precision: factors, or all weights."""
         if self._inputs.precision == "float32":
             return nullcontext()
         return torch.autocast(self._ranks.device.type, dtype=torch.bfloat16)
@@ -171,7 +222,7 @@ class GeneralTrainer:
 
     def _set_checkpointing(self, on: bool) -> None:
         """Transformers checkpoints only layers in training mode; everything else stays in eval mode."""
-        inner = self.model.get_base_model()
+        inner = self.model if self._inputs.type == "full" else self.model.get_base_model()
         if on:
             inner.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         elif inner.is_gradient_checkpointing:
@@ -194,9 +245,9 @@ def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return functional.cross_entropy(logits.float(), targets, reduction="sum")
 
 
-def _token_matrices(model: nn.Module) -> tuple[Tensor, Tensor, str]:
-    """The embedding, the head (the embedding where there is none), and the model's class."""
+def _token_matrices(model: nn.Module) -> tuple[Tensor, Tensor]:
+    """The weights of the embedding and of the head, which are the embedding's where there is none."""
     embedding = model.get_input_embeddings().weight  # type: ignore[operator]
     head = model.get_output_embeddings()  # type: ignore[operator]
     weight = getattr(head, "weight", None)
-    return embedding, embedding if weight is None else weight, type(model).__name__
+    return embedding, embedding if weight is None else weight

@@ -1,0 +1,107 @@
+"""`startFrom`: the adapter's content is in the digest, and rank, alpha and layers are the adapter's."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from controller.cli.local_profile import profile_of_this_machine
+from controller.experiment.errors import SpecError
+from controller.experiment.load import load_experiment
+from controller.experiment.resolve import resolve
+from workloads.api.experiment import FrozenRun
+from workloads.api.units import Lora, TrainInputs, unit_of
+from workloads.storage.content_digest import directory_content
+
+BASE = Path(__file__).parents[2] / "examples" / "quickstart" / "base"
+SPEC = """\
+apiVersion: potstill.dev/v1alpha1
+kind: Experiment
+metadata: {name: further}
+spec:
+  base: {model: BASE}
+  data:
+    sums: {uri: rows.jsonl}
+  training:
+    batchSize: 10
+    samples: 20
+    sequenceTokens: 128
+    overlong: drop
+  runs:
+    - {name: a, data: sums, startFrom: {adapter: adapter}}
+  evaluation:
+    benchmarks:
+      - {name: math-500, limit: 2}
+    budgets: [48]
+""".replace("BASE", str(BASE))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"prompt": "a", "response": "b"}) + "\n")
+    write_adapter(tmp_path / "adapter")
+    return tmp_path
+
+
+def write_adapter(folder: Path, **changes: object) -> None:
+    folder.mkdir(exist_ok=True)
+    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 6, "target_modules": ["v_proj", "q_proj"], "use_rslora": False}
+    (folder / "adapter_config.json").write_text(json.dumps(config | changes))
+    save_file({"x": torch.zeros(1)}, folder / "adapter_model.safetensors")
+
+
+def resolved(folder: Path, old: str = "", new: str = "") -> FrozenRun:
+    (folder / "e.yaml").write_text(SPEC.replace(old, new) if old else SPEC)
+    experiment = load_experiment(folder / "e.yaml")
+    return resolve(experiment, folder, profile_of_this_machine()[0], datetime.now(UTC)).runs[0]
+
+
+def inputs_of(run: FrozenRun) -> TrainInputs:
+    assert isinstance(run.inputs, TrainInputs)
+    return run.inputs
+
+
+def test_what_lora_does_not_state_is_taken_from_the_adapter(folder: Path) -> None:
+    run = resolved(folder)
+    inputs = inputs_of(run)
+    assert inputs.lora == Lora(rank=4, alpha=6.0, target=("q_proj", "v_proj"))
+    assert inputs.trainer == "general"
+    assert inputs.start == directory_content(folder / "adapter")
+    assert run.start is not None
+    assert run.start.location == str(folder / "adapter")
+
+
+def test_another_adapter_is_another_training(folder: Path) -> None:
+    first = unit_of(resolved(folder).inputs)
+    write_adapter(folder / "adapter", lora_dropout=0.5)
+    assert unit_of(resolved(folder).inputs) != first
+
+
+def test_without_it_neither_unit_nor_run_has_the_field(folder: Path) -> None:
+    run = resolved(folder, ", startFrom: {adapter: adapter}", "")
+    assert "start" not in run.model_dump(mode="json")
+    assert "start" not in inputs_of(run).model_dump(mode="json")
+
+
+@pytest.mark.parametrize(
+    ("new", "message"),
+    [
+        ("startFrom: {adapter: adapter}, lora: {rank: 8}", "lora.rank: is 8, and the adapter to start from has 4"),
+        (
+            "startFrom: {adapter: adapter}, lora: {alpha: 8}",
+            "lora.alpha: is 8.0, and the adapter to start from has 6.0",
+        ),
+        ("startFrom: {adapter: adapter}, trainer: fast", "trainer: is fast, which trains new adapters only"),
+        ("startFrom: {adapter: adapter}, method: full", "startFrom: goes with method: lora"),
+        ("startFrom: {adapter: nowhere}", "nowhere is not a directory"),
+        ("startFrom: {adapter: 's3://lab/adapter'}", "state what it holds as content"),
+        ("startFrom: {adapter: adapter, content: 'sha256:0'}", "not sha256:0"),
+    ],
+)
+def test_what_does_not_go_with_the_adapter_is_refused(new: str, message: str, folder: Path) -> None:
+    with pytest.raises(SpecError) as refused:
+        resolved(folder, "startFrom: {adapter: adapter}", new)
+    assert message in str(refused.value)

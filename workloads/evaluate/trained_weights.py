@@ -1,0 +1,38 @@
+"""Whole weights that a training here committed: fetched from the store for the engine that runs them, one at a time."""
+
+import shutil
+from pathlib import Path
+
+from workloads.api.model import sha256_of
+from workloads.api.records import Canary, CheckpointRecord
+from workloads.api.tasks import CheckpointSource
+from workloads.storage.base import Store
+from workloads.storage.content_digest import directory_content
+from workloads.storage.markers import Corrupt, fetch, read_marker
+
+
+class TrainedWeights:
+    """A folder that holds the weights of at most one checkpoint, for a pod's disk may not have room for two."""
+
+    def __init__(self, store: Store, folder: Path) -> None:
+        self._store, self._folder = store, folder
+
+    def fetch(self, source: CheckpointSource) -> tuple[Path, tuple[Canary, ...]]:
+        """The checkpoint's directory, checked by hash, and its canaries. Other weights in the folder are deleted.
+
+        Raises Corrupt, StoreError.
+        """
+        marker = read_marker(self._store, source.unit, source.marker)
+        record = marker.record if marker is not None else None
+        if marker is None or not isinstance(record, CheckpointRecord) or record.model_content != source.content:
+            stands = f"holds {marker.content[:12]}" if marker else "is not there"
+            raise Corrupt(f"{source.unit}: marker {source.marker} {stands}; the task names {source.content}")
+        directory = self._folder / sha256_of(source.content.encode())[:16]
+        if self._folder.is_dir():
+            for other in self._folder.iterdir():
+                if other != directory:
+                    shutil.rmtree(other)
+        fetch(self._store, marker, [file.name for file in marker.files], directory)
+        if (found := directory_content(directory)) != source.content:
+            raise Corrupt(f"{source.unit}: the files of marker {source.marker} hold {found}, not {source.content}")
+        return directory, record.canaries

@@ -1,0 +1,174 @@
+"""FSDP2 (`fully_shard` of torch): every rank holds its part of each weight, and gathers a layer while it computes it.
+
+The parameters of an adapter are not sharded: they are small, and `FlatParameters` sums their gradients. If all weights
+are trained each rank has its part of gradients and moments too (`ShardedParameters`). The state that is saved has the
+layout of one process, so that a run goes on with another number of ranks.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from workloads.train.flat_parameters import BETAS, EPSILON, TAIL, slots_of
+from workloads.train.ranks import Ranks
+from workloads.train.snapshot import StepSnapshot
+
+
+def shard(model: nn.Module, ranks: Ranks, computed_in: torch.dtype | None = None) -> None:
+    """Divides every weight of `model`, which is on the host, over the ranks' devices; in place.
+
+    `computed_in`: weights are gathered in this dtype, gradients summed in float32. Autocast alone would keep a copy of
+    every gathered weight until the backward pass.
+    """
+    policy = MixedPrecisionPolicy(param_dtype=computed_in, reduce_dtype=torch.float32 if computed_in else None)
+    mesh = init_device_mesh(ranks.device.type, (ranks.count,))
+    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    for module in (*layers, model):
+        fully_shard(module, mesh=mesh, reshard_after_forward=True, mp_policy=policy)
+        assert isinstance(module, FSDPModule)
+        module.set_gradient_divide_factor(1.0)  # losses are divided by the whole step's tokens: gradients are summed
+        module.set_force_sum_reduction_for_comms(True)
+    for buffer in model.buffers():
+        buffer.data = buffer.data.to(ranks.device)
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """All of a tensor that may be sharded. Of a sharded one every rank must ask."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def bytes_here(model: nn.Module) -> int:
+    """Of the parameters, what this rank holds."""
+    return sum(
+        (parameter.to_local() if isinstance(parameter, DTensor) else parameter).nbytes
+        for parameter in model.parameters()
+    )
+
+
+class ShardedParameters:
+    """The parameters of a sharded model, all of them trained: what `FlatParameters` is for a model in one piece.
+
+    Each rank steps on its own parts. `tail`: (3,) float32, summed over the ranks with each step.
+    """
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter], ranks: Ranks) -> None:
+        self._ranks = ranks
+        self._parameters: dict[str, Any] = dict(parameters)
+        self._values = {name: parameter.to_local().detach() for name, parameter in self._parameters.items()}
+        self._first = {name: torch.zeros_like(value) for name, value in self._values.items()}
+        self._second = {name: torch.zeros_like(value) for name, value in self._values.items()}
+        self.slots, self._size = slots_of({name: tuple(value.shape) for name, value in parameters.items()})
+        self.tail = torch.zeros(TAIL, device=ranks.device)
+
+    @property
+    def state_bytes(self) -> int:
+        return 3 * 4 * self._size
+
+    def clear(self) -> None:
+        self.tail.zero_()
+        for parameter in self._parameters.values():
+            parameter.grad = None
+
+    def reduce(self, ranks: Ranks) -> None:
+        """The gradients are summed by the backward pass."""
+        ranks.sum(self.tail)
+        for name, value in self._values.items():
+            gradient = self._parameters[name].grad
+            value.grad = torch.zeros_like(value) if gradient is None else gradient.to_local()
+
+    def clip(self, largest_norm: float) -> Tensor:
+        """As `FlatParameters.clip`, over the parts of all ranks."""
+        gradients = [value.grad for value in self._values.values() if value.grad is not None]
+        squares = torch.stack([gradient.square().sum() for gradient in gradients]).sum()
+        self._ranks.sum(squares)
+        norm = squares.sqrt()
+        if largest_norm > 0:
+            factor = torch.clamp(largest_norm / (norm + 1e-6), max=1.0)
+            for gradient in gradients:
+                gradient.mul_(factor)
+        return norm
+
+    def adamw(self, weight_decay: float, steps_taken: int = 0) -> torch.optim.AdamW:
+        """As `FlatParameters.adamw`, of this rank's parts."""
+        on_gpu = self.tail.is_cuda
+        held = {name: value for name, value in self._values.items() if value.numel()}
+        optimizer = torch.optim.AdamW(
+            list(held.values()),
+            lr=0.0,
+            betas=BETAS,
+            eps=EPSILON,
+            weight_decay=weight_decay,
+            fused=on_gpu,
+            foreach=False,
+        )
+        for name, value in held.items():
+            step = torch.tensor(float(steps_taken), device=self.tail.device if on_gpu else "cpu")
+            optimizer.state[value] = {"step": step, "exp_avg": self._first[name], "exp_avg_sq": self._second[name]}
+        return optimizer
+
+    def named(self, flat: Tensor) -> dict[str, Tensor]:
+        """Views of a whole vector of values or moments, by parameter name."""
+        return {name: flat.narrow(0, slot.offset, slot.size).view(slot.shape) for name, slot in self.slots.items()}
+
+    def snapshots(self, ranks: Ranks) -> "ShardSnapshots":
+        return ShardSnapshots(self, ranks)
+
+    def gather(self) -> dict[str, Tensor]:
+        """The whole vectors on rank 0's host, one tensor after the other; on the other ranks nothing.
+
+        Every rank must call it.
+        """
+        found: dict[str, Tensor] = {}
+        for kind, parts in self._kinds().items():
+            if self._ranks.leads:
+                found[kind] = torch.zeros(self._size)
+            for name, slot in self.slots.items():
+                tensor = self._like(name, parts[name]).full_tensor()
+                if self._ranks.leads:
+                    found[kind].narrow(0, slot.offset, slot.size).copy_(tensor.reshape(-1))
+        return found
+
+    def restore(self, state: Mapping[str, Tensor] | None, ranks: Ranks) -> None:
+        """From rank 0's `state`, None on the others. Raises ValueError where its sizes are others."""
+        if state is not None:
+            for kind in self._kinds():
+                if kind not in state or state[kind].shape != (self._size,):
+                    raise ValueError(f"resume state: {kind} should have shape {(self._size,)}")
+        for kind, parts in self._kinds().items():
+            for name, slot in self.slots.items():
+                tensor = torch.empty(slot.shape, device=ranks.device)
+                if state is not None:
+                    tensor.copy_(state[kind].narrow(0, slot.offset, slot.size).view(slot.shape))
+                ranks.share(tensor)
+                like = self._parameters[name]
+                part = distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None)
+                parts[name].copy_(part.to_local())
+
+    def _kinds(self) -> dict[str, dict[str, Tensor]]:
+        return {"values": self._values, "first_moments": self._first, "second_moments": self._second}
+
+    def _like(self, name: str, part: Tensor) -> DTensor:
+        """A rank's part as a tensor that is sharded as the parameter is."""
+        like, slot = self._parameters[name], self.slots[name]
+        stride = torch.empty(slot.shape, device="meta").stride()
+        return DTensor.from_local(part, like.device_mesh, like.placements, shape=torch.Size(slot.shape), stride=stride)
+
+
+class ShardSnapshots:
+    """Whole vectors on rank 0's host, gathered while training waits: the memory of one rank holds no second copy."""
+
+    def __init__(self, parameters: ShardedParameters, ranks: Ranks) -> None:
+        self._parameters, self._ranks = parameters, ranks
+
+    def take(self) -> StepSnapshot:
+        """Every rank must call it; only rank 0's has vectors."""
+        return StepSnapshot(self._parameters.gather())
+
+    def hold_writes(self) -> None:
+        """Nothing: the copy is whole when `take` returns."""
