@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from controller.planner.evaluations import resolve_evaluations, units_of
 from controller.planner.retry_policy import retry_state
-from controller.planner.unit_state import owner_of
+from controller.planner.round import owner_of
 from controller.snapshot.reader import Observer
 from controller.snapshot.types import StoreSnapshot, Unknown
 from workloads.api import store_keys

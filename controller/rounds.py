@@ -11,7 +11,7 @@ from controller.events import EventLog
 from controller.executors.base import ActionRefused, Executor
 from controller.planner.actions import Counts, Intent
 from controller.planner.planner import Decision, decide
-from controller.planner.unit_state import owner_of
+from controller.planner.round import owner_of
 from controller.snapshot.listing import Listing
 from controller.snapshot.reader import Observer
 from controller.snapshot.types import Folded, JobsSnapshot, StoreSnapshot, Unknown

@@ -6,14 +6,12 @@ engine of their own. One that is being started promises room too.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from controller.planner.actions import CloseTask
 from controller.planner.outcomes import offered_tasks, undecided
-from controller.planner.unit_state import owner_of
-from controller.snapshot.types import Attempt, JobsSnapshot, StoreSnapshot
-from workloads.api.experiment import FrozenExperiment
+from controller.planner.round import Round
+from controller.snapshot.types import Attempt
 from workloads.api.model import digest_of
 from workloads.api.records import Progress
 from workloads.api.tasks import GenerateMember, GenerateTask, TaskRef
@@ -39,40 +37,34 @@ class RunningEngine:
     most: int
 
 
-def running_engines(
-    frozen: FrozenExperiment, store: StoreSnapshot, executor: JobsSnapshot, closing: Iterable[CloseTask]
-) -> list[RunningEngine]:
+def running_engines(round_: Round) -> list[RunningEngine]:
     """Ours that have an open log and room for more, and that this round does not close."""
-    owner = owner_of(frozen)
-    closed = {(close.unit, close.end.number) for close in closing}
-    promised = _promised(store)
-    found = []
-    for view in store.units.values():
-        for attempt in view.open_attempts:
-            task, job, progress = attempt.task, executor.jobs.get(attempt.task.key), attempt.progress
-            if not isinstance(task, GenerateTask) or task.owner != owner or task.host is not None:
-                continue
-            if job is None or job.phase != "running" or progress is None or None in attempt.offers:
-                continue
-            if (view.unit, attempt.number) in closed or promised[task.key] - set(attempt.offers):
-                continue
-            host = _host(task, attempt, progress, frozen, store)
-            if host.most > 0 and (host.room is None or host.room > 0):
-                found.append(host)
-    return found
+    promised = _promised(round_)
+    engines = []
+    for attempt in round_.open_attempts():
+        task, job, progress = attempt.task, round_.jobs.jobs.get(attempt.task.key), attempt.progress
+        if not isinstance(task, GenerateTask) or task.owner != round_.owner or task.host is not None:
+            continue
+        if job is None or job.phase != "running" or progress is None or None in attempt.offers:
+            continue
+        if (task.unit, task.number) in round_.closed or promised[task.key] - set(attempt.offers):
+            continue
+        engine = _running_engine(task, attempt, progress, round_)
+        if engine.most > 0 and (engine.room is None or engine.room > 0):
+            engines.append(engine)
+    return engines
 
 
-def _host(
-    task: GenerateTask, attempt: Attempt, progress: Progress, frozen: FrozenExperiment, store: StoreSnapshot
-) -> RunningEngine:
-    """What was offered and is not taken yet counts. One that has a suspect, or lingers beside an offer, has no room;
-    nor has one whose own first evaluation failed: that can go again when its task has ended.
+def _running_engine(task: GenerateTask, attempt: Attempt, progress: Progress, round_: Round) -> RunningEngine:
+    """Offers that the engine has not taken yet count as taken. The room is 0 for an engine with a suspect, for an idle
+    one with an open offer, and for one whose own first evaluation failed: that is tried again when its task has ended.
     """
-    here = (task, *offered_tasks(attempt, store))
-    left = {one.key: undecided(store, one) for one in here}
+    tasks = (task, *offered_tasks(attempt, round_.store))
+    left = {shared_task.key: undecided(round_.store, shared_task) for shared_task in tasks}
     joined = [unit for key, units in left.items() if key != task.key for unit in units]
-    most = frozen.limits.group_members - len(left[task.key]) - len(joined)
-    shared = all(one.takes_offers for one in here if left[one.key])
+    group_members = round_.experiment.limits.group_members
+    most = group_members - len(left[task.key]) - len(joined)
+    shared = all(shared_task.takes_offers for shared_task in tasks if left[shared_task.key])
     room: int | None
     if attempt.failure is not None:
         room = 0
@@ -89,18 +81,17 @@ def _host(
         _engine(task.members[0]),
         _longest(task.members),
         room,
-        frozen.limits.group_members if room is None else most,
+        group_members if room is None else most,
     )
 
 
-def _promised(store: StoreSnapshot) -> Mapping[str, set[str]]:
+def _promised(round_: Round) -> Mapping[str, set[str]]:
     """By the engine's task: open tasks that were written for it, offered or not (a crash may have come between)."""
-    found: defaultdict[str, set[str]] = defaultdict(set)
-    for view in store.units.values():
-        for attempt in view.open_attempts:
-            if isinstance(attempt.task, GenerateTask) and attempt.task.host is not None:
-                found[attempt.task.host.key].add(attempt.task.key)
-    return found
+    keys: defaultdict[str, set[str]] = defaultdict(set)
+    for attempt in round_.open_attempts():
+        if isinstance(attempt.task, GenerateTask) and attempt.task.host is not None:
+            keys[attempt.task.host.key].add(attempt.task.key)
+    return keys
 
 
 def chosen(

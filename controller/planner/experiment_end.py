@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Literal
 
 from controller.planner.actions import (
@@ -17,9 +17,9 @@ from controller.planner.actions import (
     WriteManifest,
     WriteTask,
 )
-from controller.planner.unit_state import owner_of, state_of
-from controller.snapshot.types import JobsSnapshot, StoreSnapshot
-from workloads.api.experiment import FrozenExperiment
+from controller.planner.round import Round
+from controller.planner.unit_state import state_of
+from controller.snapshot.types import StoreSnapshot
 from workloads.api.model import canonical_json, sha256_of
 from workloads.api.tasks import ReportTask
 from workloads.api.units import ReportInputs, UnitRef, unit_of
@@ -73,23 +73,17 @@ def verdict(runs: Sequence[RunLine], evaluations: Sequence[EvaluationLine]) -> V
     return "PartiallyFailed" if "done" in asked else "Failed"
 
 
-def finish(
-    frozen: FrozenExperiment,
-    store: StoreSnapshot,
-    executor: JobsSnapshot,
-    units: Iterable[UnitRef],
-    status: Status,
-    now: datetime,
-) -> Finish:
-    """The next step of: fold, report, done. Asked only when all is settled and no task is open."""
+def finish(round_: Round, units: Iterable[UnitRef], status: Status) -> Finish:
+    """The next step of: fold, report, done. Called only when all is settled and no task is open."""
+    store = round_.store
     of = records_digest(store, units)
     if store.folded is None or store.folded.of != of:
         why = Reason("AllSettled", "every evaluation is committed or explained")
         return Finish((_manifest(of, STATES[verdict(status.runs, status.evaluations)], status, why),))
     inputs = ReportInputs(manifest_content=store.folded.sha256)
     unit = unit_of(inputs)
-    unit_state = state_of(store.unit(unit), frozen, executor, {}, now)
-    if unit_state.state == "done" and any(a.task.owner == owner_of(frozen) for a in store.unit(unit).open_attempts):
+    unit_state = state_of(store.unit(unit), round_, {})
+    if unit_state.state == "done" and any(a.task.owner == round_.owner for a in store.unit(unit).open_attempts):
         return Finish(report=unit)  # its program is about to end, and its task is closed then
     if unit_state.state == "done":
         return Finish(report=unit, settled=Reason("Reported", "the report is written"))
@@ -98,22 +92,20 @@ def finish(
     if unit_state.state != "ready":
         return Finish(report=unit)
     number = store.unit(unit).next_number
-    task = ReportTask(unit=unit, number=number, owner=owner_of(frozen), created=now, inputs=inputs)
+    task = ReportTask(unit=unit, number=number, owner=round_.owner, created=round_.now, inputs=inputs)
     why = Reason("ManifestWritten", "the report is made from the manifest")
     return Finish((WriteTask(task, why), Start(task, why)), unit)
 
 
-def interim_manifest(
-    store: StoreSnapshot, units: Iterable[UnitRef], status: Status, now: datetime
-) -> WriteManifest | None:
+def interim_manifest(round_: Round, units: Iterable[UnitRef], status: Status) -> WriteManifest | None:
     """While it runs, a new manifest when there are new grades, once a minute at most."""
-    before = store.folded
+    before = round_.store.folded
     if status.counts.grades <= (before.grades if before else 0):
         return None
-    if before is not None and now - before.at < timedelta(seconds=INTERIM_SECONDS):
+    if before is not None and round_.now - before.at < timedelta(seconds=INTERIM_SECONDS):
         return None
     why = Reason("NewGrades", f"grades of {status.counts.grades} parts of evaluations are committed")
-    return _manifest("interim " + records_digest(store, units), "running", status, why)
+    return _manifest("interim " + records_digest(round_.store, units), "running", status, why)
 
 
 def _manifest(of: str, state: ManifestState, status: Status, why: Reason) -> WriteManifest:

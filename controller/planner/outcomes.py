@@ -8,6 +8,7 @@ groups half as large.
 from dataclasses import dataclass
 from datetime import datetime
 
+from controller.planner.round import Round
 from controller.snapshot.types import Attempt, Job, StoreSnapshot, UnitView, members_of
 from workloads.api.records import NO_RETRY, Ending, ExitCode, Failure, ProgramEnd, TaskEnd
 from workloads.api.tasks import GenerateTask, RunnableTask
@@ -106,11 +107,9 @@ def _describe(code: int) -> str:
     return f"was killed by signal {signal}" if signal else f"exited with {code}"
 
 
-def outcome_of_leader(
-    ended: AttemptOutcome, attempt: Attempt, store: StoreSnapshot, now: datetime, host: TaskEnd | None = None
-) -> TaskEnd:
+def outcome_of_leader(ended: AttemptOutcome, attempt: Attempt, round_: Round, host: TaskEnd | None = None) -> TaskEnd:
     """The end of the task itself; it is charged as far as the lead is to blame. `host`: that of the engine's task."""
-    task = attempt.task
+    task, store = attempt.task, round_.store
     suspects = _suspects(store, attempt)
     if host is not None:
         suspects = max(host.suspects, suspects + 1)  # it may have been offered after the host's were counted
@@ -134,7 +133,7 @@ def outcome_of_leader(
         retry=mine.retry,
         member=ended.member,
         suspects=suspects,
-        ended=now,
+        ended=round_.now,
         gpu_seconds=ended.gpu_seconds,
     )
 

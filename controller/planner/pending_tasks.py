@@ -13,7 +13,8 @@ from typing import Literal
 
 from controller.planner.actions import Reason
 from controller.planner.evaluations import EvaluationState, progressed
-from controller.planner.unit_state import UnitState, owner_of
+from controller.planner.round import Round
+from controller.planner.unit_state import UnitState
 from controller.snapshot.types import StoreSnapshot
 from workloads.api.evaluation_matrix import train_unit
 from workloads.api.experiment import FrozenExperiment, FrozenRun
@@ -47,42 +48,36 @@ class PendingTask:
 
 
 def pending_tasks(
-    frozen: FrozenExperiment,
-    evaluations: Sequence[EvaluationState],
-    unit_states: Mapping[UnitRef, UnitState],
-    store: StoreSnapshot,
-    now: datetime,
+    round_: Round, evaluations: Sequence[EvaluationState], unit_states: Mapping[UnitRef, UnitState]
 ) -> list[PendingTask]:
     """Grades first (they are short and end an evaluation), then generations, then trainings in the spec's order."""
     return [
-        *_grades(frozen, evaluations, unit_states, store, now),
-        *_generations(frozen, evaluations, unit_states, store, now),
-        *_trainings(frozen, unit_states, store, now),
+        *_grades(round_, evaluations, unit_states),
+        *_generations(round_, evaluations, unit_states),
+        *_trainings(round_, unit_states),
     ]
 
 
-def _trainings(
-    frozen: FrozenExperiment, unit_states: Mapping[UnitRef, UnitState], store: StoreSnapshot, now: datetime
-) -> Iterable[PendingTask]:
-    runs = {train_unit(run): run for run in reversed(frozen.runs)}
+def _trainings(round_: Round, unit_states: Mapping[UnitRef, UnitState]) -> Iterable[PendingTask]:
+    runs = {train_unit(run): run for run in reversed(round_.experiment.runs)}
     for unit, run in reversed(runs.items()):
         if unit_states[unit].state == "ready" and not run.published:
-            number = store.unit(unit).next_number
+            number = round_.store.unit(unit).next_number
             verb = "import" if isinstance(run.inputs, ExternalInputs) else "train"
             message = f"{verb} {run.name}, attempt {number}"
-            yield PendingTask(_train_task(frozen, run, unit, number, now), Reason("RunReady", message))
+            yield PendingTask(_train_task(round_, run, unit, number), Reason("RunReady", message))
 
 
-def _train_task(frozen: FrozenExperiment, run: FrozenRun, unit: UnitRef, number: int, now: datetime) -> RunnableTask:
+def _train_task(round_: Round, run: FrozenRun, unit: UnitRef, number: int) -> RunnableTask:
     if isinstance(run.inputs, TrainInputs):
         assert run.data_source is not None, f"run {run.name} has no data source"
         return TrainTask(
             unit=unit,
             number=number,
-            owner=owner_of(frozen),
-            created=now,
+            owner=round_.owner,
+            created=round_.now,
             inputs=run.inputs,
-            base=frozen.base,
+            base=round_.experiment.base,
             data=run.data_source,
             mixture=run.mixture_sources,
         )
@@ -90,10 +85,10 @@ def _train_task(frozen: FrozenExperiment, run: FrozenRun, unit: UnitRef, number:
     return ImportTask(
         unit=unit,
         number=number,
-        owner=owner_of(frozen),
-        created=now,
+        owner=round_.owner,
+        created=round_.now,
         inputs=run.inputs,
-        base=frozen.base,
+        base=round_.experiment.base,
         location=run.location,
         weights=run.weights,
         ready=run.ready,
@@ -116,23 +111,20 @@ def _first_of_ready_units(
 
 
 def _generations(
-    frozen: FrozenExperiment,
-    evaluations: Sequence[EvaluationState],
-    unit_states: Mapping[UnitRef, UnitState],
-    store: StoreSnapshot,
-    now: datetime,
+    round_: Round, evaluations: Sequence[EvaluationState], unit_states: Mapping[UnitRef, UnitState]
 ) -> Iterable[PendingTask]:
+    frozen = round_.experiment
     ready = _first_of_ready_units(evaluations, unit_states, lambda evaluation: evaluation.generate_unit)
     alike = task_groups(ready, lambda unit: _engine_key(ready[unit]), unit_states, frozen.limits.group_members)
     for units in sorted(alike, key=lambda units: _ready_since(frozen, units, ready)):
-        members = tuple(_generate_member(ready[unit], store) for unit in units)
+        members = tuple(_generate_member(ready[unit], round_.store) for unit in units)
         suspected = any(unit_states[unit].retry_state.company is not None for unit in units)
         task = GenerateTask(
             unit=units[0],
             number=members[0].number,
-            owner=owner_of(frozen),
-            created=now,
-            base=frozen.base,
+            owner=round_.owner,
+            created=round_.now,
+            base=round_.experiment.base,
             members=members,
             linger_seconds=frozen.limits.linger_seconds,
             takes_offers=not suspected and frozen.limits.group_members > 1,
@@ -211,20 +203,17 @@ def _generate_member(evaluation: EvaluationState, store: StoreSnapshot) -> Gener
 
 
 def _grades(
-    frozen: FrozenExperiment,
-    evaluations: Sequence[EvaluationState],
-    unit_states: Mapping[UnitRef, UnitState],
-    store: StoreSnapshot,
-    now: datetime,
+    round_: Round, evaluations: Sequence[EvaluationState], unit_states: Mapping[UnitRef, UnitState]
 ) -> Iterable[PendingTask]:
+    frozen = round_.experiment
     ready = _first_of_ready_units(evaluations, unit_states, lambda evaluation: evaluation.grade_unit)
     for units in task_groups(ready, lambda _: "", unit_states, frozen.limits.group_members):
-        members = tuple(_grade_member(ready[unit], store) for unit in units)
+        members = tuple(_grade_member(ready[unit], round_.store) for unit in units)
         task = GradeTask(
             unit=units[0],
             number=members[0].number,
-            owner=owner_of(frozen),
-            created=now,
+            owner=round_.owner,
+            created=round_.now,
             members=members,
             allow_unsandboxed=frozen.allow_unsandboxed,
         )

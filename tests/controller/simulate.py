@@ -4,14 +4,23 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from controller.planner.actions import Action, Counts, Decision, Intent, Status
 from controller.planner.planner import decide
-from controller.planner.unit_state import owner_of
-from controller.snapshot.types import members_of
+from controller.planner.round import Round, owner_of
+from controller.snapshot.types import JobsSnapshot, StoreSnapshot, members_of
+from tests.controller.experiments import START
 from tests.controller.world import World
 from workloads.api.experiment import FrozenExperiment
 from workloads.api.tasks import GenerateTask
+
+
+def a_round(
+    frozen: FrozenExperiment, store: StoreSnapshot, jobs: JobsSnapshot | None = None, now: datetime = START
+) -> Round:
+    """The round of a planner function that is called alone."""
+    return Round(frozen, store, jobs or JobsSnapshot({}), now)
 
 
 @dataclass

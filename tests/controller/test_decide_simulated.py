@@ -8,7 +8,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from controller.planner.actions import Status
-from controller.planner.unit_state import owner_of
+from controller.planner.round import owner_of
 from tests.controller.experiments import experiment, experiment_16_02, external, run
 from tests.controller.simulate import Controller, generate_tasks, group_sizes, simulate, simulate_together
 from tests.controller.world import Weather, World, commit_all_checkpoints

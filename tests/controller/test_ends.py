@@ -5,16 +5,18 @@ import pytest
 from controller.planner.outcomes import ended_by_itself, outcome_of_leader, outcome_of_member
 from controller.snapshot.types import Attempt, Job, StoreSnapshot, UnitView
 from tests.controller.experiments import START, experiment, run
-from tests.controller.simulate import Controller
+from tests.controller.simulate import Controller, a_round
 from tests.controller.world import Weather, World
 from workloads.api.records import ExitCode, Failure, Marker, Progress, StateRecord, TaskEnd, content_of
 from workloads.api.tasks import GenerateTask, pointers
+
+ANY = experiment((run("a", (50,)),), ("sums",))
 
 
 def group() -> tuple[Attempt, StoreSnapshot]:
     """The base's two parts in one task."""
     world = World(Weather(), seed=0)
-    controller = Controller(experiment((run("a", (50,)),), ("sums",)))
+    controller = Controller(ANY)
     for _ in controller.act(world, controller.look(world).actions):
         pass
     task = next(sim.task for sim in world.jobs.values() if isinstance(sim.task, GenerateTask))
@@ -43,7 +45,7 @@ def ends(
         )
     attempt = Attempt(attempt.task, None, progress, failure)
     job = Job(attempt.task.key, "ended", START, exit_code=code, preempted=preempted, reason=reason, message=reason)
-    lead = outcome_of_leader(ended_by_itself(attempt, job), attempt, store, START)
+    lead = outcome_of_leader(ended_by_itself(attempt, job), attempt, a_round(ANY, store))
     other = store.unit(attempt.task.members[1].unit)
     return lead, outcome_of_member(lead, other.attempts[0], other, START)
 
@@ -82,7 +84,7 @@ def test_a_member_that_failed_by_itself_is_charged_and_its_neighbour_is_not() ->
     attempt, store = group()
     assert isinstance(attempt.task, GenerateTask)
     lead = outcome_of_leader(
-        ended_by_itself(attempt, Job(attempt.task.key, "ended", START, exit_code=15)), attempt, store, START
+        ended_by_itself(attempt, Job(attempt.task.key, "ended", START, exit_code=15)), attempt, a_round(ANY, store)
     )
     failure = Failure(exit_code=11, reason="CorruptFiles", message="checkpoint-50 is corrupt", member="b" * 64)
     other = store.unit(attempt.task.members[1].unit)
@@ -123,7 +125,7 @@ def alone(
     view = UnitView(unit, (Attempt(sim.task),), {marker.name: marker} if left_a_state else {})
     attempt = Attempt(sim.task, failure=failure)
     job = Job(sim.task.key, "ended", START, exit_code=code, reason=job_reason, message=job_reason)
-    return outcome_of_leader(ended_by_itself(attempt, job), attempt, StoreSnapshot({unit: view}), START)
+    return outcome_of_leader(ended_by_itself(attempt, job), attempt, a_round(ANY, StoreSnapshot({unit: view})))
 
 
 def test_an_eviction_for_its_own_disk_is_final_unless_the_attempt_moved_the_work_forward() -> None:

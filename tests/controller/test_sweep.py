@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.gc.sweep import UNIT_KEY, Doomed, StoreListing, plan_sweep
-from controller.planner.unit_state import owner_of
+from controller.planner.round import owner_of
 from tests.controller.experiments import START, experiment, run
 from tests.controller.stores import DAY, NOW, Drawn, stores
 from workloads.api import store_keys

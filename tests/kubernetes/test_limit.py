@@ -23,7 +23,7 @@ from controller.executors.kubernetes.quota import (
 from controller.executors.kubernetes.task_index import TaskIndex
 from controller.planner.actions import Decision, Start, Status, WriteTask
 from controller.planner.planner import decide
-from controller.planner.unit_state import owner_of
+from controller.planner.round import owner_of
 from controller.snapshot.types import JobsSnapshot
 from tests.controller.experiments import experiment, external, run
 from tests.controller.simulate import Controller

@@ -15,7 +15,7 @@ from typing import Any
 from controller.planner.actions import Action, CloseTask, Discard, Start, Stop, WriteManifest, WritePointers, WriteTask
 from controller.planner.planner import decide
 from controller.planner.retry_policy import retry_state
-from controller.planner.unit_state import owner_of
+from controller.planner.round import owner_of
 from controller.snapshot.types import (
     FINAL_MARKER,
     Attempt,

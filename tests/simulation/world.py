@@ -17,7 +17,7 @@ from controller.gc.collector import look, restore_parked, sweep
 from controller.gc.sweep import plan_sweep
 from controller.lease import OwnersWatch
 from controller.planner.actions import Status
-from controller.planner.unit_state import owner_of
+from controller.planner.round import owner_of
 from controller.retry import retry
 from controller.rounds import Rounds
 from controller.snapshot.listing import ByNotice, ListBudget

@@ -20,7 +20,8 @@ from controller.executors.kubernetes.task_index import JobsByTask, TaskIndex
 from controller.executors.kubernetes.warnings import LISTED_SECONDS, Warnings
 from controller.experiment.profile import Profile
 from controller.planner.actions import Decision
-from controller.planner.unit_state import STARTING, owner_of
+from controller.planner.round import owner_of
+from controller.planner.unit_state import STARTING
 from controller.snapshot.types import WEIGHTS, Job, JobsSnapshot, Pool, Unknown, Weights
 from workloads.api.experiment import FrozenExperiment
 from workloads.api.tasks import Owner, RunnableTask, TrainTask
