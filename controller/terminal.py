@@ -17,6 +17,10 @@ from controller.overall import Estimate, share_done
 from controller.planner.actions import EvaluationLine, LineState, RunLine, Status, counted
 from controller.planner.unit_state import SHARED
 from controller.trouble import LONGEST_WAIT_SECONDS, Trouble
+from workloads.stages.generate import GENERATE
+from workloads.stages.grade import GRADE
+from workloads.stages.registry import STAGES
+from workloads.stages.train import TRAIN
 from workloads.untrusted import printable
 
 COLOURS: dict[LineState, str] = {
@@ -28,9 +32,8 @@ COLOURS: dict[LineState, str] = {
 }
 SHOWN_EVALUATIONS = 20
 STOPPING = "stopping: programs save their state and end; Ctrl-C again ends at once"
-COUNTED_PHASES = frozenset({"training", "generating", "grading"})
+COUNTED_PHASES = frozenset(stage.activity for stage in (TRAIN, GENERATE, GRADE))
 """Phases that `done` of `total` describes."""
-VERBS = {"train": "waits", "generate": "generating", "grade": "grading"}
 
 
 class Screen(Protocol):
@@ -238,7 +241,8 @@ def describe(line: RunLine | EvaluationLine) -> str:
             parts.append(f"{line.checkpoints}/{line.checkpoints_expected} checkpoints")
         return ", ".join(parts + run_numbers(line))
     if line.state == "running":
-        return f"{VERBS[line.stage]} {line.done}/{line.total}" if line.total else VERBS[line.stage]
+        activity = STAGES[line.stage].activity
+        return f"{activity} {line.done}/{line.total}" if line.total else activity
     return "graded" if line.state == "done" else line.state
 
 
@@ -299,7 +303,7 @@ def _evaluations_table(lines: list[EvaluationLine]) -> Table:
     groups += by_cause(lines)
     for group in groups[:SHOWN_EVALUATIONS]:
         line = group[0]
-        verb = VERBS[line.stage] if line.state == "running" else line.state
+        verb = STAGES[line.stage].activity if line.state == "running" else line.state
         verb = line.phase if is_loading(line) else verb
         table.add_row(
             shown(line.model if len(group) == 1 else f"{line.model} and {len(group) - 1} more"),

@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from controller.experiment.errors import SpecError, SpecProblem, problems_of
 from controller.experiment.models import SpecModel
+from workloads.stages.base import ProfilePart
 
 OWN_VOLUMES = ("tmp", "work", "cache", "weights", "shm", "store-keys", "ca-bundle")
 """Names of the volumes that pods have of Potstill."""
@@ -199,6 +200,16 @@ class Profile(SpecModel):
     train_tokens_per_second: float | None = Field(None, gt=0, description="Measured, per GPU: for plan's estimate.")
     generate_tokens_per_second: float | None = Field(None, gt=0, description="Measured, per GPU: for plan's estimate.")
     price_per_gpu_hour: float | None = Field(None, gt=0, description="In your currency: for plan's estimate.")
+
+    def pod_of(self, part: ProfilePart) -> RolePod:
+        """Where and how the pods of a stage with this part run."""
+        pods: dict[ProfilePart, RolePod] = {
+            "train": self.train,
+            "evaluate": self.evaluate,
+            "grade": self.grade,
+            "report": self.report,
+        }
+        return pods[part]
 
 
 def local_profile() -> Profile:

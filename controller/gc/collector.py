@@ -20,7 +20,6 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from controller.gc.sweep import UNIT_KEY, Doomed, StoreListing, plan_sweep
-from controller.snapshot.types import FINAL_MARKER
 from workloads.api import store_keys
 from workloads.api.experiment import FrozenExperiment
 from workloads.api.manifest import Manifest
@@ -28,6 +27,7 @@ from workloads.api.model import sha256_of
 from workloads.api.records import Marker
 from workloads.api.tasks import Task, parse_task
 from workloads.api.units import UnitRef
+from workloads.stages.registry import STAGES, final_marker, unit_kinds
 from workloads.storage.base import AlreadyExists, NotFound, ObjectInfo, Store, StoreError, check_key
 from workloads.storage.markers import READS, Corrupt, parse_marker, verify
 
@@ -37,8 +37,8 @@ NOTHING_SWEPT = (
     "What it names is not known, so that nothing is swept: use the newest potstill that writes to this store"
 )
 UNIT_PREFIX = re.compile(r"units/[a-z]+/[0-9a-f]{64}/")
-REDONE = frozenset({"generate", "grade", "report"})
-"""Units whose one marker is their result: without it they are done again."""
+REMADE = unit_kinds(stage for stage in STAGES.values() if stage.is_remade)
+"""Kinds of units whose one marker is their result: without it they are made again."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -131,8 +131,8 @@ def _by_unit(markers: Iterable[Marker]) -> dict[UnitRef, dict[str, Marker]]:
 
 
 def _why_corrupt(store: Store, unit: UnitRef, markers: Mapping[UnitRef, Mapping[str, Marker]]) -> str | None:
-    marker = markers[unit].get(FINAL_MARKER[unit.kind])
-    if unit.kind not in REDONE or marker is None:
+    marker = markers[unit].get(final_marker(unit.kind))
+    if unit.kind not in REMADE or marker is None:
         return None
     return "; ".join(verify(store, marker, deep=True)) or None
 

@@ -19,13 +19,18 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from controller.planner.evaluations import resolve_evaluations, units_of
-from controller.snapshot.types import FINAL_MARKER, StoreSnapshot, UnitView, members_of
+from controller.snapshot.types import StoreSnapshot, UnitView, members_of
 from workloads.api import store_keys
 from workloads.api.experiment import FrozenExperiment
 from workloads.api.manifest import Manifest
 from workloads.api.records import Marker, OutputsRecord, StateRecord
 from workloads.api.tasks import GenerateTask, GradeTask, MemberPointer, Owner, Task
 from workloads.api.units import ReportInputs, UnitKind, UnitRef, unit_of
+from workloads.stages.generate import GENERATE
+from workloads.stages.grade import GRADE
+from workloads.stages.registry import final_marker
+from workloads.stages.report import REPORT
+from workloads.stages.train import TRAIN
 from workloads.storage.base import ObjectInfo
 
 Why = Literal[
@@ -120,12 +125,12 @@ def _named(snapshot: StoreListing) -> set[UnitRef]:
         found.update(units_of(frozen, resolve_evaluations(frozen, view)))
     for sha256, manifest in snapshot.manifests.items():
         found.add(unit_of(ReportInputs(manifest_content=sha256)))
-        found.update(UnitRef(kind="train", digest=run.digest) for run in manifest.runs)
+        found.update(TRAIN.unit(run.digest) for run in manifest.runs)
         for evaluation in manifest.evaluations:
             if evaluation.generate is not None:
-                found.add(UnitRef(kind="generate", digest=evaluation.generate))
+                found.add(GENERATE.unit(evaluation.generate))
             if evaluation.grade is not None:
-                found.add(UnitRef(kind="grade", digest=evaluation.grade))
+                found.add(GRADE.unit(evaluation.grade))
     return found
 
 
@@ -144,8 +149,8 @@ def _busy(
     silence_seconds = max(age_floor_seconds, DEAD_SECONDS)
     found: set[UnitRef] = set()
     for task in snapshot.open_tasks:
-        is_report = task.unit.kind == "report"
-        if is_report and FINAL_MARKER["report"] in snapshot.markers.get(task.unit, {}):
+        is_report = task.unit.kind == REPORT.unit_kind
+        if is_report and REPORT.final_marker in snapshot.markers.get(task.unit, {}):
             continue  # versions before this one never closed it
         written = max((info.modified for info in by_unit.get(task.unit, {}).values()), default=now_seconds)
         has_owner = task.owner in living and (task.unit in named or not is_report)
@@ -173,14 +178,14 @@ def _within(
 ) -> Iterator[tuple[Why, list[ObjectInfo]]]:
     """What of a unit that stays may go."""
     markers = snapshot.markers.get(unit, {})
-    done = FINAL_MARKER[unit.kind] in markers
+    done = final_marker(unit.kind) in markers
     kept: set[str] = set()
     for name, marker in markers.items():
         keys = {file.key for file in marker.files} | {store_keys.marker_key(unit, name)}
         standing = [info for info in objects.values() if info.key in keys]
         if isinstance(marker.record, StateRecord) and done and all(map(old, standing)):
             yield "finished training's state", standing
-        elif unit in snapshot.corrupt and name == FINAL_MARKER[unit.kind]:
+        elif unit in snapshot.corrupt and name == final_marker(unit.kind):
             yield "corrupt result", standing
         kept |= keys
     loose = (
@@ -192,9 +197,9 @@ def _within(
 
 
 def _unnamed_blobs(snapshot: StoreListing, named: set[UnitRef], busy: set[UnitRef]) -> Iterable[ObjectInfo]:
-    if any(unit.kind == "generate" for unit in busy):
+    if any(unit.kind == GENERATE.unit_kind for unit in busy):
         return ()
-    outputs = (markers.get(store_keys.OUTPUTS) for unit, markers in snapshot.markers.items() if unit in named)
+    outputs = (markers.get(GENERATE.final_marker) for unit, markers in snapshot.markers.items() if unit in named)
     known = {
         store_keys.blob_key(marker.record.tokenizer_sha256)
         for marker in outputs

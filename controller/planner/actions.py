@@ -121,14 +121,14 @@ class RunLine:
 class EvaluationLine:
     """One model on one part of one benchmark: `done` of `total` outputs, or problems while they are graded.
 
-    `phase`: what the program that works at it says that it does.
+    `stage`: the name of the stage that it is at. `phase`: what the program that works at it says that it does.
     """
 
     model: str
     benchmark: str
     part: str
     state: LineState
-    stage: Literal["train", "generate", "grade"]
+    stage: str
     reason: str
     message: str
     done: int = 0

@@ -6,8 +6,9 @@ from controller.planner.actions import FetchWeights, Reason
 from controller.planner.unit_state import UnitState
 from controller.snapshot.types import Weights
 from workloads.api.units import UnitRef
+from workloads.stages.registry import STAGES, unit_kinds
 
-READERS = frozenset({"train", "generate"})
+READERS = unit_kinds(stage for stage in STAGES.values() if stage.reads_base)
 """Kinds of units whose programs read the base."""
 
 

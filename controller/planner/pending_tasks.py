@@ -31,6 +31,10 @@ from workloads.api.tasks import (
     TrainTask,
 )
 from workloads.api.units import ExternalInputs, TrainInputs, UnitRef
+from workloads.stages.generate import GENERATE
+from workloads.stages.grade import GRADE
+from workloads.stages.import_checkpoints import IMPORT
+from workloads.stages.train import TRAIN
 
 
 @dataclass(frozen=True)
@@ -63,8 +67,8 @@ def _trainings(round_: Round, unit_states: Mapping[UnitRef, UnitState]) -> Itera
     for unit, run in reversed(runs.items()):
         if unit_states[unit].state == "ready" and not run.published:
             number = round_.store.unit(unit).next_number
-            verb = "import" if isinstance(run.inputs, ExternalInputs) else "train"
-            message = f"{verb} {run.name}, attempt {number}"
+            stage = IMPORT if isinstance(run.inputs, ExternalInputs) else TRAIN
+            message = f"{stage.name} {run.name}, attempt {number}"
             yield PendingTask(_train_task(round_, run, unit, number), Reason("RunReady", message))
 
 
@@ -133,7 +137,7 @@ def _generations(
                 (run.inputs.lora.rank for run in frozen.runs if isinstance(run.inputs, TrainInputs)), default=0
             ),
         )
-        why = Reason("EvaluationsReady", f"generate {_listed(ready[unit] for unit in units)}")
+        why = Reason("EvaluationsReady", f"{GENERATE.name} {_listed(ready[unit] for unit in units)}")
         gathers_until = None if suspected else _gathers_until(frozen, units, ready, evaluations, unit_states)
         yield PendingTask(task, why, gathers_until, suspected)
 
@@ -217,7 +221,7 @@ def _grades(
             members=members,
             allow_unsandboxed=frozen.allow_unsandboxed,
         )
-        yield PendingTask(task, Reason("OutputsReady", f"grade {_listed(ready[unit] for unit in units)}"))
+        yield PendingTask(task, Reason("OutputsReady", f"{GRADE.name} {_listed(ready[unit] for unit in units)}"))
 
 
 def _grade_member(evaluation: EvaluationState, store: StoreSnapshot) -> GradeMember:

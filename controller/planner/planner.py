@@ -47,6 +47,7 @@ from controller.snapshot.types import JobsSnapshot, StoreSnapshot, Unknown, role
 from workloads.api.experiment import FrozenExperiment
 from workloads.api.tasks import ReportTask
 from workloads.api.units import UnitRef
+from workloads.stages.generate import GENERATE
 
 __all__ = ["Decision", "decide"]
 
@@ -122,8 +123,10 @@ def _unit_states(round_: Round, evaluations: Sequence[EvaluationState]) -> dict[
 
 def _generating(round_: Round, actions: Sequence[Action]) -> frozenset[str]:
     """Keys of our generate tasks that hold a slot after `actions`."""
-    before = {key for key, role in slot_holders(round_).items() if role == "generate"}
-    return frozenset(before | {a.task.key for a in actions if isinstance(a, Start) and role_of(a.task) == "generate"})
+    before = {key for key, role in slot_holders(round_).items() if role == GENERATE.name}
+    return frozenset(
+        before | {a.task.key for a in actions if isinstance(a, Start) and role_of(a.task) == GENERATE.name}
+    )
 
 
 def _only_report_open(round_: Round) -> bool:

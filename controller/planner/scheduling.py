@@ -24,6 +24,8 @@ from workloads.api.evaluation_matrix import train_unit
 from workloads.api.experiment import Limits
 from workloads.api.tasks import GenerateTask, GradeTask, MemberPointer, RunnableTask, TaskRef
 from workloads.api.units import UnitRef
+from workloads.stages.generate import GENERATE
+from workloads.stages.registry import STAGES
 
 LIMIT_REACHED = "LimitReached"
 """The reason of a task that has no slot because its pool is full and says why (`Pool.quota_message`)."""
@@ -132,8 +134,8 @@ def new_tasks(round_: Round, pending: Sequence[PendingTask]) -> Scheduled:
     pools = (*_pools(round_.experiment.limits), *round_.jobs.pools)
     busy = Counter(slot_holders(round_).values())
     engines = running_engines(round_)
-    others_wait = _over(pools, busy, "generate", more=0, reserved_for_others=True)
-    is_full = _over(pools, busy, "generate", reserved_for_others=True)
+    others_wait = _over(pools, busy, GENERATE.name, more=0, reserved_for_others=True)
+    is_full = _over(pools, busy, GENERATE.name, reserved_for_others=True)
     if others_wait or (is_full and not all(_joins(candidate, engines) for candidate in pending)):
         engines = []
     actions: list[Action] = []
@@ -199,12 +201,8 @@ def _host_is_live(attempt: Attempt, snapshot: JobsSnapshot) -> bool:
 
 
 def _pools(limits: Limits) -> tuple[Pool, ...]:
-    return (
-        Pool(frozenset({"train"}), limits.training_slots),
-        Pool(frozenset({"generate"}), limits.evaluation_slots),
-        Pool(frozenset({"grade"}), limits.grading_slots),
-        Pool(frozenset({"report"}), 1),
-    )
+    stages = STAGES.values()
+    return tuple(Pool(frozenset({stage.name}), stage.slots(limits)) for stage in stages if stage.slots is not None)
 
 
 def slot_holders(round_: Round) -> dict[str, Role]:

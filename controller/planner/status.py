@@ -24,6 +24,8 @@ from workloads.api.evaluation_matrix import train_unit
 from workloads.api.experiment import FrozenExperiment, FrozenRun
 from workloads.api.records import CheckpointRecord
 from workloads.api.units import UnitRef
+from workloads.stages.generate import GENERATE
+from workloads.stages.grade import GRADE
 
 
 def counts(frozen: FrozenExperiment, evaluations: Sequence[EvaluationState], store: StoreSnapshot) -> Counts:
@@ -101,8 +103,8 @@ def _evaluation_line(
     corrupt = folded.corrupt.get(evaluation.want.id) if folded is not None else None
     if at.state == "done" and corrupt is not None:
         at = Progressed("failed", at.stage, Reason("CorruptFiles", corrupt))
-    total = len(evaluation.want.part.problems) * (round_.experiment.sampling.n if at.stage == "generate" else 1)
-    unit = evaluation.grade_unit if at.stage == "grade" else evaluation.generate_unit
+    total = len(evaluation.want.part.problems) * (round_.experiment.sampling.n if at.stage == GENERATE.name else 1)
+    unit = evaluation.grade_unit if at.stage == GRADE.name else evaluation.generate_unit
     done = total if at.state == "done" else 0
     if at.state == "running" and unit is not None:
         done = done_by_unit.get(unit.digest, 0)

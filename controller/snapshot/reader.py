@@ -24,6 +24,8 @@ from workloads.api.experiment import FrozenExperiment
 from workloads.api.records import Failure, Marker, Progress, TaskEnd
 from workloads.api.tasks import GenerateTask, MemberPointer, Offer, Task, parse_task
 from workloads.api.units import ReportInputs, UnitRef, unit_of
+from workloads.stages.generate import GENERATE
+from workloads.stages.grade import GRADE
 from workloads.storage.base import NotFound, ObjectInfo, Store, StoreError
 from workloads.storage.markers import READS, Corrupt, first_problem, parse_marker
 
@@ -98,10 +100,10 @@ class Observer:
         return StoreSnapshot(views, folded)
 
     def _units(self, frozen: FrozenExperiment, folded: Folded | None) -> dict[UnitRef, UnitView]:
-        """Stage by stage: a checkpoint's marker names the generate units, the outputs' marker the grade units."""
+        """Reads one stage after the other: checkpoints' markers name generate units, outputs' markers grade units."""
         views: dict[UnitRef, UnitView] = {}
         self._look(views, (train_unit(run) for run in frozen.runs))
-        for _ in ("generate", "grade"):
+        for _ in (GENERATE, GRADE):
             self._look(views, units_of(frozen, resolve_evaluations(frozen, StoreSnapshot(views))))
         if folded is not None:
             self._look(views, [unit_of(ReportInputs(manifest_content=folded.sha256))])

@@ -23,8 +23,9 @@ from controller.planner.actions import Decision
 from controller.planner.round import owner_of
 from controller.planner.unit_state import STARTING
 from controller.snapshot.types import WEIGHTS, Job, JobsSnapshot, Pool, Unknown, Weights
-from workloads.api.experiment import FrozenExperiment
+from workloads.api.experiment import FrozenExperiment, Limits
 from workloads.api.tasks import Owner, RunnableTask, TrainTask
+from workloads.stages.registry import STAGES
 
 Json = dict[str, Any]
 STALE_SECONDS = 100.0
@@ -91,15 +92,12 @@ class KubernetesExecutor:
         refused = self._refusals.current()
         if (seconds := self._refusals.seconds_to_next()) is not None:
             self._watched.wake(self._frozen.name, max(SOON_SECONDS, seconds))
-        limits = self._frozen.limits
-        pools = (
-            Pool(frozenset({"train", "import"}), limits.training_slots),
-            Pool(frozenset({"generate"}), limits.evaluation_slots),
-            Pool(frozenset({"grade"}), limits.grading_slots),
-            Pool(frozenset({"report"}), 1),
-        )
         return JobsSnapshot(
-            jobs, pools=pools, weights=self._weights(), refused=refused, refused_before=self._refused_before
+            jobs,
+            pools=slot_pools(self._frozen.limits),
+            weights=self._weights(),
+            refused=refused,
+            refused_before=self._refused_before,
         )
 
     def admit(self, view: JobsSnapshot, decide: Callable[[JobsSnapshot], Decision]) -> Decision:
@@ -283,3 +281,15 @@ def owner_reference(experiment: Json) -> Json:
         "controller": True,
         "blockOwnerDeletion": False,
     }
+
+
+def slot_pools(limits: Limits) -> tuple[Pool, ...]:
+    """A pool for each stage with slots, shared with the stages that take slots of it."""
+    return tuple(
+        Pool(
+            frozenset(other.name for other in STAGES.values() if stage.name in (other.name, other.shares_slots_of)),
+            stage.slots(limits),
+        )
+        for stage in STAGES.values()
+        if stage.slots is not None
+    )

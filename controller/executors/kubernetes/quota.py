@@ -21,6 +21,7 @@ from controller.planner.actions import Decision, WriteTask
 from controller.planner.unit_state import STUCK_SECONDS, is_live
 from controller.snapshot.types import JobsSnapshot, Pool
 from workloads.api.tasks import GenerateTask, Owner
+from workloads.stages.generate import GENERATE
 
 Json = dict[str, Any]
 CLAIM_SECONDS = 120.0
@@ -57,7 +58,7 @@ class QuotaQueue:
         others = sum(holder != owner for holder in self.holders.values())
         ahead = self.waiting[: self.waiting.index(owner)] if owner in self.waiting else self.waiting
         return Pool(
-            frozenset({"generate"}),
+            frozenset({GENERATE.name}),
             self.most - others,
             reserved_for_others=len(ahead),
             quota_message=self._full(len(ahead)),

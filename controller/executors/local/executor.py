@@ -23,17 +23,11 @@ from controller.executors.local import launch
 from controller.executors.local.machine import Machine
 from controller.lease import OwnersWatch
 from controller.planner.actions import Decision
-from controller.snapshot.types import Job, JobsSnapshot, Role, role_of
+from controller.snapshot.types import Job, JobsSnapshot, role_of
 from workloads.api.tasks import Owner, RunnableTask
+from workloads.stages.registry import STAGES
 from workloads.storage.base import Store
 
-PROGRAMS: dict[Role, str] = {
-    "train": "workloads.train",
-    "import": "workloads.import_checkpoints",
-    "generate": "workloads.evaluate",
-    "grade": "workloads.grade",
-    "report": "workloads.report",
-}
 GRACE_SECONDS = 60.0
 """Between SIGTERM and SIGKILL: enough to save the state of a training that fits a laptop."""
 KILL_SECONDS = 5.0
@@ -44,7 +38,7 @@ SCRATCH = "potstill-task-"
 
 
 def program(task: RunnableTask) -> list[str]:
-    return [sys.executable, "-P", "-m", PROGRAMS[role_of(task)], task.key]
+    return [sys.executable, "-P", "-m", STAGES[role_of(task)].program, task.key]
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,14 @@ import pynvml
 
 from controller.snapshot.types import Pool, Role
 from workloads.api.experiment import Limits
+from workloads.stages.generate import GENERATE
+from workloads.stages.grade import GRADE
+from workloads.stages.registry import STAGES
+from workloads.stages.train import TRAIN
 
 CORES_PER_TRAINING = 4
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
-GPU_ROLES: frozenset[Role] = frozenset({"train", "generate"})
+GPU_ROLES: frozenset[Role] = frozenset(stage.name for stage in STAGES.values() if stage.uses_gpu)
 
 
 @dataclass(frozen=True)
@@ -31,11 +35,11 @@ class Machine:
     @property
     def pools(self) -> tuple[Pool, ...]:
         if self.devices:
-            return (Pool(GPU_ROLES, len(self.devices)), Pool(frozenset({"grade"}), 1))
+            return (Pool(GPU_ROLES, len(self.devices)), Pool(frozenset({GRADE.name}), 1))
         return (
-            Pool(frozenset({"train"}), self.trainings),
-            Pool(frozenset({"generate"}), 1),
-            Pool(frozenset({"grade"}), 1),
+            Pool(frozenset({TRAIN.name}), self.trainings),
+            Pool(frozenset({GENERATE.name}), 1),
+            Pool(frozenset({GRADE.name}), 1),
         )
 
     def free_device(self, role: Role, used: Iterable[str | None]) -> str | None:
