@@ -3,7 +3,8 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from controller.planner.evaluations import resolve_evaluations, units_of
+from controller.planner.added_stages import all_units
+from controller.planner.evaluations import resolve_evaluations
 from controller.planner.retry_policy import retry_state
 from controller.planner.round import owner_of
 from controller.snapshot.reader import Observer
@@ -32,7 +33,7 @@ def retry(frozen: FrozenExperiment, store: Store, only: Collection[UnitRef] = ()
     seen = Observer(store).observe(frozen, None)
     if isinstance(seen, Unknown):
         raise StoreError(seen.message)
-    units = [*units_of(frozen, resolve_evaluations(frozen, seen)), *_report(frozen, store)]
+    units = [*all_units(frozen, resolve_evaluations(frozen, seen), seen), *_report(frozen, store)]
     found = []
     for unit in units:
         if only and unit not in only:

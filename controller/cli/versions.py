@@ -125,9 +125,9 @@ def differences(old: FrozenExperiment, new: FrozenExperiment) -> tuple[str, ...]
         f"run {unit.name}" for unit in units if unit.kind == TRAIN.unit_kind and unit.standing in ("added", "removed")
     ]
     before, after = (item.model_dump(mode="json", exclude=NOT_ASKED) for item in (old, new))
-    fields += [WORDS.get(name, name) for name in after if name not in BY_UNIT and before[name] != after[name]]
+    fields += [WORDS.get(name, name) for name in after if name not in BY_UNIT and before.get(name) != after[name]]
     if not fields:
-        fields = [name for name in after if before[name] != after[name]]
+        fields = [name for name in after if before.get(name) != after[name]]
     return tuple(dict.fromkeys(field for field in fields if field not in (CHECKPOINT, OUTPUTS)))
 
 

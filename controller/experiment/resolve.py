@@ -28,6 +28,7 @@ from workloads.api.units import (
     TrainInputs,
 )
 from workloads.models import architecture_of
+from workloads.stages.registry import StageError, added_stages
 from workloads.storage.content_digest import directory_content
 
 
@@ -93,8 +94,17 @@ def resolve(
         limits=_limits(spec, profile),
         allow_unsandboxed=profile.allow_unsandboxed,
         profile=profile.model_dump(mode="json", by_alias=True),
+        stages=_added_stages(),
     )
     return frozen if uid8 else frozen.model_copy(update={"uid8": _question_digest(frozen)[:8]})
+
+
+def _added_stages() -> tuple[str, ...]:
+    """Names of the stages that are installed here beside the built-in ones. Raises SpecError."""
+    try:
+        return tuple(stage.name for stage in added_stages())
+    except StageError as error:
+        raise SpecError("stages", [SpecProblem((), str(error))]) from error
 
 
 def _question_digest(frozen: FrozenExperiment) -> str:

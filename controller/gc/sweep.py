@@ -16,19 +16,21 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from functools import cache
+from typing import Literal
 
-from controller.planner.evaluations import resolve_evaluations, units_of
+from controller.planner.added_stages import all_units
+from controller.planner.evaluations import resolve_evaluations
 from controller.snapshot.types import StoreSnapshot, UnitView, members_of
 from workloads.api import store_keys
 from workloads.api.experiment import FrozenExperiment
 from workloads.api.manifest import Manifest
 from workloads.api.records import Marker, OutputsRecord, StateRecord
-from workloads.api.tasks import GenerateTask, GradeTask, MemberPointer, Owner, Task
-from workloads.api.units import ReportInputs, UnitKind, UnitRef, unit_of
+from workloads.api.tasks import GenerateTask, GradeTask, MemberPointer, Owner, StageTask, Task
+from workloads.api.units import ReportInputs, UnitRef, unit_of
 from workloads.stages.generate import GENERATE
 from workloads.stages.grade import GRADE
-from workloads.stages.registry import final_marker
+from workloads.stages.registry import final_marker, stages, unit_kinds
 from workloads.stages.report import REPORT
 from workloads.stages.train import TRAIN
 from workloads.storage.base import ObjectInfo
@@ -43,7 +45,15 @@ Why = Literal[
     "old notice",
 ]
 DEAD_SECONDS = 86_400.0
-UNIT_KEY = re.compile(rf"units/({'|'.join(get_args(UnitKind))})/([0-9a-f]{{64}})/(.+)")
+
+
+@cache
+def unit_key() -> re.Pattern[str]:
+    """Matches the keys of units of installed stages, (kind, digest, name). Others are never swept."""
+    kinds = sorted(unit_kinds(stages().values()))
+    return re.compile(rf"units/({'|'.join(kinds)})/([0-9a-f]{{64}})/(.+)")
+
+
 ATTEMPT_FILE = re.compile(r"attempts/\d+/(.+)")
 TOLD = frozenset({"log.txt", "progress.json", "failure.json"})
 """What an attempt says of itself: no marker names it, and it is kept."""
@@ -87,7 +97,7 @@ def plan_sweep(snapshot: StoreListing, now_seconds: float, age_floor_seconds: fl
     """What may go, in no particular order. Times in seconds since 1970."""
     by_unit: dict[UnitRef, dict[str, ObjectInfo]] = defaultdict(dict)
     for info in snapshot.objects:
-        if found := UNIT_KEY.fullmatch(info.key):
+        if found := unit_key().fullmatch(info.key):
             by_unit[UnitRef(kind=found[1], digest=found[2])][found[3]] = info
     named = _named(snapshot)
     busy = _busy(snapshot, by_unit, named, now_seconds, age_floor_seconds)
@@ -122,7 +132,7 @@ def _named(snapshot: StoreListing) -> set[UnitRef]:
     view = StoreSnapshot({unit: UnitView(unit, markers=markers) for unit, markers in snapshot.markers.items()})
     found: set[UnitRef] = set()
     for frozen in snapshot.experiments:
-        found.update(units_of(frozen, resolve_evaluations(frozen, view)))
+        found.update(all_units(frozen, resolve_evaluations(frozen, view), view))
     for sha256, manifest in snapshot.manifests.items():
         found.add(unit_of(ReportInputs(manifest_content=sha256)))
         found.update(TRAIN.unit(run.digest) for run in manifest.runs)
@@ -171,6 +181,8 @@ def _units_of_task(task: Task) -> Iterator[UnitRef]:
         yield from (member.adapter.unit for member in task.members if member.adapter is not None)
         if task.host is not None:
             yield task.host.unit
+    if isinstance(task, StageTask):
+        yield task.inputs.source
 
 
 def _within(

@@ -140,6 +140,17 @@ class EvaluationLine:
         return f"{self.model} {self.benchmark}/{self.part}"
 
 
+@dataclass(frozen=True)
+class StageLine:
+    """A unit of an added stage. `source`: the checkpoint or evaluation that it reads."""
+
+    stage: str
+    source: str
+    state: LineState
+    reason: str
+    message: str
+
+
 def counted(evaluations: Iterable[EvaluationLine]) -> EvaluationCounts:
     return evaluation_counts((line.model, line.benchmark, stored_state(line.state)) for line in evaluations)
 
@@ -193,6 +204,7 @@ class Status:
     idle: bool = False
     report: UnitRef | None = None
     gpu_seconds: float = 0.0
+    stages: tuple[StageLine, ...] = ()
 
     def condition(self, type_: str) -> Condition | None:
         return next((condition for condition in self.conditions if condition.type == type_), None)

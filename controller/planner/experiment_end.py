@@ -1,17 +1,15 @@
 """The end of an experiment: manifest, report, terminal condition."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
 from controller.planner.actions import (
     Action,
-    EvaluationLine,
     LineState,
     ManifestState,
     Reason,
-    RunLine,
     Start,
     Status,
     WriteManifest,
@@ -57,18 +55,20 @@ def records_digest(store: StoreSnapshot, units: Iterable[UnitRef]) -> str:
     return sha256_of(canonical_json(sorted(seen)))
 
 
-def all_settled(runs: Sequence[RunLine], evaluations: Sequence[EvaluationLine]) -> bool:
-    return all(state in {"done", "failed"} for state in _states(runs, evaluations))
+def all_settled(status: Status) -> bool:
+    """Whether every training, evaluation and unit of an added stage is done or has failed."""
+    return all(state in {"done", "failed"} for state in _states(status))
 
 
-def _states(runs: Sequence[RunLine], evaluations: Sequence[EvaluationLine]) -> list[LineState]:
-    return [run.state for run in runs] + [line.state for line in evaluations]
+def _states(status: Status) -> list[LineState]:
+    states = [run.state for run in status.runs] + [line.state for line in status.evaluations]
+    return states + [line.state for line in status.stages]
 
 
-def verdict(runs: Sequence[RunLine], evaluations: Sequence[EvaluationLine]) -> Verdict:
-    """Failed: nothing that was asked for came of it. An experiment without evaluations asks for its trainings."""
-    asked = [line.state for line in evaluations] or [line.state for line in runs]
-    if set(_states(runs, evaluations)) <= {"done"}:
+def verdict(status: Status) -> Verdict:
+    """Failed: no evaluation has a result, or no training where there are no evaluations."""
+    asked = [line.state for line in status.evaluations] or [line.state for line in status.runs]
+    if set(_states(status)) <= {"done"}:
         return "Succeeded"
     return "PartiallyFailed" if "done" in asked else "Failed"
 
@@ -79,7 +79,7 @@ def finish(round_: Round, units: Iterable[UnitRef], status: Status) -> Finish:
     of = records_digest(store, units)
     if store.folded is None or store.folded.of != of:
         why = Reason("AllSettled", "every evaluation is committed or explained")
-        return Finish((_manifest(of, STATES[verdict(status.runs, status.evaluations)], status, why),))
+        return Finish((_manifest(of, STATES[verdict(status)], status, why),))
     inputs = ReportInputs(manifest_content=store.folded.sha256)
     unit = unit_of(inputs)
     unit_state = state_of(store.unit(unit), round_, {})

@@ -18,7 +18,7 @@ A task is written, then its pointers, then it is started; a crash between any tw
 function goes on. A unit gets its next attempt only when all attempts before it are closed and their Jobs have stopped.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -34,9 +34,10 @@ from controller.planner.actions import (
     Status,
     counted,
 )
+from controller.planner.added_stages import added_units, pending_added, stage_lines
 from controller.planner.base_prefetch import prefetch_actions, wait_for_base
 from controller.planner.completion_checks import completion_checks
-from controller.planner.evaluations import EvaluationState, resolve_evaluations, units_of
+from controller.planner.evaluations import resolve_evaluations, units_of
 from controller.planner.experiment_end import Finish, Verdict, all_settled, finish, interim_manifest, verdict
 from controller.planner.pending_tasks import pending_tasks
 from controller.planner.round import Round
@@ -76,13 +77,18 @@ def decide(
     round_ = Round(frozen, store, executor, now, intent)
     round_ = replace(round_, closing=tuple(completion_checks(round_)))
     actions: list[Action] = [*round_.closing, *stops(round_)]
-    before_fetch = _unit_states(round_, evaluations)
+    added = added_units(frozen, evaluations, store)
+    units = (*units_of(frozen, evaluations), *(added_unit.unit for added_unit in added))
+    before_fetch = _unit_states(round_, units)
     unit_states = wait_for_base(before_fetch, executor.weights)
     new = Scheduled()
     if intent == "run" and not round_.is_budget_spent:
         actions += prefetch_actions(executor.weights, before_fetch)
         actions += unstarted(round_)
-        new = new_tasks(round_, pending_tasks(round_, evaluations, unit_states))
+        new = new_tasks(
+            round_,
+            [*pending_tasks(round_, evaluations, unit_states), *pending_added(round_, added, unit_states)],
+        )
         actions += new.actions
     reasons = {**new.gathering, **new.waiting}
     unit_states |= {unit: replace(unit_states[unit], why=why) for unit, why in reasons.items()}
@@ -90,27 +96,28 @@ def decide(
 
     runs = run_lines(round_, unit_states)
     lines = evaluation_lines(round_, evaluations, unit_states)
+    stages = stage_lines(added, unit_states)
     idle = not any(map(round_.is_at_work, round_.own_attempts)) and not actions
     status = Status(
-        conditions(runs, lines, intent, progressing(round_, idle)),
+        conditions(runs, lines, intent, progressing(round_, idle), stages),
         runs,
         lines,
         counted,
         idle=idle,
         gpu_seconds=round_.gpu_seconds_spent,
+        stages=stages,
     )
-    units = units_of(frozen, evaluations)
-    if intent == "run" and not actions and all_settled(runs, lines) and _only_report_open(round_):
+    if intent == "run" and not actions and all_settled(status) and _only_report_open(round_):
         ending = finish(round_, units, status)
-        return Decision(ending.actions, _with_ending(status, ending, verdict(runs, lines)), generating)
+        return Decision(ending.actions, _with_ending(status, ending, verdict(status)), generating)
     interim = interim_manifest(round_, units, status)
     done = (*actions, interim) if interim else tuple(actions)
     return Decision(done, status, generating, limited=bool(new.waiting))
 
 
-def _unit_states(round_: Round, evaluations: Sequence[EvaluationState]) -> dict[UnitRef, UnitState]:
+def _unit_states(round_: Round, units: Iterable[UnitRef]) -> dict[UnitRef, UnitState]:
     """The state of every unit. With the GPU-seconds used up, units that have not started are exhausted."""
-    group_keys, units = reserved(round_), units_of(round_.experiment, evaluations)
+    group_keys = reserved(round_)
     unit_states = {unit: state_of(round_.store.unit(unit), round_, group_keys) for unit in units}
     if not round_.is_budget_spent:
         return unit_states

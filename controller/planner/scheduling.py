@@ -21,11 +21,11 @@ from controller.planner.round import Round
 from controller.planner.unit_state import is_live
 from controller.snapshot.types import Attempt, JobsSnapshot, Pool, Role, StoreSnapshot, members_of, role_of
 from workloads.api.evaluation_matrix import train_unit
-from workloads.api.experiment import Limits
+from workloads.api.experiment import FrozenExperiment
 from workloads.api.tasks import GenerateTask, GradeTask, MemberPointer, RunnableTask, TaskRef
 from workloads.api.units import UnitRef
 from workloads.stages.generate import GENERATE
-from workloads.stages.registry import STAGES
+from workloads.stages.registry import stages_of
 
 LIMIT_REACHED = "LimitReached"
 """The reason of a task that has no slot because its pool is full and says why (`Pool.quota_message`)."""
@@ -131,7 +131,7 @@ def new_tasks(round_: Round, pending: Sequence[PendingTask]) -> Scheduled:
     for its batch window.
     """
     now = round_.now
-    pools = (*_pools(round_.experiment.limits), *round_.jobs.pools)
+    pools = (*_pools(round_.experiment), *round_.jobs.pools)
     busy = Counter(slot_holders(round_).values())
     engines = running_engines(round_)
     others_wait = _over(pools, busy, GENERATE.name, more=0, reserved_for_others=True)
@@ -200,9 +200,9 @@ def _host_is_live(attempt: Attempt, snapshot: JobsSnapshot) -> bool:
     return job is not None and job.phase != "ended"
 
 
-def _pools(limits: Limits) -> tuple[Pool, ...]:
-    stages = STAGES.values()
-    return tuple(Pool(frozenset({stage.name}), stage.slots(limits)) for stage in stages if stage.slots is not None)
+def _pools(frozen: FrozenExperiment) -> tuple[Pool, ...]:
+    stages = stages_of(frozen)
+    return tuple(Pool(frozenset({s.name}), s.slots(frozen.limits)) for s in stages if s.slots is not None)
 
 
 def slot_holders(round_: Round) -> dict[str, Role]:

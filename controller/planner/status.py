@@ -12,6 +12,7 @@ from controller.planner.actions import (
     LineState,
     Reason,
     RunLine,
+    StageLine,
     counted,
 )
 from controller.planner.evaluations import EvaluationState, Progressed, open_state, progressed
@@ -166,9 +167,15 @@ def _jobs(count: int) -> str:
 
 
 def conditions(
-    runs: Sequence[RunLine], evaluations: Sequence[EvaluationLine], intent: Intent, progress: Condition
+    runs: Sequence[RunLine],
+    evaluations: Sequence[EvaluationLine],
+    intent: Intent,
+    progress: Condition,
+    stages: Sequence[StageLine] = (),
 ) -> tuple[Condition, ...]:
+    """`StagesComplete` is there only where an added stage has a unit."""
     suspended = intent == "suspend"
+    added = [(line.state, f"{line.stage} of {line.source}", line.message) for line in stages]
     return (
         Condition("Accepted", "True", "Frozen", "the experiment was accepted"),
         _shared(
@@ -184,6 +191,7 @@ def conditions(
                 counted(evaluations),
             ),
         ),
+        *([_complete("StagesComplete", added, "result")] if added else []),
         Condition(
             "Suspended",
             "True" if suspended else "False",

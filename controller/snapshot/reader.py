@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from controller.planner.added_stages import all_units
 from controller.planner.evaluations import resolve_evaluations, units_of
 from controller.snapshot.listing import EveryRound, Listing
 from controller.snapshot.types import Attempt, Folded, Job, StoreSnapshot, UnitView, Unknown
@@ -26,6 +27,7 @@ from workloads.api.tasks import GenerateTask, MemberPointer, Offer, Task, parse_
 from workloads.api.units import ReportInputs, UnitRef, unit_of
 from workloads.stages.generate import GENERATE
 from workloads.stages.grade import GRADE
+from workloads.stages.registry import StageError
 from workloads.storage.base import NotFound, ObjectInfo, Store, StoreError
 from workloads.storage.markers import READS, Corrupt, first_problem, parse_marker
 
@@ -96,6 +98,8 @@ class Observer:
             views = self._units(frozen, folded)
         except StoreError as error:
             return Unknown("StoreUnavailable", str(error))
+        except StageError as error:
+            return Unknown("StageMissing", str(error))
         self._listing.end(views.keys())
         return StoreSnapshot(views, folded)
 
@@ -105,6 +109,9 @@ class Observer:
         self._look(views, (train_unit(run) for run in frozen.runs))
         for _ in (GENERATE, GRADE):
             self._look(views, units_of(frozen, resolve_evaluations(frozen, StoreSnapshot(views))))
+        if frozen.stages:
+            seen = StoreSnapshot(views)
+            self._look(views, all_units(frozen, resolve_evaluations(frozen, seen), seen))
         if folded is not None:
             self._look(views, [unit_of(ReportInputs(manifest_content=folded.sha256))])
         for _ in ("leads of groups", "their engines"):

@@ -8,7 +8,7 @@ from typing import Literal
 
 from workloads.api import store_keys
 from workloads.api.records import Failure, Marker, Progress, TaskEnd
-from workloads.api.tasks import GenerateTask, GradeTask, MemberPointer, Owner, RunnableTask
+from workloads.api.tasks import GenerateTask, GradeTask, MemberPointer, Owner, RunnableTask, StageTask
 from workloads.api.units import ExternalInputs, UnitRef
 from workloads.stages.registry import final_marker
 
@@ -185,7 +185,7 @@ class JobsSnapshot:
 
 
 def role_of(task: RunnableTask | MemberPointer) -> Role:
-    return task.unit.kind if isinstance(task, MemberPointer) else task.type
+    return task.unit.kind if isinstance(task, MemberPointer | StageTask) else task.type
 
 
 def members_of(task: RunnableTask) -> tuple[tuple[UnitRef, int], ...]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from controller.planner.actions import EvaluationLine, RunLine, Status, counted
-from controller.planner.evaluations import resolve_evaluations, units_of
+from controller.planner.added_stages import all_units
+from controller.planner.evaluations import resolve_evaluations
 from controller.planner.planner import decide
 from controller.snapshot.reader import Observer
 from controller.snapshot.types import Attempt, JobsSnapshot, StoreSnapshot, Unknown, role_of
@@ -124,7 +125,7 @@ class LiveExperiment:
     def _view(self, seen: StoreSnapshot) -> LiveView:
         status = decide(self.frozen, seen, JobsSnapshot({}), self.now()).status
         names = _names(self.frozen, seen)
-        own = units_of(self.frozen, resolve_evaluations(self.frozen, seen))
+        own = all_units(self.frozen, resolve_evaluations(self.frozen, seen), seen)
         attempts = [a for unit in own for a in seen.unit(unit).attempts]
         leads = [a for a in attempts if not isinstance(a.task, MemberPointer)]
         leads += _leads_elsewhere(attempts, seen)

@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, Field, SerializerFunctionWrapHandler, model_
 
 from workloads.api.model import Contract
 from workloads.api.tasks import FileSource, ModelSource
-from workloads.api.units import EngineIdentity, ExternalInputs, Prompting, Sampling, TrainInputs
+from workloads.api.units import EngineIdentity, ExternalInputs, Prompting, Sampling, TrainInputs, UnitKind
 
 PartName = Literal["fast", "rest", "subset", "all"]
 
@@ -128,3 +128,10 @@ class FrozenExperiment(Contract):
     limits: Limits = Limits()
     allow_unsandboxed: bool = False
     profile: dict[str, object] = Field({}, description="the admin's profile as it was at acceptance, for Job builders")
+    stages: tuple[UnitKind, ...] = Field((), description="added stages that were installed at acceptance, by name")
+
+    @model_serializer(mode="wrap")
+    def _serialize(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `stages` where there are none: experiments of before are known by the digest of this."""
+        dumped: dict[str, Any] = handler(self)
+        return {name: value for name, value in dumped.items() if name != "stages" or value}

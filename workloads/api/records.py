@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, Field
 
 from workloads.api.model import Contract, canonical_json, sha256_of
-from workloads.api.units import EngineIdentity, Sha256, UnitRef
+from workloads.api.units import EngineIdentity, Sha256, UnitKind, UnitRef
 
 
 class ExitCode(IntEnum):
@@ -153,8 +153,17 @@ class ReportRecord(Contract):
     report_version: str
 
 
+class StageRecord(Contract):
+    """The result of an added stage. `values`: what it measured, by name; further results are files of the marker."""
+
+    type: Literal["stage"] = "stage"
+    stage: UnitKind
+    stage_version: str
+    values: dict[str, str | int | float | bool | None] = {}
+
+
 Record = Annotated[
-    CheckpointRecord | StateRecord | TrainRecord | OutputsRecord | GradesRecord | ReportRecord,
+    CheckpointRecord | StateRecord | TrainRecord | OutputsRecord | GradesRecord | ReportRecord | StageRecord,
     Field(discriminator="type"),
 ]
 

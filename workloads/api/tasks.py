@@ -11,7 +11,16 @@ from pydantic import AwareDatetime, Field, SerializerFunctionWrapHandler, TypeAd
 
 from workloads.api import store_keys
 from workloads.api.model import Contract
-from workloads.api.units import ExternalInputs, GenerateInputs, GradeInputs, ReportInputs, Sha256, TrainInputs, UnitRef
+from workloads.api.units import (
+    ExternalInputs,
+    GenerateInputs,
+    GradeInputs,
+    ReportInputs,
+    Sha256,
+    StageInputs,
+    TrainInputs,
+    UnitRef,
+)
 
 
 class Owner(Contract):
@@ -153,6 +162,13 @@ class ReportTask(TaskBase):
     inputs: ReportInputs
 
 
+class StageTask(TaskBase):
+    """A task of a stage that a package adds."""
+
+    type: Literal["stage"] = "stage"
+    inputs: StageInputs
+
+
 class MemberPointer(TaskBase):
     """A member's own tasks/<n>.json: its attempt is the lead's task."""
 
@@ -162,9 +178,10 @@ class MemberPointer(TaskBase):
 
 
 Task = Annotated[
-    TrainTask | ImportTask | GenerateTask | GradeTask | ReportTask | MemberPointer, Field(discriminator="type")
+    TrainTask | ImportTask | GenerateTask | GradeTask | ReportTask | StageTask | MemberPointer,
+    Field(discriminator="type"),
 ]
-RunnableTask = TrainTask | ImportTask | GenerateTask | GradeTask | ReportTask
+RunnableTask = TrainTask | ImportTask | GenerateTask | GradeTask | ReportTask | StageTask
 
 TASK: TypeAdapter[Task] = TypeAdapter(Task)
 

@@ -11,6 +11,9 @@ ProfilePart = Literal["train", "evaluate", "grade", "report"]
 """The parts of a profile that say where pods run."""
 
 
+Follows = Literal["checkpoint", "evaluation"]
+
+
 @dataclass(frozen=True)
 class Step:
     """One container of a pod that works in several, one after the other. An untrusted one executes model output: it
@@ -26,7 +29,7 @@ class Stage:
     """One kind of task.
 
     `name`: the `type` of its tasks, which is part of Job names, and the role label of Jobs and pods.
-    `unit_kind`: the kind of its units, which is part of store keys. Two stages may make the same kind of unit.
+    `unit_kind`: the kind of its units, which is part of store keys: its name, but that imports make units of trainings.
     `inputs`: the kinds of units of which one must be done, or have committed a checkpoint, before a task is made.
     `final_marker`: the marker that a unit of this kind has when it is done.
     `program`: the module that runs a task, as `python -P -m <program> <task key>`.
@@ -40,6 +43,8 @@ class Stage:
     `mounts_weights`: its pods mount the volume of the base's weights.
     `is_remade`: the final marker is the whole result, so that a unit whose files are corrupt is made again.
     `steps`: the containers of its pods, in order; empty: one container.
+    `follows`: of an added stage, what it reads: it has a unit for each checkpoint, or for each graded evaluation.
+    `version`: of an added stage, raised when the same input could give another result.
     """
 
     name: str
@@ -57,6 +62,8 @@ class Stage:
     mounts_weights: bool = False
     is_remade: bool = False
     steps: tuple[Step, ...] = ()
+    follows: Follows | None = None
+    version: str = ""
 
     @property
     def container(self) -> str:

@@ -23,9 +23,9 @@ from controller.planner.actions import Decision
 from controller.planner.round import owner_of
 from controller.planner.unit_state import STARTING
 from controller.snapshot.types import WEIGHTS, Job, JobsSnapshot, Pool, Unknown, Weights
-from workloads.api.experiment import FrozenExperiment, Limits
+from workloads.api.experiment import FrozenExperiment
 from workloads.api.tasks import Owner, RunnableTask, TrainTask
-from workloads.stages.registry import STAGES
+from workloads.stages.registry import stages_of
 
 Json = dict[str, Any]
 STALE_SECONDS = 100.0
@@ -94,7 +94,7 @@ class KubernetesExecutor:
             self._watched.wake(self._frozen.name, max(SOON_SECONDS, seconds))
         return JobsSnapshot(
             jobs,
-            pools=slot_pools(self._frozen.limits),
+            pools=slot_pools(self._frozen),
             weights=self._weights(),
             refused=refused,
             refused_before=self._refused_before,
@@ -283,13 +283,13 @@ def owner_reference(experiment: Json) -> Json:
     }
 
 
-def slot_pools(limits: Limits) -> tuple[Pool, ...]:
+def slot_pools(frozen: FrozenExperiment) -> tuple[Pool, ...]:
     """A pool for each stage with slots, shared with the stages that take slots of it."""
     return tuple(
         Pool(
-            frozenset(other.name for other in STAGES.values() if stage.name in (other.name, other.shares_slots_of)),
-            stage.slots(limits),
+            frozenset(other.name for other in stages_of(frozen) if stage.name in (other.name, other.shares_slots_of)),
+            stage.slots(frozen.limits),
         )
-        for stage in STAGES.values()
+        for stage in stages_of(frozen)
         if stage.slots is not None
     )

@@ -18,7 +18,7 @@ from controller.snapshot.types import role_of
 from workloads.api.experiment import FrozenExperiment
 from workloads.api.tasks import RunnableTask, TrainTask
 from workloads.stages.base import Stage
-from workloads.stages.registry import STAGES
+from workloads.stages.registry import stage_named
 
 RENDEZVOUS_PORT = 29400
 KEYS = "/etc/potstill/store-keys"
@@ -29,7 +29,7 @@ TOKEN_NAME = "AWS_SESSION_TOKEN"  # noqa: S105 - a name
 
 def build_job(frozen: FrozenExperiment, task: RunnableTask, profile: Profile, owner: Json, namespace: str) -> Json:
     """The Job of a task. `owner`: metav1.OwnerReference of the Experiment. Pure; raises ValueError for no image."""
-    stage = STAGES[role_of(task)]
+    stage = stage_named(role_of(task))
     pod = profile.pod_of(stage.profile_part)
     name = job_name(frozen, task)
     spec = _pod_spec(task, stage, pod, profile, name)

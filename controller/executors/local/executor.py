@@ -25,7 +25,7 @@ from controller.lease import OwnersWatch
 from controller.planner.actions import Decision
 from controller.snapshot.types import Job, JobsSnapshot, role_of
 from workloads.api.tasks import Owner, RunnableTask
-from workloads.stages.registry import STAGES
+from workloads.stages.registry import stage_named
 from workloads.storage.base import Store
 
 GRACE_SECONDS = 60.0
@@ -38,7 +38,7 @@ SCRATCH = "potstill-task-"
 
 
 def program(task: RunnableTask) -> list[str]:
-    return [sys.executable, "-P", "-m", STAGES[role_of(task)].program, task.key]
+    return [sys.executable, "-P", "-m", stage_named(role_of(task)).program, task.key]
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,11 @@ from controller.snapshot.types import Pool, Role
 from workloads.api.experiment import Limits
 from workloads.stages.generate import GENERATE
 from workloads.stages.grade import GRADE
-from workloads.stages.registry import STAGES
+from workloads.stages.registry import stages
 from workloads.stages.train import TRAIN
 
 CORES_PER_TRAINING = 4
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
-GPU_ROLES: frozenset[Role] = frozenset(stage.name for stage in STAGES.values() if stage.uses_gpu)
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Machine:
     @property
     def pools(self) -> tuple[Pool, ...]:
         if self.devices:
-            return (Pool(GPU_ROLES, len(self.devices)), Pool(frozenset({GRADE.name}), 1))
+            return (Pool(gpu_roles(), len(self.devices)), Pool(frozenset({GRADE.name}), 1))
         return (
             Pool(frozenset({TRAIN.name}), self.trainings),
             Pool(frozenset({GENERATE.name}), 1),
@@ -43,7 +42,7 @@ class Machine:
         )
 
     def free_device(self, role: Role, used: Iterable[str | None]) -> str | None:
-        if role not in GPU_ROLES:
+        if role not in gpu_roles():
             return None
         taken = set(used)
         return next((device for device in self.devices if device not in taken), None)
@@ -53,6 +52,10 @@ class Machine:
         threads = {name: str(self.threads) for name in THREAD_VARIABLES if name not in inherited}
         visible = {} if device is None else {"CUDA_VISIBLE_DEVICES": device}
         return {**inherited, **threads, **visible, "PYTHONSAFEPATH": "1"}
+
+
+def gpu_roles() -> frozenset[Role]:
+    return frozenset(stage.name for stage in stages().values() if stage.uses_gpu)
 
 
 def this_machine(limits: Limits) -> Machine:
