@@ -349,6 +349,6 @@ def _limits(spec: ExperimentSpec, profile: Profile) -> Limits:
         training_slots=stated.training_slots or profile.training_slots,
         evaluation_slots=stated.evaluation_slots or profile.evaluation_slots,
         group_members=profile.group_members,
-        gather_seconds=profile.gather_seconds,
-        linger_seconds=profile.linger_seconds,
+        batch_window_seconds=profile.batch_window_seconds,
+        idle_timeout_seconds=profile.idle_timeout_seconds,
     )

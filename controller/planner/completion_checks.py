@@ -118,7 +118,7 @@ def _end_of_member(attempt: Attempt, view: UnitView, round_: Round) -> TaskEnd |
             outcome="lost",
             reason="Lost",
             message=f"the task of its group, {attempt.lead_key}, is not in the store",
-            charged=False,
+            counts_as_failure=False,
             retry=True,
             ended=now,
         )

@@ -127,7 +127,7 @@ def split_offers(task: GenerateTask, host: RunningEngine) -> tuple[GenerateTask,
         last = task.members[host.room - 1].inputs.model
         count = next((n for n in range(host.room, count) if task.members[n].inputs.model != last), count)
         count = min(count, host.most)
-    part = task.model_copy(update={"members": task.members[:count], "host": host.task, "linger_seconds": 0.0})
+    part = task.model_copy(update={"members": task.members[:count], "host": host.task, "idle_timeout_seconds": 0.0})
     left = task.members[count:]
     if not left:
         return part, None

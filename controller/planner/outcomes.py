@@ -108,7 +108,10 @@ def _describe(code: int) -> str:
 
 
 def outcome_of_leader(ended: AttemptOutcome, attempt: Attempt, round_: Round, host: TaskEnd | None = None) -> TaskEnd:
-    """The end of the task itself; it is charged as far as the lead is to blame. `host`: that of the engine's task."""
+    """The end of the task itself, which counts as a failure if the lead itself failed.
+
+    `host`: the end of the task whose engine took this one.
+    """
     task, store = attempt.task, round_.store
     suspects = _suspects(store, attempt)
     if host is not None:
@@ -129,7 +132,7 @@ def outcome_of_leader(ended: AttemptOutcome, attempt: Attempt, round_: Round, ho
         reason=reason,
         message=message,
         program=program if (outcome, reason) != (ended.outcome, ended.reason) else None,
-        charged=mine.charged,
+        counts_as_failure=mine.counts_as_failure,
         retry=mine.retry,
         member=ended.member,
         suspects=suspects,
@@ -160,7 +163,7 @@ def outcome_of_member(lead: TaskEnd, attempt: Attempt, view: UnitView, now: date
         exit_code=lead.exit_code,
         reason=mine.reason,
         message=mine.message,
-        charged=mine.charged,
+        counts_as_failure=mine.counts_as_failure,
         retry=mine.retry,
         member=lead.member,
         suspects=lead.suspects,
@@ -177,7 +180,7 @@ def own_outcome(attempt: Attempt, failure: Failure, now: datetime) -> TaskEnd:
         exit_code=failure.exit_code,
         reason=mine.reason,
         message=mine.message,
-        charged=mine.charged,
+        counts_as_failure=mine.counts_as_failure,
         retry=mine.retry,
         ended=now,
     )
@@ -188,12 +191,12 @@ class _Share:
     outcome: Ending
     reason: str
     message: str
-    charged: bool = False
+    counts_as_failure: bool = False
     retry: bool = True
 
 
 def _own_share(own: Failure) -> _Share:
-    return _Share("failed", own.reason, cut(own.message), charged=True, retry=own.exit_code not in NO_RETRY)
+    return _Share("failed", own.reason, cut(own.message), counts_as_failure=True, retry=own.exit_code not in NO_RETRY)
 
 
 def _share(ended: AttemptOutcome, view: UnitView, number: int, suspects: int, own: Failure | None) -> _Share:
@@ -209,13 +212,13 @@ def _share(ended: AttemptOutcome, view: UnitView, number: int, suspects: int, ow
     if ended.outcome in NOT_THE_WORK:
         return _Share(ended.outcome, ended.reason, ended.message)
     if ended.exit_code == ExitCode.OK and ended.reason != EVICTED:
-        return _Share("failed", "NoResult", "the program ended well but left no result", charged=True)
+        return _Share("failed", "NoResult", "the program ended well but left no result", counts_as_failure=True)
     if ended.exit_code == ExitCode.STORE_UNAVAILABLE:
         return _Share("failed", ended.reason, ended.message)
     if ended.reason in HOPELESS or ended.exit_code == ExitCode.BAD_CONFIGURATION:
-        return _Share("failed", ended.reason, ended.message, charged=True, retry=False)
+        return _Share("failed", ended.reason, ended.message, counts_as_failure=True, retry=False)
     if suspects <= 1:
         moved = any(marker.attempt == number for marker in view.markers.values())
         hopeless = ended.exit_code in NO_RETRY or (ended.reason == EVICTED and not moved)
-        return _Share("failed", ended.reason, ended.message, charged=True, retry=not hopeless)
+        return _Share("failed", ended.reason, ended.message, counts_as_failure=True, retry=not hopeless)
     return _Share("failed", ended.reason, ended.message)

@@ -1,9 +1,9 @@
-"""The tasks that could be made now, most urgent first, and how those that wait are grouped.
+"""The tasks that could be made now, most urgent first, and how ready units are grouped.
 
-Group commit: units that need the same engine go together into the next task, up to `limits.group_members`. With
-`limits.gather_seconds` the first waits a while for others. Members that a crash put under suspicion go apart, in groups
-no larger than each of them may join, and wait for nobody. Whose checkpoint is older goes first. Whether an engine at
-work takes a task is for `starts`.
+Units that need the same engine go together into the next task, up to `limits.group_members`. With
+`limits.batch_window_seconds` the first of them waits for others. Members that a crash put under suspicion are in groups
+of their own, no larger than each of them may join, and do not wait. Groups with older checkpoints come first. Whether a
+running engine takes a task is decided in `scheduling`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -41,13 +41,13 @@ from workloads.stages.train import TRAIN
 class PendingTask:
     """A task that could be made. Its units are all ready.
 
-    `gathers_until`: others may come by then that would share its engine; until then no engine is started for it.
+    `batch_until`: others may come by then that would share its engine; until then no engine is started for it.
     `suspected`: a crash put its members under suspicion, so they join no engine that is at work.
     """
 
     task: RunnableTask
     why: Reason
-    gathers_until: datetime | None = None
+    batch_until: datetime | None = None
     suspected: bool = False
 
 
@@ -130,7 +130,7 @@ def _generations(
             created=round_.now,
             base=round_.experiment.base,
             members=members,
-            linger_seconds=frozen.limits.linger_seconds,
+            idle_timeout_seconds=frozen.limits.idle_timeout_seconds,
             takes_offers=not suspected and frozen.limits.group_members > 1,
             lora_target=lora_target(frozen.runs),
             lora_rank=max(
@@ -138,11 +138,11 @@ def _generations(
             ),
         )
         why = Reason("EvaluationsReady", f"{GENERATE.name} {_listed(ready[unit] for unit in units)}")
-        gathers_until = None if suspected else _gathers_until(frozen, units, ready, evaluations, unit_states)
-        yield PendingTask(task, why, gathers_until, suspected)
+        batch_until = None if suspected else _batch_until(frozen, units, ready, evaluations, unit_states)
+        yield PendingTask(task, why, batch_until, suspected)
 
 
-def _gathers_until(
+def _batch_until(
     frozen: FrozenExperiment,
     units: Sequence[UnitRef],
     ready: Mapping[UnitRef, EvaluationState],
@@ -153,14 +153,14 @@ def _gathers_until(
     or no checkpoint is to come.
     """
     limits = frozen.limits
-    if not limits.gather_seconds or len(units) >= limits.group_members:
+    if not limits.batch_window_seconds or len(units) >= limits.group_members:
         return None
     if not any(
         evaluation.generate_unit is None and progressed(evaluation, unit_states).state == "waiting"
         for evaluation in evaluations
     ):
         return None
-    return _ready_since(frozen, units, ready) + timedelta(seconds=limits.gather_seconds)
+    return _ready_since(frozen, units, ready) + timedelta(seconds=limits.batch_window_seconds)
 
 
 def _ready_since(

@@ -158,8 +158,8 @@ def new_tasks(round_: Round, pending: Sequence[PendingTask]) -> Scheduled:
         if left is None:
             continue
         task = left
-        if candidate.gathers_until is not None and now < candidate.gathers_until:
-            seconds = (candidate.gathers_until - now).total_seconds()
+        if candidate.batch_until is not None and now < candidate.batch_until:
+            seconds = (candidate.batch_until - now).total_seconds()
             why = Reason("Gathering", f"waits up to {seconds:.0f} s for others to share its engine")
             gathering |= {unit: why for unit, _ in members_of(task)}
             continue

@@ -56,7 +56,7 @@ class UnreadableRecord(Exception):
         self.key = key
 
 
-class Observer:
+class SnapshotReader:
     """Keeps what was read, so that a round costs LISTs and little else. A new one sees the same, only slower."""
 
     def __init__(self, store: Store, listing: Listing | None = None) -> None:
@@ -66,7 +66,7 @@ class Observer:
         self._tasks: dict[str, Task] = {}
         self._told: set[str] = set()
 
-    def observe(
+    def read(
         self, frozen: FrozenExperiment, folded: Folded | None, jobs: Mapping[str, Job] | None = None
     ) -> StoreSnapshot | Unknown:
         """The store at the beginning of a round.
@@ -76,14 +76,14 @@ class Observer:
         """
         published = [train_unit(run) for run in frozen.runs if run.published]
         self._listing.begin(jobs or {}, published)
-        return self._observe(frozen, folded)
+        return self._snapshot(frozen, folded)
 
     def confirm(
         self, frozen: FrozenExperiment, folded: Folded | None, units: Iterable[UnitRef]
     ) -> StoreSnapshot | Unknown:
         """The store, later in the same round, with these units listed."""
         self._listing.forget(units)
-        return self._observe(frozen, folded)
+        return self._snapshot(frozen, folded)
 
     def unconfirmed(self, units: Iterable[UnitRef]) -> list[UnitRef]:
         """Those that were not listed in this round: an action on them needs `confirm` first."""
@@ -93,7 +93,7 @@ class Observer:
         """They were written to: the next round lists them."""
         self._listing.forget(units)
 
-    def _observe(self, frozen: FrozenExperiment, folded: Folded | None) -> StoreSnapshot | Unknown:
+    def _snapshot(self, frozen: FrozenExperiment, folded: Folded | None) -> StoreSnapshot | Unknown:
         try:
             views = self._units(frozen, folded)
         except StoreError as error:

@@ -118,8 +118,8 @@ def check(world: World, frozen: FrozenExperiment, controllers: int = 1) -> None:
         for end in ends:
             if end.number in moved:
                 in_a_row, uncharged = 0, Counter[str]()
-            in_a_row += end.charged
-            uncharged[end.outcome] += not end.charged
+            in_a_row += end.counts_as_failure
+            uncharged[end.outcome] += not end.counts_as_failure
             assert in_a_row <= limits.attempts, f"{ref}: {in_a_row} charged attempts that left nothing"
         for outcome, count in uncharged.items():
             assert count <= limits.preemptions + 1 or outcome in {"suspended", "succeeded"}, f"{ref}: {count} {outcome}"

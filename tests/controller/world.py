@@ -313,7 +313,7 @@ class World:
         if isinstance(task, GenerateTask) and task.takes_offers and sim.queue:
             self._join(sim, task)
         if not sim.queue:
-            if isinstance(task, GenerateTask) and (task.linger_seconds or task.takes_offers):
+            if isinstance(task, GenerateTask) and (task.idle_timeout_seconds or task.takes_offers):
                 self._linger(sim, task)
             else:
                 self._end(sim, 0)
@@ -388,7 +388,7 @@ class World:
             sim.lingered_seconds = 0.0
             sim.queue = self._claimed(offered)
             self._say(task, "working", sim=sim)
-        elif sim.lingered_seconds >= task.linger_seconds:
+        elif sim.lingered_seconds >= task.idle_timeout_seconds:
             self._unit(task.unit).offers[task.number].append(None)
             self._end(sim, 0)
         else:

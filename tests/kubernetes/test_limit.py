@@ -278,7 +278,7 @@ def test_whatever_happens_when_the_limit_holds_at_every_step_and_everybody_ends(
     """Rounds of four experiments mix action by action, Jobs are seen late, crash and are preempted."""
     chance = random.Random(seed)
     weather = Weather(crash=0.1, preempt=0.1, work_ticks=1 + seed % 3)
-    limits = Limits(attempts=100, preemptions=200, group_members=2, linger_seconds=20.0 * (seed % 2))
+    limits = Limits(attempts=100, preemptions=200, group_members=2, idle_timeout_seconds=20.0 * (seed % 2))
     controllers = [
         Controller(
             experiment((run(f"r{n}", (50, 100), seed=n),), (f"b{n}",), name=f"e{n}", uid8=f"{n:08}", limits=limits)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from controller.gc.collector import look
-from controller.snapshot.reader import Observer
+from controller.snapshot.reader import SnapshotReader
 from controller.snapshot.types import Unknown
 from tests.controller.driver import small
 from tests.stages.package import install
@@ -63,7 +63,7 @@ def test_added_stages_run_on_each_checkpoint_and_on_each_graded_evaluation(tmp_p
     assert sorted(path.name for path in (tmp_path / "work" / "logs").iterdir()) == before
 
     frozen = small().model_copy(update={"stages": ("weigh", "tally")})
-    seen = Observer(store).observe(frozen, None)
+    seen = SnapshotReader(store).read(frozen, None)
     assert isinstance(seen, Unknown)
     assert (seen.reason, "Install the package" in seen.message) == ("StageMissing", True)
     with pytest.raises(Corrupt, match="there is no stage tally here"):

@@ -92,7 +92,10 @@ class FrozenGate(Contract):
 
 
 class Limits(Contract):
-    """Attempts counted per unit; times in seconds. Pending and no-progress limits are the controller's own clock."""
+    """Attempts counted per unit; times in seconds. Pending and no-progress limits are the controller's own clock.
+
+    `batch_window_seconds` and `idle_timeout_seconds` have older names in the JSON, which other versions read.
+    """
 
     attempts: int = Field(3, gt=0)
     preemptions: int = Field(20, ge=0)
@@ -103,8 +106,12 @@ class Limits(Contract):
     training_slots: int = Field(8, gt=0)
     grading_slots: int = Field(2, gt=0, description="grade tasks at work at one time")
     group_members: int = Field(64, gt=0, description="evaluations that one engine has at a time, at most")
-    gather_seconds: float = Field(0.0, ge=0, description="that an evaluation may wait for others before its engine")
-    linger_seconds: float = Field(0.0, ge=0)
+    batch_window_seconds: float = Field(
+        0.0, ge=0, alias="gatherSeconds", description="that an evaluation may wait for others before its engine starts"
+    )
+    idle_timeout_seconds: float = Field(
+        0.0, ge=0, alias="lingerSeconds", description="that an engine without work is kept"
+    )
 
 
 class FrozenExperiment(Contract):

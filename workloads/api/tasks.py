@@ -124,7 +124,7 @@ class GenerateTask(TaskBase):
     type: Literal["generate"] = "generate"
     base: ModelSource
     members: tuple[GenerateMember, ...] = Field(min_length=1)
-    linger_seconds: float = 0.0
+    idle_timeout_seconds: float = Field(0.0, alias="lingerSeconds")
     takes_offers: bool = False
     lora_target: Literal["attention", "all"] = "all"
     lora_rank: int = 0
