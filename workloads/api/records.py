@@ -12,7 +12,7 @@ from workloads.api.units import EngineIdentity, Sha256, UnitKind, UnitRef
 
 
 class ExitCode(IntEnum):
-    """What a program asks for by its exit code. Any other (1, 137, 139 ...) is a crash: a failure that is tried again."""
+    """What a program asks for by its exit code. Any other (1, 137, 139 ...) is a crash, which is tried again."""
 
     OK = 0
     BAD_CONFIGURATION = 10
