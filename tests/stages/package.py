@@ -1,38 +1,32 @@
-"""A package with two added stages, written to a folder as an installer leaves it."""
+"""Packages that add stages, written to a folder as an installer leaves them."""
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
-STAGES = """
-from workloads.stages.base import Stage
-
-WEIGH = Stage(
-    name="weigh", unit_kind="weigh", inputs=("train",), final_marker="weight", program="toy_stages.weigh",
-    activity="weighing", profile_part="report", work_gib=1, slots=lambda _: 1, is_remade=True,
-    follows="checkpoint", version="weigh-1",
-)
-TALLY = Stage(
-    name="tally", unit_kind="tally", inputs=("grade",), final_marker="tally", program="toy_stages.tally",
-    activity="tallying", profile_part="report", work_gib=1, slots=lambda _: 1, is_remade=True,
-    follows="evaluation", version="tally-1",
-)
-"""
+PAGE = Path("docs/development/add-a-stage.md")
 
 WEIGH = '''
 import sys
 
-from toy_stages import WEIGH
 from workloads.api.records import StageRecord
 from workloads.api.tasks import StageTask
 from workloads.program import Context, run_program
+from workloads.stages.base import Stage
 from workloads.storage.markers import read_marker
+
+WEIGH = Stage(
+    name="weigh", unit_kind="weigh", inputs=("train",), final_marker="weight", program="weigh",
+    activity="weighing", profile_part="report", work_gib=1, is_remade=True, follows="checkpoint", version="weigh-1",
+)
 
 
 def weigh(context: Context[StageTask]) -> None:
     """Commits the bytes of the checkpoint's files."""
-    task = context.task
-    marker = read_marker(context.store, task.inputs.source, task.inputs.marker)
-    values = {"bytes": sum(file.size for file in marker.files)}
-    record = StageRecord(stage=WEIGH.name, stage_version=task.inputs.stage_version, values=values)
+    inputs = context.task.inputs
+    source = read_marker(context.store, inputs.source, inputs.marker)
+    values = {"bytes": sum(file.size for file in source.files)}
+    record = StageRecord(stage=WEIGH.name, stage_version=inputs.stage_version, values=values)
     context.commit(WEIGH.final_marker, {}, record)
 
 
@@ -40,48 +34,32 @@ if __name__ == "__main__":
     sys.exit(run_program(StageTask, weigh))
 '''
 
-TALLY = '''
-import json
-import os
-import sys
-import tempfile
-from pathlib import Path
+BROKEN = """
+from workloads.stages.base import Stage
 
-from toy_stages import TALLY
-from workloads.api.records import StageRecord
-from workloads.api.tasks import StageTask
-from workloads.program import Context, run_program
-from workloads.storage.markers import read_marker
+BROKEN = Stage(
+    name="broken", unit_kind="broken", inputs=("grade",), final_marker="result", program="no_such_program",
+    activity="breaking", profile_part="report", work_gib=1, follows="evaluation", version="broken-1",
+)
+"""
 
 
-def tally(context: Context[StageTask]) -> None:
-    """Commits the number of verdicts, as a value and as a file."""
-    if os.environ.get("TALLY_FAILS"):
-        raise RuntimeError("told to fail")
-    task = context.task
-    marker = read_marker(context.store, task.inputs.source, task.inputs.marker)
-    lines = context.store.get(marker.files[0].key).decode().splitlines()
-    values = {"verdicts": len(lines)}
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "tally.json"
-        path.write_text(json.dumps(values))
-        record = StageRecord(stage=TALLY.name, stage_version=task.inputs.stage_version, values=values)
-        context.commit(TALLY.final_marker, {path.name: path}, record)
+def of_page() -> dict[str, str]:
+    """The Python files of the page, by path."""
+    blocks = re.findall(r'```python title="([^"]+)"\n(.*?)```', PAGE.read_text(), re.DOTALL)
+    assert [path for path, _ in blocks] == ["tally/stage.py", "tally/program.py"]
+    return {**dict(blocks), "tally/__init__.py": ""}
 
 
-if __name__ == "__main__":
-    sys.exit(run_program(StageTask, tally))
-'''
-
-
-def install(site: Path, entry_points: str = "weigh = toy_stages:WEIGH\ntally = toy_stages:TALLY\n") -> Path:
-    """Python finds the package and its entry points with `site` in PYTHONPATH."""
-    package = site / "toy_stages"
-    package.mkdir(parents=True)
-    for name, source in (("__init__", STAGES), ("weigh", WEIGH), ("tally", TALLY)):
-        (package / f"{name}.py").write_text(source)
-    metadata = site / "toy_stages-1.0.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-stages\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text(f"[potstill.stages]\n{entry_points}")
+def install(site: Path, files: Mapping[str, str], entry_points: Mapping[str, str]) -> Path:
+    """Python finds the files and the entry points with `site` in PYTHONPATH."""
+    for name, text in files.items():
+        path = site / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    metadata = site / "toy-1.0.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: toy\nVersion: 1.0\n")
+    lines = [f"{name} = {value}" for name, value in entry_points.items()]
+    (metadata / "entry_points.txt").write_text("\n".join(["[potstill.stages]", *lines, ""]))
     return site

@@ -13,7 +13,7 @@ from controller.gc.collector import look
 from controller.snapshot.reader import SnapshotReader
 from controller.snapshot.types import Unknown
 from tests.controller.driver import small
-from tests.stages.package import install
+from tests.stages.package import BROKEN, WEIGH, install, of_page
 from workloads.api import store_keys
 from workloads.api.experiment import FrozenExperiment
 from workloads.api.manifest import Manifest
@@ -22,15 +22,15 @@ from workloads.stages.registry import StageError, stage_named, with_added
 from workloads.storage.base import Store, open_store
 from workloads.storage.markers import Corrupt
 
-MARKER = re.compile(r"units/(weigh|tally)/[0-9a-f]{64}/markers/[a-z]+\.json")
+MARKER = re.compile(r"units/[a-z]+/[0-9a-f]{64}/markers/[a-z]+\.json")
 
 
-def run_small(site: Path, folder: Path, **variables: str) -> str:
+def run_small(site: Path, folder: Path) -> str:
     """How `potstill run` ends, with the packages of `site` installed."""
     path = os.pathsep.join([str(site), str(Path.cwd())])
     ended = subprocess.run(
         [sys.executable, "-m", "tests.controller.driver", str(folder)],
-        env={**os.environ, "PYTHONPATH": path, **variables},
+        env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,
         check=True,
@@ -50,7 +50,8 @@ def results(store: Store, stage: str) -> list[StageRecord]:
 
 @pytest.mark.slow
 def test_added_stages_run_on_each_checkpoint_and_on_each_graded_evaluation(tmp_path: Path) -> None:
-    site = install(tmp_path / "site")
+    files = {**of_page(), "weigh.py": WEIGH}
+    site = install(tmp_path / "site", files, {"weigh": "weigh:WEIGH", "tally": "tally.stage:TALLY"})
     assert run_small(site, tmp_path) == "Succeeded"
     store = store_of(tmp_path)
     weighed, tallied = results(store, "weigh"), results(store, "tally")
@@ -77,13 +78,13 @@ def checkpoint_bytes(store: Store) -> list[int]:
 
 @pytest.mark.slow
 def test_an_experiment_whose_added_stage_fails_is_partially_failed_and_keeps_its_grades(tmp_path: Path) -> None:
-    site = install(tmp_path / "site", "tally = toy_stages:TALLY\n")
-    assert run_small(site, tmp_path, TALLY_FAILS="1") == "PartiallyFailed"
+    site = install(tmp_path / "site", {"broken.py": BROKEN}, {"broken": "broken:BROKEN"})
+    assert run_small(site, tmp_path) == "PartiallyFailed"
     store = store_of(tmp_path)
     key = store_keys.manifest_key(small().name, accepted(store).uid8)
     manifest = Manifest.model_validate_json(store.get(key))
     assert [evaluation.state for evaluation in manifest.evaluations] == ["done"] * 4
-    assert results(store, "tally") == []
+    assert results(store, "broken") == []
 
 
 def accepted(store: Store) -> FrozenExperiment:
