@@ -24,11 +24,15 @@ def wait_for_base(unit_states: Mapping[UnitRef, UnitState], weights: Weights | N
     if weights is None or weights.state == "ready":
         return dict(unit_states)
     if weights.state == "failed":
-        held = UnitState("exhausted", Reason("WeightsNotFetched", f"the base's weights: {weights.message}"))
+        state_before_fetch = UnitState(
+            "exhausted", Reason("WeightsNotFetched", f"the base's weights: {weights.message}")
+        )
     else:
-        held = UnitState("backoff", Reason("WeightsArriving", f"waits for the base's weights: {weights.message}"))
+        state_before_fetch = UnitState(
+            "backoff", Reason("WeightsArriving", f"waits for the base's weights: {weights.message}")
+        )
     return {
-        unit: held if reads_base(unit) and unit_state.state in {"ready", "backoff"} else unit_state
+        unit: state_before_fetch if reads_base(unit) and unit_state.state in {"ready", "backoff"} else unit_state
         for unit, unit_state in unit_states.items()
     }
 

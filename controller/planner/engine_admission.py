@@ -1,5 +1,5 @@
-"""Which engines take a task that is offered to them, in place of a Job of its own: those that linger, and those at work
-that say that they have room for more.
+"""Which running engines take a task that is offered to them, in place of a Job of its own: idle ones, and working ones
+that report free capacity.
 
 The task's evaluations then join the engine's batch: no start is paid for, and their results come sooner than from an
 engine of their own. One that is being started promises room too.
@@ -22,8 +22,10 @@ LINGERING = "lingering"
 
 @dataclass(frozen=True)
 class RunningEngine:
-    """An engine's task and the next entry of its log. `room`: evaluations that it takes now; None: any number. `most`:
-    that it may be given, so that it has no more than a group may have.
+    """An engine's task and the next entry of its log.
+
+    `free_capacity`: evaluations that it takes now; None: any number. `most`: that it may be given, so that it has no
+    more than a group may have.
 
     `engine`: the digest of its flags and version. `limit_tokens`: the longest output that it was started for.
     """
@@ -33,7 +35,7 @@ class RunningEngine:
     base: str
     engine: str
     limit_tokens: int
-    room: int | None
+    free_capacity: int | None
     most: int
 
 
@@ -50,7 +52,7 @@ def running_engines(round_: Round) -> list[RunningEngine]:
         if (task.unit, task.number) in round_.closed or promised[task.key] - set(attempt.offers):
             continue
         engine = _running_engine(task, attempt, progress, round_)
-        if engine.most > 0 and (engine.room is None or engine.room > 0):
+        if engine.most > 0 and (engine.free_capacity is None or engine.free_capacity > 0):
             engines.append(engine)
     return engines
 
@@ -97,35 +99,37 @@ def _promised(round_: Round) -> Mapping[str, set[str]]:
 def chosen(
     engines: Sequence[RunningEngine], task: GenerateTask, *, suspected: bool, must_wait: bool
 ) -> RunningEngine | None:
-    """The one that is to have the task, or a part of it: one that lingers, else the one at work with the most room.
+    """The engine that takes the task or a part of it: an idle one, else the working one with the most free capacity.
 
-    One with room for a part only, and only where the rest would have to wait (`must_wait`): else it is sooner done by
-    an engine of its own.
+    An engine without capacity for all of it is chosen only if the rest would have to wait anyway (`must_wait`):
+    otherwise an engine of its own is faster. None: no engine takes it.
     """
     alike = [host for host in engines if host.base == _base(task.members)]
-    lingering = next((host for host in alike if host.room is None), None)
+    lingering = next((host for host in alike if host.free_capacity is None), None)
     if lingering is not None or suspected:
         return lingering
     engine, longest = {_engine(member) for member in task.members}, _longest(task.members)
     working = [
-        (host.room, host)
+        (host.free_capacity, host)
         for host in alike
-        if host.room is not None and {host.engine} == engine and host.limit_tokens >= longest
+        if host.free_capacity is not None and {host.engine} == engine and host.limit_tokens >= longest
     ]
     if not working:
         return None
-    room, host = max(working, key=lambda one: one[0])
+    room, host = max(working, key=lambda pair: pair[0])
     return host if must_wait or room >= len(task.members) else None
 
 
 def split_offers(task: GenerateTask, host: RunningEngine) -> tuple[GenerateTask, GenerateTask | None]:
-    """What the host is to have of the task, as many members as it has room for and those of one model together where a
-    group may have so many; and what is left.
+    """(the part that the engine takes, the rest or None).
+
+    The part has as many members as the engine has capacity for, and further ones of the last member's model up to the
+    largest group.
     """
     count = len(task.members)
-    if host.room is not None and host.room < count:
-        last = task.members[host.room - 1].inputs.model
-        count = next((n for n in range(host.room, count) if task.members[n].inputs.model != last), count)
+    if host.free_capacity is not None and host.free_capacity < count:
+        last = task.members[host.free_capacity - 1].inputs.model
+        count = next((n for n in range(host.free_capacity, count) if task.members[n].inputs.model != last), count)
         count = min(count, host.most)
     part = task.model_copy(update={"members": task.members[:count], "host": host.task, "idle_timeout_seconds": 0.0})
     left = task.members[count:]

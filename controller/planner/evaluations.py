@@ -69,10 +69,10 @@ def _piece(frozen: FrozenExperiment, want: WantedEvaluation, store: StoreSnapsho
 
 def units_of(frozen: FrozenExperiment, evaluations: Sequence[EvaluationState]) -> tuple[UnitRef, ...]:
     """Every unit known so far, each once: trainings, generations, grades."""
-    found = [train_unit(run) for run in frozen.runs]
-    found += [evaluation.generate_unit for evaluation in evaluations if evaluation.generate_unit is not None]
-    found += [evaluation.grade_unit for evaluation in evaluations if evaluation.grade_unit is not None]
-    return tuple(dict.fromkeys(found))
+    units = [train_unit(run) for run in frozen.runs]
+    units += [evaluation.generate_unit for evaluation in evaluations if evaluation.generate_unit is not None]
+    units += [evaluation.grade_unit for evaluation in evaluations if evaluation.grade_unit is not None]
+    return tuple(dict.fromkeys(units))
 
 
 def progressed(evaluation: EvaluationState, unit_states: Mapping[UnitRef, UnitState]) -> Progressed:

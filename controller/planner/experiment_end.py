@@ -67,10 +67,10 @@ def _states(status: Status) -> list[LineState]:
 
 def verdict(status: Status) -> Verdict:
     """Failed: no evaluation has a result, or no training where there are no evaluations."""
-    asked = [line.state for line in status.evaluations] or [line.state for line in status.runs]
+    wanted_states = [line.state for line in status.evaluations] or [line.state for line in status.runs]
     if set(_states(status)) <= {"done"}:
         return "Succeeded"
-    return "PartiallyFailed" if "done" in asked else "Failed"
+    return "PartiallyFailed" if "done" in wanted_states else "Failed"
 
 
 def finish(round_: Round, units: Iterable[UnitRef], status: Status) -> Finish:

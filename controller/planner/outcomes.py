@@ -23,7 +23,7 @@ MESSAGE_CHARACTERS = 2000
 NOT_THE_WORK = frozenset({"superseded", "lost", "suspended", "preempted", "deleted"})
 DEADLINE = "DeadlineExceeded"
 """The reason of a Job whose activeDeadlineSeconds, which Potstill does not set, are over."""
-HOPELESS = frozenset({"PendingTooLong", "GpuSecondsExceeded"})
+NON_RETRYABLE = frozenset({"PendingTooLong", "GpuSecondsExceeded"})
 """Reasons of the controller's own limits after which another attempt would only meet the limit again."""
 
 
@@ -46,8 +46,8 @@ def undecided(store: StoreSnapshot, task: RunnableTask) -> list[UnitRef]:
 
 def _unfinished(store: StoreSnapshot, task: RunnableTask) -> dict[UnitRef, Attempt]:
     """Members that the task was to do and that have no result and were not closed before it, with their attempts."""
-    found = ((unit, _attempt_of(store.unit(unit), number, task.key)) for unit, number in members_of(task))
-    return {unit: a for unit, a in found if a is not None and a.end is None and not store.unit(unit).done}
+    attempts = ((unit, _attempt_of(store.unit(unit), number, task.key)) for unit, number in members_of(task))
+    return {unit: a for unit, a in attempts if a is not None and a.end is None and not store.unit(unit).done}
 
 
 def offered_tasks(engine: Attempt, store: StoreSnapshot) -> list[GenerateTask]:
@@ -215,10 +215,10 @@ def _share(ended: AttemptOutcome, view: UnitView, number: int, suspects: int, ow
         return _Share("failed", "NoResult", "the program ended well but left no result", counts_as_failure=True)
     if ended.exit_code == ExitCode.STORE_UNAVAILABLE:
         return _Share("failed", ended.reason, ended.message)
-    if ended.reason in HOPELESS or ended.exit_code == ExitCode.BAD_CONFIGURATION:
+    if ended.reason in NON_RETRYABLE or ended.exit_code == ExitCode.BAD_CONFIGURATION:
         return _Share("failed", ended.reason, ended.message, counts_as_failure=True, retry=False)
     if suspects <= 1:
         moved = any(marker.attempt == number for marker in view.markers.values())
-        hopeless = ended.exit_code in NO_RETRY or (ended.reason == EVICTED and not moved)
-        return _Share("failed", ended.reason, ended.message, counts_as_failure=True, retry=not hopeless)
+        is_final = ended.exit_code in NO_RETRY or (ended.reason == EVICTED and not moved)
+        return _Share("failed", ended.reason, ended.message, counts_as_failure=True, retry=not is_final)
     return _Share("failed", ended.reason, ended.message)

@@ -122,7 +122,7 @@ def _generations(
     alike = task_groups(ready, lambda unit: _engine_key(ready[unit]), unit_states, frozen.limits.group_members)
     for units in sorted(alike, key=lambda units: _ready_since(frozen, units, ready)):
         members = tuple(_generate_member(ready[unit], round_.store) for unit in units)
-        suspected = any(unit_states[unit].retry_state.company is not None for unit in units)
+        suspected = any(unit_states[unit].retry_state.max_group_size is not None for unit in units)
         task = GenerateTask(
             unit=units[0],
             number=members[0].number,
@@ -241,13 +241,13 @@ def _grade_member(evaluation: EvaluationState, store: StoreSnapshot) -> GradeMem
 def task_groups(
     ready: Iterable[UnitRef], key: Callable[[UnitRef], str], unit_states: Mapping[UnitRef, UnitState], most: int
 ) -> list[tuple[UnitRef, ...]]:
-    """Units of one key and one permitted company together, in order, the unsuspected first."""
+    """Units with the same key and the same largest group size together, in order, those without suspicion first."""
     alike: dict[tuple[int, str], list[UnitRef]] = {}
     for unit in ready:
-        company = unit_states[unit].retry_state.company
-        size = most if company is None else min(company, most)
+        max_group_size = unit_states[unit].retry_state.max_group_size
+        size = most if max_group_size is None else min(max_group_size, most)
         alike.setdefault((size, key(unit)), []).append(unit)
-    ordered = sorted(alike.items(), key=lambda item: -item[0][0])
+    ordered = sorted(alike.items(), key=lambda group: -group[0][0])
     return [tuple(units[start : start + size]) for (size, _), units in ordered for start in range(0, len(units), size)]
 
 

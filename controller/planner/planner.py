@@ -149,14 +149,14 @@ def _with_ending(status: Status, ending: Finish, reached: Verdict) -> Status:
     message = _summary(status) + (f"; no report: {ending.settled.message}" if ending.report_failed else "")
     finished = Condition("Finished", "True", reached, message)
     ended = Condition("Progressing", "False", "Finished", "all work is done or given up")
-    told = (ended if condition.type == ended.type else condition for condition in status.conditions)
+    others = (ended if condition.type == ended.type else condition for condition in status.conditions)
     report = None if ending.report_failed else ending.report
-    return replace(status, conditions=(*told, finished), finished=reached, report=report)
+    return replace(status, conditions=(*others, finished), finished=reached, report=report)
 
 
 def _summary(status: Status) -> str:
-    found = counted(status.evaluations)
-    return f"{found.graded} of {found.asked} evaluations graded, {status.counts.checkpoints} checkpoints committed"
+    counts, checkpoints = counted(status.evaluations), status.counts.checkpoints
+    return f"{counts.graded} of {counts.asked} evaluations graded, {checkpoints} checkpoints committed"
 
 
 def _no_action(type_: str, status: ConditionStatus, reason: str, message: str) -> Decision:

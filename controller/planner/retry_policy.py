@@ -24,18 +24,18 @@ BY_REQUEST = frozenset({"suspended", "deleted"})
 
 @dataclass(frozen=True)
 class RetryState:
-    """`company`: the largest group that the unit may join, None for any."""
+    """`max_group_size`: of the group that the unit may join, None for any size."""
 
     exhausted: Reason | None = None
     not_before: datetime | None = None
-    company: int | None = None
+    max_group_size: int | None = None
 
 
 def retry_state(view: UnitView, owner: Owner, limits: Limits) -> RetryState:
     ended = [(attempt, attempt.end) for attempt in _counting(view, owner) if attempt.end is not None]
     ends = [end for _, end in ended]
     exhausted = _final(ends) or _failures(view, ended, limits) or _interruptions(view, ended, limits)
-    return RetryState(exhausted, _not_before(ends), _company(view, ends))
+    return RetryState(exhausted, _not_before(ends), _max_group_size(view, ends))
 
 
 def _counting(view: UnitView, owner: Owner) -> list[Attempt]:
@@ -95,7 +95,7 @@ def _not_before(ends: list[TaskEnd]) -> datetime | None:
     return last.ended + timedelta(seconds=seconds)
 
 
-def _company(view: UnitView, ends: list[TaskEnd]) -> int | None:
+def _max_group_size(view: UnitView, ends: list[TaskEnd]) -> int | None:
     """A suspect goes alone; after a crash that names nobody, each of its suspects goes with half as many."""
     failed = [end for end in ends if end.outcome == "failed"]
     if not failed:

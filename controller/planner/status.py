@@ -222,31 +222,31 @@ def _complete(
     return Condition(type_, status, "Complete", f"{counts.graded} {noun}s done")
 
 
-def _limited(evaluations: Sequence[EvaluationLine], told: Condition) -> Condition:
-    """`told` with what evaluations wait for that a limit holds back: its reason, when none of them is at work."""
-    told = _shared(evaluations, _pending(evaluations, told))
+def _limited(evaluations: Sequence[EvaluationLine], condition: Condition) -> Condition:
+    """`condition` with what evaluations wait for that a limit holds back: its reason, when none of them is at work."""
+    condition = _shared(evaluations, _pending(evaluations, condition))
     waiting = [line for line in evaluations if line.reason == LIMIT_REACHED]
     if not waiting:
-        return told
+        return condition
     ready = len({(line.model, line.benchmark) for line in waiting})
     running = any(line.state == "running" for line in evaluations)
-    message = f"{told.message}; {ready} ready: {waiting[0].message}"
-    return replace(told, reason=told.reason if running else LIMIT_REACHED, message=message)
+    message = f"{condition.message}; {ready} ready: {waiting[0].message}"
+    return replace(condition, reason=condition.reason if running else LIMIT_REACHED, message=message)
 
 
-def _pending(lines: Sequence[RunLine] | Sequence[EvaluationLine], told: Condition) -> Condition:
-    """`told` with how many have a task of which nothing runs yet, and why the first."""
+def _pending(lines: Sequence[RunLine] | Sequence[EvaluationLine], condition: Condition) -> Condition:
+    """`condition` with how many have a task of which nothing runs yet, and why the first."""
     pending = [line for line in lines if line.state == "pending"]
     if not pending:
-        return told
+        return condition
     number = len({line.name if isinstance(line, RunLine) else (line.model, line.benchmark) for line in pending})
-    return replace(told, message=f"{told.message}; {number} pending: {pending[0].message}")
+    return replace(condition, message=f"{condition.message}; {number} pending: {pending[0].message}")
 
 
-def _shared(lines: Sequence[RunLine] | Sequence[EvaluationLine], told: Condition) -> Condition:
-    """`told` with how many wait for what another experiment works at, and for which."""
+def _shared(lines: Sequence[RunLine] | Sequence[EvaluationLine], condition: Condition) -> Condition:
+    """`condition` with how many wait for what another experiment works at, and for which."""
     waiting = [line for line in lines if line.state == "waiting" and line.reason == SHARED]
     if not waiting:
-        return told
+        return condition
     number = len({line.name if isinstance(line, RunLine) else (line.model, line.benchmark) for line in waiting})
-    return replace(told, message=f"{told.message}; {number} not started here: {waiting[0].message}")
+    return replace(condition, message=f"{condition.message}; {number} not started here: {waiting[0].message}")

@@ -188,9 +188,9 @@ def connect_to_store(spec: Json, names: set[str], profile: Profile) -> None:
         items = [{"key": profile.ca_bundle.key, "path": "ca.crt"}]
         source = {"configMap": {"name": profile.ca_bundle.config_map, "items": items}}
         mount(spec, names, "ca-bundle", CA_BUNDLE, source, read_only=True)
-    for one in [*spec.get("initContainers", []), *spec["containers"]]:
-        if one["name"] in names:
-            one["env"] = [*env, *one["env"]]
+    for part in [*spec.get("initContainers", []), *spec["containers"]]:
+        if part["name"] in names:
+            part["env"] = [*env, *part["env"]]
 
 
 def _keys_volume(secret: str) -> Json:
