@@ -18,10 +18,11 @@ from controller.planner.outcomes import (
 )
 from controller.planner.round import Round, gpu_seconds_of
 from controller.planner.unit_state import STUCK_SECONDS
-from controller.snapshot.types import Attempt, Job, StoreSnapshot, UnitView, members_of
+from controller.snapshot.types import Attempt, Job, StoreSnapshot, UnitView, members_of, role_of
 from workloads.api.experiment import Limits
 from workloads.api.records import TaskEnd
-from workloads.api.tasks import GenerateTask, ImportTask, MemberPointer, RunnableTask
+from workloads.api.tasks import GenerateTask, MemberPointer, RunnableTask
+from workloads.stages.registry import stage_named
 
 YOUNG_SECONDS = 120.0
 """A task without a Job that is younger, and has left no trace, is started. An older one is lost, if not refused."""
@@ -196,9 +197,9 @@ def _pending_too_long(case: OpenTask) -> AttemptOutcome | None:
 
 
 def _no_progress(case: OpenTask) -> AttemptOutcome | None:
-    """An import waits for another trainer as long as it takes. A lingering engine waits too, and says so."""
+    """Not for stages that wait for another trainer. An idle engine reports progress while it waits."""
     job, progress = case.job, case.attempt.progress
-    if job is None or job.phase != "running" or isinstance(case.attempt.task, ImportTask):
+    if job is None or job.phase != "running" or stage_named(role_of(case.attempt.task)).waits_for_others:
         return None
     since = max(filter(None, [job.created, job.started, progress.updated if progress else None]))
     limit = case.limits.no_progress_seconds

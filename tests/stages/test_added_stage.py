@@ -1,5 +1,6 @@
 """A package that is installed beside Potstill adds stages: one for each checkpoint, one for each graded evaluation."""
 
+import json
 import os
 import re
 import subprocess
@@ -13,6 +14,7 @@ from controller.gc.collector import look
 from controller.snapshot.reader import SnapshotReader
 from controller.snapshot.types import Unknown
 from tests.controller.driver import small
+from tests.kubernetes.tasks import profile
 from tests.stages.package import BROKEN, WEIGH, install, of_page
 from workloads.api import store_keys
 from workloads.api.experiment import FrozenExperiment
@@ -25,17 +27,22 @@ from workloads.storage.markers import Corrupt
 MARKER = re.compile(r"units/[a-z]+/[0-9a-f]{64}/markers/[a-z]+\.json")
 
 
-def run_small(site: Path, folder: Path) -> str:
-    """How `potstill run` ends, with the packages of `site` installed."""
+def output_of(site: Path, module: str, *arguments: str) -> str:
+    """Of `python -m MODULE ARGUMENTS` with the packages of `site` installed."""
     path = os.pathsep.join([str(site), str(Path.cwd())])
     ended = subprocess.run(
-        [sys.executable, "-m", "tests.controller.driver", str(folder)],
+        [sys.executable, "-m", module, *arguments],
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,
         check=True,
     )
-    return ended.stdout.splitlines()[-1].partition(":")[0]
+    return ended.stdout
+
+
+def run_small(site: Path, folder: Path) -> str:
+    """How `potstill run` ends, with the packages of `site` installed."""
+    return output_of(site, "tests.controller.driver", str(folder)).splitlines()[-1].partition(":")[0]
 
 
 def store_of(folder: Path) -> Store:
@@ -85,6 +92,16 @@ def test_an_experiment_whose_added_stage_fails_is_partially_failed_and_keeps_its
     manifest = Manifest.model_validate_json(store.get(key))
     assert [evaluation.state for evaluation in manifest.evaluations] == ["done"] * 4
     assert results(store, "broken") == []
+
+
+def test_the_job_of_an_added_stage_runs_its_program_in_a_pod_of_its_part_of_the_profile(tmp_path: Path) -> None:
+    site = install(tmp_path, of_page(), {"tally": "tally.stage:TALLY"})
+    built = json.loads(output_of(site, "tests.stages.stage_job"))
+    job, [container] = built["job"], built["job"]["spec"]["template"]["spec"]["containers"]
+    assert container["command"] == ["python", "-P", "-m", "tally.program", built["task"]]
+    assert container["image"] == profile().report.image
+    assert re.fullmatch(r"pexp-0016feb2-tally-[0-9a-f]{12}-1", job["metadata"]["name"])
+    assert job["metadata"]["labels"]["potstill.dev/role"] == "tally"
 
 
 def accepted(store: Store) -> FrozenExperiment:

@@ -42,6 +42,7 @@ class Stage:
     `reads_base`: its tasks wait until the base's weights are on their volume, and use a cache of compiled code.
     `mounts_weights`: its pods mount the volume of the base's weights.
     `is_remade`: the final marker is the whole result, so that a unit whose files are corrupt is made again.
+    `waits_for_others`: its programs wait for another trainer, so limits.noProgressSeconds does not apply to them.
     `steps`: the containers of its pods, in order; empty: one container.
     `follows`: of an added stage, what it reads: it has a unit for each checkpoint, or for each graded evaluation.
     `version`: of an added stage, raised when the same input could give another result.
@@ -61,6 +62,7 @@ class Stage:
     reads_base: bool = False
     mounts_weights: bool = False
     is_remade: bool = False
+    waits_for_others: bool = False
     steps: tuple[Step, ...] = ()
     follows: Follows | None = None
     version: str = ""

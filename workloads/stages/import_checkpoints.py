@@ -14,4 +14,5 @@ IMPORT = Stage(
     work_gib=50,
     shares_slots_of=TRAIN.name,
     mounts_weights=True,
+    waits_for_others=True,
 )
