@@ -9,9 +9,8 @@ from workloads.api.units import UnitRef
 
 ProfilePart = Literal["train", "evaluate", "grade", "report"]
 """The parts of a profile that say where pods run."""
-
-
 Follows = Literal["checkpoint", "evaluation"]
+"""Results that an added stage may read."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 
 from workloads.api.experiment import FrozenExperiment
-from workloads.stages.base import Stage
+from workloads.stages.base import Follows, Stage
 from workloads.stages.generate import GENERATE
 from workloads.stages.grade import GRADE
 from workloads.stages.import_checkpoints import IMPORT
@@ -26,6 +26,10 @@ BUILT_IN: Mapping[str, Stage] = MappingProxyType(
 )
 NAME = re.compile(r"[a-z]{1,12}")
 RESERVED = frozenset({*BUILT_IN, "stage", "member"})
+INPUTS: Mapping[Follows | None, tuple[str, ...]] = MappingProxyType(
+    {"checkpoint": (TRAIN.unit_kind,), "evaluation": (GRADE.unit_kind,)}
+)
+"""The inputs of an added stage by what it follows."""
 
 
 class StageError(ValueError):
@@ -92,7 +96,8 @@ def _loaded(point: EntryPoint) -> Stage:
         *([] if NAME.fullmatch(stage.name) else ["its name must be 1 to 12 letters a to z"]),
         *([f"the name {stage.name} is taken"] if stage.name in RESERVED else []),
         *([] if stage.unit_kind == stage.name else ["unit_kind must be its name"]),
-        *([] if stage.follows else ["follows must be checkpoint or evaluation"]),
+        *([] if stage.follows in INPUTS else ["follows must be checkpoint or evaluation"]),
+        *([] if stage.inputs == INPUTS.get(stage.follows) else [f"inputs must be {INPUTS.get(stage.follows)}"]),
         *([] if stage.version else ["version must be stated"]),
     ]
     if problems:
