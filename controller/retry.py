@@ -34,14 +34,14 @@ def retry(frozen: FrozenExperiment, store: Store, only: Collection[UnitRef] = ()
     if isinstance(seen, Unknown):
         raise StoreError(seen.message)
     units = [*all_units(frozen, resolve_evaluations(frozen, seen), seen), *_report(frozen, store)]
-    found = []
+    retried_units = []
     for unit in units:
         if only and unit not in only:
             continue
         retried = _retry(frozen, store, seen, unit)
         if retried is not None:
-            found.append(retried)
-    return tuple(found)
+            retried_units.append(retried)
+    return tuple(retried_units)
 
 
 def _retry(frozen: FrozenExperiment, store: Store, seen: StoreSnapshot, unit: UnitRef) -> Retried | None:

@@ -97,8 +97,8 @@ def plan_sweep(snapshot: StoreListing, now_seconds: float, age_floor_seconds: fl
     """What may go, in no particular order. Times in seconds since 1970."""
     by_unit: dict[UnitRef, dict[str, ObjectInfo]] = defaultdict(dict)
     for info in snapshot.objects:
-        if found := unit_key().fullmatch(info.key):
-            by_unit[UnitRef(kind=found[1], digest=found[2])][found[3]] = info
+        if parts := unit_key().fullmatch(info.key):
+            by_unit[UnitRef(kind=parts[1], digest=parts[2])][parts[3]] = info
     named = _named(snapshot)
     busy = _busy(snapshot, by_unit, named, now_seconds, age_floor_seconds)
 
@@ -130,18 +130,18 @@ def plan_sweep(snapshot: StoreListing, now_seconds: float, age_floor_seconds: fl
 def _named(snapshot: StoreListing) -> set[UnitRef]:
     """By living experiments, and by manifests, which may name what an older grader gave."""
     view = StoreSnapshot({unit: UnitView(unit, markers=markers) for unit, markers in snapshot.markers.items()})
-    found: set[UnitRef] = set()
+    named: set[UnitRef] = set()
     for frozen in snapshot.experiments:
-        found.update(all_units(frozen, resolve_evaluations(frozen, view), view))
+        named.update(all_units(frozen, resolve_evaluations(frozen, view), view))
     for sha256, manifest in snapshot.manifests.items():
-        found.add(unit_of(ReportInputs(manifest_content=sha256)))
-        found.update(TRAIN.unit(run.digest) for run in manifest.runs)
+        named.add(unit_of(ReportInputs(manifest_content=sha256)))
+        named.update(TRAIN.unit(run.digest) for run in manifest.runs)
         for evaluation in manifest.evaluations:
             if evaluation.generate is not None:
-                found.add(GENERATE.unit(evaluation.generate))
+                named.add(GENERATE.unit(evaluation.generate))
             if evaluation.grade is not None:
-                found.add(GRADE.unit(evaluation.grade))
-    return found
+                named.add(GRADE.unit(evaluation.grade))
+    return named
 
 
 def _busy(
@@ -157,7 +157,7 @@ def _busy(
     """
     living = {Owner(experiment=frozen.name, uid8=frozen.uid8) for frozen in snapshot.experiments}
     silence_seconds = max(age_floor_seconds, DEAD_SECONDS)
-    found: set[UnitRef] = set()
+    busy: set[UnitRef] = set()
     for task in snapshot.open_tasks:
         is_report = task.unit.kind == REPORT.unit_kind
         if is_report and REPORT.final_marker in snapshot.markers.get(task.unit, {}):
@@ -165,8 +165,8 @@ def _busy(
         written = max((info.modified for info in by_unit.get(task.unit, {}).values()), default=now_seconds)
         has_owner = task.owner in living and (task.unit in named or not is_report)
         if has_owner or now_seconds - written < silence_seconds:
-            found.update(_units_of_task(task))
-    return found
+            busy.update(_units_of_task(task))
+    return busy
 
 
 def _units_of_task(task: Task) -> Iterator[UnitRef]:
@@ -191,7 +191,7 @@ def _within(
     """What of a unit that stays may go."""
     markers = snapshot.markers.get(unit, {})
     done = final_marker(unit.kind) in markers
-    kept: set[str] = set()
+    named_keys: set[str] = set()
     for name, marker in markers.items():
         keys = {file.key for file in marker.files} | {store_keys.marker_key(unit, name)}
         standing = [info for info in objects.values() if info.key in keys]
@@ -199,11 +199,11 @@ def _within(
             yield "finished training's state", standing
         elif unit in snapshot.corrupt and name == final_marker(unit.kind):
             yield "corrupt result", standing
-        kept |= keys
+        named_keys |= keys
     loose = (
         info
         for name, info in objects.items()
-        if (found := ATTEMPT_FILE.fullmatch(name)) and found[1] not in TOLD and info.key not in kept and old(info)
+        if (parts := ATTEMPT_FILE.fullmatch(name)) and parts[1] not in TOLD and info.key not in named_keys and old(info)
     )
     yield "unnamed file", list(loose)
 

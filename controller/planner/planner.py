@@ -155,8 +155,8 @@ def _with_ending(status: Status, ending: Finish, reached: Verdict) -> Status:
 
 
 def _summary(status: Status) -> str:
-    counts, checkpoints = counted(status.evaluations), status.counts.checkpoints
-    return f"{counts.graded} of {counts.asked} evaluations graded, {checkpoints} checkpoints committed"
+    totals, checkpoints = counted(status.evaluations), status.counts.checkpoints
+    return f"{totals.graded} of {totals.asked} evaluations graded, {checkpoints} checkpoints committed"
 
 
 def _no_action(type_: str, status: ConditionStatus, reason: str, message: str) -> Decision:

@@ -144,13 +144,13 @@ def visible_devices(gpus: tuple[Gpu, ...], visible: str | None) -> tuple[str, ..
     """
     if visible is None:
         return tuple(str(number) for number in range(len(gpus)))
-    found: dict[str, str] = {}
+    words_by_gpu: dict[str, str] = {}
     for word in (part.strip() for part in visible.split(",")):
         gpu = _gpu_of(gpus, word)
-        if gpu is None or gpu in found:
+        if gpu is None or gpu in words_by_gpu:
             break
-        found[gpu] = word
-    return tuple(found.values())
+        words_by_gpu[gpu] = word
+    return tuple(words_by_gpu.values())
 
 
 def _gpu_of(gpus: tuple[Gpu, ...], word: str) -> str | None:
