@@ -18,7 +18,7 @@ from controller.executors.local.executor import LocalExecutor
 from controller.executors.local.machine import this_machine
 from controller.lease import Busy, Lease, LeaseLost, acquire, release, renew
 from controller.planner.actions import Status
-from controller.planner.unit_state import owner_of
+from controller.planner.round import owner_of
 from controller.rounds import Rounds
 from controller.terminal import Screen, make_screen
 from controller.trouble import ROUNDS, trouble_of_error, wait_seconds

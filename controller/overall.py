@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 from controller.planner.actions import EvaluationLine, RunLine, Status
+from workloads.stages.generate import GENERATE
+from workloads.stages.grade import GRADE
 
 LEAST_SHARE = 0.03
 """So much must be done in this session before an end is estimated."""
@@ -31,7 +33,7 @@ def _evaluated(line: EvaluationLine) -> float:
     if line.state in ("done", "failed"):
         return 1.0
     share = line.done / line.total if line.total and line.state == "running" else 0.0
-    return 0.5 + share / 2 if line.stage == "grade" else share / 2 if line.stage == "generate" else 0.0
+    return {GENERATE.name: share / 2, GRADE.name: 0.5 + share / 2}.get(line.stage, 0.0)
 
 
 @dataclass

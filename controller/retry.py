@@ -3,10 +3,11 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from controller.planner.evaluations import resolve_evaluations, units_of
+from controller.planner.added_stages import all_units
+from controller.planner.evaluations import resolve_evaluations
 from controller.planner.retry_policy import retry_state
-from controller.planner.unit_state import owner_of
-from controller.snapshot.reader import Observer
+from controller.planner.round import owner_of
+from controller.snapshot.reader import SnapshotReader
 from controller.snapshot.types import StoreSnapshot, Unknown
 from workloads.api import store_keys
 from workloads.api.experiment import FrozenExperiment
@@ -29,22 +30,22 @@ def retry(frozen: FrozenExperiment, store: Store, only: Collection[UnitRef] = ()
 
     Attempts at work go on. Raises StoreError.
     """
-    seen = Observer(store).observe(frozen, None)
+    seen = SnapshotReader(store).read(frozen, None)
     if isinstance(seen, Unknown):
         raise StoreError(seen.message)
-    units = [*units_of(frozen, resolve_evaluations(frozen, seen)), *_report(frozen, store)]
-    found = []
+    units = [*all_units(frozen, resolve_evaluations(frozen, seen), seen), *_report(frozen, store)]
+    retried_units = []
     for unit in units:
         if only and unit not in only:
             continue
         retried = _retry(frozen, store, seen, unit)
         if retried is not None:
-            found.append(retried)
-    return tuple(found)
+            retried_units.append(retried)
+    return tuple(retried_units)
 
 
 def _retry(frozen: FrozenExperiment, store: Store, seen: StoreSnapshot, unit: UnitRef) -> Retried | None:
-    view = seen.unit(unit) if unit in seen.units else Observer(store).unit(unit)
+    view = seen.unit(unit) if unit in seen.units else SnapshotReader(store).unit(unit)
     exhausted = retry_state(view, owner_of(frozen), frozen.limits).exhausted
     if view.done or exhausted is None:
         return None

@@ -11,9 +11,9 @@ from controller.events import EventLog
 from controller.executors.base import ActionRefused, Executor
 from controller.planner.actions import Counts, Intent
 from controller.planner.planner import Decision, decide
-from controller.planner.unit_state import owner_of
+from controller.planner.round import owner_of
 from controller.snapshot.listing import Listing
-from controller.snapshot.reader import Observer
+from controller.snapshot.reader import SnapshotReader
 from controller.snapshot.types import Folded, JobsSnapshot, StoreSnapshot, Unknown
 from controller.trouble import Trouble, trouble_of_error, trouble_of_status
 from workloads.api.experiment import FrozenExperiment
@@ -53,7 +53,7 @@ class Rounds:
         self._store = store
         self._executor = executor
         self._events = events
-        self._observer = Observer(store, listing)
+        self._reader = SnapshotReader(store, listing)
         self._folded: Folded | None = None
         self._recorded = recorded or Counts()
         self.seen: StoreSnapshot | None = None
@@ -67,7 +67,7 @@ class Rounds:
         """
         decision = self._decide(intent, clock())
         self.trouble, self.lost_race = trouble_of_status(decision.status), False
-        self._observer.forget(concerned_units(decision.actions, self.seen or StoreSnapshot({})))
+        self._reader.forget(concerned_units(decision.actions, self.seen or StoreSnapshot({})))
         for action in decision.actions:
             try:
                 acted = act(action, self._frozen, self._store, self._executor, clock())
@@ -92,12 +92,12 @@ class Rounds:
         """
         jobs = self._executor.view()
         known = {} if isinstance(jobs, Unknown) else jobs.jobs
-        seen = self._observer.observe(self._frozen, self._folded, known)
+        seen = self._reader.read(self._frozen, self._folded, known)
         while True:
             try:
                 return self._decide_on(jobs, seen, intent, now)
             except _Unconfirmed as error:
-                seen = self._observer.confirm(self._frozen, self._folded, error.units)
+                seen = self._reader.confirm(self._frozen, self._folded, error.units)
 
     def _decide_on(
         self, jobs: JobsSnapshot | Unknown, seen: StoreSnapshot | Unknown, intent: Intent, now: datetime
@@ -114,7 +114,7 @@ class Rounds:
         def decided(view: JobsSnapshot) -> Decision:
             """Raises _Unconfirmed before the executor records a decision that is made again."""
             decision = decide(self._frozen, seen, view, now, intent, self._recorded)
-            units = self._observer.unconfirmed(concerned_units(decision.actions, self.seen or StoreSnapshot({})))
+            units = self._reader.unconfirmed(concerned_units(decision.actions, self.seen or StoreSnapshot({})))
             if units:
                 raise _Unconfirmed(units)
             return decision

@@ -14,9 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from controller.overall import Estimate, share_done
-from controller.planner.actions import EvaluationLine, LineState, RunLine, Status, counted
+from controller.planner.actions import EvaluationLine, LineState, RunLine, StageLine, Status, counted
 from controller.planner.unit_state import SHARED
 from controller.trouble import LONGEST_WAIT_SECONDS, Trouble
+from workloads.stages.generate import GENERATE
+from workloads.stages.grade import GRADE
+from workloads.stages.registry import stage_named
+from workloads.stages.train import TRAIN
 from workloads.untrusted import printable
 
 COLOURS: dict[LineState, str] = {
@@ -28,9 +32,8 @@ COLOURS: dict[LineState, str] = {
 }
 SHOWN_EVALUATIONS = 20
 STOPPING = "stopping: programs save their state and end; Ctrl-C again ends at once"
-COUNTED_PHASES = frozenset({"training", "generating", "grading"})
+COUNTED_PHASES = frozenset(stage.activity for stage in (TRAIN, GENERATE, GRADE))
 """Phases that `done` of `total` describes."""
-VERBS = {"train": "waits", "generate": "generating", "grade": "grading"}
 
 
 class Screen(Protocol):
@@ -179,13 +182,14 @@ def _trying_again(trouble: Trouble) -> str:
     )
 
 
-def plain_lines(status: Status) -> Iterator[tuple[str, RunLine | EvaluationLine]]:
+def plain_lines(status: Status) -> Iterator[tuple[str, RunLine | EvaluationLine | StageLine]]:
     """Lines whose state is not waiting, and lines that wait for another experiment."""
     yield from ((run.label, run) for run in status.runs if is_shown(run))
     yield from ((line.id, line) for line in status.evaluations if is_shown(line))
+    yield from ((f"{line.stage} of {line.source}", line) for line in status.stages if is_shown(line))
 
 
-def is_shown(line: RunLine | EvaluationLine) -> bool:
+def is_shown(line: RunLine | EvaluationLine | StageLine) -> bool:
     return line.state != "waiting" or line.reason == SHARED
 
 
@@ -209,9 +213,11 @@ def names_of(lines: list[EvaluationLine]) -> str:
     return lines[0].id if number == 1 else f"{number} evaluations (first {lines[0].id})"
 
 
-def _milestone(line: RunLine | EvaluationLine) -> str:
+def _milestone(line: RunLine | EvaluationLine | StageLine) -> str:
     if line.state in {"failed", "waiting"}:
         return f"{line.state} {line.message}"
+    if isinstance(line, StageLine):
+        return line.state
     if isinstance(line, EvaluationLine):
         return f"{line.state} {line.stage} {_share(line, 4)}"
     return f"{line.state} {line.phase if is_loading(line) else ''} {line.checkpoints} {_share(line, 10)}"
@@ -224,7 +230,7 @@ def _share(line: RunLine | EvaluationLine, parts: int) -> int:
     return parts * line.done // line.total
 
 
-def describe(line: RunLine | EvaluationLine) -> str:
+def describe(line: RunLine | EvaluationLine | StageLine) -> str:
     """In one sentence: state, progress, and for a run loss, speed, time left."""
     if line.state == "failed":
         return f"failed: {line.message}"
@@ -237,8 +243,11 @@ def describe(line: RunLine | EvaluationLine) -> str:
         if line.checkpoints_expected:
             parts.append(f"{line.checkpoints}/{line.checkpoints_expected} checkpoints")
         return ", ".join(parts + run_numbers(line))
+    if isinstance(line, StageLine):
+        return stage_named(line.stage).activity if line.state == "running" else line.state
     if line.state == "running":
-        return f"{VERBS[line.stage]} {line.done}/{line.total}" if line.total else VERBS[line.stage]
+        activity = stage_named(line.stage).activity
+        return f"{activity} {line.done}/{line.total}" if line.total else activity
     return "graded" if line.state == "done" else line.state
 
 
@@ -299,7 +308,7 @@ def _evaluations_table(lines: list[EvaluationLine]) -> Table:
     groups += by_cause(lines)
     for group in groups[:SHOWN_EVALUATIONS]:
         line = group[0]
-        verb = VERBS[line.stage] if line.state == "running" else line.state
+        verb = stage_named(line.stage).activity if line.state == "running" else line.state
         verb = line.phase if is_loading(line) else verb
         table.add_row(
             shown(line.model if len(group) == 1 else f"{line.model} and {len(group) - 1} more"),

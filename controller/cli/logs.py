@@ -13,7 +13,8 @@ from controller.cli.common import ProfileFile
 from controller.cli.experiment_names import ClusterOptions, ExperimentName, InCluster, find_results
 from controller.cli.json_output import JsonTo, shows_text, write_json
 from controller.cli.results import Results, manifest_state, seen_in
-from controller.planner.evaluations import resolve_evaluations, units_of
+from controller.planner.added_stages import all_units
+from controller.planner.evaluations import resolve_evaluations
 from controller.snapshot.types import Attempt
 from workloads.api import store_keys
 from workloads.api.evaluation_matrix import train_unit
@@ -127,7 +128,7 @@ def follow_logs(found: Results, run: str | None, printed: Follower) -> None:
 def attempts(results: Results, run: str | None = None) -> Iterable[Attempt]:
     """Those that ran a program, by date. Raises typer.BadParameter for a run that is not there."""
     frozen, seen = results.frozen, results.seen
-    units = units_of(frozen, resolve_evaluations(frozen, seen))
+    units = all_units(frozen, resolve_evaluations(frozen, seen), seen)
     if run is not None:
         runs = {one.name: one for one in frozen.runs}
         if run not in runs:

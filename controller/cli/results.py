@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from controller.cli.common import DEFAULT_STORE, frozen_from, store_at
 from controller.cli.versions import earlier_versions_line, version_named
-from controller.snapshot.reader import Observer
+from controller.snapshot.reader import SnapshotReader
 from controller.snapshot.types import StoreSnapshot, Unknown
 from workloads.api import store_keys
 from workloads.api.experiment import FrozenExperiment
@@ -74,7 +74,7 @@ def manifest_state(store: Store, frozen: FrozenExperiment) -> str | None:
 
 def seen_in(store: Store, frozen: FrozenExperiment) -> StoreSnapshot:
     """Raises StoreError for what could not be read."""
-    seen = Observer(store).observe(frozen, None)
+    seen = SnapshotReader(store).read(frozen, None)
     if isinstance(seen, Unknown):
         raise StoreError(seen.message)
     return seen

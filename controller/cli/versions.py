@@ -15,6 +15,7 @@ from workloads.api.experiment import FrozenExperiment
 from workloads.api.manifest import Manifest
 from workloads.results.asked import CHECKPOINT, OUTPUTS, asked_by_experiment
 from workloads.results.changes import unit_changes
+from workloads.stages.train import TRAIN
 from workloads.storage.base import NotFound, Store, StoreError
 
 NAMED = re.compile(r"(?P<name>[a-z0-9][a-z0-9_.-]*)@(?P<version>[0-9a-f]{1,8})")
@@ -120,11 +121,13 @@ def differences(old: FrozenExperiment, new: FrozenExperiment) -> tuple[str, ...]
     """Fields of the experiment file, without their place under spec and runs, in which the two differ."""
     units = unit_changes(asked_by_experiment(old), asked_by_experiment(new))
     fields = [_short(change.path) for unit in units for change in unit.because]
-    fields += [f"run {unit.name}" for unit in units if unit.kind == "train" and unit.standing in ("added", "removed")]
+    fields += [
+        f"run {unit.name}" for unit in units if unit.kind == TRAIN.unit_kind and unit.standing in ("added", "removed")
+    ]
     before, after = (item.model_dump(mode="json", exclude=NOT_ASKED) for item in (old, new))
-    fields += [WORDS.get(name, name) for name in after if name not in BY_UNIT and before[name] != after[name]]
+    fields += [WORDS.get(name, name) for name in after if name not in BY_UNIT and before.get(name) != after[name]]
     if not fields:
-        fields = [name for name in after if before[name] != after[name]]
+        fields = [name for name in after if before.get(name) != after[name]]
     return tuple(dict.fromkeys(field for field in fields if field not in (CHECKPOINT, OUTPUTS)))
 
 

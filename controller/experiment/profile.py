@@ -1,11 +1,12 @@
 """A profile: what the platform owns. On a cluster it comes from the chart's values; `potstill run` has its own."""
 
+import logging
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from controller.experiment.errors import SpecError, SpecProblem, problems_of
 from controller.experiment.models import SpecModel
@@ -13,7 +14,10 @@ from workloads.api.units import RegisteredName
 from workloads.engines.registry import ENGINES
 from workloads.engines.transformers.definition import TRANSFORMERS
 from workloads.registry import RegistryError
+from workloads.stages.base import ProfilePart
 from workloads.storage.registry import is_in_store, remote_schemes
+
+logger = logging.getLogger("potstill")
 
 OWN_VOLUMES = ("tmp", "work", "cache", "weights", "shm", "store-keys", "ca-bundle")
 """Names of the volumes that pods have of Potstill."""
@@ -180,7 +184,22 @@ class StoreAccess(SpecModel):
         return url
 
 
+RENAMED = {"gatherSeconds": "batchWindowSeconds", "lingerSeconds": "idleTimeoutSeconds"}
+"""Old names of fields of a profile, which this version reads for the last time in files, and their new names."""
+
+
+def _with_old_names(schema: dict[str, Any]) -> None:
+    """The JSON schema takes the old name of a field too, but not both."""
+    for old, new in RENAMED.items():
+        field = schema["properties"][new]
+        schema["properties"][old] = {**field, "description": f"Old name of {new}.", "deprecated": True}
+        schema["properties"][old].pop("title", None)
+    schema["allOf"] = [{"not": {"required": [old, new]}} for old, new in RENAMED.items()]
+
+
 class Profile(SpecModel):
+    model_config = ConfigDict(json_schema_extra=_with_old_names)
+
     name: str = Field("local", description="By which Experiments name it; the chart's key.")
     gpu: str = Field("cpu", description="Model name of the GPUs, as in the digest of generated outputs.")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="Of trainings that do not say.")
@@ -210,16 +229,37 @@ class Profile(SpecModel):
     training_slots: int = Field(8, gt=0, description="Trainings of an experiment at work at one time.")
     evaluation_slots: int = Field(2, gt=0, description="Generating pods of an experiment at work at one time.")
     group_members: int = Field(64, gt=0, description="Evaluations that one generating pod has at a time, at most.")
-    gather_seconds: float = Field(
+    batch_window_seconds: float = Field(
         0, ge=0, description="How long evaluations wait for others to come, before a generating pod starts for them."
     )
-    linger_seconds: float = Field(0, ge=0, description="How long a generating pod waits for more before it ends.")
+    idle_timeout_seconds: float = Field(0, ge=0, description="How long a generating pod without work is kept.")
     allow_unsandboxed: bool = Field(
         False, description="True: code benchmarks are graded without a sandbox from runtimeClassName."
     )
     train_tokens_per_second: float | None = Field(None, gt=0, description="Measured, per GPU: for plan's estimate.")
     generate_tokens_per_second: float | None = Field(None, gt=0, description="Measured, per GPU: for plan's estimate.")
     price_per_gpu_hour: float | None = Field(None, gt=0, description="In your currency: for plan's estimate.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _takes_old_names(cls, stated: object) -> object:
+        """Profiles in experiments of earlier versions have them too."""
+        if not isinstance(stated, dict):
+            return stated
+        for old, new in RENAMED.items():
+            if old in stated and new in stated:
+                raise ValueError(f"{old} is the old name of {new}: state {new} alone")
+        return {RENAMED.get(name, name): value for name, value in stated.items()}
+
+    def pod_of(self, part: ProfilePart) -> RolePod:
+        """Where and how the pods of a stage with this part run."""
+        pods: dict[ProfilePart, RolePod] = {
+            "train": self.train,
+            "evaluate": self.evaluate,
+            "grade": self.grade,
+            "report": self.report,
+        }
+        return pods[part]
 
 
 def local_profile() -> Profile:
@@ -236,10 +276,25 @@ def local_profile() -> Profile:
 
 
 def load_profile(path: Path) -> Profile:
-    """A profile from a YAML file. Raises SpecError."""
+    """A profile from a YAML file. Logs a warning for each old name of a field. Raises SpecError."""
     try:
-        return Profile.model_validate(yaml.safe_load(path.read_text()), by_alias=True, by_name=False)
+        text = path.read_text()
+        profile = Profile.model_validate(yaml.safe_load(text), by_alias=True, by_name=False)
+        for line, old in _old_names(text):
+            logger.warning("%s: line %d: %s", path, line, renamed_message(old))
+        return profile
     except ValidationError as error:
         raise SpecError(str(path), problems_of(error, Profile)) from error
     except (OSError, yaml.YAMLError) as error:
         raise SpecError(str(path), [SpecProblem((), f"cannot be read: {error}")]) from error
+
+
+def renamed_message(old: str) -> str:
+    return f"{old} is now {RENAMED[old]}; the next version no longer reads the old name"
+
+
+def _old_names(text: str) -> list[tuple[int, str]]:
+    """(line, name) of each old name of a field at the top of the file."""
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    keys = [key for key, _ in root.value] if isinstance(root, yaml.MappingNode) else []
+    return [(key.start_mark.line + 1, str(key.value)) for key in keys if key.value in RENAMED]

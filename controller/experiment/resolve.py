@@ -29,6 +29,7 @@ from workloads.api.units import (
     TrainInputs,
 )
 from workloads.models import architecture_of
+from workloads.stages.registry import StageError, added_stages
 
 
 def resolve(
@@ -94,8 +95,17 @@ def resolve(
         limits=_limits(spec, profile),
         allow_unsandboxed=profile.allow_unsandboxed,
         profile=profile.model_dump(mode="json", by_alias=True),
+        stages=_added_stages(),
     )
     return frozen if uid8 else frozen.model_copy(update={"uid8": _question_digest(frozen)[:8]})
+
+
+def _added_stages() -> tuple[str, ...]:
+    """Names of the stages that are installed here beside the built-in ones. Raises SpecError."""
+    try:
+        return tuple(stage.name for stage in added_stages())
+    except StageError as error:
+        raise SpecError("stages", [SpecProblem((), str(error))]) from error
 
 
 def _question_digest(frozen: FrozenExperiment) -> str:
@@ -349,6 +359,6 @@ def _limits(spec: ExperimentSpec, profile: Profile) -> Limits:
         training_slots=stated.training_slots or profile.training_slots,
         evaluation_slots=stated.evaluation_slots or profile.evaluation_slots,
         group_members=profile.group_members,
-        gather_seconds=profile.gather_seconds,
-        linger_seconds=profile.linger_seconds,
+        batch_window_seconds=profile.batch_window_seconds,
+        idle_timeout_seconds=profile.idle_timeout_seconds,
     )

@@ -19,8 +19,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from controller.gc.sweep import UNIT_KEY, Doomed, StoreListing, plan_sweep
-from controller.snapshot.types import FINAL_MARKER
+from controller.gc.sweep import Doomed, StoreListing, plan_sweep, unit_key
 from workloads.api import store_keys
 from workloads.api.experiment import FrozenExperiment
 from workloads.api.manifest import Manifest
@@ -28,6 +27,7 @@ from workloads.api.model import sha256_of
 from workloads.api.records import Marker
 from workloads.api.tasks import Task, parse_task
 from workloads.api.units import UnitRef
+from workloads.stages.registry import StageError, final_marker, stage_named, stages_of
 from workloads.storage.base import AlreadyExists, NotFound, ObjectInfo, Store, StoreError, check_key
 from workloads.storage.markers import READS, Corrupt, parse_marker, verify
 
@@ -37,8 +37,6 @@ NOTHING_SWEPT = (
     "What it names is not known, so that nothing is swept: use the newest potstill that writes to this store"
 )
 UNIT_PREFIX = re.compile(r"units/[a-z]+/[0-9a-f]{64}/")
-REDONE = frozenset({"generate", "grade", "report"})
-"""Units whose one marker is their result: without it they are done again."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -68,7 +66,7 @@ def look(store: Store, *, deep: bool = False) -> StoreListing:
     manifests = _keys(folders, "manifest.json")
     with ThreadPoolExecutor(READERS) as readers:
         read = _Reader(store, readers)
-        frozen = read.all(experiments, lambda key, data: _parsed(FrozenExperiment, key, data))
+        frozen = read.all(experiments, _experiment)
         folded = read.all(manifests, lambda key, data: (sha256_of(data), _parsed(Manifest, key, data)))
         tasks = read.all(_open_tasks(objects), _task)
         markers = _by_unit(read.all(_markers(objects), _marker))
@@ -114,13 +112,13 @@ def _keys(infos: Iterable[ObjectInfo], name: str) -> list[str]:
 
 
 def _open_tasks(objects: Iterable[ObjectInfo]) -> list[str]:
-    units = [found for info in objects if (found := UNIT_KEY.fullmatch(info.key))]
+    units = [found for info in objects if (found := unit_key().fullmatch(info.key))]
     ended = {(m[1], m[2], found[1]) for m in units if (found := END.fullmatch(m[3]))}
     return [m[0] for m in units if (found := TASK.fullmatch(m[3])) and (m[1], m[2], found[1]) not in ended]
 
 
 def _markers(objects: Iterable[ObjectInfo]) -> list[str]:
-    return [info.key for info in objects if (m := UNIT_KEY.fullmatch(info.key)) and MARKER.fullmatch(m[3])]
+    return [info.key for info in objects if (m := unit_key().fullmatch(info.key)) and MARKER.fullmatch(m[3])]
 
 
 def _by_unit(markers: Iterable[Marker]) -> dict[UnitRef, dict[str, Marker]]:
@@ -131,8 +129,8 @@ def _by_unit(markers: Iterable[Marker]) -> dict[UnitRef, dict[str, Marker]]:
 
 
 def _why_corrupt(store: Store, unit: UnitRef, markers: Mapping[UnitRef, Mapping[str, Marker]]) -> str | None:
-    marker = markers[unit].get(FINAL_MARKER[unit.kind])
-    if unit.kind not in REDONE or marker is None:
+    marker = markers[unit].get(final_marker(unit.kind))
+    if not stage_named(unit.kind).is_remade or marker is None:
         return None
     return "; ".join(verify(store, marker, deep=True)) or None
 
@@ -146,9 +144,19 @@ def _blob_differs(store: Store, key: str) -> bool:
         return False
 
 
+def _experiment(key: str, data: bytes) -> FrozenExperiment:
+    """Raises Corrupt also for one with a stage that is not installed here: which units it names is not known."""
+    frozen = _parsed(FrozenExperiment, key, data)
+    try:
+        stages_of(frozen)
+    except StageError as error:
+        raise Corrupt(f"{key}: {error}. Nothing is swept until then") from error
+    return frozen
+
+
 def _marker(key: str, data: bytes) -> Marker:
     """The marker of `key`. Raises Corrupt also for one of another unit: what `key` held before is not known."""
-    found = UNIT_KEY.fullmatch(key)
+    found = unit_key().fullmatch(key)
     assert found is not None, f"{key} is no key of a unit"
     unit = UnitRef(kind=found[1], digest=found[2])
     try:
@@ -236,7 +244,7 @@ class Parked:
 
 def _park(store: Store, info: ObjectInfo, parked: dict[str, Parked]) -> None:
     """Takes away a marker or blob once its copy is in the store, and notes it in `parked` by its key."""
-    found = UNIT_KEY.fullmatch(info.key)
+    found = unit_key().fullmatch(info.key)
     is_marker = found is not None and MARKER.fullmatch(found[3])
     if not is_marker and not info.key.startswith(store_keys.BLOBS):
         return
@@ -312,7 +320,7 @@ def _with_parked(
 
 def _order(key: str) -> tuple[int, str]:
     """Files before tasks, and a task before its end: what is half swept is never taken for a task at work."""
-    found = UNIT_KEY.fullmatch(key)
+    found = unit_key().fullmatch(key)
     if found is None or not found[3].startswith("tasks/"):
         return 0, key
     return (2 if END.fullmatch(found[3]) else 1), key

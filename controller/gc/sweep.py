@@ -16,16 +16,23 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from functools import cache
+from typing import Literal
 
-from controller.planner.evaluations import resolve_evaluations, units_of
-from controller.snapshot.types import FINAL_MARKER, StoreSnapshot, UnitView, members_of
+from controller.planner.added_stages import all_units
+from controller.planner.evaluations import resolve_evaluations
+from controller.snapshot.types import StoreSnapshot, UnitView, members_of
 from workloads.api import store_keys
 from workloads.api.experiment import FrozenExperiment
 from workloads.api.manifest import Manifest
 from workloads.api.records import Marker, OutputsRecord, StateRecord
-from workloads.api.tasks import GenerateTask, GradeTask, MemberPointer, Owner, Task
-from workloads.api.units import ReportInputs, UnitKind, UnitRef, unit_of
+from workloads.api.tasks import GenerateTask, GradeTask, MemberPointer, Owner, StageTask, Task
+from workloads.api.units import ReportInputs, UnitRef, unit_of
+from workloads.stages.generate import GENERATE
+from workloads.stages.grade import GRADE
+from workloads.stages.registry import final_marker, stages, unit_kinds
+from workloads.stages.report import REPORT
+from workloads.stages.train import TRAIN
 from workloads.storage.base import ObjectInfo
 
 Why = Literal[
@@ -38,7 +45,15 @@ Why = Literal[
     "old notice",
 ]
 DEAD_SECONDS = 86_400.0
-UNIT_KEY = re.compile(rf"units/({'|'.join(get_args(UnitKind))})/([0-9a-f]{{64}})/(.+)")
+
+
+@cache
+def unit_key() -> re.Pattern[str]:
+    """Matches the keys of units of installed stages, (kind, digest, name). Others are never swept."""
+    kinds = sorted(unit_kinds(stages().values()))
+    return re.compile(rf"units/({'|'.join(kinds)})/([0-9a-f]{{64}})/(.+)")
+
+
 ATTEMPT_FILE = re.compile(r"attempts/\d+/(.+)")
 TOLD = frozenset({"log.txt", "progress.json", "failure.json"})
 """What an attempt says of itself: no marker names it, and it is kept."""
@@ -82,8 +97,8 @@ def plan_sweep(snapshot: StoreListing, now_seconds: float, age_floor_seconds: fl
     """What may go, in no particular order. Times in seconds since 1970."""
     by_unit: dict[UnitRef, dict[str, ObjectInfo]] = defaultdict(dict)
     for info in snapshot.objects:
-        if found := UNIT_KEY.fullmatch(info.key):
-            by_unit[UnitRef(kind=found[1], digest=found[2])][found[3]] = info
+        if parts := unit_key().fullmatch(info.key):
+            by_unit[UnitRef(kind=parts[1], digest=parts[2])][parts[3]] = info
     named = _named(snapshot)
     busy = _busy(snapshot, by_unit, named, now_seconds, age_floor_seconds)
 
@@ -115,18 +130,18 @@ def plan_sweep(snapshot: StoreListing, now_seconds: float, age_floor_seconds: fl
 def _named(snapshot: StoreListing) -> set[UnitRef]:
     """By living experiments, and by manifests, which may name what an older grader gave."""
     view = StoreSnapshot({unit: UnitView(unit, markers=markers) for unit, markers in snapshot.markers.items()})
-    found: set[UnitRef] = set()
+    named: set[UnitRef] = set()
     for frozen in snapshot.experiments:
-        found.update(units_of(frozen, resolve_evaluations(frozen, view)))
+        named.update(all_units(frozen, resolve_evaluations(frozen, view), view))
     for sha256, manifest in snapshot.manifests.items():
-        found.add(unit_of(ReportInputs(manifest_content=sha256)))
-        found.update(UnitRef(kind="train", digest=run.digest) for run in manifest.runs)
+        named.add(unit_of(ReportInputs(manifest_content=sha256)))
+        named.update(TRAIN.unit(run.digest) for run in manifest.runs)
         for evaluation in manifest.evaluations:
             if evaluation.generate is not None:
-                found.add(UnitRef(kind="generate", digest=evaluation.generate))
+                named.add(GENERATE.unit(evaluation.generate))
             if evaluation.grade is not None:
-                found.add(UnitRef(kind="grade", digest=evaluation.grade))
-    return found
+                named.add(GRADE.unit(evaluation.grade))
+    return named
 
 
 def _busy(
@@ -142,16 +157,16 @@ def _busy(
     """
     living = {Owner(experiment=frozen.name, uid8=frozen.uid8) for frozen in snapshot.experiments}
     silence_seconds = max(age_floor_seconds, DEAD_SECONDS)
-    found: set[UnitRef] = set()
+    busy: set[UnitRef] = set()
     for task in snapshot.open_tasks:
-        is_report = task.unit.kind == "report"
-        if is_report and FINAL_MARKER["report"] in snapshot.markers.get(task.unit, {}):
+        is_report = task.unit.kind == REPORT.unit_kind
+        if is_report and REPORT.final_marker in snapshot.markers.get(task.unit, {}):
             continue  # versions before this one never closed it
         written = max((info.modified for info in by_unit.get(task.unit, {}).values()), default=now_seconds)
         has_owner = task.owner in living and (task.unit in named or not is_report)
         if has_owner or now_seconds - written < silence_seconds:
-            found.update(_units_of_task(task))
-    return found
+            busy.update(_units_of_task(task))
+    return busy
 
 
 def _units_of_task(task: Task) -> Iterator[UnitRef]:
@@ -166,6 +181,8 @@ def _units_of_task(task: Task) -> Iterator[UnitRef]:
         yield from (member.adapter.unit for member in task.members if member.adapter is not None)
         if task.host is not None:
             yield task.host.unit
+    if isinstance(task, StageTask):
+        yield task.inputs.source
 
 
 def _within(
@@ -173,28 +190,28 @@ def _within(
 ) -> Iterator[tuple[Why, list[ObjectInfo]]]:
     """What of a unit that stays may go."""
     markers = snapshot.markers.get(unit, {})
-    done = FINAL_MARKER[unit.kind] in markers
-    kept: set[str] = set()
+    done = final_marker(unit.kind) in markers
+    named_keys: set[str] = set()
     for name, marker in markers.items():
         keys = {file.key for file in marker.files} | {store_keys.marker_key(unit, name)}
         standing = [info for info in objects.values() if info.key in keys]
         if isinstance(marker.record, StateRecord) and done and all(map(old, standing)):
             yield "finished training's state", standing
-        elif unit in snapshot.corrupt and name == FINAL_MARKER[unit.kind]:
+        elif unit in snapshot.corrupt and name == final_marker(unit.kind):
             yield "corrupt result", standing
-        kept |= keys
+        named_keys |= keys
     loose = (
         info
         for name, info in objects.items()
-        if (found := ATTEMPT_FILE.fullmatch(name)) and found[1] not in TOLD and info.key not in kept and old(info)
+        if (parts := ATTEMPT_FILE.fullmatch(name)) and parts[1] not in TOLD and info.key not in named_keys and old(info)
     )
     yield "unnamed file", list(loose)
 
 
 def _unnamed_blobs(snapshot: StoreListing, named: set[UnitRef], busy: set[UnitRef]) -> Iterable[ObjectInfo]:
-    if any(unit.kind == "generate" for unit in busy):
+    if any(unit.kind == GENERATE.unit_kind for unit in busy):
         return ()
-    outputs = (markers.get(store_keys.OUTPUTS) for unit, markers in snapshot.markers.items() if unit in named)
+    outputs = (markers.get(GENERATE.final_marker) for unit, markers in snapshot.markers.items() if unit in named)
     known = {
         store_keys.blob_key(marker.record.tokenizer_sha256)
         for marker in outputs

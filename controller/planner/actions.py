@@ -121,14 +121,14 @@ class RunLine:
 class EvaluationLine:
     """One model on one part of one benchmark: `done` of `total` outputs, or problems while they are graded.
 
-    `phase`: what the program that works at it says that it does.
+    `stage`: the name of the stage that it is at. `phase`: what the program that works at it says that it does.
     """
 
     model: str
     benchmark: str
     part: str
     state: LineState
-    stage: Literal["train", "generate", "grade"]
+    stage: str
     reason: str
     message: str
     done: int = 0
@@ -138,6 +138,17 @@ class EvaluationLine:
     @property
     def id(self) -> str:
         return f"{self.model} {self.benchmark}/{self.part}"
+
+
+@dataclass(frozen=True)
+class StageLine:
+    """A unit of an added stage. `source`: the checkpoint or evaluation that it reads."""
+
+    stage: str
+    source: str
+    state: LineState
+    reason: str
+    message: str
 
 
 def counted(evaluations: Iterable[EvaluationLine]) -> EvaluationCounts:
@@ -193,6 +204,7 @@ class Status:
     idle: bool = False
     report: UnitRef | None = None
     gpu_seconds: float = 0.0
+    stages: tuple[StageLine, ...] = ()
 
     def condition(self, type_: str) -> Condition | None:
         return next((condition for condition in self.conditions if condition.type == type_), None)

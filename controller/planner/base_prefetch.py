@@ -6,14 +6,12 @@ from controller.planner.actions import FetchWeights, Reason
 from controller.planner.unit_state import UnitState
 from controller.snapshot.types import Weights
 from workloads.api.units import UnitRef
-
-READERS = frozenset({"train", "generate"})
-"""Kinds of units whose programs read the base."""
+from workloads.stages.registry import stage_named
 
 
 def prefetch_actions(weights: Weights | None, unit_states: Mapping[UnitRef, UnitState]) -> list[FetchWeights]:
     """Nothing is fetched for an experiment whose results are all there."""
-    needed = any(unit.kind in READERS and unit_state.state == "ready" for unit, unit_state in unit_states.items())
+    needed = any(reads_base(unit) and unit_state.state == "ready" for unit, unit_state in unit_states.items())
     if weights is None or weights.state != "absent" or not needed:
         return []
     return [
@@ -26,10 +24,18 @@ def wait_for_base(unit_states: Mapping[UnitRef, UnitState], weights: Weights | N
     if weights is None or weights.state == "ready":
         return dict(unit_states)
     if weights.state == "failed":
-        held = UnitState("exhausted", Reason("WeightsNotFetched", f"the base's weights: {weights.message}"))
+        state_before_fetch = UnitState(
+            "exhausted", Reason("WeightsNotFetched", f"the base's weights: {weights.message}")
+        )
     else:
-        held = UnitState("backoff", Reason("WeightsArriving", f"waits for the base's weights: {weights.message}"))
+        state_before_fetch = UnitState(
+            "backoff", Reason("WeightsArriving", f"waits for the base's weights: {weights.message}")
+        )
     return {
-        unit: held if unit.kind in READERS and unit_state.state in {"ready", "backoff"} else unit_state
+        unit: state_before_fetch if reads_base(unit) and unit_state.state in {"ready", "backoff"} else unit_state
         for unit, unit_state in unit_states.items()
     }
+
+
+def reads_base(unit: UnitRef) -> bool:
+    return stage_named(unit.kind).reads_base

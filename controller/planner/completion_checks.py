@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from controller.planner.actions import CloseTask, Intent, Reason
+from controller.planner.actions import CloseTask, Reason
 from controller.planner.outcomes import (
     AttemptOutcome,
     cut,
@@ -16,11 +16,13 @@ from controller.planner.outcomes import (
     own_outcome,
     undecided,
 )
-from controller.planner.unit_state import STUCK_SECONDS, owner_of
-from controller.snapshot.types import Attempt, Job, JobsSnapshot, StoreSnapshot, UnitView, members_of
-from workloads.api.experiment import FrozenExperiment, Limits
+from controller.planner.round import Round, gpu_seconds_of
+from controller.planner.unit_state import STUCK_SECONDS
+from controller.snapshot.types import Attempt, Job, StoreSnapshot, UnitView, members_of, role_of
+from workloads.api.experiment import Limits
 from workloads.api.records import TaskEnd
-from workloads.api.tasks import GenerateTask, ImportTask, MemberPointer
+from workloads.api.tasks import GenerateTask, MemberPointer, RunnableTask
+from workloads.stages.registry import stage_named
 
 YOUNG_SECONDS = 120.0
 """A task without a Job that is younger, and has left no trace, is started. An older one is lost, if not refused."""
@@ -28,60 +30,53 @@ YOUNG_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class OpenTask:
-    """One open task (no pointer) and all that the checks look at. `owner_gone`: it is another's, orphaned.
-
-    `refused`: its Job may never have been made.
+    """One open task (no pointer) and what the checks read. `owner_gone`: it belongs to an experiment without a
+    controller. `refused`: its Job may never have been made.
     """
 
     attempt: Attempt
-    store: StoreSnapshot
+    round_: Round
     job: Job | None
     host: Attempt | None
-    limits: Limits
-    intent: Intent
     owner_gone: bool
-    gpu_seconds_spent: float
-    now: datetime
     refused: bool = False
+
+    @property
+    def limits(self) -> Limits:
+        return self.round_.experiment.limits
 
 
 Check = Callable[[OpenTask], AttemptOutcome | None]
 
 
-def completion_checks(
-    frozen: FrozenExperiment,
-    store: StoreSnapshot,
-    executor: JobsSnapshot,
-    now: datetime,
-    intent: Intent,
-    gpu_seconds_spent: float,
-) -> list[CloseTask]:
-    owner = owner_of(frozen)
+def completion_checks(round_: Round) -> list[CloseTask]:
+    """The ends of all open tasks that are over: of this experiment, and of experiments without a controller."""
     closed: list[CloseTask] = []
-    for view in store.units.values():
+    for view in round_.store.units.values():
         for attempt in view.open_attempts:
-            gone = attempt.task.owner in executor.gone_owners
-            if attempt.task.owner != owner and not gone:
+            is_orphan = attempt.task.owner in round_.jobs.gone_owners
+            if attempt.task.owner != round_.owner and not is_orphan:
                 continue
             if isinstance(attempt.task, MemberPointer):
-                end = _of_member(attempt, view, store, executor, now)
+                end = _end_of_member(attempt, view, round_)
             else:
-                host = accepted_host(attempt, store)
-                job = executor.jobs.get(host.task.key if host else attempt.task.key)
-                refused = executor.may_have_been_refused(attempt.task)
-                case = OpenTask(attempt, store, job, host, frozen.limits, intent, gone, gpu_seconds_spent, now, refused)
-                checks = CHECKS if host is None else (_with_host,)
-                ended = next((ended for check in checks if (ended := check(case)) is not None), None)
-                spent = gpu_seconds_of(job, now) if host is None else 0.0
-                of_host = host.end if host is not None else None
-                end = (
-                    outcome_of_leader(replace(ended, gpu_seconds=spent), attempt, store, now, of_host)
-                    if ended
-                    else None
-                )
+                end = _end_of_task(attempt, attempt.task, round_, is_orphan)
             if end is not None:
                 closed.append(CloseTask(view.unit, end, Reason(end.reason, end.message)))
     return closed
+
+
+def _end_of_task(attempt: Attempt, task: RunnableTask, round_: Round, is_orphan: bool) -> TaskEnd | None:
+    host = accepted_host(attempt, round_.store)
+    job = round_.jobs.jobs.get(host.task.key if host else task.key)
+    case = OpenTask(attempt, round_, job, host, is_orphan, round_.jobs.may_have_been_refused(task))
+    checks = CHECKS if host is None else (_with_host,)
+    outcome = next((outcome for check in checks if (outcome := check(case)) is not None), None)
+    if outcome is None:
+        return None
+    gpu_seconds = gpu_seconds_of(job, round_.now) if host is None else 0.0
+    end_of_host = host.end if host is not None else None
+    return outcome_of_leader(replace(outcome, gpu_seconds=gpu_seconds), attempt, round_, end_of_host)
 
 
 def accepted_host(attempt: Attempt, store: StoreSnapshot) -> Attempt | None:
@@ -109,33 +104,26 @@ def within_start_grace(attempt: Attempt, now: datetime) -> bool:
     return now - attempt.task.created < timedelta(seconds=YOUNG_SECONDS)
 
 
-def _of_member(
-    attempt: Attempt, view: UnitView, store: StoreSnapshot, executor: JobsSnapshot, now: datetime
-) -> TaskEnd | None:
+def _end_of_member(attempt: Attempt, view: UnitView, round_: Round) -> TaskEnd | None:
     assert isinstance(attempt.task, MemberPointer)
-    leads = store.unit(attempt.task.lead).attempts
+    now = round_.now
+    leads = round_.store.unit(attempt.task.lead).attempts
     lead = next((a for a in leads if a.number == attempt.task.lead_number), None)
     if lead is not None and lead.end is not None:
         return outcome_of_member(lead.end, attempt, view, now)
     if attempt.failure is not None:
         return own_outcome(attempt, attempt.failure, now)
-    if lead is None and attempt.lead_key not in executor.jobs and not within_start_grace(attempt, now):
+    if lead is None and attempt.lead_key not in round_.jobs.jobs and not within_start_grace(attempt, now):
         return TaskEnd(
             number=attempt.number,
             outcome="lost",
             reason="Lost",
             message=f"the task of its group, {attempt.lead_key}, is not in the store",
-            charged=False,
+            counts_as_failure=False,
             retry=True,
             ended=now,
         )
     return None
-
-
-def gpu_seconds_of(job: Job | None, now: datetime) -> float:
-    if job is None or job.started is None:
-        return 0.0
-    return max(0.0, ((job.ended or now) - job.started).total_seconds()) * job.gpus
 
 
 def _with_host(case: OpenTask) -> AttemptOutcome | None:
@@ -144,7 +132,7 @@ def _with_host(case: OpenTask) -> AttemptOutcome | None:
     """
     task, failure = case.attempt.task, case.attempt.failure
     assert not isinstance(task, MemberPointer)
-    if failure is not None and not undecided(case.store, task):
+    if failure is not None and not undecided(case.round_.store, task):
         return AttemptOutcome("failed", failure.exit_code, failure.reason, cut(failure.message))
     end = case.host.end if case.host else None
     live = case.job is not None and case.job.phase != "ended" and _stuck(case) is None
@@ -160,9 +148,9 @@ def _ended(case: OpenTask) -> AttemptOutcome | None:
 
 
 def _asked_to_stop(case: OpenTask) -> AttemptOutcome | None:
-    if case.intent == "suspend":
+    if case.round_.intent == "suspend":
         return AttemptOutcome("suspended", None, "Suspended", "the experiment was suspended")
-    if case.intent == "delete":
+    if case.round_.intent == "delete":
         return AttemptOutcome("deleted", None, "Deleted", "the experiment was deleted")
     return None
 
@@ -170,15 +158,15 @@ def _asked_to_stop(case: OpenTask) -> AttemptOutcome | None:
 def _without_job(case: OpenTask) -> AttemptOutcome | None:
     if case.job is not None:
         return None
-    may_start = case.refused or within_start_grace(case.attempt, case.now)
-    if may_start and never_started(case.attempt, case.store) and not case.owner_gone:
+    may_start = case.refused or within_start_grace(case.attempt, case.round_.now)
+    if may_start and never_started(case.attempt, case.round_.store) and not case.owner_gone:
         return None
     return ended_by_itself(case.attempt, None)
 
 
 def _stuck(case: OpenTask) -> AttemptOutcome | None:
     job = case.job
-    if job is None or job.stopping is None or case.now - job.stopping < timedelta(seconds=STUCK_SECONDS):
+    if job is None or job.stopping is None or case.round_.now - job.stopping < timedelta(seconds=STUCK_SECONDS):
         return None
     return AttemptOutcome(
         "lost", None, "StuckStopping", f"its Job has been stopping for more than {STUCK_SECONDS:.0f} s"
@@ -187,15 +175,20 @@ def _stuck(case: OpenTask) -> AttemptOutcome | None:
 
 def _budget_spent(case: OpenTask) -> AttemptOutcome | None:
     limit = case.limits.gpu_seconds
-    if limit is None or case.gpu_seconds_spent < limit:
+    if limit is None or not case.round_.is_budget_spent:
         return None
-    message = f"the experiment used {case.gpu_seconds_spent:.0f} GPU-seconds of limits.gpuSeconds {limit:.0f}"
+    message = f"the experiment used {case.round_.gpu_seconds_spent:.0f} GPU-seconds of limits.gpuSeconds {limit:.0f}"
     return AttemptOutcome("failed", None, "GpuSecondsExceeded", message)
 
 
 def _pending_too_long(case: OpenTask) -> AttemptOutcome | None:
     job, limit = case.job, case.limits.pending_seconds
-    if job is None or job.phase != "pending" or limit is None or case.now - job.created < timedelta(seconds=limit):
+    if (
+        job is None
+        or job.phase != "pending"
+        or limit is None
+        or case.round_.now - job.created < timedelta(seconds=limit)
+    ):
         return None
     detail = f": {job.reason}: {job.message}" if job.reason else ""
     return AttemptOutcome(
@@ -204,13 +197,13 @@ def _pending_too_long(case: OpenTask) -> AttemptOutcome | None:
 
 
 def _no_progress(case: OpenTask) -> AttemptOutcome | None:
-    """An import waits for another trainer as long as it takes. A lingering engine waits too, and says so."""
+    """Not for stages that wait for another trainer. An idle engine reports progress while it waits."""
     job, progress = case.job, case.attempt.progress
-    if job is None or job.phase != "running" or isinstance(case.attempt.task, ImportTask):
+    if job is None or job.phase != "running" or stage_named(role_of(case.attempt.task)).waits_for_others:
         return None
     since = max(filter(None, [job.created, job.started, progress.updated if progress else None]))
     limit = case.limits.no_progress_seconds
-    if case.now - since < timedelta(seconds=limit):
+    if case.round_.now - since < timedelta(seconds=limit):
         return None
     where = f" in phase {progress.phase}, {progress.done} of {progress.total}" if progress else ""
     message = f"no progress for limits.noProgressSeconds {limit:.0f}{where}"

@@ -2,12 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from controller.planner.actions import LineState, Reason
 from controller.planner.unit_state import UNREADABLE, UnitState
 from controller.snapshot.types import StoreSnapshot
-from workloads.api import store_keys
 from workloads.api.blocked import blocked_by_run
 from workloads.api.evaluation_matrix import (
     WantedEvaluation,
@@ -20,6 +18,10 @@ from workloads.api.evaluation_matrix import (
 from workloads.api.experiment import FrozenExperiment
 from workloads.api.records import Marker
 from workloads.api.units import GenerateInputs, GradeInputs, UnitRef, unit_of
+from workloads.stages.base import Stage
+from workloads.stages.generate import GENERATE
+from workloads.stages.grade import GRADE
+from workloads.stages.train import TRAIN
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,10 @@ class EvaluationState:
 
 @dataclass(frozen=True)
 class Progressed:
-    """Where a piece stands, at which stage, and why."""
+    """The state of an evaluation, the name of its stage, and the reason."""
 
     state: LineState
-    stage: Literal["train", "generate", "grade"]
+    stage: str
     why: Reason
 
 
@@ -58,7 +60,7 @@ def _piece(frozen: FrozenExperiment, want: WantedEvaluation, store: StoreSnapsho
             return EvaluationState(want, train)
     generate = generate_inputs(frozen, want, checkpoint)
     generate_unit = unit_of(generate)
-    outputs = store.unit(generate_unit).markers.get(store_keys.OUTPUTS)
+    outputs = store.unit(generate_unit).markers.get(GENERATE.final_marker)
     if outputs is None:
         return EvaluationState(want, train, checkpoint, generate, generate_unit)
     grade = grade_inputs(frozen, want, outputs)
@@ -67,10 +69,10 @@ def _piece(frozen: FrozenExperiment, want: WantedEvaluation, store: StoreSnapsho
 
 def units_of(frozen: FrozenExperiment, evaluations: Sequence[EvaluationState]) -> tuple[UnitRef, ...]:
     """Every unit known so far, each once: trainings, generations, grades."""
-    found = [train_unit(run) for run in frozen.runs]
-    found += [evaluation.generate_unit for evaluation in evaluations if evaluation.generate_unit is not None]
-    found += [evaluation.grade_unit for evaluation in evaluations if evaluation.grade_unit is not None]
-    return tuple(dict.fromkeys(found))
+    units = [train_unit(run) for run in frozen.runs]
+    units += [evaluation.generate_unit for evaluation in evaluations if evaluation.generate_unit is not None]
+    units += [evaluation.grade_unit for evaluation in evaluations if evaluation.grade_unit is not None]
+    return tuple(dict.fromkeys(units))
 
 
 def progressed(evaluation: EvaluationState, unit_states: Mapping[UnitRef, UnitState]) -> Progressed:
@@ -78,32 +80,36 @@ def progressed(evaluation: EvaluationState, unit_states: Mapping[UnitRef, UnitSt
         assert evaluation.train is not None
         return _without_checkpoint(evaluation, unit_states[evaluation.train])
     if evaluation.grade_unit is None:
-        return _at("generate", unit_states[evaluation.generate_unit])
+        return _at(GENERATE, unit_states[evaluation.generate_unit])
     unit_state = unit_states[evaluation.grade_unit]
     if unit_state.state == "done":
-        return Progressed("done", "grade", Reason("Graded", "its grades are committed"))
-    return _at("grade", unit_state)
+        return Progressed("done", GRADE.name, Reason("Graded", "its grades are committed"))
+    return _at(GRADE, unit_state)
 
 
 def _without_checkpoint(evaluation: EvaluationState, train: UnitState) -> Progressed:
     samples = evaluation.want.model.samples
     if train.state == "exhausted":
         assert evaluation.want.model.run is not None
-        return Progressed("failed", "train", Reason(train.why.reason, blocked_by_run(evaluation.want.model.run.name)))
+        return Progressed(
+            "failed", TRAIN.name, Reason(train.why.reason, blocked_by_run(evaluation.want.model.run.name))
+        )
     if train.state == "done" and train.why.reason == UNREADABLE:
-        return Progressed("failed", "train", train.why)
+        return Progressed("failed", TRAIN.name, train.why)
     if train.state == "done":
         message = f"training ended without a checkpoint at {samples} samples"
-        return Progressed("failed", "train", Reason("CheckpointMissing", message))
+        return Progressed("failed", TRAIN.name, Reason("CheckpointMissing", message))
     run = evaluation.want.model.run
     if run is not None and run.published:
-        return Progressed("waiting", "train", Reason("NotPublished", f"waits for `potstill publish` of {run.name}"))
-    return Progressed("waiting", "train", Reason("NoCheckpointYet", f"waits for the checkpoint at {samples} samples"))
+        return Progressed("waiting", TRAIN.name, Reason("NotPublished", f"waits for `potstill publish` of {run.name}"))
+    return Progressed(
+        "waiting", TRAIN.name, Reason("NoCheckpointYet", f"waits for the checkpoint at {samples} samples")
+    )
 
 
-def _at(stage: Literal["generate", "grade"], unit_state: UnitState) -> Progressed:
+def _at(stage: Stage, unit_state: UnitState) -> Progressed:
     state: LineState = "failed" if unit_state.state == "exhausted" else open_state(unit_state)
-    return Progressed(state, stage, unit_state.why)
+    return Progressed(state, stage.name, unit_state.why)
 
 
 def open_state(unit_state: UnitState) -> LineState:

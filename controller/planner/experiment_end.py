@@ -1,25 +1,23 @@
 """The end of an experiment: manifest, report, terminal condition."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Literal
 
 from controller.planner.actions import (
     Action,
-    EvaluationLine,
     LineState,
     ManifestState,
     Reason,
-    RunLine,
     Start,
     Status,
     WriteManifest,
     WriteTask,
 )
-from controller.planner.unit_state import owner_of, state_of
-from controller.snapshot.types import JobsSnapshot, StoreSnapshot
-from workloads.api.experiment import FrozenExperiment
+from controller.planner.round import Round
+from controller.planner.unit_state import state_of
+from controller.snapshot.types import StoreSnapshot
 from workloads.api.model import canonical_json, sha256_of
 from workloads.api.tasks import ReportTask
 from workloads.api.units import ReportInputs, UnitRef, unit_of
@@ -57,39 +55,35 @@ def records_digest(store: StoreSnapshot, units: Iterable[UnitRef]) -> str:
     return sha256_of(canonical_json(sorted(seen)))
 
 
-def all_settled(runs: Sequence[RunLine], evaluations: Sequence[EvaluationLine]) -> bool:
-    return all(state in {"done", "failed"} for state in _states(runs, evaluations))
+def all_settled(status: Status) -> bool:
+    """Whether every training, evaluation and unit of an added stage is done or has failed."""
+    return all(state in {"done", "failed"} for state in _states(status))
 
 
-def _states(runs: Sequence[RunLine], evaluations: Sequence[EvaluationLine]) -> list[LineState]:
-    return [run.state for run in runs] + [line.state for line in evaluations]
+def _states(status: Status) -> list[LineState]:
+    states = [run.state for run in status.runs] + [line.state for line in status.evaluations]
+    return states + [line.state for line in status.stages]
 
 
-def verdict(runs: Sequence[RunLine], evaluations: Sequence[EvaluationLine]) -> Verdict:
-    """Failed: nothing that was asked for came of it. An experiment without evaluations asks for its trainings."""
-    asked = [line.state for line in evaluations] or [line.state for line in runs]
-    if set(_states(runs, evaluations)) <= {"done"}:
+def verdict(status: Status) -> Verdict:
+    """Failed: no evaluation has a result, or no training where there are no evaluations."""
+    wanted_states = [line.state for line in status.evaluations] or [line.state for line in status.runs]
+    if set(_states(status)) <= {"done"}:
         return "Succeeded"
-    return "PartiallyFailed" if "done" in asked else "Failed"
+    return "PartiallyFailed" if "done" in wanted_states else "Failed"
 
 
-def finish(
-    frozen: FrozenExperiment,
-    store: StoreSnapshot,
-    executor: JobsSnapshot,
-    units: Iterable[UnitRef],
-    status: Status,
-    now: datetime,
-) -> Finish:
-    """The next step of: fold, report, done. Asked only when all is settled and no task is open."""
+def finish(round_: Round, units: Iterable[UnitRef], status: Status) -> Finish:
+    """The next step of: fold, report, done. Called only when all is settled and no task is open."""
+    store = round_.store
     of = records_digest(store, units)
     if store.folded is None or store.folded.of != of:
         why = Reason("AllSettled", "every evaluation is committed or explained")
-        return Finish((_manifest(of, STATES[verdict(status.runs, status.evaluations)], status, why),))
+        return Finish((_manifest(of, STATES[verdict(status)], status, why),))
     inputs = ReportInputs(manifest_content=store.folded.sha256)
     unit = unit_of(inputs)
-    unit_state = state_of(store.unit(unit), frozen, executor, {}, now)
-    if unit_state.state == "done" and any(a.task.owner == owner_of(frozen) for a in store.unit(unit).open_attempts):
+    unit_state = state_of(store.unit(unit), round_, {})
+    if unit_state.state == "done" and any(a.task.owner == round_.owner for a in store.unit(unit).open_attempts):
         return Finish(report=unit)  # its program is about to end, and its task is closed then
     if unit_state.state == "done":
         return Finish(report=unit, settled=Reason("Reported", "the report is written"))
@@ -98,22 +92,20 @@ def finish(
     if unit_state.state != "ready":
         return Finish(report=unit)
     number = store.unit(unit).next_number
-    task = ReportTask(unit=unit, number=number, owner=owner_of(frozen), created=now, inputs=inputs)
+    task = ReportTask(unit=unit, number=number, owner=round_.owner, created=round_.now, inputs=inputs)
     why = Reason("ManifestWritten", "the report is made from the manifest")
     return Finish((WriteTask(task, why), Start(task, why)), unit)
 
 
-def interim_manifest(
-    store: StoreSnapshot, units: Iterable[UnitRef], status: Status, now: datetime
-) -> WriteManifest | None:
+def interim_manifest(round_: Round, units: Iterable[UnitRef], status: Status) -> WriteManifest | None:
     """While it runs, a new manifest when there are new grades, once a minute at most."""
-    before = store.folded
+    before = round_.store.folded
     if status.counts.grades <= (before.grades if before else 0):
         return None
-    if before is not None and now - before.at < timedelta(seconds=INTERIM_SECONDS):
+    if before is not None and round_.now - before.at < timedelta(seconds=INTERIM_SECONDS):
         return None
     why = Reason("NewGrades", f"grades of {status.counts.grades} parts of evaluations are committed")
-    return _manifest("interim " + records_digest(store, units), "running", status, why)
+    return _manifest("interim " + records_digest(round_.store, units), "running", status, why)
 
 
 def _manifest(of: str, state: ManifestState, status: Status, why: Reason) -> WriteManifest:

@@ -8,6 +8,7 @@ groups half as large.
 from dataclasses import dataclass
 from datetime import datetime
 
+from controller.planner.round import Round
 from controller.snapshot.types import Attempt, Job, StoreSnapshot, UnitView, members_of
 from workloads.api.records import NO_RETRY, Ending, ExitCode, Failure, ProgramEnd, TaskEnd
 from workloads.api.tasks import GenerateTask, RunnableTask
@@ -22,7 +23,7 @@ MESSAGE_CHARACTERS = 2000
 NOT_THE_WORK = frozenset({"superseded", "lost", "suspended", "preempted", "deleted"})
 DEADLINE = "DeadlineExceeded"
 """The reason of a Job whose activeDeadlineSeconds, which Potstill does not set, are over."""
-HOPELESS = frozenset({"PendingTooLong", "GpuSecondsExceeded"})
+NON_RETRYABLE = frozenset({"PendingTooLong", "GpuSecondsExceeded"})
 """Reasons of the controller's own limits after which another attempt would only meet the limit again."""
 
 
@@ -45,8 +46,8 @@ def undecided(store: StoreSnapshot, task: RunnableTask) -> list[UnitRef]:
 
 def _unfinished(store: StoreSnapshot, task: RunnableTask) -> dict[UnitRef, Attempt]:
     """Members that the task was to do and that have no result and were not closed before it, with their attempts."""
-    found = ((unit, _attempt_of(store.unit(unit), number, task.key)) for unit, number in members_of(task))
-    return {unit: a for unit, a in found if a is not None and a.end is None and not store.unit(unit).done}
+    attempts = ((unit, _attempt_of(store.unit(unit), number, task.key)) for unit, number in members_of(task))
+    return {unit: a for unit, a in attempts if a is not None and a.end is None and not store.unit(unit).done}
 
 
 def offered_tasks(engine: Attempt, store: StoreSnapshot) -> list[GenerateTask]:
@@ -106,11 +107,12 @@ def _describe(code: int) -> str:
     return f"was killed by signal {signal}" if signal else f"exited with {code}"
 
 
-def outcome_of_leader(
-    ended: AttemptOutcome, attempt: Attempt, store: StoreSnapshot, now: datetime, host: TaskEnd | None = None
-) -> TaskEnd:
-    """The end of the task itself; it is charged as far as the lead is to blame. `host`: that of the engine's task."""
-    task = attempt.task
+def outcome_of_leader(ended: AttemptOutcome, attempt: Attempt, round_: Round, host: TaskEnd | None = None) -> TaskEnd:
+    """The end of the task itself, which counts as a failure if the lead itself failed.
+
+    `host`: the end of the task whose engine took this one.
+    """
+    task, store = attempt.task, round_.store
     suspects = _suspects(store, attempt)
     if host is not None:
         suspects = max(host.suspects, suspects + 1)  # it may have been offered after the host's were counted
@@ -130,11 +132,11 @@ def outcome_of_leader(
         reason=reason,
         message=message,
         program=program if (outcome, reason) != (ended.outcome, ended.reason) else None,
-        charged=mine.charged,
+        counts_as_failure=mine.counts_as_failure,
         retry=mine.retry,
         member=ended.member,
         suspects=suspects,
-        ended=now,
+        ended=round_.now,
         gpu_seconds=ended.gpu_seconds,
     )
 
@@ -161,7 +163,7 @@ def outcome_of_member(lead: TaskEnd, attempt: Attempt, view: UnitView, now: date
         exit_code=lead.exit_code,
         reason=mine.reason,
         message=mine.message,
-        charged=mine.charged,
+        counts_as_failure=mine.counts_as_failure,
         retry=mine.retry,
         member=lead.member,
         suspects=lead.suspects,
@@ -178,7 +180,7 @@ def own_outcome(attempt: Attempt, failure: Failure, now: datetime) -> TaskEnd:
         exit_code=failure.exit_code,
         reason=mine.reason,
         message=mine.message,
-        charged=mine.charged,
+        counts_as_failure=mine.counts_as_failure,
         retry=mine.retry,
         ended=now,
     )
@@ -189,12 +191,12 @@ class _Share:
     outcome: Ending
     reason: str
     message: str
-    charged: bool = False
+    counts_as_failure: bool = False
     retry: bool = True
 
 
 def _own_share(own: Failure) -> _Share:
-    return _Share("failed", own.reason, cut(own.message), charged=True, retry=own.exit_code not in NO_RETRY)
+    return _Share("failed", own.reason, cut(own.message), counts_as_failure=True, retry=own.exit_code not in NO_RETRY)
 
 
 def _share(ended: AttemptOutcome, view: UnitView, number: int, suspects: int, own: Failure | None) -> _Share:
@@ -210,13 +212,13 @@ def _share(ended: AttemptOutcome, view: UnitView, number: int, suspects: int, ow
     if ended.outcome in NOT_THE_WORK:
         return _Share(ended.outcome, ended.reason, ended.message)
     if ended.exit_code == ExitCode.OK and ended.reason != EVICTED:
-        return _Share("failed", "NoResult", "the program ended well but left no result", charged=True)
+        return _Share("failed", "NoResult", "the program ended well but left no result", counts_as_failure=True)
     if ended.exit_code == ExitCode.STORE_UNAVAILABLE:
         return _Share("failed", ended.reason, ended.message)
-    if ended.reason in HOPELESS or ended.exit_code == ExitCode.BAD_CONFIGURATION:
-        return _Share("failed", ended.reason, ended.message, charged=True, retry=False)
+    if ended.reason in NON_RETRYABLE or ended.exit_code == ExitCode.BAD_CONFIGURATION:
+        return _Share("failed", ended.reason, ended.message, counts_as_failure=True, retry=False)
     if suspects <= 1:
         moved = any(marker.attempt == number for marker in view.markers.values())
-        hopeless = ended.exit_code in NO_RETRY or (ended.reason == EVICTED and not moved)
-        return _Share("failed", ended.reason, ended.message, charged=True, retry=not hopeless)
+        is_final = ended.exit_code in NO_RETRY or (ended.reason == EVICTED and not moved)
+        return _Share("failed", ended.reason, ended.message, counts_as_failure=True, retry=not is_final)
     return _Share("failed", ended.reason, ended.message)

@@ -1,9 +1,9 @@
-"""The tasks that could be made now, most urgent first, and how those that wait are grouped.
+"""The tasks that could be made now, most urgent first, and how ready units are grouped.
 
-Group commit: units that need the same engine go together into the next task, up to `limits.group_members`. With
-`limits.gather_seconds` the first waits a while for others. Members that a crash put under suspicion go apart, in groups
-no larger than each of them may join, and wait for nobody. Whose checkpoint is older goes first. Whether an engine at
-work takes a task is for `starts`.
+Units that need the same engine go together into the next task, up to `limits.group_members`. With
+`limits.batch_window_seconds` the first of them waits for others. Members that a crash put under suspicion are in groups
+of their own, no larger than each of them may join, and do not wait. Groups with older checkpoints come first. Whether a
+running engine takes a task is decided in `scheduling`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,7 +13,8 @@ from typing import Literal
 
 from controller.planner.actions import Reason
 from controller.planner.evaluations import EvaluationState, progressed
-from controller.planner.unit_state import UnitState, owner_of
+from controller.planner.round import Round
+from controller.planner.unit_state import UnitState
 from controller.snapshot.types import StoreSnapshot
 from workloads.api.evaluation_matrix import train_unit
 from workloads.api.experiment import FrozenExperiment, FrozenRun
@@ -31,59 +32,57 @@ from workloads.api.tasks import (
     TrainTask,
 )
 from workloads.api.units import ExternalInputs, Lora, TrainInputs, UnitRef
+from workloads.stages.generate import GENERATE
+from workloads.stages.grade import GRADE
+from workloads.stages.import_checkpoints import IMPORT
+from workloads.stages.train import TRAIN
 
 
 @dataclass(frozen=True)
 class PendingTask:
     """A task that could be made. Its units are all ready.
 
-    `gathers_until`: others may come by then that would share its engine; until then no engine is started for it.
+    `batch_until`: others may come by then that would share its engine; until then no engine is started for it.
     `suspected`: a crash put its members under suspicion, so they join no engine that is at work.
     """
 
     task: RunnableTask
     why: Reason
-    gathers_until: datetime | None = None
+    batch_until: datetime | None = None
     suspected: bool = False
 
 
 def pending_tasks(
-    frozen: FrozenExperiment,
-    evaluations: Sequence[EvaluationState],
-    unit_states: Mapping[UnitRef, UnitState],
-    store: StoreSnapshot,
-    now: datetime,
+    round_: Round, evaluations: Sequence[EvaluationState], unit_states: Mapping[UnitRef, UnitState]
 ) -> list[PendingTask]:
     """Grades first (they are short and end an evaluation), then generations, then trainings in the spec's order."""
     return [
-        *_grades(frozen, evaluations, unit_states, store, now),
-        *_generations(frozen, evaluations, unit_states, store, now),
-        *_trainings(frozen, unit_states, store, now),
+        *_grades(round_, evaluations, unit_states),
+        *_generations(round_, evaluations, unit_states),
+        *_trainings(round_, unit_states),
     ]
 
 
-def _trainings(
-    frozen: FrozenExperiment, unit_states: Mapping[UnitRef, UnitState], store: StoreSnapshot, now: datetime
-) -> Iterable[PendingTask]:
-    runs = {train_unit(run): run for run in reversed(frozen.runs)}
+def _trainings(round_: Round, unit_states: Mapping[UnitRef, UnitState]) -> Iterable[PendingTask]:
+    runs = {train_unit(run): run for run in reversed(round_.experiment.runs)}
     for unit, run in reversed(runs.items()):
         if unit_states[unit].state == "ready" and not run.published:
-            number = store.unit(unit).next_number
-            verb = "import" if isinstance(run.inputs, ExternalInputs) else "train"
-            message = f"{verb} {run.name}, attempt {number}"
-            yield PendingTask(_train_task(frozen, run, unit, number, now), Reason("RunReady", message))
+            number = round_.store.unit(unit).next_number
+            stage = IMPORT if isinstance(run.inputs, ExternalInputs) else TRAIN
+            message = f"{stage.name} {run.name}, attempt {number}"
+            yield PendingTask(_train_task(round_, run, unit, number), Reason("RunReady", message))
 
 
-def _train_task(frozen: FrozenExperiment, run: FrozenRun, unit: UnitRef, number: int, now: datetime) -> RunnableTask:
+def _train_task(round_: Round, run: FrozenRun, unit: UnitRef, number: int) -> RunnableTask:
     if isinstance(run.inputs, TrainInputs):
         assert run.data_source is not None, f"run {run.name} has no data source"
         return TrainTask(
             unit=unit,
             number=number,
-            owner=owner_of(frozen),
-            created=now,
+            owner=round_.owner,
+            created=round_.now,
             inputs=run.inputs,
-            base=frozen.base,
+            base=round_.experiment.base,
             data=run.data_source,
             mixture=run.mixture_sources,
             start=run.start,
@@ -93,10 +92,10 @@ def _train_task(frozen: FrozenExperiment, run: FrozenRun, unit: UnitRef, number:
     return ImportTask(
         unit=unit,
         number=number,
-        owner=owner_of(frozen),
-        created=now,
+        owner=round_.owner,
+        created=round_.now,
         inputs=run.inputs,
-        base=frozen.base,
+        base=round_.experiment.base,
         location=run.location,
         weights=run.weights,
         ready=run.ready,
@@ -119,35 +118,32 @@ def _first_of_ready_units(
 
 
 def _generations(
-    frozen: FrozenExperiment,
-    evaluations: Sequence[EvaluationState],
-    unit_states: Mapping[UnitRef, UnitState],
-    store: StoreSnapshot,
-    now: datetime,
+    round_: Round, evaluations: Sequence[EvaluationState], unit_states: Mapping[UnitRef, UnitState]
 ) -> Iterable[PendingTask]:
+    frozen = round_.experiment
     ready = _first_of_ready_units(evaluations, unit_states, lambda evaluation: evaluation.generate_unit)
     alike = task_groups(ready, lambda unit: _engine_key(ready[unit]), unit_states, frozen.limits.group_members)
     for units in sorted(alike, key=lambda units: _ready_since(frozen, units, ready)):
-        members = tuple(_generate_member(ready[unit], store) for unit in units)
-        suspected = any(unit_states[unit].retry_state.company is not None for unit in units)
+        members = tuple(_generate_member(ready[unit], round_.store) for unit in units)
+        suspected = any(unit_states[unit].retry_state.max_group_size is not None for unit in units)
         task = GenerateTask(
             unit=units[0],
             number=members[0].number,
-            owner=owner_of(frozen),
-            created=now,
-            base=frozen.base,
+            owner=round_.owner,
+            created=round_.now,
+            base=round_.experiment.base,
             members=members,
-            linger_seconds=frozen.limits.linger_seconds,
+            idle_timeout_seconds=frozen.limits.idle_timeout_seconds,
             takes_offers=not suspected and frozen.limits.group_members > 1,
             lora_target=lora_target(frozen.runs),
             lora_rank=max((lora.rank for lora in _adapters(frozen.runs)), default=0),
         )
-        why = Reason("EvaluationsReady", f"generate {_listed(ready[unit] for unit in units)}")
-        gathers_until = None if suspected else _gathers_until(frozen, units, ready, evaluations, unit_states)
-        yield PendingTask(task, why, gathers_until, suspected)
+        why = Reason("EvaluationsReady", f"{GENERATE.name} {_listed(ready[unit] for unit in units)}")
+        batch_until = None if suspected else _batch_until(frozen, units, ready, evaluations, unit_states)
+        yield PendingTask(task, why, batch_until, suspected)
 
 
-def _gathers_until(
+def _batch_until(
     frozen: FrozenExperiment,
     units: Sequence[UnitRef],
     ready: Mapping[UnitRef, EvaluationState],
@@ -158,14 +154,14 @@ def _gathers_until(
     or no checkpoint is to come.
     """
     limits = frozen.limits
-    if not limits.gather_seconds or len(units) >= limits.group_members:
+    if not limits.batch_window_seconds or len(units) >= limits.group_members:
         return None
     if not any(
         evaluation.generate_unit is None and progressed(evaluation, unit_states).state == "waiting"
         for evaluation in evaluations
     ):
         return None
-    return _ready_since(frozen, units, ready) + timedelta(seconds=limits.gather_seconds)
+    return _ready_since(frozen, units, ready) + timedelta(seconds=limits.batch_window_seconds)
 
 
 def _ready_since(
@@ -224,24 +220,21 @@ def _generate_member(evaluation: EvaluationState, store: StoreSnapshot) -> Gener
 
 
 def _grades(
-    frozen: FrozenExperiment,
-    evaluations: Sequence[EvaluationState],
-    unit_states: Mapping[UnitRef, UnitState],
-    store: StoreSnapshot,
-    now: datetime,
+    round_: Round, evaluations: Sequence[EvaluationState], unit_states: Mapping[UnitRef, UnitState]
 ) -> Iterable[PendingTask]:
+    frozen = round_.experiment
     ready = _first_of_ready_units(evaluations, unit_states, lambda evaluation: evaluation.grade_unit)
     for units in task_groups(ready, lambda _: "", unit_states, frozen.limits.group_members):
-        members = tuple(_grade_member(ready[unit], store) for unit in units)
+        members = tuple(_grade_member(ready[unit], round_.store) for unit in units)
         task = GradeTask(
             unit=units[0],
             number=members[0].number,
-            owner=owner_of(frozen),
-            created=now,
+            owner=round_.owner,
+            created=round_.now,
             members=members,
             allow_unsandboxed=frozen.allow_unsandboxed,
         )
-        yield PendingTask(task, Reason("OutputsReady", f"grade {_listed(ready[unit] for unit in units)}"))
+        yield PendingTask(task, Reason("OutputsReady", f"{GRADE.name} {_listed(ready[unit] for unit in units)}"))
 
 
 def _grade_member(evaluation: EvaluationState, store: StoreSnapshot) -> GradeMember:
@@ -261,13 +254,13 @@ def _grade_member(evaluation: EvaluationState, store: StoreSnapshot) -> GradeMem
 def task_groups(
     ready: Iterable[UnitRef], key: Callable[[UnitRef], str], unit_states: Mapping[UnitRef, UnitState], most: int
 ) -> list[tuple[UnitRef, ...]]:
-    """Units of one key and one permitted company together, in order, the unsuspected first."""
+    """Units with the same key and the same largest group size together, in order, those without suspicion first."""
     alike: dict[tuple[int, str], list[UnitRef]] = {}
     for unit in ready:
-        company = unit_states[unit].retry_state.company
-        size = most if company is None else min(company, most)
+        max_group_size = unit_states[unit].retry_state.max_group_size
+        size = most if max_group_size is None else min(max_group_size, most)
         alike.setdefault((size, key(unit)), []).append(unit)
-    ordered = sorted(alike.items(), key=lambda item: -item[0][0])
+    ordered = sorted(alike.items(), key=lambda group: -group[0][0])
     return [tuple(units[start : start + size]) for (size, _), units in ordered for start in range(0, len(units), size)]
 
 

@@ -5,24 +5,25 @@
 Each round is an ordered list of guards and steps:
 
 1. Not everything was seen (Unknown), or less than before (StoreRegressed): no action.
-2. Close every open task that is over (`closings`), each attempt with its share of the blame (`ends`).
-3. Stop the Jobs of closed tasks, forget the ended ones. A verdict is durable before the process is told.
-4. Start what a crash left written but not started: nobody regroups it (`starts.unstarted`).
-5. Make new tasks for the units that are ready (`work`), as far as the slots go (`starts.new_tasks`). Where the base
-   must be brought to a volume first, trainings and evaluations are not ready before it is there (`weights`).
-6. When everything is committed or explained: fold the manifest, make the report, finish (`finish`).
+2. Close every open task that is over (`completion_checks`), each attempt with its own outcome (`outcomes`).
+3. Stop the Jobs of closed tasks, forget the ended ones. The end of a task is durable before its process is stopped.
+4. Start tasks that a crash left written but not started, in the same groups (`scheduling.unstarted`).
+5. Make new tasks for the units that are ready (`pending_tasks`), as far as the slots go (`scheduling.new_tasks`). Where
+   the base must be fetched to a volume first, trainings and evaluations are not ready before (`base_prefetch`).
+6. When everything is committed or has failed: fold the manifest, make the report, finish (`experiment_end`).
+
+`Round` holds the inputs of one decision; the functions above take it.
 
 A task is written, then its pointers, then it is started; a crash between any two leaves a state from which the same
 function goes on. A unit gets its next attempt only when all attempts before it are closed and their Jobs have stopped.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from controller.planner.actions import (
     Action,
-    CloseTask,
     Condition,
     ConditionStatus,
     Counts,
@@ -33,18 +34,21 @@ from controller.planner.actions import (
     Status,
     counted,
 )
+from controller.planner.added_stages import added_units, pending_added, stage_lines
 from controller.planner.base_prefetch import prefetch_actions, wait_for_base
-from controller.planner.completion_checks import completion_checks, gpu_seconds_of
-from controller.planner.evaluations import EvaluationState, resolve_evaluations, units_of
+from controller.planner.completion_checks import completion_checks
+from controller.planner.evaluations import resolve_evaluations, units_of
 from controller.planner.experiment_end import Finish, Verdict, all_settled, finish, interim_manifest, verdict
 from controller.planner.pending_tasks import pending_tasks
-from controller.planner.scheduling import Scheduled, holders, new_tasks, stops, unstarted
-from controller.planner.status import conditions, counts, evaluation_lines, gpu_seconds_spent, progressing, run_lines
-from controller.planner.unit_state import UnitState, owner_of, reserved, state_of
-from controller.snapshot.types import Attempt, JobsSnapshot, StoreSnapshot, Unknown, role_of
+from controller.planner.round import Round
+from controller.planner.scheduling import Scheduled, new_tasks, slot_holders, stops, unstarted
+from controller.planner.status import conditions, counts, evaluation_lines, progressing, run_lines
+from controller.planner.unit_state import UnitState, reserved, state_of
+from controller.snapshot.types import JobsSnapshot, StoreSnapshot, Unknown, role_of
 from workloads.api.experiment import FrozenExperiment
 from workloads.api.tasks import ReportTask
 from workloads.api.units import UnitRef
+from workloads.stages.generate import GENERATE
 
 __all__ = ["Decision", "decide"]
 
@@ -70,97 +74,71 @@ def decide(
         message = f"the store holds {counted}, and held {recorded}: nothing is done until it is whole again"
         return _no_action("Ready", "False", "StoreRegressed", message)
 
-    spent = gpu_seconds_spent(frozen, store) + _live_gpu_seconds(frozen, store, executor, now)
-    closing = completion_checks(frozen, store, executor, now, intent, spent)
-    actions: list[Action] = [*closing, *stops(store, executor, closing, frozen)]
-    unheld = _standings(frozen, evaluations, store, executor, now, spent)
-    unit_states = wait_for_base(unheld, executor.weights)
+    round_ = Round(frozen, store, executor, now, intent)
+    round_ = replace(round_, closing=tuple(completion_checks(round_)))
+    actions: list[Action] = [*round_.closing, *stops(round_)]
+    added = added_units(frozen, evaluations, store)
+    units = (*units_of(frozen, evaluations), *(added_unit.unit for added_unit in added))
+    before_fetch = _unit_states(round_, units)
+    unit_states = wait_for_base(before_fetch, executor.weights)
     new = Scheduled()
-    if intent == "run" and not _budget_spent(frozen, spent):
-        actions += prefetch_actions(executor.weights, unheld)
-        actions += unstarted(frozen, store, executor, closing, now)
-        wanting = pending_tasks(frozen, evaluations, unit_states, store, now)
-        new = new_tasks(frozen, store, executor, wanting, closing, now)
+    if intent == "run" and not round_.is_budget_spent:
+        actions += prefetch_actions(executor.weights, before_fetch)
+        actions += unstarted(round_)
+        new = new_tasks(
+            round_,
+            [*pending_tasks(round_, evaluations, unit_states), *pending_added(round_, added, unit_states)],
+        )
         actions += new.actions
-    told = {**new.gathering, **new.waiting}
-    unit_states |= {unit: replace(unit_states[unit], why=why) for unit, why in told.items()}
-    generating = _generating(frozen, store, executor, closing, actions, now)
+    reasons = {**new.gathering, **new.waiting}
+    unit_states |= {unit: replace(unit_states[unit], why=why) for unit, why in reasons.items()}
+    generating = _generating(round_, actions)
 
-    runs = run_lines(frozen, unit_states, store)
-    lines = evaluation_lines(frozen, evaluations, unit_states, store)
-    idle = not any(_is_at_work(frozen, store, executor))
-    progress = progressing(frozen, store, executor, idle and not actions, intent)
+    runs = run_lines(round_, unit_states)
+    lines = evaluation_lines(round_, evaluations, unit_states)
+    stages = stage_lines(added, unit_states)
+    idle = not any(map(round_.is_at_work, round_.own_attempts)) and not actions
     status = Status(
-        conditions(runs, lines, intent, progress),
+        conditions(runs, lines, intent, progressing(round_, idle), stages),
         runs,
         lines,
         counted,
-        idle=idle and not actions,
-        gpu_seconds=spent,
+        idle=idle,
+        gpu_seconds=round_.gpu_seconds_spent,
+        stages=stages,
     )
-    if intent == "run" and not actions and all_settled(runs, lines) and _only_report_open(frozen, store):
-        ending = finish(frozen, store, executor, units_of(frozen, evaluations), status, now)
-        return Decision(ending.actions, _with_ending(status, ending, verdict(runs, lines)), generating)
-    interim = interim_manifest(store, units_of(frozen, evaluations), status, now)
+    if intent == "run" and not actions and all_settled(status) and _only_report_open(round_):
+        ending = finish(round_, units, status)
+        return Decision(ending.actions, _with_ending(status, ending, verdict(status)), generating)
+    interim = interim_manifest(round_, units, status)
     done = (*actions, interim) if interim else tuple(actions)
     return Decision(done, status, generating, limited=bool(new.waiting))
 
 
-def _budget_spent(frozen: FrozenExperiment, spent: float) -> bool:
-    return frozen.limits.gpu_seconds is not None and spent >= frozen.limits.gpu_seconds
-
-
-def _standings(
-    frozen: FrozenExperiment,
-    evaluations: Sequence[EvaluationState],
-    store: StoreSnapshot,
-    executor: JobsSnapshot,
-    now: datetime,
-    spent: float,
-) -> dict[UnitRef, UnitState]:
-    """Where every unit stands; with the GPU-seconds spent, what has not started never will."""
-    held = reserved(store, owner_of(frozen))
-    found = {unit: state_of(store.unit(unit), frozen, executor, held, now) for unit in units_of(frozen, evaluations)}
-    if not _budget_spent(frozen, spent):
-        return found
-    over = Reason("GpuSecondsExceeded", f"limits.gpuSeconds {frozen.limits.gpu_seconds:.0f} are used up")
+def _unit_states(round_: Round, units: Iterable[UnitRef]) -> dict[UnitRef, UnitState]:
+    """The state of every unit. With the GPU-seconds used up, units that have not started are exhausted."""
+    group_keys = reserved(round_)
+    unit_states = {unit: state_of(round_.store.unit(unit), round_, group_keys) for unit in units}
+    if not round_.is_budget_spent:
+        return unit_states
+    over = Reason("GpuSecondsExceeded", f"limits.gpuSeconds {round_.experiment.limits.gpu_seconds:.0f} are used up")
     return {
         unit: UnitState("exhausted", over) if unit_state.state in {"ready", "backoff"} else unit_state
-        for unit, unit_state in found.items()
+        for unit, unit_state in unit_states.items()
     }
 
 
-def _generating(
-    frozen: FrozenExperiment,
-    store: StoreSnapshot,
-    executor: JobsSnapshot,
-    closing: Sequence[CloseTask],
-    actions: Sequence[Action],
-    now: datetime,
-) -> frozenset[str]:
-    held = {key for key, role in holders(frozen, store, executor, closing, now).items() if role == "generate"}
-    return frozenset(held | {a.task.key for a in actions if isinstance(a, Start) and role_of(a.task) == "generate"})
+def _generating(round_: Round, actions: Sequence[Action]) -> frozenset[str]:
+    """Keys of our generate tasks that hold a slot after `actions`."""
+    before = {key for key, role in slot_holders(round_).items() if role == GENERATE.name}
+    return frozenset(
+        before | {a.task.key for a in actions if isinstance(a, Start) and role_of(a.task) == GENERATE.name}
+    )
 
 
-def _own_attempts(frozen: FrozenExperiment, store: StoreSnapshot) -> Iterator[Attempt]:
-    owner = owner_of(frozen)
-    return (a for view in store.units.values() for a in view.attempts if a.task.owner == owner)
-
-
-def _live_gpu_seconds(frozen: FrozenExperiment, store: StoreSnapshot, executor: JobsSnapshot, now: datetime) -> float:
-    open_keys = {a.task.key for a in _own_attempts(frozen, store) if a.end is None}
-    return sum(gpu_seconds_of(executor.jobs.get(key), now) for key in sorted(open_keys))
-
-
-def _is_at_work(frozen: FrozenExperiment, store: StoreSnapshot, executor: JobsSnapshot) -> Iterator[bool]:
-    for attempt in _own_attempts(frozen, store):
-        job = executor.jobs.get(attempt.task.key)
-        yield attempt.end is None or (job is not None and job.phase != "ended")
-
-
-def _only_report_open(frozen: FrozenExperiment, store: StoreSnapshot) -> bool:
-    """A report's own task is no reason to wait before looking at it."""
-    return all(a.end is not None or isinstance(a.task, ReportTask) for a in _own_attempts(frozen, store))
+def _only_report_open(round_: Round) -> bool:
+    """A report's own open task does not keep the experiment from its end."""
+    return all(a.end is not None or isinstance(a.task, ReportTask) for a in round_.own_attempts)
 
 
 def _with_ending(status: Status, ending: Finish, reached: Verdict) -> Status:
@@ -171,14 +149,14 @@ def _with_ending(status: Status, ending: Finish, reached: Verdict) -> Status:
     message = _summary(status) + (f"; no report: {ending.settled.message}" if ending.report_failed else "")
     finished = Condition("Finished", "True", reached, message)
     ended = Condition("Progressing", "False", "Finished", "all work is done or given up")
-    told = (ended if condition.type == ended.type else condition for condition in status.conditions)
+    others = (ended if condition.type == ended.type else condition for condition in status.conditions)
     report = None if ending.report_failed else ending.report
-    return replace(status, conditions=(*told, finished), finished=reached, report=report)
+    return replace(status, conditions=(*others, finished), finished=reached, report=report)
 
 
 def _summary(status: Status) -> str:
-    found = counted(status.evaluations)
-    return f"{found.graded} of {found.asked} evaluations graded, {status.counts.checkpoints} checkpoints committed"
+    totals, checkpoints = counted(status.evaluations), status.counts.checkpoints
+    return f"{totals.graded} of {totals.asked} evaluations graded, {checkpoints} checkpoints committed"
 
 
 def _no_action(type_: str, status: ConditionStatus, reason: str, message: str) -> Decision:

@@ -1,9 +1,9 @@
-"""What a unit's past attempts mean for the next: is it exhausted, when may it go again, and in what company.
+"""What a unit's past attempts mean for the next: is it exhausted, when may it start, and in how large a group.
 
-Only attempts of this experiment count, and only those after the last `retry`. An attempt is charged when the work is to
-blame. Charged attempts in a row without a marker left behind are bounded by `limits.attempts`: one that committed a
-state or a checkpoint moved the work forward. Uncharged outcomes in a row without one are bounded too, each kind by
-`limits.preemptions`.
+Only attempts of this experiment count, and only those after the last `retry`. An attempt counts as a failure when the
+work itself failed. Failures in a row are bounded by `limits.attempts`, other outcomes (interruptions) in a row by
+`limits.preemptions` for each kind. An attempt that committed a marker, a state or a checkpoint, starts both counts
+again.
 """
 
 from collections import Counter
@@ -16,7 +16,7 @@ from workloads.api.experiment import Limits
 from workloads.api.records import ExitCode, TaskEnd
 from workloads.api.tasks import Owner
 
-CHARGED_BACKOFF_SECONDS = 2.0
+FAILURE_BACKOFF_SECONDS = 2.0
 UNAVAILABLE_BACKOFF_SECONDS = 10.0
 LONGEST_BACKOFF_SECONDS = 300.0
 BY_REQUEST = frozenset({"suspended", "deleted"})
@@ -24,18 +24,18 @@ BY_REQUEST = frozenset({"suspended", "deleted"})
 
 @dataclass(frozen=True)
 class RetryState:
-    """`company`: the largest group that the unit may join, None for any."""
+    """`max_group_size`: of the group that the unit may join, None for any size."""
 
     exhausted: Reason | None = None
     not_before: datetime | None = None
-    company: int | None = None
+    max_group_size: int | None = None
 
 
 def retry_state(view: UnitView, owner: Owner, limits: Limits) -> RetryState:
     ended = [(attempt, attempt.end) for attempt in _counting(view, owner) if attempt.end is not None]
     ends = [end for _, end in ended]
-    exhausted = _final(ends) or _attempts(view, ended, limits) or _uncharged(view, ended, limits)
-    return RetryState(exhausted, _not_before(ends), _company(view, ends))
+    exhausted = _final(ends) or _failures(view, ended, limits) or _interruptions(view, ended, limits)
+    return RetryState(exhausted, _not_before(ends), _max_group_size(view, ends))
 
 
 def _counting(view: UnitView, owner: Owner) -> list[Attempt]:
@@ -47,28 +47,28 @@ def _final(ends: list[TaskEnd]) -> Reason | None:
     return Reason(last.reason, f"attempt {last.number}: {last.message}") if last else None
 
 
-def _attempts(view: UnitView, ended: list[tuple[Attempt, TaskEnd]], limits: Limits) -> Reason | None:
+def _failures(view: UnitView, ended: list[tuple[Attempt, TaskEnd]], limits: Limits) -> Reason | None:
     moved = {marker.attempt for marker in view.markers.values()}
-    charged = 0
+    failures = 0
     last: TaskEnd | None = None
     for attempt, end in ended:
-        charged = 0 if attempt.number in moved else charged
-        if end.charged:
-            charged += 1
+        failures = 0 if attempt.number in moved else failures
+        if end.counts_as_failure:
+            failures += 1
             last = end
-    if last is None or charged < limits.attempts:
+    if last is None or failures < limits.attempts:
         return None
-    attempts = "1 attempt" if charged == 1 else f"{charged} attempts"
+    attempts = "1 attempt" if failures == 1 else f"{failures} attempts"
     return Reason(last.reason, f"{attempts} failed, attempt {last.number} with: {last.message}")
 
 
-def _uncharged(view: UnitView, ended: list[tuple[Attempt, TaskEnd]], limits: Limits) -> Reason | None:
+def _interruptions(view: UnitView, ended: list[tuple[Attempt, TaskEnd]], limits: Limits) -> Reason | None:
     moved = {marker.attempt for marker in view.markers.values()}
     ends: list[TaskEnd] = []
     for attempt, end in ended:
         if attempt.number in moved:
             ends = []
-        if not end.charged and end.outcome not in BY_REQUEST and end.outcome != "succeeded":
+        if not end.counts_as_failure and end.outcome not in BY_REQUEST and end.outcome != "succeeded":
             ends.append(end)
     for outcome, count in Counter(end.outcome for end in ends).items():
         if count > limits.preemptions:
@@ -85,9 +85,9 @@ def _not_before(ends: list[TaskEnd]) -> datetime | None:
     if last.exit_code == ExitCode.STORE_UNAVAILABLE:
         alike = [end.exit_code == ExitCode.STORE_UNAVAILABLE for end in ends]
         first = UNAVAILABLE_BACKOFF_SECONDS
-    elif last.charged:
-        alike = [end.charged for end in ends]
-        first = CHARGED_BACKOFF_SECONDS
+    elif last.counts_as_failure:
+        alike = [end.counts_as_failure for end in ends]
+        first = FAILURE_BACKOFF_SECONDS
     else:
         return None
     in_a_row = next((index for index, same in enumerate(reversed(alike)) if not same), len(alike))
@@ -95,12 +95,12 @@ def _not_before(ends: list[TaskEnd]) -> datetime | None:
     return last.ended + timedelta(seconds=seconds)
 
 
-def _company(view: UnitView, ends: list[TaskEnd]) -> int | None:
+def _max_group_size(view: UnitView, ends: list[TaskEnd]) -> int | None:
     """A suspect goes alone; after a crash that names nobody, each of its suspects goes with half as many."""
     failed = [end for end in ends if end.outcome == "failed"]
     if not failed:
         return None
     last = failed[-1]
-    if last.charged or last.member == view.unit.digest:
+    if last.counts_as_failure or last.member == view.unit.digest:
         return 1
     return None if last.member is not None or last.suspects <= 1 else max(1, last.suspects // 2)

@@ -12,17 +12,21 @@ from controller.planner.actions import (
     LineState,
     Reason,
     RunLine,
+    StageLine,
     counted,
 )
 from controller.planner.evaluations import EvaluationState, Progressed, open_state, progressed
+from controller.planner.round import Round
 from controller.planner.scheduling import LIMIT_REACHED
-from controller.planner.unit_state import REFUSED, SHARED, STARTING, UnitState, owner_of
-from controller.snapshot.types import WEIGHTS, Attempt, JobsSnapshot, StoreSnapshot, UnitView
+from controller.planner.unit_state import REFUSED, SHARED, STARTING, UnitState
+from controller.snapshot.types import WEIGHTS, Attempt, StoreSnapshot, UnitView
 from workloads.api.counts import EvaluationCounts
 from workloads.api.evaluation_matrix import train_unit
 from workloads.api.experiment import FrozenExperiment, FrozenRun
 from workloads.api.records import CheckpointRecord
 from workloads.api.units import UnitRef
+from workloads.stages.generate import GENERATE
+from workloads.stages.grade import GRADE
 
 
 def counts(frozen: FrozenExperiment, evaluations: Sequence[EvaluationState], store: StoreSnapshot) -> Counts:
@@ -52,10 +56,8 @@ def training_state(run: FrozenRun, unit_state: UnitState, store: StoreSnapshot) 
     return open_state(unit_state), unit_state.why
 
 
-def run_lines(
-    frozen: FrozenExperiment, unit_states: Mapping[UnitRef, UnitState], store: StoreSnapshot
-) -> tuple[RunLine, ...]:
-    return tuple(_run_line(run, unit_states[train_unit(run)], store) for run in frozen.runs)
+def run_lines(round_: Round, unit_states: Mapping[UnitRef, UnitState]) -> tuple[RunLine, ...]:
+    return tuple(_run_line(run, unit_states[train_unit(run)], round_.store) for run in round_.experiment.runs)
 
 
 def _run_line(run: FrozenRun, unit_state: UnitState, store: StoreSnapshot) -> RunLine:
@@ -85,31 +87,25 @@ def _latest(view: UnitView) -> Attempt | None:
 
 
 def evaluation_lines(
-    frozen: FrozenExperiment,
-    evaluations: Sequence[EvaluationState],
-    unit_states: Mapping[UnitRef, UnitState],
-    store: StoreSnapshot,
+    round_: Round, evaluations: Sequence[EvaluationState], unit_states: Mapping[UnitRef, UnitState]
 ) -> tuple[EvaluationLine, ...]:
-    done, phases = _done_by_unit(store), _phase_by_unit(store)
-    return tuple(
-        _evaluation_line(evaluation, unit_states, store, frozen.sampling.n, done, phases) for evaluation in evaluations
-    )
+    done, phases = _done_by_unit(round_), _phase_by_unit(round_)
+    return tuple(_evaluation_line(evaluation, unit_states, round_, done, phases) for evaluation in evaluations)
 
 
 def _evaluation_line(
     evaluation: EvaluationState,
     unit_states: Mapping[UnitRef, UnitState],
-    store: StoreSnapshot,
-    outputs_per_problem: int,
+    round_: Round,
     done_by_unit: Mapping[str, int],
     phase_by_unit: Mapping[str, str],
 ) -> EvaluationLine:
-    at = progressed(evaluation, unit_states)
-    corrupt = store.folded.corrupt.get(evaluation.want.id) if store.folded is not None else None
+    at, folded = progressed(evaluation, unit_states), round_.store.folded
+    corrupt = folded.corrupt.get(evaluation.want.id) if folded is not None else None
     if at.state == "done" and corrupt is not None:
         at = Progressed("failed", at.stage, Reason("CorruptFiles", corrupt))
-    total = len(evaluation.want.part.problems) * (outputs_per_problem if at.stage == "generate" else 1)
-    unit = evaluation.grade_unit if at.stage == "grade" else evaluation.generate_unit
+    total = len(evaluation.want.part.problems) * (round_.experiment.sampling.n if at.stage == GENERATE.name else 1)
+    unit = evaluation.grade_unit if at.stage == GRADE.name else evaluation.generate_unit
     done = total if at.state == "done" else 0
     if at.state == "running" and unit is not None:
         done = done_by_unit.get(unit.digest, 0)
@@ -127,41 +123,36 @@ def _evaluation_line(
     )
 
 
-def _phase_by_unit(store: StoreSnapshot) -> dict[str, str]:
+def _phase_by_unit(round_: Round) -> dict[str, str]:
     """By a unit's digest, as the program says that works at it: its own, its group's first, or its engine's."""
-    attempts = (attempt for view in store.units.values() for attempt in view.open_attempts)
-    reports = [attempt.progress for attempt in attempts if attempt.progress is not None]
+    reports = [attempt.progress for attempt in round_.open_attempts() if attempt.progress is not None]
     return {digest: progress.phase for progress in reports for digest in progress.members}
 
 
-def _done_by_unit(store: StoreSnapshot) -> dict[str, int]:
+def _done_by_unit(round_: Round) -> dict[str, int]:
     """By a unit's digest, as the open task says that works at it: its own, its group's first, or its engine's."""
-    found: dict[str, int] = {}
-    for view in store.units.values():
-        for attempt in view.open_attempts:
-            for digest, done in (attempt.progress.members if attempt.progress is not None else {}).items():
-                found[digest] = max(done, found.get(digest, 0))
-    return found
+    done_by_unit: dict[str, int] = {}
+    for attempt in round_.open_attempts():
+        for digest, done in (attempt.progress.members if attempt.progress is not None else {}).items():
+            done_by_unit[digest] = max(done, done_by_unit.get(digest, 0))
+    return done_by_unit
 
 
-def progressing(
-    frozen: FrozenExperiment, store: StoreSnapshot, executor: JobsSnapshot, idle: bool, intent: Intent
-) -> Condition:
+def progressing(round_: Round, idle: bool) -> Condition:
     """False where the cluster holds up the work: a Job is refused, or no Job that was made runs. Says why."""
-    if intent == "suspend":
+    if round_.intent == "suspend":
         return Condition("Progressing", "False", "Suspended", "the experiment is suspended")
-    owner = owner_of(frozen)
-    attempts = (a for view in store.units.values() for a in view.open_attempts if a.task.owner == owner)
-    keys = sorted({attempt.lead_key for attempt in attempts})
+    snapshot = round_.jobs
+    keys = sorted({attempt.lead_key for attempt in round_.own_attempts if attempt.end is None})
     refused = [
-        executor.refused[key].message
+        snapshot.refused[key].message
         for key in (*keys, WEIGHTS)
-        if key in executor.refused and key not in executor.jobs
+        if key in snapshot.refused and key not in snapshot.jobs
     ]
     if refused:
         message = f"{_jobs(len(refused))} not made, which costs no attempt and is tried again: {refused[0]}"
         return Condition("Progressing", "False", REFUSED, message)
-    jobs = [job for key in keys if (job := executor.jobs.get(key)) is not None and job.phase in ("pending", "running")]
+    jobs = [job for key in keys if (job := snapshot.jobs.get(key)) is not None and job.phase in ("pending", "running")]
     held_up = [job for job in jobs if job.phase == "pending" and job.reason not in ("", STARTING)]
     if held_up and len(held_up) == len(jobs):
         first = held_up[0]
@@ -176,9 +167,15 @@ def _jobs(count: int) -> str:
 
 
 def conditions(
-    runs: Sequence[RunLine], evaluations: Sequence[EvaluationLine], intent: Intent, progress: Condition
+    runs: Sequence[RunLine],
+    evaluations: Sequence[EvaluationLine],
+    intent: Intent,
+    progress: Condition,
+    stages: Sequence[StageLine] = (),
 ) -> tuple[Condition, ...]:
+    """`StagesComplete` is there only where an added stage has a unit."""
     suspended = intent == "suspend"
+    added = [(line.state, f"{line.stage} of {line.source}", line.message) for line in stages]
     return (
         Condition("Accepted", "True", "Frozen", "the experiment was accepted"),
         _shared(
@@ -194,6 +191,7 @@ def conditions(
                 counted(evaluations),
             ),
         ),
+        *([_complete("StagesComplete", added, "result")] if added else []),
         Condition(
             "Suspended",
             "True" if suspended else "False",
@@ -224,42 +222,31 @@ def _complete(
     return Condition(type_, status, "Complete", f"{counts.graded} {noun}s done")
 
 
-def _limited(evaluations: Sequence[EvaluationLine], told: Condition) -> Condition:
-    """`told` with what evaluations wait for that a limit holds back: its reason, when none of them is at work."""
-    told = _shared(evaluations, _pending(evaluations, told))
+def _limited(evaluations: Sequence[EvaluationLine], condition: Condition) -> Condition:
+    """`condition` with what evaluations wait for that a limit holds back: its reason, when none of them is at work."""
+    condition = _shared(evaluations, _pending(evaluations, condition))
     waiting = [line for line in evaluations if line.reason == LIMIT_REACHED]
     if not waiting:
-        return told
+        return condition
     ready = len({(line.model, line.benchmark) for line in waiting})
     running = any(line.state == "running" for line in evaluations)
-    message = f"{told.message}; {ready} ready: {waiting[0].message}"
-    return replace(told, reason=told.reason if running else LIMIT_REACHED, message=message)
+    message = f"{condition.message}; {ready} ready: {waiting[0].message}"
+    return replace(condition, reason=condition.reason if running else LIMIT_REACHED, message=message)
 
 
-def _pending(lines: Sequence[RunLine] | Sequence[EvaluationLine], told: Condition) -> Condition:
-    """`told` with how many have a task of which nothing runs yet, and why the first."""
+def _pending(lines: Sequence[RunLine] | Sequence[EvaluationLine], condition: Condition) -> Condition:
+    """`condition` with how many have a task of which nothing runs yet, and why the first."""
     pending = [line for line in lines if line.state == "pending"]
     if not pending:
-        return told
+        return condition
     number = len({line.name if isinstance(line, RunLine) else (line.model, line.benchmark) for line in pending})
-    return replace(told, message=f"{told.message}; {number} pending: {pending[0].message}")
+    return replace(condition, message=f"{condition.message}; {number} pending: {pending[0].message}")
 
 
-def _shared(lines: Sequence[RunLine] | Sequence[EvaluationLine], told: Condition) -> Condition:
-    """`told` with how many wait for what another experiment works at, and for which."""
+def _shared(lines: Sequence[RunLine] | Sequence[EvaluationLine], condition: Condition) -> Condition:
+    """`condition` with how many wait for what another experiment works at, and for which."""
     waiting = [line for line in lines if line.state == "waiting" and line.reason == SHARED]
     if not waiting:
-        return told
+        return condition
     number = len({line.name if isinstance(line, RunLine) else (line.model, line.benchmark) for line in waiting})
-    return replace(told, message=f"{told.message}; {number} not started here: {waiting[0].message}")
-
-
-def gpu_seconds_spent(frozen: FrozenExperiment, store: StoreSnapshot) -> float:
-    """Of this experiment's closed tasks."""
-    return sum(
-        attempt.end.gpu_seconds
-        for view in store.units.values()
-        for attempt in view.attempts
-        if attempt.end is not None
-        and (attempt.task.owner.experiment, attempt.task.owner.uid8) == (frozen.name, frozen.uid8)
-    )
+    return replace(condition, message=f"{condition.message}; {number} not started here: {waiting[0].message}")

@@ -7,9 +7,9 @@ from typing import Literal
 
 from controller.planner.actions import Reason
 from controller.planner.retry_policy import RetryState, retry_state
-from controller.snapshot.types import Attempt, Job, JobsSnapshot, StoreSnapshot, UnitView, members_of
-from workloads.api.experiment import FrozenExperiment
-from workloads.api.tasks import MemberPointer, Owner
+from controller.planner.round import Round
+from controller.snapshot.types import Attempt, Job, JobsSnapshot, UnitView, members_of
+from workloads.api.tasks import MemberPointer
 from workloads.api.units import UnitRef
 
 STUCK_SECONDS = 600.0
@@ -38,10 +38,6 @@ class UnitState:
     pending: bool = False
 
 
-def owner_of(frozen: FrozenExperiment) -> Owner:
-    return Owner(experiment=frozen.name, uid8=frozen.uid8)
-
-
 def is_live(job: Job, now: datetime) -> bool:
     """It has not ended; one that has been stopping for too long (a dead node) is not waited for any more."""
     if job.phase == "ended":
@@ -49,28 +45,22 @@ def is_live(job: Job, now: datetime) -> bool:
     return job.stopping is None or now - job.stopping < timedelta(seconds=STUCK_SECONDS)
 
 
-def reserved(store: StoreSnapshot, owner: Owner) -> Mapping[UnitRef, str]:
+def reserved(round_: Round) -> Mapping[UnitRef, str]:
     """Members of our open groups whose pointer is not written yet, by the group's task key."""
-    found: dict[UnitRef, str] = {}
-    for view in store.units.values():
-        for attempt in view.open_attempts:
-            task = attempt.task
-            if isinstance(task, MemberPointer) or task.owner != owner:
-                continue
-            for unit, number in members_of(task):
-                if unit != task.unit and store.unit(unit).next_number <= number:
-                    found[unit] = task.key
-    return found
+    group_keys: dict[UnitRef, str] = {}
+    for attempt in round_.open_attempts():
+        task = attempt.task
+        if isinstance(task, MemberPointer) or task.owner != round_.owner:
+            continue
+        for unit, number in members_of(task):
+            if unit != task.unit and round_.store.unit(unit).next_number <= number:
+                group_keys[unit] = task.key
+    return group_keys
 
 
-def state_of(
-    view: UnitView,
-    frozen: FrozenExperiment,
-    executor: JobsSnapshot,
-    held: Mapping[UnitRef, str],
-    now: datetime,
-) -> UnitState:
-    owner = owner_of(frozen)
+def state_of(view: UnitView, round_: Round, group_keys: Mapping[UnitRef, str]) -> UnitState:
+    """`group_keys`: as `reserved` returns it."""
+    owner, now = round_.owner, round_.now
     damage = next((Reason(UNREADABLE, message) for message in view.unreadable.values()), None)
     if view.done:
         return UnitState("done", damage or Reason("Committed", "its result is committed"))
@@ -78,17 +68,17 @@ def state_of(
         return UnitState("exhausted", damage)
     for attempt in view.open_attempts:
         if attempt.task.owner == owner:
-            return _open(attempt, executor)
+            return _open(attempt, round_.jobs)
         other = attempt.task.owner
         message = f"waits for experiment {other.experiment} (attempt {attempt.number})"
         return UnitState("foreign", Reason(SHARED, message))
-    if view.unit in held:
-        return UnitState("open", Reason("Grouped", f"is a member of {held[view.unit]}"))
+    if view.unit in group_keys:
+        return UnitState("open", Reason("Grouped", f"is a member of {group_keys[view.unit]}"))
     for attempt in view.attempts:
-        job = executor.jobs.get(attempt.lead_key)
+        job = round_.jobs.jobs.get(attempt.lead_key)
         if job is not None and is_live(job, now):
             return UnitState("stopping", Reason("Stopping", f"waits for attempt {attempt.number} to stop"))
-    past = retry_state(view, owner, frozen.limits)
+    past = retry_state(view, owner, round_.experiment.limits)
     if past.exhausted is not None:
         return UnitState("exhausted", past.exhausted, past)
     if past.not_before is not None and now < past.not_before:
@@ -97,9 +87,9 @@ def state_of(
     return UnitState("ready", Reason("Ready", "waits for a slot"), past)
 
 
-def _open(attempt: Attempt, executor: JobsSnapshot) -> UnitState:
+def _open(attempt: Attempt, snapshot: JobsSnapshot) -> UnitState:
     """Of a unit that our attempt is open for: whether anything of it runs."""
-    refusal, job = executor.refused.get(attempt.lead_key), executor.jobs.get(attempt.lead_key)
+    refusal, job = snapshot.refused.get(attempt.lead_key), snapshot.jobs.get(attempt.lead_key)
     if refusal is not None and job is None:
         return UnitState("open", Reason(REFUSED, f"attempt {attempt.number}: {refusal.message}"), pending=True)
     if job is not None and job.phase == "pending" and job.reason:

@@ -10,15 +10,12 @@ import re
 import threading
 from collections.abc import Collection, Iterable
 from itertools import islice
-from typing import get_args
 
 from workloads.api import store_keys
-from workloads.api.units import UnitKind, UnitRef
+from workloads.api.units import UnitRef
 from workloads.storage.base import ObjectInfo, Store, StoreError
 
-NOTICE_KEY = re.compile(
-    rf"{store_keys.NOTICES}({'|'.join(get_args(UnitKind))})/([0-9a-f]{{64}})/([1-9][0-9]{{0,8}})\.json"
-)
+NOTICE_KEY = re.compile(rf"{store_keys.NOTICES}([a-z]{{1,12}})/([0-9a-f]{{64}})/([1-9][0-9]{{0,8}})\.json")
 MOST_NOTICES = 20_000
 """The most notices that are read in one refresh. Attempts whose notice comes after them count as without one."""
 OLD_SECONDS = 6 * 3600.0

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from controller.planner.added_stages import all_units
 from controller.planner.evaluations import resolve_evaluations, units_of
 from controller.snapshot.listing import EveryRound, Listing
 from controller.snapshot.types import Attempt, Folded, Job, StoreSnapshot, UnitView, Unknown
@@ -24,6 +25,9 @@ from workloads.api.experiment import FrozenExperiment
 from workloads.api.records import Failure, Marker, Progress, TaskEnd
 from workloads.api.tasks import GenerateTask, MemberPointer, Offer, Task, parse_task
 from workloads.api.units import ReportInputs, UnitRef, unit_of
+from workloads.stages.generate import GENERATE
+from workloads.stages.grade import GRADE
+from workloads.stages.registry import StageError
 from workloads.storage.base import NotFound, ObjectInfo, Store, StoreError
 from workloads.storage.markers import READS, Corrupt, first_problem, parse_marker
 
@@ -52,7 +56,7 @@ class UnreadableRecord(Exception):
         self.key = key
 
 
-class Observer:
+class SnapshotReader:
     """Keeps what was read, so that a round costs LISTs and little else. A new one sees the same, only slower."""
 
     def __init__(self, store: Store, listing: Listing | None = None) -> None:
@@ -62,7 +66,7 @@ class Observer:
         self._tasks: dict[str, Task] = {}
         self._told: set[str] = set()
 
-    def observe(
+    def read(
         self, frozen: FrozenExperiment, folded: Folded | None, jobs: Mapping[str, Job] | None = None
     ) -> StoreSnapshot | Unknown:
         """The store at the beginning of a round.
@@ -72,14 +76,14 @@ class Observer:
         """
         published = [train_unit(run) for run in frozen.runs if run.published]
         self._listing.begin(jobs or {}, published)
-        return self._observe(frozen, folded)
+        return self._snapshot(frozen, folded)
 
     def confirm(
         self, frozen: FrozenExperiment, folded: Folded | None, units: Iterable[UnitRef]
     ) -> StoreSnapshot | Unknown:
         """The store, later in the same round, with these units listed."""
         self._listing.forget(units)
-        return self._observe(frozen, folded)
+        return self._snapshot(frozen, folded)
 
     def unconfirmed(self, units: Iterable[UnitRef]) -> list[UnitRef]:
         """Those that were not listed in this round: an action on them needs `confirm` first."""
@@ -89,20 +93,25 @@ class Observer:
         """They were written to: the next round lists them."""
         self._listing.forget(units)
 
-    def _observe(self, frozen: FrozenExperiment, folded: Folded | None) -> StoreSnapshot | Unknown:
+    def _snapshot(self, frozen: FrozenExperiment, folded: Folded | None) -> StoreSnapshot | Unknown:
         try:
             views = self._units(frozen, folded)
         except StoreError as error:
             return Unknown("StoreUnavailable", str(error))
+        except StageError as error:
+            return Unknown("StageMissing", str(error))
         self._listing.end(views.keys())
         return StoreSnapshot(views, folded)
 
     def _units(self, frozen: FrozenExperiment, folded: Folded | None) -> dict[UnitRef, UnitView]:
-        """Stage by stage: a checkpoint's marker names the generate units, the outputs' marker the grade units."""
+        """Reads one stage after the other: checkpoints' markers name generate units, outputs' markers grade units."""
         views: dict[UnitRef, UnitView] = {}
         self._look(views, (train_unit(run) for run in frozen.runs))
-        for _ in ("generate", "grade"):
+        for _ in (GENERATE, GRADE):
             self._look(views, units_of(frozen, resolve_evaluations(frozen, StoreSnapshot(views))))
+        if frozen.stages:
+            seen = StoreSnapshot(views)
+            self._look(views, all_units(frozen, resolve_evaluations(frozen, seen), seen))
         if folded is not None:
             self._look(views, [unit_of(ReportInputs(manifest_content=folded.sha256))])
         for _ in ("leads of groups", "their engines"):

@@ -8,19 +8,12 @@ from typing import Literal
 
 from workloads.api import store_keys
 from workloads.api.records import Failure, Marker, Progress, TaskEnd
-from workloads.api.tasks import GenerateTask, GradeTask, MemberPointer, Owner, RunnableTask
+from workloads.api.tasks import GenerateTask, GradeTask, MemberPointer, Owner, RunnableTask, StageTask
 from workloads.api.units import ExternalInputs, UnitRef
+from workloads.stages.registry import final_marker
 
-Role = Literal["train", "import", "generate", "grade", "report"]
-
-FINAL_MARKER = {
-    "train": store_keys.DONE,
-    "generate": store_keys.OUTPUTS,
-    "grade": store_keys.GRADES,
-    "report": store_keys.REPORT,
-}
-"""By unit kind: the marker that says the unit is done."""
-
+Role = str
+"""The name of a stage."""
 
 WEIGHTS = "weights"
 """What the Job that brings a base to its volume has in place of a task's key."""
@@ -75,7 +68,7 @@ class UnitView:
 
     @property
     def done(self) -> bool:
-        return FINAL_MARKER[self.unit.kind] in self.markers
+        return final_marker(self.unit.kind) in self.markers
 
     @cached_property
     def open_attempts(self) -> tuple[Attempt, ...]:
@@ -192,7 +185,7 @@ class JobsSnapshot:
 
 
 def role_of(task: RunnableTask | MemberPointer) -> Role:
-    return task.unit.kind if isinstance(task, MemberPointer) else task.type
+    return task.unit.kind if isinstance(task, MemberPointer | StageTask) else task.type
 
 
 def members_of(task: RunnableTask) -> tuple[tuple[UnitRef, int], ...]:

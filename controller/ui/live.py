@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from controller.planner.actions import EvaluationLine, RunLine, Status, counted
-from controller.planner.evaluations import resolve_evaluations, units_of
+from controller.planner.added_stages import all_units
+from controller.planner.evaluations import resolve_evaluations
 from controller.planner.planner import decide
-from controller.snapshot.reader import Observer
+from controller.snapshot.reader import SnapshotReader
 from controller.snapshot.types import Attempt, JobsSnapshot, StoreSnapshot, Unknown, role_of
 from workloads.api.counts import EvaluationCounts
 from workloads.api.evaluation_matrix import train_unit
@@ -107,14 +108,14 @@ class LiveExperiment:
     _trails: dict[str, dict[int, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._observer = Observer(self.store)
+        self._reader = SnapshotReader(self.store)
         self._lock = threading.Lock()
 
     def look(self) -> LiveView:
         """At most once in LOOK_SECONDS; between two looks the latest view. Raises StoreError."""
         with self._lock:
             if self.latest is None or self.clock() - self._looked_at >= LOOK_SECONDS:
-                seen = self._observer.observe(self.frozen, None)
+                seen = self._reader.read(self.frozen, None)
                 if isinstance(seen, Unknown):
                     raise StoreError(seen.message)
                 self.latest = self._view(seen)
@@ -124,7 +125,7 @@ class LiveExperiment:
     def _view(self, seen: StoreSnapshot) -> LiveView:
         status = decide(self.frozen, seen, JobsSnapshot({}), self.now()).status
         names = _names(self.frozen, seen)
-        own = units_of(self.frozen, resolve_evaluations(self.frozen, seen))
+        own = all_units(self.frozen, resolve_evaluations(self.frozen, seen), seen)
         attempts = [a for unit in own for a in seen.unit(unit).attempts]
         leads = [a for a in attempts if not isinstance(a.task, MemberPointer)]
         leads += _leads_elsewhere(attempts, seen)

@@ -151,7 +151,7 @@ class Way:
     name: str
     group_members: int = 64
     joins: bool = True
-    gather_seconds: float = 0.0
+    batch_window_seconds: float = 0.0
     lingers: bool = False
 
 
@@ -159,7 +159,7 @@ WAYS = (
     Way("an engine per checkpoint", 2, joins=False),
     Way("without joining", joins=False),
     Way("group commit"),
-    Way("group commit, gathers 120 s", gather_seconds=120.0),
+    Way("group commit, gathers 120 s", batch_window_seconds=120.0),
     Way("group commit, lingers", lingers=True),
 )
 
@@ -176,8 +176,8 @@ def simulate(way: Way, arrivals: Arrivals, start_seconds: float, measured: Measu
     limits = Limits(
         evaluation_slots=SLOTS,
         group_members=way.group_members,
-        gather_seconds=way.gather_seconds,
-        linger_seconds=start_seconds if way.lingers else 0.0,
+        batch_window_seconds=way.batch_window_seconds,
+        idle_timeout_seconds=start_seconds if way.lingers else 0.0,
     )
     frozen = experiment_16_02(limits)
     units = [train_unit(run) for run in frozen.runs]

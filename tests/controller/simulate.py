@@ -4,14 +4,23 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from controller.planner.actions import Action, Counts, Decision, Intent, Status
 from controller.planner.planner import decide
-from controller.planner.unit_state import owner_of
-from controller.snapshot.types import members_of
+from controller.planner.round import Round, owner_of
+from controller.snapshot.types import JobsSnapshot, StoreSnapshot, members_of
+from tests.controller.experiments import START
 from tests.controller.world import World
 from workloads.api.experiment import FrozenExperiment
 from workloads.api.tasks import GenerateTask
+
+
+def a_round(
+    frozen: FrozenExperiment, store: StoreSnapshot, jobs: JobsSnapshot | None = None, now: datetime = START
+) -> Round:
+    """The round of a planner function that is called alone."""
+    return Round(frozen, store, jobs or JobsSnapshot({}), now)
 
 
 @dataclass
@@ -109,8 +118,8 @@ def check(world: World, frozen: FrozenExperiment, controllers: int = 1) -> None:
         for end in ends:
             if end.number in moved:
                 in_a_row, uncharged = 0, Counter[str]()
-            in_a_row += end.charged
-            uncharged[end.outcome] += not end.charged
+            in_a_row += end.counts_as_failure
+            uncharged[end.outcome] += not end.counts_as_failure
             assert in_a_row <= limits.attempts, f"{ref}: {in_a_row} charged attempts that left nothing"
         for outcome, count in uncharged.items():
             assert count <= limits.preemptions + 1 or outcome in {"suspended", "succeeded"}, f"{ref}: {count} {outcome}"

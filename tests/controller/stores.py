@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from controller.gc.sweep import StoreListing
 from controller.planner.evaluations import resolve_evaluations
-from controller.planner.unit_state import owner_of
+from controller.planner.round import owner_of
 from controller.snapshot.types import StoreSnapshot, UnitView
 from tests.controller.experiments import START, experiment, run
 from workloads.api import store_keys

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.planner.retry_policy import BY_REQUEST, retry_state
-from controller.planner.unit_state import owner_of
+from controller.planner.round import owner_of
 from controller.snapshot.types import Attempt, UnitView
 from tests.controller.experiments import START, experiment, run
 from workloads.api.evaluation_matrix import train_unit

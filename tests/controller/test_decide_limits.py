@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from controller.planner.actions import CloseTask, Counts, Decision, Start, Stop, WritePointers, WriteTask
 from controller.planner.planner import decide
-from controller.planner.unit_state import owner_of
+from controller.planner.round import owner_of
 from controller.snapshot.types import Unknown
 from tests.controller.experiments import experiment, run
 from tests.controller.simulate import Controller, simulate
@@ -77,7 +77,7 @@ def test_a_job_without_progress_is_ended_and_tried_again() -> None:
     assert closed(controller.look(world)) == []
     world.now += timedelta(seconds=1)
     ends = closed(controller.look(world))
-    assert [(end.reason, end.charged, end.retry) for end in ends] == [("NoProgress", True, True)]
+    assert [(end.reason, end.counts_as_failure, end.retry) for end in ends] == [("NoProgress", True, True)]
     assert "in phase training, 3 of 9" in ends[0].message
 
 
@@ -131,7 +131,7 @@ def test_a_task_that_was_written_long_ago_and_never_started_is_lost_uncharged() 
     for _ in controller.act(world, controller.look(world).actions[:1]):
         pass
     world.now += timedelta(seconds=121)
-    assert [(end.outcome, end.charged) for end in closed(controller.look(world))] == [("lost", False)]
+    assert [(end.outcome, end.counts_as_failure) for end in closed(controller.look(world))] == [("lost", False)]
 
 
 def test_deleted_its_tasks_are_closed_and_its_jobs_stopped() -> None:
@@ -140,7 +140,7 @@ def test_deleted_its_tasks_are_closed_and_its_jobs_stopped() -> None:
     controller.intent = "delete"
     decision = controller.look(world)
     assert [type(action) for action in decision.actions] == [CloseTask, Stop]
-    assert [(end.outcome, end.charged) for end in closed(decision)] == [("deleted", False)]
+    assert [(end.outcome, end.counts_as_failure) for end in closed(decision)] == [("deleted", False)]
 
 
 def test_retry_gives_a_unit_that_was_given_up_new_attempts() -> None:

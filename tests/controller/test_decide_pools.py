@@ -108,7 +108,7 @@ def test_a_task_that_a_crash_left_unstarted_does_not_start_where_others_took_its
         world.tick()
     decision = controller.look(world)
     ends = [action.end for action in decision.actions if isinstance(action, CloseTask)]
-    assert [(end.outcome, end.charged) for end in ends] == [("lost", False)]
+    assert [(end.outcome, end.counts_as_failure) for end in ends] == [("lost", False)]
     assert decision.generating == frozenset()
 
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from controller.planner.actions import CloseTask, Decision, Start, WriteTask
 from controller.planner.planner import decide
-from controller.planner.unit_state import owner_of
+from controller.planner.round import owner_of
 from controller.snapshot.types import Job, Refusal
 from tests.controller.experiments import experiment, run
 from tests.controller.world import Weather, World

@@ -8,7 +8,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from controller.planner.actions import Status
-from controller.planner.unit_state import owner_of
+from controller.planner.round import owner_of
 from tests.controller.experiments import experiment, experiment_16_02, external, run
 from tests.controller.simulate import Controller, generate_tasks, group_sizes, simulate, simulate_together
 from tests.controller.world import Weather, World, commit_all_checkpoints
@@ -83,7 +83,9 @@ def test_everything_is_committed_whatever_crashes(
     benchmarks: tuple[str, ...],
 ) -> None:
     world = World(weather, seed)
-    limits = LENIENT.model_copy(update={"linger_seconds": linger, "gather_seconds": gather, "group_members": group})
+    limits = LENIENT.model_copy(
+        update={"idle_timeout_seconds": linger, "batch_window_seconds": gather, "group_members": group}
+    )
     frozen = small(limits, benchmarks)
     status = simulate(world, frozen, actions_before_crash=actions, seed=seed)
     assert status.finished == "Succeeded", status
@@ -102,7 +104,9 @@ def test_16_02_with_a_crash_of_the_controller_after_every_action(
     seed: int, weather: Weather, linger: float, gather: float
 ) -> None:
     world = World(weather, seed)
-    frozen = experiment_16_02(LENIENT.model_copy(update={"linger_seconds": linger, "gather_seconds": gather}))
+    frozen = experiment_16_02(
+        LENIENT.model_copy(update={"idle_timeout_seconds": linger, "batch_window_seconds": gather})
+    )
     status = simulate(world, frozen, actions_before_crash=1, seed=seed, rounds=20000)
     assert status.finished == "Succeeded", status
     assert set(world.completed.values()) == {1}
@@ -139,7 +143,7 @@ def test_a_poison_checkpoint_fails_alone_and_its_neighbours_succeed(
     for task in generate_tasks(world):
         end = world.units[task.unit].ends[task.number]
         blamed = [member for member in task.members if member.inputs.model.adapter == poison]
-        if end.charged and end.member is not None and blamed:
+        if end.counts_as_failure and end.member is not None and blamed:
             assert end.suspects == 1, "a suspect was charged in company"
 
 
@@ -155,7 +159,7 @@ def test_16_02_with_a_poison_checkpoint_and_preemptions(
     seed: int, preempt: float, waiting: bool, gather: float
 ) -> None:
     """All 18 checkpoints waiting at once, or as they come: the poisoned one's evaluations fail, no others."""
-    frozen = experiment_16_02(LENIENT.model_copy(update={"attempts": 3, "gather_seconds": gather}))
+    frozen = experiment_16_02(LENIENT.model_copy(update={"attempts": 3, "batch_window_seconds": gather}))
     poison = checkpoint_content(frozen, "code_default", 10000)
     world = World(Weather(preempt=preempt, poison=frozenset({poison})), seed)
     if waiting:
@@ -211,7 +215,7 @@ def test_two_controllers_of_one_experiment_do_no_harm(seed: int, weather: Weathe
 @given(seed=st.integers(0, 10**6), weather=weathers(0.1), linger=st.sampled_from([0.0, 60.0]))
 def test_two_experiments_share_their_units(seed: int, weather: Weather, linger: float) -> None:
     """The base, and run b, are wanted by both: each is done once."""
-    limits = LENIENT.model_copy(update={"linger_seconds": linger})
+    limits = LENIENT.model_copy(update={"idle_timeout_seconds": linger})
     first = small(limits)
     second = experiment((run("b", (50,)), run("c", (50,))), ("sums",), name="other", uid8="0000beef", limits=limits)
     world = World(weather, seed)
@@ -255,7 +259,7 @@ def test_suspended_at_any_moment_it_stops_and_later_goes_on_uncharged(seed: int,
     assert not [sim for sim in world.jobs.values() if sim.job.phase != "ended"]
     assert simulate(world, controller.frozen, seed=seed).finished == "Succeeded"
     ends = [end for unit in world.units.values() for end in unit.ends.values() if end.outcome == "suspended"]
-    assert not any(end.charged for end in ends)
+    assert not any(end.counts_as_failure for end in ends)
 
 
 def test_what_others_publish_is_evaluated_as_it_comes() -> None:

@@ -5,16 +5,18 @@ import pytest
 from controller.planner.outcomes import ended_by_itself, outcome_of_leader, outcome_of_member
 from controller.snapshot.types import Attempt, Job, StoreSnapshot, UnitView
 from tests.controller.experiments import START, experiment, run
-from tests.controller.simulate import Controller
+from tests.controller.simulate import Controller, a_round
 from tests.controller.world import Weather, World
 from workloads.api.records import ExitCode, Failure, Marker, Progress, StateRecord, TaskEnd, content_of
 from workloads.api.tasks import GenerateTask, pointers
+
+ANY = experiment((run("a", (50,)),), ("sums",))
 
 
 def group() -> tuple[Attempt, StoreSnapshot]:
     """The base's two parts in one task."""
     world = World(Weather(), seed=0)
-    controller = Controller(experiment((run("a", (50,)),), ("sums",)))
+    controller = Controller(ANY)
     for _ in controller.act(world, controller.look(world).actions):
         pass
     task = next(sim.task for sim in world.jobs.values() if isinstance(sim.task, GenerateTask))
@@ -43,29 +45,29 @@ def ends(
         )
     attempt = Attempt(attempt.task, None, progress, failure)
     job = Job(attempt.task.key, "ended", START, exit_code=code, preempted=preempted, reason=reason, message=reason)
-    lead = outcome_of_leader(ended_by_itself(attempt, job), attempt, store, START)
+    lead = outcome_of_leader(ended_by_itself(attempt, job), attempt, a_round(ANY, store))
     other = store.unit(attempt.task.members[1].unit)
     return lead, outcome_of_member(lead, other.attempts[0], other, START)
 
 
 @pytest.mark.parametrize("code", [1, 137, -9, 139])
 def test_a_crash_in_company_that_names_nobody_charges_nobody(code: int) -> None:
-    assert [(end.outcome, end.charged, end.suspects) for end in ends(code)] == [("failed", False, 2)] * 2
+    assert [(end.outcome, end.counts_as_failure, end.suspects) for end in ends(code)] == [("failed", False, 2)] * 2
 
 
 def test_a_crash_while_loading_suspects_the_one_that_was_loaded_and_charges_nobody() -> None:
     lead, other = ends(137, loading=1)
     assert lead.member == other.member != None  # noqa: E711
-    assert (lead.charged, other.charged) == (False, False)
+    assert (lead.counts_as_failure, other.counts_as_failure) == (False, False)
 
 
 @pytest.mark.parametrize("code", [ExitCode.TERMINATED, ExitCode.STORE_UNAVAILABLE, ExitCode.SUPERSEDED, None])
 def test_what_is_not_the_works_fault_is_not_charged_and_may_be_tried_again(code: int | None) -> None:
-    assert [(end.charged, end.retry) for end in ends(code)] == [(False, True)] * 2
+    assert [(end.counts_as_failure, end.retry) for end in ends(code)] == [(False, True)] * 2
 
 
 def test_preemption_is_not_failure() -> None:
-    assert [(end.outcome, end.charged) for end in ends(143, preempted=True)] == [("preempted", False)] * 2
+    assert [(end.outcome, end.counts_as_failure) for end in ends(143, preempted=True)] == [("preempted", False)] * 2
 
 
 def test_bad_configuration_is_everybodys_and_final() -> None:
@@ -75,20 +77,20 @@ def test_bad_configuration_is_everybodys_and_final() -> None:
 
 
 def test_a_program_that_ends_well_without_a_result_is_charged() -> None:
-    assert [(end.outcome, end.reason, end.charged) for end in ends(0)] == [("failed", "NoResult", True)] * 2
+    assert [(end.outcome, end.reason, end.counts_as_failure) for end in ends(0)] == [("failed", "NoResult", True)] * 2
 
 
 def test_a_member_that_failed_by_itself_is_charged_and_its_neighbour_is_not() -> None:
     attempt, store = group()
     assert isinstance(attempt.task, GenerateTask)
     lead = outcome_of_leader(
-        ended_by_itself(attempt, Job(attempt.task.key, "ended", START, exit_code=15)), attempt, store, START
+        ended_by_itself(attempt, Job(attempt.task.key, "ended", START, exit_code=15)), attempt, a_round(ANY, store)
     )
     failure = Failure(exit_code=11, reason="CorruptFiles", message="checkpoint-50 is corrupt", member="b" * 64)
     other = store.unit(attempt.task.members[1].unit)
     end = outcome_of_member(lead, Attempt(other.attempts[0].task, failure=failure), other, START)
-    assert (end.reason, end.charged, end.retry) == ("CorruptFiles", True, False)
-    assert (lead.charged, lead.retry) == (False, True)
+    assert (end.reason, end.counts_as_failure, end.retry) == ("CorruptFiles", True, False)
+    assert (lead.counts_as_failure, lead.retry) == (False, True)
 
 
 def test_without_a_job_the_programs_own_word_counts() -> None:
@@ -101,7 +103,7 @@ def test_without_a_job_the_programs_own_word_counts() -> None:
 
 @pytest.mark.parametrize("code", [None, 0, 15, 137])
 def test_a_group_that_was_evicted_for_its_own_disk_goes_on_in_smaller_groups(code: int | None) -> None:
-    found = [(end.outcome, end.reason, end.charged, end.suspects) for end in ends(code, reason="Evicted")]
+    found = [(end.outcome, end.reason, end.counts_as_failure, end.suspects) for end in ends(code, reason="Evicted")]
     assert found == [("failed", "Evicted", False, 2)] * 2
 
 
@@ -123,13 +125,13 @@ def alone(
     view = UnitView(unit, (Attempt(sim.task),), {marker.name: marker} if left_a_state else {})
     attempt = Attempt(sim.task, failure=failure)
     job = Job(sim.task.key, "ended", START, exit_code=code, reason=job_reason, message=job_reason)
-    return outcome_of_leader(ended_by_itself(attempt, job), attempt, StoreSnapshot({unit: view}), START)
+    return outcome_of_leader(ended_by_itself(attempt, job), attempt, a_round(ANY, StoreSnapshot({unit: view})))
 
 
 def test_an_eviction_for_its_own_disk_is_final_unless_the_attempt_moved_the_work_forward() -> None:
     for code in (None, 0, 15, 137):
         end = alone("Evicted", code=code)
-        assert (end.outcome, end.reason, end.charged, end.retry) == ("failed", "Evicted", True, False)
+        assert (end.outcome, end.reason, end.counts_as_failure, end.retry) == ("failed", "Evicted", True, False)
         assert alone("Evicted", code=code, left_a_state=True).retry
 
 
@@ -141,7 +143,7 @@ def test_the_kubelets_word_for_a_killed_program_counts_more_than_what_it_wrote_b
 
 def test_a_deadline_of_the_cluster_is_a_failure_and_no_loss() -> None:
     end = alone("DeadlineExceeded")
-    assert (end.outcome, end.reason, end.charged) == ("failed", "DeadlineExceeded", True)
+    assert (end.outcome, end.reason, end.counts_as_failure) == ("failed", "DeadlineExceeded", True)
 
 
 def test_a_failures_message_is_bounded_wherever_it_goes() -> None:

@@ -1,4 +1,4 @@
-"""With gather_seconds evaluations wait for others before an engine starts for them, and no longer than that."""
+"""With batch_window_seconds evaluations wait for others before an engine starts for them, and no longer than that."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -11,7 +11,7 @@ from tests.controller.world import Weather, World
 from workloads.api.evaluation_matrix import train_unit
 from workloads.api.experiment import FrozenExperiment, Limits
 
-GATHER = Limits(gather_seconds=120)
+GATHER = Limits(batch_window_seconds=120)
 
 
 def published(limits: Limits = GATHER, *, base_full: bool = False) -> FrozenExperiment:
@@ -64,7 +64,7 @@ def test_nothing_waits_where_no_checkpoint_is_to_come() -> None:
 
 
 def test_an_engine_that_lingers_is_offered_them_at_once() -> None:
-    frozen, world = published(GATHER.model_copy(update={"linger_seconds": 1000})), World(Weather(), seed=0)
+    frozen, world = published(GATHER.model_copy(update={"idle_timeout_seconds": 1000})), World(Weather(), seed=0)
     controller = Controller(frozen)
     until_an_engine_lingers(world, controller)
     world.publish(train_unit(frozen.runs[0]), 50)

@@ -10,7 +10,7 @@ from controller.cli.publish import publish
 from controller.experiment.errors import SpecError
 from controller.planner.actions import Reason, Start, WriteTask
 from controller.planner.planner import decide
-from controller.planner.unit_state import owner_of
+from controller.planner.round import owner_of
 from tests.controller.experiments import experiment, external
 from tests.controller.world import Weather, World
 from tests.storage.test_publish import CONFIG, ONE, adapter, safetensors, write

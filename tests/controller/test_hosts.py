@@ -139,7 +139,7 @@ def test_when_it_dies_nobody_is_charged_and_the_suspects_go_on_in_smaller_groups
     world._end(host, 137)
     assert simulate(world, controller.frozen).finished == "Succeeded"
     ends = [end for unit in world.units.values() for end in unit.ends.values() if end.outcome == "failed"]
-    assert {(end.suspects, end.charged) for end in ends} == {(4, False)}
+    assert {(end.suspects, end.counts_as_failure) for end in ends} == {(4, False)}
     assert sorted(group_sizes(world)) == [2, 2, 2, 3]
 
 
@@ -153,7 +153,7 @@ def test_one_whose_weights_kill_it_is_alone_to_blame_and_no_suspect_joins_an_eng
     status = simulate(world, controller.frozen)
     assert status.finished == "PartiallyFailed"
     assert [line.model for line in status.evaluations if line.state == "failed"] == ["mine@50"]
-    charged = [end for unit in world.units.values() for end in unit.ends.values() if end.charged]
+    charged = [end for unit in world.units.values() for end in unit.ends.values() if end.counts_as_failure]
     assert [end.suspects for end in charged] == [1, 1]
     tasks = [task for unit in world.units.values() for task in unit.tasks.values() if task.type == "generate"]
     again = [task for task in tasks if task.number > 1 and task.members[0].inputs.model.adapter == poison]
@@ -209,7 +209,7 @@ def test_what_was_offered_after_the_verdict_is_not_charged_for_it() -> None:
     del world.jobs[host.task.key]
     publish(world, controller, 100, 150)
     assert [line.model for line in simulate(world, controller.frozen).evaluations if line.state == "failed"] == ["base"]
-    assert sum(end.charged for end in closed(world)) == 1
+    assert sum(end.counts_as_failure for end in closed(world)) == 1
 
 
 @pytest.mark.parametrize("how", ["vanished", "preempted", "preempted unseen", "crashed"])
@@ -233,9 +233,9 @@ def test_a_leads_own_failure_says_nothing_of_the_others_when_the_engine_ends(how
         host.job = replace(host.job, phase="ended", ended=world.now, preempted=True)
         host.job = replace(host.job, exit_code=143 if how == "preempted" else None)
     assert simulate(world, controller.frozen).finished == "PartiallyFailed"
-    charged = [(end.reason, end.retry) for end in closed(world) if end.charged]
+    charged = [(end.reason, end.retry) for end in closed(world) if end.counts_as_failure]
     assert charged == [("BadBenchmark", False)]
-    others = {end.outcome for end in closed(world) if not end.charged and end.outcome != "succeeded"}
+    others = {end.outcome for end in closed(world) if not end.counts_as_failure and end.outcome != "succeeded"}
     expected = {"vanished": "lost", "crashed": "failed"}.get(how, "preempted")
     assert others == {expected}
 
@@ -300,7 +300,7 @@ def test_what_failed_in_an_engine_at_work_is_tried_again_meanwhile(places: list[
     units = [world.units[member.unit] for member in task.members]
     assert [place for place, unit in enumerate(units) if 1 in unit.ends] == again
     for place in again:
-        assert (units[place].ends[1].reason, units[place].ends[1].charged) == ("RequestFailed", True)
+        assert (units[place].ends[1].reason, units[place].ends[1].counts_as_failure) == ("RequestFailed", True)
         alone = units[place].tasks[2]
         assert isinstance(alone, GenerateTask)
         assert (len(alone.members), alone.host) == (1, None)
@@ -345,7 +345,9 @@ def test_what_no_engine_at_work_can_take_has_the_slot_before_what_comes_later() 
 
 
 def test_nothing_joins_a_suspect_that_a_lingering_engine_took() -> None:
-    world, controller, host = at_work(Limits(linger_seconds=1000, evaluation_slots=2), Weather(rows=8, work_ticks=9))
+    world, controller, host = at_work(
+        Limits(idle_timeout_seconds=1000, evaluation_slots=2), Weather(rows=8, work_ticks=9)
+    )
     until_an_engine_lingers(world, controller)
     suspect = publish_a_suspect(world, controller, 50)
     for _ in range(20):

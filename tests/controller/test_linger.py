@@ -23,7 +23,7 @@ def lingering_engine() -> tuple[World, Controller, FrozenExperiment]:
     frozen = experiment(
         (external("mine", (50, 100), published=True),),
         ("sums",),
-        limits=Limits(linger_seconds=1000, evaluation_slots=1),
+        limits=Limits(idle_timeout_seconds=1000, evaluation_slots=1),
     )
     world = World(Weather(), seed=0)
     controller = Controller(frozen)
@@ -88,5 +88,5 @@ def test_an_engine_that_dies_with_an_offer_gives_it_back_uncharged() -> None:
         if isinstance(task, GenerateTask) and task.host is not None
     ]
     ends = [attempt.end for attempt in offered if attempt.number == 1]
-    assert [(end.outcome, end.charged) for end in ends if end] == [("preempted", False)]
+    assert [(end.outcome, end.counts_as_failure) for end in ends if end] == [("preempted", False)]
     assert set(world.completed.values()) == {1}

@@ -4,13 +4,12 @@ import json
 import os
 import signal
 import sys
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import pytest
-
 from controller.executors.local import launch
-from controller.executors.local.executor import LocalExecutor, Record
+from controller.executors.local.executor import LocalExecutor, Record, is_alive
 from controller.executors.local.machine import Machine
 from controller.planner.actions import Start
 from controller.planner.planner import decide
@@ -38,27 +37,34 @@ def test_its_gpu_is_counted_until_it_was_last_heard_of_and_not_until_somebody_lo
     assert job.ended == STARTED + timedelta(hours=2)
 
 
-def test_a_process_that_ends_between_two_looks_at_it_ended_with_its_exit_code(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_process_that_ends_between_two_looks_at_it_ended_with_its_exit_code(tmp_path: Path) -> None:
     """Not as one that nobody saw end."""
     store = open_store((tmp_path / "store").as_uri())
     hold = tmp_path / "hold"
     hold.touch()
     script = f"import os, sys, time\nwhile os.path.exists({str(hold)!r}): time.sleep(0.01)\nsys.exit(10)"
     machine = Machine(cores=2, devices=(), trainings=1)
-    executor = LocalExecutor(store, tmp_path / "work", machine, command=lambda task: [sys.executable, "-c", script])
-    decision = decide(experiment((run("short", (50,)),)), StoreSnapshot({}), JobsSnapshot({}), START)
-    task = next(action.task for action in decision.actions if isinstance(action, Start))
-    executor.start(task)
-    wait_until(lambda: executor.view().jobs[task.key].phase == "running", "it runs")
+    ends_between_looks = threading.Event()
 
-    def ends_now(record: Record) -> bool:
+    def is_alive_or_ends(record: Record) -> bool:
+        if not ends_between_looks.is_set():
+            return is_alive(record)
         hold.unlink(missing_ok=True)
         wait_until(lambda: launch.identity(record.pid) is None, "it has ended")
         return False
 
-    monkeypatch.setattr("controller.executors.local.executor._alive", ends_now)
+    executor = LocalExecutor(
+        store,
+        tmp_path / "work",
+        machine,
+        command=lambda task: [sys.executable, "-c", script],
+        is_alive=is_alive_or_ends,
+    )
+    decision = decide(experiment((run("short", (50,)),)), StoreSnapshot({}), JobsSnapshot({}), START)
+    task = next(action.task for action in decision.actions if isinstance(action, Start))
+    executor.start(task)
+    wait_until(lambda: executor.view().jobs[task.key].phase == "running", "it runs")
+    ends_between_looks.set()
     job = executor.view().jobs[task.key]
     assert (job.phase, job.exit_code) == ("ended", 10)
 
@@ -76,7 +82,7 @@ def test_what_a_killed_program_left_in_its_temporary_folder_goes_with_its_record
     log = tmp_path / "work" / "logs" / task.key.replace("/", "-")
     made = Path(wait_until(lambda: log.read_text().strip(), "the program makes a folder"))
     assert made.is_dir()
-    os.kill(next(record.pid for record in first._read()), signal.SIGKILL)
+    os.kill(next(record.pid for record in first.records()), signal.SIGKILL)
     wait_until(lambda: first.view().jobs[task.key].phase == "ended", "it is gone")
     LocalExecutor(store, tmp_path / "work", machine).discard(task.key)
     assert not made.exists()

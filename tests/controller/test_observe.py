@@ -1,4 +1,4 @@
-"""What the observer sees is what stands in the store; what it cannot see is Unknown."""
+"""What the reader sees is what stands in the store; what it cannot see is Unknown."""
 
 import re
 from datetime import timedelta
@@ -9,7 +9,7 @@ import pytest
 from controller.apply_actions import act
 from controller.planner.actions import Counts
 from controller.planner.planner import decide
-from controller.snapshot.reader import Observer
+from controller.snapshot.reader import SnapshotReader
 from controller.snapshot.types import JobsSnapshot, StoreSnapshot, Unknown
 from tests.controller.experiments import START, experiment, run
 from tests.controller.stores import TRAINED
@@ -51,21 +51,21 @@ def store(tmp_path: Path) -> Store:
 def begin(store: Store) -> tuple[FrozenExperiment, Recorder]:
     """One round of a new experiment."""
     frozen, executor = experiment((run("a", (50,)),), ("sums",)), Recorder()
-    seen = Observer(store).observe(frozen, None)
+    seen = SnapshotReader(store).read(frozen, None)
     for action in decide(frozen, seen, executor.view(), START).actions:
         assert not act(action, frozen, store, executor, START).lost_race
     return frozen, executor
 
 
-def observed(observer: Observer, frozen: FrozenExperiment) -> StoreSnapshot:
-    seen = observer.observe(frozen, None)
+def observed(reader: SnapshotReader, frozen: FrozenExperiment) -> StoreSnapshot:
+    seen = reader.read(frozen, None)
     assert isinstance(seen, StoreSnapshot), seen
     return seen
 
 
 def test_tasks_and_pointers_are_seen_as_they_were_written(store: Store) -> None:
     frozen, executor = begin(store)
-    seen = observed(Observer(store), frozen)
+    seen = observed(SnapshotReader(store), frozen)
     tasks = [attempt.task for view in seen.units.values() for attempt in view.attempts]
     assert sorted(task.type for task in tasks) == ["generate", "member", "train"]
     assert sorted(task.key for task in tasks if not isinstance(task, MemberPointer)) == sorted(executor.started)
@@ -73,18 +73,18 @@ def test_tasks_and_pointers_are_seen_as_they_were_written(store: Store) -> None:
 
 def test_progress_is_read_again_when_it_changes(store: Store) -> None:
     frozen, _ = begin(store)
-    observer, unit = Observer(store), train_unit(frozen.runs[0])
+    reader, unit = SnapshotReader(store), train_unit(frozen.runs[0])
     for done in (1, 2):
         progress = Progress(attempt=1, updated=START, phase="training", done=done, total=9, counted="steps")
         store.put(store_keys.progress_key(unit, 1), progress.to_json())
-        attempt = observed(observer, frozen).unit(unit).attempts[0]
+        attempt = observed(reader, frozen).unit(unit).attempts[0]
         assert attempt.progress == progress
 
 
 def test_another_writers_task_stops_the_round(store: Store) -> None:
     """Two controllers saw the same and decided at different times: the second finds the first's task."""
     frozen, executor = experiment((run("a", (50,)),), ()), Recorder()
-    seen = Observer(store).observe(frozen, None)
+    seen = SnapshotReader(store).read(frozen, None)
     first = decide(frozen, seen, executor.view(), START).actions[0]
     second = decide(frozen, seen, executor.view(), START + timedelta(seconds=1)).actions[0]
     assert not act(first, frozen, store, executor, START).lost_race
@@ -97,7 +97,7 @@ def test_the_lead_of_another_experiments_group_is_seen(store: Store) -> None:
     rest = next(part for part in other.benchmarks[0].parts if part.name == "rest")
     only_rest = other.benchmarks[0].model_copy(update={"base_parts": (rest.name,)})
     other = other.model_copy(update={"benchmarks": (only_rest,)})
-    seen = observed(Observer(store), other)
+    seen = observed(SnapshotReader(store), other)
     leads = [a.task for view in seen.units.values() for a in view.attempts if isinstance(a.task, GenerateTask)]
     assert [lead.owner.experiment for lead in leads] == ["distill"]
     decision = decide(other, seen, Recorder().view(), START)
@@ -114,9 +114,11 @@ def test_a_closed_engine_is_seen_with_what_was_offered_to_it(store: Store) -> No
     [host] = [task for task in map(parse_task, tasks) if isinstance(task, GenerateTask)]
     store.put_new(store_keys.offer_key(host.unit, 1, 1), Offer(task_key="somewhere/tasks/1.json").to_json())
     store.put_new(store_keys.offer_key(host.unit, 1, 2), Offer(task_key=None).to_json())
-    end = TaskEnd(number=1, outcome="lost", reason="Lost", message="x", charged=False, retry=True, ended=START)
+    end = TaskEnd(
+        number=1, outcome="lost", reason="Lost", message="x", counts_as_failure=False, retry=True, ended=START
+    )
     store.put_new(store_keys.end_key(host.unit, 1), end.to_json())
-    [attempt] = observed(Observer(store), frozen).unit(host.unit).attempts
+    [attempt] = observed(SnapshotReader(store), frozen).unit(host.unit).attempts
     assert attempt.end == end
     assert attempt.offers == ("somewhere/tasks/1.json", None)
 
@@ -129,7 +131,7 @@ def test_the_engine_that_took_another_experiments_task_is_seen(store: Store) -> 
         task = parse_task(data)
         if isinstance(task, GenerateTask):
             store.put(key, task.model_copy(update={"host": away}).to_json())
-    assert away.unit in observed(Observer(store), frozen).units
+    assert away.unit in observed(SnapshotReader(store), frozen).units
 
 
 JUNK = [b"", b"{}", b"\xff", b'{"schemaVersion": 2}', b'["a list"]']
@@ -142,9 +144,9 @@ JUNK = [b"", b"{}", b"\xff", b'{"schemaVersion": 2}', b'["a list"]']
 def test_what_the_work_can_do_without_is_left_out_if_it_cannot_be_read(store: Store, name: str, junk: bytes) -> None:
     frozen, _ = begin(store)
     unit = train_unit(frozen.runs[0])
-    before = observed(Observer(store), frozen)
+    before = observed(SnapshotReader(store), frozen)
     store.put(store_keys.unit_prefix(unit) + name, junk)
-    assert observed(Observer(store), frozen) == before
+    assert observed(SnapshotReader(store), frozen) == before
 
 
 @pytest.mark.parametrize("junk", JUNK)
@@ -156,7 +158,7 @@ def test_another_record_that_cannot_be_read_fails_its_unit_by_name_and_no_other(
     unit = train_unit(frozen.runs[0])
     key = store_keys.unit_prefix(unit) + name
     store.put(key, junk)
-    seen = observed(Observer(store), frozen)
+    seen = observed(SnapshotReader(store), frozen)
     assert [view.unit for view in seen.units.values() if view.unreadable] == [unit]
     decision = decide(frozen, seen, executor.view(), START)
     [run_line] = decision.status.runs
@@ -164,7 +166,7 @@ def test_another_record_that_cannot_be_read_fails_its_unit_by_name_and_no_other(
     assert {line.state for line in decision.status.evaluations if line.stage == "train"} == {"failed"}
     assert {line.state for line in decision.status.evaluations if line.stage == "generate"} == {"running"}
     store.delete(key)
-    assert not any(view.unreadable for view in observed(Observer(store), frozen).units.values())
+    assert not any(view.unreadable for view in observed(SnapshotReader(store), frozen).units.values())
 
 
 def test_a_damaged_or_misplaced_marker_is_no_result(store: Store) -> None:
@@ -173,12 +175,12 @@ def test_a_damaged_or_misplaced_marker_is_no_result(store: Store) -> None:
     commit(store, unit, 1, name, {"w": "w"}, CheckpointRecord(samples=50, step=1))
     key = store_keys.marker_key(unit, name)
     right = store.get(key)
-    assert name in observed(Observer(store), frozen).unit(unit).markers
+    assert name in observed(SnapshotReader(store), frozen).unit(unit).markers
     other = UnitRef(kind="train", digest="e" * 64)
     commit(store, other, 1, name, {"w": "v"}, CheckpointRecord(samples=50, step=1))
     for wrong in (right.replace(b'"step":1', b'"step":2'), store.get(store_keys.marker_key(other, name))):
         store.put(key, wrong)
-        view = observed(Observer(store), frozen).unit(unit)
+        view = observed(SnapshotReader(store), frozen).unit(unit)
         assert (list(view.markers), list(view.unreadable)) == ([], [key])
 
 
@@ -186,13 +188,15 @@ def test_a_task_or_an_end_in_anothers_place_fails_its_unit_by_name(store: Store)
     frozen, _ = begin(store)
     unit = train_unit(frozen.runs[0])
     generating = next(info.key for info in store.list("units/generate/") if info.key.endswith("tasks/1.json"))
-    end = TaskEnd(number=2, outcome="lost", reason="Lost", message="x", charged=False, retry=True, ended=START)
+    end = TaskEnd(
+        number=2, outcome="lost", reason="Lost", message="x", counts_as_failure=False, retry=True, ended=START
+    )
     for key, data in (
         (store_keys.task_key(unit, 2), store.get(generating)),
         (store_keys.end_key(unit, 1), end.to_json()),
     ):
         store.put(key, data)
-        assert "it was copied there" in observed(Observer(store), frozen).unit(unit).unreadable[key]
+        assert "it was copied there" in observed(SnapshotReader(store), frozen).unit(unit).unreadable[key]
         store.delete(key)
 
 
@@ -206,7 +210,9 @@ def test_a_checkpoint_marker_of_a_finished_training_that_cannot_be_read_fails_it
     )
     commit(store, unit, 1, store_keys.DONE, {"metrics.jsonl": ""}, TRAINED)
     store.put(key, b"junk")
-    status = decide(frozen, observed(Observer(store), frozen), executor.view(), START, "run", Counts(1, 0, 0)).status
+    status = decide(
+        frozen, observed(SnapshotReader(store), frozen), executor.view(), START, "run", Counts(1, 0, 0)
+    ).status
     failed = [line for line in status.evaluations if line.state == "failed"]
     assert [key in line.message for line in failed] == [True]
 
@@ -218,17 +224,17 @@ def test_a_store_that_does_not_answer_is_unknown(store: Store, monkeypatch: pyte
         raise StoreError(f"LIST {prefix}: 403 AccessDenied")
 
     monkeypatch.setattr(store, "list", refuse)
-    seen = Observer(store).observe(frozen, None)
+    seen = SnapshotReader(store).read(frozen, None)
     assert isinstance(seen, Unknown)
     assert "403" in seen.message
 
 
 def test_a_closed_task_is_not_started(store: Store) -> None:
     frozen, executor = experiment((run("a", (50,)),), ()), Recorder()
-    write, start = decide(frozen, Observer(store).observe(frozen, None), executor.view(), START).actions
+    write, start = decide(frozen, SnapshotReader(store).read(frozen, None), executor.view(), START).actions
     act(write, frozen, store, executor, START)
     later = decide(
-        frozen, Observer(store).observe(frozen, None), executor.view(), START + timedelta(seconds=200)
+        frozen, SnapshotReader(store).read(frozen, None), executor.view(), START + timedelta(seconds=200)
     ).actions
     assert [type(action).__name__ for action in later] == ["CloseTask"]
     act(later[0], frozen, store, executor, START)

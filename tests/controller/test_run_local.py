@@ -187,8 +187,8 @@ def test_interrupted_it_stops_its_programs_says_how_to_go_on_and_does(tmp_path: 
     assert "Interrupted: stopped" in said
     assert "run distill again to go on" in said
     assert not live_processes(tmp_path)
-    assert [end.charged for end in ends(tmp_path) if end.outcome == "suspended"] != []
-    assert not any(end.charged for end in ends(tmp_path))
+    assert [end.counts_as_failure for end in ends(tmp_path) if end.outcome == "suspended"] != []
+    assert not any(end.counts_as_failure for end in ends(tmp_path))
     held.unlink()
     assert execute(small(), tmp_path).outcome == "Succeeded"
 
@@ -238,7 +238,7 @@ def test_a_program_that_crashes_is_tried_as_often_as_the_limit_says(tmp_path: Pa
     assert final.outcome == "Failed"
     assert final.status is not None
     assert all("exited with 1" in line.message for line in final.status.evaluations)
-    alone = [end for end in ends(tmp_path) if end.charged]
+    alone = [end for end in ends(tmp_path) if end.counts_as_failure]
     assert len(alone) == 4 * small().limits.attempts
 
 

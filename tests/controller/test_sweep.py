@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.gc.sweep import UNIT_KEY, Doomed, StoreListing, plan_sweep
-from controller.planner.unit_state import owner_of
+from controller.gc.sweep import Doomed, StoreListing, plan_sweep, unit_key
+from controller.planner.round import owner_of
 from tests.controller.experiments import START, experiment, run
 from tests.controller.stores import DAY, NOW, Drawn, stores
 from workloads.api import store_keys
@@ -20,7 +20,7 @@ FLOORS = st.sampled_from([0.0, 3600.0, 7 * DAY, 14 * DAY])
 
 
 def unit_of_key(key: str) -> UnitRef | None:
-    found = UNIT_KEY.fullmatch(key)
+    found = unit_key().fullmatch(key)
     return UnitRef(kind=found[1], digest=found[2]) if found else None  # type: ignore[arg-type]
 
 

@@ -22,7 +22,6 @@ from controller.planner.actions import (
 )
 from controller.planner.engine_admission import LINGERING
 from controller.snapshot.types import (
-    FINAL_MARKER,
     Attempt,
     Folded,
     Job,
@@ -51,6 +50,7 @@ from workloads.api.records import (
 )
 from workloads.api.tasks import GenerateTask, GradeTask, MemberPointer, Owner, RunnableTask, TrainTask, pointers
 from workloads.api.units import UnitRef
+from workloads.stages.registry import final_marker
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ class World:
             return tasks[task.number] == task
         ends = self._unit(task.unit).ends
         assert all(number in ends for number in tasks), f"{task.unit}: two attempts at one time"
-        assert FINAL_MARKER[task.unit.kind] not in self._unit(task.unit).markers or isinstance(task, MemberPointer), (
+        assert final_marker(task.unit.kind) not in self._unit(task.unit).markers or isinstance(task, MemberPointer), (
             f"{task.unit}: attempted although it is done"
         )
         tasks[task.number] = task
@@ -260,7 +260,7 @@ class World:
         return seen == task
 
     def _done(self, unit: UnitRef) -> bool:
-        return FINAL_MARKER[unit.kind] in self._unit(unit).markers
+        return final_marker(unit.kind) in self._unit(unit).markers
 
     def _misfortune(self, sim: SimJob) -> bool:
         chance = self.random.random()
@@ -313,7 +313,7 @@ class World:
         if isinstance(task, GenerateTask) and task.takes_offers and sim.queue:
             self._join(sim, task)
         if not sim.queue:
-            if isinstance(task, GenerateTask) and (task.linger_seconds or task.takes_offers):
+            if isinstance(task, GenerateTask) and (task.idle_timeout_seconds or task.takes_offers):
                 self._linger(sim, task)
             else:
                 self._end(sim, 0)
@@ -333,7 +333,7 @@ class World:
                 member=unit.digest,
             )
         else:
-            self._commit(unit, number, FINAL_MARKER[unit.kind], StateRecord(samples=0, step=0))
+            self._commit(unit, number, final_marker(unit.kind), StateRecord(samples=0, step=0))
         self._say(task, "working", sim=sim)
 
     def _adapter(self, unit: UnitRef, number: int) -> str | None:
@@ -388,7 +388,7 @@ class World:
             sim.lingered_seconds = 0.0
             sim.queue = self._claimed(offered)
             self._say(task, "working", sim=sim)
-        elif sim.lingered_seconds >= task.linger_seconds:
+        elif sim.lingered_seconds >= task.idle_timeout_seconds:
             self._unit(task.unit).offers[task.number].append(None)
             self._end(sim, 0)
         else:
@@ -397,7 +397,7 @@ class World:
 
     def _commit(self, unit: UnitRef, attempt: int, name: str, record: Record) -> None:
         markers = self._unit(unit).markers
-        if name == FINAL_MARKER[unit.kind]:
+        if name == final_marker(unit.kind):
             self.completed[unit] += 1
         assert name not in markers, f"{unit}: {name} was done twice"
         content = sha256_of(f"{unit.digest} {name}".encode())

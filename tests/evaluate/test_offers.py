@@ -195,7 +195,7 @@ def test_what_is_offered_is_worked_by_the_same_engine_and_the_log_is_closed(
     world: World, adapters: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     starts = counted_starts(monkeypatch)
-    host = world.order(world.member(), linger_seconds=0.2)
+    host = world.order(world.member(), idle_timeout_seconds=0.2)
     later = [world.member(world.checkpoint(adapters[index], index + 1)) for index in (0, 1)]
     offered = [offer(world, host, index + 1, member) for index, member in enumerate(later)]
     assert world.run(host) == ExitCode.OK

@@ -248,7 +248,13 @@ def test_members_that_are_done_or_another_tasks_or_closed_are_left_alone(world: 
     )
     world.store.put_new(other.key, other.to_json())
     end = TaskEnd(
-        number=1, outcome="lost", reason="Lost", message="x", charged=False, retry=True, ended=NOW + timedelta(1)
+        number=1,
+        outcome="lost",
+        reason="Lost",
+        message="x",
+        counts_as_failure=False,
+        retry=True,
+        ended=NOW + timedelta(1),
     )
     world.store.put_new(store_keys.end_key(closed.unit, 1), end.to_json())
     again = done.model_copy(update={"number": 2})

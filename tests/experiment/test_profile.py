@@ -54,3 +54,32 @@ def test_another_size_is_refused_by_its_field(tmp_path: Path, size: str) -> None
     path.write_text(path.read_text() + f"evaluate: {{sizeLimits: {{work: '{size}'}}}}\n")
     with pytest.raises(SpecError, match=r"evaluate\.sizeLimits\.work"):
         load_profile(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field"),
+    [
+        ("gatherSeconds", "batchWindowSeconds", "batch_window_seconds"),
+        ("lingerSeconds", "idleTimeoutSeconds", "idle_timeout_seconds"),
+    ],
+)
+def test_an_old_name_is_read_with_a_warning_that_names_file_and_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, old: str, new: str, field: str
+) -> None:
+    path = profile(tmp_path, "train:1")
+    stated = path.read_text()
+    path.write_text(f"{stated}{new}: 30\n")
+    assert getattr(load_profile(path), field) == 30
+    assert caplog.messages == []
+    path.write_text(f"{stated}{old}: 30\n")
+    assert getattr(load_profile(path), field) == 30
+    assert caplog.messages == [f"{path}: line 3: {old} is now {new}; the next version no longer reads the old name"]
+
+
+def test_an_old_name_beside_the_new_one_is_refused(tmp_path: Path) -> None:
+    path = profile(tmp_path, "train:1")
+    path.write_text(path.read_text() + "lingerSeconds: 30\nidleTimeoutSeconds: 30\n")
+    with pytest.raises(
+        SpecError, match="lingerSeconds is the old name of idleTimeoutSeconds: state idleTimeoutSeconds"
+    ):
+        load_profile(path)

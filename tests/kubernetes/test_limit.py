@@ -23,7 +23,7 @@ from controller.executors.kubernetes.quota import (
 from controller.executors.kubernetes.task_index import TaskIndex
 from controller.planner.actions import Decision, Start, Status, WriteTask
 from controller.planner.planner import decide
-from controller.planner.unit_state import owner_of
+from controller.planner.round import owner_of
 from controller.snapshot.types import JobsSnapshot
 from tests.controller.experiments import experiment, external, run
 from tests.controller.simulate import Controller
@@ -123,44 +123,48 @@ def decision(*keys: str, limited: bool = False, taking: FrozenExperiment | None 
 
 
 def test_a_decision_counts_before_its_job_is_seen() -> None:
-    book = QuotaLedger().seen({"b"}, NOW).noted(ASH, decision("a", "b"), NOW)
-    assert book.claims == {"a": Claim(ASH, NOW)}
-    assert holders([], [], book.claims, NOW) == {"a": ASH}
-    assert book.noted(ASH, decision(), NOW).claims == {}
-    assert book.noted(BIRCH, decision(), NOW).claims.keys() == {"a"}
+    ledger = QuotaLedger().with_seen({"b"}, NOW).after_decision(ASH, decision("a", "b"), NOW)
+    assert ledger.claims == {"a": Claim(ASH, NOW)}
+    assert holders([], [], ledger.claims, NOW) == {"a": ASH}
+    assert ledger.after_decision(ASH, decision(), NOW).claims == {}
+    assert ledger.after_decision(BIRCH, decision(), NOW).claims.keys() == {"a"}
     blind = Decision((), Status(()))
-    assert book.noted(ASH, blind, NOW) == book
+    assert ledger.after_decision(ASH, blind, NOW) == ledger
 
 
 def test_a_claim_ends_when_its_job_is_seen_or_nobody_confirms_it() -> None:
-    book = QuotaLedger(claims={"a": Claim(ASH, NOW)})
-    assert book.seen({"a"}, NOW).seen((), NOW).claims == {}, "a Job that was seen and has gone is gone"
-    assert book.seen((), after(CLAIM_SECONDS - 1)).claims.keys() == {"a"}
-    assert book.seen((), after(CLAIM_SECONDS)).claims == {}
+    ledger = QuotaLedger(claims={"a": Claim(ASH, NOW)})
+    assert ledger.with_seen({"a"}, NOW).with_seen((), NOW).claims == {}, "a Job that was seen and has gone is gone"
+    assert ledger.with_seen((), after(CLAIM_SECONDS - 1)).claims.keys() == {"a"}
+    assert ledger.with_seen((), after(CLAIM_SECONDS)).claims == {}
 
 
 def test_a_job_that_was_seen_and_is_gone_is_not_claimed_by_who_has_not_noticed() -> None:
     """Its Experiment is deleted: a last round sees the open task, and the copy no Job of it."""
-    book = QuotaLedger().noted(ASH, decision("a"), NOW).seen({"a"}, after(1)).seen((), after(2))
-    assert book.noted(ASH, decision("a"), after(3)).claims == {}
+    ledger = QuotaLedger().after_decision(ASH, decision("a"), NOW).with_seen({"a"}, after(1)).with_seen((), after(2))
+    assert ledger.after_decision(ASH, decision("a"), after(3)).claims == {}
 
 
 def test_who_asked_first_is_first_until_it_takes_a_pod() -> None:
     frozen = experiment((), ("sums",))
-    book = QuotaLedger()
+    ledger = QuotaLedger()
     for seconds, owner in enumerate((BIRCH, ASH, CEDAR, BIRCH)):
-        book = book.noted(owner, decision(limited=True), after(seconds))
-    assert book.waiting(after(5)) == (BIRCH, ASH, CEDAR)
-    book = book.noted(BIRCH, decision("a", limited=True, taking=frozen), after(6))
-    assert book.waiting(after(6)) == (ASH, CEDAR, BIRCH)
-    assert book.noted(ASH, decision("b"), after(7)).waiting(after(7)) == (CEDAR, BIRCH)
-    assert book.without(CEDAR).waiting(after(7)) == (ASH, BIRCH)
+        ledger = ledger.after_decision(owner, decision(limited=True), after(seconds))
+    assert ledger.waiting(after(5)) == (BIRCH, ASH, CEDAR)
+    ledger = ledger.after_decision(BIRCH, decision("a", limited=True, taking=frozen), after(6))
+    assert ledger.waiting(after(6)) == (ASH, CEDAR, BIRCH)
+    assert ledger.after_decision(ASH, decision("b"), after(7)).waiting(after(7)) == (CEDAR, BIRCH)
+    assert ledger.without(CEDAR).waiting(after(7)) == (ASH, BIRCH)
 
 
 def test_who_does_not_ask_any_more_holds_nobody_back_and_has_its_place_when_it_asks_again() -> None:
-    book = QuotaLedger().noted(ASH, decision(limited=True), NOW).noted(BIRCH, decision(limited=True), after(10))
-    assert book.waiting(after(WAITING_SECONDS + 1)) == (BIRCH,)
-    again = book.noted(ASH, decision(limited=True), after(WAITING_SECONDS + 2))
+    ledger = (
+        QuotaLedger()
+        .after_decision(ASH, decision(limited=True), NOW)
+        .after_decision(BIRCH, decision(limited=True), after(10))
+    )
+    assert ledger.waiting(after(WAITING_SECONDS + 1)) == (BIRCH,)
+    again = ledger.after_decision(ASH, decision(limited=True), after(WAITING_SECONDS + 2))
     assert again.waiting(after(WAITING_SECONDS + 2)) == (ASH, BIRCH)
 
 
@@ -240,7 +244,7 @@ class Namespace:
         self.world = world
         self.most = most
         self.chance = chance
-        self.book = QuotaLedger()
+        self.ledger = QuotaLedger()
         self.copy: dict[str, Owner | None] = {}
         self.turns: Counter[str] = Counter()
 
@@ -254,14 +258,14 @@ class Namespace:
 
     def decided(self, controller: Controller) -> Decision:
         world, owner = self.world, owner_of(controller.frozen)
-        self.book = self.book.seen(self.copy, world.now)
+        self.ledger = self.ledger.with_seen(self.copy, world.now)
         held = {key: one for key, one in self.copy.items() if one is not None}
         line = QuotaQueue(
-            self.most, held | {k: c.owner for k, c in self.book.claims.items()}, self.book.waiting(world.now)
+            self.most, held | {k: c.owner for k, c in self.ledger.claims.items()}, self.ledger.waiting(world.now)
         )
         world.pools = (line.pool(owner),)
         decided = controller.look(world)
-        self.book = self.book.noted(owner, decided, world.now)
+        self.ledger = self.ledger.after_decision(owner, decided, world.now)
         self.turns[owner.experiment] += any(
             isinstance(action, Start) and action.task.type == "generate" for action in decided.actions
         )
@@ -278,7 +282,7 @@ def test_whatever_happens_when_the_limit_holds_at_every_step_and_everybody_ends(
     """Rounds of four experiments mix action by action, Jobs are seen late, crash and are preempted."""
     chance = random.Random(seed)
     weather = Weather(crash=0.1, preempt=0.1, work_ticks=1 + seed % 3)
-    limits = Limits(attempts=100, preemptions=200, group_members=2, linger_seconds=20.0 * (seed % 2))
+    limits = Limits(attempts=100, preemptions=200, group_members=2, idle_timeout_seconds=20.0 * (seed % 2))
     controllers = [
         Controller(
             experiment((run(f"r{n}", (50, 100), seed=n),), (f"b{n}",), name=f"e{n}", uid8=f"{n:08}", limits=limits)

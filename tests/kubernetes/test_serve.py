@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,11 @@ from kubernetes import client
 from prometheus_client import CollectorRegistry
 
 from controller.executors.kubernetes.api import Api
+from controller.executors.kubernetes.former_experiments import FormerExperiments, Json
 from controller.executors.kubernetes.health import Health, serve_health
 from controller.executors.kubernetes.informer import Pace
 from controller.executors.kubernetes.serve import DEAF_SECONDS, Controller
+from controller.executors.kubernetes.workqueue import Key, KeyedQueue, work
 from tests.tools.processes import wait_until
 from workloads.storage.base import open_store
 
@@ -54,30 +58,42 @@ def test_it_is_not_alive_once_a_thread_has_ended(controller: Controller) -> None
     assert controller.problem() == "ended: watch /api/v1/namespaces/team/pods"
 
 
-def test_no_error_of_one_experiment_ends_a_worker(
-    controller: Controller, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_no_error_of_one_experiment_ends_a_worker(caplog: pytest.LogCaptureFixture) -> None:
+    queue, handled = KeyedQueue(time.monotonic), list[Key]()
+
+    def handle(key: Key) -> None:
+        handled.append(key)
+        if key == ("team", "a"):
+            raise RuntimeError("a mistake")
+
+    worker = threading.Thread(target=work, args=(queue, handle), daemon=True)
+    worker.start()
+    queue.add(("team", "a"))
+    wait_until(lambda: "a mistake" in caplog.text, "the error is logged")
+    queue.add(("team", "b"))
+    wait_until(lambda: ("team", "b") in handled, "the next experiment is handled")
+    wait_until(lambda: handled.count(("team", "a")) > 1, "the first is tried again")
+    queue.close()
+    worker.join(60.0)
+    assert not worker.is_alive()
+
+
+def test_an_experiment_that_is_gone_or_replaced_is_cleaned_up_once_and_an_error_is_logged(
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def fail(*_: object) -> None:
+    cleaned = list[str]()
+
+    def clean_up(item: Json) -> None:
+        cleaned.append(item["metadata"]["uid"])
         raise RuntimeError("a mistake")
 
-    for name in ("_reconcile", "_forget_former"):
-        monkeypatch.setattr(controller, name, fail)
-        controller._queue.add(("team", "a"))
-        wait_until(lambda: "a mistake" in caplog.text, "the error is logged")
-        caplog.clear()
-    assert controller.problem() == ""
-
-
-def test_an_experiment_whose_cleaning_up_fails_holds_up_no_other(
-    controller: Controller, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def fail(_: object) -> None:
-        raise RuntimeError("a mistake")
-
-    monkeypatch.setattr(controller._reconciler, "gone", fail)
-    controller._last[("team", "a")] = {"metadata": {"uid": "1"}}
-    controller._forget_former(("team", "a"), None)
-    assert "it was not cleaned up" in caplog.text
+    former, key = FormerExperiments(clean_up), ("team", "a")
+    for uid in ("1", "1", "2"):
+        former.see(key, {"metadata": {"uid": uid}})
+    former.see(key, None)
+    former.see(key, None)
+    assert cleaned == ["1", "2"]
+    assert caplog.text.count("it was not cleaned up") == 2
 
 
 def test_probes_answer_with_what_is_wrong() -> None:

@@ -15,7 +15,7 @@ def beyond_bounds(ends: Iterable[TaskEnd], moved: Collection[int], limits: Limit
     for end in ends:
         if end.number in moved:
             charged, uncharged = 0, Counter()
-        if end.charged:
+        if end.counts_as_failure:
             charged += 1
         elif end.outcome not in {"suspended", "deleted", "succeeded"}:
             uncharged[end.outcome] += 1

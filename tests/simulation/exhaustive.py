@@ -15,9 +15,8 @@ from typing import Any
 from controller.planner.actions import Action, CloseTask, Discard, Start, Stop, WriteManifest, WritePointers, WriteTask
 from controller.planner.planner import decide
 from controller.planner.retry_policy import retry_state
-from controller.planner.unit_state import owner_of
+from controller.planner.round import owner_of
 from controller.snapshot.types import (
-    FINAL_MARKER,
     Attempt,
     Folded,
     Job,
@@ -34,6 +33,7 @@ from workloads.api.model import sha256_of
 from workloads.api.records import CheckpointRecord, Marker, StateRecord, TaskEnd
 from workloads.api.tasks import MemberPointer, RunnableTask, TrainTask, parse_task, pointers
 from workloads.api.units import UnitRef
+from workloads.stages.registry import final_marker
 
 STEP_SECONDS = 130.0
 """A passage of time: longer than a task may wait to be started."""
@@ -295,7 +295,7 @@ def commits(task: RunnableTask) -> Iterator[tuple[UnitRef, int, str]]:
         yield task.unit, task.number, store_keys.DONE
         return
     for unit, number in members_of(task):
-        yield unit, number, FINAL_MARKER[unit.kind]
+        yield unit, number, final_marker(unit.kind)
 
 
 @cache

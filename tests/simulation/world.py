@@ -17,12 +17,11 @@ from controller.gc.collector import look, restore_parked, sweep
 from controller.gc.sweep import plan_sweep
 from controller.lease import OwnersWatch
 from controller.planner.actions import Status
-from controller.planner.unit_state import owner_of
+from controller.planner.round import owner_of
 from controller.retry import retry
 from controller.rounds import Rounds
 from controller.snapshot.listing import ByNotice, ListBudget
 from controller.snapshot.notices import NoticeBoard
-from controller.snapshot.types import FINAL_MARKER
 from tests.controller.experiments import START
 from tests.simulation.bounds import beyond_bounds
 from tests.simulation.machine import Machine, Weather
@@ -33,6 +32,7 @@ from workloads.api.experiment import FrozenExperiment
 from workloads.api.records import Marker, TaskEnd
 from workloads.api.tasks import Owner, parse_task
 from workloads.api.units import UnitRef
+from workloads.stages.registry import final_marker
 from workloads.storage.base import StoreError
 from workloads.storage.markers import Corrupt, verify
 
@@ -288,7 +288,7 @@ class World:
 
     def _is_done(self, unit: str) -> bool:
         _, kind, digest, _ = unit.split("/")
-        name = FINAL_MARKER[kind]
+        name = final_marker(kind)
         return store_keys.marker_key(UnitRef(kind=kind, digest=digest), name) in self.objects.standing  # type: ignore[arg-type]
 
     def _attempts(self, owner: Owner) -> dict[str, list[int]]:

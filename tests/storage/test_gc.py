@@ -10,7 +10,7 @@ import pytest
 from controller.accept import accept
 from controller.gc.collector import look, restore_parked, sweep
 from controller.gc.sweep import StoreListing, plan_sweep
-from controller.planner.unit_state import owner_of
+from controller.planner.round import owner_of
 from tests.controller.experiments import experiment, run
 from tests.controller.stores import TRAINED
 from tests.controller.tiny_program import commit

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from controller.local_runner import accept
 from controller.planner.evaluations import EvaluationState, resolve_evaluations, units_of
-from controller.snapshot.reader import Observer
+from controller.snapshot.reader import SnapshotReader
 from controller.snapshot.types import StoreSnapshot
 from tests.controller.experiments import experiment, run
 from workloads.api import store_keys
@@ -62,7 +62,7 @@ def write(store: Store, frozen: FrozenExperiment, *, state: str = "succeeded") -
 
 
 def seen_pieces(store: Store, frozen: FrozenExperiment) -> tuple[EvaluationState, ...]:
-    seen = Observer(store).observe(frozen, None)
+    seen = SnapshotReader(store).read(frozen, None)
     assert isinstance(seen, StoreSnapshot)
     return resolve_evaluations(frozen, seen)
 

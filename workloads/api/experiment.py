@@ -18,6 +18,7 @@ from workloads.api.units import (
     Sampling,
     Sharding,
     TrainInputs,
+    UnitKind,
 )
 
 PartName = Literal["fast", "rest", "subset", "all"]
@@ -111,7 +112,10 @@ class FrozenGate(Contract):
 
 
 class Limits(Contract):
-    """Attempts counted per unit; times in seconds. Pending and no-progress limits are the controller's own clock."""
+    """Attempts counted per unit; times in seconds. Pending and no-progress limits are the controller's own clock.
+
+    `batch_window_seconds` and `idle_timeout_seconds` have older names in the JSON, which other versions read.
+    """
 
     attempts: int = Field(3, gt=0)
     preemptions: int = Field(20, ge=0)
@@ -122,8 +126,12 @@ class Limits(Contract):
     training_slots: int = Field(8, gt=0)
     grading_slots: int = Field(2, gt=0, description="grade tasks at work at one time")
     group_members: int = Field(64, gt=0, description="evaluations that one engine has at a time, at most")
-    gather_seconds: float = Field(0.0, ge=0, description="that an evaluation may wait for others before its engine")
-    linger_seconds: float = Field(0.0, ge=0)
+    batch_window_seconds: float = Field(
+        0.0, ge=0, alias="gatherSeconds", description="that an evaluation may wait for others before its engine starts"
+    )
+    idle_timeout_seconds: float = Field(
+        0.0, ge=0, alias="lingerSeconds", description="that an engine without work is kept"
+    )
 
 
 class FrozenExperiment(Contract):
@@ -148,9 +156,10 @@ class FrozenExperiment(Contract):
     limits: Limits = Limits()
     allow_unsandboxed: bool = False
     profile: dict[str, object] = Field({}, description="the admin's profile as it was at acceptance, for Job builders")
+    stages: tuple[UnitKind, ...] = Field((), description="added stages that were installed at acceptance, by name")
 
     @model_serializer(mode="wrap")
     def _serialize(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `opening` where there is none: experiments of before are known by the digest of this."""
+        """Without an empty `opening` or `stages`: experiments of before are known by the digest of this."""
         dumped: dict[str, Any] = handler(self)
-        return {name: value for name, value in dumped.items() if name != "opening" or value}
+        return {name: value for name, value in dumped.items() if name not in ("opening", "stages") or value}

@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, Field
 
 from workloads.api.model import Contract, canonical_json, sha256_of
-from workloads.api.units import EngineIdentity, Sha256, UnitRef
+from workloads.api.units import EngineIdentity, Sha256, UnitKind, UnitRef
 
 
 class ExitCode(IntEnum):
-    """How a program says what to do next. Anything else (1, 137, 139 ...) is a crash: charged, and tried again."""
+    """What a program asks for by its exit code. Any other (1, 137, 139 ...) is a crash, which is tried again."""
 
     OK = 0
     BAD_CONFIGURATION = 10
@@ -24,7 +24,6 @@ class ExitCode(IntEnum):
 
 
 NO_RETRY = frozenset({ExitCode.BAD_CONFIGURATION, ExitCode.BAD_DATA, ExitCode.DIVERGED})
-UNCHARGED = frozenset({ExitCode.TERMINATED, ExitCode.STORE_UNAVAILABLE, ExitCode.SUPERSEDED})
 
 
 class FileRef(Contract):
@@ -156,8 +155,17 @@ class ReportRecord(Contract):
     report_version: str
 
 
+class StageRecord(Contract):
+    """The result of an added stage. `values`: what it measured, by name; further results are files of the marker."""
+
+    type: Literal["stage"] = "stage"
+    stage: UnitKind
+    stage_version: str
+    values: dict[str, str | int | float | bool | None] = {}
+
+
 Record = Annotated[
-    CheckpointRecord | StateRecord | TrainRecord | OutputsRecord | GradesRecord | ReportRecord,
+    CheckpointRecord | StateRecord | TrainRecord | OutputsRecord | GradesRecord | ReportRecord | StageRecord,
     Field(discriminator="type"),
 ]
 
@@ -255,7 +263,10 @@ class ProgramEnd(Contract):
 
 
 class TaskEnd(Contract):
-    """Written once per task, by the first writer (If-None-Match). `charged`: counts against the unit's attempts."""
+    """Written once per task, by the first writer (If-None-Match).
+
+    `counts_as_failure`: it uses up one of the unit's attempts; the JSON has it as `charged`.
+    """
 
     schema_version: Literal[1] = 1
     number: int
@@ -264,7 +275,7 @@ class TaskEnd(Contract):
     reason: str
     message: str
     program: ProgramEnd | None = Field(None, description="of the whole group, where the lead's own end is another")
-    charged: bool
+    counts_as_failure: bool = Field(alias="charged")
     retry: bool = Field(description="False: another attempt cannot help")
     member: str | None = Field(None, description="digest of the group's member that was suspected")
     suspects: int = Field(1, ge=0, description="members of the group that had no result when it ended")

@@ -18,6 +18,7 @@ from workloads.api.units import (
     ReportInputs,
     Sha256,
     Sharding,
+    StageInputs,
     TrainInputs,
     UnitRef,
 )
@@ -143,7 +144,7 @@ class GenerateTask(TaskBase):
     type: Literal["generate"] = "generate"
     base: ModelSource
     members: tuple[GenerateMember, ...] = Field(min_length=1)
-    linger_seconds: float = 0.0
+    idle_timeout_seconds: float = Field(0.0, alias="lingerSeconds")
     takes_offers: bool = False
     lora_target: Literal["attention", "all"] = "all"
     lora_rank: int = 0
@@ -181,6 +182,13 @@ class ReportTask(TaskBase):
     inputs: ReportInputs
 
 
+class StageTask(TaskBase):
+    """A task of a stage that a package adds."""
+
+    type: Literal["stage"] = "stage"
+    inputs: StageInputs
+
+
 class MemberPointer(TaskBase):
     """A member's own tasks/<n>.json: its attempt is the lead's task."""
 
@@ -190,9 +198,10 @@ class MemberPointer(TaskBase):
 
 
 Task = Annotated[
-    TrainTask | ImportTask | GenerateTask | GradeTask | ReportTask | MemberPointer, Field(discriminator="type")
+    TrainTask | ImportTask | GenerateTask | GradeTask | ReportTask | StageTask | MemberPointer,
+    Field(discriminator="type"),
 ]
-RunnableTask = TrainTask | ImportTask | GenerateTask | GradeTask | ReportTask
+RunnableTask = TrainTask | ImportTask | GenerateTask | GradeTask | ReportTask | StageTask
 
 TASK: TypeAdapter[Task] = TypeAdapter(Task)
 

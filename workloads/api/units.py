@@ -13,7 +13,8 @@ from workloads.api.model import Contract, digest_of
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 RegisteredName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?$", max_length=64)]
 """Of a grader or an engine. Which names there are is checked where an experiment is loaded."""
-UnitKind = Literal["train", "generate", "grade", "report"]
+UnitKind = Annotated[str, StringConstraints(pattern=r"^[a-z]{1,12}$")]
+"""The kind of a stage's units (`workloads.stages`): a part of store keys and Job names."""
 
 TRAIN_NUMERICS = "train-1"
 """Of the fast trainer. Raised when its arithmetic changes, so that old checkpoints are not taken for new ones."""
@@ -286,10 +287,26 @@ class ReportInputs(Contract):
     report_version: str = REPORT_VERSION
 
 
-UnitInputs = TrainInputs | ExternalInputs | GenerateInputs | GradeInputs | ReportInputs
+class StageInputs(Contract):
+    """One committed result of a built-in stage as the input of a stage that a package adds.
+
+    `stage` is the name of the added stage, `stage_version` the version of its results. It reads the marker `marker` of
+    the unit `source`, whose content digest is `content`.
+    """
+
+    stage: UnitKind
+    stage_version: str
+    source: UnitRef
+    marker: str
+    content: Sha256
+
+
+UnitInputs = TrainInputs | ExternalInputs | GenerateInputs | GradeInputs | ReportInputs | StageInputs
 
 
 def unit_of(inputs: UnitInputs) -> UnitRef:
+    if isinstance(inputs, StageInputs):
+        return UnitRef(kind=inputs.stage, digest=digest_of(inputs))
     kinds: dict[type[UnitInputs], UnitKind] = {
         TrainInputs: "train",
         ExternalInputs: "train",

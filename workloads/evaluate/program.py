@@ -48,8 +48,8 @@ def evaluate(context: Context[GenerateTask]) -> None:
         bay = EngineBay(context, Path(folder), adapters, trained, watchdog, Tally(), offers)
         try:
             bay.work(task)
-            while task.linger_seconds or task.takes_offers:
-                seconds = task.linger_seconds if task.linger_seconds and bay.lingers() else 0.0
+            while task.idle_timeout_seconds or task.takes_offers:
+                seconds = task.idle_timeout_seconds if task.idle_timeout_seconds and bay.lingers() else 0.0
                 offered = linger(offers, seconds, context.terminated)
                 if offered is None:
                     break
@@ -191,7 +191,7 @@ class EngineBay:
 
     def _takes_more(self, wanted: EngineDemand) -> bool:
         """Not beside a suspect, nor where others wait for this engine to be through."""
-        log_is_open = self.context.task.takes_offers or self.context.task.linger_seconds > 0
+        log_is_open = self.context.task.takes_offers or self.context.task.idle_timeout_seconds > 0
         return log_is_open and wanted.shared and not self._later and not self._parts
 
     def _session(self, wanted: EngineDemand, prepared: Sequence[Prepared]) -> Session:

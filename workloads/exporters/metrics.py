@@ -10,7 +10,7 @@ from workloads.api import store_keys
 from workloads.api.manifest import LossPoint, Manifest, ManifestRun
 from workloads.api.model import sha256_of
 from workloads.api.records import Progress
-from workloads.api.units import UnitRef
+from workloads.stages.train import TRAIN
 from workloads.storage.base import NotFound, Store
 from workloads.storage.markers import Corrupt, newest_state, read_marker, train_markers
 
@@ -27,7 +27,7 @@ def training_points(manifest: Manifest, store: Store | None) -> dict[str, tuple[
 
 
 def _from_store(store: Store, run: ManifestRun) -> tuple[LossPoint, ...] | None:
-    unit = UnitRef(kind="train", digest=run.digest)
+    unit = TRAIN.unit(run.digest)
     marker = read_marker(store, unit, store_keys.DONE) or newest_state(train_markers(store, unit))
     file = next((file for file in marker.files if file.name == METRICS), None) if marker is not None else None
     if file is None:
@@ -46,7 +46,7 @@ def live_points(manifest: Manifest, store: Store) -> dict[str, LossPoint]:
 
 def _live(store: Store, run: ManifestRun) -> LossPoint | None:
     """None before the first step, and for a record that cannot be read."""
-    unit = UnitRef(kind="train", digest=run.digest)
+    unit = TRAIN.unit(run.digest)
     numbers = [
         int(number[1]) for info in store.list(store_keys.unit_prefix(unit)) if (number := ATTEMPT.search(info.key))
     ]

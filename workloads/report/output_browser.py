@@ -23,6 +23,9 @@ from workloads.api.units import UnitRef
 from workloads.report.accepted import AcceptedExperiment, accepted
 from workloads.report.prompts import Asked, prompts, stored_tokenizers
 from workloads.results.manifest import FINISH_CODES, why_corrupt
+from workloads.stages.generate import GENERATE
+from workloads.stages.grade import GRADE
+from workloads.stages.train import TRAIN
 from workloads.storage.base import Store
 from workloads.storage.markers import Corrupt, first_problem, read_file, read_marker
 
@@ -138,7 +141,7 @@ def _frozen(manifest: Manifest, store: Store) -> FrozenExperiment | None:
 
 def _last_result(manifest: Manifest, found: Iterable[_Read], store: Store) -> datetime | None:
     """When the last training, generation or grading was committed."""
-    units = [UnitRef(kind="train", digest=run.digest) for run in manifest.runs if run.state == "done"]
+    units = [TRAIN.unit(run.digest) for run in manifest.runs if run.state == "done"]
     trained = [marker.created for unit in units if (marker := read_marker(store, unit, store_keys.DONE)) is not None]
     return max([*trained, *(one.last_result for one in found if one.last_result is not None)], default=None)
 
@@ -162,7 +165,7 @@ def pack(value: object) -> str:
 
 def _read(store: Store, evaluation: ManifestEvaluation) -> _Read:
     assert evaluation.generate is not None
-    unit = UnitRef(kind="generate", digest=evaluation.generate)
+    unit = GENERATE.unit(evaluation.generate)
     try:
         outputs = _marker(store, unit, store_keys.OUTPUTS)
         rows = _lines(store, outputs, "outputs.jsonl")
@@ -172,7 +175,7 @@ def _read(store: Store, evaluation: ManifestEvaluation) -> _Read:
     if evaluation.grade is None or not evaluation.budgets:
         return _Read(_joined(rows, []), tokenizer, outputs.created)
     try:
-        grades = _marker(store, UnitRef(kind="grade", digest=evaluation.grade), store_keys.GRADES)
+        grades = _marker(store, GRADE.unit(evaluation.grade), store_keys.GRADES)
         graded = _lines(store, grades, "grades.jsonl")
     except Corrupt as error:
         return _Read(_joined(rows, []), tokenizer, outputs.created, why_corrupt(error))

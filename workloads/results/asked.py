@@ -6,7 +6,6 @@ the files that they came from.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from pydantic import JsonValue
 
@@ -21,6 +20,9 @@ from workloads.api.experiment import FrozenBenchmark, FrozenExperiment, FrozenRu
 from workloads.api.manifest import Manifest, ManifestEvaluation, ManifestModel, ManifestRun
 from workloads.api.model import canonical_json, sha256_of
 from workloads.api.units import EngineIdentity, ExternalInputs, Sampling, Template, TrainInputs, unit_of
+from workloads.stages.generate import GENERATE
+from workloads.stages.grade import GRADE
+from workloads.stages.train import TRAIN
 
 Fields = dict[str, JsonValue]
 
@@ -36,20 +38,20 @@ STATE = "its state"
 class AskedUnit:
     """`fields`: what decides its result, by place in the experiment file. `digest` None: not known before it runs."""
 
-    kind: Literal["train", "generate", "grade"]
+    kind: str
     name: str
     fields: Mapping[str, JsonValue]
     digest: str | None = None
 
 
 def asked_by_experiment(frozen: FrozenExperiment) -> tuple[AskedUnit, ...]:
-    trained = [AskedUnit("train", run.name, _run_fields(run), train_unit(run).digest) for run in frozen.runs]
+    trained = [AskedUnit(TRAIN.unit_kind, run.name, _run_fields(run), train_unit(run).digest) for run in frozen.runs]
     asked = [unit for want in evaluation_matrix(frozen, {}) for unit in _evaluation_units(frozen, want)]
     return (*trained, *asked)
 
 
 def asked_by_manifest(manifest: Manifest) -> tuple[AskedUnit, ...]:
-    trained = [AskedUnit("train", run.name, _manifest_run_fields(run), run.digest) for run in manifest.runs]
+    trained = [AskedUnit(TRAIN.unit_kind, run.name, _manifest_run_fields(run), run.digest) for run in manifest.runs]
     models = {model.id: model for model in manifest.models}
     asked = [
         unit for item in manifest.evaluations for unit in _manifest_evaluation_units(manifest, models[item.model], item)
@@ -121,7 +123,7 @@ def _evaluation_units(frozen: FrozenExperiment, want: WantedEvaluation) -> Itera
         "spec.epoch": frozen.epoch,
     }
     digest = unit_of(generate_inputs(frozen, want, None)).digest if run is None else None
-    yield AskedUnit("generate", want.id, generated, digest)
+    yield AskedUnit(GENERATE.unit_kind, want.id, generated, digest)
     thinking = "spec.base.thinking" if run is None else f"{_place(run)}.thinking"
     graded: Fields = {
         OUTPUTS: sha256_of(canonical_json(generated)),
@@ -132,7 +134,7 @@ def _evaluation_units(frozen: FrozenExperiment, want: WantedEvaluation) -> Itera
         thinking: frozen.base_thinking if run is None else run.thinking,
         "spec.evaluation.budgets": list(frozen.budgets),
     }
-    yield AskedUnit("grade", want.id, graded)
+    yield AskedUnit(GRADE.unit_kind, want.id, graded)
 
 
 def _place(run: FrozenRun) -> str:
@@ -170,7 +172,7 @@ def _manifest_evaluation_units(
         "spec.evaluation.budgets, the largest": manifest.budgets[-1],
         **({} if item.engine is None else _engine(item.engine)),
     }
-    yield AskedUnit("generate", name, generated, item.generate)
+    yield AskedUnit(GENERATE.unit_kind, name, generated, item.generate)
     thinking = {"base": "spec.base", "checkpoint": f"spec.runs[{model.run}]"}.get(
         model.kind, f"spec.candidates[{model.id}]"
     )
@@ -183,7 +185,7 @@ def _manifest_evaluation_units(
         STATE: item.state,
         **({} if item.grader_version is None else {"the grader's version": item.grader_version}),
     }
-    yield AskedUnit("grade", name, graded, item.grade)
+    yield AskedUnit(GRADE.unit_kind, name, graded, item.grade)
 
 
 def _problems(ids: Iterable[str]) -> str:

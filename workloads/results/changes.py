@@ -7,8 +7,11 @@ from typing import Literal
 from pydantic import JsonValue
 
 from workloads.results.asked import CHECKPOINT, OUTPUTS, STATE, AskedUnit
+from workloads.stages.generate import GENERATE
+from workloads.stages.grade import GRADE
+from workloads.stages.train import TRAIN
 
-KINDS = ("train", "generate", "grade")
+KINDS = tuple(stage.unit_kind for stage in (TRAIN, GENERATE, GRADE))
 Standing = Literal["same", "changed", "added", "removed"]
 
 

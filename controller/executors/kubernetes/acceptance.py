@@ -140,7 +140,12 @@ def _grown(standing: FrozenExperiment, asked: FrozenExperiment) -> FrozenExperim
             if after[name] != inputs:
                 raise Refused("ImmutableField", f"{kind} {name} has changed; add another under a new name")
     grown = asked.model_copy(
-        update={"accepted": standing.accepted, "revision": standing.revision, "profile": standing.profile}
+        update={
+            "accepted": standing.accepted,
+            "revision": standing.revision,
+            "profile": standing.profile,
+            "stages": standing.stages,
+        }
     )
     unchanged = grown.model_copy(update={"spec_sha256": standing.spec_sha256}) == standing
     return standing if unchanged else grown.model_copy(update={"revision": standing.revision + 1})

@@ -20,10 +20,12 @@ from controller.executors.kubernetes.task_index import JobsByTask, TaskIndex
 from controller.executors.kubernetes.warnings import LISTED_SECONDS, Warnings
 from controller.experiment.profile import Profile
 from controller.planner.actions import Decision
-from controller.planner.unit_state import STARTING, owner_of
+from controller.planner.round import owner_of
+from controller.planner.unit_state import STARTING
 from controller.snapshot.types import WEIGHTS, Job, JobsSnapshot, Pool, Unknown, Weights
 from workloads.api.experiment import FrozenExperiment
 from workloads.api.tasks import Owner, RunnableTask, TrainTask
+from workloads.stages.registry import stages_of
 
 Json = dict[str, Any]
 STALE_SECONDS = 100.0
@@ -84,21 +86,18 @@ class KubernetesExecutor:
         stale = self._watched.stale_seconds()
         if stale > STALE_SECONDS:
             return Unknown("WatchStale", f"the API server has not confirmed its Jobs for {stale:.0f} s")
-        found = self._watched.tasks.jobs()
-        explained = self._explained(found)
-        jobs = ChainMap(explained, cast("MutableMapping[str, Job]", found)) if explained else found
+        known = self._watched.tasks.jobs()
+        explained = self._explained(known)
+        jobs = ChainMap(explained, cast("MutableMapping[str, Job]", known)) if explained else known
         refused = self._refusals.current()
         if (seconds := self._refusals.seconds_to_next()) is not None:
             self._watched.wake(self._frozen.name, max(SOON_SECONDS, seconds))
-        limits = self._frozen.limits
-        pools = (
-            Pool(frozenset({"train", "import"}), limits.training_slots),
-            Pool(frozenset({"generate"}), limits.evaluation_slots),
-            Pool(frozenset({"grade"}), limits.grading_slots),
-            Pool(frozenset({"report"}), 1),
-        )
         return JobsSnapshot(
-            jobs, pools=pools, weights=self._weights(), refused=refused, refused_before=self._refused_before
+            jobs,
+            pools=slot_pools(self._frozen),
+            weights=self._weights(),
+            refused=refused,
+            refused_before=self._refused_before,
         )
 
     def admit(self, view: JobsSnapshot, decide: Callable[[JobsSnapshot], Decision]) -> Decision:
@@ -179,19 +178,19 @@ class KubernetesExecutor:
         if job is None or job["metadata"]["uid"] == self._given_up:
             return weights_of(None, [])
         self._made(WEIGHTS)
-        found = self._watched.tasks.pods_of(job["metadata"]["name"])
-        weights = weights_of(job, found, self._warnings(job, found))
+        pods = self._watched.tasks.pods_of(job["metadata"]["name"])
+        weights = weights_of(job, pods, self._warnings(job, pods))
         self._have_weights = self._have_weights or weights.state == "ready"
         return weights
 
     def _explained(self, jobs: JobsByTask) -> dict[str, Job]:
         """Those of our Jobs that have not started and say no reason, with what their events say."""
-        found = {}
+        explained = {}
         for key, item, own in self._watched.tasks.open_of(self._frozen.uid8):
             job = jobs.get(key)
             if job is not None and job.phase == "pending" and job.reason == STARTING:
-                found[key] = job_of(item, own, self._warnings(item, own))
-        return found
+                explained[key] = job_of(item, own, self._warnings(item, own))
+        return explained
 
     def _warnings(self, job: Json, pods: list[Json]) -> Mapping[str, PodWarning]:
         """Those of the namespace, where they are needed to say why a Job of ours does not start.
@@ -217,18 +216,18 @@ class KubernetesExecutor:
         return self._watched.jobs.get(self._namespace, prefetch_name(self._frozen.base, self._profile))
 
     def _is_in_copy(self, owner: Owner) -> bool:
-        found = self._watched.experiments.get(self._namespace, owner.experiment)
-        return found is not None and str(found["metadata"]["uid"]).startswith(owner.uid8)
+        experiment = self._watched.experiments.get(self._namespace, owner.experiment)
+        return experiment is not None and str(experiment["metadata"]["uid"]).startswith(owner.uid8)
 
     def _lives(self, owner: Owner) -> bool:
         path = f"/apis/potstill.dev/v1alpha1/namespaces/{self._namespace}/experiments/{owner.experiment}"
         try:
-            found = self._api.request("GET", path)
+            experiment = self._api.request("GET", path)
         except ApiError as error:
             if error.status == 404:
                 return False
             raise
-        return str(found["metadata"]["uid"]).startswith(owner.uid8)
+        return str(experiment["metadata"]["uid"]).startswith(owner.uid8)
 
     def _post(self, group: str, plural: str, body: Json) -> None:
         """AlreadyExists is success only if it is ours: the same Experiment by UID."""
@@ -282,3 +281,15 @@ def owner_reference(experiment: Json) -> Json:
         "controller": True,
         "blockOwnerDeletion": False,
     }
+
+
+def slot_pools(frozen: FrozenExperiment) -> tuple[Pool, ...]:
+    """A pool for each stage with slots, shared with the stages that take slots of it."""
+    return tuple(
+        Pool(
+            frozenset(other.name for other in stages_of(frozen) if stage.name in (other.name, other.shares_slots_of)),
+            stage.slots(frozen.limits),
+        )
+        for stage in stages_of(frozen)
+        if stage.slots is not None
+    )

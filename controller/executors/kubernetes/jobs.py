@@ -14,30 +14,26 @@ from controller.executors.kubernetes.pods import (
     pod_spec,
 )
 from controller.experiment.profile import Profile, RolePod
+from controller.snapshot.types import role_of
 from workloads.api.experiment import FrozenExperiment
-from workloads.api.tasks import GenerateTask, GradeTask, ImportTask, ReportTask, RunnableTask, TrainTask
+from workloads.api.tasks import RunnableTask, TrainTask
+from workloads.stages.base import Stage
+from workloads.stages.registry import stage_named
 
 RENDEZVOUS_PORT = 29400
-PROGRAMS = {
-    "train": "train",
-    "import": "import_checkpoints",
-    "generate": "evaluate",
-    "grade": "grade",
-    "report": "report",
-}
 KEYS = "/etc/potstill/store-keys"
 CA_BUNDLE = "/etc/potstill/ca-bundle"
 KEY_NAMES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 TOKEN_NAME = "AWS_SESSION_TOKEN"  # noqa: S105 - a name
-WORK_GIB = {"train": 100, "import": 50, "generate": 100, "grade": 4, "report": 4}
 
 
 def build_job(frozen: FrozenExperiment, task: RunnableTask, profile: Profile, owner: Json, namespace: str) -> Json:
     """The Job of a task. `owner`: metav1.OwnerReference of the Experiment. Pure; raises ValueError for no image."""
-    pod = role_pod(task, profile)
+    stage = stage_named(role_of(task))
+    pod = profile.pod_of(stage.profile_part)
     name = job_name(frozen, task)
-    spec = _pod_spec(task, pod, profile, name)
-    marks = labels(frozen, task.type)
+    spec = _pod_spec(task, stage, pod, profile, name)
+    marks = labels(frozen, stage.name)
     nodes = pod.nodes if isinstance(task, TrainTask) else 1
     if nodes > 1:
         spec["subdomain"] = name
@@ -64,7 +60,7 @@ def build_job(frozen: FrozenExperiment, task: RunnableTask, profile: Profile, ow
                 ]
             },
             "template": {
-                "metadata": pod_metadata(pod, marks, {TASK_ANNOTATION: task.key, **_annotations(task)}),
+                "metadata": pod_metadata(pod, marks, {TASK_ANNOTATION: task.key, **_annotations(stage)}),
                 "spec": spec,
             },
         },
@@ -80,7 +76,7 @@ def build_rendezvous(frozen: FrozenExperiment, task: TrainTask, owner: Json, nam
         "metadata": {
             "name": name,
             "namespace": namespace,
-            "labels": labels(frozen, task.type),
+            "labels": labels(frozen, role_of(task)),
             "ownerReferences": [owner],
         },
         "spec": {
@@ -92,69 +88,57 @@ def build_rendezvous(frozen: FrozenExperiment, task: TrainTask, owner: Json, nam
     }
 
 
-def role_pod(task: RunnableTask, profile: Profile) -> RolePod:
-    match task:
-        case TrainTask():
-            return profile.train
-        case GenerateTask():
-            return profile.evaluate
-        case GradeTask():
-            return profile.grade
-        case ImportTask() | ReportTask():
-            return profile.report
+def _annotations(stage: Stage) -> dict[str, str]:
+    """Keeps AWS's webhook from giving credentials to containers that run untrusted code."""
+    untrusted = ",".join(step.name for step in stage.steps if not step.trusted)
+    return {"eks.amazonaws.com/skip-containers": untrusted} if untrusted else {}
 
 
-def _annotations(task: RunnableTask) -> dict[str, str]:
-    """Keeps AWS's webhook from giving credentials to the container that runs untrusted code."""
-    return {"eks.amazonaws.com/skip-containers": "execute"} if isinstance(task, GradeTask) else {}
-
-
-def _pod_spec(task: RunnableTask, pod: RolePod, profile: Profile, job: str) -> Json:
-    work = WORK_GIB[task.type]
-    if isinstance(task, GradeTask):
-        return _grade_spec(task, pod, profile, work)
+def _pod_spec(task: RunnableTask, stage: Stage, pod: RolePod, profile: Profile, job: str) -> Json:
+    work = stage.work_gib
+    if stage.steps:
+        return _spec_of_steps(task, stage, pod, profile)
     base: list[Json] = [{"name": "POTSTILL_CACHE", "value": CACHE}, *WRITABLE]
-    if profile.weights_claim and not isinstance(task, ReportTask):
+    if profile.weights_claim and stage.mounts_weights:
         base.append({"name": "POTSTILL_WEIGHTS", "value": WEIGHTS})
     if isinstance(task, TrainTask) and (pod.gpus > 1 or pod.nodes > 1):
         command, env = _ranks(task, pod, job)
     else:
-        command, env = ["python", "-P", "-m", f"workloads.{PROGRAMS[task.type]}", task.key], []
-    name = PROGRAMS[task.type].replace("_", "-")
+        command, env = ["python", "-P", "-m", stage.program, task.key], []
+    name = stage.container
     spec = pod_spec(
         pod, profile, [container(name, pod, command, [*base, *env], profile, pod.gpus)], init=[], work_gib=work
     )
-    reads_weights = isinstance(task, TrainTask | GenerateTask)
-    if profile.weights_claim and not isinstance(task, ReportTask):
+    if profile.weights_claim and stage.mounts_weights:
         claim = {"persistentVolumeClaim": {"claimName": profile.weights_claim, "readOnly": True}}
         mount(spec, {name}, "weights", WEIGHTS, claim, read_only=True)
-    if profile.cache_claim and reads_weights:
+    if profile.cache_claim and stage.reads_base:
         claim = {"persistentVolumeClaim": {"claimName": profile.cache_claim}}
         mount(spec, {name}, "cache", CACHE, claim, read_only=False)
     else:
         mount(spec, {name}, "cache", CACHE, cache_volume(pod, work), read_only=False)
-    if reads_weights and pod.gpus:
+    if stage.reads_base and pod.gpus:
         memory = {"emptyDir": {"medium": "Memory", "sizeLimit": pod.size_limits.shm}}
         mount(spec, {name}, "shm", "/dev/shm", memory, read_only=False)  # noqa: S108
     connect_to_store(spec, {name}, profile)
     return spec
 
 
-def _grade_spec(task: GradeTask, pod: RolePod, profile: Profile, work_gib: int) -> Json:
-    """In turn: fetch (credentials), execute (hostile code; no credentials, no golds), compare (credentials, golds)."""
-    steps = {
-        step: container(
-            step,
+def _spec_of_steps(task: RunnableTask, stage: Stage, pod: RolePod, profile: Profile) -> Json:
+    """A container for each step, all but the last as init containers. Only trusted ones can reach the store."""
+    containers = [
+        container(
+            step.name,
             pod,
-            ["python", "-P", "-m", "workloads.grade", task.key, "--step", step, "--work", WORK],
+            ["python", "-P", "-m", stage.program, task.key, "--step", step.name, "--work", WORK],
             [],
             profile,
-            trusted=step != "execute",
+            trusted=step.trusted,
         )
-        for step in ("fetch", "execute", "compare")
-    }
-    spec = pod_spec(pod, profile, [steps["compare"]], init=[steps["fetch"], steps["execute"]], work_gib=work_gib)
-    connect_to_store(spec, {"fetch", "compare"}, profile)
+        for step in stage.steps
+    ]
+    spec = pod_spec(pod, profile, containers[-1:], init=containers[:-1], work_gib=stage.work_gib)
+    connect_to_store(spec, {step.name for step in stage.steps if step.trusted}, profile)
     return spec
 
 
@@ -204,9 +188,9 @@ def connect_to_store(spec: Json, names: set[str], profile: Profile) -> None:
         items = [{"key": profile.ca_bundle.key, "path": "ca.crt"}]
         source = {"configMap": {"name": profile.ca_bundle.config_map, "items": items}}
         mount(spec, names, "ca-bundle", CA_BUNDLE, source, read_only=True)
-    for one in [*spec.get("initContainers", []), *spec["containers"]]:
-        if one["name"] in names:
-            one["env"] = [*env, *one["env"]]
+    for part in [*spec.get("initContainers", []), *spec["containers"]]:
+        if part["name"] in names:
+            part["env"] = [*env, *part["env"]]
 
 
 def _keys_volume(secret: str) -> Json:

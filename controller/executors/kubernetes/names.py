@@ -1,6 +1,7 @@
 """Names, labels and annotations of what the controller makes."""
 
 from controller.experiment.profile import Profile
+from controller.snapshot.types import role_of
 from workloads.api.experiment import FrozenExperiment
 from workloads.api.model import sha256_of
 from workloads.api.tasks import ModelSource, RunnableTask
@@ -22,7 +23,7 @@ MANAGED_BY = {"app.kubernetes.io/part-of": "potstill", "app.kubernetes.io/manage
 
 def job_name(frozen: FrozenExperiment, task: RunnableTask) -> str:
     """Names one attempt of one unit for one experiment: at most 45 characters, so that pods' names fit too."""
-    return f"pexp-{frozen.uid8}-{task.type}-{task.unit.digest[:12]}-{task.number}"
+    return f"pexp-{frozen.uid8}-{role_of(task)}-{task.unit.digest[:12]}-{task.number}"
 
 
 def prefetch_name(base: ModelSource, profile: Profile) -> str:

@@ -12,12 +12,12 @@ from typing import Any, Literal
 from controller.executors.kubernetes.names import QUEUE_LABEL, ROLE_LABEL
 from controller.experiment.profile import SizeLimits
 from controller.planner.unit_state import STARTING
+from workloads.stages.registry import stages
+from workloads.stages.report import REPORT
 from workloads.untrusted import one_line
 
 Json = dict[str, Any]
 Blame = Literal["work", "limit", "cluster"]
-PROFILE_PART = {"train": "train", "generate": "evaluate", "grade": "grade"}
-"""The part of a profile by role; all other roles are the part `report`."""
 ERROR = "Error"
 """A container's reason that says no more than that its program failed."""
 CREATING = frozenset({"PodInitializing", "ContainerCreating"})
@@ -200,7 +200,9 @@ def _waiting(pod: Json, job: Json) -> PodCause | None:
 
 
 def _part(job: Json) -> str:
-    return PROFILE_PART.get(job["metadata"].get("labels", {}).get(ROLE_LABEL, ""), "report")
+    """The part of the profile that says where the Job runs. The Job that fetches weights is no stage's."""
+    stage = stages().get(job["metadata"].get("labels", {}).get(ROLE_LABEL, ""), REPORT)
+    return stage.profile_part
 
 
 def _states(pod: Json) -> list[tuple[str, Json]]:

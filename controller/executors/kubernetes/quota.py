@@ -21,6 +21,7 @@ from controller.planner.actions import Decision, WriteTask
 from controller.planner.unit_state import STUCK_SECONDS, is_live
 from controller.snapshot.types import JobsSnapshot, Pool
 from workloads.api.tasks import GenerateTask, Owner
+from workloads.stages.generate import GENERATE
 
 Json = dict[str, Any]
 CLAIM_SECONDS = 120.0
@@ -57,7 +58,7 @@ class QuotaQueue:
         others = sum(holder != owner for holder in self.holders.values())
         ahead = self.waiting[: self.waiting.index(owner)] if owner in self.waiting else self.waiting
         return Pool(
-            frozenset({"generate"}),
+            frozenset({GENERATE.name}),
             self.most - others,
             reserved_for_others=len(ahead),
             quota_message=self._full(len(ahead)),
@@ -71,9 +72,9 @@ class QuotaQueue:
         have = Counter(holder.experiment for holder in self.holders.values())
         names = [f"{name} ({count})" for name, count in sorted(have.items(), key=lambda item: (-item[1], item[0]))]
         more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
-        said = f"the namespace's limit of evaluation pods is {self.most}"
-        said += f", at work for {', '.join(names[:SHOWN_NAMES])}{more}" if names else ""
-        return said + (f"; {ahead} waited longer" if ahead else "")
+        message = f"the namespace's limit of evaluation pods is {self.most}"
+        message += f", at work for {', '.join(names[:SHOWN_NAMES])}{more}" if names else ""
+        return message + (f"; {ahead} waited longer" if ahead else "")
 
 
 @dataclass(frozen=True)
@@ -87,14 +88,14 @@ class QuotaLedger:
     waiters: Mapping[Owner, Waiter] = field(default_factory=dict)
     known: frozenset[str] = frozenset()
 
-    def seen(self, keys: Iterable[str], now: datetime) -> "QuotaLedger":
+    def with_seen(self, keys: Iterable[str], now: datetime) -> "QuotaLedger":
         """A Job that was seen once speaks for itself, also when it is gone. `keys`: those that are new are enough."""
         new = frozenset(keys) - self.known
         known, oldest = self.known | new if new else self.known, now - timedelta(seconds=CLAIM_SECONDS)
-        kept = {key: c for key, c in self.claims.items() if key not in known and c.confirmed > oldest}
-        return replace(self, claims=kept, known=known)
+        claims = {key: c for key, c in self.claims.items() if key not in known and c.confirmed > oldest}
+        return replace(self, claims=claims, known=known)
 
-    def noted(self, owner: Owner, decision: Decision, now: datetime) -> "QuotaLedger":
+    def after_decision(self, owner: Owner, decision: Decision, now: datetime) -> "QuotaLedger":
         """After a decision of `owner`. One that saw nothing says nothing."""
         if decision.generating is None:
             return self
@@ -162,7 +163,7 @@ class EvaluationLimit:
         self._tasks = tasks
         self._clock = clock
         self._wake = wake
-        self._book = QuotaLedger()
+        self._ledger = QuotaLedger()
         self._lock = threading.Lock()
 
     def admit(self, owner: Owner, view: JobsSnapshot, decide: Callable[[JobsSnapshot], Decision]) -> Decision:
@@ -172,7 +173,7 @@ class EvaluationLimit:
         with self._lock:
             line = self._look()
             decision = decide(replace(view, pools=(*view.pools, line.pool(owner))))
-            self._book = self._book.noted(owner, decision, self._clock())
+            self._ledger = self._ledger.after_decision(owner, decision, self._clock())
             after = self._look()
         self._call({*after.next()} - {*line.next(), owner})
         return decision
@@ -187,7 +188,7 @@ class EvaluationLimit:
     def forget(self, owner: Owner) -> None:
         """It is finished or gone: nobody waits behind it."""
         with self._lock:
-            self._book = self._book.without(owner)
+            self._ledger = self._ledger.without(owner)
         self.changed()
 
     def line(self) -> QuotaQueue | None:
@@ -200,8 +201,10 @@ class EvaluationLimit:
     def _look(self) -> QuotaQueue:
         """The line as it is now. Call it with the lock held."""
         now, found = self._clock(), self._tasks.take_evaluations()
-        self._book = self._book.seen(found.seen, now)
-        return QuotaQueue(self._most, holders(found.jobs, found.pods, self._book.claims, now), self._book.waiting(now))
+        self._ledger = self._ledger.with_seen(found.seen, now)
+        return QuotaQueue(
+            self._most, holders(found.jobs, found.pods, self._ledger.claims, now), self._ledger.waiting(now)
+        )
 
     def _call(self, owners: Iterable[Owner]) -> None:
         for owner in owners:

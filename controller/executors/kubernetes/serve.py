@@ -21,6 +21,7 @@ from kubernetes.config.config_exception import ConfigException
 
 from controller.executors.kubernetes.api import CONTROLLER, Api, ApiError, ApiUnreachable, connect
 from controller.executors.kubernetes.executor import STALE_SECONDS, Watched
+from controller.executors.kubernetes.former_experiments import FormerExperiments
 from controller.executors.kubernetes.health import Health, serve_health
 from controller.executors.kubernetes.informer import Pace, Reflector
 from controller.executors.kubernetes.json_lines import JsonLines
@@ -32,7 +33,7 @@ from controller.executors.kubernetes.reconciler import Dropped, Reconciler
 from controller.executors.kubernetes.task_index import IndexOf, Kind, TaskIndex, is_evaluation, job_name_of
 from controller.executors.kubernetes.trim import Trim
 from controller.executors.kubernetes.warnings import Warnings
-from controller.executors.kubernetes.workqueue import KeyedQueue
+from controller.executors.kubernetes.workqueue import KeyedQueue, work
 from controller.experiment.errors import SpecError
 from controller.experiment.profile import Profile, load_profile
 from controller.snapshot.notices import NoticeBoard
@@ -149,7 +150,7 @@ class Controller:
         self._lease = NamespaceLease(api, namespace, f"release {release} with {store.url.rstrip('/')}", lease_pace)
         self._leader = leader
         self._threads: list[threading.Thread] = []
-        self._last: dict[Key, Json] = {}
+        self._former = FormerExperiments(self._reconciler.gone)
 
     def start(self) -> None:
         self._started_at = time.monotonic()
@@ -158,7 +159,10 @@ class Controller:
         self._threads = [
             threading.Thread(target=self._lease.run, name="lease", daemon=True),
             threading.Thread(target=self._read_notices, name="notices", daemon=True),
-            *(threading.Thread(target=self._work, name=f"worker {number}", daemon=True) for number in range(WORKERS)),
+            *(
+                threading.Thread(target=work, args=(self._queue, self._reconcile), name=f"worker {number}", daemon=True)
+                for number in range(WORKERS)
+            ),
         ]
         for thread in self._threads:
             thread.start()
@@ -265,16 +269,6 @@ class Controller:
             self._noticed.set()
             self._closing.wait(self._busy_seconds)
 
-    def _work(self) -> None:
-        """Until the queue is closed. Nothing that one Experiment brings about ends the thread."""
-        while (key := self._queue.take()) is not None:
-            try:
-                self._reconcile(key)
-            except Exception:
-                logger.exception("%s/%s: this is a fault of Potstill; again in %.1f s", *key, self._queue.failed(key))
-            finally:
-                self._queue.done(key)
-
     def _reconcile(self, key: Key) -> None:
         item = self._watched.experiments.get(*key)
         if self._watched.stale_seconds() == float("inf") or self._waits_for_notices():
@@ -283,7 +277,7 @@ class Controller:
         if not (self._lease.wait_held(1.0) and (self._leader is None or self._leader.wait_held(1.0))):
             self._queue.add(key, 1.0)
             return
-        self._forget_former(key, item)
+        self._former.see(key, item)
         if item is None:
             return
         started = time.monotonic()
@@ -314,21 +308,6 @@ class Controller:
             return self._busy_seconds
         seconds = max(self._busy_seconds, self._reconciler.experiments / TIMED_ROUNDS_PER_SECOND)
         return seconds * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
-
-    def _forget_former(self, key: Key, item: Json | None) -> None:
-        """Does what is to be done once for an Experiment that is gone or was replaced by another of its name. An error
-        is logged: it is not tried again.
-        """
-        former = self._last.pop(key, None)
-        if item is not None:
-            self._last[key] = item
-        if former is not None and (item is None or item["metadata"]["uid"] != former["metadata"]["uid"]):
-            try:
-                self._reconciler.gone(former)
-            except StoreError as error:
-                logger.warning("%s/%s: what its deletionPolicy asks for was not done: %s", *key, error)
-            except Exception:
-                logger.exception("%s/%s: this is a fault of Potstill: it was not cleaned up", *key)
 
 
 def load_profiles(folder: Path) -> dict[str, Profile]:

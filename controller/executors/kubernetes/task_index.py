@@ -12,6 +12,7 @@ from controller.executors.kubernetes.job_states import job_of
 from controller.executors.kubernetes.names import CLOSED_ANNOTATION, ROLE_LABEL, TASK_ANNOTATION, UID8_LABEL
 from controller.executors.kubernetes.trim import trim
 from controller.snapshot.types import Job
+from workloads.stages.generate import GENERATE
 
 Json = dict[str, Any]
 Kind = Literal["jobs", "pods"]
@@ -217,7 +218,7 @@ class JobsByTask(Mapping[str, Job]):
 
 def is_evaluation(item: Json) -> bool:
     """A Job or pod of a generate task."""
-    return _task_of(item) is not None and item["metadata"].get("labels", {}).get(ROLE_LABEL) == "generate"
+    return _task_of(item) is not None and item["metadata"].get("labels", {}).get(ROLE_LABEL) == GENERATE.name
 
 
 def _has_ended(kind: Kind, item: Json) -> bool:

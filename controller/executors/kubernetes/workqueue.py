@@ -1,9 +1,12 @@
 """Keys to work on, each at most once at a time: due at a time, and later after each failure in a row."""
 
 import heapq
+import logging
 import random
 import threading
 from collections.abc import Callable
+
+logger = logging.getLogger("potstill")
 
 Key = tuple[str, str]
 FIRST_BACKOFF_SECONDS = 0.5
@@ -76,3 +79,16 @@ class KeyedQueue:
                     return key
                 self._changed.wait(wait)
             return None
+
+
+def work(queue: KeyedQueue, handle: Callable[[Key], None]) -> None:
+    """Calls `handle` with each key of the queue until the queue is closed. An error is logged, and its key comes again
+    after a pause.
+    """
+    while (key := queue.take()) is not None:
+        try:
+            handle(key)
+        except Exception:
+            logger.exception("%s/%s: this is a fault of Potstill; again in %.1f s", *key, queue.failed(key))
+        finally:
+            queue.done(key)

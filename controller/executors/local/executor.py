@@ -23,17 +23,11 @@ from controller.executors.local import launch
 from controller.executors.local.machine import Machine
 from controller.lease import OwnersWatch
 from controller.planner.actions import Decision
-from controller.snapshot.types import Job, JobsSnapshot, Role, role_of
+from controller.snapshot.types import Job, JobsSnapshot, role_of
 from workloads.api.tasks import Owner, RunnableTask
+from workloads.stages.registry import stage_named
 from workloads.storage.base import Store
 
-PROGRAMS: dict[Role, str] = {
-    "train": "workloads.train",
-    "import": "workloads.import_checkpoints",
-    "generate": "workloads.evaluate",
-    "grade": "workloads.grade",
-    "report": "workloads.report",
-}
 GRACE_SECONDS = 60.0
 """Between SIGTERM and SIGKILL: enough to save the state of a training that fits a laptop."""
 KILL_SECONDS = 5.0
@@ -44,7 +38,7 @@ SCRATCH = "potstill-task-"
 
 
 def program(task: RunnableTask) -> list[str]:
-    return [sys.executable, "-P", "-m", PROGRAMS[role_of(task)], task.key]
+    return [sys.executable, "-P", "-m", stage_named(role_of(task)).program, task.key]
 
 
 @dataclass(frozen=True)
@@ -59,6 +53,10 @@ class Record:
     scratch: str | None = None
 
 
+def is_alive(record: Record) -> bool:
+    return launch.identity(record.pid) == record.identity
+
+
 class LocalExecutor:
     """`command` gives the program of a task; `environment` is what programs get, besides the store and threads."""
 
@@ -71,7 +69,9 @@ class LocalExecutor:
         command: Callable[[RunnableTask], list[str]] = program,
         environment: Mapping[str, str] = os.environ,
         grace_seconds: float = GRACE_SECONDS,
+        is_alive: Callable[[Record], bool] = is_alive,
     ) -> None:
+        """`is_alive` says whether the recorded process still runs."""
         self._store = store
         self._owners = OwnersWatch(store)
         self._records = folder / "processes"
@@ -80,6 +80,7 @@ class LocalExecutor:
         self._command = command
         self._environment = dict(environment)
         self._grace_seconds = grace_seconds
+        self._is_alive = is_alive
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._stopping: dict[str, datetime] = {}
         self._records.mkdir(parents=True, exist_ok=True)
@@ -88,7 +89,7 @@ class LocalExecutor:
     def view(self) -> JobsSnapshot:
         """Also sends SIGKILL to what has been stopping for longer than the grace."""
         now = datetime.now(UTC)
-        jobs = {record.key: self._job(record, now) for record in self._read()}
+        jobs = {record.key: self._job(record, now) for record in self.records()}
         for key, child in list(self._children.items()):
             code = child.poll()
             if code == launch.ALREADY_STARTED:
@@ -110,7 +111,7 @@ class LocalExecutor:
         record = self._records / _file_name(task.key)
         if record.exists() or task.key in self._children:
             return
-        device = self._machine.free_device(role_of(task), [r.device for r in self._read() if _alive(r)])
+        device = self._machine.free_device(role_of(task), [r.device for r in self.records() if self._is_alive(r)])
         scratch = tempfile.mkdtemp(prefix=SCRATCH)
         Path(scratch).chmod(0o711)  # sandboxes below it run as another user
         about = {"key": task.key, "created": datetime.now(UTC).isoformat(), "device": device, "scratch": scratch}
@@ -136,7 +137,7 @@ class LocalExecutor:
             self._signal(key, signal.SIGKILL)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(KILL_SECONDS)
-        for record in self._read():
+        for record in self.records():
             if record.key in self._children:
                 _remove_scratch(record)
 
@@ -151,7 +152,7 @@ class LocalExecutor:
         return any(child.poll() is None for child in self._children.values())
 
     def discard(self, key: str) -> None:
-        for record in self._read():
+        for record in self.records():
             if record.key == key:
                 _remove_scratch(record)
         (self._records / _file_name(key)).unlink(missing_ok=True)
@@ -172,7 +173,7 @@ class LocalExecutor:
         child = self._children.get(record.key)
         code = child.poll() if child is not None else None
         stopping = self._stopping.get(record.key)
-        if code is None and _alive(record):
+        if code is None and self._is_alive(record):
             if stopping is not None and (now - stopping).total_seconds() > self._grace_seconds:
                 self._signal(record.key, signal.SIGKILL)
             return Job(
@@ -196,9 +197,9 @@ class LocalExecutor:
             gpus=0 if record.device is None else 1,
         )
 
-    def _read(self) -> list[Record]:
-        """A record that is being written is read the next time."""
-        found = []
+    def records(self) -> list[Record]:
+        """What the started processes wrote; a record that is being written is left out."""
+        records = []
         for path in sorted(self._records.iterdir()):
             with contextlib.suppress(FileNotFoundError):
                 text = path.read_text()
@@ -206,16 +207,16 @@ class LocalExecutor:
                     about = json.loads(text)
                     created = datetime.fromisoformat(about["created"])
                     device = None if about["device"] is None else str(about["device"])
-                    found.append(
+                    records.append(
                         Record(about["key"], about["pid"], about["identity"], created, device, about.get("scratch"))
                     )
-        return found
+        return records
 
     def _signal(self, key: str, number: signal.Signals) -> None:
         """To the whole process group, if the process is still the one that was recorded."""
-        record = next((record for record in self._read() if record.key == key), None)
+        record = next((record for record in self.records() if record.key == key), None)
         child = self._children.get(key)
-        alive = (record is not None and _alive(record)) or (child is not None and child.poll() is None)
+        alive = (record is not None and self._is_alive(record)) or (child is not None and child.poll() is None)
         if alive:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(record.pid if record is not None else child.pid, number)  # type: ignore[union-attr]
@@ -237,13 +238,9 @@ class LocalExecutor:
         return f"{lines[-1]} (log: {path})" if lines else ""
 
 
-def _alive(record: Record) -> bool:
-    return launch.identity(record.pid) == record.identity
-
-
 def _remove_scratch(record: Record) -> None:
     """What a killed program left in its folder for temporary files."""
-    if record.scratch is not None and Path(record.scratch).name.startswith(SCRATCH) and not _alive(record):
+    if record.scratch is not None and Path(record.scratch).name.startswith(SCRATCH) and not is_alive(record):
         shutil.rmtree(record.scratch, ignore_errors=True)
 
 

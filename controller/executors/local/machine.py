@@ -9,10 +9,13 @@ import pynvml
 
 from controller.snapshot.types import Pool, Role
 from workloads.api.experiment import Limits
+from workloads.stages.generate import GENERATE
+from workloads.stages.grade import GRADE
+from workloads.stages.registry import stages
+from workloads.stages.train import TRAIN
 
 CORES_PER_TRAINING = 4
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
-GPU_ROLES: frozenset[Role] = frozenset({"train", "generate"})
 
 
 @dataclass(frozen=True)
@@ -31,15 +34,15 @@ class Machine:
     @property
     def pools(self) -> tuple[Pool, ...]:
         if self.devices:
-            return (Pool(GPU_ROLES, len(self.devices)), Pool(frozenset({"grade"}), 1))
+            return (Pool(gpu_roles(), len(self.devices)), Pool(frozenset({GRADE.name}), 1))
         return (
-            Pool(frozenset({"train"}), self.trainings),
-            Pool(frozenset({"generate"}), 1),
-            Pool(frozenset({"grade"}), 1),
+            Pool(frozenset({TRAIN.name}), self.trainings),
+            Pool(frozenset({GENERATE.name}), 1),
+            Pool(frozenset({GRADE.name}), 1),
         )
 
     def free_device(self, role: Role, used: Iterable[str | None]) -> str | None:
-        if role not in GPU_ROLES:
+        if role not in gpu_roles():
             return None
         taken = set(used)
         return next((device for device in self.devices if device not in taken), None)
@@ -49,6 +52,10 @@ class Machine:
         threads = {name: str(self.threads) for name in THREAD_VARIABLES if name not in inherited}
         visible = {} if device is None else {"CUDA_VISIBLE_DEVICES": device}
         return {**inherited, **threads, **visible, "PYTHONSAFEPATH": "1"}
+
+
+def gpu_roles() -> frozenset[Role]:
+    return frozenset(stage.name for stage in stages().values() if stage.uses_gpu)
 
 
 def this_machine(limits: Limits) -> Machine:
@@ -137,13 +144,13 @@ def visible_devices(gpus: tuple[Gpu, ...], visible: str | None) -> tuple[str, ..
     """
     if visible is None:
         return tuple(str(number) for number in range(len(gpus)))
-    found: dict[str, str] = {}
+    words_by_gpu: dict[str, str] = {}
     for word in (part.strip() for part in visible.split(",")):
         gpu = _gpu_of(gpus, word)
-        if gpu is None or gpu in found:
+        if gpu is None or gpu in words_by_gpu:
             break
-        found[gpu] = word
-    return tuple(found.values())
+        words_by_gpu[gpu] = word
+    return tuple(words_by_gpu.values())
 
 
 def _gpu_of(gpus: tuple[Gpu, ...], word: str) -> str | None:
