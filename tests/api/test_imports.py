@@ -8,6 +8,7 @@ import pytest
 HEAVY = ("torch", "transformers", "vllm", "peft", "accelerate", "triton", "math_verify", "sympy")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "module",
     [

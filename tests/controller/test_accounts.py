@@ -63,6 +63,7 @@ def test_interruptions_that_leave_nothing_behind_end_at_their_bound(outcome: End
 ENDS = st.lists(st.tuples(st.sampled_from(sorted(get_args(Ending))), st.booleans()), max_size=60)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(outcomes=ENDS, data=st.data())
 def test_whether_it_is_given_up_depends_only_on_what_came_since_the_last_progress(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("heavy", ["scipy", "statsmodels", "pandas", "plotly", "torch", "transformers"])
 def test_the_command_line_starts_without(heavy: str, loaded: set[str]) -> None:
     assert heavy not in loaded
@@ -19,6 +20,7 @@ def loaded() -> set[str]:
     return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("typed", "offered"), [("potstill doc", "doctor"), ("potstill plan --prof", "--profile")])
 def test_bash_completes_commands_and_options(typed: str, offered: str) -> None:
     environment = {**os.environ, "_POTSTILL_COMPLETE": "complete_bash", "COMP_WORDS": typed}

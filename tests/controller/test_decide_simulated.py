@@ -112,6 +112,7 @@ def test_16_02_with_a_crash_of_the_controller_after_every_action(
     assert set(world.completed.values()) == {1}
 
 
+@pytest.mark.slow
 @settings(max_examples=EXAMPLES, deadline=None, phases=PHASES)
 @given(seed=st.integers(0, 10**6), weather=weathers(0.4), attempts=st.integers(1, 3), preemptions=st.integers(0, 3))
 def test_with_few_attempts_every_evaluation_ends_done_or_explained(
@@ -129,6 +130,7 @@ def test_with_few_attempts_every_evaluation_ends_done_or_explained(
         assert not all(done) or "no report" in (status.condition("Finished") or status.conditions[0]).message
 
 
+@pytest.mark.slow
 @settings(max_examples=EXAMPLES, deadline=None, phases=PHASES)
 @given(seed=st.integers(0, 10**6), weather=weathers(0.1), actions=st.sampled_from([1, None]))
 def test_a_poison_checkpoint_fails_alone_and_its_neighbours_succeed(
@@ -200,6 +202,7 @@ def test_a_corrupt_checkpoint_is_named_and_not_tried_again() -> None:
     assert status.finished == "PartiallyFailed"
 
 
+@pytest.mark.slow
 @settings(max_examples=EXAMPLES, deadline=None, phases=PHASES)
 @given(seed=st.integers(0, 10**6), weather=weathers(0.1))
 def test_two_controllers_of_one_experiment_do_no_harm(seed: int, weather: Weather) -> None:
@@ -211,6 +214,7 @@ def test_two_controllers_of_one_experiment_do_no_harm(seed: int, weather: Weathe
     assert set(world.completed.values()) == {1}
 
 
+@pytest.mark.slow
 @settings(max_examples=EXAMPLES, deadline=None, phases=PHASES)
 @given(seed=st.integers(0, 10**6), weather=weathers(0.1), linger=st.sampled_from([0.0, 60.0]))
 def test_two_experiments_share_their_units(seed: int, weather: Weather, linger: float) -> None:
@@ -225,6 +229,7 @@ def test_two_experiments_share_their_units(seed: int, weather: Weather, linger: 
     assert set(world.completed.values()) == {1}
 
 
+@pytest.mark.slow
 @settings(max_examples=EXAMPLES, deadline=None, phases=PHASES)
 @given(seed=st.integers(0, 10**6), weather=weathers(0.05), stop_after=st.integers(1, 60))
 def test_a_unit_is_taken_over_when_its_owner_goes(seed: int, weather: Weather, stop_after: int) -> None:
@@ -240,6 +245,7 @@ def test_a_unit_is_taken_over_when_its_owner_goes(seed: int, weather: Weather, s
     assert set(world.completed.values()) == {1}
 
 
+@pytest.mark.slow
 @settings(max_examples=EXAMPLES, deadline=None, phases=PHASES)
 @given(seed=st.integers(0, 10**6), weather=weathers(0.05), when=st.integers(0, 40))
 def test_suspended_at_any_moment_it_stops_and_later_goes_on_uncharged(seed: int, weather: Weather, when: int) -> None:

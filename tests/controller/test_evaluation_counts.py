@@ -27,6 +27,7 @@ def status() -> Status:
     return found
 
 
+@pytest.mark.slow
 def test_run_and_show_count_38(status: Status) -> None:
     console = Console(width=200)
     with console.capture() as printed:

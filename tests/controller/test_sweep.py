@@ -67,6 +67,7 @@ def test_without_a_floor_all_that_stays_is_needed_or_tells_of_attempts(drawn: Dr
         assert key.endswith("log.txt") or "/tasks/" in key or key in of_state, key
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(drawn=stores())
 def test_resume_states_go_with_the_end_of_their_training_and_not_before(drawn: Drawn) -> None:

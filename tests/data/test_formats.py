@@ -160,6 +160,7 @@ json_values = st.recursive(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @given(row=json_values, format_=st.sampled_from(["prompt", "messages", "sharegpt", "alpaca"]))
 @settings(max_examples=200)
 def test_whatever_a_row_is_it_is_read_or_refused(

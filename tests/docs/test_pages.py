@@ -50,6 +50,7 @@ def unknown_words(words: list[str]) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=PAGE_NAMES)
 def test_every_command_that_a_page_shows_exists(page: Path) -> None:
     text = page.read_text()

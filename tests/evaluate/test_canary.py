@@ -98,6 +98,7 @@ def test_a_wrong_scale_is_caught(dense: Path, directory: Path, spoil: Callable[[
     assert not check(dense, directory, canaries).passed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spoil", [swapped_rows_of_b, missing_layer, exchanged_layers, base_instead, not_a_number])
 def test_wrong_factors_are_caught(dense: Path, directory: Path, spoil: Callable[[dict[str, Any]], None]) -> None:
     canaries = canaries_of(dense, with_adapter_by_hooks(dense, directory))
@@ -105,6 +106,7 @@ def test_wrong_factors_are_caught(dense: Path, directory: Path, spoil: Callable[
     assert not check(dense, directory, canaries).passed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", ["experts.3", "layers.1.mlp.experts", "mlp.experts"])
 def test_missing_experts_are_caught(moe: Path, tmp_path: Path, missing: str) -> None:
     directory = write_adapter(tmp_path / "adapter", moe, seed=6, size=0.1)

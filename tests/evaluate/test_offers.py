@@ -112,6 +112,7 @@ def test_what_is_offered_to_an_engine_at_work_joins_what_it_has(
     assert taken[-1].total == taken[-1].done == 3 * len(world.problems)
 
 
+@pytest.mark.slow
 def test_what_the_engine_at_work_cannot_serve_gets_one_of_its_own_after_it(
     world: World, adapters: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,6 +146,7 @@ def test_one_that_is_bad_fails_alone_and_the_engine_goes_on(
     assert (failure.reason, failure.member) == ("BadBenchmark", bad.unit.digest)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["the offer", "its member"])
 def test_a_store_that_does_not_answer_for_a_moment_costs_no_offer(
     world: World, adapters: list[Path], monkeypatch: pytest.MonkeyPatch, what: str

@@ -152,6 +152,7 @@ def wrong_scale(directory: Path) -> None:
     edit_config(directory, lora_alpha=9.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spoil", [unreadable, wrong_shapes, not_a_number, wrong_scale])
 def test_a_poison_adapter_fails_its_member_only(
     world: World, dense: Path, adapters: list[Path], tmp_path: Path, spoil: Any

@@ -53,6 +53,7 @@ def greedy_by_hand(model: object, prompt: str, decoding: Decoding) -> tuple[int,
     return tuple(ids[start:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["dense", "moe"])
 def test_a_padded_batch_gives_each_row_what_it_gets_alone(kind: str, request: pytest.FixtureRequest) -> None:
     base: Path = request.getfixturevalue(kind)

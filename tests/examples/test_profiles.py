@@ -18,6 +18,7 @@ QUICKSTART = REPOSITORY / "examples" / "quickstart.yaml"
 MEASURED = {"h200"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
 def test_an_experiment_validates_and_plans_with_it(path: Path, tmp_path: Path) -> None:
     profile = load_profile(path)

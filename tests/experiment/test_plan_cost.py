@@ -47,6 +47,7 @@ def test_an_adapter_has_the_parameters_that_the_trainer_writes() -> None:
     assert adapter_parameters(shapes, Lora(rank=8, alpha=8, target=("nothing",))) is None
 
 
+@pytest.mark.slow
 def test_json_has_tokens_hours_price_and_disk(tmp_path: Path) -> None:
     found = json.loads(plan("--store", str(tmp_path / "none"), "--price", "2.5", "--json").stdout)
     cost = found["cost"]

@@ -43,6 +43,7 @@ def spec(tmp_path: Path):  # type: ignore[no-untyped-def]
     return write
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("benchmark", "reason"),
     [
@@ -69,6 +70,7 @@ def test_a_drop_that_500_problems_cannot_exclude_is_named_with_the_number_that_c
     assert "at least 1351 are needed" in item.never
 
 
+@pytest.mark.slow
 def test_the_gate_of_the_example_can_pass_and_plan_says_how_likely() -> None:
     frozen = frozen_from(EXAMPLE, None)
     assert [(item.problems, item.never) for item in planned_gate(frozen)] == [(500, None), (378, None)]

@@ -176,6 +176,7 @@ def test_json_has_problems_with_fields_and_lines(folder: Path) -> None:
     assert [(item["field"], item["line"]) for item in found["problems"]] == [("spec.data.sums.uri", 8)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

@@ -53,6 +53,7 @@ def test_the_value_of_every_gold_is_kept() -> None:
         assert form == gold or (_equal(gold, form) and _equal(form, gold)), (gold, form)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "piece",
     ["{", "}", "(", "[", "\\", "$", "**", " ", "1", "1,", ",000", "1 000", "^", "√", r"\text{", r"\mathbf{", r"\frac", r"\left", r"\,", "~", ".", "x^{", "½", "\u202f",

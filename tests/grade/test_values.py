@@ -43,6 +43,7 @@ def _types(value: object) -> object:
     return type(value)
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(VALUES)
 def test_a_value_comes_back_equal_and_of_its_type(value: object) -> None:
@@ -207,6 +208,7 @@ def test_large_values_are_digests_that_equal_values_share() -> None:
     assert value != decode(encode(tuple(large)))
 
 
+@pytest.mark.slow
 def test_large_sets_and_dicts_have_one_digest_whatever_their_order() -> None:
     names = [f"k{n}" for n in range(30_000)]
     assert decode(encode(dict.fromkeys(names))) == decode(encode(dict.fromkeys(reversed(names))))

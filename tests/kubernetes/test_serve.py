@@ -125,6 +125,7 @@ def failed_start(**environment: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_a_controller_that_cannot_start_says_why_in_one_line(tmp_path: Path) -> None:
     unset = failed_start()
     assert (unset["level"], unset["message"]) == (

@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -117,6 +118,7 @@ def of_role(item: Json, role: str, owner: str) -> Json:
     return item
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(changes, roles), max_size=12))
 def test_after_any_changes_the_evaluations_are_those_of_a_look_at_everything(drawn: list[Any]) -> None:

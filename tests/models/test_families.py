@@ -136,6 +136,7 @@ def canary_error(world: World, trained: Trained) -> float:
     return error
 
 
+@pytest.mark.slow
 def test_twenty_steps_have_the_losses_of_plain_peft(trained: Trained, tmp_path: Path) -> None:
     expected = plain_losses(trained)
     assert expected[-1] < 0.9 * expected[0]

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from scripts.prose import ROOT, findings, main, phrases
 
 
@@ -31,5 +33,6 @@ def test_a_file_with_a_phrase_fails_and_says_what_to_write(tmp_path: Path) -> No
     )
 
 
+@pytest.mark.slow
 def test_the_project_has_none_of_the_phrases() -> None:
     assert main([]) == 0

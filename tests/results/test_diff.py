@@ -52,6 +52,7 @@ def test_a_file_does_not_differ_from_itself() -> None:
     assert (result.exit_code, "nothing differs" in result.output) == (0, True)
 
 
+@pytest.mark.slow
 def test_a_default_of_training_changes_every_run_and_is_named_where_it_is_stated(edited, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     other = edited(("learningRate: 2.0e-4", "learningRate: 1.0e-4"))
     result = diff(SOURCE, other)
@@ -70,6 +71,7 @@ def test_what_one_run_overrides_is_named_at_the_run(edited, tmp_path: Path) -> N
     assert ("train", "same") in found
 
 
+@pytest.mark.slow
 def test_a_label_changes_the_file_and_no_unit(edited, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     other = edited(("label: Math 2K", "label: Maths 2K"))
     assert "spec.runs[math_2k].label" in diff(SOURCE, other).output

@@ -107,6 +107,7 @@ def test_false_findings_are_no_more_than_nominal_when_nothing_differs() -> None:
     assert np.mean(found) < 0.055
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("problems", [100, 378, 500])
 def test_the_detectable_difference_is_found_as_often_as_is_said(problems: int) -> None:
     """4,000 comparisons at the difference to be found with a power of 80%, 10% discordance: with few problems more often."""
@@ -164,6 +165,7 @@ def test_the_problems_needed_count_what_several_outputs_tell() -> None:
     assert needed < 40
 
 
+@pytest.mark.slow
 def test_spans_that_differ_by_chance_only_are_rarely_called_different() -> None:
     """250 pairs of runs of four equal checkpoints, 100 problems: a span below what chance gives is no evidence."""
     rng = np.random.default_rng(19)

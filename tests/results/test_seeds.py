@@ -74,6 +74,7 @@ def test_equal_verdicts_of_all_seeds_still_leave_an_interval() -> None:
     assert found.low < -0.02 < 0.02 < found.high
 
 
+@pytest.mark.slow
 def test_the_interval_holds_the_recipes_mean_as_often_as_it_says() -> None:
     """300 experiments of 4 seeds and 100 problems, seeds apart by a standard deviation of 5 points: nominal 95%."""
     rng = np.random.default_rng(19)

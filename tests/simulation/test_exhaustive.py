@@ -23,6 +23,7 @@ def a_group_of_two() -> FrozenExperiment:
     return experiment((), ("sums", "codes"), limits=LIMITS, base_full=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("faults", [0, 1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_training_ends_from_every_state_that_two_controllers_reach(faults: int) -> None:
     explored = Explorer(one_training(), faults).explore()
@@ -45,6 +46,7 @@ def test_a_group_ends_from_every_state_with_two_faults() -> None:
     assert explored.stranded == 0, explored.example
 
 
+@pytest.mark.slow
 def test_a_planner_that_forgets_a_lost_task_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """The search itself: without the check that closes a task whose Job is gone, a lost Job strands its unit."""
     closings = importlib.import_module("controller.planner.completion_checks")

@@ -32,6 +32,7 @@ def test_in_fair_weather_everything_is_started_once() -> None:
     assert len(machine.started) == len(set(machine.started))
 
 
+@pytest.mark.slow
 def test_a_seed_gives_the_same_world_again() -> None:
     def played() -> tuple[int, int, list[str]]:
         world = World(16, STORMY)
@@ -43,6 +44,7 @@ def test_a_seed_gives_the_same_world_again() -> None:
     assert played() == played()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_two_controllers_with_gc_and_retry_beside_them_on_machines_that_fail(seed: int) -> None:
     """Their folders and clocks differ in every second world: each starts what it does not know to be started."""
@@ -62,6 +64,7 @@ def with_notices(lost: float, late: float, faults: Faults = STORMY) -> Faults:
     return replace(faults, weather=weather)
 
 
+@pytest.mark.slow
 def test_in_fair_weather_notices_save_lists_and_change_nothing_else() -> None:
     lists = {}
     for by_notice in (False, True):
@@ -76,6 +79,7 @@ def test_in_fair_weather_notices_save_lists_and_change_nothing_else() -> None:
     assert lists[True] < lists[False] / 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(("lost", "late"), [(0.0, 0.0), (0.3, 0.3), (1.0, 0.0)])
 def test_lost_late_and_forged_notices_cost_time_only(seed: int, lost: float, late: float) -> None:
@@ -90,6 +94,7 @@ def test_lost_late_and_forged_notices_cost_time_only(seed: int, lost: float, lat
     assert {status.finished for status in world.finished.values()} == {"Succeeded"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_units_are_taken_over_by_notice_too(seed: int) -> None:
     first, second = small(), small(name="heir", uid8="0000beef")
@@ -102,6 +107,7 @@ def test_units_are_taken_over_by_notice_too(seed: int) -> None:
     assert world.finished["d"].finished == "Succeeded"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_with_few_attempts_every_evaluation_ends_done_or_explained(seed: int) -> None:
     frozen = small(Limits(attempts=1 + seed % 3, preemptions=seed % 4))
@@ -113,6 +119,7 @@ def test_with_few_attempts_every_evaluation_ends_done_or_explained(seed: int) ->
     assert all(line.reason and line.message for line in status.evaluations if line.state == "failed")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_two_experiments_share_their_units_and_one_of_them_vanishes(seed: int) -> None:
     """Its controller and machine stop for good at some moment; the other takes over what it has left open."""
@@ -125,6 +132,7 @@ def test_two_experiments_share_their_units_and_one_of_them_vanishes(seed: int) -
     assert world.finished["d"].finished == "Succeeded"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_progress_that_cannot_be_read_blocks_nothing(seed: int) -> None:
     world = World(seed, STORMY)
@@ -135,6 +143,7 @@ def test_progress_that_cannot_be_read_blocks_nothing(seed: int) -> None:
     assert world.finished["c"].finished == "Succeeded"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_record_that_cannot_be_read_fails_what_needs_it_by_name_and_the_rest_succeeds(seed: int) -> None:
     """One task, end or marker of a generation, which one or two evaluations need."""

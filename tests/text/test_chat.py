@@ -174,6 +174,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_template_is_refused_and_does_not_hang(name: str) -> None:
     began = time.thread_time()

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from tests.train.world import END_OF_TEXT, inputs, open_directory, order, sums, write_rows
@@ -76,6 +77,7 @@ class SlowUploads(Context[TrainTask]):
         return super().commit(name, files, record, **more)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_does_not_wait_for_a_state_that_was_only_due_by_time(dense: Path, tmp_path: Path) -> None:
     data = write_rows(tmp_path / "rows.jsonl", sums(STEPS))
     stated = inputs(dense, data, samples=STEPS, batch_size=1, checkpoints=CHECKPOINTS)

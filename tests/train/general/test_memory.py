@@ -83,6 +83,7 @@ def test_less_memory_gives_smaller_micro_batches_then_checkpointing_then_a_refus
     assert checkpointed[-1] == longest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [1.0, 0.4, pytest.param(0.05, marks=pytest.mark.slow)])
 def test_no_micro_batch_of_the_run_takes_more_than_the_limit(base: Path, rows: Path, share: float) -> None:
     memory = HostMemory(limit_bytes=1 << 40)
@@ -97,6 +98,7 @@ def test_no_micro_batch_of_the_run_takes_more_than_the_limit(base: Path, rows: P
         assert taken <= memory.limit_bytes
 
 
+@pytest.mark.slow
 def test_neither_checkpointing_nor_the_size_of_micro_batches_changes_the_gradient(base: Path, rows: Path) -> None:
     memory = HostMemory()
     trainer, adapter, data = open_trainer(base, rows, memory)

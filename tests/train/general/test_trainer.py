@@ -45,6 +45,7 @@ def lora(*target: str, **changes: Any) -> Lora:
     return Lora(rank=4, alpha=8.0, target=target, **changes)
 
 
+@pytest.mark.slow
 def test_a_run_that_lost_its_end_is_trained_again_from_its_state_to_the_same_bytes(
     llama: Path, rows: Path, tmp_path: Path
 ) -> None:

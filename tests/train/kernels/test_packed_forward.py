@@ -25,6 +25,7 @@ def gradients(loss, model):
     return dict(zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [4, 8])
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("lengths", [(9,), (7, 1 + 1, 12, 5), (6, 6, 6)])
