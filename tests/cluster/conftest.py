@@ -15,7 +15,7 @@ from tests.tools.s3 import S3Server, s3_server
 from workloads.storage.base import open_store
 
 if TYPE_CHECKING:
-    from controller.executors.kubernetes.serve import Controller
+    from controller.executors.kubernetes.namespace_controller import Controller
     from tests.cluster.unhappy import Place
     from tests.cluster.world import World
     from tests.tools.warm import WarmStart

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.executors.kubernetes.serve import Controller
+from controller.executors.kubernetes.namespace_controller import Controller
 from tests.cluster.harness import ApiProxy, ControlPlane
 from tests.cluster.world import World, experiment
 from tests.tools.processes import wait_until

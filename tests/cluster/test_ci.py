@@ -21,7 +21,7 @@ import yaml
 from botocore.exceptions import ClientError
 
 from controller.executors.kubernetes.api import connect
-from controller.executors.kubernetes.serve import Controller
+from controller.executors.kubernetes.namespace_controller import Controller
 from tests.cluster.harness import ControlPlane
 from tests.cluster.harness.pod_runner import pod_runner
 from tests.cluster.world import PACE, profile_of

@@ -8,7 +8,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from controller.cli import app
-from controller.executors.kubernetes.serve import Controller
+from controller.executors.kubernetes.namespace_controller import Controller
 from tests.cluster.world import World, experiment
 from tests.train.world import write_rows
 

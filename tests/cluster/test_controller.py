@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from controller.executors.kubernetes.serve import Controller
+from controller.executors.kubernetes.namespace_controller import Controller
 from tests.cluster.world import World, experiment
 from tests.train.world import write_rows
 

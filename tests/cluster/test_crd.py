@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from controller.executors.kubernetes.api import connect
-from controller.executors.kubernetes.serve import Controller
+from controller.executors.kubernetes.namespace_controller import Controller
 from tests.cluster.harness import ApiRefusedError, ControlPlane
 from tests.experiment.wrong_specs import MINIMAL, WRONG
 from tests.kubernetes.tasks import profile

@@ -11,7 +11,7 @@ import pytest
 
 from controller.executors.kubernetes.api import connect
 from controller.executors.kubernetes.informer import Reflector
-from controller.executors.kubernetes.serve import Controller
+from controller.executors.kubernetes.namespace_controller import Controller
 from tests.cluster.harness import ApiProxy, ControlPlane
 from tests.cluster.world import PACE, World, experiment
 from tests.tools.processes import wait_until

@@ -18,8 +18,8 @@ from prometheus_client import generate_latest
 
 from controller.executors.kubernetes.api import connect
 from controller.executors.kubernetes.metrics import Metrics
+from controller.executors.kubernetes.namespace_controller import Controller
 from controller.executors.kubernetes.namespace_lease import LeaderLease
-from controller.executors.kubernetes.serve import Controller
 from tests.cluster.harness import ApiProxy, ControlPlane
 from tests.cluster.unhappy import SECONDS, Place
 from tests.cluster.world import LEASE, PACE, World, experiment

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from controller.executors.kubernetes.serve import Controller
+from controller.executors.kubernetes.namespace_controller import Controller
 from tests.cluster.world import World, experiment
 from tests.controller.tiny_program import commit
 from tests.storage.http_proxy import HttpProxy, http_proxy

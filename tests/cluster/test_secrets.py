@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from controller.executors.kubernetes.serve import Controller
+from controller.executors.kubernetes.namespace_controller import Controller
 from tests.cluster.world import World, experiment
 from tests.tools.processes import wait_until
 from tests.train.world import write_rows

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from controller.executors.kubernetes.serve import Controller
+from controller.executors.kubernetes.namespace_controller import Controller
 from tests.cluster.world import World, experiment
 from tests.tools.processes import wait_until
 from tests.tools.s3 import FaultProxy, fault_proxy

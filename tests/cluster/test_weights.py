@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from controller.executors.kubernetes.serve import Controller
+from controller.executors.kubernetes.namespace_controller import Controller
 from tests.cluster.world import World, experiment
 from tests.tools.processes import wait_until
 from workloads.storage.base import open_store

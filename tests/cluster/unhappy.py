@@ -18,7 +18,7 @@ from typing import Any
 from typer.testing import CliRunner
 
 from controller.cli import app
-from controller.executors.kubernetes.serve import Controller
+from controller.executors.kubernetes.namespace_controller import Controller
 from tests.cluster.harness import ControlPlane, control_plane
 from tests.cluster.harness.api import Object
 from tests.cluster.harness.pod_runner import PodRunner

@@ -10,8 +10,8 @@ from typing import Any
 from controller.crd import experiment_crd
 from controller.executors.kubernetes.api import CONTROLLER, connect
 from controller.executors.kubernetes.informer import Pace
+from controller.executors.kubernetes.namespace_controller import Controller
 from controller.executors.kubernetes.namespace_lease import LeasePace
-from controller.executors.kubernetes.serve import Controller
 from controller.experiment.profile import Profile
 from tests.cluster.harness import ApiRefusedError, ControlPlane
 from tests.cluster.harness.pod_runner import PodRunner

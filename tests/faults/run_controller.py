@@ -8,7 +8,7 @@ import os
 import sys
 from functools import partial
 
-from controller.executors.kubernetes import executor, serve
+from controller.executors.kubernetes import executor, namespace_controller, serve
 from controller.executors.kubernetes.informer import Pace
 from tests.cluster.world import LEASE
 
@@ -22,7 +22,7 @@ def main() -> int:
         "controller.planner.completion_checks"
     )  # the package has a function of this name
     vars(closings)["YOUNG_SECONDS"] /= faster
-    for module in (executor, serve):
+    for module in (executor, namespace_controller):
         vars(module)["STALE_SECONDS"] /= faster
     vars(serve)["Controller"] = partial(serve.Controller, pace=WATCHES, lease_pace=LEASE, busy_seconds=1.0)
     return serve.main()

@@ -20,7 +20,7 @@ from controller.executors.kubernetes.api import Api
 from controller.executors.kubernetes.former_experiments import FormerExperiments, Json
 from controller.executors.kubernetes.health import Health, serve_health
 from controller.executors.kubernetes.informer import Pace
-from controller.executors.kubernetes.serve import DEAF_SECONDS, Controller
+from controller.executors.kubernetes.namespace_controller import DEAF_SECONDS, Controller
 from controller.executors.kubernetes.workqueue import Key, KeyedQueue, work
 from tests.tools.processes import wait_until
 from workloads.storage.base import open_store
