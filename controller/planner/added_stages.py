@@ -46,7 +46,7 @@ class AddedUnit:
 def added_units(
     frozen: FrozenExperiment, evaluations: Sequence[EvaluationState], store: StoreSnapshot
 ) -> tuple[AddedUnit, ...]:
-    """Those whose source is committed, each unit once. Raises StageError for a stage that is not installed."""
+    """Those whose source is committed, each unit once. Raises RegistryError for a stage that is not installed."""
     units: dict[UnitRef, AddedUnit] = {}
     for stage in map(stage_named, frozen.stages):
         sources = _checkpoints(frozen, store) if stage.follows == "checkpoint" else _grades(evaluations, store)
