@@ -10,7 +10,7 @@ imported when it is used. So an added object is known in every process whose `sy
 """
 
 import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, cached_property
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import Any, Generic, TypeVar
@@ -49,17 +49,19 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         builtin: Mapping[str, Entry],
         *,
         named_by: str = "name",
+        check: Callable[[Entry], Sequence[str]] | None = None,
         find: FindEntryPoints = installed_entry_points,
     ) -> None:
         """`kind`: what messages call an object. `group`: of the entry points. `entry_type`: what each must be.
 
-        `named_by`: the attribute that holds an object's name.
+        `named_by`: the attribute that holds an object's name. `check`: of an added object, the rules that it breaks.
         """
         self.kind = kind
         self.group = group
         self.builtin = dict(builtin)
         self._entry_type = entry_type
         self._named_by = named_by
+        self._check = check
         self._find = find
         self._loaded: dict[str, Entry] = {}
 
@@ -136,6 +138,8 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         if name != entry.name:
             raise RegistryError(f"{self._named(entry)}: its {self._named_by} is {name}; both names must be equal")
         found: Entry = loaded
+        if self._check is not None and (problems := self._check(found)):
+            raise RegistryError(f"{self._named(entry)}: {'; '.join(problems)}")
         return found
 
     def _named(self, entry: EntryPoint) -> str:

@@ -29,7 +29,8 @@ from workloads.api.units import (
     TrainInputs,
 )
 from workloads.models import architecture_of
-from workloads.stages.registry import StageError, added_stages
+from workloads.registry import RegistryError
+from workloads.stages.registry import STAGES
 
 
 def resolve(
@@ -101,10 +102,10 @@ def resolve(
 
 
 def _added_stages() -> tuple[str, ...]:
-    """Names of the stages that are installed here beside the built-in ones. Raises SpecError."""
+    """Names of the stages that other distributions add here. Raises SpecError for one that cannot be used."""
     try:
-        return tuple(stage.name for stage in added_stages())
-    except StageError as error:
+        return tuple(STAGES[name].name for name in STAGES.added)
+    except RegistryError as error:
         raise SpecError("stages", [SpecProblem((), str(error))]) from error
 
 

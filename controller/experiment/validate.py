@@ -13,9 +13,10 @@ from workloads.engines.registry import ENGINES
 from workloads.graders.registry import GRADERS
 from workloads.models import FAMILIES
 from workloads.registry import Registry, RegistryError
+from workloads.stages.registry import STAGES
 from workloads.storage.registry import STORES
 
-REGISTRIES: tuple[Registry[Any], ...] = (BENCHMARKS, GRADERS, ENGINES, STORES, FAMILIES)
+REGISTRIES: tuple[Registry[Any], ...] = (FAMILIES, BENCHMARKS, GRADERS, ENGINES, STORES, STAGES)
 """What other distributions may add to. A name that is there twice is a problem of every experiment."""
 
 

@@ -27,7 +27,8 @@ from workloads.api.model import sha256_of
 from workloads.api.records import Marker
 from workloads.api.tasks import Task, parse_task
 from workloads.api.units import UnitRef
-from workloads.stages.registry import StageError, final_marker, stage_named, stages_of
+from workloads.registry import RegistryError
+from workloads.stages.registry import final_marker, stage_named, stages_of
 from workloads.storage.base import AlreadyExists, NotFound, ObjectInfo, Store, StoreError, check_key
 from workloads.storage.markers import READS, Corrupt, parse_marker, verify
 
@@ -149,7 +150,7 @@ def _experiment(key: str, data: bytes) -> FrozenExperiment:
     frozen = _parsed(FrozenExperiment, key, data)
     try:
         stages_of(frozen)
-    except StageError as error:
+    except RegistryError as error:
         raise Corrupt(f"{key}: {error}. Nothing is swept until then") from error
     return frozen
 

@@ -30,7 +30,7 @@ from workloads.api.tasks import GenerateTask, GradeTask, MemberPointer, Owner, S
 from workloads.api.units import ReportInputs, UnitRef, unit_of
 from workloads.stages.generate import GENERATE
 from workloads.stages.grade import GRADE
-from workloads.stages.registry import final_marker, stages, unit_kinds
+from workloads.stages.registry import STAGES, final_marker
 from workloads.stages.report import REPORT
 from workloads.stages.train import TRAIN
 from workloads.storage.base import ObjectInfo
@@ -49,8 +49,11 @@ DEAD_SECONDS = 86_400.0
 
 @cache
 def unit_key() -> re.Pattern[str]:
-    """Matches the keys of units of installed stages, (kind, digest, name). Others are never swept."""
-    kinds = sorted(unit_kinds(stages().values()))
+    """Matches the keys of units of installed stages, (kind, digest, name). Others are never swept.
+
+    Raises RegistryError for an added stage that cannot be used.
+    """
+    kinds = sorted({stage.unit_kind for stage in STAGES.values()})
     return re.compile(rf"units/({'|'.join(kinds)})/([0-9a-f]{{64}})/(.+)")
 
 

@@ -1,4 +1,4 @@
-"""Units of the stages that installed packages add: one for each checkpoint, or for each graded evaluation."""
+"""Units of added stages: one for each committed checkpoint, or for each graded evaluation."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,10 @@ from workloads.stages.registry import stage_named
 
 @dataclass(frozen=True)
 class AddedUnit:
-    """`source`: the marker of the result that it reads. `name`: of the checkpoint or the evaluation, for people."""
+    """One unit of an added stage. `source`: the marker of the result that it reads.
+
+    `name`: of the checkpoint or the evaluation, as people read it.
+    """
 
     stage: Stage
     source: Marker
@@ -46,7 +49,7 @@ class AddedUnit:
 def added_units(
     frozen: FrozenExperiment, evaluations: Sequence[EvaluationState], store: StoreSnapshot
 ) -> tuple[AddedUnit, ...]:
-    """Those whose source is committed, each unit once. Raises StageError for a stage that is not installed."""
+    """Returns the units whose source is committed, each once. Raises RegistryError as `stage_named`."""
     units: dict[UnitRef, AddedUnit] = {}
     for stage in map(stage_named, frozen.stages):
         sources = _checkpoints(frozen, store) if stage.follows == "checkpoint" else _grades(evaluations, store)
@@ -59,7 +62,10 @@ def added_units(
 def all_units(
     frozen: FrozenExperiment, evaluations: Sequence[EvaluationState], store: StoreSnapshot
 ) -> tuple[UnitRef, ...]:
-    """Every unit known so far, each once: trainings, generations, grades, then those of added stages."""
+    """Returns every unit known so far, each once: trainings, generations, grades, then those of added stages.
+
+    Raises RegistryError as `stage_named`.
+    """
     return (*units_of(frozen, evaluations), *(added.unit for added in added_units(frozen, evaluations, store)))
 
 

@@ -1,4 +1,4 @@
-"""Which open tasks are over, and why: an ordered chain of small checks, each of which gives the task's end or None."""
+"""Which open tasks have ended, and why: checks in a fixed order, each of which returns the task's end or None."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -24,14 +24,18 @@ from workloads.api.records import TaskEnd
 from workloads.api.tasks import GenerateTask, MemberPointer, RunnableTask
 from workloads.stages.registry import stage_named
 
-YOUNG_SECONDS = 120.0
-"""A task without a Job that is younger, and has left no trace, is started. An older one is lost, if not refused."""
+START_GRACE_SECONDS = 120.0
+"""A task without a Job and without a trace of work is started while it is younger, and lost when it is older.
+
+One whose Job may have been refused is not lost."""
 
 
 @dataclass(frozen=True)
 class OpenTask:
-    """One open task (no pointer) and what the checks read. `owner_gone`: it belongs to an experiment without a
-    controller. `refused`: its Job may never have been made.
+    """One open task (no pointer) and what the checks read.
+
+    `host`: the attempt in whose engine it runs; None if it runs on its own. `job`: the Job that it runs in, or None.
+    `owner_gone`: it belongs to an experiment without a controller. `refused`: its Job may never have been made.
     """
 
     attempt: Attempt
@@ -50,7 +54,7 @@ Check = Callable[[OpenTask], AttemptOutcome | None]
 
 
 def completion_checks(round_: Round) -> list[CloseTask]:
-    """The ends of all open tasks that are over: of this experiment, and of experiments without a controller."""
+    """Returns the ends of open tasks that have ended, of this experiment and of those without a controller."""
     closed: list[CloseTask] = []
     for view in round_.store.units.values():
         for attempt in view.open_attempts:
@@ -69,9 +73,9 @@ def completion_checks(round_: Round) -> list[CloseTask]:
 def _end_of_task(attempt: Attempt, task: RunnableTask, round_: Round, is_orphan: bool) -> TaskEnd | None:
     host = accepted_host(attempt, round_.store)
     job = round_.jobs.jobs.get(host.task.key if host else task.key)
-    case = OpenTask(attempt, round_, job, host, is_orphan, round_.jobs.may_have_been_refused(task))
+    open_task = OpenTask(attempt, round_, job, host, is_orphan, round_.jobs.may_have_been_refused(task))
     checks = CHECKS if host is None else (_with_host,)
-    outcome = next((outcome for check in checks if (outcome := check(case)) is not None), None)
+    outcome = next((outcome for check in checks if (outcome := check(open_task)) is not None), None)
     if outcome is None:
         return None
     gpu_seconds = gpu_seconds_of(job, round_.now) if host is None else 0.0
@@ -80,7 +84,10 @@ def _end_of_task(attempt: Attempt, task: RunnableTask, round_: Round, is_orphan:
 
 
 def accepted_host(attempt: Attempt, store: StoreSnapshot) -> Attempt | None:
-    """The attempt whose engine's log names this task: it runs there, and never on its own."""
+    """Returns the attempt whose engine's log of offers names this task; None if there is none.
+
+    Such a task runs in that engine, and never on its own.
+    """
     task = attempt.task
     if not isinstance(task, GenerateTask) or task.host is None:
         return None
@@ -89,7 +96,10 @@ def accepted_host(attempt: Attempt, store: StoreSnapshot) -> Attempt | None:
 
 
 def never_started(attempt: Attempt, store: StoreSnapshot) -> bool:
-    """Nothing says that the task was ever started: it may be, without two processes writing as one attempt."""
+    """Whether nothing in the store shows that the task was started.
+
+    Then it may be started without the danger that two processes write as one attempt.
+    """
     if attempt.progress is not None or attempt.failure is not None or isinstance(attempt.task, MemberPointer):
         return False
     return not any(
@@ -101,7 +111,8 @@ def never_started(attempt: Attempt, store: StoreSnapshot) -> bool:
 
 
 def within_start_grace(attempt: Attempt, now: datetime) -> bool:
-    return now - attempt.task.created < timedelta(seconds=YOUNG_SECONDS)
+    """Whether the task was written less than START_GRACE_SECONDS ago."""
+    return now - attempt.task.created < timedelta(seconds=START_GRACE_SECONDS)
 
 
 def _end_of_member(attempt: Attempt, view: UnitView, round_: Round) -> TaskEnd | None:
@@ -126,68 +137,72 @@ def _end_of_member(attempt: Attempt, view: UnitView, round_: Round) -> TaskEnd |
     return None
 
 
-def _with_host(case: OpenTask) -> AttemptOutcome | None:
-    """A task that another task's engine took ends as that task did, once its Job is gone; before, if it has failed and
-    the engine has nothing more to do for it: engines that others join may be at work for long.
+def _with_host(open_task: OpenTask) -> AttemptOutcome | None:
+    """The end of a task in another task's engine: that of the other task, when its Job is gone.
+
+    It comes earlier if this task has failed and its engine has nothing more to do for it, because an engine may run for
+    long.
     """
-    task, failure = case.attempt.task, case.attempt.failure
+    task, failure = open_task.attempt.task, open_task.attempt.failure
     assert not isinstance(task, MemberPointer)
-    if failure is not None and not undecided(case.round_.store, task):
+    if failure is not None and not undecided(open_task.round_.store, task):
         return AttemptOutcome("failed", failure.exit_code, failure.reason, cut(failure.message))
-    end = case.host.end if case.host else None
-    live = case.job is not None and case.job.phase != "ended" and _stuck(case) is None
+    end = open_task.host.end if open_task.host else None
+    live = open_task.job is not None and open_task.job.phase != "ended" and _stuck(open_task) is None
     if end is None or live:
         return None
     return outcome_of(end)
 
 
-def _ended(case: OpenTask) -> AttemptOutcome | None:
-    if case.job is not None and case.job.phase == "ended":
-        return ended_by_itself(case.attempt, case.job)
+def _ended(open_task: OpenTask) -> AttemptOutcome | None:
+    if open_task.job is not None and open_task.job.phase == "ended":
+        return ended_by_itself(open_task.attempt, open_task.job)
     return None
 
 
-def _asked_to_stop(case: OpenTask) -> AttemptOutcome | None:
-    if case.round_.intent == "suspend":
+def _asked_to_stop(open_task: OpenTask) -> AttemptOutcome | None:
+    if open_task.round_.intent == "suspend":
         return AttemptOutcome("suspended", None, "Suspended", "the experiment was suspended")
-    if case.round_.intent == "delete":
+    if open_task.round_.intent == "delete":
         return AttemptOutcome("deleted", None, "Deleted", "the experiment was deleted")
     return None
 
 
-def _without_job(case: OpenTask) -> AttemptOutcome | None:
-    if case.job is not None:
+def _without_job(open_task: OpenTask) -> AttemptOutcome | None:
+    if open_task.job is not None:
         return None
-    may_start = case.refused or within_start_grace(case.attempt, case.round_.now)
-    if may_start and never_started(case.attempt, case.round_.store) and not case.owner_gone:
+    may_start = open_task.refused or within_start_grace(open_task.attempt, open_task.round_.now)
+    if may_start and never_started(open_task.attempt, open_task.round_.store) and not open_task.owner_gone:
         return None
-    return ended_by_itself(case.attempt, None)
+    return ended_by_itself(open_task.attempt, None)
 
 
-def _stuck(case: OpenTask) -> AttemptOutcome | None:
-    job = case.job
-    if job is None or job.stopping is None or case.round_.now - job.stopping < timedelta(seconds=STUCK_SECONDS):
+def _stuck(open_task: OpenTask) -> AttemptOutcome | None:
+    job = open_task.job
+    if job is None or job.stopping is None or open_task.round_.now - job.stopping < timedelta(seconds=STUCK_SECONDS):
         return None
     return AttemptOutcome(
         "lost", None, "StuckStopping", f"its Job has been stopping for more than {STUCK_SECONDS:.0f} s"
     )
 
 
-def _budget_spent(case: OpenTask) -> AttemptOutcome | None:
-    limit = case.limits.gpu_seconds
-    if limit is None or not case.round_.is_budget_spent:
+def _budget_spent(open_task: OpenTask) -> AttemptOutcome | None:
+    limit = open_task.limits.gpu_seconds
+    if limit is None or not open_task.round_.is_budget_spent:
         return None
-    message = f"the experiment used {case.round_.gpu_seconds_spent:.0f} GPU-seconds of limits.gpuSeconds {limit:.0f}"
+    message = (
+        f"the experiment used {open_task.round_.gpu_seconds_spent:.0f} GPU-seconds of limits.gpuSeconds {limit:.0f}"
+    )
     return AttemptOutcome("failed", None, "GpuSecondsExceeded", message)
 
 
-def _pending_too_long(case: OpenTask) -> AttemptOutcome | None:
-    job, limit = case.job, case.limits.pending_seconds
+def _pending_too_long(open_task: OpenTask) -> AttemptOutcome | None:
+    job, limit = open_task.job, open_task.limits.pending_seconds
     if (
         job is None
         or job.phase != "pending"
         or limit is None
-        or case.round_.now - job.created < timedelta(seconds=limit)
+        or open_task.round_.now - job.created < timedelta(seconds=limit)
     ):
         return None
     detail = f": {job.reason}: {job.message}" if job.reason else ""
@@ -196,14 +211,14 @@ def _pending_too_long(case: OpenTask) -> AttemptOutcome | None:
     )
 
 
-def _no_progress(case: OpenTask) -> AttemptOutcome | None:
-    """Not for stages that wait for another trainer. An idle engine reports progress while it waits."""
-    job, progress = case.job, case.attempt.progress
-    if job is None or job.phase != "running" or stage_named(role_of(case.attempt.task)).waits_for_others:
+def _no_progress(open_task: OpenTask) -> AttemptOutcome | None:
+    """None for stages that wait for another trainer. An idle engine reports progress while it waits."""
+    job, progress = open_task.job, open_task.attempt.progress
+    if job is None or job.phase != "running" or stage_named(role_of(open_task.attempt.task)).waits_for_others:
         return None
     since = max(filter(None, [job.created, job.started, progress.updated if progress else None]))
-    limit = case.limits.no_progress_seconds
-    if case.round_.now - since < timedelta(seconds=limit):
+    limit = open_task.limits.no_progress_seconds
+    if open_task.round_.now - since < timedelta(seconds=limit):
         return None
     where = f" in phase {progress.phase}, {progress.done} of {progress.total}" if progress else ""
     message = f"no progress for limits.noProgressSeconds {limit:.0f}{where}"

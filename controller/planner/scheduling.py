@@ -1,4 +1,4 @@
-"""What is started now: first what was written and never started, then new tasks as far as the slots go."""
+"""What this round starts while slots are free: first tasks that were written and never started, then new ones."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,8 +33,9 @@ LIMIT_REACHED = "LimitReached"
 
 @dataclass(frozen=True)
 class Scheduled:
-    """`waiting`: units that are ready and wait for a pool that says so, with what it says. `gathering`: units that are
-    ready and wait for others, with how long still.
+    """What to do, and units that are ready and have to wait, with the reason.
+
+    `waiting`: for a slot of a pool that has a `quota_message`. `gathering`: for others, within the batch window.
     """
 
     actions: tuple[Action, ...] = ()
@@ -43,7 +44,10 @@ class Scheduled:
 
 
 def stops(round_: Round) -> list[Action]:
-    """Jobs of our closed tasks: the live are stopped, the ended forgotten. What this round closes is included."""
+    """Stops the live Jobs of closed tasks of this experiment and discards the ended ones.
+
+    Tasks that this round closes are included.
+    """
     ends = {(close.unit, close.end.number): close.end for close in round_.closing}
     actions: list[Action] = []
     for attempt in round_.own_attempts:
@@ -59,11 +63,11 @@ def stops(round_: Round) -> list[Action]:
 
 
 def unstarted(round_: Round) -> list[Action]:
-    """Tasks that a crash left between being written and being started, with their pointers, as far as slots go.
+    """Starts tasks that were written and not started because of a crash, while slots are free.
 
-    They hold a slot already; after a crash others may have taken it. One that waits too long for it is lost. One whose
-    Job was refused is tried again when its pause is over.
-    The task of a checkpoint that is being handed in is `potstill publish`'s own: no program runs it.
+    They hold a slot; after a crash other tasks may have taken it. A task that waits too long for a slot is lost. A task
+    whose Job was refused is tried again after its backoff. The task of `potstill publish` is not started: no program
+    runs it.
     """
     published = {train_unit(run) for run in round_.experiment.runs if run.published}
     snapshot = round_.jobs
@@ -86,7 +90,7 @@ def unstarted(round_: Round) -> list[Action]:
         log_end = _open_log(attempt, round_)
         if log_end is None:
             role = role_of(task)
-            if _host_is_live(attempt, snapshot) or _over(snapshot.pools, busy, role):
+            if _host_is_live(attempt, snapshot) or _full_pools(snapshot.pools, busy, role):
                 continue
             busy[role] += 1
         actions += launch(task, why, missing_pointers=_pointers_missing(task, round_.store), host=log_end)
@@ -100,7 +104,10 @@ def _pointers_missing(task: RunnableTask, store: StoreSnapshot) -> bool:
 def launch(
     task: RunnableTask, why: Reason, *, missing_pointers: bool, host: tuple[TaskRef, int] | None = None
 ) -> list[Action]:
-    """Pointers before the start, so that the program finds its members."""
+    """Returns the actions that start `task`: pointers first, so that the program finds its members.
+
+    `host`: the engine to offer it to, and the next entry of its log; None: a Job of its own.
+    """
     actions: list[Action] = []
     if isinstance(task, GenerateTask | GradeTask) and missing_pointers:
         actions.append(WritePointers(task, why))
@@ -134,8 +141,8 @@ def new_tasks(round_: Round, pending: Sequence[PendingTask]) -> Scheduled:
     pools = (*_pools(round_.experiment), *round_.jobs.pools)
     busy = Counter(slot_holders(round_).values())
     engines = running_engines(round_)
-    others_wait = _over(pools, busy, GENERATE.name, more=0, reserved_for_others=True)
-    is_full = _over(pools, busy, GENERATE.name, reserved_for_others=True)
+    others_wait = _full_pools(pools, busy, GENERATE.name, more=0, reserved_for_others=True)
+    is_full = _full_pools(pools, busy, GENERATE.name, reserved_for_others=True)
     if others_wait or (is_full and not all(_joins(candidate, engines) for candidate in pending)):
         engines = []
     actions: list[Action] = []
@@ -143,7 +150,7 @@ def new_tasks(round_: Round, pending: Sequence[PendingTask]) -> Scheduled:
     gathering: dict[UnitRef, Reason] = {}
     for candidate in pending:
         task, role = candidate.task, role_of(candidate.task)
-        full = _over(pools, busy, role, reserved_for_others=True)
+        full = _full_pools(pools, busy, role, reserved_for_others=True)
         left: RunnableTask | None = task
         while isinstance(left, GenerateTask):
             host = chosen(engines, left, suspected=candidate.suspected, must_wait=bool(full))
@@ -180,10 +187,13 @@ def _joins(candidate: PendingTask, engines: Sequence[RunningEngine]) -> bool:
     return chosen(engines, task, suspected=candidate.suspected, must_wait=True) is not None
 
 
-def _over(
+def _full_pools(
     pools: Iterable[Pool], busy: Mapping[Role, int], role: Role, *, more: int = 1, reserved_for_others: bool = False
 ) -> list[Pool]:
-    """The pools of this role that `more` tasks of it would overfill, with or without what they owe to others."""
+    """Returns the pools of this role that have no slot for `more` tasks of it.
+
+    `reserved_for_others`: their slots that are reserved for others count as taken.
+    """
     return [
         pool
         for pool in pools
@@ -194,7 +204,7 @@ def _over(
 
 
 def _host_is_live(attempt: Attempt, snapshot: JobsSnapshot) -> bool:
-    """The engine closed its log and still holds its slot: the task waits for it to end."""
+    """Whether the engine that the task was written for still holds its slot: the task then waits for its end."""
     host = attempt.task.host if isinstance(attempt.task, GenerateTask) else None
     job = snapshot.jobs.get(host.key) if host is not None else None
     return job is not None and job.phase != "ended"
@@ -206,7 +216,10 @@ def _pools(frozen: FrozenExperiment) -> tuple[Pool, ...]:
 
 
 def slot_holders(round_: Round) -> dict[str, Role]:
-    """Keys of our tasks that hold a slot: open ones that this round does not close, and any whose Job is live."""
+    """Returns the role by key of this experiment's tasks that hold a slot.
+
+    These are open tasks that this round does not close, and tasks whose Job is live.
+    """
     roles: dict[str, Role] = {}
     for attempt in round_.own_attempts:
         task = attempt.task

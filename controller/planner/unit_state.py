@@ -1,4 +1,4 @@
-"""Where one unit stands: done, at work, to be waited for, given up, or ready for its next attempt."""
+"""The state of one unit: done, running, in backoff, exhausted, or ready for its next attempt, for example."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,24 +13,24 @@ from workloads.api.tasks import MemberPointer
 from workloads.api.units import UnitRef
 
 STUCK_SECONDS = 600.0
-"""A Job that is still ending after this (a dead node) no longer holds back the next attempt."""
+"""A Job that is still stopping after this (on a lost node) no longer delays the next attempt."""
 
 UNREADABLE = "UnreadableRecord"
 """The reason of a unit with a record that cannot be read."""
 SHARED = "SharedUnit"
-"""The reason of a unit that another experiment's attempt works at."""
+"""The reason of a unit of which another experiment has an open attempt."""
 REFUSED = "JobRefused"
-"""The reason of a unit whose Job the cluster does not let be made."""
+"""The reason of a unit whose Job the cluster refuses."""
 
 STARTING = "Starting"
-"""The reason of a pending Job that is on its way as usual."""
+"""The reason of a pending Job that has no problem."""
 
 State = Literal["done", "open", "foreign", "stopping", "exhausted", "backoff", "ready"]
 
 
 @dataclass(frozen=True)
 class UnitState:
-    """`pending`: an open one of which nothing runs yet; `why` says what it waits for."""
+    """`pending`: the unit is open and nothing of it runs yet; `why` has the reason."""
 
     state: State
     why: Reason
@@ -39,14 +39,14 @@ class UnitState:
 
 
 def is_live(job: Job, now: datetime) -> bool:
-    """It has not ended; one that has been stopping for too long (a dead node) is not waited for any more."""
+    """Whether the Job has not ended. One that has been stopping for STUCK_SECONDS (on a lost node) counts as ended."""
     if job.phase == "ended":
         return False
     return job.stopping is None or now - job.stopping < timedelta(seconds=STUCK_SECONDS)
 
 
 def reserved(round_: Round) -> Mapping[UnitRef, str]:
-    """Members of our open groups whose pointer is not written yet, by the group's task key."""
+    """Returns the members of this experiment's open groups that have no pointer yet, each with its task's key."""
     group_keys: dict[UnitRef, str] = {}
     for attempt in round_.open_attempts():
         task = attempt.task

@@ -25,9 +25,9 @@ from workloads.api.experiment import FrozenExperiment
 from workloads.api.records import Failure, Marker, Progress, TaskEnd
 from workloads.api.tasks import GenerateTask, MemberPointer, Offer, Task, parse_task
 from workloads.api.units import ReportInputs, UnitRef, unit_of
+from workloads.registry import RegistryError
 from workloads.stages.generate import GENERATE
 from workloads.stages.grade import GRADE
-from workloads.stages.registry import StageError
 from workloads.storage.base import NotFound, ObjectInfo, Store, StoreError
 from workloads.storage.markers import READS, Corrupt, first_problem, parse_marker
 
@@ -98,7 +98,7 @@ class SnapshotReader:
             views = self._units(frozen, folded)
         except StoreError as error:
             return Unknown("StoreUnavailable", str(error))
-        except StageError as error:
+        except RegistryError as error:
             return Unknown("StageMissing", str(error))
         self._listing.end(views.keys())
         return StoreSnapshot(views, folded)

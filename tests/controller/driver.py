@@ -12,13 +12,13 @@ from tests.controller import tiny_program
 from tests.controller.experiments import experiment, run
 from workloads.api.experiment import FrozenExperiment, Limits
 from workloads.api.tasks import RunnableTask, StageTask
-from workloads.stages.registry import added_stages
+from workloads.stages.registry import STAGES
 from workloads.storage.base import Store, open_store
 
 
 def small() -> FrozenExperiment:
     frozen = experiment((run("short", (50, 100)),), ("sums",), limits=Limits(attempts=2, training_slots=1))
-    return frozen.model_copy(update={"stages": tuple(stage.name for stage in added_stages())})
+    return frozen.model_copy(update={"stages": STAGES.added})
 
 
 def command(folder: Path, task: RunnableTask) -> list[str]:

@@ -40,7 +40,7 @@ def adjust_runner(environment: Mapping[str, str]) -> None:
     if factor := float(environment.get("POTSTILL_TEST_FASTER", "0")):
         for module, names in (
             (lease, ("LEASE_SECONDS", "RENEW_SECONDS", "LOOK_SECONDS")),
-            (completion_checks, ("YOUNG_SECONDS",)),
+            (completion_checks, ("START_GRACE_SECONDS",)),
         ):
             for name in names:
                 vars(module)[name] /= factor

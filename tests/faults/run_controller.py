@@ -21,7 +21,7 @@ def main() -> int:
     closings = importlib.import_module(
         "controller.planner.completion_checks"
     )  # the package has a function of this name
-    vars(closings)["YOUNG_SECONDS"] /= faster
+    vars(closings)["START_GRACE_SECONDS"] /= faster
     for module in (executor, namespace_controller):
         vars(module)["STALE_SECONDS"] /= faster
     vars(serve)["Controller"] = partial(serve.Controller, pace=WATCHES, lease_pace=LEASE, busy_seconds=1.0)

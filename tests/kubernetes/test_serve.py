@@ -20,7 +20,7 @@ from controller.executors.kubernetes.api import Api
 from controller.executors.kubernetes.former_experiments import FormerExperiments, Json
 from controller.executors.kubernetes.health import Health, serve_health
 from controller.executors.kubernetes.informer import Pace
-from controller.executors.kubernetes.namespace_controller import DEAF_SECONDS, Controller
+from controller.executors.kubernetes.namespace_controller import UNANSWERED_SECONDS, Controller
 from controller.executors.kubernetes.workqueue import Key, KeyedQueue, work
 from tests.tools.processes import wait_until
 from workloads.storage.base import open_store
@@ -48,7 +48,7 @@ def test_it_is_alive_but_not_ready_while_the_api_server_is_away(controller: Cont
 
 def test_it_is_not_alive_once_a_watch_has_had_no_answer_for_long(controller: Controller) -> None:
     watch = controller._watched.jobs
-    watch._last_true -= DEAF_SECONDS + 1
+    watch._last_true -= UNANSWERED_SECONDS + 1
     assert "namespaces/team/jobs was not confirmed for 301 s" in controller.problem()
 
 

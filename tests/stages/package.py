@@ -4,7 +4,22 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from workloads.stages.base import Stage
+
 PAGE = Path("docs/development/add-a-stage.md")
+
+RULE_BREAKER = Stage(
+    name="tally",
+    unit_kind="tally",
+    inputs=(),
+    final_marker="tally",
+    program="tally",
+    activity="tallying",
+    profile_part="report",
+    work_gib=1,
+    version="tally-1",
+)
+"""Follows nothing."""
 
 WEIGH = '''
 import sys

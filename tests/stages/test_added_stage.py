@@ -5,11 +5,13 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 
+from controller.cli.added_checks import check_added_parts
 from controller.gc.collector import look
 from controller.snapshot.reader import SnapshotReader
 from controller.snapshot.types import Unknown
@@ -20,7 +22,10 @@ from workloads.api import store_keys
 from workloads.api.experiment import FrozenExperiment
 from workloads.api.manifest import Manifest
 from workloads.api.records import Marker, StageRecord
-from workloads.stages.registry import StageError, stage_named, with_added
+from workloads.registry import Registry, RegistryError
+from workloads.stages.base import Stage
+from workloads.stages.registry import STAGES, stage_named, stage_problems
+from workloads.stages.train import TRAIN
 from workloads.storage.base import Store, open_store
 from workloads.storage.markers import Corrupt
 
@@ -73,7 +78,7 @@ def test_added_stages_run_on_each_checkpoint_and_on_each_graded_evaluation(tmp_p
     frozen = small().model_copy(update={"stages": ("weigh", "tally")})
     seen = SnapshotReader(store).read(frozen, None)
     assert isinstance(seen, Unknown)
-    assert (seen.reason, "Install the package" in seen.message) == ("StageMissing", True)
+    assert (seen.reason, "Install the distribution" in seen.message) == ("StageMissing", True)
     with pytest.raises(Corrupt, match="there is no stage tally here"):
         look(store)
 
@@ -114,20 +119,48 @@ def test_an_experiment_without_added_stages_is_stored_as_before() -> None:
     assert b'"stages":["tally"]' in small().model_copy(update={"stages": ("tally",)}).to_json()
 
 
+ADDED = replace(TRAIN, name="tally", unit_kind="tally", inputs=("train",), follows="checkpoint", version="tally-1")
+
+
+def test_a_stage_that_keeps_the_rules_has_no_problems() -> None:
+    assert stage_problems(ADDED) == []
+    assert stage_problems(replace(ADDED, follows="evaluation", inputs=("grade",))) == []
+
+
+@pytest.mark.parametrize(
+    ("stage", "problem"),
+    [
+        (replace(ADDED, name="tally-2", unit_kind="tally-2"), "its name must be 1 to 12 letters a to z"),
+        (replace(ADDED, name="member", unit_kind="member"), "the name member is reserved"),
+        (replace(ADDED, unit_kind="train"), "unit_kind must be its name"),
+        (replace(ADDED, inputs=("grade",)), "inputs must be ('train',)"),
+        (replace(ADDED, version=""), "version must be stated"),
+    ],
+)
+def test_a_rule_that_an_added_stage_breaks_is_named(stage: Stage, problem: str) -> None:
+    assert stage_problems(stage) == [problem]
+
+
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("tally", "no_such_module:STAGE", "No module named 'no_such_module'"),
-        ("tally", "workloads.stages.registry:GROUP", "is no workloads.stages.base.Stage"),
-        ("train", "workloads.stages.train:TRAIN", "the name train is taken"),
-        ("learn", "workloads.stages.train:TRAIN", "it is named train: name both alike"),
+        ("tally", "no_such_module:STAGE", "cannot be loaded (ModuleNotFoundError: No module named 'no_such_module')"),
+        ("tally", "json:dumps", "is a function, and must be a workloads.stages.base.Stage"),
+        ("train", "workloads.stages.train:TRAIN", "the name train is taken by Potstill itself"),
+        ("learn", "workloads.stages.train:TRAIN", "its name is train; both names must be equal"),
+        ("tally", "tests.stages.package:RULE_BREAKER", "follows must be checkpoint or evaluation"),
     ],
 )
 def test_an_entry_point_that_cannot_be_used_is_named(name: str, value: str, message: str) -> None:
-    with pytest.raises(StageError, match=f"potstill.stages: {name} = {value}.*{message}"):
-        with_added([EntryPoint(name, value, "potstill.stages")])
+    point = EntryPoint(name, value, STAGES.group)
+    found = Registry[Stage]("stage", STAGES.group, Stage, STAGES.builtin, check=stage_problems, find=lambda _: [point])
+    start = f"stage of an unknown distribution (entry point {name} = {value} in potstill.stages): "
+    with pytest.raises(RegistryError, match=re.escape(start) + ".*" + re.escape(message)):
+        list(found.values())
+    [check] = check_added_parts([found])
+    assert (check.state, check.name, message in check.finding) == ("blocks", "stage", True)
 
 
 def test_a_stage_that_is_not_installed_is_named_with_those_that_are() -> None:
-    with pytest.raises(StageError, match="no stage tally here; there are: train, import, generate, grade, report"):
+    with pytest.raises(RegistryError, match="no stage tally here; there are: train, import, generate, grade, report"):
         stage_named("tally")

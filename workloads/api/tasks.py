@@ -183,7 +183,7 @@ class ReportTask(TaskBase):
 
 
 class StageTask(TaskBase):
-    """A task of a stage that a package adds."""
+    """A task of an added stage."""
 
     type: Literal["stage"] = "stage"
     inputs: StageInputs

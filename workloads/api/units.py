@@ -288,7 +288,7 @@ class ReportInputs(Contract):
 
 
 class StageInputs(Contract):
-    """One committed result of a built-in stage as the input of a stage that a package adds.
+    """One committed result of a built-in stage as the input of an added stage.
 
     `stage` is the name of the added stage, `stage_version` the version of its results. It reads the marker `marker` of
     the unit `source`, whose content digest is `content`.

@@ -44,13 +44,13 @@ class PublishedData:
         return self.folder / f"v{self.version}" / self.problems
 
     def locate(self) -> Path:
-        """The problems. Raises BenchmarkError if they are not on this machine: nothing is fetched."""
+        """Returns the file of problems. Raises BenchmarkError if it is not on this machine: nothing is fetched."""
         if not self.problems_path.is_file():
             raise BenchmarkError(f"{self.benchmark}: its problems are not on this machine")
         return self.problems_path
 
     def fetch(self) -> Path:
-        """The problems, made from the published file if they are not there. Raises BenchmarkError."""
+        """Returns the file of problems, made from the published file if it is not there. Raises BenchmarkError."""
         if self.problems_path.is_file():
             return self.problems_path
         with locked(self.folder.with_suffix(".lock")):
@@ -65,12 +65,13 @@ class PublishedData:
         return self.problems_path
 
     def _published(self) -> bytes:
+        """Returns the checked content of the published file, downloaded if it is not there. Raises BenchmarkError."""
         path = self.published_path
         if not path.is_file():
-            arriving = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+            unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
             try:
-                download_https(self.url, arriving)
-                data = arriving.read_bytes()
+                download_https(self.url, unfinished)
+                data = unfinished.read_bytes()
             except (ContentError, StoreError) as error:
                 reason = str(error).removeprefix(f"{self.url}: ")
                 raise BenchmarkError(
@@ -78,7 +79,7 @@ class PublishedData:
                     f"be fetched ({reason})"
                 ) from error
             finally:
-                arriving.unlink(missing_ok=True)
+                unfinished.unlink(missing_ok=True)
             if (wrong := self.check(data)) is None:
                 self._write(path, data)
         else:
@@ -96,7 +97,7 @@ class PublishedData:
         unfinished.replace(path)
 
 
-def other_hash(algorithm: str, known: str, data: bytes) -> str | None:
-    """What `check` says of data whose hash is not the known one."""
+def hash_problem(algorithm: str, known: str, data: bytes) -> str | None:
+    """Returns the problem with data that do not have the hash `known`, for `check`; None if they have it."""
     found = hashlib.new(algorithm, data, usedforsecurity=False).hexdigest()
     return None if found == known else f"its {algorithm} is {found}, not {known}"

@@ -1,4 +1,4 @@
-"""Whole weights that a training here committed: fetched from the store for the engine that runs them, one at a time."""
+"""Checkpoints of full fine-tuning: fetched from the store for the engine that runs them, one at a time."""
 
 import shutil
 from pathlib import Path
@@ -12,7 +12,7 @@ from workloads.storage.markers import Corrupt, fetch, read_marker
 
 
 class TrainedWeights:
-    """A folder that holds the weights of at most one checkpoint, for a pod's disk may not have room for two."""
+    """A folder that holds the weights of at most one checkpoint, because a pod's disk may not have room for two."""
 
     def __init__(self, store: Store, folder: Path) -> None:
         self._store, self._folder = store, folder
@@ -25,8 +25,8 @@ class TrainedWeights:
         marker = read_marker(self._store, source.unit, source.marker)
         record = marker.record if marker is not None else None
         if marker is None or not isinstance(record, CheckpointRecord) or record.model_content != source.content:
-            stands = f"holds {marker.content[:12]}" if marker else "is not there"
-            raise Corrupt(f"{source.unit}: marker {source.marker} {stands}; the task names {source.content}")
+            state = f"holds {marker.content[:12]}" if marker else "is not there"
+            raise Corrupt(f"{source.unit}: marker {source.marker} {state}; the task names {source.content}")
         directory = self._folder / sha256_of(source.content.encode())[:16]
         if self._folder.is_dir():
             for other in self._folder.iterdir():

@@ -63,14 +63,14 @@ class Grader(ABC):
 
     @abstractmethod
     def verdict(self, problem: Problem, answer: str, findings: Findings) -> Judgement:
-        """Of one answer, with the findings of all its orders and checks."""
+        """Returns the judgement of one answer. `findings`: those of all its orders and checks."""
 
     def orders(self, benchmark: Benchmark, answers: Iterable[tuple[str, str]]) -> list[Order]:
-        """What the sandbox runs for distinct (problem id, answer)."""
+        """Returns what the sandbox runs. `answers`: distinct (problem id, answer)."""
         return []
 
     def checks(self, problem: Problem, answer: str, outcomes: Mapping[str, Outcome | Lost]) -> dict[str, Check]:
-        """What the checking processes are asked, by key. Equal keys are asked once."""
+        """Returns the requests to the checking processes, by key. Equal keys are sent once."""
         return {}
 
     def keys(self, problem: Problem, answer: str) -> list[str]:
@@ -78,11 +78,11 @@ class Grader(ABC):
         return list(self.checks(problem, answer, {}))
 
     def gold_check(self, problem: Problem) -> Check | None:
-        """Whether the gold equals itself; asked when a check of one of its answers failed."""
+        """Returns the check that the gold equals itself, sent if a check of an answer failed; None: no check."""
         return None
 
     def reply(self, request: dict[str, Any]) -> dict[str, Any]:
-        """In the checking process: the reply to a check. May raise, and may take too long: then it is killed."""
+        """Returns the reply to a check, in the checking process. It may raise; if it takes too long it is killed."""
         raise NotImplementedError(f"grader {self.name} has no checks")
 
     def warm(self) -> None:
@@ -97,7 +97,7 @@ class Grader(ABC):
         return None
 
     def why_unanswerable(self, problem: Problem) -> str | None:
-        """Why no answer to the problem can be right."""
+        """Returns why no answer to the problem can be right; None if one can."""
         return None
 
 

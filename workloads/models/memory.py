@@ -8,14 +8,14 @@ from workloads.models.safetensors_file import read_header
 
 FULL_BYTES_PER_PARAMETER = {"float32": 16, "bfloat16": 18}
 """Of full fine-tuning. float32: value, gradient and AdamW's two moments; with bfloat16 also the value that
-autocast casts for the matrix products."""
+autocast casts for the matrix products. Computed, not measured."""
 RESERVE_SHARE = 0.03
 """Of the device: what the allocator cannot use."""
 BESIDE_PYTORCH_BYTES = 2**30
 """On a device whose rank is alone: CUDA's context, kernels and libraries."""
 BESIDE_PYTORCH_BYTES_SEVERAL_RANKS = 3 * 2**30
 """With NCCL's buffers: 1.58 GiB were measured with two ranks on H200s, 1.59 on H100s; more ranks were not measured."""
-ROOM_SHARE = 0.8
+AUTO_SHARDING_SHARE = 0.8
 """Of a device's usable memory: if weights, gradients and moments take more, `sharding: auto` divides them."""
 GPU_BYTES = {"h200": 141 * 10**9, "b200": 180 * 10**9, "l40s": 48 * 10**9, "l4": 24 * 10**9, "t4": 16 * 10**9}
 """By a word of the profile's `gpu`, of models that have one size of memory only. Source: NVIDIA's data sheets."""
@@ -28,8 +28,9 @@ def parameters_of(folder: Path) -> int:
 
 
 def training_bytes(parameters: int, method: str, precision: str) -> int:
-    """What one device holds of a model in one piece before a step: a frozen base, or all that full fine-tuning needs.
+    """Returns the bytes that one device holds of an unsharded model before a step.
 
+    Of an adapter's training that is the frozen base; of full fine-tuning, weights, gradients and moments.
     An adapter's own parameters, and activations, are not counted.
     """
     if method == "full":
@@ -38,13 +39,13 @@ def training_bytes(parameters: int, method: str, precision: str) -> int:
 
 
 def gpu_bytes(name: str) -> int | None:
-    """Memory of a GPU by the name that a profile states (NVIDIA H200); None where that does not say it."""
+    """Returns a GPU's bytes of memory by its name in a profile (NVIDIA H200); None if the name does not fix them."""
     words = name.lower().replace("-", " ").replace("_", " ").split()
     return next((GPU_BYTES[word] for word in words if word in GPU_BYTES), None)
 
 
 def usable_bytes(device_bytes: int, ranks: int = 1) -> int:
-    """What PyTorch's allocator may give to a step, where so many ranks train together, each on a device of its own."""
+    """Returns the bytes that PyTorch's allocator may use. `ranks`: how many train together, each on its own device."""
     beside = BESIDE_PYTORCH_BYTES if ranks == 1 else BESIDE_PYTORCH_BYTES_SEVERAL_RANKS
     return int(device_bytes * (1 - RESERVE_SHARE)) - beside
 
@@ -55,5 +56,5 @@ def is_sharded(stated: Sharding, ranks: int, needed: int, usable: int | None) ->
     `needed`: bytes of weights, gradients and moments in one piece; `usable`: of a device, None where it is not known.
     """
     if stated == "auto":
-        return ranks > 1 and usable is not None and needed > ROOM_SHARE * usable
+        return ranks > 1 and usable is not None and needed > AUTO_SHARDING_SHARE * usable
     return stated == "always"

@@ -27,7 +27,8 @@ class Step:
 class Stage:
     """One kind of task.
 
-    `name`: the `type` of its tasks, which is part of Job names, and the role label of Jobs and pods.
+    `name`: part of Job names, and the role label of Jobs and pods. It is the `type` of the tasks of a built-in stage;
+    tasks of added stages have the type `stage`.
     `unit_kind`: the kind of its units, which is part of store keys: its name, but that imports make units of trainings.
     `inputs`: the kinds of units of which one must be done, or have committed a checkpoint, before a task is made.
     `final_marker`: the marker that a unit of this kind has when it is done.

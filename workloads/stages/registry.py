@@ -1,18 +1,11 @@
-"""The stages by name: the built-in ones, and those that installed packages add.
-
-A package adds a stage by an entry point of the group `potstill.stages` whose object is a `Stage`:
-
-    [project.entry-points."potstill.stages"]
-    toxicity = "my_package.stage:TOXICITY"
-"""
+"""The stages, by name: a new one is an entry here, or an entry point in `potstill.stages`."""
 
 import re
-from collections.abc import Iterable, Mapping
-from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from collections.abc import Mapping
 from types import MappingProxyType
 
 from workloads.api.experiment import FrozenExperiment
+from workloads.registry import Registry, RegistryError
 from workloads.stages.base import Follows, Stage
 from workloads.stages.generate import GENERATE
 from workloads.stages.grade import GRADE
@@ -20,91 +13,51 @@ from workloads.stages.import_checkpoints import IMPORT
 from workloads.stages.report import REPORT
 from workloads.stages.train import TRAIN
 
-GROUP = "potstill.stages"
-BUILT_IN: Mapping[str, Stage] = MappingProxyType(
-    {stage.name: stage for stage in (TRAIN, IMPORT, GENERATE, GRADE, REPORT)}
-)
 NAME = re.compile(r"[a-z]{1,12}")
-RESERVED = frozenset({*BUILT_IN, "stage", "member"})
+RESERVED = frozenset({"stage", "member"})
+"""Values of `type` in stored tasks that are not the name of a stage."""
 INPUTS: Mapping[Follows | None, tuple[str, ...]] = MappingProxyType(
     {"checkpoint": (TRAIN.unit_kind,), "evaluation": (GRADE.unit_kind,)}
 )
 """The inputs of an added stage by what it follows."""
 
 
-class StageError(ValueError):
-    """An added stage is missing, or its entry point cannot be used. The message says which, and what to do."""
-
-
-@cache
-def stages() -> Mapping[str, Stage]:
-    """All stages by name, the built-in ones first. Raises StageError for an entry point that cannot be used."""
-    points = sorted(entry_points(group=GROUP), key=lambda point: point.name)
-    return with_added(points)
-
-
-def with_added(points: Iterable[EntryPoint]) -> Mapping[str, Stage]:
-    """The built-in stages and those of the entry points. Raises StageError."""
-    known = dict(BUILT_IN)
-    for point in points:
-        stage = _loaded(point)
-        if stage.name in known:
-            raise StageError(f"{_origin(point)}: two packages add a stage {stage.name}; uninstall one of them")
-        known[stage.name] = stage
-    return MappingProxyType(known)
-
-
-def added_stages() -> tuple[Stage, ...]:
-    """The stages that installed packages add. Raises StageError."""
-    return tuple(stage for name, stage in stages().items() if name not in BUILT_IN)
-
-
-def stage_named(name: str) -> Stage:
-    """Raises StageError for a stage that is not installed here."""
-    stage = BUILT_IN.get(name) or stages().get(name)
-    if stage is None:
-        raise StageError(
-            f"there is no stage {name} here; there are: {', '.join(stages())}. Install the package that adds it (entry "
-            f"point group {GROUP})"
-        )
-    return stage
-
-
-def stages_of(frozen: FrozenExperiment) -> tuple[Stage, ...]:
-    """The built-in stages and those that the experiment was accepted with. Raises StageError for a missing one."""
-    return (*BUILT_IN.values(), *map(stage_named, frozen.stages))
-
-
-def final_marker(unit_kind: str) -> str:
-    """The marker that a unit of this kind has when it is done. Raises StageError for an unknown kind."""
-    return stage_named(unit_kind).final_marker
-
-
-def unit_kinds(chosen: Iterable[Stage]) -> frozenset[str]:
-    return frozenset(stage.unit_kind for stage in chosen)
-
-
-def _loaded(point: EntryPoint) -> Stage:
-    try:
-        stage = point.load()
-    except Exception as error:
-        raise StageError(f"{_origin(point)}: {error}. Repair or uninstall the package") from error
-    if not isinstance(stage, Stage):
-        raise StageError(f"{_origin(point)} is no workloads.stages.base.Stage: repair or uninstall the package")
-    problems = [
-        *([] if stage.name == point.name else [f"it is named {stage.name}: name both alike"]),
+def stage_problems(stage: Stage) -> list[str]:
+    """The fields of an added stage that break a rule, and the rule; empty if it can be used."""
+    return [
         *([] if NAME.fullmatch(stage.name) else ["its name must be 1 to 12 letters a to z"]),
-        *([f"the name {stage.name} is taken"] if stage.name in RESERVED else []),
+        *([f"the name {stage.name} is reserved"] if stage.name in RESERVED else []),
         *([] if stage.unit_kind == stage.name else ["unit_kind must be its name"]),
         *([] if stage.follows in INPUTS else ["follows must be checkpoint or evaluation"]),
         *([] if stage.inputs == INPUTS.get(stage.follows) else [f"inputs must be {INPUTS.get(stage.follows)}"]),
         *([] if stage.version else ["version must be stated"]),
     ]
-    if problems:
-        raise StageError(f"{_origin(point)}: {'; '.join(problems)}")
-    return stage
 
 
-def _origin(point: EntryPoint) -> str:
-    package = f" of {point.dist.name}" if point.dist is not None else ""
-    return f"the entry point {GROUP}: {point.name} = {point.value}{package}"
+STAGES = Registry[Stage](
+    "stage",
+    "potstill.stages",
+    Stage,
+    {stage.name: stage for stage in (TRAIN, IMPORT, GENERATE, GRADE, REPORT)},
+    check=stage_problems,
+)
+
+
+def stage_named(name: str) -> Stage:
+    """Raises RegistryError for a stage that is not installed here, or that cannot be used."""
+    if name not in STAGES:
+        raise RegistryError(
+            f"there is no stage {name} here; there are: {', '.join(STAGES)}. Install the distribution that adds it "
+            f"(entry point {name} in {STAGES.group})"
+        )
+    return STAGES[name]
+
+
+def stages_of(frozen: FrozenExperiment) -> tuple[Stage, ...]:
+    """The built-in stages and those that the experiment was accepted with. Raises RegistryError as `stage_named`."""
+    return (*STAGES.builtin.values(), *map(stage_named, frozen.stages))
+
+
+def final_marker(unit_kind: str) -> str:
+    """The marker that a unit of this kind has when it is done. Raises RegistryError as `stage_named`."""
+    return stage_named(unit_kind).final_marker

@@ -77,7 +77,7 @@ class FastTrainer:
         reason = why_not_packed(self.model)
         return () if reason is None else (f"NotPacked: {reason}: trained document by document, slowly",)
 
-    def micro_batch_tokens(self, data: TrainingData, adapter: object) -> int:  # noqa: ARG002
+    def micro_batch_tokens(self, data: TrainingData, parameters: object) -> int:  # noqa: ARG002
         return self._limit_tokens
 
     def micro_batches(

@@ -33,7 +33,7 @@ class Slot:
 
 
 def slots_of(shapes: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, Slot], int]:
-    """Where parameters of these shapes lie in a flat vector, and its elements."""
+    """Returns where parameters of these shapes lie in a flat vector, and how many elements it has."""
     slots: dict[str, Slot] = {}
     offset = 0
     for name, shape in shapes.items():
@@ -96,16 +96,16 @@ class FlatParameters:
         return {name: self.view(flat, name) for name in self.slots}
 
     def clip(self, largest_norm: float) -> Tensor:
-        """Scales the gradient down to `largest_norm` (0: leaves it alone); its norm before, a scalar, unread."""
+        """Scales the gradient down to `largest_norm` (0: does not scale). Returns its norm before, a scalar."""
         norm: Tensor = torch.linalg.vector_norm(self.gradients)
         if largest_norm > 0:
             self.gradients.mul_(torch.clamp(largest_norm / (norm + 1e-6), max=1.0))
         return norm
 
     def adamw(self, weight_decay: float, steps_taken: int = 0) -> torch.optim.AdamW:
-        """Decoupled weight decay on every parameter (Loshchilov and Hutter, arXiv 1711.05101), from the moments on.
+        """Returns AdamW (Loshchilov and Hutter, arXiv 1711.05101) with weight decay on every parameter.
 
-        The optimizer's state is `first_moments` and `second_moments`, in place.
+        Its state is `first_moments` and `second_moments`, in place, after `steps_taken` steps.
         """
         optimizer = torch.optim.AdamW(
             list(self._chunks),
@@ -124,18 +124,18 @@ class FlatParameters:
         return optimizer
 
     def state(self) -> dict[str, Tensor]:
-        """All that a resumed run needs of the parameters, live."""
+        """The vectors that a resumed run needs, by name; not copies."""
         return {"values": self.values, "first_moments": self.first_moments, "second_moments": self.second_moments}
 
     def restore(self, state: Mapping[str, Tensor] | None, ranks: Ranks) -> None:
-        """From rank 0's `state`, None on the others. Raises ValueError as `load`."""
+        """Sets the vectors of all ranks from rank 0's `state`, None on the others. Raises ValueError as `load`."""
         if state is not None:
             self.load(state)
         for vector in self.state().values():
             ranks.share(vector)
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Raises ValueError when the vectors do not have the sizes of these parameters."""
+        """Copies the vectors of `state`. Raises ValueError if one is missing or has another size."""
         for name, tensor in self.state().items():
             if name not in state or state[name].shape != tensor.shape:
                 raise ValueError(f"resume state: {name} should have shape {tuple(tensor.shape)}")

@@ -49,10 +49,10 @@ class TrainedParameters(Protocol):
         """Sums gradient and tail over the ranks."""
 
     def clip(self, largest_norm: float) -> Tensor:
-        """Scales the gradient down to `largest_norm` (0: leaves it alone); its norm before, a scalar."""
+        """Scales the gradient down to `largest_norm` (0: does not scale). Returns its norm before, a scalar."""
 
     def adamw(self, weight_decay: float, steps_taken: int = 0) -> torch.optim.AdamW:
-        """Whose state is the moments."""
+        """Returns AdamW, whose state is the moments, after `steps_taken` steps."""
 
     def named(self, flat: Tensor) -> dict[str, Tensor]:
         """Views of a snapshot's vector, by parameter name."""
@@ -61,7 +61,10 @@ class TrainedParameters(Protocol):
         """Of values and moments."""
 
     def restore(self, state: Mapping[str, Tensor] | None, ranks: Ranks) -> None:
-        """From rank 0's `state`, None on the others. Raises ValueError where its sizes are others."""
+        """Sets values and moments from rank 0's `state`; the other ranks give None. Every rank must call it.
+
+        Raises ValueError if a vector is missing or has another size.
+        """
 
 
 class Trainer(Protocol):
@@ -79,8 +82,11 @@ class Trainer(Protocol):
     def add_parameters(self) -> TrainedParameters:
         """The parameters that are trained: an adapter put on the frozen base, or the base's own. Raises BadModel."""
 
-    def micro_batch_tokens(self, data: TrainingData, adapter: Any) -> int:
-        """How many tokens a micro-batch may have. Raises BadModel where one sample does not fit the device."""
+    def micro_batch_tokens(self, data: TrainingData, parameters: Any) -> int:
+        """Returns how many tokens a micro-batch may have. Raises BadModel if one sample does not fit the device.
+
+        `parameters`: what `add_parameters` returned.
+        """
 
     def micro_batches(
         self, rows: TokenisedRows, indices: Sequence[int], limit_tokens: int, rank: int, ranks: int, step: int
@@ -91,7 +97,10 @@ class Trainer(Protocol):
         """The sum of the cross-entropy over a micro-batch's supervised tokens, a float32 scalar."""
 
     def write_checkpoint(self, values: Mapping[str, Tensor], folder: Path) -> dict[str, Path]:
-        """Files of the adapter or the model by name. `values`: trained parameters by name, on the host, in float32."""
+        """Writes the adapter or the model to `folder`. Returns the paths by file name.
+
+        `values`: trained parameters by name, in host memory, in float32.
+        """
 
     @property
     def warnings(self) -> Sequence[str]:

@@ -29,7 +29,7 @@ from workloads.stages.registry import stages_of
 
 Json = dict[str, Any]
 STALE_SECONDS = 100.0
-"""A copy not confirmed for this long says nothing about Jobs. Below decide's YOUNG_SECONDS: no live task is lost."""
+"""A copy not confirmed for this long says nothing about Jobs. Below START_GRACE_SECONDS: no live task is lost."""
 SOON_SECONDS = 0.2
 """Until the round after one in which a Job was refused: it says so in the status."""
 

@@ -1,7 +1,7 @@
 """The controller of one namespace: watches, a queue, a few workers.
 
 A round of an Experiment starts when its spec changes, when what the planner reads of one of its Jobs changes, when a
-notice says that one of its units may have changed, and after a while. The status that a round writes starts none.
+notice says that one of its units may have changed, and at intervals. The status that a round writes starts none.
 """
 
 import logging
@@ -35,24 +35,24 @@ Json = dict[str, Any]
 Key = tuple[str, str]
 WORKERS = 8
 BUSY_SECONDS = 10.0
-"""Between two LISTs of the notices, and between two rounds of an experiment that has to look for itself."""
+"""Between two LISTs of the notices, and between two rounds of an experiment that gets no notices."""
 FIRST_NOTICES_SECONDS = 5.0
-"""So long the first rounds wait for the first LIST of the notices."""
+"""The longest wait of the first rounds for the first LIST of the notices."""
 TIMED_ROUNDS_PER_SECOND = 10.0
-"""Experiments that nothing happens to have a round every `BUSY_SECONDS`, or less often so that all of them together
-have so many a second."""
+"""The most rounds a second, for all together, of Experiments to which nothing happens. Each has one every
+`BUSY_SECONDS` if that is fewer."""
 RELEASE = "potstill"
-DEAF_SECONDS = 300.0
-"""A watch without any answer for so long: Kubernetes is to restart the controller."""
+UNANSWERED_SECONDS = 300.0
+"""Kubernetes restarts the controller if a watch had no answer for this long."""
 STOP_SECONDS = 20.0
-"""All of `stop`, below the pod's terminationGracePeriodSeconds of 30."""
+"""The longest time of `stop`: less than the pod's terminationGracePeriodSeconds of 30."""
 logger = logging.getLogger("potstill")
 
 
 class Controller:
-    """Serves one namespace. `start` returns at once; `stop` lets the rounds in hand end, and waits for them.
+    """Serves one namespace. `start` returns at once; `stop` waits until running rounds have ended.
 
-    `evaluation_pods`: at most so many of all Experiments at one time; 0 is no limit. `release`: controllers of other
+    `evaluation_pods`: the most that all Experiments have at one time; 0: no limit. `release`: controllers of other
     releases, or with other stores, do not work in this namespace at the same time. `leader`: no round starts while
     another pod holds it; its thread is the caller's. `metrics`: shared with other namespaces of the process.
     """
@@ -78,12 +78,12 @@ class Controller:
         self._store = store
         self._board = NoticeBoard(store)
         self._store_passed = False
-        """Whether the store was once seen to do what Potstill needs."""
+        """Whether the store has passed its probe."""
         self._store_problem = f"{store.url} has not answered yet"
-        """Why the last look at the store failed; "" if it did not."""
+        """Why the last read of the store failed; "" if it did not."""
         self._closing = threading.Event()
         self._noticed = threading.Event()
-        """The notices were listed once, or could not be. A unit that is listed before them is listed again after."""
+        """Set when the first LIST of the notices has ended, with or without an error."""
         self._started_at = 0.0
         self._meanings: dict[str, object] = {}
         self._specs: dict[Key, object] = {}
@@ -159,7 +159,7 @@ class Controller:
             thread.start()
 
     def stop(self, seconds: float = STOP_SECONDS) -> None:
-        """Waits so many seconds at most for the rounds in hand; what they had not done, the next controller does."""
+        """Waits up to `seconds` for running rounds to end. The next controller does what they have not done."""
         end = time.monotonic() + seconds
         self._closing.set()
         self._queue.close()
@@ -172,16 +172,16 @@ class Controller:
             logger.warning("%s: still in a round after %.0f s, and ended with the process", ", ".join(left), seconds)
 
     def problem(self) -> str:
-        """What only a restart can mend: a thread that has ended, a watch without any answer for DEAF_SECONDS; or ""."""
+        """Returns what needs a restart: a thread that has ended, a watch unanswered for UNANSWERED_SECONDS; or ""."""
         threads = [thread.name for thread in self._threads if not thread.is_alive()]
         threads += [f"watch {one.path}" for one in self._watched.reflectors if not one.is_alive]
         if threads:
             return f"ended: {', '.join(threads)}"
-        return self._stale(DEAF_SECONDS, [(one.path, one.silent_seconds) for one in self._watched.reflectors])
+        return self._stale(UNANSWERED_SECONDS, [(one.path, one.silent_seconds) for one in self._watched.reflectors])
 
     def unready(self) -> str:
-        """Who else serves the namespace, which watch has not listed or is older than STALE_SECONDS, and why the store
-        cannot be used; or "".
+        """Returns why no round can run, or "": another holder of the Lease, a watch that has not listed or is older
+        than STALE_SECONDS, or a store that cannot be used.
         """
         stale = self._stale(STALE_SECONDS, [(one.path, one.stale_seconds) for one in self._watched.reflectors])
         store = f"the store: {self._store_problem}" if self._store_problem else ""
@@ -189,15 +189,15 @@ class Controller:
 
     @staticmethod
     def _stale(limit: float, ages: list[tuple[str, float]]) -> str:
-        told = {
+        problems = {
             path: "has not listed yet" if age == float("inf") else f"was not confirmed for {age:.0f} s"
             for path, age in ages
             if age > limit
         }
-        return "; ".join(f"the watch of {path} {since}" for path, since in told.items())
+        return "; ".join(f"the watch of {path} {since}" for path, since in problems.items())
 
     def _changed(self, item: Json) -> None:
-        """The controller's own status writes change nothing of what a round reads."""
+        """Asks for a round if the spec or the retry annotation changed, or at a deletion; not for a new status."""
         metadata = item["metadata"]
         key = (metadata["namespace"], metadata["name"])
         spec = (
@@ -216,7 +216,7 @@ class Controller:
         self._queue.add(key)
 
     def _owned(self, kind: Kind, item: Json) -> None:
-        """A change of which the planner reads nothing, as a pod's node or a probe's time, starts no round."""
+        """Asks for a round if the planner reads what changed; not for a pod's node or a probe's time, for example."""
         if is_evaluation(item):
             self._watched.limit.changed()
         meaning = self._watched.tasks.meaning(kind, item)
@@ -233,13 +233,14 @@ class Controller:
         return not self._noticed.is_set() and time.monotonic() - self._started_at < FIRST_NOTICES_SECONDS
 
     def _require_store(self) -> None:
-        """Raises StoreError if the last look at the store failed."""
+        """Raises StoreError if the last read of the store failed."""
         if self._store_problem:
             raise StoreError(self._store_problem)
 
     def _read_notices(self) -> None:
-        """One LIST for all experiments; those whose units have new notices have a round. First the store is checked,
-        again and again until it passes.
+        """Lists the notices of all experiments, at intervals, and asks for a round of each whose units have new ones.
+
+        First the store is probed, until it passes. Runs until `stop`.
         """
         while not self._closing.is_set():
             before = self._store_problem

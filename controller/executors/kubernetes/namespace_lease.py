@@ -1,12 +1,12 @@
 """One release a namespace: a Lease that names the release and its store, and that its controllers renew.
 
-Two controllers of one release with one store may be at work at the same time: they do no harm, and an upgrade has both
-for a moment. Those of another release, or with another store, wait until the Lease was not renewed for its duration.
-Clocks are not compared: a holder counts as gone when its record has not changed for so long by our own clock. A
+Two controllers of one release with one store may work at the same time, as they do for a moment in an upgrade: they do
+no harm. Those of another release, or with another store, wait until the Lease was not renewed for its duration. Clocks
+are not compared: a holder counts as gone when its record has not changed for so long by our own clock. A
 controller that ends leaves the Lease as it is, because another of its release may be at work.
 
-With several replicas a second Lease names the pod that works; the others stand by, and the one that works gives it up
-when it ends.
+With several replicas a second Lease names the pod that works. The other pods wait for it; the pod that works releases
+it when it ends.
 """
 
 import logging
@@ -31,14 +31,17 @@ class LeasePace:
     duration_seconds: int = 30
     renew_seconds: float = 10.0
     look_seconds: float = 2.0
-    """Between two looks at a Lease that another holds."""
+    """Between two reads of a Lease that another holds."""
 
 
 class NamespaceLease:
-    """`run` keeps the Lease; the rest may be called from any thread. `holder`: release and store, as the Lease says."""
+    """`run` takes and renews the Lease; the other methods may be called from any thread.
+
+    `holder`: who holds it, as the Lease records it: release and store.
+    """
 
     level = logging.ERROR
-    """Of the line in the log that says that another holds it."""
+    """Log level of the message that another holds it."""
 
     def __init__(
         self,
@@ -58,27 +61,27 @@ class NamespaceLease:
         self._clock = clock
         self._held_until = float("-inf")
         self._unguarded = False
-        """This controller may not use Leases: it works without."""
+        """Whether this controller works without the Lease, because it has no permission for Leases."""
         self._seen: tuple[str, float] = ("", 0.0)
-        """The version of another's Lease, and since when it is that one."""
+        """The version of another's Lease, and the time at which it was first seen."""
         self._other = ""
         self._stop = threading.Event()
         self._changed = threading.Condition()
 
     @property
     def is_held(self) -> bool:
-        """Whether work may be done now. It ends before another may take the Lease."""
+        """Whether work may be done now. It becomes false before another may take the Lease."""
         return self._unguarded or self._clock() < self._held_until
 
     @property
     def problem(self) -> str:
-        """Why no work may be done, "" if it may."""
+        """Why no work may be done; "" if it may."""
         if self.is_held:
             return ""
         return self._other or f"the Lease {self._namespace}/{self._name} is not held yet"
 
     def wait_held(self, seconds: float) -> bool:
-        """Whether it is held, waiting so long for it at most."""
+        """Waits up to `seconds` for the Lease. Returns whether it is held."""
         with self._changed:
             return self._changed.wait_for(lambda: self.is_held or self._stop.is_set(), seconds) and self.is_held
 
@@ -107,7 +110,7 @@ class NamespaceLease:
             if error.status == 403:
                 self._work_without(error)
                 return
-            if error.status != 409:  # another wrote it at the same moment: it is looked at again
+            if error.status != 409:  # another wrote it at the same moment: the next `renew` reads it again
                 raise
             return
         self._unguarded = False
@@ -191,7 +194,10 @@ class LeaderLease(NamespaceLease):
         super().__init__(api, namespace, pod, pace, clock, f"potstill-leader-{release}")
 
     def give_up(self) -> None:
-        """After the last round: another pod may take it at once. An error is logged: the Lease then runs out."""
+        """Releases the Lease, so that another pod may take it at once. Call it after the last round.
+
+        An error is logged; the Lease then expires.
+        """
         if not self.is_held:
             return
         try:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from controller.executors.kubernetes.names import QUEUE_LABEL, ROLE_LABEL
 from controller.experiment.profile import SizeLimits
 from controller.planner.unit_state import STARTING
-from workloads.stages.registry import stages
+from workloads.stages.registry import STAGES
 from workloads.stages.report import REPORT
 from workloads.untrusted import one_line
 
@@ -201,7 +201,7 @@ def _waiting(pod: Json, job: Json) -> PodCause | None:
 
 def _part(job: Json) -> str:
     """The part of the profile that says where the Job runs. The Job that fetches weights is no stage's."""
-    stage = stages().get(job["metadata"].get("labels", {}).get(ROLE_LABEL, ""), REPORT)
+    stage = STAGES.get(job["metadata"].get("labels", {}).get(ROLE_LABEL, ""), REPORT)
     return stage.profile_part
 
 

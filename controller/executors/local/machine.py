@@ -11,7 +11,7 @@ from controller.snapshot.types import Pool, Role
 from workloads.api.experiment import Limits
 from workloads.stages.generate import GENERATE
 from workloads.stages.grade import GRADE
-from workloads.stages.registry import stages
+from workloads.stages.registry import STAGES
 from workloads.stages.train import TRAIN
 
 CORES_PER_TRAINING = 4
@@ -55,7 +55,7 @@ class Machine:
 
 
 def gpu_roles() -> frozenset[Role]:
-    return frozenset(stage.name for stage in stages().values() if stage.uses_gpu)
+    return frozenset(stage.name for stage in STAGES.values() if stage.uses_gpu)
 
 
 def this_machine(limits: Limits) -> Machine:

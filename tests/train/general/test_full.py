@@ -28,7 +28,7 @@ def base(tmp_path: Path) -> Path:
 def test_a_model_larger_than_one_file_is_written_to_several_with_an_index(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(full, "SHARD_BYTES", 40)
+    monkeypatch.setattr(full, "LARGEST_FILE_BYTES", 40)
     tensors = {name: torch.rand(size) for name, size in (("a", (4, 4)), ("b", (8,)), ("c", (8,)), ("d", (2,)))}
     folder = tmp_path / "out"
     folder.mkdir()

@@ -9,7 +9,7 @@ import re
 
 from workloads.benchmarks.base import BenchmarkDefinition
 from workloads.benchmarks.preparation import as_lines
-from workloads.benchmarks.published import PublishedData, other_hash
+from workloads.benchmarks.published import PublishedData, hash_problem
 
 NAME = "gsm8k"
 COMMIT = "3101c7d5072418e28b9008a6636bde82a006892c"
@@ -43,7 +43,8 @@ def convert(data: bytes) -> bytes:
 
 
 def check(data: bytes) -> str | None:
-    return other_hash("sha256", SHA256, data)
+    """Why `data` are not the published file; None if they are."""
+    return hash_problem("sha256", SHA256, data)
 
 
 DATA = PublishedData(benchmark=NAME, url=URL, problems="gsm8k.jsonl", check=check, convert=convert)

@@ -17,18 +17,18 @@ from workloads.train.adapter_files import base_shapes
 from workloads.train.model import DTYPES, BadModel
 from workloads.train.tensor_file import write_tensors
 
-SHARD_BYTES = 5 * 10**9
+LARGEST_FILE_BYTES = 5 * 10**9
 """A larger model is written to several files, as save_pretrained of transformers does."""
 
 
 def train_all(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Every parameter once, by name, in the model's order; tied ones under their first name."""
+    """Makes all parameters trainable. Returns each once, by name, in the model's order; tied ones by the first name."""
     model.requires_grad_(True)
     return dict(model.named_parameters())
 
 
 def fixed_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """What the files hold beside parameters (persistent buffers), on the host."""
+    """Copies in host memory of the persistent buffers, which files hold beside the parameters; by name."""
     state = model.state_dict(keep_vars=True)
     return {name: value.detach().cpu() for name, value in state.items() if not isinstance(value, nn.Parameter)}
 
@@ -48,7 +48,7 @@ def check_names(model: nn.Module, base: Path) -> None:
 
 
 def saved_tensors(model: Any, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`tensors`, by the model's names, under the names of its files; fused experts one by one."""
+    """Returns `tensors`, given by the model's names, by their names in files; fused experts one by one."""
     found: dict[str, Tensor] = revert_weight_conversion(model, dict(tensors))
     return found
 
@@ -56,9 +56,9 @@ def saved_tensors(model: Any, tensors: Mapping[str, Tensor]) -> dict[str, Tensor
 def write_model(
     tensors: Mapping[str, Tensor], base: Path, folder: Path, precision: Literal["float32", "bfloat16"]
 ) -> dict[str, Path]:
-    """A model in Hugging Face layout: `tensors` by their names in files, and the base's other files.
+    """Writes a model in Hugging Face layout: `tensors` by their names in files, and copies of the base's other files.
 
-    Raises OSError.
+    Returns the paths by file name. Raises OSError.
     """
     paths = {}
     for path in sorted(base.iterdir()):
@@ -66,35 +66,35 @@ def write_model(
             paths[path.name] = folder / path.name
             shutil.copyfile(path, paths[path.name])
     _state_dtype(paths["config.json"], precision)
-    shards = _shards(tensors, DTYPES[precision].itemsize)
-    names = [SINGLE] if len(shards) == 1 else [_shard_name(number, len(shards)) for number in range(len(shards))]
-    for name, shard in zip(names, shards, strict=True):
+    groups = _file_groups(tensors, DTYPES[precision].itemsize)
+    names = [SINGLE] if len(groups) == 1 else [_file_name(number, len(groups)) for number in range(len(groups))]
+    for name, keys in zip(names, groups, strict=True):
         paths[name] = folder / name
-        cast = {key: tensors[key].to(DTYPES[precision]).contiguous() for key in shard}
+        cast = {key: tensors[key].to(DTYPES[precision]).contiguous() for key in keys}
         write_tensors(paths[name], cast, metadata={"format": "pt"})
-    if len(shards) > 1:
+    if len(groups) > 1:
         paths[INDEX] = folder / INDEX
-        where = {key: name for name, shard in zip(names, shards, strict=True) for key in shard}
+        where = {key: name for name, keys in zip(names, groups, strict=True) for key in keys}
         size = sum(tensor.numel() for tensor in tensors.values()) * DTYPES[precision].itemsize
         paths[INDEX].write_bytes(canonical_json({"metadata": {"total_size": size}, "weight_map": where}) + b"\n")
     return paths
 
 
 def _state_dtype(path: Path, precision: str) -> None:
-    """In config.json, under the name that it uses."""
+    """Writes `precision` into the config.json at `path`, under the key that it uses (torch_dtype or dtype)."""
     config = json.loads(path.read_bytes())
     name = "torch_dtype" if "torch_dtype" in config else "dtype"
     if config.get(name) != precision:
         path.write_text(json.dumps(config | {name: precision}, indent=2) + "\n")
 
 
-def _shards(tensors: Mapping[str, Tensor], element_bytes: int) -> list[list[str]]:
-    """Names in order, in groups of at most SHARD_BYTES; a larger tensor is a group of its own."""
+def _file_groups(tensors: Mapping[str, Tensor], element_bytes: int) -> list[list[str]]:
+    """Names in order, in groups of at most LARGEST_FILE_BYTES; a larger tensor is a group of its own."""
     groups: list[list[str]] = [[]]
     size = 0
     for name in sorted(tensors):
         needed = tensors[name].numel() * element_bytes
-        if groups[-1] and size + needed > SHARD_BYTES:
+        if groups[-1] and size + needed > LARGEST_FILE_BYTES:
             groups.append([])
             size = 0
         groups[-1].append(name)
@@ -102,5 +102,5 @@ def _shards(tensors: Mapping[str, Tensor], element_bytes: int) -> list[list[str]
     return groups
 
 
-def _shard_name(number: int, count: int) -> str:
+def _file_name(number: int, count: int) -> str:
     return f"model-{number + 1:05d}-of-{count:05d}.safetensors"

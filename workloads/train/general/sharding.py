@@ -2,7 +2,7 @@
 
 The parameters of an adapter are not sharded: they are small, and `FlatParameters` sums their gradients. If all weights
 are trained each rank has its part of gradients and moments too (`ShardedParameters`). The state that is saved has the
-layout of one process, so that a run goes on with another number of ranks.
+layout of one process, so that a run can go on with another number of ranks. Tested on CPUs (gloo) only.
 """
 
 from collections.abc import Mapping
@@ -39,12 +39,12 @@ def shard(model: nn.Module, ranks: Ranks, computed_in: torch.dtype | None = None
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """All of a tensor that may be sharded. Of a sharded one every rank must ask."""
+    """Returns the whole tensor. Every rank must call it for a sharded one, because it gathers."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def bytes_here(model: nn.Module) -> int:
-    """Of the parameters, what this rank holds."""
+    """Returns the bytes of the parameters that this rank holds."""
     return sum(
         (parameter.to_local() if isinstance(parameter, DTensor) else parameter).nbytes
         for parameter in model.parameters()
@@ -52,9 +52,9 @@ def bytes_here(model: nn.Module) -> int:
 
 
 class ShardedParameters:
-    """The parameters of a sharded model, all of them trained: what `FlatParameters` is for a model in one piece.
+    """The parameters of a sharded model, all of them trained; a `TrainedParameters`, as `FlatParameters` for one piece.
 
-    Each rank steps on its own parts. `tail`: (3,) float32, summed over the ranks with each step.
+    Each rank updates its own parts. `tail`: (3,) float32, summed over the ranks with each step.
     """
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], ranks: Ranks) -> None:
@@ -76,7 +76,7 @@ class ShardedParameters:
             parameter.grad = None
 
     def reduce(self, ranks: Ranks) -> None:
-        """The gradients are summed by the backward pass."""
+        """Sums `tail` over the ranks and takes up the gradients, which the backward pass has summed."""
         ranks.sum(self.tail)
         for name, value in self._values.items():
             gradient = self._parameters[name].grad
@@ -135,7 +135,10 @@ class ShardedParameters:
         return found
 
     def restore(self, state: Mapping[str, Tensor] | None, ranks: Ranks) -> None:
-        """From rank 0's `state`, None on the others. Raises ValueError where its sizes are others."""
+        """Sets values and moments from rank 0's `state`; the other ranks give None. Every rank must call it.
+
+        Raises ValueError on rank 0 if a vector is missing or has another size.
+        """
         if state is not None:
             for kind in self._kinds():
                 if kind not in state or state[kind].shape != (self._size,):
@@ -154,7 +157,7 @@ class ShardedParameters:
         return {"values": self._values, "first_moments": self._first, "second_moments": self._second}
 
     def _like(self, name: str, part: Tensor) -> DTensor:
-        """A rank's part as a tensor that is sharded as the parameter is."""
+        """Returns `part`, this rank's part of a value or moment, as a tensor that is sharded like parameter `name`."""
         like, slot = self._parameters[name], self.slots[name]
         stride = torch.empty(slot.shape, device="meta").stride()
         return DTensor.from_local(part, like.device_mesh, like.placements, shape=torch.Size(slot.shape), stride=stride)

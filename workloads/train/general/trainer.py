@@ -46,7 +46,7 @@ CROSS_ENTROPY_ROWS = 2048
 
 
 class GeneralTrainer:
-    """A Trainer. `memory`: of this rank's device."""
+    """The `Trainer` for any causal language model of transformers. `sharded`: the ranks divide the weights."""
 
     packages: Sequence[str] = ("peft", "accelerate")
     _fixed: Mapping[str, Tensor]
@@ -61,9 +61,10 @@ class GeneralTrainer:
         start: Path | None = None,
         sharding: Sharding = "auto",
     ) -> None:
-        """`model`: the base in place of what `base` holds, for measurements. `start`: folder of an adapter.
+        """Loads the base. Raises BadModel if it cannot be loaded, or does not fit.
 
-        Raises BadModel.
+        `memory`: of this rank's device. `model`: the base in place of what `base` holds, for measurements. `start`:
+        folder of the adapter from whose values training begins; None: a new adapter.
         """
         self._base, self._inputs, self._ranks, self._start = base, inputs, ranks, start
         on_gpu = ranks.device.type == "cuda"
@@ -139,21 +140,21 @@ class GeneralTrainer:
             raise BadModel(f"the adapter would not load on the base: {len(problems)} keys, first: {problems[0]}")
         return FlatParameters(parameters)
 
-    def micro_batch_tokens(self, data: TrainingData, adapter: TrainedParameters) -> int:
-        """The longest sample decides, for a first step of its length is measured."""
+    def micro_batch_tokens(self, data: TrainingData, parameters: TrainedParameters) -> int:
+        """As `Trainer.micro_batch_tokens`, by a measured step of the longest sample that is used."""
         used = {*data.order, *data.validation}
         longest = max(int(data.rows.kept[index]) for index in used)
-        return self.plan_memory(longest, adapter).tokens
+        return self.plan_memory(longest, parameters).tokens
 
-    def plan_memory(self, longest_tokens: int, adapter: TrainedParameters) -> BatchPlan:
-        """Measures, and sets gradient checkpointing. Raises BadModel."""
+    def plan_memory(self, longest_tokens: int, parameters: TrainedParameters) -> BatchPlan:
+        """Measures steps and sets gradient checkpointing. Returns the plan. Raises BadModel if no step fits."""
 
         def run(batch: PaddedBatch, checkpointing: bool) -> None:
             self._set_checkpointing(checkpointing)
             try:
                 torch.autograd.backward(self.loss_sum(batch.to(self._ranks.device)))
             finally:
-                adapter.clear()
+                parameters.clear()
 
         on_gpu = self._ranks.device.type == "cuda"
         first_tokens = MICRO_BATCH_TOKENS if on_gpu else CPU_MICRO_BATCH_TOKENS
@@ -178,7 +179,7 @@ class GeneralTrainer:
         )
 
     def loss_sum(self, batch: PaddedBatch) -> Tensor:
-        """Without dropout where no gradient is asked for: a validation loss."""
+        """As `Trainer.loss_sum`; without dropout if gradients are off, as for a validation loss."""
         if self._inputs.lora is not None and self._inputs.lora.dropout:
             torch.manual_seed(batch.draw)
         with nullcontext() if torch.is_grad_enabled() else self._evaluating():
@@ -197,21 +198,21 @@ class GeneralTrainer:
         return write_adapter(tensors, adapter_config(self._inputs.adapter, modules), folder)
 
     def _logits(self, tokens: Tensor, first: int) -> Tensor:
-        """(D, W - first, V): the model's own, of the positions from `first` on. tokens: (D, W)."""
+        """Returns the model's own logits (D, W - first, V) of the positions from `first` on. tokens: (D, W)."""
         kept = {"logits_to_keep": tokens.shape[1] - first} if self._keeps_logits else {}
         with self._autocast():
             logits: Tensor = self.model(input_ids=tokens, use_cache=False, **kept).logits
         return logits if self._keeps_logits else logits[:, first:]
 
     def _autocast(self) -> AbstractContextManager[Any]:
-        """Parameters in float32 are computed in bfloat16 where that is the precision: factors, or all weights."""
+        """Casts to bfloat16 in the forward pass if that is the precision; the trained parameters stay float32."""
         if self._inputs.precision == "float32":
             return nullcontext()
         return torch.autocast(self._ranks.device.type, dtype=torch.bfloat16)
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
-        """Everything in eval mode, and afterwards as it was."""
+        """Sets the whole model to eval mode, and its modules back to their mode afterwards."""
         training = [module for module in self.model.modules() if module.training]
         self.model.eval()
         try:
@@ -233,7 +234,10 @@ class GeneralTrainer:
 
 
 def summed_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """In float32, CROSS_ENTROPY_ROWS at a time: only the logits (S, V) themselves are kept. targets: (S,)."""
+    """Returns the summed cross-entropy in float32, of logits (S, V) and targets (S,).
+
+    It works on CROSS_ENTROPY_ROWS at a time and keeps only the logits for the backward pass.
+    """
     if logits.shape[0] <= CROSS_ENTROPY_ROWS:
         return _cross_entropy(logits, targets)
     pieces = zip(torch.split(logits, CROSS_ENTROPY_ROWS), torch.split(targets, CROSS_ENTROPY_ROWS), strict=True)
