@@ -13,6 +13,7 @@ from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 
 from workloads.api.experiment import FrozenExperiment
+from workloads.registry import RegistryError, load_entry_point
 from workloads.stages.base import Follows, Stage
 from workloads.stages.generate import GENERATE
 from workloads.stages.grade import GRADE
@@ -32,7 +33,7 @@ INPUTS: Mapping[Follows | None, tuple[str, ...]] = MappingProxyType(
 """The inputs of an added stage by what it follows."""
 
 
-class StageError(ValueError):
+class StageError(RegistryError):
     """An added stage is missing, or its entry point cannot be used. The message says which, and what to do."""
 
 
@@ -86,9 +87,9 @@ def unit_kinds(chosen: Iterable[Stage]) -> frozenset[str]:
 
 def _loaded(point: EntryPoint) -> Stage:
     try:
-        stage = point.load()
-    except Exception as error:
-        raise StageError(f"{_origin(point)}: {error}. Repair or uninstall the package") from error
+        stage = load_entry_point(point)
+    except RegistryError as error:
+        raise StageError(f"{_origin(point)}: {error}") from error
     if not isinstance(stage, Stage):
         raise StageError(f"{_origin(point)} is no workloads.stages.base.Stage: repair or uninstall the package")
     problems = [
@@ -106,5 +107,5 @@ def _loaded(point: EntryPoint) -> Stage:
 
 
 def _origin(point: EntryPoint) -> str:
-    package = f" of {point.dist.name}" if point.dist is not None else ""
+    package = f" of {point.dist.name}" if point.dist is not None and point.dist.metadata["Name"] else ""
     return f"the entry point {GROUP}: {point.name} = {point.value}{package}"
