@@ -12,6 +12,7 @@ from workloads.models.adapter_config import AdapterConfig, BadAdapter, read_conf
 from workloads.models.adapters import CONFIG
 from workloads.storage.base import StoreError
 from workloads.storage.content_digest import ContentError, localise_model_file
+from workloads.storage.registry import is_in_store
 
 
 def resolve_start(spec: ExperimentSpec, index: int, directory: FilePath) -> ModelSource | None:
@@ -32,6 +33,8 @@ def lora_of_start(start: ModelSource, stated: Lora, default: Lora, place: Path) 
     try:
         config = _read(start)
     except (ContentError, StoreError) as error:
+        if not is_in_store(start.location):
+            raise SpecError("experiment", [SpecProblem((*place, "startFrom", "adapter"), str(error))]) from error
         if stated.model_copy(update={"dropout": default.dropout}) != default:
             return stated
         message = f"{start.location} cannot be read here ({error}): state rank, alpha and target as it has them"
