@@ -137,6 +137,22 @@ def test_a_directory_without_the_adapters_configuration_is_refused_whatever_lora
         resolved(folder, "{adapter: adapter}", f"{{adapter: {BASE}}}, lora: {{rank: 8}}")
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"lora_alpha": 0}, "lora_alpha is 0, and must be more than 0"),
+        ({"lora_alpha": -8}, "lora_alpha is -8, and must be more than 0"),
+        ({"target_modules": ["q_proj", "../.."]}, "target_modules has '../..', which is no layer's name"),
+        ({"target_modules": [""]}, "target_modules has '', which is no layer's name"),
+    ],
+)
+def test_a_configuration_that_trains_nothing_is_refused(folder: Path, changes: dict[str, object], said: str) -> None:
+    write_adapter(folder / "adapter", **changes)
+    with pytest.raises(SpecError, match="startFrom.adapter: .*adapter_config.json: ") as refused:
+        resolved(folder)
+    assert said in str(refused.value)
+
+
 def factors(
     rank: int = 4, layer: str = "q_proj", value: float = 0.0, width: int | None = None
 ) -> dict[str, torch.Tensor]:
