@@ -7,7 +7,7 @@ from pathlib import Path
 from controller.evaluation_prompts import make_prompts, problem_texts, tokenizer_of_base
 from controller.experiment.errors import Path as Place
 from controller.experiment.errors import SpecError, SpecProblem, listed
-from controller.experiment.files import resolve_file, resolve_model
+from controller.experiment.files import local_path, resolve_file, resolve_model
 from controller.experiment.models import Experiment
 from controller.experiment.start import resolve_start
 from controller.experiment.templates import template_of
@@ -24,9 +24,14 @@ from workloads.data.sources import is_here, localise_data
 from workloads.evaluate.problems import BadBenchmark
 from workloads.evaluate.prompts import BadPrompt, check_context
 from workloads.graders.registry import GRADERS
+from workloads.models.adapter_config import BadAdapter
+from workloads.models.adapters import WEIGHTS, read_layout
+from workloads.models.finite_tensors import not_finite
+from workloads.models.safetensors_file import BadSafetensors
 from workloads.models.shapes import BadShapes, ModelShapes, read_shapes
 from workloads.storage.base import StoreError
 from workloads.storage.content_digest import ContentError, cache_folder, directory_content
+from workloads.storage.registry import is_in_store
 from workloads.text.templates import BadTemplate
 from workloads.text.tokenizer import BadTokenizer, TextTokenizer
 from workloads.untrusted import one_line
@@ -81,7 +86,9 @@ def _reference_problems(experiment: Experiment, directory: Path) -> Iterator[Spe
         where = candidate.adapter or candidate.model or ""
         if "://" not in where:
             try:
-                directory_content((directory / where).resolve())
+                directory_content(local_path(where, (*place, which), directory))
+            except SpecError as error:
+                yield from error.problems
             except ContentError as error:
                 yield SpecProblem((*place, which), str(error))
     for index, benchmark in enumerate(spec.evaluation.benchmarks):
@@ -123,6 +130,7 @@ def validate_contents(experiment: Experiment, frozen: FrozenExperiment, *, read_
     found = Validation()
     shapes, tokenizer = _base(frozen, found)
     _check_training(experiment, frozen, shapes, found)
+    _check_starts(experiment, frozen, shapes, found)
     if read_data:
         _check_data(experiment, frozen, found)
     for index, benchmark in enumerate(frozen.benchmarks):
@@ -182,6 +190,35 @@ def _check_training(
         asked = sum(len(part.problems) for part in benchmark.parts)
         if stated.limit is not None and 0 < asked < stated.limit:
             found.warnings.append(f"{benchmark.name}: limit is {stated.limit}, and the benchmark has {asked} problems")
+
+
+def _check_starts(
+    experiment: Experiment, frozen: FrozenExperiment, shapes: ModelShapes | None, found: Validation
+) -> None:
+    """Adapters to start from: their layers and shapes are the base's, and their numbers are finite."""
+    for index, run in enumerate(frozen.runs):
+        if run.start is None or shapes is None:
+            continue
+        if is_in_store(run.start.location):
+            found.unchecked.append(f"{run.name}: the adapter at {run.start.location} is read by its training only")
+            continue
+        own = experiment.spec.runs[index].start_from is not None
+        place: Place = ("spec", "runs", index) if own else ("spec", "training")
+        wrong = _why_no_start(Path(run.start.location), shapes)
+        if wrong is not None:
+            found.problems.append(SpecProblem((*place, "startFrom", "adapter"), f"{run.start.location}: {wrong}"))
+
+
+def _why_no_start(directory: Path, shapes: ModelShapes) -> str | None:
+    """Why the adapter in `directory` cannot be trained further on a base of these shapes; None if it can."""
+    try:
+        layers = read_layout(directory, shapes.linear()).layers
+        infinite = not_finite(directory / WEIGHTS)
+    except (BadAdapter, BadSafetensors, OSError) as error:
+        return str(error)
+    if any(".experts." in layer for layer in layers):
+        return "it has adapters of experts, which cannot be trained further"
+    return f"{WEIGHTS}: `{infinite[0]}` holds NaN or infinity" if infinite else None
 
 
 def _check_data(experiment: Experiment, frozen: FrozenExperiment, found: Validation) -> None:

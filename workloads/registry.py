@@ -15,8 +15,14 @@ from functools import cache, cached_property
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import Any, Generic, TypeVar
 
+from workloads.untrusted import one_line
+
 Entry = TypeVar("Entry")
 FindEntryPoints = Callable[[str], Iterable[EntryPoint]]
+
+
+REASON_CHARACTERS = 200
+"""So much is quoted of the reason why an entry point cannot be loaded."""
 
 
 class RegistryError(Exception):
@@ -127,10 +133,9 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
 
     def _load(self, entry: EntryPoint) -> Entry:
         try:
-            loaded = entry.load()
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            raise RegistryError(f"{self._named(entry)}: cannot be loaded ({reason}); mend or uninstall it") from error
+            loaded = load_entry_point(entry)
+        except RegistryError as error:
+            raise RegistryError(f"{self._named(entry)}: {error}") from error
         if not isinstance(loaded, self._entry_type):
             wanted = f"{self._entry_type.__module__}.{self._entry_type.__qualname__}"
             raise RegistryError(f"{self._named(entry)}: is a {type(loaded).__name__}, and must be a {wanted}")
@@ -146,5 +151,16 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         return f"{self.kind} of {_distribution(entry)} (entry point {entry.name} = {entry.value} in {entry.group})"
 
 
+def load_entry_point(entry: EntryPoint) -> Any:
+    """The object, whose module is imported. Raises RegistryError for any failure, also of a module that ends itself."""
+    try:
+        return entry.load()
+    except (Exception, SystemExit) as error:
+        reason = one_line(f"{type(error).__name__}: {error}", REASON_CHARACTERS)
+        raise RegistryError(f"cannot be loaded ({reason}); mend or uninstall it") from error
+
+
 def _distribution(entry: EntryPoint) -> str:
-    return "an unknown distribution" if entry.dist is None else f"{entry.dist.name} {entry.dist.version}"
+    """A folder without METADATA has neither name nor version."""
+    known = entry.dist is not None and entry.dist.metadata is not None and entry.dist.metadata["Name"]
+    return f"{entry.dist.name} {entry.dist.version}" if known and entry.dist else "an unknown distribution"

@@ -117,6 +117,11 @@ def _message(entry: dict[str, Any], root: type[BaseModel]) -> str:
         return f"YAML reads a number ({given}): put it in quotes"
     if kind == "too_long" and "actual_length" in context:
         return f"has {context['actual_length']} entries; at most {context['max_length']} are allowed"
+    if kind == "value_error":
+        return f"{context['error']}" if isinstance(entry["input"], dict) else f"{context['error']} (it is {given})"
+    if kind == "model_type":
+        names = listed(_fields_at(root, entry["loc"])) or "the fields of an experiment"
+        return f"must have fields ({names}), and it is {given}"
     message = str(entry["msg"])
     return f"{message[0].lower()}{message[1:]} (it is {given})"
 

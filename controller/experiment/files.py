@@ -4,14 +4,28 @@ import re
 from pathlib import Path as FilePath
 from urllib.parse import urlsplit
 
-from controller.experiment.errors import Path, SpecError, SpecProblem, listed
+from controller.experiment.errors import Path, SpecError, SpecProblem, listed, shortened
 from workloads.api.tasks import FileSource, ModelSource
 from workloads.data.files import BadData
 from workloads.data.sources import HubDataset, data_sha256, location_sha256
-from workloads.storage.content_digest import ContentError, directory_content, file_sha256
+from workloads.storage.content_digest import ContentError, directory_content, file_sha256, split_location
 from workloads.storage.registry import is_in_store, remote_schemes
 
 SHA256_CONTENT = re.compile(r"^sha256:[0-9a-f]{64}$")
+
+
+def local_path(stated: str, place: Path, directory: FilePath) -> FilePath:
+    """`stated`, from `directory` on, as an absolute path. Raises SpecError, at `place`, for what can be no path.
+
+    The system refuses the NUL character and names of more than 255 bytes.
+    """
+    try:
+        path = (directory / stated).resolve()
+        path.is_dir()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise SpecError("experiment", [SpecProblem(place, f"{shortened(stated)} is no path: {reason}")]) from error
+    return path
 
 
 def resolve_model(
@@ -22,8 +36,12 @@ def resolve_model(
         if content is None or not SHA256_CONTENT.match(content):
             message = f"{model} is not a local directory: state what it holds as content: sha256:<64 hex>"
             raise SpecError("experiment", [SpecProblem((*place[:-1], "content"), message)])
+        try:
+            split_location(model)
+        except ContentError as error:
+            raise SpecError("experiment", [SpecProblem(place, str(error))]) from error
         return ModelSource(location=model, content=content)
-    path = (directory / model).resolve()
+    path = local_path(model, place, directory)
     if path.is_dir():
         found = directory_content(path)
         if content is not None and content != found:
@@ -47,7 +65,7 @@ def resolve_adapter(adapter: str, content: str | None, place: Path, directory: F
     """Where an adapter is and what it hashes to; `place` is its field. Raises SpecError as `resolve_model`."""
     if "://" in adapter:
         return resolve_model(adapter, place, directory, content=content)
-    path = (directory / adapter).resolve()
+    path = local_path(adapter, place, directory)
     if not path.is_dir():
         raise SpecError("experiment", [SpecProblem(place, f"{path} is not a directory")])
     found = directory_content(path)
@@ -68,7 +86,7 @@ def resolve_data(uri: str, sha256: str | None, place: Path, directory: FilePath)
         except ContentError as error:
             raise SpecError("experiment", [SpecProblem((*place, "uri"), str(error))]) from error
         return FileSource(location=uri, sha256=sha256 or location_sha256(uri))
-    path = (directory / uri).resolve()
+    path = directory if scheme else local_path(uri, (*place, "uri"), directory)
     if scheme or not path.is_dir():
         return resolve_file(uri, sha256, place, directory)
     try:
@@ -85,7 +103,7 @@ def resolve_file(uri: str, sha256: str | None, place: Path, directory: FilePath)
     if "://" in uri:
         assert sha256 is not None, "check() requires it"
         return FileSource(location=uri, sha256=sha256)
-    path = (directory / uri).resolve()
+    path = local_path(uri, (*place, "uri"), directory)
     if not path.is_file():
         raise SpecError("experiment", [SpecProblem((*place, "uri"), f"{path} is not a file")])
     found = file_sha256(path)

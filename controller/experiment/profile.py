@@ -278,14 +278,14 @@ def local_profile() -> Profile:
 def load_profile(path: Path) -> Profile:
     """A profile from a YAML file. Logs a warning for each old name of a field. Raises SpecError."""
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         profile = Profile.model_validate(yaml.safe_load(text), by_alias=True, by_name=False)
         for line, old in _old_names(text):
             logger.warning("%s: line %d: %s", path, line, renamed_message(old))
         return profile
     except ValidationError as error:
         raise SpecError(str(path), problems_of(error, Profile)) from error
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SpecError(str(path), [SpecProblem((), f"cannot be read: {error}")]) from error
 
 

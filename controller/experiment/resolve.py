@@ -6,13 +6,14 @@ from pathlib import Path as FilePath
 
 from controller.experiment.benchmarks import resolve_benchmark
 from controller.experiment.errors import Path, SpecError, SpecProblem
-from controller.experiment.files import resolve_adapter, resolve_data, resolve_model
+from controller.experiment.files import local_path, resolve_adapter, resolve_data, resolve_model
 from controller.experiment.models import CandidateSpec, Experiment, ExperimentSpec, LoraSpec, RunSpec
 from controller.experiment.profile import Profile
 from controller.experiment.start import lora_of_start, resolve_start
 from controller.experiment.templates import template_of
-from controller.experiment.trainer import base_config, base_opening, check_base, choose_trainer
+from controller.experiment.trainer import base_config, base_opening, check_base, check_sharding, choose_trainer
 from controller.experiment.validate import checkpoints_of, stated_length
+from controller.plan_cost import gpus_of
 from controller.training_data import NotReadableHere, count_rows
 from workloads.api.experiment import FrozenExperiment, FrozenGate, FrozenRequirement, FrozenRun, Limits
 from workloads.api.model import canonical_json, sha256_of
@@ -164,7 +165,7 @@ def _run(
         external = run.checkpoints
         source = external.watch or f"published:{experiment.metadata.name}/{run.name}"
         if external.watch is not None and "://" not in external.watch:
-            source = str((directory / external.watch).resolve())
+            source = str(local_path(external.watch, ("spec", "runs", index, "checkpoints", "watch"), directory))
         return FrozenRun(
             **common,
             inputs=ExternalInputs(
@@ -223,6 +224,7 @@ def _train_inputs(
     if lora is not None and start is not None:
         lora = lora_of_start(start, lora, _lora(LoraSpec()), ("spec", "runs", index))
     trainer = choose_trainer(merged["trainer"], architecture, lora, ("spec", "runs", index), starts=start is not None)
+    check_sharding(merged["sharding"], trainer, gpus_of(profile.train), ("spec", "runs", index))
     assert run.data is not None
     samples, epochs = stated_length(spec, run)
     is_mixture = bool(spec.data[run.data].mixture)

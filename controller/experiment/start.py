@@ -3,7 +3,7 @@
 import tempfile
 from pathlib import Path as FilePath
 
-from controller.experiment.errors import Path, SpecError, SpecProblem
+from controller.experiment.errors import Path, SpecError, SpecProblem, shortened
 from controller.experiment.files import resolve_adapter
 from controller.experiment.models import ExperimentSpec
 from workloads.api.tasks import ModelSource
@@ -12,6 +12,7 @@ from workloads.models.adapter_config import AdapterConfig, BadAdapter, read_conf
 from workloads.models.adapters import CONFIG
 from workloads.storage.base import StoreError
 from workloads.storage.content_digest import ContentError, localise_model_file
+from workloads.storage.registry import is_in_store
 
 
 def resolve_start(spec: ExperimentSpec, index: int, directory: FilePath) -> ModelSource | None:
@@ -32,6 +33,8 @@ def lora_of_start(start: ModelSource, stated: Lora, default: Lora, place: Path) 
     try:
         config = _read(start)
     except (ContentError, StoreError) as error:
+        if not is_in_store(start.location):
+            raise SpecError("experiment", [SpecProblem((*place, "startFrom", "adapter"), str(error))]) from error
         if stated.model_copy(update={"dropout": default.dropout}) != default:
             return stated
         message = f"{start.location} cannot be read here ({error}): state rank, alpha and target as it has them"
@@ -39,6 +42,9 @@ def lora_of_start(start: ModelSource, stated: Lora, default: Lora, place: Path) 
     except BadAdapter as error:
         message = f"{start.location}: {error}"
         raise SpecError("experiment", [SpecProblem((*place, "startFrom", "adapter"), message)]) from error
+    if wrong := _why_not_taken(config):
+        message = f"{start.location}: adapter_config.json: {wrong}"
+        raise SpecError("experiment", [SpecProblem((*place, "startFrom", "adapter"), message)])
     for name, found in (("rank", config.rank), ("alpha", config.alpha), ("rslora", config.rslora)):
         if getattr(stated, name) not in (found, getattr(default, name)):
             message = f"is {getattr(stated, name)}, and the adapter to start from has {found}: state that or nothing"
@@ -51,6 +57,16 @@ def lora_of_start(start: ModelSource, stated: Lora, default: Lora, place: Path) 
         target = tuple(sorted({name.rpartition(".")[2] for name in config.target_modules}))
     taken = {"rank": config.rank, "alpha": config.alpha, "rslora": config.rslora, "target": target}
     return stated.model_copy(update=taken)
+
+
+def _why_not_taken(config: AdapterConfig) -> str | None:
+    """Why the fields of `lora` cannot be taken from the adapter; None if they can."""
+    if config.alpha <= 0:
+        return f"lora_alpha is {config.alpha:g}, and must be more than 0: with 0 nothing is learnt"
+    for name in config.target_modules:
+        if not name.rpartition(".")[2].isidentifier():
+            return f"target_modules has {shortened(name)}, which is no layer's name"
+    return None
 
 
 def _read(start: ModelSource) -> AdapterConfig:

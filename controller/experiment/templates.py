@@ -7,6 +7,7 @@ from pathlib import Path as FilePath
 from types import MappingProxyType
 
 from controller.experiment.errors import Path, SpecError, SpecProblem
+from controller.experiment.files import local_path
 from workloads.api.units import Template, TemplateVariable
 
 
@@ -32,7 +33,7 @@ def template_of(
     if text is None and name == "base":
         return Template(name="base", system=system, variables=found, date=date)
     if text is None:
-        path = (directory / name).resolve()
+        path = local_path(name, (*place, "template"), directory)
         if not path.is_file():
             message = f"{name!r} is not base, chatml or plain, and there is no file {path}"
             raise SpecError("experiment", [SpecProblem((*place, "template"), message)])

@@ -103,6 +103,20 @@ def choose_trainer(
     return "fast"
 
 
+def check_sharding(
+    stated: Literal["auto", "always", "never"], trainer: Literal["fast", "general"], gpus: int, place: Path
+) -> None:
+    """Raises SpecError where `always` is stated and the trainer, or one GPU, cannot divide the weights."""
+    if stated != "always":
+        return
+    if trainer == "fast":
+        message = "is always, and the fast trainer does not divide weights: state trainer: general, or sharding: auto"
+        raise SpecError("experiment", [SpecProblem((*place, "sharding"), message)])
+    if gpus == 1:
+        message = "is always, and one GPU trains: give the profile's train pods more GPUs, or state sharding: auto"
+        raise SpecError("experiment", [SpecProblem((*place, "sharding"), message)])
+
+
 def _check_targets(architecture: str | None, lora: Lora, place: Path) -> None:
     family = FAMILIES.get(architecture or "")
     if ALL_LINEAR in lora.target and len(lora.target) > 1:

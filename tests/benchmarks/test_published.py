@@ -136,12 +136,23 @@ def test_without_a_network_the_message_says_what_to_download_and_where_to_put_it
         (gsm8k.DATA, lines(SUMS), "its sha256 is "),
         (humaneval.DATA, gzip.compress(lines(FUNCTIONS)), "its md5 is "),
         (humaneval.DATA, lines(FUNCTIONS), "it is not gzip"),
+        (gsm8k.DATA, b"", "its sha256 is "),
+        (humaneval.DATA, b"", "its md5 is "),
     ],
 )
 def test_another_file_than_the_published_one_is_refused(data: PublishedData, content: bytes, reason: str) -> None:
     path = put(data, content)
-    with pytest.raises(BenchmarkError, match=f"{path}: {reason}.*this is not the file of {data.url}"):
+    with pytest.raises(BenchmarkError, match=f"{path}: {reason}.*: delete it, or put the file of {data.url} there"):
         data.fetch()
+
+
+@pytest.mark.parametrize("taken", ["", "benchmarks", "benchmarks/gsm8k"])
+def test_a_cache_that_cannot_be_written_to_is_named(cache: Path, taken: str) -> None:
+    path = cache / taken
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("a file in the place of the folder")
+    with pytest.raises(BenchmarkError, match=f"^{cache}/benchmarks/gsm8k cannot be used .*POTSTILL_CACHE"):
+        unreachable(gsm8k.DATA).fetch()
 
 
 @pytest.mark.parametrize(

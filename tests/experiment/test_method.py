@@ -115,3 +115,17 @@ def test_plan_says_whether_gpus_divide_the_weights_and_why(
     assert memory["gpus"] == gpus
     assert memory["sharded"] is expected[0]
     assert expected[1] in memory["reason"]
+
+
+@pytest.mark.parametrize("stated", ["auto", "fast"])
+def test_the_fast_trainer_divides_no_weights_and_says_so(folder: Path, stated: str) -> None:
+    new = f"trainer: {stated}\n    sharding: always"
+    result = run(folder, "validate", "method: full", new, "--profile", profile_of(folder, "NVIDIA-H200", 2))
+    assert isinstance(result.exception, SpecError)
+    assert "runs[0].sharding: is always, and the fast trainer does not divide weights" in str(result.exception)
+
+
+def test_one_gpu_divides_nothing_and_the_experiment_is_refused_before_it_runs(folder: Path) -> None:
+    result = run(folder, "validate", "method: full", "method: full\n    sharding: always")
+    assert isinstance(result.exception, SpecError)
+    assert "runs[0].sharding: is always, and one GPU trains" in str(result.exception)

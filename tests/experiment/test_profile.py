@@ -83,3 +83,23 @@ def test_an_old_name_beside_the_new_one_is_refused(tmp_path: Path) -> None:
         SpecError, match="lingerSeconds is the old name of idleTimeoutSeconds: state idleTimeoutSeconds"
     ):
         load_profile(path)
+
+
+def test_both_names_of_a_field_are_refused_in_plain_words(tmp_path: Path) -> None:
+    path = profile(tmp_path, "train:1")
+    path.write_text(path.read_text() + "gatherSeconds: 5\nbatchWindowSeconds: 5\n")
+    with pytest.raises(
+        SpecError, match="the file: gatherSeconds is the old name of batchWindowSeconds: state "
+    ) as said:
+        load_profile(path)
+    assert "value error" not in str(said.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [(b"\xff\xfe", "cannot be read"), (b"", "must have fields"), (b"- a", "must have fields")]
+)
+def test_a_file_that_is_no_profile_is_named(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "profile.yaml"
+    path.write_bytes(content)
+    with pytest.raises(SpecError, match=rf"profile\.yaml: 1 problem\n  the file: {said}"):
+        load_profile(path)

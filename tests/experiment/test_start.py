@@ -12,8 +12,10 @@ from controller.cli.local_profile import profile_of_this_machine
 from controller.experiment.errors import SpecError
 from controller.experiment.load import load_experiment
 from controller.experiment.resolve import resolve
+from controller.validation import validate_contents
 from workloads.api.experiment import FrozenRun
 from workloads.api.units import Lora, TrainInputs, unit_of
+from workloads.models.shapes import read_shapes
 from workloads.storage.content_digest import directory_content
 
 BASE = Path(__file__).parents[2] / "examples" / "quickstart" / "base"
@@ -105,3 +107,95 @@ def test_what_does_not_go_with_the_adapter_is_refused(new: str, message: str, fo
     with pytest.raises(SpecError) as refused:
         resolved(folder, "startFrom: {adapter: adapter}", new)
     assert message in str(refused.value)
+
+
+@pytest.mark.parametrize("adapter", ["a\0b", "a" * 300, "a/" * 5000])
+@pytest.mark.parametrize(
+    ("old", "field"),
+    [
+        ("startFrom: {adapter: adapter}", "startFrom: {adapter: VALUE}"),
+        ("{uri: rows.jsonl}", "{uri: VALUE}"),
+        ("{uri: rows.jsonl}", "{uri: rows.jsonl, template: VALUE}"),
+        (f"{{model: {BASE}}}", "{model: VALUE}"),
+    ],
+)
+def test_what_can_be_no_path_is_named_with_its_field(folder: Path, adapter: str, old: str, field: str) -> None:
+    name = field.rpartition("{")[2].rpartition("VALUE")[0].rpartition(":")[0].rpartition(" ")[2]
+    with pytest.raises(SpecError, match=rf"{name}: .* is no path: (embedded null|File name too long)") as refused:
+        resolved(folder, old, field.replace("VALUE", json.dumps(adapter)))
+    assert len(str(refused.value)) < 500
+
+
+def test_a_bucket_that_is_not_named_is_refused(folder: Path) -> None:
+    stated = f"{{adapter: 's3://', content: 'sha256:{'0' * 64}'}}"
+    with pytest.raises(SpecError, match="startFrom.adapter: s3:// names no bucket"):
+        resolved(folder, "{adapter: adapter}", stated)
+
+
+def test_a_directory_without_the_adapters_configuration_is_refused_whatever_lora_states(folder: Path) -> None:
+    with pytest.raises(SpecError, match="startFrom.adapter: .*adapter_config.json is not there"):
+        resolved(folder, "{adapter: adapter}", f"{{adapter: {BASE}}}, lora: {{rank: 8}}")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"lora_alpha": 0}, "lora_alpha is 0, and must be more than 0"),
+        ({"lora_alpha": -8}, "lora_alpha is -8, and must be more than 0"),
+        ({"target_modules": ["q_proj", "../.."]}, "target_modules has '../..', which is no layer's name"),
+        ({"target_modules": [""]}, "target_modules has '', which is no layer's name"),
+    ],
+)
+def test_a_configuration_that_trains_nothing_is_refused(folder: Path, changes: dict[str, object], said: str) -> None:
+    write_adapter(folder / "adapter", **changes)
+    with pytest.raises(SpecError, match="startFrom.adapter: .*adapter_config.json: ") as refused:
+        resolved(folder)
+    assert said in str(refused.value)
+
+
+def factors(
+    rank: int = 4, layer: str = "q_proj", value: float = 0.0, width: int | None = None
+) -> dict[str, torch.Tensor]:
+    """LoRA factors of one kind of layers of the quickstart's base, at each depth."""
+    shapes = {name: size for name, size in read_shapes(BASE).linear().items() if name.endswith(f".{layer}")}
+    return {
+        f"base_model.model.{name}.lora_{factor}.weight": torch.full(size, value)
+        for name, (out, inner) in shapes.items()
+        for factor, size in (("A", (rank, width or inner)), ("B", (out, rank)))
+    }
+
+
+def problems_of_start(folder: Path, tensors: dict[str, torch.Tensor] | bytes) -> list[str]:
+    """What `potstill validate` says of an adapter of these tensors."""
+    path = folder / "adapter" / "adapter_model.safetensors"
+    path.write_bytes(tensors) if isinstance(tensors, bytes) else save_file(tensors, path)
+    (folder / "e.yaml").write_text(SPEC)
+    experiment = load_experiment(folder / "e.yaml")
+    frozen = resolve(experiment, folder, profile_of_this_machine()[0], datetime.now(UTC))
+    found = validate_contents(experiment, frozen, read_data=False)
+    return [str(problem) for problem in found.problems if "startFrom" in problem.path]
+
+
+def test_an_adapter_that_fits_the_base_is_valid(folder: Path) -> None:
+    assert problems_of_start(folder, factors()) == []
+
+
+@pytest.mark.parametrize(
+    ("tensors", "said"),
+    [
+        (b"", "adapter_model.safetensors"),
+        ({}, "holds no tensor"),
+        (factors(width=7), "the base needs"),
+        (factors(rank=8), "has shape [8"),
+        (factors(value=float("nan")), "holds NaN or infinity"),
+        ({"base_model.model.model.layers.0.other.lora_A.weight": torch.zeros(4, 4)}, "no linear layer"),
+        ({"base_model.model.x.lora_magnitude_vector": torch.zeros(4)}, "is no LoRA factor"),
+    ],
+    ids=["zero bytes", "no tensors", "another base", "another rank", "NaN", "another layer", "DoRA"],
+)
+def test_an_adapter_that_cannot_be_trained_further_is_refused_before_anything_runs(
+    folder: Path, tensors: dict[str, torch.Tensor] | bytes, said: str
+) -> None:
+    (problem,) = problems_of_start(folder, tensors)
+    assert problem.startswith(f"spec.runs[0].startFrom.adapter: {folder}/adapter: ")
+    assert said in problem

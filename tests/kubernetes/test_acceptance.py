@@ -155,7 +155,7 @@ def test_an_experiment_whose_engine_is_no_longer_installed_is_refused(accepted: 
     store.put(store_keys.experiment_key("tiny", "0016feb2"), standing.to_json())
     reason, message = refusal(accepted, item())
     assert reason == "InvalidSpec"
-    assert "engine.name: value error, removed-engine is not one of transformers, vllm" in message
+    assert "engine.name: removed-engine is not one of transformers, vllm" in message
 
 
 def test_an_unknown_grader_is_refused_with_those_there_are(accepted: Accept) -> None:

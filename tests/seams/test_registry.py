@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from controller.cli.added_checks import check_added_parts
+from controller.cli.expected import WRONG_INPUT
 from controller.experiment.errors import SpecError
 from controller.experiment.load import parse_experiment
 from tests.experiment.wrong_specs import MINIMAL
@@ -22,6 +23,7 @@ from workloads.graders.registry import GRADERS
 from workloads.models import FAMILIES
 from workloads.models.base import ModelFamily
 from workloads.registry import Registry, RegistryError
+from workloads.stages.base import Stage
 from workloads.storage.registry import STORES
 
 GROUP = "potstill.graders"
@@ -187,3 +189,35 @@ def test_doctor_names_what_is_added_and_what_cannot_be_used(toy: Path, tmp_path:
     assert checks[0].finding == "mentions of toy 0.1"
     assert "extra 1.2" in checks[1].finding
     assert "the name math is taken" in checks[2].finding
+
+
+@pytest.mark.parametrize("failure", ["raise RuntimeError('one\\ntwo\\x1b[31m')", "raise SystemExit(3)"])
+def test_a_module_that_raises_or_ends_itself_is_named_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: str
+) -> None:
+    (tmp_path / "ends_itself.py").write_text(failure)
+    monkeypatch.syspath_prepend(tmp_path)
+    found = graders(distribution(tmp_path, "mine", "ends_itself:GRADER"))
+    with pytest.raises(
+        RegistryError, match=r"mine = ends_itself:GRADER in .*cannot be loaded \((Run|System)"
+    ) as raised:
+        found.require("mine")
+    assert "\n" not in str(raised.value)
+    assert "\x1b" not in str(raised.value)
+
+
+def test_a_distribution_without_metadata_is_unknown(tmp_path: Path) -> None:
+    site = distribution(tmp_path, "mine", "no_such_module_at_all:GRADER")
+    (site / "extra-1.2.dist-info" / "METADATA").unlink()
+    with pytest.raises(RegistryError, match="^grader of an unknown distribution"):
+        graders(site).require("mine")
+
+
+def test_a_stage_that_cannot_be_loaded_is_wrong_input_for_every_command() -> None:
+    """`gc` reads the stages before any experiment."""
+    broken = EntryPoint("mine", "no_such_module_at_all:STAGE", "potstill.stages")
+    stages = Registry[Stage]("stage", "potstill.stages", Stage, {}, find=lambda _: [broken])
+    with pytest.raises(WRONG_INPUT, match="mine = no_such_module_at_all:STAGE in potstill.stages.*cannot be loaded"):
+        stages.require("mine")
+    checks = list(check_added_parts([stages]))
+    assert [(check.state, check.name) for check in checks] == [("blocks", "stage")]

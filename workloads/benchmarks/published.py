@@ -51,6 +51,16 @@ class PublishedData:
 
     def fetch(self) -> Path:
         """Returns the file of problems, made from the published file if it is not there. Raises BenchmarkError."""
+        try:
+            return self._made()
+        except OSError as error:
+            raise BenchmarkError(
+                f"{self.folder} cannot be used ({error.strerror or error}): make it a writable folder, or name "
+                "another cache in POTSTILL_CACHE"
+            ) from error
+
+    def _made(self) -> Path:
+        """As `fetch`. Raises BenchmarkError, OSError."""
         if self.problems_path.is_file():
             return self.problems_path
         with locked(self.folder.with_suffix(".lock")):
@@ -80,13 +90,13 @@ class PublishedData:
                 ) from error
             finally:
                 unfinished.unlink(missing_ok=True)
-            if (wrong := self.check(data)) is None:
-                self._write(path, data)
-        else:
-            data = path.read_bytes()
-            wrong = self.check(data)
-        if wrong is not None:
-            raise BenchmarkError(f"{path}: {wrong}: this is not the file of {self.url}")
+            if (wrong := self.check(data)) is not None:
+                raise BenchmarkError(f"{self.url}: {wrong}: another file was fetched; put the right one at {path}")
+            self._write(path, data)
+            return data
+        data = path.read_bytes()
+        if (wrong := self.check(data)) is not None:
+            raise BenchmarkError(f"{path}: {wrong}: delete it, or put the file of {self.url} there")
         return data
 
     @staticmethod
