@@ -11,7 +11,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.evaluate.world import World
-from tests.models import plain_peft
+from tests.models import plain_training
 from tests.models.tiny import write_tiny_base
 from tests.train.world import files, inputs, order, sums, train_here, write_rows
 from workloads.api import store_keys
@@ -97,7 +97,7 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 def plain_losses(trained: Trained) -> list[float]:
     """Those of plain peft on the same base and rows."""
     family, stated = trained.family, trained.task.inputs
-    return plain_peft.train(
+    return plain_training.train_adapter(
         trained.world.base,
         trained.rows,
         family.attention if family.experts else (*family.attention, *family.feed_forward),

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from tests.evaluate.world import World
-from tests.models import plain_full
+from tests.models import plain_training
 from tests.models.test_families import BY_NAME, STEPS, Trained, train_tiny
 from tests.models.tiny import write_tiny_base
 from tests.train.world import files, inputs, open_directory, order, sums, train_here, write_rows
@@ -53,7 +53,7 @@ def weights_canary_error(world: World, trained: Trained) -> float:
 
 def test_twenty_steps_have_the_losses_of_a_plain_script(trained: Trained, tmp_path: Path) -> None:
     stated = trained.task.inputs
-    expected = plain_full.train(
+    expected = plain_training.train_whole(
         trained.world.base,
         trained.rows,
         steps=STEPS,

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from torch.nn import functional
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
 
 from tests.evaluate.world import NOW
+from tests.models import plain_training
 from tests.models.test_families import BY_NAME
 from tests.models.tiny import write_tiny_base
 from tests.train.world import failure, files, inputs, open_directory, sums, train_here, write_rows
@@ -82,34 +82,6 @@ def order(store: Store, base: Path, rows: Path, adapter: Path, number: int = 1, 
     return task
 
 
-def plain_losses(base: Path, rows: Path, adapter: Path, weight_decay: float) -> list[float]:
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, attn_implementation="eager")
-    model = PeftModel.from_pretrained(model, adapter, is_trainable=True).eval()
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=LEARNING_RATE, weight_decay=weight_decay)
-    documents = []
-    for line in rows.read_text().splitlines():
-        row = json.loads(line)
-        prompt = tokenizer(row["prompt"]).input_ids
-        response = tokenizer(row["response"], add_special_tokens=False).input_ids
-        documents.append((len(prompt), torch.tensor([*prompt, *response, tokenizer.eos_token_id])))
-    count = sum(len(ids) - prompt for prompt, ids in documents)
-    losses = []
-    for _ in range(STEPS):
-        optimizer.zero_grad()
-        total = 0.0
-        for prompt, ids in documents:
-            logits = model(input_ids=ids[None]).logits[0]
-            loss = functional.cross_entropy(logits[prompt - 1 : -1], ids[prompt:], reduction="sum") / count
-            loss.backward()
-            total += loss.item()
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
-        losses.append(total)
-    return losses
-
-
 def test_it_has_the_losses_of_plain_peft_that_goes_on_from_the_same_adapter(
     base: Path, rows: Path, adapter: Path, tmp_path: Path
 ) -> None:
@@ -118,7 +90,10 @@ def test_it_has_the_losses_of_plain_peft_that_goes_on_from_the_same_adapter(
     assert train_here(store, task) == ExitCode.OK
     path = files(store, task, store_keys.DONE, tmp_path / "done")["metrics.jsonl"]
     found = [json.loads(line)["loss"] for line in path.read_text().splitlines()]
-    assert found == pytest.approx(plain_losses(base, rows, adapter, task.inputs.weight_decay), rel=1e-6)
+    expected = plain_training.train_further(
+        base, rows, adapter, steps=STEPS, learning_rate=LEARNING_RATE, weight_decay=task.inputs.weight_decay
+    )
+    assert found == pytest.approx(expected, rel=1e-6)
     last = files(store, task, f"checkpoint-{ROWS * STEPS:09d}", tmp_path / "last")["adapter_model.safetensors"]
     for name in ("checkpoint-000000060", "state-000000010", store_keys.DONE):
         store.delete(store_keys.marker_key(task.unit, name))

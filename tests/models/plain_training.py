@@ -1,16 +1,17 @@
-"""LoRA training as a page of transformers and peft: nothing of Potstill's in it, one document after another, no tricks."""
+"""Training as a page of transformers and peft: nothing of Potstill's in it, one document after another, no tricks."""
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 
-def train(
+def train_adapter(
     base: Path,
     rows: Path,
     modules: Sequence[str],
@@ -24,9 +25,8 @@ def train(
     seed: int,
     rslora: bool = False,
 ) -> list[float]:
-    """Mean loss over the responses' tokens of each step; a step takes all rows."""
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, attn_implementation="eager")
+    """A new LoRA adapter. Returns as `train`."""
+    model = load(base)
     torch.manual_seed(seed)
     config = LoraConfig(
         r=rank,
@@ -36,7 +36,30 @@ def train(
         target_parameters=list(parameters) or None,
         task_type="CAUSAL_LM",
     )
-    model = get_peft_model(model, config).eval()
+    return train(get_peft_model(model, config), base, rows, steps, learning_rate, weight_decay)
+
+
+def train_further(
+    base: Path, rows: Path, adapter: Path, *, steps: int, learning_rate: float, weight_decay: float
+) -> list[float]:
+    """From the values of `adapter`. Returns as `train`."""
+    model = PeftModel.from_pretrained(load(base), adapter, is_trainable=True)
+    return train(model, base, rows, steps, learning_rate, weight_decay)
+
+
+def train_whole(base: Path, rows: Path, *, steps: int, learning_rate: float, weight_decay: float) -> list[float]:
+    """All weights. Returns as `train`."""
+    return train(load(base), base, rows, steps, learning_rate, weight_decay)
+
+
+def load(base: Path) -> Any:
+    return AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, attn_implementation="eager")
+
+
+def train(model: Any, base: Path, rows: Path, steps: int, learning_rate: float, weight_decay: float) -> list[float]:
+    """Mean loss over the responses' tokens of each step; a step takes all rows."""
+    model.eval()
+    tokenizer = AutoTokenizer.from_pretrained(base)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=learning_rate, weight_decay=weight_decay)
     documents = []
