@@ -102,7 +102,7 @@ def test_an_output_that_was_not_generated_cannot_be_graded(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("rows.jsonl",), "give --benchmark, or --grader math, exact or choice"),
+        (("rows.jsonl",), "give --benchmark, or --grader (math, exact, choice)"),
         (("rows.jsonl", "--grader", "code"), "give --benchmark, or --grader"),
         (("rows.jsonl", "--grader", "maths"), "is not one of math, code, exact, choice"),
         (("rows.jsonl", "--benchmark", "math-500", "--grader", "math"), "is built in, and has its own"),
