@@ -1,8 +1,9 @@
-"""The CustomResourceDefinition, made from the spec's models.
+"""The CustomResourceDefinition, generated from the models of the spec.
 
-Kubernetes wants a *structural* schema (apiextensions.k8s.io/v1): no $ref, no unions, no const, exclusiveMinimum as a
-boolean, no additionalProperties beside properties. The rules in CEL say what may change in a live experiment: runs,
-candidates, benchmarks, the gate, limits and suspend; what has been asked already may not.
+Kubernetes requires a *structural* schema (apiextensions.k8s.io/v1): no $ref, no unions, no const, exclusiveMinimum as a
+boolean, no additionalProperties beside properties. CEL rules state what may change in a live experiment: runs,
+candidates, benchmarks and data sets may be added, and the gate, limits and suspend may change. Existing runs,
+candidates, benchmarks and data sets may neither change nor be removed.
 """
 
 import json
@@ -33,7 +34,7 @@ KEPT_BY = {
     "argocd.argoproj.io/sync-options": "Prune=false,Delete=false",
     "kustomize.toolkit.fluxcd.io/prune": "disabled",
 }
-"""Helm, Argo CD and Flux never delete what carries these: with the CRD, every Experiment of the cluster would go."""
+"""With these annotations Helm, Argo CD and Flux never delete the CRD. Its deletion would delete every Experiment."""
 IMMUTABLE = ("base", "training", "epoch", "profile")
 LONGEST_TEXT = 1 << 18
 """Characters; etcd refuses objects of more than 1.5 MiB."""
@@ -41,7 +42,7 @@ NAMED_LISTS = ("runs", "candidates")
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes what YAML 1.1, which kubectl and helm read, takes for booleans: unquoted, a field `n` is named false."""
+    """Quotes n, N, y and Y. kubectl and helm read YAML 1.1, in which an unquoted field name `n` means false."""
 
 
 def _text(dumper: _Dumper, data: str) -> yaml.ScalarNode:
@@ -59,8 +60,8 @@ def crd_yaml() -> str:
 def experiment_crd() -> dict[str, Any]:
     """The whole object, ready for `kubectl apply`.
 
-    It holds nothing that the API server drops or writes otherwise (a priority of 0, a default of 0.0): a field that
-    differs from the live one is a conflict for server-side apply by another program (Helm, Argo CD, Flux).
+    It has no value that the API server drops or rewrites (a priority of 0, a default of 0.0). If a field differed from
+    the live object, server-side apply by another program (Helm, Argo CD, Flux) would report a conflict.
     """
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
@@ -122,7 +123,7 @@ def spec_schema() -> dict[str, Any]:
     for name in NAMED_LISTS:
         _as_map(properties[name], f"this {name[:-1]} is part of a live experiment: add another under a new name")
     benchmarks = properties["evaluation"]["properties"]["benchmarks"]
-    _as_map(benchmarks, "a benchmark that is being asked does not change: add another under a new name")
+    _as_map(benchmarks, "a benchmark in use does not change: add another under a new name")
     properties["data"]["maxProperties"] = 32
     properties["data"]["additionalProperties"]["x-kubernetes-validations"] = [
         {"rule": "self == oldSelf", "message": "a data set in use does not change: add another under a new name"}
@@ -136,11 +137,11 @@ def spec_schema() -> dict[str, Any]:
 
 
 def _as_map(schema: dict[str, Any], message: str) -> None:
-    """A list keyed by name, of which no item may change: `oldSelf` of an item is then the item of the same name.
+    """Makes `schema` a list keyed by name whose items may not change: `oldSelf` is then the old item of that name.
 
-    Each field is compared for itself, and texts have a bound, for the API server bounds the cost of each rule. A field
-    with a default is equal with and without it: objects stored under an older CRD hold defaults that this one does not
-    write.
+    Each field has a rule of its own and each text a maximum length, because the API server limits the cost of a rule.
+    A missing field is equal to one that states the default: objects stored under an older CRD hold defaults that this
+    CRD does not write.
     """
     schema["x-kubernetes-list-type"] = "map"
     schema["x-kubernetes-list-map-keys"] = ["name"]
@@ -161,10 +162,10 @@ def _as_map(schema: dict[str, Any], message: str) -> None:
 
 
 def without_list_defaults(schema: dict[str, Any], in_list: bool = False) -> dict[str, Any]:
-    """The schema with no default below a list: descriptions say it, and the models know it.
+    """The schema without defaults inside lists. The description states the default; the models (pydantic) apply it.
 
-    The server would write such a default into the items, and `kubectl apply` and Argo CD, which compare lists whole,
-    would find every object changed.
+    The server would write such a default into the items, and `kubectl apply` and Argo CD, which compare whole
+    lists, would find a change in every object.
     """
     found = dict(schema)
     if in_list and "default" in found:
@@ -188,14 +189,14 @@ def _unchanged(name: str) -> str:
 
 def _spec_rules() -> list[dict[str, str]]:
     rules = [
-        {"rule": _unchanged(name), "message": f"{name} does not change in a live experiment: apply it under a new name"}
+        {"rule": _unchanged(name), "message": f"{name} does not change in a live experiment: use a new experiment name"}
         for name in IMMUTABLE
     ]
     rules += [
         {
             "rule": f"!has(oldSelf.{name}) || "
             f"oldSelf.{name}.all(o, has(self.{name}) && self.{name}.exists(n, n.name == o.name))",
-            "message": f"{name} may be added but not removed: what they found is in the manifest",
+            "message": f"{name} may be added but not removed: their results are in the manifest",
         }
         for name in NAMED_LISTS
     ]
@@ -221,7 +222,7 @@ def _spec_rules() -> list[dict[str, str]]:
 
 
 def structural(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    """A pydantic JSON schema without what Kubernetes refuses; same meaning."""
+    """Rewrites a pydantic JSON schema without the keywords that Kubernetes refuses. Patterns of names are left out."""
     if "$ref" in schema:
         target = definitions[schema["$ref"].rsplit("/", 1)[-1]]
         schema = {**target, **{key: value for key, value in schema.items() if key != "$ref"}}
@@ -265,20 +266,20 @@ def status_schema() -> dict[str, Any]:
             "status": {
                 "type": "string",
                 "enum": ["True", "False", "Unknown"],
-                "description": "Whether it is so; Unknown: it cannot be told now.",
+                "description": "Whether the condition is met. Unknown: the controller cannot find out now.",
             },
             "observedGeneration": {
                 "type": "integer",
                 "format": "int64",
                 "minimum": 0,
-                "description": "metadata.generation of the spec that this is said of.",
+                "description": "metadata.generation of the spec that this condition describes.",
             },
-            "lastTransitionTime": {"type": "string", "format": "date-time", "description": "When status changed last."},
+            "lastTransitionTime": {"type": "string", "format": "date-time", "description": "Time of its last change."},
             "reason": {"type": "string", "minLength": 1, "maxLength": 1024, "description": "One word, for programs."},
             "message": {
                 "type": "string",
                 "maxLength": 32768,
-                "description": "What is so, and why, for people.",
+                "description": "The state and its cause in words, for people.",
             },
         },
     }
@@ -286,43 +287,43 @@ def status_schema() -> dict[str, Any]:
         "type": "object",
         "required": ["name"],
         "properties": {
-            "name": {**text, "description": "The run's."},
+            "name": {**text, "description": "Name of the run or candidate."},
             "state": {
                 **text,
-                "description": "waiting, pending (nothing of its task runs yet), running, done or failed.",
+                "description": "waiting, pending (it has a task, which does not run yet), running, done or failed.",
             },
-            "message": {**text, "description": "Why it is so."},
+            "message": {**text, "description": "The cause of the state."},
             "done": {**count, "description": "Optimizer steps done."},
             "total": {**count, "description": "Optimizer steps in all."},
-            "checkpoints": {**text, "description": "Checkpoints committed, of all."},
+            "checkpoints": {**text, "description": "Committed checkpoints / expected checkpoints."},
         },
     }
     return {
         "type": "object",
-        "description": "Counts, one line per run, and where the manifest stands; it does not grow with the work.",
+        "description": "Counts, one line per run, and URLs; its size does not depend on the number of evaluations.",
         "default": {"phase": "Pending"},
         "properties": {
             "observedGeneration": {
                 "type": "integer",
                 "format": "int64",
-                "description": "metadata.generation of the spec that this is said of.",
+                "description": "metadata.generation of the spec that this status describes.",
             },
             "phase": {
                 **text,
-                "description": "Pending, Running, Suspending, Suspended, Refused or the reason of Finished.",
+                "description": "Pending, Running, Suspending, Suspended, Refused or the reason of condition Finished.",
             },
-            "training": {**text, "description": "Runs trained, of all: 2/4."},
-            "checkpoints": {**text, "description": "Checkpoints committed, of all."},
-            "evaluations": {**text, "description": "Evaluations graded, of all."},
-            "gate": {**text, "description": "Pass, Fail, NotEnoughEvidence or NotEvaluable; NotFinished before."},
+            "training": {**text, "description": "Runs that are done / all runs: 2/4."},
+            "checkpoints": {**text, "description": "Committed checkpoints / expected checkpoints."},
+            "evaluations": {**text, "description": "Graded evaluations / all evaluations."},
+            "gate": {**text, "description": "NotFinished, then Pass, Fail, NotEnoughEvidence or NotEvaluable."},
             "store": {**text, "description": "Root of the store."},
             "manifest": {**text, "description": "URL of the manifest."},
             "report": {**text, "description": "URL of the report's folder."},
             "retried": {**text, "description": "The value of the potstill.dev/retry annotation that was applied."},
-            "revision": {**count, "description": "How often the experiment has grown since it was accepted, and 1."},
+            "revision": {**count, "description": "1 at acceptance; each later addition to the spec adds 1."},
             "counts": {
                 "type": "object",
-                "description": "What is committed; were it ever less, the store would have lost something.",
+                "description": "Committed results. If the store holds fewer later, it has lost some.",
                 "properties": {
                     "checkpoints": {**count, "description": "Checkpoints committed."},
                     "outputs": {**count, "description": "Evaluations whose outputs are committed."},
@@ -338,7 +339,7 @@ def status_schema() -> dict[str, Any]:
             },
             "conditions": {
                 "type": "array",
-                "description": "What is so of it, as Kubernetes has it: kubectl wait --for=condition=Finished.",
+                "description": "Conditions in the form of Kubernetes, as for kubectl wait --for=condition=Finished.",
                 "items": condition,
                 "x-kubernetes-list-type": "map",
                 "x-kubernetes-list-map-keys": ["type"],

@@ -1,4 +1,4 @@
-"""How commands name an experiment: its file, a version of `potstill list`, or its name in the cluster."""
+"""How commands name an experiment: its file, a version as `potstill list` shows it, or its name in the cluster."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,13 +29,13 @@ FileOrVersion = Annotated[
 ]
 InCluster = Annotated[
     bool,
-    typer.Option("--cluster", help="EXPERIMENT is the name of an Experiment in the cluster, whatever it looks like."),
+    typer.Option("--cluster", help="EXPERIMENT is a name in the cluster, even if it looks like a file or a version."),
 ]
 Kind = Literal["file", "version", "cluster"]
 
 
 def kind_of(experiment: str, in_cluster: bool = False) -> Kind:
-    """A file ends in .yaml or .yml, or is there; a version has an @; what is neither is a name in the cluster."""
+    """A version is name@version. A file ends in .yaml or .yml, has a / or exists. The rest are names in the cluster."""
     if in_cluster:
         return "cluster"
     if is_version(experiment):
@@ -53,7 +53,7 @@ class ClusterOptions:
 
 @dataclass(frozen=True)
 class Found:
-    """`item`: the Experiment of the cluster, None for a file or a version."""
+    """`item`: the Experiment object in the cluster; None for a file or a version."""
 
     results: Results
     item: Json | None = None
@@ -62,7 +62,10 @@ class Found:
 def find_results(
     experiment: str, in_cluster: bool, store: str | None, profile: Path | None, options: ClusterOptions
 ) -> Found:
-    """What the store holds of it. Exits 4 where there is nothing; raises SpecError, StoreError, errors of clusters."""
+    """Reads the experiment's results from its store. Exits 4 if the store has none.
+
+    Raises SpecError, StoreError, and the errors of `cluster_at` and `Cluster.experiment`.
+    """
     kind = kind_of(experiment, in_cluster)
     if kind == "version":
         return Found(results_of_version(experiment, store))
@@ -73,10 +76,13 @@ def find_results(
 
 
 def find_frozen(experiment: str, store: str, profile: Path | None) -> tuple[Store, FrozenExperiment]:
-    """Of a file or a version, whether it has run or not. Raises SpecError, StoreError, typer.BadParameter."""
+    """The store, and the experiment of a file or a version. It need not have run.
+
+    Raises SpecError, StoreError, typer.BadParameter.
+    """
     kind = kind_of(experiment)
     if kind == "cluster":
-        raise typer.BadParameter(f"{experiment} is neither an experiment file nor name@version (potstill list)")
+        raise typer.BadParameter(f"{experiment} is neither an experiment file nor name@version (see potstill list)")
     opened = store_at(store or DEFAULT_STORE)
     if kind == "version":
         return opened, version_named(opened, experiment)

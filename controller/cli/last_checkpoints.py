@@ -1,4 +1,4 @@
-"""The table with which `potstill run` ends: the base and the last checkpoint of each run, by benchmark and budget."""
+"""The table at the end of `potstill run`: the base and the last checkpoint of each run, by benchmark and budget."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +14,10 @@ from workloads.results.tables import row_of
 
 @dataclass(frozen=True)
 class LastCheckpoint:
-    """The base or a run's last checkpoint at one budget. `cells`: (accuracy, completion) by benchmark, None: no row."""
+    """The base or a run's last checkpoint at one budget.
+
+    `cells`: (accuracy, completion) for each benchmark; None: the manifest has no result.
+    """
 
     model: str
     label: str
@@ -23,26 +26,26 @@ class LastCheckpoint:
 
 
 def last_checkpoints(manifest: Manifest) -> tuple[LastCheckpoint, ...]:
-    """At each compared budget: the base, then the last checkpoint of each run and candidate, in the file's order."""
+    """At each compared budget: the base, then the last checkpoint of each run and candidate, in the spec's order."""
     return tuple(_rows(manifest))
 
 
 def _rows(manifest: Manifest) -> Iterator[LastCheckpoint]:
     base = next(model for model in manifest.models if model.kind == "base")
-    ends: list[tuple[ManifestModel, str]] = [(base, "Base")]
+    last_models: list[tuple[ManifestModel, str]] = [(base, "Base")]
     for run in manifest.runs:
         models = [model for model in manifest.models if model.run == run.name]
         if models:
-            ends.append((max(models, key=lambda model: model.samples or 0), run.label))
+            last_models.append((max(models, key=lambda model: model.samples or 0), run.label))
     for budget in compared_budgets(manifest):
-        for model, label in ends:
+        for model, label in last_models:
             rows = [row_of(manifest, model, benchmark.name, budget) for benchmark in manifest.benchmarks]
             cells = tuple((row.accuracy, row.completed) if row and row.accuracy.n else None for row in rows)
             yield LastCheckpoint(model.id, label, budget, cells)
 
 
 def last_checkpoints_table(manifest: Manifest) -> Table:
-    """A row each: accuracy with k/n, and completion, of every benchmark."""
+    """One row for each of `last_checkpoints`. Each benchmark has two columns: accuracy with k/n, and completion."""
     rows = last_checkpoints(manifest)
     budgets = {row.budget_tokens for row in rows}
     table = Table(title="Last checkpoints", title_justify="left", box=None, pad_edge=False)

@@ -1,4 +1,4 @@
-"""`potstill logs`: what the programs of an experiment print, from the store: pods may be long gone."""
+"""`potstill logs`: the logs of an experiment's programs, read from the store. The pods need not exist any more."""
 
 import sys
 import time
@@ -32,7 +32,7 @@ def logs(
     run: Annotated[str | None, typer.Argument(help="Only this run's training.", metavar="[RUN]")] = None,
     lines: Annotated[int, typer.Option("--tail", help="Lines of each attempt.", metavar="LINES")] = 50,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on with what is logged, until the experiment has ended.")
+        bool, typer.Option("--follow", "-f", help="Also print new lines, until the experiment has ended.")
     ] = False,
     store: StoreOverride = None,
     profile: ProfileFile = None,
@@ -42,17 +42,18 @@ def logs(
     kubeconfig: Kubeconfig = None,
     json_to: JsonTo = None,
 ) -> None:
-    """Print the end of each attempt's log, oldest first, from the store (at most 20 s old while it runs).
+    """Print the last lines of each attempt's log, the oldest attempt first.
 
-    Exit 1 if nothing was logged yet. Example: potstill logs experiment.yaml -f
+    Programs write their logs to the store every 20 seconds. Exit 1 if nothing was logged yet.
+    Example: potstill logs experiment.yaml -f
     """
     if follow and json_to is not None:
-        raise typer.BadParameter("--follow prints text: give it or --json, one of the two")
+        raise typer.BadParameter("--follow prints text only: give either --follow or --json")
     found = find_results(experiment, cluster, store, profile, ClusterOptions(namespace, context, kubeconfig)).results
-    printed = Follower(found.store, lines)
+    follower = Follower(found.store, lines)
     if follow:
         with suppress(KeyboardInterrupt):
-            follow_logs(found, run, printed)
+            follow_logs(found, run, follower)
         return
     logged = [
         (attempt, text) for attempt in attempts(found, run) if (text := log_tail(found, attempt, lines)) is not None
@@ -79,7 +80,7 @@ def logs(
 
 
 class Follower:
-    """Prints of each log what was not printed before. Holds the lines that each log had when it was last read."""
+    """Prints the new lines of each log. It keeps the lines of each log as last read, to find the new ones."""
 
     def __init__(self, store: Store, lines: int) -> None:
         self._store = store
@@ -104,7 +105,10 @@ class Follower:
 
 
 def added_lines(before: Sequence[str], now: Sequence[str]) -> list[str]:
-    """What `now`, a later end of the same log, has after `before`; all of it where the two do not meet."""
+    """Returns the lines of `now` that follow those of `before`; all of `now` if the two do not overlap.
+
+    Both are the last lines of one log, and `now` was read later.
+    """
     for start in range(len(before)):
         known = before[start:]
         if list(now[: len(known)]) == list(known):
@@ -113,7 +117,7 @@ def added_lines(before: Sequence[str], now: Sequence[str]) -> list[str]:
 
 
 def follow_logs(found: Results, run: str | None, printed: Follower) -> None:
-    """Until the experiment has ended and its logs are printed. Raises StoreError."""
+    """Prints new lines until the experiment has ended. Raises StoreError."""
     seconds = DIRECTORY_FOLLOW_SECONDS if found.store.url.startswith("file:") else FOLLOW_SECONDS
     while True:
         has_ended = manifest_state(found.store, found.frozen) not in (None, "running")
@@ -126,11 +130,11 @@ def follow_logs(found: Results, run: str | None, printed: Follower) -> None:
 
 
 def attempts(results: Results, run: str | None = None) -> Iterable[Attempt]:
-    """Those that ran a program, by date. Raises typer.BadParameter for a run that is not there."""
+    """All attempts but pointers to a group's task, the oldest first. Raises typer.BadParameter for an unknown run."""
     frozen, seen = results.frozen, results.seen
     units = all_units(frozen, resolve_evaluations(frozen, seen), seen)
     if run is not None:
-        runs = {one.name: one for one in frozen.runs}
+        runs = {item.name: item for item in frozen.runs}
         if run not in runs:
             raise typer.BadParameter(f"there is no run {run}; runs: {', '.join(runs)}")
         units = (train_unit(runs[run]),)
@@ -145,7 +149,7 @@ def log_tail(results: Results, attempt: Attempt, lines: int) -> str | None:
 
 
 def _log(store: Store, attempt: Attempt) -> list[str] | None:
-    """Its lines, fit to be printed."""
+    """The lines of its log, without control characters; None if it has no log."""
     try:
         data = store.get(store_keys.log_key(attempt.task.unit, attempt.number))
     except NotFound:

@@ -1,4 +1,4 @@
-"""`potstill regrade`: this version's grader over outputs that stand. Nothing is trained or generated."""
+"""`potstill regrade`: grade outputs in the store with the grader of this version. Nothing is trained or generated."""
 
 import sys
 from pathlib import Path
@@ -24,17 +24,18 @@ def regrade(path: ExperimentFile, store: StoreUrl = DEFAULT_STORE, profile: Prof
     frozen, opened = frozen_from(Path(path), profile), store_at(store)
     markers = {train_unit(run): {m.name: m for m in list_markers(opened, train_unit(run))} for run in frozen.runs}
     missing: dict[tuple[str, str], str] = {}
-    for want in evaluation_matrix(frozen, markers):
-        checkpoint = checkpoint_of(want, markers[train_unit(want.model.run)]) if want.model.run else None
-        there = want.model.run is None or checkpoint is not None
+    for evaluation in evaluation_matrix(frozen, markers):
+        run = evaluation.model.run
+        checkpoint = checkpoint_of(evaluation, markers[train_unit(run)]) if run else None
+        has_weights = run is None or checkpoint is not None
         if (
-            not there
-            or read_marker(opened, unit_of(generate_inputs(frozen, want, checkpoint)), store_keys.OUTPUTS) is None
+            not has_weights
+            or read_marker(opened, unit_of(generate_inputs(frozen, evaluation, checkpoint)), store_keys.OUTPUTS) is None
         ):
-            missing.setdefault((want.model.id, want.benchmark.name), want.id)
+            missing.setdefault((evaluation.model.id, evaluation.benchmark.name), evaluation.id)
     if missing:
         first = next(iter(missing.values()))
-        print(f"{count_of(len(missing), 'evaluation')} without outputs, the first {first}: potstill run generates them")
+        print(f"{count_of(len(missing), 'evaluation')} without outputs (first: {first}); potstill run generates them")
         raise typer.Exit(4)
     final = run_local(frozen, opened, live=sys.stdout.isatty())
     print(printable(f"{final.outcome}: {final.message}"))

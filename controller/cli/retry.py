@@ -1,4 +1,4 @@
-"""`potstill retry`: let what was given up be tried again."""
+"""`potstill retry`: allow new attempts of units that were given up."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,9 +23,10 @@ def retry(
     context: Context = None,
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """Let what was given up be tried again: attempts that failed no longer count.
+    """Allow new attempts of all work that was given up: the attempts so far no longer count.
 
-    In a cluster the controller is asked. Exit 1 if nothing was given up. Example: potstill retry experiment.yaml
+    For an experiment in the cluster, the controller is asked to do so. Exit 1 if nothing was given up.
+    Example: potstill retry experiment.yaml
     """
     if kind_of(experiment, cluster) == "cluster":
         _ask_controller(experiment, namespace, context, kubeconfig)
@@ -33,15 +34,15 @@ def retry(
     opened, frozen = find_frozen(experiment, store, profile)
     retried = retry_units(frozen, opened)
     for item in retried:
-        print(f"{item.unit}: may be tried again after {count_of(item.attempts, 'attempt')} ({item.reason})")
+        print(f"{item.unit}: can be tried again, after {count_of(item.attempts, 'earlier attempt')} ({item.reason})")
     if not retried:
         print("nothing was given up")
         raise typer.Exit(1)
 
 
 def _ask_controller(name: str, namespace: str | None, context: str | None, kubeconfig: Path | None) -> None:
-    where = cluster_at(kubeconfig, context, namespace)
-    where.experiment(name)
+    cluster = cluster_at(kubeconfig, context, namespace)
+    cluster.experiment(name)  # raises if there is none
     body = {"metadata": {"annotations": {RETRY_ANNOTATION: datetime.now(UTC).isoformat(timespec="seconds")}}}
-    where.api.request("PATCH", f"{where.experiments}/{name}", body=body, content_type=MERGE_PATCH)
-    print(f"{where.namespace}/{name}: the controller was asked to try again; see potstill status {name}")
+    cluster.api.request("PATCH", f"{cluster.experiments}/{name}", body=body, content_type=MERGE_PATCH)
+    print(f"{cluster.namespace}/{name}: the controller was asked to try again; see potstill status {name}")

@@ -1,6 +1,6 @@
-"""Counted nouns."""
+"""A number with its noun, for messages."""
 
 
 def count_of(number: int, noun: str, plural: str = "") -> str:
-    """1 run, 2 runs, 1,200 samples. `plural`: where it is not the noun and s."""
+    """1 run, 2 runs, 1,200 samples. `plural`: needed only if it is not the noun with an s."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

@@ -1,10 +1,13 @@
-"""Reads an experiment's part of the store into a StoreSnapshot. Any doubt about the store is Unknown, never 'absent'.
+"""Reads an experiment's part of the store into a StoreSnapshot.
 
-One LIST per unit tells what is there. Tasks, ends and markers never change and are read once; progress and failures are
-read again when their etag changes. Which units are listed in a round is for `listing`.
+If the store does not answer, or a stage is not installed, the result is Unknown: no object is taken to be absent.
 
-A record that cannot be read is read again at once. If it still cannot, its unit says so (`UnitView.unreadable`), and
-only that unit fails. Progress and failures are left out in that case: the work goes on without them.
+One LIST per unit shows its objects. Tasks, ends and markers never change and are read once; progress and failures are
+read again when their etag changes. `listing` decides which units are listed in a round.
+
+A record that cannot be read is read again at once. If the second read fails too, the error is in
+`UnitView.unreadable`, and only that unit fails. Unreadable progress, failures and resume states are ignored, with a
+warning.
 """
 
 import logging
@@ -33,7 +36,7 @@ from workloads.storage.markers import READS, Corrupt, first_problem, parse_marke
 
 STATE = f"markers/{store_keys.STATE}"
 NEWER = "Use the newest potstill that writes to this store, or restore this file"
-REMADE = "Restore this file, or delete it, and its result is made again"
+REMADE = "Restore this file, or delete it to have its result computed again"
 TASK = re.compile(r"tasks/(\d+)\.json")
 END = re.compile(r"tasks/(\d+)\.end\.json")
 RETRY = re.compile(r"tasks/(\d+)\.retry\.json")
@@ -49,7 +52,7 @@ logger = logging.getLogger("potstill")
 
 
 class UnreadableRecord(Exception):
-    """An object is there but this version cannot read it. The message says which, why, and what to do."""
+    """An object is there but this version cannot read it. The message states the object, the cause and the remedy."""
 
     def __init__(self, key: str, message: str) -> None:
         super().__init__(message)
@@ -57,7 +60,7 @@ class UnreadableRecord(Exception):
 
 
 class SnapshotReader:
-    """Keeps what was read, so that a round costs LISTs and little else. A new one sees the same, only slower."""
+    """Caches records, so that later rounds make LISTs and few GETs. A new reader returns the same, but slower."""
 
     def __init__(self, store: Store, listing: Listing | None = None) -> None:
         self._store = store
@@ -71,8 +74,8 @@ class SnapshotReader:
     ) -> StoreSnapshot | Unknown:
         """The store at the beginning of a round.
 
-        `folded`: the manifest as this process last wrote it, if it did. `jobs`: what the executor sees, looked at
-        before: a Job that has ended had written its markers before.
+        `folded`: the manifest that this process wrote last, None if it wrote none. `jobs`: the executor's Jobs, which
+        must be read before the store: then the markers of a Job that has ended are in the store already.
         """
         published = [train_unit(run) for run in frozen.runs if run.published]
         self._listing.begin(jobs or {}, published)
@@ -81,16 +84,16 @@ class SnapshotReader:
     def confirm(
         self, frozen: FrozenExperiment, folded: Folded | None, units: Iterable[UnitRef]
     ) -> StoreSnapshot | Unknown:
-        """The store, later in the same round, with these units listed."""
+        """A second snapshot in the same round, for which these units are listed again."""
         self._listing.forget(units)
         return self._snapshot(frozen, folded)
 
     def unconfirmed(self, units: Iterable[UnitRef]) -> list[UnitRef]:
-        """Those that were not listed in this round: an action on them needs `confirm` first."""
+        """Returns the units that were not listed in this round. An action on them needs `confirm` first."""
         return self._listing.unlisted(units)
 
     def forget(self, units: Iterable[UnitRef]) -> None:
-        """They were written to: the next round lists them."""
+        """Call it for units that were written to: they are listed again in the next round."""
         self._listing.forget(units)
 
     def _snapshot(self, frozen: FrozenExperiment, folded: Folded | None) -> StoreSnapshot | Unknown:
@@ -104,7 +107,7 @@ class SnapshotReader:
         return StoreSnapshot(views, folded)
 
     def _units(self, frozen: FrozenExperiment, folded: Folded | None) -> dict[UnitRef, UnitView]:
-        """Reads one stage after the other: checkpoints' markers name generate units, outputs' markers grade units."""
+        """Reads stage by stage: checkpoints' markers determine the generate units, outputs' markers the grade units."""
         views: dict[UnitRef, UnitView] = {}
         self._look(views, (train_unit(run) for run in frozen.runs))
         for _ in (GENERATE, GRADE):
@@ -114,7 +117,7 @@ class SnapshotReader:
             self._look(views, all_units(frozen, resolve_evaluations(frozen, seen), seen))
         if folded is not None:
             self._look(views, [unit_of(ReportInputs(manifest_content=folded.sha256))])
-        for _ in ("leads of groups", "their engines"):
+        for _ in range(2):  # first the leads of groups, then the hosts of these leads
             self._look(views, list(_leads(views.values())))
         return views
 
@@ -131,7 +134,7 @@ class SnapshotReader:
             self._listing.keep(views[unit], notices)
 
     def _with_progress(self, view: UnitView) -> UnitView:
-        """The kept unit, with what its programs have written as progress since."""
+        """The unit as it was listed last, with newer progress where its programs have written some."""
         due = self._listing.progress_due(view)
         if not due:
             return view
@@ -142,7 +145,7 @@ class SnapshotReader:
         return view
 
     def _newer_progress(self, unit: UnitRef, attempt: Attempt) -> Progress | None:
-        """Raises StoreError. What cannot be read is as if it had not been written."""
+        """Returns the earlier progress if the newer one is missing or cannot be read. Raises StoreError."""
         try:
             data = self._store.get(store_keys.progress_key(unit, attempt.number))
             return Progress.model_validate_json(data)
@@ -150,7 +153,7 @@ class SnapshotReader:
             return attempt.progress
 
     def unit(self, unit: UnitRef) -> UnitView:
-        """One unit as it stands now. Raises StoreError."""
+        """Lists one unit and reads its records. Raises StoreError."""
         prefix = store_keys.unit_prefix(unit)
         listed = {info.key.removeprefix(prefix): info for info in self._store.list(prefix)}
         attempts: list[Attempt] = []
@@ -166,7 +169,7 @@ class SnapshotReader:
                     markers |= {found[1]: marker} if marker is not None else {}
             except UnreadableRecord as error:
                 if name.startswith(STATE):
-                    self._warn(error)  # training resumes from another, and replaces it
+                    self._warn(error)  # training resumes from another state, and replaces this one
                 else:
                     unreadable[error.key] = str(error)
         retries = [int(found[1]) for name in listed if (found := RETRY.fullmatch(name))]
@@ -177,8 +180,10 @@ class SnapshotReader:
         task = self._task(info)
         if task is None:
             return None
-        log = sorted((int(m[2]), name) for name in listed if (m := OFFER.fullmatch(name)) and int(m[1]) == number)
-        offers = [self._get(listed[name], Offer) for _, name in log]
+        offer_names = sorted(
+            (int(m[2]), name) for name in listed if (m := OFFER.fullmatch(name)) and int(m[1]) == number
+        )
+        offers = [self._get(listed[name], Offer) for _, name in offer_names]
         end = self._get(listed.get(f"tasks/{number}.end.json"), TaskEnd)
         if end is not None and end.number != number:
             key = store_keys.end_key(task.unit, number)
@@ -219,13 +224,13 @@ class SnapshotReader:
             return None
 
     def _warn(self, error: UnreadableRecord) -> None:
-        """Once for each record."""
+        """Logs one warning for each record."""
         if error.key not in self._told:
             self._told.add(error.key)
-            logger.warning("%s It is ignored", str(error).removesuffix(NEWER).removesuffix(REMADE))
+            logger.warning("%sThis file is ignored", str(error).removesuffix(NEWER).removesuffix(REMADE))
 
     def _get(self, info: ObjectInfo | None, model: type[Record]) -> Record | None:
-        """None when it is not there, also when it went between the LIST and the GET (pruned states do)."""
+        """Returns None if the record is absent, or was deleted between the LIST and the GET."""
         if info is None:
             return None
         kept = self._read.get(info.key)
@@ -237,7 +242,7 @@ class SnapshotReader:
         return record
 
     def _parsed(self, info: ObjectInfo, parse: Callable[[bytes], Parsed], what: str, remedy: str) -> Parsed | None:
-        """Raises Unreadable when two reads in a row cannot be parsed."""
+        """Returns None for an object that is absent. Raises UnreadableRecord if two reads in a row cannot be parsed."""
         problem = ""
         for _ in range(READS):
             data = self._bytes(info)
@@ -252,6 +257,7 @@ class SnapshotReader:
         raise UnreadableRecord(info.key, f"{problem}. {remedy}")
 
     def _bytes(self, info: ObjectInfo) -> bytes | None:
+        """Returns None for an object that was deleted after the LIST, as old resume states are."""
         try:
             return self._store.get(info.key)
         except NotFound:
@@ -259,7 +265,10 @@ class SnapshotReader:
 
 
 def _leads(views: Iterable[UnitView]) -> Iterable[UnitRef]:
-    """Leads of open groups that our units are members of, and of engines that took them: some are no units of ours."""
+    """The leads of the open groups that these units belong to, and the hosts: units whose engine was to take a task.
+
+    Some of them belong to other experiments.
+    """
     for view in views:
         for attempt in view.open_attempts:
             if isinstance(attempt.task, MemberPointer):

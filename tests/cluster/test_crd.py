@@ -133,7 +133,7 @@ LIVE = {
     "budgets": ({"evaluation": {"budgets": [64, 128]}}, "evaluation.budgets does not change"),
     "a benchmark": (
         {"evaluation": {"benchmarks": [{"name": "math-500", "limit": 5}]}},
-        "a benchmark that is being asked",
+        "a benchmark in use does not change",
     ),
     "a benchmark less": (
         {"evaluation": {"benchmarks": [{"name": "mbpp-plus"}]}},

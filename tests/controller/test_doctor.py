@@ -24,14 +24,14 @@ no_gpu = pytest.mark.skipif(bool(visible_gpus()), reason="tells what a machine w
 
 def test_a_store_directory_is_written_to_and_left_as_it_was(tmp_path: Path) -> None:
     found = check_store(str(tmp_path))
-    assert (found.state, found.finding) == ("good", f"{tmp_path.as_uri()}: conditional writes hold")
+    assert (found.state, found.finding) == ("good", f"{tmp_path.as_uri()}: conditional writes work")
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and ".locks" not in path.parts]
 
 
 def test_a_store_directory_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     found = check_store(str(tmp_path / "lab" / "store"))
     assert found.state == "good"
-    assert "the first run makes the directory" in found.finding
+    assert "the first run creates the directory" in found.finding
     assert list(tmp_path.iterdir()) == []
 
 
@@ -57,7 +57,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 @pytest.mark.s3
 def test_a_bucket_is_written_to_under_conditions_and_left_empty(server: S3Server) -> None:
     found = check_store(f"s3://{server.bucket}/mine")
-    assert (found.state, found.finding) == ("good", f"s3://{server.bucket}/mine: conditional writes hold")
+    assert (found.state, found.finding) == ("good", f"s3://{server.bucket}/mine: conditional writes work")
     assert server.client().list_objects_v2(Bucket=server.bucket)["KeyCount"] == 0
 
 
@@ -69,7 +69,7 @@ def test_a_bucket_that_may_only_be_read_blocks(server: S3Server, monkeypatch: py
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("POTSTILL_STORE_DEADLINE_SECONDS", "2")
     found = check_store(f"s3://{server.bucket}/mine")
-    assert (found.state, found.todo) == ("blocks", "look at credentials, endpoint, bucket and rights")
+    assert (found.state, found.todo) == ("blocks", "check credentials, endpoint, bucket and permissions")
 
 
 def test_the_disks_of_cache_hub_and_store_have_a_line_each(tmp_path: Path) -> None:

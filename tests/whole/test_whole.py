@@ -293,7 +293,7 @@ def test_a_new_grader_grades_again_what_stands_and_nothing_else_runs(
     (tmp_path / "empty").mkdir()
     early = potstill("regrade", spec, "--store", str(tmp_path / "empty"), state=tmp_path, check=False)
     assert early.returncode == 4
-    assert "10 evaluations without outputs, the first " in early.stdout
+    assert "10 evaluations without outputs (first: " in early.stdout
     shutil.copytree(store, copy)
     before = {kind: tasks(copy, kind) for kind in ("train", "generate", "grade")}
     potstill("regrade", spec, "--store", str(copy), state=tmp_path)

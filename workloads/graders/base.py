@@ -1,9 +1,12 @@
-"""What a grader is: how an answer and a problem become a verdict. No sympy, no numpy: those are imported when used.
+"""The base classes of graders. A grader gives the verdict on an answer to a problem.
+
+This module imports neither sympy nor numpy. A grader imports such a library when it uses it.
 
 A new grader is a subclass of one of these classes:
 
 - ComparedGrader compares in the grading process. Its time must be linear in the answer's length.
-- CheckedGrader compares in a checking process that is killed after 5 CPU seconds or at 2 GiB: for all that parses.
+- CheckedGrader compares in a checking process that is killed after 5 CPU seconds or at 2 GiB. Use it if the
+  comparison parses the answer.
 - Grader itself, for a grader that runs programs in the sandbox (`code`).
 
 Answers are written by models and are hostile input: a grader never runs or imports them.
@@ -23,14 +26,14 @@ from workloads.graders.checking.client import AnswerCheck, Check, CheckFailed, R
 from workloads.sandbox.order import Lost, Order, Outcome
 
 Judgement = tuple[Verdict, Cause | None, dict[str, JsonValue]]
-"""Verdict, the cause of one that is not right, and what is stored beside it as evidence."""
+"""(verdict, its cause unless it is `right`, the evidence that is stored with it)."""
 
 
 @dataclass(frozen=True)
 class Findings:
-    """`outcomes`: of programs, by order key. `replies`: of checks, by key.
+    """`outcomes`: how each program ended, by the key of its order. `replies`: the reply to each check, by its key.
 
-    `sound`: ids of the problems whose gold equals itself within the checker's limits.
+    `sound`: the problems with a failed check whose gold was then found equal to itself, within the same limits; by id.
     """
 
     outcomes: Mapping[str, Outcome | Lost]
@@ -40,18 +43,19 @@ class Findings:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Whether an answer is right, and what is stored as evidence beside the gold."""
+    """Whether an answer is right, and the evidence that is stored together with the gold."""
 
     right: bool
     evidence: dict[str, JsonValue] = field(default_factory=dict)
 
 
 class Grader(ABC):
-    """`name`: as benchmarks state it. `completion`: what a complete answer is, where a benchmark does not say.
+    """`name`: the grader's name in benchmarks. `completion`: the rule for a complete answer, if a benchmark has none.
 
-    `base_instruction`: how a base is asked, with {problem}, where a benchmark does not say. `runs_programs`: answers
-    are programs and problems have tests in place of an answer. `keeps_box_text`: of an answer in a box, the text around
-    it counts too. `has_fields`: problems have a level or subject, by which the report breaks results down.
+    `base_instruction`: the prompt of a base, with {problem} in it, if a benchmark has none. `runs_programs`: answers
+    are programs, and problems have tests in place of an answer. `keeps_box_text`: a box completes an
+    answer, but the whole text is graded. `has_fields`: problems have a level or subject, and the report shows results
+    for each.
     """
 
     name: str
@@ -66,11 +70,11 @@ class Grader(ABC):
         """Returns the judgement of one answer. `findings`: those of all its orders and checks."""
 
     def orders(self, benchmark: Benchmark, answers: Iterable[tuple[str, str]]) -> list[Order]:
-        """Returns what the sandbox runs. `answers`: distinct (problem id, answer)."""
+        """Returns the programs for the sandbox to run. `answers`: (problem id, answer), each pair once."""
         return []
 
     def checks(self, problem: Problem, answer: str, outcomes: Mapping[str, Outcome | Lost]) -> dict[str, Check]:
-        """Returns the requests to the checking processes, by key. Equal keys are sent once."""
+        """Returns the requests to the checking processes, by key. Checks with one key are sent once."""
         return {}
 
     def keys(self, problem: Problem, answer: str) -> list[str]:
@@ -78,22 +82,25 @@ class Grader(ABC):
         return list(self.checks(problem, answer, {}))
 
     def gold_check(self, problem: Problem) -> Check | None:
-        """Returns the check that the gold equals itself, sent if a check of an answer failed; None: no check."""
+        """Returns the check of the gold against itself, or None. It is sent only if a check of an answer has failed."""
         return None
 
     def reply(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Returns the reply to a check, in the checking process. It may raise; if it takes too long it is killed."""
+        """Runs in the checking process and returns the reply to a check. It may raise.
+
+        The process is killed if this takes too long.
+        """
         raise NotImplementedError(f"grader {self.name} has no checks")
 
     def warm(self) -> None:
-        """In the checking process, once: loads what the checks need."""
+        """Runs once in the checking process, before the checks: imports the libraries that they need."""
 
     def golds(self, problem: Problem) -> list[str]:
-        """Answers that must be graded right: what `bench test` grades."""
+        """Answers that must be graded right. `potstill bench test` grades them."""
         return [] if problem.answer is None else [problem.answer]
 
     def gold_warning(self, problem: Problem, grades: Sequence[Grade]) -> str | None:
-        """A sentence on a gold that right answers may not be equal to. `grades`: those of `golds`."""
+        """Returns a warning if right answers may not equal the gold, or None. `grades`: of the answers from `golds`."""
         return None
 
     def why_unanswerable(self, problem: Problem) -> str | None:
@@ -102,7 +109,7 @@ class Grader(ABC):
 
 
 class ComparedGrader(Grader):
-    """Compares in the grading process: only for what takes time linear in the answer's length and cannot raise."""
+    """Compares in the grading process. `compare` must take time linear in the answer's length and must not raise."""
 
     @abstractmethod
     def compare(self, answer: str, problem: Problem) -> Judgement: ...
@@ -112,7 +119,10 @@ class ComparedGrader(Grader):
 
 
 class CheckedGrader(Grader):
-    """Compares in a checking process with limits. A check that exceeds them is wrong if the gold alone does not.
+    """Compares in a checking process with limits.
+
+    If the check of an answer fails (exceeds the limits, or raises), the verdict is `wrong` if a check of the gold
+    against itself succeeds, else `grader_error`. If the machine ended the check, it is `grader_error`.
 
     `longest_answer`: in characters; a longer answer is wrong without a check.
     """
@@ -121,13 +131,13 @@ class CheckedGrader(Grader):
 
     @abstractmethod
     def check(self, answer: str, gold: str, choices: Sequence[str]) -> Comparison:
-        """In the checking process."""
+        """Runs in the checking process: compares an answer with the gold."""
 
     def reply(self, request: dict[str, Any]) -> dict[str, Any]:
         return asdict(self.check(request["answer"], request["gold"], request["choices"]))
 
     def judgement(self, reply: Mapping[str, Any], gold: str) -> Judgement:
-        """What a reply means."""
+        """Returns the judgement that follows from a reply of the checking process."""
         return compared(reply["right"], {"gold": gold, **reply["evidence"]})
 
     def checks(self, problem: Problem, answer: str, outcomes: Mapping[str, Outcome | Lost]) -> dict[str, Check]:
@@ -152,7 +162,7 @@ class CheckedGrader(Grader):
         return "wrong" if is_wrong else "grader_error", reply.cause, evidence
 
     def _key(self, problem: Problem, answer: str) -> str:
-        """The verdict depends on these texts only: problems with one gold share it."""
+        """The verdict depends on these texts only, so problems with the same gold and choices share one check."""
         return json.dumps([problem.answer, *problem.choices, answer])
 
 
