@@ -140,7 +140,7 @@ def hub_lines(bases: list[str | None], **environment: str) -> list[Check]:
 def test_a_hub_that_is_switched_off_has_only_its_cache(tmp_path: Path) -> None:
     plain, base = hub_lines([None, "lab/tiny"], HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path))
     assert (plain.state, base.state) == ("good", "blocks")
-    assert f"lab/tiny is not in the cache, and HF_HUB_OFFLINE is set, HF_HOME {tmp_path}" in base.finding
+    assert f"lab/tiny is not in the hub cache, and HF_HUB_OFFLINE is set, HF_HOME {tmp_path}" in base.finding
 
 
 @pytest.fixture
@@ -171,7 +171,7 @@ def test_a_hub_that_answers_says_what_it_has(hub: str, tmp_path: Path) -> None:
     found, gated, missing = hub_lines([None, "lab/gated", "lab/none"], **settings)
     assert (found.state, found.finding) == ("good", f"{hub} answers, HF_HOME {tmp_path}, a token is set")
     assert (gated.state, gated.todo) == ("blocks", "accept its terms on the hub and set HF_TOKEN")
-    assert (missing.state, missing.todo) == ("blocks", "check the name; HF_TOKEN for a private one")
+    assert (missing.state, missing.todo) == ("blocks", "check the name; for a private model set HF_TOKEN")
     assert "hf_secret" not in f"{found}{gated}{missing}"
 
 
