@@ -9,7 +9,7 @@ from controller.training_data import NotReadableHere, base_folder
 from workloads.api.tasks import ModelSource
 from workloads.api.units import Columns
 from workloads.benchmarks.registry import BENCHMARKS
-from workloads.data.rows import read_rows
+from workloads.data.rows import Conversation, read_rows
 from workloads.models.shapes import BadShapes, read_shapes
 from workloads.text.tokenizer import BadTokenizer, load_tokenizer
 
@@ -30,8 +30,16 @@ KEPT = 0.95
 CHECKPOINTS = 4
 
 
+CONVERSATIONS = ("messages", "conversations")
+"""Columns of conversations, which `init` does not write experiments for."""
+CONVERSATION_HELP = (
+    "init writes experiments for one prompt and one response a row; for conversations begin with examples/chat.yaml, "
+    "whose data have format: messages (docs/data.md has the other formats)"
+)
+
+
 class NoColumns(Exception):
-    """The data has no pair of columns that is known. The message lists the columns."""
+    """The data has no pair of columns that is known. The message says which it has, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,8 @@ class FirstExperiment:
     sequence_tokens: int
     budget_tokens: int
     counted: bool
+    thinks: bool
+    """Whether a response has </think>."""
 
     @property
     def batch_size(self) -> int:
@@ -76,7 +86,12 @@ def columns_of(path: Path) -> tuple[str, str]:
     for prompt, response in COLUMN_PAIRS:
         if prompt in names and response in names:
             return prompt, response
-    raise NoColumns(f"{path} has the columns {', '.join(names) or '(none)'}: say which are the prompt and the response")
+    if found := [name for name in CONVERSATIONS if name in names]:
+        raise NoColumns(f"{path} has conversations in the column {found[0]}: {CONVERSATION_HELP}")
+    raise NoColumns(
+        f"{path} has the columns {', '.join(names) or '(none)'}: say which are the prompt and the response "
+        "(--columns PROMPT,RESPONSE)"
+    )
 
 
 def _names(path: Path) -> Sequence[str]:
@@ -89,7 +104,9 @@ def _names(path: Path) -> Sequence[str]:
     try:
         row = json.loads(line)
     except ValueError:
-        raise NoColumns(f"{path} is neither JSONL (one JSON object a line) nor Parquet") from None
+        raise NoColumns(
+            f"{path} is neither JSONL (one JSON object a line) nor Parquet, which init reads; other forms: docs/data.md"
+        ) from None
     return tuple(map(str, row)) if isinstance(row, dict) else ()
 
 
@@ -103,8 +120,13 @@ def first_experiment(
     grader: str | None,
     directory: Path,
 ) -> FirstExperiment:
-    """Reads the data and, where it is here, the base. Relative paths start at `directory`. Raises BadData."""
+    """Reads the data and, where it is here, the base. Relative paths start at `directory`.
+
+    Raises BadData, and NoColumns for conversations.
+    """
     rows = read_rows(directory / data, Columns(prompt=columns[0], response=columns[1]))
+    if any(isinstance(row, Conversation) for row in rows):
+        raise NoColumns(f"{data} has conversations in the columns {' and '.join(columns)}: {CONVERSATION_HELP}")
     location = f"hub://{base}@{revision}" if revision is not None else str((directory / base).resolve())
     lengths, context = _lengths(location, [f"{row.prompt}{row.response}" for row in rows[:ROWS_MEASURED]])
     wanted = sorted(lengths)[int(0.99 * (len(lengths) - 1))] if lengths else UNKNOWN_LENGTH
@@ -124,6 +146,7 @@ def first_experiment(
         sequence,
         budget,
         bool(lengths),
+        any("</think>" in row.response for row in rows),
     )
 
 
@@ -173,9 +196,14 @@ def _lines(first: FirstExperiment) -> Iterator[str]:
     yield f"    checkpointEverySamples: {first.checkpoint_every} # each checkpoint is evaluated"
     yield "    seed: 1"
     yield "  runs:"
-    yield "    - {name: first, data: mine}"
+    if first.thinks:
+        yield "    - {name: first, data: mine} # an answer counts only after </think>, which the responses have"
+        thinking = ""
+    else:
+        yield "    - {name: first, data: mine, thinking: false} # true: an answer counts only after </think>"
+        thinking = ", thinking: false"
     yield "    # A second run to compare with: take the comment away and run again. Only it and its evaluations run."
-    yield "    # - {name: faster, data: mine, learningRate: 1.0e-3}"
+    yield f"    # - {{name: faster, data: mine{thinking}, learningRate: 1.0e-3}}"
     yield "  evaluation:"
     yield "    benchmarks:"
     if first.benchmark in BENCHMARKS:

@@ -8,7 +8,7 @@ from controller.experiment.profile import Profile
 from controller.plan_cost import Cost, Training, cost_of, gpus_of
 from controller.plan_memory import PlannedMemory, planned_memory
 from controller.planned_gate import PlannedRequirement, planned_gate
-from controller.training_data import NotReadableHere, base_folder, read_training_data
+from controller.training_data import NotReadableHere, base_folder, read_training_data, thinking_warnings
 from workloads.api import store_keys
 from workloads.api.evaluation_matrix import (
     WantedEvaluation,
@@ -153,7 +153,8 @@ def _run(frozen: FrozenExperiment, run: FrozenRun, markers: dict[str, Marker]) -
         basis = f"at most: {run.inputs.samples} samples of {run.inputs.sequence_tokens} tokens"
         return PlannedRun(run, unit, done, committed, None, str(reason), bound, basis)
     tokens = read.statistics.total_tokens
-    return PlannedRun(run, unit, done, committed, read.statistics, None, tokens, "counted in the data", read.warnings)
+    warnings = (*read.warnings, *thinking_warnings(run, read))
+    return PlannedRun(run, unit, done, committed, read.statistics, None, tokens, "counted in the data", warnings)
 
 
 def _graded(

@@ -16,7 +16,8 @@ DISCORDANCES = (0.05, 0.1, 0.2)
 class PlannedRequirement:
     """`problems`: that both will be asked; None: not known here. `chances`: to pass if nothing changed, by discordance.
 
-    `never`: why it can never pass and what to change, or None.
+    `never`: why it can never pass and what to change, or None. `unless_better`: it can, if the candidate is better than
+    the baseline.
     """
 
     requirement: FrozenRequirement
@@ -24,6 +25,7 @@ class PlannedRequirement:
     outputs_per_problem: int
     chances: tuple[tuple[float, float], ...]
     never: str | None
+    unless_better: bool = False
 
     @property
     def name(self) -> str:
@@ -39,7 +41,8 @@ def planned_gate(frozen: FrozenExperiment) -> tuple[PlannedRequirement, ...]:
 
 def gate_warnings(frozen: FrozenExperiment) -> list[str]:
     """math-500 accuracy can never pass: ..."""
-    return [f"gate: {item.name} can never pass: {item.never}" for item in planned_gate(frozen) if item.never]
+    can = {False: "can never pass", True: "can pass only if the candidate is better than the baseline"}
+    return [f"gate: {item.name} {can[item.unless_better]}: {item.never}" for item in planned_gate(frozen) if item.never]
 
 
 def _planned(frozen: FrozenExperiment, item: FrozenRequirement) -> PlannedRequirement:
@@ -55,14 +58,16 @@ def _planned(frozen: FrozenExperiment, item: FrozenRequirement) -> PlannedRequir
     problems = None if "all" in shared else sum(sizes[part] for part in shared)
     outputs = frozen.sampling.n
     never = next((reason for role, parts in roles.items() if (reason := _partial(benchmark, names[role], parts))), None)
+    unless_better = False
     if never is None and problems is not None:
         never = _too_few(problems, item.max_drop, gate.alpha, single=outputs == 1)
+        unless_better = never is not None and problems >= MIN_PROBLEMS
     chances: tuple[tuple[float, float], ...] = ()
     if never is None and problems is not None:
         chances = tuple(
             (share, chance_to_pass(problems, share, item.max_drop, gate.alpha, outputs)) for share in DISCORDANCES
         )
-    return PlannedRequirement(item, problems, outputs, chances, never)
+    return PlannedRequirement(item, problems, outputs, chances, never, unless_better)
 
 
 def _elsewhere(baseline: str) -> bool:

@@ -40,6 +40,17 @@ def read_training_data(
     return data, tokenizer
 
 
+def thinking_warnings(run: FrozenRun, data: TrainingData) -> tuple[str, ...]:
+    """What the data and the run's `thinking` say together: `Name: text`, as the data's own warnings."""
+    if not run.thinking or data.statistics.supervises_think_close > 0:
+        return ()
+    text = (
+        "ThinkNotTaught: no sample teaches </think>, and an answer of this run counts only after it, so that outputs "
+        "without it are unfinished: set thinking: false for the run if its model is not to think"
+    )
+    return (text,)
+
+
 def count_rows(base: ModelSource, sources: Sequence[FileSource], inputs: TrainInputs) -> int:
     """Rows that there are to train on, for runs that state epochs; data is fetched if need be.
 

@@ -12,7 +12,7 @@ from controller.experiment.models import Experiment
 from controller.experiment.start import resolve_start
 from controller.experiment.templates import template_of
 from controller.planned_gate import gate_warnings
-from controller.training_data import NotReadableHere, base_folder, read_training_data
+from controller.training_data import NotReadableHere, base_folder, read_training_data, thinking_warnings
 from workloads.api.evaluation_matrix import evaluation_matrix, prompting_of
 from workloads.api.experiment import FrozenBenchmark, FrozenExperiment, FrozenRun
 from workloads.api.units import ALL_LINEAR, TrainInputs
@@ -241,7 +241,7 @@ def _check_data(experiment: Experiment, frozen: FrozenExperiment, found: Validat
         except BadTokenizer:
             pass  # a problem of the base, which has been told
         else:
-            found.warnings += [f"{run.name}: {warning}" for warning in data.warnings]
+            found.warnings += [f"{run.name}: {text}" for text in (*data.warnings, *thinking_warnings(run, data))]
 
 
 def _check_rows(run: FrozenRun, inputs: TrainInputs, place: Place, found: Validation) -> None:

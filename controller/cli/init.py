@@ -57,7 +57,10 @@ def init(
     model, revision = _base(base, directory)
     benchmark = benchmark or _ask("--benchmark", f"The benchmark ({', '.join(BENCHMARKS)}, or your own JSONL)")
     kind = _grader(benchmark, grader, directory)
-    first = first_experiment(name, model, revision, data, pair, benchmark, kind, directory)
+    try:
+        first = first_experiment(name, model, revision, data, pair, benchmark, kind, directory)
+    except NoColumns as error:
+        raise typer.BadParameter(str(error), param_hint="--data") from error
     out.write_text(as_yaml(first), encoding="utf-8")
     frozen_from(out, None)
     print(f"{out} written: {first.samples:,} samples of {first.rows:,} rows; next: potstill validate {out}")
@@ -76,7 +79,7 @@ def _columns(path: Path, stated: str | None) -> tuple[str, str]:
         try:
             return columns_of(path)
         except NoColumns as error:
-            raise typer.BadParameter(f"{error} (--columns PROMPT,RESPONSE)", param_hint="--data") from error
+            raise typer.BadParameter(str(error), param_hint="--data") from error
     names = [name.strip() for name in stated.split(",")]
     if len(names) != 2 or not all(names):
         raise typer.BadParameter("give two names with a comma", param_hint="--columns")

@@ -44,6 +44,28 @@ def test_what_it_writes_is_valid_and_fits_the_data(folder: Path) -> None:
     assert all("ColumnsNotRead" in warning for warning in found["warnings"]), found["warnings"]
 
 
+def test_responses_without_the_end_of_thinking_make_a_run_without_it(folder: Path) -> None:
+    assert init(folder).exit_code == 0
+    (run,) = yaml.safe_load((folder / "e.yaml").read_text())["spec"]["runs"]
+    assert run["thinking"] is False
+    rows = [{"question": f"{n} + {n}", "answer": f"so</think>\\boxed{{{2 * n}}}"} for n in range(ROWS)]
+    write_rows(folder / "data.jsonl", rows)
+    assert init(folder, "--force").exit_code == 0
+    (run,) = yaml.safe_load((folder / "e.yaml").read_text())["spec"]["runs"]
+    assert "thinking" not in run
+
+
+@pytest.mark.parametrize("options", [(), ("--columns", "prompt,completion")])
+def test_conversations_are_refused_with_the_example_to_begin_with(folder: Path, options: tuple[str, ...]) -> None:
+    turns = [{"role": "user", "content": "1 + 1"}, {"role": "assistant", "content": "2"}]
+    row = {"prompt": turns[:1], "completion": turns[1:]} if options else {"messages": turns}
+    write_rows(folder / "data.jsonl", [row] * ROWS)
+    refused = init(folder, *options)
+    assert refused.exit_code == 2
+    assert "begin with examples/chat.yaml" in words(refused)
+    assert not (folder / "e.yaml").exists()
+
+
 def test_a_file_that_is_there_is_not_written_over(folder: Path) -> None:
     assert init(folder).exit_code == 0
     (folder / "e.yaml").write_text("mine")

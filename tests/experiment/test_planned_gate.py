@@ -60,6 +60,11 @@ def test_a_gate_that_can_never_pass_says_why_and_what_to_change(spec, benchmark:
     assert (validated.exit_code, reason in validated.output) == (0, True)
 
 
+def test_a_gate_of_few_problems_passes_only_a_better_candidate_and_says_so(spec) -> None:  # type: ignore[no-untyped-def]
+    (warning,) = gate_warnings(frozen_from(spec(allowed=0.0), None))
+    assert warning.startswith("gate: math-500 accuracy can pass only if the candidate is better than the baseline: no ")
+
+
 def test_what_the_warning_says_to_add_is_enough(spec) -> None:  # type: ignore[no-untyped-def]
     assert gate_warnings(frozen_from(spec(", checkpoints: fast, confirm: [c]"), None)) == []
 

@@ -30,7 +30,7 @@ spec:
     checkpointEverySamples: 20
     learningRate: 5.0e-3
   runs:
-    - {name: a, data: sums}
+    - {name: a, data: sums, thinking: false}
   evaluation:
     benchmarks:
       - {name: mine, uri: bench.jsonl, grader: math}
@@ -71,6 +71,11 @@ def said(folder: Path) -> str:
     result = validate(folder)
     assert result.exit_code == 0, result.exception
     return result.output
+
+
+def test_a_run_that_must_think_and_is_not_taught_to_is_warned_of(folder: Path) -> None:
+    change(folder, ", thinking: false", "")
+    assert "warning: a: ThinkNotTaught: no sample teaches </think>" in said(folder)
 
 
 def test_a_right_experiment_is_valid_without_a_warning(folder: Path) -> None:
@@ -197,7 +202,7 @@ def test_mistakes_of_other_kinds_have_their_message(folder: Path, old: str, new:
 
 
 def test_a_mistake_under_training_is_told_once_for_all_runs(folder: Path) -> None:
-    change(folder, "- {name: a, data: sums}", "- {name: a, data: sums}\n    - {name: b, data: sums, seed: 2}")
+    change(folder, "- {name: a, data: sums, thinking: false}", "- {name: a, data: sums}\n    - {name: b, data: sums, seed: 2}")
     change(folder, "batchSize: 10", "batchSize: 7")
     text = problems(folder)
     assert text.count("spec.training.checkpointEverySamples: 20 is not a whole number of batches of 7") == 1
