@@ -202,7 +202,11 @@ def test_mistakes_of_other_kinds_have_their_message(folder: Path, old: str, new:
 
 
 def test_a_mistake_under_training_is_told_once_for_all_runs(folder: Path) -> None:
-    change(folder, "- {name: a, data: sums, thinking: false}", "- {name: a, data: sums}\n    - {name: b, data: sums, seed: 2}")
+    change(
+        folder,
+        "- {name: a, data: sums, thinking: false}",
+        "- {name: a, data: sums}\n    - {name: b, data: sums, seed: 2}",
+    )
     change(folder, "batchSize: 10", "batchSize: 7")
     text = problems(folder)
     assert text.count("spec.training.checkpointEverySamples: 20 is not a whole number of batches of 7") == 1
