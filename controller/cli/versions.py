@@ -124,6 +124,9 @@ def differences(old: FrozenExperiment, new: FrozenExperiment) -> tuple[str, ...]
     fields += [
         f"run {unit.name}" for unit in units if unit.kind == TRAIN.unit_kind and unit.standing in ("added", "removed")
     ]
+    runs = {run.name: run for run in old.runs}
+    if any(run.name in runs and runs[run.name].thinking != run.thinking for run in new.runs):
+        fields.append("thinking")  # no unit tells it where no checkpoint is in both
     before, after = (item.model_dump(mode="json", exclude=NOT_ASKED) for item in (old, new))
     fields += [WORDS.get(name, name) for name in after if name not in BY_UNIT and before.get(name) != after[name]]
     if not fields:

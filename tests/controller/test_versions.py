@@ -55,6 +55,12 @@ def test_what_differs_is_named_by_its_field(store: Store) -> None:
     assert differences(FIRST, FIRST.model_copy(update={"budgets": (7,)})) == ("budgets",)
 
 
+def test_thinking_is_named_also_where_no_checkpoint_is_in_both() -> None:
+    (run,) = FIRST.runs
+    other = run.model_copy(update={"thinking": not run.thinking, "checkpoints": (run.checkpoints[-1] + 1,)})
+    assert "thinking" in differences(FIRST, FIRST.model_copy(update={"runs": (other,)}))
+
+
 def test_an_edited_file_is_told_of_its_earlier_results(store: Store) -> None:
     edited = changed(small(), "dddd0000", 0, learning_rate=5e-3)
     line = earlier_versions_line(store, edited, NOW)
