@@ -104,9 +104,10 @@ def drive(run: Run, schedule: Schedule, played: Played, deadline_seconds: float 
             now = time.monotonic()
             assert now < deadline, f"stuck: not finished after {deadline_seconds:.0f} s: {run.last_words()}"
             end_those_over(begun, run, now)
-            for ripe in [one for one in due if one.is_ripe(run, now)]:
-                due.remove(ripe)
-                begun.append(begin(run, ripe.fault, chance))
+            for one in list(due):
+                if one.is_ripe(run, now):  # asked after the fault before has begun, which may have taken its target
+                    due.remove(one)
+                    begun.append(begin(run, one.fault, chance))
             if run.is_over():
                 break
             time.sleep(POLL_SECONDS)

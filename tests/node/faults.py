@@ -18,7 +18,7 @@ from tests.faults.cluster_faults import bring_back
 from tests.faults.schedules import Fault
 from tests.node.lab import CHART, Lab
 from tests.node.machine import CommandFailedError
-from tests.node.node import NAME
+from tests.node.node import NAME, Node
 from tests.tools.processes import wait_until
 
 LOOK_SECONDS = 1.0
@@ -98,24 +98,28 @@ class NodeRun:
 
 @contextmanager
 def node_fault(lab: Lab, kind: str, pods: dict[str, list[str]]) -> Iterator[None]:
-    """`kind`: one of the cases below; "delete" or "kill" with train or evaluate is for the pods of that program."""
+    """`kind`: one of the cases below; "delete" or "kill" with train or evaluate is for the pods of that program.
+
+    Faults may overlap, and one thread ends them in turn: where the end of one needs the API server, it starts it.
+    """
     node, plane = lab.node, lab.node.plane
     verb, _, what = kind.partition(" ")
     match kind:
         case "kubelet restart":
             node.kubelet.stop(signal.SIGKILL)
             yield
-            node.kubelet.start(node.ready, 120)
+            start_kubelet(node)
         case "containerd killed":
             node.containerd.kill()
             yield
             node.containerd.start_again()
+            bring_back(plane)
             wait_until(node.ready, "the node takes pods", 120)
         case "node lost":
             node.kubelet.stop(signal.SIGKILL)
             wait_until(lambda: no_pod_stays(lab), "the pods of the lost node are evicted", LOST_SECONDS)
             yield
-            node.kubelet.start(node.ready, 120)
+            start_kubelet(node)
         case "node drain":
             lab.kubectl("drain", NAME, *DRAIN)
             yield
@@ -140,6 +144,12 @@ def node_fault(lab: Lab, kind: str, pods: dict[str, list[str]]) -> Iterator[None
         case _:
             kill_containers(lab, pods[what])
             yield
+
+
+def start_kubelet(node: Node) -> None:
+    """Until the node takes pods, which it tells the API server: one that another fault has stopped comes back first."""
+    bring_back(node.plane)
+    node.kubelet.start(node.ready, 120)
 
 
 def no_pod_stays(lab: Lab) -> bool:
