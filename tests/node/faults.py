@@ -19,6 +19,7 @@ from tests.faults.schedules import Fault
 from tests.node.lab import CHART, Lab
 from tests.node.machine import CommandFailedError
 from tests.node.node import NAME, Node
+from tests.node.other_node import other_node
 from tests.tools.processes import wait_until
 
 LOOK_SECONDS = 1.0
@@ -117,7 +118,13 @@ def node_fault(lab: Lab, kind: str, pods: dict[str, list[str]]) -> Iterator[None
             wait_until(node.ready, "the node takes pods", 120)
         case "node lost":
             node.kubelet.stop(signal.SIGKILL)
-            wait_until(lambda: no_pod_stays(lab), "the pods of the lost node are evicted", LOST_SECONDS)
+            with other_node(plane.api) as renew:
+
+                def evicted() -> bool:
+                    renew()
+                    return no_pod_stays(lab)
+
+                wait_until(evicted, "the lost node's pods to be evicted", LOST_SECONDS)
             yield
             start_kubelet(node)
         case "node drain":

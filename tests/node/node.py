@@ -93,12 +93,12 @@ class Node:
 
     def ready(self) -> bool:
         """Whether the node takes pods."""
-        nodes = self.plane.api.items("/api/v1/nodes")
+        found = [node for node in self.plane.api.items("/api/v1/nodes") if node["metadata"]["name"] == NAME]
         return any(
             condition["type"] == "Ready" and condition["status"] == "True"
-            for node in nodes
+            for node in found
             for condition in node["status"].get("conditions", [])
-        ) and not any("taints" in node["spec"] for node in nodes)
+        ) and not any("taints" in node["spec"] for node in found)
 
     def publish(self, images: list[Image]) -> list[str]:
         """Where pods find these images, by digest; the images before are removed."""

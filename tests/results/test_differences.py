@@ -8,6 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import (
+    confint_proportions_2indep,
+    proportion_confint,
+    proportion_effectsize,
+    proportions_ztest,
+)
 
 from workloads.results.contrasts import steadier
 from workloads.results.scores import Score
@@ -17,12 +23,13 @@ from workloads.results.stats.difference import (
     independent_difference,
     mid_p,
     paired_difference,
+    problems_needed_independent,
     score_interval,
     score_z,
 )
 from workloads.results.stats.paired import Pairs, pair, score
 from workloads.results.stats.power import detectable_difference, problems_needed
-from workloads.results.stats.share import Share
+from workloads.results.stats.share import Share, wilson_interval
 
 
 def test_the_score_interval_and_mid_p_agree_with_the_published_example() -> None:
@@ -175,3 +182,25 @@ def test_spans_that_differ_by_chance_only_are_rarely_called_different() -> None:
         p_values.append(steadier("", tuple(run[:4]), tuple(run[4:]), "accuracy").p or 0.0)
     assert np.mean(np.array(p_values) < 0.05) < 0.05
     assert min(p_values) > 1e-4
+
+
+@given(st.floats(0, 1), st.floats(1, 600), st.sampled_from([0.01, 0.05, 0.2]))
+def test_wilsons_interval_is_statsmodels(share: float, n: float, alpha: float) -> None:
+    wanted = proportion_confint(share * n, n, alpha=alpha, method="wilson")
+    assert wilson_interval(share * n, n, alpha) == pytest.approx(wanted, abs=1e-12)
+
+
+@given(st.integers(1, 400), st.integers(1, 400), st.data())
+def test_an_independent_difference_is_statsmodels(first_n: int, second_n: int, data: st.DataObject) -> None:
+    first, second = data.draw(st.integers(0, first_n)), data.draw(st.integers(0, second_n))
+    found = independent_difference(Share(first, first_n), Share(second, second_n))
+    wanted = confint_proportions_2indep(first, first_n, second, second_n, method="newcomb", compare="diff")
+    assert (found.low, found.high) == pytest.approx(wanted, abs=1e-12)
+    if first + second in (0, first_n + second_n):
+        assert found.p == 1.0
+    else:
+        p = proportions_ztest([first, second], [first_n, second_n])[1]
+        assert found.p == pytest.approx(p, abs=1e-12)
+    effect = proportion_effectsize(first / first_n, second / second_n)
+    needed = problems_needed_independent(first / first_n, second / second_n)
+    assert needed is None if effect == 0 else needed >= 2 * (2.8015 / effect) ** 2

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-from statsmodels.stats.proportion import proportion_confint
-
 from workloads.api.grades import COMPARED, Grade
 from workloads.api.units import GRADER_VERSION
 from workloads.benchmarks.model import Benchmark
@@ -16,6 +14,7 @@ from workloads.grade.bench import Unsupported as Unsupported
 from workloads.grade.bench import grade_here
 from workloads.grade.outputs_file import OutputRow
 from workloads.graders.registry import added_version
+from workloads.results.stats.share import wilson_interval
 
 
 @dataclass(frozen=True)
@@ -167,8 +166,8 @@ def _share(outcomes: Iterable[tuple[str, bool]]) -> OutputShare:
     k = sum(map(sum, found.values()))
     if not n:
         return OutputShare(0, 0, None, None)
-    low, high = proportion_confint(k / n * (size := _effective(found.values(), k / n, n)), size, method="wilson")
-    return OutputShare(k, n, float(low), float(high))
+    size = _effective(found.values(), k / n, n)
+    return OutputShare(k, n, *wilson_interval(k / n * size, size))
 
 
 def _effective(problems: Iterable[list[bool]], p: float, n: int) -> float:

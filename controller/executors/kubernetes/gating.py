@@ -3,9 +3,8 @@
 from controller.planner.actions import Condition, ConditionStatus
 from workloads.api.experiment import FrozenGate
 from workloads.api.manifest import Manifest
-from workloads.results.gate import Outcome, UnknownModel, judge, side_of
 
-SAID: dict[Outcome, tuple[ConditionStatus, str]] = {
+SAID: dict[str, tuple[ConditionStatus, str]] = {
     "pass": ("True", "Pass"),
     "fail": ("False", "Fail"),
     "not_enough_evidence": ("Unknown", "NotEnoughEvidence"),
@@ -14,12 +13,14 @@ SAID: dict[Outcome, tuple[ConditionStatus, str]] = {
 
 
 def gate_condition(gate: FrozenGate, manifest: Manifest | None) -> Condition:
-    """`manifest` None: the experiment is not finished."""
+    """`manifest` None: the experiment is not finished. The statistics (60 MiB) are loaded with the first gate."""
     if manifest is None:
         return Condition("GatePassed", "Unknown", "NotFinished", "the gate is judged when all evaluations are done")
     if "://" in gate.baseline or gate.baseline.partition("#")[0].endswith(".json"):
         message = f"{gate.baseline} is not in this experiment and the controller opens no URLs: run potstill gate"
         return Condition("GatePassed", "Unknown", "NotEvaluable", message)
+    from workloads.results.gate import UnknownModel, judge, side_of
+
     try:
         result = judge(gate, side_of(manifest, gate.candidate), side_of(manifest, gate.baseline))
     except UnknownModel as error:

@@ -1,17 +1,16 @@
 """Differences of two shares with interval and p: paired if the problems are the same, else independent."""
 
 from dataclasses import dataclass, field
-from math import ceil, sqrt
+from math import asin, ceil, hypot, sqrt
 
 import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import binom, norm
-from statsmodels.stats.proportion import confint_proportions_2indep, proportion_effectsize, proportions_ztest
 
 from workloads.results.stats.bounded_mean import mean_interval, score_statistic, two_sided_p
 from workloads.results.stats.paired import Pairs
 from workloads.results.stats.power import problems_needed
-from workloads.results.stats.share import Share
+from workloads.results.stats.share import Share, wilson_interval
 
 EDGE = 1 - 1e-9
 
@@ -92,15 +91,14 @@ def independent_difference(first: Share, second: Share, alpha: float = 0.05) -> 
 
     Where the problems were in fact the same, it errs to the cautious side if answers agree more often than by chance.
     """
-    counts = (first.k, first.n, second.k, second.n)
-    low, high = confint_proportions_2indep(*counts, method="newcomb", compare="diff", alpha=alpha)
-    alike = first.k + second.k in (0, first.n + second.n)
-    p = 1.0 if alike else proportions_ztest([first.k, second.k], [first.n, second.n])[1]
     a, b = first.k / first.n, second.k / second.n
+    (a_low, a_high), (b_low, b_high) = (wilson_interval(share.k, share.n, alpha) for share in (first, second))
+    low, high = a - b - hypot(a - a_low, b_high - b), a - b + hypot(a_high - a, b - b_low)
+    both = (first.k + second.k) / (first.n + second.n)
+    error = sqrt(both * (1 - both) * (1 / first.n + 1 / second.n))
+    p = 2 * float(norm.sf(abs(a - b) / error)) if error else 1.0
     needed = problems_needed_independent(a, b)
-    return Difference(
-        a, b, min(first.n, second.n), float(low), float(high), float(p), "independent: z, hybrid score interval", needed
-    )
+    return Difference(a, b, min(first.n, second.n), low, high, p, "independent: z, hybrid score interval", needed)
 
 
 def mid_p(only_first: int, only_second: int) -> float:
@@ -164,9 +162,9 @@ def holm(p_values: list[float]) -> list[float]:
 
 
 def problems_needed_independent(first: float, second: float, alpha: float = 0.05, power: float = 0.8) -> int | None:
-    """Problems per model for two independent shares."""
+    """Problems per model for two independent shares, by Cohen's effect size h."""
     if first == second:
         return None
     reach = float(norm.isf(alpha / 2)) + float(norm.ppf(power))
-    effect = float(proportion_effectsize(first, second))
+    effect = 2 * (asin(sqrt(first)) - asin(sqrt(second)))
     return max(1, ceil(2 * (reach / effect) ** 2))

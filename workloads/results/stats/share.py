@@ -1,8 +1,9 @@
 """Shares with their confidence interval: every figure keeps its k and n."""
 
 from dataclasses import dataclass
+from math import sqrt
 
-from statsmodels.stats.proportion import proportion_confint
+from scipy.special import ndtri
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,8 @@ class Share:
             return None
         if self.bounds is not None:
             return self.bounds
-        low, high = proportion_confint(self.k, self.n, alpha=0.05, method="wilson")
-        return min(float(low), self.k / self.n), max(float(high), self.k / self.n)
+        low, high = wilson_interval(self.k, self.n)
+        return min(low, self.k / self.n), max(high, self.k / self.n)
 
     def __str__(self) -> str:
         """73.0% (73/100, 63.6-80.7)"""
@@ -37,3 +38,13 @@ class Share:
             return "- (0/0)"
         low, high = self.interval
         return f"{self.k / self.n:.1%} ({self.k}/{self.n}, {low * 100:.1f}-{high * 100:.1f})"
+
+
+def wilson_interval(k: float, n: float, alpha: float = 0.05) -> tuple[float, float]:
+    """The score interval of a share of k in n > 0, in [0, 1] (Wilson, JASA 22 (1927) 209-212). An effective number of
+    outputs need not be whole.
+    """
+    share, z2 = k / n, float(ndtri(1 - alpha / 2)) ** 2
+    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = sqrt(z2) * sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    return max(0.0, middle - half), min(1.0, middle + half)
