@@ -1,11 +1,13 @@
 """How one controller bears many Experiments: delays, CPU, memory and requests, on a real API server and S3 server.
 
     python -m perf.scale 10 100 300 --json build/scale.json
+    python -m perf.scale 1000 --runs 4 --markers 20000         5 Jobs of each, 20,000 markers
     python -m perf.scale 100 --code ../before                  the packages of another checkout
 
 For each number of Experiments, in a control plane of its own: all are applied at once; nothing happens for a minute;
-in the next minute each training commits a checkpoint; the controller is ended and started again. Trainings differ by
-their seed, the base is evaluated once for all. Pods run on kwok's simulated nodes and do nothing: this program commits
+in the next minute each training commits a checkpoint; the controller is ended and started again. An Experiment has so
+many `--runs`, whose first checkpoints one Job evaluates. Trainings differ by their seed, the base is evaluated once
+for all. Pods run on kwok's simulated nodes and do nothing: this program commits
 and writes notices in their place, with Potstill's own code. Before the restart so many `--markers` are committed that
 there are as many in all. Everything is on one machine: the control plane, the S3 server and this program share the
 controller's cores.
@@ -96,10 +98,9 @@ class JobWatch:
         with self._lock:
             return [key for jobs in self.seen.values() for _, key in jobs]
 
-    def task(self, name: str, role: str) -> str | None:
+    def tasks_of(self, name: str, role: str) -> list[str]:
         with self._lock:
-            jobs = self.seen.get((name, role))
-            return jobs[0][1] if jobs else None
+            return [key for _, key in self.seen.get((name, role), [])]
 
 
 class Programs:
@@ -157,7 +158,7 @@ def _unit_of(task: str) -> tuple[UnitRef, int]:
     return unit, int(name.removesuffix(".json"))
 
 
-def apply_all(cluster: Cluster, names: Sequence[str]) -> dict[str, float]:
+def apply_all(cluster: Cluster, names: Sequence[str], runs: int) -> dict[str, float]:
     """When each was asked for."""
     begun: dict[str, float] = {}
 
@@ -165,7 +166,8 @@ def apply_all(cluster: Cluster, names: Sequence[str]) -> dict[str, float]:
         number, name = numbered
         body = experiment()
         body["metadata"]["name"] = name
-        body["spec"]["runs"][0]["seed"] = number
+        (run,) = body["spec"]["runs"]
+        body["spec"]["runs"] = [{**run, "name": f"r{each}", "seed": number * runs + each} for each in range(runs)]
         begun[name] = time.monotonic()
         cluster.plane.api.post(cluster.path, body)
 
@@ -225,7 +227,7 @@ def restart(cluster: Cluster, experiments: int) -> Json:
     }
 
 
-def measure(experiments: int, markers: int, code: Path, quiet_seconds: float, folder: Path) -> Json:
+def measure(experiments: int, runs: int, markers: int, code: Path, quiet_seconds: float, folder: Path) -> Json:
     names = [f"e{number:04d}" for number in range(experiments)]
     with cluster(folder, code) as made:
         store = S3Store(made.s3.client(retries=3), made.s3.bucket, made.namespace, 120.0)
@@ -234,11 +236,16 @@ def measure(experiments: int, markers: int, code: Path, quiet_seconds: float, fo
         made.start_controller()
         until(made.is_ready)
         window = Window(made).open()
-        applied = apply_all(made, names)
+        applied = apply_all(made, names, runs)
         until(lambda: len(jobs.first("train", applied)) == experiments)
-        result: Json = {"experiments": experiments, "applyToJob": spread(jobs.first("train", applied), experiments)}
+        result: Json = {
+            "experiments": experiments,
+            "runs": runs,
+            "applyToJob": spread(jobs.first("train", applied), experiments),
+        }
         result["applying"] = window.close()
         say(result)
+        until(lambda: sum(len(jobs.tasks_of(name, "train")) for name in names) == experiments * runs)
         deadline = time.monotonic() + max(SETTLE_SECONDS, quiet_seconds / 2)
         while time.monotonic() < deadline:
             programs.begin(jobs.tasks())
@@ -248,14 +255,15 @@ def measure(experiments: int, markers: int, code: Path, quiet_seconds: float, fo
         result["quiet"] = window.close()
         say(result["quiet"])
 
-        trainings = {name: task for name in names if (task := jobs.task(name, "train")) is not None}
+        trainings = {name: tasks for name in names if (tasks := jobs.tasks_of(name, "train"))}
         order = random.Random(0).sample(sorted(trainings), len(trainings))
         committed: dict[str, float] = {}
         window.open()
         began = time.monotonic()
         for place, name in enumerate(order):
             time.sleep(max(0.0, began + place * quiet_seconds / len(order) - time.monotonic()))
-            programs.commit_checkpoint(trainings[name])
+            for task in trainings[name]:
+                programs.commit_checkpoint(task)
             committed[name] = time.monotonic()
         until(lambda: len(jobs.first("generate", committed)) == len(committed))
         result["markerToJob"] = spread(jobs.first("generate", committed), len(committed))
@@ -263,9 +271,10 @@ def measure(experiments: int, markers: int, code: Path, quiet_seconds: float, fo
         say(result["markerToJob"])
         programs.begin(jobs.tasks())
 
-        each = max(0, markers // experiments - 1)
-        programs.commit_states(list(trainings.values()), each)
-        result["jobs"], result["markers"] = len(jobs.tasks()), experiments * (each + 1)
+        all_trainings = [task for tasks in trainings.values() for task in tasks]
+        each = max(0, markers // len(all_trainings) - 1)
+        programs.commit_states(all_trainings, each)
+        result["jobs"], result["markers"] = len(jobs.tasks()), len(all_trainings) * (each + 1)
         result["restart"] = restart(made, experiments)
         say(result["restart"])
         return result
@@ -305,6 +314,7 @@ def _pair(found: Json) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiments", type=int, nargs="+")
+    parser.add_argument("--runs", type=int, default=1, help="of each Experiment")
     parser.add_argument("--markers", type=int, default=0, help="committed before the restart, in all")
     parser.add_argument("--quiet", type=float, default=QUIET_SECONDS, help="seconds in which nothing happens")
     parser.add_argument("--code", type=Path, default=Path(__file__).parents[2])
@@ -313,7 +323,7 @@ def main() -> int:
     results, code = [], arguments.code.resolve()
     for number in arguments.experiments:
         with tempfile.TemporaryDirectory(prefix="potstill-scale-") as folder:
-            results.append(measure(number, arguments.markers, code, arguments.quiet, Path(folder)))
+            results.append(measure(number, arguments.runs, arguments.markers, code, arguments.quiet, Path(folder)))
         if arguments.json:
             machine = f"{os.cpu_count()} cores, {platform.machine()}"
             arguments.json.parent.mkdir(parents=True, exist_ok=True)

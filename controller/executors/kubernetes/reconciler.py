@@ -58,7 +58,7 @@ NOTE_BYTES = 1024
 
 
 class Dropped(Exception):
-    """The Experiment was changed by somebody else during the round: its status was not written."""
+    """Another writer was first during the round, in the Experiment or in one of its units: another round is due."""
 
 
 class Reconciler:
@@ -146,6 +146,8 @@ class Reconciler:
         self._metrics.experiment(_key(item), decision.status, accepted.frozen, rounds.seen)
         status = self._judged(accepted, decision.status)
         self._write_status(item, running_status(item, status, links, accepted.frozen.revision, self._clock()))
+        if rounds.lost_race:
+            raise Dropped("another writer was first in one of its units")
         return status
 
     def gone(self, item: Json) -> None:
@@ -224,7 +226,7 @@ class Reconciler:
         uid = item["metadata"]["uid"]
         status = decision.status
         reasons = {line.reason for line in status.runs} | {line.reason for line in status.evaluations}
-        is_soon = decision.actions or rounds.trouble is not None or rounds.lost_race or self._listings[uid].polls
+        is_soon = decision.actions or rounds.trouble is not None or self._listings[uid].polls
         if is_soon or reasons & SOON or status.finished is not None:
             self._quiet.discard(uid)
         else:
