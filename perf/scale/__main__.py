@@ -42,7 +42,7 @@ from workloads.storage.markers import commit_marker
 from workloads.storage.s3.store import S3Store
 
 QUIET_SECONDS = 60.0
-SETTLE_SECONDS = 20.0
+SETTLE_SECONDS = 30.0
 """From the last Job to the quiet time, at least."""
 MOST_SECONDS = 420.0
 """For anything that is waited for; what has not come by then is counted as missing."""
@@ -198,6 +198,22 @@ def lists(requests: Json) -> int:
     return sum(count for kind, count in requests.items() if kind == "REST.GET.BUCKET" or "list" in kind.lower())
 
 
+def settle(cluster: Cluster, meanwhile: Callable[[], None]) -> float:
+    """Seconds until the controller made few LISTs for ten seconds, SETTLE_SECONDS at least, MOST_SECONDS at most."""
+    began = opened = time.monotonic()
+    cluster.s3_requests.reset()
+    made = 0
+    while time.monotonic() - began < MOST_SECONDS:
+        meanwhile()
+        time.sleep(1)
+        made += lists(cluster.s3_requests.take())
+        if time.monotonic() - opened >= 10:
+            if made <= LISTS_PER_SECOND * (time.monotonic() - opened) and time.monotonic() - began >= SETTLE_SECONDS:
+                break
+            made, opened = 0, time.monotonic()
+    return time.monotonic() - began
+
+
 def restart(cluster: Cluster, experiments: int) -> Json:
     """From the kill of the controller to the first ten seconds with at most LISTS_PER_SECOND after all had a round."""
     assert cluster.controller is not None
@@ -246,10 +262,7 @@ def measure(experiments: int, runs: int, markers: int, code: Path, quiet_seconds
         result["applying"] = window.close()
         say(result)
         until(lambda: sum(len(jobs.tasks_of(name, "train")) for name in names) == experiments * runs)
-        deadline = time.monotonic() + max(SETTLE_SECONDS, quiet_seconds / 2)
-        while time.monotonic() < deadline:
-            programs.begin(jobs.tasks())
-            time.sleep(1)
+        result["settleSeconds"] = round(settle(made, lambda: programs.begin(jobs.tasks())), 1)
         window.open()
         time.sleep(quiet_seconds)
         result["quiet"] = window.close()
