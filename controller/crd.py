@@ -139,9 +139,8 @@ def spec_schema() -> dict[str, Any]:
 def _as_map(schema: dict[str, Any], message: str) -> None:
     """Makes `schema` a list keyed by name whose items may not change: `oldSelf` is then the old item of that name.
 
-    Each field has a rule of its own and each text a maximum length, because the API server limits the cost of a rule.
-    A missing field is equal to one that states the default: objects stored under an older CRD hold defaults that this
-    CRD does not write.
+    Each field has a separate rule and each text a maximum length, because the API server limits the cost of a rule. A
+    missing field equals its default: an older CRD wrote defaults into stored objects, this CRD does not.
     """
     schema["x-kubernetes-list-type"] = "map"
     schema["x-kubernetes-list-map-keys"] = ["name"]

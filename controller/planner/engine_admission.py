@@ -1,8 +1,7 @@
-"""Which running engines take a task that is offered to them, in place of a Job of its own: idle ones, and working ones
-that report free capacity.
+"""Chooses a running engine for a task, so that the task needs no Job.
 
-The task's evaluations then join the engine's batch: no start is paid for, and their results come sooner than from an
-engine of their own. One that is being started promises room too.
+An engine can take a task when it is idle, when it reports free capacity, or while it starts. The task's evaluations
+join the engine's batch. They then wait for no start of a new engine.
 """
 
 from collections import defaultdict
@@ -101,8 +100,8 @@ def chosen(
 ) -> RunningEngine | None:
     """The engine that takes the task or a part of it: an idle one, else the working one with the most free capacity.
 
-    An engine without capacity for all of it is chosen only if the rest would have to wait anyway (`must_wait`):
-    otherwise an engine of its own is faster. None: no engine takes it.
+    An engine with too little capacity for the whole task is chosen only if a new engine could not start now
+    (`must_wait`): otherwise a new engine is faster. None: no engine takes it.
     """
     alike = [host for host in engines if host.base == _base(task.members)]
     lingering = next((host for host in alike if host.free_capacity is None), None)

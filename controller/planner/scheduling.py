@@ -104,9 +104,9 @@ def _pointers_missing(task: RunnableTask, store: StoreSnapshot) -> bool:
 def launch(
     task: RunnableTask, why: Reason, *, missing_pointers: bool, host: tuple[TaskRef, int] | None = None
 ) -> list[Action]:
-    """Returns the actions that start `task`: pointers first, so that the program finds its members.
+    """Returns the actions that start `task`. Pointers are written first, because the program reads its members there.
 
-    `host`: the engine to offer it to, and the next entry of its log; None: a Job of its own.
+    `host`: the engine that the task is offered to, and the next number in its log of offers. None: a new Job runs it.
     """
     actions: list[Action] = []
     if isinstance(task, GenerateTask | GradeTask) and missing_pointers:

@@ -1,4 +1,4 @@
-"""What the reader sees is what stands in the store; what it cannot see is Unknown."""
+"""A snapshot holds what is in the store. It is Unknown when the store cannot be read."""
 
 import re
 from datetime import timedelta

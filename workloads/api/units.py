@@ -135,9 +135,9 @@ class TrainInputs(Contract):
 
     `samples` are consumed, not read; `batch_size` is samples per optimizer step however many GPUs there are;
     `sequence_tokens` limits prompt + response. `checkpoints` are the sample counts at which one is published.
-    `trainer`: fast has kernels of its own for a few architectures, general runs any model of transformers. `format`
-    and `loss` say what a row is and which turns are learned; of a mixture each part says it for itself. The JSON leaves
-    out what came later at its default: older digests stay what they were.
+    `trainer`: fast has kernels for a few architectures, general runs any model of transformers. `format` is the form of
+    a row, `loss` the turns that are learned; each part of a mixture has its own. Fields that were added later are left
+    out of the JSON at their default, so that older digests stay the same.
     """
 
     type: Literal["lora", "full"] = "lora"

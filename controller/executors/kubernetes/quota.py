@@ -27,7 +27,7 @@ Json = dict[str, Any]
 CLAIM_SECONDS = 120.0
 """A claim that is not confirmed for so long ends: above STALE_SECONDS of the copies, so that a Job would be in them."""
 WAITING_SECONDS = 180.0
-"""Who has not asked for so long (its rounds fail) holds nobody back; it has its place again when it asks again."""
+"""An Experiment that has not asked for so long, because its rounds fail, is passed over until it asks again."""
 SHOWN_NAMES = 3
 
 

@@ -14,7 +14,7 @@ def trim(item: Json) -> None:
 
 
 def trim_work(item: Json) -> None:
-    """As `trim`, of a Job or a pod: a Job loses its pod template, a pod all of its spec but node, images and resources."""
+    """As `trim`. A Job also loses its pod template, a pod all of its spec but node, images and resources."""
     trim(item)
     spec = item.get("spec", {})
     spec.pop("template", None)
