@@ -37,7 +37,15 @@ def of_both(heading: str) -> list[tuple[str, list[str]]]:
     """(folder of results, cells) of each row of the table of the shipped versions and of that of the older ones."""
     kind = "train" if heading.startswith("trained") else "evaluate"
     pages = (("shipped-h200-x2", SHIPPED), (f"{kind}-h200", OLDER))
-    return [(folder, cells) for folder, page in pages for cells in rows(heading, page)]
+    return [named_folder(folder, cells) for folder, page in pages for cells in rows(heading, page)]
+
+
+def named_folder(folder: str, cells: list[str]) -> tuple[str, list[str]]:
+    """A cell that ends with (`folder`) says that its row is from another folder."""
+    for place, cell in enumerate(cells):
+        if found := re.fullmatch(r"(.+) \(`(\S+)`\)", cell):
+            return found[2], [*cells[:place], found[1], *cells[place + 1 :]]
+    return folder, cells
 
 
 @cache
