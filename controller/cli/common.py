@@ -52,10 +52,15 @@ def frozen_from(path: Path, profile: Path | None) -> FrozenExperiment:
 
 def resolved_from(path: Path, profile: Profile) -> tuple[LoadedFile, FrozenExperiment]:
     """The file with the lines of its fields, and the experiment that it asks. Raises SpecError as `frozen_from`."""
-    loaded, directory = load_experiment_file(path), path.resolve().parent
+    loaded = load_experiment_file(path)
+    return loaded, resolve_loaded(loaded, path.resolve().parent, profile)
+
+
+def resolve_loaded(loaded: LoadedFile, directory: Path, profile: Profile) -> FrozenExperiment:
+    """Relative paths of the file start at `directory`. Raises SpecError as `frozen_from`."""
     fetch_base_files(loaded.experiment)
     try:
-        return loaded, resolve(loaded.experiment, directory, profile, datetime.now(UTC))
+        return resolve(loaded.experiment, directory, profile, datetime.now(UTC))
     except (SpecError, ContentError) as error:
         if isinstance(error, SpecError) and error.source != UNNAMED:
             raise

@@ -40,15 +40,16 @@ def load_experiment_file(path: FilePath) -> ExperimentFile:
         raise SpecError(str(path), [SpecProblem((), f"cannot be read: {error.strerror}")]) from error
     except UnicodeDecodeError as error:
         raise SpecError(str(path), [SpecProblem((), f"is not UTF-8 text: {error.reason}")]) from error
-    return _parsed(text, str(path))
+    return parse_experiment_file(text, str(path))
 
 
 def parse_experiment(text: str, source: str) -> Experiment:
     """The experiment in `text`; `source` names it in errors. Raises SpecError."""
-    return _parsed(text, source).experiment
+    return parse_experiment_file(text, source).experiment
 
 
-def _parsed(text: str, source: str) -> ExperimentFile:
+def parse_experiment_file(text: str, source: str) -> ExperimentFile:
+    """As `parse_experiment`, with the lines."""
     value, lines = _read_yaml(text, source)
     try:
         experiment = Experiment.model_validate(value, by_alias=True, by_name=False)

@@ -8,7 +8,7 @@ import uuid
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
-from urllib.error import HTTPError
+from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
@@ -181,7 +181,8 @@ def download_https(location: str, path: Path) -> Path:
             f"{location}: the server answers {error.code} {error.reason}"
         ) from error
     except (OSError, HTTPException, BadBundle) as error:
-        raise StoreError(f"{location}: {certificate_advice(error) or error}") from error
+        reason = error.reason if isinstance(error, URLError) else error
+        raise StoreError(f"{location}: {certificate_advice(error) or reason}") from error
     return path
 
 

@@ -58,15 +58,18 @@ def _from_hub(base: ModelSource) -> Path:
             return cached
     except LocalEntryNotFoundError:
         pass
-    if (reason := _why_unreachable()) is not None:
+    if (reason := why_hub_unreachable()) is not None:
         raise StoreError(f"{base.location}: {reason}")
     with hub_errors(base.location):
         return Path(str(snapshot_download(name, revision=revision, allow_patterns=names)))
 
 
 @lru_cache(maxsize=1)
-def _why_unreachable() -> str | None:
-    """Asked once in a process: the hub's client would try for minutes. None where only the client can tell."""
+def why_hub_unreachable() -> str | None:
+    """Why the hub cannot be asked. None: it can, or only its client can tell.
+
+    It is looked up once in a process: the client would try for minutes.
+    """
     from huggingface_hub import constants
 
     parts = urlsplit(constants.ENDPOINT)

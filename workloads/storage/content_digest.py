@@ -248,13 +248,20 @@ def _from_hub(source: ModelSource, patterns: tuple[str, ...] = ()) -> Path:
 @contextmanager
 def hub_errors(location: str) -> Iterator[None]:
     """Of a block that asks the hub; it trusts POTSTILL_CA_BUNDLE. Raises ContentError (no such model) or StoreError."""
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+    )
 
     try:
         trust_ca_bundle()
         yield
     except RepositoryNotFoundError as error:
         raise ContentError(f"{location}: the hub has no such model, or HF_TOKEN may not read it") from error
+    except OfflineModeIsEnabled as error:
+        raise StoreError(f"{location}: the hub is not asked (HF_HUB_OFFLINE)") from error
     except BadBundle as error:
         raise StoreError(f"{location}: {error}") from error
     except Exception as error:
