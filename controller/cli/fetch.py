@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from controller.cli.common import DEFAULT_STORE, ExperimentFile, ProfileFile, StoreUrl, frozen_from, store_at
+from controller.cli.common import DEFAULT_STORE, ProfileFile, StoreUrl
+from controller.cli.experiment_names import FileOrVersion, find_frozen
 from controller.experiment.errors import SpecError, SpecProblem, listed
 from workloads.api import store_keys
 from workloads.api.evaluation_matrix import train_unit
@@ -21,7 +22,7 @@ from workloads.storage.content_digest import localise_model
 
 
 def fetch(
-    path: ExperimentFile,
+    experiment: FileOrVersion,
     checkpoint: Annotated[str, typer.Argument(help="run@samples, or run@last.", metavar="RUN@SAMPLES")],
     directory: Annotated[Path, typer.Argument(help="Where the files go; it is made.", metavar="DIRECTORY")],
     merge: Annotated[bool, typer.Option("--merge", help="Whole weights: the adapter merged into the base.")] = False,
@@ -36,9 +37,8 @@ def fetch(
     """
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise SpecError(str(directory), [SpecProblem((), "is there already and is not empty: name a new directory")])
-    opened = store_at(store)
-    frozen = frozen_from(Path(path), profile)
-    marker = _checkpoint(frozen, opened, checkpoint, str(path))
+    opened, frozen = find_frozen(experiment, store, profile)
+    marker = _checkpoint(frozen, opened, checkpoint, experiment)
     arriving = directory.with_name(f"{directory.name}.{uuid.uuid4().hex}.arriving")
     arriving.mkdir(parents=True)
     try:
@@ -102,7 +102,8 @@ def _merge(base: ModelSource, marker: Marker, folder: Path) -> str:
     try:
         from workloads.evaluate.merged_files import write_merged
     except ImportError as error:
-        raise SpecError("--merge", [SpecProblem((), f"needs torch: pip install potstill[local] ({error})")]) from error
+        message = f"needs torch: install potstill with the extra local ({error})"
+        raise SpecError("--merge", [SpecProblem((), message)]) from error
     from workloads.engines.base import Adapter, BadAdapter, BadBase
 
     adapter = folder / f"adapter-{uuid.uuid4().hex}"

@@ -21,7 +21,7 @@ def list_experiments(
 ) -> None:
     """List the experiments of a store, by name@version, and in what each differs from the newest of its name.
 
-    report, show, logs, gate, diff, export and retry take a name@version in place of a file.
+    report, show, logs, gate, diff, export, fetch and retry take a name@version in place of a file.
     Example: potstill list --store s3://lab/potstill
     """
     opened, now = store_at(stated_store(place, store)), datetime.now(UTC)

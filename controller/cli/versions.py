@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import typer
 from pydantic import ValidationError
@@ -17,8 +18,9 @@ from workloads.results.asked import CHECKPOINT, OUTPUTS, asked_by_experiment
 from workloads.results.changes import unit_changes
 from workloads.stages.train import TRAIN
 from workloads.storage.base import NotFound, Store, StoreError
+from workloads.untrusted import printable
 
-NAMED = re.compile(r"(?P<name>[a-z0-9][a-z0-9_.-]*)@(?P<version>[0-9a-f]{1,8})")
+NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 EXPERIMENT_KEY = re.compile(r"experiments/(?P<name>[^/]+)/(?P<version>[0-9a-f]{8})/experiment\.json")
 NOT_ASKED = {"accepted", "uid8", "revision", "limits", "profile", "spec_sha256", "stop_token_ids"}
 """Fields of an accepted experiment that are no part of what it asks."""
@@ -27,6 +29,7 @@ BY_UNIT = {"base", "base_name", "runs", "benchmarks", "sampling", "engine", "epo
 WORDS = {"allow_unsandboxed": "allowUnsandboxed", "base_thinking": "base.thinking"}
 FIELDS_SHOWN = 4
 VERSIONS_SHOWN = 3
+VERSIONS_LISTED = 12
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,8 @@ class Version:
 
 
 def is_version(text: str) -> bool:
-    """`name@version`, as `potstill list` shows it; a version may be cut short."""
-    return NAMED.fullmatch(text) is not None and not text.endswith((".yaml", ".yml"))
+    """Whether `text` has the form name@version; it need not be a version that there is. A file with an @ is none."""
+    return "@" in text and "/" not in text and not text.endswith((".yaml", ".yml")) and not Path(text).is_file()
 
 
 def versions_in(store: Store, name: str | None = None) -> tuple[Version, ...]:
@@ -103,14 +106,18 @@ def _accepted(version: Version) -> datetime:
 
 
 def version_named(store: Store, text: str) -> FrozenExperiment:
-    """The experiment that `name@version` names. Exits 4 unless there is exactly one; raises StoreError."""
-    named = NAMED.fullmatch(text)
-    assert named is not None
-    known = versions_in(store, named["name"])
-    found = [one for one in known if one.uid8.startswith(named["version"])]
+    """The experiment that `name@version` names; a version may be cut short.
+
+    Exits 4 unless there is exactly one, with the versions that there are; raises StoreError.
+    """
+    name, _, version = text.partition("@")
+    known = versions_in(store, name) if NAME.fullmatch(name) else ()
+    found = [one for one in known if version and one.uid8.startswith(version)]
     if len(found) != 1:
-        others = ", ".join(one.id for one in (found or known)) or "no version of it"
-        typer.echo(f"{store.url} has {len(found) or 'no'} {text}; there are: {others}", err=True)
+        others = found or known or versions_in(store)
+        listed = ", ".join(one.id for one in others[:VERSIONS_LISTED]) or "none"
+        more = ", ... (potstill list shows all)" if len(others) > VERSIONS_LISTED else ""
+        typer.echo(printable(f"{store.url} has {len(found) or 'no'} {text}; there are: {listed}{more}"), err=True)
         raise typer.Exit(4)
     if found[0].frozen is None:
         raise StoreError(found[0].error)

@@ -91,11 +91,18 @@ def test_a_version_that_cannot_be_read_is_listed_with_the_reason(store: Store) -
     assert f"{FIRST.name}@aaaa0000" in shown.output
 
 
-@pytest.mark.parametrize("command", ["report", "show", "gate"])
-def test_a_version_that_is_not_there_or_not_one_names_those_that_are(store: Store, command: str) -> None:
-    missing = potstill(command, f"{FIRST.name}@12", "--store", store.url)
-    assert (missing.exit_code, f"{FIRST.name}@cccc0000, {FIRST.name}@aabb0000" in missing.output) == (4, True)
-    two = potstill(command, f"{FIRST.name}@aa", "--store", store.url)
+COMMANDS = [["report"], ["show"], ["gate"], ["fetch", "one@last", "adapter"]]
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: words[0])
+def test_a_version_that_is_not_there_or_not_one_names_those_that_are(store: Store, words: list[str]) -> None:
+    command, *others = words
+    for wrong in (f"{FIRST.name}@12", f"{FIRST.name}@no-version", f"{FIRST.name}@", "other@aaaa0000", "Other@1"):
+        missing = potstill(command, wrong, *others, "--store", store.url)
+        assert missing.exit_code == 4, missing.output
+        assert f"{FIRST.name}@cccc0000, {FIRST.name}@aabb0000" in missing.output
+        assert "cluster" not in missing.output
+    two = potstill(command, f"{FIRST.name}@aa", *others, "--store", store.url)
     assert two.exit_code == 4
     assert f"has 2 {FIRST.name}@aa; there are: {FIRST.name}@aabb0000, {FIRST.name}@aaaa0000" in two.output
 
@@ -103,6 +110,7 @@ def test_a_version_that_is_not_there_or_not_one_names_those_that_are(store: Stor
 def test_names_with_a_version_are_no_files() -> None:
     assert is_version("mine@116e56d9")
     assert is_version("mine.v2@1")
+    assert is_version("mine@latest")
     assert not is_version("mine")
     assert not is_version("mine@x.yaml")
     assert not is_version("mine@117.yaml")
@@ -162,5 +170,8 @@ def test_after_an_edit_the_earlier_results_are_named_shown_and_reported(tmp_path
     assert f"mine {ran['version']} in {url}" in potstill("show", named, "--store", url).output
     assert potstill("report", named, "--store", url, "--out", str(tmp_path / "report")).exit_code == 0
     assert (tmp_path / "report" / "index.html").is_file()
+    fetched = potstill("fetch", named, "one@last", str(tmp_path / "adapter"), "--store", url)
+    assert fetched.exit_code == 0, fetched.output
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
     ungated = potstill("gate", named, "--store", url)
     assert (ungated.exit_code, "no spec.gate" in ungated.output) == (2, True)

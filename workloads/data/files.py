@@ -228,7 +228,7 @@ def _open_parquet(path: Path) -> Any:
     try:
         from pyarrow import ArrowException, parquet
     except ImportError:
-        raise BadData(f"{path.name}: Parquet needs pyarrow: pip install potstill[train]") from None
+        raise BadData(f"{path.name}: Parquet needs pyarrow: install potstill with the extra local") from None
     try:
         file = parquet.ParquetFile(path)
         names = file.schema_arrow.names
