@@ -48,7 +48,9 @@ def results_of_version(version: str, store: str | None) -> Results:
 
 
 def best_run_line(store: Store, experiment: str, uid8: str) -> str | None:
-    """The report's sentence that names the best run, or says that none can be named. None before there is a manifest.
+    """The report's sentence that names the best run, or says that none can be named, and its caveats.
+
+    None before there is a manifest.
 
     Raises StoreError.
     """
@@ -61,7 +63,8 @@ def best_run_line(store: Store, experiment: str, uid8: str) -> str | None:
         return None
     except ValidationError as error:
         return f"Runs are not compared: {store.url}/{key} cannot be read: {error.errors()[0]['msg']}."
-    return conclusions(manifest).best.sentence
+    found = conclusions(manifest)
+    return " ".join([found.best.sentence, *found.caveats])
 
 
 def manifest_state(store: Store, frozen: FrozenExperiment) -> str | None:

@@ -13,18 +13,18 @@ CAUSE_CHARACTERS = 110
 
 
 def headline(manifest: Manifest, conclusions: Conclusions) -> str:
-    """What happened, in one or two short sentences: how far it is, the most common cause of failures, the best run."""
+    """What happened, in short sentences: how far it is, the most common cause of failures, the best run, caveats."""
     reached, found = progress(manifest), causes(manifest)
     if manifest.state == "running":
         return f"Still running: {reached.text}.{f' {_failed(found)}' if found else ''}"
     if not found:
-        return best_text(manifest, conclusions)
+        return " ".join([best_text(manifest, conclusions), *conclusions.caveats])
     if all(part.state != "done" for part in manifest.evaluations):
         number = "all" if reached.failed == reached.asked else f"{reached.failed:,} of"
         which = f"{number} {counted(reached.asked, 'evaluation')} failed"
         why = "" if len(found) == 1 else f", for {len(found)} reasons, mostly"
         return f"Nothing was graded: {which}{why}: {shortened(found[0].text, CAUSE_CHARACTERS)}"
-    return f"{_failed(found)} {best_text(manifest, conclusions)}"
+    return " ".join([_failed(found), best_text(manifest, conclusions), *conclusions.caveats])
 
 
 def _failed(found: Sequence[FailureCause]) -> str:

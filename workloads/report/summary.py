@@ -30,6 +30,7 @@ def summary(manifest: Manifest, concluded: Conclusions | None = None) -> list[st
         _asked(manifest),
         *_missing(manifest),
         concluded.best.sentence,
+        *concluded.caveats,
         *_ends(manifest, concluded),
         *flat_benchmarks(manifest).values(),
         *recipe_sentences(manifest),

@@ -13,6 +13,7 @@ from typing import Literal, TypeVar
 from workloads.api.manifest import Manifest
 from workloads.results.base_comparison import BaseContrast, RowComparison, RunEnd, row_comparisons, run_ends
 from workloads.results.best_run import BestRun, best_run
+from workloads.results.caveats import caveats
 from workloads.results.findings import Finding, judged_findings, tested_contrasts, unjudged_findings
 from workloads.results.run_comparison import ALPHA, RunContrast, RunTable, compare_runs
 from workloads.results.scores import series_of
@@ -25,12 +26,14 @@ WEIGHTS: dict[Group, float] = {"best run": 0.35, "ends": 0.35, "findings": 0.2, 
 
 @dataclass(frozen=True)
 class Conclusions:
-    """`rows`: rows of the tables beside the base, by model id, benchmark and budget.
+    """`caveats`: sentences that go with the one on the best run.
 
+    `rows`: rows of the tables beside the base, by model id, benchmark and budget.
     `comparisons`: how many p values there are; those that could not be significant take no share of the error.
     """
 
     best: BestRun
+    caveats: tuple[str, ...]
     runs: RunTable
     ends: tuple[RunEnd, ...]
     rows: Mapping[tuple[str, str, int], RowComparison]
@@ -73,7 +76,16 @@ def conclusions(manifest: Manifest) -> Conclusions:
     for key, row in earlier.items():
         rows[key] = RowComparison(row.base, with_adjusted(row.accuracy), with_adjusted(row.completed))
     judged = judged_findings(made, [own.p for own in found if own is not None])
-    return Conclusions(best_run(runs, ends), runs, ends, rows, judged, sum(item is not None for item in asked))
+    best = best_run(runs, ends)
+    return Conclusions(
+        best=best,
+        caveats=caveats(manifest, ends, best.by_budget),
+        runs=runs,
+        ends=ends,
+        rows=rows,
+        findings=judged,
+        comparisons=sum(item is not None for item in asked),
+    )
 
 
 def planned_levels(runs: int, benchmarks: int, budgets: int) -> dict[Group, float]:
