@@ -181,8 +181,9 @@ def _is_adapted(shapes: ModelShapes, name: str, target: Sequence[str]) -> bool:
 def _basis(profile: Profile) -> str:
     if profile.train_tokens_per_second is None or profile.generate_tokens_per_second is None:
         return (
-            f"profile {profile.name} states no measured rate: set trainTokensPerSecond and generateTokensPerSecond "
-            "for GPU-hours, wall-clock and price"
+            f"profile {profile.name} states no measured rate: for GPU-hours, wall-clock and price state "
+            "trainTokensPerSecond and generateTokensPerSecond at the top of a profile file, and give the file with "
+            "--profile (examples/profiles/h200.yaml has both)"
         )
     return (
         f"profile {profile.name}'s rates per GPU: {profile.train_tokens_per_second:,.0f} trained and "

@@ -55,6 +55,13 @@ def test_what_differs_is_named_by_its_field(store: Store) -> None:
     assert differences(FIRST, FIRST.model_copy(update={"budgets": (7,)})) == ("budgets",)
 
 
+def test_what_epochs_set_by_themselves_is_not_named() -> None:
+    by_samples, by_epochs = FIRST, changed(small(), "dddd0000", 0, samples=7, on_short="repeat")
+    assert differences(by_samples, by_epochs) == ("samples",)
+    (field,) = differences(by_samples, changed(small(), "eeee0000", 0, on_short="repeat"))
+    assert field.endswith(".onShort")
+
+
 def test_thinking_is_named_also_where_no_checkpoint_is_in_both() -> None:
     (run,) = FIRST.runs
     other = run.model_copy(update={"thinking": not run.thinking, "checkpoints": (run.checkpoints[-1] + 1,)})
