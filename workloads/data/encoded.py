@@ -8,9 +8,9 @@ from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Encoding
 
 from workloads.api.units import Template
+from workloads.data.encoded_text import EncodedText, TextEncoder
 from workloads.data.end_token import EndToken
 from workloads.data.files import BadData
 from workloads.data.rows import Conversation, DataRow, Places
@@ -55,6 +55,7 @@ class RowEncoder:
 
     def __init__(self, tokenizer: TextTokenizer, template: Template, end: EndToken, places: Places) -> None:
         self._tokenizer, self._template, self._end, self._places = tokenizer, template, end, places
+        self._encoder = TextEncoder(tokenizer.inner)
         self._ends = {end.token_id, *tokenizer.end_token_ids}
         self._end_texts = [text for token in sorted(self._ends) if (text := tokenizer.inner.id_to_token(token))]
         added = tokenizer.inner.get_added_tokens_decoder().values()
@@ -78,7 +79,7 @@ class RowEncoder:
                 chat = self._chat(_as_conversation(row))
                 texts.append(chat.text)
                 chats.append(chat)
-        encoded = iter(self._tokenizer.inner.encode_batch(texts, add_special_tokens=False))
+        encoded = iter(self._encoder.encode(texts))
         for (part, row), rendered in zip(rows, chats, strict=True):
             if rendered is None:
                 assert isinstance(row, DataRow)
@@ -98,14 +99,14 @@ class RowEncoder:
                 self._end_texts,
             )  # fmt: skip
 
-    def _text_row(self, part: int, row: DataRow, prompt: Encoding, response: Encoding) -> EncodedRow:
+    def _text_row(self, part: int, row: DataRow, prompt: EncodedText, response: EncodedText) -> EncodedRow:
         """The response's tokens follow verbatim, then the end token, unless the text ends with it."""
         before = self._tokenizer.opened(prompt.ids)
         if not before:
             raise BadData(
                 f"{self._places(row.line)}: the prompt has no token, so nothing could predict the response's first one"
             )
-        after = list(response.ids)
+        after = response.ids
         has_end = bool(after) and after[-1] == self._end.token_id
         ids = [*before, *after] + ([] if has_end else [self._end.token_id])
         close = row.response.find(THINK_CLOSE)
@@ -120,7 +121,7 @@ class RowEncoder:
             line=row.line,
             ids=np.asarray(ids, dtype=np.int32),
             spans=((len(before), len(ids)),),
-            close_at=0 if close < 0 else len(before) + _tokens_until(response, close + len(THINK_CLOSE)),
+            close_at=0 if close < 0 else len(before) + response.tokens_until(close + len(THINK_CLOSE)),
             empty=len(after) == int(has_end),
             opens_think=opened or THINK_OPEN in row.response,
             think_twice=opened and starts,
@@ -130,11 +131,11 @@ class RowEncoder:
             control=not plain and self._control.search(row.prompt) is not None,
         )
 
-    def _chat_row(self, part: int, row: DataRow | Conversation, chat: RenderedChat, whole: Encoding) -> EncodedRow:
+    def _chat_row(self, part: int, row: DataRow | Conversation, chat: RenderedChat, whole: EncodedText) -> EncodedRow:
         """The text as one, as transformers encodes it; where a token lies across a border it is divided there."""
         borders = [place for span in chat.spans for place in span]
-        places = [_border(whole, place, len(chat.text)) for place in borders]
-        ids = list(whole.ids)
+        places = [whole.border(place) for place in borders]
+        ids = whole.ids
         if any(place is None for place in places):
             ids, found = self._divided(chat.text, borders)
         else:
@@ -152,7 +153,7 @@ class RowEncoder:
         close = last.rfind(THINK_CLOSE)
         close_at = 0
         if close >= 0:
-            place = _border(whole, start + close + len(THINK_CLOSE), len(chat.text))
+            place = whole.border(start + close + len(THINK_CLOSE))
             close_at = spans[-1][1] if place is None else place + opening
         users = _texts_of_users(row)
         return EncodedRow(
@@ -200,36 +201,3 @@ def _texts_of_users(row: DataRow | Conversation) -> list[str]:
     if isinstance(row, DataRow):
         return [row.prompt]
     return [message["content"] for message in row.messages if message["role"] in ("user", "tool")]
-
-
-def _tokens_until(encoding: Encoding, place: int) -> int:
-    """How many tokens hold the text up to the character `place`."""
-    low, high = 0, len(encoding)
-    while low < high:
-        middle = (low + high) // 2
-        if _chars(encoding, middle)[1] < place:
-            low = middle + 1
-        else:
-            high = middle
-    return min(low + 1, len(encoding))
-
-
-def _border(encoding: Encoding, place: int, length: int) -> int | None:
-    """The number of tokens before the character `place`; None where a token lies across it."""
-    if place == 0:
-        return 0
-    if place == length:
-        return len(encoding)
-    low, high = 0, len(encoding)
-    while low < high:
-        middle = (low + high) // 2
-        if _chars(encoding, middle)[1] <= place:
-            low = middle + 1
-        else:
-            high = middle
-    return low if low == len(encoding) or _chars(encoding, low)[0] >= place else None
-
-
-def _chars(encoding: Encoding, token: int) -> tuple[int, int]:
-    found = encoding.token_to_chars(token)
-    return (0, 0) if found is None else (int(found[0]), int(found[1]))
