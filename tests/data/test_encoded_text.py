@@ -71,7 +71,7 @@ def test_tokens_of_a_byte_level_vocabulary_are_the_bytes_of_the_text() -> None:
     assert known is not None
     for text in TEXTS:
         ids = tokenizer.encode(text, add_special_tokens=False).ids
-        assert b"".join(known[token] for token in ids) == text.encode()
+        assert b"".join(known.texts[token] for token in ids) == text.encode()
 
 
 def test_a_vocabulary_of_other_characters_keeps_the_tokenizers_offsets() -> None:

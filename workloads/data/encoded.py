@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,8 @@ from workloads.text.tokenizer import TextTokenizer
 
 THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
 ROWS_AT_ONCE = 128
+Row: TypeAlias = tuple[int, DataRow | Conversation]
+"""The number of the part of a mixture, and its row."""
 TURN_OPENERS = (
     "<|im_start|>", "<|start_header_id|>", "<start_of_turn>", "[INST]", "<|user|>", "<|assistant|>", "<|turn>",
     "### Instruction:", "<|start_of_role|>",
@@ -50,6 +54,15 @@ class EncodedRow:
     control: bool
 
 
+@dataclass(frozen=True)
+class _Batch:
+    """Rows whose texts are being encoded; `chats` as `RowEncoder._rendered` gives them."""
+
+    rows: Sequence[Row]
+    chats: Sequence[RenderedChat | None]
+    encoded: Future[list[EncodedText]]
+
+
 class RowEncoder:
     """Encodes rows with one tokenizer and template. With template base, a prompt and a response are a conversation."""
 
@@ -62,13 +75,25 @@ class RowEncoder:
         special = sorted({token.content for token in added if token.special}, key=len, reverse=True)
         self._control = re.compile("|".join(map(re.escape, special)) or r"(?!)")
 
-    def encode(self, rows: Iterable[tuple[int, DataRow | Conversation]]) -> Iterator[EncodedRow]:
-        """In the order of `rows`, the tokenizer's threads at work on many at a time. Raises BadData and BadTemplate."""
-        rows = iter(rows)
-        while some := list(islice(rows, ROWS_AT_ONCE)):
-            yield from self._encode_some(some)
+    def encode(self, rows: Iterable[Row]) -> Iterator[EncodedRow]:
+        """In the order of `rows`. Raises BadData and BadTemplate.
 
-    def _encode_some(self, rows: Sequence[tuple[int, DataRow | Conversation]]) -> Iterator[EncodedRow]:
+        The tokenizer's threads work on one batch while this one makes rows of the batch before and reads the next.
+        """
+        rows = iter(rows)
+        with ThreadPoolExecutor(1) as pool:
+            before: _Batch | None = None
+            while some := list(islice(rows, ROWS_AT_ONCE)):
+                texts, chats = self._rendered(some)
+                batch = _Batch(some, chats, pool.submit(self._encoder.encode, texts))
+                if before is not None:
+                    yield from self._encoded(before)
+                before = batch
+            if before is not None:
+                yield from self._encoded(before)
+
+    def _rendered(self, rows: Sequence[Row]) -> tuple[list[str], list[RenderedChat | None]]:
+        """The texts of all rows, and the conversation of each row; None: its prompt and response are two texts."""
         texts: list[str] = []
         chats: list[RenderedChat | None] = []
         for _, row in rows:
@@ -79,8 +104,11 @@ class RowEncoder:
                 chat = self._chat(_as_conversation(row))
                 texts.append(chat.text)
                 chats.append(chat)
-        encoded = iter(self._encoder.encode(texts))
-        for (part, row), rendered in zip(rows, chats, strict=True):
+        return texts, chats
+
+    def _encoded(self, batch: _Batch) -> Iterator[EncodedRow]:
+        encoded = iter(batch.encoded.result())
+        for (part, row), rendered in zip(batch.rows, batch.chats, strict=True):
             if rendered is None:
                 assert isinstance(row, DataRow)
                 yield self._text_row(part, row, next(encoded), next(encoded))

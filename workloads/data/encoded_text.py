@@ -1,6 +1,7 @@
 """Texts as token ids, and where in the text each token lies. The tokenizer's own offsets are a third of its time."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -8,10 +9,18 @@ from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
 
+@dataclass(frozen=True)
+class TokenBytes:
+    """Of each token id its UTF-8 bytes, and (ids,) how many they are."""
+
+    texts: Sequence[bytes]
+    lengths: NDArray[np.int64]
+
+
 class EncodedText:
     """`ids` of `text`, without beginning or end tokens. Places count the characters of `text` from 0."""
 
-    def __init__(self, text: str, encoding: Encoding, inner: Tokenizer, token_bytes: Sequence[bytes] | None) -> None:
+    def __init__(self, text: str, encoding: Encoding, inner: Tokenizer, token_bytes: TokenBytes | None) -> None:
         """`token_bytes`: of each id, where `encoding` was made without offsets; None: it has offsets."""
         self.text, self.ids = text, encoding.ids
         self._encoding, self._inner, self._token_bytes = encoding, inner, token_bytes
@@ -57,10 +66,10 @@ class EncodedText:
         """(tokens,) the byte after each token; None where the bytes of the tokens are not those of the text."""
         if self._token_bytes is None:
             return None
-        pieces = [self._token_bytes[token] for token in self.ids]
-        if b"".join(pieces) != self.text.encode():  # a normalizer or a token that takes spaces changed the text
+        found = b"".join(map(self._token_bytes.texts.__getitem__, self.ids))
+        if found != self.text.encode():  # a normalizer or a token that takes spaces changed the text
             return None
-        return np.cumsum([len(piece) for piece in pieces])
+        return np.cumsum(self._token_bytes.lengths[np.asarray(self.ids, dtype=np.int64)])
 
     @cached_property
     def _with_offsets(self) -> Encoding:
@@ -85,7 +94,7 @@ class TextEncoder:
         ]
 
 
-def token_bytes(inner: Tokenizer) -> list[bytes] | None:
+def token_bytes(inner: Tokenizer) -> TokenBytes | None:
     """The UTF-8 bytes of each token id of a byte-level tokenizer; NO_TEXT for an id without a token.
 
     None: a token of the vocabulary is not written in the byte alphabet. No normalizer or pre-tokenizer is looked at:
@@ -101,9 +110,9 @@ def token_bytes(inner: Tokenizer) -> list[bytes] | None:
             found[number] = bytes([BYTE_OF[character] for character in token])
         except KeyError:
             return None
-    for number, token in added.items():
-        found[number] = token.content.encode()
-    return found
+    for number, added_token in added.items():
+        found[number] = added_token.content.encode()
+    return TokenBytes(found, np.asarray([len(text) for text in found], dtype=np.int64))
 
 
 NO_TEXT = b"\xff"
