@@ -11,7 +11,14 @@ from controller.experiment.models import CandidateSpec, Experiment, ExperimentSp
 from controller.experiment.profile import Profile
 from controller.experiment.start import lora_of_start, resolve_start
 from controller.experiment.templates import template_of
-from controller.experiment.trainer import base_config, base_opening, check_base, check_sharding, choose_trainer
+from controller.experiment.trainer import (
+    base_config,
+    base_opening,
+    check_base,
+    check_sharding,
+    choose_trainer,
+    trains_experts,
+)
 from controller.experiment.validate import checkpoints_of, stated_length
 from controller.plan_cost import gpus_of
 from controller.training_data import NotReadableHere, count_rows
@@ -224,7 +231,13 @@ def _train_inputs(
     if lora is not None and start is not None:
         lora = lora_of_start(start, lora, _lora(LoraSpec()), ("spec", "runs", index))
     trainer = choose_trainer(merged["trainer"], architecture, lora, ("spec", "runs", index), starts=start is not None)
-    check_sharding(merged["sharding"], trainer, gpus_of(profile.train), ("spec", "runs", index))
+    check_sharding(
+        merged["sharding"],
+        trainer,
+        gpus_of(profile.train),
+        ("spec", "runs", index),
+        with_experts=lora is not None and trains_experts(architecture, lora),
+    )
     assert run.data is not None
     samples, epochs = stated_length(spec, run)
     is_mixture = bool(spec.data[run.data].mixture)

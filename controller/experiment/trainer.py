@@ -86,7 +86,16 @@ def choose_trainer(
             raise SpecError("experiment", [SpecProblem((*place, "trainer"), message)])
         return "general"
     _check_targets(architecture, lora, place)
+    with_experts = trains_experts(architecture, lora)
+    if with_experts and lora.dropout:
+        message = (
+            "must be 0 where experts are trained, as peft has none for them; or leave the experts out of the target"
+        )
+        raise SpecError("experiment", [SpecProblem((*place, "lora", "dropout"), message)])
     if starts:
+        if with_experts:
+            message = "has the experts, and adapters of experts cannot be trained further: leave them out of the target"
+            raise SpecError("experiment", [SpecProblem((*place, "lora", "target"), message)])
         if stated == "fast":
             message = "is fast, which trains new adapters only: state general or auto to start from one"
             raise SpecError("experiment", [SpecProblem((*place, "trainer"), message)])
@@ -103,10 +112,25 @@ def choose_trainer(
     return "fast"
 
 
+def trains_experts(architecture: str | None, lora: Lora) -> bool:
+    """Whether the target has the experts of a mixture, by itself or as part of all-linear."""
+    family = FAMILIES.get(architecture or "")
+    has_experts = family is not None and family.experts is not None
+    return "experts" in lora.target or (has_experts and ALL_LINEAR in lora.target)
+
+
 def check_sharding(
-    stated: Literal["auto", "always", "never"], trainer: Literal["fast", "general"], gpus: int, place: Path
+    stated: Literal["auto", "always", "never"],
+    trainer: Literal["fast", "general"],
+    gpus: int,
+    place: Path,
+    *,
+    with_experts: bool = False,
 ) -> None:
-    """Raises SpecError where `always` is stated and the trainer, or one GPU, cannot divide the weights."""
+    """Raises SpecError where `always` is stated and the trainer, or one GPU, cannot divide the weights.
+
+    `with_experts`: adapters of experts are trained, which a sharded model cannot have.
+    """
     if stated != "always":
         return
     if trainer == "fast":
@@ -115,6 +139,9 @@ def check_sharding(
     if gpus == 1:
         message = "is always, and one GPU trains: give the profile's train pods more GPUs, or state sharding: auto"
         raise SpecError("experiment", [SpecProblem((*place, "sharding"), message)])
+    if with_experts:
+        message = "is always, and a sharded model has no adapters of experts: leave the experts out of lora.target"
+        raise SpecError("experiment", [SpecProblem((*place, "sharding"), message)])
 
 
 def _check_targets(architecture: str | None, lora: Lora, place: Path) -> None:
@@ -122,6 +149,13 @@ def _check_targets(architecture: str | None, lora: Lora, place: Path) -> None:
     if ALL_LINEAR in lora.target and len(lora.target) > 1:
         raise SpecError("experiment", [SpecProblem((*place, "lora", "target"), f"{ALL_LINEAR} goes alone")])
     if family is None:
+        kinds = [target for target in lora.target if target in KINDS]
+        if architecture is not None and kinds:
+            message = (
+                f"has {kinds[0]}, and which layers these are in a {architecture} is not known here: state "
+                f"{ALL_LINEAR}, or names of its linear modules"
+            )
+            raise SpecError("experiment", [SpecProblem((*place, "lora", "target"), message)])
         return
     names = {*family.attention, *family.feed_forward, ALL_LINEAR}
     for target in lora.target:

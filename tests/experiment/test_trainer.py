@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from controller.experiment.errors import SpecError
-from controller.experiment.trainer import base_architecture, choose_trainer
+from controller.experiment.trainer import base_architecture, check_sharding, choose_trainer
 from workloads.api.model import canonical_json, digest_of
 from workloads.api.tasks import ModelSource
 from workloads.api.units import Lora
@@ -30,7 +30,8 @@ PLACE = ("spec", "runs", 0)
     ],
 )
 def test_auto_is_fast_where_there_are_kernels(stated: str, architecture: str | None, expected: str) -> None:
-    assert choose_trainer(stated, architecture, PLAIN, PLACE) == expected  # type: ignore[arg-type]
+    lora = PLAIN.model_copy(update={"target": ("all-linear",)}) if architecture == "NobodyKnowsForCausalLM" else PLAIN
+    assert choose_trainer(stated, architecture, lora, PLACE) == expected  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -111,3 +112,51 @@ def test_a_family_is_known_by_its_architecture() -> None:
     assert {family.architecture for family in FAMILIES.values()} == set(FAMILIES)
     assert len({family.name for family in FAMILIES.values()}) == len(FAMILIES)
     assert [family.name for family in FAMILIES.values() if family.fast] == ["qwen3", "qwen3_moe"]
+
+
+MOE = "MixtralForCausalLM"
+
+
+@pytest.mark.parametrize(
+    ("architecture", "changes", "starts", "message"),
+    [
+        (MOE, {"target": ("experts",), "dropout": 0.1}, False, "lora.dropout: must be 0 where experts are trained"),
+        (MOE, {"target": ("all-linear",), "dropout": 0.1}, False, "lora.dropout: must be 0 where experts are trained"),
+        (MOE, {"target": ("experts",)}, True, "lora.target: has the experts, and adapters of experts cannot"),
+        (MOE, {"target": ("all-linear",)}, True, "lora.target: has the experts, and adapters of experts cannot"),
+        (
+            "NobodyKnowsForCausalLM",
+            {"target": ("attention",)},
+            False,
+            "a NobodyKnowsForCausalLM is not known here: state all-",
+        ),
+    ],
+)
+def test_what_the_general_trainer_refuses_is_refused_with_its_field(
+    architecture: str, changes: dict[str, object], starts: bool, message: str
+) -> None:
+    with pytest.raises(SpecError, match=message):
+        choose_trainer("auto", architecture, PLAIN.model_copy(update=changes), PLACE, starts=starts)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "changes", "starts"),
+    [
+        (MOE, {"target": ("experts",)}, False),
+        (MOE, {"target": ("attention",), "dropout": 0.1}, True),
+        ("LlamaForCausalLM", {"target": ("all-linear",), "dropout": 0.1}, True),
+        ("NobodyKnowsForCausalLM", {"target": ("all-linear",)}, False),
+        (None, {"target": ("attention",)}, False),
+    ],
+)
+def test_what_the_trainers_take_is_not_refused(
+    architecture: str | None, changes: dict[str, object], starts: bool
+) -> None:
+    choose_trainer("auto", architecture, PLAIN.model_copy(update=changes), PLACE, starts=starts)
+
+
+def test_a_sharded_model_has_no_adapters_of_experts() -> None:
+    check_sharding("always", "general", 2, PLACE)
+    check_sharding("auto", "general", 2, PLACE, with_experts=True)
+    with pytest.raises(SpecError, match="sharding: is always, and a sharded model has no adapters of experts"):
+        check_sharding("always", "general", 2, PLACE, with_experts=True)
