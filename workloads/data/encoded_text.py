@@ -1,4 +1,4 @@
-"""Texts as token ids, and where in the text each token lies. The tokenizer's own offsets are a third of its time."""
+"""Texts as token ids, and where in the text each token lies, without the tokenizer's own offsets where possible."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
