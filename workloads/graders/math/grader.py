@@ -6,22 +6,25 @@ instead (`checker`).
 """
 
 import logging
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from math_verify import parse, verify
-from sympy import Basic, Float, Rational, Set
+from sympy import Basic, Eq, Float, Integer, Rational, Set
 
 from workloads.graders.math.costs import why_not
 from workloads.graders.math.nearness import are_near
 from workloads.graders.math.sets import set_of
 from workloads.graders.math.text import normal
 from workloads.graders.math.text.bases import same_base
-from workloads.graders.math.text.rewritings import rewritings, same_kind
+from workloads.graders.math.text.rewritings import alternatives, rewritings, same_kind
 from workloads.graders.math.text.words import same_letter, same_words
 
 SHOWN_CHARACTERS = 300
+_FIRST_ENTRY = re.compile(r"(\\begin\{[bBvVp]?(?:small)?matrix\})\s?(?=\d)")
+r"""math-verify takes the first digit of a matrix after `\frac{1}{49}` for a denominator, unless two spaces are before it."""
 
 logging.getLogger("math_verify").setLevel(logging.ERROR)
 logging.getLogger("latex2sympy2_extended").setLevel(logging.ERROR)
@@ -49,7 +52,9 @@ def check(answer: str, gold: str) -> MathVerdict:
     decided = _decided(right_text, text)
     if decided is not None:
         return MathVerdict(decided, text[:SHOWN_CHARACTERS], right_text[:SHOWN_CHARACTERS])
-    right = _equal(right_text, text) or any(_equal(*pair) for pair in rewritings(right_text, text))
+    right = _equal_somehow(right_text, text)
+    if not right and (values := alternatives(text)):
+        right = all(_equal_somehow(right_text, normal(value)) for value in values)
     golds = _parsed(right_text)
     return MathVerdict(right, _shown(_parsed(text)), _shown(golds), gold_is_text=all(isinstance(v, str) for v in golds))
 
@@ -64,8 +69,14 @@ def _decided(gold: str, answer: str) -> bool | None:
     return None
 
 
+def _equal_somehow(gold: str, answer: str) -> bool:
+    return _equal(gold, answer) or any(_equal(*pair) for pair in rewritings(gold, answer))
+
+
 def _equal(gold: str, answer: str) -> bool:
     golds, values = _parsed(gold), _parsed(answer)
+    if values and _is_false(values[0]):
+        return False
     if verify(golds, values, timeout_seconds=None, raise_on_error=True):
         return are_near(golds[0], values[0])
     right, given = _set(gold), _set(answer)
@@ -77,6 +88,12 @@ def _equal(gold: str, answer: str) -> bool:
     return exact != (None, None) and bool(
         verify(exact[0] or golds[:1], exact[1] or values[:1], timeout_seconds=None, raise_on_error=True)
     )
+
+
+def _is_false(value: Any) -> bool:
+    """Whether it is an equation of two different integers, of which math-verify compares the right one."""
+    sides = value.args if isinstance(value, Eq) else ()
+    return len(sides) == 2 and all(isinstance(side, Integer) for side in sides) and sides[0] != sides[1]
 
 
 @lru_cache(maxsize=4096)
@@ -117,6 +134,7 @@ def warm() -> None:
 
 
 def _boxed(answer: str) -> str:
+    answer = _FIRST_ENTRY.sub(r"\1  ", answer)
     return answer if "\\boxed{" in answer else f"\\boxed{{{answer}}}"
 
 

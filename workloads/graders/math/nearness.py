@@ -13,6 +13,8 @@ from sympy.sets.sets import FiniteSet
 SMALL = 1e-3
 BETWEEN_EXACT, BETWEEN_DECIMALS, OF_A_ROUNDED = 1e-12, 1e-5, 1e-3
 """Relative differences: of two exact values, of two decimals, of an exact value and its decimal."""
+OF_FLOATS = 1e-9
+"""The relative difference that arithmetic with floats leaves."""
 PRECISION = 30
 
 
@@ -43,11 +45,24 @@ def _are_near(gold: Any, answer: Any) -> bool:
     if not (getattr(gold, "is_number", False) and getattr(answer, "is_number", False)):
         return True
     right, given = _value(gold), _value(answer)
-    if right is None or given is None or max(abs(right), abs(given)) >= SMALL:
+    if right is None or given is None:
+        return True
+    if answer.is_Float and not gold.has(Float) and not _rounds(answer, given, right):
+        return False
+    if max(abs(right), abs(given)) >= SMALL:
         return True
     decimals = gold.has(Float) + answer.has(Float)
     allowed = (BETWEEN_EXACT, OF_A_ROUNDED, BETWEEN_DECIMALS)[decimals]
     return bool(abs(right - given) <= allowed * max(abs(right), abs(given)))
+
+
+def _rounds(decimal: Any, given: Any, exact: Any) -> bool:
+    """Whether the decimal is `exact` rounded or cut off at its last place, or within 1e-9 of it."""
+    digits = str(decimal)
+    if "e" in digits or abs(given - exact) <= OF_FLOATS * abs(exact):
+        return True
+    place = Rational(1, 10 ** len(digits.partition(".")[2].rstrip("0")))
+    return bool(abs(given - exact) * 2 <= place or (abs(given) < abs(exact) and abs(given - exact) < place))
 
 
 def _value(number: Any) -> Any:

@@ -15,12 +15,14 @@ _BUILDER = re.compile(
     re.DOTALL,
 )
 _REAL = re.compile(r",\s*+[a-z]\s*+\\in\s*+\\mathbb\{R\}$")
-_OR = re.compile(r",?\s*+(?:\\text\{\s*+or\s*+\}|(?<![a-z\\])or(?![a-z])|\\lor(?![a-z]))")
+_OR = re.compile(r",?\s*+(?:\\text\{\s*+or\s*+\}|(?<![a-z\\])or(?![a-z])|\\lor(?![a-z])"
+    r"|\\cup(?=\s*+(?:[a-z]\s?(?:[<>]|\\[lg]e(?![a-z]))|[^()\[\]<>]*+[<>])))"
+)
 _AND = re.compile(
     r",?\s*+(?:\\text\{\s*+(?:and|but|where|with)\s*+\}|(?<![a-z\\])and(?![a-z])|\\land(?![a-z]))"
     r"|[,;](?![^()\[\]]*+[)\]])"
 )
-_RELATION = re.compile(r"(\\le(?![a-z])|\\ge(?![a-z])|\\ne(?![a-z])|\\in(?![a-z])|<=|>=|!=|<|>|=)")
+_RELATION = re.compile(r"(\\le(?![a-z])|\\ge(?![a-z])|\\ne(?![a-z])|\\in(?![a-z])|\\notin(?![a-z])|<=|>=|!=|<|>|=)")
 _VARIABLE = re.compile(r"[a-zA-Z]|\\(?:theta|alpha|beta|lambda|mu|phi)|[a-z]\s?\(\s?[a-z]\s?\)")
 _SAME = {"<=": r"\le", ">=": r"\ge", "!=": r"\ne"}
 _ASCENDING, _DESCENDING = {"<", r"\le"}, {">", r"\ge"}
@@ -58,6 +60,9 @@ def _all_of(text: str, parse: Parse, variables: set[str]) -> Set | None:
 def _one(text: str, parse: Parse, variables: set[str]) -> Set | None:
     r"""`x < 5`, `5 > x`, `3 < x \le 4`, `x \in [3, 4]`."""
     pieces = [piece.strip() for piece in _RELATION.split(text)]
+    if len(pieces) == 1 and text[:1] in "([":
+        value = parse(text)
+        return value if isinstance(value, Set) and not value.is_FiniteSet else None
     relations = [_SAME.get(relation, relation) for relation in pieces[1::2]]
     sides = pieces[::2]
     places = [index for index, side in enumerate(sides) if _VARIABLE.fullmatch(side)]
@@ -73,6 +78,9 @@ def _one(text: str, parse: Parse, variables: set[str]) -> Set | None:
     if relations[0] == r"\in":
         value = parse(sides[1]) if places[0] == 0 else None
         return value if isinstance(value, Set) else None
+    if relations[0] == r"\notin":
+        value = parse(sides[1]) if places[0] == 0 else None
+        return S.Reals - value if isinstance(value, Set) else None
     if places[0] == 0:
         return _half(relations[0], sides[1], parse)
     return _half(_MIRRORED[relations[0]], sides[0], parse) if relations[0] in _MIRRORED else None

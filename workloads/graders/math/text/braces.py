@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 _TOKEN = re.compile(r"\\[A-Za-z]++|\\.|\s++|\d|.", re.DOTALL)
 _OVER = re.compile(r"\{((?:[^{}\\]|\\(?!over(?![A-Za-z]))[^{}])*+)\\over(?![A-Za-z])([^{}]*+)\}")
+_CHOOSE = re.compile(r"\{([^{}\\]*+)\\choose(?![A-Za-z])([^{}\\]*+)\}")
 _WITH_ARGUMENTS = frozenset({
     r"\frac", r"\binom", r"\sqrt", r"\text", r"\mathbb", r"\mathcal", r"\overline", r"\vec", r"\hat", r"\begin",
     r"\end", r"\left", r"\right", r"\log",
@@ -15,11 +16,18 @@ _DIGITS = re.compile(r"\d++")
 
 
 def fractions_in_braces(text: str) -> str:
-    r"""`\frac\pi2`, `\frac1x`, `{a \over b}` with their braces; after one digit all that follow are the denominator."""
+    r"""`\frac\pi2`, `\frac1x`, `{a \over b}`, `{n \choose k}` with their braces; after one digit all that follow are the denominator."""
+    if "\\choose" in text:
+        whole = _CHOOSE.fullmatch(f"{{{text}}}")
+        text = _binomial(whole) if whole else _CHOOSE.sub(_binomial, text)
     if "\\over" in text:
         whole = _OVER.fullmatch(f"{{{text}}}")
         text = _fraction(whole) if whole else _OVER.sub(_fraction, text)
     return _arguments(text) if "\\frac" in text else text
+
+
+def _binomial(found: re.Match[str]) -> str:
+    return f"\\binom{{{found[1].strip()}}}{{{found[2].strip()}}}"
 
 
 def _fraction(found: re.Match[str]) -> str:
@@ -79,7 +87,7 @@ def elements_unbraced(text: str) -> str:
     following = _following(tokens)
     for index, piece in enumerate(tokens):
         if piece == "{":
-            opened.append((index, last in ("", "(", "[", ",", "&", r"\\")))
+            opened.append((index, last in ("", "(", "[", ",", "&", r"\\", "=", "<", ">")))
         elif piece == "}" and opened:
             start, is_element = opened.pop()
             if is_element and following[index] in ("", ")", "]", ",", "&", r"\\"):

@@ -25,10 +25,25 @@ _DEGREES = re.compile(
     r"|\\text\s?\{\s?o\s?\}|\{\s?o\s?\}|o(?![A-Za-z]))"
 )
 _DEGREE_SCALE = re.compile(r"\^\\circ\s*+(?:\\text\{\s*+[CFK]\s*+\}|[CF])\s*+$")
+_DEGREE_BRACES = re.compile(r"\^\s?\{\s?\{\s?\\circ\s?\}\s?\}|(?<![A-Za-z])\{\s?\^\s?\\circ\s?\}|(?<=\d)\s?\\circ\s?$")
+_SLANTED = re.compile(
+    r"(?<![\w\\)}\]])\^\s?(?:\{\s?(?P<top>\d++)\s?\}|(?P<top_digits>\d++))\s?/\s?_\s?"
+    r"(?:\{\s?(?P<bottom>\d++)\s?\}|(?P<bottom_digits>\d++))"
+)
+_BRACED_POINT = re.compile(r"(?<=\d)\{\s?\.\s?\}(?=\d)")
+_ROOT_OF_MINUS_ONE = re.compile(r"\\sqrt\s?\{\s?-\s?1\s?\}(?!\s*+[A-Za-z])")
+_NUMBER_OF_I = re.compile(r"(?<![\w\\)}^])\(\s?(?P<number>\d++(?:\.\d++)?+)\s?\)\s?i(?![A-Za-z])")
+_PERIOD_IN_BRACKETS = re.compile(r"(?<![\w.,}])(?P<whole>\d{1,12}+)\.(?P<once>\d{0,12}+)\((?P<again>\d{1,12})\)(?!\s*+[\d^_!.\\])")
+_DOTS = re.compile(
+    r"(?<![\w.,}])(?P<whole>\d{1,12}+)\.(?P<once>\d{0,6}?)(?P<again>\d{1,6}?)(?P=again){2,30}+(?P<part>\d{0,5})"
+    r"\s?(?:\.{3}|…|\\(?:l?dots|cdots|dotsc))"
+)
 _HALF_POWER = re.compile(r"\^\s?(?:\{\s?(?:0?\.5|1/2)\s?\}|0?\.5(?!\d))")
 _I = re.compile(r"(?<=[\d)}])\s*+(?:\\cdot|\\times|\*)?+\s*+(?:\{i\}|i(?![A-Za-z{]))")
 _I_FIRST = re.compile(r"(?<![\w\\)}.])i\s*+(?P<number>\d++(?:\.\d++)?+)(?!\s*+[\w.^{(/])")
 _NEGATIVE_I = re.compile(r"\+\s?\(\s?-\s?(\d++(?:\.\d++)?+)\s?\)\s?i(?![A-Za-z])")
+_FUNCTION = re.compile(r"(?<![A-Za-z\\])(?P<name>(?:arc)?(?:sin|cos|tan)|cot|sec|csc|ln)(?=\s?\(|\s(?:[a-z](?![a-z])|\d|\\))")
+_PYTHON_POWER = re.compile(r"(?<=[A-Za-z0-9)])\*\*(-?\d++)(?!\*)")
 _PI = re.compile(r"(?<![A-Za-z\\])pi(?![A-Za-z])")
 _ROOT_CALL = re.compile(r"(?<![A-Za-z\\])sqrt(?=\s*+[({\d\\])")
 _ROOT_ROUND = re.compile(r"\\sqrt\s*+\(([^(){}\[\]]*+)\)")
@@ -37,29 +52,47 @@ _ROOT_DIGITS = re.compile(r"\\sqrt\s*+(\d++)(?!\.)")
 _BEFORE_MONEY = re.compile(
     r"^(?P<sign>-?)\s?(?:(?:US|USD|AU|CA)\s?(?=\\?\$|\d|\s\d))?(?:\\?\$|€|£|Rs\.?+\s)?\s*+(?=[-\d.])"
 )
+_CURRENCY_AFTER = re.compile(r"(?<=\d)\s*+(?:\\[$]|[$€£¢])$")
+_BRACED_SIGN = re.compile(r"(?<![A-Za-z])\{\s?(\\[$%]|[€£¢])\s?\}")
+_FRACTION_OF_UNITS = re.compile(r"(?<=[\d})\s])\\frac\s?\{\s?\\text\{[^{}\d]*+\}\s?\}\s?\{\s?\\text\{[^{}\d]*+\}(?:\s?\^\s?\{?\d\}?)?\s?\}$")
+_SHORT_UNIT = re.compile(r"(?<=\d)\s++(?:in\.?|k?m/(?:s|h|hr|min)|mi/hr?|ft/s|m|in\s?\^\s?\{?[23]\}?)$")
+_NOUNS_AFTER = re.compile(r"(?<=\d)\s++(?P<words>[a-z]{3,}+(?:[ -][a-z]{2,}+)*+)\.?$")
+_NO_NOUNS = frozenset({
+    "or", "and", "to", "base", "in", "mod", "modulo", "plus", "minus", "over", "divided", "by", "multiplied", "squared",
+    "cubed", "factorial", "choose", "hundred", "thousand", "million", "billion", "trillion", "dozen", "hundreds",
+    "thousands", "millions", "billions", "tenths", "hundredths", "thousandths", "halves", "thirds", "quarters", "fourths",
+    "fifths", "sixths", "eighths", "half", "third", "quarter", "remainder", "less", "more", "fewer", "greater", "below",
+    "above", "under", "not", "than", "sqrt", "root", "sin", "cos", "tan", "log", "exp", "inf", "infinity", "percent",
+    "radians", "rad", "degrees", "pi", "approximately", "about", "binary", "octal", "hexadecimal", "decimal", "is", "are",
+    "when", "where", "with", "for", "if", "but",
+})  # fmt: skip
 _UNITS = (
     r"(?:(?:square|sq\.?|cubic|cu\.?)\s)?"
     r"(?:cm|mm|km|dm|ft|yd|kg|mg|lbs?|oz|mph|kph|mL|ml|inch(?:es)?|feet|foot|yards?|miles?|(?:centi"
     r"|milli|kilo)?(?:meters?|metres?|grams?)"
     r"|lit(?:er|re)s?|pounds?|ounces?|seconds?|minutes?|mins?|hours?|hrs?|days?|weeks?|months?"
     r"|years?|units?|dollars?|cents?|euros?|USD|EUR"
-    r"|degrees?|deg|people|persons?|students?|ways?|times|points?)"
+    r"|units?\s(?:squared|cubed)|degrees?|deg|people|persons?|students?|ways?|times|points?)"
     r"(?:\s?\^\s?\{?[23]\}?)?"
     r"(?:\s?(?:/|per)\s?(?:s|h|hr|hour|second|min|minute|day))?"
 )
-_PLAIN_UNIT = re.compile(rf"(?<=[\d}})])\s*+{_UNITS}\.?\s*+$")
+_PLAIN_UNIT = re.compile(rf"(?:(?<=[\d}})])|(?<=\\pi)|(?<=\\pi\s))\s*+{_UNITS}\.?\s*+$")
 _TEXT_UNIT = re.compile(
-    r"(?:[\d})]|\\pi|\\circ|\d[a-z])\s*+(?P<unit>\\text\{(?P<words>[^{}\d]*+)\}(?:\s?\^\s?(?:\d|\{\d\}))?)\s*+$"
+    r"(?:[\d})]|\\pi|\\circ|\d[a-z])\s*+(?P<unit>/?\s?\\text\{(?P<words>[^{}\d]*+)\}(?:\s?\^\s?(?:\d|\{\d\}))?)\s*+$"
 )
 _WORD_POWERS = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _IN_WORDS = re.compile(
     r"(?P<head>-?\\?[$€£]?\s?-?)(?P<digits>\d++(?:\.\d++)?+)(?:\s|\\[,;: ]|~)*+(?P<text>\\text\{\s*+)?"
     rf"(?P<word>{'|'.join(_WORD_POWERS)})s?(?![a-z])(?P<rest>[^{{}}\d]*+\}}?)"
 )
+_DOZENS = re.compile(r"(?P<number>(?<![\d.])\d++(?:\.\d++)?+)\s?(?:\\text\{\s?dozen(?:\s[^{}]*+)?\}|dozen(?:\s[a-z]++)?)$")
 _PERCENT = re.compile(r"\s*+(?:\\%|%|\\text\{\s*+percent\s*+\}|(?<=[\d\s}])percent(?![a-z]))")
 _MORE = re.compile(r"\d\s|[,;]")
 _DIGIT = re.compile(r"\d")
 _KEPT_WORDS = frozenset({"or", "and", "to", "base", "in"})
+_SEMICOLON = re.compile(r"\s?;\s?")
+_UNION = re.compile(r"(?<=[)\]])\s?(?:U|union|\\text\{\s?(?:U|union)\s?\})\s?(?=[(\[])")
+_WITHOUT = re.compile(r"(?:(?<=[)\]])|(?<=\\mathbb\{R\}))\s?-\s?(?=\\\{|[\[(])")
 
 
 def written_once(text: str) -> str:
@@ -68,25 +101,40 @@ def written_once(text: str) -> str:
     text = _BRACED.sub(lambda m: "{" + m[1].replace(",", "") + "}", text)
     if not any(bracket in text for bracket in "()[]") and "\\{" not in text and "," not in _COMMA_GROUPS.sub("", text):
         text = _COMMA_GROUPS.sub(lambda m: m[0].replace(",", ""), text)
+    text = _BRACED_POINT.sub(".", text)
+    if ";" in text and "," not in text and text[-1:] in ")]}" and text[:1] in "([\\":
+        text = _SEMICOLON.sub(", ", text)
+    text = _UNION.sub(r" \\cup ", text)
+    if "\\{" in text or "\\mathbb{R}" in text:
+        text = _WITHOUT.sub(r" \\setminus ", text)
+    text = _SLANTED.sub(_slanted, _BRACED_SIGN.sub(r"\1", text))
+    text = _DOTS.sub(_periodic, _PERIOD_IN_BRACKETS.sub(r"\g<whole>.\g<once>\\overline{\g<again>}", text))
+    text = _FUNCTION.sub(r"\\\g<name>", _PYTHON_POWER.sub(r"^{\1}", text))
     text = _POWER_OF_TEN.sub(lambda m: _expanded(m["digits"], int(m["power"])), text)
     text = _REPEATING.sub(_as_fraction, text)
     text = _ZEROS.sub(r"\1", text)
     text = _MIXED.sub(r"\g<sign>\g<whole>\\frac{\g<top>}{\g<bottom>}", text)
+    if "\\circ" in text:
+        text = _DEGREE_BRACES.sub(r"^\\circ ", text)
     text = _DEGREE_SCALE.sub(r"^\\circ", _DEGREES.sub(r"^\\circ ", text).rstrip() if "^" in text else text)
     text = _ROOT_DIGITS.sub(r"\\sqrt{\1}", _ROOT_ROUND.sub(r"\\sqrt{\1}", _ROOT_CALL.sub(r"\\sqrt", text)))
     text = _HALF_POWER.sub(r"^{\\frac{1}{2}}", _PI.sub(r"\\pi ", text))
-    text = _I_FIRST.sub(r"\g<number>i", text)
+    text = _ROOT_OF_MINUS_ONE.sub("i", text)
+    text = _NUMBER_OF_I.sub(r"\g<number>i", _I_FIRST.sub(r"\g<number>i", text))
     return _I.sub("i", _NEGATIVE_I.sub(r"-\1i", text))
 
 
 def without_units(text: str) -> str:
     r"""`\$ 5.40` and `5.40 \text{ dollars}` as 5.40, without money signs and units; percent is `\%`."""
-    text = _words_as_digits(_PERCENT.sub(r"\\%", text))
+    text = _DOZENS.sub(r"\g<number> \\cdot 12", _words_as_digits(_PERCENT.sub(r"\\%", text)))
     text = _BEFORE_MONEY.sub(r"\g<sign>", text)
     if (found := _TEXT_UNIT.search(text)) and not _KEPT_WORDS & set(found["words"].split()):
         before = text[: found.start("unit")].rstrip()
         text = before if _DIGIT.search(before) else text
-    shorter = _PLAIN_UNIT.sub("", text)
+    text = _CURRENCY_AFTER.sub("", _FRACTION_OF_UNITS.sub("", text).rstrip())
+    shorter = _SHORT_UNIT.sub("", _PLAIN_UNIT.sub("", text))
+    if (nouns := _NOUNS_AFTER.search(shorter)) and not _NO_NOUNS & set(nouns["words"].replace("-", " ").split()):
+        shorter = shorter[: nouns.start()]
     if (gaps := _GROUPED_BY_GAPS.fullmatch(shorter)) and not _MORE.search(gaps["rest"]):
         shorter = gaps["head"] + gaps["number"].replace(" ", "") + gaps["rest"]
     return shorter
@@ -102,6 +150,18 @@ def _words_as_digits(text: str) -> str:
         return text
     rest = "" if not unit else rf"\text{{{unit}}}" if found["text"] else f" {unit}"
     return found["head"] + _expanded(found["digits"], _WORD_POWERS[found["word"]]) + rest
+
+
+def _slanted(match: re.Match[str]) -> str:
+    r"""`^7/_4` as `\frac{7}{4}`."""
+    return rf"\frac{{{match['top'] or match['top_digits']}}}{{{match['bottom'] or match['bottom_digits']}}}"
+
+
+def _periodic(match: re.Match[str]) -> str:
+    r"""`0.1666...` as `0.1\overline{6}`; a text whose last digits are no part of the period stays as it is."""
+    if not match["again"].startswith(match["part"]):
+        return match[0]
+    return rf"{match['whole']}.{match['once']}\overline{{{match['again']}}}"
 
 
 def _as_fraction(match: re.Match[str]) -> str:

@@ -2,23 +2,33 @@ r"""What stands around an answer: delimiters, braces, bold, a point at its end, 
 
 import re
 
-_PAIRS = ((r"\(", r"\)"), (r"\[", r"\]"), ("$$", "$$"), ("$", "$"), ("**", "**"), ("__", "__"), ("`", "`"))
+_PAIRS = ((r"\(", r"\)"), (r"\[", r"\]"), ("$$", "$$"), ("$", "$"), ("**", "**"), ("__", "__"), ("*", "*"), ("`", "`"))
 _ENDS = re.compile(
     r"(?:(?<!\.)\.(?!\.)|[,;:]|\\\\|\\(?=\s|$)|\\[,;: ]|~|\s|\\(?:qed|checkmark|blacksquare|Box|quad"
     r"|qquad)(?![A-Za-z]))++$"
 )
 LONGEST_END = 100
 _SAID = (
-    r"(?i:so|thus|hence|therefore|the|final|correct|my|our|answer|result|solution|value|is|are"
+    r"(?i:so|thus|hence|therefore|the|final|correct|my|our|answer|ans|result|solution|value|is|are"
     r"|equals?|be)(?![A-Za-z])"
 )
 _STARTS = re.compile(
-    r"(?:\s|~|\\[,;: !]|[,;:]|=(?!=)|&|\\(?:therefore|implies|Rightarrow|Longrightarrow|approx|quad"
+    r"(?:\s|~|\\[,;: !]|[,;:]|=>|=(?!=)|&|\\(?:therefore|implies|Rightarrow|Longrightarrow|approx|quad"
     r"|qquad)(?![A-Za-z])"
     rf"|\\text\s?\{{\s*+(?:{_SAID}|[:,=]|\s)++\}}"
-    r"|\*{0,2}(?:(?i:the|final|correct)\s++)*+(?i:answer|result|solution)(?:\s++(?i:is|are)"
-    r"(?![A-Za-z])\s*+:?|\s*+:)\s*+\*{0,2}\s*+)++"
+    r"|\*{0,2}(?:(?i:the|final|correct)\s++)*+(?i:answer|result|solution|ans)(?:\s++(?i:is|are)"
+    r"(?![A-Za-z])\s*+:?|\s*+:|\s*+=)\s*+\*{0,2}\s*+|\\(?:to|rightarrow|longrightarrow)(?![A-Za-z])|\#{1,4}\s)++"
 )
+_SUBJECT = (
+    r"(?:(?i:domain|range|points?|vertex|vertices|center|centre|focus|coordinates|interval|intervals|solutions?|roots?(?=\s++(?:is|are))|zeros|angle"
+    r"|angles|area|volume|perimeter|length|distance|sum|product|probability|minimum|maximum|total|numbers?|values?|ways|matrix|vector|equation"
+    r"|line|set|cost|price|remainder|ratio|union|all|real|possible|of|the|there|we|have|get|is|are|so|for|exactly|only|both|only|and|that"
+    r"|inverse|function|expression|polynomial|measure)(?![A-Za-z]))"
+)
+_SUBJECT_IN_TEXT = re.compile(rf"\\text\s?\{{\s*+(?:{_SUBJECT}[\s:=]*+)++\}}[\s:=]*+(?P<rest>.+)", re.DOTALL)
+_ALL_IN_TEXT = re.compile(rf"\\text\s?\{{\s*+(?:(?:{_SUBJECT}|{_SAID})[\s:=]*+)++(?P<rest>[^{{}}]+)\}}")
+_PLAIN_SUBJECT = re.compile(rf"(?:{_SUBJECT}\s*+)++(?::|=|(?<=is\s)|(?<=are\s)|(?<=are)|(?<=is))\s*+(?P<rest>.+)", re.DOTALL)
+_MATHEMATICS = re.compile(r"[-+(\[$\d.]|\\(?!text)|[A-Za-z]\s?(?:[<>=]|'?\s?=|\\(?:le|ge|in|ne)(?![a-z]))|[A-Z]\s?\(")
 _BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
 MOST_LAYERS = 8
 
@@ -29,6 +39,9 @@ def bare(text: str) -> str:
         before = text
         start = _STARTS.match(text)
         text = _without_end(text[start.end() :] if start else text).strip()
+        if start and start[0].count("**") == 1 and text.endswith("**"):
+            text = text[:-2].strip()
+        text = _without_subject(text)
         for left, right in _PAIRS:
             if len(text) > len(left) + len(right) and text.startswith(left) and text.endswith(right):
                 inner = text[len(left) : -len(right)]
@@ -39,6 +52,12 @@ def bare(text: str) -> str:
         if text == before:
             break
     return text
+
+
+def _without_subject(text: str) -> str:
+    r"""`\text{Domain: } (2, 3)` and `The solutions are 1, 2` without what they say of the mathematics that follows."""
+    said = _SUBJECT_IN_TEXT.fullmatch(text) or _ALL_IN_TEXT.fullmatch(text) or _PLAIN_SUBJECT.fullmatch(text)
+    return said["rest"] if said and _MATHEMATICS.match(said["rest"]) else text
 
 
 def _without_end(text: str) -> str:

@@ -13,7 +13,7 @@ _PAIR = re.compile(
     r"(?P<left>[(\[])(?P<inner>[^()\[\],]*+(?:\([^()\[\],]*+\)[^()\[\],]*+)*+,[^()\[\],]*+"
     r"(?:\([^()\[\],]*+\)[^()\[\],]*+)*+)(?P<right>[)\]])"
 )
-_OR = re.compile(r"(?<=[)\]])\s*+,?\s*+(?:\\text\{\s?or\s?\}|\\text\{\s?and\s?\}|or|and|\\lor)\s*+(?=[(\[])")
+_OR = re.compile(r"(?<=[)\]])\s*+(?:,?\s*+(?:\\text\{\s?or\s?\}|\\text\{\s?and\s?\}|or|and|\\lor)|,)\s*+(?=[(\[])")
 _FUNCTION = re.compile(r"[a-zA-Z]\s?\(\s?[a-zA-Z]\s?\)\s?=\s?(?P<value>[^=]++)")
 _Y = re.compile(r"y\s?=\s?(?P<value>[^=]++)")
 _DOMAIN = re.compile(
@@ -21,6 +21,27 @@ _DOMAIN = re.compile(
     r"(?:\\forall\s?)?[a-z]\s?\\in\s?\\mathbb\{[RC]\}$"
 )
 _POINT = re.compile(r"[A-Z]'?\s?=?\s?(?P<tuple>\((?:[^()]|\([^()]*+\))++\))")
+_SET_OF_VALUES = re.compile(r"\\\{[^|<>:]*\\\}")
+_RELATION_FIRST = re.compile(r"(?:<|>|\\[lg]e(?![a-z])|\\ne(?![a-z]))")
+_ONLY_ELEMENT = re.compile(r"\\\{\s*+(?P<tuple>\(.+\))\s*+\\\}", re.DOTALL)
+_SIDE = re.compile(r"[^=<>{}]{1,60}(?:\{[^{}=<>]*+\}[^=<>{}]{0,60})*=\s*+(?P<rest>(?:[(\[]|\\begin|\\\{)[^=]*+)", re.DOTALL)
+_REMARK = re.compile(
+    r",?\s?(?:\\text\{\s?,?\s?(?:or\s)?\(?(?:where|for|with|approximately|approx|about|roughly|when|if)(?![a-z])[^{}]*+\}"
+    r"|\(?\s?\\approx(?![a-z])|\(\s?\\text\{\s?(?:approximately|approx|about|roughly))(?P<tail>.*+)", re.DOTALL
+)
+_ALTERNATIVE = re.compile(r"\s?,?\s?(?:\(\s?)?(?:\\text\{\s?,?\s?\(?or\s?\}|(?<![A-Za-z\\])or(?![A-Za-z])|\\lor(?![a-z]))\s?")
+_CONDITION = re.compile(r"[<>=]|\\(?:le|ge|ne|equiv)(?![a-z])")
+_COLUMN = re.compile(r"\\begin\{pmatrix\}(?P<rows>[^&]*)\\end\{pmatrix\}")
+_ROW_TRANSPOSED = re.compile(r"[(\[](?P<inner>[^()\[\]]++)[)\]](?:\s?\^\s?\{?\s?(?:T|\\top|\\text\{\s?T\s?\})\s?\}?)?")
+_UNIT_VECTORS = re.compile(
+    r"(?P<x>[^ijk]*?)\s?\\?(?:hat|vec|text)?\s?\{?i\}?\s?(?P<y>[+-][^ijk]*?)\s?\\?(?:hat|vec|text)?\s?\{?j\}?"
+    r"\s?(?P<z>[+-][^ijk]*?)\s?\\?(?:hat|vec|text)?\s?\{?k\}?"
+)
+_NAME = re.compile(r"([a-z])(?:_\{?\d\}?)?\s?=")
+_NAMED = re.compile(r"(?:^|,?\s?(?:\\text\{\s?(?:or|and)\s?\}|(?<![a-z\\])(?:or|and)(?![a-z])|\\lor(?![a-z])|[,;&]))\s?[a-z](?:_\{?\d\}?)?\s?=\s?")
+_SPACED_PRODUCT = re.compile(r"(?:(?<=\d)|(?<=(?<![A-Za-z\\])[a-zA-Z]))\s(?=[a-zA-Z](?![a-zA-Z]))")
+LONGEST = 500
+MOST_ALTERNATIVES = 4
 _PERCENT = "\\%"
 _DEGREE = "^\\circ"
 _SIGNS = re.compile(r"\\pm(?![A-Za-z])\s*+")
@@ -33,6 +54,10 @@ def same_kind(gold: str, answer: str) -> bool:
     """
     if _INTEGER.fullmatch(gold) and _RATIO.fullmatch(answer):
         return False
+    if _RELATION_FIRST.match(answer) and not _CONDITION.search(gold) and not gold.startswith("\\text"):
+        return False
+    if gold[:1] == "(" and gold[-1:] == ")" and "," in gold and answer[:2] == "\\{" and "(" not in answer and ":" not in answer:
+        return not _SET_OF_VALUES.fullmatch(answer)
     pair = _PAIR.fullmatch(gold)
     if pair is None:
         return True
@@ -60,8 +85,53 @@ def rewritings(gold: str, answer: str) -> Iterator[tuple[str, str]]:
         yield right["value"], given["value"]
     if (point := _POINT.fullmatch(answer)) and gold[:1] == "(" and "," in point["tuple"]:
         yield gold, point["tuple"]
+    if only := _ONLY_ELEMENT.fullmatch(answer):
+        yield gold, only["tuple"]
+    if len(answer) <= LONGEST:
+        yield from _shorter(gold, answer)
     if _SIGNS.search(answer) and "{" not in answer[:2] and answer[:1] not in "([":
         yield _both_signs(gold), _both_signs(answer)
+
+
+def alternatives(answer: str) -> list[str]:
+    r"""The values that an answer gives as one: `\frac{9}{100} \text{ or } 9\%`; empty if it gives one only."""
+    if len(answer) > LONGEST:
+        return []
+    parts = _ALTERNATIVE.split(answer)
+    parts = [part.rstrip(") ") if part.count(")") > part.count("(") else part for part in map(str.strip, parts)]
+    return parts if 2 <= len(parts) <= MOST_ALTERNATIVES and all(parts) else []
+
+
+def _shorter(gold: str, answer: str) -> Iterator[tuple[str, str]]:
+    """The answer without the name before it or the remark behind it; a vector as the gold is written."""
+    if "=" not in gold and (side := _SIDE.fullmatch(answer)):
+        yield gold, side["rest"]
+        answer = side["rest"]
+    remark = _REMARK.search(answer)
+    if remark and remark.start() and (not _CONDITION.search(remark[0]) and "\\in" not in gold):
+        yield gold, answer[: remark.start()]
+    if "=" not in gold and answer.count("=") > 1 and len(set(_NAME.findall(answer))) == 1:
+        yield gold, _NAMED.sub(", ", answer).removeprefix(", ")
+    if "\\lor" in answer and "=" in answer:
+        yield gold, answer.replace("\\lor", ",")
+    if (product := _SPACED_PRODUCT.sub(r" \\cdot ", answer)) != answer:
+        yield gold, product
+    column, given = _COLUMN.fullmatch(gold), _COLUMN.fullmatch(answer)
+    if column and (row := _ROW_TRANSPOSED.fullmatch(answer)):
+        yield gold, _as_column(row["inner"].split(","))
+    if column and (units := _UNIT_VECTORS.fullmatch(answer)):
+        yield gold, _as_column([_coefficient(units[name]) for name in ("x", "y", "z")])
+    if given and gold[:1] == "(" and gold[-1:] == ")" and (row := _ROW_TRANSPOSED.fullmatch(gold)):
+        yield _as_column(row["inner"].split(",")), answer
+
+
+def _as_column(entries: list[str]) -> str:
+    return "\\begin{pmatrix}" + r" \\ ".join(entries) + "\\end{pmatrix}"
+
+
+def _coefficient(text: str) -> str:
+    compact = text.replace(" ", "")
+    return f"{compact}1" if compact in ("", "+", "-") else compact
 
 
 def _in_radians(text: str) -> str:

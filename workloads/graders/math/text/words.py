@@ -5,7 +5,7 @@ import re
 _LETTER_GOLD = re.compile(r"\\text\{\s?\(?(?P<text>[A-J])\)?\s?\}|\((?P<round>[A-J])\)|(?P<bare>[A-J])")
 _LETTER = re.compile(
     r"(?:(?i:the|final|correct|i|choose|select|pick|my|answer|option|choice|graph|figure|diagram"
-    r"|statement|part|letter|case|is)\s*+:?\s*+)*+"
+    r"|statement|part|letter|case|is)(?![A-Za-z])\s*+:?\s*+)*+"
     r"(?:\((?P<round>[A-J])\)|(?P<marked>[A-J])[.):]++|(?P<bare>[A-J])(?=\s*+$))\s*+(?P<rest>.*+)",
     re.DOTALL,
 )
@@ -18,7 +18,8 @@ _FILLERS = frozenset({
     "the", "a", "an", "it", "its", "is", "are", "was", "answer", "option", "choice", "student", "person",
     "girl", "boy", "player", "runner", "graph", "shape", "curve", "figure", "function", "functions",
     "direction", "due", "to", "toward", "towards", "facing", "heading", "so", "therefore", "thus", "hence", "f",
-    "g", "h", "x", "of", "equation", "represents", "i", "choose", "e", "conic", "section",
+    "g", "h", "x", "of", "equation", "represents", "i", "choose", "e", "conic", "section", "s", "he", "she", "they",
+    "will", "be", "we", "have",
 })  # fmt: skip
 _VERBS = frozenset({
     "is", "has", "had", "was", "ran", "runs", "walks", "traveled", "travelled", "drove", "won", "wins", "gets",
@@ -29,6 +30,8 @@ _BREAKERS = frozenset({
     "unless", "if", "cannot", "nobody", "almost", "nearly", "half", "semi", "quasi", "without", "isn", "doesn",
     "wasn", "hasn", "t", "non", "north", "south", "west", "east", "odd", "even", "undefined", "unknown",
 })  # fmt: skip
+_LETTER_IN_TEXT = re.compile(r"\\text\{\s?(?P<letter>\(?[A-J]\)?)\s?\}\s?(?=[\d$\\a-z(-])")
+_REMARK = re.compile(r"\s\([^()]*+\)(?=[}\s.]*+$)")
 MOST_WORDS = 14
 LONGEST = 500
 
@@ -38,7 +41,7 @@ def same_letter(gold: str, answer: str) -> bool | None:
     right = _LETTER_GOLD.fullmatch(gold)
     if right is None or len(answer) > LONGEST:
         return None
-    match = _LETTER.match(_plain(answer))
+    match = _LETTER.match(_plain(_LETTER_IN_TEXT.sub(_marked, answer, count=1)))
     if match is None or _OTHER_LETTER.search(match["rest"]):
         return None
     letter = match["round"] or match["marked"] or match["bare"]
@@ -57,6 +60,9 @@ def same_words(gold: str, answer: str) -> bool | None:
     if match is None or len(answer) > LONGEST:
         return None
     wanted = match["words"].replace("-", " ").split()
+    remark = _REMARK.search(answer)
+    if remark is not None and not _BREAKERS & set(_WORD.findall(remark[0].lower())):
+        answer = answer[: remark.start()] + answer[remark.end() :]
     said = [word for word in _WORD.findall(_plain(answer)) if word not in (".", "()", "(", ")", ",", "!", "-")]
     if len(said) > MOST_WORDS:
         return None
@@ -77,6 +83,11 @@ def same_words(gold: str, answer: str) -> bool | None:
     predicate = fills_before and bool(after) and after[0].lower() in _VERBS
     subject = fills_after and "is" in (word.lower() for word in before[-2:]) and len(before) <= 6
     return True if (fills_before and fills_after) or predicate or subject else None
+
+
+def _marked(match: re.Match[str]) -> str:
+    r"""`\text{C} 12`, which was `\text{C. } 12`, as `(C) 12`."""
+    return f"({match['letter'].strip('()')}) "
 
 
 def _plain(answer: str) -> str:
