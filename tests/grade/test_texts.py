@@ -2,7 +2,8 @@ import pytest
 
 from workloads.benchmarks.model import CompletionRule
 from workloads.graders.extraction.completion import Rule, read
-from workloads.graders.text import choice_of, is_exact
+from workloads.graders.named_choice import choice_of
+from workloads.graders.text import is_exact
 
 
 @pytest.mark.parametrize(
@@ -45,6 +46,43 @@ def test_a_choice_is_named_by_letter_or_text(answer: str, letter: str | None) ->
 )  # fmt: skip
 def test_a_choice_is_read_from_boxes_bold_and_sentences(answer: str, letter: str | None) -> None:
     assert choice_of(answer, ["red", "green", "blue", "white", "black"]) == letter
+
+
+@pytest.mark.parametrize(
+    ("answer", "letter"),
+    [
+        ("[B]", "B"), ("`B`", "B"), ('"B"', "B"), ("***B***", "B"), ("B - Oslo", "B"), ("B Oslo", "B"), ("oslo.", "B"), ("B because A is wrong.", "B"), ('{"answer": "B"}', "B"),
+        ("<answer>B. Oslo</answer>", "B"), ("B<|im_end|>", "B"), ("Answer - B", "B"), ("**Answer**: B", "B"), ("I'd go with B.", "B"), ("So B is the correct answer.", "B"),
+        ("The answer is therefore B.", "B"), ("The answer to this question is (B).", "B"), ("The correct answer is Oslo (B).", "B"), ("The answer is Oslo", "B"), ("Hence (B).", "B"),
+        ("答案：B", "B"), ("La réponse est B.", "B"), ("The answer is 'B'.", "B"), ("Answer: <b>B</b>", "B"),
+        ("Answer: B\nExplanation: option A is not right.", "B"), ("The answer is B. Option A is incorrect because Rome is in Italy.", "B"), ("Option B is wrong", None),
+        ("Option B is incorrect.", None), ("The answer is not B.", None), ("B is not correct", None), ("The answer is A or B.", None), ("Both A and B", None), ("A, B", None),
+        ("Answer: B? No. Answer: C", "C"), ("Answer: A\nExplanation: option B is wrong.", "A"), ("A. Rome B. Oslo C. Paris D. Berlin", "A"), ("So I think", None),
+    ],
+)  # fmt: skip
+def test_a_choice_that_a_sentence_rejects_is_not_named(answer: str, letter: str | None) -> None:
+    assert choice_of(answer, ["Rome", "Oslo", "Paris", "Berlin"]) == letter
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "letter ",
+        "(",
+        "option ",
+        "answer is the ",
+        "B is ",
+        "not ",
+        "答案",
+        "the answer is $",
+        "ANSWER*",
+        "\n \n",
+        "so (",
+    ],
+)
+def test_a_choice_is_looked_for_in_linear_time(piece: str) -> None:
+    """A quadratic search would take minutes."""
+    assert choice_of(piece * (200_000 // len(piece)), ["Rome", "Paris"]) is None
 
 
 @pytest.mark.parametrize("completion", ["boxed", "any"])

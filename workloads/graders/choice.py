@@ -2,7 +2,7 @@
 
 from workloads.benchmarks.model import Problem
 from workloads.graders.base import ComparedGrader, Judgement, compared
-from workloads.graders.text import choice_of
+from workloads.graders.named_choice import choice_of
 
 
 class ChoiceGrader(ComparedGrader):

@@ -24,7 +24,7 @@ from workloads.graders.math.text.words import same_letter, same_words
 
 SHOWN_CHARACTERS = 300
 _FIRST_ENTRY = re.compile(r"(\\begin\{[bBvVp]?(?:small)?matrix\})\s?(?=\d)")
-r"""math-verify takes the first digit of a matrix after `\frac{1}{49}` for a denominator, unless two spaces are before it."""
+r"""After `\frac{1}{49}` math-verify takes a matrix's first digit for a denominator, unless two spaces are before it."""
 
 logging.getLogger("math_verify").setLevel(logging.ERROR)
 logging.getLogger("latex2sympy2_extended").setLevel(logging.ERROR)
@@ -92,8 +92,10 @@ def _equal(gold: str, answer: str) -> bool:
 
 def _is_false(value: Any) -> bool:
     """Whether it is an equation of two different integers, of which math-verify compares the right one."""
-    sides = value.args if isinstance(value, Eq) else ()
-    return len(sides) == 2 and all(isinstance(side, Integer) for side in sides) and sides[0] != sides[1]
+    if not isinstance(value, Eq):
+        return False
+    left, right = value.lhs, value.rhs
+    return isinstance(left, Integer) and isinstance(right, Integer) and bool(left != right)
 
 
 @lru_cache(maxsize=4096)

@@ -15,7 +15,8 @@ _BUILDER = re.compile(
     re.DOTALL,
 )
 _REAL = re.compile(r",\s*+[a-z]\s*+\\in\s*+\\mathbb\{R\}$")
-_OR = re.compile(r",?\s*+(?:\\text\{\s*+or\s*+\}|(?<![a-z\\])or(?![a-z])|\\lor(?![a-z])"
+_OR = re.compile(
+    r",?\s*+(?:\\text\{\s*+or\s*+\}|(?<![a-z\\])or(?![a-z])|\\lor(?![a-z])"
     r"|\\cup(?=\s*+(?:[a-z]\s?(?:[<>]|\\[lg]e(?![a-z]))|[^()\[\]<>]*+[<>])))"
 )
 _AND = re.compile(

@@ -32,7 +32,9 @@ def numeral(text: str) -> tuple[str, int] | None:
         text = whole["content"]
     if len(text) > LONGEST or (match := _NUMERAL.fullmatch(text)) is None:
         return None
-    digits = next(match[name] for name in ("round", "curly", "square", "lined", "bare", "spaced") if match[name] is not None)
+    digits = next(
+        match[name] for name in ("round", "curly", "square", "lined", "bare", "spaced") if match[name] is not None
+    )
     rest = match["rest"]
     if (subscript := _SUBSCRIPT.fullmatch(rest)) is not None:
         base = _base(_NOISE.sub("", next(filter(None, subscript.groups()))).removeprefix("base"))

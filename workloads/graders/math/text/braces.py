@@ -16,7 +16,10 @@ _DIGITS = re.compile(r"\d++")
 
 
 def fractions_in_braces(text: str) -> str:
-    r"""`\frac\pi2`, `\frac1x`, `{a \over b}`, `{n \choose k}` with their braces; after one digit all that follow are the denominator."""
+    r"""`\frac\pi2`, `\frac1x`, `{a \over b}`, `{n \choose k}` with their braces.
+
+    After a numerator of one digit all the digits that follow are the denominator.
+    """
     if "\\choose" in text:
         whole = _CHOOSE.fullmatch(f"{{{text}}}")
         text = _binomial(whole) if whole else _CHOOSE.sub(_binomial, text)

@@ -36,7 +36,7 @@ _BY_NAME = {**dict.fromkeys(_DROPPED, ""), **dict.fromkeys(_SPACES, " "), **_REN
 _COMMAND = re.compile(r"\\([A-Za-z]++)|\\([\\,;:!>/ \n]|&)")
 
 _WORDS_IN_BOLD = re.compile(
-    r"\\(?:mathbf|mathit|mathsf|mathtt|boldsymbol|bm|underline|emph)\s*+\{(?P<words>[A-Za-z]{2}[A-Za-z ]*+)\}"
+    r"\\(?:mathbf|mathit|mathsf|mathtt|boldsymbol|bm|underline|emph)\s*+\{(?P<words>[A-Za-z]{2}[A-Za-z ]*+:?+)\}"
 )
 _TEXT_COMMAND = re.compile(
     r"\\(?:text(?:bf|it|rm|sf|tt|sc|sl|md|up|normal)|emph|mbox|hbox|mathrm|rm|operatorname\*?+)\s*+(?=\{)"

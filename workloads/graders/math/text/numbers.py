@@ -33,7 +33,9 @@ _SLANTED = re.compile(
 _BRACED_POINT = re.compile(r"(?<=\d)\{\s?\.\s?\}(?=\d)")
 _ROOT_OF_MINUS_ONE = re.compile(r"\\sqrt\s?\{\s?-\s?1\s?\}(?!\s*+[A-Za-z])")
 _NUMBER_OF_I = re.compile(r"(?<![\w\\)}^])\(\s?(?P<number>\d++(?:\.\d++)?+)\s?\)\s?i(?![A-Za-z])")
-_PERIOD_IN_BRACKETS = re.compile(r"(?<![\w.,}])(?P<whole>\d{1,12}+)\.(?P<once>\d{0,12}+)\((?P<again>\d{1,12})\)(?!\s*+[\d^_!.\\])")
+_PERIOD_IN_BRACKETS = re.compile(
+    r"(?<![\w.,}])(?P<whole>\d{1,12}+)\.(?P<once>\d{0,12}+)\((?P<again>\d{1,12})\)(?!\s*+[\d^_!.\\])"
+)
 _DOTS = re.compile(
     r"(?<![\w.,}])(?P<whole>\d{1,12}+)\.(?P<once>\d{0,6}?)(?P<again>\d{1,6}?)(?P=again){2,30}+(?P<part>\d{0,5})"
     r"\s?(?:\.{3}|…|\\(?:l?dots|cdots|dotsc))"
@@ -42,7 +44,9 @@ _HALF_POWER = re.compile(r"\^\s?(?:\{\s?(?:0?\.5|1/2)\s?\}|0?\.5(?!\d))")
 _I = re.compile(r"(?<=[\d)}])\s*+(?:\\cdot|\\times|\*)?+\s*+(?:\{i\}|i(?![A-Za-z{]))")
 _I_FIRST = re.compile(r"(?<![\w\\)}.])i\s*+(?P<number>\d++(?:\.\d++)?+)(?!\s*+[\w.^{(/])")
 _NEGATIVE_I = re.compile(r"\+\s?\(\s?-\s?(\d++(?:\.\d++)?+)\s?\)\s?i(?![A-Za-z])")
-_FUNCTION = re.compile(r"(?<![A-Za-z\\])(?P<name>(?:arc)?(?:sin|cos|tan)|cot|sec|csc|ln)(?=\s?\(|\s(?:[a-z](?![a-z])|\d|\\))")
+_FUNCTION = re.compile(
+    r"(?<![A-Za-z\\])(?P<name>(?:arc)?(?:sin|cos|tan)|cot|sec|csc|ln)(?=\s?\(|\s(?:[a-z](?![a-z])|\d|\\))"
+)
 _PYTHON_POWER = re.compile(r"(?<=[A-Za-z0-9)])\*\*(-?\d++)(?!\*)")
 _PI = re.compile(r"(?<![A-Za-z\\])pi(?![A-Za-z])")
 _ROOT_CALL = re.compile(r"(?<![A-Za-z\\])sqrt(?=\s*+[({\d\\])")
@@ -54,17 +58,22 @@ _BEFORE_MONEY = re.compile(
 )
 _CURRENCY_AFTER = re.compile(r"(?<=\d)\s*+(?:\\[$]|[$€£¢])$")
 _BRACED_SIGN = re.compile(r"(?<![A-Za-z])\{\s?(\\[$%]|[€£¢])\s?\}")
-_FRACTION_OF_UNITS = re.compile(r"(?<=[\d})\s])\\frac\s?\{\s?\\text\{[^{}\d]*+\}\s?\}\s?\{\s?\\text\{[^{}\d]*+\}(?:\s?\^\s?\{?\d\}?)?\s?\}$")
-_SHORT_UNIT = re.compile(r"(?<=\d)\s++(?:in\.?|k?m/(?:s|h|hr|min)|mi/hr?|ft/s|m|in\s?\^\s?\{?[23]\}?)$")
+_FRACTION_OF_UNITS = re.compile(
+    r"(?<=[\d})\s])\\frac\s?\{\s?\\text\{[^{}\d]*+\}\s?\}\s?\{\s?\\text\{[^{}\d]*+\}(?:\s?\^\s?\{?\d\}?)?\s?\}$"
+)
+_SHORT_UNIT = re.compile(
+    r"(?<=\d)\s++(?:(?:(?:sq|cu)\.?|square|cubic)\s(?:in|m)|in\.?|k?m/(?:s|h|hr|min)|mi/hr?|ft/s|m|in\s?\^\s?\{?[23]\}?)$"
+)
 _NOUNS_AFTER = re.compile(r"(?<=\d)\s++(?P<words>[a-z]{3,}+(?:[ -][a-z]{2,}+)*+)\.?$")
 _NO_NOUNS = frozenset({
     "or", "and", "to", "base", "in", "mod", "modulo", "plus", "minus", "over", "divided", "by", "multiplied", "squared",
     "cubed", "factorial", "choose", "hundred", "thousand", "million", "billion", "trillion", "dozen", "hundreds",
-    "thousands", "millions", "billions", "tenths", "hundredths", "thousandths", "halves", "thirds", "quarters", "fourths",
-    "fifths", "sixths", "eighths", "half", "third", "quarter", "remainder", "less", "more", "fewer", "greater", "below",
+    "thousands", "millions", "billions", "tenths", "hundredths", "thousandths", "halves", "thirds", "quarters",
+    "fourths", "fifths", "sixths", "eighths", "half", "third", "quarter", "remainder", "less", "more", "fewer",
+    "greater", "below",
     "above", "under", "not", "than", "sqrt", "root", "sin", "cos", "tan", "log", "exp", "inf", "infinity", "percent",
-    "radians", "rad", "degrees", "pi", "approximately", "about", "binary", "octal", "hexadecimal", "decimal", "is", "are",
-    "when", "where", "with", "for", "if", "but",
+    "radians", "rad", "degrees", "pi", "approximately", "about", "binary", "octal", "hexadecimal", "decimal",
+    "is", "are", "when", "where", "with", "for", "if", "but",
 })  # fmt: skip
 _UNITS = (
     r"(?:(?:square|sq\.?|cubic|cu\.?)\s)?"
@@ -85,7 +94,9 @@ _IN_WORDS = re.compile(
     r"(?P<head>-?\\?[$€£]?\s?-?)(?P<digits>\d++(?:\.\d++)?+)(?:\s|\\[,;: ]|~)*+(?P<text>\\text\{\s*+)?"
     rf"(?P<word>{'|'.join(_WORD_POWERS)})s?(?![a-z])(?P<rest>[^{{}}\d]*+\}}?)"
 )
-_DOZENS = re.compile(r"(?P<number>(?<![\d.])\d++(?:\.\d++)?+)\s?(?:\\text\{\s?dozen(?:\s[^{}]*+)?\}|dozen(?:\s[a-z]++)?)$")
+_DOZENS = re.compile(
+    r"(?P<number>(?<![\d.])\d++(?:\.\d++)?+)\s?(?:\\text\{\s?dozen(?:\s[^{}]*+)?\}|dozen(?:\s[a-z]++)?)$"
+)
 _PERCENT = re.compile(r"\s*+(?:\\%|%|\\text\{\s*+percent\s*+\}|(?<=[\d\s}])percent(?![a-z]))")
 _MORE = re.compile(r"\d\s|[,;]")
 _DIGIT = re.compile(r"\d")

@@ -27,7 +27,10 @@ _SUBJECT = (
 )
 _SUBJECT_IN_TEXT = re.compile(rf"\\text\s?\{{\s*+(?:{_SUBJECT}[\s:=]*+)++\}}[\s:=]*+(?P<rest>.+)", re.DOTALL)
 _ALL_IN_TEXT = re.compile(rf"\\text\s?\{{\s*+(?:(?:{_SUBJECT}|{_SAID})[\s:=]*+)++(?P<rest>[^{{}}]+)\}}")
-_PLAIN_SUBJECT = re.compile(rf"(?:{_SUBJECT}\s*+)++(?::|=|(?<=is\s)|(?<=are\s)|(?<=are)|(?<=is))\s*+(?P<rest>.+)", re.DOTALL)
+_FORMULA_IN_TEXT = re.compile(r"\\(?:text(?:bf|it|rm|sf)?|emph)\s?\{\s?\$(?P<formula>[^$]++)\$[.,]?\s?\}")
+_PLAIN_SUBJECT = re.compile(
+    rf"(?:{_SUBJECT}\s*+)++(?::|=|(?<=is\s)|(?<=are\s)|(?<=are)|(?<=is))\s*+(?P<rest>.+)", re.DOTALL
+)
 _MATHEMATICS = re.compile(r"[-+(\[$\d.]|\\(?!text)|[A-Za-z]\s?(?:[<>=]|'?\s?=|\\(?:le|ge|in|ne)(?![a-z]))|[A-Z]\s?\(")
 _BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
 MOST_LAYERS = 8
@@ -42,6 +45,8 @@ def bare(text: str) -> str:
         if start and start[0].count("**") == 1 and text.endswith("**"):
             text = text[:-2].strip()
         text = _without_subject(text)
+        if formula := _FORMULA_IN_TEXT.fullmatch(text):
+            text = formula["formula"].strip()
         for left, right in _PAIRS:
             if len(text) > len(left) + len(right) and text.startswith(left) and text.endswith(right):
                 inner = text[len(left) : -len(right)]

@@ -24,12 +24,17 @@ _POINT = re.compile(r"[A-Z]'?\s?=?\s?(?P<tuple>\((?:[^()]|\([^()]*+\))++\))")
 _SET_OF_VALUES = re.compile(r"\\\{[^|<>:]*\\\}")
 _RELATION_FIRST = re.compile(r"(?:<|>|\\[lg]e(?![a-z])|\\ne(?![a-z]))")
 _ONLY_ELEMENT = re.compile(r"\\\{\s*+(?P<tuple>\(.+\))\s*+\\\}", re.DOTALL)
-_SIDE = re.compile(r"[^=<>{}]{1,60}(?:\{[^{}=<>]*+\}[^=<>{}]{0,60})*=\s*+(?P<rest>(?:[(\[]|\\begin|\\\{)[^=]*+)", re.DOTALL)
+_SIDE = re.compile(
+    r"[^=<>{}]{1,60}(?:\{[^{}=<>]*+\}[^=<>{}]{0,60})*=\s*+(?P<rest>(?:[(\[]|\\begin|\\\{)[^=]*+)", re.DOTALL
+)
 _REMARK = re.compile(
     r",?\s?(?:\\text\{\s?,?\s?(?:or\s)?\(?(?:where|for|with|approximately|approx|about|roughly|when|if)(?![a-z])[^{}]*+\}"
-    r"|\(?\s?\\approx(?![a-z])|\(\s?\\text\{\s?(?:approximately|approx|about|roughly))(?P<tail>.*+)", re.DOTALL
+    r"|\(?\s?\\approx(?![a-z])|\(\s?\\text\{\s?(?:approximately|approx|about|roughly))(?P<tail>.*+)",
+    re.DOTALL,
 )
-_ALTERNATIVE = re.compile(r"\s?,?\s?(?:\(\s?)?(?:\\text\{\s?,?\s?\(?or\s?\}|(?<![A-Za-z\\])or(?![A-Za-z])|\\lor(?![a-z]))\s?")
+_ALTERNATIVE = re.compile(
+    r"\s?,?\s?(?:\(\s?)?(?:\\text\{\s?,?\s?\(?or\s?\}|(?<![A-Za-z\\])or(?![A-Za-z])|\\lor(?![a-z]))\s?"
+)
 _CONDITION = re.compile(r"[<>=]|\\(?:le|ge|ne|equiv)(?![a-z])")
 _COLUMN = re.compile(r"\\begin\{pmatrix\}(?P<rows>[^&]*)\\end\{pmatrix\}")
 _ROW_TRANSPOSED = re.compile(r"[(\[](?P<inner>[^()\[\]]++)[)\]](?:\s?\^\s?\{?\s?(?:T|\\top|\\text\{\s?T\s?\})\s?\}?)?")
@@ -38,7 +43,9 @@ _UNIT_VECTORS = re.compile(
     r"\s?(?P<z>[+-][^ijk]*?)\s?\\?(?:hat|vec|text)?\s?\{?k\}?"
 )
 _NAME = re.compile(r"([a-z])(?:_\{?\d\}?)?\s?=")
-_NAMED = re.compile(r"(?:^|,?\s?(?:\\text\{\s?(?:or|and)\s?\}|(?<![a-z\\])(?:or|and)(?![a-z])|\\lor(?![a-z])|[,;&]))\s?[a-z](?:_\{?\d\}?)?\s?=\s?")
+_NAMED = re.compile(
+    r"(?:^|,?\s?(?:\\text\{\s?(?:or|and)\s?\}|(?<![a-z\\])(?:or|and)(?![a-z])|\\lor(?![a-z])|[,;&]))\s?[a-z](?:_\{?\d\}?)?\s?=\s?"
+)
 _SPACED_PRODUCT = re.compile(r"(?:(?<=\d)|(?<=(?<![A-Za-z\\])[a-zA-Z]))\s(?=[a-zA-Z](?![a-zA-Z]))")
 LONGEST = 500
 MOST_ALTERNATIVES = 4
@@ -56,7 +63,14 @@ def same_kind(gold: str, answer: str) -> bool:
         return False
     if _RELATION_FIRST.match(answer) and not _CONDITION.search(gold) and not gold.startswith("\\text"):
         return False
-    if gold[:1] == "(" and gold[-1:] == ")" and "," in gold and answer[:2] == "\\{" and "(" not in answer and ":" not in answer:
+    if (
+        gold[:1] == "("
+        and gold[-1:] == ")"
+        and "," in gold
+        and answer[:2] == "\\{"
+        and "(" not in answer
+        and ":" not in answer
+    ):
         return not _SET_OF_VALUES.fullmatch(answer)
     pair = _PAIR.fullmatch(gold)
     if pair is None:
