@@ -199,4 +199,16 @@ PATCHES = [
     )), "failing_test"),
 ]  # fmt: skip
 
-TRICKS = [FINDS_AN_EARLIER_PROGRAM, *SIGNALS, *DESCRIPTORS, *CALLS, *NUMBERS, *VALUES, *PATCHES, *LATE]
+REACHES = [
+    attack("traces the calls that send its value", "return 0", "exit", "SystemExit", setup="def trace(frame, event, argument):\n    if 'encode' in frame.f_code.co_name: raise SystemExit(0)\n    return trace\nsys.settrace(trace)"),
+    attack("replaces the returned value from a profiler", "return 0", "failing_test", setup="def profile(frame, event, argument):\n    if event == 'return' and frame.f_code.co_name != 'profile': frame.f_locals['value'] = '4'\nsys.setprofile(profile)"),
+    attack("deletes every builtin", "return 0", "failing_test", setup="import builtins\nfor name in list(vars(builtins)):\n    try: delattr(builtins, name)\n    except Exception: pass"),
+    attack("forgets every module", "return 0", "failing_test", setup="sys.modules.clear()"),
+    attack("leaves when its garbage is collected", "Last()\nreturn 0", "exit", "by itself with 0", setup="class Last:\n    def __del__(self): os._exit(0)"),
+    attack("leaves while its exception is described", "raise Quiet()", "exit", "by itself with 0", setup="class Quiet(BaseException):\n    def __str__(self): os._exit(0)\n    __repr__ = __str__"),
+    attack("an exception with a name of a million characters", "raise type('E' * 10**6, (Exception,), {})('x')", detail="EEEE"),
+    attack("an exception that is its own cause", "error = ValueError('a')\nerror.__cause__ = error.__context__ = error\nraise error", detail="ValueError: a"),
+    attack("fills memory with cycles that are not collected", "import gc\ngc.disable()\nwhile True:\n    cycle = [bytearray(100_000)]\n    cycle.append(cycle)", "memory", "MemoryError"),
+]  # fmt: skip
+
+TRICKS = [FINDS_AN_EARLIER_PROGRAM, *SIGNALS, *DESCRIPTORS, *CALLS, *NUMBERS, *VALUES, *PATCHES, *LATE, *REACHES]
