@@ -20,7 +20,7 @@ _STARTS = re.compile(
     r"(?![A-Za-z])\s*+:?|\s*+:|\s*+=)\s*+\*{0,2}\s*+|\\(?:to|rightarrow|longrightarrow)(?![A-Za-z])|\#{1,4}\s)++"
 )
 _SUBJECT = (
-    r"(?:(?i:domain|range|points?|vertex|vertices|center|centre|focus|coordinates|interval|intervals|solutions?|roots?(?=\s++(?:is|are))|zeros|angle"
+    r"(?:(?i:domain|range|points?|vertex|vertices|center|centre|focus|coordinates|interval|intervals|solutions?|roots?(?=\s++(?:is|are)|\s*+:)|zeros|angle"
     r"|angles|area|volume|perimeter|length|distance|sum|product|probability|minimum|maximum|total|numbers?|values?|ways|matrix|vector|equation"
     r"|line|set|cost|price|remainder|ratio|union|all|real|possible|of|the|there|we|have|get|is|are|so|for|exactly|only|both|only|and|that"
     r"|inverse|function|expression|polynomial|measure)(?![A-Za-z]))"

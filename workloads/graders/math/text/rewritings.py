@@ -47,6 +47,8 @@ _NAMED = re.compile(
     r"(?:^|,?\s?(?:\\text\{\s?(?:or|and)\s?\}|(?<![a-z\\])(?:or|and)(?![a-z])|\\lor(?![a-z])|[,;&]))\s?[a-z](?:_\{?\d\}?)?\s?=\s?"
 )
 _SPACED_PRODUCT = re.compile(r"(?:(?<=\d)|(?<=(?<![A-Za-z\\])[a-zA-Z]))\s(?=[a-zA-Z](?![a-zA-Z]))")
+_OUTWARD = re.compile(r"(?:x\s?\\in\s?)?(?P<left>[\[\]])(?P<inner>[^\[\]()]++)(?P<right>[\[\]])")
+"""An interval whose open ends have brackets that point outwards: `]2, 3]`."""
 LONGEST = 500
 MOST_ALTERNATIVES = 4
 _PERCENT = "\\%"
@@ -112,7 +114,10 @@ def alternatives(answer: str) -> list[str]:
     if len(answer) > LONGEST:
         return []
     parts = _ALTERNATIVE.split(answer)
-    parts = [part.rstrip(") ") if part.count(")") > part.count("(") else part for part in map(str.strip, parts)]
+    parts = [
+        part[:-1].rstrip() if part.endswith(")") and part.count(")") > part.count("(") else part
+        for part in map(str.strip, parts)
+    ]
     return parts if 2 <= len(parts) <= MOST_ALTERNATIVES and all(parts) else []
 
 
@@ -121,6 +126,9 @@ def _shorter(gold: str, answer: str) -> Iterator[tuple[str, str]]:
     if "=" not in gold and (side := _SIDE.fullmatch(answer)):
         yield gold, side["rest"]
         answer = side["rest"]
+    if (bounds := _OUTWARD.fullmatch(answer)) and (bounds["left"], bounds["right"]) != ("[", "]"):
+        left, right = "[" if bounds["left"] == "[" else "(", "]" if bounds["right"] == "]" else ")"
+        yield gold, f"{left}{bounds['inner']}{right}"
     remark = _REMARK.search(answer)
     if remark and remark.start() and (not _CONDITION.search(remark[0]) and "\\in" not in gold):
         yield gold, answer[: remark.start()]
