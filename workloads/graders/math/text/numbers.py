@@ -32,7 +32,7 @@ _SLANTED = re.compile(
 )
 _BRACED_POINT = re.compile(r"(?<=\d)\{\s?\.\s?\}(?=\d)")
 _ROOT_OF_MINUS_ONE = re.compile(r"\\sqrt\s?\{\s?-\s?1\s?\}(?!\s*+[A-Za-z])")
-_NUMBER_OF_I = re.compile(r"(?<![\w\\)}^])\(\s?(?P<number>\d++(?:\.\d++)?+)\s?\)\s?i(?![A-Za-z])")
+_NUMBER_OF_I = re.compile(r"(?<![\w\\)}^])\(\s?\+?\s?(?P<number>\d++(?:\.\d++)?+)\s?\)\s?i(?![A-Za-z])")
 _PERIOD_IN_BRACKETS = re.compile(
     r"(?<![\w.,}])(?P<whole>\d{1,12}+)\.(?P<once>\d{0,12}+)\((?P<again>\d{1,12})\)(?!\s*+[\d^_!.\\])"
 )
