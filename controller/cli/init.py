@@ -17,7 +17,6 @@ from controller.experiment.load import parse_experiment_file
 from controller.experiment.profile import Profile
 from controller.first_experiment import FirstExperiment, InitAnswers, first_experiments
 from controller.first_experiment_file import as_yaml
-from controller.validation import validate_contents
 from workloads.api.tasks import FileSource
 from workloads.benchmarks.registry import BENCHMARKS
 from workloads.data.files import BadData
@@ -223,6 +222,8 @@ def _problems(text: str, out: Path, profile: Profile) -> list[SpecProblem]:
         frozen = resolve_loaded(loaded, out.resolve().parent, profile)
     except SpecError as error:
         return list(error.problems)
+    from controller.validation import validate_contents  # here, because scipy takes its time to load
+
     return validate_contents(loaded.experiment, frozen).problems
 
 
