@@ -137,7 +137,7 @@ def differences(old: FrozenExperiment, new: FrozenExperiment) -> tuple[str, ...]
         fields.append("thinking")  # no unit tells it where no checkpoint is in both
     before, after = (item.model_dump(mode="json", exclude=NOT_ASKED) for item in (old, new))
     fields += [WORDS.get(name, name) for name in after if name not in BY_UNIT and before.get(name) != after[name]]
-    if SAMPLES in fields:  # a run that states epochs has onShort: repeat, which nobody wrote
+    if SAMPLES in fields:  # a run with `epochs` gets `onShort: repeat` by itself
         fields = [field for field in fields if not field.endswith(".onShort")]
     if not fields:
         fields = [name for name in after if before.get(name) != after[name]]
