@@ -88,6 +88,7 @@ class Cluster:
             "POTSTILL_NAMESPACE": self.namespace,
             "POTSTILL_HEALTH_PORT": str(self.port),
             "PYTHONPATH": str(self.code),
+            "MALLOC_ARENA_MAX": "2",  # as in images/controller.Dockerfile
         }
         command = [sys.executable, "-P", "-m", "controller.executors.kubernetes.serve"]
         self.controller = Server(command, self.folder / "controller.log", environment)

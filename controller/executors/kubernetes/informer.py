@@ -49,8 +49,15 @@ class Index(Protocol):
     def replace(self, items: Iterable[Json], /) -> None: ...
 
 
+def _whole(item: Json) -> Json:
+    return item
+
+
 class Reflector:
-    """`changed` is called with each object that came, changed or went, from the reflector's own thread."""
+    """`changed` is called with each object that came, changed or went, from the reflector's own thread.
+
+    `trim` returns what the copy keeps of an object.
+    """
 
     def __init__(
         self,
@@ -60,8 +67,10 @@ class Reflector:
         selector: str = "",
         pace: Pace | None = None,
         index: Index | None = None,
+        trim: Callable[[Json], Json] = _whole,
     ) -> None:
         self._api = api
+        self._trim = trim
         self._path = path
         self._changed = changed
         self._selector = selector
@@ -144,7 +153,8 @@ class Reflector:
             if not isinstance(items, list) or not isinstance(metadata, dict) or not metadata.get("resourceVersion"):
                 raise ApiUnreachable(f"GET {self._path}: the answer is no list: {str(page)[:SHOWN_CHARACTERS]}")
             for item in items:
-                found[_key(_checked(item, self._path))] = item
+                kept = self._trim(_checked(item, self._path))
+                found[_key(kept)] = kept
             token = metadata.get("continue")
             if not token:
                 break
@@ -182,7 +192,7 @@ class Reflector:
                 )
                 self._mark_true()
                 if event["type"] != "BOOKMARK":
-                    self._take(event["type"], item)
+                    self._take(event["type"], self._trim(item))
             if time.monotonic() - began < self._pace.short_seconds and not self._stop.is_set():
                 raise ApiUnreachable(f"watch {self._path}: the server ended it at once")
             self._mark_true()

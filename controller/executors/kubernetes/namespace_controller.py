@@ -23,7 +23,7 @@ from controller.executors.kubernetes.namespace_lease import LeaderLease, LeasePa
 from controller.executors.kubernetes.quota import EvaluationLimit
 from controller.executors.kubernetes.reconciler import Dropped, Reconciler
 from controller.executors.kubernetes.task_index import IndexOf, Kind, TaskIndex, is_evaluation, job_name_of
-from controller.executors.kubernetes.trim import Trim
+from controller.executors.kubernetes.trim import trimmed, trimmed_work
 from controller.executors.kubernetes.warnings import Warnings
 from controller.executors.kubernetes.workqueue import KeyedQueue, work
 from controller.experiment.profile import Profile
@@ -96,6 +96,7 @@ class Controller:
             selector,
             pace,
             IndexOf(tasks, "jobs"),
+            trimmed_work,
         )
         pods = Reflector(
             api,
@@ -104,6 +105,7 @@ class Controller:
             selector,
             pace,
             IndexOf(tasks, "pods"),
+            trimmed_work,
         )
         self._watched = Watched(
             jobs=jobs,
@@ -113,7 +115,7 @@ class Controller:
                 f"/apis/potstill.dev/v1alpha1/namespaces/{namespace}/experiments",
                 self._changed,
                 pace=pace,
-                index=Trim(),
+                trim=trimmed,
             ),
             limit=EvaluationLimit(
                 evaluation_pods, tasks, lambda: datetime.now(UTC), lambda name: self._queue.add((namespace, name))

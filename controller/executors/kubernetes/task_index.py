@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 from controller.executors.kubernetes.job_states import job_of
 from controller.executors.kubernetes.names import CLOSED_ANNOTATION, ROLE_LABEL, TASK_ANNOTATION, UID8_LABEL
-from controller.executors.kubernetes.trim import trim_work
 from controller.snapshot.types import Job
 from workloads.stages.generate import GENERATE
 
@@ -131,7 +130,6 @@ class TaskIndex:
         return (job["metadata"]["uid"], _is_closed(job), job_of(job, list(pods)))
 
     def _put(self, kind: Kind, item: Json) -> None:
-        trim_work(item)
         self._remove(kind, item)
         name, key = item["metadata"]["name"], _task_of(item)
         if self._keeps_evaluations and is_evaluation(item):

@@ -1,6 +1,6 @@
 """What the copies of objects leave out: most of a Job and of a pod is read by nothing here."""
 
-from collections.abc import Iterable
+import sys
 from typing import Any
 
 Json = dict[str, Any]
@@ -8,32 +8,26 @@ POD_FIELDS = ("nodeName", "initContainers", "containers")
 CONTAINER_FIELDS = ("name", "image", "resources")
 
 
-def trim(item: Json) -> None:
-    """Takes managedFields away. Changes the object: called before any other thread can see it."""
-    item["metadata"].pop("managedFields", None)
+def trimmed(item: Json) -> Json:
+    """A copy without managedFields. All copies share their field names: a parser makes them again for each answer."""
+    metadata = {field: value for field, value in item["metadata"].items() if field != "managedFields"}
+    copy: Json = _sharing_names({**item, "metadata": metadata})
+    return copy
 
 
-def trim_work(item: Json) -> None:
-    """As `trim`. A Job also loses its pod template, a pod all of its spec but node, images and resources."""
-    trim(item)
-    spec = item.get("spec", {})
-    spec.pop("template", None)
+def trimmed_work(item: Json) -> Json:
+    """As `trimmed`, of a Job without its pod template, of a pod with node, images and resources only."""
+    spec = {field: value for field, value in item.get("spec", {}).items() if field != "template"}
     if "containers" in spec:
-        kept = {name: spec[name] for name in POD_FIELDS if name in spec}
-        for name in ("initContainers", "containers"):
-            kept[name] = [{f: one[f] for f in CONTAINER_FIELDS if f in one} for one in kept.get(name) or ()]
-        item["spec"] = kept
+        spec = {field: spec[field] for field in POD_FIELDS if field in spec}
+        for field in ("initContainers", "containers"):
+            spec[field] = [{f: one[f] for f in CONTAINER_FIELDS if f in one} for one in spec.get(field) or ()]
+    return trimmed({**item, "spec": spec} if "spec" in item else item)
 
 
-class Trim:
-    """An `Index` that keeps nothing and trims each object of a reflector's copy."""
-
-    def put(self, item: Json, /) -> None:
-        trim(item)
-
-    def remove(self, _item: Json, /) -> None:
-        """It goes anyway."""
-
-    def replace(self, items: Iterable[Json], /) -> None:
-        for item in items:
-            trim(item)
+def _sharing_names(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {sys.intern(name): _sharing_names(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_sharing_names(inner) for inner in value]
+    return value
