@@ -13,14 +13,17 @@ SEED ?= 0
 # Three on two cores: tests with a control plane wait as much as they compute.
 TEST_WORKERS ?= 3
 export PYTHONUNBUFFERED := 1
+# Hundreds of programs start in the tests: each would compile the project again.
+unexport PYTHONDONTWRITEBYTECODE
 # One thread for each worker's arithmetic: several that wait for each other in turns take minutes longer.
-test check: export OMP_NUM_THREADS := 1
-test check: export OPENBLAS_NUM_THREADS := 1
+test test-long check: export OMP_NUM_THREADS := 1
+test test-long check: export OPENBLAS_NUM_THREADS := 1
 UV = $$($(PYTHON) scripts/find_uv.py)
 PROGRAMS = versitygw toxiproxy kubernetes helm kubeconform actionlint act
 # Of all families of models: make test-vllm VLLM_MODELS=vllm
 VLLM_MODELS ?= vllm and not slow
 UNIT = not slow and not s3 and not vllm and not gpu_set and not cluster and not node
+NO_ROOT = not vllm and not gpu_set and not node
 
 .PHONY: help
 help:  ## What there is to make
@@ -81,8 +84,13 @@ dist: sync  ## The wheel, the source archive and the chart, into dist/
 .PHONY: test
 test: sync  ## All tests that need no root: units, a real S3 server, a real Kubernetes control plane
 	.venv/bin/python -m tests.tools.programs build $(PROGRAMS)
-	.venv/bin/pytest -q -n $(TEST_WORKERS) --dist worksteal --durations 15 -m "not vllm and not gpu_set and not node"
-	@echo 'left out: make test-vllm (real vLLM on a CPU: minutes), make test-node (root, Debian: containerd and a kubelet), tests/gpu (a GPU)'
+	.venv/bin/pytest -q -n $(TEST_WORKERS) --dist worksteal --durations 15 -m "$(NO_ROOT) and not long"
+	@echo 'left out: make test-long (many minutes), make test-vllm (real vLLM on a CPU: minutes), make test-node (root, Debian: containerd and a kubelet), tests/gpu (a GPU)'
+
+.PHONY: test-long
+test-long: sync  ## Tests like those of make test that take longest: kills, schedules of faults, whole runs, every family
+	.venv/bin/python -m tests.tools.programs build $(PROGRAMS)
+	.venv/bin/pytest -q -n $(TEST_WORKERS) --dist worksteal --durations 15 -m "$(NO_ROOT) and long"
 
 .PHONY: soak
 soak: sync  ## COUNT schedules of faults over the real programs from SEED on, with a table; call it again to go on
