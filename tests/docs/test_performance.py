@@ -130,8 +130,8 @@ def test_the_page_shows_what_was_simulated_of_other_cases(line: int, groups: str
 
 
 @cache
-def trained(folder: str) -> dict[str, Case]:
-    cases = json.loads((RESULTS / folder / "throughput.json").read_text())["cases"]
+def trained(folder: str, file: str = "throughput.json") -> dict[str, Case]:
+    cases = json.loads((RESULTS / folder / file).read_text())["cases"]
     return {case["case"]: case for case in cases if "tokens_per_second" in case}
 
 
@@ -147,6 +147,47 @@ def test_each_training_was_so_fast(folder: str, cells: list[str]) -> None:
     assert numbers(cells[6]) == [round(theirs["tokens_per_second"]), *([8192] if packed else [])]
     assert numbers(cells[7])[0] == round(theirs["peak_gib"], 1)
     assert numbers(cells[8])[0] == round(ours["tokens_per_second"] / theirs["tokens_per_second"], 1)
+
+
+@pytest.mark.parametrize(("row", "ours", "theirs"), [(0, "4096", "4096"), (1, "packed 1.5K", "padded 1.5K")])
+def test_the_general_trainer_was_so_fast(row: int, ours: str, theirs: str) -> None:
+    cells, found = rows("general trainer", SHIPPED)[row], trained("shipped-h200")
+    fast, general, peft = (
+        found[f"{system}, attention+experts, {kind}"]
+        for system, kind in (("potstill", ours), ("general", theirs), ("peft", theirs))
+    )
+    rates = [round(case["tokens_per_second"]) for case in (fast, general, peft)]
+    assert [numbers(cells[column])[0] for column in (1, 2, 4)] == rates
+    assert [numbers(cells[column])[0] for column in (3, 5)] == [round(one["peak_gib"], 1) for one in (general, peft)]
+    assert peft["tokens_per_micro_batch"] == (numbers(cells[4])[1:] or [16_384])[0]
+
+
+def test_the_general_trainer_with_another_loss_was_so_fast() -> None:
+    found, told = trained("shipped-h200", "throughput-loss-bca81e8.json"), PAGE[PAGE.index("(commit bca81e8") :]
+    general = [found[f"general, attention+experts, {kind}"] for kind in ("4096", "padded 1.5K")]
+    rates = [round(case["tokens_per_second"]) for case in general]
+    (peak,) = {round(case["peak_gib"], 1) for case in general}
+    assert numbers(told.partition("the trainer then made")[2])[:3] == [*rates, peak]
+
+
+def test_a_loss_took_so_long() -> None:
+    lines = {line.split()[0]: line for line in (RESULTS / "shipped-h200" / "loss.txt").read_text().splitlines()}
+    before, after, theirs = (numbers(lines[name].partition(" ")[2]) for name in ("before", "after", "transformers"))
+    told = numbers(PAGE[PAGE.index("Of four documents of 4096 tokens it takes") :])
+    assert told[1:3] == [before[0], theirs[0]]
+    assert {before[0], theirs[0], before[2], theirs[2], after[0]} <= set(told[:20])
+
+
+@pytest.mark.parametrize(
+    ("folder", "cells"), [named_folder("shipped-h200-x2", one) for one in rows("adapters join", PAGE)]
+)
+def test_adapters_that_joined_took_so_long(folder: str, cells: list[str]) -> None:
+    (found,) = (line for line in measured(folder) if line["name"] == cells[1] and line["measured"] == "apart")
+    kind = {"attention": "attention", "experts": "attention+experts"}[re.findall(r"of (\w+)", cells[0])[0]]
+    assert (*numbers(cells[0]), kind) == (found["group"], found["apart_seconds"], found["adapters"])
+    assert numbers(cells[2])[0] == round(found["seconds"], 1)
+    assert numbers(cells[3])[0] == round(found["tokens_per_second"])
+    assert numbers(cells[4]) == [round(seconds) for seconds in found["waits"]]
 
 
 @pytest.mark.parametrize(("column", "case"), [(1, "4096"), (2, "packed-1.5K")])
