@@ -33,7 +33,7 @@ from tests.tools.s3 import S3Server
 from tests.train.world import write_base, write_rows
 from workloads.storage.base import open_store
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.long]
 ROOT = Path(__file__).parents[2]
 CI = ROOT / "examples" / "ci"
 PROBLEMS = 100

@@ -12,7 +12,7 @@ from controller.executors.kubernetes.namespace_controller import Controller
 from tests.cluster.world import World, experiment
 from tests.train.world import write_rows
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.warm_pods]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.warm_pods, pytest.mark.long]
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from tests.train.world import write_rows
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
+@pytest.mark.long
 def test_an_experiment_is_run_from_apply_to_report(world: World, controller: Callable[[], Controller]) -> None:
     controller()
     world.plane.api.post(world.path, experiment())

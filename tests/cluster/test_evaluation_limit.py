@@ -16,7 +16,7 @@ from tests.cluster.harness import ApiProxy, ControlPlane
 from tests.cluster.world import PACE, World, experiment
 from tests.tools.processes import wait_until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.long]
 Start = Callable[[], Controller]
 NAMES = ("ash", "birch", "cedar")
 

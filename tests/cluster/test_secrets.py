@@ -16,7 +16,7 @@ from tests.cluster.world import World, experiment
 from tests.tools.processes import wait_until
 from tests.train.world import write_rows
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.warm_pods]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.warm_pods, pytest.mark.long]
 PLANTED = {
     "HF_TOKEN": "planted-hub-token-5f1c",
     "HTTPS_PROXY": "http://lab:planted-proxy-password-77ab@127.0.0.1:1",

@@ -13,7 +13,7 @@ from tests.tools.processes import wait_until
 from workloads.storage.base import open_store
 from workloads.storage.content_digest import directory_content, weights_name
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.long]
 Start = Callable[[], Controller]
 
 

@@ -100,6 +100,7 @@ def test_everything_is_committed_whatever_crashes(
     linger=st.sampled_from([0.0, 60.0]),
     gather=st.sampled_from([0.0, 90.0]),
 )
+@pytest.mark.long
 def test_16_02_with_a_crash_of_the_controller_after_every_action(
     seed: int, weather: Weather, linger: float, gather: float
 ) -> None:

@@ -201,6 +201,7 @@ def test_columns_that_are_not_known_are_listed_and_can_be_stated(folder: Path) -
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.long
 def test_it_runs_to_a_report(folder: Path) -> None:
     assert init(folder).exit_code == 0
     done = CliRunner().invoke(app, ["run", str(folder / "e.yaml"), "--store", str(folder / "store")])

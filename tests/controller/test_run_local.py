@@ -141,6 +141,7 @@ def test_its_lines_say_how_many_problems_are_generated_and_graded(tmp_path: Path
         assert "Succeeded" in process.communicate(timeout=DEADLINE_SECONDS)[0]
 
 
+@pytest.mark.long
 def test_killed_at_ten_moments_it_ends_in_the_same_manifest(tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     whole.mkdir()

@@ -151,6 +151,7 @@ def write(path: Path, learning_rate: float) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.long
 def test_after_an_edit_the_earlier_results_are_named_shown_and_reported(tmp_path: Path, warm: WarmStart) -> None:
     file, url = write(tmp_path / "experiment.yaml", 1e-3), (tmp_path / "store").as_uri()
     ran_first = warm.potstill("run", str(file), "--store", url, folder=tmp_path)

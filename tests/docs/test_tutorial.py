@@ -12,6 +12,8 @@ from tests.results.made_manifest import evaluation, manifest
 from tests.tools.warm import WarmStart
 from workloads.results.tables import tables
 
+pytestmark = pytest.mark.long
+
 REPOSITORY = Path(__file__).parents[2]
 TUTORIAL = REPOSITORY / "docs" / "tutorial.md"
 PAGES = [TUTORIAL, *sorted((REPOSITORY / "docs" / "how-to").glob("*.md"))]

@@ -137,6 +137,7 @@ def without_feed_forward(tensors: dict[str, Any]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.long
 def test_in_16_bits_no_right_adapter_is_refused_and_no_spoiled_one_passes(
     moe: Path, tmp_path: Path, dtype: str
 ) -> None:

@@ -290,6 +290,7 @@ def test_another_version_of_the_engine_is_refused(world: World) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_it_runs_as_a_program_of_its_own(world: World) -> None:
     member = world.member()
     task = world.order(member)

@@ -11,6 +11,8 @@ import pytest
 from tests.evaluate.world import World
 from workloads.engines.watchdog import Watchdog, children_of
 
+pytestmark = pytest.mark.long
+
 
 def watched(ended: threading.Event, messages: list[str]) -> Watchdog:
     def end(message: str, stacks: str) -> None:

@@ -20,6 +20,8 @@ from workloads.api.units import TrainInputs
 from workloads.data.rendered import render
 from workloads.models import FAMILIES
 
+pytestmark = pytest.mark.long
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 

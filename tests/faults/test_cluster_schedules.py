@@ -64,7 +64,7 @@ def plane() -> Iterator[ControlPlane]:
         yield plane
 
 
-pytestmark = [pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.timeout(900), pytest.mark.long]
 
 
 @pytest.mark.cluster

@@ -12,6 +12,8 @@ from tests.faults.play import LocalRun, broken_promises, play, write_orphan
 from tests.faults.schedules import EVERYWHERE, OF_S3, Fault, Schedule, draw
 from tests.faults.stack import stack
 
+pytestmark = pytest.mark.long
+
 ON_A_DIRECTORY = Schedule(
     900,
     "directory",

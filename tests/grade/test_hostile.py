@@ -84,6 +84,7 @@ def _check(hostile: list[Hostile], outcomes: dict[str, Outcome]) -> None:
     assert not differences, "\n".join(differences)
 
 
+@pytest.mark.long
 def test_as_this_user_with_all_layers() -> None:
     layers, outcomes = _run(ALL, {"namespaces": True, "landlock": True}, None)
     assert "seccomp" in layers
@@ -92,6 +93,7 @@ def test_as_this_user_with_all_layers() -> None:
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 @pytest.mark.skipif(not SYSTEM_PYTHON.exists(), reason="needs a Python that every user can read")
+@pytest.mark.long
 def test_as_a_user_without_rights() -> None:
     has_numpy = subprocess.run([SYSTEM_PYTHON, "-c", "import numpy"], capture_output=True, check=False).returncode == 0
     programs = [hostile for hostile in ALL if has_numpy or "import numpy" not in hostile.program]

@@ -82,6 +82,7 @@ def _outcome(answer: str, gold: str, check: object) -> object:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_keeping_what_was_parsed_changes_no_verdict_on_any_gold() -> None:
     for gold, other in zip(GOLDS, [*GOLDS[1:], GOLDS[0]], strict=True):
         for answer in (gold, other):
@@ -92,6 +93,7 @@ def test_keeping_what_was_parsed_changes_no_verdict_on_any_gold() -> None:
 @pytest.mark.slow
 @settings(max_examples=100, derandomize=True)
 @given(CHANGED, st.sampled_from(GOLDS) | st.none())
+@pytest.mark.long
 def test_keeping_what_was_parsed_changes_no_verdict_on_a_variant(answer: str, other: str | None) -> None:
     gold = answer if other is None else other
     anew = _outcome(answer, gold, _checked_anew)

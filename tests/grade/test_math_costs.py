@@ -36,6 +36,7 @@ def test_no_usual_answer_and_no_gold_is_refused() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_an_answer_that_runs_out_of_time_is_wrong_and_costs_no_neighbour_its_verdict(tmp_path: Path) -> None:
     benchmark = _benchmark(
         tmp_path,

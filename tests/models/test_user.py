@@ -14,7 +14,7 @@ from tests.train.world import sums, write_rows
 from workloads.api.records import Marker, TrainRecord
 from workloads.models import FAMILIES
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.long]
 EXPERIMENT = """\
 apiVersion: potstill.dev/v1alpha1
 kind: Experiment

@@ -17,7 +17,7 @@ from workloads.report.output_browser import reading
 from workloads.report.page import page
 from workloads.storage.base import Store, open_store
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 WIDTHS = (390, 1180, 1400, 1920)
 REASON = (
     "attempt 3: CorruptFiles: outputs.jsonl of marker outputs is missing (key units/generate/" + "0123456789abcdef" * 8

@@ -16,7 +16,7 @@ from workloads.api.records import Marker, OutputsRecord
 from workloads.api.units import GRADER_VERSION
 from workloads.models.base import ModelFamily
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.long]
 STABLELM = ModelFamily(
     name="stablelm", title="StableLM", architecture="StableLmForCausalLM", model_type="stablelm"
 )  # only for the base's configuration: the experiment has the toy's own

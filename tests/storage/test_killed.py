@@ -14,7 +14,7 @@ from workloads.storage.base import Store, open_store
 from workloads.storage.directory import WRITING, DirectoryStore
 from workloads.storage.markers import list_markers, read_marker, verify
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 def is_committed(store: Store) -> bool:

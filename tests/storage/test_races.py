@@ -10,7 +10,7 @@ from tests.storage.writers import NAME, UNIT
 from workloads.storage.base import Store
 from workloads.storage.markers import list_markers, read_marker, verify
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 def all_results(processes: Sequence[subprocess.Popen[str]]) -> list[object]:

@@ -24,7 +24,7 @@ from workloads.storage.markers import list_markers, newest_state, read_marker
 from workloads.train.launch import free_address, launch, rank_environments
 from workloads.train.metrics import from_lines
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200), pytest.mark.long]
 
 
 def start_two(store: Store, task: TrainTask) -> subprocess.Popen[str]:

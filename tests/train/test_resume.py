@@ -30,7 +30,7 @@ from workloads.storage.base import Store
 from workloads.storage.markers import list_markers, verify
 from workloads.train.__main__ import lead
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200), pytest.mark.long]
 PATIENCE_SECONDS = 600.0
 KILLS = 10
 

@@ -85,6 +85,7 @@ def test_a_finished_store_stays_as_it_is(unpacked: Path) -> None:
         assert markers(store, "generate") == {key: data for key, data in standing.items() if "/generate/" in key}
 
 
+@pytest.mark.long
 def test_a_store_left_in_the_middle_is_continued_to_its_end(unpacked: Path) -> None:
     """Its programs and its runner were killed during the second training, elsewhere; a task of each stands open."""
     store = unpacked / "middle"

@@ -17,7 +17,7 @@ from tests.tools.warm import WarmStart
 from tests.train.world import sums, write_base, write_rows
 from workloads.api.units import GRADER_VERSION
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200), pytest.mark.long]
 
 EXPERIMENT = """\
 apiVersion: potstill.dev/v1alpha1

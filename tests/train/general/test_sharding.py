@@ -20,6 +20,8 @@ from workloads.storage.base import Store
 from workloads.storage.markers import list_markers
 from workloads.train.metrics import Metric, from_lines
 
+pytestmark = pytest.mark.long
+
 LAST = "checkpoint-000000024"
 GIB = 2**30
 

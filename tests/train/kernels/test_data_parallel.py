@@ -17,6 +17,8 @@ from tests.train.kernels.models import random_batch, randomise_adapter, small_mo
 from workloads.train.packed import pack
 from workloads.train.patch import add_lora, lora_parameters, loss_sum_and_count
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[3]
 LENGTHS = (9, 14, 5, 21, 8, 3)
 
