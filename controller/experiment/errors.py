@@ -7,6 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from workloads.words import count_of
+
 Path = tuple[str | int, ...]
 SHOWN_CHARACTERS = 80
 """So much of a value is quoted in a message."""
@@ -80,7 +82,7 @@ class SpecError(Exception):
     def __init__(self, source: str, problems: Sequence[SpecProblem]) -> None:
         self.source = source
         self.problems = tuple(problems)
-        count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
+        count = count_of(len(self.problems), "problem")
         more = len(self.problems) - SHOWN_PROBLEMS
         shown = [f"  {problem}" for problem in self.problems[:SHOWN_PROBLEMS]]
         super().__init__("\n".join([f"{source}: {count}", *shown, *([f"  and {more} more"] if more > 0 else [])]))

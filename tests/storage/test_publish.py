@@ -220,7 +220,7 @@ BAD: dict[str, tuple[Callable[[], dict[str, bytes]], str]] = {
     "a pickle": (lambda: adapter() | {"adapter_model.safetensors": b"\x80\x04pickle"}, "adapter_model.safetensors"),
     "a NaN at the end": (
         lambda: adapter(last=NAN),
-        r"1 tensors hold NaN or Inf: .*layers\.1\.self_attn\.q_proj\.lora_B",
+        r"1 tensor with NaN or Inf, first: .*layers\.1\.self_attn\.q_proj\.lora_B",
     ),
     "another rank": (lambda: adapter(rank=3), "has shape"),
     "no JSON": (lambda: adapter() | {"adapter_config.json": b"{"}, "not JSON"),

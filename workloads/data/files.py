@@ -11,6 +11,8 @@ from typing import Any
 
 import zstandard
 
+from workloads.words import count_of
+
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 COMPRESSED = (".gz", ".zst")
 DESCRIPTIONS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
@@ -213,7 +215,13 @@ def _csv(path: Path, file: io.BufferedReader, delimiter: str) -> Iterator[tuple[
             if None in row or None in row.values():
                 count = len([value for value in row.values() if value is not None])
                 count += len(row.get(None) or ()) - (None in row)
-                yield line, Fault(f"line {line}: the row has {count} cells, and the header {len(names)} columns")
+                yield (
+                    line,
+                    Fault(
+                        f"line {line}: the row has {count_of(count, 'cell')}, and "
+                        f"the header {count_of(len(names), 'column')}"
+                    ),
+                )
             else:
                 yield line, row
     except csv.Error as error:
