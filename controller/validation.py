@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from controller.base_checks import BASE, check_base_files
 from controller.evaluation_prompts import make_prompts, problem_texts, tokenizer_of_base
 from controller.experiment.errors import Path as Place
 from controller.experiment.errors import SpecError, SpecProblem, listed
@@ -15,7 +16,7 @@ from controller.planned_gate import gate_warnings
 from controller.training_data import NotReadableHere, base_folder, read_training_data, thinking_warnings
 from workloads.api.evaluation_matrix import evaluation_matrix, prompting_of
 from workloads.api.experiment import FrozenBenchmark, FrozenExperiment, FrozenRun
-from workloads.api.units import ALL_LINEAR, TrainInputs
+from workloads.api.units import TrainInputs
 from workloads.benchmarks.load import load
 from workloads.benchmarks.model import BenchmarkError
 from workloads.data.files import BadData
@@ -28,13 +29,14 @@ from workloads.models.adapter_config import BadAdapter
 from workloads.models.adapters import WEIGHTS, read_layout
 from workloads.models.finite_tensors import not_finite
 from workloads.models.safetensors_file import BadSafetensors
-from workloads.models.shapes import BadShapes, ModelShapes, read_shapes
+from workloads.models.shapes import ModelShapes
 from workloads.storage.base import StoreError
 from workloads.storage.content_digest import ContentError, cache_folder, directory_content
 from workloads.storage.registry import is_in_store
 from workloads.text.templates import BadTemplate
 from workloads.text.tokenizer import BadTokenizer, TextTokenizer
 from workloads.untrusted import one_line
+from workloads.words import count_of
 
 HIGH_LEARNING_RATE = 0.1
 HIGH_FULL_LEARNING_RATE = 1e-4
@@ -128,7 +130,7 @@ def validate_contents(experiment: Experiment, frozen: FrozenExperiment, *, read_
     `read_data` False leaves the training data out. Raises nothing for what it finds.
     """
     found = Validation()
-    shapes, tokenizer = _base(frozen, found)
+    shapes, tokenizer = _base(experiment, frozen, found)
     _check_training(experiment, frozen, shapes, found)
     _check_starts(experiment, frozen, shapes, found)
     if read_data:
@@ -142,19 +144,22 @@ def validate_contents(experiment: Experiment, frozen: FrozenExperiment, *, read_
     return found
 
 
-def _base(frozen: FrozenExperiment, found: Validation) -> tuple[ModelShapes | None, TextTokenizer | None]:
-    shapes: ModelShapes | None = None
+def _base(
+    experiment: Experiment, frozen: FrozenExperiment, found: Validation
+) -> tuple[ModelShapes | None, TextTokenizer | None]:
     try:
         folder = base_folder(frozen.base)
     except NotReadableHere as error:
-        found.unchecked.append(f"{error}: prompts, lengths of the data and the base's context")
+        found.unchecked.append(f"{error}: prompts, lengths of the data, the base's context, targets and memory")
         return None, None
+    base = check_base_files(frozen, experiment.spec, folder)
+    found.problems += base.problems
+    found.warnings += base.warnings
     try:
-        shapes = read_shapes(folder)
-        return shapes, tokenizer_of_base(frozen)
-    except (BadShapes, BadTokenizer) as error:
-        found.problems.append(SpecProblem(("spec", "base", "model"), str(error)))
-        return shapes, None
+        return base.shapes, tokenizer_of_base(frozen)
+    except BadTokenizer as error:
+        found.problems.append(SpecProblem(BASE, str(error)))
+        return base.shapes, None
 
 
 def _check_training(
@@ -182,14 +187,12 @@ def _check_training(
                 f"{run.name}: rank {inputs.lora.rank} is more than the narrowest layer's width {narrowest}: "
                 "a larger rank than that adds no freedom"
             )
-        if ALL_LINEAR in inputs.lora.target or shapes is None or not shapes.experts:
-            continue
-        if "mlp" in inputs.lora.target and len(shapes.sparse_layers) == shapes.layers:
-            found.warnings.append(f"{run.name}: target mlp names no layer of a base whose layers all have experts")
     for benchmark, stated in zip(frozen.benchmarks, experiment.spec.evaluation.benchmarks, strict=True):
         asked = sum(len(part.problems) for part in benchmark.parts)
         if stated.limit is not None and 0 < asked < stated.limit:
-            found.warnings.append(f"{benchmark.name}: limit is {stated.limit}, and the benchmark has {asked} problems")
+            found.warnings.append(
+                f"{benchmark.name}: limit is {stated.limit}, and the benchmark has {count_of(asked, 'problem')}"
+            )
 
 
 def _check_starts(
@@ -281,7 +284,8 @@ def _check_benchmark(
         found.warnings.append(f"{benchmark.name}: fields that are not used: {names}")
     reasons = [(problem, GRADERS[benchmark.grader].why_unanswerable(problem)) for problem in read.problems]
     unanswerable = [
-        f"{one_line(problem.id, 40)} (answer {one_line(problem.answer or '', 40)!r}, {len(problem.choices)} choices)"
+        f"{one_line(problem.id, 40)} (answer {one_line(problem.answer or '', 40)!r}, "
+        f"{count_of(len(problem.choices), 'choice')})"
         for problem, reason in reasons
         if reason is not None
     ]
