@@ -19,7 +19,9 @@ from tests.train.world import sums, write_rows, write_tokenizer
 from workloads.api.tasks import ModelSource
 from workloads.models import FAMILIES
 from workloads.models.memory import gpu_bytes
+from workloads.models.shapes import shapes_of
 from workloads.models.weight_files import INDEX, SINGLE
+from workloads.models.weight_names import LayerNames, layer_names
 
 EXPERIMENT = """\
 apiVersion: potstill.dev/v1alpha1
@@ -167,8 +169,37 @@ def test_a_base_in_a_store_is_refused_for_what_its_configuration_shows(folder: P
     assert "must be general: the base is a LlamaForCausalLM" in llama[0].message
     (quantised,) = elsewhere(folder, bucket, profile(), quantization_config={"bits": 4}).problems
     assert "it is quantised" in quantised.message
+    (no_mlp, _) = elsewhere(folder, bucket, profile(), "mlp", moe_intermediate_size=8, **MIXTURE).problems
+    assert str(no_mlp).startswith(
+        "spec.runs[0].lora.target: a Qwen3MoeForCausalLM has no mlp; it has attention, experts"
+    )
     short = elsewhere(folder, bucket, profile(), max_position_embeddings=100).problems
     assert ("spec", "runs", 1, "sequenceTokens") in [problem.path for problem in short]
+
+
+def test_module_names_of_a_hub_base_are_read_from_its_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    revision = "a" * 40
+    base = ModelSource(location=f"hub://lab/large@{revision}", content=f"hub:lab/large@{revision}")
+    config = CONFIG | OTHER
+    assert layer_names(base, config, shapes_of(config)) is None, "neither weights nor an index are here"
+    snapshot = tmp_path / "models--lab--large" / "snapshots" / revision
+    snapshot.mkdir(parents=True)
+    index = {"model.layers.0.attn.c_attn.weight": "a", "model.layers.0.norm1.weight": "a", "lm_head.weight": "b"}
+    (snapshot / INDEX).write_text(json.dumps({"weight_map": index}))
+    names = layer_names(base, config, shapes_of(config))
+    assert names is not None
+    assert names.linear == ("c_attn",)
+    assert "q_proj" not in names.all
+
+
+def test_a_name_that_transformers_makes_while_it_loads_may_be_a_module() -> None:
+    names = LayerNames(frozenset({"attn"}), ("attn",), ("mixtral", "MixtralModel"))
+    assert names.may_be_renamed("gate_up_proj")
+    assert not names.may_be_renamed("qq_proj")
 
 
 HUB = "hub://lab/large@" + "a" * 40
