@@ -64,14 +64,39 @@ def resolve_model(
 def resolve_adapter(adapter: str, content: str | None, place: Path, directory: FilePath) -> ModelSource:
     """Where an adapter is and what it hashes to; `place` is its field. Raises SpecError as `resolve_model`."""
     if "://" in adapter:
-        return resolve_model(adapter, place, directory, content=content)
+        return _adapter_in_store(adapter, content, place, directory)
     path = local_path(adapter, place, directory)
     if not path.is_dir():
-        raise SpecError("experiment", [SpecProblem(place, f"{path} is not a directory")])
-    found = directory_content(path)
+        message = f"{path} is not a directory{_fetch_hint(adapter)}"
+        raise SpecError("experiment", [SpecProblem(place, message)])
+    try:
+        found = directory_content(path)
+    except ContentError as error:
+        message = f"{error}{_fetch_hint(adapter)}"
+        raise SpecError("experiment", [SpecProblem(place, message)]) from error
     if content is not None and content != found:
         raise SpecError("experiment", [SpecProblem((*place[:-1], "content"), f"{path} holds {found}, not {content}")])
     return ModelSource(location=str(path), content=found)
+
+
+def _adapter_in_store(adapter: str, content: str | None, place: Path, directory: FilePath) -> ModelSource:
+    """Raises SpecError."""
+    if not is_in_store(adapter):
+        known = listed(("a directory", *remote_schemes()))
+        message = f"{shortened(adapter)} is no place of an adapter: give {known}{_fetch_hint(adapter)}"
+        raise SpecError("experiment", [SpecProblem(place, message)])
+    if content is None:
+        message = (
+            f"{adapter} is not a local directory: state what it holds as content: sha256:<64 hex>{_fetch_hint(adapter)}"
+        )
+        raise SpecError("experiment", [SpecProblem((*place[:-1], "content"), message)])
+    return resolve_model(adapter, place, directory, content=content)
+
+
+def _fetch_hint(adapter: str) -> str:
+    """How a run's checkpoint becomes a directory. `adapter`: what the file states, perhaps run@samples."""
+    checkpoint = adapter if re.fullmatch(r"[\w.-]+@(last|\d+)", adapter) else "RUN@SAMPLES"
+    return f"; a checkpoint of a run is fetched first: potstill fetch EXPERIMENT.YAML {checkpoint} DIR, then name DIR"
 
 
 def resolve_data(uri: str, sha256: str | None, place: Path, directory: FilePath) -> FileSource:
