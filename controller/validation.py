@@ -1,6 +1,6 @@
 """What an experiment's data, templates, benchmarks and base say of it, read on this machine before anything runs."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from controller.base_checks import BASE, check_base_files
 from controller.evaluation_prompts import make_prompts, problem_texts, tokenizer_of_base
 from controller.experiment.errors import Path as Place
 from controller.experiment.errors import SpecError, SpecProblem, listed
-from controller.experiment.files import local_path, resolve_file, resolve_model
+from controller.experiment.files import local_path, resolve_data, resolve_file, resolve_model
 from controller.experiment.models import Experiment
 from controller.experiment.start import resolve_start
 from controller.experiment.templates import template_of
@@ -72,7 +72,10 @@ def _reference_problems(experiment: Experiment, directory: Path) -> Iterator[Spe
         yield SpecProblem(("spec", "base", "model"), str(error))
     for name, data in spec.data.items():
         if data.uri is not None:
-            yield from _missing_file(data.uri, data.sha256, ("spec", "data", name), directory)
+            try:
+                resolve_data(data.uri, data.sha256, ("spec", "data", name), directory)
+            except SpecError as error:
+                yield from error.problems
         yield from _missing_template(data.template, data.template_text, ("spec", "data", name), directory)
     for index in range(len(spec.runs)):
         try:
@@ -141,7 +144,19 @@ def validate_contents(experiment: Experiment, frozen: FrozenExperiment, *, read_
         if run.location is not None and "://" in run.location:
             found.unchecked.append(f"{run.name}: the weights at {run.location} are read by pods only")
     found.warnings += gate_warnings(frozen)
+    names = [run.name for run in frozen.runs]
+    found.warnings, found.unchecked = said_once(names, found.warnings), said_once(names, found.unchecked)
     return found
+
+
+def said_once(names: Sequence[str], lines: Iterable[str]) -> list[str]:
+    """Lines that begin with a run's name: those that say the same of several runs become one with all the names."""
+    together: dict[str, list[str]] = {}
+    for line in lines:
+        name, _, rest = line.partition(": ")
+        known, text = ([name], rest) if name in names else ([], line)
+        together.setdefault(text, []).extend(known)
+    return [f"{listed(dict.fromkeys(runs))}: {text}" if runs else text for text, runs in together.items()]
 
 
 def _base(

@@ -28,6 +28,11 @@ def local_path(stated: str, place: Path, directory: FilePath) -> FilePath:
     return path
 
 
+def _not_expanded(stated: str) -> str:
+    """For a message on a path that is not there: what a shell would have expanded in it."""
+    return "; ~ and $ are not expanded: write the whole path" if stated.startswith("~") or "$" in stated else ""
+
+
 def resolve_model(
     model: str, place: Path, directory: FilePath, *, revision: str | None = None, content: str | None = None
 ) -> ModelSource:
@@ -57,7 +62,10 @@ def resolve_model(
             message = f"is required: {model} is a hub model (no directory {path}), and a branch can move"
             raise SpecError("experiment", [SpecProblem((*place[:-1], "revision"), message)])
         return ModelSource(location=f"hub://{model}@{revision}", content=f"hub:{model}@{revision}")
-    message = f"{model} is no directory here ({path}), {listed(remote_schemes())} or hub model"
+    if path.is_file():
+        message = f"{path} is a file; a base is a directory with config.json, tokenizer.json and .safetensors files"
+        raise SpecError("experiment", [SpecProblem(place, message)])
+    message = f"{model} is no directory here ({path}), {listed(remote_schemes())} or hub model{_not_expanded(model)}"
     raise SpecError("experiment", [SpecProblem(place, message)])
 
 
@@ -67,7 +75,7 @@ def resolve_adapter(adapter: str, content: str | None, place: Path, directory: F
         return _adapter_in_store(adapter, content, place, directory)
     path = local_path(adapter, place, directory)
     if not path.is_dir():
-        message = f"{path} is not a directory{_fetch_hint(adapter)}"
+        message = f"{path} is not a directory{_not_expanded(adapter) or _fetch_hint(adapter)}"
         raise SpecError("experiment", [SpecProblem(place, message)])
     try:
         found = directory_content(path)
@@ -130,7 +138,7 @@ def resolve_file(uri: str, sha256: str | None, place: Path, directory: FilePath)
         return FileSource(location=uri, sha256=sha256)
     path = local_path(uri, (*place, "uri"), directory)
     if not path.is_file():
-        raise SpecError("experiment", [SpecProblem((*place, "uri"), f"{path} is not a file")])
+        raise SpecError("experiment", [SpecProblem((*place, "uri"), f"{path} is not a file{_not_expanded(uri)}")])
     found = file_sha256(path)
     if sha256 is not None and found != sha256:
         raise SpecError("experiment", [SpecProblem((*place, "sha256"), f"{path} has SHA-256 {found}, not {sha256}")])
