@@ -20,7 +20,7 @@ from controller.plan_cost import adapter_parameters, gpus_of
 from workloads.api.experiment import FrozenExperiment, FrozenRun
 from workloads.api.units import ALL_LINEAR, KINDS, TrainInputs
 from workloads.models import architecture_of, family_of, has_fast_trainer
-from workloads.models.fits import why_not_loaded, why_unknown_to_transformers
+from workloads.models.fits import is_quantised, why_not_loaded, why_unknown_to_transformers
 from workloads.models.memory import (
     ADAPTER_BYTES_PER_PARAMETER,
     gpu_bytes,
@@ -48,6 +48,7 @@ class BaseFindings:
     shapes: ModelShapes | None = None
     problems: list[SpecProblem] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    unchecked: list[str] = field(default_factory=list)
 
 
 def check_base_files(frozen: FrozenExperiment, spec: ExperimentSpec, folder: Path) -> BaseFindings:
@@ -68,9 +69,9 @@ def check_base_files(frozen: FrozenExperiment, spec: ExperimentSpec, folder: Pat
         if not found.problems:  # the same damage
             found.problems.append(SpecProblem(BASE, str(error)))
         return found
-    if tensors is not None and (reason := why_not_loaded(shapes, tensors)) is not None:
-        found.problems.append(SpecProblem(BASE, reason))
     config = _read_config(folder)
+    if tensors is not None and not is_quantised(config) and (reason := why_not_loaded(shapes, tensors)) is not None:
+        found.problems.append(SpecProblem(BASE, reason))
     unlike = list(_refused_by_configuration(frozen, spec, config))
     found.problems += unlike
     if not unlike:
@@ -132,8 +133,8 @@ def _check_module_names(
             continue
         names = names or layer_names(frozen.base, config, shapes)
         if names is None:
-            found.warnings.append(
-                f"{run.name}: only its training can tell whether the base has modules {listed(stated)}"
+            found.unchecked.append(
+                f"{run.name}: whether the base has modules {listed(stated)}: its weights are not here"
             )
             continue
         for name in stated:
@@ -162,7 +163,7 @@ def _check_memory(
     profile = Profile.model_validate(frozen.profile, by_alias=True, by_name=False)
     device = device_bytes(profile)
     parameters = _least_parameters(folder, shapes, is_known=family_of(config) is not None)
-    if device is None or not parameters or config.get("quantization_config"):
+    if device is None or not parameters or is_quantised(config):
         return
     refused: dict[str, list[str]] = {}
     near: dict[str, list[str]] = {}

@@ -170,6 +170,7 @@ def _base(
     base = check_base_files(frozen, experiment.spec, folder)
     found.problems += base.problems
     found.warnings += base.warnings
+    found.unchecked += base.unchecked
     try:
         return base.shapes, tokenizer_of_base(frozen)
     except BadTokenizer as error:

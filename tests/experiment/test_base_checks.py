@@ -120,6 +120,20 @@ def test_weights_that_the_configuration_needs_and_the_files_lack_are_refused(fol
     assert f"needs {lacking} of shape [64, 64], and the files have [3, 64]" in problems(folder)[0]
 
 
+def test_a_quantised_base_that_is_only_asked_has_shapes_of_its_own(folder: Path) -> None:
+    write_base(folder, quantization_config={"quant_method": "awq"})
+    tensors = {name.replace(".weight", ".qweight") if "layers" in name else name: (1, 1) for name in weights_of(CONFIG)}
+    write_weights(folder / "base" / SINGLE, tensors)
+    (folder / "mine").mkdir()
+    write_weights(folder / "mine" / "adapter_model.safetensors", {})
+    text = EXPERIMENT.replace("  runs: [{name: mine, data: sums}, {name: yours, data: sums, seed: 2}]\n", "")
+    text = text.replace("  data: {sums: {uri: sums.jsonl}}\n", "  candidates: [{name: mine, adapter: mine}]\n")
+    text = "".join(line for line in text.splitlines(keepends=True) if "METHOD" not in line)
+    experiment = parse_experiment(text, "checks.yaml")
+    frozen = resolve(experiment, folder, profile("NVIDIA L40S", 1), datetime.now(UTC))
+    assert validate_contents(experiment, frozen).problems == []
+
+
 def test_a_module_that_an_unknown_architecture_lacks_is_refused_with_those_it_has(folder: Path) -> None:
     write_base(folder, **OTHER)
     assert problems(folder, "q_proj") == []

@@ -19,12 +19,17 @@ def context_tokens(config: Mapping[str, Any]) -> int | None:
     return found if isinstance(found, int) and not isinstance(found, bool) else None
 
 
+def is_quantised(config: Mapping[str, Any]) -> bool:
+    """Whether the files hold weights in another form than the layers', so that their shapes and sizes say nothing."""
+    return bool(config.get("quantization_config") or config.get("compression_config"))
+
+
 def why_not_trained(config: Mapping[str, Any]) -> str | None:
     """Why no trainer takes this base; None: nothing in its config.json is against it."""
     named = architecture_of(config)
     if named is None:
         return "its config.json names no architecture"
-    if config.get("quantization_config"):
+    if is_quantised(config):
         return "it is quantised: train the weights that it was made from, in bfloat16 or float32"
     if isinstance(config.get("auto_map"), Mapping) and "AutoModelForCausalLM" in config["auto_map"]:
         return f"a {named} runs code of its own directory (auto_map), which Potstill never does"
