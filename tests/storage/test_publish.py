@@ -24,6 +24,7 @@ from workloads.storage.base import Store, open_store
 from workloads.storage.content_digest import directory_content
 from workloads.storage.markers import fetch, list_markers, read_marker
 from workloads.storage.source import open_source
+from workloads.words import count_of
 
 ROOT = Path(__file__).parents[2]
 INPUTS = ExternalInputs(base_content="c", source="elsewhere")
@@ -303,7 +304,7 @@ def test_hostile_adapters_are_refused_one_by_one_and_the_honest_one_is_committed
     said = failure.message.split("\n")
     assert len(said) == len(HOSTILE)
     for number, (line, (_, words)) in enumerate(zip(said, HOSTILE.values(), strict=True), 1):
-        assert line.startswith(f"checkpoint at {number} samples: "), line
+        assert line.startswith(f"checkpoint at {count_of(number, 'sample')}: "), line
         assert words in line or re.search(words, line), line
 
 
