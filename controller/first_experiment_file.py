@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from controller.first_experiment import FirstExperiment
 from workloads.api.units import Columns
+from workloads.words import count_of
 
 LOSSES = {
     "prompt": "the loss is on the response",
@@ -31,7 +32,7 @@ def _lines(first: FirstExperiment) -> Iterator[str]:
     yield f"  base: {{model: {text(answers.base)}{revision}}} # what is trained; every checkpoint is compared with it"
     yield "  data:"
     yield "    mine:"
-    yield f"      uri: {text(answers.data)} # {first.rows:,} rows"
+    yield f"      uri: {text(answers.data)} # {count_of(first.rows, 'row')}"
     yield from _format_lines(first)
     yield "  training: # for every run; a run may override any of them"
     yield "    lora: {rank: 16, alpha: 32, target: [attention, mlp]}"

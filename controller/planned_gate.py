@@ -7,6 +7,7 @@ from workloads.api.evaluation_matrix import evaluation_matrix
 from workloads.api.experiment import FrozenBenchmark, FrozenExperiment, FrozenRequirement
 from workloads.results.gate import MIN_PROBLEMS
 from workloads.results.gate_simulation import chance_to_pass, fewest_problems
+from workloads.words import count_of
 
 DISCORDANCES = (0.05, 0.1, 0.2)
 """How often one output of each differs on the same problem. 16/02's rows against its base differ at least so often."""
@@ -95,11 +96,12 @@ def _partial(benchmark: FrozenBenchmark, name: str, asked: Iterable[str]) -> str
     if not found:
         return f"{name} is not asked {benchmark.name}; add {full} to the benchmark"
     if "subset" in found:
-        return f"limit and problems ask {parts['subset']} problems, a part of the benchmark; remove them"
+        return f"limit and problems ask {count_of(parts['subset'], 'problem')}, a part of the benchmark; remove them"
     if found != set(parts):
         some = sum(parts[part] for part in found)
         only = " and ".join(sorted(found))
-        return f"{name} is asked {only} only, {some} of {sum(parts.values())} problems; add {full} to the benchmark"
+        share = f"{some} of {count_of(sum(parts.values()), 'problem')}"
+        return f"{name} is asked {only} only, {share}; add {full} to the benchmark"
     return None
 
 
@@ -111,4 +113,5 @@ def _too_few(problems: int, max_drop: float, alpha: float, *, single: bool) -> s
     if problems >= fewest:
         return None
     why = f"at least {MIN_PROBLEMS} are needed" if fewest == MIN_PROBLEMS else f"at least {fewest} are needed for it"
-    return f"{problems} problems cannot show that the drop is below {max_drop:.1%}, even if no verdict differs; {why}"
+    few = count_of(problems, "problem")
+    return f"{few} cannot show that the drop is below {max_drop:.1%}, even if no verdict differs; {why}"

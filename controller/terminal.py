@@ -22,6 +22,7 @@ from workloads.stages.grade import GRADE
 from workloads.stages.registry import stage_named
 from workloads.stages.train import TRAIN
 from workloads.untrusted import printable
+from workloads.words import count_of
 
 COLOURS: dict[LineState, str] = {
     "waiting": "dim",
@@ -167,7 +168,7 @@ class PlainScreen:
         phases = Counter(line.phase for line in status.evaluations if is_loading(line))
         for phase, number in phases.items():
             if phase not in self._loading:
-                self._say(f"{now:%H:%M:%S} {phase} for {number} evaluation{'' if number == 1 else 's'}")
+                self._say(f"{now:%H:%M:%S} {phase} for {count_of(number, 'evaluation')}")
         self._loading = frozenset(phases)
 
     def _say(self, text: str) -> None:
@@ -241,7 +242,7 @@ def describe(line: RunLine | EvaluationLine | StageLine) -> str:
         if line.total and not is_loading(line):
             parts.append(f"step {line.done}/{line.total}")
         if line.checkpoints_expected:
-            parts.append(f"{line.checkpoints}/{line.checkpoints_expected} checkpoints")
+            parts.append(f"{line.checkpoints}/{count_of(line.checkpoints_expected, 'checkpoint')}")
         return ", ".join(parts + run_numbers(line))
     if isinstance(line, StageLine):
         return stage_named(line.stage).activity if line.state == "running" else line.state
@@ -326,5 +327,6 @@ def _totals(status: Status) -> Text:
     if not status.runs and not status.evaluations:
         return shown("; ".join(f"{c.reason}: {c.message}" for c in status.conditions), "yellow")
     counts = counted(status.evaluations)
-    totals = f"{status.counts.checkpoints} checkpoints, {counts.graded} of {counts.asked} evaluations graded"
+    checkpoints, asked = count_of(status.counts.checkpoints, "checkpoint"), count_of(counts.asked, "evaluation")
+    totals = f"{checkpoints}, {counts.graded} of {asked} graded"
     return Text(totals + (f", {counts.failed} failed" if counts.failed else ""))

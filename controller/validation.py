@@ -1,13 +1,14 @@
 """What an experiment's data, templates, benchmarks and base say of it, read on this machine before anything runs."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from controller.base_checks import BASE, check_base_files
 from controller.evaluation_prompts import make_prompts, problem_texts, tokenizer_of_base
 from controller.experiment.errors import Path as Place
 from controller.experiment.errors import SpecError, SpecProblem, listed
-from controller.experiment.files import local_path, resolve_file, resolve_model
+from controller.experiment.files import local_path, resolve_data, resolve_file, resolve_model
 from controller.experiment.models import Experiment
 from controller.experiment.start import resolve_start
 from controller.experiment.templates import template_of
@@ -15,7 +16,7 @@ from controller.planned_gate import gate_warnings
 from controller.training_data import NotReadableHere, base_folder, read_training_data, thinking_warnings
 from workloads.api.evaluation_matrix import evaluation_matrix, prompting_of
 from workloads.api.experiment import FrozenBenchmark, FrozenExperiment, FrozenRun
-from workloads.api.units import ALL_LINEAR, TrainInputs
+from workloads.api.units import TrainInputs
 from workloads.benchmarks.load import load
 from workloads.benchmarks.model import BenchmarkError
 from workloads.data.files import BadData
@@ -28,13 +29,14 @@ from workloads.models.adapter_config import BadAdapter
 from workloads.models.adapters import WEIGHTS, read_layout
 from workloads.models.finite_tensors import not_finite
 from workloads.models.safetensors_file import BadSafetensors
-from workloads.models.shapes import BadShapes, ModelShapes, read_shapes
+from workloads.models.shapes import ModelShapes
 from workloads.storage.base import StoreError
 from workloads.storage.content_digest import ContentError, cache_folder, directory_content
 from workloads.storage.registry import is_in_store
 from workloads.text.templates import BadTemplate
 from workloads.text.tokenizer import BadTokenizer, TextTokenizer
 from workloads.untrusted import one_line
+from workloads.words import count_of
 
 HIGH_LEARNING_RATE = 0.1
 HIGH_FULL_LEARNING_RATE = 1e-4
@@ -70,7 +72,10 @@ def _reference_problems(experiment: Experiment, directory: Path) -> Iterator[Spe
         yield SpecProblem(("spec", "base", "model"), str(error))
     for name, data in spec.data.items():
         if data.uri is not None:
-            yield from _missing_file(data.uri, data.sha256, ("spec", "data", name), directory)
+            try:
+                resolve_data(data.uri, data.sha256, ("spec", "data", name), directory)
+            except SpecError as error:
+                yield from error.problems
         yield from _missing_template(data.template, data.template_text, ("spec", "data", name), directory)
     for index in range(len(spec.runs)):
         try:
@@ -128,7 +133,7 @@ def validate_contents(experiment: Experiment, frozen: FrozenExperiment, *, read_
     `read_data` False leaves the training data out. Raises nothing for what it finds.
     """
     found = Validation()
-    shapes, tokenizer = _base(frozen, found)
+    shapes, tokenizer = _base(experiment, frozen, found)
     _check_training(experiment, frozen, shapes, found)
     _check_starts(experiment, frozen, shapes, found)
     if read_data:
@@ -139,22 +144,38 @@ def validate_contents(experiment: Experiment, frozen: FrozenExperiment, *, read_
         if run.location is not None and "://" in run.location:
             found.unchecked.append(f"{run.name}: the weights at {run.location} are read by pods only")
     found.warnings += gate_warnings(frozen)
+    names = [run.name for run in frozen.runs]
+    found.warnings, found.unchecked = said_once(names, found.warnings), said_once(names, found.unchecked)
     return found
 
 
-def _base(frozen: FrozenExperiment, found: Validation) -> tuple[ModelShapes | None, TextTokenizer | None]:
-    shapes: ModelShapes | None = None
+def said_once(names: Sequence[str], lines: Iterable[str]) -> list[str]:
+    """Lines that begin with a run's name: those that say the same of several runs become one with all the names."""
+    together: dict[str, list[str]] = {}
+    for line in lines:
+        name, _, rest = line.partition(": ")
+        known, text = ([name], rest) if name in names else ([], line)
+        together.setdefault(text, []).extend(known)
+    return [f"{listed(dict.fromkeys(runs))}: {text}" if runs else text for text, runs in together.items()]
+
+
+def _base(
+    experiment: Experiment, frozen: FrozenExperiment, found: Validation
+) -> tuple[ModelShapes | None, TextTokenizer | None]:
     try:
         folder = base_folder(frozen.base)
     except NotReadableHere as error:
-        found.unchecked.append(f"{error}: prompts, lengths of the data and the base's context")
+        found.unchecked.append(f"{error}: prompts, lengths of the data, the base's context, targets and memory")
         return None, None
+    base = check_base_files(frozen, experiment.spec, folder)
+    found.problems += base.problems
+    found.warnings += base.warnings
+    found.unchecked += base.unchecked
     try:
-        shapes = read_shapes(folder)
-        return shapes, tokenizer_of_base(frozen)
-    except (BadShapes, BadTokenizer) as error:
-        found.problems.append(SpecProblem(("spec", "base", "model"), str(error)))
-        return shapes, None
+        return base.shapes, tokenizer_of_base(frozen)
+    except BadTokenizer as error:
+        found.problems.append(SpecProblem(BASE, str(error)))
+        return base.shapes, None
 
 
 def _check_training(
@@ -182,14 +203,12 @@ def _check_training(
                 f"{run.name}: rank {inputs.lora.rank} is more than the narrowest layer's width {narrowest}: "
                 "a larger rank than that adds no freedom"
             )
-        if ALL_LINEAR in inputs.lora.target or shapes is None or not shapes.experts:
-            continue
-        if "mlp" in inputs.lora.target and len(shapes.sparse_layers) == shapes.layers:
-            found.warnings.append(f"{run.name}: target mlp names no layer of a base whose layers all have experts")
     for benchmark, stated in zip(frozen.benchmarks, experiment.spec.evaluation.benchmarks, strict=True):
         asked = sum(len(part.problems) for part in benchmark.parts)
         if stated.limit is not None and 0 < asked < stated.limit:
-            found.warnings.append(f"{benchmark.name}: limit is {stated.limit}, and the benchmark has {asked} problems")
+            found.warnings.append(
+                f"{benchmark.name}: limit is {stated.limit}, and the benchmark has {count_of(asked, 'problem')}"
+            )
 
 
 def _check_starts(
@@ -281,7 +300,8 @@ def _check_benchmark(
         found.warnings.append(f"{benchmark.name}: fields that are not used: {names}")
     reasons = [(problem, GRADERS[benchmark.grader].why_unanswerable(problem)) for problem in read.problems]
     unanswerable = [
-        f"{one_line(problem.id, 40)} (answer {one_line(problem.answer or '', 40)!r}, {len(problem.choices)} choices)"
+        f"{one_line(problem.id, 40)} (answer {one_line(problem.answer or '', 40)!r}, "
+        f"{count_of(len(problem.choices), 'choice')})"
         for problem, reason in reasons
         if reason is not None
     ]

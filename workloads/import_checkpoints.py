@@ -36,6 +36,7 @@ from workloads.storage.content_digest import (
 from workloads.storage.directory import DirectoryStore
 from workloads.storage.markers import commit_marker, read_marker
 from workloads.storage.source import open_source
+from workloads.words import count_of
 
 POLL_SECONDS = 10.0
 LARGEST_STEP = 1 << 53
@@ -122,14 +123,15 @@ def commit_adapter(
         check_adapter(f"checkpoint {samples}", folder, shapes)
         infinite = not_finite(folder / WEIGHTS)
     except (BadAdapter, BadSafetensors) as error:
-        raise BadCheckpoint(f"checkpoint at {samples} samples: {error}") from error
+        raise BadCheckpoint(f"checkpoint at {count_of(samples, 'sample')}: {error}") from error
     except (OSError, MemoryError):
         raise
     except Exception as error:  # whatever another trainer's files provoke is about them alone
-        raise BadCheckpoint(f"checkpoint at {samples} samples cannot be checked: {error!r:.500}") from error
+        raise BadCheckpoint(f"checkpoint at {count_of(samples, 'sample')} cannot be checked: {error!r:.500}") from error
     if infinite:
         raise BadCheckpoint(
-            f"checkpoint at {samples} samples: {len(infinite)} tensors hold NaN or Inf: {infinite[0]} ..."
+            f"checkpoint at {count_of(samples, 'sample')}: {count_of(len(infinite), 'tensor')} with NaN or Inf, first: "
+            f"{infinite[0]}"
         )
     record = CheckpointRecord(samples=samples, step=_step(folder))
     files = {name: folder / name for name in (CONFIG, WEIGHTS)}
@@ -228,7 +230,7 @@ def _commit(context: Context[ImportTask], source: Store, prefix: str, samples: i
         try:
             content = model_content_of(location)
         except ContentError as error:
-            raise BadCheckpoint(f"checkpoint at {samples} samples: {error}") from error
+            raise BadCheckpoint(f"checkpoint at {count_of(samples, 'sample')}: {error}") from error
         _require_content(task, content)
         commit_model(context.store, task.unit, task.number, samples, location, content, now)
         return
@@ -241,7 +243,7 @@ def _commit(context: Context[ImportTask], source: Store, prefix: str, samples: i
                 source.download(prefix + file, folder / file)
             except NotFound as error:
                 raise BadCheckpoint(
-                    f"checkpoint at {samples} samples: {source.url}/{prefix}{file} is not there"
+                    f"checkpoint at {count_of(samples, 'sample')}: {source.url}/{prefix}{file} is not there"
                 ) from error
         if source.head(prefix + "trainer_state.json"):
             source.download(prefix + "trainer_state.json", folder / "trainer_state.json")

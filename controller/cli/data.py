@@ -8,13 +8,13 @@ from rich.text import Text
 
 from controller.cli.common import ExperimentFile, ProfileFile, frozen_from, wide_console
 from controller.cli.json_output import JsonTo, ReadingCommand, shows_text, write_json
-from controller.cli.words import count_of
 from controller.experiment.errors import SpecError, SpecProblem
 from controller.terminal import shown
 from controller.training_data import NotReadableHere, read_training_data
 from workloads.api.units import TrainInputs
 from workloads.data.rendered import RenderedSample, render
 from workloads.untrusted import printable
+from workloads.words import count_of
 
 app = typer.Typer(help="Look at training data.", no_args_is_help=True)
 
@@ -69,7 +69,9 @@ def show(
 def _marked(sample: RenderedSample) -> Text:
     """The supervised text is green where there is colour, and between ⟦ and ⟧ everywhere."""
     cut = f", cut from {sample.full_tokens}" if sample.truncated else ""
-    text = Text(f"\n{sample.place}: {sample.tokens} tokens{cut}, {sample.supervised_tokens} supervised\n", "bold")
+    text = Text(
+        f"\n{sample.place}: {count_of(sample.tokens, 'token')}{cut}, {sample.supervised_tokens} supervised\n", "bold"
+    )
     for piece, learned in sample.pieces:
         if not learned:
             text.append(printable(piece), "default")

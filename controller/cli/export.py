@@ -16,10 +16,10 @@ import typer
 from controller.cli.common import DEFAULT_STORE, ProfileFile, StoreUrl, store_at
 from controller.cli.experiment_names import find_frozen
 from controller.cli.manifests import manifest_at, manifest_of
-from controller.cli.words import count_of
 from workloads.api import store_keys
 from workloads.api.manifest import Manifest
 from workloads.storage.base import Store
+from workloads.words import count_of
 
 if TYPE_CHECKING:
     from workloads.exporters.tracked import Tracked

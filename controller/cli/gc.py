@@ -16,12 +16,12 @@ from rich.table import Table
 
 from controller.cli.common import DEFAULT_STORE, StorePlace, StoreUrl, stated_store, store_at, wide_console
 from controller.cli.json_output import JsonTo, shows_text, write_json
-from controller.cli.words import count_of
 from controller.gc.collector import look, restore_parked, sweep
 from controller.gc.sweep import Doomed, plan_sweep
 from controller.lease import Busy, LeaseLost, acquire_key, release, renew
 from workloads.api import store_keys
 from workloads.storage.base import Store
+from workloads.words import count_of
 
 SHOWN_ROWS = 50
 LEAST_SECONDS = 3600.0

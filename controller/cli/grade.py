@@ -19,6 +19,7 @@ from workloads.benchmarks.pattern import PatternError
 from workloads.benchmarks.registry import BENCHMARKS
 from workloads.graders.registry import GRADERS
 from workloads.untrusted import one_line
+from workloads.words import count_of
 
 if TYPE_CHECKING:
     from workloads.grade.existing import GradedRow, Summary
@@ -147,8 +148,9 @@ def _told(
     benchmark: Benchmark, summary: "Summary", graded: "Sequence[GradedRow]", seconds: float, most: int
 ) -> Iterator[str]:
     """The lines of the report for people."""
-    several = f" of {summary.problems} problems" if summary.problems != summary.rows else ""
-    yield f"{one_line(benchmark.name)}: {summary.rows} outputs{several}, grader {benchmark.grader}, {seconds:.1f} s"
+    several = f" of {count_of(summary.problems, 'problem')}" if summary.problems != summary.rows else ""
+    outputs = f"{count_of(summary.rows, 'output')}{several}"
+    yield f"{one_line(benchmark.name)}: {outputs}, grader {benchmark.grader}, {seconds:.1f} s"
     yield f"right      {summary.right}"
     yield f"completed  {summary.completed}; right and completed {summary.right_and_completed}"
     yield f"wrong {summary.wrong}, no answer {summary.no_answer}, could not be graded {summary.errors}"
@@ -159,7 +161,7 @@ def _told(
     if not summary.stated:
         return
     yield (
-        f"of {summary.stated} rows that say whether they are right: "
+        f"of {count_of(summary.stated, 'row')} that say whether they are right: "
         f"{_of(summary.missed, summary.stated_right)} right ones graded otherwise, "
         f"{_of(summary.let_pass, summary.stated_wrong)} others graded right"
     )

@@ -27,6 +27,7 @@ from workloads.models.files import why_hub_unreachable
 from workloads.storage.base import StoreError
 from workloads.storage.content_digest import ContentError, hub_errors
 from workloads.text.templates import BadTemplate
+from workloads.words import count_of
 
 OPTIONS = {
     ("metadata",): "--name",
@@ -102,7 +103,8 @@ def init(
     except (BadData, BadTemplate) as error:
         raise typer.BadParameter(str(error), param_hint="--data") from error
     _write(out, text)
-    print(f"{out} written: {first.samples:,} samples of {first.rows:,} rows; next: potstill validate {out}")
+    taken = f"{count_of(first.samples, 'sample')} of {count_of(first.rows, 'row')}"
+    print(f"{out} written: {taken}; next: potstill validate {out}")
 
 
 def _ask(option: str, question: str) -> str:

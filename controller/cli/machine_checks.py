@@ -19,6 +19,7 @@ from controller.executors.local.machine import Gpu, visible_gpus
 from workloads.engines.memory import available_host_bytes, weight_bytes
 from workloads.engines.vllm.definition import VLLM
 from workloads.sandbox.pool import Unsupported, sandbox_layers
+from workloads.words import count_of
 
 IMPORT_SECONDS = 240.0
 """The import of vLLM takes half a minute on a cold disk."""
@@ -64,7 +65,9 @@ def check_gpus() -> Iterator[Check]:
     shown = "" if stated is None else f", CUDA_VISIBLE_DEVICES={stated}"
     if not gpus:
         yield advice(
-            "GPU", f"driver {driver}: none of {installed} GPUs is visible{shown}", "change CUDA_VISIBLE_DEVICES"
+            "GPU",
+            f"driver {driver}: none of {count_of(installed, 'GPU')} is visible{shown}",
+            "change CUDA_VISIBLE_DEVICES",
         )
         return
     yield good("driver", f"{driver}, up to CUDA {_dotted(cuda)}{shown}")

@@ -12,6 +12,7 @@ from workloads.api import store_keys
 from workloads.api.counts import evaluation_counts
 from workloads.api.manifest import Manifest
 from workloads.storage.base import NotFound, Store
+from workloads.words import count_of
 
 POLL_SECONDS = 5.0
 
@@ -54,7 +55,7 @@ def _progress(found: Manifest | None) -> str:
     if found is None:
         return "waiting for the first results"
     counts = evaluation_counts((e.model, e.benchmark, e.state) for e in found.evaluations)
-    return f"{found.experiment} runs: {counts.graded} of {counts.asked} evaluations done"
+    return f"{found.experiment} runs: {counts.graded} of {count_of(counts.asked, 'evaluation')} done"
 
 
 def manifest_at(where: str) -> Manifest:

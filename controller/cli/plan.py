@@ -21,12 +21,12 @@ from controller.cli.common import (
 )
 from controller.cli.json_output import JsonTo, shows_text, write_json
 from controller.cli.validate import notes
-from controller.cli.words import count_of
 from controller.terminal import shown
 from workloads.api.experiment import FrozenExperiment, FrozenGate
 from workloads.api.units import TrainInputs
 from workloads.data.files import BadData
 from workloads.text.templates import BadTemplate
+from workloads.words import count_of
 
 if TYPE_CHECKING:
     from controller.plan import Plan, PlannedRun
@@ -170,7 +170,7 @@ def _data(planned: PlannedRun) -> list[str]:
         return [f"{planned.run.name}: {planned.note}; {planned.tokens_basis}"] if planned.note else []
     data, limit = planned.data, planned.data.kept_length_percentiles
     summary = (
-        f"{planned.run.name}: {data.rows:,} rows, {data.kept:,} kept, {data.dropped:,} dropped "
+        f"{planned.run.name}: {count_of(data.rows, 'row')}, {data.kept:,} kept, {data.dropped:,} dropped "
         f"({data.dropped / data.rows:.0%}), {data.truncated:,} truncated ({data.truncated / data.rows:.0%}); "
         f"lengths p50 {data.length_percentiles['p50']:,}, p90 {data.length_percentiles['p90']:,}, "
         f"max {data.length_percentiles['max']:,}; kept p50 {limit['p50']:,}, max {limit['max']:,}; "
@@ -198,7 +198,7 @@ def _evaluations(made: Plan) -> Table:
     for item in made.evaluations:
         by_size.setdefault((item.benchmark, item.problems), []).append((item.model, item.reused == item.units))
     for (benchmark, problems), models in by_size.items():
-        names = "base" if [m for m, _ in models] == ["base"] else f"{len(models)} models"
+        names = "base" if [m for m, _ in models] == ["base"] else count_of(len(models), "model")
         table.add_row(benchmark, names, str(problems or "all"), str(sum(reused for _, reused in models)))
     return table
 

@@ -22,6 +22,7 @@ from workloads.models.shapes import read_shapes
 from workloads.storage.base import AlreadyExists, Store
 from workloads.storage.content_digest import localise_model_file
 from workloads.storage.markers import Superseded
+from workloads.words import count_of
 
 
 def publish(
@@ -50,12 +51,11 @@ def publish(
             raise SpecError(str(adapter), [SpecProblem((), str(error))]) from error
         except Superseded as error:
             _close(opened, unit, number, "superseded", "Superseded", str(error))
-            message = (
-                f"{run} has another checkpoint at {samples} samples already, and it stays: raise epoch to ask anew"
-            )
+            other = f"{run} has another checkpoint at {count_of(samples, 'sample')} already"
+            message = f"{other}, and it stays: raise epoch to ask anew"
             raise SpecError(str(adapter), [SpecProblem((), message)]) from error
     _close(opened, unit, number, "succeeded", "Published", f"{marker.name} handed in")
-    print(f"{run}: checkpoint at {samples} samples is committed as {marker.content[:12]}")
+    print(f"{run}: checkpoint at {count_of(samples, 'sample')} is committed as {marker.content[:12]}")
 
 
 def _chosen(frozen: FrozenExperiment, name: str, samples: int, source: str) -> FrozenRun:

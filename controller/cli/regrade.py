@@ -7,13 +7,13 @@ import typer
 
 from controller.cli.common import DEFAULT_STORE, ExperimentFile, ProfileFile, StoreUrl, frozen_from, store_at
 from controller.cli.run import EXIT_CODES
-from controller.cli.words import count_of
 from controller.local_runner import run_local
 from workloads.api import store_keys
 from workloads.api.evaluation_matrix import checkpoint_of, evaluation_matrix, generate_inputs, train_unit
 from workloads.api.units import unit_of
 from workloads.storage.markers import list_markers, read_marker
 from workloads.untrusted import printable
+from workloads.words import count_of
 
 
 def regrade(path: ExperimentFile, store: StoreUrl = DEFAULT_STORE, profile: ProfileFile = None) -> None:

@@ -8,10 +8,10 @@ import typer
 from controller.cli.cluster import Context, Kubeconfig, Namespace, cluster_at
 from controller.cli.common import DEFAULT_STORE, ProfileFile, StoreUrl
 from controller.cli.experiment_names import ExperimentName, InCluster, find_frozen, kind_of
-from controller.cli.words import count_of
 from controller.executors.kubernetes.api import MERGE_PATCH
 from controller.executors.kubernetes.names import RETRY_ANNOTATION
 from controller.retry import retry as retry_units
+from workloads.words import count_of
 
 
 def retry(

@@ -22,7 +22,6 @@ from controller.cli.json_output import JsonTo, shows_text, write_json
 from controller.cli.logs import attempts, log_tail
 from controller.cli.results import Results, best_run_line, manifest_state
 from controller.cli.status import render
-from controller.cli.words import count_of
 from controller.planner.actions import Status
 from controller.planner.planner import decide
 from controller.snapshot.types import Attempt, JobsSnapshot
@@ -31,6 +30,7 @@ from workloads.api import store_keys
 from workloads.api.records import Failure
 from workloads.storage.base import NotFound
 from workloads.untrusted import printable
+from workloads.words import count_of
 
 GOES_ON = frozenset({"Suspended", "Finished"})
 """Reasons of Progressing=False that are as people wanted it."""

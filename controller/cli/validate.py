@@ -8,10 +8,10 @@ import typer
 
 from controller.cli.common import ExperimentFile, ProfileFile, profile_from, resolved_from
 from controller.cli.json_output import JsonTo, shows_text, write_json
-from controller.cli.words import count_of
 from controller.experiment.errors import SpecError, dotted
 from controller.experiment.load import load_experiment
 from workloads.untrusted import printable
+from workloads.words import count_of
 
 if TYPE_CHECKING:
     from controller.validation import Validation

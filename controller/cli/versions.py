@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import typer
 from pydantic import ValidationError
@@ -19,6 +20,7 @@ from workloads.results.changes import unit_changes
 from workloads.stages.train import TRAIN
 from workloads.storage.base import NotFound, Store, StoreError
 from workloads.untrusted import printable
+from workloads.words import count_of
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 EXPERIMENT_KEY = re.compile(r"experiments/(?P<name>[^/]+)/(?P<version>[0-9a-f]{8})/experiment\.json")
@@ -27,8 +29,24 @@ NOT_ASKED = {"accepted", "uid8", "revision", "limits", "profile", "spec_sha256",
 BY_UNIT = {"base", "base_name", "runs", "benchmarks", "sampling", "engine", "epoch"}
 """Fields of which `unit_changes` names the parts."""
 WORDS = {"allow_unsandboxed": "allowUnsandboxed", "base_thinking": "base.thinking"}
-SAMPLES = "samples"
-FIELDS_SHOWN = 4
+RUN_FIELDS = {
+    "thinking": "thinking",  # in no unit's fields where no checkpoint is in both
+    "budget_tokens": "budgetTokens",
+    "domain": "domain",
+    "label": "label",
+    "sharding": "sharding",
+    "epochs": "epochs",
+}
+BENCHMARK_FIELDS = {
+    "base_parts": "base",
+    "checkpoint_parts": "checkpoints",
+    "completion": "completion",
+    "completion_pattern": "completionPattern",
+    "confirm": "confirm",
+    "domain": "domain",
+    "grader": "grader",
+}
+FIELDS_SHOWN = 10
 VERSIONS_SHOWN = 3
 VERSIONS_LISTED = 12
 
@@ -126,22 +144,43 @@ def version_named(store: Store, text: str) -> FrozenExperiment:
 
 
 def differences(old: FrozenExperiment, new: FrozenExperiment) -> tuple[str, ...]:
-    """Fields of the experiment file, without their place under spec and runs, in which the two differ."""
+    """Fields of the experiment file, without their place under spec and runs, in which the two differ.
+
+    Without onShort of a run that states `epochs` on one side, which set it to repeat.
+    """
     units = unit_changes(asked_by_experiment(old), asked_by_experiment(new))
-    fields = [_short(change.path) for unit in units for change in unit.because]
+    epochs = [{run.name: run.epochs for run in side.runs} for side in (old, new)]
+    sets_on_short = {name for name in epochs[0] if (epochs[0][name] is None) != (epochs[1].get(name) is None)}
+    fields = [
+        _short(change.path)
+        for unit in units
+        for change in unit.because
+        if not (unit.kind == TRAIN.unit_kind and unit.name in sets_on_short and change.path.endswith(".onShort"))
+    ]
     fields += [
         f"run {unit.name}" for unit in units if unit.kind == TRAIN.unit_kind and unit.standing in ("added", "removed")
     ]
-    runs = {run.name: run for run in old.runs}
-    if any(run.name in runs and runs[run.name].thinking != run.thinking for run in new.runs):
-        fields.append("thinking")  # no unit tells it where no checkpoint is in both
     before, after = (item.model_dump(mode="json", exclude=NOT_ASKED) for item in (old, new))
+    fields += _of_items(before["runs"], after["runs"], RUN_FIELDS, "")
+    names = [{item["name"] for item in side["benchmarks"]} for side in (before, after)]
+    fields += [f"benchmark {name}" for name in sorted(names[0] ^ names[1])]
+    fields += _of_items(before["benchmarks"], after["benchmarks"], BENCHMARK_FIELDS, "benchmarks[{}].")
     fields += [WORDS.get(name, name) for name in after if name not in BY_UNIT and before.get(name) != after[name]]
-    if SAMPLES in fields:  # a run with `epochs` gets `onShort: repeat` by itself
-        fields = [field for field in fields if not field.endswith(".onShort")]
     if not fields:
         fields = [name for name in after if before.get(name) != after[name]]
     return tuple(dict.fromkeys(field for field in fields if field not in (CHECKPOINT, OUTPUTS)))
+
+
+def _of_items(
+    old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]], fields: dict[str, str], place: str
+) -> Iterator[str]:
+    """Of runs or benchmarks that are in both: the fields that no unit's digest has, after `place` with their name."""
+    before = {item["name"]: item for item in old}
+    for item in new:
+        known = before.get(item["name"], item)
+        for field, word in fields.items():
+            if known.get(field) != item.get(field):
+                yield place.format(item["name"]) + word
 
 
 def _short(path: str) -> str:
@@ -160,7 +199,7 @@ def earlier_versions_line(store: Store, frozen: FrozenExperiment, now: datetime)
         return None
     named = "; ".join(_described(others[:VERSIONS_SHOWN], frozen, now))
     more = "; more: potstill list" if len(others) > VERSIONS_SHOWN else ""
-    count = "1 other version" if len(others) == 1 else f"{len(others)} other versions"
+    count = count_of(len(others), "other version")
     return f"{count} of {frozen.name} in the store: {named}{more}"
 
 

@@ -3,9 +3,12 @@
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+
+from workloads.words import count_of
 
 Path = tuple[str | int, ...]
 SHOWN_CHARACTERS = 80
@@ -80,7 +83,7 @@ class SpecError(Exception):
     def __init__(self, source: str, problems: Sequence[SpecProblem]) -> None:
         self.source = source
         self.problems = tuple(problems)
-        count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
+        count = count_of(len(self.problems), "problem")
         more = len(self.problems) - SHOWN_PROBLEMS
         shown = [f"  {problem}" for problem in self.problems[:SHOWN_PROBLEMS]]
         super().__init__("\n".join([f"{source}: {count}", *shown, *([f"  and {more} more"] if more > 0 else [])]))
@@ -97,7 +100,14 @@ def dotted(path: Path) -> str:
 
 def problems_of(error: ValidationError, model: type[BaseModel]) -> list[SpecProblem]:
     """Pydantic's errors in the file's own words; an unknown key names the nearest right one."""
-    return [SpecProblem(tuple(entry["loc"]), _message(dict(entry), model)) for entry in error.errors()]
+    return [_problem(dict(entry), model) for entry in error.errors()]
+
+
+def _problem(entry: dict[str, Any], model: type[BaseModel]) -> SpecProblem:
+    path, message = tuple(entry["loc"]), _message(entry, model)
+    if path[-1:] == ("[key]",):  # the name of an entry, not its value
+        return SpecProblem((*path[:-2], str(path[-2])), f"the name: {message}")
+    return SpecProblem(path, message)
 
 
 def _message(entry: dict[str, Any], root: type[BaseModel]) -> str:
@@ -113,8 +123,18 @@ def _message(entry: dict[str, Any], root: type[BaseModel]) -> str:
         return f"{given} is not one of {', '.join(_expected(context))}{hint}"
     if kind == "string_pattern_mismatch":
         return f"{given} {PATTERNS.get(context['pattern'], 'does not match ' + context['pattern'])}"
-    if kind == "string_type" and isinstance(entry["input"], int | float):
-        return f"YAML reads a number ({given}): put it in quotes"
+    if kind == "string_type" and isinstance(entry["input"], bool | int | float | date):
+        what = "a date" if isinstance(entry["input"], date) else "a number"
+        what = "yes or no" if isinstance(entry["input"], bool) else what
+        return f"YAML reads {what} ({given}): put it in quotes"
+    if kind == "too_short" and not entry["input"]:
+        return "is empty: at least one entry is needed"
+    if kind == "list_type":
+        return f"must be a list, each entry after a - or all in [ ] (it is {given})"
+    if kind in ("int_type", "int_parsing", "float_type", "float_parsing", "int_from_float"):
+        return f"must be a {'whole ' if kind.startswith('int') else ''}number (it is {given})"
+    if kind == "finite_number":
+        return f"must be a finite number (it is {given})"
     if kind == "too_long" and "actual_length" in context:
         return f"has {context['actual_length']} entries; at most {context['max_length']} are allowed"
     if kind == "value_error":
@@ -140,6 +160,12 @@ def _unknown_field(wrong: str, names: Sequence[str]) -> str:
 
 def shortened(value: object) -> str:
     """A value of the file for a message: its repr, or for a longer one its first characters or its size."""
+    if value is None:
+        return "empty"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, date):
+        return value.isoformat()
     if isinstance(value, str) and len(value) > SHOWN_CHARACTERS:
         return f"{value[:SHOWN_CHARACTERS]!r}... of {len(value):,} characters"
     if isinstance(value, int) and value.bit_length() > MOST_BITS:

@@ -28,6 +28,11 @@ def local_path(stated: str, place: Path, directory: FilePath) -> FilePath:
     return path
 
 
+def _not_expanded(stated: str) -> str:
+    """For a message on a path that is not there: what a shell would have expanded in it."""
+    return "; ~ and $ are not expanded: write the whole path" if stated.startswith("~") or "$" in stated else ""
+
+
 def resolve_model(
     model: str, place: Path, directory: FilePath, *, revision: str | None = None, content: str | None = None
 ) -> ModelSource:
@@ -57,21 +62,49 @@ def resolve_model(
             message = f"is required: {model} is a hub model (no directory {path}), and a branch can move"
             raise SpecError("experiment", [SpecProblem((*place[:-1], "revision"), message)])
         return ModelSource(location=f"hub://{model}@{revision}", content=f"hub:{model}@{revision}")
-    message = f"{model} is no directory here ({path}), {listed(remote_schemes())} or hub model"
+    if path.is_file():
+        message = f"{path} is a file; a base is a directory with config.json, tokenizer.json and .safetensors files"
+        raise SpecError("experiment", [SpecProblem(place, message)])
+    message = f"{model} is no directory here ({path}), {listed(remote_schemes())} or hub model{_not_expanded(model)}"
     raise SpecError("experiment", [SpecProblem(place, message)])
 
 
 def resolve_adapter(adapter: str, content: str | None, place: Path, directory: FilePath) -> ModelSource:
     """Where an adapter is and what it hashes to; `place` is its field. Raises SpecError as `resolve_model`."""
     if "://" in adapter:
-        return resolve_model(adapter, place, directory, content=content)
+        return _adapter_in_store(adapter, content, place, directory)
     path = local_path(adapter, place, directory)
     if not path.is_dir():
-        raise SpecError("experiment", [SpecProblem(place, f"{path} is not a directory")])
-    found = directory_content(path)
+        message = f"{path} is not a directory{_not_expanded(adapter) or _fetch_hint(adapter)}"
+        raise SpecError("experiment", [SpecProblem(place, message)])
+    try:
+        found = directory_content(path)
+    except ContentError as error:
+        message = f"{error}{_fetch_hint(adapter)}"
+        raise SpecError("experiment", [SpecProblem(place, message)]) from error
     if content is not None and content != found:
         raise SpecError("experiment", [SpecProblem((*place[:-1], "content"), f"{path} holds {found}, not {content}")])
     return ModelSource(location=str(path), content=found)
+
+
+def _adapter_in_store(adapter: str, content: str | None, place: Path, directory: FilePath) -> ModelSource:
+    """Raises SpecError."""
+    if not is_in_store(adapter):
+        known = listed(("a directory", *remote_schemes()))
+        message = f"{shortened(adapter)} is no place of an adapter: give {known}{_fetch_hint(adapter)}"
+        raise SpecError("experiment", [SpecProblem(place, message)])
+    if content is None:
+        message = (
+            f"{adapter} is not a local directory: state what it holds as content: sha256:<64 hex>{_fetch_hint(adapter)}"
+        )
+        raise SpecError("experiment", [SpecProblem((*place[:-1], "content"), message)])
+    return resolve_model(adapter, place, directory, content=content)
+
+
+def _fetch_hint(adapter: str) -> str:
+    """How a run's checkpoint becomes a directory. `adapter`: what the file states, perhaps run@samples."""
+    checkpoint = adapter if re.fullmatch(r"[\w.-]+@(last|\d+)", adapter) else "RUN@SAMPLES"
+    return f"; a checkpoint of a run is fetched first: potstill fetch EXPERIMENT.YAML {checkpoint} DIR, then name DIR"
 
 
 def resolve_data(uri: str, sha256: str | None, place: Path, directory: FilePath) -> FileSource:
@@ -105,7 +138,7 @@ def resolve_file(uri: str, sha256: str | None, place: Path, directory: FilePath)
         return FileSource(location=uri, sha256=sha256)
     path = local_path(uri, (*place, "uri"), directory)
     if not path.is_file():
-        raise SpecError("experiment", [SpecProblem((*place, "uri"), f"{path} is not a file")])
+        raise SpecError("experiment", [SpecProblem((*place, "uri"), f"{path} is not a file{_not_expanded(uri)}")])
     found = file_sha256(path)
     if sha256 is not None and found != sha256:
         raise SpecError("experiment", [SpecProblem((*place, "sha256"), f"{path} has SHA-256 {found}, not {sha256}")])

@@ -1,5 +1,7 @@
 """Reads an experiment file: YAML with line numbers, then the models, then what fields say together."""
 
+import codecs
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path as FilePath
@@ -8,9 +10,12 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from controller.experiment.errors import Path, SpecError, SpecProblem, problems_of
+from controller.experiment.errors import Path, SpecError, SpecProblem, problems_of, shortened
 from controller.experiment.models import Experiment
 from controller.experiment.validate import check
+
+INTEGER = "tag:yaml.org,2002:int"
+OTHER_BASE = re.compile(r"[-+]?(?:0[0-9_]+|[0-9_]+(?::[0-9_]+)+)")
 
 
 @dataclass(frozen=True)
@@ -35,11 +40,17 @@ def load_experiment(path: FilePath) -> Experiment:
 def load_experiment_file(path: FilePath) -> ExperimentFile:
     """As `load_experiment`, with the lines."""
     try:
-        text = path.read_text(encoding="utf-8")
+        data = path.read_bytes()
     except OSError as error:
         raise SpecError(str(path), [SpecProblem((), f"cannot be read: {error.strerror}")]) from error
+    try:
+        text = data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise SpecError(str(path), [SpecProblem((), f"is not UTF-8 text: {error.reason}")]) from error
+        if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise SpecError(str(path), [SpecProblem((), "is UTF-16 text: save it as UTF-8")]) from error
+        line = data.count(b"\n", 0, error.start) + 1
+        message = f"is not UTF-8 text: byte {data[error.start]:#04x}; save it as UTF-8"
+        raise SpecError(str(path), [SpecProblem((), message, line)]) from error
     return parse_experiment_file(text, str(path))
 
 
@@ -74,7 +85,8 @@ def _read_yaml(text: str, source: str) -> tuple[dict[str, Any], dict[Path, int]]
         nodes = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
         if len(nodes) != 1 or nodes[0] is None:
             found = "is empty" if not any(nodes) else f"holds {len(nodes)} documents"
-            raise SpecError(source, [SpecProblem((), f"{found}; one Experiment is expected")])
+            line = nodes[1].start_mark.line + 1 if len(nodes) > 1 and nodes[1] is not None else None
+            raise SpecError(source, [SpecProblem((), f"{found}; one Experiment is expected", line)])
         lines: dict[Path, int] = {}
         problems = _walk(nodes[0], (), lines)
         if problems:
@@ -83,6 +95,10 @@ def _read_yaml(text: str, source: str) -> tuple[dict[str, Any], dict[Path, int]]
     except yaml.MarkedYAMLError as error:
         line = None if error.problem_mark is None else error.problem_mark.line + 1
         raise SpecError(source, [SpecProblem((), f"is not YAML: {error.problem}", line)]) from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        message = f"is not YAML: the character #x{error.character:04x} may not be in it"
+        raise SpecError(source, [SpecProblem((), message, line)]) from error
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a number of thousands of digits, a date that is none
         raise SpecError(source, [SpecProblem((), f"is not YAML: {error}")]) from error
     if not isinstance(value, dict):
@@ -93,8 +109,14 @@ def _read_yaml(text: str, source: str) -> tuple[dict[str, Any], dict[Path, int]]
 
 
 def _walk(node: yaml.Node, path: Path, lines: dict[Path, int]) -> list[SpecProblem]:
-    """Notes where each field stands; a key that is there twice is a problem (YAML would keep the last, silently)."""
+    """Notes where each field stands; a key that is there twice is a problem (YAML would keep the last, silently).
+
+    So is a number such as 010, which YAML reads as 8, and 1:30, which it reads as 90.
+    """
     problems: list[SpecProblem] = []
+    if isinstance(node, yaml.ScalarNode) and node.tag == INTEGER and OTHER_BASE.fullmatch(node.value):
+        message = f"YAML reads {shortened(node.value)} in base 8 or 60: write a decimal number, or put text in quotes"
+        problems.append(SpecProblem(path, message, node.start_mark.line + 1))
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             place = (*path, str(key.value))

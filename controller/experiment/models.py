@@ -6,9 +6,17 @@ together.
 """
 
 import json
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from workloads.api.units import RegisteredName
@@ -20,7 +28,26 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 class SpecModel(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True, allow_inf_nan=False
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _takes_no_yes_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Pydantic would read true as 1."""
+        wanted = _types_in(cls.model_fields[info.field_name or ""].annotation)
+        if bool not in wanted and wanted & {int, float}:
+            for item in value if isinstance(value, list) else value.values() if isinstance(value, dict) else (value,):
+                if isinstance(item, bool):
+                    raise ValueError("must be a number, and YAML reads yes or no")
+        return value
+
+
+def _types_in(annotation: Any) -> set[Any]:
+    """The types that an annotation is made of: of `list[int] | None` list, int and None."""
+    parts = getattr(annotation, "__args__", ())
+    return {getattr(annotation, "__origin__", None) or annotation}.union(*map(_types_in, parts))
 
 
 class BaseSpec(SpecModel):

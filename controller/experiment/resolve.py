@@ -120,12 +120,14 @@ def _added_stages() -> tuple[str, ...]:
 def _question_digest(frozen: FrozenExperiment) -> str:
     """What is asked, without when, where the files stand, or how many pods may work at it.
 
-    A domain that is not stated is left out: the digest is what it was before there were domains.
+    A domain that is not stated is left out: the digest is what it was before there were domains. So are epochs, for
+    the digest holds the samples that they come to.
     """
     asked = frozen.model_dump(mode="json", exclude={"accepted", "uid8", "limits", "profile", "spec_sha256"})
     for item in (*asked["runs"], *asked["benchmarks"]):
         if item["domain"] is None:
             del item["domain"]
+        item.pop("epochs", None)
     return sha256_of(canonical_json(_without_locations(asked)))
 
 
@@ -201,6 +203,7 @@ def _run(
         data_source=sources[0],
         mixture_sources=sources if spec.data[run.data].mixture else (),
         start=start,
+        epochs=stated_length(spec, run)[1],
         sharding=run.sharding or spec.training.sharding,
         checkpoints=inputs.checkpoints,
         budget_tokens=run.budget_tokens or _budget_of(inputs.sequence_tokens, spec.evaluation.budgets),

@@ -34,7 +34,8 @@ def lora_of_start(start: ModelSource, stated: Lora, default: Lora, place: Path) 
         config = _read(start)
     except (ContentError, StoreError) as error:
         if not is_in_store(start.location):
-            raise SpecError("experiment", [SpecProblem((*place, "startFrom", "adapter"), str(error))]) from error
+            message = f"{error}: name the directory of an adapter, as potstill fetch and peft write it"
+            raise SpecError("experiment", [SpecProblem((*place, "startFrom", "adapter"), message)]) from error
         if stated.model_copy(update={"dropout": default.dropout}) != default:
             return stated
         message = f"{start.location} cannot be read here ({error}): state rank, alpha and target as it has them"

@@ -45,9 +45,13 @@ def base_opening(base: ModelSource) -> tuple[int, ...]:
 
 
 def check_base(config: dict[str, Any] | None, spec: ExperimentSpec) -> None:
-    """Raises SpecError for what a base's config.json shows: it is not trained, or samples or budgets are too long."""
-    if config is None:
-        return
+    """Raises SpecError with the `base_problems` of a base's config.json, if it is on this machine."""
+    if config is not None and (problems := base_problems(config, spec)):
+        raise SpecError("experiment", problems)
+
+
+def base_problems(config: dict[str, Any], spec: ExperimentSpec) -> list[SpecProblem]:
+    """What a base's config.json shows: it cannot be trained, or samples or budgets are too long for its context."""
     limit = context_tokens(config)
     problems: list[SpecProblem] = []
     if limit is not None and spec.evaluation.budgets[-1] >= limit:
@@ -62,8 +66,7 @@ def check_base(config: dict[str, Any] | None, spec: ExperimentSpec) -> None:
         sequence_tokens = run.sequence_tokens or spec.training.sequence_tokens or 0
         if (message_ := too_long(config, sequence_tokens)) is not None:
             problems.append(SpecProblem(("spec", "runs", index, "sequenceTokens"), message_))
-    if problems:
-        raise SpecError("experiment", problems)
+    return problems
 
 
 def choose_trainer(
@@ -85,7 +88,7 @@ def choose_trainer(
             message = "is fast, which trains adapters only, and the method is full: state general or auto"
             raise SpecError("experiment", [SpecProblem((*place, "trainer"), message)])
         return "general"
-    _check_targets(architecture, lora, place)
+    check_targets(architecture, lora, place)
     with_experts = trains_experts(architecture, lora)
     if with_experts and lora.dropout:
         message = (
@@ -104,7 +107,7 @@ def choose_trainer(
     if stated == "general" or (stated == "auto" and not (is_known and lora.is_plain)):
         return "general"
     if stated == "fast" and not is_known:
-        message = f"is fast, which trains {_fast_titles()}; the base is a {architecture}: state general or auto"
+        message = f"is fast, which trains {fast_titles()}; the base is a {architecture}: state general or auto"
         raise SpecError("experiment", [SpecProblem((*place, "trainer"), message)])
     if not lora.is_plain:
         message = f"is fast, which has targets {', '.join(KINDS)} and no dropout or rslora: state general or auto"
@@ -144,7 +147,8 @@ def check_sharding(
         raise SpecError("experiment", [SpecProblem((*place, "sharding"), message)])
 
 
-def _check_targets(architecture: str | None, lora: Lora, place: Path) -> None:
+def check_targets(architecture: str | None, lora: Lora, place: Path) -> None:
+    """Raises SpecError for a target that the architecture does not have. None: it is not known here."""
     family = FAMILIES.get(architecture or "")
     if ALL_LINEAR in lora.target and len(lora.target) > 1:
         raise SpecError("experiment", [SpecProblem((*place, "lora", "target"), f"{ALL_LINEAR} goes alone")])
@@ -165,7 +169,8 @@ def _check_targets(architecture: str | None, lora: Lora, place: Path) -> None:
             raise SpecError("experiment", [SpecProblem((*place, "lora", "target"), message)])
 
 
-def _fast_titles() -> str:
+def fast_titles() -> str:
+    """The families that the fast trainer knows, in words."""
     return " and ".join(family.title for family in FAMILIES.values() if family.fast)
 
 

@@ -15,6 +15,7 @@ from workloads.models import FAMILIES
 from workloads.registry import Registry, RegistryError
 from workloads.stages.registry import STAGES
 from workloads.storage.registry import STORES
+from workloads.words import count_of
 
 REGISTRIES: tuple[Registry[Any], ...] = (FAMILIES, BENCHMARKS, GRADERS, ENGINES, STORES, STAGES)
 """What other distributions may add to. A name that is there twice is a problem of every experiment."""
@@ -166,7 +167,7 @@ def _trained(spec: ExperimentSpec, run: RunSpec, place: Path) -> Iterable[SpecPr
     if samples and every and every > samples:
         yield SpecProblem(
             (*stated_at("checkpoint_every_samples", "samples"), "checkpointEverySamples"),
-            f"{every} is more than the run's {samples} samples",
+            f"{every} is more than the run's {count_of(samples, 'sample')}",
         )
     if run.budget_tokens is not None and run.budget_tokens not in spec.evaluation.budgets:
         yield SpecProblem((*place, "budgetTokens"), f"{run.budget_tokens} is not one of evaluation.budgets")

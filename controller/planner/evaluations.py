@@ -22,6 +22,7 @@ from workloads.stages.base import Stage
 from workloads.stages.generate import GENERATE
 from workloads.stages.grade import GRADE
 from workloads.stages.train import TRAIN
+from workloads.words import count_of
 
 
 @dataclass(frozen=True)
@@ -97,13 +98,13 @@ def _without_checkpoint(evaluation: EvaluationState, train: UnitState) -> Progre
     if train.state == "done" and train.why.reason == UNREADABLE:
         return Progressed("failed", TRAIN.name, train.why)
     if train.state == "done":
-        message = f"training ended without a checkpoint at {samples} samples"
+        message = f"training ended without a checkpoint at {count_of(samples, 'sample')}"
         return Progressed("failed", TRAIN.name, Reason("CheckpointMissing", message))
     run = evaluation.want.model.run
     if run is not None and run.published:
         return Progressed("waiting", TRAIN.name, Reason("NotPublished", f"waits for `potstill publish` of {run.name}"))
     return Progressed(
-        "waiting", TRAIN.name, Reason("NoCheckpointYet", f"waits for the checkpoint at {samples} samples")
+        "waiting", TRAIN.name, Reason("NoCheckpointYet", f"waits for the checkpoint at {count_of(samples, 'sample')}")
     )
 
 

@@ -21,6 +21,7 @@ from controller.snapshot.types import StoreSnapshot
 from workloads.api.model import canonical_json, sha256_of
 from workloads.api.tasks import ReportTask
 from workloads.api.units import ReportInputs, UnitRef, unit_of
+from workloads.words import count_of
 
 Verdict = Literal["Succeeded", "PartiallyFailed", "Failed"]
 STATES: dict[Verdict, ManifestState] = {
@@ -104,7 +105,7 @@ def interim_manifest(round_: Round, units: Iterable[UnitRef], status: Status) ->
         return None
     if before is not None and round_.now - before.at < timedelta(seconds=INTERIM_SECONDS):
         return None
-    why = Reason("NewGrades", f"grades of {status.counts.grades} parts of evaluations are committed")
+    why = Reason("NewGrades", f"grades are committed of {count_of(status.counts.grades, 'part')} of evaluations")
     return _manifest("interim " + records_digest(round_.store, units), "running", status, why)
 
 

@@ -49,6 +49,7 @@ from workloads.api.experiment import FrozenExperiment
 from workloads.api.tasks import ReportTask
 from workloads.api.units import UnitRef
 from workloads.stages.generate import GENERATE
+from workloads.words import count_of
 
 __all__ = ["Decision", "decide"]
 
@@ -155,8 +156,8 @@ def _with_ending(status: Status, ending: Finish, reached: Verdict) -> Status:
 
 
 def _summary(status: Status) -> str:
-    totals, checkpoints = counted(status.evaluations), status.counts.checkpoints
-    return f"{totals.graded} of {totals.asked} evaluations graded, {checkpoints} checkpoints committed"
+    totals, checkpoints = counted(status.evaluations), count_of(status.counts.checkpoints, "checkpoint")
+    return f"{totals.graded} of {count_of(totals.asked, 'evaluation')} graded, {checkpoints} committed"
 
 
 def _no_action(type_: str, status: ConditionStatus, reason: str, message: str) -> Decision:

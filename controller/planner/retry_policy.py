@@ -15,6 +15,7 @@ from controller.snapshot.types import Attempt, UnitView
 from workloads.api.experiment import Limits
 from workloads.api.records import ExitCode, TaskEnd
 from workloads.api.tasks import Owner
+from workloads.words import count_of
 
 FAILURE_BACKOFF_SECONDS = 2.0
 UNAVAILABLE_BACKOFF_SECONDS = 10.0
@@ -58,8 +59,7 @@ def _failures(view: UnitView, ended: list[tuple[Attempt, TaskEnd]], limits: Limi
             last = end
     if last is None or failures < limits.attempts:
         return None
-    attempts = "1 attempt" if failures == 1 else f"{failures} attempts"
-    return Reason(last.reason, f"{attempts} failed, attempt {last.number} with: {last.message}")
+    return Reason(last.reason, f"{count_of(failures, 'attempt')} failed, attempt {last.number} with: {last.message}")
 
 
 def _interruptions(view: UnitView, ended: list[tuple[Attempt, TaskEnd]], limits: Limits) -> Reason | None:
@@ -73,7 +73,9 @@ def _interruptions(view: UnitView, ended: list[tuple[Attempt, TaskEnd]], limits:
     for outcome, count in Counter(end.outcome for end in ends).items():
         if count > limits.preemptions:
             last = next(end for end in reversed(ends) if end.outcome == outcome)
-            return Reason("TooManyInterruptions", f"{count} attempts ended {outcome}, the last with: {last.message}")
+            return Reason(
+                "TooManyInterruptions", f"{count_of(count, 'attempt')} ended {outcome}, the last with: {last.message}"
+            )
     return None
 
 

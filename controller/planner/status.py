@@ -27,6 +27,7 @@ from workloads.api.records import CheckpointRecord
 from workloads.api.units import UnitRef
 from workloads.stages.generate import GENERATE
 from workloads.stages.grade import GRADE
+from workloads.words import count_of
 
 
 def counts(frozen: FrozenExperiment, evaluations: Sequence[EvaluationState], store: StoreSnapshot) -> Counts:
@@ -150,20 +151,16 @@ def progressing(round_: Round, idle: bool) -> Condition:
         if key in snapshot.refused and key not in snapshot.jobs
     ]
     if refused:
-        message = f"{_jobs(len(refused))} not made, which costs no attempt and is tried again: {refused[0]}"
+        message = f"{count_of(len(refused), 'Job')} not made, which costs no attempt and is tried again: {refused[0]}"
         return Condition("Progressing", "False", REFUSED, message)
     jobs = [job for key in keys if (job := snapshot.jobs.get(key)) is not None and job.phase in ("pending", "running")]
     held_up = [job for job in jobs if job.phase == "pending" and job.reason not in ("", STARTING)]
     if held_up and len(held_up) == len(jobs):
         first = held_up[0]
-        message = f"{_jobs(len(jobs))} made, none has started: {first.reason}: {first.message}"
+        message = f"{count_of(len(jobs), 'Job')} made, none has started: {first.reason}: {first.message}"
         return Condition("Progressing", "False", first.reason, message)
     message = "there is nothing to do now" if idle else "tasks are at work or about to be"
     return Condition("Progressing", "True", "Working", message)
-
-
-def _jobs(count: int) -> str:
-    return "1 Job" if count == 1 else f"{count} Jobs"
 
 
 def conditions(
@@ -214,12 +211,12 @@ def _complete(
     counts = counts or EvaluationCounts(len(parts), states.count("done"), len(failures))
     status: ConditionStatus = "True" if set(states) <= {"done"} else "False"
     if not set(states) <= {"done", "failed"}:
-        message = f"{counts.graded} of {counts.asked} {noun}s done, {counts.failed} failed"
+        message = f"{counts.graded} of {count_of(counts.asked, noun)} done, {counts.failed} failed"
         return Condition(type_, status, "InProgress", message)
     if failures:
-        message = f"{counts.failed} of {counts.asked} {noun}s failed; first {failures[0]}"
+        message = f"{counts.failed} of {count_of(counts.asked, noun)} failed; first {failures[0]}"
         return Condition(type_, status, "Failed", message)
-    return Condition(type_, status, "Complete", f"{counts.graded} {noun}s done")
+    return Condition(type_, status, "Complete", f"{count_of(counts.graded, noun)} done")
 
 
 def _limited(evaluations: Sequence[EvaluationLine], condition: Condition) -> Condition:

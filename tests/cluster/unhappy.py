@@ -192,7 +192,7 @@ CASES = (
     Case("no-node", "No node takes the pod", "Progressing", "Unschedulable", ("no nodes available",)),
     Case(
         "pod-quota", "The namespace's quota of pods is used up", "Progressing", "FailedCreate",
-        ("0 of 1 pods made", "exceeded quota: team"), prepare=_quota("pods"),
+        ("0 of 1 pod made", "exceeded quota: team"), prepare=_quota("pods"),
     ),
     Case(
         "queue", "Kueue has the Job wait", "Progressing", "Queued", ("Kueue's queue gpu",),

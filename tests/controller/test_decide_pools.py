@@ -53,7 +53,7 @@ def test_while_some_are_at_work_the_reason_stays_and_the_message_tells_of_the_ot
     world, controller = World(Weather(), seed=0, pools=(pool(1),)), Controller(frozen)
     for _ in controller.act(world, controller.look(world).actions):
         pass
-    assert told(controller.look(world)) == ("InProgress", f"0 of 1 evaluations done, 0 failed; 1 ready: {FULL}")
+    assert told(controller.look(world)) == ("InProgress", f"0 of 1 evaluation done, 0 failed; 1 ready: {FULL}")
 
 
 def test_who_waits_for_its_own_limit_waits_for_nobody_else() -> None:
@@ -63,7 +63,7 @@ def test_who_waits_for_its_own_limit_waits_for_nobody_else() -> None:
         pass
     decision = controller.look(world)
     assert not decision.limited
-    assert told(decision) == ("InProgress", "0 of 1 evaluations done, 0 failed")
+    assert told(decision) == ("InProgress", "0 of 1 evaluation done, 0 failed")
 
 
 def test_what_waits_together_is_generated_together() -> None:

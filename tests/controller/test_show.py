@@ -59,8 +59,8 @@ def test_data_that_the_trainer_would_refuse_is_refused_before_anything_is_writte
 
 def test_a_crash_is_shown_with_its_traceback(file: Path, tmp_path: Path) -> None:
     shutil.copytree(BASE, tmp_path / "base")
-    weights = tmp_path / "base" / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:100_000])
+    config = tmp_path / "base" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"hidden_act": "no such function"}))
     text = file.read_text().replace(str(BASE), "base")
     file.write_text(text + "  limits: {attempts: 1}\n")
     (tmp_path / "data.jsonl").write_text((json.dumps({"prompt": "1 + 1", "response": "2"}) + "\n") * 9)

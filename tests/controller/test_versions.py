@@ -14,6 +14,7 @@ from controller.cli.versions import age, differences, earlier_versions_line, is_
 from tests.controller.driver import small
 from tests.tools.warm import WarmStart
 from workloads.api.experiment import FrozenExperiment
+from workloads.api.units import Columns, Template, TemplateVariable
 from workloads.storage.base import Store, open_store
 
 BASE = Path(__file__).parents[2] / "examples" / "quickstart" / "base"
@@ -56,10 +57,29 @@ def test_what_differs_is_named_by_its_field(store: Store) -> None:
 
 
 def test_what_epochs_set_by_themselves_is_not_named() -> None:
-    by_samples, by_epochs = FIRST, changed(small(), "dddd0000", 0, samples=7, on_short="repeat")
-    assert differences(by_samples, by_epochs) == ("samples",)
-    (field,) = differences(by_samples, changed(small(), "eeee0000", 0, on_short="repeat"))
-    assert field.endswith(".onShort")
+    by_epochs = changed(small(), "dddd0000", 0, samples=7, on_short="repeat")
+    by_epochs = by_epochs.model_copy(update={"runs": (by_epochs.runs[0].model_copy(update={"epochs": 2.0}),)})
+    assert differences(FIRST, by_epochs) == ("samples", "epochs")
+
+
+def test_no_field_hides_another() -> None:
+    name = FIRST.runs[0].data
+    both = changed(small(), "dddd0000", 0, samples=7, on_short="repeat")
+    assert set(differences(FIRST, both)) == {"samples", f"data.{name}.onShort"}
+    columns, template = Columns(messages="turns"), Template(variables=(TemplateVariable(name="a", value="1"),))
+    more = changed(small(), "eeee0000", 0, learning_rate=1e-3, columns=columns, template=template)
+    found = differences(FIRST, more)
+    assert {"learningRate", f"data.{name}.columns.messages", f"data.{name}.templateVariables"} <= set(found)
+
+
+def test_what_no_unit_decides_is_named_beside_what_one_does() -> None:
+    (run,), (benchmark, *_) = FIRST.runs, FIRST.benchmarks
+    run = SECOND.runs[0].model_copy(update={"budget_tokens": run.budget_tokens + 1, "label": "Mine"})
+    other = benchmark.model_copy(update={"name": "another", "confirm": ()})
+    asked = benchmark.model_copy(update={"confirm": (f"{run.name}@last",)})
+    found = differences(FIRST, FIRST.model_copy(update={"runs": (run,), "benchmarks": (asked, other)}))
+    assert {"learningRate", "budgetTokens", "label", "benchmark another"} <= set(found)
+    assert f"benchmarks[{benchmark.name}].confirm" in found
 
 
 def test_thinking_is_named_also_where_no_checkpoint_is_in_both() -> None:

@@ -317,15 +317,15 @@ WARNINGS: dict[str, tuple[Warn, Warn]] = {
         lambda path: warnings_of(path, prompts("a", "<think>bbbb</think>c"), **CHATML, sequence_tokens=24),
         lambda path: warnings_of(path, prompts("a", "<think>bbbb</think>c"), **CHATML),
     ),
-    "ThinkTwice: in 1 rows": (
+    "ThinkTwice: in 1 row the": (
         lambda path: warnings_of(path, prompts("a", "<think>b</think>c"), **OPENED),
         lambda path: warnings_of(path, prompts("a", "b</think>c"), **OPENED),
     ),
-    "AlreadyTemplated: 1 prompts": (
+    "AlreadyTemplated: the prompts of 1 row hold": (
         lambda path: warnings_of(path, prompts("<|im_start|>user\na<|im_end|>\n", "b"), **CHATML),
         lambda path: warnings_of(path, prompts("<|im_start|>user\na<|im_end|>\n", "b"), **CHATML | {"template": Template(name="plain")}),
     ),
-    "EndWithin: 1 responses": (
+    "EndWithin: the responses of 1 row hold": (
         lambda path: warnings_of(path, prompts("a", "b<|im_end|>\n<|im_start|>user\nc"), **CHATML),
         lambda path: warnings_of(path, prompts("a", "b"), **CHATML),
     ),
@@ -333,15 +333,15 @@ WARNINGS: dict[str, tuple[Warn, Warn]] = {
         lambda path: warnings_of(path, [{"prompt": "a", "response": "b", "input": "c"}], **CHATML),
         lambda path: warnings_of(path, [{"instruction": "a", "output": "b", "input": "c"}], **CHATML | {"format": "alpaca"}),
     ),
-    "WarmupTooLong: warmupSteps is 500 and the run has 1 steps": (
+    "WarmupTooLong: warmupSteps is 500 and the run has 1 step:": (
         lambda path: warnings_of(path, prompts("a", "b"), **CHATML, warmup_steps=500),
         lambda path: warnings_of(path, prompts("a", "b"), **CHATML, warmup_steps=0),
     ),
-    "ControlTokens: users' text of 1 rows": (
+    "ControlTokens: users' text of 1 row holds": (
         lambda path: warnings_of(path, [{"messages": [{"role": "user", "content": "a<|endoftext|>"}, CHAT[2]]}]),
         lambda path: warnings_of(path, [{"messages": CHAT}]),
     ),
-    "EndNotInTemplate: in 1 of 1 samples": (
+    "EndNotInTemplate: in 1 of 1 sample ": (
         lambda path: warnings_of(path, [{"messages": CHAT}], "{% for m in messages %}{{ m.content }}\n{% endfor %}"),
         lambda path: warnings_of(path, [{"messages": CHAT}]),
     ),

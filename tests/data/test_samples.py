@@ -96,7 +96,7 @@ def test_rows_without_a_supervised_token_are_left_out_by_their_lines(base: Path,
     path = write_rows(tmp_path / "d.jsonl", [*sums(3), {"prompt": "why", "response": ""}, *sums(1)])
     data = prepared(base, path, samples=4, checkpoints=())
     assert data.statistics.without_supervision == 1
-    assert any("NothingSupervised: 1 rows left out" in warning and "(lines 4)" in warning for warning in data.warnings)
+    assert any("NothingSupervised: 1 row left out" in warning and "(line 4)" in warning for warning in data.warnings)
     assert 3 not in data.order
 
 

@@ -138,6 +138,29 @@ def test_a_directory_without_the_adapters_configuration_is_refused_whatever_lora
 
 
 @pytest.mark.parametrize(
+    ("stated", "field", "message"),
+    [
+        ("mine@3000", "adapter", "mine@3000 is not a directory"),
+        ("a", "adapter", "is not a directory"),
+        ("store", "adapter", "holds no .safetensors file"),
+        ("file:///somewhere/store", "adapter", "is no place of an adapter: give a directory, s3://"),
+        ("s3://lab/potstill", "content", "state what it holds as content"),
+    ],
+)
+def test_a_run_s_name_or_a_store_is_told_to_be_fetched_first(
+    folder: Path, stated: str, field: str, message: str
+) -> None:
+    (folder / "store" / "units").mkdir(parents=True)
+    with pytest.raises(SpecError) as refused:
+        resolved(folder, "{adapter: adapter}", f"{{adapter: '{stated}'}}")
+    said = str(refused.value)
+    checkpoint = stated if "@" in stated else "RUN@SAMPLES"
+    assert f"startFrom.{field}: " in said
+    assert message in said
+    assert f"potstill fetch EXPERIMENT.YAML {checkpoint} DIR, then name DIR" in said
+
+
+@pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"lora_alpha": 0}, "lora_alpha is 0, and must be more than 0"),

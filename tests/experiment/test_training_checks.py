@@ -13,6 +13,7 @@ from controller.experiment.errors import SpecError
 from controller.experiment.load import parse_experiment
 from controller.experiment.resolve import resolve
 from controller.validation import Validation, validate_contents
+from tests.experiment.bases import write_weights
 from tests.train.world import sums, write_rows, write_tokenizer
 from workloads.api.experiment import FrozenExperiment
 from workloads.api.units import TrainInputs
@@ -44,7 +45,7 @@ CONFIG = {
 
 def accepted(folder: Path, *changes: tuple[str, str], **config: Any) -> FrozenExperiment:
     base = write_tokenizer(folder / "base")
-    (base / "model.safetensors").write_bytes(b"")
+    write_weights(base / "model.safetensors", {})
     (base / "config.json").write_text(json.dumps(CONFIG | config))
     write_rows(folder / "sums.jsonl", sums(15))
     write_rows(folder / "own.jsonl", [{"id": "a", "prompt": "1+1? " * 80, "answer": "2"}])

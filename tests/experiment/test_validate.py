@@ -78,6 +78,14 @@ def test_a_run_that_must_think_and_is_not_taught_to_is_warned_of(folder: Path) -
     assert "warning: a: ThinkNotTaught: no sample teaches </think>" in said(folder)
 
 
+def test_what_holds_for_several_runs_is_said_once(folder: Path) -> None:
+    change(
+        folder, "{name: a, data: sums, thinking: false}", "{name: a, data: sums}\n    - {name: b, data: sums, seed: 2}"
+    )
+    (warning,) = [line for line in said(folder).splitlines() if line.startswith("warning: ")]
+    assert warning.startswith("warning: a, b: ThinkNotTaught: ")
+
+
 def test_a_right_experiment_is_valid_without_a_warning(folder: Path) -> None:
     assert said(folder).splitlines() == [
         f"{folder}/e.yaml: tiny is valid: 1 run, 1 checkpoint, 0 candidates, 1 benchmark"

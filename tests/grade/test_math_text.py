@@ -38,7 +38,7 @@ TEXTS = st.lists(st.sampled_from(PIECES) | st.sampled_from(GOLDS), max_size=12).
         (r"^{7}/_{4}", r"\frac{7}{4}"), ("x^7/_4", "x^7/_4"), (r"326{.}5", "326.5"), ("1 + (2)i", "1 + 2i"), ("1 + (+2)i", "1 + 2i"), (r"2\sqrt{-1}", "2i"), ("(3;4]", "(3, 4]"),
         ("(0,9) U (9,36)", r"(0,9) \cup (9,36)"), (r"(0,36) - \{9\}", r"(0,36) \setminus \{9\}"), (r"\text{998 1/2}", r"998\frac{1}{2}"), (r"\text{(2, 4)}", "(2, 4)"),
         (r"\text{7, 5 and 3}", "7, 5 and 3"), (r"17\,€", "17"), (r"\text{€}17", "17"), ("5.4 ¢", "5.4"), (r"90\ \frac{\text{m}}{\text{s}}", "90"), ("9 m/s", "9"),
-        ("11 different ways", "11"), ("11 or more", "11 or more"), ("2 thirds", "2 thirds"), (r"18\text{ dozen}", r"18 \cdot 12"), ("cot(x)", r"\cot(x)"), ("3*R**2", "3*R^{2}"),
+        ("11 different ways", "11"), ("11 or more", "11 or more"), ("2 thirds", r"\frac{2}{3}"), (r"18\text{ dozen}", r"18 \cdot 12"), ("cot(x)", r"\cot(x)"), ("3*R**2", "3*R^{2}"),
         ("0.(3)", r"\frac{1}{3}"), ("0.1666...", r"\frac{1}{6}"), (r"4.6666\ldots", r"\frac{14}{3}"), ("0.333...", r"\frac{1}{3}"), ("0.384...", "0.384..."), (r"\text{Answer: } 4", "4"), ("**$5$**", "5"), (r"\text{``even.''}", r"\text{even}"), (r"3 \text{ or } 5", r"3 \text{ or } 5"),
     ],
 )  # fmt: skip

@@ -92,4 +92,4 @@ def test_gitlab_shows_status_reason_and_figures() -> None:
     text = shown["unsure accuracy"][1]
     assert text.startswith("not enough evidence: the drop may lie on either side of the 5.0% that are allowed\n")
     assert "baseline 100.0%, candidate 96.7%, drop +3.3 points" in text
-    assert "1 outputs that could not be graded" in shown["broken accuracy"][1]
+    assert "1 output that could not be graded" in shown["broken accuracy"][1]

@@ -24,6 +24,7 @@ from workloads.storage.base import Store, open_store
 from workloads.storage.content_digest import directory_content
 from workloads.storage.markers import fetch, list_markers, read_marker
 from workloads.storage.source import open_source
+from workloads.words import count_of
 
 ROOT = Path(__file__).parents[2]
 INPUTS = ExternalInputs(base_content="c", source="elsewhere")
@@ -220,7 +221,7 @@ BAD: dict[str, tuple[Callable[[], dict[str, bytes]], str]] = {
     "a pickle": (lambda: adapter() | {"adapter_model.safetensors": b"\x80\x04pickle"}, "adapter_model.safetensors"),
     "a NaN at the end": (
         lambda: adapter(last=NAN),
-        r"1 tensors hold NaN or Inf: .*layers\.1\.self_attn\.q_proj\.lora_B",
+        r"1 tensor with NaN or Inf, first: .*layers\.1\.self_attn\.q_proj\.lora_B",
     ),
     "another rank": (lambda: adapter(rank=3), "has shape"),
     "no JSON": (lambda: adapter() | {"adapter_config.json": b"{"}, "not JSON"),
@@ -303,7 +304,7 @@ def test_hostile_adapters_are_refused_one_by_one_and_the_honest_one_is_committed
     said = failure.message.split("\n")
     assert len(said) == len(HOSTILE)
     for number, (line, (_, words)) in enumerate(zip(said, HOSTILE.values(), strict=True), 1):
-        assert line.startswith(f"checkpoint at {number} samples: "), line
+        assert line.startswith(f"checkpoint at {count_of(number, 'sample')}: "), line
         assert words in line or re.search(words, line), line
 
 

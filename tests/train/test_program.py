@@ -28,7 +28,7 @@ from tests.train.world import (
 from workloads.api import store_keys
 from workloads.api.records import CheckpointRecord, ExitCode, Marker, StateRecord, TrainRecord, content_of
 from workloads.api.tasks import TrainTask
-from workloads.api.units import Lora
+from workloads.api.units import NUMERICS, Lora
 from workloads.program import Context, run_program
 from workloads.storage.base import Store
 from workloads.storage.markers import list_markers, read_marker
@@ -295,6 +295,17 @@ def test_a_base_whose_weights_cannot_be_found_is_refused_once(rows: Path, tmp_pa
     task = order(store, inputs(base, rows), base, rows)
     assert train_here(store, task) == ExitCode.BAD_CONFIGURATION
     assert "has neither model.safetensors nor model.safetensors.index.json" in failure(store, task).message
+
+
+@pytest.mark.parametrize("trainer", ["fast", "general"])
+def test_a_base_whose_weights_are_cut_is_refused_once(trainer: str, rows: Path, tmp_path: Path) -> None:
+    base = write_base(tmp_path / "base")
+    whole = (base / "model.safetensors").read_bytes()
+    (base / "model.safetensors").write_bytes(whole[:-1])
+    store = open_directory(tmp_path / "store")
+    task = order(store, inputs(base, rows, trainer=trainer, numerics=NUMERICS[trainer]), base, rows)  # type: ignore[index]
+    assert train_here(store, task) == ExitCode.BAD_CONFIGURATION
+    assert "it is cut short or damaged; copy the file again" in failure(store, task).message
 
 
 def test_a_training_that_diverges_ends_at_the_step_and_commits_nothing_after_it(

@@ -47,6 +47,7 @@ class FrozenRun(Contract):
     checkpoints: tuple[int, ...] = Field(description="sample counts expected, ascending; a candidate has (0,)")
     budget_tokens: int
     thinking: bool = True
+    epochs: float | None = Field(None, description="passes over its data, where the file states them, not samples")
 
     @property
     def sources(self) -> tuple[FileSource, ...]:
@@ -57,7 +58,7 @@ class FrozenRun(Contract):
     def _serialize(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without what came later where it is not stated: experiments of before are known by the digest of this."""
         dumped: dict[str, Any] = handler(self)
-        empty = ("mixture_sources", "mixtureSources", "start")
+        empty = ("mixture_sources", "mixtureSources", "start", "epochs")
         dumped = {name: value for name, value in dumped.items() if name not in empty or value}
         return {name: value for name, value in dumped.items() if (name, value) != ("sharding", "auto")}
 

@@ -21,7 +21,7 @@ TRAIN_NUMERICS = "train-1"
 GENERAL_NUMERICS = "general-1"
 """The same of the general trainer."""
 NUMERICS = {"fast": TRAIN_NUMERICS, "general": GENERAL_NUMERICS}
-GRADER_VERSION = "grade-3"
+GRADER_VERSION = "grade-4"
 """Raised when a verdict could change: outputs are then graded again, and nothing is generated again."""
 REPORT_VERSION = "report-3"
 """Raised when a report of the same manifest could say something else: reports are then made again."""

@@ -138,8 +138,10 @@ def _rows(
 
 def _text_of(path: Path, data: bytes) -> str:
     try:
-        return (gzip.decompress(data) if path.name.endswith(".gz") else data).decode()
+        return (gzip.decompress(data) if path.name.endswith(".gz") else data).decode("utf-8-sig")
     except UnicodeDecodeError as e:
+        if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+            raise BenchmarkError(f"{path}: this is UTF-16 text: save it as UTF-8") from e
         line = e.object[: e.start].count(b"\n") + 1
         raise BenchmarkError(f"{path}:{line}: not UTF-8: byte {e.object[e.start]:#04x}") from e
     except (OSError, EOFError, zlib.error) as e:

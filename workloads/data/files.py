@@ -11,10 +11,14 @@ from typing import Any
 
 import zstandard
 
+from workloads.words import count_of
+
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 COMPRESSED = (".gz", ".zst")
 DESCRIPTIONS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
 """Files that come with a data set and hold none of its rows."""
+OTHER_DELIMITERS = {";": "semicolons", "\t": "tabs (or name the file .tsv)", "|": "bars", ",": "commas"}
+"""Between the columns of files that are no CSV with commas; of a .tsv file those in place of tabs."""
 LONGEST_LINE = 256 * 1024 * 1024
 """Bytes of one line of JSONL, or of one cell of a CSV."""
 OTHERS = {
@@ -25,6 +29,8 @@ OTHERS = {
     b"\x93NUMPY": "a NumPy array: write JSONL, CSV or Parquet",
     b"\x80\x04": "a pickle, which is never opened: write JSONL, CSV or Parquet",
     b"\x80\x02": "a pickle, which is never opened: write JSONL, CSV or Parquet",
+    b"\xff\xfe": "UTF-16 text: save it as UTF-8",
+    b"\xfe\xff": "UTF-16 text: save it as UTF-8",
     b"SQLite format 3": "an SQLite database: write JSONL, CSV or Parquet",
 }
 
@@ -208,12 +214,21 @@ def _csv(path: Path, file: io.BufferedReader, delimiter: str) -> Iterator[tuple[
         names = list(reader.fieldnames or ())
         if twice := [name for name in names if names.count(name) > 1]:
             raise BadData(f"{path.name}: line 1: column {twice[0]!r} is there twice")
+        if len(names) == 1 and (other := next((mark for mark in OTHER_DELIMITERS if mark in names[0]), None)):
+            wanted = "tabs" if delimiter == "\t" else "commas"
+            raise BadData(f"{path.name}: line 1: columns are separated by {OTHER_DELIMITERS[other]}: use {wanted}")
         for row in reader:
             line = reader.line_num
             if None in row or None in row.values():
                 count = len([value for value in row.values() if value is not None])
                 count += len(row.get(None) or ()) - (None in row)
-                yield line, Fault(f"line {line}: the row has {count} cells, and the header {len(names)} columns")
+                yield (
+                    line,
+                    Fault(
+                        f"line {line}: the row has {count_of(count, 'cell')}, and "
+                        f"the header {count_of(len(names), 'column')}"
+                    ),
+                )
             else:
                 yield line, row
     except csv.Error as error:

@@ -18,6 +18,7 @@ from workloads.data.token_cache import tokenised
 from workloads.data.tokens import TokenisedRows, cut
 from workloads.data.warnings import data_warnings
 from workloads.text.tokenizer import TextTokenizer
+from workloads.words import count_of
 
 PERCENTILES = (1, 10, 50, 90, 99)
 
@@ -65,8 +66,9 @@ def prepare(
     for path, part, count in zip(paths, split.training, wanted, strict=True):
         if len(part) < count and inputs.on_short == "fail":
             of_part = f" ({count} of them from {path.name})" if len(paths) > 1 else ""
+            left = f"{count_of(len(part), 'row')} {'is' if len(part) == 1 else 'are'}"
             raise BadData(
-                f"{name}: samples is {inputs.samples}{of_part} but {len(part)} rows are left of {len(rows)} "
+                f"{name}: samples is {inputs.samples}{of_part} but {left} left of {len(rows)} "
                 f"({_losses(rows, inputs)}; {len(split.validation)} held out for validation): "
                 "lower samples, change sequenceTokens or overlong, or state onShort: repeat"
             )
@@ -107,7 +109,9 @@ def _read(
         raise BadData(f"{name}: nothing is left to train on: {_losses(rows, inputs)}")
     training, validation = hold_out(inputs.seed, [int(line) for line in rows.lines[usable]], inputs.validation_share)
     if not training:
-        raise BadData(f"{name}: validationShare {inputs.validation_share} holds out all {len(usable)} rows left")
+        raise BadData(
+            f"{name}: validationShare {inputs.validation_share} holds out all {count_of(len(usable), 'row')} left"
+        )
     by_part: list[list[int]] = [[] for _ in paths]
     for index in training:
         row = int(usable[index])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from workloads.models.safetensors_file import read_header
 from workloads.models.shapes import ModelShapes
+from workloads.models.weight_files import loaded_files
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 KV_BYTES = BYTES | {"fp8": 1}
@@ -146,7 +147,7 @@ def gpu_work(shapes: ModelShapes, dtype: str, rows: int, graph_rows: int) -> int
 
 def weight_bytes(directory: Path, dtype: str) -> int:
     """Of all tensors in the directory's safetensors files, as they will be held in `dtype`. Raises BadSafetensors."""
-    headers = (read_header(path) for path in sorted(directory.glob("*.safetensors")))
+    headers = (read_header(path) for path in loaded_files(directory))
     return BYTES[dtype] * sum(entry.elements for header in headers for entry in header.values())
 
 

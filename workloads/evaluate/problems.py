@@ -20,7 +20,7 @@ def read_problems(path: Path, wanted: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     data = path.read_bytes()
     try:
-        text = (gzip.decompress(data) if path.name.endswith(".gz") else data).decode()
+        text = (gzip.decompress(data) if path.name.endswith(".gz") else data).decode("utf-8-sig")
     except (gzip.BadGzipFile, EOFError, UnicodeDecodeError) as error:
         raise BadBenchmark(f"{path.name} is not JSONL: {error}") from error
     for number, line in enumerate(text.split("\n"), 1):

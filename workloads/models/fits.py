@@ -1,9 +1,16 @@
 """What a base cannot be trained or asked for, by its config.json alone. No torch: planner and trainer share it."""
 
 from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from workloads.models import architecture_of
+from workloads.models import FAMILIES, architecture_of
+from workloads.models.safetensors_file import TensorEntry
+from workloads.models.shapes import ModelShapes
+from workloads.words import count_of
+
+EMBEDDING = "model.embed_tokens.weight"
+"""Of the families: where the files have it, they name their layers as transformers does."""
 
 
 def context_tokens(config: Mapping[str, Any]) -> int | None:
@@ -12,12 +19,17 @@ def context_tokens(config: Mapping[str, Any]) -> int | None:
     return found if isinstance(found, int) and not isinstance(found, bool) else None
 
 
+def is_quantised(config: Mapping[str, Any]) -> bool:
+    """Whether the files hold weights in another form than the layers', so that their shapes and sizes say nothing."""
+    return bool(config.get("quantization_config") or config.get("compression_config"))
+
+
 def why_not_trained(config: Mapping[str, Any]) -> str | None:
     """Why no trainer takes this base; None: nothing in its config.json is against it."""
     named = architecture_of(config)
     if named is None:
         return "its config.json names no architecture"
-    if config.get("quantization_config"):
+    if is_quantised(config):
         return "it is quantised: train the weights that it was made from, in bfloat16 or float32"
     if isinstance(config.get("auto_map"), Mapping) and "AutoModelForCausalLM" in config["auto_map"]:
         return f"a {named} runs code of its own directory (auto_map), which Potstill never does"
@@ -43,3 +55,41 @@ def beyond_embedding(config: Mapping[str, Any], largest_token: int) -> str | Non
         f"the data holds token {largest_token} but the base's embedding has {rows} rows: "
         "its tokenizer.json belongs to another model"
     )
+
+
+def why_not_loaded(shapes: ModelShapes, tensors: Mapping[str, TensorEntry]) -> str | None:
+    """Why the files are not a model of the sizes in config.json; None: they are, or the family is not known.
+
+    The experts of a mixture are not looked at: files hold them in several ways.
+    """
+    if shapes.read is not None or EMBEDDING not in tensors:
+        return None
+    dense = {f"{layer}.weight": size for layer, size in shapes.linear().items() if ".experts." not in layer}
+    if missing := [name for name in dense if name not in tensors]:
+        return f"its files lack {count_of(len(missing), 'weight')} that config.json needs, first: {missing[0]}"
+    for name, size in dense.items():
+        if tensors[name].shape != size:
+            found = list(tensors[name].shape)
+            return f"config.json needs {name} of shape {list(size)}, and the files have {found}: copy the model again"
+    return None
+
+
+def why_unknown_to_transformers(config: Mapping[str, Any]) -> str | None:
+    """Why the transformers of this machine does not load the base as what it says it is; None: it does.
+
+    Also None where no transformers is installed, and for families in the table.
+    """
+    named, kind = architecture_of(config), config.get("model_type")
+    if named is None or named in FAMILIES:
+        return None
+    try:
+        installed = version("transformers")
+        from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    except (PackageNotFoundError, ImportError):
+        return None
+    known: Any = dict(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES).get(kind if isinstance(kind, str) else "")
+    if known is None:
+        return f"transformers {installed} of this machine has no causal language model of type {kind!r:.60}"
+    if named != known and named not in known:
+        return f"config.json says {named}, and transformers {installed} loads a base of type {kind} as {known}"
+    return None

@@ -1,10 +1,12 @@
 """Bytes that a training holds for a model's parameters, and the memory of GPUs by name. No torch."""
 
 import math
+import re
 from pathlib import Path
 
 from workloads.api.units import Sharding
 from workloads.models.safetensors_file import read_header
+from workloads.models.weight_files import loaded_files
 
 FULL_BYTES_PER_PARAMETER = {"float32": 16, "bfloat16": 18}
 """Of full fine-tuning. float32: value, gradient and AdamW's two moments; with bfloat16 also the value that
@@ -17,13 +19,23 @@ BESIDE_PYTORCH_BYTES_SEVERAL_RANKS = 3 * 2**30
 """With NCCL's buffers: 1.58 GiB were measured with two ranks on H200s, 1.59 on H100s; more ranks were not measured."""
 AUTO_SHARDING_SHARE = 0.8
 """Of a device's usable memory: if weights, gradients and moments take more, `sharding: auto` divides them."""
-GPU_BYTES = {"h200": 141 * 10**9, "b200": 180 * 10**9, "l40s": 48 * 10**9, "l4": 24 * 10**9, "t4": 16 * 10**9}
-"""By a word of the profile's `gpu`, of models that have one size of memory only. Source: NVIDIA's data sheets."""
+MIB = 2**20
+GPU_BYTES = {
+    "h200": 143_771 * MIB, "b200": 183_359 * MIB, "l40s": 46_068 * MIB, "l4": 23_034 * MIB, "t4": 15_360 * MIB,
+    "4090": 24_564 * MIB,
+}  # fmt: skip
+"""By a word of the profile's `gpu`, of models that have one size of memory only: what nvidia-smi shows, of which
+PyTorch gets a little less."""
+MIG_INSTANCE = re.compile(r"\b\d+g\.(\d+)gb\b")
+STATED_GB = re.compile(r"(?<![\w.])(\d+) ?gb\b")
+"""The size in a GPU's name (NVIDIA H100 80GB HBM3), which is of GiB, rounded up."""
+ADAPTER_BYTES_PER_PARAMETER = 16
+"""float32: value, gradient and AdamW's two moments."""
 
 
 def parameters_of(folder: Path) -> int:
     """Elements of all tensors in a model's safetensors files; 0 where it has none. Raises BadSafetensors."""
-    headers = [read_header(path) for path in sorted(folder.glob("*.safetensors"))]
+    headers = [read_header(path) for path in loaded_files(folder)]
     return sum(math.prod(entry.shape) for header in headers for entry in header.values())
 
 
@@ -39,8 +51,14 @@ def training_bytes(parameters: int, method: str, precision: str) -> int:
 
 
 def gpu_bytes(name: str) -> int | None:
-    """Returns a GPU's bytes of memory by its name in a profile (NVIDIA H200); None if the name does not fix them."""
-    words = name.lower().replace("-", " ").replace("_", " ").split()
+    """Returns the most bytes of memory that a GPU of this name has (NVIDIA H200); None if the name does not say."""
+    plain = name.lower().replace("-", " ").replace("_", " ")
+    words = plain.split()
+    if "mig" in words or MIG_INSTANCE.search(plain):
+        instance = MIG_INSTANCE.search(plain)
+        return None if instance is None else int(instance[1]) * 2**30
+    if (stated := STATED_GB.search(plain)) is not None:
+        return int(stated[1]) * 2**30
     return next((GPU_BYTES[word] for word in words if word in GPU_BYTES), None)
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from workloads.words import count_of
+
 LARGEST_HEADER_BYTES = 100_000_000
 """The library's own limit."""
 LARGEST_SIZE = 2**63
@@ -55,12 +57,12 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
     with path.open("rb") as file:
         start = file.read(8)
         if len(start) < 8:
-            raise BadSafetensors(f"{path.name} is not a safetensors file: it has {size} bytes")
+            raise BadSafetensors(f"{path.name} is not a safetensors file: it has {count_of(size, 'byte')}")
         (header_bytes,) = struct.unpack("<Q", start)
         if 8 + header_bytes > size or header_bytes > LARGEST_HEADER_BYTES:
             raise BadSafetensors(
-                f"{path.name} is no safetensors file, or is cut short: it has {size} bytes, and its header alone "
-                f"would have {header_bytes}"
+                f"{path.name} is no safetensors file, or is cut short: it has {count_of(size, 'byte')}, and its header "
+                f"alone would have {header_bytes}"
             )
         text = file.read(header_bytes)
     try:

@@ -15,6 +15,7 @@ from workloads.models import family_of
 from workloads.models.base import ModelFamily, Sizes
 from workloads.models.llama import FAMILY as LLAMA
 from workloads.models.safetensors_file import BadSafetensors, read_header
+from workloads.models.weight_files import loaded_files
 
 NOT_ADAPTED = ("embed_tokens", "wte", "wpe", "lm_head", "embed_out", "output", "gate", "router", "norm")
 """Last parts of names of 2D weights that no adapter changes: embeddings, heads, routers."""
@@ -102,7 +103,7 @@ def _read_linear(directory: Path) -> dict[str, tuple[int, int]] | None:
     """(out, in) of the 2D weights in the directory's files, by layer; None where there are none."""
     found: dict[str, tuple[int, int]] = {}
     try:
-        for path in sorted(directory.glob("*.safetensors")):
+        for path in loaded_files(directory):
             for name, entry in read_header(path).items():
                 layer, _, leaf = name.rpartition(".")
                 if leaf == "weight" and len(entry.shape) == 2 and layer.rpartition(".")[2] not in NOT_ADAPTED:

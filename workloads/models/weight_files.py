@@ -1,7 +1,9 @@
-"""Which files hold a model's weights, in the Hugging Face layout."""
+"""Which files hold a model's weights, in the Hugging Face layout, and which tensors are in them. No torch."""
 
 import json
 from pathlib import Path
+
+from workloads.models.safetensors_file import BadSafetensors, TensorEntry, read_header
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -11,12 +13,41 @@ class BadWeightFiles(Exception):
 
 
 def check_weight_files(directory: Path) -> None:
-    """The directory holds model.safetensors, or an index and every file that the index names. Raises BadWeightFiles.
+    """The directory holds model.safetensors, or an index and every file that the index names. Raises BadWeightFiles."""
+    _weight_files(directory)
+
+
+def read_weights(directory: Path) -> dict[str, TensorEntry]:
+    """The tensors of the model by name, from the headers of its files: no weight is read. Raises BadWeightFiles."""
+    found: dict[str, TensorEntry] = {}
+    for path in _weight_files(directory):
+        try:
+            found |= read_header(path)
+        except (BadSafetensors, OSError) as error:
+            raise BadWeightFiles(f"{directory}: {error}; copy the file again") from error
+    return found
+
+
+def loaded_files(directory: Path) -> tuple[Path, ...]:
+    """The files that `read_weights` reads; all .safetensors files where neither file nor index says which these are."""
+    try:
+        return _weight_files(directory)
+    except BadWeightFiles:
+        return tuple(sorted(directory.glob("*.safetensors")))
+
+
+def names_in_index(path: Path) -> frozenset[str]:
+    """The tensors that an index names. Raises BadWeightFiles."""
+    return frozenset(_read_index(path))
+
+
+def _weight_files(directory: Path) -> tuple[Path, ...]:
+    """Raises BadWeightFiles.
 
     Source: transformers' and vLLM's loaders. Without an index transformers finds nothing in several files.
     """
     if (directory / SINGLE).is_file():
-        return
+        return (directory / SINGLE,)
     index = directory / INDEX
     if not index.is_file():
         present = sorted(path.name for path in directory.iterdir() if path.suffix in {".safetensors", ".bin"})
@@ -25,14 +56,23 @@ def check_weight_files(directory: Path) -> None:
         raise BadWeightFiles(
             f"{directory} has neither {SINGLE} nor {INDEX} ({found}): save the model again with save_pretrained"
         )
-    try:
-        named = set(json.loads(index.read_text())["weight_map"].values())
-        missing = sorted(name for name in named if not (directory / Path(name).name).is_file())
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise BadWeightFiles(f"{index} is not an index of safetensors files: {error!r}") from error
+    files = [directory / Path(name).name for name in sorted(set(_read_index(index).values()))]
+    missing = [path.name for path in files if not path.is_file()]
     if missing:
         shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
         raise BadWeightFiles(f"{index} names files that are not there: {shown}; copy the whole model again")
+    return tuple(files)
+
+
+def _read_index(path: Path) -> dict[str, str]:
+    """File by tensor. Raises BadWeightFiles."""
+    try:
+        named = dict(json.loads(path.read_bytes())["weight_map"])
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise BadWeightFiles(f"{path} is not an index of safetensors files: {error!r:.200}") from error
+    if not all(isinstance(file, str) and file for file in named.values()):
+        raise BadWeightFiles(f"{path} is not an index of safetensors files: weight_map names what is no file")
+    return named
 
 
 def loading_phase(directory: Path) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from workloads.api.blocked import blocking_run
 from workloads.api.counts import evaluation_states
 from workloads.api.manifest import Manifest
+from workloads.words import count_of
 
 PREFIXES = re.compile(
     r"^(?:no checkpoint at [\d,]+ samples: |\d+ attempts? failed, attempt \d+ with: |attempt \d+: )+"
@@ -29,14 +30,9 @@ class FailureCause:
     @property
     def where(self) -> str:
         """For instance: 1 run (Math 4K) and 12 evaluations."""
-        runs = f"{counted(len(self.runs), 'run')} ({', '.join(self.runs)})" if self.runs else ""
-        evaluations = counted(len(self.evaluations), "evaluation") if self.evaluations else ""
+        runs = f"{count_of(len(self.runs), 'run')} ({', '.join(self.runs)})" if self.runs else ""
+        evaluations = count_of(len(self.evaluations), "evaluation") if self.evaluations else ""
         return " and ".join(part for part in (runs, evaluations) if part)
-
-
-def counted(number: int, noun: str) -> str:
-    """1 run, 2 runs."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def causes(manifest: Manifest) -> tuple[FailureCause, ...]:
@@ -100,7 +96,7 @@ class FailureProgress:
     def text(self) -> str:
         """For instance: 12 of 36 evaluations are graded, 2 failed, 4 are running, 18 are waiting."""
         waiting = self.asked - self.graded - self.failed - self.running
-        parts = [f"{self.graded:,} of {counted(self.asked, 'evaluation')} {'is' if self.asked == 1 else 'are'} graded"]
+        parts = [f"{self.graded:,} of {count_of(self.asked, 'evaluation')} {'is' if self.asked == 1 else 'are'} graded"]
         parts += [f"{self.failed:,} failed"] if self.failed else []
         for number, state in ((self.running, "running"), (waiting, "waiting")):
             parts += [f"{number:,} {'is' if number == 1 else 'are'} {state}"] if number else []

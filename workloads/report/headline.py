@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from workloads.api.manifest import Manifest
-from workloads.report.failures import FailureCause, causes, counted, progress, shortened
+from workloads.report.failures import FailureCause, causes, progress, shortened
 from workloads.results.conclusions import Conclusions
+from workloads.words import count_of
 
 SENTENCE_CHARACTERS = 160
 """A sentence of `best_run` that is longer than this is not the headline."""
@@ -21,7 +22,7 @@ def headline(manifest: Manifest, conclusions: Conclusions) -> str:
         return " ".join([best_text(manifest, conclusions), *conclusions.caveats])
     if all(part.state != "done" for part in manifest.evaluations):
         number = "all" if reached.failed == reached.asked else f"{reached.failed:,} of"
-        which = f"{number} {counted(reached.asked, 'evaluation')} failed"
+        which = f"{number} {count_of(reached.asked, 'evaluation')} failed"
         why = "" if len(found) == 1 else f", for {len(found)} reasons, mostly"
         return f"Nothing was graded: {which}{why}: {shortened(found[0].text, CAUSE_CHARACTERS)}"
     return " ".join([_failed(found), best_text(manifest, conclusions), *conclusions.caveats])
@@ -30,7 +31,7 @@ def headline(manifest: Manifest, conclusions: Conclusions) -> str:
 def _failed(found: Sequence[FailureCause]) -> str:
     """1 run (Math 4K) and 12 evaluations failed: CUDA out of memory."""
     text = shortened(found[0].text, CAUSE_CHARACTERS)
-    others = f" ({counted(len(found) - 1, 'other cause')} below)" if len(found) > 1 else ""
+    others = f" ({count_of(len(found) - 1, 'other cause')} below)" if len(found) > 1 else ""
     return f"{found[0].where} failed: {text}{others}{'' if text.endswith('.') and not others else '.'}"
 
 

@@ -13,7 +13,7 @@ from plotly.offline import get_plotlyjs
 from workloads.api.manifest import Manifest
 from workloads.report.breakdown_tables import breakdown_tables, length_table
 from workloads.report.checkpoints import checkpoint_tables
-from workloads.report.failures import counted, progress
+from workloads.report.failures import progress
 from workloads.report.output_browser import OutputPages
 from workloads.report.overview import overview
 from workloads.report.pairs import pair_table
@@ -22,6 +22,7 @@ from workloads.report.protocol_table import protocol_tables
 from workloads.report.sampled_tables import recipes_table, samples_table
 from workloads.report.summary import summary
 from workloads.results.conclusions import conclusions
+from workloads.words import count_of
 
 STATES = {
     "running": "running",
@@ -97,9 +98,9 @@ def _meta(manifest: Manifest, read: OutputPages) -> list[str]:
     checkpoints = sum(model.kind == "checkpoint" for model in manifest.models)
     candidates = sum(model.kind == "candidate" for model in manifest.models)
     parts.append(f"base model {manifest.base_name}")
-    parts += [counted(number, noun) for number, noun in ((runs, "run"), (checkpoints, "checkpoint")) if number]
-    parts += [counted(candidates, "candidate")] if candidates else []
-    parts.append(counted(len(manifest.benchmarks), "benchmark"))
+    parts += [count_of(number, noun) for number, noun in ((runs, "run"), (checkpoints, "checkpoint")) if number]
+    parts += [count_of(candidates, "candidate")] if candidates else []
+    parts.append(count_of(len(manifest.benchmarks), "benchmark"))
     return parts if manifest.state == "running" else [*parts, progress(manifest).text]
 
 

@@ -15,6 +15,7 @@ from workloads.results.conclusions import Conclusions, conclusions
 from workloads.results.stats.difference import p_text
 from workloads.results.stats.share import Share
 from workloads.results.tables import TableRow, row_of
+from workloads.words import count_of
 
 MOST_CAUSES = 3
 
@@ -49,14 +50,14 @@ def _asked(manifest: Manifest) -> str:
     candidates = sum(model.kind == "candidate" for model in manifest.models)
     counts = counts_of(manifest)
     counted = [
-        _count(sum(run.role == "run" for run in manifest.runs), "run"),
-        _count(sum(model.kind == "checkpoint" for model in manifest.models), "checkpoint"),
-        *([_count(candidates, "candidate")] if candidates else []),
+        count_of(sum(run.role == "run" for run in manifest.runs), "run"),
+        count_of(sum(model.kind == "checkpoint" for model in manifest.models), "checkpoint"),
+        *([count_of(candidates, "candidate")] if candidates else []),
     ]
     return (
         f"{', '.join(counted)} and the base model ({manifest.base_name}) on "
-        f"{_count(len(manifest.benchmarks), 'benchmark')}: "
-        f"{counts.graded:,} of {_count(counts.asked, 'evaluation')} are graded."
+        f"{count_of(len(manifest.benchmarks), 'benchmark')}: "
+        f"{counts.graded:,} of {count_of(counts.asked, 'evaluation')} are graded."
     )
 
 
@@ -65,22 +66,18 @@ def counts_of(manifest: Manifest) -> EvaluationCounts:
     return evaluation_counts((e.model, e.benchmark, e.state) for e in manifest.evaluations)
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def _missing(manifest: Manifest) -> Iterable[str]:
     for run in manifest.runs:
         if run.state == "failed":
             yield f"{run.label} failed: {run.reason or 'no reason is recorded'}."
     failed = [e for e in manifest.evaluations if e.state == "failed"]
     if failed:
-        yield f"{_count(counts_of(manifest).failed, 'evaluation')} failed: {_causes(failed)}."
+        yield f"{count_of(counts_of(manifest).failed, 'evaluation')} failed: {_causes(failed)}."
     incomplete = {(e.model, e.benchmark) for e in manifest.evaluations if any("e" in at.verdicts for at in e.budgets)}
     if incomplete:
         yield (
-            f"{_count(len(incomplete), 'evaluation')} could not be graded in full: the figures are of the outputs that "
-            "were graded, and not the accuracy of the whole; the tables' notes say how many are missing."
+            f"{count_of(len(incomplete), 'evaluation')} could not be graded in full: the figures are of the outputs "
+            "that were graded, and not the accuracy of the whole; the tables' notes say how many are missing."
         )
 
 
@@ -96,7 +93,7 @@ def _causes(failed: list[ManifestEvaluation]) -> str:
         for reason, ids in ranked[:MOST_CAUSES]
     ]
     if len(ranked) > MOST_CAUSES:
-        said.append(f"{_count(len(ranked) - MOST_CAUSES, 'other cause')}; see the tables' notes")
+        said.append(f"{count_of(len(ranked) - MOST_CAUSES, 'other cause')}; see the tables' notes")
     return "; ".join(said)
 
 
@@ -152,7 +149,7 @@ def _end(end: RunEnd, cell: EndCell) -> str:
         f"{name}: {_percent(cell.row.accuracy)} right ({_change(accuracy)}), "
         f"{_percent(cell.row.completed)} completed ({_change(completed)})"
     )
-    left_out = f"; {_count(accuracy.left_out, 'problem')} left out, not graded" if accuracy.left_out else ""
+    left_out = f"; {count_of(accuracy.left_out, 'problem')} left out, not graded" if accuracy.left_out else ""
     return f"{shares}{left_out}."
 
 

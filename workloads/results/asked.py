@@ -30,6 +30,9 @@ CHECKPOINT = "its checkpoint"
 OUTPUTS = "its outputs"
 """Fields that stand for another unit's result: they differ when that unit does, and their values tell nobody more."""
 
+WORDS = {"start": "startFrom"}
+"""What the experiment file calls a field of a training's inputs, where the names differ."""
+
 STATE = "its state"
 """Of an evaluation in a manifest: if it differs, one side has no result, and no field of one to compare."""
 
@@ -74,8 +77,8 @@ def _training(run: str, data: str, inputs: TrainInputs) -> Iterator[tuple[str, J
     of_data, of_run = f"spec.data.{data}", f"spec.runs[{run}]"
     yield "spec.base", inputs.base_content
     yield of_data, f"sha256:{inputs.data_content}"
-    yield f"{of_data}.columns.prompt", inputs.columns.prompt
-    yield f"{of_data}.columns.response", inputs.columns.response
+    columns = inputs.columns.model_dump(mode="json", by_alias=True)
+    yield from ((f"{of_data}.columns.{name}", value) for name, value in columns.items())
     yield f"{of_data}.onShort", inputs.on_short
     yield from _template(of_data, inputs.template)
     yield f"{of_run}.checkpointEverySamples", inputs.checkpoints[0] if inputs.checkpoints else None
@@ -85,7 +88,7 @@ def _training(run: str, data: str, inputs: TrainInputs) -> Iterator[tuple[str, J
     if inputs.type == "full":
         yield f"{of_run}.method", inputs.type
     own = inputs.model_dump(mode="json", by_alias=True, exclude=elsewhere | {"type", "epoch", "numerics", "lora"})
-    yield from ((f"{of_run}.{name}", value) for name, value in own.items())
+    yield from ((f"{of_run}.{WORDS.get(name, name)}", value) for name, value in own.items())
     lora = inputs.lora.model_dump(mode="json", by_alias=True) if inputs.lora is not None else {}
     yield from ((f"{of_run}.lora.{name}", value) for name, value in lora.items())
 
@@ -94,6 +97,10 @@ def _template(place: str, template: Template) -> Iterator[tuple[str, JsonValue]]
     yield f"{place}.template", template.name
     yield f"{place}.templateText", template.text
     yield f"{place}.system", template.system
+    if template.variables:
+        yield f"{place}.templateVariables", {item.name: item.value for item in template.variables}
+    if template.date is not None:
+        yield f"{place}.templateDate", template.date
 
 
 def _external(run: FrozenRun, inputs: ExternalInputs) -> Iterator[tuple[str, JsonValue]]:

@@ -6,6 +6,7 @@ from itertools import groupby
 
 from workloads.results.base_comparison import BaseContrast, RunEnd
 from workloads.results.run_comparison import RunContrast, RunPair, RunTable
+from workloads.words import count_of
 
 Contrasts = list[tuple[RunPair, list[RunContrast]]]
 
@@ -62,7 +63,7 @@ def _against_base(contrast: BaseContrast) -> str:
     if contrast.difference is None:
         return f"{contrast.benchmark} {contrast.verdict}"
     found = contrast.difference
-    problems = f"{found.n} problem{'' if found.n == 1 else 's'}"
+    problems = count_of(found.n, "problem")
     return f"{contrast.benchmark} {found.estimate * 100:+.1f} points ({contrast.verdict}, {problems})"
 
 
@@ -127,7 +128,8 @@ def _best_sentence(runs: RunTable, contrasts: Contrasts, best: str) -> str:
         low, high = sorted((points[1], points[2]))
         return (
             f"{named}, ahead of {other} in accuracy on {c.benchmark} by {points[0] * 100:.1f} points "
-            f"({low * 100:+.1f} to {high * 100:+.1f}, {c.difference.n} problems; they differ by {pair.label})"
+            f"({low * 100:+.1f} to {high * 100:+.1f}, {count_of(c.difference.n, 'problem')}; they differ by "
+            f"{pair.label})"
         )
     span = sorted(points[0] * 100 for points, _ in ahead)
     where = listed(list(dict.fromkeys(c.benchmark for _, c in ahead)))
@@ -150,7 +152,7 @@ def _undecided(pair: RunPair, contrasts: Sequence[RunContrast]) -> str:
     known = [c for c in contrasts if c.difference is not None and c.difference.least_p < 1] or contrasts
     details = ", ".join(
         f"{c.benchmark} {c.difference.estimate * 100:+.1f} points "
-        f"({c.interval[0] * 100:+.1f} to {c.interval[1] * 100:+.1f}, {c.difference.n} problems)"
+        f"({c.interval[0] * 100:+.1f} to {c.interval[1] * 100:+.1f}, {count_of(c.difference.n, 'problem')})"
         for c in known
         if c.difference is not None and c.interval is not None
     )

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from workloads.api.manifest import Manifest, ManifestEvaluation, ManifestModel
+from workloads.words import count_of
 
 SHOWN_IDS = 3
 
@@ -34,11 +35,13 @@ def incomplete(side: Side, benchmark: str, budget_tokens: int) -> Iterable[str]:
                 f": {evaluation.reason}" if evaluation.reason else ""
             )
         elif len(evaluation.problems) < (size := sizes.get(evaluation.part, 0)):
-            yield f"{name}/{evaluation.part} has results for {len(evaluation.problems)} of its {size} problems"
+            share = f"{len(evaluation.problems)} of its {count_of(size, 'problem')}"
+            yield f"{name}/{evaluation.part} has results for {share}"
         elif not at:
             yield f"{name}/{evaluation.part} was not graded at {budget_tokens:,} tokens"
         elif "e" in at[0].verdicts:
-            yield f"{name}/{evaluation.part} has {at[0].verdicts.count('e')} outputs that could not be graded"
+            outputs = count_of(at[0].verdicts.count("e"), "output")
+            yield f"{name}/{evaluation.part} has {outputs} that could not be graded"
 
 
 def unlike(candidate: Side, baseline: Side, benchmark: str) -> Iterable[str]:
@@ -111,7 +114,7 @@ def problem_sets(candidate: Side, baseline: Side, benchmark: str) -> ProblemSets
     ours, theirs = ({e.part: set(e.problems) for e in side.evaluations(benchmark)} for side in (candidate, baseline))
     mine, others = (set().union(*parts.values()) for parts in (ours, theirs))
     missing, extra = sorted(others - mine), sorted(mine - others)
-    lacks = f"the candidate lacks {len(missing)} of the baseline's {len(others)} problems ({_ids(missing)})"
+    lacks = f"the candidate lacks {len(missing)} of the baseline's {count_of(len(others), 'problem')} ({_ids(missing)})"
     sets = ProblemSets(len(missing), len(extra))
     unequal = [part for part in ours if part in theirs and ours[part] != theirs[part]]
     if not mine & others:
@@ -128,9 +131,10 @@ def _partial(candidate: Side, baseline: Side, benchmark: str, shared: int) -> st
         asked = {e.part for e in side.evaluations(benchmark)}
         parts = next(item.parts for item in side.manifest.benchmarks if item.name == benchmark)
         if "subset" in asked:
-            return f"the {role} was asked a subset of {shared} problems (limit or problems)"
+            return f"the {role} was asked a subset of {count_of(shared, 'problem')} (limit or problems)"
         if not set(parts) <= asked:
-            return f"the {role} was asked {', '.join(sorted(asked))} only, {shared} of {sum(parts.values())} problems"
+            share = f"{shared} of {count_of(sum(parts.values()), 'problem')}"
+            return f"the {role} was asked {', '.join(sorted(asked))} only, {share}"
     return None
 
 

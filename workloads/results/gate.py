@@ -19,6 +19,7 @@ from workloads.results.comparable import Side, incomplete, problem_sets, unlike
 from workloads.results.stats.bounded_mean import tail
 from workloads.results.stats.difference import difference_interval, difference_statistic
 from workloads.results.stats.paired import Pairs, pair, problem_codes
+from workloads.words import count_of
 
 MIN_PROBLEMS = 20
 """Below this number of problems no requirement passes: the error rate is above `alpha` there (`perf.intervals`)."""
@@ -241,10 +242,8 @@ def _decided(found: _Measured, level: float, alpha: float) -> RequirementResult:
     if partly:
         return replace(result, message=f"the drop looks below {limit}, but {partly}")
     if not passes(p_pass, result.n, alpha):
-        return replace(
-            result,
-            message=f"the drop looks below {limit}, but {result.n} problems are too few: {MIN_PROBLEMS} are needed",
-        )
+        few = f"{count_of(result.n, 'problem')} {'is' if result.n == 1 else 'are'} too few"
+        return replace(result, message=f"the drop looks below {limit}, but {few}: {MIN_PROBLEMS} are needed")
     return replace(result, outcome="pass", message=f"the drop is below {limit}")
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from workloads.api.model import canonical_json
 from workloads.results.gate import GateResult, RequirementResult
 from workloads.untrusted import encodable, markdown, one_line, printable
+from workloads.words import count_of
 
 WORDS = {
     "pass": "pass",
@@ -110,7 +111,7 @@ def _noise(item: RequirementResult) -> str:
     if item.discordance is None:
         return ""
     outputs = f", {item.outputs_per_problem} outputs each" if item.outputs_per_problem > 1 else ""
-    parts = [f" The two differ on {item.discordance:.1%} of {item.n} problems{outputs}"]
+    parts = [f" The two differ on {item.discordance:.1%} of {count_of(item.n, 'problem')}{outputs}"]
     if item.noise is not None:
         parts.append(f"the baseline differs from itself on {item.noise:.1%} when generated again")
     if item.left_out:

@@ -39,6 +39,7 @@ from workloads.graders.registry import GRADERS
 from workloads.registry import RegistryError
 from workloads.storage.base import Store
 from workloads.storage.markers import Corrupt, list_markers, read_file
+from workloads.words import count_of
 
 LOSS_POINTS = 200
 METRICS = "metrics.jsonl"
@@ -339,8 +340,8 @@ def _unequal(rows: list[Output], outputs_per_problem: int) -> str | None:
     if wrong is None:
         return None
     return (
-        f"RepeatedProblems: {wrong} has {counts[wrong]} outputs, but sampling.n is {outputs_per_problem}: list each "
-        "problem once in the benchmark, and run again"
+        f"RepeatedProblems: {wrong} has {count_of(counts[wrong], 'output')}, but sampling.n is {outputs_per_problem}: "
+        "list each problem once in the benchmark, and run again"
     )
 
 

@@ -10,6 +10,7 @@ from workloads.api.manifest import Manifest, ManifestEvaluation, ManifestModel
 from workloads.results.base_comparison import shared_problems
 from workloads.results.stats.bounded_mean import mean_interval
 from workloads.results.tables import budgets_of, problem_verdicts
+from workloads.words import count_of
 
 COLUMNS = ("model", "scope", "benchmark", "budget", "measure", "k", "value", "low", "high", "problems", "outputs")
 """Of `cells`: a table with one line per figure."""
@@ -26,7 +27,7 @@ class Estimate:
 
     def __str__(self) -> str:
         """76.1% (69.6-82.6, 100 problems)"""
-        return f"{self.value:.1%} ({self.low * 100:.1f}-{self.high * 100:.1f}, {self.problems} problems)"
+        return f"{self.value:.1%} ({self.low * 100:.1f}-{self.high * 100:.1f}, {count_of(self.problems, 'problem')})"
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from workloads.models.memory import usable_bytes
+from workloads.models.memory import ADAPTER_BYTES_PER_PARAMETER, usable_bytes
 from workloads.train.kernels.cross_entropy import CHUNK_ROWS
 from workloads.train.kernels.fused_lora import room_for
 
-ADAPTER_BYTES_PER_PARAMETER = 16
-"""float32: value, gradient and AdamW's two moments."""
 MICRO_BATCH_STEP_TOKENS = 256
 MICRO_BATCH_TOKENS = 16_384
 """Everything was measured with them, and they keep a GPU busy (docs/performance.md): longer ones only take memory."""

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from workloads.models.fits import beyond_embedding, too_long
-from workloads.models.weight_files import BadWeightFiles, check_weight_files
+from workloads.models.weight_files import BadWeightFiles, read_weights
 
 
 class BadModel(Exception):
@@ -22,10 +22,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 def load_base(directory: Path, precision: Literal["float32", "bfloat16"], device: torch.device) -> nn.Module:
     """In eval mode: Qwen3 has no dropout, and nothing of the base learns. Raises BadModel."""
     architecture = _architecture(directory)
-    try:
-        check_weight_files(directory)
-    except BadWeightFiles as error:
-        raise BadModel(str(error)) from error
+    check_weights(directory)
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -38,6 +35,14 @@ def load_base(directory: Path, precision: Literal["float32", "bfloat16"], device
     )
     assert isinstance(model, nn.Module)
     return model.eval().requires_grad_(False)
+
+
+def check_weights(directory: Path) -> None:
+    """Raises BadModel where a file of the weights is missing or its header cannot be read."""
+    try:
+        read_weights(directory)
+    except BadWeightFiles as error:
+        raise BadModel(str(error)) from error
 
 
 def model_config(directory: Path) -> Any:

@@ -15,6 +15,7 @@ from controller.planner.unit_state import STARTING
 from workloads.stages.registry import STAGES
 from workloads.stages.report import REPORT
 from workloads.untrusted import one_line
+from workloads.words import count_of
 
 Json = dict[str, Any]
 Blame = Literal["work", "limit", "cluster"]
@@ -74,7 +75,7 @@ def pending_cause(job: Json, pods: Sequence[Json], warnings: Mapping[str, PodWar
     if made < wanted:
         said = warnings.get(str(metadata.get("uid")))
         if said is not None:
-            return PodCause(said.reason, f"{made} of {wanted} pods made: {_shown(said.message)}")
+            return PodCause(said.reason, f"{made} of {count_of(wanted, 'pod')} made: {_shown(said.message)}")
         if not pods:
             return PodCause(STARTING, "its pod is not made yet")
     for pod in pods:

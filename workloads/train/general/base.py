@@ -7,8 +7,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from workloads.models import architecture_of
-from workloads.models.weight_files import BadWeightFiles, check_weight_files
-from workloads.train.model import DTYPES, BadModel, read_config
+from workloads.train.model import DTYPES, BadModel, check_weights, read_config
 
 NOISE = ("dropout", "pdrop", "layerdrop", "jitter")
 """Parts of the names of settings that make a training forward random. The base learns nothing, so they are 0."""
@@ -23,10 +22,7 @@ def load_base(
     weights that the files lack (transformers would draw them at random).
     """
     named = architecture_of(read_config(directory))
-    try:
-        check_weight_files(directory)
-    except BadWeightFiles as error:
-        raise BadModel(str(error)) from error
+    check_weights(directory)
     config = _config(directory)
     from transformers.utils.logging import disable_progress_bar
 

@@ -37,7 +37,7 @@ from workloads.train.general.sharding import ShardedParameters, bytes_here, shar
 from workloads.train.general.start import load_start
 from workloads.train.general.targets import find_targets
 from workloads.train.memory import MICRO_BATCH_TOKENS
-from workloads.train.model import DTYPES, BadModel
+from workloads.train.model import DTYPES, BadModel, check_weights
 from workloads.train.ranks import Ranks
 from workloads.train.trainer import TrainedParameters
 
@@ -72,6 +72,7 @@ class GeneralTrainer:
         self._warnings: list[str] = []
         self.sharded = False
         if model is None:
+            check_weights(base)
             needed = training_bytes(parameters_of(base), inputs.type, inputs.precision)
             usable = self._memory.limit_bytes if on_gpu else None
             if sharding == "always" and ranks.count == 1:

@@ -97,6 +97,26 @@ _IN_WORDS = re.compile(
 _DOZENS = re.compile(
     r"(?P<number>(?<![\d.])\d++(?:\.\d++)?+)\s?(?:\\text\{\s?dozen(?:\s[^{}]*+)?\}|dozen(?:\s[a-z]++)?)$"
 )
+_PARTS = {
+    "half": 2, "halves": 2, "third": 3, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8, "ninth": 9,
+    "tenth": 10, "eleventh": 11, "twelfth": 12, "twentieth": 20, "hundredth": 100, "thousandth": 1000,
+}  # fmt: skip
+"""Without quarters, which are coins too."""
+_COUNTED_PARTS = re.compile(
+    rf"(?P<sign>-?)(?P<number>\d{{1,30}}+)(?:\s|\\[,;: ]|~)*+(?P<text>\\text\{{\s*+)?"
+    rf"(?P<part>{'|'.join(_PARTS)})(?P<plural>s?)(?![a-z])"
+    r"(?P<rest>[^{}\d]*+\}?)"
+)
+_NUMBERS_IN_WORDS = {
+    word: number
+    for number, word in enumerate(
+        ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"], 1
+    )
+}
+_FRACTION_IN_WORDS = re.compile(
+    rf"(?:\\text\{{)?\s*+(?P<top>{'|'.join(_NUMBERS_IN_WORDS)})[\s-]++(?P<part>{'|'.join(_PARTS)}|quarter)s?\s*+\}}?",
+    re.IGNORECASE,
+)
 _PERCENT = re.compile(r"\s*+(?:\\%|%|\\text\{\s*+percent\s*+\}|(?<=[\d\s}])percent(?![a-z]))")
 _MORE = re.compile(r"\d\s|[,;]")
 _DIGIT = re.compile(r"\d")
@@ -137,7 +157,8 @@ def written_once(text: str) -> str:
 
 def without_units(text: str) -> str:
     r"""`\$ 5.40` and `5.40 \text{ dollars}` as 5.40, without money signs and units; percent is `\%`."""
-    text = _DOZENS.sub(r"\g<number> \\cdot 12", _words_as_digits(_PERCENT.sub(r"\\%", text)))
+    text = _parts_as_fraction(_words_as_digits(_PERCENT.sub(r"\\%", text)))
+    text = _DOZENS.sub(r"\g<number> \\cdot 12", text)
     text = _BEFORE_MONEY.sub(r"\g<sign>", text)
     if (found := _TEXT_UNIT.search(text)) and not _KEPT_WORDS & set(found["words"].split()):
         before = text[: found.start("unit")].rstrip()
@@ -161,6 +182,25 @@ def _words_as_digits(text: str) -> str:
         return text
     rest = "" if not unit else rf"\text{{{unit}}}" if found["text"] else f" {unit}"
     return found["head"] + _expanded(found["digits"], _WORD_POWERS[found["word"]]) + rest
+
+
+def _parts_as_fraction(text: str) -> str:
+    r"""`12\text{ tenths}`, `1 tenth` and `\text{one third}` as `\frac{12}{10}`, `\frac{1}{10}` and `\frac{1}{3}`.
+
+    `5\text{ third graders}` and all others are unchanged.
+    """
+    if (said := _FRACTION_IN_WORDS.fullmatch(text)) is not None:
+        bottom = _PARTS.get(said["part"].lower(), 4)
+        return rf"\frac{{{_NUMBERS_IN_WORDS[said['top'].lower()]}}}{{{bottom}}}"
+    found = _COUNTED_PARTS.fullmatch(text)
+    if found is None or bool(found["text"]) != found["rest"].endswith("}"):
+        return text
+    sign, number, unit = found["sign"], found["number"], found["rest"].removesuffix("}").strip()
+    is_one = int(number) == 1 and (not unit or unit.startswith("of "))
+    if not (is_one or found["plural"] or found["part"] == "halves") or (unit and not found["text"]):
+        return text
+    rest = rf"\text{{ {unit}}}" if unit else ""
+    return rf"{sign}\frac{{{number}}}{{{_PARTS[found['part']]}}}{rest}"
 
 
 def _slanted(match: re.Match[str]) -> str:

@@ -52,6 +52,10 @@ _OUTWARD = re.compile(r"(?:x\s?\\in\s?)?(?P<left>[\[\]])(?P<inner>[^\[\]()]++)(?
 LONGEST = 500
 MOST_ALTERNATIVES = 4
 _PERCENT = "\\%"
+_MIXED_PERCENT = re.compile(r"(?P<sign>-?)(?P<whole>\d{1,9}+)\\frac\{(?P<top>\d{1,9}+)\}\{(?P<bottom>\d{1,9}+)\}\s?\\%")
+_LARGEST = re.compile(
+    r"[A-Za-z]\s?_\s?(?:\{\s?(?:\\(?:max|min)|\\text\{\s?(?:max|min)\s?\})\s?\}|\\(?:max|min))\s?=\s?(?P<rest>[^=<>]++)"
+)
 _DEGREE = "^\\circ"
 _SIGNS = re.compile(r"\\pm(?![A-Za-z])\s*+")
 
@@ -94,6 +98,8 @@ def rewritings(gold: str, answer: str) -> Iterator[tuple[str, str]]:
         yield _in_radians(gold), _in_radians(answer)
     if (_PERCENT in answer) != (_PERCENT in gold):
         yield gold.replace(_PERCENT, ""), answer.replace(_PERCENT, "")
+        if _MIXED_PERCENT.fullmatch(gold) or _MIXED_PERCENT.fullmatch(answer):
+            yield _in_hundredths(gold), _in_hundredths(answer)
     without_domain = _DOMAIN.sub("", answer)
     if without_domain != answer and without_domain:
         yield gold, without_domain
@@ -123,6 +129,8 @@ def alternatives(answer: str) -> list[str]:
 
 def _shorter(gold: str, answer: str) -> Iterator[tuple[str, str]]:
     """The answer without the name before it or the remark behind it; a vector as the gold is written."""
+    if "=" not in gold and (largest := _LARGEST.fullmatch(answer)):
+        yield gold, largest["rest"]
     if "=" not in gold and (side := _SIDE.fullmatch(answer)):
         yield gold, side["rest"]
         answer = side["rest"]
@@ -145,6 +153,15 @@ def _shorter(gold: str, answer: str) -> Iterator[tuple[str, str]]:
         yield gold, _as_column([_coefficient(units[name]) for name in ("x", "y", "z")])
     if given and gold[:1] == "(" and gold[-1:] == ")" and (row := _ROW_TRANSPOSED.fullmatch(gold)):
         yield _as_column(row["inner"].split(",")), answer
+
+
+def _in_hundredths(text: str) -> str:
+    r"""`33\frac{1}{3}\%` as `\frac{100}{300}`; others as they are."""
+    mixed = _MIXED_PERCENT.fullmatch(text)
+    if mixed is None or not int(mixed["bottom"]):
+        return text
+    top = int(mixed["whole"]) * int(mixed["bottom"]) + int(mixed["top"])
+    return rf"{mixed['sign']}\frac{{{top}}}{{{100 * int(mixed['bottom'])}}}"
 
 
 def _as_column(entries: list[str]) -> str:
