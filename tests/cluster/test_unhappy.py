@@ -2,6 +2,7 @@
 
 import re
 import threading
+from typing import Any
 
 import pytest
 
@@ -29,14 +30,16 @@ def tasks(where: Place) -> list[str]:
     return [info.key for info in where.world.store.list("units/") if re.search(r"tasks/\d+(\.end)?\.json$", info.key)]
 
 
+def refusals(where: Place) -> list[dict[str, Any]]:
+    events = where.world.plane.api.items(f"{where.path}/events")
+    return [one for one in events if one["involvedObject"]["name"] == "tiny" and one["reason"] == "JobRefused"]
+
+
 def test_a_refused_job_costs_nothing_and_is_made_soon_after_its_cause_is_gone(where: Place) -> None:
     quota = next(case for case in CASES if case.name == "job-quota")
     make(quota, where)
-    (warning,) = [
-        event
-        for event in where.world.plane.api.items(f"{where.path}/events")
-        if event["involvedObject"]["name"] == "tiny" and event["reason"] == "JobRefused"
-    ]
+    wait_until(lambda: len(refusals(where)) > 0, "an Event", SECONDS)
+    (warning,) = refusals(where)
     assert (warning["type"], "exceeded quota: team" in warning["message"]) == ("Warning", True)
     where.stop()
     where.start()
