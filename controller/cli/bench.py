@@ -1,4 +1,4 @@
-"""`potstill bench`: golds must grade right before a GPU is booked, and a prompt as it is sent can be read."""
+"""`potstill bench`: check before a GPU is booked that golds are graded right, and read a prompt as it is sent."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def check_golds(
 ) -> None:
     """Grade every gold answer and reference solution as if a model had written it.
 
-    Exit 1 if one is not right; 4 if there is none, or one could not be graded.
-    Example: potstill bench test bench.jsonl --grader math
+    Exit 1 if a gold is graded wrong; 4 if there is no gold or one could not be graded. Example: potstill bench test
+    bench.jsonl --grader math
     """
     from workloads.grade.bench import Unsupported, grade_golds
 

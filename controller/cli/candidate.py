@@ -1,4 +1,4 @@
-"""`potstill candidate`: a template with a candidate's weights put in, to submit. For CI."""
+"""`potstill candidate`: fills a candidate's weights into a template, and writes a file to submit. For CI."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,7 +31,7 @@ def candidate(
 
     Example: potstill candidate template.yaml --out candidate.yaml --adapter s3://lab/adapters/7
 
-    The name ends in a digest of all that is asked, so that the same candidate asked for twice is one Experiment.
+    The name ends in a digest of the experiment, so that the same candidate submitted twice is one Experiment.
     """
     if (adapter is None) == (model is None):
         raise typer.BadParameter("give --adapter or --model, one of the two")
@@ -52,7 +52,7 @@ def candidate(
 
 
 def _only_candidate(template: Path) -> dict[str, Any]:
-    """As it stands in the file. Raises SpecError."""
+    """Returns the location as the file should state it. Raises SpecError."""
     load_experiment(template)
     found: list[dict[str, Any]] = yaml.safe_load(template.read_text(encoding="utf-8"))["spec"].get("candidates", [])
     if len(found) != 1:
@@ -62,7 +62,7 @@ def _only_candidate(template: Path) -> dict[str, Any]:
 
 
 def _content(location: str) -> str:
-    """Reads all of it. Raises SpecError, StoreError."""
+    """Reads all files of the weights. Raises SpecError, StoreError."""
     try:
         return model_content_of(location)
     except BadCheckpoint as error:

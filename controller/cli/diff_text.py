@@ -1,4 +1,4 @@
-"""A comparison for people and for programs."""
+"""Writes a comparison as text and as JSON."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -21,7 +21,7 @@ ALPHA = 0.05
 
 @dataclass(frozen=True)
 class ComparedManifests:
-    """`fields`: of two files, every field that differs. `effects`: of two manifests."""
+    """`fields`: the fields in which two files differ. `effects`: the differences between two manifests."""
 
     old: str
     new: str
@@ -36,13 +36,13 @@ class ComparedManifests:
 
 
 def _differ(found: Effects) -> bool:
-    """The results differ, or cannot be compared, although no unit does."""
+    """Whether the results differ or cannot be compared although all units are equal."""
     sides = found.only_old or found.only_new or found.only_old_benchmarks or found.only_new_benchmarks
     return bool(found.contradictory or found.compared or found.not_compared or sides)
 
 
 def diff_json(compared: ComparedManifests) -> bytes:
-    """Everything in the comparison, canonical, with a final newline."""
+    """Returns the whole comparison as canonical JSON with a final newline."""
     whole = asdict(compared) | {"differs": compared.differs, "schema_version": 1}
     return canonical_json(whole) + b"\n"
 
@@ -142,14 +142,14 @@ def _effects_table(effects: tuple[Effect, ...]) -> Table:
 
 
 def _effect(effect: Effect) -> str:
-    """73.0% -> 67.0%, -6.0 (-18.6 to +6.8)"""
+    """Returns text such as 73.0% -> 67.0%, -6.0 (-18.6 to +6.8)."""
     found = effect.difference
     span = f"{found.estimate * 100:+.1f} ({found.low * 100:+.1f} to {found.high * 100:+.1f})"
     return f"{found.second:.1%} -> {found.first:.1%}, {span}{' *' if effect.adjusted_p < ALPHA else ''}"
 
 
 def _refused(refused: tuple[NotCompared, ...]) -> Iterator[str]:
-    """By reason: one line for all that share it."""
+    """Returns a line for each reason, with all evaluations that have this reason."""
     by_reason: dict[str, list[str]] = {}
     for item in refused:
         by_reason.setdefault("; ".join(item.reasons), []).append(f"{item.model} on {item.benchmark}")

@@ -1,4 +1,4 @@
-"""`potstill export`: results for W&B, MLflow or TensorBoard, read from the store, also while training goes on."""
+"""`potstill export`: writes results for W&B, MLflow or TensorBoard. It reads the store, also while training runs."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def export(
 ) -> None:
     """Write curves, evaluations with their intervals, parameters and provenance for another tracker.
 
-    They come from the store, so no trainer waits for a tracker. A second export adds what is new.
-    Example: potstill export tensorboard experiment.yaml --out runs --follow
+    The command reads the store, so no training waits for a tracker. A second export adds only new data. Example:
+    potstill export tensorboard experiment.yaml --out runs --follow
     """
     target = out or to
     if target is None:
@@ -82,7 +82,7 @@ def export(
 
 @dataclass(frozen=True)
 class Reader:
-    """`manifest` exits 4 where there is none; `store` None: a manifest without its store."""
+    """`manifest`: exits 4 if there is none. `store`: None for a manifest without its store."""
 
     manifest: Callable[[], Manifest]
     exists: Callable[[], bool]
@@ -90,11 +90,11 @@ class Reader:
 
 
 Write = Callable[[Manifest, Store | None], int]
-"""Writes what is new, and returns the number of runs."""
+"""Writes new data, and returns the number of runs."""
 
 
 def _reader(where: str, store: str, profile: Path | None) -> Reader:
-    """A manifest that stands in a store is read with that store."""
+    """Returns the manifest, and its store if the manifest is in one."""
     if not where.endswith(".json"):
         opened, frozen = find_frozen(where, store, profile)
         name, uid8 = frozen.name, frozen.uid8
@@ -107,7 +107,7 @@ def _reader(where: str, store: str, profile: Path | None) -> Reader:
 
 
 def _follow(read: Reader, write: Write) -> int:
-    """Until the experiment has ended. Raises StoreError."""
+    """Exports again and again until the experiment has ended. Raises StoreError."""
     if not read.exists():
         typer.echo("waiting for the first results", err=True)
     while not read.exists():
@@ -122,8 +122,8 @@ def _follow(read: Reader, write: Write) -> int:
 
 @contextmanager
 def _writer(tracker: Tracker, target: str) -> Iterator[Write]:
-    """Each library is loaded only for who asks for it. Raises ModuleNotFoundError, FileExistsError."""
-    from workloads.exporters.metrics import live_points, training_points  # here, because scipy takes its time to load
+    """Returns the exporter. Imports its library only now. Raises ModuleNotFoundError, FileExistsError."""
+    from workloads.exporters.metrics import live_points, training_points  # imported here, because scipy loads slowly
     from workloads.exporters.tracked import experiment_name, tracked
 
     def runs_of(manifest: Manifest, opened: Store | None) -> tuple[Tracked, ...]:

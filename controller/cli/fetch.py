@@ -1,4 +1,4 @@
-"""`potstill fetch`: a checkpoint out of the store, as an adapter or as whole weights."""
+"""`potstill fetch`: copies a checkpoint out of the store, as an adapter or as whole weights."""
 
 import json
 import shutil
@@ -29,9 +29,9 @@ def fetch(
     store: StoreUrl = DEFAULT_STORE,
     profile: ProfileFile = None,
 ) -> None:
-    """Copy a committed checkpoint into a directory, checked by hash: an adapter, or with --merge whole weights.
+    """Copy a committed checkpoint into a directory and check its hashes. It is an adapter; with --merge, whole weights.
 
-    The checkpoint of a run with method: full is whole weights, with and without --merge.
+    The checkpoint of a run with method: full is always whole weights.
 
     Example: potstill fetch experiment.yaml math@last adapter
     """
@@ -87,7 +87,10 @@ def _committed(store: Store, run: FrozenRun) -> str:
 
 
 def _name_base(base: ModelSource, config: Path) -> None:
-    """AutoPeftModel looks there for the base. The store's file names none: equal weights have equal files."""
+    """AutoPeftModel reads the base's location from this field.
+
+    The store's file has none, so that equal weights have equal files.
+    """
     stated = json.loads(config.read_text())
     name, _, revision = base.location.removeprefix("hub://").partition("@")
     stated["base_model_name_or_path"] = name

@@ -1,4 +1,4 @@
-"""`potstill gc`: sweep a store of what nobody needs any more."""
+"""`potstill gc`: deletes objects of a store that no experiment needs."""
 
 import re
 import sys
@@ -25,7 +25,7 @@ from workloads.storage.base import Store
 
 SHOWN_ROWS = 50
 LEAST_SECONDS = 3600.0
-"""The least age by which anything is deleted."""
+"""The smallest accepted value of --older-than."""
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 REASONS = {
     "unnamed unit": "no experiment names it",
@@ -39,7 +39,7 @@ REASONS = {
 
 
 def seconds_of(age: str) -> float:
-    """90m, 12h, 7d, 2w. Raises typer.BadParameter."""
+    """Parses an age such as 90m, 12h, 7d or 2w. Raises typer.BadParameter."""
     found = re.fullmatch(r"(\d+)([smhdw])", age)
     if found is None:
         raise typer.BadParameter(f"invalid age {age!r}: write a number and s, m, h, d or w, such as 7d")
@@ -62,7 +62,8 @@ def gc(
     ] = False,
     json_to: JsonTo = None,
 ) -> None:
-    """Show what no experiment and no running task needs, and with --delete delete it. Experiments' folders stay.
+    """Show the objects that no experiment and no running task needs. With --delete, delete them. Experiments' folders
+    stay.
 
     Example: potstill gc --store potstill-store --older-than 2w
     """
@@ -103,14 +104,14 @@ def gc(
 
 @dataclass(frozen=True)
 class Planned:
-    """What is to go, and the same for JSON."""
+    """Returns the objects to delete, and the same for JSON."""
 
     plan: tuple[Doomed, ...]
     body: dict[str, Any]
 
 
 def _silent(_text: str) -> None:
-    """In place of print, where standard output is for JSON."""
+    """Replaces print if standard output is for JSON."""
 
 
 def _plan(
@@ -123,7 +124,7 @@ def _plan(
     text: bool,
     delete: bool = False,
 ) -> Planned:
-    """What is to go; with `text` it is shown to the user."""
+    """Returns the objects to delete. With `text`, prints them."""
     console = wide_console()
     snapshot = look(store, deep=corrupt)
     plan = plan_sweep(snapshot, now_seconds, floor_seconds)
@@ -173,7 +174,10 @@ def _say_parked(store: Store, say: Callable[[str], None]) -> None:
 
 @contextmanager
 def _only_sweeper(store: Store) -> Iterator[tuple[float, Callable[[], None]]]:
-    """The time by the store's clock in seconds since 1970, and what is to be called often. Raises Busy, StoreError."""
+    """Returns the store's time in seconds since 1970, and a function that renews the lease and must be called often.
+
+    Raises Busy, StoreError.
+    """
     lease = acquire_key(store, store_keys.SWEEPER, f"gc of {store.url}", datetime.now(UTC))
 
     def proceed() -> None:
@@ -186,7 +190,7 @@ def _only_sweeper(store: Store) -> Iterator[tuple[float, Callable[[], None]]]:
 
 
 def _table(plan: Sequence[Doomed], now_seconds: float) -> Table:
-    """The largest first."""
+    """Returns the largest groups first."""
     table = Table("what", "why", "objects", "size", "last written", box=None, pad_edge=False)
     ordered = sorted(plan, key=lambda doomed: -doomed.bytes)
     for doomed in ordered[:SHOWN_ROWS]:

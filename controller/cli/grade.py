@@ -1,4 +1,4 @@
-"""`potstill grade`: outputs that exist, graded by the rules of an evaluation."""
+"""`potstill grade`: grades outputs of any model with the rules of an evaluation."""
 
 import json
 import os
@@ -53,9 +53,9 @@ def grade(
 ) -> None:
     """Grade outputs with the rules, limits and sandbox of an evaluation.
 
-    With --benchmark rows are {"problem", "output"}, several a problem allowed. With --grader alone they are
-    {"gold", "answer"} or {"gold", "output"}. Rows with a field "right" are compared with it. Exit 4 if a row could
-    not be graded. Example: potstill grade outputs.jsonl --benchmark math-500
+    With --benchmark rows are {"problem", "output"}, and a problem may have several. With --grader alone they are
+    {"gold", "answer"} or {"gold", "output"}. Rows with a field "right" are compared with it. Exit 4 if a row could not
+    be graded. Example: potstill grade outputs.jsonl --benchmark math-500
     """
     from workloads.grade.existing import Unsupported, grade_rows, summarise, summary_json
 
@@ -128,7 +128,10 @@ def _one_of(value: str | None, allowed: tuple[Choice, ...], option: str) -> Choi
 
 @contextmanager
 def _grades_file(path: Path | None) -> "Iterator[Callable[[GradedRow], None]]":
-    """Writes rows to a file that appears at `path` once all are written. Without a path nothing is written."""
+    """Writes rows to a temporary file that is renamed to `path` when all are written.
+
+    Without a path nothing is written.
+    """
     if path is None:
         yield lambda _: None
         return
@@ -146,7 +149,7 @@ def _grades_file(path: Path | None) -> "Iterator[Callable[[GradedRow], None]]":
 def _told(
     benchmark: Benchmark, summary: "Summary", graded: "Sequence[GradedRow]", seconds: float, most: int
 ) -> Iterator[str]:
-    """The lines of the report for people."""
+    """Returns the lines of the text report."""
     several = f" of {summary.problems} problems" if summary.problems != summary.rows else ""
     yield f"{one_line(benchmark.name)}: {summary.rows} outputs{several}, grader {benchmark.grader}, {seconds:.1f} s"
     yield f"right      {summary.right}"

@@ -21,13 +21,13 @@ from workloads.engines.vllm.definition import VLLM
 from workloads.sandbox.pool import Unsupported, sandbox_layers
 
 IMPORT_SECONDS = 240.0
-"""The import of vLLM takes half a minute on a cold disk."""
+"""The import of vLLM takes half a minute with a cold disk cache."""
 LOCAL_INSTALL = "uv tool install '.[local]' in the checkout"
 GPU_INSTALL = "uv tool install '.[local,train-gpu,evaluate]' in the checkout"
 LOCAL_PACKAGES = {"train": ("transformers", "peft", "accelerate", "safetensors"), "grade": ("math_verify", "numpy")}
-"""What the extra local brings beside torch, as modules."""
+"""The modules of the extra `local`, besides torch."""
 SMALL_MEMORY_BYTES = 4 * 10**9
-"""The quickstart with its parallel programs stays below this; no larger base does."""
+"""The quickstart with its parallel programs needs less than this; any larger base needs more."""
 TORCH_REPORT = (
     "import json, torch; print(json.dumps({'version': torch.__version__, 'cuda': torch.version.cuda, "
     "'works': torch.cuda.is_available()}))"
@@ -48,7 +48,7 @@ def check_packages() -> Iterator[Check]:
 
 
 def check_gpus() -> Iterator[Check]:
-    """A line for the driver and one for each GPU that CUDA may use."""
+    """Yields a line for the driver and a line for each GPU that CUDA may use."""
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
@@ -87,7 +87,7 @@ def _gpu_check(name: str, gpu: Gpu) -> Check:
 
 
 def check_torch() -> Check:
-    """In a process of its own: an import that crashes must not end the doctor."""
+    """Runs in a separate process: an import that crashes must not end `doctor`."""
     told, error = _in_python(TORCH_REPORT)
     if told is None:
         return blocks("torch", error, LOCAL_INSTALL)
@@ -158,7 +158,7 @@ def check_sandbox() -> Check:
 
 
 def _in_python(code: str) -> tuple[str | None, str]:
-    """(the last line that `code` prints in a new Python, "") or (None, why it failed)."""
+    """Returns (the last line that `code` prints in a new Python, "") or (None, the reason of the failure)."""
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=IMPORT_SECONDS, check=False
@@ -179,7 +179,10 @@ def _version(name: str) -> str:
 
 
 def _driver_cuda() -> int:
-    """1000 x major + 10 x minor: the newest CUDA that the driver has. NVML must be initialized."""
+    """Returns 1000 x major + 10 x minor of the newest CUDA version that the driver supports.
+
+    NVML must be initialized.
+    """
     return int(pynvml.nvmlSystemGetCudaDriverVersion_v2())
 
 

@@ -1,4 +1,4 @@
-"""`potstill status`: how far an Experiment of the cluster is."""
+"""`potstill status`: the progress of an Experiment in the cluster."""
 
 import io
 import time
@@ -26,7 +26,7 @@ def status(
     kubeconfig: Kubeconfig = None,
     json_to: JsonTo = None,
 ) -> None:
-    """Show how far an Experiment of the cluster is, as its controller says.
+    """Show the progress of an Experiment in the cluster, as its controller reports it.
 
     Exit 0 unless it failed (1). Example: potstill status distill-16-02 --watch
     """
@@ -47,7 +47,10 @@ def status(
 
 
 def watch_until_finished(cluster: Cluster, name: str, console: Console) -> Json:
-    """Shows the status as it changes; the Experiment at its end. Without a terminal: a print for each change."""
+    """Prints the status when it changes, until the Experiment has ended. Returns the Experiment.
+
+    Without a terminal it prints each change as new lines.
+    """
     with Live(console=console, auto_refresh=False) as live:
         while True:
             item = cluster.experiment(name)
@@ -58,7 +61,7 @@ def watch_until_finished(cluster: Cluster, name: str, console: Console) -> Json:
 
 
 def render(item: Json) -> RenderableType:
-    """Phase and counts, a line per run, and the conditions that say why."""
+    """Returns the phase and counts, a line for each run, and the conditions with their messages."""
     told = item.get("status", {})
     phase = told.get("phase", "Pending")
     phase += "" if told.get("conditions") else " (no controller has looked at it yet)"

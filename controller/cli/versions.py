@@ -1,4 +1,4 @@
-"""The versions of experiments in a store. Each change of what an experiment asks makes a new one: `name@version`."""
+"""Versions of experiments in a store. Each change of an experiment's content makes a new version: `name@version`."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -23,9 +23,9 @@ from workloads.untrusted import printable
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 EXPERIMENT_KEY = re.compile(r"experiments/(?P<name>[^/]+)/(?P<version>[0-9a-f]{8})/experiment\.json")
 NOT_ASKED = {"accepted", "uid8", "revision", "limits", "profile", "spec_sha256", "stop_token_ids"}
-"""Fields of an accepted experiment that are no part of what it asks."""
+"""Fields of an accepted experiment that do not affect its digest."""
 BY_UNIT = {"base", "base_name", "runs", "benchmarks", "sampling", "engine", "epoch"}
-"""Fields of which `unit_changes` names the parts."""
+"""Fields whose parts `unit_changes` names."""
 WORDS = {"allow_unsandboxed": "allowUnsandboxed", "base_thinking": "base.thinking"}
 SAMPLES = "samples"
 FIELDS_SHOWN = 4
@@ -35,7 +35,7 @@ VERSIONS_LISTED = 12
 
 @dataclass(frozen=True)
 class Version:
-    """`manifest` None: nothing was found yet. `error`: why the version cannot be read, with `frozen` None."""
+    """`manifest`: None if there are no results yet. `error`: why the version cannot be read; `frozen` is then None."""
 
     name: str
     uid8: str
@@ -57,7 +57,7 @@ class Version:
 
     @property
     def checkpoints(self) -> tuple[int, int]:
-        """(committed, all that the runs are to make)."""
+        """Returns (committed checkpoints, all checkpoints that the runs will make)."""
         models = self.manifest.models if self.manifest else ()
         committed = sum(model.kind == "checkpoint" and model.content is not None for model in models)
         runs = self.frozen.runs if self.frozen else ()
@@ -70,12 +70,15 @@ class Version:
 
 
 def is_version(text: str) -> bool:
-    """Whether `text` has the form name@version; it need not be a version that there is. A file with an @ is none."""
+    """Returns whether `text` has the form name@version; the version need not exist.
+
+    A file with an @ is not a version.
+    """
     return "@" in text and "/" not in text and not text.endswith((".yaml", ".yml")) and not Path(text).is_file()
 
 
 def versions_in(store: Store, name: str | None = None) -> tuple[Version, ...]:
-    """All versions, or those of one name: names in order, the newest version first. Raises StoreError."""
+    """Returns all versions, or those of one name: names in order, the newest version first. Raises StoreError."""
     prefix = store_keys.EXPERIMENTS if name is None else f"{store_keys.EXPERIMENTS}{name}/"
     keys = (EXPERIMENT_KEY.fullmatch(info.key) for info in store.list(prefix))
     found = [read_version(store, key["name"], key["version"]) for key in keys if key]
@@ -83,7 +86,7 @@ def versions_in(store: Store, name: str | None = None) -> tuple[Version, ...]:
 
 
 def read_version(store: Store, name: str, uid8: str) -> Version:
-    """A version that cannot be read has `error` in place of `frozen`."""
+    """Returns the version. If it cannot be read, it has `error` and no `frozen`."""
     try:
         frozen, _ = read_experiment(store, store_keys.experiment_key(name, uid8))
         return Version(name, uid8, frozen, read_manifest(store, name, uid8))
@@ -92,7 +95,7 @@ def read_version(store: Store, name: str, uid8: str) -> Version:
 
 
 def read_manifest(store: Store, name: str, uid8: str) -> Manifest | None:
-    """None before the first result. Raises StoreError, also for one that this version cannot read."""
+    """Returns None before the first result. Raises StoreError, also for a manifest that this version cannot read."""
     key = store_keys.manifest_key(name, uid8)
     try:
         return Manifest.model_validate_json(store.get(key))
@@ -107,9 +110,9 @@ def _accepted(version: Version) -> datetime:
 
 
 def version_named(store: Store, text: str) -> FrozenExperiment:
-    """The experiment that `name@version` names; a version may be cut short.
+    """Returns the experiment that `name@version` names; the version may be abbreviated.
 
-    Exits 4 unless there is exactly one, with the versions that there are; raises StoreError.
+    Exits 4 unless exactly one matches, and lists the versions that exist; raises StoreError.
     """
     name, _, version = text.partition("@")
     known = versions_in(store, name) if NAME.fullmatch(name) else ()
@@ -126,7 +129,7 @@ def version_named(store: Store, text: str) -> FrozenExperiment:
 
 
 def differences(old: FrozenExperiment, new: FrozenExperiment) -> tuple[str, ...]:
-    """Fields of the experiment file, without their place under spec and runs, in which the two differ."""
+    """Returns the fields of the experiment file in which the two differ, without the prefix spec or runs."""
     units = unit_changes(asked_by_experiment(old), asked_by_experiment(new))
     fields = [_short(change.path) for unit in units for change in unit.because]
     fields += [
@@ -134,10 +137,10 @@ def differences(old: FrozenExperiment, new: FrozenExperiment) -> tuple[str, ...]
     ]
     runs = {run.name: run for run in old.runs}
     if any(run.name in runs and runs[run.name].thinking != run.thinking for run in new.runs):
-        fields.append("thinking")  # no unit tells it where no checkpoint is in both
+        fields.append("thinking")  # the units do not show it if neither has a checkpoint
     before, after = (item.model_dump(mode="json", exclude=NOT_ASKED) for item in (old, new))
     fields += [WORDS.get(name, name) for name in after if name not in BY_UNIT and before.get(name) != after[name]]
-    if SAMPLES in fields:  # a run with `epochs` gets `onShort: repeat` by itself
+    if SAMPLES in fields:  # a run with `epochs` has `onShort: repeat` automatically
         fields = [field for field in fields if not field.endswith(".onShort")]
     if not fields:
         fields = [name for name in after if before.get(name) != after[name]]
@@ -154,7 +157,10 @@ def differs_in(fields: Sequence[str]) -> str:
 
 
 def earlier_versions_line(store: Store, frozen: FrozenExperiment, now: datetime) -> str | None:
-    """Names other versions of the experiment, the newest first, with what differs. None if there are none."""
+    """Returns text that names other versions of the experiment, the newest first, with their differences.
+
+    None if there are none.
+    """
     others = [one for one in versions_in(store, frozen.name) if one.uid8 != frozen.uid8]
     if not others:
         return None
