@@ -9,7 +9,7 @@ from workloads.registry import Registry, RegistryError
 
 
 def check_added_parts(registries: Sequence[Registry[Any]] = REGISTRIES) -> Iterator[Check]:
-    """Returns a line for each added object, after importing it; none if no distribution adds one."""
+    """Yields a line for each added object, after importing it; none if no distribution adds one."""
     for registry in registries:
         try:
             names = registry.added

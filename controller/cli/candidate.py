@@ -52,7 +52,7 @@ def candidate(
 
 
 def _only_candidate(template: Path) -> dict[str, Any]:
-    """Returns the location as the file should state it. Raises SpecError."""
+    """Returns the template's only candidate as the file states it. Raises SpecError."""
     load_experiment(template)
     found: list[dict[str, Any]] = yaml.safe_load(template.read_text(encoding="utf-8"))["spec"].get("candidates", [])
     if len(found) != 1:
@@ -62,7 +62,7 @@ def _only_candidate(template: Path) -> dict[str, Any]:
 
 
 def _content(location: str) -> str:
-    """Reads all files of the weights. Raises SpecError, StoreError."""
+    """Returns the digest of the weights, after reading all of them. Raises SpecError, StoreError."""
     try:
         return model_content_of(location)
     except BadCheckpoint as error:

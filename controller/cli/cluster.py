@@ -75,7 +75,7 @@ def _namespace(kubeconfig: Path | None, context: str | None) -> str:
 
 
 def condition(item: Json, kind: str) -> Json:
-    """Returns an empty dict if the controller has not set the condition for the current generation."""
+    """Returns the condition; an empty dict if the controller has not set it for the current generation."""
     generation = item["metadata"]["generation"]
     for one in item.get("status", {}).get("conditions", []):
         if one["type"] == kind and one.get("observedGeneration") == generation:
@@ -85,7 +85,7 @@ def condition(item: Json, kind: str) -> Json:
 
 
 def store_of(item: Json, store: str | None) -> Store:
-    """Returns the URL of the Experiment's results, unless `store` gives it.
+    """Returns the store of the Experiment's results, or the one at `store`.
 
     Exits 1 if the Experiment was not accepted.
     """

@@ -149,7 +149,7 @@ def _effect(effect: Effect) -> str:
 
 
 def _refused(refused: tuple[NotCompared, ...]) -> Iterator[str]:
-    """Returns a line for each reason, with all evaluations that have this reason."""
+    """Yields a line for each reason, with all evaluations that have this reason."""
     by_reason: dict[str, list[str]] = {}
     for item in refused:
         by_reason.setdefault("; ".join(item.reasons), []).append(f"{item.model} on {item.benchmark}")

@@ -11,7 +11,7 @@ from workloads.text.templates import BadTemplate
 from workloads.text.tokenizer import BadTokenizer
 
 WRONG_INPUT = (SpecError, ContentError, BadData, BadTemplate, BadTokenizer, BenchmarkError, RegistryError)
-"""The command exits with 2; the message says what to change."""
+"""After these errors the command exits with 2; the message says what to change."""
 
 STORE_ERRORS = (StoreError, Corrupt)
-"""The command exits with 4: the store did not answer."""
+"""After these errors the command exits with 4, because the store did not answer."""

@@ -94,7 +94,7 @@ Write = Callable[[Manifest, Store | None], int]
 
 
 def _reader(where: str, store: str, profile: Path | None) -> Reader:
-    """Returns the manifest, and its store if the manifest is in one."""
+    """Returns a reader of the manifest. If the manifest is in a store, it is read with its store."""
     if not where.endswith(".json"):
         opened, frozen = find_frozen(where, store, profile)
         name, uid8 = frozen.name, frozen.uid8
@@ -122,7 +122,7 @@ def _follow(read: Reader, write: Write) -> int:
 
 @contextmanager
 def _writer(tracker: Tracker, target: str) -> Iterator[Write]:
-    """Returns the exporter. Imports its library only now. Raises ModuleNotFoundError, FileExistsError."""
+    """Gives a function that writes to the tracker. Imports its library only now. Raises ModuleNotFoundError, FileExistsError."""
     from workloads.exporters.metrics import live_points, training_points  # imported here, because scipy loads slowly
     from workloads.exporters.tracked import experiment_name, tracked
 

@@ -62,10 +62,9 @@ def gc(
     ] = False,
     json_to: JsonTo = None,
 ) -> None:
-    """Show the objects that no experiment and no running task needs. With --delete, delete them. Experiments' folders
-    stay.
+    """Show the objects that no experiment and no running task needs; with --delete, delete them.
 
-    Example: potstill gc --store potstill-store --older-than 2w
+    The folders of experiments stay. Example: potstill gc --store potstill-store --older-than 2w
     """
     store = stated_store(place, store)
     floor_seconds = seconds_of(older_than)
@@ -104,7 +103,7 @@ def gc(
 
 @dataclass(frozen=True)
 class Planned:
-    """Returns the objects to delete, and the same for JSON."""
+    """`plan`: the objects to delete. `body`: the same for JSON."""
 
     plan: tuple[Doomed, ...]
     body: dict[str, Any]
@@ -124,7 +123,7 @@ def _plan(
     text: bool,
     delete: bool = False,
 ) -> Planned:
-    """Returns the objects to delete. With `text`, prints them."""
+    """Finds the objects to delete. With `text`, prints them."""
     console = wide_console()
     snapshot = look(store, deep=corrupt)
     plan = plan_sweep(snapshot, now_seconds, floor_seconds)
@@ -190,7 +189,7 @@ def _only_sweeper(store: Store) -> Iterator[tuple[float, Callable[[], None]]]:
 
 
 def _table(plan: Sequence[Doomed], now_seconds: float) -> Table:
-    """Returns the largest groups first."""
+    """Returns the plan as a table, with the largest groups first."""
     table = Table("what", "why", "objects", "size", "last written", box=None, pad_edge=False)
     ordered = sorted(plan, key=lambda doomed: -doomed.bytes)
     for doomed in ordered[:SHOWN_ROWS]:

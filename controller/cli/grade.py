@@ -149,7 +149,7 @@ def _grades_file(path: Path | None) -> "Iterator[Callable[[GradedRow], None]]":
 def _told(
     benchmark: Benchmark, summary: "Summary", graded: "Sequence[GradedRow]", seconds: float, most: int
 ) -> Iterator[str]:
-    """Returns the lines of the text report."""
+    """Yields the lines of the text report."""
     several = f" of {summary.problems} problems" if summary.problems != summary.rows else ""
     yield f"{one_line(benchmark.name)}: {summary.rows} outputs{several}, grader {benchmark.grader}, {seconds:.1f} s"
     yield f"right      {summary.right}"

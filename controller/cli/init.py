@@ -113,9 +113,9 @@ def _ask(option: str, question: str) -> str:
 
 
 def _from_folder(stated: str, directory: Path) -> str | None:
-    """Returns a path relative to this folder or the experiment file's folder, as the file should have it;
+    """Returns the path `stated` as the experiment file should have it; None if no such file exists.
 
-    None if nothing exists there.
+    `stated` may be relative to the current folder or to the experiment file's folder.
     """
     for start in (Path.cwd(), directory):
         if (start / stated).exists():

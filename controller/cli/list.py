@@ -47,9 +47,9 @@ def _with_newest(versions: Sequence[Version]) -> Iterator[tuple[Version, Version
 
 
 def _fields(version: Version, newest: Version) -> tuple[str, ...] | None:
-    """Returns the fields that differ from the newest version;
+    """Returns the fields that differ from the newest version.
 
-    None for the newest itself and if a version cannot be read.
+    Returns None for the newest version, and if one of the two cannot be read.
     """
     if version is newest or version.frozen is None or newest.frozen is None:
         return None

@@ -27,9 +27,9 @@ class Results:
 
 
 def results_here(path: Path, store: str | None, profile: Path | None) -> Results:
-    """Returns the results of a file as `potstill run` runs it. Exits 4 if it has not run in this store;
+    """Returns the results of a file as `potstill run` runs it.
 
-    raises SpecError, StoreError.
+    Exits 4 if it has not run in this store; raises SpecError, StoreError.
     """
     frozen = frozen_from(path, profile)
     opened = store_at(store or os.environ.get("POTSTILL_STORE", DEFAULT_STORE))

@@ -1,4 +1,4 @@
-"""Reads an experiment file: YAML with line numbers, then the models, then what fields say together."""
+"""Reads an experiment file: YAML with line numbers, then the models, then the rules over several fields."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class ExperimentFile:
     lines: Mapping[Path, int]
 
     def error(self, problems: Iterable[SpecProblem]) -> SpecError:
-        """The problems with their lines, each one once, in the file's order."""
+        """Returns an error with the problems and their lines, each once, in the file's order."""
         located = {(problem.path, problem.message): _with_line(problem, self.lines) for problem in problems}
         return SpecError(self.source, sorted(located.values(), key=lambda problem: problem.line or 0))
 
@@ -33,7 +33,7 @@ def load_experiment(path: FilePath) -> Experiment:
 
 
 def load_experiment_file(path: FilePath) -> ExperimentFile:
-    """As `load_experiment`, with the lines."""
+    """Like `load_experiment`, with the lines."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -44,12 +44,12 @@ def load_experiment_file(path: FilePath) -> ExperimentFile:
 
 
 def parse_experiment(text: str, source: str) -> Experiment:
-    """The experiment in `text`; `source` names it in errors. Raises SpecError."""
+    """Returns the experiment in `text`; errors name `source`. Raises SpecError."""
     return parse_experiment_file(text, source).experiment
 
 
 def parse_experiment_file(text: str, source: str) -> ExperimentFile:
-    """As `parse_experiment`, with the lines."""
+    """Like `parse_experiment`, with the lines."""
     value, lines = _read_yaml(text, source)
     try:
         experiment = Experiment.model_validate(value, by_alias=True, by_name=False)
@@ -62,7 +62,7 @@ def parse_experiment_file(text: str, source: str) -> ExperimentFile:
 
 
 def _with_line(problem: SpecProblem, lines: Mapping[Path, int]) -> SpecProblem:
-    """The line of the field, or of the nearest thing around it that is in the file."""
+    """Adds the line of the field, or of the nearest enclosing field that is in the file."""
     for length in range(len(problem.path), 0, -1):
         if problem.path[:length] in lines:
             return SpecProblem(problem.path, problem.message, lines[problem.path[:length]])
@@ -83,7 +83,7 @@ def _read_yaml(text: str, source: str) -> tuple[dict[str, Any], dict[Path, int]]
     except yaml.MarkedYAMLError as error:
         line = None if error.problem_mark is None else error.problem_mark.line + 1
         raise SpecError(source, [SpecProblem((), f"is not YAML: {error.problem}", line)]) from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a number of thousands of digits, a date that is none
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a number of thousands of digits, or an invalid date
         raise SpecError(source, [SpecProblem((), f"is not YAML: {error}")]) from error
     if not isinstance(value, dict):
         what = "text" if isinstance(value, str) else "a list" if isinstance(value, list) else "one value"
@@ -93,7 +93,7 @@ def _read_yaml(text: str, source: str) -> tuple[dict[str, Any], dict[Path, int]]
 
 
 def _walk(node: yaml.Node, path: Path, lines: dict[Path, int]) -> list[SpecProblem]:
-    """Notes where each field stands; a key that is there twice is a problem (YAML would keep the last, silently)."""
+    """Records the line of each field. A duplicate key is a problem (YAML would silently keep the last one)."""
     problems: list[SpecProblem] = []
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:

@@ -1,8 +1,8 @@
 """The experiment file, field by field. The CRD and the field reference are generated from these models.
 
 Descriptions are what `kubectl explain` shows. Kubernetes' structural schemas have no unions, tuples or nullable
-defaults that differ by branch, so neither have these models: alternatives are sibling fields, and `check` says which go
-together.
+defaults that differ by branch, so these models have none either: alternatives are sibling fields, and `check` finds
+wrong combinations.
 """
 
 import json
@@ -24,7 +24,7 @@ class SpecModel(BaseModel):
 
 
 class BaseSpec(SpecModel):
-    """The model that everything starts from and is compared with."""
+    """The model that training starts from and that checkpoints are compared with."""
 
     model: str = Field(min_length=1, description="Hub name (needs revision), s3:// prefix or directory of the weights.")
     revision: str | None = Field(
@@ -54,7 +54,7 @@ class ColumnsSpec(SpecModel):
 
 
 def _variable_text(value: object) -> object:
-    """YAML's true, 3 and 0.5 as the text that the CRD, whose values have one type, holds too."""
+    """Returns YAML's true, 3 and 0.5 as text, because values in the CRD have one type."""
     return json.dumps(value) if isinstance(value, bool | int | float) else value
 
 
@@ -119,7 +119,7 @@ class LoraSpec(SpecModel):
 
 
 class StartSpec(SpecModel):
-    """An adapter on the base that training goes on from, in place of a new one."""
+    """An adapter on the base with which training starts, instead of a new one."""
 
     adapter: str = Field(min_length=1, description="s3:// prefix or directory of the adapter.")
     content: str | None = Field(None, description="What an s3:// adapter must hash to: sha256:<64 hex>.")
@@ -186,7 +186,7 @@ class ExternalCheckpoints(SpecModel):
 
 
 class RunSpec(SpecModel):
-    """One training, or the checkpoints of another trainer's. Fields of training may be overridden here."""
+    """One training, or checkpoints of another trainer. Fields of training can be overridden here."""
 
     name: Name = Field(description="Unique among runs and candidates; run@samples names a checkpoint.")
     label: str | None = Field(None, description="For tables and plots; default: the name.")
@@ -218,7 +218,7 @@ class RunSpec(SpecModel):
 
 
 class CandidateSpec(SpecModel):
-    """A model that exists already: an adapter on the base, or whole weights."""
+    """An existing model: an adapter on the base, or whole weights."""
 
     name: Name = Field(description="Unique among runs and candidates.")
     label: str | None = Field(None, description="For tables and plots; default: the name.")
@@ -236,7 +236,7 @@ class CandidateSpec(SpecModel):
 
 
 class PromptSpec(SpecModel):
-    """How a problem becomes a prompt. {problem} in instruction stands for the problem."""
+    """How a problem becomes a prompt. {problem} in instruction is replaced by the problem."""
 
     template: str | None = Field(
         None, description="base, chatml, plain, or a Jinja file; default: as trained, of the base plain."
@@ -273,7 +273,7 @@ class BenchmarkSpec(SpecModel):
 
 
 class SamplingSpec(SpecModel):
-    """How tokens are chosen; default: the likeliest, once."""
+    """How tokens are chosen; default: the most likely token, one output per problem."""
 
     temperature: float = Field(0.0, ge=0, description="0: always the likeliest token.")
     top_p: float = Field(1.0, gt=0, le=1, description="Only the likeliest tokens that have this share together.")
@@ -282,7 +282,7 @@ class SamplingSpec(SpecModel):
 
 
 class EngineSpec(SpecModel):
-    """What generates; default: the profile's."""
+    """The engine that generates; default: the profile's."""
 
     name: RegisteredName | None = Field(None, description="What the profile must have: transformers or vllm.")
     dtype: Literal["float32", "bfloat16", "float16"] | None = Field(None, description="Default: the profile's.")
@@ -290,7 +290,7 @@ class EngineSpec(SpecModel):
 
 
 class EvaluationSpec(SpecModel):
-    """What every checkpoint, and the base, is asked."""
+    """The benchmarks and settings with which every checkpoint and the base are evaluated."""
 
     benchmarks: list[BenchmarkSpec] = Field(min_length=1, max_length=16, description="What is asked.")
     sampling: SamplingSpec = SamplingSpec()
@@ -301,7 +301,7 @@ class EvaluationSpec(SpecModel):
 
 
 class RequirementSpec(SpecModel):
-    """What must not get worse by more than maxDrop."""
+    """A score that must not drop by more than maxDrop."""
 
     benchmark: Name = Field(description="Name of a benchmark under evaluation.")
     metric: Literal["accuracy", "completed", "strict"] = Field(
@@ -321,7 +321,7 @@ class GateSpec(SpecModel):
 
 
 class LimitsSpec(SpecModel):
-    """When to give up, and how much to do at one time."""
+    """When units are given up, and how much runs at one time."""
 
     attempts: int = Field(3, gt=0, le=20, description="Failures in a row after which a piece of work is given up.")
     preemptions: int = Field(
@@ -341,7 +341,7 @@ class LimitsSpec(SpecModel):
 
 
 class ExperimentSpec(SpecModel):
-    """What to train, what to ask of every checkpoint, and what must hold."""
+    """What to train, how to evaluate every checkpoint, and what the gate requires."""
 
     base: BaseSpec
     profile: str | None = Field(None, description="Name of the admin's profile; default: default.")
@@ -364,7 +364,7 @@ class ExperimentSpec(SpecModel):
 
 
 class Metadata(BaseModel):
-    """Kubernetes' metadata: the name is ours, the rest passes through."""
+    """Kubernetes' metadata: Potstill uses the name; all other fields are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="allow", alias_generator=to_camel, populate_by_name=True)
 

@@ -1,4 +1,4 @@
-"""A profile: what the platform owns. On a cluster it comes from the chart's values; `potstill run` has its own."""
+"""A profile: the settings of the platform. On a cluster it comes from the chart's values; `potstill run` makes one."""
 
 import logging
 from importlib.metadata import PackageNotFoundError, version
@@ -20,11 +20,11 @@ from workloads.storage.registry import is_in_store, remote_schemes
 logger = logging.getLogger("potstill")
 
 OWN_VOLUMES = ("tmp", "work", "cache", "weights", "shm", "store-keys", "ca-bundle")
-"""Names of the volumes that pods have of Potstill."""
+"""Names of volumes that Potstill adds to pods."""
 
 
 class ProfileEngine(SpecModel):
-    """The engine that this profile's images hold; it is part of what a generated output's digest says."""
+    """The engine in this profile's images. It is part of the digest of generated outputs."""
 
     name: RegisteredName = Field(TRANSFORMERS.name, description="What generates: transformers or vllm.")
     version: str = Field(description="Its version, as the evaluate image holds it.")
@@ -133,14 +133,14 @@ class RolePod(SpecModel):
 
 
 class CaBundle(SpecModel):
-    """CAs that are trusted in addition to the public ones: of the store, of a model hub, of a proxy that opens TLS."""
+    """Additional trusted CAs: of the store, of a model hub, or of a proxy that opens TLS."""
 
     config_map: str = Field(description="ConfigMap with PEM certificates.")
     key: str = Field("ca.crt", description="Its key.")
 
 
 class Proxy(SpecModel):
-    """The way to the store and to a model hub, where it leads through an HTTP proxy."""
+    """The HTTP proxy for connections to the store and to a model hub."""
 
     https: str | None = Field(None, description="HTTPS_PROXY: URL of the proxy for https:// addresses.")
     http: str | None = Field(None, description="HTTP_PROXY: URL of the proxy for http:// addresses.")
@@ -185,11 +185,11 @@ class StoreAccess(SpecModel):
 
 
 RENAMED = {"gatherSeconds": "batchWindowSeconds", "lingerSeconds": "idleTimeoutSeconds"}
-"""Old names of fields of a profile, which this version reads for the last time in files, and their new names."""
+"""Old and new names of renamed fields of a profile. This is the last version that accepts the old names in files."""
 
 
 def _with_old_names(schema: dict[str, Any]) -> None:
-    """The JSON schema takes the old name of a field too, but not both."""
+    """Adds the old name of each field to the JSON schema, as an alternative to the new one."""
     for old, new in RENAMED.items():
         field = schema["properties"][new]
         schema["properties"][old] = {**field, "description": f"Old name of {new}.", "deprecated": True}
@@ -243,7 +243,7 @@ class Profile(SpecModel):
     @model_validator(mode="before")
     @classmethod
     def _takes_old_names(cls, stated: object) -> object:
-        """Profiles in experiments of earlier versions have them too."""
+        """Accepts old names, because profiles in experiments of earlier versions have them too."""
         if not isinstance(stated, dict):
             return stated
         for old, new in RENAMED.items():
@@ -252,7 +252,7 @@ class Profile(SpecModel):
         return {RENAMED.get(name, name): value for name, value in stated.items()}
 
     def pod_of(self, part: ProfilePart) -> RolePod:
-        """Where and how the pods of a stage with this part run."""
+        """Returns where and how the pods of a stage with this part run."""
         pods: dict[ProfilePart, RolePod] = {
             "train": self.train,
             "evaluate": self.evaluate,
@@ -263,7 +263,10 @@ class Profile(SpecModel):
 
 
 def local_profile() -> Profile:
-    """One machine, CPU, the transformers engine that is installed here. Raises SpecError if it is not."""
+    """Returns a profile of one machine with CPU and the installed transformers engine.
+
+    Raises SpecError if there is none.
+    """
     try:
         engine = ProfileEngine(name=TRANSFORMERS.name, version=version(TRANSFORMERS.name))
     except PackageNotFoundError as error:
@@ -276,7 +279,7 @@ def local_profile() -> Profile:
 
 
 def load_profile(path: Path) -> Profile:
-    """A profile from a YAML file. Logs a warning for each old name of a field. Raises SpecError."""
+    """Reads a profile from a YAML file. Logs a warning for each old name of a field. Raises SpecError."""
     try:
         text = path.read_text(encoding="utf-8")
         profile = Profile.model_validate(yaml.safe_load(text), by_alias=True, by_name=False)
@@ -294,7 +297,7 @@ def renamed_message(old: str) -> str:
 
 
 def _old_names(text: str) -> list[tuple[int, str]]:
-    """(line, name) of each old name of a field at the top of the file."""
+    """Returns (line, name) of each old name of a field at the top level of the file."""
     root = yaml.compose(text, Loader=yaml.SafeLoader)
     keys = [key for key, _ in root.value] if isinstance(root, yaml.MappingNode) else []
     return [(key.start_mark.line + 1, str(key.value)) for key in keys if key.value in RENAMED]

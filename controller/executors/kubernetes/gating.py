@@ -1,4 +1,6 @@
-"""The gate as a condition: judged from the manifest when an experiment is finished, as `potstill gate` judges it."""
+"""The gate as a condition of the status: computed from the manifest of a finished experiment, as `potstill gate`
+does.
+"""
 
 from controller.planner.actions import Condition, ConditionStatus
 from workloads.api.experiment import FrozenGate
@@ -13,7 +15,7 @@ SAID: dict[str, tuple[ConditionStatus, str]] = {
 
 
 def gate_condition(gate: FrozenGate, manifest: Manifest | None) -> Condition:
-    """`manifest` None: the experiment is not finished. The statistics (60 MiB) are loaded with the first gate."""
+    """`manifest`: None if the experiment is not finished. The statistics (60 MiB) are imported with the first gate."""
     if manifest is None:
         return Condition("GatePassed", "Unknown", "NotFinished", "the gate is judged when all evaluations are done")
     if "://" in gate.baseline or gate.baseline.partition("#")[0].endswith(".json"):

@@ -1,9 +1,9 @@
-"""A local copy of one kind of object, kept true by LIST and WATCH.
+"""A local copy of all objects of one kind, kept current by LIST and WATCH.
 
-After any break the copy is made again from a new LIST, so that nothing depends on having seen every event. Silence is a
-break too: the server is asked to end each watch after a while, and a connection that says nothing for longer is dead.
-Every LIST but the first comes after a pause, whatever ended the watch before it: an error, an answer that is none of an
-API server, a version that is too old, or a server that ends watches at once. The pause doubles until a watch lasts.
+After any break the copy is made again from a new LIST, so no single event is essential. Silence is a break too: the
+server is asked to end each watch after some time, and a connection that is silent for longer is closed. Each LIST but
+the first comes after a pause, whatever ended the watch: an error, an answer that does not come from an API server, an
+expired version, or a server that ends watches at once. The pause doubles until a watch lasts.
 """
 
 import logging
@@ -21,7 +21,7 @@ Json = dict[str, Any]
 Key = tuple[str, str]
 PAGE = 500
 SHOWN_CHARACTERS = 200
-"""Of an answer that is none of an API server, in a message."""
+"""Characters of a wrong answer that a message quotes."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Pace:
 
 
 class Index(Protocol):
-    """What is kept beside the copy, changed under the same lock and before `changed` is called."""
+    """An index beside the copy, changed under the same lock and before `changed` is called."""
 
     def put(self, item: Json, /) -> None: ...
 
@@ -50,7 +50,7 @@ class Index(Protocol):
 
 
 class Reflector:
-    """`changed` is called with each object that came, changed or went, from the reflector's own thread."""
+    """Calls `changed` with each object that was added, changed or deleted, from the reflector's own thread."""
 
     def __init__(
         self,
@@ -96,16 +96,16 @@ class Reflector:
 
     @property
     def stale_seconds(self) -> float:
-        """Since the copy was last known to be true; infinity before the first LIST."""
+        """Returns the seconds since the copy was last known to be current; infinity before the first LIST."""
         return self.silent_seconds if self._synced.is_set() else float("inf")
 
     @property
     def silent_seconds(self) -> float:
-        """Since the server last answered, or since this was made."""
+        """Returns the seconds since the server last answered, or since this object was made."""
         return time.monotonic() - self._last_true
 
     def objects(self) -> Mapping[Key, Json]:
-        """A snapshot, by (namespace, name)."""
+        """Returns a snapshot by (namespace, name)."""
         with self._lock:
             return dict(self._objects)
 
@@ -114,7 +114,7 @@ class Reflector:
             return self._objects.get((namespace, name))
 
     def run(self) -> None:
-        """Until `stop`. Never raises, whatever the network or the server does."""
+        """Runs until `stop`. Never raises, for any answer of the network or the server."""
         failures = 0
         while not self._stop.is_set():
             began = time.monotonic()
@@ -161,7 +161,10 @@ class Reflector:
         return str(metadata["resourceVersion"])
 
     def _watch(self, version: str) -> None:
-        """Watches from `version`, again and again, until `stop`. Raises ApiError, ApiUnreachable when it breaks."""
+        """Watches from `version`, again and again, until `stop`.
+
+        Raises ApiError, ApiUnreachable if the connection breaks.
+        """
         while not self._stop.is_set():
             query = {
                 "watch": "true",
@@ -212,7 +215,7 @@ class Reflector:
 
 
 def _checked(item: object, path: str, *, named: bool = True) -> Json:
-    """`item` if it is an object with a version and, where it is `named`, a name. Raises ApiUnreachable."""
+    """Returns `item` if it is an object with a version and, if `named`, a name. Raises ApiUnreachable."""
     metadata = item.get("metadata") if isinstance(item, dict) else None
     wanted = ("resourceVersion", "name") if named else ("resourceVersion",)
     if not isinstance(item, dict) or not isinstance(metadata, dict) or not all(metadata.get(key) for key in wanted):

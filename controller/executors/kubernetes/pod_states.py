@@ -1,4 +1,5 @@
-"""Why a Job's pods ended or do not start, in the words of the kubelet and the scheduler, and what to change. Pure.
+"""Finds why a Job's pods ended or do not start, from messages of the kubelet and the scheduler, and says what to
+change. Pure.
 
 Sources: terminated and waiting states of containers (https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/),
 `status.reason` that a kubelet gives a pod that it refuses or evicts, and the condition DisruptionTarget.
@@ -19,14 +20,16 @@ from workloads.untrusted import one_line
 Json = dict[str, Any]
 Blame = Literal["work", "limit", "cluster"]
 ERROR = "Error"
-"""A container's reason that says no more than that its program failed."""
+"""The container's reason that only says that its program failed."""
 CREATING = frozenset({"PodInitializing", "ContainerCreating"})
 SHOWN_CHARACTERS = 300
 
 
 @dataclass(frozen=True)
 class PodCause:
-    """`blame`: the program; a limit of its own configuration, which the same pod would meet again; or the cluster."""
+    """`blame`: the program; a limit in the pod's own configuration, which a new pod would exceed again; or the
+    cluster.
+    """
 
     reason: str
     message: str
@@ -42,9 +45,9 @@ class PodWarning:
 
 
 def end_cause(job: Json, pods: Sequence[Json]) -> PodCause | None:
-    """Why a Job that did not complete ended. None when neither its pods nor the Job itself say.
+    """Returns why a Job ended without completing. None if neither its pods nor the Job have a reason.
 
-    A reason that says more than that a program failed is part of the message too.
+    If the reason says more than that a program failed, the message contains it too.
     """
     found = (
         _first(_over_limit(pod, job) for pod in pods)
@@ -59,7 +62,7 @@ def end_cause(job: Json, pods: Sequence[Json]) -> PodCause | None:
 
 
 def pending_cause(job: Json, pods: Sequence[Json], warnings: Mapping[str, PodWarning]) -> PodCause:
-    """Why no container of a Job runs yet."""
+    """Returns why no container of a Job runs yet."""
     metadata, spec = job["metadata"], job.get("spec", {})
     if spec.get("suspend") or _condition(job, "Suspended"):
         queue = metadata.get("labels", {}).get(QUEUE_LABEL)
@@ -86,7 +89,9 @@ def pending_cause(job: Json, pods: Sequence[Json], warnings: Mapping[str, PodWar
 
 
 def needs_warnings(job: Json, pods: Sequence[Json]) -> bool:
-    """Whether only events can say why no container of the Job runs: a pod is not made, or is stuck on its node."""
+    """Returns whether only events can explain why no container of the Job runs: a pod is not made, or is stuck on its
+    node.
+    """
     spec, status = job.get("spec", {}), job.get("status", {})
     over = any(c["status"] == "True" and c["type"] in ("Complete", "Failed") for c in status.get("conditions", []))
     if over or spec.get("suspend") or job["metadata"].get("deletionTimestamp"):
@@ -96,12 +101,14 @@ def needs_warnings(job: Json, pods: Sequence[Json]) -> bool:
 
 
 def last_words(message: str) -> str:
-    """The last line of a termination message that says something, cut and made printable."""
+    """Returns the last line of a termination message that is not empty, truncated and printable."""
     return next((_shown(line) for line in reversed(message.splitlines()) if line.strip()), "")
 
 
 def _over_limit(pod: Json, job: Json) -> PodCause | None:
-    """Evicted for more local storage than its own limits allow, and not because its node was short of something."""
+    """Returns whether the pod was evicted because it exceeded its own storage limits, and not because its node was
+    short.
+    """
     status = pod.get("status", {})
     message = status.get("message", "")
     if status.get("reason") != "Evicted" or _condition(pod, "DisruptionTarget") or message.startswith("The node"):
@@ -129,7 +136,9 @@ def _disruption(pod: Json) -> PodCause | None:
 
 
 def _refusal(pod: Json) -> PodCause | None:
-    """A kubelet's reason for a pod that it did not take, or lost: UnexpectedAdmissionError, OutOfcpu, NodeLost ..."""
+    """Returns a kubelet's reason for a pod that it did not take or lost: UnexpectedAdmissionError, OutOfcpu, NodeLost
+    ...
+    """
     status = pod.get("status", {})
     reason = status.get("reason")
     if not reason or status.get("phase") not in ("Failed", "Unknown", None):
@@ -139,7 +148,10 @@ def _refusal(pod: Json) -> PodCause | None:
 
 
 def _container_end(job: Json, pods: Iterable[Json]) -> PodCause | None:
-    """Of the container that failed first; of several in one second, the one whose reason says most."""
+    """Returns the state of the container that failed first.
+
+    Among several in one second, it takes the most specific reason.
+    """
     ends = [
         (state["terminated"], name, pod)
         for pod in pods
@@ -171,7 +183,7 @@ def _container_end(job: Json, pods: Iterable[Json]) -> PodCause | None:
 
 
 def _job_end(job: Json) -> PodCause | None:
-    """What the Job says where no pod is left to ask."""
+    """Returns the Job's own reason if no pod exists any more."""
     found = _condition(job, "Failed") or _condition(job, "FailureTarget")
     if found is None:
         return None
@@ -184,7 +196,7 @@ def _job_end(job: Json) -> PodCause | None:
 
 
 def _waiting(pod: Json, job: Json) -> PodCause | None:
-    """Why a pod does not start: an image that does not come, a Secret that is not there, no node that fits."""
+    """Returns why a pod does not start: an image cannot be pulled, a Secret does not exist, or no node fits."""
     for _, state in _states(pod):
         waiting = state.get("waiting", {})
         reason = waiting.get("reason")
@@ -200,13 +212,16 @@ def _waiting(pod: Json, job: Json) -> PodCause | None:
 
 
 def _part(job: Json) -> str:
-    """The part of the profile that says where the Job runs. The Job that fetches weights is no stage's."""
+    """Returns the part of the profile that says where the Job runs.
+
+    The Job that downloads weights belongs to no stage.
+    """
     stage = STAGES.get(job["metadata"].get("labels", {}).get(ROLE_LABEL, ""), REPORT)
     return stage.profile_part
 
 
 def _states(pod: Json) -> list[tuple[str, Json]]:
-    """(name, state) of each container, init containers first."""
+    """Returns (name, state) of each container, init containers first."""
     status = pod.get("status", {})
     found = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
     return [(container.get("name", "main"), container.get("state", {})) for container in found]

@@ -1,4 +1,4 @@
-"""What the copies of objects leave out: most of a Job and of a pod is read by nothing here."""
+"""Removes the parts of Jobs and pods that the controller never reads from the copies."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,12 +9,12 @@ CONTAINER_FIELDS = ("name", "image", "resources")
 
 
 def trim(item: Json) -> None:
-    """Takes managedFields away. Changes the object: called before any other thread can see it."""
+    """Removes managedFields. Changes the object, so call it before any other thread can see it."""
     item["metadata"].pop("managedFields", None)
 
 
 def trim_work(item: Json) -> None:
-    """As `trim`. A Job also loses its pod template, a pod all of its spec but node, images and resources."""
+    """Like `trim`. A Job also loses its pod template, and a pod its spec except node, images and resources."""
     trim(item)
     spec = item.get("spec", {})
     spec.pop("template", None)
@@ -26,13 +26,13 @@ def trim_work(item: Json) -> None:
 
 
 class Trim:
-    """An `Index` that keeps nothing and trims each object of a reflector's copy."""
+    """An `Index` that stores nothing and trims each object of a reflector's copy."""
 
     def put(self, item: Json, /) -> None:
         trim(item)
 
     def remove(self, _item: Json, /) -> None:
-        """It goes anyway."""
+        """The object is deleted anyway."""
 
     def replace(self, items: Iterable[Json], /) -> None:
         for item in items:
