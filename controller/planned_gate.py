@@ -13,7 +13,7 @@ from workloads.results.gate_simulation import chance_to_pass, fewest_problems
 DISCORDANCES = (0.05, 0.1, 0.2)
 """Shares of problems on which one output of each model may differ.
 
-In the experiment distill-16-02, all models differ at least so often.
+In the experiment distill-16-02 the share is at least a tenth.
 """
 
 

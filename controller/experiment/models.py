@@ -364,7 +364,7 @@ class ExperimentSpec(SpecModel):
 
 
 class Metadata(BaseModel):
-    """Kubernetes' metadata: Potstill uses the name; all other fields are ignored."""
+    """Kubernetes' metadata: Potstill uses the name and keeps all other fields."""
 
     model_config = ConfigDict(frozen=True, extra="allow", alias_generator=to_camel, populate_by_name=True)
 
