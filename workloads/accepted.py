@@ -1,4 +1,4 @@
-"""An experiment as it was accepted, read from the store."""
+"""Reads an accepted experiment from the store."""
 
 from pydantic import ValidationError
 
@@ -8,7 +8,10 @@ from workloads.storage.markers import first_problem
 
 
 def read_experiment(store: Store, key: str) -> tuple[FrozenExperiment, str]:
-    """With its etag. Raises NotFound, and StoreError also for what cannot be read: it names the file and what to do."""
+    """Returns the experiment and its etag.
+
+    Raises NotFound, and StoreError for an unreadable record: the message names the file and what to do.
+    """
     data, etag = store.get_with_etag(key)
     try:
         return FrozenExperiment.model_validate_json(data), etag

@@ -1,4 +1,4 @@
-"""What people lose trainings to, found in the data before the first step. Each warning is `Name: text`."""
+"""Warnings about common mistakes in training data, before the first step. Each warning is `Name: text`."""
 
 from collections.abc import Iterator, Sequence
 
@@ -25,7 +25,7 @@ def data_warnings(
     end: EndToken,
     places: Places,
 ) -> Iterator[str]:
-    """`training`: rows that there are to train on. `passes`: over the part of a mixture that is repeated most."""
+    """`training`: rows available for training. `passes`: over the part of a mixture that is repeated most."""
     consumed = np.unique(np.asarray(order))
     if (dropped := statistics.dropped / len(rows)) >= 0.5:
         yield (
@@ -100,7 +100,7 @@ def _templates(rows: TokenisedRows, whole: WholeRows, consumed: NDArray[np.int64
 
 
 def _named(rows: TokenisedRows, which: NDArray[np.bool_], places: Places) -> str:
-    """`lines 4, 7`; with several files their names."""
+    """Returns `lines 4, 7`; with several files also their names."""
     lines = [int(line) for line in rows.lines[which]]
     shown = [places(line) for line in lines[:LINES_NAMED]]
     if len(places.files) < 2:
