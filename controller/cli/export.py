@@ -122,7 +122,10 @@ def _follow(read: Reader, write: Write) -> int:
 
 @contextmanager
 def _writer(tracker: Tracker, target: str) -> Iterator[Write]:
-    """Gives a function that writes to the tracker. Imports its library only now. Raises ModuleNotFoundError, FileExistsError."""
+    """Gives a function that writes to the tracker, and imports its library only now.
+
+    Raises ModuleNotFoundError, FileExistsError.
+    """
     from workloads.exporters.metrics import live_points, training_points  # imported here, because scipy loads slowly
     from workloads.exporters.tracked import experiment_name, tracked
 

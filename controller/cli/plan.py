@@ -258,7 +258,9 @@ def _difference(found: float | None, problems: int) -> str:
 
 
 def _gate(made: Plan, gate: FrozenGate) -> Table:
-    """Returns a table of the probability to pass if nothing changed, for several rates at which verdicts differ by chance."""
+    """Returns a table of the probability to pass if nothing changed, for several rates at which verdicts differ by
+    chance.
+    """
     compared = f"{gate.candidate} against {gate.baseline} at {gate.budget_tokens:,} tokens"
     table = Table(title=f"Gate: {compared}; chance to pass if nothing changed", title_justify="left")
     for column in ("requirement", "allowed drop", "problems"):

@@ -1,11 +1,11 @@
-"""Finds objects of a store that nothing needs: marks from existing experiments and running tasks, and plans the sweep.
-Pure.
+"""Plans a sweep: finds objects of a store that no existing experiment and no running task needs. Pure.
 
 Kept at any age:
 - every experiment's folder;
-- every unit that an existing experiment (one with an experiment.json) or a current manifest names, with all files that its
-  markers name, and with logs, progress and failures of its attempts;
-- every unit that a running task writes or reads. A task runs until its end is written, or until its experiment is deleted and nothing has been written in its unit for the age floor, a day at least;
+- every unit that an existing experiment (one with an experiment.json) or a current manifest names, with all files that
+  its markers name, and with logs, progress and failures of its attempts;
+- every unit that a running task writes or reads. A task runs until its end is written, or until its experiment is
+  deleted and nothing has been written in its unit for the age floor, a day at least;
 - every blob that named outputs name, and all blobs while a task generates outputs or reads some.
 
 Everything else is deleted when it is older than the age floor: units that no experiment names (by their youngest

@@ -85,7 +85,10 @@ class Benchmark:
         return parts[name]
 
     def select(self, problems: tuple[str, ...] = (), limit: int | None = None) -> tuple[str, ...]:
-        """Returns an explicit subset: the named ids, or the first `limit` of the file."""
+        """Returns an explicit subset: the named ids, or the first `limit` of the file.
+
+        Raises BenchmarkError for an id that does not exist or is named more than once.
+        """
         if problems:
             known = set(self.ids)
             repeated = [problem_id for problem_id, count in Counter(problems).items() if count > 1]

@@ -35,9 +35,10 @@ class EncodedRow:
     """`ids`: the whole row. `spans`: (start, end) in tokens of the supervised text, ascending and not empty.
 
     `close_at`: the number of tokens up to the `</think>` of the last span; 0 if it has none. Facts: `empty`, only the
-    end token is supervised; `opens_think`, `<think>` is opened in or before the last span; `think_twice`, the template opens
-    `<think>` and the response does too; `teaches_end`, the end token is supervised; `ends_within`, an end token before
-    the end; `templated`, the prompt contains turns of a chat format; `control`, users' text contains control tokens.
+    end token is supervised; `opens_think`, `<think>` is opened in or before the last span; `think_twice`, the template
+    opens `<think>` and the response does too; `teaches_end`, the end token is supervised; `ends_within`, an end token
+    before the end; `templated`, the prompt contains turns of a chat format; `control`, users' text contains control
+    tokens.
     """
 
     part: int

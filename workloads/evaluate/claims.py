@@ -1,4 +1,4 @@
-"""Which members of a group are this task's to do."""
+"""Finds the members of a group that this task must run."""
 
 import logging
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ logger = logging.getLogger("potstill")
 
 
 def claim_members(store: Store, task: GenerateTask) -> Sequence[GenerateMember]:
-    """The members whose number is this task's and whose outputs are not committed and whose attempt is not closed.
+    """Returns members whose number belongs to this task, without committed outputs and with an open attempt.
 
-    A pointer that is not there yet (the controller stopped between writing the task and its pointers) is written.
-    Raises StoreError.
+    Writes a missing pointer (the controller may have stopped between writing the task and its pointers). Raises
+    StoreError.
     """
     pointer_of = {pointer.unit: pointer for pointer in pointers(task)}
     claimed = []

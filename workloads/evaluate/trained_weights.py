@@ -1,4 +1,4 @@
-"""Checkpoints of full fine-tuning: fetched from the store for the engine that runs them, one at a time."""
+"""Downloads checkpoints of full fine-tuning from the store for the engine, one at a time."""
 
 import shutil
 from pathlib import Path
@@ -12,15 +12,15 @@ from workloads.storage.markers import Corrupt, fetch, read_marker
 
 
 class TrainedWeights:
-    """A folder that holds the weights of at most one checkpoint, because a pod's disk may not have room for two."""
+    """A folder with the weights of at most one checkpoint, because a pod's disk may not have space for two."""
 
     def __init__(self, store: Store, folder: Path) -> None:
         self._store, self._folder = store, folder
 
     def fetch(self, source: CheckpointSource) -> tuple[Path, tuple[Canary, ...]]:
-        """The checkpoint's directory, checked by hash, and its canaries. Other weights in the folder are deleted.
+        """Returns the checkpoint's directory, checked by hash, and its canaries.
 
-        Raises Corrupt, StoreError.
+        Deletes other weights in the folder.
         """
         marker = read_marker(self._store, source.unit, source.marker)
         record = marker.record if marker is not None else None

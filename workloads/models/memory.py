@@ -1,4 +1,4 @@
-"""Bytes that a training holds for a model's parameters, and the memory of GPUs by name. No torch."""
+"""Bytes of a model's parameters in training, and the memory of GPUs by name. No torch."""
 
 import math
 from pathlib import Path
@@ -7,31 +7,37 @@ from workloads.api.units import Sharding
 from workloads.models.safetensors_file import read_header
 
 FULL_BYTES_PER_PARAMETER = {"float32": 16, "bfloat16": 18}
-"""Of full fine-tuning. float32: value, gradient and AdamW's two moments; with bfloat16 also the value that
-autocast casts for the matrix products. Computed, not measured."""
+"""For full fine-tuning.
+
+float32: value, gradient and AdamW's two moments; with bfloat16 also the cast value that autocast makes for matrix
+products. Computed, not measured.
+"""
 RESERVE_SHARE = 0.03
-"""Of the device: what the allocator cannot use."""
+"""Share of the device's memory that the allocator cannot use."""
 BESIDE_PYTORCH_BYTES = 2**30
-"""On a device whose rank is alone: CUDA's context, kernels and libraries."""
+"""For a device with a single rank: CUDA's context, kernels and libraries."""
 BESIDE_PYTORCH_BYTES_SEVERAL_RANKS = 3 * 2**30
-"""With NCCL's buffers: 1.58 GiB were measured with two ranks on H200s, 1.59 on H100s; more ranks were not measured."""
+"""The same with NCCL's buffers.
+
+1.58 GiB were measured with two ranks on H200s, 1.59 on H100s; more ranks were not measured.
+"""
 AUTO_SHARDING_SHARE = 0.8
-"""Of a device's usable memory: if weights, gradients and moments take more, `sharding: auto` divides them."""
+"""Share of a device's usable memory: if weights, gradients and moments need more, `sharding: auto` shards them."""
 GPU_BYTES = {"h200": 141 * 10**9, "b200": 180 * 10**9, "l40s": 48 * 10**9, "l4": 24 * 10**9, "t4": 16 * 10**9}
-"""By a word of the profile's `gpu`, of models that have one size of memory only. Source: NVIDIA's data sheets."""
+"""By a word in the profile's `gpu`, only for models with one memory size. Source: NVIDIA's data sheets."""
 
 
 def parameters_of(folder: Path) -> int:
-    """Elements of all tensors in a model's safetensors files; 0 where it has none. Raises BadSafetensors."""
+    """Returns the elements of all tensors in a model's safetensors files; 0 if it has none. Raises BadSafetensors."""
     headers = [read_header(path) for path in sorted(folder.glob("*.safetensors"))]
     return sum(math.prod(entry.shape) for header in headers for entry in header.values())
 
 
 def training_bytes(parameters: int, method: str, precision: str) -> int:
-    """Returns the bytes that one device holds of an unsharded model before a step.
+    """Returns the bytes of an unsharded model on one device before a step.
 
-    Of an adapter's training that is the frozen base; of full fine-tuning, weights, gradients and moments.
-    An adapter's own parameters, and activations, are not counted.
+    For an adapter's training these are the frozen base; for full fine-tuning, weights, gradients and moments. An
+    adapter's own parameters, and activations, are not counted.
     """
     if method == "full":
         return parameters * FULL_BYTES_PER_PARAMETER[precision]
@@ -45,15 +51,15 @@ def gpu_bytes(name: str) -> int | None:
 
 
 def usable_bytes(device_bytes: int, ranks: int = 1) -> int:
-    """Returns the bytes that PyTorch's allocator may use. `ranks`: how many train together, each on its own device."""
+    """Returns the bytes that PyTorch's allocator may use. `ranks`: ranks of the training, each on a separate device."""
     beside = BESIDE_PYTORCH_BYTES if ranks == 1 else BESIDE_PYTORCH_BYTES_SEVERAL_RANKS
     return int(device_bytes * (1 - RESERVE_SHARE)) - beside
 
 
 def is_sharded(stated: Sharding, ranks: int, needed: int, usable: int | None) -> bool:
-    """Whether the ranks of a training divide the weights among them.
+    """Returns whether the ranks of a training shard the weights.
 
-    `needed`: bytes of weights, gradients and moments in one piece; `usable`: of a device, None where it is not known.
+    `needed`: bytes of weights, gradients and moments in one piece; `usable`: of a device, None if unknown.
     """
     if stated == "auto":
         return ranks > 1 and usable is not None and needed > AUTO_SHARDING_SHARE * usable

@@ -1,4 +1,4 @@
-"""The header of a safetensors file, read as strictly as the safetensors library reads it. No torch.
+"""Reads the header of a safetensors file as strictly as the safetensors library. No torch.
 
 Format: https://github.com/huggingface/safetensors#format: 8 bytes of header size (little-endian), the header as JSON
 (dtype, shape and data offsets of each tensor by name, `__metadata__`), then the tensors' bytes without gaps.
@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 LARGEST_HEADER_BYTES = 100_000_000
-"""The library's own limit."""
+"""The library's limit."""
 LARGEST_SIZE = 2**63
 MOST_DIMENSIONS = 64
 LONGEST_NAME = 1_000
-"""Characters of a tensor's name, which messages quote."""
+"""Characters of a tensor's name that messages quote."""
 
 DTYPE_BITS = {
     "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
@@ -28,12 +28,12 @@ DTYPE_BITS = {
 
 
 class BadSafetensors(ValueError):
-    """The file is not safetensors, is cut short, or contradicts itself. The message names the file and the tensor."""
+    """The file is not safetensors, is truncated, or contradicts itself. The message names the file and the tensor."""
 
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """One tensor of a file. `begin`, `end`: where its bytes lie, counted from the start of the file."""
+    """One tensor of a file. `begin`, `end`: the position of its bytes, from the start of the file."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -46,7 +46,7 @@ class TensorEntry:
 
 
 def read_header(path: Path) -> dict[str, TensorEntry]:
-    """The tensors of a file by name, in the order of their bytes.
+    """Returns the tensors of a file by name, in the order of their bytes.
 
     Checked: every size is shape times dtype, and the tensors fill the file from the end of the header to its last byte
     without gaps or overlaps. Raises BadSafetensors, OSError.
@@ -107,7 +107,7 @@ def _check_contiguous(file: str, entries: list[tuple[str, TensorEntry]], data_be
 
 
 def _sizes(values: Any) -> tuple[int, ...] | None:
-    """None for anything but a short list of integers from 0 to 2**63."""
+    """Returns None for anything but a short list of integers from 0 to 2**63."""
     if not isinstance(values, list) or len(values) > MOST_DIMENSIONS:
         return None
     return tuple(values) if all(type(value) is int and 0 <= value < LARGEST_SIZE for value in values) else None

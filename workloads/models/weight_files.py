@@ -1,4 +1,4 @@
-"""Which files hold a model's weights, in the Hugging Face layout."""
+"""The files with a model's weights, in the Hugging Face layout."""
 
 import json
 from pathlib import Path
@@ -7,11 +7,13 @@ SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
 class BadWeightFiles(Exception):
-    """The directory's weights cannot be loaded; the message names the file and says what to do."""
+    """The directory's weights cannot be loaded. The message names the file and what to do."""
 
 
 def check_weight_files(directory: Path) -> None:
-    """The directory holds model.safetensors, or an index and every file that the index names. Raises BadWeightFiles.
+    """Checks that the directory has model.safetensors, or an index and every file in the index.
+
+    Raises BadWeightFiles.
 
     Source: transformers' and vLLM's loaders. Without an index transformers finds nothing in several files.
     """
@@ -36,7 +38,7 @@ def check_weight_files(directory: Path) -> None:
 
 
 def loading_phase(directory: Path) -> str:
-    """What progress says while a model is loaded, with the size of its weights: loading weights (61.1 GB)."""
+    """Returns the progress text while a model is loaded, with the size of its weights: loading weights (61.1 GB)."""
     size = sum(path.stat().st_size for path in directory.glob("*.safetensors"))
     for unit, factor in (("GB", 1e9), ("MB", 1e6)):
         if size >= factor:

@@ -1,4 +1,4 @@
-"""A micro-batch: whole documents laid end to end, without padding and without cross-talk."""
+"""A micro-batch: whole documents concatenated, without padding and without attention across documents."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class PackedBatch:
 
 
 def pack(documents: Sequence[tuple[Sequence[int], Sequence[bool]]]) -> PackedBatch:
-    """Lays documents of (token ids, supervised flags) end to end, on the CPU.
+    """Concatenates documents of (token ids, supervised flags), on the CPU.
 
     Raises ValueError for no document, an empty document, flags of another length, or a supervised first token.
     """

@@ -278,7 +278,7 @@ class KubernetesExecutor:
 
 
 def owner_reference(experiment: Json) -> Json:
-    """Returns the reference by which Kubernetes deletes a Job with its Experiment. The Experiment does not wait for it."""
+    """Returns the reference by which Kubernetes deletes a Job with its Experiment, without waiting for the Job."""
     return {
         "apiVersion": experiment["apiVersion"],
         "kind": experiment["kind"],

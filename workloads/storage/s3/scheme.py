@@ -1,4 +1,4 @@
-"""`s3://`: a store in a bucket. boto3 is loaded when one is opened."""
+"""`s3://`: a store in a bucket. boto3 is imported when one is opened."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +10,7 @@ EXAMPLE = "s3://bucket/prefix"
 
 
 def open_bucket(url: str, environment: Mapping[str, str], _make: bool) -> Store:
-    """A bucket is never made. Raises ValueError for another URL, StoreError for CAs or keys that cannot be read."""
+    """A bucket is never created. Raises ValueError for another URL, StoreError for CAs or keys that cannot be read."""
     from botocore.exceptions import CredentialRetrievalError
 
     from workloads.storage.certificates import BadBundle, trust_ca_bundle
