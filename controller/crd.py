@@ -196,7 +196,7 @@ def _spec_rules() -> list[dict[str, str]]:
         {
             "rule": f"!has(oldSelf.{name}) || "
             f"oldSelf.{name}.all(o, has(self.{name}) && self.{name}.exists(n, n.name == o.name))",
-            "message": f"{name} may be added but not removed: their results are in the manifest",
+            "message": f"{name} can be added but not removed: their results are in the manifest",
         }
         for name in NAMED_LISTS
     ]

@@ -218,5 +218,5 @@ def _read(store: Store, key: str) -> tuple[Runner, str] | tuple[None, None]:
     except ValidationError as error:
         raise StoreError(
             f"{store.url}/{key} cannot be read ({error.error_count()} errors), so that it is not known who runs it: "
-            "if nobody does, delete this file and run again"
+            "if no process does, delete this file and run again"
         ) from error

@@ -59,7 +59,7 @@ def _fetch_from_bucket(source: ModelSource, arriving: Path) -> None:
     kept = _copy(source, arriving)
     found = directory_content(arriving)
     if found != source.content and kept:
-        logger.warning("what an ended run had copied does not belong to %s: all is copied again", source.content)
+        logger.warning("what an ended run had copied does not belong to %s: all files are copied again", source.content)
         shutil.rmtree(arriving)
         arriving.mkdir()
         _copy(source, arriving)

@@ -60,7 +60,7 @@ class Terminated(ProgramError):
     """The program was asked to end: by a drained node, a suspended experiment, or Ctrl-C."""
 
     def __init__(self) -> None:
-        super().__init__(ExitCode.TERMINATED, "Terminated", "the program was told to end before it was done")
+        super().__init__(ExitCode.TERMINATED, "Terminated", "the program was asked to end before it was done")
 
 
 def other_version(asked: str, here: str) -> ProgramError:

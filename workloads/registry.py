@@ -158,7 +158,7 @@ def load_entry_point(entry: EntryPoint) -> Any:
         return entry.load()
     except (Exception, SystemExit) as error:
         reason = one_line(f"{type(error).__name__}: {error}", REASON_CHARACTERS)
-        raise RegistryError(f"cannot be loaded ({reason}); mend or uninstall it") from error
+        raise RegistryError(f"cannot be loaded ({reason}); repair or uninstall it") from error
 
 
 def _distribution(entry: EntryPoint) -> str:

@@ -78,7 +78,7 @@ def _print_golds(benchmark: Benchmark, report: GoldReport, right: int, failed: i
         print(f"warning: {one_line(warning)}")
     untested = f"; no answer to test: {len(report.untested)}" if report.untested else ""
     ungraded = f"; could not be graded: {failed}" if failed else ""
-    print(f"{benchmark.name}: {right} of {report.tested} golds grade right{ungraded}{untested}")
+    print(f"{benchmark.name}: {right} of {report.tested} golds are graded right{ungraded}{untested}")
 
 
 app.command("show", cls=ReadingCommand)(show_prompt)

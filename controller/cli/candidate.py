@@ -23,7 +23,7 @@ def candidate(
     model: Annotated[str | None, typer.Option(help="Where its whole weights are.", metavar="URI")] = None,
     content: Annotated[
         str | None,
-        typer.Option(help="What s3:// weights hash to; default: they are read to find out.", metavar="SHA256"),
+        typer.Option(help="Digest of s3:// weights; default: computed from all their files.", metavar="SHA256"),
     ] = None,
     label: Annotated[str | None, typer.Option(help="For tables and plots; any text.", metavar="TEXT")] = None,
 ) -> None:
@@ -56,7 +56,7 @@ def _only_candidate(template: Path) -> dict[str, Any]:
     load_experiment(template)
     found: list[dict[str, Any]] = yaml.safe_load(template.read_text(encoding="utf-8"))["spec"].get("candidates", [])
     if len(found) != 1:
-        message = f"holds {len(found)}; a template has one, whose weights are put in"
+        message = f"holds {len(found)}candidates; a template has exactly one"
         raise SpecError(str(template), [SpecProblem(("spec", "candidates"), message)])
     return found[0]
 

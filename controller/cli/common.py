@@ -102,7 +102,7 @@ def store_at(url: str, *, make: bool = False) -> Store:
     try:
         return open_store(whole_url(url), make=make)
     except NoDirectory as error:
-        raise NoDirectory(f"{error}; --store says where the store is, potstill run makes it") from None
+        raise NoDirectory(f"{error}; state the store with --store, or create it with potstill run") from None
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--store") from error
 

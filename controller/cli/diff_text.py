@@ -60,7 +60,7 @@ def diff_text(compared: ComparedManifests) -> Iterator[RenderableType]:
 
 
 def _fields_table(fields: Iterable[Change]) -> Table:
-    table = Table("field", "old", "new", title="What the files say differently", title_justify="left", box=None)
+    table = Table("field", "old", "new", title="Fields that differ", title_justify="left", box=None)
     for change in fields:
         table.add_row(change.path, _side(change.old, change.old_stated), _side(change.new, change.new_stated))
     return table
@@ -72,7 +72,7 @@ def _units_table(groups: Iterable[ChangeGroup]) -> Table:
     for group in groups:
         reasons = "\n".join(_reason(change) for change in group.because)
         if group.standing == "changed" and not group.because:
-            reasons = "nothing known: asked again, or a source that the manifest does not hold"
+            reasons = "unknown: generated again, or a source that the manifest does not contain"
         table.add_row(group.kind, str(len(group.names)), WORDS[group.standing], _names(group.names), reasons)
     return table
 
@@ -106,7 +106,7 @@ def _effects(found: Effects) -> Iterator[RenderableType]:
             "intervals are 95%, not corrected, new - old, on the same problems"
         )
         if any(effect.again for effect in found.compared):
-            yield "(again): the same question, generated a second time: what differs is noise"
+            yield "(again): the same prompts, generated a second time: differences are noise"
     if found.unchanged:
         yield f"the same verdicts, from the same units: {_names(tuple(' on '.join(one) for one in found.unchanged))}"
     if found.contradictory:
@@ -126,7 +126,7 @@ def _effects(found: Effects) -> Iterator[RenderableType]:
 
 
 def _effects_table(effects: tuple[Effect, ...]) -> Table:
-    table = Table(title="What it did", title_justify="left", box=None)
+    table = Table(title="Effects on results", title_justify="left", box=None)
     metrics = list(dict.fromkeys(effect.metric for effect in effects))
     for column in ("benchmark", "model", "budget", "n", *metrics):
         table.add_column(column, justify="right" if column in ("budget", "n") else "left")

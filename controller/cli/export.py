@@ -48,7 +48,7 @@ def export(
     ] = None,
     to: Annotated[str | None, typer.Option("--to", hidden=True)] = None,
     follow: Annotated[
-        bool, typer.Option("--follow", help="Go on while the experiment runs, until it has ended or Ctrl-C.")
+        bool, typer.Option("--follow", help="Continue until the experiment has ended, or Ctrl-C.")
     ] = False,
     store: StoreUrl = DEFAULT_STORE,
     profile: ProfileFile = None,

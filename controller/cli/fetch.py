@@ -24,7 +24,7 @@ from workloads.storage.content_digest import localise_model
 def fetch(
     experiment: FileOrVersion,
     checkpoint: Annotated[str, typer.Argument(help="run@samples, or run@last.", metavar="RUN@SAMPLES")],
-    directory: Annotated[Path, typer.Argument(help="Where the files go; it is made.", metavar="DIRECTORY")],
+    directory: Annotated[Path, typer.Argument(help="Directory for the files; it is created.", metavar="DIRECTORY")],
     merge: Annotated[bool, typer.Option("--merge", help="Whole weights: the adapter merged into the base.")] = False,
     store: StoreUrl = DEFAULT_STORE,
     profile: ProfileFile = None,
@@ -73,7 +73,8 @@ def _checkpoint(frozen: FrozenExperiment, store: Store, name: str, source: str) 
         raise SpecError(source, [SpecProblem(("spec", "runs"), message)])
     if not isinstance(marker.record, CheckpointRecord) or not marker.files:
         raise SpecError(
-            source, [SpecProblem(("spec", "runs"), f"{name} is whole weights where another trainer left them")]
+            source,
+            [SpecProblem(("spec", "runs"), f"{name} has whole weights, which stay where another trainer wrote them")],
         )
     return marker
 

@@ -51,7 +51,7 @@ def gate(
     if (path is None) == (manifest is None):
         raise _wrong("give an experiment file or --manifest, one of the two")
     if wait and manifest is None:
-        raise _wrong("--wait needs --manifest: the file alone does not say which Experiment of a cluster it became")
+        raise _wrong("--wait needs --manifest: the file does not identify an Experiment in a cluster")
     with _crash_is_not_a_failure():
         result = _result(path, manifest, wait, store, profile)
         text = _written(result, junit_file, summary_file)
@@ -89,7 +89,7 @@ def _result(path: Path | None, manifest: str | None, wait: float, store: str, pr
         found = finished_manifest_at(manifest or "", 60 * wait)
         asked = found.gate
     if asked is None:
-        raise _wrong("the experiment has no spec.gate: say there which candidate, baseline and requirements")
+        raise _wrong("the experiment has no spec.gate: state the candidate, the baseline and the requirements there")
     candidate, baseline = _sides(found, asked)
     return judge(asked, candidate, baseline)
 

@@ -53,12 +53,12 @@ def gc(
     older_than: Annotated[
         str,
         typer.Option(
-            "--older-than", help="Leave alone what was written since then; with --delete 1h or more.", metavar="AGE"
+            "--older-than", help="Keep objects that are newer than this; with --delete 1h or more.", metavar="AGE"
         ),
     ] = "7d",
     corrupt: Annotated[
         bool,
-        typer.Option("--corrupt", help="Also results whose files are damaged, whatever their age; reads them all."),
+        typer.Option("--corrupt", help="Also delete results of any age whose files are damaged; reads all of them."),
     ] = False,
     json_to: JsonTo = None,
 ) -> None:
@@ -86,13 +86,13 @@ def gc(
     try:
         with _only_sweeper(opened) as (now_seconds, proceed):
             if restored := restore_parked(opened):
-                say(f"put back {count_of(restored, 'object')} that a sweep had parked before it was cut off")
+                say(f"restored {count_of(restored, 'object')} of an interrupted sweep")
             text = shows_text(json_to)
             planned = _plan(opened, now_seconds, floor_seconds, older_than, corrupt, text=text, delete=True)
             deleted: dict[str, int] = {"objects": 0, "bytes": 0, "spared": 0}
             if planned.plan:
                 done = sweep(opened, planned.plan, lambda: look(opened), now_seconds, floor_seconds, proceed)
-                spared = f"; {done.spared} were needed again meanwhile and stay" if done.spared else ""
+                spared = f"; {done.spared} are needed again and were kept" if done.spared else ""
                 say(f"deleted {count_of(done.objects, 'object')}, {decimal(done.bytes)}{spared}")
                 deleted = {"objects": done.objects, "bytes": done.bytes, "spared": done.spared}
             write_json(json_to, "gc", planned.body | {"deleted": deleted})
@@ -154,21 +154,23 @@ def _plan(
         f"{count_of(len(snapshot.objects), 'object')}, {decimal(total_bytes)}"
     )
     if not plan:
-        console.print(f"{held}; nothing to sweep that is older than {older_than}", markup=False, highlight=False)
+        console.print(f"{held}; nothing to delete that is older than {older_than}", markup=False, highlight=False)
         return planned
     console.print(held, markup=False, highlight=False)
     console.print(_table(plan, now_seconds))
     for key in sorted(snapshot.corrupt_blobs):
         print(f"{key} is damaged: put the tokenizer.json of the base there, or generate anything with that base")
     if not delete:
-        print(f"{_total(plan)} would go; nothing was deleted: --delete does it")
+        print(f"{_total(plan)} can be deleted; nothing was deleted: use --delete")
     return planned
 
 
 def _say_parked(store: Store, say: Callable[[str], None]) -> None:
     parked = sum(1 for _ in store.list(store_keys.parked_key("")))
     if parked:
-        say(f"a sweep was cut off or is at work: {count_of(parked, 'parked object')}; --delete puts them back first")
+        say(
+            f"a sweep was interrupted or is running: {count_of(parked, 'parked object')}; --delete puts them back first"
+        )
 
 
 @contextmanager

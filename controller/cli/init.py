@@ -107,7 +107,7 @@ def init(
 def _ask(option: str, question: str) -> str:
     """Raises typer.BadParameter if there is no terminal for questions."""
     if not sys.stdin.isatty():
-        raise typer.BadParameter("is required where there is no terminal to ask at", param_hint=option)
+        raise typer.BadParameter("is required without a terminal", param_hint=option)
     answer: str = typer.prompt(question)
     return answer.strip()
 

@@ -21,7 +21,7 @@ JsonTo = Annotated[
     str | None,
     typer.Option(
         "--json",
-        help="Print JSON in place of text; before a name that ends in .json: write it there, beside the text.",
+        help="Print JSON instead of text. With a file name that ends in .json: write it to this file, and print text.",
         metavar="[FILE.json]",
     ),
 ]

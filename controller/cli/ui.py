@@ -24,10 +24,12 @@ def ui(
         str, typer.Argument(envvar="POTSTILL_STORE", help="A directory, or s3://bucket/prefix.", metavar="STORE")
     ] = DEFAULT_STORE,
     port: Annotated[int, typer.Option("--port", help="0 takes a free one.", min=0, max=65535)] = PORT,
-    host: Annotated[str, typer.Option("--host", help="Address to listen at. Nothing asks who reads.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen at. There is no authentication.")
+    ] = "127.0.0.1",
     allow_host: Annotated[
         list[str] | None,
-        typer.Option("--allow-host", help="A name by which the page is opened, beside localhost. Can be given again."),
+        typer.Option("--allow-host", help="A host name of the page, in addition to localhost. Can be repeated."),
     ] = None,
 ) -> None:
     """Serve a page for all experiments of a store: progress, curves, results, outputs. The store is only read.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def validate(
     path: ExperimentFile,
     profile: ProfileFile = None,
-    offline: Annotated[bool, typer.Option(help="Check the file alone, not what it points to.")] = False,
+    offline: Annotated[bool, typer.Option(help="Check only the file, not the files that it names.")] = False,
     json_to: JsonTo = None,
 ) -> None:
     """Check an experiment file, and the data, templates, benchmarks and base that it names, without running anything.

@@ -100,7 +100,7 @@ def _walk(node: yaml.Node, path: Path, lines: dict[Path, int]) -> list[SpecProbl
             place = (*path, str(key.value))
             line = key.start_mark.line + 1
             if place in lines:
-                problems.append(SpecProblem(place, f"is there twice (first on line {lines[place]})", line))
+                problems.append(SpecProblem(place, f"is repeated (first on line {lines[place]})", line))
             lines[place] = line
             problems += _walk(value, place, lines)
     elif isinstance(node, yaml.SequenceNode):

@@ -26,8 +26,8 @@ OWN_VOLUMES = ("tmp", "work", "cache", "weights", "shm", "store-keys", "ca-bundl
 class ProfileEngine(SpecModel):
     """The engine in this profile's images. It is part of the digest of generated outputs."""
 
-    name: RegisteredName = Field(TRANSFORMERS.name, description="What generates: transformers or vllm.")
-    version: str = Field(description="Its version, as the evaluate image holds it.")
+    name: RegisteredName = Field(TRANSFORMERS.name, description="The engine: transformers or vllm.")
+    version: str = Field(description="Its version in the evaluate image.")
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="Of weights and activations.")
     flags: dict[str, str | int | float | bool] = Field({}, description="Flags that can change outputs.")
 
@@ -71,7 +71,7 @@ class RolePod(SpecModel):
     nodes: int = Field(1, gt=0, description="Pods of one training, each with its GPUs.")
     resources: dict[str, Any] = Field({}, description="requests and limits, but for GPUs, of each container.")
     node_selector: dict[str, str] = Field({}, description="Labels of the nodes that it may run on.")
-    tolerations: list[dict[str, Any]] = Field([], description="Taints of nodes that it may run on all the same.")
+    tolerations: list[dict[str, Any]] = Field([], description="Taints of nodes that it may run on.")
     priority_class_name: str | None = Field(None, description="PriorityClass of the pods.")
     queue: str | None = Field(None, description="Kueue's LocalQueue.")
     runtime_class_name: str | None = Field(None, description="RuntimeClass: gvisor for grade, to sandbox code.")
@@ -87,7 +87,7 @@ class RolePod(SpecModel):
         "executes candidates' code.",
     )
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = Field(
-        None, description="Not given: as Kubernetes has it."
+        None, description="Default: Kubernetes' own."
     )
     pod_labels: dict[str, str] = Field({}, description="Labels of the pods, beside Potstill's own.")
     pod_annotations: dict[str, str] = Field({}, description="Annotations of the pods, beside Potstill's own.")
@@ -99,9 +99,9 @@ class RolePod(SpecModel):
     topology_spread_constraints: list[dict[str, Any]] = Field(
         [], description="How the pods are spread over nodes or zones, as Kubernetes has it."
     )
-    size_limits: SizeLimits = Field(SizeLimits(), description="What the pods' own volumes may hold.")
+    size_limits: SizeLimits = Field(SizeLimits(), description="Size limits of the pods' own volumes.")
     termination_grace_seconds: int = Field(
-        120, gt=0, description="What a pod that is ended has to save its state; large adapters need more."
+        120, gt=0, description="How long a pod that is ended has to save its state; large adapters need more."
     )
 
     @field_validator("pod_labels", "pod_annotations")
@@ -200,9 +200,9 @@ def _with_old_names(schema: dict[str, Any]) -> None:
 class Profile(SpecModel):
     model_config = ConfigDict(json_schema_extra=_with_old_names)
 
-    name: str = Field("local", description="By which Experiments name it; the chart's key.")
+    name: str = Field("local", description="The name in Experiments; the chart's key.")
     gpu: str = Field("cpu", description="Model name of the GPUs, as in the digest of generated outputs.")
-    precision: Literal["float32", "bfloat16"] = Field("float32", description="Of trainings that do not say.")
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="Default of trainings.")
     engine: ProfileEngine
     train: RolePod = Field(RolePod(), description="Pods of trainings.")
     evaluate: RolePod = Field(RolePod(), description="Pods that generate.")
@@ -221,16 +221,16 @@ class Profile(SpecModel):
     store: StoreAccess | None = None
     ca_bundle: CaBundle | None = None
     proxy: Proxy | None = None
-    service_account_name: str | None = Field(None, description="Of pods that name none of their own.")
+    service_account_name: str | None = Field(None, description="Default of pods.")
     image_pull_secrets: list[str] = Field([], description="Secrets for the registry of the images.")
     directory: str | None = Field(
         None, description="Absolute path in all pods (image or weights volume) at which relative paths of specs start."
     )
-    training_slots: int = Field(8, gt=0, description="Trainings of an experiment at work at one time.")
-    evaluation_slots: int = Field(2, gt=0, description="Generating pods of an experiment at work at one time.")
-    group_members: int = Field(64, gt=0, description="Evaluations that one generating pod has at a time, at most.")
+    training_slots: int = Field(8, gt=0, description="Trainings of an experiment that run at one time.")
+    evaluation_slots: int = Field(2, gt=0, description="Generating pods of an experiment that run at one time.")
+    group_members: int = Field(64, gt=0, description="Largest number of evaluations in one generating pod at a time.")
     batch_window_seconds: float = Field(
-        0, ge=0, description="How long evaluations wait for others to come, before a generating pod starts for them."
+        0, ge=0, description="How long evaluations wait for others before a generating pod starts for them."
     )
     idle_timeout_seconds: float = Field(0, ge=0, description="How long a generating pod without work is kept.")
     allow_unsandboxed: bool = Field(

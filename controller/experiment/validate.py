@@ -99,7 +99,7 @@ def _names(spec: ExperimentSpec) -> Iterable[SpecProblem]:
 def _twice(place: Path, names: Sequence[str]) -> Iterable[SpecProblem]:
     for index, name in enumerate(names):
         if name in names[:index]:
-            yield SpecProblem((*place, index, "name"), f"{name} is there twice; names are unique")
+            yield SpecProblem((*place, index, "name"), f"{name} is used twice; names must be unique")
 
 
 def _runs(spec: ExperimentSpec) -> Iterable[SpecProblem]:
@@ -177,17 +177,17 @@ def _external(run: RunSpec, place: Path) -> Iterable[SpecProblem]:
     for field in TRAINED_ONLY:
         if getattr(run, field) is not None:
             alias = RunSpec.model_fields[field].alias or field
-            yield SpecProblem((*place, alias), "says how to train, but checkpoints says that another trainer does")
+            yield SpecProblem((*place, alias), "is for trainings here, and checkpoints states another trainer")
     external = run.checkpoints
     if (external.watch is None) == (not external.publish):
-        yield SpecProblem((*place, "checkpoints"), "needs either watch: a place to look, or publish: true")
+        yield SpecProblem((*place, "checkpoints"), "needs either watch: a location, or publish: true")
     if not external.expect:
         yield SpecProblem((*place, "checkpoints", "expect"), "is required: the sample counts to wait for")
     if list(external.expect) != sorted(set(external.expect)) or any(count < 0 for count in external.expect):
         yield SpecProblem((*place, "checkpoints", "expect"), "must ascend from 0 or more, each count once")
     if external.watch is not None and external.ready is None:
         yield SpecProblem(
-            (*place, "checkpoints", "ready"), "is required with watch: the file that says that a checkpoint is whole"
+            (*place, "checkpoints", "ready"), "is required with watch: the file that marks a checkpoint as complete"
         )
 
 

@@ -78,7 +78,7 @@ def finish(round_: Round, units: Iterable[UnitRef], status: Status) -> Finish:
     store = round_.store
     of = records_digest(store, units)
     if store.folded is None or store.folded.of != of:
-        why = Reason("AllSettled", "every evaluation is committed or explained")
+        why = Reason("AllSettled", "every evaluation is committed or has a reason")
         return Finish((_manifest(of, STATES[verdict(status)], status, why),))
     inputs = ReportInputs(manifest_content=store.folded.sha256)
     unit = unit_of(inputs)

@@ -90,7 +90,7 @@ def ended_by_itself(attempt: Attempt, job: Job | None) -> AttemptOutcome:
         case ExitCode.OK:
             return AttemptOutcome("succeeded", code, "Completed", "ended by itself")
         case ExitCode.TERMINATED:
-            return AttemptOutcome("preempted", code, "Terminated", message if failure else "was told to stop")
+            return AttemptOutcome("preempted", code, "Terminated", message if failure else "was asked to stop")
         case ExitCode.SUPERSEDED:
             return AttemptOutcome("superseded", code, "Superseded", message)
     return AttemptOutcome("failed", code, reason, message, member)
@@ -215,7 +215,7 @@ def _share(ended: AttemptOutcome, view: UnitView, number: int, suspects: int, ow
     if ended.outcome in NOT_THE_WORK:
         return _Share(ended.outcome, ended.reason, ended.message)
     if ended.exit_code == ExitCode.OK and ended.reason != EVICTED:
-        return _Share("failed", "NoResult", "the program ended well but left no result", counts_as_failure=True)
+        return _Share("failed", "NoResult", "the program succeeded but left no result", counts_as_failure=True)
     if ended.exit_code == ExitCode.STORE_UNAVAILABLE:
         return _Share("failed", ended.reason, ended.message)
     if ended.reason in NON_RETRYABLE or ended.exit_code == ExitCode.BAD_CONFIGURATION:

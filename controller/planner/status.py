@@ -160,15 +160,15 @@ def progressing(round_: Round, idle: bool) -> Condition:
         if key in snapshot.refused and key not in snapshot.jobs
     ]
     if refused:
-        message = f"{_jobs(len(refused))} not made, which costs no attempt and is tried again: {refused[0]}"
+        message = f"{_jobs(len(refused))} not created; this uses up no attempt and is retried: {refused[0]}"
         return Condition("Progressing", "False", REFUSED, message)
     jobs = [job for key in keys if (job := snapshot.jobs.get(key)) is not None and job.phase in ("pending", "running")]
     held_up = [job for job in jobs if job.phase == "pending" and job.reason not in ("", STARTING)]
     if held_up and len(held_up) == len(jobs):
         first = held_up[0]
-        message = f"{_jobs(len(jobs))} made, none has started: {first.reason}: {first.message}"
+        message = f"{_jobs(len(jobs))} created, none has started: {first.reason}: {first.message}"
         return Condition("Progressing", "False", first.reason, message)
-    message = "there is nothing to do now" if idle else "tasks are at work or about to be"
+    message = "there is nothing to do now" if idle else "tasks are running or about to start"
     return Condition("Progressing", "True", "Working", message)
 
 
@@ -227,7 +227,7 @@ def _complete(
         message = f"{counts.graded} of {counts.asked} {noun}s done, {counts.failed} failed"
         return Condition(type_, status, "InProgress", message)
     if failures:
-        message = f"{counts.failed} of {counts.asked} {noun}s failed; first {failures[0]}"
+        message = f"{counts.failed} of {counts.asked} {noun}s failed; the first is {failures[0]}"
         return Condition(type_, status, "Failed", message)
     return Condition(type_, status, "Complete", f"{counts.graded} {noun}s done")
 

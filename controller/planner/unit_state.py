@@ -95,4 +95,4 @@ def _open(attempt: Attempt, snapshot: JobsSnapshot) -> UnitState:
     if job is not None and job.phase == "pending" and job.reason:
         message = f"attempt {attempt.number} has not started: {job.reason}: {job.message}"
         return UnitState("open", Reason(job.reason, message), pending=True)
-    return UnitState("open", Reason("Attempted", f"attempt {attempt.number} is at work"))
+    return UnitState("open", Reason("Attempted", f"attempt {attempt.number} is running"))

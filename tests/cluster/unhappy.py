@@ -217,7 +217,7 @@ CASES = (
         ),
         spec={"limits": {"attempts": 1}},
     ),
-    Case("store", "The release has another store than before", "Ready", "StoreChanged", ("nothing is done",), happen=_other_store),
+    Case("store", "The release has another store than before", "Ready", "StoreChanged", ("it does not run",), happen=_other_store),
 )  # fmt: skip
 MORE = (
     Case(

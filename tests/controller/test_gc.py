@@ -95,7 +95,7 @@ def test_what_is_younger_than_the_floor_stays(tmp_path: Path) -> None:
     execute(small(), tmp_path)
     store = store_of(tmp_path)
     forget(store, small())
-    assert "nothing to sweep that is older than 7d" in gc(tmp_path)
+    assert "nothing to delete that is older than 7d" in gc(tmp_path)
     assert "would go" in gc(tmp_path, "--older-than", "0s")
     grown_old(tmp_path, days=6)
     assert "nothing to sweep" in gc(tmp_path)
@@ -209,7 +209,7 @@ def test_one_sweeps_at_a_time_and_what_a_killed_one_parked_comes_back(tmp_path: 
     assert (done.exit_code, "is being run by process" in done.output) == (4, True)
     assert read_marker(store, unit, name) is None
     release(store, lease)
-    assert "put back 1 object" in gc(tmp_path, "--delete")
+    assert "restored 1 object" in gc(tmp_path, "--delete")
     assert read_marker(store, unit, name) is not None
 
 

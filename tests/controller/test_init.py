@@ -182,7 +182,7 @@ def test_a_file_that_is_there_is_not_written_over(folder: Path) -> None:
         ({"base": "nothing"}, "is no directory here and no name of a hub model"),
         ({"benchmark": "aime"}, "is not built in (math-500, mbpp-plus, gsm8k, humaneval-plus)"),
         ({"grader": "maths"}, "maths is not one of math, code, exact, choice"),
-        ({"benchmark": ""}, "is required where there is no terminal to ask at"),
+        ({"benchmark": ""}, "is required without a terminal"),
     ],
 )
 def test_wrong_answers_say_what_to_do(folder: Path, changes: dict[str, str], message: str) -> None:

@@ -149,5 +149,7 @@ def test_ones_own_record_that_is_damaged_is_an_error_that_names_the_file_and_wha
     store: Store, record: bytes
 ) -> None:
     store.put(KEY, record)
-    with pytest.raises(StoreError, match=rf"{KEY} cannot be read .*: if nobody does, delete this file and run again"):
+    with pytest.raises(
+        StoreError, match=rf"{KEY} cannot be read .*: if no process does, delete this file and run again"
+    ):
         acquire(store, OWNER, START)

@@ -123,7 +123,7 @@ WRONG: dict[str, tuple[str, str]] = {
     "content of the wrong type": ('{"messages": [{"role": "user", "content": 7}]}', "message 1: content must be text, found int"),
     "an image": ('{"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}', "a part of type 'image_url'"),
     "nobody answers": ('{"messages": [{"role": "user", "content": "x"}]}', "no message of the assistant"),
-    "nobody asks": ('{"messages": [{"role": "assistant", "content": "x"}]}', "nobody asked before it"),
+    "nobody asks": ('{"messages": [{"role": "assistant", "content": "x"}]}', "no message before it asks"),
     "an empty answer": ('{"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": " "}]}', "message 2 of the assistant is empty"),
     "half a surrogate pair": ('{"messages": [{"role": "user", "content": "\\ud800"}]}', "half a surrogate pair"),
     "NaN in tools": ('{"messages": [{"role": "user", "content": "x"}], "tools": [{"a": NaN}]}', "holds nan"),

@@ -25,7 +25,7 @@ def test_an_engine_without_tokens_is_ended_with_its_stacks() -> None:
     with watched(ended, messages) as watchdog:
         watchdog.expect("generating", 0.05, lambda: 7)
         assert ended.wait(10)
-    assert messages[0].startswith("generating: nothing moved for")
+    assert messages[0].startswith("generating: no progress for")
     assert "test_an_engine_without_tokens" in messages[1]
 
 

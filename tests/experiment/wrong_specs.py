@@ -42,7 +42,7 @@ WRONG = {
     "unknown benchmark": ("math-500", "math500", "math500 is not built in; did you mean math-500?"),
     "own benchmark without grader": ("{name: math-500}", "{name: mine, uri: x.jsonl}", "grader: is required with uri"),
     "built-in name taken": ("{name: math-500}", "{name: math-500, uri: x.jsonl, grader: math}", "built-in benchmark's name"),
-    "benchmark twice": ("[{name: math-500}]", "[{name: math-500}, {name: math-500}]", "math-500 is there twice"),
+    "benchmark twice": ("[{name: math-500}]", "[{name: math-500}, {name: math-500}]", "math-500 is used twice"),
     "budgets not sorted": ("budgets: [128]", "budgets: [128, 64]", "sorted: [64, 128]"),
     "no budgets": ("budgets: [128]", "budgets: []", "spec.evaluation.budgets"),
     "budget of a run": ("data: sums\n", "data: sums\n      budgetTokens: 64\n", "64 is not one of evaluation.budgets"),
@@ -73,7 +73,7 @@ WRONG = {
     "run without data": ("      data: sums\n", "", "spec.runs[0].data: is required"),
     "external run that trains": (
         "      samples: 100\n", "      samples: 100\n      checkpoints: {publish: true, expect: [5]}\n",
-        "says how to train, but checkpoints says that another trainer does",
+        "is for trainings here, and checkpoints states another trainer",
     ),
     "unknown gate candidate": (
         "  evaluation:", "  gate: {candidate: frist@last, require: [{benchmark: math-500, maxDrop: 0.1}]}\n  evaluation:",  # codespell:ignore

@@ -344,7 +344,7 @@ def test_an_engine_that_others_join_is_not_kept_at_work_while_another_experiment
         world.tick()
         if number == 8:
             before = len(world.completed)
-            assert before, "the engine is at work"
+            assert before, "the engine is running"
             controllers.append(Controller(little))
         if namespace.turns["little"]:
             break

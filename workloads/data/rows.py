@@ -178,7 +178,7 @@ def _conversation(
     for index in learned:
         message = messages[index]
         if index == 0 or all(before["role"] in ("system", "developer") for before in messages[:index]):
-            raise BadRow(f"message {index + 1} is the assistant's, and nobody asked before it")
+            raise BadRow(f"message {index + 1} is the assistant's, and no message before it asks")
         if not (message["content"].strip() or message.get("tool_calls")):
             raise BadRow(f"message {index + 1} of the assistant is empty")
     return Conversation(line, tuple(messages[: learned[-1] + 1]), tuple(learned), tuple(tools))

@@ -81,7 +81,7 @@ class Watchdog:
                     self._seen, self._since = seen, now
                 stuck_seconds, limit_seconds, doing = now - self._since, self._limit_seconds, self._doing
             if stuck_seconds > limit_seconds:
-                message = f"{doing}: nothing moved for {stuck_seconds:.0f} s"
+                message = f"{doing}: no progress for {stuck_seconds:.0f} s"
                 stacks = own_stacks() + stacks_of_children()
                 logger.error("%s; the stacks of all threads:\n%s", message, stacks)
                 self._end(message, stacks)

@@ -25,10 +25,10 @@ def claim_members(store: Store, task: GenerateTask) -> Sequence[GenerateMember]:
             try:
                 store.put_new(pointer.key, pointer.to_json())
             except AlreadyExists:
-                logger.info("%s: attempt %d is another task's; left to it", member.unit, member.number)
+                logger.info("%s: attempt %d is another task's; it is skipped", member.unit, member.number)
                 continue
         if store.head(store_keys.end_key(member.unit, member.number)) is not None:
-            logger.info("%s: attempt %d is closed; left alone", member.unit, member.number)
+            logger.info("%s: attempt %d is closed; it is skipped", member.unit, member.number)
         elif read_marker(store, member.unit, store_keys.OUTPUTS) is not None:
             logger.info("%s: its outputs are committed already", member.unit)
         else:

@@ -114,7 +114,7 @@ class EngineBay:
             for member in claimed.pop(self.wanted.key, []):
                 prepared += prepare_all(self.context, self.tally, [member], partial(prepare, self.wanted.bench))
         except StoreError as error:  # it may work again when there are results to commit
-            logger.warning("nothing is taken for now: %s", error)
+            logger.warning("no offer is taken for now: %s", error)
             for one in prepared:
                 self._release(one)
             if task is not None:
@@ -287,7 +287,7 @@ def _ender(context: Context[GenerateTask]) -> Callable[[str, str], None]:
         try:
             context.store.put(store_keys.failure_key(context.task.unit, context.task.number), failure.to_json())
         except StoreError as error:
-            logger.warning("the failure could not be written: %s", error)
+            logger.warning("could not write the failure:  %s", error)
         end_process(CRASH)
 
     return end

@@ -104,10 +104,10 @@ def claim(context: Context[GradeTask]) -> list[GradeMember]:
             try:
                 context.store.put_new(pointer.key, pointer.to_json())
             except AlreadyExists:
-                logger.info("%s: attempt %d is another task's; left to it", member.unit, member.number)
+                logger.info("%s: attempt %d is another task's; it is skipped", member.unit, member.number)
                 continue
         if context.store.head(store_keys.end_key(member.unit, member.number)) is not None:
-            logger.info("%s: attempt %d is closed; left alone", member.unit, member.number)
+            logger.info("%s: attempt %d is closed; it is skipped", member.unit, member.number)
         elif read_marker(context.store, member.unit, store_keys.GRADES) is None:
             claimed.append(member)
     return claimed

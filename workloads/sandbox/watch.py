@@ -197,7 +197,7 @@ def end_of(
         shown = _ADDRESS.sub("0x...", f"{name}: {message}" if message else name)
         return ProcessEnd(_SPECIAL_ENDS.get(name, "exception"), shown)
     if status is None:
-        return ProcessEnd("exit", "it closed its channel and went on")
+        return ProcessEnd("exit", "it closed its channel and continued")
     if os.WIFEXITED(status):
         return ProcessEnd("exit", f"the process ended by itself with {os.WEXITSTATUS(status)}")
     if not os.WIFSIGNALED(status):

@@ -185,7 +185,7 @@ def train_markers(store: Store, unit: UnitRef) -> list[Marker]:
     def damaged(name: str, error: Corrupt) -> None:
         if not name.startswith(store_keys.STATE):
             raise error
-        logger.warning("resume state passed over: %s", error)
+        logger.warning("resume state skipped: %s", error)
 
     return list_markers(store, unit, damaged)
 

@@ -113,7 +113,7 @@ def _train(
             ExitCode.BAD_DATA,
             "StatesLost",
             f"a checkpoint of step {behind} is committed but its resume state is lost, and training again from step "
-            f"{training.started_at} gave other bits ({error}): ask for a new training with `epoch`",
+            f"{training.started_at} gave other bits ({error}): raise `epoch` for a new training",
         ) from error
     if leader is not None:
         _finish(leader, training, data, end, warnings, folder)
@@ -146,7 +146,7 @@ def _resume(store: Store, task: TrainTask, adapter: TrainedParameters, ranks: Ra
         return None
     adapter.restore(resumed.vectors if resumed else None, ranks)
     if resumed is not None:
-        logger.info("going on from %s", resumed.marker)
+        logger.info("resuming from %s", resumed.marker)
     return resumed or Resumed("", Cursor.model_validate_json(cursor), [], {})
 
 

@@ -63,7 +63,7 @@ def read_state(store: Store, unit: UnitRef, folder: Path) -> Resumed | None:
         try:
             paths = fetch(store, marker, (VECTORS, CURSOR, METRICS), folder / marker.name)
         except Corrupt as error:
-            logger.warning("resume state passed over: %s", error)
+            logger.warning("resume state skipped: %s", error)
             continue
         return Resumed(
             marker=marker.name,

@@ -90,7 +90,7 @@ def _standing(store: Store, key: str) -> tuple[FrozenExperiment | None, str | No
     try:
         return FrozenExperiment.model_validate_json(data), etag
     except ValidationError as error:
-        message = f"{key} was written by a version of Potstill that this one cannot read: nothing is done with it"
+        message = f"{key} was written by a version of Potstill that this one cannot read: it is not used"
         raise Refused("UnknownSchema", message) from error
 
 
@@ -139,7 +139,8 @@ def _grown(standing: FrozenExperiment, asked: FrozenExperiment) -> FrozenExperim
         for name, inputs in before.items():
             if name not in after:
                 raise Refused(
-                    "ImmutableField", f"{kind} {name} is gone from the spec; it may be added to, not taken from"
+                    "ImmutableField",
+                    f"{kind} {name} was removed from the spec; you can add to it, but not remove from it",
                 )
             if after[name] != inputs:
                 raise Refused("ImmutableField", f"{kind} {name} has changed; add another under a new name")

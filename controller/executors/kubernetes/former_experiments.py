@@ -32,6 +32,6 @@ class FormerExperiments:
         try:
             self._clean_up(former)
         except StoreError as error:
-            logger.warning("%s/%s: what its deletionPolicy asks for was not done: %s", *key, error)
+            logger.warning("%s/%s: its deletionPolicy was not carried out:  %s", *key, error)
         except Exception:
-            logger.exception("%s/%s: this is a fault of Potstill: it was not cleaned up", *key)
+            logger.exception("%s/%s: this is a bug in Potstill: it was not cleaned up", *key)

@@ -123,7 +123,7 @@ class Reflector:
             except (ApiUnreachable, ApiError) as error:
                 reason = str(error)
             except Exception as error:
-                logger.exception("watch of %s: this is a fault of Potstill", self._path)
+                logger.exception("watch of %s: this is a bug in Potstill", self._path)
                 reason = repr(error)
             else:
                 return
@@ -205,7 +205,7 @@ class Reflector:
         try:
             self._changed(item)
         except Exception:
-            logger.exception("%s %s: this is a fault of Potstill", self._path, item["metadata"]["name"])
+            logger.exception("%s %s: this is a bug in Potstill", self._path, item["metadata"]["name"])
 
     def _select(self) -> dict[str, str]:
         return {"labelSelector": self._selector} if self._selector else {}

@@ -290,7 +290,7 @@ class Controller:
         except Exception:
             wait = self._queue.failed(key)
             self.metrics.reconciled(key, "error", time.monotonic() - started)
-            logger.exception("%s/%s: this is a fault of Potstill; again in %.1f s", *key, wait)
+            logger.exception("%s/%s: this is a bug in Potstill; again in %.1f s", *key, wait)
             return
         self._queue.succeeded(key)
         self.metrics.reconciled(key, "success", time.monotonic() - started)

@@ -98,7 +98,7 @@ class NamespaceLease:
             except (ApiError, ApiUnreachable) as error:
                 logger.warning("the Lease %s/%s was not renewed: %s", self._namespace, self._name, error)
             except Exception:
-                logger.exception("the Lease %s/%s: this is a fault of Potstill", self._namespace, self._name)
+                logger.exception("the Lease %s/%s: this is a bug in Potstill", self._namespace, self._name)
             self._stop.wait(self._pace.renew_seconds if self.is_held else self._pace.look_seconds)
 
     def renew(self) -> None:
@@ -206,7 +206,9 @@ class LeaderLease(NamespaceLease):
                 body = {**found, "spec": {**found["spec"], "holderIdentity": ""}}
                 self._api.request("PUT", f"{self._path}/{self._name}", body=body)
         except (ApiError, ApiUnreachable) as error:
-            logger.warning("the Lease %s/%s was not given up: %s", self._namespace, self._name, error)
+            logger.warning("the Lease %s/%s was not released: %s", self._namespace, self._name, error)
 
     def _held_by(self, holder: str, duration: int) -> str:
-        return f"standing by: pod {holder} is at work; this one takes over {duration} s after its last sign of life"
+        return (
+            f"standing by: pod {holder} is the leader; this pod takes over if the Lease is not renewed for {duration} s"
+        )

@@ -67,7 +67,7 @@ def pending_cause(job: Json, pods: Sequence[Json], warnings: Mapping[str, PodWar
     if spec.get("suspend") or _condition(job, "Suspended"):
         queue = metadata.get("labels", {}).get(QUEUE_LABEL)
         if queue:
-            return PodCause("Queued", f"waits in Kueue's queue {queue}; `kubectl get workloads` says for what")
+            return PodCause("Queued", f"waits in Kueue's queue {queue}; `kubectl get workloads` shows why")
         return PodCause(
             "JobSuspended", "its Job is suspended, and Potstill did not do that: see spec.suspend of the Job"
         )

@@ -147,7 +147,7 @@ class Reconciler:
         status = self._judged(accepted, decision.status)
         self._write_status(item, running_status(item, status, links, accepted.frozen.revision, self._clock()))
         if rounds.lost_race:
-            raise Dropped("another writer was first in one of its units")
+            raise Dropped("another writer changed one of its units first")
         return status
 
     def gone(self, item: Json) -> None:

@@ -66,7 +66,7 @@ def main() -> int:
         controllers[0].metrics.registry,
     )
     ending.wait()
-    logger.info("stopping: rounds in hand end first")
+    logger.info("stopping: running rounds end first")
     _stop(controllers)
     if leader is not None:
         leader.stop()

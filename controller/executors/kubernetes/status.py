@@ -69,8 +69,9 @@ def store_changed_status(item: Json, store_url: str, now: datetime) -> Json:
     """Returns the status if the controller's store is not the one in which the experiment was accepted."""
     before = item["status"]["store"]
     message = (
-        f"its results are in {before} and this controller's store is {store_url}: nothing is done. Set store.url back "
-        f"to {before} and it goes on; or delete the Experiment and apply it again, and it begins anew in {store_url}"
+        f"its results are in {before} and this controller's store is {store_url}: it does not run. Set store.url back "
+        f"to {before} to continue it, or delete the Experiment and apply it again to start from the beginning in "
+        f"{store_url}"
     )
     return _with_conditions(item, (Condition("Ready", "False", "StoreChanged", message),), now)
 
@@ -86,9 +87,9 @@ def running_status(item: Json, status: Status, links: Mapping[str, str], revisio
     told = (ACCEPTED, *status.conditions)
     if not status.runs and not status.evaluations:
         return _with_conditions(item, told, now)
-    told = (*told, Condition("Ready", "True", "Observed", "store and Jobs are seen"))
+    told = (*told, Condition("Ready", "True", "Observed", "the store and the Jobs were read"))
     if status.finished is None:
-        told = (*told, Condition("Finished", "False", "Running", "there is work left"))
+        told = (*told, Condition("Finished", "False", "Running", "some work is not done"))
     done = sum(line.state == "done" for line in status.runs)
     counts = counted(status.evaluations)
     expected = sum(line.checkpoints_expected for line in status.runs)

@@ -93,6 +93,6 @@ def work(queue: KeyedQueue, handle: Callable[[Key], None]) -> None:
         try:
             handle(key)
         except Exception:
-            logger.exception("%s/%s: this is a fault of Potstill; again in %.1f s", *key, queue.failed(key))
+            logger.exception("%s/%s: this is a bug in Potstill; again in %.1f s", *key, queue.failed(key))
         finally:
             queue.done(key)

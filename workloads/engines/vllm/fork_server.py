@@ -190,7 +190,7 @@ def forked_core() -> Iterator[None]:
     if not hasattr(utils, "get_mp_context"):
         problem = "this vLLM makes its core in another way"
     if problem is not None:
-        logger.warning("vLLM's core is spawned, and imports vLLM once more: %s", problem)
+        logger.warning("vLLM's core is spawned, and imports vLLM again: %s", problem)
         yield
         return
     spawning, utils.get_mp_context = utils.get_mp_context, CoreContext

@@ -143,7 +143,7 @@ class CheckingServer:
         self._close_pipes()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        with contextlib.suppress(subprocess.TimeoutExpired):  # stopped in the kernel: it is left alone
+        with contextlib.suppress(subprocess.TimeoutExpired):  # stopped in the kernel: it is not waited for
             self._process.wait(END_SECONDS)
 
     def _close_pipes(self) -> None:
