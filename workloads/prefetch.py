@@ -42,7 +42,7 @@ def prefetch(source: ModelSource, volume: Path) -> Path:
     """
     sealed = volume / weights_name(source.content)
     if sealed.is_dir():
-        logger.info("%s is there already", sealed)
+        logger.info("%s exists already", sealed)
         return sealed
     arriving = volume / f".{sealed.name}.arriving"
     arriving.mkdir(parents=True, exist_ok=True)

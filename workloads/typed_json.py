@@ -200,10 +200,10 @@ def build(node: Any) -> Any:
     """
     if type(node) is not list:
         if type(node) is dict:
-            raise UnreadableValue("an object is no node")
+            raise UnreadableValue("an object is not a node")
         return node
     if not node:
-        raise UnreadableValue("an empty array is no node")
+        raise UnreadableValue("an empty array is not a node")
     tag, *rest = node
     match tag:
         case "l":

@@ -77,7 +77,7 @@ def resolve_loaded(loaded: LoadedFile, directory: Path, profile: Profile) -> Fro
 
 
 def fetch_base_files(experiment: Experiment) -> None:
-    """Downloads the small files of a hub base (configuration, tokenizer) into the hub's cache, if they are not there.
+    """Downloads the small files of a hub base (configuration, tokenizer) into the hub's cache, if it lacks them.
 
     The trainer and the tokens of the data depend on these files. If the hub does not answer, the experiment is resolved
     without them.

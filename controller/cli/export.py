@@ -76,7 +76,7 @@ def export(
             f"{error.name} is not installed: in the checkout, pip install '.[export-{tracker.value}]'"
         ) from error
     except FileExistsError as error:
-        message = f"{error} is there already, and potstill export did not write it: remove it, or choose another --out"
+        message = f"{error} exists already, and potstill export did not write it: remove it, or choose another --out"
         raise typer.BadParameter(message) from error
 
 

@@ -36,7 +36,7 @@ def fetch(
     Example: potstill fetch experiment.yaml math@last adapter
     """
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise SpecError(str(directory), [SpecProblem((), "is there already and is not empty: name a new directory")])
+        raise SpecError(str(directory), [SpecProblem((), "exists already and is not empty: name a new directory")])
     opened, frozen = find_frozen(experiment, store, profile)
     marker = _checkpoint(frozen, opened, checkpoint, experiment)
     arriving = directory.with_name(f"{directory.name}.{uuid.uuid4().hex}.arriving")

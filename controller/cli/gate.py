@@ -131,7 +131,7 @@ def _sides(found: Manifest, asked: FrozenGate) -> tuple[Side, Side]:
     except UnknownModel as error:
         raise _wrong(str(error)) from error
     except ValidationError as error:
-        raise _wrong(f"{asked.baseline} is no manifest that this version can read: {error}") from error
+        raise _wrong(f"{asked.baseline} is not a manifest that this version can read: {error}") from error
 
 
 def _wrong(message: str) -> typer.BadParameter:

@@ -74,7 +74,7 @@ def gc(
             param_hint="--older-than",
         )
     if "://" not in store and not Path(store).is_dir():
-        raise typer.BadParameter(f"{store} is not there", param_hint="STORE")
+        raise typer.BadParameter(f"{store} does not exist", param_hint="STORE")
     opened = store_at(store)
     say = print if shows_text(json_to) else _silent
     if not delete:

@@ -81,10 +81,10 @@ def init(
     potstill init --data data.jsonl --base Qwen/Qwen3-0.6B-Base --benchmark math-500
     """
     if out.exists() and not force:
-        raise typer.BadParameter(f"{out} is there already: choose another, or --force", param_hint="--out")
+        raise typer.BadParameter(f"{out} exists already: choose another, or --force", param_hint="--out")
     directory = out.resolve().parent
     if not directory.is_dir():
-        raise typer.BadParameter(f"the folder {directory} is not there: make it", param_hint="--out")
+        raise typer.BadParameter(f"the folder {directory} does not exist: make it", param_hint="--out")
     data = data or _ask("--data", "Your data (prompts and responses or conversations; JSONL, JSON, CSV or Parquet)")
     uri, path = _data(data, directory)
     stated = _stated_columns(columns)
@@ -143,7 +143,7 @@ def _data(stated: str, directory: Path) -> tuple[str, Path]:
         )
     found = _from_folder(stated, directory)
     if found is None:
-        raise typer.BadParameter(f"{Path(stated).absolute()} is not there", param_hint="--data")
+        raise typer.BadParameter(f"{Path(stated).absolute()} does not exist", param_hint="--data")
     return found, directory / found
 
 
@@ -166,7 +166,7 @@ def _base(stated: str, directory: Path) -> tuple[str, str | None]:
         return found, None
     model, _, revision = stated.partition("@")
     if re.fullmatch(r"[\w.-]+/[\w.-]+", model) is None:
-        raise typer.BadParameter(f"{stated} is no directory here and no name of a hub model", param_hint="--base")
+        raise typer.BadParameter(f"{stated} is neither a directory here nor a name of a hub model", param_hint="--base")
     if not revision:
         from huggingface_hub import HfApi
 

@@ -61,7 +61,7 @@ def manifest_at(where: str) -> Manifest:
     """Reads a manifest from a file, or from a URL in a store. Exits 4 if it does not exist or cannot be read."""
     found = _standing(where)
     if found is None:
-        typer.echo(f"{where} is not there", err=True)
+        typer.echo(f"{where} does not exist", err=True)
         raise typer.Exit(4)
     return found
 
@@ -81,5 +81,5 @@ def _parsed(data: bytes, where: str) -> Manifest:
     try:
         return Manifest.model_validate_json(data)
     except ValidationError as error:
-        typer.echo(f"{where} is no manifest that this version can read: {error}", err=True)
+        typer.echo(f"{where} is not a manifest that this version can read: {error}", err=True)
         raise typer.Exit(4) from error

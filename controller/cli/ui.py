@@ -52,7 +52,7 @@ def ui(
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="STORE") from error
     if wrong := [name for name in allow_host or [] if HOST_NAME.fullmatch(name) is None]:
-        raise typer.BadParameter(f"{wrong[0]!r} is no name: state names without a port", param_hint="--allow-host")
+        raise typer.BadParameter(f"{wrong[0]!r} is not a name: state names without a port", param_hint="--allow-host")
     listener = _listen(host, port)
     if host not in LOOPBACK:
         typer.echo(

@@ -102,7 +102,7 @@ def read_manifest(store: Store, name: str, uid8: str) -> Manifest | None:
     except NotFound:
         return None
     except ValidationError as error:
-        raise StoreError(f"{store.url}/{key} is no manifest that this version can read") from error
+        raise StoreError(f"{store.url}/{key} is not a manifest that this version can read") from error
 
 
 def _accepted(version: Version) -> datetime:

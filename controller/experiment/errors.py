@@ -49,9 +49,9 @@ OTHER_NAMES = {
 }
 """Names of fields in other trainers, in lower case without _ and -, and Potstill's names."""
 PATTERNS = {
-    r"^\d{4}-\d{2}-\d{2}$": "is no date: write it as 2026-11-28",
-    r"^[0-9a-f]{40}$": "is no commit: give its 40 hex digits, because a branch or a tag can move",
-    r"^[0-9a-f]{64}$": "is no SHA-256: give 64 hex digits in small letters (sha256sum FILE prints them)",
+    r"^\d{4}-\d{2}-\d{2}$": "is not a date: write it as 2026-11-28",
+    r"^[0-9a-f]{40}$": "is not a commit: give its 40 hex digits, because a branch or a tag can move",
+    r"^[0-9a-f]{64}$": "is not a SHA-256: give 64 hex digits in small letters (sha256sum FILE prints them)",
     r"^[a-z0-9]([a-z0-9_.-]*[a-z0-9])?$": "may have small letters, digits, and between them _ . -",
     r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$": "may have small letters, digits, and between them -",
     r"^[A-Za-z_][A-Za-z0-9_-]*$": "may have letters, digits, _ and -, and begins with a letter or _",

@@ -24,7 +24,7 @@ def local_path(stated: str, place: Path, directory: FilePath) -> FilePath:
         path.is_dir()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise SpecError("experiment", [SpecProblem(place, f"{shortened(stated)} is no path: {reason}")]) from error
+        raise SpecError("experiment", [SpecProblem(place, f"{shortened(stated)} is not a path: {reason}")]) from error
     return path
 
 
@@ -54,13 +54,15 @@ def resolve_model(
         return ModelSource(location=str(path), content=found)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", model) and not model.startswith("."):
         if place[-2:-1] != ("base",):
-            message = f"{model} is no directory here ({path}); a candidate is a directory or {listed(remote_schemes())}"
+            message = (
+                f"{model} is not a directory here ({path}); a candidate is a directory or {listed(remote_schemes())}"
+            )
             raise SpecError("experiment", [SpecProblem(place, message)])
         if revision is None:
             message = f"is required: {model} is a hub model (no directory {path}), and a branch can move"
             raise SpecError("experiment", [SpecProblem((*place[:-1], "revision"), message)])
         return ModelSource(location=f"hub://{model}@{revision}", content=f"hub:{model}@{revision}")
-    message = f"{model} is no directory here ({path}), {listed(remote_schemes())} or hub model"
+    message = f"{model} is not a directory here ({path}), {listed(remote_schemes())} or hub model"
     raise SpecError("experiment", [SpecProblem(place, message)])
 
 

@@ -117,7 +117,7 @@ class RolePod(SpecModel):
     def _have_names_of_their_own(cls, stated: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for volume in stated:
             if volume.get("name") in OWN_VOLUMES:
-                raise ValueError(f"a volume {volume['name']} is there already: use another name than {OWN_VOLUMES}")
+                raise ValueError(f"a volume {volume['name']} exists already: use another name than {OWN_VOLUMES}")
         return stated
 
     @field_validator("image")

@@ -69,7 +69,7 @@ def _why_not_taken(config: AdapterConfig) -> str | None:
         return f"lora_alpha is {config.alpha:g}, and must be more than 0: with 0 nothing is learnt"
     for name in config.target_modules:
         if not name.rpartition(".")[2].isidentifier():
-            return f"target_modules has {shortened(name)}, which is no layer's name"
+            return f"target_modules has {shortened(name)}, which is not a layer's name"
     return None
 
 

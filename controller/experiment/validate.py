@@ -123,7 +123,7 @@ def _targets(targets: Sequence[str], place: Path) -> Iterable[SpecProblem]:
     for target in targets:
         near = difflib.get_close_matches(target, (*KINDS, ALL_LINEAR), n=1, cutoff=0.8)
         if near and near != [target]:
-            yield SpecProblem(place, f"{target} is no kind of layers; did you mean {near[0]}?")
+            yield SpecProblem(place, f"{target} is not a kind of layers; did you mean {near[0]}?")
 
 
 NO_LORA = "goes with method: lora; method: full trains all weights and has no rank, alpha, target or dropout"

@@ -165,7 +165,7 @@ def _marker(key: str, data: bytes) -> Marker:
     Raises Corrupt also for a marker of another unit, because the original content is then unknown.
     """
     found = unit_key().fullmatch(key)
-    assert found is not None, f"{key} is no key of a unit"
+    assert found is not None, f"{key} is not a key of a unit"
     unit = UnitRef(kind=found[1], digest=found[2])
     try:
         return parse_marker(unit, key, data)
@@ -191,7 +191,7 @@ def _parsed(model: type[Parsed], key: str, data: bytes) -> Parsed:
 
 
 def _unreadable(key: str, what: str, error: ValidationError) -> Corrupt:
-    return Corrupt(f"{key} is no {what} that this version can read. {NOTHING_SWEPT} ({error.error_count()} errors)")
+    return Corrupt(f"{key} is not a {what} that this version can read. {NOTHING_SWEPT} ({error.error_count()} errors)")
 
 
 def sweep(

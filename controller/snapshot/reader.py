@@ -254,7 +254,7 @@ class SnapshotReader:
             try:
                 return parse(data)
             except ValidationError as error:
-                problem = f"{info.key} is no {what} that this version can read: {first_problem(error)}"
+                problem = f"{info.key} is not a {what} that this version can read: {first_problem(error)}"
             except Corrupt as error:
                 problem = str(error)
         raise UnreadableRecord(info.key, f"{problem}. {remedy}")

@@ -40,4 +40,6 @@ def _steps(marker: Marker, data: bytes) -> Iterator[tuple[int, int, float]]:
             if row.get("loss") is not None and math.isfinite(row["loss"]):
                 yield int(row["step"]), int(row["samples"]), float(row["loss"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise Corrupt(f"{METRICS} of marker {marker.name} of {marker.unit} has a line that is no step") from error
+            raise Corrupt(
+                f"{METRICS} of marker {marker.name} of {marker.unit} has a line that is not a step"
+            ) from error

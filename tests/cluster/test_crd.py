@@ -17,14 +17,14 @@ from workloads.storage.base import open_store
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 STRICT = "?fieldValidation=Strict"
 ONLY_AS_A_FILE = {"tab in YAML", "two documents", "a field twice"}
-"""What is no object at all."""
+"""What is not an object at all."""
 ONLY_IN_A_CLUSTER = {
     "unknown profile": (
         "  base:",
         "  profile: h100\n  base:",
         "spec.profile: there is no profile h100; profiles: default",
     ),
-    "base that is not there": ("./base", "./nothing", "nothing is no directory"),
+    "base that does not exist": ("./base", "./nothing", "nothing is not a directory"),
     "runs of one name": ("  evaluation:", "    - {name: first, data: sums}\n  evaluation:", "Duplicate value"),
     "nothing to do": (
         MINIMAL[MINIMAL.index("  data:") : MINIMAL.index("  evaluation:")],

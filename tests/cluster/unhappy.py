@@ -221,7 +221,7 @@ CASES = (
 )  # fmt: skip
 MORE = (
     Case(
-        "service-account", "The service account is not there", "Progressing", "FailedCreate",
+        "service-account", "The service account does not exist", "Progressing", "FailedCreate",
         ('serviceaccount "trainer" not found',), prepare=_with_service_account,
     ),
     Case(

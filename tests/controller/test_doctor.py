@@ -145,7 +145,7 @@ def test_a_hub_that_is_switched_off_has_only_its_cache(tmp_path: Path) -> None:
 
 @pytest.fixture
 def hub() -> Iterator[str]:
-    """A server that answers as the hub does for a gated model and for one that is not there."""
+    """A server that answers as the hub does for a gated model and for one that does not exist."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:

@@ -185,7 +185,9 @@ def test_what_cannot_be_read_stops_it_before_anything_goes(tmp_path: Path) -> No
     execute(small(), tmp_path)
     store = store_of(tmp_path)
     store.put(store_keys.experiment_key("other", "0000000b"), b'{"schemaVersion": 99}')
-    with pytest.raises(Corrupt, match=r"experiments/other/0000000b/experiment\.json is no FrozenExperiment that this"):
+    with pytest.raises(
+        Corrupt, match=r"experiments/other/0000000b/experiment\.json is not a FrozenExperiment that this"
+    ):
         look(store)
 
 

@@ -170,7 +170,7 @@ def test_a_file_that_is_there_is_not_written_over(folder: Path) -> None:
     assert init(folder).exit_code == 0
     (folder / "e.yaml").write_text("mine")
     refused = init(folder)
-    assert (refused.exit_code, "is there already" in words(refused)) == (2, True)
+    assert (refused.exit_code, "exists already" in words(refused)) == (2, True)
     assert (folder / "e.yaml").read_text() == "mine"
     assert init(folder, "--force").exit_code == 0
 
@@ -178,8 +178,8 @@ def test_a_file_that_is_there_is_not_written_over(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"data": "nothing.jsonl"}, "nothing.jsonl is not there"),
-        ({"base": "nothing"}, "is no directory here and no name of a hub model"),
+        ({"data": "nothing.jsonl"}, "nothing.jsonl does not exist"),
+        ({"base": "nothing"}, "is neither a directory here nor a name of a hub model"),
         ({"benchmark": "aime"}, "is not built in (math-500, mbpp-plus, gsm8k, humaneval-plus)"),
         ({"grader": "maths"}, "maths is not one of math, code, exact, choice"),
         ({"benchmark": ""}, "is required without a terminal"),

@@ -75,7 +75,7 @@ WRONG: dict[str, tuple[str, bytes, str]] = {
     "an array with a deep row": ("d.json", b"[" * 100_000, "row 1 of the JSON array is nested too deep"),
     "a CSV with a cell too many": ("d.csv", b"prompt,response\na,b\na,b,c\n", "line 3: the row has 3 cells, and the header 2"),
     "a CSV with a cell too few": ("d.csv", b"prompt,response\na\n", "line 2: the row has 1 cells, and the header 2"),
-    "a CSV with a column twice": ("d.csv", b"prompt,prompt\na,b\n", "column 'prompt' is there twice"),
+    "a CSV with a column twice": ("d.csv", b"prompt,prompt\na,b\n", "column 'prompt' is repeated"),
     "a CSV that is not UTF-8": ("d.csv", b"prompt,response\n\xff,b\n", "not UTF-8"),
     "a CSV with an open quote": ("d.csv", b'prompt,response\n"a,b\n', "not CSV"),
     "nothing": ("d.jsonl", b"", "holds no rows"),
@@ -101,7 +101,7 @@ def test_arrow_and_parquet_with_a_column_twice_are_refused_by_name(tmp_path: Pat
     parquet.write_table(
         pyarrow.Table.from_arrays([pyarrow.array(["a"])] * 2, ["prompt", "prompt"]), tmp_path / "d.parquet"
     )
-    with pytest.raises(BadData, match=r"d\.parquet: column 'prompt' is there twice"):
+    with pytest.raises(BadData, match=r"d\.parquet: column 'prompt' is repeated"):
         read_rows(tmp_path / "d.parquet", Columns())
 
 
@@ -184,7 +184,7 @@ def test_a_data_set_of_the_hub_needs_a_commit() -> None:
     )
     for wrong, message in {
         "hf://datasets/lab/sums": "write hf://datasets/OWNER/NAME@REVISION/PATH",
-        "hf://datasets/lab/sums@main/train.parquet": "main is no commit of 40 hex digits",
+        "hf://datasets/lab/sums@main/train.parquet": "main is not a commit of 40 hex digits",
         f"hf://datasets/lab/sums@{commit}/../x": "the path leaves the data set",
     }.items():
         with pytest.raises(ContentError, match=message):

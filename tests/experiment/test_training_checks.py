@@ -67,7 +67,7 @@ def validated(frozen: FrozenExperiment, *changes: tuple[str, str]) -> Validation
     [
         ({"max_position_embeddings": 100}, "spec.runs[0].sequenceTokens: sequenceTokens 128 is above the base's"),
         ({"max_position_embeddings": 64}, "spec.evaluation.budgets: the largest is 64, and the base's context has 64"),
-        ({"architectures": ["BertModel"]}, "spec.base.model: it cannot be trained: a BertModel is no causal"),
+        ({"architectures": ["BertModel"]}, "spec.base.model: it cannot be trained: a BertModel is not a causal"),
         ({"quantization_config": {"bits": 4}}, "spec.base.model: it cannot be trained: it is quantised"),
         ({"auto_map": {"AutoModelForCausalLM": "x.Y"}}, "runs code of its own directory"),
     ],

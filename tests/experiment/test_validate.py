@@ -90,7 +90,7 @@ def test_problems_outside_of_the_file_are_told_at_once_with_file_and_line(folder
     change(folder, f"model: {BASE}", "model: ./nothing")
     text = problems(folder)
     assert text.startswith(f"{folder}/e.yaml: 3 problems")
-    assert "  line 5: spec.base.model: ./nothing is no directory here" in text
+    assert "  line 5: spec.base.model: ./nothing is not a directory here" in text
     assert f"  line 8: spec.data.sums.uri: {folder}/missing.jsonl is not a file" in text
     assert f"  line 22: spec.evaluation.benchmarks[0].uri: {folder}/gone.jsonl is not a file" in text
 

@@ -96,14 +96,14 @@ WRONG = {
     "candidate with a run's name": (
         "  evaluation:", "  candidates: [{name: first, adapter: x}]\n  evaluation:", "first is a run's name too",
     ),
-    "short revision": ("{model: ./base}", "{model: Qwen/Q, revision: main}", "'main' is no commit: give its 40 hex digits, because a branch"),
+    "short revision": ("{model: ./base}", "{model: Qwen/Q, revision: main}", "'main' is not a commit: give its 40 hex digits, because a branch"),
     "hex that YAML takes for a number": (
         "{uri: sums.jsonl}", "{uri: sums.jsonl, sha256: " + "1" * 64 + "}", "put it in quotes",
     ),
     "a name Kubernetes refuses": ("{name: small}", "{name: Small_One}", "metadata.name"),
     "another kind": ("kind: Experiment", "kind: Experimnt", "did you mean Experiment?"),  # codespell:ignore
     "another version": ("v1alpha1", "v2", "apiVersion"),
-    "a field twice": ("      samples: 100", "      samples: 100\n      samples: 50", "line 12: spec.runs[0].samples: is there twice"),
+    "a field twice": ("      samples: 100", "      samples: 100\n      samples: 50", "line 12: spec.runs[0].samples: is repeated"),
     "tab in YAML": ("  base:", "\tbase:", "is not YAML"),
     "two documents": ("kind: Experiment", "kind: Experiment\n---\na: 1", "holds 2 documents"),
 }  # fmt: skip

@@ -242,7 +242,7 @@ PROTOCOL = [
     )), "failing_test"),
     attack("floods the channel", "while True: os.write(3, b'T' * 60_000)", "unreadable_output", "not the protocol"),
     attack("floods with one frame", "os.write(3, b'TV' + (2 ** 32 - 1).to_bytes(4, 'big'))\nwhile True: os.write(3, b'a' * 60_000)", "unreadable_output", "longer than allowed"),
-    attack("sends a value that is no value", "os.write(3, b'TV' + (12).to_bytes(4, 'big') + b'[\"x\", \"oops\"]')\nos._exit(0)", "unreadable_output"),
+    attack("sends a value that is not a value", "os.write(3, b'TV' + (12).to_bytes(4, 'big') + b'[\"x\", \"oops\"]')\nos._exit(0)", "unreadable_output"),
     attack("sends deep JSON", "os.write(3, b'TV' + (100000).to_bytes(4, 'big') + b'[' * 100000)\nos._exit(0)", "unreadable_output"),
     attack("sends an endless exponent", "os.write(3, b'TV' + (20).to_bytes(4, 'big') + b'[\"D\",\"1e9999999999\"] ')\nos._exit(0)", "failing_test"),
     attack("closes the channel and goes on", "os.close(3)\nwhile True: pass", "exit", "closed its channel"),

@@ -23,7 +23,7 @@ def double(x):
     "exception",
     "LookupError",
 )
-"""Through `write`, which refuses addresses that are not there where a read of them would crash."""
+"""Through `write`, which refuses addresses that do not exist where a read of them would crash."""
 
 SIGNALS = [
     attack("has the kernel signal its parent", "import fcntl\nfcntl.fcntl(3, fcntl.F_SETOWN, os.getppid())", detail="PermissionError"),

@@ -253,7 +253,7 @@ def test_a_proxys_password_is_not_taken_into_a_profile() -> None:
     [
         ({"podLabels": {"potstill.dev/role": "mine"}}, r"potstill\.dev/role is set by Potstill"),
         ({"podAnnotations": {"potstill.dev/task": "mine"}}, r"potstill\.dev/task is set by Potstill"),
-        ({"volumes": [{"name": "work", "emptyDir": {}}]}, "a volume work is there already"),
+        ({"volumes": [{"name": "work", "emptyDir": {}}]}, "a volume work exists already"),
     ],
 )
 def test_a_profile_takes_nothing_of_ours(stated: dict[str, Any], said: str) -> None:

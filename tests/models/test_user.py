@@ -1,4 +1,4 @@
-"""A new user's first experiment on a base that is no Qwen3: from the file to the report, with no field about trainers."""
+"""A new user's first experiment on a base that is not Qwen3: from the file to the report, with no field about trainers."""
 
 import json
 from pathlib import Path

@@ -47,7 +47,7 @@ def call(*words: str | Path, stdin: str | None = None, environment: dict[str, st
 
 
 def install_packages() -> None:
-    """Debian packages that are not there yet. Needs root and apt."""
+    """Debian packages that are not installed yet. Needs root and apt."""
     missing = sorted({package for needed, package in PACKAGES.items() if not shutil.which(needed)})
     if missing:
         quiet = {"DEBIAN_FRONTEND": "noninteractive"}

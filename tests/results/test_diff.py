@@ -156,7 +156,7 @@ def test_a_file_and_a_manifest_are_not_compared(tmp_path: Path) -> None:
 
 
 def test_other_verdicts_from_the_same_units_are_a_difference(tmp_path: Path) -> None:
-    """Equal digests are no proof of equal contents: an edited file and a damaged store have them too."""
+    """Equal digests are not proof of equal contents: an edited file and a damaged store have them too."""
     same = {"grade": sha256_of(b"one grade"), "generate": sha256_of(b"one question")}
     manifests = [both("R" * 100, codes, **same) for codes in ("R" * 80 + "W" * 20, "R" * 40 + "W" * 60)]
     assert effects(*manifests).contradictory == (("mine@100", "math-500"),)

@@ -174,7 +174,7 @@ def test_the_problems_needed_count_what_several_outputs_tell() -> None:
 
 @pytest.mark.slow
 def test_spans_that_differ_by_chance_only_are_rarely_called_different() -> None:
-    """250 pairs of runs of four equal checkpoints, 100 problems: a span below what chance gives is no evidence."""
+    """250 pairs of runs of four equal checkpoints, 100 problems: a span below what chance gives is not evidence."""
     rng = np.random.default_rng(19)
     p_values = []
     for right in rng.binomial(100, 0.7, (250, 8)).tolist():

@@ -67,7 +67,7 @@ class Objects:
             assert marker.content == content, f"{key} was committed twice, with different content"
         for file in marker.files:
             standing = self.standing.get(file.key)
-            assert standing is not None, f"{key} names {file.key}, which is not there"
+            assert standing is not None, f"{key} names {file.key}, which does not exist"
             assert hashlib.sha256(standing.data).hexdigest() == file.sha256, f"{key} names {file.key}, which differs"
             self.relied_on[file.key] = (key, file.sha256)
 
@@ -93,7 +93,7 @@ class Client:
         self._before()
         found = self.objects.standing.get(key)
         if found is None:
-            raise NotFound(f"{key} is not there")
+            raise NotFound(f"{key} does not exist")
         return found.data, found.etag
 
     def head(self, key: str) -> ObjectInfo | None:
@@ -147,7 +147,7 @@ class Client:
         if (standing.etag if standing else None) != etag:
             if standing is not None and standing.data == data:
                 return standing.etag
-            raise AlreadyExists(f"{key} is there already, or is not as it was")
+            raise AlreadyExists(f"{key} exists already, or is not as it was")
         new = self.objects.put(key, data)
         self._after()
         return new

@@ -131,7 +131,7 @@ def test_what_was_fetched_before_is_kept_if_it_is_right_and_mended_if_not(store:
 def test_a_marker_that_cannot_be_read_is_corrupt_and_not_absent(store: Store) -> None:
     key = store_keys.marker_key(UNIT, NAME)
     store.put(key, b'{"schemaVersion": 2}')
-    with pytest.raises(Corrupt, match=rf"{key} is no marker that this version can read"):
+    with pytest.raises(Corrupt, match=rf"{key} is not a marker that this version can read"):
         read_marker(store, UNIT, NAME)
 
 
@@ -281,5 +281,5 @@ def test_a_marker_that_names_a_path_outside_of_the_store_is_corrupt(store: Store
     marker = commit(store, tmp_path, 1, {"weights": b"w"})
     files = (marker.files[0].model_copy(update={"key": "../../etc/passwd"}),)
     store.put(store_keys.marker_key(UNIT, NAME), marker.model_copy(update={"files": files}).with_checksum().to_json())
-    with pytest.raises(Corrupt, match="is no key of a store"):
+    with pytest.raises(Corrupt, match="is not a key of a store"):
         read_marker(store, UNIT, NAME)

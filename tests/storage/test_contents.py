@@ -102,7 +102,7 @@ def test_a_file_is_used_where_it_lies(tmp_path: Path, location: str) -> None:
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ContentError, match=r"absent\.jsonl is not there"):
+    with pytest.raises(ContentError, match=r"absent\.jsonl does not exist"):
         localise_file(FileSource(location=str(tmp_path / "absent.jsonl"), sha256="0" * 64), tmp_path)
 
 
@@ -133,7 +133,7 @@ def test_a_file_in_a_bucket_is_downloaded_and_checked(server: S3Server, tmp_path
     open_store("s3://lab/data").put("math.jsonl", b"changed")
     with pytest.raises(ContentError, match=r"s3://lab/data/math\.jsonl has changed"):
         localise_file(source, tmp_path / "into")
-    with pytest.raises(ContentError, match=r"s3://lab/data/absent\.jsonl is not there"):
+    with pytest.raises(ContentError, match=r"s3://lab/data/absent\.jsonl does not exist"):
         localise_file(FileSource(location="s3://lab/data/absent.jsonl", sha256="0" * 64), tmp_path / "into")
 
 

@@ -71,7 +71,7 @@ def test_nothing_goes_while_it_is_young(filled: Store) -> None:
 
 def test_a_manifest_that_cannot_be_read_stops_it(filled: Store) -> None:
     filled.put(store_keys.manifest_key("elsewhere", "0000000e"), b"{}")
-    with pytest.raises(Corrupt, match=r"experiments/elsewhere/0000000e/manifest\.json is no Manifest"):
+    with pytest.raises(Corrupt, match=r"experiments/elsewhere/0000000e/manifest\.json is not a Manifest"):
         look(filled)
 
 

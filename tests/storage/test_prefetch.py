@@ -43,7 +43,7 @@ def volume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def source(server: S3Server, tmp_path: Path) -> ModelSource:
-    """A base in a bucket, with files that are no part of it."""
+    """A base in a bucket, with files that are not part of it."""
     folder = tmp_path / "origin"
     folder.mkdir()
     for name, data in FILES.items():

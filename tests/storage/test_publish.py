@@ -214,8 +214,8 @@ def cut_short() -> dict[str, bytes]:
 
 
 BAD: dict[str, tuple[Callable[[], dict[str, bytes]], str]] = {
-    "no configuration": (lambda: without("adapter_config.json"), r"adapter_config\.json is not there"),
-    "no weights": (lambda: without("adapter_model.safetensors"), r"adapter_model\.safetensors is not there"),
+    "no configuration": (lambda: without("adapter_config.json"), r"adapter_config\.json does not exist"),
+    "no weights": (lambda: without("adapter_model.safetensors"), r"adapter_model\.safetensors does not exist"),
     "cut short": (cut_short, "adapter_model.safetensors has"),
     "a pickle": (lambda: adapter() | {"adapter_model.safetensors": b"\x80\x04pickle"}, "adapter_model.safetensors"),
     "a NaN at the end": (

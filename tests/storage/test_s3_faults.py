@@ -108,7 +108,7 @@ def test_a_new_key_whose_answer_was_lost_after_another_won_is_lost(
         return Do.LOSE
 
     requests.rule = another_wins
-    with pytest.raises(AlreadyExists, match="marker is there already, with other content"):
+    with pytest.raises(AlreadyExists, match="marker exists already, with other content"):
         flaky.put_new("marker", b"ours")
     assert direct.get("marker") == b"theirs"
 
@@ -309,7 +309,7 @@ def test_missing_credentials_are_named(server: S3Server, monkeypatch: pytest.Mon
 
 
 def test_a_key_is_not_found_only_where_the_server_says_so(flaky: Store) -> None:
-    with pytest.raises(NotFound, match="a/b is not there"):
+    with pytest.raises(NotFound, match="a/b does not exist"):
         flaky.get("a/b")
 
 

@@ -50,7 +50,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "no UTF-8": (file_of(b'{"\xff": 1}'), "its header"),
     "no object": (file_of([]), "holds no object"),
     "deep": (file_of(b"[" * 200_000), "nested too deeply"),
-    "NaN": (file_of(b'{"a": NaN}'), "NaN is no JSON"),
+    "NaN": (file_of(b'{"a": NaN}'), "NaN is not JSON"),
     "a name twice": (
         file_of(b'{"a":%b,"a":%b}' % ((json.dumps(entry([1], [0, 4])).encode(),) * 2), b"\0" * 4),
         "names one thing twice",

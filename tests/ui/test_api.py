@@ -261,15 +261,18 @@ def test_damaged_records_are_named_and_the_rest_is_shown(store: Store) -> None:
         assert [listed[f"distill@{uid}"]["phase"] for uid in ("aaaa0000", "bbbb0000", "cccc0000")] == [
             "succeeded", "unreadable", "unreadable",
         ]  # fmt: skip
-        assert "is no experiment that this version can read" in listed["distill@bbbb0000"]["error"]
+        assert "is not an experiment that this version can read" in listed["distill@bbbb0000"]["error"]
         assert page.get("/experiments/distill/bbbb0000").status == 200
         refused = page.get("/api/experiments/distill/bbbb0000")
-        assert (refused.status, "is no experiment that this version can read" in refused.json["error"]) == (503, True)
+        assert (refused.status, "is not an experiment that this version can read" in refused.json["error"]) == (
+            503,
+            True,
+        )
         told = page.json(ONE)
-        assert "checkpoint-000000050.json is no marker that this version can read" in told["damaged"][0]
+        assert "checkpoint-000000050.json is not a marker that this version can read" in told["damaged"][0]
         store.put(store_keys.manifest_key(frozen.name, frozen.uid8), b"{}")
         told = wait_until(lambda: (found := page.json(ONE))["summary"]["phase"] == "unreadable" and found, "it is seen")
-        assert any("manifest.json is no manifest" in text for text in told["damaged"])
+        assert any("manifest.json is not a manifest" in text for text in told["damaged"])
         assert told["runs"][1]["state"] == "done"
 
 
@@ -305,7 +308,7 @@ def test_a_store_that_does_not_answer_is_said_in_the_answer(store: Store) -> Non
         page.json("/api/experiments")
         root.rename(root.with_name("away"))
         answer = wait_until(lambda: (a := page.get("/api/experiments")).status == 503 and a, "the store is away")
-        assert "the store's directory is not there" in json.loads(answer.body)["error"]
+        assert "the store's directory does not exist" in json.loads(answer.body)["error"]
         root.with_name("away").rename(root)
         wait_until(lambda: page.get("/api/experiments").status == 200, "the store is back")
 

@@ -70,7 +70,7 @@ def test_a_port_in_use_is_said_with_what_to_do(tmp_path: Path) -> None:
 def test_only_names_can_be_allowed(tmp_path: Path, name: str) -> None:
     open_store((tmp_path / "store").as_uri())
     refused = potstill(str(tmp_path / "store"), "--allow-host", name)
-    assert (refused.exit_code, "is no name" in refused.output) == (2, True)
+    assert (refused.exit_code, "is not a name" in refused.output) == (2, True)
 
 
 def test_a_store_that_is_not_there_is_not_made(tmp_path: Path) -> None:

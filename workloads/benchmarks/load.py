@@ -175,7 +175,9 @@ def _text(value: Any, what: str) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError(f"{what} must be text, and not empty")
     if half := next((c for c in value if unicodedata.category(c) == "Cs"), None):
-        raise ValueError(f"{what} has half a surrogate pair, \\u{ord(half):04x}, which is no character: leave it out")
+        raise ValueError(
+            f"{what} has half a surrogate pair, \\u{ord(half):04x}, which is not a character: leave it out"
+        )
     return value
 
 

@@ -50,7 +50,7 @@ class PublishedData:
         return self.problems_path
 
     def fetch(self) -> Path:
-        """Returns the file of problems, made from the published file if it is not there. Raises BenchmarkError."""
+        """Returns the file of problems, made from the published file if it does not exist. Raises BenchmarkError."""
         try:
             return self._made()
         except OSError as error:
@@ -75,7 +75,7 @@ class PublishedData:
         return self.problems_path
 
     def _published(self) -> bytes:
-        """Returns the checked content of the published file, downloaded if it is not there. Raises BenchmarkError."""
+        """Returns the checked content of the published file, downloaded if it does not exist. Raises BenchmarkError."""
         path = self.published_path
         if not path.is_file():
             unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")

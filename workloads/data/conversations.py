@@ -59,7 +59,7 @@ def check_text(name: str, value: Any) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise BadRow(f"{name} holds half a surrogate pair, which is no character") from None
+        raise BadRow(f"{name} holds half a surrogate pair, which is not a character") from None
     return value
 
 
@@ -193,7 +193,7 @@ def check_json(name: str, value: Any, depth: int = 0) -> Any:
     if isinstance(value, list):
         return [check_json(name, item, depth + 1) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
-        raise BadRow(f"{name} holds {value}, which is no number of JSON")
+        raise BadRow(f"{name} holds {value}, which is not a number of JSON")
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 256:
         raise BadRow(f"{name} holds a number of too many digits")
     if value is not None and not isinstance(value, bool | int | float):

@@ -128,7 +128,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise _Duplicate(f"the key {twice!r} is there twice")
+        raise _Duplicate(f"the key {twice!r} is repeated")
     return found
 
 
@@ -211,7 +211,7 @@ def _csv(path: Path, file: io.BufferedReader, delimiter: str) -> Iterator[tuple[
     try:
         names = list(reader.fieldnames or ())
         if twice := [name for name in names if names.count(name) > 1]:
-            raise BadData(f"{path.name}: line 1: column {twice[0]!r} is there twice")
+            raise BadData(f"{path.name}: line 1: column {twice[0]!r} is repeated")
         for row in reader:
             line = reader.line_num
             if None in row or None in row.values():
@@ -237,7 +237,7 @@ def _open_parquet(path: Path) -> Any:
         file = parquet.ParquetFile(path)
         names = file.schema_arrow.names
         if twice := [name for name in names if names.count(name) > 1]:
-            raise BadData(f"{path.name}: column {twice[0]!r} is there twice")
+            raise BadData(f"{path.name}: column {twice[0]!r} is repeated")
         return file
     except (ArrowException, OSError) as error:
         raise BadData(f"{path.name} is not a readable Parquet file: {error}") from error

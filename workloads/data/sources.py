@@ -54,7 +54,7 @@ class HubDataset:
             )
         if not re.fullmatch(r"[0-9a-f]{40}", found["revision"]):
             raise ContentError(
-                f"{uri}: {found['revision']} is no commit of 40 hex digits, and a branch or tag can move: take the "
+                f"{uri}: {found['revision']} is not a commit of 40 hex digits, and a branch or tag can move: take the "
                 "commit from the data set's page"
             )
         path = (found["path"] or "").strip("/")
@@ -156,7 +156,7 @@ def _from_prefix(source: FileSource, into: Path) -> Path:
         try:
             store.download(prefix + name, path)
         except NotFound as error:
-            raise ContentError(f"{source.location}{name} is not there") from error
+            raise ContentError(f"{source.location}{name} does not exist") from error
     return folder
 
 

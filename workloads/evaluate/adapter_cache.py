@@ -57,7 +57,7 @@ class AdapterCache:
         """
         marker = read_marker(self._store, source.unit, source.marker)
         if marker is None or marker.content != source.content:
-            stands = f"holds {marker.content[:12]}" if marker else "is not there"
+            stands = f"holds {marker.content[:12]}" if marker else "does not exist"
             raise Corrupt(f"{source.unit}: marker {source.marker} {stands}; the task names {source.content[:12]}")
         name = source.content
         fetch(self._store, marker, (CONFIG,), self._folder / name)

@@ -57,7 +57,7 @@ class Offers:
             if isinstance(offered, GenerateTask):
                 logger.info("took %s, attempt %d, which was offered", offered.unit, offered.number)
                 return offered
-            logger.error("offer %d: %s is no generate task", self.sequence - 1, offer.task_key)
+            logger.error("offer %d: %s is not a generate task", self.sequence - 1, offer.task_key)
         return None
 
     def close(self) -> bool:

@@ -25,7 +25,7 @@ class TrainedWeights:
         marker = read_marker(self._store, source.unit, source.marker)
         record = marker.record if marker is not None else None
         if marker is None or not isinstance(record, CheckpointRecord) or record.model_content != source.content:
-            state = f"holds {marker.content[:12]}" if marker else "is not there"
+            state = f"holds {marker.content[:12]}" if marker else "does not exist"
             raise Corrupt(f"{source.unit}: marker {source.marker} {state}; the task names {source.content}")
         directory = self._folder / sha256_of(source.content.encode())[:16]
         if self._folder.is_dir():

@@ -59,7 +59,7 @@ class OutcomeFile(Mapping[str, Outcome | Lost]):
                     break
                 if found is None or found.key not in allowed or found.key in self._places:
                     bad += 1
-                    logger.warning("%s: a line that is no outcome of an order, or a second one", name)
+                    logger.warning("%s: a line that is not an outcome of an order, or a second one", name)
                     if bad == MOST_BAD_LINES:
                         logger.warning("%s: %d such lines; the rest is not read", name, bad)
                         break

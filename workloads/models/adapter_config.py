@@ -135,7 +135,7 @@ def _shown(value: Any) -> str:
 def _load_object(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > LARGEST_BYTES:
-            raise BadAdapter(f"{path.name} has more than {LARGEST_BYTES:,} bytes: it is no adapter configuration")
+            raise BadAdapter(f"{path.name} has more than {LARGEST_BYTES:,} bytes: it is not an adapter configuration")
         loaded = json.loads(path.read_bytes())
     except OSError as error:
         raise BadAdapter(f"{path.name} cannot be read: {error.strerror}") from error

@@ -64,7 +64,7 @@ def read_layout(directory: Path, linear: Mapping[str, tuple[int, int]]) -> Adapt
                 "embeddings: leave lm_head and embed_tokens out of target_modules"
             )
         if not key.startswith(PREFIX) or factor not in ("lora_A", "lora_B") or not key.endswith(".weight"):
-            raise BadAdapter(f"{WEIGHTS}: `{key}` is no LoRA factor ({PREFIX}<layer>.lora_A.weight is expected)")
+            raise BadAdapter(f"{WEIGHTS}: `{key}` is not a LoRA factor ({PREFIX}<layer>.lora_A.weight is expected)")
         if layer not in linear:
             raise BadAdapter(f"{WEIGHTS}: the base has no linear layer `{layer}`")
         out_size, in_size = linear[layer]

@@ -32,7 +32,7 @@ def model_folder(base: ModelSource) -> Path:
     """Returns a folder with those of SMALL_FILES that the base has; downloads them if necessary (but looks in the hub's
     cache first).
 
-    Raises ContentError (no such model, or it is not there) and StoreError (it cannot be reached).
+    Raises ContentError (no such model, or it does not exist) and StoreError (it cannot be reached).
     """
     volume = weights_folder()
     if volume is not None and (found := volume / weights_name(base.content)).is_dir():
@@ -43,7 +43,7 @@ def model_folder(base: ModelSource) -> Path:
         return _from_bucket(base)
     folder = Path(base.location)
     if not folder.is_dir():
-        raise ContentError(f"{folder} is not there")
+        raise ContentError(f"{folder} does not exist")
     return folder
 
 

@@ -22,7 +22,7 @@ def why_not_trained(config: Mapping[str, Any]) -> str | None:
     if isinstance(config.get("auto_map"), Mapping) and "AutoModelForCausalLM" in config["auto_map"]:
         return f"a {named} runs code of its own directory (auto_map), which Potstill never does"
     if not named.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")):
-        return f"a {named} is no causal language model"
+        return f"a {named} is not a causal language model"
     return None
 
 

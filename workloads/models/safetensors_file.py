@@ -59,7 +59,7 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
         (header_bytes,) = struct.unpack("<Q", start)
         if 8 + header_bytes > size or header_bytes > LARGEST_HEADER_BYTES:
             raise BadSafetensors(
-                f"{path.name} is no safetensors file, or is cut short: it has {size} bytes, and its header alone "
+                f"{path.name} is not a safetensors file, or is cut short: it has {size} bytes, and its header alone "
                 f"would have {header_bytes}"
             )
         text = file.read(header_bytes)
@@ -86,7 +86,7 @@ def _entry(file: str, name: str, stated: Any, data_begin: int) -> TensorEntry:
     if shape is None or offsets is None or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise BadSafetensors(f"{file}: `{name}` has no shape and data_offsets that can be read")
     if not isinstance(dtype, str) or dtype not in DTYPE_BITS:
-        raise BadSafetensors(f"{file}: `{name}` is {dtype!r:.40}, which is no dtype of safetensors")
+        raise BadSafetensors(f"{file}: `{name}` is {dtype!r:.40}, which is not a dtype of safetensors")
     entry = TensorEntry(dtype, shape, data_begin + offsets[0], data_begin + offsets[1])
     if entry.elements * DTYPE_BITS[dtype] != 8 * (entry.end - entry.begin):
         raise BadSafetensors(
@@ -129,7 +129,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_number(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _short(error: Exception) -> str:

@@ -34,7 +34,7 @@ def check_weight_files(directory: Path) -> None:
         raise BadWeightFiles(f"{index} is not an index of safetensors files: {error!r}") from error
     if missing:
         shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
-        raise BadWeightFiles(f"{index} names files that are not there: {shown}; copy the whole model again")
+        raise BadWeightFiles(f"{index} names files that do not exist: {shown}; copy the whole model again")
 
 
 def loading_phase(directory: Path) -> str:

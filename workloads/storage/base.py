@@ -107,7 +107,9 @@ def check_key(key: str) -> str:
     Raises ValueError. `api.store_keys` makes all keys, so a wrong one is an error of the program.
     """
     if len(key) > 900 or not all(_SEGMENT.fullmatch(segment) for segment in key.split("/")):
-        raise ValueError(f"{key!r} is no key of a store: use 1 to 200 of A-Z a-z 0-9 . _ + = @ : , - between slashes")
+        raise ValueError(
+            f"{key!r} is not a key of a store: use 1 to 200 of A-Z a-z 0-9 . _ + = @ : , - between slashes"
+        )
     return key
 
 
@@ -141,7 +143,7 @@ def open_store(url: str, environment: Mapping[str, str] = os.environ, *, make: b
     scheme = urlsplit(url).scheme
     if scheme in STORES:
         return STORES[scheme].open(url, environment, make)
-    raise ValueError(f"{url!r} is no store: write {' or '.join(found.example for found in STORES.values())}")
+    raise ValueError(f"{url!r} is not a store: write {' or '.join(found.example for found in STORES.values())}")
 
 
 def probe_conditions(store: Store) -> None:

@@ -42,7 +42,7 @@ def trust_ca_bundle(environment: MutableMapping[str, str] = os.environ) -> None:
         ssl.create_default_context(cadata=own)
         public = Path(stated or certifi.where()).read_text()
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        raise BadBundle(f"{CA_BUNDLE}: {bundle} is no file of PEM certificates: {error}") from error
+        raise BadBundle(f"{CA_BUNDLE}: {bundle} is not a file of PEM certificates: {error}") from error
     with tempfile.NamedTemporaryFile("w", prefix=PREFIX, suffix=".pem", delete=False) as file:
         file.write(public + "\n" + own)
     atexit.register(Path(file.name).unlink, missing_ok=True)

@@ -93,9 +93,7 @@ def directory_content(path: Path) -> str:
     not a directory or has no .safetensors file.
     """
     if not path.is_dir():
-        raise ContentError(
-            f"{path} is no directory: a model stands in a directory of its own, in Hugging Face's layout"
-        )
+        raise ContentError(f"{path} is not a directory: a model is a directory in Hugging Face's layout")
     files = sorted(file for file in path.iterdir() if is_counted(file.name) and file.is_file())
     with ThreadPoolExecutor(max_workers=4) as pool:
         sums = dict(zip([file.name for file in files], pool.map(file_sha256, files), strict=True))
@@ -147,7 +145,7 @@ def localise_model_file(source: ModelSource, name: str, into: Path) -> Path:
         return _download(f"{source.location.rstrip('/')}/{name}", into / name)
     path = _path(source.location) / name
     if not path.is_file():
-        raise ContentError(f"{path} is not there")
+        raise ContentError(f"{path} does not exist")
     return path
 
 
@@ -165,7 +163,7 @@ def localise_file(source: FileSource, into: Path) -> Path:
     else:
         path = _path(source.location)
         if not path.is_file():
-            raise ContentError(f"{path} is not there")
+            raise ContentError(f"{path} does not exist")
     _require(source.location, file_sha256(path), source.sha256)
     return path
 
@@ -216,7 +214,7 @@ def _download(location: str, path: Path) -> Path:
     try:
         open_store(bucket).download(key, path)
     except NotFound as error:
-        raise ContentError(f"{location} is not there") from error
+        raise ContentError(f"{location} does not exist") from error
     return path
 
 

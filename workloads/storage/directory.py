@@ -143,13 +143,13 @@ class DirectoryStore:
         parts = PurePosixPath(key).parts
         if not parts or key.startswith("/") or any(part.startswith(".") for part in parts) or "\0" in key:
             raise ValueError(
-                f"{key!r} is no key of a store: it is empty, absolute, or has a segment that starts with a dot"
+                f"{key!r} is not a key of a store: it is empty, absolute, or has a segment that starts with a dot"
             )
         return self.root.joinpath(*parts)
 
     def _require_root(self) -> None:
         if not self.root.is_dir():
-            raise StoreError(f"{self.url}: the store's directory is not there. Is its volume mounted? If so, make it")
+            raise StoreError(f"{self.url}: the store's directory does not exist. Is its volume mounted? If so, make it")
 
     @contextmanager
     def _explained(self, doing: str, key: str) -> Iterator[None]:
@@ -168,7 +168,7 @@ class DirectoryStore:
                 file = self._path(key).open("rb")
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 self._require_root()
-                raise NotFound(f"{self.url}/{key} is not there") from None
+                raise NotFound(f"{self.url}/{key} does not exist") from None
             with file:
                 yield file
 
@@ -204,9 +204,9 @@ class DirectoryStore:
         try:
             found, etag = self.get_with_etag(key)
         except NotFound:
-            raise AlreadyExists(f"{self.url}/{key} is not there any more") from None
+            raise AlreadyExists(f"{self.url}/{key} does not exist any more") from None
         if found != data:
-            raise AlreadyExists(f"{self.url}/{key} is there already, with other content")
+            raise AlreadyExists(f"{self.url}/{key} exists already, with other content")
         return etag
 
     def _keys(self, folder: str) -> Iterator[str]:

@@ -305,7 +305,7 @@ def parse_marker(unit: UnitRef, key: str, data: bytes) -> Marker:
     try:
         marker = Marker.model_validate_json(data)
     except ValidationError as error:
-        raise Corrupt(f"{key} is no marker that this version can read: {first_problem(error)}") from error
+        raise Corrupt(f"{key} is not a marker that this version can read: {first_problem(error)}") from error
     if marker.checksum is not None and marker.checksum != checksum_of(json.loads(data)):
         raise Corrupt(f"{key} differs from its own checksum: it was damaged since it was written")
     if store_keys.marker_key(unit, marker.name) != key or marker.unit != unit:

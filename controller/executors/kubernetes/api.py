@@ -74,7 +74,7 @@ class Api:
             try:
                 if response.status != 200:
                     _decoded(response.status, response.read(), f"watch {path}")
-                    raise ApiUnreachable(f"watch {path}: answered {response.status}, which is no watch")
+                    raise ApiUnreachable(f"watch {path}: answered {response.status}, which is not a watch")
                 while piece := response.read1(65536):
                     *lines, rest = (rest + piece).split(b"\n")
                     yield from (_event(line, path) for line in lines if line.strip())
@@ -125,7 +125,7 @@ def _decoded(status: int, data: bytes, what: str) -> Json:
         told = value if isinstance(value, dict) else {"message": _start(data)}
         raise ApiError(status, str(told.get("reason") or ""), str(told.get("message") or ""), what)
     if not isinstance(value, dict):
-        raise ApiUnreachable(f"{what}: answered {status} with what is no JSON object: {_start(data)}")
+        raise ApiUnreachable(f"{what}: answered {status} with what is not a JSON object: {_start(data)}")
     return value
 
 
@@ -137,7 +137,7 @@ def _event(line: bytes, path: str) -> Json:
         value = None
     if isinstance(value, dict) and isinstance(value.get("type"), str) and isinstance(value.get("object"), dict):
         return value
-    raise ApiUnreachable(f"watch {path}: sent what is no event: {_start(line)}")
+    raise ApiUnreachable(f"watch {path}: sent what is not an event: {_start(line)}")
 
 
 def _start(data: bytes) -> str:

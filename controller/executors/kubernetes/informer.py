@@ -142,7 +142,7 @@ class Reflector:
             page = self._api.request("GET", self._path, query=query)
             items, metadata = page.get("items"), page.get("metadata")
             if not isinstance(items, list) or not isinstance(metadata, dict) or not metadata.get("resourceVersion"):
-                raise ApiUnreachable(f"GET {self._path}: the answer is no list: {str(page)[:SHOWN_CHARACTERS]}")
+                raise ApiUnreachable(f"GET {self._path}: the answer is not a list: {str(page)[:SHOWN_CHARACTERS]}")
             for item in items:
                 found[_key(_checked(item, self._path))] = item
             token = metadata.get("continue")
@@ -219,7 +219,7 @@ def _checked(item: object, path: str, *, named: bool = True) -> Json:
     metadata = item.get("metadata") if isinstance(item, dict) else None
     wanted = ("resourceVersion", "name") if named else ("resourceVersion",)
     if not isinstance(item, dict) or not isinstance(metadata, dict) or not all(metadata.get(key) for key in wanted):
-        raise ApiUnreachable(f"{path}: the server sent what is no object: {str(item)[:SHOWN_CHARACTERS]}")
+        raise ApiUnreachable(f"{path}: the server sent what is not an object: {str(item)[:SHOWN_CHARACTERS]}")
     return item
 
 

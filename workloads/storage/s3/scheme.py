@@ -18,7 +18,7 @@ def open_bucket(url: str, environment: Mapping[str, str], _make: bool) -> Store:
 
     parts = urlsplit(url)
     if not parts.netloc or parts.query or parts.fragment:
-        raise ValueError(f"{url!r} is no store: write {EXAMPLE}")
+        raise ValueError(f"{url!r} is not a store: write {EXAMPLE}")
     deadline_seconds = float(environment.get("POTSTILL_STORE_DEADLINE_SECONDS", DEADLINE_SECONDS))
     keys = environment.get("POTSTILL_S3_KEYS")
     try:

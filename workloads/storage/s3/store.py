@@ -212,7 +212,7 @@ class S3Store:
     def download(self, key: str, path: Path) -> None:
         info = self.head(key)
         if info is None:
-            raise NotFound(f"{self.url}/{key} is not there")
+            raise NotFound(f"{self.url}/{key} does not exist")
         partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
         config = TransferConfig(multipart_chunksize=part_bytes(info.size), max_concurrency=8)
 
@@ -249,9 +249,9 @@ class S3Store:
             try:
                 found, etag = self.get_with_etag(key)
             except NotFound:
-                raise AlreadyExists(f"{self.url}/{key} is not there any more") from None
+                raise AlreadyExists(f"{self.url}/{key} does not exist any more") from None
             if found != data:
-                raise AlreadyExists(f"{self.url}/{key} is there already, with other content") from None
+                raise AlreadyExists(f"{self.url}/{key} exists already, with other content") from None
             return etag
 
     def _head(self, key: str) -> "HeadObjectOutputTypeDef | None":
@@ -301,7 +301,7 @@ class S3Store:
                 if fault is None or fault.meaning == "final" or refused:
                     raise StoreError(f"{where}: {fault.said if fault else error}") from error
                 if fault.meaning == "absent":
-                    raise NotFound(f"{self.url}/{key} is not there") from error
+                    raise NotFound(f"{self.url}/{key} does not exist") from error
                 if fault.meaning == "condition":
                     raise AlreadyExists(f"{where}: {fault.said}") from error
                 wait_seconds = pause_seconds * random.uniform(0.5, 1.0)  # noqa: S311
