@@ -109,7 +109,7 @@ class Courier:
             self._wake.wait(self._progress_seconds)
             self._wake.clear()
             if time.monotonic() >= notice_due:
-                self._add_notice(self._own_notice, "at work")
+                self._add_notice(self._own_notice, "running")
                 notice_due = time.monotonic() + NOTICE_SECONDS
             self._write_notices()
             self._write_progress()

@@ -97,7 +97,7 @@ def decide(
     runs = run_lines(round_, unit_states)
     lines = evaluation_lines(round_, evaluations, unit_states)
     stages = stage_lines(added, unit_states)
-    idle = not any(map(round_.is_at_work, round_.own_attempts)) and not actions
+    idle = not any(map(round_.is_running, round_.own_attempts)) and not actions
     status = Status(
         conditions(runs, lines, intent, progressing(round_, idle), stages),
         runs,

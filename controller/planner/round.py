@@ -44,7 +44,7 @@ class Round:
         """Yields attempts of any experiment that have no end in the store."""
         return (attempt for view in self.store.units.values() for attempt in view.open_attempts)
 
-    def is_at_work(self, attempt: Attempt) -> bool:
+    def is_running(self, attempt: Attempt) -> bool:
         """Returns whether the attempt is open, or its Job has not ended yet."""
         job = self.jobs.jobs.get(attempt.task.key)
         return attempt.end is None or (job is not None and job.phase != "ended")

@@ -43,7 +43,7 @@ TOKENIZERS = tuple(sha256_of(name.encode()) for name in ("one", "another"))
 
 @dataclass
 class Drawn:
-    """`needed`: by experiment, the keys that its results consist of. `running`: the units of tasks at work."""
+    """`needed`: by experiment, the keys that its results consist of. `running`: the units of running tasks."""
 
     snapshot: StoreListing
     needed: dict[str, set[str]]

@@ -18,7 +18,7 @@ from workloads.api.tasks import GenerateTask
 
 
 def at_work(checkpoints: int) -> tuple[FrozenExperiment, StoreSnapshot, JobsSnapshot]:
-    """Each checkpoint is evaluated by an engine of its own, and all are at work."""
+    """Each checkpoint is evaluated by an engine of its own, and all are running."""
     limits = Limits(evaluation_slots=10_000, group_members=1)
     samples = tuple(range(50, 50 * (checkpoints + 1), 50))
     frozen = experiment((run("a", samples),), ("sums",), limits=limits)

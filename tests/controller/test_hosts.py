@@ -1,4 +1,4 @@
-"""An engine at work takes what becomes ready while it has room: fewer starts, and nobody blamed for a neighbour."""
+"""A running engine takes what becomes ready while it has room: fewer starts, and nobody blamed for a neighbour."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -263,7 +263,7 @@ def guests(world: World) -> list[GenerateTask]:
 
 
 def with_a_guest(limits: Limits, benchmarks: tuple[str, ...] = ("sums",)) -> tuple[World, Controller, SimJob]:
-    """An engine at work on the base and on what joined it: mine@1 of many checkpoints, which is not near its end."""
+    """A running engine on the base and on what joined it: mine@1 of many checkpoints, which is not near its end."""
     frozen = experiment((external("mine", tuple(range(1, 200)), published=True),), benchmarks, limits=limits)
     world, controller = World(Weather(rows=8, work_ticks=4), seed=0), Controller(frozen)
     while len(world.completed) < 1:
@@ -288,7 +288,7 @@ def give_up(world: World, host: SimJob, member: GenerateMember) -> None:
 
 @pytest.mark.parametrize(("places", "again"), [([0], []), ([1], [1]), ([0, 1], [0, 1])])
 def test_what_failed_in_an_engine_at_work_is_tried_again_meanwhile(places: list[int], again: list[int]) -> None:
-    """But for the first evaluation of a task whose others are still at work: the task is open for them."""
+    """But for the first evaluation of a task whose others are still running: the task is open for them."""
     world, controller, host = with_a_guest(Limits(evaluation_slots=3), ("sums", "codes"))
     [task] = guests(world)
     for place in places:

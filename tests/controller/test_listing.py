@@ -52,7 +52,7 @@ class Running:
 
 
 class Setting:
-    """One experiment with a training and an evaluation of the base at work, in a store that counts LISTs."""
+    """One experiment with a training and an evaluation of the base running, in a store that counts LISTs."""
 
     def __init__(self, frozen: FrozenExperiment | None = None) -> None:
         self.frozen = frozen or experiment((run("a", (50, 100)),), ("sums",))

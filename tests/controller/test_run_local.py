@@ -421,7 +421,7 @@ def test_another_experiments_damaged_record_of_its_runner_does_no_harm(tmp_path:
         assert execute(heir, tmp_path).outcome == "Succeeded"
 
 
-def test_a_store_that_lost_results_ends_the_run_when_nothing_is_at_work(
+def test_a_store_that_lost_results_ends_the_run_when_nothing_is_running(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local_runner, "ROUNDS", 2)

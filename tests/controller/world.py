@@ -347,7 +347,7 @@ class World:
         return next(member.inputs.model.adapter for member in task.members if member.unit == unit)
 
     def _say(self, task: RunnableTask, phase: str, loading: str | None = None, sim: SimJob | None = None) -> None:
-        """`sim`: of an engine at work, for what it has and how much more it would take."""
+        """`sim`: of a running engine, for what it has and how much more it would take."""
         queue = sim.queue if sim is not None else []
         takes = isinstance(task, GenerateTask) and task.takes_offers and bool(queue)
         self._unit(task.unit).progress[task.number] = Progress(
@@ -366,7 +366,7 @@ class World:
         return max(0, self.weather.rows - len(sim.queue))
 
     def _join(self, sim: SimJob, task: GenerateTask) -> None:
-        """What was offered to an engine at work joins what it has."""
+        """What was offered to a running engine joins what it has."""
         offered = self._offered(sim, task)
         if offered is not None:
             sim.queue += self._claimed(offered)

@@ -203,7 +203,7 @@ ACCURACY = "eval/math-500/4096/accuracy"
 
 @pytest.fixture
 def running(tmp_path: Path) -> Path:
-    """A manifest of an experiment at work: one resume state, newer progress, and only the base is graded."""
+    """A manifest of a running experiment: one resume state, newer progress, and only the base is graded."""
     store = open_store((tmp_path / "store").as_uri())
     whole = manifest(evaluation("base", "R" * 80 + "W" * 20), evaluation("mine@100", "R" * 60 + "n" * 40))
     run = whole.runs[0].model_copy(update={"inputs": inputs(), "state": "running", "losses": (), "versions": {}})

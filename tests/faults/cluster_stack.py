@@ -79,7 +79,7 @@ class ClusterStack:
         return count_markers(self.store_folder)
 
     def live(self, module: str = "workloads.") -> list[int]:
-        """Processes of programs at work in pods."""
+        """Processes of running programs in pods."""
         found = started_in(self.starts)
         return [pid for pid, started, _ in found if started.startswith(module) and is_alive(pid)]
 

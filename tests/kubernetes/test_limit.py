@@ -107,10 +107,10 @@ def test_a_pod_is_owed_to_each_that_waited_longer() -> None:
 
 def test_it_is_said_who_has_the_pods_and_how_many_waited_longer() -> None:
     line = QuotaQueue(2, {"a": ASH, "b": ASH, "c": BIRCH}, (BIRCH, CEDAR))
-    said = "the namespace's limit of evaluation pods is 2, at work for ash (2), birch (1)"
+    said = "the namespace's limit of evaluation pods is 2, used by ash (2), birch (1)"
     assert [line.pool(owner).quota_message for owner in (BIRCH, CEDAR)] == [said, f"{said}; 1 waited longer"]
     many = {str(n): Owner(experiment=f"e{n}", uid8="0" * 8) for n in range(5)}
-    assert QuotaQueue(5, many).pool(ASH).quota_message.endswith("at work for e0 (1), e1 (1), e2 (1) and 2 more")
+    assert QuotaQueue(5, many).pool(ASH).quota_message.endswith("used by e0 (1), e1 (1), e2 (1) and 2 more")
 
 
 def decision(*keys: str, limited: bool = False, taking: FrozenExperiment | None = None) -> Decision:

@@ -32,11 +32,11 @@ def item(status: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
 
 
 def run(name: str = "math", state: Any = "running") -> RunLine:
-    return RunLine(name, name, state, "at work", done=3, total=10, checkpoints=1, checkpoints_expected=2)
+    return RunLine(name, name, state, "running", done=3, total=10, checkpoints=1, checkpoints_expected=2)
 
 
 def evaluation(state: Any = "running") -> EvaluationLine:
-    return EvaluationLine("math@50", "math-500", "fast", state, "generate", "Open", "at work")
+    return EvaluationLine("math@50", "math-500", "fast", state, "generate", "Open", "running")
 
 
 def status(*runs: RunLine, finished: Any = None, idle: bool = False, **told: Any) -> Status:

@@ -54,7 +54,7 @@ def quiet(
         made.kubectl("apply", "-f", str(QUICKSTART))
         made.wait_for_pod("train")
         made.upgrade()
-        assert made.experiment()["status"]["phase"] == "Running", "the upgrade met it at work"
+        assert made.experiment()["status"]["phase"] == "Running", "it was running during the upgrade"
         made.wait_finished()
         yield made
 

@@ -24,7 +24,7 @@ RAISED: dict[str, BaseException] = {
 
 def progress(context: Context[ImportTask], done: int, loading: str | None = None) -> Progress:
     return Progress(
-        attempt=1, updated=context.now(), phase="at work", done=done, total=3, counted="steps", loading=loading
+        attempt=1, updated=context.now(), phase="running", done=done, total=3, counted="steps", loading=loading
     )
 
 

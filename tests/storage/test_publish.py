@@ -72,7 +72,7 @@ def write(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 class Importing:
-    """A store, a watched place, and the program at work between them."""
+    """A store, a watched place, and the program that runs between them."""
 
     def __init__(self, store: Store, watched: Store, watched_location: str, base: Path) -> None:
         self.store, self.watched, self.location, self.base = store, watched, watched_location, base
@@ -277,7 +277,7 @@ HOSTILE: dict[str, tuple[Callable[[], dict[str, bytes]], str]] = {
     ),
     "no offsets": (lambda: with_header(lambda h: h[FIRST].update(data_offsets=[])), "data_offsets"),
     "offsets in text": (lambda: with_header(lambda h: h[FIRST].update(data_offsets=["0", "64"])), "data_offsets"),
-    "a list for a dtype": (lambda: with_header(lambda h: h[FIRST].update(dtype=["F32"])), "no dtype"),
+    "a list for a dtype": (lambda: with_header(lambda h: h[FIRST].update(dtype=["F32"])), "not a dtype"),
     "a surrogate for a name": (lambda: with_header(lambda h: h.update({"\ud800": h.pop(FIRST)})), "UTF-8"),
     "an escape sequence for a name": (lambda: with_header(lambda h: h.update({"\x1b]0;me\x07": h.pop(FIRST)})), "no LoRA"),
     "offsets that hold nothing": (lambda: with_header(lambda h: h[FIRST].update(data_offsets=[0, 0])), "not its shape"),

@@ -2,7 +2,7 @@
 
 CHECKOUT is a checkout of the version that is to write them. The archive holds `files/` (a tiny base, data, a benchmark and
 the experiment), `finished/` (a store whose experiment ended) and `middle/` (a store whose programs and whose runner were
-killed while the second training was at work).
+killed while the second training was running).
 """
 
 import json

@@ -125,9 +125,9 @@ class Limits(Contract):
     no_progress_seconds: float = Field(1800.0, gt=0)
     pending_seconds: float | None = Field(None, gt=0)
     gpu_seconds: float | None = Field(None, gt=0)
-    evaluation_slots: int = Field(2, gt=0, description="generate tasks at work at one time")
+    evaluation_slots: int = Field(2, gt=0, description="generate tasks that run at one time")
     training_slots: int = Field(8, gt=0)
-    grading_slots: int = Field(2, gt=0, description="grade tasks at work at one time")
+    grading_slots: int = Field(2, gt=0, description="grade tasks that run at one time")
     group_members: int = Field(64, gt=0, description="evaluations that one engine has at a time, at most")
     batch_window_seconds: float = Field(
         0.0, ge=0, alias="gatherSeconds", description="that an evaluation may wait for others before its engine starts"

@@ -3,7 +3,7 @@
 Two controllers of one release with one store may work at the same time, as they do for a moment in an upgrade: they do
 no harm. Controllers of another release or with another store wait until the Lease has expired. A Lease has expired when
 its record has not changed for its duration, measured by the waiting controller's clock, so that clocks of two machines
-are never compared. A controller that ends leaves the Lease as it is, because another of its release may be at work.
+are never compared. A controller that ends leaves the Lease as it is, because another one of its release may be running.
 
 With several replicas a second Lease names the pod that works. The other pods wait for it; the pod that works releases
 it when it ends.

@@ -82,7 +82,7 @@ class QuotaQueue:
         names = [f"{name} ({count})" for name, count in sorted(have.items(), key=lambda item: (-item[1], item[0]))]
         more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
         message = f"the namespace's limit of evaluation pods is {self.most}"
-        message += f", at work for {', '.join(names[:SHOWN_NAMES])}{more}" if names else ""
+        message += f", used by {', '.join(names[:SHOWN_NAMES])}{more}" if names else ""
         return message + (f"; {ahead} waited longer" if ahead else "")
 
 
