@@ -11,7 +11,7 @@ from workloads.storage.base import StoreError
 
 LONGEST_WAIT_SECONDS = 30.0
 ROUNDS = 8
-"""After so many rounds in a row with trouble that only a user can solve, `potstill run` ends (after at least a
+"""After this many rounds in a row with trouble that only a user can solve, `potstill run` ends (after at least a
 minute).
 """
 LASTING = frozenset({"StoreRegressed"})

@@ -39,7 +39,7 @@ from workloads.untrusted import one_line
 HIGH_LEARNING_RATE = 0.1
 HIGH_FULL_LEARNING_RATE = 1e-4
 SHOWN_PROBLEMS = 3
-"""At most so many problems of a benchmark are named in one message."""
+"""At most this many problems of a benchmark are named in one message."""
 
 
 @dataclass

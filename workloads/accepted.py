@@ -17,6 +17,7 @@ def read_experiment(store: Store, key: str) -> tuple[FrozenExperiment, str]:
         return FrozenExperiment.model_validate_json(data), etag
     except ValidationError as error:
         raise StoreError(
-            f"{store.url}/{key} is not an experiment that this version can read ({first_problem(error)}): use the newest "
-            "potstill that writes to this store. If the file is damaged, delete it and run again: results stay"
+            f"{store.url}/{key} is not an experiment that this version can read ({first_problem(error)}): "
+            "use the newest potstill that writes to this store. "
+            "If the file is damaged, delete it and run again: results stay"
         ) from error

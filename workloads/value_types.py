@@ -65,7 +65,7 @@ def base_of(kind: type) -> type | None:
 
 
 def base_part(value: Any, base: type) -> Any:
-    """Returns `value` as an instance of `base`, read with the methods of `base` and not with those of its own class."""
+    """Returns `value` as an instance of `base`, read with the methods of `base`, not with those of its class."""
     if base in (dict, Counter, OrderedDict):
         return base(dict(base.items(value)))
     if base in (list, tuple, set, frozenset, deque):

@@ -15,7 +15,7 @@ from workloads.results.effects import Effect, Effects, NotCompared
 NAMES_SHOWN = 6
 DIGEST_SHOWN = 12
 VALUE_SHOWN = 60
-WORDS = {"changed": "anew", "added": "added", "removed": "no longer asked", "same": "the same"}
+WORDS = {"changed": "again", "added": "added", "removed": "removed", "same": "the same"}
 ALPHA = 0.05
 
 

@@ -51,7 +51,7 @@ def publish(
         except Superseded as error:
             _close(opened, unit, number, "superseded", "Superseded", str(error))
             message = (
-                f"{run} has another checkpoint at {samples} samples already, and it stays: raise epoch to ask anew"
+                f"{run} has another checkpoint at {samples} samples already, which stays: increase epoch for another"
             )
             raise SpecError(str(adapter), [SpecProblem((), message)]) from error
     _close(opened, unit, number, "succeeded", "Published", f"{marker.name} handed in")

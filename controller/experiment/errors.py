@@ -9,15 +9,15 @@ from pydantic import BaseModel, ValidationError
 
 Path = tuple[str | int, ...]
 SHOWN_CHARACTERS = 80
-"""A message quotes at most so many characters of a value."""
+"""A message quotes at most this many characters of a value."""
 LONGEST_MESSAGE = 300
 """Characters of one problem's message that are printed."""
 SHOWN_PROBLEMS = 30
-"""At most so many problems of one file are printed."""
+"""At most this many problems of one file are printed."""
 MOST_BITS = 256
 """A larger integer is not printed, because Python refuses to print very long ones."""
 SHOWN_NAMES = 10
-"""A message lists at most so many names."""
+"""A message lists at most this many names."""
 OTHER_NAMES = {
     "bs": "batchSize",
     "cutofflen": "sequenceTokens",

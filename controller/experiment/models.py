@@ -169,7 +169,9 @@ class TrainingSpec(SpecModel):
         None, description="What happens to a sample over sequenceTokens: cut at the limit, or left out."
     )
     checkpoint_every_samples: int | None = Field(
-        None, gt=0, description="A checkpoint after each so many samples, and at the end; default: at the end only."
+        None,
+        gt=0,
+        description="The number of samples between checkpoints; the last is at the end; default: at the end only.",
     )
     validation_share: float = Field(0.0, ge=0, le=0.5, description="Share of the rows held out for a validation loss.")
     precision: Literal["float32", "bfloat16"] | None = Field(
@@ -269,7 +271,7 @@ class BenchmarkSpec(SpecModel):
     domain: Name | None = Field(
         None, description="Domain in one word, as under data; default: that of the built-in benchmark, math or code."
     )
-    limit: int | None = Field(None, gt=0, description="Only the first so many problems of the file.")
+    limit: int | None = Field(None, gt=0, description="Only this many problems from the start of the file.")
     problems: list[str] = Field([], max_length=2000, description="Only these problem ids.")
     confirm: list[str] = Field(
         [], max_length=64, description="run@samples or run@last of checkpoints that answer all problems."
@@ -346,7 +348,7 @@ class LimitsSpec(SpecModel):
         None, gt=0, description="A Job that has not started after this time is ended; default: no limit."
     )
     gpu_seconds: float | None = Field(
-        None, gt=0, description="After so many GPU-seconds no new unit starts; default: no limit."
+        None, gt=0, description="No new unit starts after this many GPU-seconds; default: no limit."
     )
     training_slots: int | None = Field(
         None, gt=0, description="Trainings that run at one time; default: the profile's."

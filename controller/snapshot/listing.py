@@ -1,7 +1,7 @@
 """Decides which units of the store are listed in a round, and for which the last listing is reused.
 
 `EveryRound` lists all units but those that are done, as `potstill run` does. `ByNotice` lists a unit only after a sign
-that it may have changed, so that an idle experiment costs no LIST.
+that it may have changed, so that an idle experiment needs no LIST.
 """
 
 import random
@@ -110,7 +110,7 @@ class EveryRound:
 
 
 class ListBudget:
-    """Limits the LISTs of units without a sign of change: so many a second for the whole controller, without bursts."""
+    """Limits the LISTs of units without a sign of change, per second for the whole controller, without bursts."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

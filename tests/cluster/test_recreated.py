@@ -18,7 +18,7 @@ def manifest(where: Place) -> str:
 
 
 def replaced(where: Place) -> dict[str, Any]:
-    """Applies an Experiment, waits for its status, deletes it and applies it again: the first, as it was last."""
+    """Applies an Experiment, waits for its status, deletes it and applies it again: returns the last state of the first."""
     where.apply()
     wait_until(lambda: manifest(where), "the first has a status", SECONDS)
     first = where.world.get()

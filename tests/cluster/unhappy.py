@@ -178,7 +178,7 @@ def _api(place: Place) -> Any:
 CASES = (
     Case(
         "job-quota", "The namespace's quota of Jobs is used up", "Progressing", "JobRefused",
-        ("exceeded quota: team", "costs no attempt"), prepare=_quota("count/jobs.batch"),
+        ("exceeded quota: team", "uses up no attempt"), prepare=_quota("count/jobs.batch"),
     ),
     Case(
         "policy", "An admission policy refuses the Job", "Progressing", "JobRefused",

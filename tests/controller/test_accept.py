@@ -1,4 +1,4 @@
-"""The same question asked again from a file that has moved, or that allows more: the file as it is now counts."""
+"""If the same experiment comes from a file that has moved, or that has other limits, the current file is used."""
 
 from datetime import timedelta
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""A pool that others use too: what is left in it is used, what is reserved_for_others to others is left, and who waits says why."""
+"""Slots of a shared pool: free slots are used, slots reserved for others stay free, and waiting tasks state the
+reason.
+"""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""A base that must be brought to a volume: fetched once it is needed, waited for, and the end of what cannot have it."""
+"""A base that must be downloaded to a volume: when it is downloaded, which units wait, and which fail without it."""
 
 from controller.planner.actions import FetchWeights, Start
 from controller.snapshot.types import Weights

@@ -1,4 +1,4 @@
-"""`potstill doctor`: every line says what was found on the real machine, store or hub, and what to do."""
+"""`potstill doctor`: every line states what was found on the real machine, store or hub, and what to do."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from controller.executors.local.machine import visible_gpus
 from tests.tools.s3 import S3Server, s3_server
 
 BASE = Path(__file__).parents[2] / "examples" / "quickstart" / "base"
-no_gpu = pytest.mark.skipif(bool(visible_gpus()), reason="tells what a machine without a GPU is told")
+no_gpu = pytest.mark.skipif(bool(visible_gpus()), reason="tests the messages for a machine without a GPU")
 
 
 def test_a_store_directory_is_written_to_and_left_as_it_was(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ print(json.dumps([dataclasses.asdict(check_hub(base)) for base in json.loads(sys
 
 
 def hub_lines(bases: list[str | None], **environment: str) -> list[Check]:
-    """In a process of its own: the hub's library reads its variables when it is imported."""
+    """Runs in a separate process, because the hub's library reads its variables on import."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     command = [sys.executable, "-c", HUB_LINES, json.dumps(bases)]
     done = subprocess.run(command, env=inherited | environment, capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""Who is to blame for the end of a task, by exit code, failure and company."""
+"""The cause of a task's end, by exit code, failure and the other members of its group."""
 
 import pytest
 
@@ -34,7 +34,7 @@ def ends(
     loading: int | None = None,
     reason: str = "",
 ) -> tuple[TaskEnd, TaskEnd]:
-    """Of the lead and of the other member."""
+    """The ends of the leader and of the other member."""
     attempt, store = group()
     assert isinstance(attempt.task, GenerateTask)
     progress = None
@@ -110,7 +110,7 @@ def test_a_group_that_was_evicted_for_its_own_disk_goes_on_in_smaller_groups(cod
 def alone(
     job_reason: str, *, code: int | None = None, left_a_state: bool = False, failure: Failure | None = None
 ) -> TaskEnd:
-    """How the attempt of one training ends."""
+    """Returns how the attempt of one training ends."""
     frozen = experiment((run("a", (50,)),), ())
     world = World(Weather(work_ticks=10**9), seed=0)
     controller = Controller(frozen)

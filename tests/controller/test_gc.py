@@ -30,7 +30,7 @@ DAY = 86_400.0
 
 
 def other() -> FrozenExperiment:
-    """Shares the base's evaluations and the run `short` with `small`, and has one more run."""
+    """Shares the base's evaluations and the run `short` with `small`, and has another run."""
     runs = (run("short", (50, 100)), run("longer", (50, 100)))
     return experiment(runs, ("sums",), name="other", uid8="0000000b", limits=Limits(attempts=2, training_slots=1))
 
@@ -44,7 +44,7 @@ def keys(store: Store, prefix: str = "") -> set[str]:
 
 
 def grown_old(folder: Path, days: float = 30) -> None:
-    """Everything in the store was written so long ago."""
+    """Makes everything in the store this many days old."""
     then = time.time() - days * DAY
     for path in (folder / "store").rglob("*"):
         if path.is_file():

@@ -1,4 +1,4 @@
-"""`potstill init` writes an experiment for somebody's data that validates and runs to a report."""
+"""`potstill init` writes an experiment for the user's data that validates and runs to a report."""
 
 import json
 import shutil
@@ -33,7 +33,7 @@ def init(folder: Path, *options: str, **changes: str) -> Result:
 
 
 def words(result: Result) -> str:
-    """Its output without the frame of an error and its line ends."""
+    """The output without the frame of an error and without line ends."""
     return " ".join(result.output.replace("│", " ").split())
 
 

@@ -1,4 +1,7 @@
-"""One runner of an experiment at a time, known by its process on this machine and by its changing record elsewhere."""
+"""One runner of an experiment at a time.
+
+It is identified by its process on this machine, and elsewhere by its changing record.
+"""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""A lingering engine is offered what becomes ready, by durable tasks: nothing is lost between offer and exit."""
+"""An idle engine gets new evaluations as stored tasks: none is lost between offer and exit."""
 
 from controller.planner.actions import OfferTask, Start, WriteTask
 from controller.planner.engine_admission import LINGERING
@@ -19,7 +19,7 @@ def until_an_engine_lingers(world: World, controller: Controller) -> None:
 
 
 def lingering_engine() -> tuple[World, Controller, FrozenExperiment]:
-    """The base is done, its engine lingers, and two checkpoints are published at that moment."""
+    """The base is done, its engine is idle, and two checkpoints are published at that moment."""
     frozen = experiment(
         (external("mine", (50, 100), published=True),),
         ("sums",),

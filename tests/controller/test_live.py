@@ -1,4 +1,4 @@
-"""What is shown while it works, at a terminal and without one."""
+"""The display of a running experiment, on a terminal and without one."""
 
 import io
 import re
@@ -111,7 +111,7 @@ BLOCKED = "blocked by run math_truncate (failed)"
 
 
 def blocked(number: int) -> Status:
-    """A failed run of `number` evaluations, with one evaluation that failed for a reason of its own."""
+    """A failed run with `number` evaluations, and one evaluation that failed for another reason."""
     run = RunLine("math_truncate", "Truncate", "failed", "CUDA out of memory", 0, 500, 0, 18)
     lines = [
         EvaluationLine(f"math_truncate@{n}", "sums", "fast", "failed", "train", "Crashed", BLOCKED)

@@ -1,4 +1,4 @@
-"""`potstill run` with real subprocesses that keep the contract (tiny_program), on a directory store."""
+"""`potstill run` with real subprocesses of tiny_program, on a directory store."""
 
 import json
 import os
@@ -33,7 +33,7 @@ DEADLINE_SECONDS = 120.0
 
 @contextmanager
 def potstill_run(folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """`potstill run` in a process of its own, in its own session as at a terminal."""
+    """`potstill run` in a separate process and session, as at a terminal."""
     with subprocess.Popen(
         [sys.executable, "-m", "tests.controller.driver", str(folder)],
         stdout=subprocess.PIPE,
@@ -57,7 +57,7 @@ def starts(folder: Path) -> list[str]:
 
 
 def live_processes(folder: Path) -> list[int]:
-    """Tiny programs of this folder that still run."""
+    """Tiny programs of this folder that are still running."""
     found = []
     for path in (folder / "starts").iterdir():
         pid = int(path.name.rsplit("-", 1)[1])
@@ -122,7 +122,7 @@ def test_why_each_thing_was_decided_is_in_the_store(tmp_path: Path) -> None:
 
 
 def test_its_lines_say_how_many_problems_are_generated_and_graded(tmp_path: Path) -> None:
-    """The base on 2 problems of one part and 3 of the other, and on one of each when the work is held half done.
+    """The base on 2 problems of one part and 3 of the other, and on one of each while the tiny program waits half-way.
 
     One program grades at a time, and it may begin before the other part is generated: one line of grading is enough.
     """

@@ -22,7 +22,7 @@ def potstill(*words: str) -> Result:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Its data lack the column that the answers are read from."""
+    """Its data lack the column that the responses are read from."""
     (tmp_path / "data.jsonl").write_text(
         "".join(json.dumps({"prompt": "1 + 1", "answer": "2"}) + "\n" for _ in range(9))
     )

@@ -1,4 +1,4 @@
-"""What may be swept from a store: nothing that a living experiment or a running task needs, ever."""
+"""The sweep never deletes an object that an existing experiment or a running task needs."""
 
 from dataclasses import replace
 
@@ -53,7 +53,7 @@ def test_nothing_goes_that_is_younger_than_the_floor(drawn: Drawn, floor: float)
 @settings(max_examples=60, deadline=None)
 @given(drawn=stores())
 def test_without_a_floor_all_that_stays_is_needed_or_tells_of_attempts(drawn: Drawn) -> None:
-    """With all that was ever asked forgotten and nothing running, nothing stays."""
+    """If all experiments are deleted and nothing is running, nothing is kept."""
     forgotten = replace(drawn.snapshot, experiments=(), open_tasks=())
     assert set(keys(plan_sweep(forgotten, NOW, 0.0))) == {info.key for info in drawn.snapshot.objects}
     idle = replace(drawn.snapshot, open_tasks=())

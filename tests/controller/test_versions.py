@@ -1,4 +1,6 @@
-"""`potstill list`, and versions of an experiment by name: after an edit of the file earlier results stay in reach."""
+"""`potstill list`, and versions of an experiment by name: after an edit of the file earlier results can still be
+read.
+"""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -25,7 +27,7 @@ def potstill(*words: str) -> Result:
 
 
 def changed(frozen: FrozenExperiment, uid8: str, days: int, **inputs: object) -> FrozenExperiment:
-    """The same experiment with other inputs of its run, accepted so many days before NOW."""
+    """The same experiment with other inputs of its run, accepted this many days before NOW."""
     (run,) = frozen.runs
     run = run.model_copy(update={"inputs": run.inputs.model_copy(update=inputs)})
     return frozen.model_copy(update={"uid8": uid8, "accepted": NOW - timedelta(days=days), "runs": (run,)})
@@ -129,7 +131,7 @@ def test_an_age_is_told_in_its_largest_unit(seconds: int, shown: str) -> None:
 
 
 def write(path: Path, learning_rate: float) -> Path:
-    """A real experiment of a few seconds, on the quickstart's base."""
+    """A real experiment that takes seconds, on the quickstart's base."""
     rows = [{"prompt": f"{n} + 1", "response": str(n + 1)} for n in range(9)]
     (path.parent / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (path.parent / "bench.jsonl").write_text(json.dumps({"id": "a", "prompt": "1 + 1", "answer": "2"}) + "\n")

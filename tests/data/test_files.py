@@ -1,4 +1,4 @@
-"""Data sets in the files that people have, and what is said of files that are none."""
+"""Data sets in common file formats, and messages about files in other formats."""
 
 import gzip
 import http.server
@@ -258,5 +258,5 @@ def test_rows_are_tokenised_once_and_then_mapped(
     with (entry / "tokens").open("r+b") as file:
         file.write(b"\xff")
     assert prepare(path, stated, tokenizer, END, tmp_path / "cache").rows.ids(0) == in_memory.rows.ids(0), (
-        "a damaged file is made anew"
+        "a damaged file is made again"
     )

@@ -1,4 +1,4 @@
-"""Conversations and instructions in the formats that people have, and rows that are refused with file and line."""
+"""Conversations and instructions in common formats, and rows that are refused with file and line."""
 
 import json
 from collections.abc import Callable

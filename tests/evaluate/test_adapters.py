@@ -103,7 +103,7 @@ def test_unreadable_files_are_named(dense: Path, directory: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_an_adapter_of_plain_peft_computes_what_peft_does_or_is_refused(tmp_path: Path) -> None:
-    """Logits here are of size 5; accepted without conversion, PiSSA, OLoRA and CorDA would be off by about 2."""
+    """Logits here are about 5 in size; without conversion, PiSSA, OLoRA and CorDA would differ by about 2."""
     from tests.evaluate.peft_adapters import outcomes
 
     for case, found in outcomes(tmp_path):

@@ -1,4 +1,4 @@
-"""The trainer's side is LoRA by hooks on the base; the engine's side is the engine with an adapter that was spoiled."""
+"""Canaries: the trainer's side is LoRA by hooks on the base; the engine's side is the engine with a spoiled adapter."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -140,7 +140,7 @@ def without_feed_forward(tensors: dict[str, Any]) -> None:
 def test_in_16_bits_no_right_adapter_is_refused_and_no_spoiled_one_passes(
     moe: Path, tmp_path: Path, dtype: str
 ) -> None:
-    """Over many canaries of the trainer's size: a router takes another expert in some of them."""
+    """Over many canaries of the trainer's size: in some of them a router selects another expert."""
     canaries = 40
     generator = torch.Generator().manual_seed(0)
     sequences = torch.randint(0, 256, (canaries * 4, 48), generator=generator).tolist()

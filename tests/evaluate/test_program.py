@@ -174,7 +174,7 @@ def test_a_poison_adapter_fails_its_member_only(
 def test_an_adapter_that_needs_more_memory_than_there_is_fails_alone(
     world: World, adapters: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Merging keeps a copy of the weights; there is room for the base alone."""
+    """Merging keeps a copy of the weights; there is memory only for the base."""
     monkeypatch.setattr("workloads.engines.transformers.definition.weight_bytes", lambda *_: 300 * 2**20)
     monkeypatch.setattr("workloads.engines.transformers.definition.available_host_bytes", lambda: 450 * 2**20)
     base, big = world.member(), world.member(world.checkpoint(adapters[0], 1))

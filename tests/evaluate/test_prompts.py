@@ -74,7 +74,7 @@ def test_problems_are_read_in_the_order_asked_plain_or_gzipped_with_their_choice
 
 
 def test_a_benchmark_asked_as_a_whole_is_read_whole(tmp_path: Path) -> None:
-    """As one in a bucket is: the controller never opens it, so the task names no ids."""
+    """For a benchmark in a bucket the controller does not know the ids, so the task names none."""
     (tmp_path / "x.jsonl").write_text('{"id": "b", "prompt": "B?"}\n{"id": "a", "prompt": "A?"}\n')
     assert read_problems(tmp_path / "x.jsonl", ()) == {"b": "B?", "a": "A?"}
     (tmp_path / "empty.jsonl").write_text("\n")

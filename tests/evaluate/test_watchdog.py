@@ -69,7 +69,7 @@ def test_a_number_that_moves_between_steps_is_a_sign_of_life() -> None:
 
 @pytest.mark.slow
 def test_time_at_rest_is_not_the_engines() -> None:
-    """Such as a commit to a store that is slow."""
+    """For example, during a commit to a slow store."""
     ended, messages = threading.Event(), list[str]()
     with watched(ended, messages) as watchdog:
         for _ in range(3):
@@ -161,7 +161,7 @@ hang_in_the_grandchild()
 
 @pytest.mark.slow
 def test_a_child_that_does_not_listen_leaves_no_grandchild_behind(tmp_path: Path) -> None:
-    """vLLM's core is such a child, and its workers listen. One that is left would hold stderr open."""
+    """vLLM's core is such a child, and its workers have the handler. A remaining process would keep stderr open."""
     for name, text in FAMILY.items():
         (tmp_path / name).write_text(text)
     command = [sys.executable, str(tmp_path / "parent.py"), str(tmp_path)]

@@ -1,4 +1,4 @@
-"""A trained adapter comes home by one command: peft loads it, and merged weights are the same model."""
+"""One command copies a trained adapter: peft can load it, and merged weights are the same model."""
 
 import json
 import os

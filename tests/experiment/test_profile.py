@@ -1,4 +1,4 @@
-"""A profile file: what it may say, and what it is told where it is wrong."""
+"""A profile file: its fields, and the messages about mistakes."""
 
 from pathlib import Path
 

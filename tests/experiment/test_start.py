@@ -166,7 +166,7 @@ def factors(
 
 
 def problems_of_start(folder: Path, tensors: dict[str, torch.Tensor] | bytes) -> list[str]:
-    """What `potstill validate` says of an adapter of these tensors."""
+    """The problems that `potstill validate` finds in an adapter with these tensors."""
     path = folder / "adapter" / "adapter_model.safetensors"
     path.write_bytes(tensors) if isinstance(tensors, bytes) else save_file(tensors, path)
     (folder / "e.yaml").write_text(SPEC)

@@ -1,4 +1,6 @@
-"""What a trainer or an engine would refuse is refused with its field before anything is run, without torch."""
+"""Settings that a trainer or an engine would refuse are refused with their field before anything runs, without
+torch.
+"""
 
 import json
 import re

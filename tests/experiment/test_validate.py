@@ -1,4 +1,4 @@
-"""`potstill validate` reads what the experiment names, and tells every mistake with its file, line and remedy."""
+"""`potstill validate` reads all files of the experiment, and prints every mistake with its file, line and remedy."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Wrong experiments, each by one change of a right one, and what must be said of it."""
+"""Wrong experiments, each made by one change of a right one, and the expected message."""
 
 MINIMAL = """\
 apiVersion: potstill.dev/v1alpha1
@@ -20,7 +20,7 @@ spec:
     budgets: [128]
 """
 
-# Each row: what is replaced, by what, and what the error must say.
+# Each row: the replaced text, its replacement, and the expected message.
 WRONG = {
     "misspelt field": ("      samples: 100", "      sample: 100", "line 11: spec.runs[0].sample: unknown field; did you mean samples?"),
     "misspelt in other case": ("sequenceTokens: 128", "sequence_tokens: 128", "did you mean sequenceTokens?"),

@@ -1,4 +1,4 @@
-"""What `potstill export` writes, read back with the libraries that it is for."""
+"""The output of `potstill export`, read back with the trackers' libraries."""
 
 import os
 import struct
@@ -28,7 +28,7 @@ from workloads.train.metrics import Metric, to_lines
 
 NOW = datetime(2026, 2, 16, tzinfo=UTC)
 STEPS = 300
-"""More than a manifest keeps."""
+"""More than a manifest contains."""
 LOSSES = [1 / (step + 1) for step in range(1, STEPS + 1)]
 
 
@@ -225,7 +225,7 @@ def running(tmp_path: Path) -> Path:
 
 
 def finish(where: Path, verdicts: str = "R" * 60 + "n" * 40) -> None:
-    """The training and its evaluation end."""
+    """Ends the training and its evaluation."""
     made = Manifest.model_validate_json(where.read_bytes())
     store = open_store(where.parents[3].as_uri())
     metrics = where.parents[4] / METRICS

@@ -227,7 +227,7 @@ class ClusterRun:
 
 @contextmanager
 def cluster_stack(lab: Lab, plane: ControlPlane, folder: Path) -> Iterator[ClusterStack]:
-    """A new one in `folder`, which is empty, and in a namespace of its own. Its processes end with the block."""
+    """A new one in `folder`, which is empty, and in its own namespace. Its processes end with the block."""
     folder.mkdir(parents=True)
     disk = folder / "disk"
     disk.mkdir()

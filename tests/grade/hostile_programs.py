@@ -1,7 +1,7 @@
 """Programs that try to be graded right without knowing the answer, or to harm. Each defines `double`, tested twice.
 
-Attacks are written so that success shows: what reaches something forbidden then returns the right value. So "none
-passes" says that no attack worked. The cause is exact: how each is stopped, not only that it is.
+An attack that succeeds returns the right value. So "none passes" means that no attack worked. The cause states how each
+is stopped, and not only that it is stopped.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Hostile:
 
 
 def attack(name: str, code: str, cause: Cause = "exception", detail: str = "", setup: str = "") -> Hostile:
-    """`code` stands in double(x); reaching its end is success, and then the answer is right."""
+    """`code` is the body of double(x). If it reaches its end, the attack has succeeded and the answer is right."""
     body = "\n".join(f"    {line}" for line in code.splitlines())
     return Hostile(name, f"import ctypes, os, sys\n{setup}\ndef double(x):\n{body}\n    return 2 * x\n", cause, detail)
 
@@ -267,7 +267,7 @@ PROTOCOL = [
 ]  # fmt: skip
 
 NEEDS_FILES = DISK
-"""Only where there is a private folder: elsewhere the first open is refused."""
+"""Only for a sandbox with a private folder: elsewhere the first open is refused."""
 
 ALL = [*LIES, *SEARCHES, *ESCAPES, *EXHAUSTIONS, *PROTOCOL]
 """With `hostile_tricks.TRICKS`, the suite."""

@@ -1,4 +1,4 @@
-"""`potstill bench test`, as a user calls it: what it says, and how it ends."""
+"""`potstill bench test`: its output and its exit codes."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Benchmarks: the builtin ones are whole, users' ones load or say which line is wrong."""
+"""Benchmarks: the built-in ones are complete; users' ones load, or the message names the wrong line."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""`potstill grade`: what it reads, what it counts, and how it ends."""
+"""`potstill grade`: its input, its counts, and its exit codes."""
 
 import gzip
 import json

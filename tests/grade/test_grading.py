@@ -1,4 +1,4 @@
-"""Items to grades, and grades to counts."""
+"""From items to grades, and from grades to counts."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Outcomes come from where hostile programs run: the file is read as the work of one that broke out."""
+"""A hostile program may have written the outcomes: the file is read as untrusted."""
 
 import json
 import os
@@ -54,7 +54,7 @@ def test_a_file_of_nonsense_is_not_read_to_its_end(tmp_path: Path, caplog: pytes
 
 @pytest.fixture
 def little_memory() -> Iterator[None]:
-    """Room for 256 MiB more than this process has."""
+    """Limits this process to 256 MiB more memory."""
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     before = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (mapped + (256 << 20), before[1]))
@@ -64,7 +64,7 @@ def little_memory() -> Iterator[None]:
 
 @pytest.mark.usefixtures("little_memory")
 def test_terabytes_without_a_line_end_are_not_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A sparse file: it costs the disk nothing, and a reader without bounds all its memory."""
+    """A sparse file: it uses no disk space, but a reader without limits would use all memory."""
     with (tmp_path / "o").open("wb") as file:
         file.truncate(1 << 40)
     assert _read(tmp_path / "o") == {}

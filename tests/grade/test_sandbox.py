@@ -1,4 +1,4 @@
-"""The sandbox's pieces: the filter as data, the protocol, and orders that are run side by side."""
+"""The parts of the sandbox: the filter as data, the protocol, and parallel orders."""
 
 import contextlib
 import json
@@ -28,7 +28,7 @@ ALLOW, KILL, EPERM, ENOSYS, EACCES, ENOTTY = 0x7FFF0000, 0x80000000, 0x50001, 0x
 
 
 def _decide(code: bytes, architecture: int, number: int, *arguments: int) -> int:
-    """Runs a classic BPF program on one system call, as the kernel does."""
+    """Runs a classic BPF program on one system call, like the kernel."""
     padded = [*arguments, *[0] * (6 - len(arguments))]
     data = struct.pack("=IIQ6Q", number, architecture, 0, *padded)
     lines = list(struct.iter_unpack("=HBBI", code))
@@ -203,7 +203,7 @@ def test_unsandboxed_runs_give_the_same_outcomes() -> None:
 
 
 def test_the_place_golds_are_imported_from_is_never_readable() -> None:
-    """As when everything is installed in site-packages, which stands within the standard library's folder."""
+    """This matters if everything is installed in site-packages, which is inside the standard library's folder."""
     packages = Path(sysconfig.get_path("stdlib")) / "site-packages"
     paths = [Path(path) for path in readable_paths(packages)]
     assert any(path.name == "json" for path in paths)

@@ -1,4 +1,4 @@
-"""An experiment is frozen once, grows by additions, and is refused with what to change."""
+"""An experiment is frozen once, accepts additions, and is refused with the change that is needed."""
 
 from collections.abc import Callable
 from copy import deepcopy

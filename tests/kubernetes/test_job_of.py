@@ -1,4 +1,4 @@
-"""Jobs and pods, as Kubernetes tells of them, read as decide wants them."""
+"""Jobs and pods of Kubernetes are converted to the records that `decide` reads."""
 
 from datetime import UTC, datetime
 from typing import Any

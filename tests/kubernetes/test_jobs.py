@@ -1,4 +1,4 @@
-"""What is posted for each task, word for word; and what holds of every one of them."""
+"""The exact objects posted for each task, and rules for all of them."""
 
 import json
 from pathlib import Path
@@ -197,7 +197,7 @@ REACHED: dict[str, Any] = {
 
 
 def platform_job(name: str) -> dict[str, Any]:
-    """A golden Job under a profile that states everything a platform can."""
+    """A golden Job under a profile with every setting of a platform."""
     roles = {role: getattr(profile(), role).model_dump(by_alias=True) | PLATFORM for role in ("train", "evaluate", "grade", "report")}  # fmt: skip
     stated = profile(**REACHED, **roles)
     if name == "prefetch":

@@ -1,4 +1,6 @@
-"""The evaluation pods of a namespace: what counts as one, whose turn is next, and never more than the limit at once."""
+"""The evaluation pods of a namespace: which pods count, who gets the next one, and never more than the limit at
+once.
+"""
 
 import random
 import threading
@@ -114,7 +116,7 @@ def test_it_is_said_who_has_the_pods_and_how_many_waited_longer() -> None:
 
 
 def decision(*keys: str, limited: bool = False, taking: FrozenExperiment | None = None) -> Decision:
-    """That these are generating; `taking`: one of them is a new task."""
+    """The decision with these generating tasks; `taking`: whether one of them is a new task."""
     actions = ()
     if taking is not None:
         new = decide(taking, World(Weather(), 0).store_view(owner_of(taking)), JobsSnapshot({}), NOW).actions
@@ -140,7 +142,7 @@ def test_a_claim_ends_when_its_job_is_seen_or_nobody_confirms_it() -> None:
 
 
 def test_a_job_that_was_seen_and_is_gone_is_not_claimed_by_who_has_not_noticed() -> None:
-    """Its Experiment is deleted: a last round sees the open task, and the copy no Job of it."""
+    """Its Experiment is deleted: a last round sees the open task, and its Job is not in the copy."""
     ledger = QuotaLedger().after_decision(ASH, decision("a"), NOW).with_seen({"a"}, after(1)).with_seen((), after(2))
     assert ledger.after_decision(ASH, decision("a"), after(3)).claims == {}
 
@@ -169,12 +171,12 @@ def test_who_does_not_ask_any_more_holds_nobody_back_and_has_its_place_when_it_a
 
 
 def limit(most: int, wake: Callable[[str], None] = lambda _: None) -> EvaluationLimit:
-    """Before anything was listed."""
+    """The limit before the first LIST."""
     return EvaluationLimit(most, TaskIndex(evaluations=True), lambda: NOW, wake)
 
 
 def take(key: str, view: JobsSnapshot) -> Decision:
-    """One more, if there is a slot for it: as decide does, which takes a moment."""
+    """Takes one more if a slot is free, like `decide`, which takes a moment."""
     [pool] = view.pools
     threading.Event().wait(0.001)
     return decision(key) if pool.slots - pool.reserved_for_others > 0 else decision(limited=True)
@@ -238,7 +240,7 @@ def test_the_limit_is_exported_as_it_stands() -> None:
 
 
 class Namespace:
-    """Several controllers' rounds in one world, whose Jobs are seen late: by the copy as it was at the last look."""
+    """Rounds of several controllers in one world, whose copy of Jobs is as old as the last `look`."""
 
     def __init__(self, world: World, most: int, chance: random.Random) -> None:
         self.world = world
@@ -249,7 +251,7 @@ class Namespace:
         self.turns: Counter[str] = Counter()
 
     def look(self) -> None:
-        """The watch delivers: by key, the owner of each live Job, None of an ended one."""
+        """Delivers the watch's events: by key, the owner of each live Job, None for an ended one."""
         self.copy = {
             key: sim.task.owner if sim.job.phase != "ended" else None
             for key, sim in self.world.jobs.items()
@@ -279,7 +281,7 @@ class Namespace:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12))
 def test_whatever_happens_when_the_limit_holds_at_every_step_and_everybody_ends(seed: int) -> None:
-    """Rounds of four experiments mix action by action, Jobs are seen late, crash and are preempted."""
+    """Rounds of four experiments are interleaved action by action; Jobs are seen late, crash and are preempted."""
     chance = random.Random(seed)
     weather = Weather(crash=0.1, preempt=0.1, work_ticks=1 + seed % 3)
     limits = Limits(attempts=100, preemptions=200, group_members=2, idle_timeout_seconds=20.0 * (seed % 2))

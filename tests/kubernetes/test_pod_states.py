@@ -1,4 +1,4 @@
-"""Why a Job ended or does not start is said in the cluster's own words, with what to change."""
+"""Why a Job ended or does not start is reported with the cluster's own message, and with the needed change."""
 
 from typing import Any
 

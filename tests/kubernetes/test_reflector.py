@@ -1,4 +1,4 @@
-"""A watch goes on after every answer that a broken server or a proxy in between can give, and never without a pause."""
+"""A watch continues after every answer of a broken server or a proxy, and never without a pause."""
 
 import json
 import threading
@@ -57,7 +57,7 @@ ODD_LISTS: dict[str, Answer] = {
 
 
 class Server:
-    """Answers LISTs and watches with what the test says; watches stay open for a while after ADDED."""
+    """Answers LISTs and watches as the test states; watches stay open for a while after ADDED."""
 
     def __init__(self) -> None:
         self.list: Answer | None = None

@@ -1,4 +1,4 @@
-"""A status says what is, in conditions that move only when something did."""
+"""A status describes the current state; its conditions change only if the state changed."""
 
 import json
 from dataclasses import replace

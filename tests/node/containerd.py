@@ -1,4 +1,4 @@
-"""containerd, with folders and a socket of its own: what it pulled or was given stays for the next run."""
+"""containerd, with its own folders and socket. Images that it pulled or imported stay for the next run."""
 
 import json
 import os

@@ -149,7 +149,7 @@ def push(image: Image) -> str:
 
 
 def buildah(*words: str) -> str:
-    """buildah with storage of its own under the cache."""
+    """buildah with its own storage under the cache."""
     return call(*BUILDAH, *words, environment=_environment())
 
 

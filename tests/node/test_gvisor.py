@@ -64,7 +64,7 @@ class Graded:
 
 
 class GradingJob:
-    """One grading task in a store of its own, one Job."""
+    """Creates one grading task in its own store, and one Job."""
 
     def __init__(self, node: Node, namespace: str, s3: ClusterS3, image: str, folder: Path) -> None:
         self._node = node

@@ -1,4 +1,4 @@
-"""The table of experiment 16/02 as it was printed, and the counts that its printed shares allow."""
+"""The printed table of experiment distill-16-02, and the counts that its printed shares allow."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Made-up experiments whose truth is known: each is described as it is, and nothing else is said."""
+"""Made-up experiments whose truth is known: the report states the truth, and nothing else."""
 
 import random
 from collections.abc import Mapping

@@ -9,7 +9,7 @@ from workloads.api.records import TaskEnd
 
 def beyond_bounds(ends: Iterable[TaskEnd], moved: Collection[int], limits: Limits) -> str | None:
     """What is beyond the limits, None if all is within. `ends` in the order of the attempts, of those that count;
-    `moved`: attempts that committed something, after which the count begins anew.
+    `moved`: attempts that committed something, after which the count starts again.
     """
     charged, uncharged = 0, Counter[str]()
     for end in ends:

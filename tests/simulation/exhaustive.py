@@ -73,7 +73,7 @@ class Explored:
 
 
 class Explorer:
-    """`faults`: at most so many, of the kinds crash (of a controller or program), preemption, and lost Jobs whose process
+    """`faults`: the largest number of faults, of the kinds crash (of a controller or program), preemption, and lost Jobs whose process
     has died or works on."""
 
     def __init__(self, frozen: FrozenExperiment, faults: int, *, zombies: bool = True, only: str | None = None) -> None:

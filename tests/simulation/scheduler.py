@@ -1,4 +1,4 @@
-"""Actors that take turns at every call to the store, in an order drawn from a seed, in a time of their own.
+"""Actors that take turns at every call to the store, in an order drawn from a seed, with simulated time.
 
 Each actor is a thread, of which only one ever runs: an actor gives its turn up at `Scheduler.turn` and at `sleep`. So the
 real code, which knows nothing of it, meets every interleaving of its calls, and a seed always gives the same one.

@@ -45,7 +45,7 @@ MAX_TURNS = 60_000
 @dataclass(frozen=True)
 class Faults:
     """`fails`, `stale`: chances of each call of a controller (`stale` of a LIST); programs' calls fail ten times less.
-    `crash_turns`: a controller is killed about every so many turns, 0: never. `skew_seconds`: by how much the second
+    `crash_turns`: a controller is killed about every `crash_turns` turns, 0: never. `skew_seconds`: by how much the second
     machine's clock is wrong."""
 
     weather: Weather = FAIR
@@ -94,7 +94,7 @@ class World:
         return made
 
     def controller(self, name: str, frozen: FrozenExperiment, machine: Machine, skew_seconds: float = 0.0) -> None:
-        """Runs the experiment until it is finished, anew after each crash."""
+        """Runs the experiment until it is finished, and again after each crash."""
         alive = [True]
         self.expected.add(name)
 
@@ -277,7 +277,7 @@ class World:
             for number in sorted(numbers):
                 data = self.objects.standing.get(f"{unit}tasks/{number}.end.json")
                 if data is None and unit.startswith("units/report/") and unit not in reports:
-                    continue  # of a manifest that was written anew: `gc` takes it away
+                    continue  # of a manifest that was written again: `gc` deletes it
                 if data is None and self.faults.stale and self._is_done(unit):
                     continue  # a LIST showed the result and not the task: nothing waits for it
                 assert data is not None, f"{unit}tasks/{number}.json has no end"

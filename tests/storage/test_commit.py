@@ -1,4 +1,4 @@
-"""Commit: what makes files count, who wins, and what a reader is told of a checkpoint that is not what it was."""
+"""Commit: when files count, which writer wins, and what a reader reports about a changed checkpoint."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Inputs by content: what counts, what does not, and what is said of an input that changed."""
+"""Inputs by content: what counts, what does not, and the message about an input that changed."""
 
 import hashlib
 import os

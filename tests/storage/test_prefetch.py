@@ -1,4 +1,4 @@
-"""A base on a volume: whole and as it was accepted under its content's name, or not there."""
+"""A base on a volume: it has the accepted content under its digest's name, or it is absent."""
 
 import os
 import signal

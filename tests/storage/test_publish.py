@@ -1,4 +1,4 @@
-"""The import program: what of another trainer's work is committed, when, and what is said of what cannot be used."""
+"""The import program: which files of another trainer are committed, when, and the messages about unusable ones."""
 
 import json
 import os

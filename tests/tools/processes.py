@@ -56,7 +56,7 @@ def listening(port: int, host: str = "127.0.0.1") -> bool:
 
 
 class Server:
-    """A process of its own session, its output in `log`.
+    """Starts a process in its own session, with its output in `log`.
 
     Where the machine has setpriv, it also ends with the thread that started it: a killed test run leaves no servers.
     """

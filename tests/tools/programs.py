@@ -120,7 +120,7 @@ def _build(wanted: Program, built: Path) -> None:
 
 
 def _edited(go: str, folder: Path, edits: Sequence[Edit], copy: Path) -> Path:
-    """The module with what it requires in a folder of its own, where the edits are made."""
+    """The module with its requirements in a separate folder, where the edits are made."""
     shutil.copytree(folder, copy)
     _run_go(go, copy, "mod", "vendor")
     for edit in edits:

@@ -25,5 +25,5 @@ class Told:
         """Notices are not kept."""
 
     def done(self, member: str) -> list[int]:
-        """How much of a member was done, each number once, as it was told."""
+        """The reported progress of a member, each number once."""
         return list(dict.fromkeys(progress.members.get(member, 0) for progress in self.progress))

@@ -80,7 +80,7 @@ class S3Server:
 
 @contextmanager
 def s3_server(folder: Path, bucket: str = "lab", certificate: trustme.LeafCert | None = None) -> Iterator[S3Server]:
-    """versitygw over `folder`/s3, with credentials of its own, on this machine only; with TLS for a certificate.
+    """versitygw over `folder`/s3, with its own credentials, on this machine only; with TLS for a certificate.
 
     The file system of `folder` must hold extended attributes (ext4, xfs, btrfs, overlay, tmpfs from Linux 6.6 on).
     """
@@ -164,7 +164,7 @@ def fault_proxy(upstream: str, folder: Path) -> Iterator[FaultProxy]:
 
 
 def mount(folder: Path, keys: dict[str, str]) -> None:
-    """Files of a Secret, as a kubelet puts them there: each version in a folder of its own, put in place by one rename of a link."""
+    """Files of a Secret, as a kubelet puts them there: each version in a separate folder; one rename of a link activates it."""
     version = folder / f"..{time.monotonic_ns()}"
     version.mkdir(parents=True)
     for name, value in keys.items():

@@ -147,7 +147,7 @@ def start(store: Store, task: TrainTask, **more: str) -> subprocess.Popen[str]:
 
 
 def train(store: Store, task: TrainTask, **more: str) -> tuple[int, str]:
-    """Exit code and log of a whole attempt in a process of its own."""
+    """Exit code and log of a whole attempt in a separate process."""
     process = start(store, task, **more)
     _, log = process.communicate(timeout=600)
     return process.returncode, log

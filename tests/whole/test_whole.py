@@ -87,7 +87,7 @@ def write_shadows(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def files(undisturbed: Path) -> Path:
-    """What a test writes there has a name of its own."""
+    """Each test writes there under its own name."""
     return undisturbed / "files"
 
 

@@ -49,7 +49,7 @@ COMPARED: frozenset[Verdict] = frozenset({"right", "wrong", "no_answer"})
 
 
 class Grade(Contract):
-    """`budget_tokens`: the verdict covers the first so many tokens. `tokens`: how many of them the output has."""
+    """`budget_tokens`: the verdict covers the first tokens, this many. `tokens`: those of the output."""
 
     problem: str
     index: int = Field(0, description="which of the n sampled outputs")

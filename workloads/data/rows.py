@@ -12,7 +12,7 @@ from workloads.data.files import BadData, Fault, column_names, data_files, read_
 
 ERRORS_SHOWN = 5
 LOOKED_AT = 1000
-"""At most so many rows are checked for columns that are not read."""
+"""At most this many rows are checked for columns that are not read."""
 HINTS = {
     "messages": "state format: messages",
     "conversations": "state format: sharegpt",

@@ -148,7 +148,7 @@ class Engine(Protocol):
         ...
 
     def room(self, requests: int, /) -> int:
-        """Returns how many more evaluations it would begin at once, each with so many requests and a separate adapter.
+        """Returns how many more evaluations it would begin at once, each with `requests` and a separate adapter.
 
         Call it while requests are pending. It is 0 if another adapter must wait for the running ones.
         """
@@ -179,7 +179,7 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class FirstGroup:
-    """The first work of a new engine: so many evaluations, with so many adapters, and so many requests each (mean)."""
+    """The first work of a new engine: the numbers of evaluations, adapters and requests (mean per evaluation)."""
 
     evaluations: int
     adapters: int
@@ -187,7 +187,7 @@ class FirstGroup:
 
 
 class EngineDefinition(ABC):
-    """An engine as the registry knows it (`workloads.engines.registry`). Its module imports neither torch nor vLLM.
+    """An engine's entry in the registry (`workloads.engines.registry`). Its module imports neither torch nor vLLM.
 
     `name`: as profiles and experiments state it. `distributions`: alternative packages, one of which is installed; its
     version is the engine's version. An engine without a package has none, and accepts any version.

@@ -22,7 +22,7 @@ of other kernels. Correct adapters on a random base of experts reach at most 0.0
 (tests/evaluate/test_canary.py), with keys and values in fp8 0.06 (tests/evaluate/test_vllm_engine.py, tests/gpu).
 """
 LEFT_OUT = 10
-"""One of so many differences is left out."""
+"""One in this many differences is left out."""
 
 
 @dataclass(frozen=True)

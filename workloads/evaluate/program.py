@@ -133,7 +133,7 @@ class EngineBay:
 
     def _postpone(self, key: tuple[str, str], task: GenerateTask, members: Sequence[GenerateMember]) -> None:
         assert self.session is not None
-        logger.info("%d that were offered need an engine of their own, after this one", len(members))
+        logger.info("%d of the offered tasks need a separate engine, which starts after this one", len(members))
         self._later.append((key, task, members))
         self.session.more = None
 

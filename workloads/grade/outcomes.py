@@ -20,7 +20,7 @@ LONGEST_ESCAPE = 6
 LINE_BYTES = 1 << 20
 """Bytes of a line in addition to the candidate's output: its order's key, the end, the seconds of each test."""
 MOST_BAD_LINES = 10
-"""After so many bad lines the file is not read further: a sandbox writes none."""
+"""After this many bad lines the file is not read further: a sandbox writes none."""
 
 logger = logging.getLogger("potstill")
 

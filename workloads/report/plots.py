@@ -182,8 +182,8 @@ def _base_bands(figure: go.Figure, manifest: Manifest, benchmark: str, metric: M
 
 
 def _base_share(manifest: Manifest, benchmark: str, budget: int, metric: Metric) -> Share | None:
-    """Returns the base's share on the problems of all graded checkpoints and candidates; on all of its own if there are
-    none.
+    """Returns the base's share on the problems of all graded checkpoints and candidates; on all its problems
+    if there are none.
     """
     base = next(model for model in manifest.models if model.kind == "base")
     codes = (problem_codes(manifest, m.id, benchmark, budget) for m in manifest.models if m.kind != "base")

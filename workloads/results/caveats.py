@@ -8,7 +8,7 @@ from workloads.results.base_comparison import EndCell, RunEnd
 LEAST_EMPTY = 0.1
 """Empty outputs are reported from this share of a benchmark's outputs on."""
 MOST_NAMED = 3
-"""At most so many runs are named."""
+"""At most this many runs are named."""
 
 
 def caveats(manifest: Manifest, ends: Sequence[RunEnd], best: Mapping[int, str | None]) -> tuple[str, ...]:

@@ -73,7 +73,7 @@ class Memory:
     passing_fixed: int
 
     def total(self, tokens: int) -> int:
-        """Returns the bytes for a micro-batch of so many tokens."""
+        """Returns the bytes for a micro-batch of this many tokens."""
         return self.model + self.adapter + self.passing_fixed + tokens * (self.kept_per_token + self.passing_per_token)
 
 

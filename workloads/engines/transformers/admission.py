@@ -9,9 +9,9 @@ from collections import deque
 from workloads.engines.base import Request
 
 SHARE = 16
-"""Requests join a running batch only when one of so many rows is free."""
+"""Requests join a running batch only when one row in this many is free."""
 GROWING = 2
-"""So many requests run for each one that memory could hold at full length, because they are on average half as long.
+"""This many requests run for each one that memory could hold at full length, because they are on average half as long.
 
 With many more the engine would preempt some, and read them again one by one.
 """

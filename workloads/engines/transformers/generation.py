@@ -15,7 +15,7 @@ from workloads.engines.transformers.cache import make_cache
 from workloads.text.tokenizer import TextTokenizer
 
 STOP_TEXT_WINDOW_TOKENS = 64
-"""A stop text is searched in the last so many tokens."""
+"""A stop text is searched in the last tokens, this many."""
 
 
 class DecodingBatch:

@@ -198,7 +198,7 @@ def make_engine(
 
 
 def pass_vllm_log_on() -> None:
-    """Sends vLLM's log lines of this process to the attempt's log; those of its own processes go to stderr."""
+    """Sends vLLM's log lines of this process to the attempt's log; those of vLLM's other processes go to stderr."""
     inner = logging.getLogger("vllm")
     inner.handlers.clear()
     inner.propagate = True
