@@ -35,7 +35,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture(scope="module")
 def finished(store: Store) -> Manifest:
-    """As large as the experiment of 16/02."""
+    """As large as the experiment distill-16-02."""
     return synthetic(store, characters=200)
 
 
@@ -59,7 +59,7 @@ def running(manifest: Manifest) -> Manifest:
 
 
 def quickstart(_: Manifest) -> Manifest:
-    """As the quickstart ends: two budgets, a benchmark that tells no models apart, and warnings about the data."""
+    """The quickstart's end: two budgets, a benchmark on which all models are equal, and warnings about the data."""
     runs = tuple(
         MadeRun(f"math_{name}", (300, 600, 900, 1200), 96, label=f"Math {name}", changes={"overlong": overlong})
         for name, overlong in (("truncated", "truncate"), ("dropped", "drop"))
@@ -107,7 +107,7 @@ def test_no_cell_overflows_and_the_page_is_as_wide_as_the_screen(
 
 
 def test_the_measure_finds_cells_that_overflow(finished: Manifest, store: Store, tmp_path: Path) -> None:
-    """The tables were laid out like this once."""
+    """An older version laid out the tables like this."""
     path = tmp_path / "index.html"
     path.write_text(page(finished, reading(finished, store)))
     with browser(tmp_path / "profile") as shown:

@@ -1,4 +1,4 @@
-"""The first screen says what happened: the best run, why something failed, and each run's end against the base."""
+"""The first screen states the result: the best run, why something failed, and each run's end against the base."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -72,7 +72,9 @@ def test_each_run_says_in_what_it_differs() -> None:
 
 
 def test_the_base_is_counted_on_the_problems_that_the_runs_were_asked() -> None:
-    """500 problems for the base, 100 of them for the checkpoints, all models alike on these: no difference is shown."""
+    """The base is asked 500 problems, the checkpoints 100 of them, and all models are alike on these: the page shows no
+    difference.
+    """
     manifest = made(RIGHT | {"base": MIDDLE + "R" * 400, "fast@200": MIDDLE}, size=500)
     found = rows(manifest)
     assert found["Base"].cells[0].counts == "50/100"
@@ -88,7 +90,7 @@ def test_an_experiment_at_work_says_how_far_it_is() -> None:
 
 
 def test_when_all_fails_for_one_reason_the_headline_says_so_and_the_reason_stands_beneath() -> None:
-    """Messages that differ in numbers only are one reason."""
+    """Messages that differ only in numbers are one reason."""
     failed = {
         (model, "sums"): ("failed", f"attempt 1: the prompt has {41 + i} tokens; the base's context holds 4096")
         for i, model in enumerate(RIGHT)

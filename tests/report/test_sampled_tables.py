@@ -1,4 +1,4 @@
-"""Several outputs per problem and recipes, in words, Markdown, CSV and on the page; nothing where there is nothing."""
+"""Several outputs per problem and recipes in words, Markdown, CSV and on the page; no table if there are none."""
 
 import csv
 import io
@@ -35,13 +35,16 @@ def seeded(runs: tuple[MadeRun, ...] = SEEDS, **changes: object) -> Manifest:
 
 
 def sampled() -> Manifest:
-    """Two outputs per problem. The base gets the 20 shared problems half right, and the other 80 wholly."""
+    """Two outputs per problem.
+
+    On the 20 shared problems, half of the base's outputs are right; on the other 80, all.
+    """
     codes = {("base", "sums", 4096): "RW" * 20 + "RR" * 80, ("one@100", "sums", 4096): "RR" * 5 + "WW" * 15}
     return experiment((MadeRun("one", (100,)),), codes, problems={"sums": 100}, outputs=2)
 
 
 def files(manifest: Manifest, folder: Path) -> dict[str, str]:
-    """As report_files makes them, though the store has no outputs: the page then says so beside the tables."""
+    """Returns the files of report_files for a store without outputs: the page states this beside the tables."""
     return {
         "index.html": page(manifest, reading(manifest, open_store(folder.as_uri()))),
         "report.md": markdown(manifest),

@@ -1,4 +1,4 @@
-"""The sentence on the best run does not hide what is lost elsewhere, nor outputs that are empty."""
+"""The sentence on the best run does not hide losses on other benchmarks, nor empty outputs."""
 
 from tests.results.made_experiment import MadeRun, experiment
 from workloads.api.manifest import Manifest

@@ -1,4 +1,4 @@
-"""What differs between two experiments, and what it did."""
+"""The differences between two experiments, and their effects."""
 
 import json
 from pathlib import Path
@@ -37,7 +37,7 @@ def edited(tmp_path: Path):  # type: ignore[no-untyped-def]
 
 
 def units(path: Path, other: Path, tmp_path: Path) -> dict[tuple[str, str], set[str]]:
-    """By kind and standing: the places because of which."""
+    """Returns the places by kind and change, with the fields that cause them."""
     out = tmp_path / "diff.json"
     diff(path, other, "--json", out)
     found: dict[tuple[str, str], set[str]] = {}
@@ -156,7 +156,7 @@ def test_a_file_and_a_manifest_are_not_compared(tmp_path: Path) -> None:
 
 
 def test_other_verdicts_from_the_same_units_are_a_difference(tmp_path: Path) -> None:
-    """Equal digests are not proof of equal contents: an edited file and a damaged store have them too."""
+    """Equal digests do not prove equal contents: an edited file and a damaged store have them too."""
     same = {"grade": sha256_of(b"one grade"), "generate": sha256_of(b"one question")}
     manifests = [both("R" * 100, codes, **same) for codes in ("R" * 80 + "W" * 20, "R" * 40 + "W" * 60)]
     assert effects(*manifests).contradictory == (("mine@100", "math-500"),)

@@ -1,4 +1,6 @@
-"""A program for the tests of the frame: `python -m tests.storage.frame <task key>`; DO says what its body does."""
+"""A program for the tests of the frame: `python -m tests.storage.frame <task key>`; DO selects the action of its
+body.
+"""
 
 import logging
 import os

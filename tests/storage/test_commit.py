@@ -165,7 +165,7 @@ def test_a_unit_without_a_state_has_no_newest(store: Store, tmp_path: Path) -> N
 
 
 class Overtaken:
-    """A store whose first answer that a marker is absent comes late: `meanwhile` is called before it."""
+    """A store whose first answer that a marker is absent is late: `meanwhile` is called before the answer."""
 
     def __init__(self, store: Store, meanwhile: Callable[[], object]) -> None:
         self._store = store
@@ -236,7 +236,7 @@ def test_states_above_the_newest_stay_and_do_not_count_among_those_kept(store: S
 
 
 def test_a_commit_that_was_paused_uploads_again_what_was_swept_meanwhile(store: Store, tmp_path: Path) -> None:
-    """`gc` takes files without a marker for abandoned ones once they are old."""
+    """`gc` takes old files without a marker for abandoned ones."""
     path, times = tmp_path / "weights", iter([0.0, 1000.0, 1001.0, 1002.0, 5000.0, 5001.0, 5002.0])
     path.write_bytes(b"w")
 

@@ -1,4 +1,4 @@
-"""Compiled code on a volume that pods share: used when it is whole, and never in the way of a start."""
+"""Compiled code on a volume that pods share: it is used when it is complete, and never prevents a start."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def start(key: str = "engine", *, fails: bool = False) -> tuple[Path, bool]:
-    """Where a start had its folder, and whether there was compiled code in it."""
+    """Returns the folder of a start, and whether there was compiled code in it."""
     with sealed_folder("vllm", key) as folder:
         warm = (folder / "graph").exists()
         (folder / "graph").write_text("compiled")

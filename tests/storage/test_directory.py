@@ -1,4 +1,4 @@
-"""The directory store: what it owes to the file system."""
+"""The directory store: its promises about the file system."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ DATA = st.binary(max_size=3)
 
 
 class LikeADictionary(RuleBasedStateMachine):
-    """Against a dict of key -> content; an etag is what its content hashes to."""
+    """Compares with a dict of key -> content; an etag is a hash of the content."""
 
     @initialize(root=st.uuids())
     def begin(self, root: object) -> None:

@@ -1,4 +1,4 @@
-"""The frame of programs: exit codes, what an attempt leaves, signals, a store that is away."""
+"""The frame of programs: exit codes, the files of an attempt, signals, an unreachable store."""
 
 import logging
 import os
@@ -59,7 +59,7 @@ def start(url: str, do: str, *arguments: str, environment: Mapping[str, str] | N
 
 
 def run(url: str, do: str, *arguments: str) -> tuple[int, str]:
-    """(exit code, stderr)"""
+    """Returns the exit code and stderr."""
     process = start(url, do, *arguments)
     _, told = process.communicate(timeout=60)
     return process.returncode, told
@@ -213,7 +213,7 @@ def test_a_store_that_stays_away_is_an_exit_code_of_its_own(
 
 
 class Writes:
-    """A store that only remembers what was put, and can be away."""
+    """A store that only remembers what was put, and can be unreachable."""
 
     def __init__(self) -> None:
         self.put_keys: list[str] = []

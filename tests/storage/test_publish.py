@@ -54,7 +54,7 @@ def safetensors(tensors: Mapping[str, tuple[str, list[int], bytes]]) -> bytes:
 
 
 def adapter(value: bytes = ONE, rank: int = RANK, last: bytes | None = None) -> dict[str, bytes]:
-    """The files of a LoRA on q_proj of every layer; `last` is the very last number."""
+    """The files of a LoRA on q_proj of every layer; `last` is the last number."""
     tensors = {}
     for layer in range(LAYERS):
         name = f"base_model.model.model.layers.{layer}.self_attn.q_proj"
@@ -248,7 +248,7 @@ def test_what_is_no_adapter_of_the_base_is_refused_by_name_and_its_sibling_is_co
 
 
 def with_header(change: Callable[[dict[str, Any]], Any]) -> dict[str, bytes]:
-    """The weights' header changed in place, or replaced by what `change` returns."""
+    """Changes the weights' header in place, or replaces it by the result of `change`."""
     files = adapter()
     whole = files["adapter_model.safetensors"]
     size = struct.unpack("<Q", whole[:8])[0]

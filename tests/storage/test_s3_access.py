@@ -1,4 +1,4 @@
-"""How the store is reached: under a private CA, with keys from files that change, with buckets as host names, by a proxy."""
+"""Access to the store: under a private CA, with keys from files that change, with buckets as host names, by a proxy."""
 
 import os
 import subprocess
@@ -33,7 +33,7 @@ def private(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture
 def environment(private: S3Server, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """What `open_store` reads; the process's own variables are put back after the test."""
+    """The variables that `open_store` reads; the process's own variables are restored after the test."""
     for name in (*READ_BY_CLIENTS, "POTSTILL_CA_BUNDLE"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)

@@ -1,4 +1,4 @@
-"""The S3 store when the network or the server fails: what it tries again, what it makes of lost answers, what it says."""
+"""The S3 store when the network or the server fails: its retries, its treatment of lost answers, its messages."""
 
 import hashlib
 import os
@@ -24,7 +24,7 @@ MIB = 1024 * 1024
 def through(
     url: str, server: S3Server, prefix: str, deadline_seconds: float = 60.0, tries: int = 1, page_keys: int = 1000
 ) -> S3Store:
-    """A store behind a proxy. It does not wait between its tries, so that the tests do not."""
+    """A store behind a proxy. It does not wait between its tries, so that the tests are fast."""
     client = connect(url, tries)
     return S3Store(client, server.bucket, prefix, deadline_seconds, pause=lambda _: None, page_keys=page_keys)
 
@@ -274,7 +274,7 @@ def test_a_slow_server_is_waited_for(server: S3Server, faults: FaultProxy, tmp_p
 def test_what_arrived_damaged_is_noticed(
     requests: HttpProxy, flaky: Store, direct: Store, tmp_path: Path, corrupted: str
 ) -> None:
-    """As by a server or a disk that damages what it has acknowledged."""
+    """The data is damaged like by a server or a disk after the acknowledgement."""
     path = tmp_path / "file"
     path.write_bytes(b"as it was sent")
 

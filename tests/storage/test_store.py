@@ -1,4 +1,4 @@
-"""What every store promises, whichever it is."""
+"""The promises of every store."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""Conversations as text: what transformers renders, and exactly the assistant's turns of it are learned."""
+"""Conversations as text: the text equals that of transformers, and the loss is exactly on the assistant's turns."""
 
 import json
 import time
@@ -21,7 +21,7 @@ ENDS = ("<|im_end|>", "<|eot_id|>")
 
 
 def asked(*texts: str, system: str | None = None) -> list[dict[str, Any]]:
-    """Turns of the user and the assistant by turns."""
+    """Alternating turns of the user and the assistant."""
     first = [{"role": "system", "content": system}] if system else []
     return [*first, *({"role": ("user", "assistant")[at % 2], "content": text} for at, text in enumerate(texts))]
 

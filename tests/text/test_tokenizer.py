@@ -12,7 +12,7 @@ from workloads.text.tokenizer import BadTokenizer, TextTokenizer, load_tokenizer
 
 
 def byte_tokenizer() -> Tokenizer:
-    """Bytes, one merge across what could be a border, and Qwen's special tokens."""
+    """Bytes, one merge across a possible border, and Qwen's special tokens."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {symbol: number for number, symbol in enumerate(alphabet)}
     vocabulary["ĊĊ"] = len(vocabulary)

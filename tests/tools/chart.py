@@ -1,4 +1,4 @@
-"""The chart, rendered by Helm. `python -m tests.tools.chart`: it lints, renders, and refuses values that are wrong."""
+"""The chart, rendered by Helm. `python -m tests.tools.chart`: it lints, renders, and refuses wrong values."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ VALUES = (
     "profiles.default.engine.name=vllm",
     "profiles.default.engine.version=0.32.0",
 )
-"""The fewest that make sense."""
+"""The smallest valid set."""
 OPTIONS = (
     "imagePullSecrets={registry}",
     "store.endpoint=https://s3.example:9000",
@@ -62,7 +62,7 @@ OPTIONS = (
     "profiles.h200.weightsClaim=weights",
     "profiles.h200.train.gpus=8",
 )
-"""Everything that is off by itself."""
+"""All options that are off by default."""
 WRONG = {
     "an image tagged latest": "image.reference=registry.example/potstill-controller:latest",
     "no store": "store.url=",
@@ -83,11 +83,11 @@ WRONG = {
 
 
 class RefusedError(Exception):
-    """Helm did not take the values; the message is what it said."""
+    """Helm refused the values; the message is its output."""
 
 
 def render(*values: str, chart: Path = CHART, release: str = "potstill") -> str:
-    """The chart's objects as YAML, tests included. Raises RefusedError."""
+    """Returns the chart's objects as YAML, tests included. Raises RefusedError."""
     command = [str(program("helm")), "template", release, str(chart), "--namespace", "team", *_set(values)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
@@ -96,7 +96,7 @@ def render(*values: str, chart: Path = CHART, release: str = "potstill") -> str:
 
 
 def lint(*values: str, chart: Path = CHART) -> None:
-    """Raises CalledProcessError."""
+    """Runs the linter. Raises CalledProcessError."""
     subprocess.run([str(program("helm")), "lint", "--strict", str(chart), *_set(values)], check=True)
 
 

@@ -1,4 +1,4 @@
-"""What the node's tests say of a disk that is too small, before a build fills it."""
+"""The message of the node's tests about a disk that is too small, before a build fills it."""
 
 import shutil
 from collections import namedtuple

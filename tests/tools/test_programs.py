@@ -1,4 +1,4 @@
-"""Programs are built once, from what is pinned, for all who ask at the same time."""
+"""Programs are built once, from pinned sources, for all simultaneous callers."""
 
 import os
 import subprocess

@@ -39,7 +39,7 @@ def adapted(base: Path, targets: Sequence[str]) -> tuple[nn.Module, FlatParamete
 
 
 def step(model: nn.Module, adapter: FlatParameters, data: TrainingData, limit: int) -> tuple[float, float, Tensor]:
-    """(loss, gradient norm, gradient) of one step that does not move the adapter."""
+    """Returns the loss, the gradient norm and the gradient of one step that does not change the adapter."""
     indices = data.order[:6]
     count = supervised_tokens(data.rows, indices)
     optimizer = adapter.adamw(0.0)

@@ -23,7 +23,7 @@ ONE = "/api/experiments/distill/aaaa0000"
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """A finished experiment, and an earlier version of it with another seed. Nobody may change it."""
+    """A finished experiment, and an earlier version of it with another seed. Tests must not change it."""
     store = open_store((tmp_path_factory.mktemp("ui") / "store").as_uri())
     write(store, two_runs())
     write(store, two_runs("bbbb0000", days=1, seed=7))
@@ -69,7 +69,7 @@ def test_curves_are_the_figures_of_the_reports_tables(page: Site, written: Store
     assert told["losses"][0]["validation"] == [[50, 1 / 50], [100, 1 / 100]]
     shown = [curve for curve in told["shares"] if curve["metric"] == "accuracy" and curve["budget_tokens"] == 4096]
     (curve,) = shown
-    assert (curve["base"]["k"], curve["base"]["n"]) == (1, 2)  # the base has answered five; checkpoints are asked two
+    assert (curve["base"]["k"], curve["base"]["n"]) == (1, 2)  # the base has answered five; checkpoints get two
     for series in curve["series"]:
         for point in series["points"]:
             model = next(item for item in manifest.models if item.id == point["model"])
@@ -163,7 +163,7 @@ def test_only_reading_is_allowed(page: Site, method: str, path: str) -> None:
     "host", ["evil.example", "evil.example:8321", "localhost.evil.example", "127.0.0.1.nip.io", ""]
 )
 def test_another_name_for_this_machine_is_refused(page: Site, host: str) -> None:
-    """A page of another origin whose name was pointed here reads nothing."""
+    """A page of another origin whose name resolves to this machine can read nothing."""
     for path in ("/", "/api/experiments", "/static/ui.css"):
         assert page.get(path, headers={"Host": host}).status == 400
 

@@ -1,4 +1,4 @@
-"""`potstill ui`: where it listens, and what it says when it cannot."""
+"""`potstill ui`: the address of its server, and its messages when it cannot start."""
 
 import re
 import socket
