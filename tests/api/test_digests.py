@@ -59,7 +59,7 @@ def test_any_change_of_the_question_changes_the_digest(change: dict[str, object]
     assert unit_of(train_inputs(**change)) != unit_of(train_inputs())
 
 
-def test_full_fine_tuning_has_a_digest_of_its_own_without_lora() -> None:
+def test_full_fine_tuning_has_its_own_digest_without_lora() -> None:
     full = train_inputs(type="full", lora=None, trainer="general", numerics="general-1")
     assert unit_of(full).digest == "37b95b8c32a69376c2bd7e3faa163ec65155153d25a28a4fab815509c11ed9b8"
     assert "lora" not in full.model_dump(mode="json")

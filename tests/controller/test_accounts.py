@@ -48,7 +48,7 @@ def reason(view: UnitView) -> str | None:
     return exhausted.reason if exhausted else None
 
 
-def test_a_training_that_was_preempted_21_times_and_moved_on_each_time_goes_on() -> None:
+def test_a_training_that_was_preempted_21_times_with_progress_each_time_continues() -> None:
     preempted: list[tuple[Ending, bool]] = [("preempted", False)] * 21
     assert reason(seen(preempted, set(range(1, 22)))) is None
     assert reason(seen(preempted, {1})) == "TooManyInterruptions"

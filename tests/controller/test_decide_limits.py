@@ -46,7 +46,7 @@ def test_nothing_is_done_while_something_cannot_be_seen() -> None:
         ]
 
 
-def test_a_store_that_lost_something_is_said_and_left_alone() -> None:
+def test_a_store_that_lost_objects_is_reported_and_left_unchanged() -> None:
     frozen = trainings(Limits())
     world = World(Weather(), seed=0)
     decision = decide(

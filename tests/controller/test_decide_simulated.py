@@ -174,7 +174,7 @@ def test_16_02_with_a_poison_checkpoint_and_preemptions(
     assert set(world.completed.values()) == {1}
 
 
-def test_a_crash_that_names_nobody_halves_the_group() -> None:
+def test_a_crash_without_a_culprit_halves_the_group() -> None:
     """Ten checkpoints in an engine that always dies: in the end each is tried alone, with few starts."""
     frozen = experiment(
         (run("a", tuple(range(50, 501, 50))),),
@@ -232,7 +232,7 @@ def test_two_experiments_share_their_units(seed: int, weather: Weather, linger: 
 @pytest.mark.slow
 @settings(max_examples=EXAMPLES, deadline=None, phases=PHASES)
 @given(seed=st.integers(0, 10**6), weather=weathers(0.05), stop_after=st.integers(1, 60))
-def test_a_unit_is_taken_over_when_its_owner_goes(seed: int, weather: Weather, stop_after: int) -> None:
+def test_a_unit_is_taken_over_when_its_owner_ends(seed: int, weather: Weather, stop_after: int) -> None:
     world = World(weather, seed)
     first, second = Controller(small()), Controller(small().model_copy(update={"name": "again", "uid8": "0000beef"}))
     for _ in range(stop_after):
@@ -248,7 +248,9 @@ def test_a_unit_is_taken_over_when_its_owner_goes(seed: int, weather: Weather, s
 @pytest.mark.slow
 @settings(max_examples=EXAMPLES, deadline=None, phases=PHASES)
 @given(seed=st.integers(0, 10**6), weather=weathers(0.05), when=st.integers(0, 40))
-def test_suspended_at_any_moment_it_stops_and_later_goes_on_uncharged(seed: int, weather: Weather, when: int) -> None:
+def test_suspended_at_any_moment_it_stops_and_later_continues_without_a_used_attempt(
+    seed: int, weather: Weather, when: int
+) -> None:
     world = World(weather, seed)
     controller = Controller(small())
     for _ in range(when):

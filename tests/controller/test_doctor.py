@@ -40,7 +40,7 @@ def test_a_store_below_a_file_blocks(tmp_path: Path) -> None:
     assert check_store(str(tmp_path / "file")).state == "blocks"
 
 
-def test_a_url_that_is_no_store_blocks_and_says_what_one_is() -> None:
+def test_a_url_that_is_not_a_store_blocks_with_a_message_that_names_valid_ones() -> None:
     found = check_store("http://lab")
     assert found.state == "blocks"
     assert "s3://bucket/prefix" in found.todo
@@ -91,7 +91,7 @@ def test_a_base_without_weights_blocks(tmp_path: Path) -> None:
 
 
 @no_gpu
-def test_a_machine_without_a_gpu_is_told_so() -> None:
+def test_a_machine_without_a_gpu_gets_a_message() -> None:
     (found,) = check_gpus()
     assert (found.name, found.state) == ("GPU", "good")
     assert "everything runs on the CPU" in found.finding
@@ -115,7 +115,7 @@ def test_a_check_that_crashes_is_a_line() -> None:
     ("code", "told"),
     [("import no_such_module", "No module named 'no_such_module'"), ("import os; os.abort()", "exit code -6")],
 )
-def test_an_import_that_fails_or_crashes_is_told_in_a_line(code: str, told: str) -> None:
+def test_an_import_that_fails_or_crashes_is_reported_in_a_line(code: str, told: str) -> None:
     found, error = machine_checks._in_python(code)
     assert found is None
     assert told in error

@@ -66,7 +66,7 @@ def forget(store: Store, frozen: FrozenExperiment) -> None:
         store.delete(key)
 
 
-def test_what_two_experiments_share_stays_until_both_are_gone(tmp_path: Path) -> None:
+def test_shared_units_stay_until_both_experiments_are_deleted(tmp_path: Path) -> None:
     assert execute(small(), tmp_path).outcome == "Succeeded"
     assert execute(other(), tmp_path).outcome == "Succeeded"
     store = store_of(tmp_path)
@@ -123,7 +123,7 @@ def test_states_of_a_finished_training_go_and_its_checkpoints_stay(tmp_path: Pat
     assert execute(small(), tmp_path).outcome == "Succeeded"
 
 
-def test_a_corrupt_result_goes_when_it_is_asked_for_and_is_done_again(tmp_path: Path) -> None:
+def test_a_corrupt_result_is_deleted_on_request_and_done_again(tmp_path: Path) -> None:
     execute(small(), tmp_path)
     store = store_of(tmp_path)
     damaged = next(key for key in keys(store, "units/generate/") if key.endswith("outputs.jsonl"))

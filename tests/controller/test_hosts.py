@@ -133,7 +133,7 @@ def test_it_takes_nothing_more_while_others_wait_for_its_slot() -> None:
     assert generating(world, controller) == ([], [])
 
 
-def test_when_it_dies_nobody_is_charged_and_the_suspects_go_on_in_smaller_groups() -> None:
+def test_when_it_dies_no_task_uses_up_an_attempt_and_the_suspects_run_in_smaller_groups() -> None:
     world, controller, host = at_work(Limits(attempts=1), Weather(rows=8))
     publish(world, controller, *CHECKPOINTS)
     for _ in controller.act(world, controller.look(world).actions):
@@ -291,7 +291,9 @@ def give_up(world: World, host: SimJob, member: GenerateMember) -> None:
 
 
 @pytest.mark.parametrize(("places", "again"), [([0], []), ([1], [1]), ([0, 1], [0, 1])])
-def test_what_failed_in_an_engine_at_work_is_tried_again_meanwhile(places: list[int], again: list[int]) -> None:
+def test_an_evaluation_that_failed_in_a_running_engine_is_retried_meanwhile(
+    places: list[int], again: list[int]
+) -> None:
     """Except the first evaluation of a task whose others are still running: the task is still open for them."""
     world, controller, host = with_a_guest(Limits(evaluation_slots=3), ("sums", "codes"))
     [task] = guests(world)
@@ -332,7 +334,7 @@ def publish_a_suspect(world: World, controller: Controller, samples: int) -> Uni
     return write.task.unit
 
 
-def test_what_no_engine_at_work_can_take_has_the_slot_before_what_comes_later() -> None:
+def test_a_task_that_no_running_engine_can_take_gets_the_slot_before_later_ones() -> None:
     world, controller, _ = with_a_guest(Limits(evaluation_slots=1))
     world.weather = replace(world.weather, work_ticks=2)
     suspect = publish_a_suspect(world, controller, 2)

@@ -57,7 +57,7 @@ def test_a_crash_between_task_and_offer_is_made_good() -> None:
     assert simulate(world, frozen).finished == "Succeeded"
 
 
-def test_an_engine_that_closed_its_log_first_leaves_the_task_to_one_of_its_own() -> None:
+def test_an_engine_that_closed_its_log_first_leaves_the_task_to_a_separate_one() -> None:
     world, controller, frozen = lingering_engine()
     actions = [a for a in controller.look(world).actions if not isinstance(a, OfferTask)]
     offer = next(a for a in controller.look(world).actions if isinstance(a, OfferTask))

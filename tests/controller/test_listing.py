@@ -127,7 +127,7 @@ def test_a_notice_has_its_unit_listed_and_no_other(setting: Setting) -> None:
     assert setting.board.refresh() == frozenset()
 
 
-def test_a_lost_notice_costs_minutes(setting: Setting) -> None:
+def test_a_lost_notice_delays_by_minutes(setting: Setting) -> None:
     setting.commit(50, notice=False)
     setting.round()
     assert setting.checkpoints() == 0

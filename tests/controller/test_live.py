@@ -53,7 +53,7 @@ def test_without_a_terminal_each_quarter_of_the_problems_is_a_line_and_so_is_the
     assert said == ["0/100", "1/100", "25/100", "50/100", "75/100", "100/100"]
 
 
-def test_trouble_is_said_once() -> None:
+def test_trouble_is_reported_once() -> None:
     console = Console(file=io.StringIO(), width=120, color_system=None)
     unseen = Status((Condition("Ready", "Unknown", "StoreUnavailable", "LIST: 403"),))
     with make_screen(False, console) as screen:
@@ -156,7 +156,7 @@ def test_from_the_first_second_it_says_what_the_programs_do() -> None:
     assert "0% done, 0:00 so far" in table
 
 
-def test_the_clock_goes_on_while_nothing_changes() -> None:
+def test_the_clock_runs_while_nothing_changes() -> None:
     times = iter(float(second) for second in range(100))
     console = Console(file=io.StringIO(), force_terminal=True, width=120, color_system=None)
     clock = Clock(lambda: next(times), "0% done")

@@ -169,7 +169,7 @@ def test_another_record_that_cannot_be_read_fails_its_unit_by_name_and_no_other(
     assert not any(view.unreadable for view in observed(SnapshotReader(store), frozen).units.values())
 
 
-def test_a_damaged_or_misplaced_marker_is_no_result(store: Store) -> None:
+def test_a_damaged_or_misplaced_marker_is_not_a_result(store: Store) -> None:
     frozen, _ = begin(store)
     unit, name = train_unit(frozen.runs[0]), store_keys.checkpoint_marker(50)
     commit(store, unit, 1, name, {"w": "w"}, CheckpointRecord(samples=50, step=1))

@@ -208,7 +208,7 @@ def test_interrupted_twice_it_ends_at_once(tmp_path: Path) -> None:
     until(lambda: not live_processes(tmp_path), "its programs are killed")
 
 
-def test_a_second_run_of_the_same_experiment_is_refused_until_the_first_is_gone(tmp_path: Path) -> None:
+def test_a_second_run_of_the_same_experiment_is_refused_until_the_first_has_ended(tmp_path: Path) -> None:
     held = hold(tmp_path, "train")
     with potstill_run(tmp_path) as process:
         until(lambda: any("train" in key for key in starts(tmp_path)), "the training starts")
@@ -326,7 +326,7 @@ def test_a_marker_whose_counts_are_not_those_of_its_verdicts_is_not_believed(
     assert [e.budgets for e in manifest(tmp_path).evaluations] == [e.budgets for e in before.evaluations]
 
 
-def test_a_training_whose_metrics_are_lost_keeps_its_results_and_says_that_its_curve_is_gone(tmp_path: Path) -> None:
+def test_a_training_whose_metrics_are_lost_keeps_its_results_and_reports_the_lost_curve(tmp_path: Path) -> None:
     execute(small(), tmp_path)
     store = store_of(tmp_path)
     store.delete(next(info.key for info in store.list("units/train/") if info.key.endswith("metrics.jsonl")))

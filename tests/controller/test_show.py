@@ -43,7 +43,7 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_what_has_not_run_in_a_store_is_said_so(file: Path, tmp_path: Path) -> None:
+def test_an_experiment_without_a_run_in_the_store_is_reported(file: Path, tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
     result = potstill("show", str(file), "--store", str(tmp_path / "store"))
     assert (result.exit_code, "has not run there" in result.output) == (4, True)

@@ -70,7 +70,7 @@ def test_thinking_is_named_also_where_no_checkpoint_is_in_both() -> None:
     assert "thinking" in differences(FIRST, FIRST.model_copy(update={"runs": (other,)}))
 
 
-def test_an_edited_file_is_told_of_its_earlier_results(store: Store) -> None:
+def test_the_message_for_an_edited_file_names_its_earlier_results(store: Store) -> None:
     edited = changed(small(), "dddd0000", 0, learning_rate=5e-3)
     line = earlier_versions_line(store, edited, NOW)
     assert line is not None
@@ -116,7 +116,7 @@ def test_a_version_that_is_not_there_or_not_one_names_those_that_are(store: Stor
     assert f"has 2 {FIRST.name}@aa; there are: {FIRST.name}@aabb0000, {FIRST.name}@aaaa0000" in two.output
 
 
-def test_names_with_a_version_are_no_files() -> None:
+def test_names_with_a_version_are_not_files() -> None:
     assert is_version("mine@116e56d9")
     assert is_version("mine.v2@1")
     assert is_version("mine@latest")
@@ -126,7 +126,7 @@ def test_names_with_a_version_are_no_files() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "shown"), [(0, "0 s"), (61, "1 min"), (7200, "2 h"), (90_000, "1 d")])
-def test_an_age_is_told_in_its_largest_unit(seconds: int, shown: str) -> None:
+def test_an_age_is_shown_in_its_largest_unit(seconds: int, shown: str) -> None:
     assert age(NOW - timedelta(seconds=seconds), NOW) == shown
 
 

@@ -92,7 +92,7 @@ class AtWork:
         monkeypatch.setattr(TransformersEngine, "submit", submit_and_tell)
 
 
-def test_what_is_offered_to_an_engine_at_work_joins_what_it_has(
+def test_a_task_offered_to_a_running_engine_joins_its_tasks(
     world: World, adapters: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     starts, told = counted_starts(monkeypatch), Told()
@@ -113,7 +113,7 @@ def test_what_is_offered_to_an_engine_at_work_joins_what_it_has(
 
 
 @pytest.mark.slow
-def test_what_the_engine_at_work_cannot_serve_gets_one_of_its_own_after_it(
+def test_a_task_that_the_running_engine_cannot_serve_gets_a_separate_one_after_it(
     world: World, adapters: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whole weights. Later offers wait too, because the engine reports no capacity."""
@@ -131,7 +131,7 @@ def test_what_the_engine_at_work_cannot_serve_gets_one_of_its_own_after_it(
     assert told.progress[-1].room == 0
 
 
-def test_one_that_is_bad_fails_alone_and_the_engine_goes_on(
+def test_a_bad_adapter_fails_alone_and_the_engine_continues(
     world: World, adapters: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, good = world.member(), world.member(world.checkpoint(adapters[0], 1))
@@ -148,7 +148,7 @@ def test_one_that_is_bad_fails_alone_and_the_engine_goes_on(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["the offer", "its member"])
-def test_a_store_that_does_not_answer_for_a_moment_costs_no_offer(
+def test_a_store_that_does_not_answer_for_a_moment_loses_no_offer(
     world: World, adapters: list[Path], monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     first, late = world.member(), world.member(world.checkpoint(adapters[0], 1))

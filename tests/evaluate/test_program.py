@@ -84,7 +84,7 @@ def test_a_start_begins_before_the_base_is_there(world: World, monkeypatch: pyte
     assert done == ["begun transformers", "fetched"]
 
 
-def test_each_output_is_told_of_as_it_is_done(world: World, adapters: list[Path]) -> None:
+def test_each_output_is_reported_when_it_is_done(world: World, adapters: list[Path]) -> None:
     engine = world.engine.model_copy(update={"flags": {"batch_rows": 2}})
     members = [world.member(engine=engine), world.member(world.checkpoint(adapters[0], 1), engine=engine)]
     task, told = world.order(*members), Told()
@@ -290,7 +290,7 @@ def test_another_version_of_the_engine_is_refused(world: World) -> None:
 
 
 @pytest.mark.slow
-def test_it_runs_as_a_program_of_its_own(world: World) -> None:
+def test_it_runs_as_a_separate_program(world: World) -> None:
     member = world.member()
     task = world.order(member)
     environment = os.environ | {"POTSTILL_STORE": world.url}

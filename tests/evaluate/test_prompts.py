@@ -50,7 +50,7 @@ def test_a_prompt_and_its_limit_must_fit_the_context(tokenizer: TextTokenizer) -
         check_context(prompts, 71, 100)
 
 
-def test_the_hash_of_all_prompts_tells_their_texts_and_their_problems_apart(tokenizer: TextTokenizer) -> None:
+def test_the_hash_of_all_prompts_depends_on_their_texts_and_their_problems(tokenizer: TextTokenizer) -> None:
     prompting = Prompting(template=Template(name="plain"))
     made = {(name, text): make_prompt(tokenizer, prompting, name, text) for name in "ab" for text in "xy"}
     hashes = {prompts_sha256([prompt]) for prompt in made.values()}

@@ -289,7 +289,7 @@ def test_a_refused_request_among_more_than_there_are_rows_fails_alone(engine: En
     assert {name for name, finished in found.items() if finished.finish_reason == "error"} == bad
 
 
-def test_the_record_tells_flags_and_versions(engine: Engine) -> None:
+def test_the_record_holds_flags_and_versions(engine: Engine) -> None:
     assert engine.flags["max_loras"] == 2
     assert engine.flags["max_lora_rank"] == 32
     assert engine.versions["vllm"] == vllm.__version__

@@ -115,7 +115,7 @@ def test_a_core_that_hangs_is_ended_with_its_stacks(dense: Path, tmp_path: Path)
     assert not marked(tmp_path)
 
 
-def test_a_program_whose_process_group_is_told_to_end_ends_with_its_core(dense: Path, tmp_path: Path) -> None:
+def test_a_program_whose_process_group_gets_sigterm_ends_with_its_core(dense: Path, tmp_path: Path) -> None:
     """Like `potstill run`, it sends the signal while outputs are generated: the program saves finished outputs and ends
     its core.
     """
@@ -137,7 +137,7 @@ def test_a_program_whose_process_group_is_told_to_end_ends_with_its_core(dense: 
     wait_until(lambda: not marked(tmp_path), "the end of all its processes")
 
 
-def test_a_checkpoint_joins_an_engine_at_work(tmp_path: Path) -> None:
+def test_a_checkpoint_joins_a_running_engine(tmp_path: Path) -> None:
     """The checkpoint is offered like by the controller, when the program reports capacity: its outputs are right."""
     base = write_dense(tmp_path / "base", max_position_embeddings=4096)
     adapter = write_adapter(tmp_path / "adapter", base, seed=1)

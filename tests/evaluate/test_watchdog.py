@@ -83,7 +83,7 @@ def test_time_at_rest_is_not_the_engines() -> None:
 
 
 @pytest.mark.slow
-def test_another_doing_and_one_without_a_number_begin_anew() -> None:
+def test_another_activity_and_one_without_a_number_start_the_deadline_again() -> None:
     ended, messages = threading.Event(), list[str]()
     with watched(ended, messages) as watchdog:
         for _ in range(4):

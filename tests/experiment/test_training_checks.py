@@ -97,7 +97,7 @@ def test_prompts_and_budget_that_do_not_fit_the_context_are_refused(tmp_path: Pa
     assert re.search("own: problem a: its prompt has .* Lower the budgets", problem.message)
 
 
-def test_warnings_of_the_data_are_said_with_the_run(tmp_path: Path) -> None:
+def test_warnings_of_the_data_name_the_run(tmp_path: Path) -> None:
     longer = ("samples: 10", "samples: 10, warmupSteps: 500")
     (warning,) = validated(accepted(tmp_path, longer, max_position_embeddings=1024), longer).warnings
     assert warning.startswith("mine: WarmupTooLong: warmupSteps is 500 and the run has 3 steps")

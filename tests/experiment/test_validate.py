@@ -84,7 +84,7 @@ def test_a_right_experiment_is_valid_without_a_warning(folder: Path) -> None:
     ]
 
 
-def test_problems_outside_of_the_file_are_told_at_once_with_file_and_line(folder: Path) -> None:
+def test_problems_outside_of_the_file_are_reported_together_with_file_and_line(folder: Path) -> None:
     change(folder, "sft.jsonl", "missing.jsonl")
     change(folder, "bench.jsonl", "gone.jsonl")
     change(folder, f"model: {BASE}", "model: ./nothing")
@@ -201,7 +201,7 @@ def test_mistakes_of_other_kinds_have_their_message(folder: Path, old: str, new:
     assert message in problems(folder)
 
 
-def test_a_mistake_under_training_is_told_once_for_all_runs(folder: Path) -> None:
+def test_a_mistake_under_training_is_reported_once_for_all_runs(folder: Path) -> None:
     change(
         folder,
         "- {name: a, data: sums, thinking: false}",

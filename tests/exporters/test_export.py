@@ -264,7 +264,7 @@ def test_tensorboard_gets_what_is_new_and_nothing_twice(running: Path, tmp_path:
 
 
 @pytest.mark.slow
-def test_tensorboard_gets_a_run_anew_whose_evaluation_has_changed(running: Path, tmp_path: Path) -> None:
+def test_tensorboard_gets_a_run_again_after_its_evaluation_has_changed(running: Path, tmp_path: Path) -> None:
     finish(running)
     assert export("tensorboard", running, tmp_path / "out").exit_code == 0
     finish(running, "R" * 50 + "n" * 50)
@@ -325,7 +325,7 @@ def wandb_steps(path: Path) -> list[int]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tracker", ["tensorboard", "wandb"])
-def test_follow_goes_on_until_the_experiment_has_ended(
+def test_follow_continues_until_the_experiment_has_ended(
     tracker: str, running: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(export_command, "FOLLOW_SECONDS", 0.1)

@@ -183,7 +183,7 @@ def test_the_record_says_how_often_was_asked_again(
     assert verdicts == {"d0": "right", "d1": "wrong", "d2": "right"}
 
 
-def test_errors_that_stay_are_recorded_and_are_no_wrong_answers(
+def test_errors_that_stay_are_recorded_and_are_not_wrong_answers(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked_again, verdicts = _grade_with(float("inf"), store, tmp_path, monkeypatch)

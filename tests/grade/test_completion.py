@@ -285,7 +285,7 @@ RULES = st.builds(Rule, st.sampled_from(["boxed", "fenced", "any"]), st.booleans
 
 
 @given(TEXTS, RULES, st.booleans())
-def test_no_text_raises_and_an_answer_stands_in_it(text: str, rule: Rule, ended: bool) -> None:
+def test_no_text_raises_and_an_answer_is_part_of_its_text(text: str, rule: Rule, ended: bool) -> None:
     reading = read(text, rule, ended=ended)
     assert reading == read(text, rule, ended=ended)
     assert (reading.incomplete is None) == reading.completed

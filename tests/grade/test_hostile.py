@@ -100,7 +100,7 @@ def test_as_a_user_without_rights() -> None:
     _check(programs, outcomes)
 
 
-def test_with_a_root_of_its_own_and_without_landlock() -> None:
+def test_with_its_own_root_and_without_landlock() -> None:
     layers, outcomes = _run([*SEARCHES, *ESCAPES], {"namespaces": True, "landlock": False}, None)
     if "own root" not in layers:
         pytest.skip("no namespaces for this user on this machine")

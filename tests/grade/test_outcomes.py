@@ -41,7 +41,7 @@ def test_of_two_outcomes_for_one_order_the_first_counts_and_an_unknown_one_does_
 
 
 @pytest.mark.parametrize("bad", [b"", b"not json", b"[" * 100_000, b"\xff\xfe", b"null", b'{"key": "a"}', b'{"key": ["a"], "lost": 1}', b"9" * 5_000])  # fmt: skip
-def test_a_line_that_is_no_outcome_is_passed_over(tmp_path: Path, bad: bytes) -> None:
+def test_a_line_that_is_not_an_outcome_is_skipped(tmp_path: Path, bad: bytes) -> None:
     (tmp_path / "o").write_bytes(bad + b"\n" + A.to_json().encode() + b"\n" + B.to_json().encode()[:-4])
     assert _read(tmp_path / "o") == {"a": A}
 
@@ -87,7 +87,7 @@ def test_the_longest_output_that_a_candidate_may_write_fits_into_a_line(tmp_path
 
 
 @pytest.mark.parametrize("what", ["a link", "a pipe", "a folder", "a device", "nothing", "a link to its folder"])
-def test_what_is_no_file_holds_nothing_and_is_not_waited_for(tmp_path: Path, what: str) -> None:
+def test_paths_that_are_not_files_are_empty_and_do_not_block(tmp_path: Path, what: str) -> None:
     folder = tmp_path / "outcomes"
     folder.mkdir()
     path = folder / "o"
@@ -111,7 +111,7 @@ JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st
 
 
 @given(JSON)
-def test_what_is_no_outcome_is_a_value_error_and_nothing_else(data: object) -> None:
+def test_an_invalid_outcome_raises_only_value_error(data: object) -> None:
     try:
         found = result_from(json.loads(json.dumps(data)))
     except ValueError:

@@ -69,7 +69,7 @@ def test_one_process_grades_a_task_at_every_budget(store: Store, tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_each_problem_is_told_of_as_its_programs_have_run(store: Store, tmp_path: Path) -> None:
+def test_each_problem_is_reported_when_its_programs_have_run(store: Store, tmp_path: Path) -> None:
     task, told = code_task(store, tmp_path), Told()
     body = told.body(lambda context: grade(context, "all", None, 1))
     assert run_program(GradeTask, body, [task.key], {"POTSTILL_STORE": store.url}) == ExitCode.OK

@@ -107,7 +107,7 @@ def test_no_stream_finishes_without_a_value_per_test(pieces: list[bytes]) -> Non
 
 @given(st.recursive(st.none() | st.integers() | st.text(max_size=4), lambda s: st.lists(s) | st.dictionaries(
     st.sampled_from(["key", "end", "values", "seconds", "detail", "cpu_seconds", "wall_seconds"]), s), max_leaves=8))  # fmt: skip
-def test_what_is_no_outcome_is_a_value_error(data: object) -> None:
+def test_an_invalid_outcome_raises_value_error(data: object) -> None:
     with contextlib.suppress(ValueError):
         assert isinstance(outcome_from(data), Outcome)
 

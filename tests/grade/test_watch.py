@@ -179,7 +179,7 @@ def test_time_without_a_processor_is_doubtful_and_waiting_is_not() -> None:
     assert not end_of(watch, "CPU", None).doubtful
 
 
-def test_a_folder_that_cannot_be_taken_away_does_not_lose_the_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_deleted_does_not_lose_the_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
     def candidate(order: Order, ground: server.Ground, writer: int) -> None:
         os.setsid()
         os.write(writer, b"LS" + (b"T" + frame(b"V", b"1")) * 2 + b"D")

@@ -59,7 +59,7 @@ def test_what_is_posted_is_the_golden_one(name: str, update: bool) -> None:
     compare(name, built(name), update)
 
 
-def test_there_is_no_golden_file_of_nothing() -> None:
+def test_every_golden_file_belongs_to_a_case() -> None:
     assert {path.stem for path in FOLDER.glob("*.yaml")} == set(GOLDEN)
 
 
@@ -167,7 +167,7 @@ def test_weights_are_fetched_once_for_a_base_and_a_volume_and_books_no_gpu() -> 
         ("s3://lab/bases/base", None, False),
     ],
 )
-def test_what_stands_at_a_path_is_not_fetched(location: str, claim: str | None, needed: bool) -> None:
+def test_a_base_at_a_path_is_not_fetched(location: str, claim: str | None, needed: bool) -> None:
     base = ModelSource(location=location, content="sha256:" + "0" * 64)
     assert needs_prefetch(base, profile(weightsClaim=claim)) is needed
 

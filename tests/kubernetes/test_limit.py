@@ -107,7 +107,7 @@ def test_a_pod_is_owed_to_each_that_waited_longer() -> None:
     assert QuotaQueue(2, {"a": ASH, "b": ASH, "c": ASH}, (BIRCH,)).next() == ()
 
 
-def test_it_is_said_who_has_the_pods_and_how_many_waited_longer() -> None:
+def test_the_message_names_the_holder_of_the_pods_and_how_many_waited_longer() -> None:
     line = QuotaQueue(2, {"a": ASH, "b": ASH, "c": BIRCH}, (BIRCH, CEDAR))
     said = "the namespace's limit of evaluation pods is 2, used by ash (2), birch (1)"
     assert [line.pool(owner).quota_message for owner in (BIRCH, CEDAR)] == [said, f"{said}; 1 waited longer"]
@@ -134,14 +134,14 @@ def test_a_decision_counts_before_its_job_is_seen() -> None:
     assert ledger.after_decision(ASH, blind, NOW) == ledger
 
 
-def test_a_claim_ends_when_its_job_is_seen_or_nobody_confirms_it() -> None:
+def test_a_claim_ends_when_its_job_is_seen_or_is_not_confirmed() -> None:
     ledger = QuotaLedger(claims={"a": Claim(ASH, NOW)})
     assert ledger.with_seen({"a"}, NOW).with_seen((), NOW).claims == {}, "a Job that was seen and has gone is gone"
     assert ledger.with_seen((), after(CLAIM_SECONDS - 1)).claims.keys() == {"a"}
     assert ledger.with_seen((), after(CLAIM_SECONDS)).claims == {}
 
 
-def test_a_job_that_was_seen_and_is_gone_is_not_claimed_by_who_has_not_noticed() -> None:
+def test_a_job_that_was_seen_and_deleted_is_not_claimed_from_a_stale_view() -> None:
     """Its Experiment is deleted: a last round sees the open task, and its Job is not in the copy."""
     ledger = QuotaLedger().after_decision(ASH, decision("a"), NOW).with_seen({"a"}, after(1)).with_seen((), after(2))
     assert ledger.after_decision(ASH, decision("a"), after(3)).claims == {}
@@ -159,7 +159,7 @@ def test_who_asked_first_is_first_until_it_takes_a_pod() -> None:
     assert ledger.without(CEDAR).waiting(after(7)) == (ASH, BIRCH)
 
 
-def test_who_does_not_ask_any_more_holds_nobody_back_and_has_its_place_when_it_asks_again() -> None:
+def test_an_experiment_that_stops_asking_blocks_no_other_and_keeps_its_place() -> None:
     ledger = (
         QuotaLedger()
         .after_decision(ASH, decision(limited=True), NOW)
@@ -228,7 +228,7 @@ def exported(shared: EvaluationLimit) -> dict[str, float]:
     return {name: float(value) for name, _, value in named}
 
 
-def test_the_limit_is_exported_as_it_stands() -> None:
+def test_the_limit_is_exported_unchanged() -> None:
     shared = limit(1)
     for owner in (ASH, BIRCH, CEDAR):
         shared.admit(owner, JobsSnapshot({}), lambda view, owner=owner: take(owner.experiment, view))
@@ -330,7 +330,7 @@ def test_an_experiment_with_much_to_evaluate_takes_turns_with_one_that_has_littl
 
 
 @pytest.mark.slow
-def test_an_engine_that_others_join_is_not_kept_at_work_while_another_experiment_waits() -> None:
+def test_an_engine_that_others_join_is_not_kept_running_while_another_experiment_waits() -> None:
     limits, samples = Limits(group_members=8), tuple(range(1, 200))
     much = experiment((external("a", samples, published=True),), ("sums",), name="much", uid8="1" * 8, limits=limits)
     little = experiment((), ("own",), name="little", uid8="2" * 8, limits=limits)

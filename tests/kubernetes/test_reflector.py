@@ -171,7 +171,7 @@ def test_a_server_that_ends_each_watch_with_410_is_asked_with_growing_pauses(
     assert server.lists <= seen.breaks + 1
 
 
-def test_whoever_is_told_of_a_change_and_fails_costs_no_other_change(
+def test_a_listener_that_fails_does_not_hide_a_change_from_the_others(
     server: Server, reflector: Callable[..., Reflector]
 ) -> None:
     def fail(_: object) -> None:
@@ -182,7 +182,7 @@ def test_whoever_is_told_of_a_change_and_fails_costs_no_other_change(
     assert (seen.is_alive, seen.breaks) == (True, 0)
 
 
-def test_a_page_in_place_of_an_answer_is_no_success(server: Server) -> None:
+def test_a_page_in_place_of_an_answer_is_not_a_success(server: Server) -> None:
     server.list = (200, PAGE)
     with serving(server) as url, pytest.raises(ApiUnreachable, match="502 Bad Gateway"):
         api_at(url).request("GET", PATH)

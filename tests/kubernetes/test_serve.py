@@ -78,7 +78,7 @@ def test_no_error_of_one_experiment_ends_a_worker(caplog: pytest.LogCaptureFixtu
     assert not worker.is_alive()
 
 
-def test_an_experiment_that_is_gone_or_replaced_is_cleaned_up_once_and_an_error_is_logged(
+def test_an_experiment_that_is_deleted_or_replaced_is_cleaned_up_once_and_an_error_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     cleaned = list[str]()

@@ -102,7 +102,7 @@ def test_an_upgrade_of_the_release_touched_no_work(quiet: Lab) -> None:
     assert {evaluation.generate_attempts for evaluation in quiet.manifest().evaluations} == {1}
 
 
-def test_kubectl_tells_how_it_went(quiet: Lab) -> None:
+def test_kubectl_shows_how_it_ended(quiet: Lab) -> None:
     row = quiet.kubectl("get", "pexp", "quickstart").splitlines()
     assert row[0].split()[0] == "NAME"
     assert "Succeeded" in row[1]

@@ -131,7 +131,7 @@ def test_the_overview_is_on_the_first_screen(finished: Manifest, store: Store, s
         assert shown.ask("document.querySelector('.overview').getBoundingClientRect().bottom") < 900
 
 
-def test_a_failure_is_said_once_in_full_and_a_row_without_a_result_is_one_line(
+def test_a_failure_is_shown_once_in_full_and_a_row_without_a_result_is_one_line(
     finished: Manifest, store: Store, tmp_path: Path
 ) -> None:
     """The cause is in the headline and beneath it; rows of the tables name it within one line of text."""

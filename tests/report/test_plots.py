@@ -73,7 +73,7 @@ def test_one_run_has_its_name_in_the_legend() -> None:
     assert drawn["layout"]["showlegend"] is True
 
 
-def test_plots_of_a_benchmark_that_tells_no_models_apart_are_folded_or_left_out() -> None:
+def test_plots_of_a_benchmark_on_which_models_are_equal_are_folded_or_left_out() -> None:
     found = plots(made(base="N" * 100, checkpoint="N" * 50 + "n" * 50))
     assert {plot.title for plot in found.drawn if "accuracy" in plot.title} == set()
     assert all(plot.folded for plot in found.drawn)

@@ -125,7 +125,7 @@ def test_without_the_benchmark_the_prompts_are_missing_and_the_outputs_are_shown
     made = asked(store, tokenizer, tmp_path)
     (tmp_path / "choice.jsonl").unlink()
     read = reading(made, store)
-    assert "choice.jsonl is not there" in read.notes[0]
+    assert "choice.jsonl does not exist" in read.notes[0]
     assert [unpacked(chunk.packed)[0]["s"] for chunk in read.chunks] == [None, None]
 
 

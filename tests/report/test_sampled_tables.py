@@ -99,7 +99,7 @@ def test_the_summary_speaks_of_the_recipe_with_its_seeds_its_interval_and_its_sp
     assert "), seeds differ by s.d. 2.0 points (" in said
 
 
-def test_the_recipe_is_read_where_all_of_its_seeds_are_graded_and_else_nothing_is_said_of_it() -> None:
+def test_a_recipe_has_findings_only_if_all_of_its_seeds_are_graded() -> None:
     failed = {("r3@100", "sums"): ("failed", "disk full")}
     assert "after 50 samples): sums at 4,096 tokens: 55.0%" in next(recipe_sentences(seeded(states=failed)))
     failed |= {("r3@50", "sums"): ("failed", "disk full")}

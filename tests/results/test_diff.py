@@ -78,7 +78,7 @@ def test_a_label_changes_the_file_and_no_unit(edited, tmp_path: Path) -> None:  
     assert {standing for _, standing in units(SOURCE, other, tmp_path)} == {"same"}
 
 
-def test_budgets_below_the_largest_are_graded_anew_and_not_generated(edited, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_budgets_below_the_largest_are_graded_again_and_not_generated(edited, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     found = units(SOURCE, edited(("budgets: [2048, 4096]", "budgets: [1024, 2048, 4096]")), tmp_path)
     assert ("generate", "changed") not in found
     assert found["grade", "changed"] == {"spec.evaluation.budgets"}
@@ -168,7 +168,7 @@ def test_other_verdicts_from_the_same_units_are_a_difference(tmp_path: Path) -> 
     assert "80.0% -> 40.0%" in result.output
 
 
-def test_what_failed_since_is_told_as_failed() -> None:
+def test_units_that_failed_since_are_reported_as_failed() -> None:
     old = both("R" * 100, "R" * 100)
     failed = evaluation("mine@100", "", state="failed", reason="out of memory", grade=None, grader_version=None)
     new = manifest(evaluation("base", "R" * 100), failed)

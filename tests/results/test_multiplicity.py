@@ -43,7 +43,7 @@ def test_weighted_holm_rejects_what_its_definition_rejects(items: list[tuple[int
     assert {i for i, p in enumerate(adjusted) if p <= 0.05 + 1e-9} == expected
 
 
-def test_a_p_value_that_is_no_number_is_refused() -> None:
+def test_a_p_value_that_is_not_a_number_is_refused() -> None:
     with pytest.raises(ValueError, match="not a number"):
         weighted_holm([float("nan"), 0.2], [1, 1])
 

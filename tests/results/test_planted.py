@@ -89,7 +89,7 @@ def test_3_a_collapse_of_completion_on_the_other_benchmark_is_found() -> None:
     assert not {key for key in decided(found) if "/short" in key and not key.startswith("steadier")}
 
 
-def test_4_an_improvement_is_no_degradation() -> None:
+def test_4_an_improvement_is_not_a_degradation() -> None:
     rising = {("long@100", MATH): of(40, 30, 30), ("long@200", MATH): of(60, 20, 20, 1), ("long@300", MATH): of(85, 10, 5, 2)}  # fmt: skip
     found = conclusions(planted(rising))
     assert finding(found, f"degrades/long/{MATH}").verdict == "contradicted"
@@ -127,7 +127,7 @@ def test_6_a_shorter_limit_that_helps_is_found_at_the_budget_where_it_does() -> 
 
 
 @pytest.mark.parametrize(("state", "reason"), [("failed", "OutOfMemory: killed"), ("waiting", None)])
-def test_7_a_missing_end_is_named_and_nothing_is_said_of_it(state: str, reason: str | None) -> None:
+def test_7_a_missing_end_is_named_and_has_no_findings(state: str, reason: str | None) -> None:
     """The last checkpoint had a lower score; the last that is graded is the one before."""
     manifest = planted(
         {("long@100", MATH): of(95, 5, 0), ("long@200", MATH): of(50, 10, 40)},
@@ -158,7 +158,7 @@ def test_8_a_base_on_all_problems_is_compared_on_the_shared_ones() -> None:
     assert "| base, the 100 shared outputs |" in markdown(manifest, found)
 
 
-def test_9_a_gap_of_unfinished_answers_is_told_from_one_of_wrong_answers() -> None:
+def test_9_a_gap_of_unfinished_answers_differs_from_one_of_wrong_answers() -> None:
     """On the problems that both completed, the model is right as often; a third of its answers does not complete."""
     size = 400
     base = of(320, 80, 0)
@@ -229,7 +229,7 @@ def test_14_forgetting_is_compared_only_between_stated_domains() -> None:
         assert keys == ({"asymmetric/teach_math/teach_code": "supported"} if stated else {})
 
 
-def test_15_a_shorter_limit_that_costs_accuracy_is_found_at_equal_budgets_only() -> None:
+def test_15_a_shorter_limit_that_lowers_accuracy_is_found_at_equal_budgets_only() -> None:
     """Code at the shorter limit is right on half as many problems, at every number of samples and at both budgets."""
     runs = (
         MadeRun("long", (100, 200, 300), 4096, "math"),

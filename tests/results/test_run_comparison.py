@@ -57,7 +57,7 @@ def test_the_best_checkpoints_are_compared_at_the_price_of_every_pair_that_could
     assert last.choices == 1
 
 
-def test_an_end_that_is_not_evaluated_is_no_end_and_its_run_is_not_compared() -> None:
+def test_a_run_whose_end_is_not_evaluated_is_not_compared() -> None:
     manifest = two_runs(BASE, "R" * 40, states={("high@100", "sums"): ("failed", "BadPrompt: too long")})
     found = conclusions(manifest)
     assert found.best.run is None

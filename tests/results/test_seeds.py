@@ -51,7 +51,7 @@ def test_runs_that_differ_in_the_seed_alone_are_a_recipe_and_equal_seeds_count_o
     assert [(found.runs, found.seeds) for found in recipes(made)] == [(("r0", "r1"), (1, 2))]
 
 
-def test_one_seed_is_no_recipe() -> None:
+def test_one_seed_is_not_a_recipe() -> None:
     made = manifest(evaluation("base", "R")).model_copy(update={"runs": tuple(runs({"seed": 1}, {"seed": 1}))})
     assert recipes(made) == ()
 

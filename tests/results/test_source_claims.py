@@ -67,7 +67,7 @@ def test_unfinished_answers_make_the_gap_but_counts_cannot_clear_reasoning() -> 
     assert {c.verdict for c in both} == {"undecidable"}
 
 
-def test_from_73_to_67_at_100_problems_is_no_evidence_and_says_how_many_would_be() -> None:
+def test_from_73_to_67_at_100_problems_is_not_evidence_and_states_how_many_would_be() -> None:
     drop = independent_difference(Share(67, 100), Share(73, 100))
     assert drop.p == pytest.approx(0.35, abs=0.01)
     assert drop.needed is not None

@@ -102,7 +102,7 @@ def test_a_file_of_another_size_is_named(store: Store, tmp_path: Path) -> None:
     assert problem.startswith("weights has 6 bytes in place of 1")
 
 
-def test_a_changed_byte_is_found_by_whoever_reads_it(store: Store, tmp_path: Path) -> None:
+def test_a_changed_byte_is_found_by_every_reader(store: Store, tmp_path: Path) -> None:
     marker = commit(store, tmp_path, 1, {"weights": b"weights"})
     store.put(marker.files[0].key, b"weighTs")
     assert verify(store, marker) == []

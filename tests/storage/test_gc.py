@@ -53,7 +53,7 @@ def contents(store: Store) -> dict[str, bytes]:
     return {info.key: store.get(info.key) for info in store.list("")}
 
 
-def test_what_nobody_names_goes_whole(filled: Store) -> None:
+def test_units_without_an_experiment_are_deleted_completely(filled: Store) -> None:
     kept = [
         info.key
         for prefix in ("experiments/", store_keys.unit_prefix(train_unit(NAMED)))
@@ -253,7 +253,7 @@ def test_a_marker_in_another_units_place_stops_it(filled: Store) -> None:
         look(filled)
 
 
-def test_a_damaged_blob_is_found_when_it_is_looked_at_deeply_and_goes(filled: Store) -> None:
+def test_a_deep_look_finds_and_deletes_a_damaged_blob(filled: Store) -> None:
     filled.put(BLOB, b"tokenizeR")
     assert look(filled).corrupt_blobs == frozenset()
     seen = look(filled, deep=True)

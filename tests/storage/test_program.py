@@ -195,7 +195,7 @@ def test_a_store_that_is_away_for_a_while_is_waited_for(server: S3Server, faults
 @pytest.mark.s3
 @pytest.mark.slow
 @pytest.mark.parametrize("from_the_start", [True, False])
-def test_a_store_that_stays_away_is_an_exit_code_of_its_own(
+def test_a_store_that_stays_unreachable_has_its_own_exit_code(
     server: S3Server, faults: FaultProxy, tmp_path: Path, from_the_start: bool
 ) -> None:
     store = open_store(f"s3://lab/{tmp_path.name}")

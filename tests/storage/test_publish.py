@@ -154,7 +154,7 @@ def test_checkpoints_are_committed_as_they_become_ready(importing: Importing, tm
 
 
 @pytest.mark.slow
-def test_a_second_attempt_goes_on_where_the_first_was_killed(importing: Importing) -> None:
+def test_a_second_attempt_continues_where_the_first_was_killed(importing: Importing) -> None:
     importing.hand_in("checkpoint-100", {**adapter(), "DONE": b""})
     process = importing.start(**EXPECT)
     wait_until(lambda: importing.names() == ["checkpoint-000000100"], "the first checkpoint")
@@ -177,7 +177,7 @@ def test_a_candidate_is_one_checkpoint_at_no_samples(importing: Importing) -> No
 
 
 @pytest.mark.slow
-def test_a_candidate_that_changed_since_it_was_accepted_is_not_taken_for_it(importing: Importing) -> None:
+def test_a_candidate_that_changed_since_it_was_accepted_is_refused(importing: Importing) -> None:
     importing.hand_in("", adapter())
     accepted = model_content_of(importing.location)
     inputs = ExternalInputs(base_content="c", source=accepted)
@@ -191,7 +191,7 @@ def test_a_candidate_that_changed_since_it_was_accepted_is_not_taken_for_it(impo
 
 
 @pytest.mark.slow
-def test_a_candidate_that_is_not_there_is_said_so(importing: Importing) -> None:
+def test_a_missing_candidate_is_reported(importing: Importing) -> None:
     importing.watched.put("other/file", b"")
     assert importing.run() == 11
     assert importing.failure().reason == "NothingThere"
@@ -231,7 +231,7 @@ BAD: dict[str, tuple[Callable[[], dict[str, bytes]], str]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", BAD)
-def test_what_is_no_adapter_of_the_base_is_refused_by_name_and_its_sibling_is_committed(
+def test_an_adapter_of_another_base_is_refused_by_name_and_its_sibling_is_committed(
     tmp_path: Path, base: Path, what: str
 ) -> None:
     make, words = BAD[what]

@@ -231,7 +231,7 @@ def test_a_multipart_upload_whose_completion_went_unheard_is_complete(
     assert sum("partNumber" in seen.path for seen in requests.seen) == 3, "nothing was sent twice"
 
 
-def test_an_upload_is_cut_in_its_middle_and_goes_on(
+def test_an_upload_is_cut_in_its_middle_and_continues(
     server: S3Server, faults: FaultProxy, direct: Store, tmp_path: Path
 ) -> None:
     path, sha256 = big_file(tmp_path)
@@ -341,7 +341,7 @@ def test_an_answer_without_the_fields_of_s3_is_unknown_never_an_empty_bucket(
 
 
 @pytest.mark.parametrize("flips", [1, 2])
-def test_one_damaged_answer_is_read_again_before_a_file_is_said_to_be_damaged(
+def test_one_damaged_answer_is_read_again_before_a_file_is_reported_as_damaged(
     requests: HttpProxy, flaky: Store, direct: Store, tmp_path: Path, flips: int
 ) -> None:
     assert writers.commit(direct, 1) == "attempt 1"

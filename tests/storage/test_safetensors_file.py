@@ -80,7 +80,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("what", HOSTILE)
-def test_a_file_that_lies_is_refused_as_the_library_refuses_it(tmp_path: Path, what: str) -> None:
+def test_a_file_with_a_false_header_is_refused_like_by_the_library(tmp_path: Path, what: str) -> None:
     data, words = HOSTILE[what]
     path = tmp_path / "adapter_model.safetensors"
     path.write_bytes(data)

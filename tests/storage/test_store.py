@@ -187,7 +187,7 @@ def test_a_store_with_conditional_writes_passes_the_probe_and_is_left_as_it_was(
 @pytest.mark.parametrize(
     "url", ["", "store", "/a/b", "file://a/b", "file:a", "s3:///key", "s3:bucket", "http://a/b", "s3://a/b?x"]
 )
-def test_a_url_that_is_no_store_is_refused(url: str) -> None:
+def test_a_url_that_is_not_a_store_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="is not a store"):
         open_store(url)
 

@@ -166,7 +166,7 @@ def wait_for_state(store: Store, task: TrainTask) -> int:
     raise AssertionError("no state was committed")
 
 
-def test_a_process_told_to_end_commits_its_state_first_and_the_next_goes_on_from_there(
+def test_a_process_commits_its_state_after_sigterm_and_the_next_continues_from_there(
     dense: Path, long_rows: Path, tmp_path: Path
 ) -> None:
     stated = asked(dense, long_rows, "dense")

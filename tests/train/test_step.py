@@ -112,7 +112,7 @@ def test_the_flat_optimizer_is_adamw_on_every_parameter_with_the_norm_clipped_ov
         torch.testing.assert_close(parameter, reference[name], rtol=1e-5, atol=1e-6)
 
 
-def test_a_state_goes_on_as_if_it_had_never_been_saved(dense: Path, data: TrainingData) -> None:
+def test_a_resumed_state_trains_like_an_uninterrupted_run(dense: Path, data: TrainingData) -> None:
     def steps(first: int, last: int, adapter: FlatParameters, model: nn.Module) -> None:
         optimizer = adapter.adamw(0.1, first)
         for number in range(first, last):

@@ -117,7 +117,7 @@ def test_outputs_are_whole_with_their_verdicts(page: Site) -> None:
         "/experiments/distill/aaaa0000/report",
     ],
 )
-def test_what_is_not_there_is_not_found(page: Site, path: str) -> None:
+def test_a_missing_key_is_not_found(page: Site, path: str) -> None:
     assert page.get(path).status == 404
 
 
@@ -202,7 +202,7 @@ def test_a_stored_report_is_served_into_a_sandbox(store: Store) -> None:
         assert answer.headers["content-security-policy"].startswith("sandbox allow-scripts; default-src 'none'")
 
 
-def test_a_training_at_work_has_its_steps_its_losses_and_its_last_sign(store: Store) -> None:
+def test_a_running_training_has_its_steps_its_losses_and_its_last_sign(store: Store) -> None:
     frozen = two_runs()
     accept(frozen, store)
     unit = start_training(store, frozen)
@@ -301,7 +301,7 @@ def test_nothing_is_written(store: Store) -> None:
     assert {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in root.rglob("*")} == before
 
 
-def test_a_store_that_does_not_answer_is_said_in_the_answer(store: Store) -> None:
+def test_a_store_that_does_not_answer_is_named_in_the_answer(store: Store) -> None:
     write(store, two_runs())
     root = Path(store.url.removeprefix("file://"))
     with site(store) as page:

@@ -114,7 +114,7 @@ def test_two_experiments_stand_against_each_other(shown: Page, page: Site) -> No
     assert shown.errors == []
 
 
-def test_a_stored_report_runs_in_an_origin_of_its_own(shown: Page, page: Site) -> None:
+def test_a_stored_report_runs_in_its_own_origin(shown: Page, page: Site) -> None:
     shown.open(f"{page.url}{ONE}/report")
     shown.until("document.getElementById('told')?.textContent === 'refused'")
     assert shown.ask("origin") == "null"

@@ -59,7 +59,7 @@ def test_another_address_is_warned_of_and_its_names_are_checked(tmp_path: Path) 
         assert "there is no password" in process.stderr.read()
 
 
-def test_a_port_in_use_is_said_with_what_to_do(tmp_path: Path) -> None:
+def test_a_port_in_use_gives_a_message_with_a_remedy(tmp_path: Path) -> None:
     open_store((tmp_path / "store").as_uri())
     with socket.create_server(("127.0.0.1", 0)) as taken:
         refused = potstill(str(tmp_path / "store"), "--port", str(taken.getsockname()[1]))

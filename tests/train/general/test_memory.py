@@ -135,7 +135,7 @@ class NoRoom:
         raise OutOfMemory
 
 
-def test_an_error_for_want_of_memory_is_an_answer_and_all_ranks_take_the_smallest() -> None:
+def test_an_out_of_memory_error_is_an_answer_and_all_ranks_take_the_smallest() -> None:
     with pytest.raises(BadModel, match="100 tokens does not fit"):
         plan_micro_batches(NoRoom(0), 100, lambda batch, checkpointing: None, 400)
     memory = HostMemory(limit_bytes=1 << 40)

@@ -119,7 +119,7 @@ def test_code_of_a_model_s_directory_never_runs(rows: Path, tmp_path: Path) -> N
     assert not trace.exists()
 
 
-def test_a_base_that_transformers_takes_for_another_class_is_refused(rows: Path, tmp_path: Path) -> None:
+def test_a_base_that_transformers_loads_as_another_class_is_refused(rows: Path, tmp_path: Path) -> None:
     base = write_tiny_base(tmp_path / "base", LLAMA)
     edit_config(base, architectures=["LlamaForSequenceClassification"])
     assert "but transformers loads it as LlamaForCausalLM" in refusal(base, rows, tmp_path)
