@@ -175,7 +175,7 @@ def _etag_once_free(
         if began is None:
             began, first = clock(), etag
             logger.warning(
-                "process %d on %s ran %s, last heard of at %s UTC: watching for up to %d s whether it still does",
+                "process %d on %s ran %s, last seen at %s UTC: watching for up to %d s whether it still does",
                 runner.pid,
                 runner.host,
                 what,
@@ -196,7 +196,7 @@ def _ended(runner: Runner) -> bool | None:
 
 def _describe(runner: Runner, what: str) -> str:
     return (
-        f"{what} is being run by process {runner.pid} on {runner.host} (last heard of at "
+        f"{what} is being run by process {runner.pid} on {runner.host} (last seen at "
         f"{runner.heartbeat:%Y-%m-%d %H:%M:%S} UTC): wait for it, or end it first"
     )
 

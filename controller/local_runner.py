@@ -62,7 +62,7 @@ class Interrupts:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def since_now(self) -> Callable[[], bool]:
-        """Returns a function that says whether a signal has come since this call."""
+        """Returns a function that says whether a signal has arrived since this call."""
         before = self.count
         return lambda: self.count != before
 
@@ -179,7 +179,7 @@ def _message(status: Status) -> str:
 
 
 def _how_to_continue(frozen: FrozenExperiment) -> str:
-    return f"what is committed stays: run {frozen.name} again to go on"
+    return f"what is committed stays: run {frozen.name} again to continue"
 
 
 def _final(frozen: FrozenExperiment, outcome: Outcome, message: str, status: Status | None) -> FinalStatus:

@@ -147,7 +147,7 @@ class PlainScreen:
             self._say(f"{now:%H:%M:%S} {STOPPING}")
         if trouble is None and self._troubles:
             self._troubles.clear()
-            self._say(f"{now:%H:%M:%S} the run goes on")
+            self._say(f"{now:%H:%M:%S} the run continues")
         if trouble is not None and trouble.kind not in self._troubles:
             self._troubles.add(trouble.kind)
             self._say(f"{now:%H:%M:%S} {_trying_again(trouble)}")

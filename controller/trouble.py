@@ -34,8 +34,8 @@ def trouble_of_status(status: Status) -> Trouble | None:
     """Returns the trouble if the round saw no snapshot: the status then has no lines."""
     if status.runs or status.evaluations or not status.conditions:
         return None
-    told = status.conditions[0]
-    return Trouble(told.reason, f"{told.reason}: {told.message}", told.reason in LASTING)
+    condition = status.conditions[0]
+    return Trouble(condition.reason, f"{condition.reason}: {condition.message}", condition.reason in LASTING)
 
 
 def trouble_of_error(doing: str, error: Exception) -> Trouble:

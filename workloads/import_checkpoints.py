@@ -73,7 +73,7 @@ def run(context: Context[ImportTask], poll_seconds: float = POLL_SECONDS) -> Non
                     bad[samples] = str(error)
                 context.stop_if_terminated()
         waiting = len(expected) - len(committed) - len(bad)
-        _tell(context, "waiting" if waiting else "done", len(committed), len(expected))
+        _report_progress(context, "waiting" if waiting else "done", len(committed), len(expected))
         if not waiting:
             break
         if context.terminated.wait(poll_seconds):
@@ -214,7 +214,7 @@ def _standing(store: Store, unit: UnitRef, samples: int) -> bool:
     return read_marker(store, unit, store_keys.checkpoint_marker(samples)) is not None
 
 
-def _tell(context: Context[ImportTask], phase: str, done: int, total: int) -> None:
+def _report_progress(context: Context[ImportTask], phase: str, done: int, total: int) -> None:
     context.progress(
         Progress(
             attempt=context.task.number,

@@ -39,7 +39,7 @@ def grade(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write a grade per row here.", metavar="GRADES.JSONL")] = None,
     thinking: Annotated[
-        bool, typer.Option("--thinking", help="The answer must stand after </think>, as for trained models.")
+        bool, typer.Option("--thinking", help="The answer must follow </think>, as for trained models.")
     ] = False,
     completion: Annotated[
         str | None, typer.Option(help="boxed, fenced, any or pattern; default: the grader's.", metavar="RULE")
@@ -76,7 +76,7 @@ def grade(
     summary = summarise(graded)
     write_json(json_to, "grade", summary_json(summary, asked))
     if shows_text(json_to):
-        print("\n".join(_told(asked, summary, graded, time.monotonic() - started, show)))
+        print("\n".join(_report_lines(asked, summary, graded, time.monotonic() - started, show)))
     raise typer.Exit(4 if summary.errors else 0)
 
 
@@ -146,7 +146,7 @@ def _grades_file(path: Path | None) -> "Iterator[Callable[[GradedRow], None]]":
         unfinished.unlink(missing_ok=True)
 
 
-def _told(
+def _report_lines(
     benchmark: Benchmark, summary: "Summary", graded: "Sequence[GradedRow]", seconds: float, most: int
 ) -> Iterator[str]:
     """Yields the lines of the text report."""
@@ -179,10 +179,10 @@ def _listed(title: str, rows: "Sequence[GradedRow]", most: int) -> Iterator[str]
     yield f"{title}:"
     for one in rows[:most]:
         gold = one.row.gold if one.row.gold is not None else f"problem {one.grade.problem}"
-        said = "" if one.row.right is None else f", said to be {'right' if one.row.right else 'not right'}"
+        note = "" if one.row.right is None else f", said to be {'right' if one.row.right else 'not right'}"
         answer = one_line(one.grade.answer or "(no answer)", SHOWN_CHARACTERS)
         cause = f" ({one.grade.cause})" if one.grade.cause else ""
-        yield f"  line {one.row.line}: {one_line(gold, SHOWN_CHARACTERS)} <- {answer}: {one.grade.verdict}{cause}{said}"
+        yield f"  line {one.row.line}: {one_line(gold, SHOWN_CHARACTERS)} <- {answer}: {one.grade.verdict}{cause}{note}"
     if len(rows) > most:
         yield f"  and {len(rows) - most} more: --show {len(rows)}, or --out"
 

@@ -88,10 +88,10 @@ def _gpu_check(name: str, gpu: Gpu) -> Check:
 
 def check_torch() -> Check:
     """Runs in a separate process: an import that crashes must not end `doctor`."""
-    told, error = _in_python(TORCH_REPORT)
-    if told is None:
+    detail, error = _in_python(TORCH_REPORT)
+    if detail is None:
         return blocks("torch", error, LOCAL_INSTALL)
-    found: dict[str, Any] = json.loads(told)
+    found: dict[str, Any] = json.loads(detail)
     shown = f"{found['version']}, built for {'CUDA ' + found['cuda'] if found['cuda'] else 'the CPU'}"
     if not visible_gpus():
         return good("torch", f"{shown}; no GPU to use")
@@ -113,10 +113,10 @@ def check_vllm() -> Check:
         if not gpus:
             return good("vLLM", "not installed; the transformers engine generates on the CPU")
         return advice("vLLM", "not installed: transformers generates, many times slower on a GPU", GPU_INSTALL)
-    told, error = _in_python("import vllm; print(vllm.__version__)")
-    if told is None:
+    detail, error = _in_python("import vllm; print(vllm.__version__)")
+    if detail is None:
         return advice("vLLM", f"{_version(installed)} is installed, and {error}", f"install it again: {GPU_INSTALL}")
-    return good("vLLM", told)
+    return good("vLLM", detail)
 
 
 def check_memory(base: Path | None) -> Iterator[Check]:
@@ -134,13 +134,13 @@ def check_memory(base: Path | None) -> Iterator[Check]:
     dtype = "bfloat16" if gpus and all(gpu.has_bfloat16 for gpu in gpus) else "float32"
     where, room = ("GPU", own) if own else ("", free)
     needed = weight_bytes(base, dtype)
-    told = f"weights {decimal(needed)} in {dtype}, {where + ' ' if where else ''}memory {decimal(room)}"
+    detail = f"weights {decimal(needed)} in {dtype}, {where + ' ' if where else ''}memory {decimal(room)}"
     if needed == 0:
         yield blocks("base in memory", f"{base} holds no .safetensors file", "weights in other formats are not read")
     elif needed > room:
-        yield blocks("base in memory", told, "take a smaller base or a larger machine")
+        yield blocks("base in memory", detail, "take a smaller base or a larger machine")
     else:
-        yield good("base in memory", f"{told}; potstill plan and docs/one-gpu-machine.md say what training adds")
+        yield good("base in memory", f"{detail}; potstill plan and docs/one-gpu-machine.md say what training adds")
 
 
 def check_sandbox() -> Check:

@@ -35,14 +35,14 @@ def finished_manifest_at(where: str, wait_seconds: float) -> Manifest:
 
     Exits and raises like `manifest_at`. It also waits for a manifest that does not exist yet.
     """
-    deadline, told = time.monotonic() + wait_seconds, ""
+    deadline, last_progress = time.monotonic() + wait_seconds, ""
     while (remaining_seconds := deadline - time.monotonic()) > 0:
         found = _standing(where)
         if found is not None and found.state != "running":
             return found
-        if (progress := _progress(found)) != told:
+        if (progress := _progress(found)) != last_progress:
             typer.echo(progress)
-            told = progress
+            last_progress = progress
         time.sleep(min(POLL_SECONDS, remaining_seconds))
     found = manifest_at(where)
     if found.state == "running":

@@ -162,7 +162,7 @@ def _runs(made: Plan) -> Table:
 def _state(planned: PlannedRun) -> str:
     if planned.done:
         return "reused"
-    return f"goes on: {planned.committed} committed" if planned.committed else "would run"
+    return f"continues: {planned.committed} committed" if planned.committed else "would run"
 
 
 def _data(planned: PlannedRun) -> list[str]:

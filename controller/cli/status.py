@@ -62,22 +62,26 @@ def watch_until_finished(cluster: Cluster, name: str, console: Console) -> Json:
 
 def render(item: Json) -> RenderableType:
     """Returns the phase and counts, a line for each run, and the conditions with their messages."""
-    told = item.get("status", {})
-    phase = told.get("phase", "Pending")
-    phase += "" if told.get("conditions") else " (no controller has looked at it yet)"
+    shown_status = item.get("status", {})
+    phase = shown_status.get("phase", "Pending")
+    phase += "" if shown_status.get("conditions") else " (no controller has looked at it yet)"
     head = f"{item['metadata']['namespace']}/{item['metadata']['name']}: {phase}"
-    counts = [f"{key} {told[key]}" for key in ("training", "checkpoints", "evaluations", "gate") if key in told]
+    counts = [
+        f"{key} {shown_status[key]}"
+        for key in ("training", "checkpoints", "evaluations", "gate")
+        if key in shown_status
+    ]
     parts: list[RenderableType] = [shown(", ".join([head, *counts]))]
-    if told.get("runs"):
+    if shown_status.get("runs"):
         table = Table("run", "state", "step", "checkpoints", "", box=None, pad_edge=False)
-        for line in told["runs"]:
+        for line in shown_status["runs"]:
             step = f"{line['done']}/{line['total']}" if line.get("total") else ""
             cells = (line["name"], line["state"], step, line["checkpoints"], line.get("message", ""))
             table.add_row(*map(shown, cells))
         parts.append(table)
     conditions = Table("condition", "status", "reason", "message", box=None, pad_edge=False)
-    for one in told.get("conditions", []):
+    for one in shown_status.get("conditions", []):
         conditions.add_row(*(shown(one[key]) for key in ("type", "status", "reason", "message")))
     parts.append(conditions)
-    parts += [shown(f"{key}: {told[key]}") for key in ("manifest", "report") if key in told]
+    parts += [shown(f"{key}: {shown_status[key]}") for key in ("manifest", "report") if key in shown_status]
     return Group(*parts)

@@ -56,8 +56,8 @@ def _whole(path: ExperimentFile, profile: ProfileFile) -> tuple[list[str], dict[
     if found.problems:
         raise loaded.error(found.problems)
     counts = counts_of(frozen)
-    said = ", ".join(count_of(number, noun) for noun, number in counts.items())
-    lines = [f"{path}: {frozen.name} is valid: {said}", *notes(found)]
+    counts_text = ", ".join(count_of(number, noun) for noun, number in counts.items())
+    lines = [f"{path}: {frozen.name} is valid: {counts_text}", *notes(found)]
     parts = {f"{noun}s": number for noun, number in counts.items()}
     body = {
         "experiment": {"name": frozen.name, "version": frozen.uid8, **parts},

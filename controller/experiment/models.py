@@ -144,8 +144,8 @@ class TrainingSpec(SpecModel):
     lora: LoraSpec = LoraSpec()
     start_from: StartSpec | None = Field(
         None,
-        description="An adapter to go on from, by the general trainer. Fields of lora at their defaults are taken from "
-        "it; others must be its own.",
+        description="The adapter from which the general trainer starts. Fields of lora at their defaults are taken "
+        "from it; others must be equal to its own.",
     )
     sharding: Literal["auto", "always", "never"] = Field(
         "auto",

@@ -145,7 +145,9 @@ def _trained(spec: ExperimentSpec, run: RunSpec, place: Path) -> Iterable[SpecPr
             yield SpecProblem((*place, alias), "is required, here or under training")
     if method_of(spec, run) == "full" and (run.start_from or spec.training.start_from) is not None:
         where = place if run.start_from is not None else ("spec", "training")
-        yield SpecProblem((*where, "startFrom"), "goes with method: lora; whole weights to go on from are the base")
+        yield SpecProblem(
+            (*where, "startFrom"), "needs method: lora; to start from full weights, state them as the base"
+        )
     if run.lora is not None and method_of(spec, run) == "full":
         yield SpecProblem((*place, "lora"), NO_LORA)
     elif run.lora is not None:

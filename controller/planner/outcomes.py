@@ -83,7 +83,7 @@ def ended_by_itself(attempt: Attempt, job: Job | None) -> AttemptOutcome:
     if job is not None and job.reason in (EVICTED, DEADLINE):
         return AttemptOutcome("failed", code, job.reason, job.message, member)
     if code is None:
-        return AttemptOutcome("lost", None, "Lost", "its process or Job is gone, and how it ended is not known")
+        return AttemptOutcome("lost", None, "Lost", "its process or Job no longer exists, and its end is unknown")
     reason = failure.reason if failure else (job.reason if job else "") or "Crashed"
     message = cut(failure.message) if failure else (job.message if job else "") or _describe(code)
     match code:

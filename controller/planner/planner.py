@@ -15,7 +15,7 @@ Each round is an ordered list of guards and steps:
 `Round` holds the inputs of one decision; the functions above take it.
 
 A task is written, then its pointers, then it is started; a crash between any two leaves a state from which the same
-function goes on. A unit gets its next attempt only when all attempts before it are closed and their Jobs have stopped.
+function continues. A unit gets its next attempt only when all earlier ones are closed and their Jobs have stopped.
 """
 
 from collections.abc import Iterable, Sequence

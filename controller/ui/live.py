@@ -150,13 +150,13 @@ class LiveExperiment:
         """Records step and loss of each running training. A new attempt that resumes earlier overwrites later steps."""
         for run in self.frozen.runs:
             for attempt in seen.unit(train_unit(run)).open_attempts:
-                told = attempt.progress
-                if told is None or told.loss is None or told.counted != "steps":
+                reported = attempt.progress
+                if reported is None or reported.loss is None or reported.counted != "steps":
                     continue
                 trail = self._trails.setdefault(run.name, {})
-                for step in [step for step in trail if step > told.done]:
+                for step in [step for step in trail if step > reported.done]:
                     del trail[step]
-                trail[told.done] = told.loss
+                trail[reported.done] = reported.loss
                 while len(trail) > TRAIL_POINTS:
                     del trail[next(iter(trail))]
 

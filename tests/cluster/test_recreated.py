@@ -31,7 +31,7 @@ def test_a_round_that_began_with_the_first_writes_nothing_onto_the_second(where:
     where.start()
     first = replaced(where)
     second = where.world.get()
-    wait_until(lambda: uid8_of(second) in manifest(where), "the second has a status of its own", SECONDS)
+    wait_until(lambda: uid8_of(second) in manifest(where), "the second has its own status", SECONDS)
     late = deepcopy(first)
     late["status"]["conditions"] = []
     with pytest.raises(Dropped):

@@ -66,7 +66,7 @@ def test_trouble_is_reported_once() -> None:
     assert console.file.getvalue().splitlines()[3:] == [
         f"09:00:00 CloseTask: no space for .0. {after}",
         f"09:00:00 StoreUnavailable: LIST: 403. {after}",
-        "09:00:00 the run goes on",
+        "09:00:00 the run continues",
     ]
 
 

@@ -188,7 +188,7 @@ def test_interrupted_it_stops_its_programs_says_how_to_go_on_and_does(tmp_path: 
         process.send_signal(signal.SIGINT)
         said = process.communicate(timeout=DEADLINE_SECONDS)[0]
     assert "Interrupted: stopped" in said
-    assert "run distill again to go on" in said
+    assert "run distill again to continue" in said
     assert not live_processes(tmp_path)
     assert [end.counts_as_failure for end in ends(tmp_path) if end.outcome == "suspended"] != []
     assert not any(end.counts_as_failure for end in ends(tmp_path))

@@ -97,7 +97,7 @@ def test_without_it_neither_unit_nor_run_has_the_field(folder: Path) -> None:
             "lora.alpha: is 8.0, and the adapter to start from has 6.0",
         ),
         ("startFrom: {adapter: adapter}, trainer: fast", "trainer: is fast, which trains new adapters only"),
-        ("startFrom: {adapter: adapter}, method: full", "startFrom: goes with method: lora"),
+        ("startFrom: {adapter: adapter}, method: full", "startFrom: needs method: lora"),
         ("startFrom: {adapter: nowhere}", "nowhere is not a directory"),
         ("startFrom: {adapter: 's3://lab/adapter'}", "state what it holds as content"),
         ("startFrom: {adapter: adapter, content: 'sha256:0'}", "not sha256:0"),

@@ -61,7 +61,7 @@ def test_a_conversation_is_rendered_as_transformers_renders_it(name: str, turns:
     try:
         rendered = chat(source, messages, loss="last")
     except BadTemplate:
-        assert not whole.startswith(prompt), "it is refused only where the turn does not go on from its prompt"
+        assert not whole.startswith(prompt), "it is refused only if the turn does not continue its prompt"
         return
     assert whole.startswith(rendered.text)
     assert whole[len(rendered.text) :].strip() == ""

@@ -101,7 +101,7 @@ def _message(place: str, stated: Mapping[str, Any]) -> dict[str, Any]:
             if calls:
                 message[key] = calls
         elif key in ("weight", "refusal", "audio", "function_call", "images"):
-            raise BadRow(f"{place}: {key} is not supported: take it out, or write what it says as content")
+            raise BadRow(f"{place}: {key} is not supported: remove it, or write its text as content")
     if "content" not in message:
         if "tool_calls" not in message:
             raise BadRow(f"{place}: has no content")
@@ -213,5 +213,5 @@ def _type(value: Any) -> str:
 
 
 def _short(value: Any) -> str:
-    said = repr(value) if isinstance(value, str | int | float | bool | None) else _type(value)
-    return said if len(said) <= 60 else f"{said[:60]}..."
+    shown = repr(value) if isinstance(value, str | int | float | bool | None) else _type(value)
+    return shown if len(shown) <= 60 else f"{shown[:60]}..."

@@ -181,7 +181,7 @@ class RowEncoder:
         found = [place + opening for place in found]
         spans = tuple(zip(found[::2], found[1::2], strict=True))
         if spans[0][0] == 0:
-            raise BadData(f"{self._places(row.line)}: nothing stands before the first turn that is learned")
+            raise BadData(f"{self._places(row.line)}: there is no text before the first turn with loss")
         start, end = chat.spans[-1]
         last = chat.text[start:end]
         before = chat.text[:start].rstrip().endswith(THINK_OPEN)

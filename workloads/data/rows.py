@@ -190,5 +190,5 @@ def _nearest(column: str, names: Iterable[str]) -> str:
     if near:
         return f" (did you mean {near[0]!r}?)"
     hints = [hint for name, hint in HINTS.items() if name in known and name != column]
-    said = f" (the row has {', '.join(known[:20]) or 'no columns'})"
-    return f"{said}: {hints[0]}" if hints else said
+    columns_text = f" (the row has {', '.join(known[:20]) or 'no columns'})"
+    return f"{columns_text}: {hints[0]}" if hints else columns_text

@@ -123,10 +123,10 @@ def stacks_of_children() -> str:
         _send(child, signal.SIGUSR1)
     if asked:
         time.sleep(STACKS_SECONDS)
-    return "".join(map(_told_by, asked))
+    return "".join(map(_stacks_of, asked))
 
 
-def _told_by(child: int) -> str:
+def _stacks_of(child: int) -> str:
     try:
         return f"\nprocess {child}:\n{(stacks_folder(os.getpid()) / str(child)).read_text()}"
     except OSError as error:

@@ -39,14 +39,14 @@ class CanaryResult:
     tolerance: float
 
     @property
-    def tells(self) -> bool:
+    def differs_from_base(self) -> bool:
         """Whether adapter and base differ by more than rounding. Otherwise being closer to one has no meaning."""
         return self.gap > self.tolerance
 
     @property
     def passed(self) -> bool:
         """Never true with NaN."""
-        return self.error <= self.tolerance and (self.error < self.to_base or not self.tells)
+        return self.error <= self.tolerance and (self.error < self.to_base or not self.differs_from_base)
 
     def __str__(self) -> str:
         return (

@@ -234,7 +234,7 @@ class Session:
                     store_keys.OUTPUTS, {path.name: path}, record, unit=member.unit, number=member.number
                 )
             except Superseded as error:
-                logger.warning("%s: another attempt's outputs stand: %s", member.unit, error)
+                logger.warning("%s: another attempt's outputs are committed: %s", member.unit, error)
         self.tally.done += 1
         self._committed[evaluation.digest] = self.evaluations.pop(evaluation.digest).total
         self._release(evaluation)

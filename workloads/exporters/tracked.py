@@ -118,8 +118,8 @@ def _tracked(
 
 def _params(inputs: TrainInputs) -> Iterator[tuple[str, Value]]:
     """Yields the fields with their names in the experiment file; nested ones with dots."""
-    said = inputs.model_dump(mode="json", by_alias=True, exclude={"type", "template", "base_content", "data_content"})
-    for name, value in said.items():
+    fields = inputs.model_dump(mode="json", by_alias=True, exclude={"type", "template", "base_content", "data_content"})
+    for name, value in fields.items():
         if isinstance(value, dict):
             yield from ((f"{name}.{key}", _value(item)) for key, item in value.items())
         else:
@@ -131,8 +131,8 @@ def _value(value: object) -> Value:
 
 
 def _sampling(manifest: Manifest) -> dict[str, Value]:
-    said = manifest.sampling.model_dump(mode="json", by_alias=True)
-    return {f"sampling.{name}": value for name, value in said.items()}
+    fields = manifest.sampling.model_dump(mode="json", by_alias=True)
+    return {f"sampling.{name}": value for name, value in fields.items()}
 
 
 def _provenance(manifest: Manifest, models: list[ManifestModel]) -> dict[str, str]:

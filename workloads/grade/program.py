@@ -69,11 +69,11 @@ def grade(context: Context[GradeTask], step: str, work: Path | None, workers: in
     failures: list[Exception] = []
     members = claim(context)
 
-    def tell(done: int, problems: Mapping[str, int]) -> None:
+    def report(done: int, problems: Mapping[str, int]) -> None:
         context.progress(_progress(context, PHASES[step], done, len(members), problems))
         context.stop_if_terminated()
 
-    counting = GradingProgress([member.unit.digest for member in members], tell)
+    counting = GradingProgress([member.unit.digest for member in members], report)
     with tempfile.TemporaryDirectory(prefix="potstill-grade-") as scratch:
         for member in members:
             counting.begin(member.unit.digest)

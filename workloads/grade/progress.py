@@ -3,16 +3,16 @@
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 
-Tell = Callable[[int, Mapping[str, int]], None]
+Report = Callable[[int, Mapping[str, int]], None]
 """Takes the number of finished evaluations, and the number of done problems by member digest."""
 
 
 class GradingProgress:
-    """A group's members one after another; calls `tell` whenever a number has changed."""
+    """A group's members one after another; calls `report` whenever a number has changed."""
 
-    def __init__(self, members: Iterable[str], tell: Tell) -> None:
+    def __init__(self, members: Iterable[str], report: Report) -> None:
         self._done = dict.fromkeys(members, 0)
-        self._tell = tell
+        self._report = report
         self._begun: list[str] = []
         self._problems_of: Mapping[str, Collection[str]] = {}
         self._left: Counter[str] = Counter()
@@ -37,4 +37,4 @@ class GradingProgress:
 
     def _count(self, problems: int) -> None:
         self._done[self._begun[-1]] += problems
-        self._tell(len(self._begun) - 1, dict(self._done))
+        self._report(len(self._begun) - 1, dict(self._done))

@@ -51,11 +51,11 @@ def execute_folder(work: Path, workers: int) -> int:
     (work / LAYERS).write_text(json.dumps(layers))
     for file in files:
         orders = [order_from(json.loads(line)) for line in file.read_text().splitlines()]
-        write_outcomes(work / OUTCOMES / file.name, _told(run_all(orders, workers)))
+        write_outcomes(work / OUTCOMES / file.name, _with_losses_logged(run_all(orders, workers)))
     return 0
 
 
-def _told(outcomes: Iterable[Outcome | Lost]) -> Iterator[Outcome | Lost]:
+def _with_losses_logged(outcomes: Iterable[Outcome | Lost]) -> Iterator[Outcome | Lost]:
     for outcome in outcomes:
         if isinstance(outcome, Lost):
             sys.stderr.write(f"{outcome.key}: the sandbox was lost {outcome.tries} times: {outcome.reason}\n")

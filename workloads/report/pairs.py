@@ -79,5 +79,5 @@ def _cell(heading: str, contrast: RunContrast | None, pair: RunPair) -> PairCell
     if contrast is None or contrast.difference is None:
         return PairCell(heading, None, (contrast.reason if contrast else None) or "not compared")
     words = {1: f"{pair.first_label} is higher", -1: f"{pair.second_label} is higher", 0: "not distinguishable"}
-    said = f"equivalent within {MARGIN * 100:g} points" if contrast.equivalent else words[contrast.sign]
-    return PairCell(heading, change(contrast, said), "")
+    verdict = f"equivalent within {MARGIN * 100:g} points" if contrast.equivalent else words[contrast.sign]
+    return PairCell(heading, change(contrast, verdict), "")

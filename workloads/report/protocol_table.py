@@ -26,8 +26,8 @@ def _settings(manifest: Manifest) -> ProtocolTables:
     columns = ("Run", "Data", "Limit", "Overlong", "Samples", "Batch", "LoRA", "Learning rate", "Seed", "State")
     rows = []
     for run in manifest.runs:
-        said = _trained(run.inputs) if isinstance(run.inputs, TrainInputs) else ("",) * 7
-        rows.append((run.label, run.data_name or "", *said, run.state))
+        training = _trained(run.inputs) if isinstance(run.inputs, TrainInputs) else ("",) * 7
+        rows.append((run.label, run.data_name or "", *training, run.state))
     return ProtocolTables("Runs", columns, tuple(rows), ("Limit: tokens of prompt and response together.",))
 
 

@@ -74,8 +74,8 @@ def recipe_sentences(manifest: Manifest) -> Iterator[str]:
             yield f"{name}): there is no number of samples at which all of its seeds have results to compare."
             continue
         last = max(figure.samples for figure in own)
-        said = "; ".join(_accuracy_text(figure) for figure in own if figure.samples == last)
-        yield f"{name}, after {last:,} samples): {said}. The 95% intervals are for other seeds and other problems."
+        shares = "; ".join(_accuracy_text(figure) for figure in own if figure.samples == last)
+        yield f"{name}, after {last:,} samples): {shares}. The 95% intervals are for other seeds and other problems."
 
 
 def _accuracy_text(figure: RecipeFigure) -> str:

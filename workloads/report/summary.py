@@ -91,13 +91,13 @@ def _causes(failed: list[ManifestEvaluation]) -> str:
         first_ids = by_reason.setdefault(part.reason or "no reason is recorded", {})
         first_ids.setdefault((part.model, part.benchmark), part.id)
     ranked = sorted(by_reason.items(), key=lambda item: -len(item[1]))
-    said = [
+    lines = [
         f"{reason} ({next(iter(ids.values()))}{f' and {len(ids) - 1:,} more' if len(ids) > 1 else ''})"
         for reason, ids in ranked[:MOST_CAUSES]
     ]
     if len(ranked) > MOST_CAUSES:
-        said.append(f"{_count(len(ranked) - MOST_CAUSES, 'other cause')}; see the tables' notes")
-    return "; ".join(said)
+        lines.append(f"{_count(len(ranked) - MOST_CAUSES, 'other cause')}; see the tables' notes")
+    return "; ".join(lines)
 
 
 def _ends(manifest: Manifest, concluded: Conclusions) -> Iterable[str]:
@@ -117,8 +117,8 @@ def _ends(manifest: Manifest, concluded: Conclusions) -> Iterable[str]:
             ]
             if shown:
                 row = row_of(manifest, base, benchmark, budget)
-                said = [_base(row, [cell for _, cell in shown]), *(_end(end, cell) for end, cell in shown)]
-                yield f"{benchmark} at {budget:,} tokens: {' '.join(said)}"
+                lines = [_base(row, [cell for _, cell in shown]), *(_end(end, cell) for end, cell in shown)]
+                yield f"{benchmark} at {budget:,} tokens: {' '.join(lines)}"
 
 
 def _base(row: TableRow | None, cells: list[EndCell]) -> str:

@@ -202,12 +202,12 @@ def _problems(ids: Iterable[str]) -> str:
 
 
 def _sampling(sampling: Sampling) -> Fields:
-    said = sampling.model_dump(mode="json", by_alias=True)
-    return {f"spec.evaluation.sampling.{name}": value for name, value in said.items()}
+    dumped = sampling.model_dump(mode="json", by_alias=True)
+    return {f"spec.evaluation.sampling.{name}": value for name, value in dumped.items()}
 
 
 def _engine(engine: EngineIdentity) -> Fields:
     """Fields that the profile decides have the names that the file would use."""
-    said = engine.model_dump(mode="json", by_alias=True, exclude={"flags"})
+    dumped = engine.model_dump(mode="json", by_alias=True, exclude={"flags"})
     flags = {f"flags.{name}": value for name, value in engine.flags.items()}
-    return {f"spec.evaluation.engine.{name}": value for name, value in (said | flags).items()}
+    return {f"spec.evaluation.engine.{name}": value for name, value in (dumped | flags).items()}

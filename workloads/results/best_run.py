@@ -41,8 +41,8 @@ def best_run(runs: RunTable, ends: Sequence[RunEnd] = ()) -> BestRun:
     if not any(contrast.p is not None for pair in runs.pairs for contrast in pair.contrasts):
         return BestRun(f"No run can be named best: {'; '.join(_gaps(runs)) or 'nothing is asked'}.", None, None, {})
     named = {budget: _best_at(runs, budget) for budget in runs.budgets}
-    said = [(budget, _sentence(runs, budget, best)) for budget, best in named.items()]
-    grouped = [(text, [b for b, _ in group]) for text, group in groupby(said, key=lambda item: item[1])]
+    sentences = [(budget, _sentence(runs, budget, best)) for budget, best in named.items()]
+    grouped = [(text, [b for b, _ in group]) for text, group in groupby(sentences, key=lambda item: item[1])]
     sentence = " ".join(_capital(f"{_budgets_text(budgets, runs)}{text}.") for text, budgets in grouped)
     gaps = _gaps(runs)
     if gaps:

@@ -2,7 +2,7 @@
 layers.
 
 With namespaces: no network device, no other process is visible, a root with only the standard library and numpy (not
-this package, hence no golds), and a limited private folder. Without: Landlock limits what can be read. Without that
+this package, so no golds), and a limited private folder. Without: Landlock limits what can be read. Without that
 too, candidates can open no file (see `lock`).
 """
 

@@ -219,9 +219,9 @@ def verify(store: Store, marker: Marker, *, deep: bool = False) -> list[str]:
     """
     problems = []
     for file in marker.files:
-        told = _differs(store, file) and _differs(store, file)
-        if told is not None:
-            problems.append(told)
+        differs = _differs(store, file) and _differs(store, file)
+        if differs is not None:
+            problems.append(differs)
         elif deep:
             with tempfile.TemporaryDirectory() as folder:
                 problems += _download(store, file, Path(folder) / "file")

@@ -289,8 +289,8 @@ def _render(source: str, variables: dict[str, Any], is_strict: bool, today: str 
         text = _compiled(source, is_strict, today).render({**variables, LIMITS: limits})
         return str(_check_size(text))
     except Exception as error:  # a template is a foreign program: any exception is its own fault
-        said = f"{error}" if isinstance(error, TemplateError) else f"{type(error).__name__}: {error}"
-        raise BadTemplate(f"the Jinja template does not render: {said[:400]}") from error
+        problem = f"{error}" if isinstance(error, TemplateError) else f"{type(error).__name__}: {error}"
+        raise BadTemplate(f"the Jinja template does not render: {problem[:400]}") from error
 
 
 def is_marked(source: str) -> bool:

@@ -142,8 +142,8 @@ def _span(text: str, before: str, after: str, index: int, end_tokens: Sequence[s
         )
     if not after.startswith(before):
         raise BadTemplate(
-            f"{turn} does not begin with what the template gives for the model to go on from "
-            f"({_tail(before)}): the response must go on from there, or set the template's templateVariables"
+            f"{turn} does not begin with the template's generation prompt "
+            f"({_tail(before)}): the response must continue it, or set the template's templateVariables"
         )
     end = after.rstrip()
     if len(end) > len(before) and end.endswith(tuple(token for token in end_tokens if token)):

@@ -39,12 +39,12 @@ def launch(command: Sequence[str], environments: Sequence[Mapping[str, str]]) ->
     """
     children = [subprocess.Popen(command, env={**os.environ, **environment}) for environment in environments]
 
-    def tell(*_: object) -> None:
+    def terminate_all(*_: object) -> None:
         for child in children:
             child.terminate()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, tell)
+        signal.signal(number, terminate_all)
     running = {child.pid: child for child in children}
     code = 0
     while running:

@@ -23,7 +23,7 @@ from workloads.train.metrics import Metric
 from workloads.train.ranks import Ranks
 from workloads.train.resume import Cursor, write_state
 from workloads.train.schedule import checkpoint_steps, learning_rate, samples_after, total_steps
-from workloads.train.step import StepReading, Told, mean_loss, moment, optimizer_step
+from workloads.train.step import RankRequest, StepReading, mean_loss, moment, optimizer_step
 from workloads.train.trainer import Batch, TrainedParameters, Trainer
 
 logger = logging.getLogger("potstill")
@@ -82,14 +82,14 @@ class Training:
                 publisher.check()
                 step += 1
                 reading = self._launch(step, self._state_is_due(publisher, step))
-                told = Told.NOTHING if pending is None else self._settle(*pending)
+                request = RankRequest.NOTHING if pending is None else self._settle(*pending)
                 pending = (step, reading)
-                if told or step in self.saves or not reading.on_its_way:
-                    told |= self._settle(*pending)
+                if request or step in self.saves or not reading.on_its_way:
+                    request |= self._settle(*pending)
                     pending = None
-                if told or step in self.saves:
+                if request or step in self.saves:
                     self._publish(publisher)
-                    if Told.END in told and step < self.steps:
+                    if RankRequest.END in request and step < self.steps:
                         publisher.wait()
                         raise Terminated
 
@@ -114,9 +114,9 @@ class Training:
             self.data.rows, indices, self.micro_batch_tokens, self.ranks.rank, self.ranks.count, step
         )
 
-    def _settle(self, step: int, reading: StepReading) -> Told:
+    def _settle(self, step: int, reading: StepReading) -> RankRequest:
         """Counts a computed step. Returns the flags that the ranks sent with it. Raises ProgramError if it diverged."""
-        loss_sum, norm, told = reading.wait()
+        loss_sum, norm, request = reading.wait()
         indices = self._consumed_by(step)
         supervised = supervised_tokens(self.data.rows, indices)
         if not (math.isfinite(loss_sum) and math.isfinite(norm)):
@@ -150,7 +150,7 @@ class Training:
             )
         )
         self._report("training")
-        return told
+        return request
 
     def _seconds_of(self, reading: StepReading) -> float:
         """Returns the seconds from the end of the step before to the end of this one: on a GPU by its clock, because it

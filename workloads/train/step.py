@@ -12,7 +12,7 @@ from workloads.train.ranks import Ranks
 from workloads.train.trainer import Batch, TrainedParameters
 
 
-class Told(Flag):
+class RankRequest(Flag):
     """Flags that a step's all-reduce sends to all ranks: save a resume state, or end."""
 
     NOTHING = 0
@@ -32,15 +32,17 @@ class StepReading:
         """Whether reading it now could stop the device; launch the next step first in that case."""
         return self.arrived is not None
 
-    def wait(self) -> tuple[float, float, Told]:
+    def wait(self) -> tuple[float, float, RankRequest]:
         """Returns (sum of the loss over the step's supervised tokens, gradient norm before clipping, the flags of any
         rank).
         """
         if self.arrived is not None:
             self.arrived.synchronize()
         loss_sum, norm, to_end, to_save = self.host.tolist()
-        told = (Told.END if to_end > 0 else Told.NOTHING) | (Told.SAVE if to_save > 0 else Told.NOTHING)
-        return loss_sum, norm, told
+        request = (RankRequest.END if to_end > 0 else RankRequest.NOTHING) | (
+            RankRequest.SAVE if to_save > 0 else RankRequest.NOTHING
+        )
+        return loss_sum, norm, request
 
 
 def moment(device: torch.device) -> torch.cuda.Event | None:

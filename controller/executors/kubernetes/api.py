@@ -122,8 +122,8 @@ def _decoded(status: int, data: bytes, what: str) -> Json:
     except ValueError:
         value = None
     if status >= 400:
-        told = value if isinstance(value, dict) else {"message": _start(data)}
-        raise ApiError(status, str(told.get("reason") or ""), str(told.get("message") or ""), what)
+        parsed = value if isinstance(value, dict) else {"message": _start(data)}
+        raise ApiError(status, str(parsed.get("reason") or ""), str(parsed.get("message") or ""), what)
     if not isinstance(value, dict):
         raise ApiUnreachable(f"{what}: answered {status} with what is not a JSON object: {_start(data)}")
     return value

@@ -28,5 +28,7 @@ def gate_condition(gate: FrozenGate, manifest: Manifest | None) -> Condition:
     except UnknownModel as error:
         return Condition("GatePassed", "Unknown", "NotEvaluable", str(error))
     status, reason = SAID[result.outcome]
-    told = "; ".join(f"{one.name}: {one.outcome.replace('_', ' ')}: {one.message}" for one in result.requirements)
-    return Condition("GatePassed", status, reason, f"{gate.candidate} against {gate.baseline}: {told}")
+    outcomes_text = "; ".join(
+        f"{one.name}: {one.outcome.replace('_', ' ')}: {one.message}" for one in result.requirements
+    )
+    return Condition("GatePassed", status, reason, f"{gate.candidate} against {gate.baseline}: {outcomes_text}")

@@ -157,7 +157,7 @@ class Reflector:
         self._synced.set()
         for key in before.keys() | found.keys():
             if _version(before.get(key)) != _version(found.get(key)):
-                self._tell(found.get(key) or before[key])
+                self._call_listener(found.get(key) or before[key])
         return str(metadata["resourceVersion"])
 
     def _watch(self, version: str) -> None:
@@ -198,9 +198,9 @@ class Reflector:
                 self._objects[_key(item)] = item
             if self._index is not None:
                 (self._index.remove if kind == "DELETED" else self._index.put)(item)
-        self._tell(item)
+        self._call_listener(item)
 
-    def _tell(self, item: Json) -> None:
+    def _call_listener(self, item: Json) -> None:
         """An error in the handling of one object does not affect other objects."""
         try:
             self._changed(item)

@@ -54,8 +54,8 @@ def weights_of(item: Json | None, pods: list[Json], warnings: Mapping[str, PodWa
         return Weights("ready")
     if "Failed" in conditions:
         cause = end_cause(item, pods)
-        said = _last_words(pods) or (f"{cause.reason}: {cause.message}" if cause else "see its log")
-        return Weights("failed", f"Job {name} failed: {said}")
+        description = _last_words(pods) or (f"{cause.reason}: {cause.message}" if cause else "see its log")
+        return Weights("failed", f"Job {name} failed: {description}")
     if any(_started(pod) for pod in pods):
         return Weights("arriving", f"Job {name}")
     cause = pending_cause(item, pods, warnings)

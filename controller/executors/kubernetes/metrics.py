@@ -79,10 +79,10 @@ class Metrics:
         """Observes each evaluation's lag once. A new controller observes the existing evaluations again."""
         for run, seconds in gpu_seconds_by_run(frozen, store).items():
             self._run_gpu_seconds.labels(*key, run).set(seconds)
-        told = self._lags_seen.setdefault(key, set())
+        reported = self._lags_seen.setdefault(key, set())
         for evaluation, seconds in evaluation_lags(frozen, store).items():
-            if evaluation not in told:
-                told.add(evaluation)
+            if evaluation not in reported:
+                reported.add(evaluation)
                 self._lag.labels(*key).observe(seconds)
 
     def forget(self, key: tuple[str, str]) -> None:

@@ -75,15 +75,15 @@ def pending_cause(job: Json, pods: Sequence[Json], warnings: Mapping[str, PodWar
         return waiting
     wanted, made = spec.get("parallelism") or 1, len(pods)
     if made < wanted:
-        said = warnings.get(str(metadata.get("uid")))
-        if said is not None:
-            return PodCause(said.reason, f"{made} of {wanted} pods made: {_shown(said.message)}")
+        warning = warnings.get(str(metadata.get("uid")))
+        if warning is not None:
+            return PodCause(warning.reason, f"{made} of {wanted} pods made: {_shown(warning.message)}")
         if not pods:
             return PodCause(STARTING, "its pod is not made yet")
     for pod in pods:
-        said = warnings.get(str(pod["metadata"].get("uid")))
-        if said is not None:
-            return PodCause(said.reason, f"its pod does not start: {_shown(said.message)}")
+        warning = warnings.get(str(pod["metadata"].get("uid")))
+        if warning is not None:
+            return PodCause(warning.reason, f"its pod does not start: {_shown(warning.message)}")
     node = next((pod["spec"]["nodeName"] for pod in pods if pod.get("spec", {}).get("nodeName")), None)
     return PodCause(STARTING, f"its pod is being started on {node}" if node else "its pod has no node yet")
 
@@ -123,8 +123,8 @@ def _over_limit(pod: Json, job: Json) -> PodCause | None:
         remedy = "raise the volume's sizeLimit in the profile, or write less"
     else:
         remedy = f"raise {_part(job)}.resources.limits.ephemeral-storage of the profile, or write less"
-    said = _shown(message).rstrip(". ")
-    return PodCause("Evicted", f"{said}; the same pod would be evicted again: {remedy}", "limit")
+    last_message = _shown(message).rstrip(". ")
+    return PodCause("Evicted", f"{last_message}; the same pod would be evicted again: {remedy}", "limit")
 
 
 def _disruption(pod: Json) -> PodCause | None:
@@ -161,7 +161,7 @@ def _container_end(job: Json, pods: Iterable[Json]) -> PodCause | None:
     if not ends:
         return None
     end, name, pod = min(ends, key=lambda one: (one[0].get("finishedAt") or "", one[0].get("reason") in (None, ERROR)))
-    reason, said = end.get("reason") or ERROR, last_words(end.get("message", ""))
+    reason, last_message = end.get("reason") or ERROR, last_words(end.get("message", ""))
     spec: Json = next((c for c in _containers(pod) if c["name"] == name), {})
     part = _part(job)
     match reason:
@@ -171,14 +171,16 @@ def _container_end(job: Json, pods: Iterable[Json]) -> PodCause | None:
             remedy = f"raise {part}.resources.limits.memory of the profile, or use less (smaller batches, fewer tokens)"
             return PodCause(reason, f"container {name} was killed: {used}; {remedy}")
         case "StartError" | "ContainerCannotRun" | "ContainerCannotStart":
-            detail = f": {said}" if said else ""
+            detail = f": {last_message}" if last_message else ""
             image = spec.get("image", "its image")
             return PodCause(
                 reason, f"container {name} could not be started{detail}; check {image}, {part}.image of the profile"
             )
         case "ContainerStatusUnknown":
-            return PodCause(reason, f"the node lost container {name}: {said or 'how it ended is not known'}", "cluster")
-    detail = f": {said}" if said else ""
+            return PodCause(
+                reason, f"the node lost container {name}: {last_message or 'how it ended is not known'}", "cluster"
+            )
+    detail = f": {last_message}" if last_message else ""
     return PodCause(reason, f"container {name} {_described(int(end['exitCode']))}{detail}")
 
 

@@ -253,11 +253,11 @@ class Reconciler:
         """
         if status == item.get("status"):
             return
-        told = {field: status.get(field) for field in FIELDS}
+        stated = {field: status.get(field) for field in FIELDS}
         path, uid, before = f"{_path(item)}/status", item["metadata"]["uid"], item.get("status")
         version = item["metadata"]["resourceVersion"]
         for attempt in ("first", "last"):
-            body = {"metadata": {"uid": uid, "resourceVersion": version}, "status": told}
+            body = {"metadata": {"uid": uid, "resourceVersion": version}, "status": stated}
             try:
                 written = self._api.request("PATCH", path, body=body, content_type=MERGE_PATCH)
                 break

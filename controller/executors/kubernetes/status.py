@@ -45,24 +45,24 @@ def believed(item: Json) -> Json:
 
 def recorded_counts(item: Json) -> Counts:
     """Returns the counts in the status. The store may contain more, but not less."""
-    told = item.get("status", {}).get("counts", {})
-    return Counts(told.get("checkpoints", 0), told.get("outputs", 0), told.get("grades", 0))
+    changed = item.get("status", {}).get("counts", {})
+    return Counts(changed.get("checkpoints", 0), changed.get("outputs", 0), changed.get("grades", 0))
 
 
 def refused_status(item: Json, reason: str, message: str, now: datetime) -> Json:
     """Returns Accepted=False and Finished=True: a refused spec does not run until it is changed."""
-    told = (Condition("Accepted", "False", reason, message), Condition("Finished", "True", "Failed", message))
+    changed = (Condition("Accepted", "False", reason, message), Condition("Finished", "True", "Failed", message))
     return {
         "observedGeneration": item["metadata"]["generation"],
         "phase": "Refused",
-        "conditions": merged_conditions(item, told, now),
+        "conditions": merged_conditions(item, changed, now),
     }
 
 
 def unseen_status(item: Json, message: str, now: datetime) -> Json:
     """Returns the status if the store did not answer: Ready is False, and all else stays as before."""
-    told = (Condition("Ready", "Unknown", "StoreUnavailable", message),)
-    return _with_conditions(item, told, now)
+    changed = (Condition("Ready", "Unknown", "StoreUnavailable", message),)
+    return _with_conditions(item, changed, now)
 
 
 def store_changed_status(item: Json, store_url: str, now: datetime) -> Json:
@@ -76,20 +76,20 @@ def store_changed_status(item: Json, store_url: str, now: datetime) -> Json:
     return _with_conditions(item, (Condition("Ready", "False", "StoreChanged", message),), now)
 
 
-def _with_conditions(item: Json, told: tuple[Condition, ...], now: datetime) -> Json:
+def _with_conditions(item: Json, changed: tuple[Condition, ...], now: datetime) -> Json:
     """Returns the previous status with some conditions replaced."""
     before = {"phase": "Pending", **item.get("status", {})}
-    return {**before, "conditions": merged_conditions(item, told, now)}
+    return {**before, "conditions": merged_conditions(item, changed, now)}
 
 
 def running_status(item: Json, status: Status, links: Mapping[str, str], revision: int, now: datetime) -> Json:
     """`links`: store, manifest, report. Values that could not be read in this round stay as before."""
-    told = (ACCEPTED, *status.conditions)
+    changed = (ACCEPTED, *status.conditions)
     if not status.runs and not status.evaluations:
-        return _with_conditions(item, told, now)
-    told = (*told, Condition("Ready", "True", "Observed", "the store and the Jobs were read"))
+        return _with_conditions(item, changed, now)
+    changed = (*changed, Condition("Ready", "True", "Observed", "the store and the Jobs were read"))
     if status.finished is None:
-        told = (*told, Condition("Finished", "False", "Running", "some work is not done"))
+        changed = (*changed, Condition("Finished", "False", "Running", "some work is not done"))
     done = sum(line.state == "done" for line in status.runs)
     counts = counted(status.evaluations)
     expected = sum(line.checkpoints_expected for line in status.runs)
@@ -120,7 +120,7 @@ def running_status(item: Json, status: Status, links: Mapping[str, str], revisio
     }
     if gate := status.condition("GatePassed"):
         built["gate"] = gate.reason
-    built["conditions"] = merged_conditions(item, told, now)
+    built["conditions"] = merged_conditions(item, changed, now)
     return built
 
 
@@ -133,10 +133,10 @@ def _phase(item: Json, status: Status) -> str:
     return "Running" if "running" in states or states <= {"done", "failed"} else "Pending"
 
 
-def merged_conditions(item: Json, told: tuple[Condition, ...], now: datetime) -> list[Json]:
+def merged_conditions(item: Json, changed: tuple[Condition, ...], now: datetime) -> list[Json]:
     """Returns the existing conditions with the new ones. lastTransitionTime changes only with the status value."""
     standing = {c["type"]: c for c in item.get("status", {}).get("conditions", [])}
-    for condition in told:
+    for condition in changed:
         before = standing.get(condition.type)
         same = before is not None and before["status"] == condition.status
         standing[condition.type] = {

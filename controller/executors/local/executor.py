@@ -225,7 +225,7 @@ class LocalExecutor:
                 os.killpg(record.pid if record is not None else child.pid, number)  # type: ignore[union-attr]
 
     def _last_heard_of(self, record: Record) -> datetime:
-        """Returns when a process whose end nobody saw wrote its last line. It may have ended days ago."""
+        """Returns when a process with an unseen end wrote its last line. It may have ended days ago."""
         path = self._logs / _file_name(record.key)
         written = datetime.fromtimestamp(path.stat().st_mtime, UTC) if path.is_file() else record.created
         return max(record.created, written)

@@ -127,7 +127,7 @@ class CoreServer:
         elif probe.exitcode == NO_VLLM:
             self._problem = "the server could not import it"
         elif probe.exitcode:
-            self._problem = f"a process forked from the server ended with {probe.exitcode}, as stderr tells"
+            self._problem = f"a process forked from the server ended with {probe.exitcode}; see stderr"
         else:
             self._problem = None
 

@@ -74,7 +74,7 @@ CUT = (
 @dataclass(frozen=True)
 class Fault:
     meaning: Meaning
-    said: str
+    text: str
     """The message of the server or the connection, and what to do about it."""
 
 
@@ -116,13 +116,13 @@ def _of_answer(error: boto.ClientError) -> Fault:
     if status == 404 and error.operation_name == "HeadBucket":
         code = "NoSuchBucket"
     advice = ADVICE.get(code) or ADVICE.get(BY_STATUS.get(status, ""), "")
-    said = f"{error} (HTTP {status})" + (f". {advice}" if advice else "")
+    text = f"{error} (HTTP {status})" + (f". {advice}" if advice else "")
     if code == "NoSuchKey":
-        return Fault("absent", said)
+        return Fault("absent", text)
     if code == "PreconditionFailed" or status == 412:
-        return Fault("condition", said)
+        return Fault("condition", text)
     if code in REFUSED_KEYS:
-        return Fault("credentials", said)
+        return Fault("credentials", text)
     if code in AGAIN or status in (408, 409, 429) or (status >= 500 and status != 501):
-        return Fault("transient", said)
-    return Fault("final", said)
+        return Fault("transient", text)
+    return Fault("final", text)

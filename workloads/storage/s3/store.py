@@ -299,13 +299,13 @@ class S3Store:
                 where = f"s3://{self._bucket}/{self._prefix}{key}: cannot {doing} it"
                 refused = fault is not None and fault.meaning == "credentials" and not self._worked
                 if fault is None or fault.meaning == "final" or refused:
-                    raise StoreError(f"{where}: {fault.said if fault else error}") from error
+                    raise StoreError(f"{where}: {fault.text if fault else error}") from error
                 if fault.meaning == "absent":
                     raise NotFound(f"{self.url}/{key} does not exist") from error
                 if fault.meaning == "condition":
-                    raise AlreadyExists(f"{where}: {fault.said}") from error
+                    raise AlreadyExists(f"{where}: {fault.text}") from error
                 wait_seconds = pause_seconds * random.uniform(0.5, 1.0)  # noqa: S311
                 if time.monotonic() + wait_seconds > end:
-                    raise StoreError(f"{where}, tried for {self._deadline_seconds:g} s: {fault.said}") from error
+                    raise StoreError(f"{where}, tried for {self._deadline_seconds:g} s: {fault.text}") from error
             self._pause(wait_seconds)
             pause_seconds = min(pause_seconds * 2, 10.0)
