@@ -178,9 +178,9 @@ def test_a_live_experiment_may_get(plane: ControlPlane, live: str, name: str) ->
 
 def test_kubectl_explains_every_field_of_a_run(plane: ControlPlane, crd: None) -> None:
     text = plane.kubectl("explain", "pexp.spec.runs")
-    assert "One training, or the checkpoints of another trainer's." in text
+    assert "One training, or checkpoints of another trainer." in text
     assert "For tables and plots; default: the name." in text
-    assert "What to train, what to ask of every checkpoint" in plane.kubectl("explain", "pexp.spec")
+    assert "What to train, how to evaluate every checkpoint" in plane.kubectl("explain", "pexp.spec")
 
 
 def test_kubectl_get_shows_how_far_it_is(plane: ControlPlane, live: str) -> None:

@@ -71,7 +71,7 @@ def test_shared_units_stay_until_both_experiments_are_deleted(tmp_path: Path) ->
     assert execute(other(), tmp_path).outcome == "Succeeded"
     store = store_of(tmp_path)
     grown_old(tmp_path)
-    assert "nothing to sweep" in gc(tmp_path)
+    assert "nothing to delete" in gc(tmp_path)
     both, longer = keys(store), train_unit(other().runs[1])
     forget(store, other())
     said = gc(tmp_path)
@@ -96,10 +96,10 @@ def test_what_is_younger_than_the_floor_stays(tmp_path: Path) -> None:
     store = store_of(tmp_path)
     forget(store, small())
     assert "nothing to delete that is older than 7d" in gc(tmp_path)
-    assert "would go" in gc(tmp_path, "--older-than", "0s")
+    assert "can be deleted" in gc(tmp_path, "--older-than", "0s")
     grown_old(tmp_path, days=6)
-    assert "nothing to sweep" in gc(tmp_path)
-    assert "would go" in gc(tmp_path, "--older-than", "5d")
+    assert "nothing to delete" in gc(tmp_path)
+    assert "can be deleted" in gc(tmp_path, "--older-than", "5d")
 
 
 def test_states_of_a_finished_training_go_and_its_checkpoints_stay(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_a_corrupt_result_is_deleted_on_request_and_done_again(tmp_path: Path) -
     damaged = next(key for key in keys(store, "units/generate/") if key.endswith("outputs.jsonl"))
     store.put(damaged, store.get(damaged)[:-1] + b" ")
     assert execute(small(), tmp_path).outcome == "PartiallyFailed"
-    assert "nothing to sweep" in gc(tmp_path)
+    assert "nothing to delete" in gc(tmp_path)
     assert "its files are missing or differ" in gc(tmp_path, "--corrupt", "--delete")
     assert damaged not in keys(store)
     assert execute(small(), tmp_path).outcome == "Succeeded"

@@ -271,7 +271,7 @@ HOSTILE: dict[str, tuple[Callable[[], dict[str, bytes]], str]] = {
     "deep JSON in a known key": (
         lambda: config_of(b'{"bias": ' + b"[" * 900 + b"1" + b"]" * 900 + b"}"), "bias is"
     ),
-    "a huge configuration": (lambda: config_of(b" " * (1 << 21) + b"{}"), "no adapter configuration"),
+    "a huge configuration": (lambda: config_of(b" " * (1 << 21) + b"{}"), "not an adapter configuration"),
     "a deep header": (
         lambda: adapter() | {"adapter_model.safetensors": struct.pack("<Q", 100_000) + b"[" * 100_000}, "nested too deeply"
     ),
@@ -279,7 +279,7 @@ HOSTILE: dict[str, tuple[Callable[[], dict[str, bytes]], str]] = {
     "offsets in text": (lambda: with_header(lambda h: h[FIRST].update(data_offsets=["0", "64"])), "data_offsets"),
     "a list for a dtype": (lambda: with_header(lambda h: h[FIRST].update(dtype=["F32"])), "not a dtype"),
     "a surrogate for a name": (lambda: with_header(lambda h: h.update({"\ud800": h.pop(FIRST)})), "UTF-8"),
-    "an escape sequence for a name": (lambda: with_header(lambda h: h.update({"\x1b]0;me\x07": h.pop(FIRST)})), "no LoRA"),
+    "an escape sequence for a name": (lambda: with_header(lambda h: h.update({"\x1b]0;me\x07": h.pop(FIRST)})), "not a LoRA factor"),
     "offsets that hold nothing": (lambda: with_header(lambda h: h[FIRST].update(data_offsets=[0, 0])), "not its shape"),
     "offsets that overlap": (lambda: with_header(lambda h: h[FIRST].update(data_offsets=[64, 128])), "overlaps|gap"),
     "PiSSA": (lambda: with_config(init_lora_weights="pissa_niter_16"), "path_initial_model_for_weight_conversion"),

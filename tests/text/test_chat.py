@@ -104,8 +104,8 @@ def test_without_thinking_the_empty_block_belongs_to_the_prompt() -> None:
     assert prompt == chat(QWEN3, messages, enable_thinking=False).text.removesuffix("2<|im_end|>")
 
 
-def test_a_response_that_does_not_go_on_from_an_opened_think_is_refused() -> None:
-    with pytest.raises(BadTemplate, match="does not begin with what the template gives"):
+def test_a_response_that_does_not_continue_an_opened_think_is_refused() -> None:
+    with pytest.raises(BadTemplate, match="does not begin with the template.s generation prompt"):
         chat(THINKING_2507, asked("1+1?", "2"))
     assert learned_texts(chat(THINKING_2507, asked("1+1?", "<think>\nx</think>2"))) == ["x</think>2<|im_end|>"]
 

@@ -218,7 +218,7 @@ def test_a_corrupt_state_is_passed_over_for_the_one_before(
     for name in ("checkpoint-000000024", store_keys.DONE):
         store.delete(store_keys.marker_key(task.unit, name))
     assert train_here(store, order(store, task.inputs, dense, rows, number=2)) == 0
-    assert "resume state passed over" in caplog.text
+    assert "resume state skipped" in caplog.text
     assert "going on from state-000000002" in caplog.text
     assert results(store, task) == before
     again = {marker.name: marker for marker in list_markers(store, task.unit)}
