@@ -1,4 +1,4 @@
-"""Writes an experiment to the store as accepted, before anything of it runs."""
+"""Writes the accepted experiment to the store before any of its tasks run."""
 
 from controller.trouble import refuse_newer_manifest
 from workloads.accepted import read_experiment
@@ -8,10 +8,10 @@ from workloads.storage.base import AlreadyExists, NotFound, Store
 
 
 def accept(frozen: FrozenExperiment, store: Store) -> FrozenExperiment:
-    """Writes the experiment as accepted, or as a new revision of what was accepted before.
+    """Writes the accepted experiment, or a new revision of an experiment that was accepted before.
 
-    An experiment of one uid8 asks one question: what may differ is where its files stand, the limits and the profile,
-    and there the file as it is now counts. Raises StoreError, also for records that a later version wrote.
+    Two experiments with one uid8 measure the same thing. They may differ in the locations of files, the limits and the
+    profile; the new values replace the old ones. Raises StoreError, also for records that a later version wrote.
     """
     try:
         manifest = store_keys.manifest_key(frozen.name, frozen.uid8)

@@ -1,4 +1,7 @@
-"""Performs actions, one by one and in order. Every write is a compare-and-set: two controllers at once do no harm."""
+"""Performs actions in order, one at a time.
+
+Every write is a compare-and-set, so two controllers may run at the same time.
+"""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -36,7 +39,7 @@ logger = logging.getLogger("potstill")
 
 @dataclass(frozen=True)
 class Acted:
-    """`lost_race`: another writer was first, and the world must be looked at again before going on."""
+    """`lost_race`: another writer was first, so the store must be read again before the next action."""
 
     lost_race: bool = False
     folded: Folded | None = None
@@ -45,7 +48,7 @@ class Acted:
 def act(action: Action, frozen: FrozenExperiment, store: Store, executor: Executor, now: datetime) -> Acted:
     """Raises StoreError (NewerRecord for a manifest of a later version), and what the executor raises.
 
-    The round ends then, and the next one sees what came of it.
+    The round then ends, and the next round reads the results.
     """
     match action:
         case WriteTask(task=task):
@@ -88,7 +91,7 @@ def _put_new(store: Store, key: str, data: bytes) -> Acted:
 
 
 def _put_pointer(store: Store, pointer: MemberPointer) -> None:
-    """A member whose number another writer took is not in the group; the program leaves it out."""
+    """If another writer took a member's number, the member is not in the group and the program leaves it out."""
     if _put_new(store, pointer.key, pointer.to_json()).lost_race:
         logger.info("%s is not in the group of %s/%d", pointer.unit, pointer.lead, pointer.lead_number)
 
@@ -116,7 +119,10 @@ def _read(store: Store, key: str) -> tuple[bytes, str] | tuple[None, None]:
 
 
 def _pieces(lines: Sequence[RunLine] | Sequence[EvaluationLine]) -> Mapping[str, EvaluationPart]:
-    """By run name or evaluation id. Only a failure's reason goes into the manifest: the others change by the minute."""
+    """Returns states by run name or evaluation id.
+
+    The manifest gets only the reason of a failure: other reasons change every minute.
+    """
     named = {(line.name if isinstance(line, RunLine) else line.id): line for line in lines}
     return {
         name: EvaluationPart(stored_state(line.state), line.message if line.state == "failed" else None)

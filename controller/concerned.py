@@ -1,4 +1,4 @@
-"""The units that an action is about: those that it writes to, and those whose state decided it. Pure."""
+"""The units that an action affects: units that it writes to, and units whose state led to it. Pure."""
 
 from collections.abc import Iterable
 
@@ -9,8 +9,9 @@ from workloads.api.units import UnitRef
 
 
 def concerned_units(actions: Iterable[Action], store: StoreSnapshot) -> tuple[UnitRef, ...]:
-    """Those of `store`, each once. A final manifest concerns all units that are not done; a Job to be stopped or
-    forgotten concerns none.
+    """Returns the units of `store` that the actions affect, each once.
+
+    A final manifest affects all units that are not done. An action that stops or forgets a Job affects none.
     """
     found: dict[UnitRef, None] = {}
     for action in actions:
@@ -39,7 +40,7 @@ def _units_of_task(task: RunnableTask) -> list[UnitRef]:
 
 
 def _in_one_program(closed: Attempt, store: StoreSnapshot) -> list[UnitRef]:
-    """Units with an open attempt in the group of this one, or in its engine: they share the blame for how it ended."""
+    """Returns the units with an open attempt in the same group or engine: the outcome of one affects the others."""
     keys = {closed.lead_key}
     for view in store.units.values():
         for attempt in view.open_attempts:

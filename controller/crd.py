@@ -137,7 +137,8 @@ def spec_schema() -> dict[str, Any]:
 
 
 def _as_map(schema: dict[str, Any], message: str) -> None:
-    """Makes `schema` a list keyed by name whose items may not change: `oldSelf` is then the old item of that name.
+    """Makes `schema` a list keyed by name whose items may not change. In its rules `oldSelf` is the old item of that
+    name.
 
     Each field has a separate rule and each text a maximum length, because the API server limits the cost of a rule. A
     missing field equals its default: an older CRD wrote defaults into stored objects, this CRD does not.
@@ -195,7 +196,7 @@ def _spec_rules() -> list[dict[str, str]]:
         {
             "rule": f"!has(oldSelf.{name}) || "
             f"oldSelf.{name}.all(o, has(self.{name}) && self.{name}.exists(n, n.name == o.name))",
-            "message": f"{name} may be added but not removed: their results are in the manifest",
+            "message": f"{name} can be added but not removed: their results are in the manifest",
         }
         for name in NAMED_LISTS
     ]

@@ -1,4 +1,4 @@
-"""The prompts that models are asked, made on this machine by the functions that the evaluation uses."""
+"""Makes the prompts of an evaluation on this machine, with the functions that the evaluation uses."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -14,11 +14,11 @@ from workloads.text.tokenizer import TextTokenizer, load_tokenizer
 
 
 class UnknownModel(ValueError):
-    """The experiment has no such model. The message lists those that it has."""
+    """The experiment has no model of this name. The message lists the names that it has."""
 
 
 def prompting_of_model(benchmark: FrozenBenchmark, model: str) -> Prompting:
-    """How the benchmark is put to `model`: base, a run's or candidate's name, run@samples or run@last.
+    """Returns how the benchmark is presented to `model`: base, a run's or candidate's name, run@samples or run@last.
 
     Raises UnknownModel.
     """
@@ -32,9 +32,9 @@ def prompting_of_model(benchmark: FrozenBenchmark, model: str) -> Prompting:
 
 
 def problem_texts(benchmark: FrozenBenchmark, ids: Sequence[str] = ()) -> Mapping[str, str]:
-    """Text by problem id; without `ids` all problems, in the file's order.
+    """Returns the texts of problems by id; without `ids` those of all problems, in the file's order.
 
-    Raises NotReadableHere where only pods read the file, BadBenchmark for a file that is none or an unknown id.
+    Raises NotReadableHere if only pods can read the file, BadBenchmark for a wrong file or an unknown id.
     """
     if "://" in benchmark.source.location:
         raise NotReadableHere(f"{benchmark.source.location} is read by pods only")
@@ -46,10 +46,10 @@ def problem_texts(benchmark: FrozenBenchmark, ids: Sequence[str] = ()) -> Mappin
 
 
 def tokenizer_of_base(frozen: FrozenExperiment) -> TextTokenizer:
-    """Raises NotReadableHere where the base is not on this machine, BadTokenizer."""
+    """Raises NotReadableHere if the base is not on this machine, BadTokenizer."""
     return load_tokenizer(base_folder(frozen.base))
 
 
 def make_prompts(tokenizer: TextTokenizer, prompting: Prompting, texts: Mapping[str, str]) -> list[Prompt]:
-    """One prompt a problem, as token ids: what the evaluation sends. Raises BadPrompt."""
+    """Returns one prompt for each problem, as token ids, exactly as the evaluation sends it. Raises BadPrompt."""
     return [make_prompt(tokenizer, prompting, problem, text) for problem, text in texts.items()]

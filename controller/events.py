@@ -1,4 +1,7 @@
-"""Why each thing was decided: a line per action, in the store under the experiment, one object per writer."""
+"""The log of actions and their reasons: one line for each action.
+
+Each process writes one object in the experiment's folder.
+"""
 
 import json
 from datetime import datetime
@@ -21,7 +24,10 @@ from workloads.storage.base import Store
 
 
 class EventLog:
-    """Kept in memory and written whole, for an object store does not append; `writer` is unique to the process."""
+    """The log of one process, in memory. An object store cannot append, so `flush` writes the whole object.
+
+    `writer` is unique to the process.
+    """
 
     def __init__(self, store: Store, name: str, uid8: str, writer: str) -> None:
         self._store = store
@@ -40,14 +46,14 @@ class EventLog:
         self._lines.append(json.dumps(event, ensure_ascii=False))
 
     def flush(self) -> None:
-        """Raises StoreError; what was not written goes with the next flush."""
+        """Writes the lines added since the last call. Raises StoreError; the next call then writes them again."""
         if len(self._lines) > self._written:
             self._store.put(self._key, ("\n".join(self._lines) + "\n").encode())
             self._written = len(self._lines)
 
 
 def subject_of(action: Action) -> str:
-    """The key of the task, or what else the action is about."""
+    """Returns the key of the action's task. An action without a task returns the name of its object."""
     match action:
         case WriteTask(task=task) | WritePointers(task=task) | Start(task=task) | OfferTask(task=task):
             return task.key

@@ -1,4 +1,4 @@
-"""A first experiment for somebody's data: values that fit the data and the base."""
+"""Finds values for a first experiment that fit the user's data and the base."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,14 +16,14 @@ from workloads.text.tokenizer import BadTokenizer, TextTokenizer, load_tokenizer
 
 LENGTHS = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 UNKNOWN_LENGTH = 2048
-"""Tokens, where the base is not here to count them."""
+"""Tokens of a sample if the base is not on this machine."""
 UNLIMITED = 2**31 - 1
 ROWS_MEASURED = 1000
 LARGEST_BATCH = 50
 FEWEST_BATCHES = 10
 MOST_SAMPLES = 10_000
 KEPT = 0.95
-"""Share of the rows that the samples are: some may teach nothing."""
+"""Samples of a run as a share of the rows, because some rows may have no supervised text."""
 CHECKPOINTS = 4
 THINK_CLOSE = "</think>"
 TemplateName = Literal["chatml", "base"]
@@ -31,10 +31,10 @@ TemplateName = Literal["chatml", "base"]
 
 @dataclass(frozen=True)
 class InitAnswers:
-    """What `potstill init` was told. Paths are as the experiment file has them, from its folder on.
+    """The user's answers to `potstill init`. Paths are relative to the experiment file's folder.
 
     `base`: a directory, or owner/name with `revision`. `benchmark`: a built-in's name, or a path with `grader`.
-    `location`: of the base, as `ModelSource` has it.
+    `location`: of the base, in the form of `ModelSource`.
     """
 
     name: str
@@ -48,9 +48,10 @@ class InitAnswers:
 
 @dataclass(frozen=True)
 class FirstExperiment:
-    """`data`: how the rows are read. `rows`: how many there are. `counted`: lengths are of the base's tokenizer.
+    """`data`: how the rows are read. `rows`: their number. `counted`: whether lengths were measured with the base's
+    tokenizer.
 
-    `teaching`: share of the measured rows that teach something. `thinks`: whether a response has </think>.
+    `teaching`: share of the measured rows that have supervised text. `thinks`: whether a response has </think>.
     """
 
     answers: InitAnswers
@@ -74,7 +75,7 @@ class FirstExperiment:
 
     @property
     def samples(self) -> int:
-        """Whole batches."""
+        """The number of samples, in whole batches."""
         most = min(MOST_SAMPLES, max(1, int(self.usable * KEPT)))
         return max(1, most // self.batch_size) * self.batch_size
 
@@ -86,7 +87,7 @@ class FirstExperiment:
 
 @dataclass(frozen=True)
 class _Base:
-    """What init needs of a base that is here. `context_tokens` None: its configuration does not say."""
+    """The facts about a base that `init` needs. `context_tokens`: None if its configuration does not state it."""
 
     tokenizer: TextTokenizer
     end: EndToken
@@ -106,9 +107,9 @@ class _Rows:
 
 
 def first_experiments(answers: InitAnswers, part: DataPart) -> Iterator[FirstExperiment]:
-    """The ways to train on the data with the base, the best one first: at least one. Reads all rows.
+    """Yields the possible ways to train on the data with the base, the best one first. Reads all rows.
 
-    Templates that refuse one of the first rows are left out. Raises BadData, and BadTemplate where all refuse.
+    Templates that refuse one of the first rows are left out. Raises BadData, and BadTemplate if all refuse.
     """
     data = _Rows(part, read_rows(part.path, part.columns, part.format, part.loss))
     base = _base_here(answers.location)
@@ -126,7 +127,10 @@ def first_experiments(answers: InitAnswers, part: DataPart) -> Iterator[FirstExp
 
 
 def _ways(data: _Rows, base: _Base | None) -> list[tuple[TemplateName, Loss]]:
-    """(template, loss) to try. A conversation gets the base's own template where there is one."""
+    """Returns the (template, loss) pairs to try.
+
+    For conversations the base's own template comes first, if it has one.
+    """
     if not data.is_conversation:
         return [("chatml", "all")]
     if base is None:
@@ -139,7 +143,7 @@ def _ways(data: _Rows, base: _Base | None) -> list[tuple[TemplateName, Loss]]:
 def _first(
     answers: InitAnswers, data: _Rows, base: _Base | None, template: TemplateName, loss: Loss
 ) -> FirstExperiment:
-    """Raises BadTemplate: the template refuses one of the first rows."""
+    """Raises BadTemplate if the template refuses one of the first rows."""
     rows = [_last_turn(row) if loss == "last" else row for row in data.rows[:ROWS_MEASURED]]
     wanted, teaching, context = UNKNOWN_LENGTH, 1.0, None
     thinks = any(THINK_CLOSE in text for row in rows for text in _responses(row))
@@ -172,14 +176,14 @@ def _last_turn(row: Conversation | DataRow) -> Conversation | DataRow:
 
 
 def _responses(row: Conversation | DataRow) -> list[str]:
-    """The texts that are learned."""
+    """Returns the supervised texts."""
     if isinstance(row, DataRow):
         return [row.response]
     return [row.messages[index]["content"] for index in row.learned]
 
 
 def _base_here(location: str) -> _Base | None:
-    """None where the base's tokenizer and configuration are not on this machine and cannot be fetched."""
+    """Returns None if the base's tokenizer and configuration are not on this machine and cannot be downloaded."""
     try:
         folder = base_folder(ModelSource(location=location, content=location.replace("hub://", "hub:")))
         tokenizer = load_tokenizer(folder)

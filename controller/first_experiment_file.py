@@ -1,4 +1,4 @@
-"""The text of a first experiment file, with a comment at each value that its reader may want to change."""
+"""Writes the text of a first experiment file, with a comment at each value that its reader may want to change."""
 
 import json
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ LOSSES = {
 
 
 def as_yaml(first: FirstExperiment) -> str:
-    """The whole file."""
+    """Returns the text of the whole file."""
     return "\n".join(_lines(first)) + "\n"
 
 
@@ -81,7 +81,9 @@ def _format_lines(first: FirstExperiment) -> Iterator[str]:
 
 
 def _stated_columns(is_pair: bool, columns: Columns) -> str:
-    """Of a prompt and a response both are stated, otherwise those that are not the format's own."""
+    """Returns the columns to state: both for a prompt and a response, otherwise those that differ from the format's
+    own.
+    """
     pair = {"prompt": columns.prompt, "response": columns.response} if is_pair else {}
     others = {
         name: getattr(columns, name)
@@ -92,5 +94,5 @@ def _stated_columns(is_pair: bool, columns: Columns) -> str:
 
 
 def _text(value: str) -> str:
-    """A JSON string is a YAML string, if characters outside of ASCII are left as they are."""
+    """Quotes a text. A JSON string is a YAML string if characters outside of ASCII are not escaped."""
     return json.dumps(value, ensure_ascii=False)

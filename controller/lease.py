@@ -1,8 +1,9 @@
-"""One `potstill run` of an experiment at a time: a lease in the store, by compare-and-set, that survives kill -9.
+"""A lease in the store: only one `potstill run` of an experiment runs at a time, also after kill -9. Uses
+compare-and-set.
 
-On the same machine the holder is known by its process, so that a killed one is replaced at once. On another machine it
-is gone when its record does not change for LEASE_SECONDS of our own monotonic clock: clocks of two machines are never
-compared.
+On the same machine the holder is identified by its process, so that a killed one is replaced at once. On another
+machine it counts as ended when its record has not changed for LEASE_SECONDS of our own monotonic clock: clocks of two
+machines are never compared.
 """
 
 import logging
@@ -24,15 +25,17 @@ from workloads.storage.base import AlreadyExists, NotFound, Store, StoreError
 LEASE_SECONDS = 60.0
 RENEW_SECONDS = 15.0
 LOOK_SECONDS = 2.0
-"""Between two looks at the record of a holder on another machine."""
+"""The interval between two reads of the record of a holder on another machine."""
 DELETED_SECONDS = 120.0
-"""An experiment whose folder is deleted, or whose record cannot be read and does not change, is gone after so long."""
+"""An owner whose folder is deleted, or whose record is unreadable and does not change, counts as ended after
+this time.
+"""
 
 logger = logging.getLogger("potstill")
 
 
 class Busy(Exception):
-    """Another process holds the lease; the message says which and where."""
+    """Another process holds the lease. The message names the process and its machine."""
 
 
 class LeaseLost(Exception):
@@ -40,9 +43,9 @@ class LeaseLost(Exception):
 
 
 class Runner(Contract):
-    """Who holds a lease. `identity` distinguishes its process from a later one of the same number.
+    """The holder of a lease. `identity` distinguishes its process from a later one with the same number.
 
-    `heartbeat` is for people. Others judge by whether the record changes.
+    `heartbeat` is for users. Other processes only check whether the record changes.
     """
 
     schema_version: Literal[1] = 1
@@ -72,7 +75,7 @@ def acquire(
     clock: Callable[[], float] = time.monotonic,
     pause: Callable[[float], None] = time.sleep,
 ) -> Lease:
-    """The lease of an experiment. A holder on another machine is watched, for LEASE_SECONDS at most.
+    """Returns the lease of an experiment. If the holder is on another machine, it waits for up to LEASE_SECONDS.
 
     Raises Busy, StoreError (also for a record that cannot be read).
     """
@@ -89,7 +92,7 @@ def acquire_key(
     clock: Callable[[], float] = time.monotonic,
     pause: Callable[[float], None] = time.sleep,
 ) -> Lease:
-    """As `acquire`, of the record `key`; `what` is the name that the messages give it."""
+    """Like `acquire`, for the record `key`. Messages name it `what`."""
     etag = _etag_once_free(store, key, what, clock, pause)
     me = Runner(
         host=os.uname().nodename,
@@ -106,7 +109,7 @@ def acquire_key(
 
 
 def renew(store: Store, lease: Lease, now: datetime, *, clock: Callable[[], float] = time.monotonic) -> Lease:
-    """The lease with a new heartbeat, if RENEW_SECONDS have passed. Raises LeaseLost, StoreError."""
+    """Returns the lease with a new heartbeat, if RENEW_SECONDS have passed. Raises LeaseLost, StoreError."""
     began = clock()
     if began - lease.renewed < RENEW_SECONDS:
         return lease
@@ -119,16 +122,19 @@ def release(store: Store, lease: Lease) -> None:
 
 
 class OwnersWatch:
-    """Finds experiments that no `potstill run` works for any more, by looking at their records again and again."""
+    """Finds experiments without a running `potstill run`, by reading their records again and again."""
 
     def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
         self._store = store
         self._clock = clock
         self._seen: dict[Owner, tuple[str | None, float]] = {}
-        """The etag of each record (None: the folder is deleted) and since when it is the same."""
+        """The etag of each record (None: the folder is deleted) and the time since which it has not changed."""
 
     def is_gone(self, owner: Owner) -> bool:
-        """Whether `owner` has no running process. False for one that ran only in a cluster. Raises StoreError."""
+        """Returns whether `owner` has no running process. False for one that ran only in a cluster.
+
+        Raises StoreError.
+        """
         key = store_keys.runner_key(owner.experiment, owner.uid8)
         try:
             data, etag = self._store.get_with_etag(key)
@@ -154,7 +160,7 @@ class OwnersWatch:
 def _etag_once_free(
     store: Store, key: str, what: str, clock: Callable[[], float], pause: Callable[[float], None]
 ) -> str | None:
-    """The etag of the record when its holder has ended or is silent, None when there is no record. Raises Busy."""
+    """Returns the record's etag when its holder has ended or is silent, None if there is no record. Raises Busy."""
     began: float | None = None
     first: str | None = None
     while True:
@@ -169,7 +175,7 @@ def _etag_once_free(
         if began is None:
             began, first = clock(), etag
             logger.warning(
-                "process %d on %s ran %s, last heard of at %s UTC: watching for up to %d s whether it still does",
+                "process %d on %s ran %s, last seen at %s UTC: watching for up to %d s whether it still does",
                 runner.pid,
                 runner.host,
                 what,
@@ -182,7 +188,7 @@ def _etag_once_free(
 
 
 def _ended(runner: Runner) -> bool | None:
-    """Whether the holder has ended; None where only time will tell, because it is on another machine."""
+    """Returns whether the holder has ended; None if this is unknown because it is on another machine."""
     if runner.released:
         return True
     return identity(runner.pid) != runner.identity if runner.machine == machine() else None
@@ -190,7 +196,7 @@ def _ended(runner: Runner) -> bool | None:
 
 def _describe(runner: Runner, what: str) -> str:
     return (
-        f"{what} is being run by process {runner.pid} on {runner.host} (last heard of at "
+        f"{what} is being run by process {runner.pid} on {runner.host} (last seen at "
         f"{runner.heartbeat:%Y-%m-%d %H:%M:%S} UTC): wait for it, or end it first"
     )
 
@@ -212,5 +218,5 @@ def _read(store: Store, key: str) -> tuple[Runner, str] | tuple[None, None]:
     except ValidationError as error:
         raise StoreError(
             f"{store.url}/{key} cannot be read ({error.error_count()} errors), so that it is not known who runs it: "
-            "if nobody does, delete this file and run again"
+            "if no process does, delete this file and run again"
         ) from error

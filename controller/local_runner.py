@@ -1,4 +1,4 @@
-"""`potstill run`: rounds until the experiment is finished, with the subprocesses of this machine as the executor."""
+"""`potstill run`: rounds until the experiment is finished, with subprocesses of this machine as executor."""
 
 import hashlib
 import logging
@@ -36,7 +36,7 @@ Outcome = Literal["Succeeded", "PartiallyFailed", "Failed", "Interrupted", "Refu
 
 @dataclass(frozen=True)
 class FinalStatus:
-    """How `potstill run` ended. `status` is None when it was refused; keys are relative to the store's root."""
+    """How `potstill run` ended. `status` is None if it was refused; keys are relative to the store's root."""
 
     outcome: Outcome
     message: str
@@ -62,7 +62,7 @@ class Interrupts:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def since_now(self) -> Callable[[], bool]:
-        """A question: has a signal come since this call?"""
+        """Returns a function that says whether a signal has arrived since this call."""
         before = self.count
         return lambda: self.count != before
 
@@ -80,8 +80,8 @@ def run_local(
 ) -> FinalStatus:
     """Runs the experiment to its end on this machine, or until it is interrupted. Call it in the main thread.
 
-    A process that dies takes its programs with it (or finds them again); calling this again goes on where it was.
-    Raises StoreError when the store is not usable at all.
+    If this process dies, its programs end too, or the next call finds them. A second call continues where the first one
+    stopped. Raises StoreError if the store is not usable at all.
     """
     store.probe()
     folder = folder or work_folder(store.url)
@@ -149,14 +149,14 @@ def _run(
 
 
 def _wait(executor: LocalExecutor, interrupts: Interrupts, seconds: float) -> None:
-    """The whole time, but for a signal."""
+    """Waits the whole time, or until a signal comes."""
     end, before = time.monotonic() + seconds, interrupts.count
     while (left := end - time.monotonic()) > 0 and interrupts.count == before:
         executor.wait(min(left, DIRECTORY_POLL_SECONDS))
 
 
 def _release(store: Store, lease: Lease) -> None:
-    """If that fails, the next run finds that our process has ended."""
+    """Releases the lease. If this fails, the next run detects that our process has ended."""
     try:
         release(store, lease)
     except (StoreError, LeaseLost) as error:
@@ -164,7 +164,7 @@ def _release(store: Store, lease: Lease) -> None:
 
 
 def work_folder(store_url: str) -> Path:
-    """Where this machine keeps what belongs to its processes: logs, and records of what was started."""
+    """Returns the folder of this machine for its processes: their logs and records."""
     state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
     return Path(state) / "potstill" / hashlib.sha256(store_url.encode()).hexdigest()[:12]
 
@@ -179,7 +179,7 @@ def _message(status: Status) -> str:
 
 
 def _how_to_continue(frozen: FrozenExperiment) -> str:
-    return f"what is committed stays: run {frozen.name} again to go on"
+    return f"what is committed stays: run {frozen.name} again to continue"
 
 
 def _final(frozen: FrozenExperiment, outcome: Outcome, message: str, status: Status | None) -> FinalStatus:

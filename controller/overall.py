@@ -1,4 +1,4 @@
-"""How much of an experiment is done, and when it may end: one figure over trainings and evaluations."""
+"""The share of an experiment that is done, and an estimate of its end: one number over trainings and evaluations."""
 
 from dataclasses import dataclass
 
@@ -7,13 +7,14 @@ from workloads.stages.generate import GENERATE
 from workloads.stages.grade import GRADE
 
 LEAST_SHARE = 0.03
-"""So much must be done in this session before an end is estimated."""
+"""An end is estimated only after this share was done in this session."""
 
 
 def share_done(status: Status) -> float:
-    """From 0 to 1. A checkpoint counts as much as an evaluation, of which generating and grading are half each.
+    """Returns the share from 0 to 1. A checkpoint counts as much as an evaluation; generating and grading are half of
+    it each.
 
-    What failed counts as done: nothing more comes of it.
+    Failed work counts as done.
     """
     weights = [(max(1, run.checkpoints_expected), _trained(run)) for run in status.runs]
     weights += [(1, _evaluated(line)) for line in status.evaluations]
@@ -38,18 +39,21 @@ def _evaluated(line: EvaluationLine) -> float:
 
 @dataclass
 class Estimate:
-    """Extrapolates from what this session has done. Holds the share at its first look."""
+    """Extrapolates from the work of this session. Stores the share at its first call."""
 
     first: float | None = None
 
     def left_seconds(self, share: float, seconds: float) -> float | None:
-        """`seconds` since the session began. None while too little is done to tell."""
+        """Returns the seconds left. `seconds`: since the session began.
+
+        None while too little is done for an estimate.
+        """
         self.first = share if self.first is None else self.first
         done = share - self.first
         return seconds * (1 - share) / done if done >= LEAST_SHARE and seconds >= 1 else None
 
     def text(self, share: float, seconds: float) -> str:
-        """25% done, about 3 min left"""
+        """Returns text such as 25% done, about 3 min left."""
         left = self.left_seconds(share, seconds)
         percent = f"{min(99, int(100 * share)) if share < 1 else 100}% done"
         return percent if left is None or share >= 1 else f"{percent}, about {_rounded(left)} left"

@@ -1,4 +1,6 @@
-"""What an experiment would do: its units and which of them stand already, its data, its cost, and what it can tell."""
+"""The plan of an experiment: its units, which of them exist already, its data, its cost, and its detectable
+differences.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -27,12 +29,15 @@ from workloads.storage.base import Store
 from workloads.storage.markers import list_markers, read_marker
 
 DISCORDANCES = (0.1, 0.2)
-"""Shares of problems on which two models differ; 16/02's rows against its base lie between them and above."""
+"""Shares of problems on which two models may differ.
+
+In the experiment distill-16-02, checkpoints and base differ on more than the first.
+"""
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """`data` None: not readable here, for the reason in `note`. `training_tokens` is a bound when it is."""
+    """`data`: None if it cannot be read here, for the reason in `note`. `training_tokens` is then an upper bound."""
 
     run: FrozenRun
     unit: UnitRef
@@ -48,7 +53,7 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class PlannedEvaluation:
-    """One model on one benchmark: all its parts. `reused` of `units` parts are graded already."""
+    """One model on one benchmark, with all its parts. `reused` of `units` parts are graded already."""
 
     model: str
     benchmark: str
@@ -59,9 +64,9 @@ class PlannedEvaluation:
 
 @dataclass(frozen=True)
 class Detectable:
-    """Smallest difference in accuracy that the report finds, by discordance; None: none at all.
+    """The smallest difference in accuracy that the report can detect, by discordance; None if it can detect none.
 
-    `level`: at which the comparison is tested, its share of the 5% that all comparisons of the report have together.
+    `level`: the significance level of the comparison, its share of the 5% of all comparisons of the report.
     """
 
     benchmark: str
@@ -96,9 +101,9 @@ class Plan:
 def make_plan(
     frozen: FrozenExperiment, store: Store, profile: Profile, price_per_gpu_hour: float | None = None
 ) -> Plan:
-    """Reads the store and, where they are here, base and data; changes nothing. Raises StoreError, BadData.
+    """Reads the store, and base and data if they are on this machine. Changes nothing. Raises StoreError, BadData.
 
-    `price_per_gpu_hour`: in place of the profile's.
+    `price_per_gpu_hour`: replaces the profile's.
     """
     markers = {train_unit(run): {m.name: m for m in list_markers(store, train_unit(run))} for run in frozen.runs}
     folder = _base_here(frozen)
@@ -184,7 +189,7 @@ def _evaluations(wants: Iterable[WantedEvaluation], graded: set[str]) -> Iterabl
 
 
 def _detectable(frozen: FrozenExperiment) -> Iterable[Detectable]:
-    """Of last checkpoints: run against run, and run against base."""
+    """Yields comparisons of last checkpoints: run against run, and run against base."""
     budgets = {run.budget_tokens for run in frozen.runs} | {frozen.budgets[-1]}
     levels = planned_levels(len(frozen.runs), len(frozen.benchmarks), len(budgets))
     outputs = frozen.sampling.n

@@ -1,4 +1,4 @@
-"""What a planned experiment takes: tokens, GPU-hours, time for the slots that there are, disk and price."""
+"""The cost of a planned experiment: tokens, GPU-hours, time with the available slots, disk and price."""
 
 import heapq
 from collections.abc import Iterable, Sequence
@@ -14,16 +14,16 @@ from workloads.models.safetensors_file import BadSafetensors
 from workloads.models.shapes import BadShapes, ModelShapes, read_shapes
 
 STATES_KEPT = 2
-"""Resume states that a run's unit holds at a time: the newest, and the one before."""
+"""Resume states that a run's unit keeps: the newest, and the one before."""
 VALUES_PER_PARAMETER = 3
-"""Of a resume state, in float32: the trained parameters and AdamW's two moments."""
+"""Values per trained parameter in a resume state, in float32: the parameter and AdamW's two moments."""
 BYTES_PER_OUTPUT_TOKEN = 12
-"""Of outputs.jsonl: the token's id and its text."""
+"""Bytes per token in outputs.jsonl: the token's id and its text."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """A training that is not done: its tokens, and the GPUs that it takes."""
+    """A training that is not done: its tokens, and the number of its GPUs."""
 
     tokens: int
     gpus: int
@@ -31,9 +31,9 @@ class Training:
 
 @dataclass(frozen=True)
 class Disk:
-    """Bytes in the store at most; None where the base is not here, so that an adapter's size is not known.
+    """Upper bounds of bytes in the store; None if the base is not here, because the adapter's size is then unknown.
 
-    `base`: of the base's files, which are beside the store.
+    `base`: bytes of the base's files, which are not in the store.
     """
 
     base: int | None
@@ -43,7 +43,7 @@ class Disk:
 
     @property
     def store(self) -> int | None:
-        """All that the store gets."""
+        """Returns the bytes of all objects in the store."""
         if self.checkpoints is None or self.resume_states is None:
             return None
         return self.checkpoints + self.resume_states + self.outputs
@@ -51,7 +51,8 @@ class Disk:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of what is not done yet. Hours are None where the profile states no rate; tokens to generate are a bound.
+    """The cost of the units that are not done. Hours are None if the profile states no rate; tokens to generate are an
+    upper bound.
 
     `wall_clock_hours`: trainings over their slots, then generation over its slots, one after the other. `price`: of the
     GPU-hours, in the currency of `price_per_gpu_hour`.
@@ -78,7 +79,7 @@ def cost_of(
     outputs_tokens: int,
     price_per_gpu_hour: float | None = None,
 ) -> Cost:
-    """`generated_tokens`: still to generate, at most; `outputs_tokens`: of all outputs of the experiment, at most."""
+    """`generated_tokens`: still to generate, at most. `outputs_tokens`: of all outputs of the experiment, at most."""
     trained = sum(item.tokens for item in trainings)
     training_hours = _hours(trained, profile.train_tokens_per_second)
     generation_hours = _hours(generated_tokens, profile.generate_tokens_per_second)
@@ -100,7 +101,7 @@ def cost_of(
 
 
 def gpus_of(pod: RolePod) -> int:
-    """GPUs of one task; a machine without pods counts as one."""
+    """Returns the GPUs of one task; a machine without pods counts as one GPU."""
     return max(1, pod.gpus) * pod.nodes
 
 
@@ -120,7 +121,7 @@ def _wall_clock_hours(
 
 
 def makespan(seconds: Iterable[float], slots: int) -> float:
-    """When the last of the jobs ends: in their order, each takes the slot that is free first."""
+    """Returns when the last job ends, if each job in order takes the slot that is free first."""
     free = [0.0] * slots
     for duration in seconds:
         heapq.heapreplace(free, free[0] + duration)
@@ -128,7 +129,7 @@ def makespan(seconds: Iterable[float], slots: int) -> float:
 
 
 def disk_of(frozen: FrozenExperiment, outputs_tokens: int) -> Disk:
-    """Reads the base's configuration and the sizes of its files, where they are on this machine."""
+    """Reads the base's configuration and the sizes of its files, if they are on this machine."""
     outputs = outputs_tokens * BYTES_PER_OUTPUT_TOKEN
     trained = [(run, run.inputs) for run in frozen.runs if isinstance(run.inputs, TrainInputs)]
     try:
@@ -152,7 +153,7 @@ def disk_of(frozen: FrozenExperiment, outputs_tokens: int) -> Disk:
 
 
 def _model_parameters(folder: Path) -> int | None:
-    """All of the base's; None where its weights are not here."""
+    """Returns the number of the base's parameters; None if its weights are not here."""
     try:
         return parameters_of(folder) or None
     except BadSafetensors:
@@ -160,7 +161,10 @@ def _model_parameters(folder: Path) -> int | None:
 
 
 def adapter_parameters(shapes: ModelShapes, lora: Lora) -> int | None:
-    """Parameters of the adapters: rank x (in + out) of each layer that has one. None where no layer is recognised."""
+    """Returns the number of the adapters' parameters: rank x (in + out) of each adapted layer.
+
+    None if no layer is recognised.
+    """
     total = 0
     for name, (out_size, in_size) in shapes.linear().items():
         if _is_adapted(shapes, name, lora.target):

@@ -1,4 +1,6 @@
-"""What a training holds of each GPU's memory before its first step, and whether the GPUs divide it among them."""
+"""The memory of each GPU that a training needs before its first step, and whether the weights are sharded over the
+GPUs.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +15,10 @@ from workloads.models.safetensors_file import BadSafetensors
 
 @dataclass(frozen=True)
 class PlannedMemory:
-    """`needed`: bytes of weights, gradients and AdamW's moments in one piece. `sharded` None: the trainer decides.
+    """`needed`: bytes of weights, gradients and AdamW's moments in one piece. `sharded`: None if the trainer decides
+    it.
 
-    `reason`: why they are divided over the `gpus`, or not.
+    `reason`: why they are sharded over the `gpus`, or not.
     """
 
     needed: int
@@ -25,12 +28,15 @@ class PlannedMemory:
 
     @property
     def per_gpu(self) -> int:
-        """Bytes of each GPU; of all in one piece where it is not known that they are divided."""
+        """Returns the bytes of each GPU; all bytes if it is not known that they are sharded."""
         return -(-self.needed // self.gpus) if self.sharded else self.needed
 
 
 def planned_memory(run: FrozenRun, base: Path | None, profile: Profile) -> PlannedMemory | None:
-    """Of a training by the general trainer. None for other runs, and where the base's weights are not in `base`."""
+    """Returns the memory of a training by the general trainer.
+
+    None for other runs, and if the base's weights are not in `base`.
+    """
     inputs = run.inputs
     if not isinstance(inputs, TrainInputs) or inputs.trainer != "general" or base is None:
         return None

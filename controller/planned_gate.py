@@ -1,4 +1,6 @@
-"""What an experiment's gate can say, before it is run: problems asked, chance to pass, and why it can never pass."""
+"""What an experiment's gate can decide, before it runs: problems, probability to pass, and reasons why it can never
+pass.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,15 +12,19 @@ from workloads.results.gate_simulation import chance_to_pass, fewest_problems
 from workloads.words import count_of
 
 DISCORDANCES = (0.05, 0.1, 0.2)
-"""How often one output of each differs on the same problem. 16/02's rows against its base differ at least so often."""
+"""Shares of problems on which one output of each model may differ.
+
+In the experiment distill-16-02 the share is at least a tenth.
+"""
 
 
 @dataclass(frozen=True)
 class PlannedRequirement:
-    """`problems`: that both will be asked; None: not known here. `chances`: to pass if nothing changed, by discordance.
+    """`problems`: number of problems of both models; None if unknown. `chances`: to pass if nothing changed, by
+    discordance.
 
-    `never`: why it can never pass and what to change, or None. `unless_better`: it can, if the candidate is better than
-    the baseline.
+    `never`: why the gate can never pass and what to change, or None. `unless_better`: it can pass if the candidate is
+    better than the baseline.
     """
 
     requirement: FrozenRequirement
@@ -34,14 +40,14 @@ class PlannedRequirement:
 
 
 def planned_gate(frozen: FrozenExperiment) -> tuple[PlannedRequirement, ...]:
-    """One for each requirement; empty without a gate."""
+    """Returns one for each requirement; () without a gate."""
     if frozen.gate is None:
         return ()
     return tuple(_planned(frozen, item) for item in frozen.gate.require)
 
 
 def gate_warnings(frozen: FrozenExperiment) -> list[str]:
-    """math-500 accuracy can never pass: ..."""
+    """Returns warnings such as: math-500 accuracy can never pass: ..."""
     can = {False: "can never pass", True: "can pass only if the candidate is better than the baseline"}
     return [f"gate: {item.name} {can[item.unless_better]}: {item.never}" for item in planned_gate(frozen) if item.never]
 
@@ -72,12 +78,15 @@ def _planned(frozen: FrozenExperiment, item: FrozenRequirement) -> PlannedRequir
 
 
 def _elsewhere(baseline: str) -> bool:
-    """The baseline is in another manifest, which is not read here."""
+    """Returns whether the baseline is in another manifest, which is not read here."""
     return "://" in baseline or baseline.partition("#")[0].endswith(".json")
 
 
 def _asked(frozen: FrozenExperiment, name: str, benchmark: FrozenBenchmark) -> set[str]:
-    """Parts of the benchmark that the model is asked. `name`: base, run@samples, run@last or a candidate's."""
+    """Returns the parts of the benchmark that the model is evaluated on.
+
+    `name`: base, run@samples, run@last or a candidate's.
+    """
     run, _, which = name.partition("@")
     samples = next((item.checkpoints for item in frozen.runs if item.name == run and item.checkpoints), (0,))
     model = f"{run}@{samples[-1]}" if which == "last" else name
@@ -89,7 +98,7 @@ def _asked(frozen: FrozenExperiment, name: str, benchmark: FrozenBenchmark) -> s
 
 
 def _partial(benchmark: FrozenBenchmark, name: str, asked: Iterable[str]) -> str | None:
-    """Why a comparison of this model is about a part of the benchmark only, and what to change."""
+    """Returns why a comparison of this model covers only a part of the benchmark, and what to change."""
     parts: dict[str, int] = {part.name: len(part.problems) for part in benchmark.parts}
     found = set(asked)
     full = "base: full" if name == "base" else f"confirm: [{name}]"
@@ -106,7 +115,7 @@ def _partial(benchmark: FrozenBenchmark, name: str, asked: Iterable[str]) -> str
 
 
 def _too_few(problems: int, max_drop: float, alpha: float, *, single: bool) -> str | None:
-    """Even if no verdict differs, so few problems leave a larger drop possible."""
+    """Returns text if the problems are too few: even with equal verdicts, a larger drop would remain possible."""
     fewest = fewest_problems(max_drop, alpha, single=single)
     if fewest is None:
         return "no number of problems shows that nothing at all is lost; set maxDrop above 0"

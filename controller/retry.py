@@ -1,4 +1,4 @@
-"""Retries that a user asks for: the attempts so far no longer count."""
+"""Retries requested by a user: earlier attempts no longer count."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from workloads.storage.base import NotFound, Store, StoreError
 
 @dataclass(frozen=True)
 class Retried:
-    """`reason`: why it was given up."""
+    """`reason`: why the unit was given up."""
 
     unit: UnitRef
     attempts: int
@@ -26,9 +26,9 @@ class Retried:
 
 
 def retry(frozen: FrozenExperiment, store: Store, only: Collection[UnitRef] = ()) -> tuple[Retried, ...]:
-    """Lets every unit of the experiment that was given up (or those of `only`) be tried again; what was let.
+    """Allows new attempts of every unit that was given up (or those of `only`). Returns these units.
 
-    Attempts at work go on. Raises StoreError.
+    Running attempts continue. Raises StoreError.
     """
     seen = SnapshotReader(store).read(frozen, None)
     if isinstance(seen, Unknown):
@@ -55,7 +55,7 @@ def _retry(frozen: FrozenExperiment, store: Store, seen: StoreSnapshot, unit: Un
 
 
 def _report(frozen: FrozenExperiment, store: Store) -> tuple[UnitRef, ...]:
-    """Of the manifest that stands."""
+    """Returns the report of the current manifest."""
     try:
         data = store.get(store_keys.manifest_key(frozen.name, frozen.uid8))
     except NotFound:

@@ -33,10 +33,10 @@ class _Unconfirmed(Exception):
 
 
 class Rounds:
-    """Observe, decide, act. Holds only what can be read again: caches, the last manifest, the counts seen.
+    """Observe, decide, act. Its state can all be read again: caches, the last manifest, the counts seen.
 
-    `seen`: the store as last looked at. `trouble`: what ended the last round before its time. `lost_race`: another
-    writer was first in it.
+    `seen`: the last snapshot of the store. `trouble`: the error that ended the last round early. `lost_race`: another
+    writer was first in that round.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Rounds:
         recorded: Counts | None = None,
         listing: Listing | None = None,
     ) -> None:
-        """`listing`: which units are listed when; None: all that are not done, in each round."""
+        """`listing`: decides which units are listed; None: all that are not done, in each round."""
         self._frozen = frozen
         self._store = store
         self._executor = executor
@@ -61,9 +61,10 @@ class Rounds:
         self.lost_race = False
 
     def next(self, intent: Intent, clock: Callable[[], datetime]) -> Decision:
-        """The decision, acted upon. A store that does not answer ends the round, and the next one looks again.
+        """Makes a decision and performs its actions. If the store does not answer, the round ends and the next one
+        tries again.
 
-        An action that is refused costs the others nothing.
+        If an action is refused, the others still run.
         """
         decision = self._decide(intent, clock())
         self.trouble, self.lost_race = trouble_of_status(decision.status), False
@@ -85,10 +86,11 @@ class Rounds:
         return decision
 
     def _decide(self, intent: Intent, now: datetime) -> Decision:
-        """The executor is looked at before the store: a Job that has ended had written its markers before.
+        """Makes the decision. The executor is read before the store, because a Job that has ended wrote its markers
+        before.
 
-        What was not listed in this round may be old. It may delay an action, but an action is decided on units that
-        were listed in the same round: where it was not, they are listed, and the decision is made again.
+        Units that were not listed in this round may be outdated. This may delay an action. An action is decided only on
+        units that were listed in the same round: otherwise they are listed, and the decision is made again.
         """
         jobs = self._executor.view()
         known = {} if isinstance(jobs, Unknown) else jobs.jobs
@@ -112,7 +114,7 @@ class Rounds:
             return decide(self._frozen, seen, jobs, now, intent, self._recorded)
 
         def decided(view: JobsSnapshot) -> Decision:
-            """Raises _Unconfirmed before the executor records a decision that is made again."""
+            """Raises _Unconfirmed before the executor records a decision that will be made again."""
             decision = decide(self._frozen, seen, view, now, intent, self._recorded)
             units = self._reader.unconfirmed(concerned_units(decision.actions, self.seen or StoreSnapshot({})))
             if units:

@@ -1,4 +1,4 @@
-"""What `potstill run` shows while it works: a table that redraws itself, or plain lines where there is no terminal."""
+"""The display of `potstill run`: a table that redraws itself, or plain lines without a terminal."""
 
 import sys
 import time
@@ -39,14 +39,14 @@ COUNTED_PHASES = frozenset(stage.activity for stage in (TRAIN, GENERATE, GRADE))
 
 class Screen(Protocol):
     def show(self, status: Status, now: datetime, trouble: Trouble | None = None, *, stopping: bool = False) -> None:
-        """`trouble`: what keeps the run from going on at the moment. `stopping`: the user asked for the end."""
+        """`trouble`: what blocks the run at the moment. `stopping`: whether the user asked for the end."""
         ...
 
 
 class PlainConsole(Console):
-    """Strings, those in tables too, are printed as text: messages quote what models and users wrote.
+    """Prints strings as plain text, also in tables, because messages quote models and users.
 
-    No markup, no :emoji:, no escape sequence is read in them. Text that has a style goes through `shown`.
+    Markup, :emoji: and escape sequences have no effect. Text with a style must come from `shown`.
     """
 
     def render_str(self, text: str, **options: Any) -> Text:
@@ -58,13 +58,13 @@ def plain_console(file: IO[str], width: int | None = None) -> Console:
 
 
 def shown(text: str, style: str = "") -> Text:
-    """Untrusted text for a terminal: no escape sequence, no markup."""
+    """Returns untrusted text for a terminal, without escape sequences and markup."""
     return Text(printable(text), style)
 
 
 @contextmanager
 def make_screen(live: bool, console: Console | None = None) -> Iterator[Screen]:
-    """`live` False, or standard output not a terminal: plain lines."""
+    """`live`: False, or no terminal on standard output: plain lines."""
     console = console or plain_console(sys.stdout)
     if not live or not console.is_terminal:
         yield PlainScreen(console)
@@ -74,7 +74,7 @@ def make_screen(live: bool, console: Console | None = None) -> Iterator[Screen]:
 
 
 class LiveScreen:
-    """The table redraws itself twice a second, so that its clock goes on while a round takes its time."""
+    """Redraws the table twice a second, so that its clock runs during a long round."""
 
     def __init__(self, display: Live, clock: Callable[[], float] = time.monotonic) -> None:
         self._display = display
@@ -104,7 +104,7 @@ class LiveScreen:
 
 
 class Clock:
-    """A line with the time since it began, reckoned anew whenever it is drawn."""
+    """A line with the time since the start, computed whenever it is drawn."""
 
     def __init__(self, clock: Callable[[], float], text: str, started: float | None = None) -> None:
         self._clock = clock
@@ -116,10 +116,9 @@ class Clock:
 
 
 class PlainScreen:
-    """A line when something begins, ends or fails; for a run also with each checkpoint and each tenth of its steps,
-    for an evaluation with each quarter of its problems. Evaluations that fail at the same time with the same message
-    have one line together. Trouble is printed once when it begins and once when it ends, the overall share with each
-    further tenth.
+    """Prints a line when a task begins, ends or fails; for a run also at each checkpoint and each tenth of its steps,
+    for an evaluation at each quarter of its problems. Evaluations that fail at the same time with the same message
+    share one line. Trouble is printed once when it begins and once when it ends, the overall share at each tenth.
     """
 
     def __init__(self, console: Console) -> None:
@@ -149,13 +148,13 @@ class PlainScreen:
             self._say(f"{now:%H:%M:%S} {STOPPING}")
         if trouble is None and self._troubles:
             self._troubles.clear()
-            self._say(f"{now:%H:%M:%S} the run goes on")
+            self._say(f"{now:%H:%M:%S} the run continues")
         if trouble is not None and trouble.kind not in self._troubles:
             self._troubles.add(trouble.kind)
             self._say(f"{now:%H:%M:%S} {_trying_again(trouble)}")
 
     def _say_share(self, status: Status, now: datetime) -> None:
-        """With each further tenth."""
+        """Prints the share at each tenth."""
         self._started = self._started or now
         share = share_done(status)
         text = self._estimate.text(share, (now - self._started).total_seconds())
@@ -164,7 +163,7 @@ class PlainScreen:
             self._say(f"{now:%H:%M:%S} {text}")
 
     def _say_loading(self, status: Status, now: datetime) -> None:
-        """One line for all evaluations whose programs are in the same phase."""
+        """Prints one line for all evaluations whose programs are in the same phase."""
         phases = Counter(line.phase for line in status.evaluations if is_loading(line))
         for phase, number in phases.items():
             if phase not in self._loading:
@@ -172,7 +171,7 @@ class PlainScreen:
         self._loading = frozenset(phases)
 
     def _say(self, text: str) -> None:
-        """One line; more lines of a message are indented, so that none looks like a line of its own."""
+        """Prints one line. Further lines of a message are indented, so that they cannot be mistaken for other lines."""
         self._console.print(shown(text.replace("\n", "\n    ")), soft_wrap=True)
 
 
@@ -184,7 +183,7 @@ def _trying_again(trouble: Trouble) -> str:
 
 
 def plain_lines(status: Status) -> Iterator[tuple[str, RunLine | EvaluationLine | StageLine]]:
-    """Lines whose state is not waiting, and lines that wait for another experiment."""
+    """Yields lines whose state is not waiting, and lines that wait for another experiment."""
     yield from ((run.label, run) for run in status.runs if is_shown(run))
     yield from ((line.id, line) for line in status.evaluations if is_shown(line))
     yield from ((f"{line.stage} of {line.source}", line) for line in status.stages if is_shown(line))
@@ -195,12 +194,12 @@ def is_shown(line: RunLine | EvaluationLine | StageLine) -> bool:
 
 
 def says_why(run: RunLine) -> bool:
-    """Whether the run's message is needed beside the table of runs."""
+    """Returns whether the run's message must be shown below the table of runs."""
     return run.state == "failed" or run.reason == SHARED
 
 
 def by_cause(lines: Iterable[EvaluationLine]) -> list[list[EvaluationLine]]:
-    """The failed ones of `lines`, those with the same message together."""
+    """Returns the failed ones of `lines`, grouped by message."""
     found: dict[str, list[EvaluationLine]] = {}
     for line in lines:
         if line.state == "failed":
@@ -209,7 +208,7 @@ def by_cause(lines: Iterable[EvaluationLine]) -> list[list[EvaluationLine]]:
 
 
 def names_of(lines: list[EvaluationLine]) -> str:
-    """The id of one line; of several, how many evaluations they are and the first id."""
+    """Returns the id of one line; for several, their number and the first id."""
     number = counted(lines).asked
     return lines[0].id if number == 1 else f"{number} evaluations (first {lines[0].id})"
 
@@ -225,14 +224,14 @@ def _milestone(line: RunLine | EvaluationLine | StageLine) -> str:
 
 
 def _share(line: RunLine | EvaluationLine, parts: int) -> int:
-    """How many of `parts` equal parts are done; -1 if nothing is done yet."""
+    """Returns how many of `parts` equal parts are done; -1 if nothing is done yet."""
     if not line.total or not line.done:
         return -1
     return parts * line.done // line.total
 
 
 def describe(line: RunLine | EvaluationLine | StageLine) -> str:
-    """In one sentence: state, progress, and for a run loss, speed, time left."""
+    """Returns one sentence: state, progress, and for a run loss, speed, time left."""
     if line.state == "failed":
         return f"failed: {line.message}"
     if line.state == "waiting" and line.reason == SHARED:
@@ -253,7 +252,7 @@ def describe(line: RunLine | EvaluationLine | StageLine) -> str:
 
 
 def is_loading(line: RunLine | EvaluationLine) -> bool:
-    """Its program is at work and has done nothing yet that is counted: its phase says more."""
+    """Returns whether its program runs and has done nothing countable yet, so that its phase is more informative."""
     return line.state == "running" and not line.done and bool(line.phase) and line.phase not in COUNTED_PHASES
 
 
@@ -269,14 +268,14 @@ def run_numbers(run: RunLine) -> list[str]:
 
 
 def duration(seconds: float) -> str:
-    """1:02:03, 2:03 or 0:07."""
+    """Returns text such as 1:02:03, 2:03 or 0:07."""
     hours, rest = divmod(int(seconds), 3600)
     minutes, seconds_left = divmod(rest, 60)
     return f"{hours}:{minutes:02}:{seconds_left:02}" if hours else f"{minutes}:{seconds_left:02}"
 
 
 def render(status: Status) -> RenderableType:
-    """The whole screen: runs, then the evaluations that move or failed, then totals."""
+    """Returns the whole screen: runs, then evaluations that run or failed, then totals."""
     parts: list[RenderableType] = []
     if status.runs:
         parts.append(_runs_table(status))

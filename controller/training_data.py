@@ -1,4 +1,4 @@
-"""A run's data as its trainer will see it, read here when the base's tokenizer and the data are here or can come."""
+"""Reads a run's data as its trainer will see it, if the base's tokenizer and the data are here or can be downloaded."""
 
 import json
 from collections.abc import Sequence
@@ -20,16 +20,16 @@ from workloads.text.tokenizer import TextTokenizer, load_tokenizer
 
 
 class NotReadableHere(Exception):
-    """The base or the data is not on this machine: only a training pod opens it."""
+    """The base or the data is not on this machine: only a training pod can read it."""
 
 
 def read_training_data(
     frozen: FrozenExperiment, run: FrozenRun, *, fetch: bool = False
 ) -> tuple[TrainingData, TextTokenizer]:
-    """`fetch`: whether data that is not here is fetched, and kept in the cache.
+    """Reads the data. `fetch`: whether missing data is downloaded into the cache.
 
-    A hub base's tokenizer files are fetched if the hub's cache lacks them. Raises NotReadableHere, and BadData or
-    BadTemplate as the trainer would.
+    A hub base's tokenizer files are downloaded if the hub's cache lacks them. Raises NotReadableHere, and BadData or
+    BadTemplate like the trainer.
     """
     assert isinstance(run.inputs, TrainInputs)
     tokenizer, config = base_tokenizer(frozen.base)
@@ -41,7 +41,7 @@ def read_training_data(
 
 
 def thinking_warnings(run: FrozenRun, data: TrainingData) -> tuple[str, ...]:
-    """What the data and the run's `thinking` say together: `Name: text`, as the data's own warnings."""
+    """Returns warnings from the data together with the run's `thinking`: `Name: text`, like the data's own warnings."""
     if not run.thinking or data.statistics.supervises_think_close > 0:
         return ()
     text = (
@@ -52,7 +52,7 @@ def thinking_warnings(run: FrozenRun, data: TrainingData) -> tuple[str, ...]:
 
 
 def count_rows(base: ModelSource, sources: Sequence[FileSource], inputs: TrainInputs) -> int:
-    """Rows that there are to train on, for runs that state epochs; data is fetched if need be.
+    """Returns the number of rows to train on, for runs that state epochs. Downloads data if necessary.
 
     Raises NotReadableHere, BadData and BadTemplate.
     """
@@ -62,7 +62,7 @@ def count_rows(base: ModelSource, sources: Sequence[FileSource], inputs: TrainIn
 
 
 def base_tokenizer(base: ModelSource) -> tuple[TextTokenizer, dict[str, Any]]:
-    """The base's tokenizer and its config.json. Raises NotReadableHere, BadTokenizer."""
+    """Returns the base's tokenizer and its config.json. Raises NotReadableHere, BadTokenizer."""
     folder = base_folder(base)
     try:
         config = json.loads((folder / "config.json").read_bytes())
@@ -72,7 +72,10 @@ def base_tokenizer(base: ModelSource) -> tuple[TextTokenizer, dict[str, Any]]:
 
 
 def base_folder(base: ModelSource) -> Path:
-    """The folder with a base's tokenizer and configuration, fetched if need be. Raises NotReadableHere."""
+    """Returns the folder with a base's tokenizer and configuration; downloads them if necessary.
+
+    Raises NotReadableHere.
+    """
     try:
         return model_folder(base)
     except (ContentError, StoreError) as error:

@@ -1,4 +1,4 @@
-"""What keeps a run from going on, how long it waits before it tries again, and when waiting cannot help."""
+"""Errors that stop a run from continuing: the wait before the next try, and when waiting cannot help."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,9 @@ from workloads.storage.base import StoreError
 
 LONGEST_WAIT_SECONDS = 30.0
 ROUNDS = 8
-"""After so many rounds in a row with trouble that only a person can end, `potstill run` ends (a minute at least)."""
+"""After this many rounds in a row with trouble that only a user can solve, `potstill run` ends (after at least a
+minute).
+"""
 LASTING = frozenset({"StoreRegressed"})
 
 
@@ -21,7 +23,7 @@ class NewerRecord(StoreError):
 
 @dataclass(frozen=True)
 class Trouble:
-    """`kind` is the same for the same trouble, whose messages may differ. `lasting`: only a person can end it."""
+    """`kind` is the same for the same trouble, whose messages may differ. `lasting`: only a user can solve it."""
 
     kind: str
     message: str
@@ -29,30 +31,33 @@ class Trouble:
 
 
 def trouble_of_status(status: Status) -> Trouble | None:
-    """Trouble if nothing could be seen: the status has no lines then."""
+    """Returns the trouble if the round saw no snapshot: the status then has no lines."""
     if status.runs or status.evaluations or not status.conditions:
         return None
-    told = status.conditions[0]
-    return Trouble(told.reason, f"{told.reason}: {told.message}", told.reason in LASTING)
+    condition = status.conditions[0]
+    return Trouble(condition.reason, f"{condition.reason}: {condition.message}", condition.reason in LASTING)
 
 
 def trouble_of_error(doing: str, error: Exception) -> Trouble:
-    """`doing` names what failed."""
+    """`doing`: the operation that failed."""
     return Trouble(f"{doing} {type(error).__name__}", f"{doing}: {error}", isinstance(error, NewerRecord))
 
 
 def wait_seconds(rounds: int, poll_seconds: float) -> float:
-    """Before the next round, after `rounds` (1 or more) in a row with trouble: doubles up to LONGEST_WAIT_SECONDS."""
+    """Returns the seconds before the next round, after `rounds` (1 or more) in a row with trouble.
+
+    It doubles up to LONGEST_WAIT_SECONDS.
+    """
     return max(poll_seconds, min(poll_seconds * 2.0 ** (rounds - 1), LONGEST_WAIT_SECONDS))
 
 
 def refuse_newer_manifest(key: str, data: bytes) -> None:
-    """Raises NewerRecord if the manifest that stands was written by a later version."""
+    """Raises NewerRecord if a later version wrote the existing manifest."""
     refuse_newer(Manifest, key, data)
 
 
 def refuse_newer(model: type[BaseModel], key: str, data: bytes) -> None:
-    """Raises NewerRecord if `data` has a greater schemaVersion than `model`'s own."""
+    """Raises NewerRecord if `data` has a greater schemaVersion than `model`."""
     standing, own = schema_version_of(data), model.model_fields["schema_version"].default
     if standing is not None and standing > own:
         raise NewerRecord(

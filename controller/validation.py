@@ -1,4 +1,4 @@
-"""What an experiment's data, templates, benchmarks and base say of it, read on this machine before anything runs."""
+"""Checks an experiment's data, templates, benchmarks and base on this machine before anything runs."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -41,14 +41,14 @@ from workloads.words import count_of
 HIGH_LEARNING_RATE = 0.1
 HIGH_FULL_LEARNING_RATE = 1e-4
 SHOWN_PROBLEMS = 3
-"""So many problems of a benchmark are named in one message."""
+"""At most this many problems of a benchmark are named in one message."""
 
 
 @dataclass
 class Validation:
-    """`problems`: what a program would refuse. `warnings`: what runs and hardly means anything.
+    """`problems`: errors that a program would refuse. `warnings`: values that are allowed but are probably mistakes.
 
-    `unchecked`: what could not be read on this machine.
+    `unchecked`: files that could not be read on this machine.
     """
 
     problems: list[SpecProblem] = field(default_factory=list)
@@ -57,7 +57,7 @@ class Validation:
 
 
 def reference_problems(experiment: Experiment, directory: Path) -> list[SpecProblem]:
-    """Every file, template, base and candidate of the experiment that is not there or not what was stated."""
+    """Returns a problem for every file, template, base and candidate that does not exist or has another digest."""
     return list(_reference_problems(experiment, directory))
 
 
@@ -128,9 +128,9 @@ def _missing_template(name: str, text: str | None, place: Place, directory: Path
 
 
 def validate_contents(experiment: Experiment, frozen: FrozenExperiment, *, read_data: bool = True) -> Validation:
-    """Reads base, data, templates and benchmarks, as far as they are on this machine. Runs and fetches nothing.
+    """Reads base, data, templates and benchmarks, if they are on this machine. Runs and downloads nothing.
 
-    `read_data` False leaves the training data out. Raises nothing for what it finds.
+    `read_data`: False leaves the training data out. Problems are returned, and not raised.
     """
     found = Validation()
     shapes, tokenizer = _base(experiment, frozen, found)
@@ -181,7 +181,7 @@ def _base(
 def _check_training(
     experiment: Experiment, frozen: FrozenExperiment, shapes: ModelShapes | None, found: Validation
 ) -> None:
-    """Values that run and hardly mean anything."""
+    """Finds values that are allowed but are probably mistakes."""
     narrowest = min((min(shape) for shape in shapes.linear().values()), default=None) if shapes is not None else None
     for run in frozen.runs:
         inputs = run.inputs
@@ -214,7 +214,7 @@ def _check_training(
 def _check_starts(
     experiment: Experiment, frozen: FrozenExperiment, shapes: ModelShapes | None, found: Validation
 ) -> None:
-    """Adapters to start from: their layers and shapes are the base's, and their numbers are finite."""
+    """Checks adapters to start from: their layers and shapes are the base's, and their numbers are finite."""
     for index, run in enumerate(frozen.runs):
         if run.start is None or shapes is None:
             continue
@@ -229,7 +229,7 @@ def _check_starts(
 
 
 def _why_no_start(directory: Path, shapes: ModelShapes) -> str | None:
-    """Why the adapter in `directory` cannot be trained further on a base of these shapes; None if it can."""
+    """Returns why the adapter in `directory` cannot be trained further on a base of these shapes; None if it can."""
     try:
         layers = read_layout(directory, shapes.linear()).layers
         infinite = not_finite(directory / WEIGHTS)
@@ -258,13 +258,13 @@ def _check_data(experiment: Experiment, frozen: FrozenExperiment, found: Validat
                 SpecProblem((*place, which), f"{error}; a template has the variables prompt and system")
             )
         except BadTokenizer:
-            pass  # a problem of the base, which has been told
+            pass  # a problem of the base, which was reported already
         else:
             found.warnings += [f"{run.name}: {text}" for text in (*data.warnings, *thinking_warnings(run, data))]
 
 
 def _check_rows(run: FrozenRun, inputs: TrainInputs, place: Place, found: Validation) -> None:
-    """The data of a base that is not here: its rows, without their lengths."""
+    """Checks the data for a base that is not here: its rows, without their lengths."""
     for source, part in zip(run.sources, inputs.parts, strict=True):
         if not is_here(source):
             found.unchecked.append(f"{run.name}: the training data {source.location} is read by pods only")

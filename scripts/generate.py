@@ -84,7 +84,7 @@ def reference(title: str, schema: dict[str, Any], root: str) -> str:
 
 
 def with_fields(page: str, schema: dict[str, Any]) -> str:
-    """The page with the table between its markers made anew."""
+    """Returns the page with a new table between its markers."""
     before, _, rest = page.partition(FIELDS)
     _, _, after = rest.partition(END_OF_FIELDS)
     lines = ["| field | type | default | what it is |", "|---|---|---|---|"]

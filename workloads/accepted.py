@@ -1,4 +1,4 @@
-"""An experiment as it was accepted, read from the store."""
+"""Reads an accepted experiment from the store."""
 
 from pydantic import ValidationError
 
@@ -8,12 +8,16 @@ from workloads.storage.markers import first_problem
 
 
 def read_experiment(store: Store, key: str) -> tuple[FrozenExperiment, str]:
-    """With its etag. Raises NotFound, and StoreError also for what cannot be read: it names the file and what to do."""
+    """Returns the experiment and its etag.
+
+    Raises NotFound, and StoreError for an unreadable record: the message names the file and what to do.
+    """
     data, etag = store.get_with_etag(key)
     try:
         return FrozenExperiment.model_validate_json(data), etag
     except ValidationError as error:
         raise StoreError(
-            f"{store.url}/{key} is no experiment that this version can read ({first_problem(error)}): use the newest "
-            "potstill that writes to this store. If the file is damaged, delete it and run again: results stay"
+            f"{store.url}/{key} is not an experiment that this version can read ({first_problem(error)}): "
+            "use the newest potstill that writes to this store. "
+            "If the file is damaged, delete it and run again: results stay"
         ) from error

@@ -1,4 +1,4 @@
-"""The log of an attempt: to stderr as it happens, and its tail kept for the store."""
+"""The log of an attempt: written to stderr at once; its end is stored."""
 
 import io
 import logging
@@ -14,25 +14,25 @@ CUT = "[earlier lines are cut]\n"
 
 
 class PrintableFormatter(logging.Formatter):
-    """Messages quote what models and other trainers wrote: no escape sequence of theirs reaches a terminal."""
+    """Removes escape sequences, because messages quote models and other trainers."""
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record))
 
 
 class AttemptLog(logging.Handler):
-    """Keeps the last TAIL_CHARACTERS of what is logged, by any thread. Other loggers that do not propagate: add it."""
+    """Keeps the last TAIL_CHARACTERS of the log, from any thread. Add it to loggers that do not propagate."""
 
     def __init__(self) -> None:
         super().__init__()
         self._text = io.StringIO()
         self.lines = 0
-        """Lines logged so far: unchanged means that the tail is."""
+        """The number of logged lines. If it is unchanged, the tail is too."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             self._text.write(self.format(record) + "\n")
-        except Exception:  # a message whose arguments do not fit: logging's own way to say so
+        except Exception:  # a message whose arguments do not fit: logging's own error report
             self.handleError(record)
         self.lines += 1
         if self._text.tell() > 2 * TAIL_CHARACTERS:
@@ -41,7 +41,7 @@ class AttemptLog(logging.Handler):
             self._text.write(kept)
 
     def tail(self) -> bytes:
-        """Whole lines, UTF-8."""
+        """Returns whole lines in UTF-8."""
         self.acquire()
         try:
             return _last(self._text.getvalue()).encode(errors="replace")
@@ -50,7 +50,7 @@ class AttemptLog(logging.Handler):
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """The root logger writes to stderr and here, from INFO on, in UTC; warnings are logged too."""
+        """The root logger writes to stderr and to this object, from INFO on, in UTC; warnings are logged too."""
         form = PrintableFormatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
         form.converter = time.gmtime
         screen = logging.StreamHandler(sys.stderr)

@@ -1,5 +1,7 @@
-"""Code that was compiled at one start, kept for later ones under `cache_folder()`/compiled: on a cluster a profile's
-cacheClaim, which several pods may use at once and in which any of them may be killed at any moment.
+"""A cache of compiled code for later starts, under `cache_folder()`/compiled.
+
+On a cluster this is a profile's cacheClaim, which several pods may use at once and in which any of them may be killed
+at any moment.
 """
 
 import atexit
@@ -16,16 +18,20 @@ from workloads.storage.content_digest import cache_folder, locked
 
 logger = logging.getLogger("potstill")
 KERNELS = {"CUDA_CACHE_PATH": "cuda", "TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton"}
-"""By the variable that says where its maker keeps compiled kernels: the folder's name. These makers write a file whole
-or not at all.
+"""Folder names by the variable that sets where a library caches compiled kernels.
+
+These libraries write each file atomically.
 """
 SEAL = "SEALED"
 UNUSED_SECONDS = 30 * 86_400.0
-"""After which a folder is swept."""
+"""A folder is deleted after this time without use."""
 
 
 def keep_kernels() -> None:
-    """Call it before anything is compiled. Who set a variable has it; a cache that cannot be written is not used."""
+    """Call it before anything is compiled.
+
+    Variables that the user set stay; a cache that cannot be written is not used.
+    """
     for variable, name in KERNELS.items():
         folder = cache_folder() / "compiled" / name
         try:
@@ -39,11 +45,11 @@ def keep_kernels() -> None:
 
 @contextmanager
 def sealed_folder(kind: str, key: str) -> Iterator[Path]:
-    """The folder of compiled code `key` for a start that the block makes: filled by one, read by later ones.
+    """Gives the folder of compiled code `key`: one start fills it, later ones read it.
 
-    Once a block that found it empty has ended well it is sealed, and nobody sees it before. A start that was killed or
-    failed leaves nothing behind, one that failed over a sealed folder takes the seal away. Who comes while another
-    fills it, or cannot write there, gets a folder of its own, which nobody reads later.
+    If a start finds it empty and ends well, the folder is sealed; before that no other start uses it. A start that was
+    killed or failed leaves nothing; one that failed with a sealed folder removes the seal. A start that comes while
+    another one fills the folder, or that cannot write there, gets a temporary folder that is not reused.
     """
     place = cache_folder() / "compiled" / kind / key
     seal = place / SEAL
@@ -71,7 +77,7 @@ def sealed_folder(kind: str, key: str) -> Iterator[Path]:
                 seal.touch()
                 _sweep(place.parent)
             else:
-                os.utime(seal)  # its time says when it was used last
+                os.utime(seal)  # its time is the time of its last use
 
 
 def _own_folder() -> Path:
@@ -81,7 +87,7 @@ def _own_folder() -> Path:
 
 
 def _sweep(kind: Path) -> None:
-    """Takes away what nobody has used for long: code of other versions, flags, devices."""
+    """Deletes folders without recent use: code of other versions, flags, devices."""
     for seal in kind.glob(f"*/{SEAL}"):
         if time.time() - seal.stat().st_mtime > UNUSED_SECONDS:
             seal.unlink()

@@ -1,8 +1,8 @@
 """The import program, `python -m workloads.import_checkpoints TASK`: commits checkpoints that another trainer wrote.
 
 Under the watched location each checkpoint is a folder whose name ends in its sample count (`checkpoint-5000/`); it is
-whole when the `ready` file stands in it. An adapter's two files are checked against the base and copied to the store;
-whole weights are checked and hashed where they stand. A bad checkpoint does not keep its siblings from being committed.
+complete when the `ready` file is in it. An adapter's two files are checked against the base and copied to the store;
+whole weights are checked and hashed in place. If one checkpoint is bad, the others are still committed.
 """
 
 import json
@@ -45,11 +45,14 @@ logger = logging.getLogger("potstill")
 
 
 class BadCheckpoint(Exception):
-    """One checkpoint cannot be used. The message names it, what is wrong with it, and what to do."""
+    """One checkpoint cannot be used. The message names it, the problem, and what to do."""
 
 
 def run(context: Context[ImportTask], poll_seconds: float = POLL_SECONDS) -> None:
-    """Commits each expected checkpoint as it becomes whole, then `done`. Raises ProgramError naming the bad ones."""
+    """Commits each expected checkpoint when it is complete, then `done`.
+
+    Raises ProgramError, which names the bad ones.
+    """
     task = context.task
     source = open_source(task.location)
     shapes = base_shapes(task) if task.weights == "adapter" else None
@@ -71,7 +74,7 @@ def run(context: Context[ImportTask], poll_seconds: float = POLL_SECONDS) -> Non
                     bad[samples] = str(error)
                 context.stop_if_terminated()
         waiting = len(expected) - len(committed) - len(bad)
-        _tell(context, "waiting" if waiting else "done", len(committed), len(expected))
+        _report_progress(context, "waiting" if waiting else "done", len(committed), len(expected))
         if not waiting:
             break
         if context.terminated.wait(poll_seconds):
@@ -83,7 +86,7 @@ def run(context: Context[ImportTask], poll_seconds: float = POLL_SECONDS) -> Non
 
 
 def base_shapes(task: ImportTask) -> ModelShapes:
-    """The base's layers, from its config.json alone. Raises ProgramError, ContentError, StoreError."""
+    """Returns the base's layers, from its config.json alone. Raises ProgramError, ContentError, StoreError."""
     with tempfile.TemporaryDirectory() as folder:
         config = localise_model_file(task.base, "config.json", Path(folder))
         try:
@@ -93,9 +96,9 @@ def base_shapes(task: ImportTask) -> ModelShapes:
 
 
 def find_whole(source: Store, expect: Iterable[int], ready: str | None) -> dict[int, str]:
-    """Prefixes of the checkpoints that are whole now, by sample count; without `expect`, the location itself is one.
+    """Returns the prefixes of complete checkpoints by sample count; without `expect`, the location itself is one.
 
-    A watched directory that is not there yet holds none. Of two folders with the same number the last by name counts.
+    A watched directory that does not exist yet has none. If two folders have the same number, the last by name counts.
     Raises StoreError.
     """
     expect = set(expect)
@@ -151,7 +154,10 @@ def commit_model(
 
 
 def finish(store: Store, unit: UnitRef, attempt: int, expected: Iterable[int], now: datetime) -> Marker | None:
-    """Commits `done` if all expected checkpoints' markers stand, else None. Raises commit.Superseded, StoreError."""
+    """Commits `done` if markers of all expected checkpoints exist, otherwise returns None.
+
+    Raises commit.Superseded, StoreError.
+    """
     expected = tuple(expected)
     if not all(_standing(store, unit, samples) for samples in expected):
         return None
@@ -170,7 +176,7 @@ def finish(store: Store, unit: UnitRef, attempt: int, expected: Iterable[int], n
 
 
 def model_content_of(location: str) -> str:
-    """`directory_content` of whole weights in a directory or, read file by file, in a bucket.
+    """Returns `directory_content` of whole weights in a directory or, read file by file, in a bucket.
 
     Raises BadCheckpoint for a file that is not safetensors or is cut short, ContentError, StoreError.
     """
@@ -198,7 +204,7 @@ def _check_header(location: str, name: str, path: Path) -> None:
 
 
 def _step(folder: Path) -> int:
-    """The optimizer step that Hugging Face's trainers leave in trainer_state.json; 0 if there is none."""
+    """Returns the optimizer step in trainer_state.json of Hugging Face's trainers; 0 if there is none."""
     try:
         step = json.loads((folder / "trainer_state.json").read_bytes())["global_step"]
     except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
@@ -210,7 +216,7 @@ def _standing(store: Store, unit: UnitRef, samples: int) -> bool:
     return read_marker(store, unit, store_keys.checkpoint_marker(samples)) is not None
 
 
-def _tell(context: Context[ImportTask], phase: str, done: int, total: int) -> None:
+def _report_progress(context: Context[ImportTask], phase: str, done: int, total: int) -> None:
     context.progress(
         Progress(
             attempt=context.task.number,
@@ -255,7 +261,7 @@ def _is_by_content(task: ImportTask) -> bool:
 
 
 def _require_content(task: ImportTask, found: str) -> None:
-    """A candidate must still be what was accepted: its unit's digest says so."""
+    """Raises if a candidate is not the accepted one: its unit's digest identifies it."""
     if _is_by_content(task) and found != task.inputs.source:
         raise ContentError(
             f"{task.location} has changed since the experiment was accepted: it holds {found}, not "

@@ -1,10 +1,11 @@
-"""Brings a base's weights to the volume that trainings and evaluations read: once, checked, and sealed by a rename.
+"""Downloads a base's weights once to the volume that trainings and evaluations read; checks them and renames the
+folder.
 
-    POTSTILL_WEIGHTS=/weights python -m workloads.prefetch s3://bucket/base sha256:<64 hex>
+POTSTILL_WEIGHTS=/weights python -m workloads.prefetch s3://bucket/base sha256:<64 hex>
 
-Weights, configuration and tokenizer are copied file by file to a folder that nobody reads. What an ended run had copied
-is kept. When the whole hashes to what was accepted, the folder is renamed to its content's name, under which
-`contents.localise_model` finds it. Nothing that stands under such a name is written to again.
+Weights, configuration and tokenizer are copied file by file to a temporary folder, which no other program reads. Files
+that an earlier run copied are reused. When all hash to the accepted digest, the folder is renamed to this digest, and
+`contents.localise_model` finds it. A renamed folder is never changed.
 """
 
 import hashlib
@@ -35,10 +36,13 @@ logger = logging.getLogger("potstill")
 
 
 def prefetch(source: ModelSource, volume: Path) -> Path:
-    """The sealed folder. Raises ContentError (not there, or not what was accepted), StoreError, OSError (disk full)."""
+    """Returns the renamed folder.
+
+    Raises ContentError (it does not exist, or is not the accepted one), StoreError, OSError (disk full).
+    """
     sealed = volume / weights_name(source.content)
     if sealed.is_dir():
-        logger.info("%s is there already", sealed)
+        logger.info("%s exists already", sealed)
         return sealed
     arriving = volume / f".{sealed.name}.arriving"
     arriving.mkdir(parents=True, exist_ok=True)
@@ -51,11 +55,11 @@ def prefetch(source: ModelSource, volume: Path) -> Path:
 
 
 def _fetch_from_bucket(source: ModelSource, arriving: Path) -> None:
-    """What was kept from an ended run is not trusted: if the whole is not what was accepted, it is all copied again."""
+    """Files of an earlier run are not trusted: if the digest of all differs, all files are copied again."""
     kept = _copy(source, arriving)
     found = directory_content(arriving)
     if found != source.content and kept:
-        logger.warning("what an ended run had copied does not belong to %s: all is copied again", source.content)
+        logger.warning("what an ended run had copied does not belong to %s: all files are copied again", source.content)
         shutil.rmtree(arriving)
         arriving.mkdir()
         _copy(source, arriving)
@@ -68,7 +72,7 @@ def _fetch_from_bucket(source: ModelSource, arriving: Path) -> None:
 
 
 def _copy(source: ModelSource, arriving: Path) -> int:
-    """How many files were there already, by name and size."""
+    """Returns how many files existed already, by name and size."""
     bucket, prefix = split_location(source.location.rstrip("/") + "/")
     store = open_store(bucket)
     sizes = {info.key.removeprefix(prefix): info.size for info in store.list(prefix)}
@@ -88,7 +92,7 @@ def _copy(source: ModelSource, arriving: Path) -> int:
 
 
 def _fetch_from_hub(source: ModelSource, arriving: Path) -> None:
-    """Every file is compared with the hash that the hub's commit has for it: SHA-256 if it is large, else git's."""
+    """Compares every file with its hash in the hub's commit: SHA-256 for a large file, else git's."""
     from huggingface_hub import HfApi, hf_hub_download
 
     name, _, revision = source.location.removeprefix("hub://").partition("@")
@@ -112,12 +116,16 @@ def _require_weights(source: ModelSource, names: Sequence[str]) -> None:
 
 
 def _git_hash(data: bytes) -> str:
-    """As `git hash-object` names a file: https://git-scm.com/book/en/v2/Git-Internals-Git-Objects."""
+    """Returns the name that `git hash-object` gives a file:
+    https://git-scm.com/book/en/v2/Git-Internals-Git-Objects.
+    """
     return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 
 def _seal(arriving: Path, sealed: Path) -> None:
-    """On the disk before it has its name: a node that dies must not leave a sealed folder of empty files."""
+    """Flushes the files to disk before the rename, so that a node failure cannot leave a renamed folder of empty
+    files.
+    """
     for path in [*arriving.iterdir(), arriving]:
         descriptor = os.open(path, os.O_RDONLY)
         os.fsync(descriptor)

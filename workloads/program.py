@@ -1,12 +1,12 @@
-"""The frame of every program that runs a task: `POTSTILL_STORE=<url> python -m workloads.<program> <task key>`.
+"""The common code of every program that runs a task: `POTSTILL_STORE=<url> python -m workloads.<program> <task key>`.
 
     def body(context: Context[TrainTask]) -> None: ...
     if __name__ == "__main__":
         sys.exit(run_program(TrainTask, body))
 
-What `body` raises becomes `attempts/<n>/failure.json` and an exit code (`records.ExitCode`):
-ProgramError its own; Superseded 12; Corrupt, ContentError 11; StoreError 16; anything else 1 (a crash, tried again).
-The first SIGTERM or SIGINT sets `context.terminated`; the second ends the program wherever it is. Both: exit code 15.
+An exception from `body` becomes `attempts/<n>/failure.json` and an exit code (`records.ExitCode`): ProgramError its
+own; Superseded 12; Corrupt, ContentError 11; StoreError 16; anything else 1 (a crash, tried again). The first SIGTERM
+or SIGINT sets `context.terminated`; the second ends the program wherever it is. Both: exit code 15.
 """
 
 import logging
@@ -43,9 +43,9 @@ logger = logging.getLogger("potstill")
 
 
 class ProgramError(Exception):
-    """An end that the program understands. `reason` is one CamelCase word, `message` says what to do.
+    """An expected failure. `reason` is one CamelCase word, `message` says what to do.
 
-    `member` is the digest of the group's member that is to blame.
+    `member`: the digest of the group's member that caused it.
     """
 
     def __init__(self, exit_code: int, reason: str, message: str, member: str | None = None) -> None:
@@ -57,14 +57,16 @@ class ProgramError(Exception):
 
 
 class Terminated(ProgramError):
-    """Told to end: by a drained node, a suspended experiment, Ctrl-C."""
+    """The program was asked to end: by a drained node, a suspended experiment, or Ctrl-C."""
 
     def __init__(self) -> None:
-        super().__init__(ExitCode.TERMINATED, "Terminated", "the program was told to end before it was done")
+        super().__init__(ExitCode.TERMINATED, "Terminated", "the program was asked to end before it was done")
 
 
 def other_version(asked: str, here: str) -> ProgramError:
-    """What runs must be what the digest says: a result of other arithmetic would stand under a false name."""
+    """Returns the error for an installed version that differs from the one in the digest, whose results would be
+    wrong.
+    """
     message = f"the task asks for {asked}, and this program is {here}: use the image of the controller's own version"
     return ProgramError(ExitCode.BAD_CONFIGURATION, "OtherVersion", message)
 
@@ -78,13 +80,14 @@ class Context(Generic[TaskType]):
     _courier: Courier = field(repr=False)
 
     def attempt_prefix(self, unit: UnitRef | None = None, number: int | None = None) -> str:
-        """Where this attempt may write: the task's own prefix, or that of a group's member."""
+        """Returns the prefix that this attempt may write to: the task's own, or that of a group's member."""
         return store_keys.attempt_prefix(unit or self.task.unit, number or self.task.number)
 
     def progress(self, progress: Progress) -> None:
-        """Leaves the latest progress to be written within seconds; a change of `loading` is written before it returns.
+        """Passes on the latest progress, which is written within seconds. A change of `loading` is written before it
+        returns.
 
-        Never raises: progress is for people and for limits, and the work goes on without it.
+        Never raises, because the work can continue without it.
         """
         self._courier.leave(progress)
 
@@ -99,7 +102,10 @@ class Context(Generic[TaskType]):
         unit: UnitRef | None = None,
         number: int | None = None,
     ) -> Marker:
-        """`commit.publish` for this attempt, or for the member `unit`, `number`. Raises Superseded, StoreError."""
+        """Calls `commit.publish` for this attempt, or for the member `unit`, `number`.
+
+        Raises Superseded, StoreError.
+        """
         unit, number = unit or self.task.unit, number or self.task.number
         marker = commit_marker(
             self.store, unit, number, name, files, record, now=self.now(), parent=parent, content=content
@@ -109,11 +115,14 @@ class Context(Generic[TaskType]):
         return marker
 
     def notify(self, about: str) -> None:
-        """Tells controllers to look at this attempt's unit now, after a commit that `commit` did not make."""
+        """Asks controllers to list this attempt's unit now, after a commit that `commit` did not make."""
         self._courier.notify(self.task.unit, self.task.number, about)
 
     def fail_member(self, unit: UnitRef, number: int, error: BaseException) -> None:
-        """Writes a member's failure to its own attempt, so that the rest of the group can go on. Raises StoreError."""
+        """Writes a member's failure to its own attempt, so that the rest of the group can continue.
+
+        Raises StoreError.
+        """
         failure = failure_of(error, member=unit.digest)
         logger.error("%s: %s: %s", unit, failure.reason, failure.message)
         self.store.put(store_keys.failure_key(unit, number), failure.to_json())
@@ -163,7 +172,7 @@ def _run(body: Callable[[Context[TaskType]], None], context: Context[TaskType]) 
 
 
 def failure_of(error: BaseException, member: str | None = None) -> Failure:
-    """What `failure.json` says of an exception. A crash carries its traceback's end."""
+    """Returns the content of `failure.json` for an exception. A crash has the end of its traceback."""
     known: list[tuple[type[BaseException], int, str]] = [
         (Superseded, ExitCode.SUPERSEDED, "Superseded"),
         (Corrupt, ExitCode.BAD_DATA, "CorruptFiles"),
@@ -188,7 +197,7 @@ def failure_of(error: BaseException, member: str | None = None) -> Failure:
 
 
 def _failure(exit_code: int, reason: str, message: str, member: str | None, trace: str | None = None) -> Failure:
-    """A record that can be written whatever the message quotes, and that a screen can show."""
+    """Returns a record that can always be written and displayed, for any text in the message."""
     if len(message) > LONGEST_MESSAGE:
         message = message[:LONGEST_MESSAGE] + " ..."
     return Failure(
@@ -232,10 +241,10 @@ def _explain(error: BaseException) -> Failure:
 
 @contextmanager
 def _signals(terminated: threading.Event) -> Iterator[None]:
-    """While it lasts, the first SIGTERM or SIGINT sets `terminated`; later ones raise KeyboardInterrupt.
+    """Within the block, the first SIGTERM or SIGINT sets `terminated`; later ones raise KeyboardInterrupt.
 
-    A handler runs in the middle of anything: it takes no lock, so it does not log, and what it raises is no Exception,
-    which whatever it interrupts might swallow.
+    A handler may interrupt any code: it takes no lock, so it does not log, and it raises no Exception, which the
+    interrupted code might swallow.
     """
 
     def take(number: int, _: object) -> None:

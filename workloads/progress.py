@@ -16,19 +16,20 @@ from workloads.storage.base import Store, StoreError
 
 PROGRESS_SECONDS = 5.0
 DIRECTORY_PROGRESS_SECONDS = 0.5
-"""In a directory progress costs nothing, and its readers are on the same machine."""
+"""The interval for a store in a directory: writing is cheap there, and its readers are on the same machine."""
 LOG_SECONDS = 20.0
-"""The log's tail goes so often, if it grew."""
+"""The interval at which the log's tail is written, if it grew."""
 NOTICE_SECONDS = 3600.0
-"""The notice of the attempt itself is written again after so long: controllers delete notices that are much older."""
+"""The interval at which the attempt's notice is written again: controllers delete notices that are much older."""
 
 logger = logging.getLogger("potstill")
 
 
 class Courier:
-    """A thread that writes the latest progress every `progress_seconds`, the log's tail less often, both at the end.
+    """A thread that writes the latest progress every `progress_seconds`, the log's tail less often, and both at the
+    end.
 
-    With `notices` it writes a notice when it starts and after each `notify`. A notice that cannot be written is lost.
+    With `notices` it writes a notice when it starts and after each `notify`. If a notice cannot be written, it is lost.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class Courier:
         self._written: Progress | None = None
         self._log_lines_written = 0
         self.abandoned = False
-        """Set when the store is away: nothing more is written, and nothing waited for."""
+        """Set when the store does not answer: nothing more is written or waited for."""
         self._wake = threading.Event()
         self._stopped = False
         self._thread = threading.Thread(target=self._carry, name="courier", daemon=True)
@@ -79,9 +80,10 @@ class Courier:
         self._write_log()
 
     def notify(self, unit: UnitRef, number: int, about: str) -> None:
-        """Has a notice written for this attempt of the unit: something was committed there. Never raises, never waits.
+        """Requests a notice for this attempt of the unit, because something was committed there. Never raises, never
+        waits.
 
-        `about`: what was committed, for people.
+        `about`: what was committed, for messages.
         """
         self._add_notice(store_keys.notice_key(unit, number), about)
         self._wake.set()
@@ -92,7 +94,7 @@ class Courier:
                 self._pending_notices[key] = about
 
     def leave(self, progress: Progress) -> None:
-        """Takes the progress. A change of `loading` is written before this returns, one of `phase` at once."""
+        """Takes the progress. A change of `loading` is written before this returns, a change of `phase` at once."""
         before, self._latest = self._latest, progress
         if progress.loading != (before.loading if before else None):
             self._write_progress()
@@ -107,7 +109,7 @@ class Courier:
             self._wake.wait(self._progress_seconds)
             self._wake.clear()
             if time.monotonic() >= notice_due:
-                self._add_notice(self._own_notice, "at work")
+                self._add_notice(self._own_notice, "running")
                 notice_due = time.monotonic() + NOTICE_SECONDS
             self._write_notices()
             self._write_progress()
@@ -122,7 +124,7 @@ class Courier:
                 self._written = latest
 
     def _write_notices(self) -> None:
-        """Writes what is pending, once. The time makes each notice's content, and so its ETag, a new one."""
+        """Writes pending notices, once. The time makes each notice's content, and so its ETag, different."""
         with self._pending_lock:
             pending, self._pending_notices = self._pending_notices, {}
         for key, about in pending.items():

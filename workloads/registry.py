@@ -1,12 +1,12 @@
-"""Registries: objects of one kind by name, the built-in ones and those that other distributions add.
+"""Registries of objects by name: built-in ones and those that other distributions add.
 
 A distribution adds an object with an entry point in the registry's group; its name is the object's name:
 
     [potstill.graders]
     contains = my_package.contains:GRADER
 
-Entry points are read the first time that a name is not a built-in one or that all names are asked for, and an object is
-imported when it is used. So an added object is known in every process whose `sys.path` has its distribution.
+Entry points are read when a name is not built-in, or when all names are needed; an object is imported when it is used.
+So an added object is known in every process whose `sys.path` has its distribution.
 """
 
 import difflib
@@ -22,22 +22,22 @@ FindEntryPoints = Callable[[str], Iterable[EntryPoint]]
 
 
 REASON_CHARACTERS = 200
-"""So much is quoted of the reason why an entry point cannot be loaded."""
+"""Characters of an error that are quoted if an entry point cannot be loaded."""
 
 
 class RegistryError(Exception):
-    """A name is not known, or a distribution's entry point cannot be used. The message says which, and what to do."""
+    """A name is unknown, or a distribution's entry point cannot be used. The message names it, and says what to do."""
 
 
 def installed_entry_points(group: str) -> Iterable[EntryPoint]:
-    """Of the distributions on `sys.path`, which are read once in a process."""
+    """Returns the entry points of the distributions on `sys.path`, which are read once in a process."""
     found: EntryPoints = _all_entry_points().select(group=group)
     return found
 
 
 @cache
 def _all_entry_points() -> Any:
-    """In one reading, which opens a file of every distribution. A distribution that is there twice counts once.
+    """Reads all at once, which opens a file of every distribution. A distribution that occurs twice counts once.
 
     Python 3.11 returns SelectableGroups, later versions EntryPoints; both have `select`.
     """
@@ -58,9 +58,10 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         check: Callable[[Entry], Sequence[str]] | None = None,
         find: FindEntryPoints = installed_entry_points,
     ) -> None:
-        """`kind`: what messages call an object. `group`: of the entry points. `entry_type`: what each must be.
+        """`kind`: the name of an object in messages. `group`: of the entry points. `entry_type`: the type of each
+        object.
 
-        `named_by`: the attribute that holds an object's name. `check`: of an added object, the rules that it breaks.
+        `named_by`: the attribute that holds an object's name. `check`: returns the rules that an added object breaks.
         """
         self.kind = kind
         self.group = group
@@ -91,27 +92,27 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         return len(self.builtin) + len(self._added)
 
     def require(self, name: str) -> Entry:
-        """As `[name]`; RegistryError for an unknown name lists the known ones and the nearest of them."""
+        """Like `[name]`, but raises RegistryError for an unknown name, with the known ones and the nearest of them."""
         if name not in self:
             raise RegistryError(f"{name} is not one of {', '.join(self)}{self.suggestion(name)}")
         return self[name]
 
     def suggestion(self, name: str) -> str:
-        """`; did you mean NAME?` for a name that is nearly a known one, else nothing."""
+        """Returns `; did you mean NAME?` if a known name is similar, otherwise an empty text."""
         close = difflib.get_close_matches(name, list(self), n=1, cutoff=0.5)
         return f"; did you mean {close[0]}?" if close else ""
 
     def version_of(self, name: str) -> str | None:
-        """`DISTRIBUTION VERSION` of an added object; None for a built-in one."""
+        """Returns `DISTRIBUTION VERSION` of an added object; None for a built-in one."""
         return None if name in self.builtin else _distribution(self._added[name])
 
     @property
     def added(self) -> tuple[str, ...]:
-        """Names that other distributions add. Raises RegistryError for a name that is taken."""
+        """Names that other distributions add. Raises RegistryError for a duplicate name."""
         return tuple(sorted(self._added))
 
     def problems(self) -> list[str]:
-        """What is wrong with the entry points' names; empty if each can be used. Imports nothing."""
+        """Returns problems of the entry points' names; empty if each can be used. Imports nothing."""
         try:
             _ = self._added
         except RegistryError as error:
@@ -152,12 +153,12 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
 
 
 def load_entry_point(entry: EntryPoint) -> Any:
-    """The object, whose module is imported. Raises RegistryError for any failure, also of a module that ends itself."""
+    """Imports and returns the object. Raises RegistryError for any failure, also for a module that exits."""
     try:
         return entry.load()
     except (Exception, SystemExit) as error:
         reason = one_line(f"{type(error).__name__}: {error}", REASON_CHARACTERS)
-        raise RegistryError(f"cannot be loaded ({reason}); mend or uninstall it") from error
+        raise RegistryError(f"cannot be loaded ({reason}); repair or uninstall it") from error
 
 
 def _distribution(entry: EntryPoint) -> str:

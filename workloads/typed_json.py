@@ -1,11 +1,11 @@
-"""Python values as typed JSON text: how arguments go into the sandbox, and results come out. Never pickle.
+"""Python values as typed JSON text, for arguments and results of the sandbox. Never pickle.
 
 A scalar (None, bool, int, finite float, str) is itself; everything else is an array whose first element is a tag:
     l list, t tuple, s set, z frozenset, d dict ([k, v] pairs), b bytes, B bytearray, f nan/inf, i huge int, c complex,
     r range, q Fraction, D Decimal, k dict keys, v dict items, n numpy array, N numpy scalar, C Counter, O OrderedDict,
     u deque, S a subclass ([name, value of its base]), I an iterator or view (its items), o opaque ([type name]),
     H the digest of a value too large to send ([sha256, nodes]).
-The encoder runs beside hostile code: whatever it is tricked into writing is just another value. The decoder reads
+The encoder runs in the process of hostile code: any text that it writes is only a value. The decoder reads
 hostile text: it builds the types above and nothing else, or raises Unreadable. It returns numbers of numpy as Python
 numbers of the same value, because numpy rounds what it compares with: np.float16("inf") == 100000 is true in numpy.
 Arrays become arrays of Python objects, so that Python compares their elements. An instance of a subclass becomes an
@@ -36,7 +36,7 @@ from workloads.value_types import (
 )
 
 LARGEST_NODES = 20_000
-"""Values of more nodes than this travel as digests. A node is an element, or 16 characters of a string."""
+"""Values with more nodes than this are sent as digests. A node is an element, or 16 characters of a string."""
 
 
 class UnreadableValue(ValueError):
@@ -49,7 +49,7 @@ class _TooLarge(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Opaque:
-    """A value that cannot be compared: equal to nothing, itself included."""
+    """A value that cannot be compared: not equal to anything, including itself."""
 
     type_name: str
 
@@ -61,14 +61,14 @@ class Opaque:
 
 @dataclass(frozen=True, eq=False)
 class Items:
-    """What an iterator or a view yielded. Never equal to a list, as the iterator was not."""
+    """The items of an iterator or a view. Never equal to a list, because the iterator was not."""
 
     items: list[Any]
 
 
 @dataclass(frozen=True)
 class Digest:
-    """A large value. Equal digests: equal values of equal types, so a large [1] and [1.0] differ here."""
+    """A large value. Equal digests mean equal values of equal types, so a large [1] and [1.0] differ here."""
 
     sha256: str
     nodes: int
@@ -76,14 +76,16 @@ class Digest:
 
 @dataclass(frozen=True, eq=False)
 class Subclass:
-    """The whole value is of a subclass, or a numpy scalar (`name`: its dtype): equal to `value`, of another type."""
+    """The whole value is an instance of a subclass, or a numpy scalar (`name`: its dtype): equal to `value`, but of
+    another type.
+    """
 
     name: str
     value: Any
 
 
 def encode(value: Any) -> str:
-    """Typed JSON of any value; of a digest if it has more than LARGEST_NODES nodes."""
+    """Returns typed JSON of any value; of a digest if it has more than LARGEST_NODES nodes."""
     room = [LARGEST_NODES]
     try:
         node = _node(value, room, 0)
@@ -95,7 +97,7 @@ def encode(value: Any) -> str:
 
 
 def encode_input(value: Any) -> str:
-    """Typed JSON of a value of any size. ValueError if it would not come back as it is."""
+    """Returns typed JSON of a value of any size. Raises ValueError if decoding would not return the same value."""
     text = json.dumps(_node(value, [1 << 62], 0), separators=(",", ":"))
     if decode(text) != value:
         raise ValueError(f"a value of type {type(value).__name__} that cannot be sent to a candidate")
@@ -180,7 +182,7 @@ _RAISED_BY_NONSENSE = (
 
 
 def decode(text: str) -> Any:
-    """The value; raises Unreadable. Builds no type but those of the table above."""
+    """Returns the value; raises UnreadableValue. Makes only the types in the table above."""
     try:
         node = json.loads(text)
         value = build(node)
@@ -192,16 +194,16 @@ def decode(text: str) -> Any:
 
 
 def build(node: Any) -> Any:
-    """The value of a parsed node, an instance of a subclass as one of its base.
+    """Returns the value of a parsed node; an instance of a subclass becomes one of its base.
 
-    Raises what the constructors raise; `decode` makes that Unreadable.
+    Raises any exception of the constructors; `decode` converts it to UnreadableValue.
     """
     if type(node) is not list:
         if type(node) is dict:
-            raise UnreadableValue("an object is no node")
+            raise UnreadableValue("an object is not a node")
         return node
     if not node:
-        raise UnreadableValue("an empty array is no node")
+        raise UnreadableValue("an empty array is not a node")
     tag, *rest = node
     match tag:
         case "l":
@@ -270,7 +272,7 @@ def _build_number(type_text: Any, node: Any) -> Any:
 
 
 def _build_array(type_text: Any, shape: Any, items: Any) -> Any:
-    """An array of Python objects, each of them equal to the element that was sent."""
+    """Returns an array of Python objects, each equal to the element that was sent."""
     import numpy
 
     dtype = numpy.dtype(str(type_text))

@@ -1,4 +1,4 @@
-"""Text that a model, another trainer or a user's file wrote, made safe for the place where it is shown.
+"""Makes untrusted text (of a model, another trainer or a user's file) safe to display.
 
 Every message that quotes such text passes one of these functions where it leaves Potstill: `printable` for terminals,
 logs and XML, `markdown` for Markdown, `encodable` for JSON and other UTF-8 files.
@@ -21,7 +21,7 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def printable(text: str) -> str:
-    """The text with U+FFFD for each character that a terminal would obey or that XML 1.0 does not allow.
+    """Returns the text with U+FFFD for each character that controls a terminal or that XML 1.0 does not allow.
 
     Lines and tabs stay. A rich table reads markup in plain strings: give it `Text(printable(text))`.
     """
@@ -37,8 +37,8 @@ def one_line(text: str, most: int | None = None) -> str:
 
 
 def markdown(text: str) -> str:
-    """One line of Markdown that shows the text as it is: no table cell, link, image, HTML or emphasis begins or ends in
-    it, and no person (@name), issue (#1) or address is linked.
+    """Returns one line of Markdown that shows the text literally: it cannot begin or end a table cell, link, image,
+    HTML or emphasis, and no person (@name), issue (#1) or address becomes a link.
     """
     escaped = _SPECIAL.sub(r"\\\1", one_line(text))
     escaped = _ADDRESS.sub(lambda found: f"{found.group()[:-1]}\\{found.group()[-1]}", escaped)
@@ -46,5 +46,8 @@ def markdown(text: str) -> str:
 
 
 def encodable(text: str) -> str:
-    """The text with U+FFFD for each half of a surrogate pair, which UTF-8 cannot hold. JSON escapes the rest itself."""
+    """Returns the text with U+FFFD for each half of a surrogate pair, which UTF-8 cannot encode.
+
+    JSON escapes the rest itself.
+    """
     return _SURROGATES.sub(REPLACEMENT, text)

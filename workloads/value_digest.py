@@ -1,6 +1,8 @@
-"""The digest of a value that is too large to send: equal for equal values of equal types, whatever their order.
+"""The digest of a value that is too large to send: equal for equal values of equal types, in any order of sets and
+dicts.
 
-Numbers of numpy and instances of subclasses have the digests of what they are compared as (see `values`).
+Numbers of numpy and instances of subclasses have the digests of the values that they are compared as (see
+`typed_json`).
 """
 
 import hashlib
@@ -28,20 +30,20 @@ from workloads.value_types import (
 )
 
 Node = Callable[[Any, list[int], int], Any]
-"""Of a value, the nodes that it may have, and its depth: what is sent of it (`values`)."""
+"""Takes a value, the nodes that it may have, and its depth. Returns what is sent for it (`typed_json`)."""
 LOOKED_AT = 1_000
-"""Items of a large list that decide how its digest is made."""
+"""Items of a large list that are checked to choose how its digest is made."""
 
 
 def digest_of(value: Any, node: Node) -> tuple[str, int]:
-    """(SHA-256, nodes). Lists and tuples of scalars at one depth go through marshal; the rest, node by node."""
+    """Returns (SHA-256, nodes). Lists and tuples of scalars at one depth use marshal; other values go node by node."""
     regular = _regular(value)
     if regular is not None:
-        # marshal takes a scalar of numpy for bytes: where there may be one, it gets a copy without any
+        # marshal treats a numpy scalar as bytes: if there may be one, marshal gets a copy without any
         for exact in (regular == "exact" and "numpy" not in sys.modules, False):
             try:
                 return _marshalled(value if exact else _exact(value, 0))
-            except ValueError:  # an item that was not looked at is of a subclass, or unknown to marshal
+            except ValueError:  # an unchecked item is an instance of a subclass, or unknown to marshal
                 continue
     seen, nodes = hashlib.sha256(), [0]
     for piece in _canonical(value, 0, nodes, node):
@@ -57,9 +59,10 @@ def _marshalled(value: Any) -> tuple[str, int]:
 
 
 def _regular(value: Any) -> Literal["exact", "with subclasses"] | None:
-    """Whether this is a list or tuple of which all leaves are scalars at one depth: marshal version 2 is canonical.
+    """Returns whether it is a list or tuple whose leaves are all scalars at one depth: marshal version 2 is then
+    canonical.
 
-    Of a long one every n-th item is looked at, the same ones in equal values.
+    In a long one every n-th item is checked, the same ones in equal values.
     """
     if _exact_type(type(value)) not in (list, tuple):
         return None
@@ -83,7 +86,7 @@ def _flattened(value: Any, levels: int) -> Any:
 
 
 def _exact_type(kind: type) -> type:
-    """The builtin type that instances of `kind` are compared as; `kind` itself if there is none."""
+    """Returns the builtin type that instances of `kind` are compared as; `kind` itself if there is none."""
     numpy = sys.modules.get("numpy")
     if numpy is not None and issubclass(kind, numpy.generic):
         scalars = {"b": bool, "i": int, "u": int, "f": float, "c": complex, "U": str}
@@ -92,7 +95,9 @@ def _exact_type(kind: type) -> type:
 
 
 def _exact(value: Any, depth: int) -> Any:
-    """A copy with builtins for instances of subclasses and numpy scalars, as deep as `_regular` looks."""
+    """Returns a copy with builtins for instances of subclasses and numpy scalars, to the depth that `_regular`
+    checks.
+    """
     if is_numpy_scalar(value):
         return python_number(value)
     base = _exact_type(type(value))

@@ -1,6 +1,6 @@
-"""The types of values that `values` encodes, and the parts of their instances that are compared.
+"""The types of values that `typed_json` encodes, and the compared parts of their instances.
 
-Imports nothing but the standard library: it is loaded beside hostile programs.
+Imports only the standard library, because it is loaded in the process of hostile programs.
 """
 
 import math
@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import Any
 
 DEEPEST = 150
-"""Nesting that is encoded; deeper values (and cycles) are opaque."""
+"""The deepest nesting that is encoded; deeper values (and cycles) are opaque."""
 SCALARS = frozenset({int, float, str, bool, type(None)})
 MARSHALLED = frozenset({int, float, str, bool, type(None), bytes, complex})
 _EMPTY: dict[Any, Any] = {}
@@ -24,10 +24,10 @@ _BASES = (
     Counter, OrderedDict, deque, Fraction, Decimal, int, float, str, list, tuple, dict, set, frozenset, bytes,
     bytearray, complex,
 )  # fmt: skip
-"""In the order in which they are looked for: a Counter is a dict too."""
+"""In the order in which they are tested: a Counter is a dict too."""
 KNOWN = frozenset((*_BASES, *SCALARS))
 NUMPY_KINDS = "biufcU"
-"""numpy.dtype.kind of what is encoded."""
+"""numpy.dtype.kind of values that are encoded."""
 NUMPY_SCALAR = re.compile(r"[<>|=][biufcU][0-9]{1,9}")
 
 
@@ -42,9 +42,8 @@ def is_numpy_scalar(value: Any) -> bool:
 
 
 def python_number(value: Any) -> Any:
-    """The Python value of a numpy scalar, exactly; a complex longdouble of more digits than Python has is returned.
-
-    `item()` returns a longdouble unchanged. If it has more digits than a float, it becomes a Fraction.
+    """Returns the Python value of a numpy scalar, exactly; a complex longdouble with more digits than Python has is
+    returned as it is.
     """
     item = value.item()
     if type(item) in MARSHALLED:
@@ -66,7 +65,7 @@ def base_of(kind: type) -> type | None:
 
 
 def base_part(value: Any, base: type) -> Any:
-    """`value` as an instance of `base`, read by the methods of `base` and not by those of its own class."""
+    """Returns `value` as an instance of `base`, read with the methods of `base`, not with those of its class."""
     if base in (dict, Counter, OrderedDict):
         return base(dict(base.items(value)))
     if base in (list, tuple, set, frozenset, deque):

@@ -1,4 +1,4 @@
-"""`potstill`: one module a command; this one puts them together.
+"""The command `potstill`. Each subcommand has a module; this module registers them.
 
 Exit codes: 0 yes, 1 no, 2 wrong use or wrong input, 3 not enough evidence, 4 could not be evaluated.
 """
@@ -92,7 +92,7 @@ app.command("crd")(crd.crd)
 
 
 def main() -> None:
-    """Errors that a person can mend are printed without a traceback."""
+    """Prints errors that the user can correct without a traceback."""
     try:
         app()
     except WRONG_INPUT as error:
@@ -107,5 +107,5 @@ def main() -> None:
 
 
 def _complain(message: str) -> None:
-    """Errors quote users' files and objects of stores."""
+    """Error messages quote users' files and objects in stores."""
     print(printable(message), file=sys.stderr)

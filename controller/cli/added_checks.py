@@ -1,4 +1,4 @@
-"""Check for `potstill doctor`: what other distributions add to Potstill can be used."""
+"""Check for `potstill doctor`: whether objects that other distributions add to Potstill can be used."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from workloads.registry import Registry, RegistryError
 
 
 def check_added_parts(registries: Sequence[Registry[Any]] = REGISTRIES) -> Iterator[Check]:
-    """A line for each added object, which is imported; none if nothing is added."""
+    """Yields a line for each added object, after importing it; none if no distribution adds one."""
     for registry in registries:
         try:
             names = registry.added

@@ -1,4 +1,4 @@
-"""`potstill bench`: golds must grade right before a GPU is booked, and a prompt as it is sent can be read."""
+"""`potstill bench`: check before a GPU is booked that golds are graded right, and read a prompt as it is sent."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def check_golds(
 ) -> None:
     """Grade every gold answer and reference solution as if a model had written it.
 
-    Exit 1 if one is not right; 4 if there is none, or one could not be graded.
-    Example: potstill bench test bench.jsonl --grader math
+    Exit 1 if a gold is graded wrong; 4 if there is no gold or one could not be graded. Example: potstill bench test
+    bench.jsonl --grader math
     """
     from workloads.grade.bench import Unsupported, grade_golds
 
@@ -78,7 +78,7 @@ def _print_golds(benchmark: Benchmark, report: GoldReport, right: int, failed: i
         print(f"warning: {one_line(warning)}")
     untested = f"; no answer to test: {len(report.untested)}" if report.untested else ""
     ungraded = f"; could not be graded: {failed}" if failed else ""
-    print(f"{benchmark.name}: {right} of {report.tested} golds grade right{ungraded}{untested}")
+    print(f"{benchmark.name}: {right} of {report.tested} golds are graded right{ungraded}{untested}")
 
 
 app.command("show", cls=ReadingCommand)(show_prompt)

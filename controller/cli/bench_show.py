@@ -33,7 +33,7 @@ def show_prompt(
     ] = DEFAULT_FILE,
     model: Annotated[str, typer.Option(help="base, or the name of a run or candidate.", metavar="base|RUN")] = "base",
     problem: Annotated[
-        str | None, typer.Option(help="Id of the problem; default: the first that is asked.", metavar="ID")
+        str | None, typer.Option(help="Id of the problem; default: the first one.", metavar="ID")
     ] = None,
     profile: ProfileFile = None,
     json_to: JsonTo = None,

@@ -1,4 +1,4 @@
-"""`potstill candidate`: a template with a candidate's weights put in, to submit. For CI."""
+"""`potstill candidate`: fills a candidate's weights into a template, and writes a file to submit. For CI."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,7 +23,7 @@ def candidate(
     model: Annotated[str | None, typer.Option(help="Where its whole weights are.", metavar="URI")] = None,
     content: Annotated[
         str | None,
-        typer.Option(help="What s3:// weights hash to; default: they are read to find out.", metavar="SHA256"),
+        typer.Option(help="Digest of s3:// weights; default: computed from all their files.", metavar="SHA256"),
     ] = None,
     label: Annotated[str | None, typer.Option(help="For tables and plots; any text.", metavar="TEXT")] = None,
 ) -> None:
@@ -31,7 +31,7 @@ def candidate(
 
     Example: potstill candidate template.yaml --out candidate.yaml --adapter s3://lab/adapters/7
 
-    The name ends in a digest of all that is asked, so that the same candidate asked for twice is one Experiment.
+    The name ends in a digest of the experiment, so that the same candidate submitted twice is one Experiment.
     """
     if (adapter is None) == (model is None):
         raise typer.BadParameter("give --adapter or --model, one of the two")
@@ -52,17 +52,17 @@ def candidate(
 
 
 def _only_candidate(template: Path) -> dict[str, Any]:
-    """As it stands in the file. Raises SpecError."""
+    """Returns the template's only candidate as the file states it. Raises SpecError."""
     load_experiment(template)
     found: list[dict[str, Any]] = yaml.safe_load(template.read_text(encoding="utf-8"))["spec"].get("candidates", [])
     if len(found) != 1:
-        message = f"holds {len(found)}; a template has one, whose weights are put in"
+        message = f"holds {len(found)}candidates; a template has exactly one"
         raise SpecError(str(template), [SpecProblem(("spec", "candidates"), message)])
     return found[0]
 
 
 def _content(location: str) -> str:
-    """Reads all of it. Raises SpecError, StoreError."""
+    """Returns the digest of the weights, after reading all of them. Raises SpecError, StoreError."""
     try:
         return model_content_of(location)
     except BadCheckpoint as error:

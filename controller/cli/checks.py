@@ -9,7 +9,7 @@ State = Literal["good", "advice", "blocks"]
 
 @dataclass(frozen=True)
 class Check:
-    """`state`: blocks means that no local run can succeed before `todo` is done; advice, that some could not."""
+    """`state`: "blocks" if no local run can succeed before `todo` is done; "advice" if some runs could fail."""
 
     name: str
     state: State
@@ -30,7 +30,7 @@ def blocks(name: str, finding: str, todo: str) -> Check:
 
 
 def made(name: str, checks: Callable[[], Check | Iterable[Check]]) -> tuple[Check, ...]:
-    """The results of `checks`. An error that they did not expect becomes a line too: a doctor never crashes."""
+    """Returns the results of `checks`. An unexpected error becomes a result too, so that `doctor` never crashes."""
     try:
         found = checks()
         return (found,) if isinstance(found, Check) else tuple(found)

@@ -1,4 +1,4 @@
-"""What commands against a cluster share: the connection from a kubeconfig, the namespace, the Experiment."""
+"""Functions for commands that use a cluster: the connection from a kubeconfig, the namespace, the Experiment."""
 
 import sys
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ class Cluster:
         return f"/apis/potstill.dev/v1alpha1/namespaces/{self.namespace}/experiments"
 
     def experiment(self, name: str) -> Json:
-        """Raises typer.BadParameter when there is none of this name."""
+        """Raises typer.BadParameter if there is no Experiment of this name."""
         try:
             return self.api.request("GET", f"{self.experiments}/{name}")
         except ApiError as error:
@@ -58,7 +58,7 @@ class Cluster:
 
 
 def cluster_at(kubeconfig: Path | None, context: str | None, namespace: str | None) -> Cluster:
-    """Raises ConfigException when no kubeconfig tells where the cluster is."""
+    """Raises ConfigException if no kubeconfig names a cluster."""
     api = connect(kubeconfig, context)
     return Cluster(api, namespace or _namespace(kubeconfig, context))
 
@@ -75,7 +75,7 @@ def _namespace(kubeconfig: Path | None, context: str | None) -> str:
 
 
 def condition(item: Json, kind: str) -> Json:
-    """Empty while the controller has not said it, or said it of an older generation."""
+    """Returns the condition; an empty dict if the controller has not set it for the current generation."""
     generation = item["metadata"]["generation"]
     for one in item.get("status", {}).get("conditions", []):
         if one["type"] == kind and one.get("observedGeneration") == generation:
@@ -85,7 +85,10 @@ def condition(item: Json, kind: str) -> Json:
 
 
 def store_of(item: Json, store: str | None) -> Store:
-    """Where an Experiment's results are, if not at `store`. Exits 1 when it was not accepted."""
+    """Returns the store of the Experiment's results, or the one at `store`.
+
+    Exits 1 if the Experiment was not accepted.
+    """
     url = store or item.get("status", {}).get("store")
     if url is None:
         print("the Experiment was not accepted: there are no results; see potstill status", file=sys.stderr)
@@ -94,7 +97,7 @@ def store_of(item: Json, store: str | None) -> Store:
 
 
 def results_of(item: Json, store: str | None) -> Results:
-    """What the store holds of an Experiment, read with the caller's own credentials. Raises StoreError."""
+    """Reads the Experiment's results from its store with the caller's own credentials. Raises StoreError."""
     opened = store_of(item, store)
     frozen, _ = read_experiment(opened, store_keys.experiment_key(item["metadata"]["name"], uid8_of(item)))
     return Results(opened, frozen, seen_in(opened, frozen))

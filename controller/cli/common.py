@@ -1,4 +1,4 @@
-"""What commands share: where the experiment and the store are."""
+"""Options and functions that commands share: they find the experiment and the store."""
 
 import os
 import sys
@@ -42,7 +42,7 @@ ProfileFile = Annotated[
 StorePlace = Annotated[str | None, typer.Argument(help="The same as --store.", metavar="[STORE]", show_default=False)]
 DEFAULT_STORE = "potstill-store"
 UNNAMED = "experiment"
-"""The source that `resolve` names in its errors: it does not know the file."""
+"""The name of the file in the errors of `resolve`, which does not know the file."""
 
 
 def frozen_from(path: Path, profile: Path | None) -> FrozenExperiment:
@@ -51,20 +51,23 @@ def frozen_from(path: Path, profile: Path | None) -> FrozenExperiment:
 
 
 def resolved_from(path: Path, profile: Profile) -> tuple[LoadedFile, FrozenExperiment]:
-    """The file with the lines of its fields, and the experiment that it asks. Raises SpecError as `frozen_from`."""
+    """Returns the file with the line of each field, and the resolved experiment.
+
+    Raises SpecError like `frozen_from`.
+    """
     loaded = load_experiment_file(path)
     return loaded, resolve_loaded(loaded, path.resolve().parent, profile)
 
 
 def resolve_loaded(loaded: LoadedFile, directory: Path, profile: Profile) -> FrozenExperiment:
-    """Relative paths of the file start at `directory`. Raises SpecError as `frozen_from`."""
+    """Resolves relative paths of the file against `directory`. Raises SpecError like `frozen_from`."""
     fetch_base_files(loaded.experiment)
     try:
         return resolve(loaded.experiment, directory, profile, datetime.now(UTC))
     except (SpecError, ContentError) as error:
         if isinstance(error, SpecError) and error.source != UNNAMED:
             raise
-        from controller.validation import reference_problems  # here, because most files are right
+        from controller.validation import reference_problems  # imported only here, because most files have no problems
 
         first = error.problems if isinstance(error, SpecError) else ()
         problems = [*first, *reference_problems(loaded.experiment, directory)]
@@ -74,9 +77,10 @@ def resolve_loaded(loaded: LoadedFile, directory: Path, profile: Profile) -> Fro
 
 
 def fetch_base_files(experiment: Experiment) -> None:
-    """Brings the few small files of a hub base (configuration, tokenizer) into the hub's cache, if it lacks them.
+    """Downloads the small files of a hub base (configuration, tokenizer) into the hub's cache, if it lacks them.
 
-    They say what trains the base and what its data will be. Where the hub does not answer, nothing is known of them.
+    The trainer and the tokens of the data depend on these files. If the hub does not answer, the experiment is resolved
+    without them.
     """
     base = experiment.spec.base
     trains = any(run.checkpoints is None for run in experiment.spec.runs)
@@ -91,30 +95,39 @@ def profile_from(path: Path | None) -> Profile:
 
 
 def store_at(url: str, *, make: bool = False) -> Store:
-    """A directory may be given as a path. Raises StoreError if it cannot be used; only `make` makes one."""
+    """Opens the store at a URL or directory. With `make`, creates the directory.
+
+    Raises StoreError if it cannot be used.
+    """
     try:
         return open_store(whole_url(url), make=make)
     except NoDirectory as error:
-        raise NoDirectory(f"{error}; --store says where the store is, potstill run makes it") from None
+        raise NoDirectory(f"{error}; state the store with --store, or create it with potstill run") from None
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--store") from error
 
 
 def stated_store(argument: str | None, option: str) -> str:
-    """Of a command that takes its store as an argument too. Raises typer.BadParameter where the two differ."""
+    """Returns the store of a command that takes it as an argument or an option.
+
+    Raises typer.BadParameter if the two differ.
+    """
     if argument is not None and option not in (argument, DEFAULT_STORE, os.environ.get("POTSTILL_STORE")):
         raise typer.BadParameter(f"the store is {argument} and --store is {option}: give one of the two")
     return argument or option
 
 
 def whole_url(store: str) -> str:
-    """As `open_store` takes it: a path becomes a file:// URL."""
+    """Returns the URL for `open_store`: a path becomes a file:// URL."""
     return store if "://" in store else Path(store).resolve().as_uri()
 
 
 @contextmanager
 def store_or_empty(url: str) -> Iterator[Store]:
-    """As `store_at`, but a directory that is not there is an empty store, and is not made."""
+    """Opens the store like `store_at`.
+
+    For a directory that does not exist it gives an empty store, and does not create it.
+    """
     with tempfile.TemporaryDirectory() as empty:
         try:
             found = store_at(url)
@@ -124,6 +137,6 @@ def store_or_empty(url: str) -> Iterator[Store]:
 
 
 def wide_console() -> Console:
-    """As wide as the terminal; a file or a pipe gets lines that are not folded."""
+    """Returns a console as wide as the terminal. For a file or a pipe it does not fold lines."""
     console = plain_console(sys.stdout)
     return console if console.is_terminal else plain_console(sys.stdout, width=160)

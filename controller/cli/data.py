@@ -1,4 +1,4 @@
-"""`potstill data show`: what the trainer will see."""
+"""`potstill data show`: samples as the trainer sees them."""
 
 from pathlib import Path
 from typing import Annotated
@@ -32,7 +32,7 @@ def show(
     profile: ProfileFile = None,
     json_to: JsonTo = None,
 ) -> None:
-    """Show samples as the trainer sees them: template applied, cut at the limit, the text that the loss is on marked.
+    """Show samples as the trainer sees them: with the template, cut at the limit, and with the supervised text marked.
 
     Example: potstill data show experiment.yaml --rendered 2
     """
@@ -67,7 +67,7 @@ def show(
 
 
 def _marked(sample: RenderedSample) -> Text:
-    """The supervised text is green where there is colour, and between ⟦ and ⟧ everywhere."""
+    """Returns the text with supervised parts between ⟦ and ⟧, and green where the terminal has colour."""
     cut = f", cut from {sample.full_tokens}" if sample.truncated else ""
     text = Text(
         f"\n{sample.place}: {count_of(sample.tokens, 'token')}{cut}, {sample.supervised_tokens} supervised\n", "bold"

@@ -1,4 +1,4 @@
-"""`potstill diff`: what differs between two experiments, and what it did."""
+"""`potstill diff`: the differences between two experiments and between their results."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def diff(
     store: StoreUrl = DEFAULT_STORE,
     json_to: JsonTo = None,
 ) -> None:
-    """Compare two experiments: two files (what they ask), or two manifests or versions (what was found).
+    """Compare two experiments: two files (their fields), or two manifests or versions (their results).
 
-    Exit 0 if nothing differs, 1 if something does, 2 for wrong use, 4 if one cannot be read.
-    Example: potstill diff quickstart@1a2b quickstart@3c4d
+    Exit 0 if nothing differs, 1 if anything does, 2 for wrong use, 4 if one cannot be read. Example: potstill diff
+    quickstart@1a2b quickstart@3c4d
     """
-    from controller.cli.diff_text import diff_json, diff_text  # here, because scipy takes its time to load
+    from controller.cli.diff_text import diff_json, diff_text  # imported here, because scipy loads slowly
 
     kinds = {_is_spec(where) for where in (old, new)}
     if len(kinds) == 2:
@@ -89,7 +89,7 @@ def _manifests(old: str, new: str, store: str) -> ComparedManifests:
 
 
 def _manifest(where: str, store: str) -> Manifest:
-    """Exits 4 where it is not there; raises StoreError."""
+    """Exits 4 if the manifest does not exist; raises StoreError."""
     if not is_version(where):
         return manifest_at(where)
     opened = store_at(store)

@@ -1,4 +1,4 @@
-"""A comparison for people and for programs."""
+"""Writes a comparison as text and as JSON."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -15,13 +15,13 @@ from workloads.results.effects import Effect, Effects, NotCompared
 NAMES_SHOWN = 6
 DIGEST_SHOWN = 12
 VALUE_SHOWN = 60
-WORDS = {"changed": "anew", "added": "added", "removed": "no longer asked", "same": "the same"}
+WORDS = {"changed": "again", "added": "added", "removed": "removed", "same": "the same"}
 ALPHA = 0.05
 
 
 @dataclass(frozen=True)
 class ComparedManifests:
-    """`fields`: of two files, every field that differs. `effects`: of two manifests."""
+    """`fields`: the fields in which two files differ. `effects`: the differences between two manifests."""
 
     old: str
     new: str
@@ -36,13 +36,13 @@ class ComparedManifests:
 
 
 def _differ(found: Effects) -> bool:
-    """The results differ, or cannot be compared, although no unit does."""
+    """Whether the results differ or cannot be compared although all units are equal."""
     sides = found.only_old or found.only_new or found.only_old_benchmarks or found.only_new_benchmarks
     return bool(found.contradictory or found.compared or found.not_compared or sides)
 
 
 def diff_json(compared: ComparedManifests) -> bytes:
-    """Everything in the comparison, canonical, with a final newline."""
+    """Returns the whole comparison as canonical JSON with a final newline."""
     whole = asdict(compared) | {"differs": compared.differs, "schema_version": 1}
     return canonical_json(whole) + b"\n"
 
@@ -60,7 +60,7 @@ def diff_text(compared: ComparedManifests) -> Iterator[RenderableType]:
 
 
 def _fields_table(fields: Iterable[Change]) -> Table:
-    table = Table("field", "old", "new", title="What the files say differently", title_justify="left", box=None)
+    table = Table("field", "old", "new", title="Fields that differ", title_justify="left", box=None)
     for change in fields:
         table.add_row(change.path, _side(change.old, change.old_stated), _side(change.new, change.new_stated))
     return table
@@ -72,7 +72,7 @@ def _units_table(groups: Iterable[ChangeGroup]) -> Table:
     for group in groups:
         reasons = "\n".join(_reason(change) for change in group.because)
         if group.standing == "changed" and not group.because:
-            reasons = "nothing known: asked again, or a source that the manifest does not hold"
+            reasons = "unknown: generated again, or a source that the manifest does not contain"
         table.add_row(group.kind, str(len(group.names)), WORDS[group.standing], _names(group.names), reasons)
     return table
 
@@ -106,7 +106,7 @@ def _effects(found: Effects) -> Iterator[RenderableType]:
             "intervals are 95%, not corrected, new - old, on the same problems"
         )
         if any(effect.again for effect in found.compared):
-            yield "(again): the same question, generated a second time: what differs is noise"
+            yield "(again): the same prompts, generated a second time: differences are noise"
     if found.unchanged:
         yield f"the same verdicts, from the same units: {_names(tuple(' on '.join(one) for one in found.unchanged))}"
     if found.contradictory:
@@ -126,7 +126,7 @@ def _effects(found: Effects) -> Iterator[RenderableType]:
 
 
 def _effects_table(effects: tuple[Effect, ...]) -> Table:
-    table = Table(title="What it did", title_justify="left", box=None)
+    table = Table(title="Effects on results", title_justify="left", box=None)
     metrics = list(dict.fromkeys(effect.metric for effect in effects))
     for column in ("benchmark", "model", "budget", "n", *metrics):
         table.add_column(column, justify="right" if column in ("budget", "n") else "left")
@@ -142,14 +142,14 @@ def _effects_table(effects: tuple[Effect, ...]) -> Table:
 
 
 def _effect(effect: Effect) -> str:
-    """73.0% -> 67.0%, -6.0 (-18.6 to +6.8)"""
+    """Returns text such as 73.0% -> 67.0%, -6.0 (-18.6 to +6.8)."""
     found = effect.difference
     span = f"{found.estimate * 100:+.1f} ({found.low * 100:+.1f} to {found.high * 100:+.1f})"
     return f"{found.second:.1%} -> {found.first:.1%}, {span}{' *' if effect.adjusted_p < ALPHA else ''}"
 
 
 def _refused(refused: tuple[NotCompared, ...]) -> Iterator[str]:
-    """By reason: one line for all that share it."""
+    """Yields a line for each reason, with all evaluations that have this reason."""
     by_reason: dict[str, list[str]] = {}
     for item in refused:
         by_reason.setdefault("; ".join(item.reasons), []).append(f"{item.model} on {item.benchmark}")

@@ -1,4 +1,4 @@
-"""`potstill doctor`: can this machine run an experiment, and what is to be done if not?"""
+"""`potstill doctor`: checks whether this machine can run an experiment, and says what to do if it cannot."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -22,7 +22,7 @@ def doctor(
     ] = None,
     json_to: JsonTo = None,
 ) -> None:
-    """Check this machine, the store and the hub, a line each: good, or what to do.
+    """Check this machine, the store and the hub. Prints a line for each check, with what to do if it fails.
 
     Exit 0 if nothing blocks a run on this machine, else 1. Example: potstill doctor --base Qwen/Qwen3-8B-Base
     """
@@ -38,7 +38,7 @@ def doctor(
 
 
 def all_checks(store: str, base: str | None) -> tuple[Check, ...]:
-    from controller.cli import (  # here, because other commands start without them
+    from controller.cli import (  # imported here, so that other commands start faster
         added_checks,
         machine_checks,
         place_checks,

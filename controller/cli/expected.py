@@ -1,4 +1,4 @@
-"""Errors that a command expects: what the person can correct, and a store that cannot answer."""
+"""Errors that a command expects: wrong input, which the user can correct, and a store that does not answer."""
 
 from controller.experiment.errors import SpecError
 from workloads.benchmarks.model import BenchmarkError
@@ -11,7 +11,7 @@ from workloads.text.templates import BadTemplate
 from workloads.text.tokenizer import BadTokenizer
 
 WRONG_INPUT = (SpecError, ContentError, BadData, BadTemplate, BadTokenizer, BenchmarkError, RegistryError)
-"""Exit 2: the message says what to change."""
+"""After these errors the command exits with 2; the message says what to change."""
 
 STORE_ERRORS = (StoreError, Corrupt)
-"""Exit 4: the store could not answer."""
+"""After these errors the command exits with 4, because the store did not answer."""

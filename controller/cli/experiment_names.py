@@ -1,4 +1,4 @@
-"""How commands name an experiment: its file, a version as `potstill list` shows it, or its name in the cluster."""
+"""Finds an experiment by its file, by a version as `potstill list` prints it, or by its name in the cluster."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +35,10 @@ Kind = Literal["file", "version", "cluster"]
 
 
 def kind_of(experiment: str, in_cluster: bool = False) -> Kind:
-    """A version is name@version. A file ends in .yaml or .yml, has a / or exists. The rest are names in the cluster."""
+    """Returns what the text names. A version is name@version. A file ends in .yaml or .yml, has a / or exists.
+
+    Any other text is a name in the cluster.
+    """
     if in_cluster:
         return "cluster"
     if is_version(experiment):
@@ -76,7 +79,7 @@ def find_results(
 
 
 def find_frozen(experiment: str, store: str, profile: Path | None) -> tuple[Store, FrozenExperiment]:
-    """The store, and the experiment of a file or a version. It need not have run.
+    """Returns the store, and the experiment of a file or a version. The experiment need not have run.
 
     Raises SpecError, StoreError, typer.BadParameter.
     """

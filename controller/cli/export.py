@@ -1,4 +1,4 @@
-"""`potstill export`: results for W&B, MLflow or TensorBoard, read from the store, also while training goes on."""
+"""`potstill export`: writes results for W&B, MLflow or TensorBoard. It reads the store, also while training runs."""
 
 from __future__ import annotations
 
@@ -48,15 +48,15 @@ def export(
     ] = None,
     to: Annotated[str | None, typer.Option("--to", hidden=True)] = None,
     follow: Annotated[
-        bool, typer.Option("--follow", help="Go on while the experiment runs, until it has ended or Ctrl-C.")
+        bool, typer.Option("--follow", help="Continue until the experiment has ended, or Ctrl-C.")
     ] = False,
     store: StoreUrl = DEFAULT_STORE,
     profile: ProfileFile = None,
 ) -> None:
     """Write curves, evaluations with their intervals, parameters and provenance for another tracker.
 
-    They come from the store, so no trainer waits for a tracker. A second export adds what is new.
-    Example: potstill export tensorboard experiment.yaml --out runs --follow
+    The command reads the store, so no training waits for a tracker. A second export adds only new data. Example:
+    potstill export tensorboard experiment.yaml --out runs --follow
     """
     target = out or to
     if target is None:
@@ -76,13 +76,13 @@ def export(
             f"{error.name} is not installed: in the checkout, pip install '.[export-{tracker.value}]'"
         ) from error
     except FileExistsError as error:
-        message = f"{error} is there already, and potstill export did not write it: remove it, or choose another --out"
+        message = f"{error} exists already, and potstill export did not write it: remove it, or choose another --out"
         raise typer.BadParameter(message) from error
 
 
 @dataclass(frozen=True)
 class Reader:
-    """`manifest` exits 4 where there is none; `store` None: a manifest without its store."""
+    """`manifest`: exits 4 if there is none. `store`: None for a manifest without its store."""
 
     manifest: Callable[[], Manifest]
     exists: Callable[[], bool]
@@ -90,11 +90,11 @@ class Reader:
 
 
 Write = Callable[[Manifest, Store | None], int]
-"""Writes what is new, and returns the number of runs."""
+"""Writes new data, and returns the number of runs."""
 
 
 def _reader(where: str, store: str, profile: Path | None) -> Reader:
-    """A manifest that stands in a store is read with that store."""
+    """Returns a reader of the manifest. If the manifest is in a store, it is read with its store."""
     if not where.endswith(".json"):
         opened, frozen = find_frozen(where, store, profile)
         name, uid8 = frozen.name, frozen.uid8
@@ -107,7 +107,7 @@ def _reader(where: str, store: str, profile: Path | None) -> Reader:
 
 
 def _follow(read: Reader, write: Write) -> int:
-    """Until the experiment has ended. Raises StoreError."""
+    """Exports again and again until the experiment has ended. Raises StoreError."""
     if not read.exists():
         typer.echo("waiting for the first results", err=True)
     while not read.exists():
@@ -122,8 +122,11 @@ def _follow(read: Reader, write: Write) -> int:
 
 @contextmanager
 def _writer(tracker: Tracker, target: str) -> Iterator[Write]:
-    """Each library is loaded only for who asks for it. Raises ModuleNotFoundError, FileExistsError."""
-    from workloads.exporters.metrics import live_points, training_points  # here, because scipy takes its time to load
+    """Gives a function that writes to the tracker, and imports its library only now.
+
+    Raises ModuleNotFoundError, FileExistsError.
+    """
+    from workloads.exporters.metrics import live_points, training_points  # imported here, because scipy loads slowly
     from workloads.exporters.tracked import experiment_name, tracked
 
     def runs_of(manifest: Manifest, opened: Store | None) -> tuple[Tracked, ...]:

@@ -1,4 +1,4 @@
-"""`potstill fetch`: a checkpoint out of the store, as an adapter or as whole weights."""
+"""`potstill fetch`: copies a checkpoint out of the store, as an adapter or as whole weights."""
 
 import json
 import shutil
@@ -24,19 +24,19 @@ from workloads.storage.content_digest import localise_model
 def fetch(
     experiment: FileOrVersion,
     checkpoint: Annotated[str, typer.Argument(help="run@samples, or run@last.", metavar="RUN@SAMPLES")],
-    directory: Annotated[Path, typer.Argument(help="Where the files go; it is made.", metavar="DIRECTORY")],
+    directory: Annotated[Path, typer.Argument(help="Directory for the files; it is created.", metavar="DIRECTORY")],
     merge: Annotated[bool, typer.Option("--merge", help="Whole weights: the adapter merged into the base.")] = False,
     store: StoreUrl = DEFAULT_STORE,
     profile: ProfileFile = None,
 ) -> None:
-    """Copy a committed checkpoint into a directory, checked by hash: an adapter, or with --merge whole weights.
+    """Copy a committed checkpoint into a directory and check its hashes. It is an adapter; with --merge, whole weights.
 
-    The checkpoint of a run with method: full is whole weights, with and without --merge.
+    The checkpoint of a run with method: full is always whole weights.
 
     Example: potstill fetch experiment.yaml math@last adapter
     """
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise SpecError(str(directory), [SpecProblem((), "is there already and is not empty: name a new directory")])
+        raise SpecError(str(directory), [SpecProblem((), "exists already and is not empty: name a new directory")])
     opened, frozen = find_frozen(experiment, store, profile)
     marker = _checkpoint(frozen, opened, checkpoint, experiment)
     arriving = directory.with_name(f"{directory.name}.{uuid.uuid4().hex}.arriving")
@@ -73,7 +73,8 @@ def _checkpoint(frozen: FrozenExperiment, store: Store, name: str, source: str) 
         raise SpecError(source, [SpecProblem(("spec", "runs"), message)])
     if not isinstance(marker.record, CheckpointRecord) or not marker.files:
         raise SpecError(
-            source, [SpecProblem(("spec", "runs"), f"{name} is whole weights where another trainer left them")]
+            source,
+            [SpecProblem(("spec", "runs"), f"{name} has whole weights, which stay where another trainer wrote them")],
         )
     return marker
 
@@ -87,7 +88,10 @@ def _committed(store: Store, run: FrozenRun) -> str:
 
 
 def _name_base(base: ModelSource, config: Path) -> None:
-    """AutoPeftModel looks there for the base. The store's file names none: equal weights have equal files."""
+    """AutoPeftModel reads the base's location from this field.
+
+    The store's file has none, so that equal weights have equal files.
+    """
     stated = json.loads(config.read_text())
     name, _, revision = base.location.removeprefix("hub://").partition("@")
     stated["base_model_name_or_path"] = name

@@ -1,4 +1,4 @@
-"""`potstill gate`: may this candidate pass? For CI, with read-only access to the store."""
+"""`potstill gate`: decides whether a candidate passes. For CI, with read-only access to the store."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def gate(
     summary_file: Annotated[Path | None, typer.Option("--summary", help="Append the Markdown summary here.")] = None,
     json_to: JsonTo = None,
 ) -> None:
-    """Judge the candidate of spec.gate against its baseline, from results that are there. Nothing is run.
+    """Compare the candidate of spec.gate with its baseline, from results in the store. Nothing is run.
 
     Exit 0 pass, 1 fail, 2 wrong use, 3 not enough evidence, 4 could not be evaluated.
     Example: potstill gate experiment.yaml --junit gate.xml --json gate.json
@@ -51,7 +51,7 @@ def gate(
     if (path is None) == (manifest is None):
         raise _wrong("give an experiment file or --manifest, one of the two")
     if wait and manifest is None:
-        raise _wrong("--wait needs --manifest: the file alone does not say which Experiment of a cluster it became")
+        raise _wrong("--wait needs --manifest: the file does not identify an Experiment in a cluster")
     with _crash_is_not_a_failure():
         result = _result(path, manifest, wait, store, profile)
         text = _written(result, junit_file, summary_file)
@@ -63,7 +63,10 @@ def gate(
 
 @contextmanager
 def _crash_is_not_a_failure() -> Iterator[None]:
-    """An unexpected error exits 4 with its traceback: 1, Python's own, would say that the candidate failed."""
+    """An unexpected error exits with 4 and its traceback.
+
+    Python's own exit code, 1, would mean that the candidate failed.
+    """
     try:
         yield
     except (typer.Exit, typer.BadParameter, *WRONG_INPUT, *STORE_ERRORS):
@@ -75,7 +78,7 @@ def _crash_is_not_a_failure() -> Iterator[None]:
 
 
 def _result(path: Path | None, manifest: str | None, wait: float, store: str, profile: Path | None) -> GateResult:
-    from workloads.results.gate import judge  # here, because scipy takes its time to load
+    from workloads.results.gate import judge  # imported here, because scipy loads slowly
 
     asked: FrozenGate | None
     if path is not None:
@@ -86,7 +89,7 @@ def _result(path: Path | None, manifest: str | None, wait: float, store: str, pr
         found = finished_manifest_at(manifest or "", 60 * wait)
         asked = found.gate
     if asked is None:
-        raise _wrong("the experiment has no spec.gate: say there which candidate, baseline and requirements")
+        raise _wrong("the experiment has no spec.gate: state the candidate, the baseline and the requirements there")
     candidate, baseline = _sides(found, asked)
     return judge(asked, candidate, baseline)
 
@@ -99,7 +102,7 @@ def _as_json(result: GateResult) -> dict[str, Any]:
 
 
 def _written(result: GateResult, junit_file: Path | None, summary_file: Path | None) -> str:
-    """Writes the files that were asked for. Returns the Markdown summary."""
+    """Writes the requested files. Returns the Markdown summary."""
     from workloads.results.gate_text import gate_markdown, junit
 
     text = gate_markdown(result)
@@ -112,7 +115,10 @@ def _written(result: GateResult, junit_file: Path | None, summary_file: Path | N
 
 
 def _sides(found: Manifest, asked: FrozenGate) -> tuple[Side, Side]:
-    """A baseline `URL#model` is of another experiment; without a model, the one that its own gate let pass."""
+    """A baseline `URL#model` belongs to another experiment.
+
+    Without a model, it is the candidate that passed that experiment's gate.
+    """
     from workloads.results.gate import UnknownModel, side_of
 
     try:
@@ -125,7 +131,7 @@ def _sides(found: Manifest, asked: FrozenGate) -> tuple[Side, Side]:
     except UnknownModel as error:
         raise _wrong(str(error)) from error
     except ValidationError as error:
-        raise _wrong(f"{asked.baseline} is no manifest that this version can read: {error}") from error
+        raise _wrong(f"{asked.baseline} is not a manifest that this version can read: {error}") from error
 
 
 def _wrong(message: str) -> typer.BadParameter:

@@ -1,4 +1,4 @@
-"""`potstill gc`: sweep a store of what nobody needs any more."""
+"""`potstill gc`: deletes objects of a store that no experiment needs."""
 
 import re
 import sys
@@ -25,7 +25,7 @@ from workloads.words import count_of
 
 SHOWN_ROWS = 50
 LEAST_SECONDS = 3600.0
-"""The least age by which anything is deleted."""
+"""The smallest accepted value of --older-than."""
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 REASONS = {
     "unnamed unit": "no experiment names it",
@@ -39,7 +39,7 @@ REASONS = {
 
 
 def seconds_of(age: str) -> float:
-    """90m, 12h, 7d, 2w. Raises typer.BadParameter."""
+    """Parses an age such as 90m, 12h, 7d or 2w. Raises typer.BadParameter."""
     found = re.fullmatch(r"(\d+)([smhdw])", age)
     if found is None:
         raise typer.BadParameter(f"invalid age {age!r}: write a number and s, m, h, d or w, such as 7d")
@@ -53,18 +53,18 @@ def gc(
     older_than: Annotated[
         str,
         typer.Option(
-            "--older-than", help="Leave alone what was written since then; with --delete 1h or more.", metavar="AGE"
+            "--older-than", help="Keep objects that are newer than this; with --delete 1h or more.", metavar="AGE"
         ),
     ] = "7d",
     corrupt: Annotated[
         bool,
-        typer.Option("--corrupt", help="Also results whose files are damaged, whatever their age; reads them all."),
+        typer.Option("--corrupt", help="Also delete results of any age whose files are damaged; reads all of them."),
     ] = False,
     json_to: JsonTo = None,
 ) -> None:
-    """Show what no experiment and no running task needs, and with --delete delete it. Experiments' folders stay.
+    """Show the objects that no experiment and no running task needs; with --delete, delete them.
 
-    Example: potstill gc --store potstill-store --older-than 2w
+    The folders of experiments stay. Example: potstill gc --store potstill-store --older-than 2w
     """
     store = stated_store(place, store)
     floor_seconds = seconds_of(older_than)
@@ -74,7 +74,7 @@ def gc(
             param_hint="--older-than",
         )
     if "://" not in store and not Path(store).is_dir():
-        raise typer.BadParameter(f"{store} is not there", param_hint="STORE")
+        raise typer.BadParameter(f"{store} does not exist", param_hint="STORE")
     opened = store_at(store)
     say = print if shows_text(json_to) else _silent
     if not delete:
@@ -86,13 +86,13 @@ def gc(
     try:
         with _only_sweeper(opened) as (now_seconds, proceed):
             if restored := restore_parked(opened):
-                say(f"put back {count_of(restored, 'object')} that a sweep had parked before it was cut off")
+                say(f"restored {count_of(restored, 'object')} of an interrupted sweep")
             text = shows_text(json_to)
             planned = _plan(opened, now_seconds, floor_seconds, older_than, corrupt, text=text, delete=True)
             deleted: dict[str, int] = {"objects": 0, "bytes": 0, "spared": 0}
             if planned.plan:
                 done = sweep(opened, planned.plan, lambda: look(opened), now_seconds, floor_seconds, proceed)
-                spared = f"; {done.spared} were needed again meanwhile and stay" if done.spared else ""
+                spared = f"; {done.spared} are needed again and were kept" if done.spared else ""
                 say(f"deleted {count_of(done.objects, 'object')}, {decimal(done.bytes)}{spared}")
                 deleted = {"objects": done.objects, "bytes": done.bytes, "spared": done.spared}
             write_json(json_to, "gc", planned.body | {"deleted": deleted})
@@ -103,14 +103,14 @@ def gc(
 
 @dataclass(frozen=True)
 class Planned:
-    """What is to go, and the same for JSON."""
+    """`plan`: the objects to delete. `body`: the same for JSON."""
 
     plan: tuple[Doomed, ...]
     body: dict[str, Any]
 
 
 def _silent(_text: str) -> None:
-    """In place of print, where standard output is for JSON."""
+    """Replaces print if standard output is for JSON."""
 
 
 def _plan(
@@ -123,7 +123,7 @@ def _plan(
     text: bool,
     delete: bool = False,
 ) -> Planned:
-    """What is to go; with `text` it is shown to the user."""
+    """Finds the objects to delete. With `text`, prints them."""
     console = wide_console()
     snapshot = look(store, deep=corrupt)
     plan = plan_sweep(snapshot, now_seconds, floor_seconds)
@@ -154,26 +154,31 @@ def _plan(
         f"{count_of(len(snapshot.objects), 'object')}, {decimal(total_bytes)}"
     )
     if not plan:
-        console.print(f"{held}; nothing to sweep that is older than {older_than}", markup=False, highlight=False)
+        console.print(f"{held}; nothing to delete that is older than {older_than}", markup=False, highlight=False)
         return planned
     console.print(held, markup=False, highlight=False)
     console.print(_table(plan, now_seconds))
     for key in sorted(snapshot.corrupt_blobs):
         print(f"{key} is damaged: put the tokenizer.json of the base there, or generate anything with that base")
     if not delete:
-        print(f"{_total(plan)} would go; nothing was deleted: --delete does it")
+        print(f"{_total(plan)} can be deleted; nothing was deleted: use --delete")
     return planned
 
 
 def _say_parked(store: Store, say: Callable[[str], None]) -> None:
     parked = sum(1 for _ in store.list(store_keys.parked_key("")))
     if parked:
-        say(f"a sweep was cut off or is at work: {count_of(parked, 'parked object')}; --delete puts them back first")
+        say(
+            f"a sweep was interrupted or is running: {count_of(parked, 'parked object')}; --delete puts them back first"
+        )
 
 
 @contextmanager
 def _only_sweeper(store: Store) -> Iterator[tuple[float, Callable[[], None]]]:
-    """The time by the store's clock in seconds since 1970, and what is to be called often. Raises Busy, StoreError."""
+    """Returns the store's time in seconds since 1970, and a function that renews the lease and must be called often.
+
+    Raises Busy, StoreError.
+    """
     lease = acquire_key(store, store_keys.SWEEPER, f"gc of {store.url}", datetime.now(UTC))
 
     def proceed() -> None:
@@ -186,7 +191,7 @@ def _only_sweeper(store: Store) -> Iterator[tuple[float, Callable[[], None]]]:
 
 
 def _table(plan: Sequence[Doomed], now_seconds: float) -> Table:
-    """The largest first."""
+    """Returns the plan as a table, with the largest groups first."""
     table = Table("what", "why", "objects", "size", "last written", box=None, pad_edge=False)
     ordered = sorted(plan, key=lambda doomed: -doomed.bytes)
     for doomed in ordered[:SHOWN_ROWS]:

@@ -1,4 +1,4 @@
-"""`potstill grade`: outputs that exist, graded by the rules of an evaluation."""
+"""`potstill grade`: grades outputs of any model with the rules of an evaluation."""
 
 import json
 import os
@@ -40,7 +40,7 @@ def grade(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write a grade per row here.", metavar="GRADES.JSONL")] = None,
     thinking: Annotated[
-        bool, typer.Option("--thinking", help="The answer must stand after </think>, as for trained models.")
+        bool, typer.Option("--thinking", help="The answer must follow </think>, as for trained models.")
     ] = False,
     completion: Annotated[
         str | None, typer.Option(help="boxed, fenced, any or pattern; default: the grader's.", metavar="RULE")
@@ -54,9 +54,9 @@ def grade(
 ) -> None:
     """Grade outputs with the rules, limits and sandbox of an evaluation.
 
-    With --benchmark rows are {"problem", "output"}, several a problem allowed. With --grader alone they are
-    {"gold", "answer"} or {"gold", "output"}. Rows with a field "right" are compared with it. Exit 4 if a row could
-    not be graded. Example: potstill grade outputs.jsonl --benchmark math-500
+    With --benchmark rows are {"problem", "output"}, and a problem may have several. With --grader alone they are
+    {"gold", "answer"} or {"gold", "output"}. Rows with a field "right" are compared with it. Exit 4 if a row could not
+    be graded. Example: potstill grade outputs.jsonl --benchmark math-500
     """
     from workloads.grade.existing import Unsupported, grade_rows, summarise, summary_json
 
@@ -77,7 +77,7 @@ def grade(
     summary = summarise(graded)
     write_json(json_to, "grade", summary_json(summary, asked))
     if shows_text(json_to):
-        print("\n".join(_told(asked, summary, graded, time.monotonic() - started, show)))
+        print("\n".join(_report_lines(asked, summary, graded, time.monotonic() - started, show)))
     raise typer.Exit(4 if summary.errors else 0)
 
 
@@ -129,7 +129,10 @@ def _one_of(value: str | None, allowed: tuple[Choice, ...], option: str) -> Choi
 
 @contextmanager
 def _grades_file(path: Path | None) -> "Iterator[Callable[[GradedRow], None]]":
-    """Writes rows to a file that appears at `path` once all are written. Without a path nothing is written."""
+    """Writes rows to a temporary file that is renamed to `path` when all are written.
+
+    Without a path nothing is written.
+    """
     if path is None:
         yield lambda _: None
         return
@@ -144,7 +147,7 @@ def _grades_file(path: Path | None) -> "Iterator[Callable[[GradedRow], None]]":
         unfinished.unlink(missing_ok=True)
 
 
-def _told(
+def _report_lines(
     benchmark: Benchmark, summary: "Summary", graded: "Sequence[GradedRow]", seconds: float, most: int
 ) -> Iterator[str]:
     """The lines of the report for people."""
@@ -178,10 +181,10 @@ def _listed(title: str, rows: "Sequence[GradedRow]", most: int) -> Iterator[str]
     yield f"{title}:"
     for one in rows[:most]:
         gold = one.row.gold if one.row.gold is not None else f"problem {one.grade.problem}"
-        said = "" if one.row.right is None else f", said to be {'right' if one.row.right else 'not right'}"
+        note = "" if one.row.right is None else f", said to be {'right' if one.row.right else 'not right'}"
         answer = one_line(one.grade.answer or "(no answer)", SHOWN_CHARACTERS)
         cause = f" ({one.grade.cause})" if one.grade.cause else ""
-        yield f"  line {one.row.line}: {one_line(gold, SHOWN_CHARACTERS)} <- {answer}: {one.grade.verdict}{cause}{said}"
+        yield f"  line {one.row.line}: {one_line(gold, SHOWN_CHARACTERS)} <- {answer}: {one.grade.verdict}{cause}{note}"
     if len(rows) > most:
         yield f"  and {len(rows) - most} more: --show {len(rows)}, or --out"
 

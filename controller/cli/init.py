@@ -1,4 +1,4 @@
-"""`potstill init`: a first experiment for your data, from three answers or from options."""
+"""`potstill init`: writes a first experiment file for the user's data, from three answers or from options."""
 
 import os
 import re
@@ -35,10 +35,10 @@ OPTIONS = {
     ("spec", "data"): "--data",
     ("spec", "evaluation", "benchmarks"): "--benchmark",
 }
-"""Which option a field of the file comes from."""
+"""Names the option that a field of the file comes from."""
 BUDGETS = ("spec", "evaluation", "budgets")
 LEAST_BUDGET = 16
-"""Tokens: a base whose context leaves less than that beside a prompt is refused."""
+"""In tokens. A base is refused if its context leaves less than this beside a prompt."""
 
 
 def init(
@@ -75,18 +75,17 @@ def init(
     name: Annotated[str, typer.Option(help="The experiment's name.", metavar="NAME")] = "first",
     force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
 ) -> None:
-    """Write a commented experiment for your data. What no option says is asked: data, base, benchmark.
+    """Write a commented experiment for your data. Asks for data, base and benchmark if no option gives them.
 
-    The format of the data is recognised as the trainer reads them. Numbers are chosen by your data: rows, their lengths
-    with the base's tokenizer, whole batches. The file is written if potstill validate finds nothing wrong with it, and
-    not at all otherwise.
-    Example: potstill init --data data.jsonl --base Qwen/Qwen3-0.6B-Base --benchmark math-500
+    The format of the data is recognised as the trainer reads them. The numbers fit your data: its rows, their lengths
+    with the base's tokenizer, and whole batches. The file is written only if potstill validate accepts it. Example:
+    potstill init --data data.jsonl --base Qwen/Qwen3-0.6B-Base --benchmark math-500
     """
     if out.exists() and not force:
-        raise typer.BadParameter(f"{out} is there already: choose another, or --force", param_hint="--out")
+        raise typer.BadParameter(f"{out} exists already: choose another, or --force", param_hint="--out")
     directory = out.resolve().parent
     if not directory.is_dir():
-        raise typer.BadParameter(f"the folder {directory} is not there: make it", param_hint="--out")
+        raise typer.BadParameter(f"the folder {directory} does not exist: make it", param_hint="--out")
     data = data or _ask("--data", "Your data (prompts and responses or conversations; JSONL, JSON, CSV or Parquet)")
     uri, path = _data(data, directory)
     stated = _stated_columns(columns)
@@ -108,15 +107,18 @@ def init(
 
 
 def _ask(option: str, question: str) -> str:
-    """Raises typer.BadParameter if there is no terminal to ask at."""
+    """Raises typer.BadParameter if there is no terminal for questions."""
     if not sys.stdin.isatty():
-        raise typer.BadParameter("is required where there is no terminal to ask at", param_hint=option)
+        raise typer.BadParameter("is required without a terminal", param_hint=option)
     answer: str = typer.prompt(question)
     return answer.strip()
 
 
 def _from_folder(stated: str, directory: Path) -> str | None:
-    """A path of this folder, or of the experiment file's, as the file has it; None if nothing is there."""
+    """Returns the path `stated` as the experiment file should have it; None if no such file exists.
+
+    `stated` may be relative to the current folder or to the experiment file's folder.
+    """
     for start in (Path.cwd(), directory):
         if (start / stated).exists():
             return stated if Path(stated).is_absolute() else os.path.relpath(start / stated, directory)
@@ -124,7 +126,10 @@ def _from_folder(stated: str, directory: Path) -> str | None:
 
 
 def _data(stated: str, directory: Path) -> tuple[str, Path]:
-    """(uri for the file, where the data are on this machine). Data of the hub are fetched into its cache."""
+    """Returns the uri for the file, and the location of the data on this machine.
+
+    Downloads data of the hub into its cache.
+    """
     if stated.startswith("hf://"):
         try:
             return stated, fetch_data(FileSource(location=stated, sha256=location_sha256(stated)))
@@ -140,7 +145,7 @@ def _data(stated: str, directory: Path) -> tuple[str, Path]:
         )
     found = _from_folder(stated, directory)
     if found is None:
-        raise typer.BadParameter(f"{Path(stated).absolute()} is not there", param_hint="--data")
+        raise typer.BadParameter(f"{Path(stated).absolute()} does not exist", param_hint="--data")
     return found, directory / found
 
 
@@ -157,13 +162,13 @@ def _stated_columns(stated: str | None) -> list[str]:
 
 
 def _base(stated: str, directory: Path) -> tuple[str, str | None]:
-    """(model, revision). A hub name without a commit gets the one that its branch main has now."""
+    """Returns (model, revision). A hub name without a commit gets the newest commit of its branch main."""
     found = _from_folder(stated, directory)
     if found is not None and (directory / found).is_dir():
         return found, None
     model, _, revision = stated.partition("@")
     if re.fullmatch(r"[\w.-]+/[\w.-]+", model) is None:
-        raise typer.BadParameter(f"{stated} is no directory here and no name of a hub model", param_hint="--base")
+        raise typer.BadParameter(f"{stated} is neither a directory here nor a name of a hub model", param_hint="--base")
     if not revision:
         from huggingface_hub import HfApi
 
@@ -179,7 +184,7 @@ def _base(stated: str, directory: Path) -> tuple[str, str | None]:
 
 
 def _benchmark(stated: str, grader: str | None, directory: Path) -> tuple[str, str | None]:
-    """(name or path for the file, grader of an own benchmark)."""
+    """Returns (name or path for the file, grader of the user's own benchmark)."""
     if stated in BENCHMARKS:
         return stated, None
     found = _from_folder(stated, directory)
@@ -194,10 +199,10 @@ def _benchmark(stated: str, grader: str | None, directory: Path) -> tuple[str, s
 
 
 def _first_valid(experiments: Iterable[FirstExperiment], out: Path) -> tuple[FirstExperiment, str]:
-    """The first one that `potstill validate` accepts, and its text.
+    """Returns the first experiment that `potstill validate` accepts, and its text.
 
-    A budget that does not fit beside the prompts is halved. Raises typer.BadParameter with the first one's problems,
-    and BadData and BadTemplate.
+    Halves a budget that does not fit beside the prompts. Raises typer.BadParameter with the problems of the first
+    experiment, and BadData and BadTemplate.
     """
     profile = profile_from(None)
     refused: list[SpecProblem] = []
@@ -212,19 +217,19 @@ def _first_valid(experiments: Iterable[FirstExperiment], out: Path) -> tuple[Fir
             first = replace(first, budget_tokens=first.budget_tokens // 2)
         refused = refused or problems
         if any(problem.path[:2] != ("spec", "data") for problem in problems):
-            break  # another template would not help
+            break  # another template would have the same problem
     messages = list(dict.fromkeys(problem.message for problem in refused))
     raise typer.BadParameter("; ".join(messages), param_hint=_option(refused[0]))
 
 
 def _problems(text: str, out: Path, profile: Profile) -> list[SpecProblem]:
-    """What `potstill validate` says of the file `out` with this text."""
+    """Returns the problems that `potstill validate` finds in the file `out` with this text."""
     try:
         loaded = parse_experiment_file(text, str(out))
         frozen = resolve_loaded(loaded, out.resolve().parent, profile)
     except SpecError as error:
         return list(error.problems)
-    from controller.validation import validate_contents  # here, because scipy takes its time to load
+    from controller.validation import validate_contents  # imported here, because scipy loads slowly
 
     return validate_contents(loaded.experiment, frozen).problems
 
@@ -235,7 +240,7 @@ def _option(problem: SpecProblem) -> str | None:
 
 
 def _write(out: Path, text: str) -> None:
-    """Whole or not at all. Raises typer.BadParameter."""
+    """Writes the whole file or nothing. Raises typer.BadParameter."""
     unfinished = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
     try:
         unfinished.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""JSON of the commands that read: one option and one form for all of them (docs/reference/json.md)."""
+"""The JSON output of commands that read: one option and one form for all of them (docs/reference/json.md)."""
 
 import dataclasses
 import json
@@ -14,28 +14,28 @@ from pydantic import BaseModel
 from typer.core import TyperCommand
 
 SCHEMA_VERSION = 1
-"""Of every document. A field that is taken out or changes its meaning raises it; a new field does not."""
+"""The version of every document. Removing a field or changing its meaning raises it; a new field does not."""
 STDOUT = "-"
 
 JsonTo = Annotated[
     str | None,
     typer.Option(
         "--json",
-        help="Print JSON in place of text; before a name that ends in .json: write it there, beside the text.",
+        help="Print JSON instead of text. With a file name that ends in .json: write it to this file, and print text.",
         metavar="[FILE.json]",
     ),
 ]
 
 
 class ReadingCommand(TyperCommand):
-    """A command with `JsonTo`. The file may be left out: `--json` alone writes to standard output."""
+    """A command with the option `JsonTo`. The file may be left out: `--json` alone writes to standard output."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         return super().parse_args(ctx, _with_target(args))
 
 
 def _with_target(args: list[str]) -> list[str]:
-    """`--json FILE.json` and `--json -` as one word, and `--json` alone as `--json=-`."""
+    """Rewrites `--json FILE.json` and `--json -` as one word, and `--json` alone as `--json=-`."""
     found: list[str] = []
     rest = iter(range(len(args)))
     for index in rest:
@@ -54,15 +54,16 @@ def _with_target(args: list[str]) -> list[str]:
 
 
 def shows_text(json_to: str | None) -> bool:
-    """False where standard output is for JSON alone."""
+    """Returns False if standard output is for JSON alone."""
     return json_to != STDOUT
 
 
 def write_json(json_to: str | None, command: str, body: Mapping[str, Any]) -> None:
-    """Writes {"schema_version", "command", **body} to standard output or a file, with a final newline; None: nothing.
+    """Writes {"schema_version", "command", **body} to standard output or a file, with a final newline. Writes nothing
+    if `to` is None.
 
     Dataclasses and pydantic models become objects, times ISO 8601 text, tuples and sets lists. Raises
-    typer.BadParameter where the file cannot be written.
+    typer.BadParameter if the file cannot be written.
     """
     if json_to is None:
         return
@@ -78,7 +79,7 @@ def write_json(json_to: str | None, command: str, body: Mapping[str, Any]) -> No
 
 
 def _plain(value: object) -> object:
-    """What `json` does not know, as what it knows."""
+    """Converts values that `json` cannot write."""
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -26,7 +26,9 @@ class LastCheckpoint:
 
 
 def last_checkpoints(manifest: Manifest) -> tuple[LastCheckpoint, ...]:
-    """At each compared budget: the base, then the last checkpoint of each run and candidate, in the spec's order."""
+    """Returns rows for each compared budget: the base, then the last checkpoint of each run and candidate, in the
+    spec's order.
+    """
     return tuple(_rows(manifest))
 
 
@@ -45,7 +47,10 @@ def _rows(manifest: Manifest) -> Iterator[LastCheckpoint]:
 
 
 def last_checkpoints_table(manifest: Manifest) -> Table:
-    """One row for each of `last_checkpoints`. Each benchmark has two columns: accuracy with k/n, and completion."""
+    """Returns one row for each of `last_checkpoints`.
+
+    Each benchmark has two columns: accuracy with k/n, and completion.
+    """
     rows = last_checkpoints(manifest)
     budgets = {row.budget_tokens for row in rows}
     table = Table(title="Last checkpoints", title_justify="left", box=None, pad_edge=False)

@@ -1,4 +1,4 @@
-"""`potstill list`: the experiments of a store."""
+"""`potstill list`: lists the experiments of a store."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -19,7 +19,8 @@ def list_experiments(
     store: StoreUrl = DEFAULT_STORE,
     json_to: JsonTo = None,
 ) -> None:
-    """List the experiments of a store, by name@version, and in what each differs from the newest of its name.
+    """List the experiments of a store by name@version, each with the fields in which it differs from the newest of its
+    name.
 
     report, show, logs, gate, diff, export, fetch and retry take a name@version in place of a file.
     Example: potstill list --store s3://lab/potstill
@@ -46,7 +47,10 @@ def _with_newest(versions: Sequence[Version]) -> Iterator[tuple[Version, Version
 
 
 def _fields(version: Version, newest: Version) -> tuple[str, ...] | None:
-    """What differs from the newest; None of the newest itself and where one cannot be read."""
+    """Returns the fields that differ from the newest version.
+
+    Returns None for the newest version, and if one of the two cannot be read.
+    """
     if version is newest or version.frozen is None or newest.frozen is None:
         return None
     return differences(version.frozen, newest.frozen)

@@ -1,4 +1,4 @@
-"""The profile of this machine, for commands that are given none: which engine generates, on what, and why."""
+"""The default profile, made from this machine: its engine, GPUs and precision, and the reason for them."""
 
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -12,7 +12,7 @@ from workloads.engines.vllm.definition import VLLM
 
 
 def profile_of_this_machine() -> tuple[Profile, str]:
-    """As `profile_for`, for the GPUs that are visible and the vLLM that is installed here."""
+    """Calls `profile_for` with the visible GPUs and the installed vLLM."""
     try:
         vllm = version(VLLM.name)
     except PackageNotFoundError:
@@ -25,11 +25,12 @@ def profile_of_this_machine() -> tuple[Profile, str]:
 
 
 def profile_for(gpus: Sequence[Gpu], vllm: str | None) -> tuple[Profile, str]:
-    """The profile, and one line that says what it takes and why. `vllm`: its version, None if it is not installed.
+    """Returns the profile, and one line that states its engine and GPUs and the reason. `vllm`: its version, None if it
+    is not installed.
 
-    GPUs that compute in bfloat16 train in it and generate in it, with vLLM if it is installed. Each GPU has one
-    training or one engine at a time. Raises SpecError for GPUs of several models, because the model is part of what
-    the digest of outputs says, and if the transformers engine is needed and not installed.
+    GPUs that support bfloat16 train and generate in bfloat16, with vLLM if it is installed. Each GPU has one training
+    or one engine at a time. Raises SpecError for GPUs of several models, because the GPU model is part of the outputs'
+    digest, and if the transformers engine is needed and not installed.
     """
     if not gpus:
         profile = local_profile()

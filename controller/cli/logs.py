@@ -1,4 +1,4 @@
-"""`potstill logs`: the logs of an experiment's programs, read from the store. The pods need not exist any more."""
+"""`potstill logs`: prints the logs of an experiment's programs from the store. The pods need not exist any more."""
 
 import sys
 import time
@@ -24,7 +24,7 @@ from workloads.untrusted import printable
 
 DIRECTORY_FOLLOW_SECONDS = 1.0
 FOLLOW_SECONDS = 5.0
-"""How often the logs of a bucket are read again."""
+"""The interval at which the logs in a bucket are read again."""
 
 
 def logs(
@@ -130,7 +130,10 @@ def follow_logs(found: Results, run: str | None, printed: Follower) -> None:
 
 
 def attempts(results: Results, run: str | None = None) -> Iterable[Attempt]:
-    """All attempts but pointers to a group's task, the oldest first. Raises typer.BadParameter for an unknown run."""
+    """Returns all attempts except pointers to a group's task, the oldest first.
+
+    Raises typer.BadParameter for an unknown run.
+    """
     frozen, seen = results.frozen, results.seen
     units = all_units(frozen, resolve_evaluations(frozen, seen), seen)
     if run is not None:
@@ -143,13 +146,13 @@ def attempts(results: Results, run: str | None = None) -> Iterable[Attempt]:
 
 
 def log_tail(results: Results, attempt: Attempt, lines: int) -> str | None:
-    """None when the attempt left no log."""
+    """Returns None if the attempt has no log."""
     log = _log(results.store, attempt)
     return None if log is None else "\n".join(log[-lines:])
 
 
 def _log(store: Store, attempt: Attempt) -> list[str] | None:
-    """The lines of its log, without control characters; None if it has no log."""
+    """Returns the lines of the log without control characters; None if there is no log."""
     try:
         data = store.get(store_keys.log_key(attempt.task.unit, attempt.number))
     except NotFound:

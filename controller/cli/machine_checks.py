@@ -22,13 +22,13 @@ from workloads.sandbox.pool import Unsupported, sandbox_layers
 from workloads.words import count_of
 
 IMPORT_SECONDS = 240.0
-"""The import of vLLM takes half a minute on a cold disk."""
+"""The import of vLLM takes half a minute with a cold disk cache."""
 LOCAL_INSTALL = "uv tool install '.[local]' in the checkout"
 GPU_INSTALL = "uv tool install '.[local,train-gpu,evaluate]' in the checkout"
 LOCAL_PACKAGES = {"train": ("transformers", "peft", "accelerate", "safetensors"), "grade": ("math_verify", "numpy")}
-"""What the extra local brings beside torch, as modules."""
+"""The modules of the extra `local`, besides torch."""
 SMALL_MEMORY_BYTES = 4 * 10**9
-"""The quickstart with its parallel programs stays below this; no larger base does."""
+"""The quickstart with its parallel programs needs less than this; any larger base needs more."""
 TORCH_REPORT = (
     "import json, torch; print(json.dumps({'version': torch.__version__, 'cuda': torch.version.cuda, "
     "'works': torch.cuda.is_available()}))"
@@ -49,7 +49,7 @@ def check_packages() -> Iterator[Check]:
 
 
 def check_gpus() -> Iterator[Check]:
-    """A line for the driver and one for each GPU that CUDA may use."""
+    """Yields a line for the driver and a line for each GPU that CUDA may use."""
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
@@ -90,11 +90,11 @@ def _gpu_check(name: str, gpu: Gpu) -> Check:
 
 
 def check_torch() -> Check:
-    """In a process of its own: an import that crashes must not end the doctor."""
-    told, error = _in_python(TORCH_REPORT)
-    if told is None:
+    """Runs in a separate process: an import that crashes must not end `doctor`."""
+    detail, error = _in_python(TORCH_REPORT)
+    if detail is None:
         return blocks("torch", error, LOCAL_INSTALL)
-    found: dict[str, Any] = json.loads(told)
+    found: dict[str, Any] = json.loads(detail)
     shown = f"{found['version']}, built for {'CUDA ' + found['cuda'] if found['cuda'] else 'the CPU'}"
     if not visible_gpus():
         return good("torch", f"{shown}; no GPU to use")
@@ -116,10 +116,10 @@ def check_vllm() -> Check:
         if not gpus:
             return good("vLLM", "not installed; the transformers engine generates on the CPU")
         return advice("vLLM", "not installed: transformers generates, many times slower on a GPU", GPU_INSTALL)
-    told, error = _in_python("import vllm; print(vllm.__version__)")
-    if told is None:
+    detail, error = _in_python("import vllm; print(vllm.__version__)")
+    if detail is None:
         return advice("vLLM", f"{_version(installed)} is installed, and {error}", f"install it again: {GPU_INSTALL}")
-    return good("vLLM", told)
+    return good("vLLM", detail)
 
 
 def check_memory(base: Path | None) -> Iterator[Check]:
@@ -137,13 +137,13 @@ def check_memory(base: Path | None) -> Iterator[Check]:
     dtype = "bfloat16" if gpus and all(gpu.has_bfloat16 for gpu in gpus) else "float32"
     where, room = ("GPU", own) if own else ("", free)
     needed = weight_bytes(base, dtype)
-    told = f"weights {decimal(needed)} in {dtype}, {where + ' ' if where else ''}memory {decimal(room)}"
+    detail = f"weights {decimal(needed)} in {dtype}, {where + ' ' if where else ''}memory {decimal(room)}"
     if needed == 0:
         yield blocks("base in memory", f"{base} holds no .safetensors file", "weights in other formats are not read")
     elif needed > room:
-        yield blocks("base in memory", told, "take a smaller base or a larger machine")
+        yield blocks("base in memory", detail, "take a smaller base or a larger machine")
     else:
-        yield good("base in memory", f"{told}; potstill plan and docs/one-gpu-machine.md say what training adds")
+        yield good("base in memory", f"{detail}; potstill plan and docs/one-gpu-machine.md say what training adds")
 
 
 def check_sandbox() -> Check:
@@ -161,7 +161,7 @@ def check_sandbox() -> Check:
 
 
 def _in_python(code: str) -> tuple[str | None, str]:
-    """(the last line that `code` prints in a new Python, "") or (None, why it failed)."""
+    """Returns (the last line that `code` prints in a new Python, "") or (None, the reason of the failure)."""
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=IMPORT_SECONDS, check=False
@@ -182,7 +182,10 @@ def _version(name: str) -> str:
 
 
 def _driver_cuda() -> int:
-    """1000 x major + 10 x minor: the newest CUDA that the driver has. NVML must be initialized."""
+    """Returns 1000 x major + 10 x minor of the newest CUDA version that the driver supports.
+
+    NVML must be initialized.
+    """
     return int(pynvml.nvmlSystemGetCudaDriverVersion_v2())
 
 

@@ -1,4 +1,4 @@
-"""Where commands find a manifest: in a store by experiment, or by its own URL or path."""
+"""Finds a manifest: of an experiment in a store, or at a URL or path."""
 
 import time
 from pathlib import Path
@@ -18,7 +18,7 @@ POLL_SECONDS = 5.0
 
 
 def manifest_of(store: Store, experiment: str, uid8: str) -> Manifest:
-    """An experiment's manifest. Exits 4 when there is none yet; raises StoreError."""
+    """Returns an experiment's manifest. Exits 4 if there is none yet; raises StoreError."""
     key = store_keys.manifest_key(experiment, uid8)
     try:
         return _parsed(store.get(key), f"{store.url}/{key}")
@@ -32,18 +32,18 @@ def manifest_of(store: Store, experiment: str, uid8: str) -> Manifest:
 
 
 def finished_manifest_at(where: str, wait_seconds: float) -> Manifest:
-    """The manifest as soon as its experiment has ended, else as it stands at the deadline. Says what it waits for.
+    """Returns the manifest when its experiment has ended, or the current one at the deadline. Prints what it waits for.
 
-    As `manifest_at`. A manifest that is not there yet is waited for too.
+    Exits and raises like `manifest_at`. It also waits for a manifest that does not exist yet.
     """
-    deadline, told = time.monotonic() + wait_seconds, ""
+    deadline, last_progress = time.monotonic() + wait_seconds, ""
     while (remaining_seconds := deadline - time.monotonic()) > 0:
         found = _standing(where)
         if found is not None and found.state != "running":
             return found
-        if (progress := _progress(found)) != told:
+        if (progress := _progress(found)) != last_progress:
             typer.echo(progress)
-            told = progress
+            last_progress = progress
         time.sleep(min(POLL_SECONDS, remaining_seconds))
     found = manifest_at(where)
     if found.state == "running":
@@ -59,10 +59,10 @@ def _progress(found: Manifest | None) -> str:
 
 
 def manifest_at(where: str) -> Manifest:
-    """A file's path, or the URL of a manifest in a store. Exits 4 when it is not there or unreadable."""
+    """Reads a manifest from a file, or from a URL in a store. Exits 4 if it does not exist or cannot be read."""
     found = _standing(where)
     if found is None:
-        typer.echo(f"{where} is not there", err=True)
+        typer.echo(f"{where} does not exist", err=True)
         raise typer.Exit(4)
     return found
 
@@ -82,5 +82,5 @@ def _parsed(data: bytes, where: str) -> Manifest:
     try:
         return Manifest.model_validate_json(data)
     except ValidationError as error:
-        typer.echo(f"{where} is no manifest that this version can read: {error}", err=True)
+        typer.echo(f"{where} is not a manifest that this version can read: {error}", err=True)
         raise typer.Exit(4) from error

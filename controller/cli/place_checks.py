@@ -45,7 +45,8 @@ def _disk_check(name: str, folder: Path) -> Check:
 
 
 def check_store(store: str) -> Check:
-    """Writes a test object, checks that writes with a false condition are refused, and deletes the object.
+    """Writes a test object, checks that conditional writes are refused if the condition is false, and deletes the
+    object.
 
     A store directory that does not exist is not created: a temporary folder in its nearest existing parent is checked.
     """
@@ -131,7 +132,7 @@ def _base_check(base: str, about: str) -> Check:
 
 
 def nearest_existing(path: Path) -> Path:
-    """The path itself if it exists, else its nearest parent that exists."""
+    """Returns the path if it exists, else its nearest parent that exists."""
     return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
 
 

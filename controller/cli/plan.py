@@ -1,4 +1,4 @@
-"""`potstill plan`: what would run, what is reused, what it costs, and what it can tell."""
+"""`potstill plan`: what would run, what is reused, what it costs, and which differences it can detect."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def plan(
     ] = None,
     json_to: JsonTo = None,
 ) -> None:
-    """Say what running the file would do, what it would cost, and what it could tell. Nothing runs.
+    """Print what the experiment would run, what it would cost, and which differences it could detect. Nothing runs.
 
-    Exit 2 if the file, or what it names, is wrong. Example: potstill plan experiment.yaml --price 2.5
+    Exit 2 if the file, or a file that it names, is wrong. Example: potstill plan experiment.yaml --price 2.5
     """
-    from controller.plan import make_plan  # here, because scipy takes its time to load
+    from controller.plan import make_plan  # imported here, because scipy loads slowly
     from controller.validation import validate_contents
 
     chosen = profile_from(profile)
@@ -162,7 +162,7 @@ def _runs(made: Plan) -> Table:
 def _state(planned: PlannedRun) -> str:
     if planned.done:
         return "reused"
-    return f"goes on: {planned.committed} committed" if planned.committed else "would run"
+    return f"continues: {planned.committed} committed" if planned.committed else "would run"
 
 
 def _data(planned: PlannedRun) -> list[str]:
@@ -204,7 +204,7 @@ def _evaluations(made: Plan) -> Table:
 
 
 def cost_lines(cost: Cost) -> list[str]:
-    """Tokens, GPU-hours, wall-clock, price and disk, each with what it leaves out."""
+    """Returns lines for tokens, GPU-hours, wall-clock, price and disk, each with what it does not include."""
     lines = [f"{cost.trained_tokens:,} tokens to train on; at most {cost.generated_tokens:,} tokens to generate"]
     if cost.training_gpu_hours is not None and cost.generation_gpu_hours is not None:
         lines.append(
@@ -236,7 +236,7 @@ def _disk(disk: Disk) -> str:
 
 
 def _detectable(made: Plan) -> Table:
-    """Each comparison is tested at its share of the 5% that all comparisons of the report have together."""
+    """Each comparison is tested at its share of the 5% significance level of all comparisons of the report."""
     shares = [share for share, _ in made.detectable[0].differences] if made.detectable else []
     title = "Smallest difference in accuracy of last checkpoints that the report can find (power 80%)"
     table = Table(title=title, title_justify="left")
@@ -258,7 +258,9 @@ def _difference(found: float | None, problems: int) -> str:
 
 
 def _gate(made: Plan, gate: FrozenGate) -> Table:
-    """Chance to pass if nothing changed, by how often verdicts differ all the same."""
+    """Returns a table of the probability to pass if nothing changed, for several rates at which verdicts differ by
+    chance.
+    """
     compared = f"{gate.candidate} against {gate.baseline} at {gate.budget_tokens:,} tokens"
     table = Table(title=f"Gate: {compared}; chance to pass if nothing changed", title_justify="left")
     for column in ("requirement", "allowed drop", "problems"):

@@ -1,4 +1,4 @@
-"""`potstill publish`: hand in a checkpoint that another trainer wrote."""
+"""`potstill publish`: commits a checkpoint that another trainer wrote."""
 
 import tempfile
 from contextlib import suppress
@@ -75,7 +75,7 @@ def _chosen(frozen: FrozenExperiment, name: str, samples: int, source: str) -> F
 
 
 def _order(store: Store, frozen: FrozenExperiment, run: FrozenRun, unit: UnitRef, adapter: Path) -> int:
-    """A durable task of the next free number, so that no other writer shares its keys."""
+    """Writes a task with the next free number, so that no other writer uses its keys."""
     assert isinstance(run.inputs, ExternalInputs)
     number = 1
     while True:
@@ -109,5 +109,5 @@ def _close(store: Store, unit: UnitRef, number: int, outcome: str, reason: str, 
             "ended": datetime.now(UTC),
         }
     )
-    with suppress(AlreadyExists):  # a `potstill run` at work has given up waiting for a long upload
+    with suppress(AlreadyExists):  # a running `potstill run` no longer waits for a long upload
         store.put_new(store_keys.end_key(unit, number), end.to_json())

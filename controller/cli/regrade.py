@@ -1,4 +1,4 @@
-"""`potstill regrade`: grade outputs in the store with the grader of this version. Nothing is trained or generated."""
+"""`potstill regrade`: grades outputs in the store with the grader of this version. Nothing is trained or generated."""
 
 import sys
 from pathlib import Path

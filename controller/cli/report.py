@@ -1,4 +1,4 @@
-"""`potstill report`: the report again, from the manifest in the store."""
+"""`potstill report`: makes the report again from the manifest in the store."""
 
 from pathlib import Path
 from typing import Annotated
@@ -24,12 +24,12 @@ def report(
     context: Context = None,
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """Render what has been found so far, also while the experiment runs. Nothing is run; the store is only read.
+    """Make the report of the results so far, also while the experiment runs. Nothing is run; the store is only read.
 
-    Of an Experiment in the cluster the store is the one that its status names, read with your own credentials.
-    Example: potstill report experiment.yaml --out report
+    For an Experiment in the cluster, the store is the one in its status, read with your own credentials. Example:
+    potstill report experiment.yaml --out report
     """
-    from workloads.report.files import report_files  # here, because plotly and pandas take their time to load
+    from workloads.report.files import report_files  # imported here, because plotly and pandas load slowly
 
     if kind_of(experiment, cluster) == "cluster":
         item = cluster_at(kubeconfig, context, namespace).experiment(experiment)

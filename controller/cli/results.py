@@ -1,4 +1,4 @@
-"""What a store holds of an experiment, for the commands that explain it."""
+"""Reads an experiment's records from a store, for commands that explain them."""
 
 import os
 from dataclasses import dataclass
@@ -27,7 +27,10 @@ class Results:
 
 
 def results_here(path: Path, store: str | None, profile: Path | None) -> Results:
-    """Of the file as `potstill run` runs it. Exits 4 when it has not run there; raises SpecError, StoreError."""
+    """Returns the results of a file as `potstill run` runs it.
+
+    Exits 4 if it has not run in this store; raises SpecError, StoreError.
+    """
     frozen = frozen_from(path, profile)
     opened = store_at(store or os.environ.get("POTSTILL_STORE", DEFAULT_STORE))
     if opened.head(store_keys.experiment_key(frozen.name, frozen.uid8)) is None:
@@ -41,20 +44,18 @@ def results_here(path: Path, store: str | None, profile: Path | None) -> Results
 
 
 def results_of_version(version: str, store: str | None) -> Results:
-    """Of `name@version`. Exits 4 when the store has none such; raises StoreError."""
+    """Returns the results of `name@version`. Exits 4 if the store does not have it; raises StoreError."""
     opened = store_at(store or os.environ.get("POTSTILL_STORE", DEFAULT_STORE))
     frozen = version_named(opened, version)
     return Results(opened, frozen, seen_in(opened, frozen))
 
 
 def best_run_line(store: Store, experiment: str, uid8: str) -> str | None:
-    """The report's sentence that names the best run, or says that none can be named, and its caveats.
+    """Returns the report's sentence that names the best run, or says that none can be named, with its caveats.
 
-    None before there is a manifest.
-
-    Raises StoreError.
+    Returns None if there is no manifest yet. Raises StoreError.
     """
-    from workloads.results.conclusions import conclusions  # here, because scipy takes its time to load
+    from workloads.results.conclusions import conclusions  # imported here, because scipy loads slowly
 
     key = store_keys.manifest_key(experiment, uid8)
     try:
@@ -68,7 +69,7 @@ def best_run_line(store: Store, experiment: str, uid8: str) -> str | None:
 
 
 def manifest_state(store: Store, frozen: FrozenExperiment) -> str | None:
-    """running, succeeded, partially_failed or failed; None before there is a manifest. Raises StoreError."""
+    """Returns running, succeeded, partially_failed or failed; None if there is no manifest yet. Raises StoreError."""
     try:
         return Manifest.model_validate_json(store.get(store_keys.manifest_key(frozen.name, frozen.uid8))).state
     except (NotFound, ValidationError):
@@ -76,7 +77,7 @@ def manifest_state(store: Store, frozen: FrozenExperiment) -> str | None:
 
 
 def seen_in(store: Store, frozen: FrozenExperiment) -> StoreSnapshot:
-    """Raises StoreError for what could not be read."""
+    """Raises StoreError if something could not be read."""
     seen = SnapshotReader(store).read(frozen, None)
     if isinstance(seen, Unknown):
         raise StoreError(seen.message)

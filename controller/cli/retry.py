@@ -23,9 +23,9 @@ def retry(
     context: Context = None,
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """Allow new attempts of all work that was given up: the attempts so far no longer count.
+    """Allow new attempts of all units that were given up: earlier attempts no longer count.
 
-    For an experiment in the cluster, the controller is asked to do so. Exit 1 if nothing was given up.
+    For an experiment in the cluster, the command asks the controller to do this. Exit 1 if nothing was given up.
     Example: potstill retry experiment.yaml
     """
     if kind_of(experiment, cluster) == "cluster":

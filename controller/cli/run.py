@@ -1,4 +1,4 @@
-"""`potstill run`: the whole experiment on this machine."""
+"""`potstill run`: runs the whole experiment on this machine."""
 
 import sys
 from datetime import UTC, datetime
@@ -31,11 +31,11 @@ EXIT_CODES = {"Succeeded": 0, "PartiallyFailed": 1, "Failed": 1, "Interrupted": 
 
 
 def run(path: ExperimentFile, store: StoreUrl = DEFAULT_STORE, profile: ProfileFile = None) -> None:
-    """Train, evaluate every checkpoint, grade and report, on this machine. After a stop, run it again: it goes on.
+    """Train, evaluate every checkpoint, grade and report, on this machine. After a stop, run it again: it continues.
 
     Exit 0 if all succeeded, 1 if something failed, 4 if it was stopped. Example: potstill run experiment.yaml
     """
-    from controller.validation import validate_contents  # here, because scipy takes its time to load
+    from controller.validation import validate_contents  # imported here, because scipy loads slowly
 
     opened = store_at(store, make=True)
     if profile is None:
@@ -59,8 +59,11 @@ def run(path: ExperimentFile, store: StoreUrl = DEFAULT_STORE, profile: ProfileF
 
 
 def _print_results(store: Store, frozen: FrozenExperiment) -> None:
-    """The table of last checkpoints and the sentence that sets run against run. Nothing before there is a manifest."""
-    from controller.cli.last_checkpoints import last_checkpoints_table  # here, because scipy takes its time to load
+    """Prints the table of last checkpoints and the sentence that compares the runs.
+
+    Prints nothing if there is no manifest.
+    """
+    from controller.cli.last_checkpoints import last_checkpoints_table  # imported here, because scipy loads slowly
 
     try:
         manifest = Manifest.model_validate_json(store.get(store_keys.manifest_key(frozen.name, frozen.uid8)))
@@ -73,7 +76,7 @@ def _print_results(store: Store, frozen: FrozenExperiment) -> None:
 
 
 def report_link(store: Store, final: FinalStatus) -> str | None:
-    """URL of the report's page; None if this run made no report or the page is not in the store.
+    """Returns the URL of the report's page; None if this run made no report or the page is not in the store.
 
     Raises StoreError if the store cannot be read.
     """

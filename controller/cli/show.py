@@ -1,4 +1,4 @@
-"""`potstill show`: how an experiment stands, and why it failed. The first failure, its traceback, its log's tail."""
+"""`potstill show`: the state of an experiment, and its first failure with traceback and the end of its log."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -33,7 +33,7 @@ from workloads.untrusted import printable
 from workloads.words import count_of
 
 GOES_ON = frozenset({"Suspended", "Finished"})
-"""Reasons of Progressing=False that are as people wanted it."""
+"""Reasons of Progressing=False that need no attention: the user suspended the experiment, or it has finished."""
 BLAMELESS = frozenset({"succeeded", "superseded", "suspended", "preempted", "lost", "deleted"})
 
 
@@ -48,7 +48,7 @@ def show(
     kubeconfig: Kubeconfig = None,
     json_to: JsonTo = None,
 ) -> None:
-    """Show how far an experiment is, what holds it up, and its first failure with the end of its log.
+    """Show the progress of an experiment, what blocks it, and its first failure with the end of its log.
 
     Exit 1 if an attempt failed. Example: potstill show experiment.yaml
     """
@@ -114,7 +114,7 @@ def _json(results: Results, held_up: str, failed: list[Attempt], lines: int, ite
 
 
 def _status(results: Results) -> Status:
-    """As the store tells it: what no attempt is open for is not at work."""
+    """Computes the status from the store alone. A unit without an open attempt counts as not running."""
     return decide(results.frozen, results.seen, JobsSnapshot({}), datetime.now(UTC)).status
 
 
@@ -124,7 +124,7 @@ def _report_url(results: Results) -> str | None:
 
 
 def _held_up(item: Json) -> str:
-    """Why nothing goes on, "" where it does."""
+    """Returns the reason why the experiment makes no progress; "" if it makes progress."""
     for kind in ("Ready", "Progressing"):
         found = condition(item, kind)
         if found.get("status") in ("False", "Unknown") and found["reason"] not in GOES_ON:
@@ -168,7 +168,7 @@ def _print_first_failure(results: Results, failed: list[Attempt], lines: int, he
 
 
 def _failure(results: Results, attempt: Attempt) -> Failure | None:
-    """In the attempt's own words, if it had any."""
+    """Returns the failure that the attempt itself recorded; None if it recorded none."""
     try:
         return Failure.model_validate_json(results.store.get(store_keys.failure_key(attempt.task.unit, attempt.number)))
     except (NotFound, ValidationError):

@@ -1,4 +1,4 @@
-"""`potstill status`: how far an Experiment of the cluster is."""
+"""`potstill status`: the progress of an Experiment in the cluster."""
 
 import io
 import time
@@ -26,7 +26,7 @@ def status(
     kubeconfig: Kubeconfig = None,
     json_to: JsonTo = None,
 ) -> None:
-    """Show how far an Experiment of the cluster is, as its controller says.
+    """Show the progress of an Experiment in the cluster, as its controller reports it.
 
     Exit 0 unless it failed (1). Example: potstill status distill-16-02 --watch
     """
@@ -47,7 +47,10 @@ def status(
 
 
 def watch_until_finished(cluster: Cluster, name: str, console: Console) -> Json:
-    """Shows the status as it changes; the Experiment at its end. Without a terminal: a print for each change."""
+    """Prints the status when it changes, until the Experiment has ended. Returns the Experiment.
+
+    Without a terminal it prints each change as new lines.
+    """
     with Live(console=console, auto_refresh=False) as live:
         while True:
             item = cluster.experiment(name)
@@ -58,23 +61,27 @@ def watch_until_finished(cluster: Cluster, name: str, console: Console) -> Json:
 
 
 def render(item: Json) -> RenderableType:
-    """Phase and counts, a line per run, and the conditions that say why."""
-    told = item.get("status", {})
-    phase = told.get("phase", "Pending")
-    phase += "" if told.get("conditions") else " (no controller has looked at it yet)"
+    """Returns the phase and counts, a line for each run, and the conditions with their messages."""
+    shown_status = item.get("status", {})
+    phase = shown_status.get("phase", "Pending")
+    phase += "" if shown_status.get("conditions") else " (no controller has looked at it yet)"
     head = f"{item['metadata']['namespace']}/{item['metadata']['name']}: {phase}"
-    counts = [f"{key} {told[key]}" for key in ("training", "checkpoints", "evaluations", "gate") if key in told]
+    counts = [
+        f"{key} {shown_status[key]}"
+        for key in ("training", "checkpoints", "evaluations", "gate")
+        if key in shown_status
+    ]
     parts: list[RenderableType] = [shown(", ".join([head, *counts]))]
-    if told.get("runs"):
+    if shown_status.get("runs"):
         table = Table("run", "state", "step", "checkpoints", "", box=None, pad_edge=False)
-        for line in told["runs"]:
+        for line in shown_status["runs"]:
             step = f"{line['done']}/{line['total']}" if line.get("total") else ""
             cells = (line["name"], line["state"], step, line["checkpoints"], line.get("message", ""))
             table.add_row(*map(shown, cells))
         parts.append(table)
     conditions = Table("condition", "status", "reason", "message", box=None, pad_edge=False)
-    for one in told.get("conditions", []):
+    for one in shown_status.get("conditions", []):
         conditions.add_row(*(shown(one[key]) for key in ("type", "status", "reason", "message")))
     parts.append(conditions)
-    parts += [shown(f"{key}: {told[key]}") for key in ("manifest", "report") if key in told]
+    parts += [shown(f"{key}: {shown_status[key]}") for key in ("manifest", "report") if key in shown_status]
     return Group(*parts)

@@ -1,4 +1,4 @@
-"""`potstill submit`: apply an experiment file to the cluster, and wait for its end if that is asked."""
+"""`potstill submit`: applies an experiment file to the cluster, and waits for its end with --wait."""
 
 import time
 from pathlib import Path
@@ -17,7 +17,7 @@ from workloads.untrusted import printable
 APPLY = "application/apply-patch+yaml"
 MANAGER = "potstill"
 ACCEPTED_SECONDS = 300.0
-"""How long a controller may take to accept what was applied."""
+"""How long a controller may take to accept an applied Experiment."""
 
 
 def submit(
@@ -51,9 +51,9 @@ def submit(
 
 
 def accepted_manifest(cluster: Cluster, name: str) -> str:
-    """The manifest's URL, once the controller has accepted the Experiment as it stands.
+    """Returns the manifest's URL when the controller has accepted the current Experiment.
 
-    Raises typer.BadParameter when it is refused, ApiUnreachable when no controller answers in ACCEPTED_SECONDS.
+    Raises typer.BadParameter if it is refused, ApiUnreachable if no controller answers within ACCEPTED_SECONDS.
     """
     deadline = time.monotonic() + ACCEPTED_SECONDS
     while time.monotonic() < deadline:
@@ -70,7 +70,10 @@ def accepted_manifest(cluster: Cluster, name: str) -> str:
 
 
 def apply(cluster: Cluster, name: str, body: dict[str, Any]) -> dict[str, Any]:
-    """Server-side apply. What the server refuses is wrong input: raises typer.BadParameter with its words."""
+    """Performs a server-side apply.
+
+    Raises typer.BadParameter with the server's message if the server refuses the object.
+    """
     query = {"fieldManager": MANAGER, "force": "true", "fieldValidation": "Strict"}
     body["metadata"].pop("namespace", None)
     try:

@@ -14,7 +14,7 @@ from workloads.storage.base import DEADLINE_SECONDS, NoDirectory, open_store
 
 PORT = 8321
 STORE_SECONDS = 20.0
-"""How long a request tries to reach the store, unless POTSTILL_STORE_DEADLINE_SECONDS says otherwise."""
+"""How long a request tries to reach the store, unless POTSTILL_STORE_DEADLINE_SECONDS is set."""
 HOST_NAME = re.compile(r"(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -24,13 +24,15 @@ def ui(
         str, typer.Argument(envvar="POTSTILL_STORE", help="A directory, or s3://bucket/prefix.", metavar="STORE")
     ] = DEFAULT_STORE,
     port: Annotated[int, typer.Option("--port", help="0 takes a free one.", min=0, max=65535)] = PORT,
-    host: Annotated[str, typer.Option("--host", help="Address to listen at. Nothing asks who reads.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen at. There is no authentication.")
+    ] = "127.0.0.1",
     allow_host: Annotated[
         list[str] | None,
-        typer.Option("--allow-host", help="A name by which the page is opened, beside localhost. Can be given again."),
+        typer.Option("--allow-host", help="A host name of the page, in addition to localhost. Can be repeated."),
     ] = None,
 ) -> None:
-    """Serve one page for all experiments of a store: progress, curves, results, outputs. The store is only read.
+    """Serve a page for all experiments of a store: progress, curves, results, outputs. The store is only read.
 
     Example: potstill ui s3://lab/potstill
     """
@@ -50,7 +52,7 @@ def ui(
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="STORE") from error
     if wrong := [name for name in allow_host or [] if HOST_NAME.fullmatch(name) is None]:
-        raise typer.BadParameter(f"{wrong[0]!r} is no name: state names without a port", param_hint="--allow-host")
+        raise typer.BadParameter(f"{wrong[0]!r} is not a name: state names without a port", param_hint="--allow-host")
     listener = _listen(host, port)
     if host not in LOOPBACK:
         typer.echo(
@@ -74,14 +76,17 @@ def ui(
 
 
 def _own_names(host: str) -> list[str]:
-    """The Host header of who opens the address itself. An address that means all of them names none."""
+    """Returns the names that a Host header may have for this address.
+
+    For an address that means all interfaces there are none.
+    """
     if host in (*LOOPBACK, "0.0.0.0", "::"):  # noqa: S104 - it is refused here
         return []
     return [f"[{host}]" if ":" in host else host]
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Exits 2 where it is not possible."""
+    """Exits 2 if the server cannot listen at this address."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

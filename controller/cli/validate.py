@@ -1,4 +1,4 @@
-"""`potstill validate`: is the file right, and what it points to?"""
+"""`potstill validate`: checks the file and the files that it names."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 def validate(
     path: ExperimentFile,
     profile: ProfileFile = None,
-    offline: Annotated[bool, typer.Option(help="Check the file alone, not what it points to.")] = False,
+    offline: Annotated[bool, typer.Option(help="Check only the file, not the files that it names.")] = False,
     json_to: JsonTo = None,
 ) -> None:
     """Check an experiment file, and the data, templates, benchmarks and base that it names, without running anything.
 
-    Every problem is named with its field and line. What is not on this machine is listed as not checked. Exit 2 if
-    there is a problem. Example: potstill validate experiment.yaml
+    Every problem has its field and line. Files that are not on this machine are listed as not checked. Exit 2 if there
+    is a problem. Example: potstill validate experiment.yaml
     """
     try:
         text, body = _offline(path) if offline else _whole(path, profile)
@@ -48,16 +48,16 @@ def _offline(path: ExperimentFile) -> tuple[list[str], dict[str, Any]]:
 
 
 def _whole(path: ExperimentFile, profile: ProfileFile) -> tuple[list[str], dict[str, Any]]:
-    """(lines for people, fields for programs). Raises SpecError with all problems."""
-    from controller.validation import validate_contents  # here, because scipy takes its time to load
+    """Returns (lines of text, fields for JSON). Raises SpecError with all problems."""
+    from controller.validation import validate_contents  # imported here, because scipy loads slowly
 
     loaded, frozen = resolved_from(path, profile_from(profile))
     found = validate_contents(loaded.experiment, frozen)
     if found.problems:
         raise loaded.error(found.problems)
     counts = counts_of(frozen)
-    said = ", ".join(count_of(number, noun) for noun, number in counts.items())
-    lines = [f"{path}: {frozen.name} is valid: {said}", *notes(found)]
+    counts_text = ", ".join(count_of(number, noun) for noun, number in counts.items())
+    lines = [f"{path}: {frozen.name} is valid: {counts_text}", *notes(found)]
     parts = {f"{noun}s": number for noun, number in counts.items()}
     body = {
         "experiment": {"name": frozen.name, "version": frozen.uid8, **parts},
@@ -68,7 +68,7 @@ def _whole(path: ExperimentFile, profile: ProfileFile) -> tuple[list[str], dict[
 
 
 def counts_of(frozen: FrozenExperiment) -> dict[str, int]:
-    """Numbers of runs, checkpoints, candidates and benchmarks, by noun."""
+    """Returns the numbers of runs, checkpoints, candidates and benchmarks, by noun."""
     runs = [run for run in frozen.runs if run.role == "run"]
     return {
         "run": len(runs),
@@ -79,7 +79,7 @@ def counts_of(frozen: FrozenExperiment) -> dict[str, int]:
 
 
 def notes(found: Validation) -> list[str]:
-    """A line for each warning and for what was not checked."""
+    """Returns a line for each warning and for each file that was not checked."""
     return [f"warning: {text}" for text in found.warnings] + [f"not checked: {text}" for text in found.unchecked]
 
 

@@ -1,4 +1,4 @@
-"""The versions of experiments in a store. Each change of what an experiment asks makes a new one: `name@version`."""
+"""Versions of experiments in a store. Each change of an experiment's content makes a new version: `name@version`."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -25,9 +25,9 @@ from workloads.words import count_of
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 EXPERIMENT_KEY = re.compile(r"experiments/(?P<name>[^/]+)/(?P<version>[0-9a-f]{8})/experiment\.json")
 NOT_ASKED = {"accepted", "uid8", "revision", "limits", "profile", "spec_sha256", "stop_token_ids"}
-"""Fields of an accepted experiment that are no part of what it asks."""
+"""Fields of an accepted experiment that do not affect its digest."""
 BY_UNIT = {"base", "base_name", "runs", "benchmarks", "sampling", "engine", "epoch"}
-"""Fields of which `unit_changes` names the parts."""
+"""Fields whose parts `unit_changes` names."""
 WORDS = {"allow_unsandboxed": "allowUnsandboxed", "base_thinking": "base.thinking"}
 RUN_FIELDS = {
     "thinking": "thinking",  # in no unit's fields where no checkpoint is in both
@@ -53,7 +53,7 @@ VERSIONS_LISTED = 12
 
 @dataclass(frozen=True)
 class Version:
-    """`manifest` None: nothing was found yet. `error`: why the version cannot be read, with `frozen` None."""
+    """`manifest`: None if there are no results yet. `error`: why the version cannot be read; `frozen` is then None."""
 
     name: str
     uid8: str
@@ -75,7 +75,7 @@ class Version:
 
     @property
     def checkpoints(self) -> tuple[int, int]:
-        """(committed, all that the runs are to make)."""
+        """Returns (committed checkpoints, all checkpoints that the runs will make)."""
         models = self.manifest.models if self.manifest else ()
         committed = sum(model.kind == "checkpoint" and model.content is not None for model in models)
         runs = self.frozen.runs if self.frozen else ()
@@ -88,12 +88,15 @@ class Version:
 
 
 def is_version(text: str) -> bool:
-    """Whether `text` has the form name@version; it need not be a version that there is. A file with an @ is none."""
+    """Returns whether `text` has the form name@version; the version need not exist.
+
+    A file with an @ is not a version.
+    """
     return "@" in text and "/" not in text and not text.endswith((".yaml", ".yml")) and not Path(text).is_file()
 
 
 def versions_in(store: Store, name: str | None = None) -> tuple[Version, ...]:
-    """All versions, or those of one name: names in order, the newest version first. Raises StoreError."""
+    """Returns all versions, or those of one name: names in order, the newest version first. Raises StoreError."""
     prefix = store_keys.EXPERIMENTS if name is None else f"{store_keys.EXPERIMENTS}{name}/"
     keys = (EXPERIMENT_KEY.fullmatch(info.key) for info in store.list(prefix))
     found = [read_version(store, key["name"], key["version"]) for key in keys if key]
@@ -101,7 +104,7 @@ def versions_in(store: Store, name: str | None = None) -> tuple[Version, ...]:
 
 
 def read_version(store: Store, name: str, uid8: str) -> Version:
-    """A version that cannot be read has `error` in place of `frozen`."""
+    """Returns the version. If it cannot be read, it has `error` and no `frozen`."""
     try:
         frozen, _ = read_experiment(store, store_keys.experiment_key(name, uid8))
         return Version(name, uid8, frozen, read_manifest(store, name, uid8))
@@ -110,14 +113,14 @@ def read_version(store: Store, name: str, uid8: str) -> Version:
 
 
 def read_manifest(store: Store, name: str, uid8: str) -> Manifest | None:
-    """None before the first result. Raises StoreError, also for one that this version cannot read."""
+    """Returns None before the first result. Raises StoreError, also for a manifest that this version cannot read."""
     key = store_keys.manifest_key(name, uid8)
     try:
         return Manifest.model_validate_json(store.get(key))
     except NotFound:
         return None
     except ValidationError as error:
-        raise StoreError(f"{store.url}/{key} is no manifest that this version can read") from error
+        raise StoreError(f"{store.url}/{key} is not a manifest that this version can read") from error
 
 
 def _accepted(version: Version) -> datetime:
@@ -125,9 +128,9 @@ def _accepted(version: Version) -> datetime:
 
 
 def version_named(store: Store, text: str) -> FrozenExperiment:
-    """The experiment that `name@version` names; a version may be cut short.
+    """Returns the experiment that `name@version` names; the version may be abbreviated.
 
-    Exits 4 unless there is exactly one, with the versions that there are; raises StoreError.
+    Exits 4 unless exactly one matches, and lists the versions that exist; raises StoreError.
     """
     name, _, version = text.partition("@")
     known = versions_in(store, name) if NAME.fullmatch(name) else ()
@@ -193,7 +196,10 @@ def differs_in(fields: Sequence[str]) -> str:
 
 
 def earlier_versions_line(store: Store, frozen: FrozenExperiment, now: datetime) -> str | None:
-    """Names other versions of the experiment, the newest first, with what differs. None if there are none."""
+    """Returns text that names other versions of the experiment, the newest first, with their differences.
+
+    None if there are none.
+    """
     others = [one for one in versions_in(store, frozen.name) if one.uid8 != frozen.uid8]
     if not others:
         return None

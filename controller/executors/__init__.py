@@ -1,1 +1,1 @@
-"""What runs tasks: subprocesses of this machine, or Jobs of a cluster."""
+"""Executors, which run tasks: as subprocesses of this machine, or as Jobs in a cluster."""

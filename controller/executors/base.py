@@ -1,4 +1,4 @@
-"""What runs tasks: subprocesses here, or Jobs in a cluster. decide sees both as an JobsSnapshot."""
+"""The interface of executors, which run tasks: subprocesses here, or Jobs in a cluster. Both report a JobsSnapshot."""
 
 from collections.abc import Callable, Iterable
 from typing import Protocol
@@ -9,39 +9,45 @@ from workloads.api.tasks import Owner, RunnableTask
 
 
 class ActionRefused(Exception):
-    """The cluster does not allow an action: nothing came of it, and the other actions of the round go on.
+    """The cluster does not allow an action. The action had no effect, and the other actions of the round continue.
 
-    Of a task that was not started the executor's view says so, and when it is asked again.
+    For a task that was not started, the next JobsSnapshot states the reason and the time of the next try.
     """
 
 
 class Executor(Protocol):
     def view(self) -> JobsSnapshot | Unknown:
-        """All Jobs of this store, without gone_owners. Taken before the store is read: what ended, wrote before."""
+        """Returns all Jobs of this store, without gone_owners.
+
+        Call it before the store is read: a Job that has ended had written its results before.
+        """
         ...
 
     def admit(self, view: JobsSnapshot, decide: Callable[[JobsSnapshot], Decision]) -> Decision:
-        """What is decided on `view` with the slots that are free now: others see what it takes before they decide."""
+        """Calls `decide` with the current slots, and reserves the slots that its decision takes before other
+        experiments decide.
+        """
         ...
 
     def gone(self, owners: Iterable[Owner]) -> frozenset[Owner]:
-        """Those of `owners` for which certainly no runner or controller acts."""
+        """Returns those of `owners` that certainly have no runner or controller."""
         ...
 
     def start(self, task: RunnableTask) -> None:
-        """Runs the task, at most once ever: a task that was started before is left as it is. Raises ActionRefused."""
+        """Runs the task, at most once: a task that was started before is not started again. Raises ActionRefused."""
         ...
 
     def stop(self, key: str) -> None:
-        """Asks the task's Job to end and, after the grace, makes it. Absent is fine."""
+        """Asks the task's Job to end, and kills it after the grace period. Does nothing if there is no such Job."""
         ...
 
     def discard(self, key: str) -> None:
-        """Forgets an ended Job. Absent is fine."""
+        """Deletes the record of an ended Job. Does nothing if there is no such Job."""
         ...
 
     def fetch_weights(self) -> None:
-        """Has the base brought to the weights volume. Asked only while the view says that it is absent.
+        """Starts a Job that downloads the base to the weights volume. Called only if the JobsSnapshot says that it is
+        absent.
 
         Raises ActionRefused.
         """

@@ -1,1 +1,1 @@
-"""The researcher's file: its models, how it is read, checked, and resolved to an experiment as accepted."""
+"""The experiment file: its models, how it is read and checked, and how it is resolved to the accepted experiment."""

@@ -1,4 +1,4 @@
-"""A benchmark of the file, resolved: its content, its parts, and how its problems are put to each model."""
+"""Resolves a benchmark of the file: its content, its parts, and how its problems are presented to each model."""
 
 from pathlib import Path as FilePath
 from typing import Literal
@@ -22,7 +22,7 @@ from workloads.storage.content_digest import BUILTIN_PREFIX
 def resolve_benchmark(
     benchmark: BenchmarkSpec, index: int, templates: dict[str, Template], directory: FilePath
 ) -> FrozenBenchmark:
-    """`templates`: by run or candidate name, what it was trained with. Raises SpecError."""
+    """`templates`: by run or candidate name, the template of its training. Raises SpecError."""
     place: Path = ("spec", "evaluation", "benchmarks", index)
     if benchmark.uri is None:
         read = _registered(benchmark, place)
@@ -64,13 +64,13 @@ def resolve_benchmark(
 
 
 def _base_instruction(benchmark: BenchmarkSpec, grader: str) -> str:
-    """How a base is asked where the file does not say: as the registry's benchmark states, else as its grader does."""
+    """Returns the instruction for a base if the file has none: the benchmark's, else its grader's."""
     own = BENCHMARKS[benchmark.name].base_instruction if benchmark.uri is None else None
     return own or GRADERS[grader].base_instruction
 
 
 def _registered(benchmark: BenchmarkSpec, place: Path) -> Benchmark:
-    """A benchmark of the registry, fetched if need be. Raises SpecError."""
+    """Returns a benchmark of the registry, and downloads it if necessary. Raises SpecError."""
     try:
         return load(benchmark.name)
     except (BenchmarkError, RegistryError) as error:
@@ -85,7 +85,7 @@ def _read(benchmark: BenchmarkSpec, source: FileSource, place: Path) -> Benchmar
 
 
 def _parts(benchmark: BenchmarkSpec, read: Benchmark, place: Path) -> tuple[FrozenPart, ...]:
-    """Fast and rest, or the one subset that limit or problems choose."""
+    """Returns the parts fast and rest, or the one subset that limit or problems choose."""
     try:
         if benchmark.limit is not None or benchmark.problems:
             chosen = read.select(tuple(benchmark.problems), benchmark.limit)
@@ -98,7 +98,7 @@ def _parts(benchmark: BenchmarkSpec, read: Benchmark, place: Path) -> tuple[Froz
 
 
 def _unread_parts(benchmark: BenchmarkSpec, place: Path) -> tuple[FrozenPart, ...]:
-    """A remote file is opened by pods, never by the controller: it is asked as a whole, or by the ids stated."""
+    """Returns the parts of a remote file, which only pods read: the whole file, or the stated ids."""
     if benchmark.limit is not None:
         message = f"needs the ids, and {benchmark.uri} is read by pods only: list them as problems"
         raise SpecError("experiment", [SpecProblem((*place, "limit"), message)])

@@ -1,4 +1,4 @@
-"""What is wrong with an experiment file: where, what, and what to do."""
+"""Problems of an experiment file: the field, the problem, and what to do."""
 
 import difflib
 from collections.abc import Iterable, Sequence
@@ -12,15 +12,15 @@ from workloads.words import count_of
 
 Path = tuple[str | int, ...]
 SHOWN_CHARACTERS = 80
-"""So much of a value is quoted in a message."""
+"""A message quotes at most this many characters of a value."""
 LONGEST_MESSAGE = 300
 """Characters of one problem's message that are printed."""
 SHOWN_PROBLEMS = 30
-"""So many problems of one file are printed."""
+"""At most this many problems of one file are printed."""
 MOST_BITS = 256
-"""A longer whole number is not printed: Python refuses to print very long ones."""
+"""A larger integer is not printed, because Python refuses to print very long ones."""
 SHOWN_NAMES = 10
-"""So many names are listed in a message."""
+"""A message lists at most this many names."""
 OTHER_NAMES = {
     "bs": "batchSize",
     "cutofflen": "sequenceTokens",
@@ -50,16 +50,16 @@ OTHER_NAMES = {
     "warmup": "warmupSteps",
     "wd": "weightDecay",
 }
-"""What other trainers call a field, in small letters without _ and -, and its name here."""
+"""Names of fields in other trainers, in lower case without _ and -, and Potstill's names."""
 PATTERNS = {
-    r"^\d{4}-\d{2}-\d{2}$": "is no date: write it as 2026-11-28",
-    r"^[0-9a-f]{40}$": "is no commit: give its 40 hex digits, because a branch or a tag can move",
-    r"^[0-9a-f]{64}$": "is no SHA-256: give 64 hex digits in small letters (sha256sum FILE prints them)",
+    r"^\d{4}-\d{2}-\d{2}$": "is not a date: write it as 2026-11-28",
+    r"^[0-9a-f]{40}$": "is not a commit: give its 40 hex digits, because a branch or a tag can move",
+    r"^[0-9a-f]{64}$": "is not a SHA-256: give 64 hex digits in small letters (sha256sum FILE prints them)",
     r"^[a-z0-9]([a-z0-9_.-]*[a-z0-9])?$": "may have small letters, digits, and between them _ . -",
     r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$": "may have small letters, digits, and between them -",
     r"^[A-Za-z_][A-Za-z0-9_-]*$": "may have letters, digits, _ and -, and begins with a letter or _",
 }
-"""What a value must be, by the pattern that it does not match."""
+"""What a value must be, for each pattern that it does not match."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class SpecProblem:
 
 
 class SpecError(Exception):
-    """All problems of a file at once, so that one reading mends it."""
+    """All problems of a file in one error, so that they can be corrected together."""
 
     def __init__(self, source: str, problems: Sequence[SpecProblem]) -> None:
         self.source = source
@@ -90,7 +90,7 @@ class SpecError(Exception):
 
 
 def dotted(path: Path) -> str:
-    """spec.runs[0].samples"""
+    """Returns text such as spec.runs[0].samples."""
     text = ""
     for part in path:
         name = part if isinstance(part, int) or len(part) <= SHOWN_CHARACTERS else f"{part[:SHOWN_CHARACTERS]}..."
@@ -147,7 +147,7 @@ def _message(entry: dict[str, Any], root: type[BaseModel]) -> str:
 
 
 def _unknown_field(wrong: str, names: Sequence[str]) -> str:
-    """Names the field that is meant: by what other trainers call it, else by its spelling."""
+    """Returns a message that suggests the intended field: by its name in other trainers, else by its spelling."""
     other = OTHER_NAMES.get(wrong.lower().replace("_", "").replace("-", ""), "")
     if other and other.partition(" ")[0].partition(".")[0] in names:
         return f"unknown field; did you mean {other}?"
@@ -176,7 +176,7 @@ def shortened(value: object) -> str:
 
 
 def listed(names: Iterable[object]) -> str:
-    """The names with commas; of a long list only the first ones, and how many more there are."""
+    """Joins names with commas; of a long list only the first ones, and the number of the others."""
     words = list(map(str, names))
     more = len(words) - SHOWN_NAMES
     return ", ".join(words) if more <= 1 else f"{', '.join(words[:SHOWN_NAMES])} and {more} more"
@@ -187,7 +187,7 @@ def _expected(context: dict[str, Any]) -> list[str]:
 
 
 def _fields_at(root: type[BaseModel], path: Path) -> list[str]:
-    """Names that a file may use at `path`, by walking the models' annotations."""
+    """Returns the field names that are allowed at `path`, from the models' annotations."""
     current: Any = root
     for part in path:
         if isinstance(part, int) or not (isinstance(current, type) and issubclass(current, BaseModel)):
@@ -202,7 +202,7 @@ def _fields_at(root: type[BaseModel], path: Path) -> list[str]:
 
 
 def _model_in(annotation: Any) -> Any:
-    """The model inside `Model | None`, `list[Model]` or `dict[str, Model]`."""
+    """Returns the model inside `Model | None`, `list[Model]` or `dict[str, Model]`."""
     arguments = getattr(annotation, "__args__", ())
     models = [_model_in(argument) for argument in arguments]
     return next((m for m in models if isinstance(m, type) and issubclass(m, BaseModel)), annotation)

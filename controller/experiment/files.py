@@ -1,4 +1,4 @@
-"""Files and weights that a spec names, as content: what they hash to, wherever they stand."""
+"""Finds the files and weights that a spec names, and computes their digests."""
 
 import re
 from pathlib import Path as FilePath
@@ -15,7 +15,7 @@ SHA256_CONTENT = re.compile(r"^sha256:[0-9a-f]{64}$")
 
 
 def local_path(stated: str, place: Path, directory: FilePath) -> FilePath:
-    """`stated`, from `directory` on, as an absolute path. Raises SpecError, at `place`, for what can be no path.
+    """Returns `stated`, relative to `directory`, as an absolute path. Raises SpecError at `place` for an invalid path.
 
     The system refuses the NUL character and names of more than 255 bytes.
     """
@@ -24,7 +24,7 @@ def local_path(stated: str, place: Path, directory: FilePath) -> FilePath:
         path.is_dir()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise SpecError("experiment", [SpecProblem(place, f"{shortened(stated)} is no path: {reason}")]) from error
+        raise SpecError("experiment", [SpecProblem(place, f"{shortened(stated)} is not a path: {reason}")]) from error
     return path
 
 
@@ -36,7 +36,10 @@ def _not_expanded(stated: str) -> str:
 def resolve_model(
     model: str, place: Path, directory: FilePath, *, revision: str | None = None, content: str | None = None
 ) -> ModelSource:
-    """Where weights stand and what they hash to. Raises SpecError: not there, not pinned, or not what was stated."""
+    """Returns the location and digest of weights.
+
+    Raises SpecError if they do not exist, are not pinned, or have another digest.
+    """
     if is_in_store(model):
         if content is None or not SHA256_CONTENT.match(content):
             message = f"{model} is not a local directory: state what it holds as content: sha256:<64 hex>"
@@ -56,7 +59,9 @@ def resolve_model(
         return ModelSource(location=str(path), content=found)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", model) and not model.startswith("."):
         if place[-2:-1] != ("base",):
-            message = f"{model} is no directory here ({path}); a candidate is a directory or {listed(remote_schemes())}"
+            message = (
+                f"{model} is not a directory here ({path}); a candidate is a directory or {listed(remote_schemes())}"
+            )
             raise SpecError("experiment", [SpecProblem(place, message)])
         if revision is None:
             message = f"is required: {model} is a hub model (no directory {path}), and a branch can move"
@@ -70,7 +75,7 @@ def resolve_model(
 
 
 def resolve_adapter(adapter: str, content: str | None, place: Path, directory: FilePath) -> ModelSource:
-    """Where an adapter is and what it hashes to; `place` is its field. Raises SpecError as `resolve_model`."""
+    """Returns the location and digest of an adapter; `place` is its field. Raises SpecError like `resolve_model`."""
     if "://" in adapter:
         return _adapter_in_store(adapter, content, place, directory)
     path = local_path(adapter, place, directory)
@@ -108,7 +113,11 @@ def _fetch_hint(adapter: str) -> str:
 
 
 def resolve_data(uri: str, sha256: str | None, place: Path, directory: FilePath) -> FileSource:
-    """A training data set by content: as `resolve_file`, and directories, https:// and hf://. Raises SpecError."""
+    """Returns the location and digest of a training data set: a file as in `resolve_file`, a directory, https:// or
+    hf://.
+
+    Raises SpecError.
+    """
     scheme = urlsplit(uri).scheme if "://" in uri else ""
     if scheme not in ("", "https", "hf") and not is_in_store(uri):
         message = f"{uri}: {scheme}:// is not known; use a path, {listed(remote_schemes())}, https:// or hf://datasets/NAME@REVISION/PATH"
@@ -132,7 +141,10 @@ def resolve_data(uri: str, sha256: str | None, place: Path, directory: FilePath)
 
 
 def resolve_file(uri: str, sha256: str | None, place: Path, directory: FilePath) -> FileSource:
-    """A file by content. Raises SpecError: a local file that is not there, or is not what was stated."""
+    """Returns the location and digest of a file.
+
+    Raises SpecError if a local file does not exist or has another digest.
+    """
     if "://" in uri:
         assert sha256 is not None, "check() requires it"
         return FileSource(location=uri, sha256=sha256)

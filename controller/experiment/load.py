@@ -1,4 +1,4 @@
-"""Reads an experiment file: YAML with line numbers, then the models, then what fields say together."""
+"""Reads an experiment file: YAML with line numbers, then the models, then the rules over several fields."""
 
 import codecs
 import re
@@ -27,7 +27,7 @@ class ExperimentFile:
     lines: Mapping[Path, int]
 
     def error(self, problems: Iterable[SpecProblem]) -> SpecError:
-        """The problems with their lines, each one once, in the file's order."""
+        """Returns an error with the problems and their lines, each once, in the file's order."""
         located = {(problem.path, problem.message): _with_line(problem, self.lines) for problem in problems}
         return SpecError(self.source, sorted(located.values(), key=lambda problem: problem.line or 0))
 
@@ -38,7 +38,7 @@ def load_experiment(path: FilePath) -> Experiment:
 
 
 def load_experiment_file(path: FilePath) -> ExperimentFile:
-    """As `load_experiment`, with the lines."""
+    """Like `load_experiment`, with the lines."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -55,12 +55,12 @@ def load_experiment_file(path: FilePath) -> ExperimentFile:
 
 
 def parse_experiment(text: str, source: str) -> Experiment:
-    """The experiment in `text`; `source` names it in errors. Raises SpecError."""
+    """Returns the experiment in `text`; errors name `source`. Raises SpecError."""
     return parse_experiment_file(text, source).experiment
 
 
 def parse_experiment_file(text: str, source: str) -> ExperimentFile:
-    """As `parse_experiment`, with the lines."""
+    """Like `parse_experiment`, with the lines."""
     value, lines = _read_yaml(text, source)
     try:
         experiment = Experiment.model_validate(value, by_alias=True, by_name=False)
@@ -73,7 +73,7 @@ def parse_experiment_file(text: str, source: str) -> ExperimentFile:
 
 
 def _with_line(problem: SpecProblem, lines: Mapping[Path, int]) -> SpecProblem:
-    """The line of the field, or of the nearest thing around it that is in the file."""
+    """Adds the line of the field, or of the nearest enclosing field that is in the file."""
     for length in range(len(problem.path), 0, -1):
         if problem.path[:length] in lines:
             return SpecProblem(problem.path, problem.message, lines[problem.path[:length]])
@@ -122,7 +122,7 @@ def _walk(node: yaml.Node, path: Path, lines: dict[Path, int]) -> list[SpecProbl
             place = (*path, str(key.value))
             line = key.start_mark.line + 1
             if place in lines:
-                problems.append(SpecProblem(place, f"is there twice (first on line {lines[place]})", line))
+                problems.append(SpecProblem(place, f"is repeated (first on line {lines[place]})", line))
             lines[place] = line
             problems += _walk(value, place, lines)
     elif isinstance(node, yaml.SequenceNode):

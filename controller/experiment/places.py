@@ -1,4 +1,4 @@
-"""Two experiment files field by field, and where a file states what a unit's inputs say. Pure."""
+"""Compares two experiment files field by field, and finds the field that states a unit's input. Pure."""
 
 import re
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ DEFAULTS = {field.alias or name for name, field in TrainingSpec.model_fields.ite
 
 
 def spec_changes(old: Experiment, new: Experiment) -> tuple[Change, ...]:
-    """Every field that the two state or default differently; items of lists are known by name."""
+    """Returns every field whose stated or default value differs; items of lists are identified by name."""
     return field_changes(*(dict(_flat("spec", _dump(item.spec))) for item in (old, new)))
 
 
@@ -35,7 +35,7 @@ def _flat(place: str, value: JsonValue) -> Iterator[tuple[str, JsonValue]]:
 
 
 class Places:
-    """Where a training's field stands: under the run if either file states it there, else under spec.training."""
+    """The place of a training's field: under the run if either file states it there, else under spec.training."""
 
     def __init__(self, *experiments: Experiment) -> None:
         self._stated = {place for item in experiments for place in _stated_by_runs(item.spec)}

@@ -1,4 +1,4 @@
-"""A profile: what the platform owns. On a cluster it comes from the chart's values; `potstill run` has its own."""
+"""A profile: the settings of the platform. On a cluster it comes from the chart's values; `potstill run` makes one."""
 
 import logging
 from importlib.metadata import PackageNotFoundError, version
@@ -20,14 +20,14 @@ from workloads.storage.registry import is_in_store, remote_schemes
 logger = logging.getLogger("potstill")
 
 OWN_VOLUMES = ("tmp", "work", "cache", "weights", "shm", "store-keys", "ca-bundle")
-"""Names of the volumes that pods have of Potstill."""
+"""Names of volumes that Potstill adds to pods."""
 
 
 class ProfileEngine(SpecModel):
-    """The engine that this profile's images hold; it is part of what a generated output's digest says."""
+    """The engine in this profile's images. It is part of the digest of generated outputs."""
 
-    name: RegisteredName = Field(TRANSFORMERS.name, description="What generates: transformers or vllm.")
-    version: str = Field(description="Its version, as the evaluate image holds it.")
+    name: RegisteredName = Field(TRANSFORMERS.name, description="The engine: transformers or vllm.")
+    version: str = Field(description="Its version in the evaluate image.")
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="Of weights and activations.")
     flags: dict[str, str | int | float | bool] = Field({}, description="Flags that can change outputs.")
 
@@ -71,7 +71,7 @@ class RolePod(SpecModel):
     nodes: int = Field(1, gt=0, description="Pods of one training, each with its GPUs.")
     resources: dict[str, Any] = Field({}, description="requests and limits, but for GPUs, of each container.")
     node_selector: dict[str, str] = Field({}, description="Labels of the nodes that it may run on.")
-    tolerations: list[dict[str, Any]] = Field([], description="Taints of nodes that it may run on all the same.")
+    tolerations: list[dict[str, Any]] = Field([], description="Taints of nodes that it may run on.")
     priority_class_name: str | None = Field(None, description="PriorityClass of the pods.")
     queue: str | None = Field(None, description="Kueue's LocalQueue.")
     runtime_class_name: str | None = Field(None, description="RuntimeClass: gvisor for grade, to sandbox code.")
@@ -87,7 +87,7 @@ class RolePod(SpecModel):
         "executes candidates' code.",
     )
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = Field(
-        None, description="Not given: as Kubernetes has it."
+        None, description="Default: Kubernetes' own."
     )
     pod_labels: dict[str, str] = Field({}, description="Labels of the pods, beside Potstill's own.")
     pod_annotations: dict[str, str] = Field({}, description="Annotations of the pods, beside Potstill's own.")
@@ -99,9 +99,9 @@ class RolePod(SpecModel):
     topology_spread_constraints: list[dict[str, Any]] = Field(
         [], description="How the pods are spread over nodes or zones, as Kubernetes has it."
     )
-    size_limits: SizeLimits = Field(SizeLimits(), description="What the pods' own volumes may hold.")
+    size_limits: SizeLimits = Field(SizeLimits(), description="Size limits of the pods' own volumes.")
     termination_grace_seconds: int = Field(
-        120, gt=0, description="What a pod that is ended has to save its state; large adapters need more."
+        120, gt=0, description="How long a pod that is ended has to save its state; large adapters need more."
     )
 
     @field_validator("pod_labels", "pod_annotations")
@@ -117,7 +117,7 @@ class RolePod(SpecModel):
     def _have_names_of_their_own(cls, stated: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for volume in stated:
             if volume.get("name") in OWN_VOLUMES:
-                raise ValueError(f"a volume {volume['name']} is there already: use another name than {OWN_VOLUMES}")
+                raise ValueError(f"a volume {volume['name']} exists already: use another name than {OWN_VOLUMES}")
         return stated
 
     @field_validator("image")
@@ -133,14 +133,14 @@ class RolePod(SpecModel):
 
 
 class CaBundle(SpecModel):
-    """CAs that are trusted in addition to the public ones: of the store, of a model hub, of a proxy that opens TLS."""
+    """Additional trusted CAs: of the store, of a model hub, or of a proxy that opens TLS."""
 
     config_map: str = Field(description="ConfigMap with PEM certificates.")
     key: str = Field("ca.crt", description="Its key.")
 
 
 class Proxy(SpecModel):
-    """The way to the store and to a model hub, where it leads through an HTTP proxy."""
+    """The HTTP proxy for connections to the store and to a model hub."""
 
     https: str | None = Field(None, description="HTTPS_PROXY: URL of the proxy for https:// addresses.")
     http: str | None = Field(None, description="HTTP_PROXY: URL of the proxy for http:// addresses.")
@@ -185,11 +185,11 @@ class StoreAccess(SpecModel):
 
 
 RENAMED = {"gatherSeconds": "batchWindowSeconds", "lingerSeconds": "idleTimeoutSeconds"}
-"""Old names of fields of a profile, which this version reads for the last time in files, and their new names."""
+"""Old and new names of renamed fields of a profile. This is the last version that accepts the old names in files."""
 
 
 def _with_old_names(schema: dict[str, Any]) -> None:
-    """The JSON schema takes the old name of a field too, but not both."""
+    """Adds the old name of each field to the JSON schema, as an alternative to the new one."""
     for old, new in RENAMED.items():
         field = schema["properties"][new]
         schema["properties"][old] = {**field, "description": f"Old name of {new}.", "deprecated": True}
@@ -200,9 +200,9 @@ def _with_old_names(schema: dict[str, Any]) -> None:
 class Profile(SpecModel):
     model_config = ConfigDict(json_schema_extra=_with_old_names)
 
-    name: str = Field("local", description="By which Experiments name it; the chart's key.")
+    name: str = Field("local", description="The name in Experiments; the chart's key.")
     gpu: str = Field("cpu", description="Model name of the GPUs, as in the digest of generated outputs.")
-    precision: Literal["float32", "bfloat16"] = Field("float32", description="Of trainings that do not say.")
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="Default of trainings.")
     engine: ProfileEngine
     train: RolePod = Field(RolePod(), description="Pods of trainings.")
     evaluate: RolePod = Field(RolePod(), description="Pods that generate.")
@@ -221,16 +221,16 @@ class Profile(SpecModel):
     store: StoreAccess | None = None
     ca_bundle: CaBundle | None = None
     proxy: Proxy | None = None
-    service_account_name: str | None = Field(None, description="Of pods that name none of their own.")
+    service_account_name: str | None = Field(None, description="Default of pods.")
     image_pull_secrets: list[str] = Field([], description="Secrets for the registry of the images.")
     directory: str | None = Field(
         None, description="Absolute path in all pods (image or weights volume) at which relative paths of specs start."
     )
-    training_slots: int = Field(8, gt=0, description="Trainings of an experiment at work at one time.")
-    evaluation_slots: int = Field(2, gt=0, description="Generating pods of an experiment at work at one time.")
-    group_members: int = Field(64, gt=0, description="Evaluations that one generating pod has at a time, at most.")
+    training_slots: int = Field(8, gt=0, description="Trainings of an experiment that run at one time.")
+    evaluation_slots: int = Field(2, gt=0, description="Generating pods of an experiment that run at one time.")
+    group_members: int = Field(64, gt=0, description="Largest number of evaluations in one generating pod at a time.")
     batch_window_seconds: float = Field(
-        0, ge=0, description="How long evaluations wait for others to come, before a generating pod starts for them."
+        0, ge=0, description="How long evaluations wait for others before a generating pod starts for them."
     )
     idle_timeout_seconds: float = Field(0, ge=0, description="How long a generating pod without work is kept.")
     allow_unsandboxed: bool = Field(
@@ -243,7 +243,7 @@ class Profile(SpecModel):
     @model_validator(mode="before")
     @classmethod
     def _takes_old_names(cls, stated: object) -> object:
-        """Profiles in experiments of earlier versions have them too."""
+        """Accepts old names, because profiles in experiments of earlier versions have them too."""
         if not isinstance(stated, dict):
             return stated
         for old, new in RENAMED.items():
@@ -252,7 +252,7 @@ class Profile(SpecModel):
         return {RENAMED.get(name, name): value for name, value in stated.items()}
 
     def pod_of(self, part: ProfilePart) -> RolePod:
-        """Where and how the pods of a stage with this part run."""
+        """Returns where and how the pods of a stage with this part run."""
         pods: dict[ProfilePart, RolePod] = {
             "train": self.train,
             "evaluate": self.evaluate,
@@ -263,7 +263,10 @@ class Profile(SpecModel):
 
 
 def local_profile() -> Profile:
-    """One machine, CPU, the transformers engine that is installed here. Raises SpecError if it is not."""
+    """Returns a profile of one machine with CPU and the installed transformers engine.
+
+    Raises SpecError if there is none.
+    """
     try:
         engine = ProfileEngine(name=TRANSFORMERS.name, version=version(TRANSFORMERS.name))
     except PackageNotFoundError as error:
@@ -276,7 +279,7 @@ def local_profile() -> Profile:
 
 
 def load_profile(path: Path) -> Profile:
-    """A profile from a YAML file. Logs a warning for each old name of a field. Raises SpecError."""
+    """Reads a profile from a YAML file. Logs a warning for each old name of a field. Raises SpecError."""
     try:
         text = path.read_text(encoding="utf-8")
         profile = Profile.model_validate(yaml.safe_load(text), by_alias=True, by_name=False)
@@ -294,7 +297,7 @@ def renamed_message(old: str) -> str:
 
 
 def _old_names(text: str) -> list[tuple[int, str]]:
-    """(line, name) of each old name of a field at the top of the file."""
+    """Returns (line, name) of each old name of a field at the top level of the file."""
     root = yaml.compose(text, Loader=yaml.SafeLoader)
     keys = [key for key, _ in root.value] if isinstance(root, yaml.MappingNode) else []
     return [(key.start_mark.line + 1, str(key.value)) for key in keys if key.value in RENAMED]

@@ -1,7 +1,7 @@
-"""How problems are put to a model when the file does not say.
+"""How problems are presented to a model if the file does not state it.
 
-A trained model gets the problem in the template of its own training data, with nothing added: what it was not trained
-on is not asked of it. The base has had no chat training, so it gets a stated completion prompt.
+A trained model gets the problem in the template of its own training data, with nothing added, because it was trained on
+nothing else. The base has had no chat training, so it gets a completion prompt.
 """
 
 from controller.experiment.models import BenchmarkSpec, PromptSpec
@@ -18,7 +18,10 @@ def trained_prompting(prompt: PromptSpec, template: Template, template_override:
 
 
 def base_prompting(benchmark: BenchmarkSpec, instruction: str, template_override: Template | None) -> Prompting:
-    """The benchmark's basePrompt where it says something, else `instruction`: that of the benchmark or its grader."""
+    """Returns the prompting of the base: the benchmark's basePrompt if it has one, else `instruction`.
+
+    `instruction` is that of the benchmark or its grader.
+    """
     return Prompting(
         template=template_override or Template(name="plain"),
         instruction=benchmark.base_prompt.instruction or instruction,

@@ -1,4 +1,6 @@
-"""From the file to the experiment as accepted: contents hashed, defaults filled in, nothing left to look up later."""
+"""Resolves the file to the accepted experiment: with digests of all files, with defaults, and without open
+references.
+"""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -44,10 +46,10 @@ from workloads.stages.registry import STAGES
 def resolve(
     experiment: Experiment, directory: FilePath, profile: Profile, accepted: datetime, uid8: str | None = None
 ) -> FrozenExperiment:
-    """`directory` is where relative paths start: the experiment file's folder.
+    """Returns the accepted experiment. `directory`: the experiment file's folder, for relative paths.
 
-    Without a cluster's `uid8` the experiment is known by what it asks, so that the same file goes on where it was.
-    Raises SpecError for what only a look at the files can show.
+    Without a cluster's `uid8` the experiment is identified by its content, so that the same file continues where it
+    stopped. Raises SpecError for problems that appear only when the files are read.
     """
     spec = experiment.spec
     base = resolve_model(
@@ -110,7 +112,7 @@ def resolve(
 
 
 def _added_stages() -> tuple[str, ...]:
-    """Names of the stages that other distributions add here. Raises SpecError for one that cannot be used."""
+    """Returns the names of stages that other distributions add. Raises SpecError for one that cannot be used."""
     try:
         return tuple(STAGES[name].name for name in STAGES.added)
     except RegistryError as error:
@@ -118,7 +120,7 @@ def _added_stages() -> tuple[str, ...]:
 
 
 def _question_digest(frozen: FrozenExperiment) -> str:
-    """What is asked, without when, where the files stand, or how many pods may work at it.
+    """Returns the digest of the content, without the time, the locations of files and the numbers of pods.
 
     A domain that is not stated is left out: the digest is what it was before there were domains. So are epochs, for
     the digest holds the samples that they come to.
@@ -140,7 +142,7 @@ def _without_locations(value: object) -> object:
 
 
 def _parts(spec: ExperimentSpec, name: str, data: dict[str, FileSource]) -> list[tuple[MixturePart, FileSource]]:
-    """The data sets of a run: those of the mixture by name, or the one."""
+    """Returns the data sets of a run: those of the mixture by name, or the single one."""
     weights = spec.data[name].mixture or {name: 1.0}
     return [
         (
@@ -211,7 +213,7 @@ def _run(
 
 
 def _budget_of(sequence_tokens: int, budgets: list[int]) -> int:
-    """The budget that equals the run's sequenceTokens, else the largest below it, else the smallest."""
+    """Returns the budget that equals the run's sequenceTokens, else the largest below it, else the smallest."""
     return max((budget for budget in budgets if budget <= sequence_tokens), default=budgets[0])
 
 
@@ -226,7 +228,10 @@ def _train_inputs(
     profile: Profile,
     start: ModelSource | None,
 ) -> TrainInputs:
-    """The run's own fields over training's defaults. Of a run that states epochs, samples is 1 and means nothing."""
+    """Returns the run's own fields, with defaults from training.
+
+    If a run states epochs, its samples is 1 and is replaced later.
+    """
     stated = {name: value for name, value in run if value is not None}
     defaults = {name: value for name, value in spec.training if value is not None}
     merged = {**defaults, **{name: value for name, value in stated.items() if name in type(spec.training).model_fields}}
@@ -289,7 +294,10 @@ def _lora(stated: LoraSpec) -> Lora:
 def _with_length(
     spec: ExperimentSpec, index: int, inputs: TrainInputs, base: ModelSource, sources: Sequence[FileSource]
 ) -> TrainInputs:
-    """With the samples of a run that states epochs, whose rows are counted here. Raises SpecError if they cannot be."""
+    """Returns the inputs with the number of samples, for a run that states epochs. Counts the rows here.
+
+    Raises SpecError if they cannot be counted.
+    """
     run = spec.runs[index]
     epochs = stated_length(spec, run)[1]
     if epochs is None:
@@ -306,7 +314,7 @@ def _with_length(
 def _candidate(
     spec: ExperimentSpec, candidate: CandidateSpec, index: int, base: ModelSource, directory: FilePath
 ) -> FrozenRun:
-    """A candidate is a run of one checkpoint that exists already, known by its content."""
+    """Returns a run with one existing checkpoint, which is identified by its content."""
     field = "adapter" if candidate.adapter is not None else "model"
     where = candidate.adapter or candidate.model
     assert where is not None
@@ -330,7 +338,7 @@ def _candidate(
 
 
 def _prompt_templates(spec: ExperimentSpec, templates: dict[str, Template], directory: FilePath) -> dict[str, Template]:
-    """By run or candidate name: the template it was trained with; chatml for runs of other trainers."""
+    """Returns the template of each run's or candidate's training, by name; chatml for runs of other trainers."""
     named = {run.name: templates[run.data] if run.data else Template() for run in spec.runs}
     for index, candidate in enumerate(spec.candidates):
         place = ("spec", "candidates", index)

@@ -1,4 +1,4 @@
-"""The adapter that a training starts from: its content, and rank, alpha and layers as its configuration has them."""
+"""The adapter that a training starts from: its digest, and the rank, alpha and layers in its configuration."""
 
 import tempfile
 from pathlib import Path as FilePath
@@ -16,7 +16,10 @@ from workloads.storage.registry import is_in_store
 
 
 def resolve_start(spec: ExperimentSpec, index: int, directory: FilePath) -> ModelSource | None:
-    """The adapter that run `index` starts from, by content; None: a new one. Raises SpecError, ContentError."""
+    """Returns the adapter that run `index` starts from, by content; None for a new one.
+
+    Raises SpecError, ContentError.
+    """
     run = spec.runs[index]
     stated = run.start_from or spec.training.start_from
     if stated is None or run.checkpoints is not None:
@@ -26,9 +29,10 @@ def resolve_start(spec: ExperimentSpec, index: int, directory: FilePath) -> Mode
 
 
 def lora_of_start(start: ModelSource, stated: Lora, default: Lora, place: Path) -> Lora:
-    """`stated`, with what equals `default` taken from the adapter. Dropout, which it does not fix, is as stated.
+    """Returns `stated`, with the adapter's value for each field that equals `default`.
 
-    An adapter that cannot be read here is compared where it is trained. Raises SpecError where the two differ.
+    Dropout is always as stated, because the adapter does not fix it. If the adapter cannot be read here, the training
+    compares it. Raises SpecError where `stated` and the adapter differ.
     """
     try:
         config = _read(start)
@@ -61,12 +65,12 @@ def lora_of_start(start: ModelSource, stated: Lora, default: Lora, place: Path) 
 
 
 def _why_not_taken(config: AdapterConfig) -> str | None:
-    """Why the fields of `lora` cannot be taken from the adapter; None if they can."""
+    """Returns why the fields of `lora` cannot be taken from the adapter; None if they can."""
     if config.alpha <= 0:
         return f"lora_alpha is {config.alpha:g}, and must be more than 0: with 0 nothing is learnt"
     for name in config.target_modules:
         if not name.rpartition(".")[2].isidentifier():
-            return f"target_modules has {shortened(name)}, which is no layer's name"
+            return f"target_modules has {shortened(name)}, which is not a layer's name"
     return None
 
 

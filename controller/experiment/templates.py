@@ -1,4 +1,4 @@
-"""Templates by name, by file or written out, as the content that goes into a digest."""
+"""Resolves templates by name, by file or by text to the content that goes into a digest."""
 
 import json
 import math
@@ -20,9 +20,11 @@ def template_of(
     variables: Mapping[str, str] = MappingProxyType({}),
     date: str | None = None,
 ) -> Template:
-    """`text` wins; then base, chatml and plain; else `name` is the path of a Jinja file. Raises SpecError.
+    """Returns the template: `text` if there is one; base, chatml or plain by name; else `name` is the path of a Jinja
+    file.
 
-    `variables` and `date` are for base and Jinja. A variable's text that is JSON of a number or a truth value is that.
+    `variables` and `date` are for base and Jinja. The text of a variable becomes a number or boolean if it is one in
+    JSON. Raises SpecError.
     """
     if text is None and name in ("chatml", "plain"):
         if variables or date:

@@ -1,4 +1,4 @@
-"""Which trainer runs a training: decided when the experiment is accepted, so that the unit's digest says it."""
+"""Chooses the trainer of a training when the experiment is accepted, so that it is part of the unit's digest."""
 
 import json
 from pathlib import Path as FilePath
@@ -15,7 +15,7 @@ from workloads.text.tokenizer import BadTokenizer, opening_of
 
 
 def base_config(base: ModelSource) -> dict[str, Any] | None:
-    """The base's config.json; None where this machine has none: nothing is fetched.
+    """Returns the base's config.json; None if it is not on this machine. Downloads nothing.
 
     It is read from a directory or from the hub's cache.
     """
@@ -30,13 +30,15 @@ def base_config(base: ModelSource) -> dict[str, Any] | None:
 
 
 def base_architecture(base: ModelSource) -> str | None:
-    """The architecture of the base's config.json; None where this machine has none, as `base_config`."""
+    """Returns the architecture in the base's config.json; None if it is not on this machine, like `base_config`."""
     config = base_config(base)
     return None if config is None else architecture_of(config)
 
 
 def base_opening(base: ModelSource) -> tuple[int, ...]:
-    """Tokens that the base's tokenizer puts before every text; none where this machine has no tokenizer of it."""
+    """Returns the tokens that the base's tokenizer puts before every text; () if its tokenizer is not on this
+    machine.
+    """
     path = _config_path(base.location)
     try:
         return () if path is None else opening_of(path.parent)
@@ -77,11 +79,11 @@ def choose_trainer(
     *,
     starts: bool = False,
 ) -> Literal["fast", "general"]:
-    """The trainer that runs: with auto the fast one where it can.
+    """Returns the trainer: with auto the fast one if it supports the run.
 
-    The general one trains all weights (no `lora`), and `starts` from an adapter that exists. An unknown architecture
-    counts as one of the fast trainer; the training refuses it if it is not. Raises SpecError where fast is stated for
-    what it cannot do, or a target that the architecture does not have.
+    The general trainer trains all weights (no `lora`), and `starts` from an existing adapter. For an unknown
+    architecture the fast trainer is chosen; the training refuses it if it is not supported. Raises SpecError if fast is
+    stated and does not support the run, or if the architecture lacks a target.
     """
     if lora is None:
         if stated == "fast":
@@ -116,7 +118,7 @@ def choose_trainer(
 
 
 def trains_experts(architecture: str | None, lora: Lora) -> bool:
-    """Whether the target has the experts of a mixture, by itself or as part of all-linear."""
+    """Returns whether the target includes the experts of a mixture, by name or as part of all-linear."""
     family = FAMILIES.get(architecture or "")
     has_experts = family is not None and family.experts is not None
     return "experts" in lora.target or (has_experts and ALL_LINEAR in lora.target)
@@ -130,9 +132,9 @@ def check_sharding(
     *,
     with_experts: bool = False,
 ) -> None:
-    """Raises SpecError where `always` is stated and the trainer, or one GPU, cannot divide the weights.
+    """Raises SpecError if `always` is stated and the trainer cannot divide the weights, or there is only one GPU.
 
-    `with_experts`: adapters of experts are trained, which a sharded model cannot have.
+    `with_experts`: the run trains adapters of experts, which sharding does not support.
     """
     if stated != "always":
         return

@@ -1,4 +1,4 @@
-"""What fields of an experiment say together: pure checks, each returns its problems."""
+"""Rules over several fields of an experiment. Each check is pure and returns its problems."""
 
 import difflib
 from collections.abc import Iterable, Sequence
@@ -18,11 +18,11 @@ from workloads.storage.registry import STORES
 from workloads.words import count_of
 
 REGISTRIES: tuple[Registry[Any], ...] = (FAMILIES, BENCHMARKS, GRADERS, ENGINES, STORES, STAGES)
-"""What other distributions may add to. A name that is there twice is a problem of every experiment."""
+"""Registries that other distributions may add to. A duplicate name is a problem of every experiment."""
 
 
 def check(spec: ExperimentSpec) -> list[SpecProblem]:
-    """All problems, each once, in the file's order; none: the spec can be resolved."""
+    """Returns all problems, each once, in the file's order. Without problems, the spec can be resolved."""
     wrong = [SpecProblem(("spec",), problem) for registry in REGISTRIES for problem in registry.problems()]
     if wrong:
         return wrong
@@ -100,7 +100,7 @@ def _names(spec: ExperimentSpec) -> Iterable[SpecProblem]:
 def _twice(place: Path, names: Sequence[str]) -> Iterable[SpecProblem]:
     for index, name in enumerate(names):
         if name in names[:index]:
-            yield SpecProblem((*place, index, "name"), f"{name} is there twice; names are unique")
+            yield SpecProblem((*place, index, "name"), f"{name} is used twice; names must be unique")
 
 
 def _runs(spec: ExperimentSpec) -> Iterable[SpecProblem]:
@@ -113,18 +113,18 @@ def _runs(spec: ExperimentSpec) -> Iterable[SpecProblem]:
 
 
 def _method(spec: ExperimentSpec) -> Iterable[SpecProblem]:
-    """`lora` under training is for the runs that train one; where there are none it is a mistake."""
+    """`lora` under training applies to runs that train an adapter; without such a run it is a mistake."""
     trained = [run for run in spec.runs if run.checkpoints is None]
     if trained and spec.training.lora != LoraSpec() and all(method_of(spec, run) == "full" for run in trained):
         yield SpecProblem(("spec", "training", "lora"), NO_LORA)
 
 
 def _targets(targets: Sequence[str], place: Path) -> Iterable[SpecProblem]:
-    """A name that is nearly a kind of layers is a kind misspelt, and no module's name."""
+    """A name that is similar to a kind of layers is a misspelt kind, and not the name of a module."""
     for target in targets:
         near = difflib.get_close_matches(target, (*KINDS, ALL_LINEAR), n=1, cutoff=0.8)
         if near and near != [target]:
-            yield SpecProblem(place, f"{target} is no kind of layers; did you mean {near[0]}?")
+            yield SpecProblem(place, f"{target} is not a kind of layers; did you mean {near[0]}?")
 
 
 NO_LORA = "goes with method: lora; method: full trains all weights and has no rank, alpha, target or dropout"
@@ -146,7 +146,9 @@ def _trained(spec: ExperimentSpec, run: RunSpec, place: Path) -> Iterable[SpecPr
             yield SpecProblem((*place, alias), "is required, here or under training")
     if method_of(spec, run) == "full" and (run.start_from or spec.training.start_from) is not None:
         where = place if run.start_from is not None else ("spec", "training")
-        yield SpecProblem((*where, "startFrom"), "goes with method: lora; whole weights to go on from are the base")
+        yield SpecProblem(
+            (*where, "startFrom"), "needs method: lora; to start from full weights, state them as the base"
+        )
     if run.lora is not None and method_of(spec, run) == "full":
         yield SpecProblem((*place, "lora"), NO_LORA)
     elif run.lora is not None:
@@ -156,7 +158,7 @@ def _trained(spec: ExperimentSpec, run: RunSpec, place: Path) -> Iterable[SpecPr
     batch = run.batch_size or spec.training.batch_size
 
     def stated_at(*fields: str) -> Path:
-        """The run, or `training` where the run states none of the fields: then the mistake is there, once."""
+        """Returns the run, or `training` if the run states none of the fields, so that the problem is reported once."""
         return place if any(getattr(run, field) is not None for field in fields) else ("spec", "training")
 
     if every and every % batch:
@@ -178,17 +180,17 @@ def _external(run: RunSpec, place: Path) -> Iterable[SpecProblem]:
     for field in TRAINED_ONLY:
         if getattr(run, field) is not None:
             alias = RunSpec.model_fields[field].alias or field
-            yield SpecProblem((*place, alias), "says how to train, but checkpoints says that another trainer does")
+            yield SpecProblem((*place, alias), "is for trainings here, and checkpoints states another trainer")
     external = run.checkpoints
     if (external.watch is None) == (not external.publish):
-        yield SpecProblem((*place, "checkpoints"), "needs either watch: a place to look, or publish: true")
+        yield SpecProblem((*place, "checkpoints"), "needs either watch: a location, or publish: true")
     if not external.expect:
         yield SpecProblem((*place, "checkpoints", "expect"), "is required: the sample counts to wait for")
     if list(external.expect) != sorted(set(external.expect)) or any(count < 0 for count in external.expect):
         yield SpecProblem((*place, "checkpoints", "expect"), "must ascend from 0 or more, each count once")
     if external.watch is not None and external.ready is None:
         yield SpecProblem(
-            (*place, "checkpoints", "ready"), "is required with watch: the file that says that a checkpoint is whole"
+            (*place, "checkpoints", "ready"), "is required with watch: the file that marks a checkpoint as complete"
         )
 
 
@@ -221,7 +223,7 @@ def _evaluation(spec: ExperimentSpec) -> Iterable[SpecProblem]:
 
 
 def _registered(name: str, registry: Registry[Any], place: Path) -> Iterable[SpecProblem]:
-    """Imports what has the name, so that an entry point that cannot be loaded is found here."""
+    """Imports the named object, so that an entry point that cannot be loaded is found here."""
     try:
         registry.require(name)
     except RegistryError as error:
@@ -296,7 +298,7 @@ def _gate(spec: ExperimentSpec) -> Iterable[SpecProblem]:
 
 
 def _reference(spec: ExperimentSpec, reference: str, place: Path, others: tuple[str, ...]) -> Iterable[SpecProblem]:
-    """run@samples, run@last or a candidate's name."""
+    """Checks a reference: run@samples, run@last or a candidate's name."""
     candidates = [candidate.name for candidate in spec.candidates]
     if reference in others or reference in candidates:
         return
@@ -312,19 +314,19 @@ def _reference(spec: ExperimentSpec, reference: str, place: Path, others: tuple[
 
 
 def method_of(spec: ExperimentSpec, run: RunSpec) -> Literal["lora", "full"]:
-    """How a run is trained: what it says itself, else what training says."""
+    """Returns how a run is trained: its own method, else the one of training."""
     return run.method or spec.training.method
 
 
 def stated_length(spec: ExperimentSpec, run: RunSpec) -> tuple[int | None, float | None]:
-    """(samples, epochs) of a run, of which one is stated: the run's own, else training's."""
+    """Returns (samples, epochs) of a run, one of which is stated: the run's own, else training's."""
     if run.samples is not None or run.epochs is not None:
         return run.samples, run.epochs
     return spec.training.samples, spec.training.epochs
 
 
 def checkpoints_of(spec: ExperimentSpec, run: RunSpec, counted: int | None = None) -> tuple[int, ...]:
-    """Sample counts at which a run publishes: every multiple of checkpointEverySamples, and the end.
+    """Returns the sample counts at which a run publishes: every multiple of checkpointEverySamples, and the end.
 
     `counted`: the samples of a run that states epochs; without it () is returned for such a run.
     """

@@ -1,1 +1,1 @@
-"""Deletes what no experiment of a store needs."""
+"""Deletes objects of a store that no experiment needs."""

@@ -1,11 +1,11 @@
-"""`potstill gc`: looks at a whole store, and sweeps what `sweep.plan_sweep` lets go.
+"""`potstill gc`: lists a whole store, and deletes the objects that `sweep.plan_sweep` returns.
 
-An experiment may be accepted while this is at work, and may name what is about to go. So the plan is confirmed by a
-second look before anything is touched. Then markers and unnamed blobs are parked: copied below gc/parked/ and
-deleted. A controller that looks later sees no result and makes one, as an attempt of a new number, under keys that are
-not among those that go. A third look gives back what is named by now. Only then do the parked copies go, then files,
-then tasks. A sweep that is killed before its parked copies go is undone by the next one, one that is killed later
-continues.
+An experiment may be accepted during the sweep, and may need objects that are about to be deleted. So a second listing
+confirms the plan before any change. Then markers and unnamed blobs are parked: copied to gc/parked/ and deleted. A
+controller that now reads the store finds no result and makes one, in an attempt with a new number, whose keys are not
+in the plan. A third listing finds parked objects that are needed by now, and they are restored. Only then the sweep
+deletes the parked copies, then files, then tasks. If a sweep is killed before it deletes its parked copies, the next
+sweep restores them; if it is killed later, the next sweep continues.
 """
 
 import logging
@@ -51,14 +51,15 @@ class Swept:
     objects: int
     bytes: int
     spared: int
-    """Objects that were planned to go and were needed by then."""
+    """Planned objects that were needed at the second or third listing."""
 
 
 def look(store: Store, *, deep: bool = False) -> StoreListing:
-    """The store as it is. `deep` reads every result of a generation or grading against its marker, and every blob.
+    """Lists the store. `deep`: compares every result of a generation or grading with its marker, and every blob with
+    its name.
 
-    Raises StoreError, and Corrupt for an experiment, manifest, task or marker that this version cannot read: what it
-    names is not known, so that nothing may be swept.
+    Raises StoreError, and Corrupt for an experiment, manifest, task or marker that this version cannot read: the
+    objects that it names are unknown, so nothing may be deleted.
     """
     folders = tuple(info for info in store.list(store_keys.EXPERIMENTS))
     notices = (info for info in store.list(store_keys.NOTICES) if _is_key(info.key))
@@ -79,7 +80,7 @@ def look(store: Store, *, deep: bool = False) -> StoreListing:
 
 
 class _Reader:
-    """Reads many objects at once; one that has gone since it was listed is left out."""
+    """Reads many objects at the same time. Objects that were deleted since the listing are left out."""
 
     def __init__(self, store: Store, threads: ThreadPoolExecutor) -> None:
         self._store, self._threads = store, threads
@@ -101,14 +102,14 @@ class _Reader:
 
 
 def _is_key(key: str) -> bool:
-    """Whether it can be deleted: a forged notice may have any name."""
+    """Returns whether the key is valid: a forged notice may have any name."""
     with suppress(ValueError):
         return check_key(key) == key
     return False
 
 
 def _keys(infos: Iterable[ObjectInfo], name: str) -> list[str]:
-    """`name` of each experiment's folder."""
+    """Returns the key of `name` in each experiment's folder."""
     return [info.key for info in infos if info.key.endswith("/" + name) and info.key.count("/") == 3]
 
 
@@ -137,7 +138,7 @@ def _why_corrupt(store: Store, unit: UnitRef, markers: Mapping[UnitRef, Mapping[
 
 
 def _blob_differs(store: Store, key: str) -> bool:
-    """Whether two reads say that a blob does not hash to its name."""
+    """Returns whether a blob does not hash to its name in two reads."""
     sha256 = key.removeprefix(store_keys.BLOBS)
     try:
         return all(sha256_of(store.get(key)) != sha256 for _ in range(READS))
@@ -146,7 +147,10 @@ def _blob_differs(store: Store, key: str) -> bool:
 
 
 def _experiment(key: str, data: bytes) -> FrozenExperiment:
-    """Raises Corrupt also for one with a stage that is not installed here: which units it names is not known."""
+    """Parses an experiment.
+
+    Raises Corrupt also if one of its stages is not installed here, because its units are then unknown.
+    """
     frozen = _parsed(FrozenExperiment, key, data)
     try:
         stages_of(frozen)
@@ -156,9 +160,12 @@ def _experiment(key: str, data: bytes) -> FrozenExperiment:
 
 
 def _marker(key: str, data: bytes) -> Marker:
-    """The marker of `key`. Raises Corrupt also for one of another unit: what `key` held before is not known."""
+    """Parses the marker of `key`.
+
+    Raises Corrupt also for a marker of another unit, because the original content is then unknown.
+    """
     found = unit_key().fullmatch(key)
-    assert found is not None, f"{key} is no key of a unit"
+    assert found is not None, f"{key} is not a key of a unit"
     unit = UnitRef(kind=found[1], digest=found[2])
     try:
         return parse_marker(unit, key, data)
@@ -184,7 +191,7 @@ def _parsed(model: type[Parsed], key: str, data: bytes) -> Parsed:
 
 
 def _unreadable(key: str, what: str, error: ValidationError) -> Corrupt:
-    return Corrupt(f"{key} is no {what} that this version can read. {NOTHING_SWEPT} ({error.error_count()} errors)")
+    return Corrupt(f"{key} is not a {what} that this version can read. {NOTHING_SWEPT} ({error.error_count()} errors)")
 
 
 def sweep(
@@ -195,16 +202,18 @@ def sweep(
     age_floor_seconds: float,
     proceed: Callable[[], None] = lambda: None,
 ) -> Swept:
-    """Deletes what was planned and is still not needed. Raises StoreError: call `restore_parked` and look again then.
+    """Deletes planned objects that are still not needed. On StoreError, call `restore_parked` and list the store again.
 
-    `proceed` is called before each deletion; it raises what is to stop the sweep.
+    `proceed` is called before each deletion; it may raise an error to stop the sweep.
     """
     planned = {info.key: info for doomed in plan for info in doomed.objects}
     corrupt = {doomed.unit for doomed in plan if doomed.why == "corrupt result"}
     corrupt_blobs = {info.key for doomed in plan if doomed.why == "corrupt blob" for info in doomed.objects}
 
     def look_with(parked: Mapping[str, Parked]) -> tuple[set[str], set[str]]:
-        """Keys of the plan that may still go, as if what is parked were in its place; and all keys that are there."""
+        """Returns the keys of the plan that may still be deleted, as if parked objects were in their places; and all
+        existing keys.
+        """
         seen = look_again()
         shown = _with_parked(seen, parked, corrupt, corrupt_blobs)
         going = (info for one in plan_sweep(shown, now_seconds, age_floor_seconds) for info in one.objects)
@@ -219,7 +228,7 @@ def sweep(
             _park(store, info, parked)
         unneeded, present = look_with(parked)
     except (StoreError, Corrupt, KeyboardInterrupt):
-        with suppress(StoreError):  # else the next sweep does it
+        with suppress(StoreError):  # otherwise the next sweep does it
             _restore(store, parked)
         raise
     anew = {key for key in parked if key in present}
@@ -244,7 +253,7 @@ class Parked:
 
 
 def _park(store: Store, info: ObjectInfo, parked: dict[str, Parked]) -> None:
-    """Takes away a marker or blob once its copy is in the store, and notes it in `parked` by its key."""
+    """Deletes a marker or blob after copying it, and adds it to `parked` by its key."""
     found = unit_key().fullmatch(info.key)
     is_marker = found is not None and MARKER.fullmatch(found[3])
     if not is_marker and not info.key.startswith(store_keys.BLOBS):
@@ -260,15 +269,15 @@ def _park(store: Store, info: ObjectInfo, parked: dict[str, Parked]) -> None:
 
 
 def restore_parked(store: Store) -> int:
-    """Puts back what a sweep parked that was killed or failed. Returns how many objects. Raises StoreError."""
+    """Restores the parked objects of a sweep that was killed or failed. Returns their number. Raises StoreError."""
     prefix = store_keys.parked_key("")
     return _restore(store, [info.key.removeprefix(prefix) for info in store.list(prefix)])
 
 
 def _restore(store: Store, keys: Iterable[str]) -> int:
-    """Puts parked objects back. Returns how many are in their place again.
+    """Restores parked objects. Returns the number of restored objects.
 
-    Markers of a unit in which another attempt committed meanwhile stay away: its results are not mixed with theirs.
+    If another attempt of a unit has committed since, markers of the unit stay parked, so that results are not mixed.
     """
     by_unit: defaultdict[str, list[str]] = defaultdict(list)
     for key in keys:
@@ -303,7 +312,10 @@ def _with_parked(
     corrupt: Collection[UnitRef | None],
     corrupt_blobs: Collection[str],
 ) -> StoreListing:
-    """As if what is parked were in its place; a marker that was committed anew stays as it is."""
+    """Returns the listing as if parked objects were in their places.
+
+    A marker that was committed again since stays as it is.
+    """
     present = {info.key for info in snapshot.objects}
     markers = {unit: dict(found) for unit, found in snapshot.markers.items()}
     away = {key: one for key, one in parked.items() if key not in present}
@@ -320,7 +332,9 @@ def _with_parked(
 
 
 def _order(key: str) -> tuple[int, str]:
-    """Files before tasks, and a task before its end: what is half swept is never taken for a task at work."""
+    """Orders files before tasks, and a task before its end, so that a half-deleted task never looks like a
+    running one.
+    """
     found = unit_key().fullmatch(key)
     if found is None or not found[3].startswith("tasks/"):
         return 0, key

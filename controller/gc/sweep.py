@@ -1,15 +1,16 @@
-"""What of a store nobody needs: mark from living experiments and running tasks, and plan what may be swept. Pure.
+"""Plans a sweep: finds objects of a store that no existing experiment and no running task needs. Pure.
 
-Kept, whatever its age:
+Kept at any age:
 - every experiment's folder;
-- every unit that a living experiment (one with an experiment.json) or a standing manifest names, with all that its
-  markers name, and with logs, progress and failures of its attempts;
-- every unit that a running task works at or reads. A task runs until its end is written, or until its experiment is
-  gone and nothing has been written in its unit for the age floor, a day at least;
+- every unit that an existing experiment (one with an experiment.json) or a current manifest names, with all files that
+  its markers name, and with logs, progress and failures of its attempts;
+- every unit that a running task writes or reads. A task runs until its end is written, or until its experiment is
+  deleted and nothing has been written in its unit for the age floor, a day at least;
 - every blob that named outputs name, and all blobs while a task generates outputs or reads some.
 
-The rest goes when it is older than the age floor: units that nobody names (by their youngest object), in the units that
-stay files of attempts that no marker names and the resume states of finished trainings, blobs, and notices.
+Everything else is deleted when it is older than the age floor: units that no experiment names (by their youngest
+object); in kept units the files of attempts that no marker names, and the resume states of finished trainings; blobs;
+notices.
 """
 
 import re
@@ -49,7 +50,7 @@ DEAD_SECONDS = 86_400.0
 
 @cache
 def unit_key() -> re.Pattern[str]:
-    """Matches the keys of units of installed stages, (kind, digest, name). Others are never swept.
+    """Matches the keys of units of installed stages, (kind, digest, name). Other keys are never swept.
 
     Raises RegistryError for an added stage that cannot be used.
     """
@@ -59,15 +60,15 @@ def unit_key() -> re.Pattern[str]:
 
 ATTEMPT_FILE = re.compile(r"attempts/\d+/(.+)")
 TOLD = frozenset({"log.txt", "progress.json", "failure.json"})
-"""What an attempt says of itself: no marker names it, and it is kept."""
+"""Files that an attempt writes about itself. No marker names them, and they are kept."""
 
 
 @dataclass(frozen=True)
 class StoreListing:
-    """A store as it was looked at.
+    """The listing of a store.
 
-    `manifests` by the SHA-256 of their bytes; `open_tasks` are those without an end; `corrupt` says why, of units whose
-    result is not what its marker names; `corrupt_blobs` are keys of blobs that do not hash to their names.
+    `manifests` by the SHA-256 of their bytes; `open_tasks` are those without an end; `corrupt`: the reason, by unit,
+    for results that do not match their marker; `corrupt_blobs` are keys of blobs that do not hash to their names.
     """
 
     objects: tuple[ObjectInfo, ...]
@@ -81,7 +82,7 @@ class StoreListing:
 
 @dataclass(frozen=True)
 class Doomed:
-    """Objects that go together, and why. `modified`: when the youngest was written, seconds since 1970."""
+    """Objects that are deleted together, and the reason. `modified`: the youngest object's time, seconds since 1970."""
 
     why: Why
     unit: UnitRef | None
@@ -97,7 +98,7 @@ class Doomed:
 
 
 def plan_sweep(snapshot: StoreListing, now_seconds: float, age_floor_seconds: float) -> tuple[Doomed, ...]:
-    """What may go, in no particular order. Times in seconds since 1970."""
+    """Returns the objects that may be deleted, in no particular order. Times are seconds since 1970."""
     by_unit: dict[UnitRef, dict[str, ObjectInfo]] = defaultdict(dict)
     for info in snapshot.objects:
         if parts := unit_key().fullmatch(info.key):
@@ -131,7 +132,9 @@ def plan_sweep(snapshot: StoreListing, now_seconds: float, age_floor_seconds: fl
 
 
 def _named(snapshot: StoreListing) -> set[UnitRef]:
-    """By living experiments, and by manifests, which may name what an older grader gave."""
+    """Returns the units that existing experiments name, and those that manifests name, which may come from an older
+    grader.
+    """
     view = StoreSnapshot({unit: UnitView(unit, markers=markers) for unit, markers in snapshot.markers.items()})
     named: set[UnitRef] = set()
     for frozen in snapshot.experiments:
@@ -154,9 +157,10 @@ def _busy(
     now_seconds: float,
     age_floor_seconds: float,
 ) -> set[UnitRef]:
-    """Units that a running task works at or reads.
+    """Returns the units that a running task writes or reads.
 
-    The report of a manifest that was replaced has nobody who closes its task: it runs until it is silent.
+    The task of a replaced manifest's report is never closed. It counts as running until it has been silent for some
+    time.
     """
     living = {Owner(experiment=frozen.name, uid8=frozen.uid8) for frozen in snapshot.experiments}
     silence_seconds = max(age_floor_seconds, DEAD_SECONDS)
@@ -164,7 +168,7 @@ def _busy(
     for task in snapshot.open_tasks:
         is_report = task.unit.kind == REPORT.unit_kind
         if is_report and REPORT.final_marker in snapshot.markers.get(task.unit, {}):
-            continue  # versions before this one never closed it
+            continue  # earlier versions never closed it
         written = max((info.modified for info in by_unit.get(task.unit, {}).values()), default=now_seconds)
         has_owner = task.owner in living and (task.unit in named or not is_report)
         if has_owner or now_seconds - written < silence_seconds:
@@ -191,7 +195,7 @@ def _units_of_task(task: Task) -> Iterator[UnitRef]:
 def _within(
     unit: UnitRef, objects: Mapping[str, ObjectInfo], snapshot: StoreListing, old: Callable[[ObjectInfo], bool]
 ) -> Iterator[tuple[Why, list[ObjectInfo]]]:
-    """What of a unit that stays may go."""
+    """Yields the objects of a kept unit that may be deleted."""
     markers = snapshot.markers.get(unit, {})
     done = final_marker(unit.kind) in markers
     named_keys: set[str] = set()

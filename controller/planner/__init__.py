@@ -1,1 +1,1 @@
-"""What to do next, decided from a snapshot. Pure: no clock, no I/O, no memory."""
+"""Decides the next actions from a snapshot. Pure: no clock, no I/O, no memory."""

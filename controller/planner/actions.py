@@ -1,4 +1,4 @@
-"""What decide may ask for, and what it says about the experiment. Each carries its (reason, message)."""
+"""The actions that `decide` returns, and the status of the experiment. Each has a Reason."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ Intent = Literal["run", "suspend", "delete"]
 ConditionStatus = Literal["True", "False", "Unknown"]
 ManifestState = Literal["running", "succeeded", "partially_failed", "failed"]
 LineState = Literal["waiting", "pending", "running", "done", "failed"]
-"""waiting: no task is open for it. pending: one is, and nothing of it runs yet."""
+"""waiting: the unit has no open task. pending: it has one, but no process runs yet."""
 
 
 @dataclass(frozen=True)
 class Reason:
-    """`reason` in CamelCase for machines, `message` for people."""
+    """`reason` in CamelCase for programs, `message` for people."""
 
     reason: str
     message: str
@@ -26,7 +26,7 @@ class Reason:
 
 @dataclass(frozen=True)
 class WriteTask:
-    """Put the task If-None-Match: nothing runs that is not durable first."""
+    """Put the task If-None-Match, before anything runs for it."""
 
     task: RunnableTask
     why: Reason
@@ -34,7 +34,7 @@ class WriteTask:
 
 @dataclass(frozen=True)
 class WritePointers:
-    """Put the pointers of a group's members; one whose number is taken is not in the group."""
+    """Put the pointers of a group's members. A member whose number is taken is not in the group."""
 
     task: GenerateTask | GradeTask
     why: Reason
@@ -42,7 +42,7 @@ class WritePointers:
 
 @dataclass(frozen=True)
 class Start:
-    """Have the executor run the task, once."""
+    """Let the executor run the task, once."""
 
     task: RunnableTask
     why: Reason
@@ -50,7 +50,7 @@ class Start:
 
 @dataclass(frozen=True)
 class OfferTask:
-    """Append the task to the log of an engine, which then takes it in place of a Job of its own."""
+    """Append the task to the log of a running engine, which runs it; it has no Job."""
 
     host: TaskRef
     sequence: int
@@ -60,7 +60,7 @@ class OfferTask:
 
 @dataclass(frozen=True)
 class CloseTask:
-    """Put how an attempt ended, If-None-Match."""
+    """Put the end of an attempt, If-None-Match."""
 
     unit: UnitRef
     end: TaskEnd
@@ -69,7 +69,7 @@ class CloseTask:
 
 @dataclass(frozen=True)
 class Stop:
-    """End the live Job of a closed task: SIGTERM, the grace that a state upload needs, SIGKILL."""
+    """End the live Job of a closed task: SIGTERM, a grace period for a state upload, SIGKILL."""
 
     key: str
     why: Reason
@@ -77,7 +77,7 @@ class Stop:
 
 @dataclass(frozen=True)
 class Discard:
-    """Forget the ended Job of a closed task."""
+    """Delete the ended Job of a closed task."""
 
     key: str
     why: Reason
@@ -85,7 +85,7 @@ class Discard:
 
 @dataclass(frozen=True)
 class FetchWeights:
-    """Have the base brought to the volume from which programs read it."""
+    """Download the base to the volume from which programs read it."""
 
     why: Reason
 
@@ -100,7 +100,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class RunLine:
-    """One run or candidate: how far its training is. `phase`: what its program says that it does."""
+    """One run or candidate, with the state of its training. `phase`: as its program reports it."""
 
     name: str
     label: str
@@ -119,9 +119,9 @@ class RunLine:
 
 @dataclass(frozen=True)
 class EvaluationLine:
-    """One model on one part of one benchmark: `done` of `total` outputs, or problems while they are graded.
+    """One model on one part of one benchmark: `done` of `total` outputs; problems while they are graded.
 
-    `stage`: the name of the stage that it is at. `phase`: what the program that works at it says that it does.
+    `stage`: the name of its current stage. `phase`: as the running program reports it.
     """
 
     model: str
@@ -156,15 +156,15 @@ def counted(evaluations: Iterable[EvaluationLine]) -> EvaluationCounts:
 
 
 def stored_state(state: LineState) -> State:
-    """The state as manifests and counts have it, where what is pending waits."""
+    """Returns the state for manifests and counts, which show a pending unit as waiting."""
     return "waiting" if state == "pending" else state
 
 
 @dataclass(frozen=True)
 class WriteManifest:
-    """Fold the records into the manifest; `runs` and `evaluations` say how what is not committed stands.
+    """Write the manifest from the records; `runs` and `evaluations` state why the rest is not committed.
 
-    `of` identifies the records seen when this was decided.
+    `of` identifies the records that this decision saw.
     """
 
     of: str
@@ -180,7 +180,7 @@ Action = WriteTask | WritePointers | Start | OfferTask | CloseTask | Stop | Disc
 
 @dataclass(frozen=True)
 class Counts:
-    """What stands committed; never fewer at a later look, unless the store lost something."""
+    """Numbers of committed results. They never decrease, unless the store lost something."""
 
     checkpoints: int = 0
     outputs: int = 0
@@ -212,9 +212,10 @@ class Status:
 
 @dataclass(frozen=True)
 class Decision:
-    """`generating`: keys of our generate tasks that hold a slot once this is done; None where nothing was seen.
+    """`generating`: keys of this experiment's generate tasks that hold a slot after the actions; None if the round saw
+    no snapshot.
 
-    `limited`: there are more, which wait for a pool's slot that they would else have.
+    `limited`: whether more tasks wait only for a slot of a limited pool.
     """
 
     actions: tuple[Action, ...]

@@ -24,7 +24,7 @@ from workloads.stages.registry import stage_named
 class AddedUnit:
     """One unit of an added stage. `source`: the marker of the result that it reads.
 
-    `name`: of the checkpoint or the evaluation, as people read it.
+    `name`: of the checkpoint or the evaluation, for messages.
     """
 
     stage: Stage
@@ -87,7 +87,7 @@ def _grades(evaluations: Sequence[EvaluationState], store: StoreSnapshot) -> Ite
 def pending_added(
     round_: Round, added: Sequence[AddedUnit], unit_states: Mapping[UnitRef, UnitState]
 ) -> Iterator[PendingTask]:
-    """A task for each added unit that is ready."""
+    """Yields a task for each added unit that is ready."""
     for added_unit in added:
         if unit_states[added_unit.unit].state != "ready":
             continue

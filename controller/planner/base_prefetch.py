@@ -1,4 +1,4 @@
-"""The base's weights on their volume: brought there when first needed; until then nothing that reads them is ready."""
+"""The download of the base's weights to their volume. Until it is done, no unit that reads them is ready."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ from workloads.stages.registry import stage_named
 
 
 def prefetch_actions(weights: Weights | None, unit_states: Mapping[UnitRef, UnitState]) -> list[FetchWeights]:
-    """Nothing is fetched for an experiment whose results are all there."""
+    """Returns the download, if it is needed: not for an experiment whose results all exist."""
     needed = any(reads_base(unit) and unit_state.state == "ready" for unit, unit_state in unit_states.items())
     if weights is None or weights.state != "absent" or not needed:
         return []
@@ -20,7 +20,10 @@ def prefetch_actions(weights: Weights | None, unit_states: Mapping[UnitRef, Unit
 
 
 def wait_for_base(unit_states: Mapping[UnitRef, UnitState], weights: Weights | None) -> dict[UnitRef, UnitState]:
-    """Units that read the base wait until it is fetched. If it cannot be fetched, units that have not started fail."""
+    """Returns the states in which units that read the base wait for the download.
+
+    If it failed, units that have not started fail.
+    """
     if weights is None or weights.state == "ready":
         return dict(unit_states)
     if weights.state == "failed":

@@ -1,4 +1,4 @@
-"""Which open tasks have ended, and why: checks in a fixed order, each of which returns the task's end or None."""
+"""Finds open tasks that have ended. The checks have a fixed order; each returns the task's end or None."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -25,17 +25,19 @@ from workloads.api.tasks import GenerateTask, MemberPointer, RunnableTask
 from workloads.stages.registry import stage_named
 
 START_GRACE_SECONDS = 120.0
-"""A task without a Job and without a trace of work is started while it is younger, and lost when it is older.
+"""A task without a Job and without any record of a program is started if it is younger than this, and lost if it is
+older.
 
-One whose Job may have been refused is not lost."""
+A task whose Job may have been refused is not lost.
+"""
 
 
 @dataclass(frozen=True)
 class OpenTask:
-    """One open task (no pointer) and what the checks read.
+    """One open task (not a pointer) and the data for the checks.
 
-    `host`: the attempt in whose engine it runs; None if it runs on its own. `job`: the Job that it runs in, or None.
-    `owner_gone`: it belongs to an experiment without a controller. `refused`: its Job may never have been made.
+    `host`: the attempt in whose engine it runs; None if it has its own. `job`: its Job, or None. `owner_gone`: it
+    belongs to an experiment without a controller. `refused`: its Job may never have been made.
     """
 
     attempt: Attempt
@@ -54,7 +56,7 @@ Check = Callable[[OpenTask], AttemptOutcome | None]
 
 
 def completion_checks(round_: Round) -> list[CloseTask]:
-    """Returns the ends of open tasks that have ended, of this experiment and of those without a controller."""
+    """Returns the ends of open tasks that have ended, of this experiment and of experiments without a controller."""
     closed: list[CloseTask] = []
     for view in round_.store.units.values():
         for attempt in view.open_attempts:
@@ -96,9 +98,9 @@ def accepted_host(attempt: Attempt, store: StoreSnapshot) -> Attempt | None:
 
 
 def never_started(attempt: Attempt, store: StoreSnapshot) -> bool:
-    """Whether nothing in the store shows that the task was started.
+    """Returns whether the store has no record that the task was started.
 
-    Then it may be started without the danger that two processes write as one attempt.
+    Then it may be started: two processes cannot write as the same attempt.
     """
     if attempt.progress is not None or attempt.failure is not None or isinstance(attempt.task, MemberPointer):
         return False
@@ -138,10 +140,9 @@ def _end_of_member(attempt: Attempt, view: UnitView, round_: Round) -> TaskEnd |
 
 
 def _with_host(open_task: OpenTask) -> AttemptOutcome | None:
-    """The end of a task in another task's engine: that of the other task, when its Job is gone.
+    """Returns the end of a task in another task's engine: that of the other task, when its Job has ended.
 
-    It comes earlier if this task has failed and its engine has nothing more to do for it, because an engine may run for
-    long.
+    It ends earlier if this task has failed and its engine has no more work for it, because an engine may run for long.
     """
     task, failure = open_task.attempt.task, open_task.attempt.failure
     assert not isinstance(task, MemberPointer)
@@ -212,7 +213,7 @@ def _pending_too_long(open_task: OpenTask) -> AttemptOutcome | None:
 
 
 def _no_progress(open_task: OpenTask) -> AttemptOutcome | None:
-    """None for stages that wait for another trainer. An idle engine reports progress while it waits."""
+    """Returns None for stages that wait for another trainer. An idle engine reports progress while it waits."""
     job, progress = open_task.job, open_task.attempt.progress
     if job is None or job.phase != "running" or stage_named(role_of(open_task.attempt.task)).waits_for_others:
         return None

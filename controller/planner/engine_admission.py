@@ -1,7 +1,7 @@
 """Chooses a running engine for a task, so that the task needs no Job.
 
 An engine can take a task when it is idle, when it reports free capacity, or while it starts. The task's evaluations
-join the engine's batch. They then wait for no start of a new engine.
+join the engine's batch, so they need not wait for the start of a new engine.
 """
 
 from collections import defaultdict
@@ -16,15 +16,15 @@ from workloads.api.records import Progress
 from workloads.api.tasks import GenerateMember, GenerateTask, TaskRef
 
 LINGERING = "lingering"
-"""The phase of a generate task's progress in which it has nothing to do and waits for offers."""
+"""The phase in which a generate task's engine is idle and waits for offers."""
 
 
 @dataclass(frozen=True)
 class RunningEngine:
     """An engine's task and the next entry of its log.
 
-    `free_capacity`: evaluations that it takes now; None: any number. `most`: that it may be given, so that it has no
-    more than a group may have.
+    `free_capacity`: evaluations that it can take now; None: any number. `most`: evaluations that it can be given
+    without exceeding the size of a group.
 
     `engine`: the digest of its flags and version. `limit_tokens`: the longest output that it was started for.
     """
@@ -39,7 +39,7 @@ class RunningEngine:
 
 
 def running_engines(round_: Round) -> list[RunningEngine]:
-    """Ours that have an open log and room for more, and that this round does not close."""
+    """Returns this experiment's engines with an open log and free capacity that this round does not close."""
     promised = _promised(round_)
     engines = []
     for attempt in round_.open_attempts():
@@ -57,8 +57,10 @@ def running_engines(round_: Round) -> list[RunningEngine]:
 
 
 def _running_engine(task: GenerateTask, attempt: Attempt, progress: Progress, round_: Round) -> RunningEngine:
-    """Offers that the engine has not taken yet count as taken. The room is 0 for an engine with a suspect, for an idle
-    one with an open offer, and for one whose own first evaluation failed: that is tried again when its task has ended.
+    """Returns the engine. Offers that it has not taken yet count as taken.
+
+    Its capacity is 0 if it has a suspect, if it is idle and has an open offer, and if its own first evaluation failed:
+    that one is tried again when its task has ended.
     """
     tasks = (task, *offered_tasks(attempt, round_.store))
     left = {shared_task.key: undecided(round_.store, shared_task) for shared_task in tasks}
@@ -87,7 +89,9 @@ def _running_engine(task: GenerateTask, attempt: Attempt, progress: Progress, ro
 
 
 def _promised(round_: Round) -> Mapping[str, set[str]]:
-    """By the engine's task: open tasks that were written for it, offered or not (a crash may have come between)."""
+    """Returns by the engine's task the open tasks that were written for it, offered or not (a crash may have come
+    between).
+    """
     keys: defaultdict[str, set[str]] = defaultdict(set)
     for attempt in round_.open_attempts():
         if isinstance(attempt.task, GenerateTask) and attempt.task.host is not None:
@@ -98,10 +102,11 @@ def _promised(round_: Round) -> Mapping[str, set[str]]:
 def chosen(
     engines: Sequence[RunningEngine], task: GenerateTask, *, suspected: bool, must_wait: bool
 ) -> RunningEngine | None:
-    """The engine that takes the task or a part of it: an idle one, else the working one with the most free capacity.
+    """Returns the engine that takes the task or a part of it; None if no engine takes it.
 
-    An engine with too little capacity for the whole task is chosen only if a new engine could not start now
-    (`must_wait`): otherwise a new engine is faster. None: no engine takes it.
+    An idle engine comes first, then the running one with the most free capacity. A running one with too little capacity
+    for the whole task is chosen only if a new engine could not start now (`must_wait`), because otherwise a new engine
+    is faster.
     """
     alike = [host for host in engines if host.base == _base(task.members)]
     lingering = next((host for host in alike if host.free_capacity is None), None)
@@ -120,10 +125,10 @@ def chosen(
 
 
 def split_offers(task: GenerateTask, host: RunningEngine) -> tuple[GenerateTask, GenerateTask | None]:
-    """(the part that the engine takes, the rest or None).
+    """Returns (the part that the engine takes, the rest or None).
 
-    The part has as many members as the engine has capacity for, and further ones of the last member's model up to the
-    largest group.
+    The part has as many members as the engine has capacity for. Further members of the last member's model are added up
+    to the largest group.
     """
     count = len(task.members)
     if host.free_capacity is not None and host.free_capacity < count:

@@ -1,4 +1,4 @@
-"""Every wanted evaluation with the units that answer it so far, and where it stands."""
+"""Every evaluation of the experiment, with the units that answer it and its state."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from workloads.words import count_of
 
 @dataclass(frozen=True)
 class EvaluationState:
-    """`generate` is known once the checkpoint is committed, `grade` once the outputs are."""
+    """`generate` is known after the checkpoint is committed, `grade` after the outputs are committed."""
 
     want: WantedEvaluation
     train: UnitRef | None
@@ -69,7 +69,7 @@ def _piece(frozen: FrozenExperiment, want: WantedEvaluation, store: StoreSnapsho
 
 
 def units_of(frozen: FrozenExperiment, evaluations: Sequence[EvaluationState]) -> tuple[UnitRef, ...]:
-    """Every unit known so far, each once: trainings, generations, grades."""
+    """Returns every unit known so far, each once: trainings, generations, grades."""
     units = [train_unit(run) for run in frozen.runs]
     units += [evaluation.generate_unit for evaluation in evaluations if evaluation.generate_unit is not None]
     units += [evaluation.grade_unit for evaluation in evaluations if evaluation.grade_unit is not None]
@@ -114,7 +114,7 @@ def _at(stage: Stage, unit_state: UnitState) -> Progressed:
 
 
 def open_state(unit_state: UnitState) -> LineState:
-    """Of what is neither done nor failed."""
+    """Returns the state of a unit that is neither done nor failed."""
     if unit_state.state != "open":
         return "waiting"
     return "pending" if unit_state.pending else "running"

@@ -34,7 +34,7 @@ INTERIM_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Finish:
-    """`settled` None until the report is there or given up."""
+    """`settled`: None until the report exists or was given up."""
 
     actions: tuple[Action, ...] = ()
     report: UnitRef | None = None
@@ -43,7 +43,7 @@ class Finish:
 
 
 def records_digest(store: StoreSnapshot, units: Iterable[UnitRef]) -> str:
-    """Identifies what a manifest is folded from: every marker, and every task with how it ended."""
+    """Returns a digest of the records that a manifest is made from: every marker, and every task with its end."""
     seen = [
         [
             str(unit.kind),
@@ -57,7 +57,7 @@ def records_digest(store: StoreSnapshot, units: Iterable[UnitRef]) -> str:
 
 
 def all_settled(status: Status) -> bool:
-    """Whether every training, evaluation and unit of an added stage is done or has failed."""
+    """Returns whether every training, evaluation and unit of an added stage is done or has failed."""
     return all(state in {"done", "failed"} for state in _states(status))
 
 
@@ -67,7 +67,7 @@ def _states(status: Status) -> list[LineState]:
 
 
 def verdict(status: Status) -> Verdict:
-    """Failed: no evaluation has a result, or no training where there are no evaluations."""
+    """Returns failed if no evaluation has a result, or no training if there are no evaluations."""
     wanted_states = [line.state for line in status.evaluations] or [line.state for line in status.runs]
     if set(_states(status)) <= {"done"}:
         return "Succeeded"
@@ -75,11 +75,11 @@ def verdict(status: Status) -> Verdict:
 
 
 def finish(round_: Round, units: Iterable[UnitRef], status: Status) -> Finish:
-    """The next step of: fold, report, done. Called only when all is settled and no task is open."""
+    """Returns the next step of: manifest, report, done. Call it only when all is settled and no task is open."""
     store = round_.store
     of = records_digest(store, units)
     if store.folded is None or store.folded.of != of:
-        why = Reason("AllSettled", "every evaluation is committed or explained")
+        why = Reason("AllSettled", "every evaluation is committed or has a reason")
         return Finish((_manifest(of, STATES[verdict(status)], status, why),))
     inputs = ReportInputs(manifest_content=store.folded.sha256)
     unit = unit_of(inputs)
@@ -99,7 +99,7 @@ def finish(round_: Round, units: Iterable[UnitRef], status: Status) -> Finish:
 
 
 def interim_manifest(round_: Round, units: Iterable[UnitRef], status: Status) -> WriteManifest | None:
-    """While it runs, a new manifest when there are new grades, once a minute at most."""
+    """Returns a new manifest of a running experiment if there are new grades, at most once a minute."""
     before = round_.store.folded
     if status.counts.grades <= (before.grades if before else 0):
         return None

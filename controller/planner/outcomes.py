@@ -1,8 +1,8 @@
-"""How a task ended, for the task and for each member of its group: who is to blame, and whether another try can help.
+"""The outcome of a task, and of each member of its group: the cause, and whether another attempt may succeed.
 
-A member fails alone or not at all: a crash of a group counts as a failure of no member. A member that is named (by the
-failure, or as the one whose weights were being loaded) goes alone next; when no member is named, the suspects go on in
-groups half as large.
+A failure counts only for the member that caused it: the crash of a group counts for no member. A member that is named
+(by the failure, or as the one whose weights were being loaded) runs alone next. If no member is named, the suspects
+continue in groups of half the size.
 """
 
 from dataclasses import dataclass
@@ -15,16 +15,16 @@ from workloads.api.tasks import GenerateTask, RunnableTask
 from workloads.api.units import UnitRef
 
 EVICTED = "Evicted"
-"""The reason of a failure by a limit of the pod's own configuration, which the same pod meets again."""
+"""The reason of a failure by a limit in the pod's own configuration, which a new pod would exceed again."""
 KILLED = frozenset({"OOMKilled"})
-"""Reasons of the kubelet that count more than what the program wrote before."""
+"""Reasons of the kubelet that override the failure that the program wrote before."""
 MESSAGE_CHARACTERS = 2000
-"""Of a failure's own message: more is in the log."""
+"""The length of a failure's message. The log has more."""
 NOT_THE_WORK = frozenset({"superseded", "lost", "suspended", "preempted", "deleted"})
 DEADLINE = "DeadlineExceeded"
-"""The reason of a Job whose activeDeadlineSeconds, which Potstill does not set, are over."""
+"""The reason of a Job that exceeded its activeDeadlineSeconds, which Potstill does not set."""
 NON_RETRYABLE = frozenset({"PendingTooLong", "GpuSecondsExceeded"})
-"""Reasons of the controller's own limits after which another attempt would only meet the limit again."""
+"""Reasons of the controller's own limits. Another attempt would exceed the limit again."""
 
 
 @dataclass(frozen=True)
@@ -40,24 +40,24 @@ class AttemptOutcome:
 
 
 def undecided(store: StoreSnapshot, task: RunnableTask) -> list[UnitRef]:
-    """Its members that have neither a result nor a failure."""
+    """Returns its members with neither a result nor a failure."""
     return [unit for unit, attempt in _unfinished(store, task).items() if attempt.failure is None]
 
 
 def _unfinished(store: StoreSnapshot, task: RunnableTask) -> dict[UnitRef, Attempt]:
-    """Members that the task was to do and that have no result and were not closed before it, with their attempts."""
+    """Returns the task's members that have no result and were not closed before it, with their attempts."""
     attempts = ((unit, _attempt_of(store.unit(unit), number, task.key)) for unit, number in members_of(task))
     return {unit: a for unit, a in attempts if a is not None and a.end is None and not store.unit(unit).done}
 
 
 def offered_tasks(engine: Attempt, store: StoreSnapshot) -> list[GenerateTask]:
-    """Open tasks that the engine of this attempt was offered and did not refuse."""
+    """Returns the open tasks that this attempt's engine was offered and did not refuse."""
     tasks = store.open_generations
     return [tasks[key] for key in dict.fromkeys(engine.offers) if key is not None and key in tasks]
 
 
 def is_member(view: UnitView, number: int, key: str) -> bool:
-    """Whether the unit's attempt `number` is the task `key`'s, and not that of a writer who was first."""
+    """Returns whether the unit's attempt `number` belongs to the task `key`, and not to a writer who was first."""
     return _attempt_of(view, number, key) is not None
 
 
@@ -66,9 +66,10 @@ def _attempt_of(view: UnitView, number: int, key: str) -> Attempt | None:
 
 
 def ended_by_itself(attempt: Attempt, job: Job | None) -> AttemptOutcome:
-    """The Job ended, or there is none any more: read from its exit code, else from what the program wrote.
+    """Returns the outcome of a task whose Job has ended or disappeared: from its exit code, else from its records.
 
-    A failure that names a member is the program's only if it ended with that code: else the lead's own, and it went on.
+    A failure that names a member is the program's only if it ended with that code. Otherwise it is the leader's own,
+    and the program continued.
     """
     failure = attempt.failure
     seen = job.exit_code if job is not None else None
@@ -82,21 +83,23 @@ def ended_by_itself(attempt: Attempt, job: Job | None) -> AttemptOutcome:
     if job is not None and job.reason in (EVICTED, DEADLINE):
         return AttemptOutcome("failed", code, job.reason, job.message, member)
     if code is None:
-        return AttemptOutcome("lost", None, "Lost", "its process or Job is gone, and how it ended is not known")
+        return AttemptOutcome("lost", None, "Lost", "its process or Job no longer exists, and its end is unknown")
     reason = failure.reason if failure else (job.reason if job else "") or "Crashed"
     message = cut(failure.message) if failure else (job.message if job else "") or _describe(code)
     match code:
         case ExitCode.OK:
             return AttemptOutcome("succeeded", code, "Completed", "ended by itself")
         case ExitCode.TERMINATED:
-            return AttemptOutcome("preempted", code, "Terminated", message if failure else "was told to stop")
+            return AttemptOutcome("preempted", code, "Terminated", message if failure else "was asked to stop")
         case ExitCode.SUPERSEDED:
             return AttemptOutcome("superseded", code, "Superseded", message)
     return AttemptOutcome("failed", code, reason, message, member)
 
 
 def cut(message: str) -> str:
-    """At most MESSAGE_CHARACTERS of it: it is a program's, and goes into status, manifest and report."""
+    """Returns at most MESSAGE_CHARACTERS of it, because a program wrote it and it goes into status, manifest and
+    report.
+    """
     if len(message) <= MESSAGE_CHARACTERS:
         return message
     return f"{message[:MESSAGE_CHARACTERS]}... ({len(message)} characters; see the log)"
@@ -108,14 +111,14 @@ def _describe(code: int) -> str:
 
 
 def outcome_of_leader(ended: AttemptOutcome, attempt: Attempt, round_: Round, host: TaskEnd | None = None) -> TaskEnd:
-    """The end of the task itself, which counts as a failure if the lead itself failed.
+    """Returns the end of the task itself, which counts as a failure if the leader failed.
 
     `host`: the end of the task whose engine took this one.
     """
     task, store = attempt.task, round_.store
     suspects = _suspects(store, attempt)
     if host is not None:
-        suspects = max(host.suspects, suspects + 1)  # it may have been offered after the host's were counted
+        suspects = max(host.suspects, suspects + 1)  # it may have been offered after the host's tasks were counted
     failure = attempt.failure
     named = failure is not None and failure.member == task.unit.digest
     own = failure if named or ended.exit_code == ExitCode.OK else None
@@ -142,19 +145,19 @@ def outcome_of_leader(ended: AttemptOutcome, attempt: Attempt, round_: Round, ho
 
 
 def _suspects(store: StoreSnapshot, attempt: Attempt) -> int:
-    """All that were in one engine, whichever task brought them there."""
+    """Returns the number of all evaluations that were in one engine, over all its tasks."""
     assert attempt.task.type != "member"
     return sum(len(_unfinished(store, task)) for task in (attempt.task, *offered_tasks(attempt, store)))
 
 
 def outcome_of(lead: TaskEnd) -> AttemptOutcome:
-    """How the whole task ended, as its end record says."""
+    """Returns how the whole task ended, from its end record."""
     program = lead.program or lead
     return AttemptOutcome(program.outcome, program.exit_code, program.reason, program.message, lead.member)
 
 
 def outcome_of_member(lead: TaskEnd, attempt: Attempt, view: UnitView, now: datetime) -> TaskEnd:
-    """The end of a group's other member, from the lead's: it stays derivable until it is written."""
+    """Returns the end of a group's other member, from the leader's. It can be derived again until it is written."""
     ended = outcome_of(lead)
     mine = _share(ended, view, attempt.number, lead.suspects, attempt.failure)
     return TaskEnd(
@@ -172,7 +175,7 @@ def outcome_of_member(lead: TaskEnd, attempt: Attempt, view: UnitView, now: date
 
 
 def own_outcome(attempt: Attempt, failure: Failure, now: datetime) -> TaskEnd:
-    """The end of a group's other member that the program gave up: it may go again while the program goes on."""
+    """Returns the end of a member that the program gave up: it may be tried again while the program continues."""
     mine = _own_share(failure)
     return TaskEnd(
         number=attempt.number,
@@ -200,10 +203,10 @@ def _own_share(own: Failure) -> _Share:
 
 
 def _share(ended: AttemptOutcome, view: UnitView, number: int, suspects: int, own: Failure | None) -> _Share:
-    """One member's share of a task's end, by the first rule that holds. `number`: its attempt.
+    """Returns one member's share of a task's end, by the first rule that holds. `number`: its attempt.
 
-    A pod that was evicted alone for more storage than its pod may have would be evicted again: it is given up at once,
-    unless this attempt left a marker, from which the next goes on with an empty disk.
+    If a pod was evicted for exceeding its own storage limits, a new pod would be evicted too: the member is given up at
+    once, unless this attempt left a marker, from which the next one continues with an empty disk.
     """
     if view.done:
         return _Share("succeeded", "Completed", "its result is committed")
@@ -212,7 +215,7 @@ def _share(ended: AttemptOutcome, view: UnitView, number: int, suspects: int, ow
     if ended.outcome in NOT_THE_WORK:
         return _Share(ended.outcome, ended.reason, ended.message)
     if ended.exit_code == ExitCode.OK and ended.reason != EVICTED:
-        return _Share("failed", "NoResult", "the program ended well but left no result", counts_as_failure=True)
+        return _Share("failed", "NoResult", "the program succeeded but left no result", counts_as_failure=True)
     if ended.exit_code == ExitCode.STORE_UNAVAILABLE:
         return _Share("failed", ended.reason, ended.message)
     if ended.reason in NON_RETRYABLE or ended.exit_code == ExitCode.BAD_CONFIGURATION:

@@ -1,9 +1,9 @@
-"""The tasks that could be made now, most urgent first, and how ready units are grouped.
+"""The tasks that could be made now, the most urgent first, and the grouping of ready units.
 
-Units that need the same engine go together into the next task, up to `limits.group_members`. With
-`limits.batch_window_seconds` the first of them waits for others. Members that a crash put under suspicion are in groups
-of their own, no larger than each of them may join, and do not wait. Groups with older checkpoints come first. Whether a
-running engine takes a task is decided in `scheduling`.
+Units that need the same engine are grouped into the next task, up to `limits.group_members`. With
+`limits.batch_window_seconds` the first of them waits for others. Members under suspicion after a crash are in separate
+groups, which are no larger than each of them may join, and do not wait. Groups with older checkpoints come first.
+`scheduling` decides whether a running engine takes a task.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -40,10 +40,10 @@ from workloads.stages.train import TRAIN
 
 @dataclass(frozen=True)
 class PendingTask:
-    """A task that could be made. Its units are all ready.
+    """A task that could be made. All its units are ready.
 
-    `batch_until`: others may come by then that would share its engine; until then no engine is started for it.
-    `suspected`: a crash put its members under suspicion, so they join no engine that is at work.
+    `batch_until`: until then other units may join its engine, so no engine is started for it. `suspected`: its members
+    are under suspicion after a crash, so they join no running engine.
     """
 
     task: RunnableTask
@@ -55,7 +55,9 @@ class PendingTask:
 def pending_tasks(
     round_: Round, evaluations: Sequence[EvaluationState], unit_states: Mapping[UnitRef, UnitState]
 ) -> list[PendingTask]:
-    """Grades first (they are short and end an evaluation), then generations, then trainings in the spec's order."""
+    """Returns grades first (they are short and complete an evaluation), then generations, then trainings in the spec's
+    order.
+    """
     return [
         *_grades(round_, evaluations, unit_states),
         *_generations(round_, evaluations, unit_states),
@@ -108,7 +110,7 @@ def _first_of_ready_units(
     unit_states: Mapping[UnitRef, UnitState],
     unit_of_evaluation: Callable[[EvaluationState], UnitRef | None],
 ) -> dict[UnitRef, EvaluationState]:
-    """The first evaluation of each unit that is ready."""
+    """Returns the first evaluation of each ready unit."""
     ready: dict[UnitRef, EvaluationState] = {}
     for evaluation in evaluations:
         unit = unit_of_evaluation(evaluation)
@@ -150,8 +152,9 @@ def _batch_until(
     evaluations: Sequence[EvaluationState],
     unit_states: Mapping[UnitRef, UnitState],
 ) -> datetime | None:
-    """From when the first of `units` could have been generated. None where nothing is to be gained: the group is full,
-    or no checkpoint is to come.
+    """Returns the end of the batch window of `units`.
+
+    None if waiting has no use: the group is full, or no checkpoint is to come.
     """
     limits = frozen.limits
     if not limits.batch_window_seconds or len(units) >= limits.group_members:
@@ -167,13 +170,13 @@ def _batch_until(
 def _ready_since(
     frozen: FrozenExperiment, units: Sequence[UnitRef], ready: Mapping[UnitRef, EvaluationState]
 ) -> datetime:
-    """When the first of them could have been generated."""
+    """Returns the time at which the first of them could have been generated."""
     checkpoints = (ready[unit].checkpoint for unit in units)
     return min(frozen.accepted if marker is None else marker.created for marker in checkpoints)
 
 
 def lora_target(runs: Sequence[FrozenRun]) -> Literal["attention", "all"]:
-    """The attention alone where every run is a training here, and no adapter changes anything else."""
+    """Returns attention if every run is a training here and no adapter changes another layer, else all."""
     if not all(isinstance(run.inputs, TrainInputs) for run in runs):
         return "all"
     adapters = _adapters(runs)
@@ -181,7 +184,7 @@ def lora_target(runs: Sequence[FrozenRun]) -> Literal["attention", "all"]:
 
 
 def _adapters(runs: Sequence[FrozenRun]) -> list[Lora]:
-    """Of the trainings that train one."""
+    """Returns the adapters of the runs that train one."""
     inputs = [run.inputs for run in runs if isinstance(run.inputs, TrainInputs)]
     return [one.lora for one in inputs if one.lora is not None]
 
@@ -254,7 +257,7 @@ def _grade_member(evaluation: EvaluationState, store: StoreSnapshot) -> GradeMem
 def task_groups(
     ready: Iterable[UnitRef], key: Callable[[UnitRef], str], unit_states: Mapping[UnitRef, UnitState], most: int
 ) -> list[tuple[UnitRef, ...]]:
-    """Units with the same key and the same largest group size together, in order, those without suspicion first."""
+    """Groups units with the same key and the same largest group size, in order, those without suspicion first."""
     alike: dict[tuple[int, str], list[UnitRef]] = {}
     for unit in ready:
         max_group_size = unit_states[unit].retry_state.max_group_size

@@ -1,11 +1,11 @@
-"""decide: what to do next, from what is seen. Pure: no clock, no I/O, no memory.
+"""`decide` returns the next actions from a snapshot. Pure: no clock, no I/O, no memory.
 
     (frozen experiment, StoreSnapshot, JobsSnapshot, now) -> (actions, status)
 
 Each round is an ordered list of guards and steps:
 
-1. Not everything was seen (Unknown), or less than before (StoreRegressed): no action.
-2. Close every open task that is over (`completion_checks`), each attempt with its own outcome (`outcomes`).
+1. If the snapshot is incomplete (Unknown) or has less than before (StoreRegressed): no action.
+2. Close every open task that has ended (`completion_checks`), each attempt with its own outcome (`outcomes`).
 3. Stop the Jobs of closed tasks, forget the ended ones. The end of a task is durable before its process is stopped.
 4. Start tasks that a crash left written but not started, in the same groups (`scheduling.unstarted`).
 5. Make new tasks for the units that are ready (`pending_tasks`), as far as the slots go (`scheduling.new_tasks`). Where
@@ -15,7 +15,7 @@ Each round is an ordered list of guards and steps:
 `Round` holds the inputs of one decision; the functions above take it.
 
 A task is written, then its pointers, then it is started; a crash between any two leaves a state from which the same
-function goes on. A unit gets its next attempt only when all attempts before it are closed and their Jobs have stopped.
+function continues. A unit gets its next attempt only when all earlier ones are closed and their Jobs have stopped.
 """
 
 from collections.abc import Iterable, Sequence
@@ -62,7 +62,7 @@ def decide(
     intent: Intent = "run",
     recorded: Counts | None = None,
 ) -> Decision:
-    """`recorded`: the counts of the last status, below which the store can only have lost something."""
+    """`recorded`: the counts of the last status. If the store has less now, it has lost something."""
     for seen in (store, executor):
         if isinstance(seen, Unknown):
             return _no_action("Ready", "Unknown", seen.reason, seen.message)
@@ -98,7 +98,7 @@ def decide(
     runs = run_lines(round_, unit_states)
     lines = evaluation_lines(round_, evaluations, unit_states)
     stages = stage_lines(added, unit_states)
-    idle = not any(map(round_.is_at_work, round_.own_attempts)) and not actions
+    idle = not any(map(round_.is_running, round_.own_attempts)) and not actions
     status = Status(
         conditions(runs, lines, intent, progressing(round_, idle), stages),
         runs,
@@ -117,7 +117,7 @@ def decide(
 
 
 def _unit_states(round_: Round, units: Iterable[UnitRef]) -> dict[UnitRef, UnitState]:
-    """The state of every unit. With the GPU-seconds used up, units that have not started are exhausted."""
+    """Returns the state of every unit. When the GPU-seconds are used up, units that have not started are exhausted."""
     group_keys = reserved(round_)
     unit_states = {unit: state_of(round_.store.unit(unit), round_, group_keys) for unit in units}
     if not round_.is_budget_spent:
@@ -130,7 +130,7 @@ def _unit_states(round_: Round, units: Iterable[UnitRef]) -> dict[UnitRef, UnitS
 
 
 def _generating(round_: Round, actions: Sequence[Action]) -> frozenset[str]:
-    """Keys of our generate tasks that hold a slot after `actions`."""
+    """Returns the keys of our generate tasks that hold a slot after `actions`."""
     before = {key for key, role in slot_holders(round_).items() if role == GENERATE.name}
     return frozenset(
         before | {a.task.key for a in actions if isinstance(a, Start) and role_of(a.task) == GENERATE.name}
@@ -138,7 +138,7 @@ def _generating(round_: Round, actions: Sequence[Action]) -> frozenset[str]:
 
 
 def _only_report_open(round_: Round) -> bool:
-    """A report's own open task does not keep the experiment from its end."""
+    """Returns whether only the report's own task is open, which does not keep the experiment from ending."""
     return all(a.end is not None or isinstance(a.task, ReportTask) for a in round_.own_attempts)
 
 

@@ -1,9 +1,8 @@
-"""What a unit's past attempts mean for the next: is it exhausted, when may it start, and in how large a group.
+"""How the past attempts of a unit limit its next one: whether it is exhausted, when it may start, and its group size.
 
-Only attempts of this experiment count, and only those after the last `retry`. An attempt counts as a failure when the
-work itself failed. Failures in a row are bounded by `limits.attempts`, other outcomes (interruptions) in a row by
-`limits.preemptions` for each kind. An attempt that committed a marker, a state or a checkpoint, starts both counts
-again.
+Only attempts of this experiment count, and only those after the last `retry`. An attempt counts as a failure if the
+work itself failed. `limits.attempts` limits failures in a row; `limits.preemptions` limits other outcomes
+(interruptions) in a row, for each kind. An attempt that committed a marker, a state or a checkpoint resets both counts.
 """
 
 from collections import Counter
@@ -25,7 +24,7 @@ BY_REQUEST = frozenset({"suspended", "deleted"})
 
 @dataclass(frozen=True)
 class RetryState:
-    """`max_group_size`: of the group that the unit may join, None for any size."""
+    """`max_group_size`: of the group that the unit may join; None for any size."""
 
     exhausted: Reason | None = None
     not_before: datetime | None = None
@@ -80,7 +79,10 @@ def _interruptions(view: UnitView, ended: list[tuple[Attempt, TaskEnd]], limits:
 
 
 def _not_before(ends: list[TaskEnd]) -> datetime | None:
-    """Waits double with each failure in a row; what was not the work's fault waits for nothing, but for the store."""
+    """Returns the end of the backoff, which doubles with each failure in a row.
+
+    Interruptions need no backoff, except those by the store.
+    """
     if not ends:
         return None
     last = ends[-1]
@@ -98,7 +100,10 @@ def _not_before(ends: list[TaskEnd]) -> datetime | None:
 
 
 def _max_group_size(view: UnitView, ends: list[TaskEnd]) -> int | None:
-    """A suspect goes alone; after a crash that names nobody, each of its suspects goes with half as many."""
+    """Returns the largest group that a unit may join after its last failure; None for any size.
+
+    It is 1 if the unit caused the failure, and half the number of suspects if no member is named.
+    """
     failed = [end for end in ends if end.outcome == "failed"]
     if not failed:
         return None

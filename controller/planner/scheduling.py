@@ -1,4 +1,4 @@
-"""What this round starts while slots are free: first tasks that were written and never started, then new ones."""
+"""Starts tasks while slots are free: first tasks that were written and never started, then new ones."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,14 +28,14 @@ from workloads.stages.generate import GENERATE
 from workloads.stages.registry import stages_of
 
 LIMIT_REACHED = "LimitReached"
-"""The reason of a task that has no slot because its pool is full and says why (`Pool.quota_message`)."""
+"""The reason of a task that has no slot because its pool is full, with the pool's `quota_message`."""
 
 
 @dataclass(frozen=True)
 class Scheduled:
-    """What to do, and units that are ready and have to wait, with the reason.
+    """Actions, and units that are ready and must wait, with the reason.
 
-    `waiting`: for a slot of a pool that has a `quota_message`. `gathering`: for others, within the batch window.
+    `waiting`: for a slot of a pool with a `quota_message`. `gathering`: for other units, within the batch window.
     """
 
     actions: tuple[Action, ...] = ()
@@ -119,7 +119,7 @@ def launch(
 
 
 def _open_log(attempt: Attempt, round_: Round) -> tuple[TaskRef, int] | None:
-    """The engine that this task was written for and the next entry of its log, while the log is open."""
+    """Returns the engine that this task was written for and the next entry of its log, if the log is open."""
     task = attempt.task
     if not isinstance(task, GenerateTask) or task.host is None or task.host.key not in round_.jobs.jobs:
         return None
@@ -133,9 +133,9 @@ def new_tasks(round_: Round, pending: Sequence[PendingTask]) -> Scheduled:
     """Gives each pending task to a running engine (`engine_admission`), else to a new Job if all pools of its role have
     a slot.
 
-    Slots that a pool reserves for others stay free. While others wait for a pool, or a pending task waits that no
-    running engine can take, engines are offered nothing, so that they end. A task that an engine takes does not wait
-    for its batch window.
+    Slots that a pool reserves for others stay free. Engines get no offer while other experiments wait for a pool, or
+    while a pending task waits that no running engine can take: the engines then end. A task that an engine takes does
+    not wait for its batch window.
     """
     now = round_.now
     pools = (*_pools(round_.experiment), *round_.jobs.pools)
@@ -204,7 +204,10 @@ def _full_pools(
 
 
 def _host_is_live(attempt: Attempt, snapshot: JobsSnapshot) -> bool:
-    """Whether the engine that the task was written for still holds its slot: the task then waits for its end."""
+    """Returns whether the engine that the task was written for still holds its slot.
+
+    The task then waits for the engine's end.
+    """
     host = attempt.task.host if isinstance(attempt.task, GenerateTask) else None
     job = snapshot.jobs.get(host.key) if host is not None else None
     return job is not None and job.phase != "ended"

@@ -1,4 +1,4 @@
-"""What is said about the experiment: conditions, one line per run, one per evaluation, counts."""
+"""The status of the experiment: conditions, one line for each run and each evaluation, counts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -46,7 +46,10 @@ def _committed(run: FrozenRun, store: StoreSnapshot) -> tuple[int, ...]:
 
 
 def training_state(run: FrozenRun, unit_state: UnitState, store: StoreSnapshot) -> tuple[LineState, Reason]:
-    """A run that others publish is done when what it stated is there, or when its done marker is."""
+    """Returns the state of a training.
+
+    A run of another trainer is done when all its stated checkpoints or its done marker exist.
+    """
     published = run.published and bool(run.checkpoints) and set(run.checkpoints) <= set(_committed(run, store))
     if unit_state.state == "done" or published:
         return "done", Reason("TrainingComplete", "every checkpoint is committed")
@@ -125,13 +128,17 @@ def _evaluation_line(
 
 
 def _phase_by_unit(round_: Round) -> dict[str, str]:
-    """By a unit's digest, as the program says that works at it: its own, its group's first, or its engine's."""
+    """Returns phases by a unit's digest, as the running program reports them: its own, its group's leader's, or its
+    engine's.
+    """
     reports = [attempt.progress for attempt in round_.open_attempts() if attempt.progress is not None]
     return {digest: progress.phase for progress in reports for digest in progress.members}
 
 
 def _done_by_unit(round_: Round) -> dict[str, int]:
-    """By a unit's digest, as the open task says that works at it: its own, its group's first, or its engine's."""
+    """Returns done counts by a unit's digest, as in the open task's progress: its own, its group's leader's, or its
+    engine's.
+    """
     done_by_unit: dict[str, int] = {}
     for attempt in round_.open_attempts():
         for digest, done in (attempt.progress.members if attempt.progress is not None else {}).items():
@@ -140,7 +147,10 @@ def _done_by_unit(round_: Round) -> dict[str, int]:
 
 
 def progressing(round_: Round, idle: bool) -> Condition:
-    """False where the cluster holds up the work: a Job is refused, or no Job that was made runs. Says why."""
+    """Returns the condition Progressing.
+
+    It is False if the cluster blocks the work: a Job is refused, or no existing Job runs.
+    """
     if round_.intent == "suspend":
         return Condition("Progressing", "False", "Suspended", "the experiment is suspended")
     snapshot = round_.jobs
@@ -159,7 +169,7 @@ def progressing(round_: Round, idle: bool) -> Condition:
         first = held_up[0]
         message = f"{count_of(len(jobs), 'Job')} made, none has started: {first.reason}: {first.message}"
         return Condition("Progressing", "False", first.reason, message)
-    message = "there is nothing to do now" if idle else "tasks are at work or about to be"
+    message = "there is nothing to do now" if idle else "tasks are running or about to start"
     return Condition("Progressing", "True", "Working", message)
 
 
@@ -170,7 +180,7 @@ def conditions(
     progress: Condition,
     stages: Sequence[StageLine] = (),
 ) -> tuple[Condition, ...]:
-    """`StagesComplete` is there only where an added stage has a unit."""
+    """Returns the conditions. `StagesComplete` exists only if an added stage has a unit."""
     suspended = intent == "suspend"
     added = [(line.state, f"{line.stage} of {line.source}", line.message) for line in stages]
     return (
@@ -205,7 +215,7 @@ def _complete(
     noun: str,
     counts: EvaluationCounts | None = None,
 ) -> Condition:
-    """`counts`: what is said of the parts, if a part is not what is counted."""
+    """Returns the condition. `counts`: the numbers in its message, if they differ from the numbers of `parts`."""
     failures = [f"{name}: {message}" for state, name, message in parts if state == "failed"]
     states = [state for state, _, _ in parts]
     counts = counts or EvaluationCounts(len(parts), states.count("done"), len(failures))
@@ -220,7 +230,7 @@ def _complete(
 
 
 def _limited(evaluations: Sequence[EvaluationLine], condition: Condition) -> Condition:
-    """`condition` with what evaluations wait for that a limit holds back: its reason, when none of them is at work."""
+    """Returns `condition` with the reason for which evaluations wait, if a limit blocks all of them."""
     condition = _shared(evaluations, _pending(evaluations, condition))
     waiting = [line for line in evaluations if line.reason == LIMIT_REACHED]
     if not waiting:
@@ -232,7 +242,7 @@ def _limited(evaluations: Sequence[EvaluationLine], condition: Condition) -> Con
 
 
 def _pending(lines: Sequence[RunLine] | Sequence[EvaluationLine], condition: Condition) -> Condition:
-    """`condition` with how many have a task of which nothing runs yet, and why the first."""
+    """Returns `condition` with the number of units whose task does not run yet, and the reason of the first."""
     pending = [line for line in lines if line.state == "pending"]
     if not pending:
         return condition
@@ -241,7 +251,7 @@ def _pending(lines: Sequence[RunLine] | Sequence[EvaluationLine], condition: Con
 
 
 def _shared(lines: Sequence[RunLine] | Sequence[EvaluationLine], condition: Condition) -> Condition:
-    """`condition` with how many wait for what another experiment works at, and for which."""
+    """Returns `condition` with the number of units that wait for another experiment, and its name."""
     waiting = [line for line in lines if line.state == "waiting" and line.reason == SHARED]
     if not waiting:
         return condition

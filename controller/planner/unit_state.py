@@ -13,24 +13,24 @@ from workloads.api.tasks import MemberPointer
 from workloads.api.units import UnitRef
 
 STUCK_SECONDS = 600.0
-"""A Job that is still stopping after this (on a lost node) no longer delays the next attempt."""
+"""A Job that has been stopping for this long (on a lost node) no longer delays the next attempt."""
 
 UNREADABLE = "UnreadableRecord"
 """The reason of a unit with a record that cannot be read."""
 SHARED = "SharedUnit"
-"""The reason of a unit of which another experiment has an open attempt."""
+"""The reason of a unit for which another experiment has an open attempt."""
 REFUSED = "JobRefused"
 """The reason of a unit whose Job the cluster refuses."""
 
 STARTING = "Starting"
-"""The reason of a pending Job that has no problem."""
+"""The reason of a pending Job without a problem."""
 
 State = Literal["done", "open", "foreign", "stopping", "exhausted", "backoff", "ready"]
 
 
 @dataclass(frozen=True)
 class UnitState:
-    """`pending`: the unit is open and nothing of it runs yet; `why` has the reason."""
+    """`pending`: the unit is open and no process of it runs yet; `why` has the reason."""
 
     state: State
     why: Reason
@@ -88,11 +88,11 @@ def state_of(view: UnitView, round_: Round, group_keys: Mapping[UnitRef, str]) -
 
 
 def _open(attempt: Attempt, snapshot: JobsSnapshot) -> UnitState:
-    """Of a unit that our attempt is open for: whether anything of it runs."""
+    """Returns the state of a unit with our open attempt: whether any process of it runs."""
     refusal, job = snapshot.refused.get(attempt.lead_key), snapshot.jobs.get(attempt.lead_key)
     if refusal is not None and job is None:
         return UnitState("open", Reason(REFUSED, f"attempt {attempt.number}: {refusal.message}"), pending=True)
     if job is not None and job.phase == "pending" and job.reason:
         message = f"attempt {attempt.number} has not started: {job.reason}: {job.message}"
         return UnitState("open", Reason(job.reason, message), pending=True)
-    return UnitState("open", Reason("Attempted", f"attempt {attempt.number} is at work"))
+    return UnitState("open", Reason("Attempted", f"attempt {attempt.number} is running"))

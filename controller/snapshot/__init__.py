@@ -1,1 +1,1 @@
-"""What is seen of the store and of what runs: frozen values for the planner, and what reads them."""
+"""Snapshots of the store and of Jobs: frozen values for the planner, and their reader."""

@@ -1,7 +1,7 @@
-"""Which units of the store are listed in a round, and which are taken as they were listed before.
+"""Decides which units of the store are listed in a round, and for which the last listing is reused.
 
-`EveryRound` lists all but those that are done, as `potstill run` does. `ByNotice` lists a unit only where something
-says that it may have changed, so that an experiment at which nothing happens costs no LIST.
+`EveryRound` lists all units but those that are done, as `potstill run` does. `ByNotice` lists a unit only after a sign
+that it may have changed, so that an idle experiment needs no LIST.
 """
 
 import random
@@ -18,56 +18,58 @@ from workloads.api.units import UnitRef
 
 SETTLED_ROUNDS = 30
 OPEN_SECONDS = 300.0
-"""A unit with an open attempt is listed again after so long, whatever the notices say."""
+"""A unit with an open attempt is listed again after this time, with or without a notice."""
 SETTLED_SECONDS = 300.0
-"""The same of a unit without one. Both are longer where `ListBudget` has no more."""
+"""The same for a unit without an open attempt. Both times are longer if `ListBudget` is used up."""
 JITTER = 0.2
 OPEN_LISTS_PER_SECOND = 3.0
 SETTLED_LISTS_PER_SECOND = 1.0
 PROGRESS_SECONDS = 10.0
-"""Progress of an attempt is read at most so often while its unit is not listed."""
+"""The interval at which progress of an attempt is read while its unit is not listed."""
 
 
 class Listing(Protocol):
     def begin(self, jobs: Mapping[str, Job], always: Collection[UnitRef], /) -> None:
-        """A round begins. `always`: units to which others may write without a Job or a notice."""
+        """Begins a round. `always`: units to which others may write without a Job or a notice."""
         ...
 
     def kept(self, unit: UnitRef, /) -> UnitView | None:
-        """The unit as it was listed, None where it is to be listed now."""
+        """Returns the last listing of the unit; None if it must be listed now."""
         ...
 
     def before(self, unit: UnitRef, /) -> Notices:
-        """To be called before the unit is listed, and handed to `keep`."""
+        """Call it before the unit is listed, and pass the result to `keep`."""
         ...
 
     def keep(self, view: UnitView, notices: Notices, /) -> None: ...
 
     def forget(self, units: Iterable[UnitRef], /) -> None:
-        """They are listed when they are next asked for."""
+        """Lists these units when they are next needed."""
         ...
 
     def forget_all(self) -> None: ...
 
     def unlisted(self, units: Iterable[UnitRef], /) -> list[UnitRef]:
-        """Those of the units that were not listed in this round."""
+        """Returns those of the units that were not listed in this round."""
         ...
 
     def end(self, units: Collection[UnitRef], /) -> None:
-        """The round saw these units, and no others."""
+        """Ends a round, which saw exactly these units."""
         ...
 
     def progress_due(self, view: UnitView, /) -> list[Attempt]:
-        """Attempts of a kept unit whose progress is to be read. They count as read."""
+        """Returns attempts of an unlisted unit whose progress must be read. They count as read."""
         ...
 
     def update(self, view: UnitView, /) -> None:
-        """A kept unit with newer progress."""
+        """Replaces an unlisted unit by one with newer progress."""
         ...
 
 
 class EveryRound:
-    """A unit that is done and has no open attempt is listed every `SETTLED_ROUNDS` rounds, any other in each."""
+    """Lists a unit that is done and has no open attempt every `SETTLED_ROUNDS` rounds, and any other unit in each
+    round.
+    """
 
     def __init__(self) -> None:
         self._settled: dict[UnitRef, UnitView] = {}
@@ -89,26 +91,26 @@ class EveryRound:
             self._settled[view.unit] = view
 
     def forget(self, _units: Iterable[UnitRef], /) -> None:
-        """Nothing that is written to a done unit by its own experiment changes what is seen of it."""
+        """Does nothing: writes of its own experiment do not change the view of a done unit."""
 
     def forget_all(self) -> None:
-        """As `forget`."""
+        """Does nothing, like `forget`."""
 
     def unlisted(self, _units: Iterable[UnitRef], /) -> list[UnitRef]:
         return []
 
     def end(self, _units: Collection[UnitRef], /) -> None:
-        """All stay."""
+        """Keeps all units."""
 
     def progress_due(self, _view: UnitView, /) -> list[Attempt]:
         return []
 
     def update(self, _view: UnitView, /) -> None:
-        """It has none."""
+        """Does nothing: no unit has newer progress."""
 
 
 class ListBudget:
-    """How many LISTs of units that nothing says have changed a controller makes: so many a second, and no burst."""
+    """Limits the LISTs of units without a sign of change, per second for the whole controller, without bursts."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -126,7 +128,7 @@ class ListBudget:
 
 @dataclass
 class _Kept:
-    """`phases`: of the Jobs of its open attempts, by task key, when it was listed."""
+    """`phases`: of the Jobs of its open attempts, by task key, at the time of the listing."""
 
     view: UnitView
     notices: Notices
@@ -136,10 +138,10 @@ class _Kept:
 
 
 class ByNotice:
-    """A unit is listed where a notice or a Job of it has changed, where this controller wrote to it, where an open
-    attempt may have a program that writes no notices, and seldom otherwise.
+    """Lists a unit if its notice or Job has changed, if this controller wrote to it, if an open attempt may have a
+    program that writes no notices, and otherwise rarely.
 
-    `polls`: the last round had a unit that is to be listed in each round.
+    `polls`: whether the last round had a unit that must be listed in each round.
     """
 
     def __init__(
@@ -183,7 +185,9 @@ class ByNotice:
         return kept.view
 
     def before(self, unit: UnitRef, /) -> Notices:
-        """Who commits, and then notifies, is seen by a LIST that is made after the notice was."""
+        """Returns the notices before the LIST: a program commits first and then writes its notice, so the LIST contains
+        the commit.
+        """
         return self._board.of(unit)
 
     def keep(self, view: UnitView, notices: Notices, /) -> None:
@@ -212,7 +216,7 @@ class ByNotice:
         self._board.follow(self._follower, units)
 
     def close(self) -> None:
-        """The experiment is not looked at any more."""
+        """Call it when the experiment is not read any more."""
         self._board.unfollow(self._follower)
 
     def progress_due(self, view: UnitView, /) -> list[Attempt]:
@@ -227,24 +231,27 @@ class ByNotice:
         ]
 
     def update(self, view: UnitView, /) -> None:
-        """Keeps the unit with newer progress; it counts as listed when it was."""
+        """Keeps the unit with newer progress; the time of its listing stays the same."""
         self._kept[view.unit] = replace(self._kept[view.unit], view=view)
 
     def _is_polled(self, view: UnitView) -> bool:
-        """Nothing will say when it changes, or what was read of it may be damaged."""
+        """Returns whether no notice will come for a change of the unit, or its records may be damaged."""
         if view.unreadable or (view.unit in self._always and not view.done):
             return True
         return any(not self._is_heard(attempt) for attempt in view.open_attempts)
 
     def _is_heard(self, attempt: Attempt) -> bool:
-        """A notice or its Job will say when the attempt writes something."""
+        """Returns whether a notice or its Job will show when the attempt writes something."""
         jobs = [job for key, _, _ in self._runners(attempt) if (job := self._jobs.get(key)) is not None]
         if jobs and all(job.phase in {"pending", "ended"} for job in jobs):
             return True
         return any(self._board.has(unit, number) for _, unit, number in self._runners(attempt))
 
     def _is_working(self, attempt: Attempt) -> bool:
-        """Its own program may write progress: a task that an engine took has none."""
+        """Returns whether the attempt's own program may write progress.
+
+        A task that another engine took has no program.
+        """
         job = self._jobs.get(attempt.task.key)
         if job is None:
             return not isinstance(attempt.task, GenerateTask) or attempt.task.host is None
@@ -255,9 +262,10 @@ class ByNotice:
         return {key: job.phase if (job := self._jobs.get(key)) is not None else None for key in keys}
 
     def _runners(self, attempt: Attempt) -> Iterator[tuple[str, UnitRef, int]]:
-        """(task key, unit, number) of the tasks whose program may do the attempt: its own or its group's, its engine's.
+        """Yields (task key, unit, number) of the tasks whose program may run the attempt: its own, its group's, or its
+        engine's.
 
-        That a group was given to an engine is known once its first task has been listed.
+        The engine of a group is known once the leader's unit has been listed.
         """
         task: Task | None = attempt.task
         if isinstance(task, MemberPointer):

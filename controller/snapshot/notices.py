@@ -1,8 +1,8 @@
-"""The notices of all attempts at work, read with one LIST for all experiments of a controller.
+"""The notices of all running attempts, read with one LIST for all experiments of a controller.
 
-A program overwrites its attempt's notice after each commit. A notice is a hint: a changed ETag says that a unit should
-be listed now, and nothing is concluded from it. One that is lost, late or forged costs a LIST or some minutes. The unit
-of an attempt without a notice (of an older program, or one that may not write there) is listed every round.
+A program overwrites its attempt's notice after each commit. A notice is a hint: a changed ETag only says that a unit
+should be listed now. A notice that is lost, late or forged costs a LIST or some minutes. The unit of an attempt without
+a notice (of an older program, or one that may not write there) is listed every round.
 """
 
 import logging
@@ -17,11 +17,11 @@ from workloads.storage.base import ObjectInfo, Store, StoreError
 
 NOTICE_KEY = re.compile(rf"{store_keys.NOTICES}([a-z]{{1,12}})/([0-9a-f]{{64}})/([1-9][0-9]{{0,8}})\.json")
 MOST_NOTICES = 20_000
-"""The most notices that are read in one refresh. Attempts whose notice comes after them count as without one."""
+"""The largest number of notices read in one refresh. Attempts with a later notice count as attempts without one."""
 OLD_SECONDS = 6 * 3600.0
-"""A notice that was not written for so long is deleted: a program writes its own again every hour."""
+"""A notice that has not changed for this long is deleted. A program writes its own again every hour."""
 MOST_DELETED = 20
-"""The most old notices that one `refresh` deletes."""
+"""The largest number of old notices that one `refresh` deletes."""
 
 Follower = tuple[str, str]
 """(namespace, name) of an Experiment."""
@@ -32,7 +32,7 @@ logger = logging.getLogger("potstill")
 
 
 class NoticeBoard:
-    """The notices as last listed, and who follows which units. Safe for any number of threads."""
+    """The last listed notices, and which Experiments follow which units. Safe for any number of threads."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -57,11 +57,11 @@ class NoticeBoard:
             return self._notices.get(unit, frozenset())
 
     def has(self, unit: UnitRef, number: int) -> bool:
-        """Whether the attempt's program writes notices."""
+        """Returns whether the attempt's program writes notices."""
         return any(noticed == number for noticed, _ in self.of(unit))
 
     def follow(self, follower: Follower, units: Collection[UnitRef]) -> None:
-        """From now on `refresh` returns `follower` for changes of these units, and of no others."""
+        """From now on `refresh` returns `follower` for changes of these units only."""
         wanted = frozenset(units)
         with self._lock:
             before = self._followed.get(follower, frozenset())
@@ -83,21 +83,21 @@ class NoticeBoard:
             del self._followers[unit]
 
     def _delete_old(self, infos: Iterable[ObjectInfo]) -> None:
-        """Age is taken by the store's clock: from the youngest notice, so that a stopped cluster deletes nothing."""
+        """Deletes old notices. Age is relative to the youngest notice, so that a stopped cluster deletes nothing."""
         youngest = max((info.modified for info in infos), default=0.0)
         old = (info.key for info in infos if youngest - info.modified > OLD_SECONDS)
         for key in islice(old, MOST_DELETED):
             try:
                 self._store.delete(key)
             except ValueError:
-                continue  # no key that Potstill writes
+                continue  # a key that Potstill does not write
             except StoreError as error:
                 logger.info("an old notice was not deleted: %s", error)
                 return
 
 
 def _by_unit(infos: Iterable[ObjectInfo]) -> dict[UnitRef, Notices]:
-    """Keys that no program of Potstill writes are left out."""
+    """Leaves out keys that no program of Potstill writes."""
     found: dict[UnitRef, set[tuple[int, str]]] = {}
     for info in infos:
         if parts := NOTICE_KEY.fullmatch(info.key):
@@ -107,9 +107,9 @@ def _by_unit(infos: Iterable[ObjectInfo]) -> dict[UnitRef, Notices]:
 
 
 def delete_notice(store: Store, unit: UnitRef, number: int) -> None:
-    """Deletes the notice of a closed attempt. One that cannot be deleted now goes with `refresh` or `potstill gc`."""
+    """Deletes the notice of a closed attempt. If this fails, `refresh` or `potstill gc` deletes it later."""
     if store.url.startswith("file:"):
-        return  # programs write none there
+        return  # programs write no notices to such a store
     try:
         store.delete(store_keys.notice_key(unit, number))
     except StoreError as error:

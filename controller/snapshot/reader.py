@@ -52,7 +52,7 @@ logger = logging.getLogger("potstill")
 
 
 class UnreadableRecord(Exception):
-    """An object is there but this version cannot read it. The message states the object, the cause and the remedy."""
+    """An object exists but this version cannot read it. The message states the object, the cause and the remedy."""
 
     def __init__(self, key: str, message: str) -> None:
         super().__init__(message)
@@ -60,7 +60,10 @@ class UnreadableRecord(Exception):
 
 
 class SnapshotReader:
-    """Caches records, so that later rounds make LISTs and few GETs. A new reader returns the same, but slower."""
+    """Caches records, so that later rounds need LISTs and few GETs.
+
+    A new reader returns the same result, more slowly.
+    """
 
     def __init__(self, store: Store, listing: Listing | None = None) -> None:
         self._store = store
@@ -72,7 +75,7 @@ class SnapshotReader:
     def read(
         self, frozen: FrozenExperiment, folded: Folded | None, jobs: Mapping[str, Job] | None = None
     ) -> StoreSnapshot | Unknown:
-        """The store at the beginning of a round.
+        """Reads the store at the beginning of a round.
 
         `folded`: the manifest that this process wrote last, None if it wrote none. `jobs`: the executor's Jobs, which
         must be read before the store: then the markers of a Job that has ended are in the store already.
@@ -84,7 +87,7 @@ class SnapshotReader:
     def confirm(
         self, frozen: FrozenExperiment, folded: Folded | None, units: Iterable[UnitRef]
     ) -> StoreSnapshot | Unknown:
-        """A second snapshot in the same round, for which these units are listed again."""
+        """Returns a second snapshot in the same round, after listing these units again."""
         self._listing.forget(units)
         return self._snapshot(frozen, folded)
 
@@ -117,7 +120,7 @@ class SnapshotReader:
             self._look(views, all_units(frozen, resolve_evaluations(frozen, seen), seen))
         if folded is not None:
             self._look(views, [unit_of(ReportInputs(manifest_content=folded.sha256))])
-        for _ in range(2):  # first the leads of groups, then the hosts of these leads
+        for _ in range(2):  # first the leaders of groups, then the hosts of these leaders
             self._look(views, list(_leads(views.values())))
         return views
 
@@ -134,7 +137,7 @@ class SnapshotReader:
             self._listing.keep(views[unit], notices)
 
     def _with_progress(self, view: UnitView) -> UnitView:
-        """The unit as it was listed last, with newer progress where its programs have written some."""
+        """Returns the last listing of the unit, with newer progress if its programs have written some."""
         due = self._listing.progress_due(view)
         if not due:
             return view
@@ -251,7 +254,7 @@ class SnapshotReader:
             try:
                 return parse(data)
             except ValidationError as error:
-                problem = f"{info.key} is no {what} that this version can read: {first_problem(error)}"
+                problem = f"{info.key} is not a {what} that this version can read: {first_problem(error)}"
             except Corrupt as error:
                 problem = str(error)
         raise UnreadableRecord(info.key, f"{problem}. {remedy}")
@@ -265,7 +268,7 @@ class SnapshotReader:
 
 
 def _leads(views: Iterable[UnitView]) -> Iterable[UnitRef]:
-    """The leads of the open groups that these units belong to, and the hosts: units whose engine was to take a task.
+    """Yields the leaders of the open groups of these units, and the hosts: units whose engine was to take a task.
 
     Some of them belong to other experiments.
     """

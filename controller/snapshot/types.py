@@ -1,4 +1,7 @@
-"""The world as decide sees it: frozen values, read once per round by `observe` and an executor. No I/O here."""
+"""The snapshots that `decide` reads: frozen values, made once per round by SnapshotReader and an executor.
+
+No I/O here.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,12 +19,12 @@ Role = str
 """The name of a stage."""
 
 WEIGHTS = "weights"
-"""What the Job that brings a base to its volume has in place of a task's key."""
+"""Replaces the task's key for the Job that downloads a base to its volume."""
 
 
 @dataclass(frozen=True)
 class Unknown:
-    """The store or the executor did not answer: nothing may be concluded from what is not seen."""
+    """The store or the executor did not answer: nothing may be concluded from missing objects."""
 
     reason: str
     message: str
@@ -29,9 +32,9 @@ class Unknown:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One task of a unit and what is known of it; `failure` only while it is open.
+    """One task of a unit with its records; `failure` only while it is open.
 
-    `offers`: its engine's log, task keys, None closing it.
+    `offers`: its engine's log of task keys; None closes it.
     """
 
     task: RunnableTask | MemberPointer
@@ -46,7 +49,7 @@ class Attempt:
 
     @property
     def lead_key(self) -> str:
-        """Key of the task that runs this attempt: its own, or for a group's member the lead's."""
+        """The key of the task that runs this attempt: its own, or its leader's for a member of a group."""
         if isinstance(self.task, MemberPointer):
             return store_keys.task_key(self.task.lead, self.task.lead_number)
         return self.task.key
@@ -54,7 +57,8 @@ class Attempt:
 
 @dataclass(frozen=True)
 class UnitView:
-    """A unit in the store. `retried_through`: a person asked that attempts up to it no longer count.
+    """A unit in the store. `retried_through`: attempts up to this number no longer count, because a user asked for a
+    retry.
 
     `unreadable`: what is wrong and what to do, by the key of each task, end, offer or marker that cannot be read. Its
     attempt or marker is left out of the others.
@@ -81,9 +85,9 @@ class UnitView:
 
 @dataclass(frozen=True)
 class Folded:
-    """The manifest as last written: `of` identifies the records that it was folded from, `grades` counts them.
+    """The last written manifest: `of` identifies the records that it was made from, `grades` is their number.
 
-    `corrupt`: why, by evaluation id, of evaluations whose committed files are missing or differ.
+    `corrupt`: the reason, by evaluation id, for evaluations whose committed files are missing or differ.
     """
 
     of: str
@@ -100,7 +104,7 @@ class StoreSnapshot:
 
     @cached_property
     def open_generations(self) -> Mapping[str, GenerateTask]:
-        """Open generate tasks by their keys."""
+        """Open generate tasks by key."""
         attempts = (attempt for view in self.units.values() for attempt in view.open_attempts)
         tasks = (attempt.task for attempt in attempts if isinstance(attempt.task, GenerateTask))
         return {task.key: task for task in tasks}
@@ -114,9 +118,9 @@ class StoreSnapshot:
 
 @dataclass(frozen=True)
 class Job:
-    """A Kubernetes Job or a subprocess: the work of one task, known by the task's key.
+    """A Kubernetes Job or a subprocess that runs one task, identified by the task's key.
 
-    `exit_code` None at the end: nobody saw it. `preempted`: it was ended for a reason that is not the work's fault.
+    `exit_code`: None after the end if it is unknown. `preempted`: it was ended for a reason outside of the work.
     """
 
     key: str
@@ -134,10 +138,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Pool:
-    """At most `slots` tasks of these roles run at one time; new ones leave `reserved_for_others` slots to
-    experiments that have waited longer.
+    """At most `slots` tasks of these roles run at one time. New tasks leave `reserved_for_others` slots to experiments
+    that have waited longer.
 
-    `quota_message`: the reason of tasks that wait for this pool alone; "" if there is none.
+    `quota_message`: the reason of tasks that wait only for this pool; "" if there is none.
     """
 
     roles: frozenset[Role]
@@ -148,7 +152,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class Refusal:
-    """The cluster did not let a task's Job be made, so nothing ran. It is asked again from `retry_at` on."""
+    """The cluster refused a task's Job, so nothing ran. The next try is at `retry_at` or later."""
 
     message: str
     retry_at: datetime
@@ -166,9 +170,9 @@ class Weights:
 class JobsSnapshot:
     """All Jobs of the store's namespace or machine, of every owner.
 
-    `gone_owners`: experiments that are known to have nobody acting for them, so that their tasks may be taken over.
-    `weights` None: nobody has to bring the base anywhere. `refused`: by task key. `refused_before`: Jobs of tasks that
-    were written until then may have been refused to a controller before this one; None: no such thing is known.
+    `gone_owners`: experiments that certainly have no runner or controller, so that their tasks may be taken over.
+    `weights`: None if no download of the base is needed. `refused`: by task key. `refused_before`: Jobs of tasks
+    written before this time may have been refused to an earlier controller; None if not.
     """
 
     jobs: Mapping[str, Job]
@@ -179,7 +183,7 @@ class JobsSnapshot:
     refused_before: datetime | None = None
 
     def may_have_been_refused(self, task: RunnableTask) -> bool:
-        """Whether the task may never have had a Job, however old it is."""
+        """Returns whether the task may never have had a Job, at any age."""
         before = self.refused_before
         return task.key in self.refused or (before is not None and task.created <= before)
 
@@ -189,7 +193,7 @@ def role_of(task: RunnableTask | MemberPointer) -> Role:
 
 
 def members_of(task: RunnableTask) -> tuple[tuple[UnitRef, int], ...]:
-    """(unit, number) of every member, the lead first; a task that is no group is its own only member."""
+    """Returns (unit, number) of every member, the leader first; a task without a group is its own only member."""
     if isinstance(task, GenerateTask | GradeTask):
         return tuple((member.unit, member.number) for member in task.members)
     return ((task.unit, task.number),)

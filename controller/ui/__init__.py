@@ -1,1 +1,1 @@
-"""`potstill ui`: one read-only page for all experiments of a store."""
+"""`potstill ui`: a read-only page for all experiments of a store."""

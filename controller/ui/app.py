@@ -1,10 +1,10 @@
-"""The page's server: pages, their files, and JSON for everything that they show. It answers GET and HEAD only.
+"""The server of the page: HTML, its files, and JSON for all content. It answers GET and HEAD only.
 
-What the store holds is hostile: pages show it through `textContent`, a stored report is served into a sandbox of its
-own origin, and names in an address are looked up among those that a LIST of the store gave.
+The content of the store is hostile: pages show it through `textContent`, a stored report is served into a sandbox with
+a separate origin, and names in an address must be among those that a LIST of the store returned.
 
-scipy and pandas take seconds to load. They are loaded after the server has begun to listen: what needs them is imported
-where it is called.
+scipy and pandas take seconds to load. They are imported after the server has begun to listen: modules that need them
+are imported in the functions that use them.
 """
 
 import gzip
@@ -54,7 +54,7 @@ REPORT_POLICY = (
     "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "img-src data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""Of a report as the store holds it: its scripts have an origin of their own, and can read nothing else here."""
+"""The policy of a stored report: its scripts have a separate origin, and can read nothing else here."""
 HEADERS = {
     "content-security-policy": POLICY,
     "x-content-type-options": "nosniff",
@@ -68,12 +68,12 @@ A_YEAR = "public, max-age=31536000, immutable"
 TASKS_SHOWN, FAILURES_SHOWN = 60, 30
 WARM_UP_SECONDS = 5.0
 RESULTS_KEPT = 16
-"""Tables and comparisons: those of a large experiment take a second to compute."""
+"""Tables and comparisons that are cached: those of a large experiment take a second to compute."""
 
 
 @dataclass(frozen=True)
 class Pages:
-    """What the handlers share."""
+    """State that the handlers share."""
 
     experiments: Experiments
     files: MetricFiles
@@ -81,11 +81,11 @@ class Pages:
     results: Kept[Any]
     templates: Environment
     listed: Event
-    """Set when the list was served for the first time."""
+    """Set when the list has been served for the first time."""
 
 
 def make_app(experiments: Experiments, hosts: Sequence[str] = ()) -> Starlette:
-    """`hosts`: names that a request may have in its Host header beside LOCAL_HOSTS: names, or *.NAME."""
+    """`hosts`: allowed names in a request's Host header in addition to LOCAL_HOSTS: names, or *.NAME."""
     templates = Environment(
         loader=PackageLoader("controller.ui"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -126,7 +126,7 @@ def make_app(experiments: Experiments, hosts: Sequence[str] = ()) -> Starlette:
 
 
 class SecurityHeaders:
-    """Adds HEADERS to every answer, errors included, but leaves those that the answer states itself."""
+    """Adds HEADERS to every answer, including errors, except headers that the answer sets itself."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -152,7 +152,7 @@ Handle = Callable[[Pages, Request], Response]
 
 
 def _handler(pages: Pages, handle: Handle) -> Callable[[Request], Any]:
-    """Runs `handle` in a thread, because the store blocks. What the store cannot answer is said in JSON."""
+    """Runs `handle` in a thread, because the store blocks. Errors of the store become JSON."""
 
     async def endpoint(request: Request) -> Response:
         try:
@@ -163,7 +163,7 @@ def _handler(pages: Pages, handle: Handle) -> Callable[[Request], Any]:
             return _json(request, {"error": str(error)}, 422)
         except StoreError as error:
             return _json(request, {"error": str(error)}, 503)
-        except Exception as error:  # an unforeseen record must not end the page
+        except Exception as error:  # an unexpected record must not stop the page
             logger.exception("%s", request.url.path)
             return _json(request, {"error": f"{type(error).__name__}: {error}; potstill ui has printed where"}, 500)
 
@@ -171,7 +171,7 @@ def _handler(pages: Pages, handle: Handle) -> Callable[[Request], Any]:
 
 
 def _json(request: Request, value: object, status: int = 200) -> Response:
-    """With an ETag of the content: a page that asks again gets 304 while nothing has changed."""
+    """Adds an ETag of the content: a page that asks again gets 304 while nothing has changed."""
     body = json.dumps(value, default=_plain, allow_nan=False, separators=(",", ":")).encode()
     return _tagged(request, body, "application/json", hashlib.sha256(body).hexdigest()[:32], status)
 
@@ -226,7 +226,7 @@ def _experiments(pages: Pages, request: Request) -> Response:
 
 
 def _status(pages: Pages, request: Request) -> Response:
-    """Its line of the list, runs and evaluations with their state, open tasks, failures."""
+    """Returns the experiment's line of the list, runs and evaluations with their state, open tasks, failures."""
     key = _key(request)
     summary = pages.experiments.summary(key)
     live = pages.experiments.live(key)
@@ -253,7 +253,7 @@ def _status(pages: Pages, request: Request) -> Response:
 
 
 def _failed(failed: Mapping[str, str | None], name: str) -> dict[str, str]:
-    """What the manifest says of an evaluation whose files were found damaged."""
+    """Returns the manifest's text about an evaluation with damaged files."""
     return {"state": "failed", "message": failed[name] or ""} if name in failed else {}
 
 
@@ -265,7 +265,7 @@ def _curves(pages: Pages, request: Request) -> Response:
     try:
         manifest = pages.experiments.manifest(key)
     except StoreError:
-        manifest = None  # the status says so
+        manifest = None  # the status shows it
     return _json(request, curves(pages.experiments.frozen(key), live, manifest, pages.files))
 
 
@@ -319,7 +319,7 @@ def _named(text: str) -> Key:
 
 
 def _report(pages: Pages, request: Request) -> Response:
-    """The report as the store holds it."""
+    """Returns the report as it is in the store."""
     key = _key(request)
     etag = pages.experiments.folder(key).report_etag
     if etag is None:
@@ -338,7 +338,7 @@ async def _no_icon(_request: Request) -> Response:
 
 
 def _report_style(_pages: Pages, request: Request) -> Response:
-    """The report's style sheet, so that both look the same."""
+    """Returns the report's style sheet, so that both look the same."""
     body = _style()
     return _tagged(request, body, "text/css", hashlib.sha256(body).hexdigest()[:32])
 
@@ -350,14 +350,15 @@ def _style() -> bytes:
 
 @lru_cache(maxsize=1)
 def _plotly_file() -> bytes:
-    """plotly.js, compressed."""
+    """Returns plotly.js, compressed."""
     return gzip.compress(_plotly_source(), 6, mtime=0)
 
 
 @lru_cache(maxsize=1)
 def _plotly_styles() -> tuple[str, ...]:
-    """Ids of the style elements that plotly.js adds for its maps unless there is an element of that id: the policy
-    allows no style in a page, and these pages have no map.
+    """Returns ids of the style elements that plotly.js adds for its maps unless there is an element with that id.
+
+    The policy allows no style elements, and these pages have no map.
     """
     return tuple(found.decode() for found in re.findall(rb'getElementById\("([0-9a-f]{64})"\)', _plotly_source()))
 
@@ -367,7 +368,7 @@ def _plotly_source() -> bytes:
 
 
 def _plotly(_pages: Pages, request: Request) -> Response:
-    """Its address changes with its release, so that browsers keep it."""
+    """Its address changes with its release, so that browsers cache it."""
     if request.path_params["release"] != version_of("plotly"):
         return PlainTextResponse("there is no such file", 404)
     headers = {"cache-control": A_YEAR, "content-encoding": "gzip", "vary": "accept-encoding"}
@@ -375,8 +376,9 @@ def _plotly(_pages: Pages, request: Request) -> Response:
 
 
 def _warm_up(pages: Pages) -> None:
-    """Reads the list, and then loads what takes long, so that no page waits for it. Loading waits for the first list:
-    both at the same time would delay the page that is opened first.
+    """Reads the list, and then imports slow modules, so that no page waits for them.
+
+    The imports come after the first list, because otherwise they would delay the first page.
     """
     with suppress(StoreError):
         pages.experiments.summaries()

@@ -1,4 +1,4 @@
-"""Loss and accuracy against training samples, also while trainings and evaluations are at work."""
+"""Loss and accuracy against training samples, also while trainings and evaluations run."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ METRIC_NAMES = ("accuracy", "completed")
 class LossCurve:
     """`points`: (samples, loss), at most LOSS_POINTS; `validation` at checkpoints. Loss in nats per supervised token.
 
-    `steps`: the last step in it. `running`: more are to come. `note`: why something is missing.
+    `steps`: the last step. `running`: whether more steps will come. `note`: why something is missing.
     """
 
     run: str
@@ -40,7 +40,7 @@ class LossCurve:
 
 @dataclass(frozen=True)
 class SharePoint:
-    """k of n outputs of a checkpoint at `samples`. `low` and `high`: 95% interval in 0..1, None where none is known."""
+    """k of n outputs of a checkpoint at `samples`. `low` and `high`: 95% interval in 0..1; None if unknown."""
 
     samples: int
     model: str
@@ -52,7 +52,7 @@ class SharePoint:
 
 @dataclass(frozen=True)
 class ShareSeries:
-    """`shown`: this is the budget at which the tables show the run."""
+    """`shown`: whether the tables show the run at this budget."""
 
     run: str
     label: str
@@ -62,7 +62,10 @@ class ShareSeries:
 
 @dataclass(frozen=True)
 class ShareCurve:
-    """`base`: on the parts of the benchmark that checkpoints are asked. None while it is not graded, or not asked."""
+    """`base`: on the parts of the benchmark on which checkpoints are evaluated.
+
+    None if it is not graded, or not evaluated.
+    """
 
     benchmark: str
     metric: str
@@ -78,14 +81,14 @@ class Curves:
 
 
 def curves(frozen: FrozenExperiment, live: LiveView, manifest: Manifest | None, files: MetricFiles) -> Curves:
-    """`manifest`: None while there is none; evaluations that it says have failed are left out. Raises StoreError."""
+    """`manifest`: None if there is none; evaluations that failed according to it are left out. Raises StoreError."""
     losses = (_loss_curve(run, live, files) for run in frozen.runs if run.role == "run")
     return Curves(tuple(losses), tuple(_share_curves(frozen, live.seen, manifest)))
 
 
 def _loss_curve(run: FrozenRun, live: LiveView, files: MetricFiles) -> LossCurve:
-    """From the file of all steps once the training is done, until then from the newest resume state and what progress
-    has said since.
+    """Returns the curve: from the file of all steps if the training is done, otherwise from the newest resume state and
+    later progress.
     """
     view = live.seen.unit(train_unit(run))
     done = view.markers.get(store_keys.DONE)
@@ -94,7 +97,7 @@ def _loss_curve(run: FrozenRun, live: LiveView, files: MetricFiles) -> LossCurve
     note = None
     try:
         steps = files.of(saved) if saved is not None else ()
-    except (Corrupt, StoreError) as error:  # a state may also have been deleted since it was listed
+    except (Corrupt, StoreError) as error:  # a state may also have been deleted since the listing
         note = f"losses cannot be read: {error}" if done is not None or isinstance(error, Corrupt) else None
     points = [(samples, loss) for _, samples, loss in steps]
     last = steps[-1][0] if steps else 0
@@ -120,7 +123,7 @@ def _validation(view: UnitView) -> list[tuple[int, float]]:
 
 
 def thinned(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
-    """At most LOSS_POINTS of them, evenly spaced, the last included."""
+    """Returns at most LOSS_POINTS of them, evenly spaced, including the last."""
     stride = max(1, -(-len(points) // LOSS_POINTS))
     return [point for index, point in enumerate(points, 1) if index % stride == 0 or index == len(points)]
 
@@ -146,7 +149,10 @@ def _share_curves(frozen: FrozenExperiment, seen: StoreSnapshot, manifest: Manif
 
 
 def _is_whole(piece: EvaluationState, pieces: Iterable[EvaluationState], seen: StoreSnapshot) -> bool:
-    """Whether all parts that the model is asked of the benchmark are graded. Fewer parts would be other problems."""
+    """Returns whether all the model's parts of the benchmark are graded.
+
+    Fewer parts would be a different set of problems.
+    """
     model, benchmark = piece.want.model, piece.want.benchmark.name
     if model.run is None:
         return _grades(piece, seen) is not None
@@ -184,7 +190,7 @@ def _points(
 def _from_manifest(
     manifest: Manifest | None, model: str, samples: int, benchmark: str, metric: str, budget: int
 ) -> SharePoint | None:
-    """Exactly what the report's table says; None while the manifest has not all parts."""
+    """Returns the value in the report's table; None while the manifest lacks parts."""
     known = next((item for item in manifest.models if item.id == model), None) if manifest is not None else None
     row: TableRow | None = (
         row_of(manifest, known, benchmark, budget) if manifest is not None and known is not None else None
@@ -204,8 +210,9 @@ def _point(
     metric: str,
     budget: int,
 ) -> SharePoint | None:
-    """From the counts of the grades' markers. Several outputs of one problem have no interval until the manifest is
-    written: it needs the verdicts of each problem.
+    """Computes the point from counts in the grades' markers.
+
+    Several outputs of one problem have no interval until the manifest exists: it needs the verdicts of each problem.
     """
     records = [record for piece in pieces if (record := _grades(piece, seen)) is not None]
     counted = [item for record in records for item in record.budgets if item.budget == budget]

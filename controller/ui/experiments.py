@@ -1,4 +1,4 @@
-"""The experiments of a store as the page lists them. What was read is kept, and read again when its etag changes."""
+"""The experiments of a store as the page lists them. Records are cached, and read again when their etag changes."""
 
 import threading
 import time
@@ -19,16 +19,16 @@ from workloads.api.manifest import Manifest
 from workloads.storage.base import ObjectInfo, Store, StoreError
 
 LIST_SECONDS = 1.0
-"""How long a LIST of the store is used for further requests, in seconds."""
+"""How long one LIST of the store is used for further requests, in seconds."""
 READERS = 8
 """Experiments that are read at the same time."""
 MANIFESTS_KEPT = 8
 DIFFERENCES_KEPT = 5_000
 LIVE_KEPT = 32
 LIVE_WAIT_SECONDS = 0.3
-"""How long the list waits for progress of unfinished experiments. What comes later is in the next answer."""
+"""How long the list waits for progress of unfinished experiments. Later progress is in the next answer."""
 SILENT_SECONDS = 600.0
-"""A task that has not written for so long may have no process any more: loading weights takes minutes at most."""
+"""A task that has written nothing for this long may have no process any more. Loading weights takes minutes at most."""
 
 
 class UnknownExperiment(Exception):
@@ -37,7 +37,10 @@ class UnknownExperiment(Exception):
 
 @dataclass(frozen=True)
 class Folder:
-    """What one LIST says of an experiment. `modified`: the last write to any of its files, in seconds since 1970."""
+    """The result of a LIST for one experiment.
+
+    `modified`: the last write to any of its files, in seconds since 1970.
+    """
 
     experiment_etag: str
     manifest_etag: str | None
@@ -57,9 +60,9 @@ class Summary:
     """One line of the list. Times are ISO 8601 in UTC.
 
     `phase`: unreadable; accepted (no result yet); running (a task is open); silent (a task is open, and nothing was
-    written for SILENT_SECONDS); unfinished; or how it ended: succeeded, partially_failed, failed.
-    `steps`: of all trainings, None where they are not known. `last_sign`: when something was last written for it.
-    `differs_from_newest_in`: fields, None of the newest version of a name. `error`: why it cannot be read.
+    written for SILENT_SECONDS); unfinished; or how it ended: succeeded, partially_failed, failed. `steps`: of all
+    trainings, None if unknown. `last_sign`: the time of the last write. `differs_from_newest_in`: fields, None for the
+    newest version of a name. `error`: why it cannot be read.
     """
 
     id: str
@@ -81,7 +84,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class _Read:
-    """A version without its manifest, of which only the counts are kept."""
+    """A version without its manifest, of which only the counts are cached."""
 
     version: Version
     phase: str
@@ -94,7 +97,7 @@ Key = tuple[str, str]
 
 
 class Experiments:
-    """Reads a store for any number of requests at a time. Methods raise StoreError when the store does not answer."""
+    """Reads a store for any number of requests at a time. Its methods raise StoreError if the store does not answer."""
 
     def __init__(
         self,
@@ -120,7 +123,7 @@ class Experiments:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def summaries(self) -> tuple[Summary, ...]:
-        """Names in order, the newest version of a name first. One that cannot be read is in it with the reason."""
+        """Returns names in order, the newest version of a name first. An unreadable version has the reason."""
         folders = self.folders()
         keys = list(folders)
         read = dict(zip(keys, self._pool.map(lambda key: self._version(key, folders[key]), keys), strict=True))
@@ -136,7 +139,7 @@ class Experiments:
         return tuple(found)
 
     def summary(self, key: Key) -> Summary:
-        """As `summaries`, of one. Raises UnknownExperiment."""
+        """Returns one summary, like `summaries`. Raises UnknownExperiment."""
         folder = self.folder(key)
         read = self._version(key, folder)
         wanted = [key] if read.phase in ("accepted", "unfinished") else []
@@ -157,28 +160,28 @@ class Experiments:
             return self._folders
 
     def folder(self, key: Key) -> Folder:
-        """Only what a LIST of the store has named is ever read. Raises UnknownExperiment."""
+        """Returns the folder. Only folders from a LIST of the store are ever read. Raises UnknownExperiment."""
         found = self.folders().get(key)
         if found is None:
             raise UnknownExperiment(f"{self.store.url} has no {key[0]}@{key[1]}")
         return found
 
     def frozen(self, key: Key) -> FrozenExperiment:
-        """Raises UnknownExperiment; StoreError for one that cannot be read."""
+        """Raises UnknownExperiment, and StoreError if it cannot be read."""
         frozen = self._version(key, self.folder(key)).version.frozen
-        if frozen is None:  # where only its manifest is damaged, its tasks and checkpoints can be shown all the same
+        if frozen is None:  # if only its manifest is damaged, its tasks and checkpoints can still be shown
             frozen, _ = read_experiment(self.store, store_keys.experiment_key(*key))
         return frozen
 
     def manifest(self, key: Key) -> Manifest | None:
-        """None before the first result. Raises UnknownExperiment; StoreError for one that cannot be read."""
+        """Returns None before the first result. Raises UnknownExperiment, and StoreError if it cannot be read."""
         etag = self.folder(key).manifest_etag
         if etag is None:
             return None
         return self._manifests.get((key, etag), lambda: read_manifest(self.store, *key))
 
     def live(self, key: Key) -> LiveView:
-        """The units of the experiment as the store has them now. Raises UnknownExperiment, StoreError."""
+        """Returns the current units of the experiment. Raises UnknownExperiment, StoreError."""
         return self._live_experiment(key, self.frozen(key)).look()
 
     def _live_experiment(self, key: Key, frozen: FrozenExperiment) -> LiveExperiment:
@@ -201,7 +204,7 @@ class Experiments:
         return read
 
     def _live_of(self, keys: Iterable[Key], read: Mapping[Key, _Read]) -> dict[Key, LiveView]:
-        """What is known in time of those that are unfinished, at most LIVE_KEPT of them."""
+        """Returns the views of unfinished experiments that are ready in time, at most LIVE_KEPT of them."""
         begun = self._clock()
         waiting = {}
         for key in list(keys)[:LIVE_KEPT]:
@@ -258,7 +261,7 @@ def _iso(seconds: float) -> str:
 
 
 def _folders(infos: Iterable[ObjectInfo]) -> dict[Key, Folder]:
-    """By (name, version), of folders that hold an experiment.json."""
+    """Returns folders with an experiment.json, by (name, version)."""
     by_folder: dict[str, dict[str, ObjectInfo]] = {}
     for info in infos:
         parts = info.key.split("/")

@@ -17,7 +17,10 @@ class Kept(Generic[Value]):
         self._values: OrderedDict[Hashable, Value] = OrderedDict()
 
     def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
-        """The value of the key; made if it is not kept. Two threads may make one at the same time. Raises as `make`."""
+        """Returns the value of the key; makes it if it is not cached. Two threads may make it at the same time.
+
+        Raises like `make`.
+        """
         with self._lock:
             if key in self._values:
                 self._values.move_to_end(key)

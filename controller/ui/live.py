@@ -1,4 +1,4 @@
-"""An experiment while it runs: its units in the store, what its tasks say of their progress, and what failed."""
+"""A running experiment: its units in the store, the progress of its tasks, and its failures."""
 
 import threading
 import time
@@ -19,20 +19,20 @@ from workloads.api.tasks import GenerateTask, GradeTask, MemberPointer
 from workloads.storage.base import Store, StoreError
 
 LOOK_SECONDS = 1.0
-"""Requests within so long share what was read of the units."""
+"""Requests within this time share one reading of the units."""
 TRAIL_POINTS = 5_000
 BLAMELESS = frozenset({"succeeded", "superseded", "suspended", "preempted", "lost", "deleted"})
-"""Endings of attempts that are not shown as failures."""
+"""Outcomes of attempts that are not shown as failures."""
 
 Trail = tuple[tuple[int, float], ...]
-"""(step, loss) of a training, as its progress said at each look, ascending. Loss in nats per supervised token."""
+"""(step, loss) of a training from its progress at each reading, ascending. Loss in nats per supervised token."""
 
 
 @dataclass(frozen=True)
 class Task:
     """An attempt that is open, or that failed. Times are ISO 8601 in UTC.
 
-    `about`: the run, or the model and benchmark of each evaluation. `done` of `total` in what `counted` says.
+    `about`: the run, or the model and benchmark of each evaluation. `done` of `total` in the unit `counted`.
     """
 
     kind: str
@@ -55,7 +55,10 @@ class Task:
 
 @dataclass(frozen=True)
 class LiveView:
-    """What one look at the units found. `trails` by run. `last_sign`: when a task last wrote progress, or ended."""
+    """The result of one reading of the units. `trails`: by run.
+
+    `last_sign`: when a task last wrote progress, or ended.
+    """
 
     seen: StoreSnapshot
     status: Status
@@ -90,14 +93,14 @@ class LiveView:
 
     @property
     def steps_total(self) -> int:
-        """0 while some training has not said how many steps it has."""
+        """The steps of all trainings; 0 if a training has not reported its number of steps yet."""
         totals = [run.total for run in self.status.runs]
         return sum(totals) if all(totals) else 0
 
 
 @dataclass
 class LiveExperiment:
-    """Looks at the units of one experiment. Keeps what it has read, and the losses that trainings have told so far."""
+    """Reads the units of one experiment. Keeps the records, and the losses that trainings have reported so far."""
 
     store: Store
     frozen: FrozenExperiment
@@ -112,7 +115,10 @@ class LiveExperiment:
         self._lock = threading.Lock()
 
     def look(self) -> LiveView:
-        """At most once in LOOK_SECONDS; between two looks the latest view. Raises StoreError."""
+        """Reads the units at most once in LOOK_SECONDS; between two readings it returns the last view.
+
+        Raises StoreError.
+        """
         with self._lock:
             if self.latest is None or self.clock() - self._looked_at >= LOOK_SECONDS:
                 seen = self._reader.read(self.frozen, None)
@@ -141,22 +147,22 @@ class LiveExperiment:
         )
 
     def _follow(self, seen: StoreSnapshot) -> None:
-        """Notes step and loss of each training at work. A new attempt that resumes earlier overwrites later steps."""
+        """Records step and loss of each running training. A new attempt that resumes earlier overwrites later steps."""
         for run in self.frozen.runs:
             for attempt in seen.unit(train_unit(run)).open_attempts:
-                told = attempt.progress
-                if told is None or told.loss is None or told.counted != "steps":
+                reported = attempt.progress
+                if reported is None or reported.loss is None or reported.counted != "steps":
                     continue
                 trail = self._trails.setdefault(run.name, {})
-                for step in [step for step in trail if step > told.done]:
+                for step in [step for step in trail if step > reported.done]:
                     del trail[step]
-                trail[told.done] = told.loss
+                trail[reported.done] = reported.loss
                 while len(trail) > TRAIL_POINTS:
                     del trail[next(iter(trail))]
 
 
 def _names(frozen: FrozenExperiment, seen: StoreSnapshot) -> dict[str, str]:
-    """By a unit's digest: the run that it trains, or the model and benchmark that it evaluates."""
+    """Returns names by a unit's digest: the run that it trains, or the model and benchmark that it evaluates."""
     names = {train_unit(run).digest: run.name for run in frozen.runs}
     for piece in resolve_evaluations(frozen, seen):
         for unit in (piece.generate_unit, piece.grade_unit):
@@ -166,7 +172,7 @@ def _names(frozen: FrozenExperiment, seen: StoreSnapshot) -> dict[str, str]:
 
 
 def _leads_elsewhere(attempts: Iterable[Attempt], seen: StoreSnapshot) -> Iterator[Attempt]:
-    """Open tasks of other experiments that work at units of this one."""
+    """Yields open tasks of other experiments that run units of this one."""
     keys = {a.lead_key for a in attempts if a.end is None and isinstance(a.task, MemberPointer)}
     ours = {a.task.key for a in attempts}
     for view in seen.units.values():

@@ -18,14 +18,14 @@ Steps = tuple[tuple[int, int, float], ...]
 
 
 class MetricFiles:
-    """Reads the file of a marker once: what a marker names does not change."""
+    """Caches files by marker, because the content of a marker never changes."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._kept: Kept[Steps] = Kept(FILES_KEPT)
 
     def of(self, marker: Marker) -> Steps:
-        """Empty where the marker has no such file. Raises Corrupt, StoreError."""
+        """Returns an empty tuple if the marker has no such file. Raises Corrupt, StoreError."""
         if METRICS not in {file.name for file in marker.files}:
             return ()
         key = (marker.unit.digest, marker.name, marker.content)
@@ -33,11 +33,13 @@ class MetricFiles:
 
 
 def _steps(marker: Marker, data: bytes) -> Iterator[tuple[int, int, float]]:
-    """Raises Corrupt for a line that holds no step."""
+    """Raises Corrupt for a line without a step."""
     for line in data.splitlines():
         try:
             row = json.loads(line)
             if row.get("loss") is not None and math.isfinite(row["loss"]):
                 yield int(row["step"]), int(row["samples"]), float(row["loss"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise Corrupt(f"{METRICS} of marker {marker.name} of {marker.unit} has a line that is no step") from error
+            raise Corrupt(
+                f"{METRICS} of marker {marker.name} of {marker.unit} has a line that is not a step"
+            ) from error

@@ -1,4 +1,4 @@
-"""Outputs to read: what one model answered on one benchmark, with verdicts, and one answer whole."""
+"""Outputs as a list of one model on one benchmark with verdicts, and one output with its whole text."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ FINISHES = {"s": "stop", "l": "length", "e": "error"}
 
 
 class UnknownOutput(Exception):
-    """The manifest has no such evaluation, or the evaluation no such output."""
+    """The manifest has no such evaluation, or the evaluation has no such output."""
 
 
 @dataclass(frozen=True)
 class Readable:
-    """A model that has outputs on a benchmark. `budget_tokens`: where the tables show the model."""
+    """A model with outputs on a benchmark. `budget_tokens`: the budget at which the tables show the model."""
 
     model: str
     benchmark: str
@@ -31,7 +31,10 @@ class Readable:
 
 @dataclass(frozen=True)
 class OutputLine:
-    """`codes`: by budget, one letter of VERDICT_CODES; "e" while it is not graded. `tokens`: generated."""
+    """`codes`: by budget, one letter of VERDICT_CODES; "e" if it is not graded.
+
+    `tokens`: number of generated tokens.
+    """
 
     problem: str
     index: int
@@ -42,7 +45,7 @@ class OutputLine:
 
 @dataclass(frozen=True)
 class OutputList:
-    """`note`: why not all of it can be shown. `meanings`: what each letter says."""
+    """`note`: why not all of it can be shown. `meanings`: of each letter."""
 
     model: str
     benchmark: str
@@ -53,7 +56,7 @@ class OutputList:
 
 @dataclass(frozen=True)
 class GradeShown:
-    """`why`: cause and what is incomplete, in words of the grader. `evidence` is JSON of the grader."""
+    """`why`: cause and incomplete parts, as the grader reports them. `evidence`: the grader's JSON."""
 
     budget_tokens: int
     code: str
@@ -64,7 +67,9 @@ class GradeShown:
 
 @dataclass(frozen=True)
 class OutputShown:
-    """One output whole, with its problem and the prompt as it was sent; None where the store does not have them."""
+    """One whole output, with its problem and the prompt as it was sent; None for values that the store does not
+    have.
+    """
 
     problem: str
     index: int
@@ -79,7 +84,7 @@ class OutputShown:
 
 
 class Outputs:
-    """Keeps the sets of outputs that were read last."""
+    """Caches the sets of outputs that were read last."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

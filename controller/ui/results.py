@@ -1,4 +1,4 @@
-"""Results so far as the report's first tables have them, and two experiments against each other."""
+"""Results so far, as in the report's first tables, and the comparison of two experiments."""
 
 from dataclasses import dataclass
 
@@ -16,8 +16,10 @@ ALPHA = 0.05
 
 @dataclass(frozen=True)
 class Results:
-    """`overview`: the headline and a row for each run. `last_pairs`: last checkpoints of two runs, None where no two
-    are compared. `comparisons`: how many comparisons the intervals are adjusted for.
+    """`overview`: the headline and a row for each run.
+
+    `last_pairs`: last checkpoints of two runs; None if no two are compared. `comparisons`: how many comparisons the
+    intervals are adjusted for.
     """
 
     state: str
@@ -40,7 +42,7 @@ def results(manifest: Manifest) -> Results:
 
 @dataclass(frozen=True)
 class Side:
-    """One of two experiments. `manifest` None: it has no result yet."""
+    """One of two experiments. `manifest`: None if it has no result yet."""
 
     id: str
     frozen: FrozenExperiment
@@ -51,7 +53,8 @@ class Side:
 class EffectShown:
     """`points`, `low`, `high`: new - old in percentage points, 95% interval of this comparison alone.
 
-    `adjusted_p`: after Holm over all rows. `again`: the same question, generated twice, so that what differs is noise.
+    `adjusted_p`: after Holm correction over all rows. `again`: the same prompts were generated twice, so that
+    differences are noise.
     """
 
     model: str
@@ -91,7 +94,7 @@ class Comparison:
 
 
 def comparison(old: Side, new: Side) -> Comparison:
-    """Models of the same id, on the problems that both were asked, as `potstill diff` compares two manifests."""
+    """Compares models of the same id, on the problems of both, as `potstill diff` compares two manifests."""
     differs = differences(old.frozen, new.frozen)
     missing = [side.id for side in (old, new) if side.manifest is None]
     if old.manifest is None or new.manifest is None:

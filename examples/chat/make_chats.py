@@ -10,7 +10,7 @@ SYSTEM = "You answer sums. Put the result in a box."
 
 
 def chat(draw: random.Random) -> dict[str, object]:
-    """Every third row has a system text of its own; the second question goes on from the first."""
+    """Every third row has its own system text; the second question continues the first."""
     first, second, third = (draw.randint(1, 9) for _ in range(3))
     messages = [
         {"role": "user", "content": f"What is {first} + {second}?"},

@@ -26,7 +26,7 @@ def call(method: str, path: str, body: dict[str, str] | None = None) -> Any:
 
 
 def standing(number: int, mark: str) -> int | None:
-    """The id of this workflow's comment with the mark; one that a person wrote with the same mark is left alone."""
+    """The id of this workflow's comment with the mark; one that a person wrote with the same mark is ignored."""
     page = 1
     while comments := call("GET", f"issues/{number}/comments?per_page={PAGE}&page={page}"):
         for comment in comments:

@@ -7,7 +7,7 @@
 #   regression.sh gate [MANIFEST-URL]
 #       Waits for the evaluation at most REGRESSION_WAIT_MINUTES (30), then judges. Needs read access to the store, and
 #       nothing else. Leaves junit.xml, gate.json, summary.md and comment.md; ends with the gate's exit code: 0 pass, 1 fail,
-#       2 wrong use, 3 not enough evidence, 4 could not be evaluated (or not yet: call it again, that costs nothing).
+#       2 wrong use, 3 not enough evidence, 4 could not be evaluated (or not yet: call it again, no work is repeated).
 #
 # Files go to REGRESSION_OUT (regression/). REGRESSION_NAMESPACE: where the Experiment is applied, if not where the
 # kubeconfig says. The store is reached with AWS_* variables, and POTSTILL_S3_ENDPOINT if it is not AWS.

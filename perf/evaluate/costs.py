@@ -1,8 +1,8 @@
-"""What an engine at work costs by what perf.evaluate.engine measured, for perf.group_commit.
+"""What a running engine costs by what perf.evaluate.engine measured, for perf.group_commit.
 
     python -m perf.evaluate.costs perf/results/evaluate-h200/evaluate.jsonl
 
-shows how near it comes to adapters that were measured joining an engine at work (`--apart`).
+shows how near it comes to adapters that were measured joining a running engine (`--apart`).
 """
 
 import argparse

@@ -7,7 +7,7 @@ Weights are random (load_format dummy, or with `--weights` files, which merging 
 each has `--tokens` tokens, but a share `--completed`, drawn at random, a tenth to nine tenths of them. With `--joins`
 every group is measured for each way in which requests join a batch: together, as the engine has it, or as vLLM does it,
 which gets all of them at once and lets each in when another has ended. With `--apart` each adapter of a group comes
-so many seconds after the one before and joins what is at work; `waits` tells how long each took, loading included. An
+so many seconds after the one before and joins running ones; `waits` tells how long each took, loading included. An
 engine that merges (`--flag merge_adapters=true`) takes the adapters one after the other; `load_seconds` is then the
 merging. Each line of OUT is one measurement with the engine's flags and versions; the log (stderr) tells with times
 what a start does, `--profile` by function. `--kernels` tells instead what a step is made of in which all requests of
@@ -203,7 +203,7 @@ def group_apart(
             submit(engine, [adapter], str(began), options, vocabulary, place)
         elif engine.pending:
             ended |= dict.fromkeys(step(engine), time.monotonic())
-        else:  # nothing is at work before the next one comes
+        else:  # nothing is running before the next one comes
             time.sleep(max(0.0, came[str(coming[0][0])] - now))
     tokens, seconds = engine.generated_tokens - before, time.monotonic() - began
     waits = [round(ended[place] - came[place], 2) for place in came]

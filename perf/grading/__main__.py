@@ -159,7 +159,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--cache", type=Path, required=True, help="where evalplus keeps its ground truth (800 MB)")
-    parser.add_argument("--problems", type=int, help="only the first so many")
+    parser.add_argument("--problems", type=int, help="only this many, from the first on")
     parser.add_argument("--mutants-per-problem", type=int, default=7)
     parser.add_argument("--seed", type=int, default=16)
     parser.add_argument("--without-bare", action="store_true", help="verdicts and evalplus's times only")

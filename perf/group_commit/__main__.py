@@ -48,7 +48,7 @@ def interval_seconds(task: TrainTask) -> float:
 class Costed(World):
     """A world in which things take as long as was measured. `offsets`: seconds until each run of a name begins.
 
-    `joins`: whether an engine at work says that it has room for more.
+    `joins`: whether a running engine says that it has room for more.
     """
 
     def __init__(self, start_seconds: float, measured: Measured, offsets: dict[UnitRef, float], *, joins: bool) -> None:
@@ -146,7 +146,7 @@ class Costed(World):
 
 @dataclass(frozen=True)
 class Way:
-    """`joins`: engines at work take what comes. `lingers`: for one start time."""
+    """`joins`: running engines take what comes. `lingers`: for one start time."""
 
     name: str
     group_members: int = 64

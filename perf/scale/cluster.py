@@ -1,4 +1,4 @@
-"""A real control plane, kwok's nodes, an S3 server, and a controller as a process of its own, all on this machine.
+"""A real control plane, kwok's nodes, an S3 server, and a controller in its own process, all on this machine.
 
 What the controller asks of the API server is counted in the API server's audit log, and what it asks of the S3 server
 in that one's access log: the same for any version of the controller.

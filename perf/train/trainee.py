@@ -37,7 +37,7 @@ LEARNING_RATE = 1e-4
 
 
 def shapes(layers: int, tiny: bool) -> Qwen3MoeConfig:
-    """Qwen3-30B-A3B's with so many layers; `tiny`: the same code in seconds on a CPU, its times mean nothing."""
+    """Qwen3-30B-A3B's with this many layers; `tiny`: the same code in seconds on a CPU, its times mean nothing."""
     config = deepcopy(CONFIG)
     config.num_hidden_layers = layers
     if tiny:

@@ -1,4 +1,4 @@
-"""One way to count evaluations: one model on one benchmark, whatever parts it has."""
+"""Evaluations are counted in one way: one model on one benchmark is one evaluation, for any number of parts."""
 
 from workloads.api.counts import EvaluationCounts, evaluation_counts, evaluation_states
 

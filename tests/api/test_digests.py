@@ -1,4 +1,6 @@
-"""A unit's digest is its question: equal for equal questions, different for any change, stable across versions."""
+"""A unit's digest identifies its inputs: it is equal for equal inputs, differs for any change, and is stable across
+versions.
+"""
 
 import pytest
 from hypothesis import given
@@ -37,7 +39,7 @@ def train_inputs(**changes: object) -> TrainInputs:
 
 
 def test_the_digest_of_a_question_never_changes() -> None:
-    """A changed digest orphans every result in every store: change a version constant on purpose instead."""
+    """A changed digest orphans every result in every store. Change a version constant on purpose instead."""
     assert unit_of(train_inputs()).digest == "40dd7f738d5fa225bc059425a1e57613300be453171d6514aaeac0e4c17a7e4f"
 
 
@@ -57,7 +59,7 @@ def test_any_change_of_the_question_changes_the_digest(change: dict[str, object]
     assert unit_of(train_inputs(**change)) != unit_of(train_inputs())
 
 
-def test_full_fine_tuning_has_a_digest_of_its_own_without_lora() -> None:
+def test_full_fine_tuning_has_its_own_digest_without_lora() -> None:
     full = train_inputs(type="full", lora=None, trainer="general", numerics="general-1")
     assert unit_of(full).digest == "37b95b8c32a69376c2bd7e3faa163ec65155153d25a28a4fab815509c11ed9b8"
     assert "lora" not in full.model_dump(mode="json")

@@ -1,4 +1,4 @@
-"""The base install is torch-free: importing the controller or the contract loads no heavy library."""
+"""The base install needs no torch: importing the controller or workloads.api loads no heavy library."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""A manifest's verdicts belong to its problems, one per output: anything else is refused."""
+"""A manifest's verdicts belong to its problems, one per output; any other manifest is refused."""
 
 import pytest
 
@@ -36,7 +36,7 @@ def test_a_benchmarks_subset_names_each_problem_once() -> None:
 
 
 def test_a_table_has_intervals_by_problem() -> None:
-    """Problems that are all right or all wrong: 8 outputs of each say no more than one."""
+    """If all outputs of each problem are right or all are wrong, 8 outputs have no more information than one."""
     found = manifest(sampled("base", ["R" * 8] * 70 + ["W" * 8] * 30), sampling=Sampling(n=8, temperature=0.7))
     single = manifest(evaluation("base", "R" * 70 + "W" * 30))
     rows = [row_of(made, made.models[0], "math-500", BUDGET) for made in (found, single)]

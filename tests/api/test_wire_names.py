@@ -1,4 +1,4 @@
-"""Fields that were renamed keep the names of before in stored JSON, so that other versions read it."""
+"""Renamed fields keep their old names in stored JSON, so that other versions can read it."""
 
 import json
 from datetime import UTC, datetime

@@ -68,12 +68,12 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def unreachable(data: PublishedData) -> PublishedData:
-    """The same data at a place that no machine answers for."""
+    """The same data at an address that does not answer."""
     return replace(data, url="https://127.0.0.1:9/" + data.url.rpartition("/")[2])
 
 
 def accepted(data: PublishedData) -> PublishedData:
-    """Rows of this test in place of the published ones, whose hash they do not have."""
+    """Accepts rows of this test instead of the published ones, although their hash differs."""
     return replace(unreachable(data), check=lambda _: None)
 
 

@@ -1,4 +1,4 @@
-"""One control plane for all tests of this folder; each test takes a namespace of its own."""
+"""One control plane for all tests of this folder; each test takes its own namespace."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def world(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[World]:
-    """In a namespace of its own that enforces `restricted`."""
+    """In its own namespace, which enforces `restricted`."""
     from tests.cluster.world import World, profile_of, write_files
 
     for name, value in server.environment().items():

@@ -1,4 +1,4 @@
-"""JSON schemas for kubeconform, made from what an API server says of its own kinds: no schema is fetched from anywhere."""
+"""JSON schemas for kubeconform, made from an API server's description of its kinds: no schema is fetched from anywhere."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The chart's Deployment of the page: off by default, with keys of its own that only read, and closed to other pods."""
+"""The chart's Deployment of the page: off by default, with its own read-only keys, and closed to other pods."""
 
 from pathlib import Path
 from typing import Any

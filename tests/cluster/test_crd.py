@@ -17,14 +17,14 @@ from workloads.storage.base import open_store
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 STRICT = "?fieldValidation=Strict"
 ONLY_AS_A_FILE = {"tab in YAML", "two documents", "a field twice"}
-"""What is no object at all."""
+"""What is not an object at all."""
 ONLY_IN_A_CLUSTER = {
     "unknown profile": (
         "  base:",
         "  profile: h100\n  base:",
         "spec.profile: there is no profile h100; profiles: default",
     ),
-    "base that is not there": ("./base", "./nothing", "nothing is no directory"),
+    "base that does not exist": ("./base", "./nothing", "nothing is not a directory"),
     "runs of one name": ("  evaluation:", "    - {name: first, data: sums}\n  evaluation:", "Duplicate value"),
     "nothing to do": (
         MINIMAL[MINIMAL.index("  data:") : MINIMAL.index("  evaluation:")],
@@ -178,9 +178,9 @@ def test_a_live_experiment_may_get(plane: ControlPlane, live: str, name: str) ->
 
 def test_kubectl_explains_every_field_of_a_run(plane: ControlPlane, crd: None) -> None:
     text = plane.kubectl("explain", "pexp.spec.runs")
-    assert "One training, or the checkpoints of another trainer's." in text
+    assert "One training, or checkpoints of another trainer." in text
     assert "For tables and plots; default: the name." in text
-    assert "What to train, what to ask of every checkpoint" in plane.kubectl("explain", "pexp.spec")
+    assert "What to train, how to evaluate every checkpoint" in plane.kubectl("explain", "pexp.spec")
 
 
 def test_kubectl_get_shows_how_far_it_is(plane: ControlPlane, live: str) -> None:

@@ -27,7 +27,7 @@ def program(tiny: Callable[[list[str]], list[str]]) -> Callable[[list[str]], lis
 
 
 class Seen:
-    """Of which Experiments evaluations were at work, after each change of a Job or a pod that the API server tells of.
+    """Of which Experiments evaluations ran, after each change of a Job or a pod that the API server tells of.
 
     What is there is read from the API server's words, not from what the controller makes of them.
     """
@@ -60,7 +60,7 @@ class Seen:
         return max(len(live) for moment in self.moments for live in moment)
 
     def turns(self) -> list[str]:
-        """Whose Job was at work, in the order of their turns, with a limit of one."""
+        """Whose Job ran, in the order of their turns, with a limit of one."""
         one_by_one = [jobs[0] for jobs, _ in self.moments if jobs]
         return [name for before, name in zip(["", *one_by_one], one_by_one, strict=False) if name != before]
 
@@ -118,7 +118,7 @@ def waits(world: World, name: str) -> None:
 
 
 def works(seen: Seen, *names: str) -> None:
-    wait_until(lambda: seen.at_work() == sorted(names), f"evaluations of {names} are at work", 60)
+    wait_until(lambda: seen.at_work() == sorted(names), f"evaluations of {names} are running", 60)
 
 
 def test_three_experiments_share_one_evaluation_pod_in_turn_and_those_that_wait_say_so(
@@ -132,7 +132,7 @@ def test_three_experiments_share_one_evaluation_pod_in_turn_and_those_that_wait_
     for name in ("birch", "cedar"):
         apply(world, name)
         waits(world, name)
-    limit = "the namespace's limit of evaluation pods is 1, at work for ash (1)"
+    limit = "the namespace's limit of evaluation pods is 1, used by ash (1)"
     assert says(world, "birch") == f"0 of 3 evaluations done, 0 failed; 1 ready: {limit}"
     assert says(world, "cedar").endswith(f"{limit}; 1 waited longer")
     wait_until(lambda: told(world, "LimitReached") >= {"birch", "cedar"}, "events tell it too", 30)
@@ -202,7 +202,7 @@ def test_a_lowered_limit_ends_nothing_and_what_is_deleted_or_suspended_makes_roo
     assert seen.at_work() == ["ash", "birch"]
     world.plane.api.delete(f"{world.path}/ash")
     works(seen, "birch")
-    wait_until(lambda: "at work for birch (1)" in says(world, "cedar"), "cedar waits for birch alone", 60)
+    wait_until(lambda: "used by birch (1)" in says(world, "cedar"), "cedar waits for birch alone", 60)
     world.plane.api.patch(f"{world.path}/birch", {"spec": {"suspend": True}})
     works(seen, "cedar")
     world.plane.api.patch(f"{world.path}/birch", {"spec": {"suspend": False}})

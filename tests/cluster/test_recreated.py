@@ -18,7 +18,7 @@ def manifest(where: Place) -> str:
 
 
 def replaced(where: Place) -> dict[str, Any]:
-    """Applies an Experiment, waits for its status, deletes it and applies it again: the first, as it was last."""
+    """Applies an Experiment, waits for its status, deletes it and applies it again: returns the last state of the first."""
     where.apply()
     wait_until(lambda: manifest(where), "the first has a status", SECONDS)
     first = where.world.get()
@@ -31,7 +31,7 @@ def test_a_round_that_began_with_the_first_writes_nothing_onto_the_second(where:
     where.start()
     first = replaced(where)
     second = where.world.get()
-    wait_until(lambda: uid8_of(second) in manifest(where), "the second has a status of its own", SECONDS)
+    wait_until(lambda: uid8_of(second) in manifest(where), "the second has its own status", SECONDS)
     late = deepcopy(first)
     late["status"]["conditions"] = []
     with pytest.raises(Dropped):

@@ -83,7 +83,7 @@ def test_of_two_pods_one_works_and_the_other_takes_over(where: Place, proxy: Api
         with replica(through, "second") as (second, follows):
             wait_until(lambda: not second.unready(), "the second is ready to take over", SECONDS)
             assert (leads.is_held, follows.is_held) == (True, False)
-            assert "pod first is at work" in follows.problem
+            assert "pod first is the leader" in follows.problem
             assert [r.line for r in proxy.requests if re.match(r"(PATCH|POST) (?!.*leases)", r.line)] == []
             first.stop()
             leads.stop()

@@ -26,7 +26,7 @@ from workloads.storage.base import open_store
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600)]
 Start = Callable[[], Controller]
 CALM = 12
-"""So many looks in a row that see the same are taken for calm."""
+"""The cluster is quiet when this many looks in a row see the same."""
 
 
 @pytest.fixture

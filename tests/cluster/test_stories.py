@@ -101,7 +101,7 @@ def test_suspended_nothing_runs_and_resumed_it_ends_well(world: World, controlle
     apply(world)
     training(world)
     world.plane.api.patch(f"{world.path}/tiny", {"spec": {"suspend": True}})
-    wait_until(lambda: world.get().get("status", {}).get("phase") == "Suspended", "nothing is at work", 60)
+    wait_until(lambda: world.get().get("status", {}).get("phase") == "Suspended", "nothing is running", 60)
     assert not jobs(world)
     assert world.condition("Suspended")["status"] == "True"
     held.unlink()

@@ -178,7 +178,7 @@ def _api(place: Place) -> Any:
 CASES = (
     Case(
         "job-quota", "The namespace's quota of Jobs is used up", "Progressing", "JobRefused",
-        ("exceeded quota: team", "costs no attempt"), prepare=_quota("count/jobs.batch"),
+        ("exceeded quota: team", "uses up no attempt"), prepare=_quota("count/jobs.batch"),
     ),
     Case(
         "policy", "An admission policy refuses the Job", "Progressing", "JobRefused",
@@ -217,11 +217,11 @@ CASES = (
         ),
         spec={"limits": {"attempts": 1}},
     ),
-    Case("store", "The release has another store than before", "Ready", "StoreChanged", ("nothing is done",), happen=_other_store),
+    Case("store", "The release has another store than before", "Ready", "StoreChanged", ("it does not run",), happen=_other_store),
 )  # fmt: skip
 MORE = (
     Case(
-        "service-account", "The service account is not there", "Progressing", "FailedCreate",
+        "service-account", "The service account does not exist", "Progressing", "FailedCreate",
         ('serviceaccount "trainer" not found',), prepare=_with_service_account,
     ),
     Case(

@@ -1,4 +1,6 @@
-"""Runs a small experiment with tiny_program in place of the real ones: `python -m tests.controller.driver <folder>`."""
+"""Runs a small experiment with tiny_program instead of the real programs: `python -m tests.controller.driver
+<folder>`.
+"""
 
 import os
 import sys

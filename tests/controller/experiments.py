@@ -1,4 +1,4 @@
-"""Frozen experiments for the decider's tests, built from a few words."""
+"""Frozen experiments for the planner's tests, built from a few arguments."""
 
 from datetime import UTC, datetime
 
@@ -20,7 +20,7 @@ START = datetime(2026, 2, 16, 9, 0, tzinfo=UTC)
 
 
 def run(name: str, checkpoints: tuple[int, ...], seed: int = 16) -> FrozenRun:
-    """A LoRA run; runs of different names ask different questions unless their data and seed are equal."""
+    """A LoRA run. Runs with different names have different inputs unless their data and seed are equal."""
     inputs = TrainInputs(
         base_content="sha256:" + sha256_of(b"base"),
         data_content=sha256_of(name.encode()),

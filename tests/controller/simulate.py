@@ -1,4 +1,4 @@
-"""Drives decide over a World until experiments are finished, checking what must hold at every step."""
+"""Runs `decide` in a World until experiments are finished, and checks its guarantees at every step."""
 
 import random
 from collections import Counter
@@ -19,13 +19,13 @@ from workloads.api.tasks import GenerateTask
 def a_round(
     frozen: FrozenExperiment, store: StoreSnapshot, jobs: JobsSnapshot | None = None, now: datetime = START
 ) -> Round:
-    """The round of a planner function that is called alone."""
+    """Returns a round, to call a planner function alone."""
     return Round(frozen, store, jobs or JobsSnapshot({}), now)
 
 
 @dataclass
 class Controller:
-    """One controller of one experiment; it remembers nothing but the counts that its last status recorded."""
+    """One controller of one experiment. It stores only the counts of its last status."""
 
     frozen: FrozenExperiment
     intent: Intent = "run"
@@ -40,7 +40,7 @@ class Controller:
         return decision
 
     def act(self, world: World, actions: Sequence[Action]) -> Iterator[None]:
-        """One action at a time; ends early when another writer was first."""
+        """Performs one action at a time; ends early if another writer was first."""
         for action in actions:
             self.actions[type(action).__name__] += 1
             if not world.act(action, owner_of(self.frozen)):
@@ -56,9 +56,9 @@ def simulate(
     seed: int = 0,
     rounds: int = 5000,
 ) -> Status:
-    """`actions_before_crash` n: the controller dies after n actions of every round; None: it never does.
+    """`actions_before_crash` n: the controller dies after n actions of every round; None: it never dies.
 
-    After each round the world goes on for a moment with one chance in two, so that crashes meet jobs in all states.
+    After each round the world advances with a probability of one half, so that crashes happen in all states of jobs.
     """
     chance = random.Random(seed)
     controller = Controller(frozen)
@@ -76,7 +76,9 @@ def simulate(
 
 
 def simulate_together(world: World, controllers: Sequence[Controller], *, seed: int = 0, rounds: int = 5000) -> None:
-    """Several controllers at once: each decides on what it saw before the others acted, and their actions mix."""
+    """Several controllers at once: each decides on the state before the others acted, and their actions are
+    interleaved.
+    """
     chance = random.Random(seed)
     for _ in range(rounds):
         working = []
@@ -126,7 +128,7 @@ def check(world: World, frozen: FrozenExperiment, controllers: int = 1) -> None:
 
 
 def generate_tasks(world: World) -> list[GenerateTask]:
-    """All that were ever written, in the order of their writing."""
+    """All generate tasks ever written, in order."""
     tasks = [task for unit in world.units.values() for task in unit.tasks.values() if isinstance(task, GenerateTask)]
     return sorted(tasks, key=lambda task: task.created)
 

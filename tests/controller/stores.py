@@ -1,4 +1,4 @@
-"""Stores drawn at random for the sweep's tests: experiments that share units, in any state, living or forgotten."""
+"""Random stores for the sweep's tests: experiments that share units, in any state, existing or deleted."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -43,7 +43,7 @@ TOKENIZERS = tuple(sha256_of(name.encode()) for name in ("one", "another"))
 
 @dataclass
 class Drawn:
-    """`needed`: by experiment, the keys that its results consist of. `running`: the units of tasks at work."""
+    """`needed`: by experiment, the keys of its results. `running`: the units of running tasks."""
 
     snapshot: StoreListing
     needed: dict[str, set[str]]
@@ -141,7 +141,7 @@ def _outputs(frozen: FrozenExperiment, tokenizer: str) -> OutputsRecord:
 
 
 def _evaluations(b: _Builder, frozen: FrozenExperiment) -> None:
-    """Stage by stage: what is committed says which units come next."""
+    """Stage by stage: committed results determine the next units."""
     for stage in ("generate", "grade"):
         view = StoreSnapshot({unit: UnitView(unit, markers=found) for unit, found in b.markers.items()})
         for piece in resolve_evaluations(frozen, view):

@@ -1,4 +1,4 @@
-"""The same question asked again from a file that has moved, or that allows more: the file as it is now counts."""
+"""If the same experiment comes from a file that has moved, or that has other limits, the current file is used."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -54,7 +54,7 @@ def test_a_damaged_record_of_it_is_an_error_that_names_the_file_and_what_to_do(t
     store, frozen = open_store(tmp_path.as_uri()), experiment((run("short", (50,)),))
     key = store_keys.experiment_key(frozen.name, frozen.uid8)
     store.put(key, junk)
-    with pytest.raises(StoreError, match=rf"{key} is no experiment that .* delete it and run again: results stay"):
+    with pytest.raises(StoreError, match=rf"{key} is not an experiment that .* delete it and run again: results stay"):
         accept(frozen, store)
     assert store.get(key) == junk
 

@@ -1,4 +1,6 @@
-"""How often a unit may be tried: attempts in a row that leave nothing behind are bounded, whatever ended them."""
+"""A unit may be tried a limited number of times: attempts in a row without a commit are limited, whatever ended
+them.
+"""
 
 from datetime import timedelta
 from typing import get_args
@@ -22,7 +24,7 @@ LIMITS = Limits(attempts=3, preemptions=20)
 
 
 def seen(outcomes: list[tuple[Ending, bool]], moved: set[int]) -> UnitView:
-    """Attempts that ended so, (outcome, charged); those of `moved` committed a checkpoint each."""
+    """Attempts with these ends, (outcome, charged). Each attempt in `moved` committed a checkpoint."""
     [asked] = FROZEN.runs
     assert asked.data_source is not None
     attempts = []
@@ -46,7 +48,7 @@ def reason(view: UnitView) -> str | None:
     return exhausted.reason if exhausted else None
 
 
-def test_a_training_that_was_preempted_21_times_and_moved_on_each_time_goes_on() -> None:
+def test_a_training_that_was_preempted_21_times_with_progress_each_time_continues() -> None:
     preempted: list[tuple[Ending, bool]] = [("preempted", False)] * 21
     assert reason(seen(preempted, set(range(1, 22)))) is None
     assert reason(seen(preempted, {1})) == "TooManyInterruptions"

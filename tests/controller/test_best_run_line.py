@@ -1,4 +1,4 @@
-"""The table and the line about the best run that `potstill run` ends with."""
+"""`potstill run` ends with a table and a sentence about the best run."""
 
 from pathlib import Path
 

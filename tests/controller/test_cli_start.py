@@ -1,4 +1,4 @@
-"""A command starts without what only some commands need: CI calls several, one after another."""
+"""A command does not import modules that only other commands need, because CI calls several in a row."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""One way of saying it: what every command of `potstill` has in common, held over all of them."""
+"""Rules that hold for every command of `potstill`: names of options, help and JSON."""
 
 import json
 import re
@@ -27,14 +27,14 @@ CHANGES = {
     "fetch": "writes files",
     "ui": "serves a page",
 }
-"""Commands without --json, with what they do in place of reading."""
+"""Commands without --json, with their effect."""
 ONE_NAME = {
     "--store": {"--url", "--bucket"},
     "--out": {"--to", "--output", "--target", "--dir"},
     "--cluster": {"--in-cluster", "--k8s"},
     "--json": {"--as-json", "--format"},
 }
-"""Names of options, and what nothing else may be called."""
+"""Names of options, and other names that must not be used for the same thing."""
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "json.md"
 
 
@@ -103,7 +103,7 @@ def test_json_takes_a_file_only_where_one_follows(given: list[str], taken: list[
 
 @pytest.fixture
 def found(tmp_path: Path) -> dict[str, list[str]]:
-    """Commands that work on a machine without a cluster, each on what the example needs."""
+    """Commands that work on a machine without a cluster, each with the example's files that it needs."""
     quickstart = Path(__file__).parents[2] / "examples" / "quickstart.yaml"
     bench = tmp_path / "bench.jsonl"
     bench.write_text('{"id": "a", "prompt": "p", "answer": "1"}\n')
@@ -138,7 +138,7 @@ def test_json_alone_is_on_standard_output_with_schema_and_command(
 
 
 def documented(command: str) -> set[str]:
-    """The fields of a command's document, as the reference lists them."""
+    """The fields of a command's document in the reference."""
     text = REFERENCE.read_text()
     section = text.split(f"\n## {command}\n", 1)[1].split("\n## ", 1)[0]
     return set(re.findall(r"^\| `([A-Za-z0-9_]+)` \|", section, re.MULTILINE))

@@ -1,4 +1,6 @@
-"""A decision costs in proportion to the units, counted in calls of Python functions, not in seconds."""
+"""The cost of a decision is proportional to the number of units, counted in calls of Python functions, not in
+seconds.
+"""
 
 import sys
 from dataclasses import replace
@@ -18,7 +20,7 @@ from workloads.api.tasks import GenerateTask
 
 
 def at_work(checkpoints: int) -> tuple[FrozenExperiment, StoreSnapshot, JobsSnapshot]:
-    """Each checkpoint is evaluated by an engine of its own, and all are at work."""
+    """Each checkpoint is evaluated by a separate engine, and all are running."""
     limits = Limits(evaluation_slots=10_000, group_members=1)
     samples = tuple(range(50, 50 * (checkpoints + 1), 50))
     frozen = experiment((run("a", samples),), ("sums",), limits=limits)

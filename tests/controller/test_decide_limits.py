@@ -1,4 +1,4 @@
-"""decide's own limits and refusals, one situation each."""
+"""The limits of `decide`, and the states in which it does nothing, one situation each."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -20,7 +20,7 @@ def trainings(limits: Limits) -> FrozenExperiment:
 
 
 def begun(frozen: FrozenExperiment, ticks: int, start_ticks: int = 1) -> tuple[World, Controller]:
-    """The world after `ticks`, with work that takes forever."""
+    """The world after `ticks`, with tasks that never end."""
     world = World(Weather(start_ticks=start_ticks, work_ticks=10**9), seed=0)
     controller = Controller(frozen)
     for _ in range(ticks):
@@ -46,7 +46,7 @@ def test_nothing_is_done_while_something_cannot_be_seen() -> None:
         ]
 
 
-def test_a_store_that_lost_something_is_said_and_left_alone() -> None:
+def test_a_store_that_lost_objects_is_reported_and_left_unchanged() -> None:
     frozen = trainings(Limits())
     world = World(Weather(), seed=0)
     decision = decide(

@@ -1,4 +1,6 @@
-"""A pool that others use too: what is left in it is used, what is reserved_for_others to others is left, and who waits says why."""
+"""Slots of a shared pool: free slots are used, slots reserved for others stay free, and waiting tasks state the
+reason.
+"""
 
 from datetime import timedelta
 
@@ -48,7 +50,7 @@ def test_what_is_owed_to_others_is_left_to_them() -> None:
         assert decision.limited
 
 
-def test_while_some_are_at_work_the_reason_stays_and_the_message_tells_of_the_others() -> None:
+def test_while_some_are_running_the_reason_stays_and_the_message_names_the_others() -> None:
     frozen = experiment((), ("sums",), limits=SEPARATE)
     world, controller = World(Weather(), seed=0, pools=(pool(1),)), Controller(frozen)
     for _ in controller.act(world, controller.look(world).actions):
@@ -56,7 +58,7 @@ def test_while_some_are_at_work_the_reason_stays_and_the_message_tells_of_the_ot
     assert told(controller.look(world)) == ("InProgress", f"0 of 1 evaluation done, 0 failed; 1 ready: {FULL}")
 
 
-def test_who_waits_for_its_own_limit_waits_for_nobody_else() -> None:
+def test_an_experiment_that_waits_for_its_own_limit_waits_for_no_other() -> None:
     frozen = experiment((), ("sums",), limits=Limits(group_members=1, evaluation_slots=1))
     world, controller = World(Weather(), seed=0, pools=(pool(1),)), Controller(frozen)
     for _ in controller.act(world, controller.look(world).actions):

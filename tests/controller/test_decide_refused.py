@@ -1,4 +1,4 @@
-"""A task whose Job the cluster does not let be made waits for as long as it takes and costs nothing."""
+"""A task whose Job the cluster refuses waits without a limit and uses up no attempt."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -15,7 +15,7 @@ DAY = timedelta(days=1)
 
 
 def written() -> tuple[FrozenExperiment, World, str]:
-    """The task is in the store, and no Job is made of it."""
+    """The task is in the store, and it has no Job."""
     frozen = experiment((run("a", (50, 100)),), (), limits=Limits(pending_seconds=60))
     world = World(Weather(), seed=0)
     decision = decide(frozen, world.store_view(owner_of(frozen)), world.executor_view(), world.now)

@@ -1,4 +1,4 @@
-"""decide, simulated to convergence: whatever crashes when, everything wanted is committed once or explained."""
+"""Simulates `decide` to convergence: with any crash, everything is committed once or has a reason."""
 
 import os
 from dataclasses import replace
@@ -18,9 +18,9 @@ from workloads.api.experiment import FrozenExperiment, Limits
 from workloads.api.model import sha256_of
 
 EXAMPLES = int(os.environ.get("POTSTILL_EXAMPLES", "8"))
-"""Of each property; more are for a night."""
+"""Number of examples of each property; use more at night."""
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
-"""Not shrunk: a world is not simpler for smaller numbers, and minutes are."""
+"""Without shrinking: it takes minutes, and a world with smaller numbers is not simpler."""
 LENIENT = Limits(attempts=100, preemptions=200, evaluation_slots=2, training_slots=2, grading_slots=1)
 
 
@@ -44,7 +44,7 @@ def weathers(worst: float = 0.2) -> st.SearchStrategy[Weather]:
 
 
 def checkpoint_content(frozen: FrozenExperiment, run_name: str, samples: int) -> str:
-    """As the world makes it."""
+    """The content as the simulated world makes it."""
     unit = train_unit(next(run for run in frozen.runs if run.name == run_name))
     return sha256_of(f"{unit.digest} {store_keys.checkpoint_marker(samples)}".encode())
 
@@ -161,7 +161,7 @@ def test_a_poison_checkpoint_fails_alone_and_its_neighbours_succeed(
 def test_16_02_with_a_poison_checkpoint_and_preemptions(
     seed: int, preempt: float, waiting: bool, gather: float
 ) -> None:
-    """All 18 checkpoints waiting at once, or as they come: the poisoned one's evaluations fail, no others."""
+    """All 18 checkpoints at once, or one after another: only the evaluations of the poisoned checkpoint fail."""
     frozen = experiment_16_02(LENIENT.model_copy(update={"attempts": 3, "batch_window_seconds": gather}))
     poison = checkpoint_content(frozen, "code_default", 10000)
     world = World(Weather(preempt=preempt, poison=frozenset({poison})), seed)
@@ -175,8 +175,8 @@ def test_16_02_with_a_poison_checkpoint_and_preemptions(
     assert set(world.completed.values()) == {1}
 
 
-def test_a_crash_that_names_nobody_halves_the_group() -> None:
-    """Ten checkpoints in one engine that always dies: each is tried alone in the end, in few starts."""
+def test_a_crash_without_a_culprit_halves_the_group() -> None:
+    """Ten checkpoints in an engine that always dies: in the end each is tried alone, with few starts."""
     frozen = experiment(
         (run("a", tuple(range(50, 501, 50))),),
         ("sums",),
@@ -219,7 +219,7 @@ def test_two_controllers_of_one_experiment_do_no_harm(seed: int, weather: Weathe
 @settings(max_examples=EXAMPLES, deadline=None, phases=PHASES)
 @given(seed=st.integers(0, 10**6), weather=weathers(0.1), linger=st.sampled_from([0.0, 60.0]))
 def test_two_experiments_share_their_units(seed: int, weather: Weather, linger: float) -> None:
-    """The base, and run b, are wanted by both: each is done once."""
+    """Both need the base and run b: each is done once."""
     limits = LENIENT.model_copy(update={"idle_timeout_seconds": linger})
     first = small(limits)
     second = experiment((run("b", (50,)), run("c", (50,))), ("sums",), name="other", uid8="0000beef", limits=limits)
@@ -233,7 +233,7 @@ def test_two_experiments_share_their_units(seed: int, weather: Weather, linger: 
 @pytest.mark.slow
 @settings(max_examples=EXAMPLES, deadline=None, phases=PHASES)
 @given(seed=st.integers(0, 10**6), weather=weathers(0.05), stop_after=st.integers(1, 60))
-def test_a_unit_is_taken_over_when_its_owner_goes(seed: int, weather: Weather, stop_after: int) -> None:
+def test_a_unit_is_taken_over_when_its_owner_ends(seed: int, weather: Weather, stop_after: int) -> None:
     world = World(weather, seed)
     first, second = Controller(small()), Controller(small().model_copy(update={"name": "again", "uid8": "0000beef"}))
     for _ in range(stop_after):
@@ -249,7 +249,9 @@ def test_a_unit_is_taken_over_when_its_owner_goes(seed: int, weather: Weather, s
 @pytest.mark.slow
 @settings(max_examples=EXAMPLES, deadline=None, phases=PHASES)
 @given(seed=st.integers(0, 10**6), weather=weathers(0.05), when=st.integers(0, 40))
-def test_suspended_at_any_moment_it_stops_and_later_goes_on_uncharged(seed: int, weather: Weather, when: int) -> None:
+def test_suspended_at_any_moment_it_stops_and_later_continues_without_a_used_attempt(
+    seed: int, weather: Weather, when: int
+) -> None:
     world = World(weather, seed)
     controller = Controller(small())
     for _ in range(when):

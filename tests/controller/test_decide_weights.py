@@ -1,4 +1,4 @@
-"""A base that must be brought to a volume: fetched once it is needed, waited for, and the end of what cannot have it."""
+"""A base that must be downloaded to a volume: when it is downloaded, which units wait, and which fail without it."""
 
 from controller.planner.actions import FetchWeights, Start
 from controller.snapshot.types import Weights
@@ -42,7 +42,7 @@ def test_weights_that_cannot_be_had_end_what_needs_them() -> None:
     assert {line.state for line in status.evaluations} == {"failed"}
 
 
-def test_what_is_at_work_goes_on_when_the_weights_are_not_to_be_had_any_more() -> None:
+def test_running_tasks_continue_when_the_weights_are_no_longer_available() -> None:
     world, controller = world_with(Weights("ready")), Controller(FROZEN)
     one_round(world, controller)
     world.weights = Weights("failed", "the volume is full")

@@ -1,4 +1,4 @@
-"""`potstill doctor`: every line says what was found on the real machine, store or hub, and what to do."""
+"""`potstill doctor`: every line states what was found on the real machine, store or hub, and what to do."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from controller.executors.local.machine import visible_gpus
 from tests.tools.s3 import S3Server, s3_server
 
 BASE = Path(__file__).parents[2] / "examples" / "quickstart" / "base"
-no_gpu = pytest.mark.skipif(bool(visible_gpus()), reason="tells what a machine without a GPU is told")
+no_gpu = pytest.mark.skipif(bool(visible_gpus()), reason="tests the messages for a machine without a GPU")
 
 
 def test_a_store_directory_is_written_to_and_left_as_it_was(tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_a_store_below_a_file_blocks(tmp_path: Path) -> None:
     assert check_store(str(tmp_path / "file")).state == "blocks"
 
 
-def test_a_url_that_is_no_store_blocks_and_says_what_one_is() -> None:
+def test_a_url_that_is_not_a_store_blocks_with_a_message_that_names_valid_ones() -> None:
     found = check_store("http://lab")
     assert found.state == "blocks"
     assert "s3://bucket/prefix" in found.todo
@@ -91,7 +91,7 @@ def test_a_base_without_weights_blocks(tmp_path: Path) -> None:
 
 
 @no_gpu
-def test_a_machine_without_a_gpu_is_told_so() -> None:
+def test_a_machine_without_a_gpu_gets_a_message() -> None:
     (found,) = check_gpus()
     assert (found.name, found.state) == ("GPU", "good")
     assert "everything runs on the CPU" in found.finding
@@ -115,7 +115,7 @@ def test_a_check_that_crashes_is_a_line() -> None:
     ("code", "told"),
     [("import no_such_module", "No module named 'no_such_module'"), ("import os; os.abort()", "exit code -6")],
 )
-def test_an_import_that_fails_or_crashes_is_told_in_a_line(code: str, told: str) -> None:
+def test_an_import_that_fails_or_crashes_is_reported_in_a_line(code: str, told: str) -> None:
     found, error = machine_checks._in_python(code)
     assert found is None
     assert told in error
@@ -129,7 +129,7 @@ print(json.dumps([dataclasses.asdict(check_hub(base)) for base in json.loads(sys
 
 
 def hub_lines(bases: list[str | None], **environment: str) -> list[Check]:
-    """In a process of its own: the hub's library reads its variables when it is imported."""
+    """Runs in a separate process, because the hub's library reads its variables on import."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     command = [sys.executable, "-c", HUB_LINES, json.dumps(bases)]
     done = subprocess.run(command, env=inherited | environment, capture_output=True, text=True, check=True)
@@ -145,7 +145,7 @@ def test_a_hub_that_is_switched_off_has_only_its_cache(tmp_path: Path) -> None:
 
 @pytest.fixture
 def hub() -> Iterator[str]:
-    """A server that answers as the hub does for a gated model and for one that is not there."""
+    """A server that answers as the hub does for a gated model and for one that does not exist."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:

@@ -1,4 +1,4 @@
-"""Who is to blame for the end of a task, by exit code, failure and company."""
+"""The cause of a task's end, by exit code, failure and the other members of its group."""
 
 import pytest
 
@@ -34,7 +34,7 @@ def ends(
     loading: int | None = None,
     reason: str = "",
 ) -> tuple[TaskEnd, TaskEnd]:
-    """Of the lead and of the other member."""
+    """The ends of the leader and of the other member."""
     attempt, store = group()
     assert isinstance(attempt.task, GenerateTask)
     progress = None
@@ -51,11 +51,11 @@ def ends(
 
 
 @pytest.mark.parametrize("code", [1, 137, -9, 139])
-def test_a_crash_in_company_that_names_nobody_charges_nobody(code: int) -> None:
+def test_a_crash_of_a_group_without_a_culprit_uses_up_no_attempt(code: int) -> None:
     assert [(end.outcome, end.counts_as_failure, end.suspects) for end in ends(code)] == [("failed", False, 2)] * 2
 
 
-def test_a_crash_while_loading_suspects_the_one_that_was_loaded_and_charges_nobody() -> None:
+def test_a_crash_while_loading_suspects_the_loaded_one_and_uses_up_no_attempt() -> None:
     lead, other = ends(137, loading=1)
     assert lead.member == other.member != None  # noqa: E711
     assert (lead.counts_as_failure, other.counts_as_failure) == (False, False)
@@ -102,7 +102,7 @@ def test_without_a_job_the_programs_own_word_counts() -> None:
 
 
 @pytest.mark.parametrize("code", [None, 0, 15, 137])
-def test_a_group_that_was_evicted_for_its_own_disk_goes_on_in_smaller_groups(code: int | None) -> None:
+def test_a_group_that_was_evicted_for_its_own_disk_continues_in_smaller_groups(code: int | None) -> None:
     found = [(end.outcome, end.reason, end.counts_as_failure, end.suspects) for end in ends(code, reason="Evicted")]
     assert found == [("failed", "Evicted", False, 2)] * 2
 
@@ -110,7 +110,7 @@ def test_a_group_that_was_evicted_for_its_own_disk_goes_on_in_smaller_groups(cod
 def alone(
     job_reason: str, *, code: int | None = None, left_a_state: bool = False, failure: Failure | None = None
 ) -> TaskEnd:
-    """How the attempt of one training ends."""
+    """Returns how the attempt of one training ends."""
     frozen = experiment((run("a", (50,)),), ())
     world = World(Weather(work_ticks=10**9), seed=0)
     controller = Controller(frozen)
@@ -146,6 +146,6 @@ def test_a_deadline_of_the_cluster_is_a_failure_and_no_loss() -> None:
     assert (end.outcome, end.reason, end.counts_as_failure) == ("failed", "DeadlineExceeded", True)
 
 
-def test_a_failures_message_is_bounded_wherever_it_goes() -> None:
+def test_a_failures_message_is_bounded_everywhere() -> None:
     failure = Failure(exit_code=1, reason="Crashed", message="x" * 10**6)
     assert len(alone("Error", code=1, failure=failure).message) < 3000

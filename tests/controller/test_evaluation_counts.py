@@ -1,4 +1,4 @@
-"""16/02's size is 38 evaluations everywhere, though the base's have two parts each: 40 parts in all."""
+"""distill-16-02 has 38 evaluations in every count, though the base's have two parts each: 40 parts in all."""
 
 import re
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""With batch_window_seconds evaluations wait for others before an engine starts for them, and no longer than that."""
+"""With batch_window_seconds evaluations wait for others before an engine starts for them, but no longer than that."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -15,17 +15,20 @@ GATHER = Limits(batch_window_seconds=120)
 
 
 def published(limits: Limits = GATHER, *, base_full: bool = False) -> FrozenExperiment:
-    """The base, and two checkpoints that another trainer hands in when it likes: three evaluations."""
+    """The base, and two checkpoints that another trainer publishes at any time: three evaluations."""
     return experiment((external("mine", (50, 100), published=True),), ("sums",), limits=limits, base_full=base_full)
 
 
 def engines(actions: Sequence[Action]) -> list[int]:
-    """The members of each engine that is started."""
+    """The number of members of each engine that is started."""
     return [len(a.task.members) for a in actions if isinstance(a, Start) and a.task.type == "generate"]
 
 
 def wait(world: World, controller: Controller, seconds: float) -> Status:
-    """Rounds until so many seconds after the beginning; the last one's status. No engine may start before it."""
+    """Runs rounds until `seconds` after the beginning; returns the last status.
+
+    No engine may start before the end.
+    """
     while True:
         decision = controller.look(world)
         late = world.now >= START + timedelta(seconds=seconds)

@@ -30,7 +30,7 @@ DAY = 86_400.0
 
 
 def other() -> FrozenExperiment:
-    """Shares the base's evaluations and the run `short` with `small`, and has one more run."""
+    """Shares the base's evaluations and the run `short` with `small`, and has another run."""
     runs = (run("short", (50, 100)), run("longer", (50, 100)))
     return experiment(runs, ("sums",), name="other", uid8="0000000b", limits=Limits(attempts=2, training_slots=1))
 
@@ -44,7 +44,7 @@ def keys(store: Store, prefix: str = "") -> set[str]:
 
 
 def grown_old(folder: Path, days: float = 30) -> None:
-    """Everything in the store was written so long ago."""
+    """Makes everything in the store this many days old."""
     then = time.time() - days * DAY
     for path in (folder / "store").rglob("*"):
         if path.is_file():
@@ -66,12 +66,12 @@ def forget(store: Store, frozen: FrozenExperiment) -> None:
         store.delete(key)
 
 
-def test_what_two_experiments_share_stays_until_both_are_gone(tmp_path: Path) -> None:
+def test_shared_units_stay_until_both_experiments_are_deleted(tmp_path: Path) -> None:
     assert execute(small(), tmp_path).outcome == "Succeeded"
     assert execute(other(), tmp_path).outcome == "Succeeded"
     store = store_of(tmp_path)
     grown_old(tmp_path)
-    assert "nothing to sweep" in gc(tmp_path)
+    assert "nothing to delete" in gc(tmp_path)
     both, longer = keys(store), train_unit(other().runs[1])
     forget(store, other())
     said = gc(tmp_path)
@@ -95,11 +95,11 @@ def test_what_is_younger_than_the_floor_stays(tmp_path: Path) -> None:
     execute(small(), tmp_path)
     store = store_of(tmp_path)
     forget(store, small())
-    assert "nothing to sweep that is older than 7d" in gc(tmp_path)
-    assert "would go" in gc(tmp_path, "--older-than", "0s")
+    assert "nothing to delete that is older than 7d" in gc(tmp_path)
+    assert "can be deleted" in gc(tmp_path, "--older-than", "0s")
     grown_old(tmp_path, days=6)
-    assert "nothing to sweep" in gc(tmp_path)
-    assert "would go" in gc(tmp_path, "--older-than", "5d")
+    assert "nothing to delete" in gc(tmp_path)
+    assert "can be deleted" in gc(tmp_path, "--older-than", "5d")
 
 
 def test_states_of_a_finished_training_go_and_its_checkpoints_stay(tmp_path: Path) -> None:
@@ -123,13 +123,13 @@ def test_states_of_a_finished_training_go_and_its_checkpoints_stay(tmp_path: Pat
     assert execute(small(), tmp_path).outcome == "Succeeded"
 
 
-def test_a_corrupt_result_goes_when_it_is_asked_for_and_is_done_again(tmp_path: Path) -> None:
+def test_a_corrupt_result_is_deleted_on_request_and_done_again(tmp_path: Path) -> None:
     execute(small(), tmp_path)
     store = store_of(tmp_path)
     damaged = next(key for key in keys(store, "units/generate/") if key.endswith("outputs.jsonl"))
     store.put(damaged, store.get(damaged)[:-1] + b" ")
     assert execute(small(), tmp_path).outcome == "PartiallyFailed"
-    assert "nothing to sweep" in gc(tmp_path)
+    assert "nothing to delete" in gc(tmp_path)
     assert "its files are missing or differ" in gc(tmp_path, "--corrupt", "--delete")
     assert damaged not in keys(store)
     assert execute(small(), tmp_path).outcome == "Succeeded"
@@ -185,7 +185,9 @@ def test_what_cannot_be_read_stops_it_before_anything_goes(tmp_path: Path) -> No
     execute(small(), tmp_path)
     store = store_of(tmp_path)
     store.put(store_keys.experiment_key("other", "0000000b"), b'{"schemaVersion": 99}')
-    with pytest.raises(Corrupt, match=r"experiments/other/0000000b/experiment\.json is no FrozenExperiment that this"):
+    with pytest.raises(
+        Corrupt, match=r"experiments/other/0000000b/experiment\.json is not a FrozenExperiment that this"
+    ):
         look(store)
 
 
@@ -209,7 +211,7 @@ def test_one_sweeps_at_a_time_and_what_a_killed_one_parked_comes_back(tmp_path: 
     assert (done.exit_code, "is being run by process" in done.output) == (4, True)
     assert read_marker(store, unit, name) is None
     release(store, lease)
-    assert "put back 1 object" in gc(tmp_path, "--delete")
+    assert "restored 1 object" in gc(tmp_path, "--delete")
     assert read_marker(store, unit, name) is not None
 
 

@@ -1,4 +1,4 @@
-"""`potstill publish`: checkpoints of another trainer, handed in one by one."""
+"""`potstill publish`: checkpoints of another trainer, committed one by one."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ from workloads.storage.markers import list_markers
 
 
 def spec(folder: Path, expect: list[int], name: str = "theirs") -> Path:
-    """An experiment whose one run is handed in."""
+    """An experiment with one run whose checkpoints are published."""
     base = {"config.json": json.dumps(CONFIG).encode(), "model.safetensors": safetensors({"w": ("F32", [1], ONE)})}
     write(folder / "base", base)
     path = folder / f"{name}.yaml"

@@ -1,4 +1,4 @@
-"""Another trainer's file puts escape sequences and markup into a failure: what real commands print and write of it."""
+"""Another trainer's file puts escape sequences and markup into a failure: the output of real commands is safe."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def potstill(*words: str) -> Result:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """A candidate whose one tensor has a hostile name, and a gate that asks for it."""
+    """A candidate with one tensor that has a hostile name, and a gate on it."""
     import torch
     from safetensors.torch import save_file
 
@@ -53,7 +53,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def at_a_terminal(*words: str) -> str:
-    """What a command writes to a terminal of its own."""
+    """The output of a command on a terminal."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-c", "from controller.cli import main; main()", *words],

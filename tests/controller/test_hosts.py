@@ -1,4 +1,6 @@
-"""An engine at work takes what becomes ready while it has room: fewer starts, and nobody blamed for a neighbour."""
+"""A running engine takes new evaluations while it has capacity: fewer starts, and a failure counts only for its
+cause.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -32,7 +34,7 @@ def turn(world: World, controller: Controller) -> None:
 
 
 def at_work(limits: Limits, weather: Weather | None = None) -> tuple[World, Controller, SimJob]:
-    """An engine has the base's two evaluations, and has done one."""
+    """An engine has the base's two evaluations, and has finished one."""
     world, controller = World(weather or Weather(), seed=0), Controller(published(limits))
     while len(world.completed) < 1:
         turn(world, controller)
@@ -131,7 +133,7 @@ def test_it_takes_nothing_more_while_others_wait_for_its_slot() -> None:
     assert generating(world, controller) == ([], [])
 
 
-def test_when_it_dies_nobody_is_charged_and_the_suspects_go_on_in_smaller_groups() -> None:
+def test_when_it_dies_no_task_uses_up_an_attempt_and_the_suspects_run_in_smaller_groups() -> None:
     world, controller, host = at_work(Limits(attempts=1), Weather(rows=8))
     publish(world, controller, *CHECKPOINTS)
     for _ in controller.act(world, controller.look(world).actions):
@@ -166,7 +168,7 @@ def closed(world: World) -> list[TaskEnd]:
 
 
 def test_members_of_one_model_stay_together_but_not_beyond_a_group() -> None:
-    """Three benchmarks, of which the base has two evaluations each: the engine may be given two more, or one."""
+    """Three benchmarks with two evaluations of the base each: the engine may get two more, or one."""
     for group_members, offered in ((8, 3), (4, 2), (3, 1)):
         limits = Limits(evaluation_slots=1, group_members=group_members)
         world, controller = World(Weather(rows=3), seed=0), Controller(published(limits, ("sums", "codes", "words")))
@@ -197,7 +199,7 @@ def test_an_engine_that_is_closed_in_this_round_is_offered_nothing() -> None:
 
 
 def test_what_was_offered_after_the_verdict_is_not_charged_for_it() -> None:
-    """Another controller's offer comes between: the engine's suspects were counted without it."""
+    """Another controller makes an offer between the two steps: the engine's suspects were counted without it."""
     world, controller, host = at_work(Limits(attempts=1))
     publish(world, controller, 50)
     offering = controller.look(world).actions
@@ -263,7 +265,9 @@ def guests(world: World) -> list[GenerateTask]:
 
 
 def with_a_guest(limits: Limits, benchmarks: tuple[str, ...] = ("sums",)) -> tuple[World, Controller, SimJob]:
-    """An engine at work on the base and on what joined it: mine@1 of many checkpoints, which is not near its end."""
+    """A running engine with the base and an evaluation that joined it: mine@1 of many checkpoints, which is not near
+    its end.
+    """
     frozen = experiment((external("mine", tuple(range(1, 200)), published=True),), benchmarks, limits=limits)
     world, controller = World(Weather(rows=8, work_ticks=4), seed=0), Controller(frozen)
     while len(world.completed) < 1:
@@ -287,8 +291,10 @@ def give_up(world: World, host: SimJob, member: GenerateMember) -> None:
 
 
 @pytest.mark.parametrize(("places", "again"), [([0], []), ([1], [1]), ([0, 1], [0, 1])])
-def test_what_failed_in_an_engine_at_work_is_tried_again_meanwhile(places: list[int], again: list[int]) -> None:
-    """But for the first evaluation of a task whose others are still at work: the task is open for them."""
+def test_an_evaluation_that_failed_in_a_running_engine_is_retried_meanwhile(
+    places: list[int], again: list[int]
+) -> None:
+    """Except the first evaluation of a task whose others are still running: the task is still open for them."""
     world, controller, host = with_a_guest(Limits(evaluation_slots=3), ("sums", "codes"))
     [task] = guests(world)
     for place in places:
@@ -318,7 +324,7 @@ def test_an_engine_whose_own_first_evaluation_failed_takes_no_more() -> None:
 
 
 def publish_a_suspect(world: World, controller: Controller, samples: int) -> UnitRef:
-    """A checkpoint whose evaluation was in an engine that crashed with another one in it."""
+    """A checkpoint whose evaluation was in an engine that crashed together with another one."""
     publish(world, controller, samples)
     [write] = written_to_generate(controller.look(world).actions)
     suspect = world._unit(write.task.unit)
@@ -328,7 +334,7 @@ def publish_a_suspect(world: World, controller: Controller, samples: int) -> Uni
     return write.task.unit
 
 
-def test_what_no_engine_at_work_can_take_has_the_slot_before_what_comes_later() -> None:
+def test_a_task_that_no_running_engine_can_take_gets_the_slot_before_later_ones() -> None:
     world, controller, _ = with_a_guest(Limits(evaluation_slots=1))
     world.weather = replace(world.weather, work_ticks=2)
     suspect = publish_a_suspect(world, controller, 2)

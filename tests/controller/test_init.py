@@ -1,4 +1,4 @@
-"""`potstill init` writes an experiment for somebody's data that validates and runs to a report."""
+"""`potstill init` writes an experiment for the user's data that validates and runs to a report."""
 
 import json
 import shutil
@@ -33,7 +33,7 @@ def init(folder: Path, *options: str, **changes: str) -> Result:
 
 
 def words(result: Result) -> str:
-    """Its output without the frame of an error and its line ends."""
+    """The output without the frame of an error and without line ends."""
     return " ".join(result.output.replace("│", " ").split())
 
 
@@ -170,7 +170,7 @@ def test_a_file_that_is_there_is_not_written_over(folder: Path) -> None:
     assert init(folder).exit_code == 0
     (folder / "e.yaml").write_text("mine")
     refused = init(folder)
-    assert (refused.exit_code, "is there already" in words(refused)) == (2, True)
+    assert (refused.exit_code, "exists already" in words(refused)) == (2, True)
     assert (folder / "e.yaml").read_text() == "mine"
     assert init(folder, "--force").exit_code == 0
 
@@ -178,11 +178,11 @@ def test_a_file_that_is_there_is_not_written_over(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"data": "nothing.jsonl"}, "nothing.jsonl is not there"),
-        ({"base": "nothing"}, "is no directory here and no name of a hub model"),
+        ({"data": "nothing.jsonl"}, "nothing.jsonl does not exist"),
+        ({"base": "nothing"}, "is neither a directory here nor a name of a hub model"),
         ({"benchmark": "aime"}, "is not built in (math-500, mbpp-plus, gsm8k, humaneval-plus)"),
         ({"grader": "maths"}, "maths is not one of math, code, exact, choice"),
-        ({"benchmark": ""}, "is required where there is no terminal to ask at"),
+        ({"benchmark": ""}, "is required without a terminal"),
     ],
 )
 def test_wrong_answers_say_what_to_do(folder: Path, changes: dict[str, str], message: str) -> None:

@@ -1,4 +1,7 @@
-"""One runner of an experiment at a time, known by its process on this machine and by its changing record elsewhere."""
+"""One runner of an experiment at a time.
+
+It is identified by its process on this machine, and elsewhere by its changing record.
+"""
 
 import os
 import subprocess
@@ -59,7 +62,7 @@ def test_it_is_taken_kept_and_given_back(store: Store) -> None:
     acquire(store, OWNER, START)
 
 
-def test_a_process_of_this_machine_that_is_gone_is_replaced_at_once(store: Store) -> None:
+def test_a_runner_of_this_machine_that_has_ended_is_replaced_at_once(store: Store) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         runner = elsewhere(machine=machine(), pid=process.pid, identity=identity(process.pid))
         store.put_new(KEY, runner.to_json())
@@ -89,7 +92,7 @@ def test_one_elsewhere_that_renews_is_alive_whatever_the_clocks_say(store: Store
 
 
 @pytest.mark.parametrize("ahead", [timedelta(days=-1), timedelta(0), timedelta(days=1)])
-def test_one_elsewhere_whose_record_does_not_change_for_a_minute_is_gone(store: Store, ahead: timedelta) -> None:
+def test_a_runner_elsewhere_whose_record_does_not_change_for_a_minute_has_ended(store: Store, ahead: timedelta) -> None:
     store.put_new(KEY, elsewhere().to_json())
     clock = Clock()
     watch = OwnersWatch(store, clock)
@@ -118,7 +121,7 @@ def test_who_was_replaced_learns_it(store: Store) -> None:
         renew(store, lease, START, clock=clock)
 
 
-def test_an_experiment_that_runs_in_a_cluster_is_not_known_to_be_gone(store: Store) -> None:
+def test_an_experiment_that_runs_in_a_cluster_is_not_taken_for_ended(store: Store) -> None:
     store.put_new(store_keys.experiment_key(OWNER.experiment, OWNER.uid8), b"{}")
     clock = Clock()
     watch = OwnersWatch(store, clock)
@@ -128,7 +131,7 @@ def test_an_experiment_that_runs_in_a_cluster_is_not_known_to_be_gone(store: Sto
 
 
 @pytest.mark.parametrize("record", [None, b"", b"{}", b'{"schemaVersion": 2}'])
-def test_an_experiment_whose_folder_is_deleted_or_whose_record_is_damaged_is_gone_after_two_minutes(
+def test_an_experiment_whose_folder_is_deleted_or_whose_record_is_damaged_ends_after_two_minutes(
     store: Store, record: bytes | None
 ) -> None:
     if record is not None:
@@ -149,5 +152,7 @@ def test_ones_own_record_that_is_damaged_is_an_error_that_names_the_file_and_wha
     store: Store, record: bytes
 ) -> None:
     store.put(KEY, record)
-    with pytest.raises(StoreError, match=rf"{KEY} cannot be read .*: if nobody does, delete this file and run again"):
+    with pytest.raises(
+        StoreError, match=rf"{KEY} cannot be read .*: if no process does, delete this file and run again"
+    ):
         acquire(store, OWNER, START)

@@ -1,4 +1,4 @@
-"""A lingering engine is offered what becomes ready, by durable tasks: nothing is lost between offer and exit."""
+"""An idle engine gets new evaluations as stored tasks: none is lost between offer and exit."""
 
 from controller.planner.actions import OfferTask, Start, WriteTask
 from controller.planner.engine_admission import LINGERING
@@ -19,7 +19,7 @@ def until_an_engine_lingers(world: World, controller: Controller) -> None:
 
 
 def lingering_engine() -> tuple[World, Controller, FrozenExperiment]:
-    """The base is done, its engine lingers, and two checkpoints are published at that moment."""
+    """The base is done, its engine is idle, and two checkpoints are published at that moment."""
     frozen = experiment(
         (external("mine", (50, 100), published=True),),
         ("sums",),
@@ -57,7 +57,7 @@ def test_a_crash_between_task_and_offer_is_made_good() -> None:
     assert simulate(world, frozen).finished == "Succeeded"
 
 
-def test_an_engine_that_closed_its_log_first_leaves_the_task_to_one_of_its_own() -> None:
+def test_an_engine_that_closed_its_log_first_leaves_the_task_to_a_separate_one() -> None:
     world, controller, frozen = lingering_engine()
     actions = [a for a in controller.look(world).actions if not isinstance(a, OfferTask)]
     offer = next(a for a in controller.look(world).actions if isinstance(a, OfferTask))

@@ -1,5 +1,7 @@
-"""Which units a round lists: those that a notice, a Job or an own write says have changed; the others are taken as they
-were, and nothing is done on such a view without a LIST."""
+"""A round lists units that a notice, a Job or an own write marks as changed.
+
+For others the last listing is reused, and no action is decided on it without a new LIST.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -27,7 +29,7 @@ from workloads.api.units import UnitRef
 
 @dataclass
 class Running:
-    """An executor whose Jobs run from when they are started."""
+    """An executor whose Jobs run from their start."""
 
     jobs: dict[str, Job] = field(default_factory=dict)
 
@@ -52,7 +54,7 @@ class Running:
 
 
 class Setting:
-    """One experiment with a training and an evaluation of the base at work, in a store that counts LISTs."""
+    """One experiment with a running training and a running evaluation of the base, in a store that counts LISTs."""
 
     def __init__(self, frozen: FrozenExperiment | None = None) -> None:
         self.frozen = frozen or experiment((run("a", (50, 100)),), ("sums",))
@@ -81,7 +83,7 @@ class Setting:
         return self.objects.unit_lists - before
 
     def started(self, *, notices: bool = True) -> None:
-        """Rounds until nothing happens."""
+        """Runs rounds until nothing happens."""
         for _ in range(4):
             self.round()
             for key in self.executor.jobs if notices else ():
@@ -125,7 +127,7 @@ def test_a_notice_has_its_unit_listed_and_no_other(setting: Setting) -> None:
     assert setting.board.refresh() == frozenset()
 
 
-def test_a_lost_notice_costs_minutes(setting: Setting) -> None:
+def test_a_lost_notice_delays_by_minutes(setting: Setting) -> None:
     setting.commit(50, notice=False)
     setting.round()
     assert setting.checkpoints() == 0
@@ -175,7 +177,7 @@ def test_what_others_hand_in_is_looked_for_every_round() -> None:
 
 
 def test_an_action_is_decided_on_units_that_were_listed_in_its_round(setting: Setting) -> None:
-    """The outputs are there and no notice said so. The training's Job is lost: only its own attempt is made again."""
+    """The outputs exist without a notice. The training's Job is lost: only its own attempt is made again."""
     base = next(unit for unit in setting.rounds.seen.units if unit.kind == "generate")  # type: ignore[union-attr]
     outputs = OutputsRecord(
         engine=setting.frozen.engine, outputs=1, generated_tokens=1, finish_reasons={"stop": 1},

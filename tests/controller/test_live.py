@@ -1,4 +1,4 @@
-"""What is shown while it works, at a terminal and without one."""
+"""The display of a running experiment, on a terminal and without one."""
 
 import io
 import re
@@ -53,7 +53,7 @@ def test_without_a_terminal_each_quarter_of_the_problems_is_a_line_and_so_is_the
     assert said == ["0/100", "1/100", "25/100", "50/100", "75/100", "100/100"]
 
 
-def test_trouble_is_said_once() -> None:
+def test_trouble_is_reported_once() -> None:
     console = Console(file=io.StringIO(), width=120, color_system=None)
     unseen = Status((Condition("Ready", "Unknown", "StoreUnavailable", "LIST: 403"),))
     with make_screen(False, console) as screen:
@@ -66,7 +66,7 @@ def test_trouble_is_said_once() -> None:
     assert console.file.getvalue().splitlines()[3:] == [
         f"09:00:00 CloseTask: no space for .0. {after}",
         f"09:00:00 StoreUnavailable: LIST: 403. {after}",
-        "09:00:00 the run goes on",
+        "09:00:00 the run continues",
     ]
 
 
@@ -111,7 +111,7 @@ BLOCKED = "blocked by run math_truncate (failed)"
 
 
 def blocked(number: int) -> Status:
-    """A failed run of `number` evaluations, with one evaluation that failed for a reason of its own."""
+    """A failed run with `number` evaluations, and one evaluation that failed for another reason."""
     run = RunLine("math_truncate", "Truncate", "failed", "CUDA out of memory", 0, 500, 0, 18)
     lines = [
         EvaluationLine(f"math_truncate@{n}", "sums", "fast", "failed", "train", "Crashed", BLOCKED)
@@ -156,7 +156,7 @@ def test_from_the_first_second_it_says_what_the_programs_do() -> None:
     assert "0% done, 0:00 so far" in table
 
 
-def test_the_clock_goes_on_while_nothing_changes() -> None:
+def test_the_clock_runs_while_nothing_changes() -> None:
     times = iter(float(second) for second in range(100))
     console = Console(file=io.StringIO(), force_terminal=True, width=120, color_system=None)
     clock = Clock(lambda: next(times), "0% done")

@@ -1,4 +1,4 @@
-"""What is known of a process that a killed `potstill run` had started, and that nobody saw end."""
+"""Processes that a killed `potstill run` had started, and whose end no process saw."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def test_its_gpu_is_counted_until_it_was_last_heard_of_and_not_until_somebody_lo
 
 
 def test_a_process_that_ends_between_two_looks_at_it_ended_with_its_exit_code(tmp_path: Path) -> None:
-    """Not as one that nobody saw end."""
+    """Its end counts as seen."""
     store = open_store((tmp_path / "store").as_uri())
     hold = tmp_path / "hold"
     hold.touch()
@@ -70,7 +70,7 @@ def test_a_process_that_ends_between_two_looks_at_it_ended_with_its_exit_code(tm
 
 
 def test_what_a_killed_program_left_in_its_temporary_folder_goes_with_its_record(tmp_path: Path) -> None:
-    """Also where the `potstill run` that started it is gone."""
+    """This also holds if the `potstill run` that started it has ended."""
     store = open_store((tmp_path / "store").as_uri())
     machine = Machine(cores=2, devices=(), trainings=1)
     script = "import tempfile, time; print(tempfile.mkdtemp(), flush=True); time.sleep(600)"

@@ -1,4 +1,4 @@
-"""Without --profile: the engine that fits the GPUs and what is installed, and the line that says so."""
+"""Without --profile: the engine that fits the GPUs and the installed packages, and the line that states it."""
 
 from importlib.metadata import version
 

@@ -1,4 +1,4 @@
-"""`potstill logs -f` prints each line of a log once, although the store keeps its end only."""
+"""`potstill logs -f` prints each line of a log once, although the store only has its end."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""Which layers engines keep adapter slots for: the same for the base and every checkpoint of an experiment."""
+"""The layers with adapter slots: the same for the base and every checkpoint of an experiment."""
 
 from datetime import UTC, datetime
 from pathlib import Path

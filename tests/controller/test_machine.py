@@ -1,4 +1,4 @@
-"""What one machine can do at a time."""
+"""The capacity of one machine: slots, threads and GPUs."""
 
 import pytest
 

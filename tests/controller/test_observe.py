@@ -1,4 +1,4 @@
-"""A snapshot holds what is in the store. It is Unknown when the store cannot be read."""
+"""A snapshot has the content of the store. It is Unknown if the store cannot be read."""
 
 import re
 from datetime import timedelta
@@ -24,7 +24,7 @@ from workloads.storage.base import Store, StoreError, open_store
 
 
 class Recorder:
-    """An executor that only remembers what it was told to start."""
+    """An executor that only records the tasks that it should start."""
 
     def __init__(self) -> None:
         self.started: list[str] = []
@@ -82,7 +82,7 @@ def test_progress_is_read_again_when_it_changes(store: Store) -> None:
 
 
 def test_another_writers_task_stops_the_round(store: Store) -> None:
-    """Two controllers saw the same and decided at different times: the second finds the first's task."""
+    """Two controllers saw the same state and decide one after the other: the second finds the first's task."""
     frozen, executor = experiment((run("a", (50,)),), ()), Recorder()
     seen = SnapshotReader(store).read(frozen, None)
     first = decide(frozen, seen, executor.view(), START).actions[0]
@@ -108,7 +108,7 @@ def test_the_lead_of_another_experiments_group_is_seen(store: Store) -> None:
 
 
 def test_a_closed_engine_is_seen_with_what_was_offered_to_it(store: Store) -> None:
-    """A task that it took is not anybody else's to start, and ends as it did."""
+    """A task that it took must not be started elsewhere, and ends like the engine."""
     frozen, _ = begin(store)
     tasks = [store.get(info.key) for info in store.list("") if re.search(r"tasks/1.json$", info.key)]
     [host] = [task for task in map(parse_task, tasks) if isinstance(task, GenerateTask)]
@@ -169,7 +169,7 @@ def test_another_record_that_cannot_be_read_fails_its_unit_by_name_and_no_other(
     assert not any(view.unreadable for view in observed(SnapshotReader(store), frozen).units.values())
 
 
-def test_a_damaged_or_misplaced_marker_is_no_result(store: Store) -> None:
+def test_a_damaged_or_misplaced_marker_is_not_a_result(store: Store) -> None:
     frozen, _ = begin(store)
     unit, name = train_unit(frozen.runs[0]), store_keys.checkpoint_marker(50)
     commit(store, unit, 1, name, {"w": "w"}, CheckpointRecord(samples=50, step=1))

@@ -1,4 +1,4 @@
-"""`potstill run` with real subprocesses that keep the contract (tiny_program), on a directory store."""
+"""`potstill run` with real subprocesses of tiny_program, on a directory store."""
 
 import json
 import os
@@ -33,7 +33,7 @@ DEADLINE_SECONDS = 120.0
 
 @contextmanager
 def potstill_run(folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """`potstill run` in a process of its own, in its own session as at a terminal."""
+    """`potstill run` in a separate process and session, as at a terminal."""
     with subprocess.Popen(
         [sys.executable, "-m", "tests.controller.driver", str(folder)],
         stdout=subprocess.PIPE,
@@ -57,7 +57,7 @@ def starts(folder: Path) -> list[str]:
 
 
 def live_processes(folder: Path) -> list[int]:
-    """Tiny programs of this folder that still run."""
+    """Tiny programs of this folder that are still running."""
     found = []
     for path in (folder / "starts").iterdir():
         pid = int(path.name.rsplit("-", 1)[1])
@@ -122,7 +122,7 @@ def test_why_each_thing_was_decided_is_in_the_store(tmp_path: Path) -> None:
 
 
 def test_its_lines_say_how_many_problems_are_generated_and_graded(tmp_path: Path) -> None:
-    """The base on 2 problems of one part and 3 of the other, and on one of each when the work is held half done.
+    """The base on 2 problems of one part and 3 of the other, and on one of each while the tiny program waits half-way.
 
     One program grades at a time, and it may begin before the other part is generated: one line of grading is enough.
     """
@@ -189,7 +189,7 @@ def test_interrupted_it_stops_its_programs_says_how_to_go_on_and_does(tmp_path: 
         process.send_signal(signal.SIGINT)
         said = process.communicate(timeout=DEADLINE_SECONDS)[0]
     assert "Interrupted: stopped" in said
-    assert "run distill again to go on" in said
+    assert "run distill again to continue" in said
     assert not live_processes(tmp_path)
     assert [end.counts_as_failure for end in ends(tmp_path) if end.outcome == "suspended"] != []
     assert not any(end.counts_as_failure for end in ends(tmp_path))
@@ -209,7 +209,7 @@ def test_interrupted_twice_it_ends_at_once(tmp_path: Path) -> None:
     until(lambda: not live_processes(tmp_path), "its programs are killed")
 
 
-def test_a_second_run_of_the_same_experiment_is_refused_until_the_first_is_gone(tmp_path: Path) -> None:
+def test_a_second_run_of_the_same_experiment_is_refused_until_the_first_has_ended(tmp_path: Path) -> None:
     held = hold(tmp_path, "train")
     with potstill_run(tmp_path) as process:
         until(lambda: any("train" in key for key in starts(tmp_path)), "the training starts")
@@ -327,7 +327,7 @@ def test_a_marker_whose_counts_are_not_those_of_its_verdicts_is_not_believed(
     assert [e.budgets for e in manifest(tmp_path).evaluations] == [e.budgets for e in before.evaluations]
 
 
-def test_a_training_whose_metrics_are_lost_keeps_its_results_and_says_that_its_curve_is_gone(tmp_path: Path) -> None:
+def test_a_training_whose_metrics_are_lost_keeps_its_results_and_reports_the_lost_curve(tmp_path: Path) -> None:
     execute(small(), tmp_path)
     store = store_of(tmp_path)
     store.delete(next(info.key for info in store.list("units/train/") if info.key.endswith("metrics.jsonl")))
@@ -422,7 +422,7 @@ def test_another_experiments_damaged_record_of_its_runner_does_no_harm(tmp_path:
         assert execute(heir, tmp_path).outcome == "Succeeded"
 
 
-def test_a_store_that_lost_results_ends_the_run_when_nothing_is_at_work(
+def test_a_store_that_lost_results_ends_the_run_when_nothing_is_running(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local_runner, "ROUNDS", 2)

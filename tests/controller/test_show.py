@@ -22,7 +22,7 @@ def potstill(*words: str) -> Result:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Its data lack the column that the answers are read from."""
+    """Its data lack the column that the responses are read from."""
     (tmp_path / "data.jsonl").write_text(
         "".join(json.dumps({"prompt": "1 + 1", "answer": "2"}) + "\n" for _ in range(9))
     )
@@ -43,7 +43,7 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_what_has_not_run_in_a_store_is_said_so(file: Path, tmp_path: Path) -> None:
+def test_an_experiment_without_a_run_in_the_store_is_reported(file: Path, tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
     result = potstill("show", str(file), "--store", str(tmp_path / "store"))
     assert (result.exit_code, "has not run there" in result.output) == (4, True)

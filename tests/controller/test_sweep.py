@@ -1,4 +1,4 @@
-"""What may be swept from a store: nothing that a living experiment or a running task needs, ever."""
+"""The sweep never deletes an object that an existing experiment or a running task needs."""
 
 from dataclasses import replace
 
@@ -52,8 +52,8 @@ def test_nothing_goes_that_is_younger_than_the_floor(drawn: Drawn, floor: float)
 @pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(drawn=stores())
-def test_without_a_floor_all_that_stays_is_needed_or_tells_of_attempts(drawn: Drawn) -> None:
-    """With all that was ever asked forgotten and nothing at work, nothing stays."""
+def test_without_a_minimum_age_only_needed_objects_and_those_of_attempts_stay(drawn: Drawn) -> None:
+    """If all experiments are deleted and nothing is running, nothing is kept."""
     forgotten = replace(drawn.snapshot, experiments=(), open_tasks=())
     assert set(keys(plan_sweep(forgotten, NOW, 0.0))) == {info.key for info in drawn.snapshot.objects}
     idle = replace(drawn.snapshot, open_tasks=())
@@ -97,7 +97,7 @@ def test_swept_once_there_is_nothing_left_to_sweep(drawn: Drawn, floor: float) -
     assert plan_sweep(after, NOW, floor) == ()
 
 
-def test_the_report_of_a_replaced_manifest_goes_though_nobody_closes_its_task() -> None:
+def test_the_report_of_a_replaced_manifest_is_deleted_although_its_task_is_open() -> None:
     """Its `potstill run` was killed while the report was made, and the next one wrote another manifest."""
     frozen = experiment((run("a", (50,)),))
     unit = unit_of(ReportInputs(manifest_content="0" * 64))

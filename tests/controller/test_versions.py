@@ -1,4 +1,6 @@
-"""`potstill list`, and versions of an experiment by name: after an edit of the file earlier results stay in reach."""
+"""`potstill list`, and versions of an experiment by name: after an edit of the file earlier results can still be
+read.
+"""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -26,7 +28,7 @@ def potstill(*words: str) -> Result:
 
 
 def changed(frozen: FrozenExperiment, uid8: str, days: int, **inputs: object) -> FrozenExperiment:
-    """The same experiment with other inputs of its run, accepted so many days before NOW."""
+    """The same experiment with other inputs of its run, accepted this many days before NOW."""
     (run,) = frozen.runs
     run = run.model_copy(update={"inputs": run.inputs.model_copy(update=inputs)})
     return frozen.model_copy(update={"uid8": uid8, "accepted": NOW - timedelta(days=days), "runs": (run,)})
@@ -88,7 +90,7 @@ def test_thinking_is_named_also_where_no_checkpoint_is_in_both() -> None:
     assert "thinking" in differences(FIRST, FIRST.model_copy(update={"runs": (other,)}))
 
 
-def test_an_edited_file_is_told_of_its_earlier_results(store: Store) -> None:
+def test_the_message_for_an_edited_file_names_its_earlier_results(store: Store) -> None:
     edited = changed(small(), "dddd0000", 0, learning_rate=5e-3)
     line = earlier_versions_line(store, edited, NOW)
     assert line is not None
@@ -134,7 +136,7 @@ def test_a_version_that_is_not_there_or_not_one_names_those_that_are(store: Stor
     assert f"has 2 {FIRST.name}@aa; there are: {FIRST.name}@aabb0000, {FIRST.name}@aaaa0000" in two.output
 
 
-def test_names_with_a_version_are_no_files() -> None:
+def test_names_with_a_version_are_not_files() -> None:
     assert is_version("mine@116e56d9")
     assert is_version("mine.v2@1")
     assert is_version("mine@latest")
@@ -144,12 +146,12 @@ def test_names_with_a_version_are_no_files() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "shown"), [(0, "0 s"), (61, "1 min"), (7200, "2 h"), (90_000, "1 d")])
-def test_an_age_is_told_in_its_largest_unit(seconds: int, shown: str) -> None:
+def test_an_age_is_shown_in_its_largest_unit(seconds: int, shown: str) -> None:
     assert age(NOW - timedelta(seconds=seconds), NOW) == shown
 
 
 def write(path: Path, learning_rate: float) -> Path:
-    """A real experiment of a few seconds, on the quickstart's base."""
+    """A real experiment that takes seconds, on the quickstart's base."""
     rows = [{"prompt": f"{n} + 1", "response": str(n + 1)} for n in range(9)]
     (path.parent / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (path.parent / "bench.jsonl").write_text(json.dumps({"id": "a", "prompt": "1 + 1", "answer": "2"}) + "\n")

@@ -1,10 +1,11 @@
-"""A program that keeps the contract and does no work: what a task asks for is committed with a few bytes.
+"""A program with the interface of the real ones that does no work: it commits a task's results with a few bytes.
 
     POTSTILL_STORE=<url> python tiny_program.py <folder> <task key>
 
-`folder` steers it, by files named after the unit kind: `<kind>.exit` holds an exit code to end with in place of
-working, `<kind>.hold` makes it wait until the file is gone or it is told to stop, `<kind>.half` too, but only when it has
-told that each member is half done, `<kind>.deaf` makes it go on when it is told. Each start is a file in folder/starts.
+Files in `folder`, named after the unit kind, control it: with `<kind>.exit` it exits at once with the code in the file;
+with `<kind>.hold` it waits until the file is deleted or SIGTERM comes; with `<kind>.half` it waits in the same way,
+after it has reported that each member is half done; with `<kind>.deaf` it ignores SIGTERM. Each start is a file in
+folder/starts.
 """
 
 import json

@@ -1,6 +1,7 @@
-"""A simulated world for decide: a store of dicts and an executor whose jobs crash, are preempted, start slowly, linger.
+"""A simulated world for `decide`: a store of dicts and an executor whose jobs crash, are preempted, start slowly, or
+idle.
 
-Time is what the world says. Every broken promise raises AssertionError at the step that breaks it.
+The world controls the time. Every broken guarantee raises AssertionError at the step that breaks it.
 """
 
 import random
@@ -55,7 +56,7 @@ from workloads.stages.registry import final_marker
 
 @dataclass(frozen=True)
 class Weather:
-    """Chances per tick and running job, and how long things take."""
+    """Probabilities per tick and running job, and durations."""
 
     crash: float = 0.0
     preempt: float = 0.0
@@ -64,14 +65,14 @@ class Weather:
     start_ticks: int = 1
     work_ticks: int = 1
     engine_ticks: int = 0
-    """From a generating pod's first sign of life until its engine has started."""
+    """From a generating pod's start of progress until its engine has started."""
     tick_seconds: float = 5.0
     poison: frozenset[str] = frozenset()
-    """Adapters' contents whose loading kills the engine."""
+    """Contents of adapters whose loading kills the engine."""
     corrupt: frozenset[str] = frozenset()
-    """Adapters' contents that the program itself refuses."""
+    """Contents of adapters that the program itself refuses."""
     rows: int = 4
-    """Evaluations that an engine has at a time; it says that it has room for the rest."""
+    """Evaluations that an engine has at a time; it reports capacity for the rest."""
 
 
 @dataclass
@@ -141,7 +142,7 @@ class World:
     # What the controller does.
 
     def act(self, action: Action, owner: Owner) -> bool:
-        """False: another writer was first, and the rest of the round is void."""
+        """Returns False if another writer was first; the rest of the round is then skipped."""
         match action:
             case WriteTask(task=task):
                 return self._put_task(task)
@@ -191,7 +192,7 @@ class World:
         return True
 
     def _start(self, task: RunnableTask) -> None:
-        """A Job exists once for a task's key: a second POST finds the first."""
+        """A task's key has one Job: a second POST finds the first."""
         if task.key in self.jobs:
             return
         assert self._unit(task.unit).tasks.get(task.number) == task, "started without being durable"
@@ -223,13 +224,13 @@ class World:
                 self._work(sim)
 
     def delete(self, owner: Owner) -> None:
-        """The experiment and its jobs go, its tasks stay as they are."""
+        """Deletes the experiment and its jobs; its tasks stay unchanged."""
         self.gone.add(owner)
         for key in [key for key, sim in self.jobs.items() if sim.task.owner == owner]:
             del self.jobs[key]
 
     def publish(self, unit: UnitRef, samples: int) -> None:
-        """As `potstill publish` does: a checkpoint that no task made."""
+        """Acts like `potstill publish`: commits a checkpoint that no task made."""
         self._commit(unit, 1, store_keys.checkpoint_marker(samples), CheckpointRecord(samples=samples, step=0))
 
     def _begin(self, sim: SimJob) -> None:
@@ -245,7 +246,7 @@ class World:
                 self._say(sim.task, "starting the engine", sim=sim)
 
     def _claimed(self, task: RunnableTask) -> list[tuple[UnitRef, int]]:
-        """As the programs do: members whose number names this task and that are not done."""
+        """Claims like the programs: members whose number names this task and that are not done."""
         own = []
         for unit, number in members_of(task):
             is_open = number not in self._unit(unit).ends and not self._done(unit)
@@ -347,7 +348,7 @@ class World:
         return next(member.inputs.model.adapter for member in task.members if member.unit == unit)
 
     def _say(self, task: RunnableTask, phase: str, loading: str | None = None, sim: SimJob | None = None) -> None:
-        """`sim`: of an engine at work, for what it has and how much more it would take."""
+        """`sim`: of a running engine, for its content and its remaining capacity."""
         queue = sim.queue if sim is not None else []
         takes = isinstance(task, GenerateTask) and task.takes_offers and bool(queue)
         self._unit(task.unit).progress[task.number] = Progress(
@@ -366,7 +367,7 @@ class World:
         return max(0, self.weather.rows - len(sim.queue))
 
     def _join(self, sim: SimJob, task: GenerateTask) -> None:
-        """What was offered to an engine at work joins what it has."""
+        """Evaluations offered to a running engine join its batch."""
         offered = self._offered(sim, task)
         if offered is not None:
             sim.queue += self._claimed(offered)
@@ -407,7 +408,7 @@ class World:
 
 
 def commit_all_checkpoints(world: World, frozen: FrozenExperiment) -> None:
-    """As if all its trainings had ended well before it began."""
+    """Commits all checkpoints, as if all trainings had ended well before."""
     for run in frozen.runs:
         for samples in run.checkpoints:
             record = CheckpointRecord(samples=samples, step=samples // 50)

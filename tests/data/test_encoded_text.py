@@ -1,4 +1,4 @@
-"""Where tokens lie in a text: the same by the tokens' bytes as by the tokenizer's own offsets."""
+"""The place of each token in a text is the same by the tokens' bytes and by the tokenizer's own offsets."""
 
 from functools import cache
 
@@ -21,7 +21,7 @@ KINDS = ("plain", "normalized", "stripping")
 
 @cache
 def byte_level(kind: str) -> Tokenizer:
-    """`normalized` composes characters (NFC); `stripping` has an added token that takes the spaces around it."""
+    """`normalized` composes characters (NFC); `stripping` has an added token that removes spaces around it."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()

@@ -1,4 +1,4 @@
-"""Data sets in the files that people have, and what is said of files that are none."""
+"""Data sets in common file formats, and messages about files in other formats."""
 
 import gzip
 import http.server
@@ -101,7 +101,7 @@ def test_arrow_and_parquet_with_a_column_twice_are_refused_by_name(tmp_path: Pat
     parquet.write_table(
         pyarrow.Table.from_arrays([pyarrow.array(["a"])] * 2, ["prompt", "prompt"]), tmp_path / "d.parquet"
     )
-    with pytest.raises(BadData, match=r"d\.parquet: column 'prompt' is there twice"):
+    with pytest.raises(BadData, match=r"d\.parquet: column 'prompt' is repeated"):
         read_rows(tmp_path / "d.parquet", Columns())
 
 
@@ -184,7 +184,7 @@ def test_a_data_set_of_the_hub_needs_a_commit() -> None:
     )
     for wrong, message in {
         "hf://datasets/lab/sums": "write hf://datasets/OWNER/NAME@REVISION/PATH",
-        "hf://datasets/lab/sums@main/train.parquet": "main is no commit of 40 hex digits",
+        "hf://datasets/lab/sums@main/train.parquet": "main is not a commit of 40 hex digits",
         f"hf://datasets/lab/sums@{commit}/../x": "the path leaves the data set",
     }.items():
         with pytest.raises(ContentError, match=message):
@@ -258,5 +258,5 @@ def test_rows_are_tokenised_once_and_then_mapped(
     with (entry / "tokens").open("r+b") as file:
         file.write(b"\xff")
     assert prepare(path, stated, tokenizer, END, tmp_path / "cache").rows.ids(0) == in_memory.rows.ids(0), (
-        "a damaged file is made anew"
+        "a damaged file is made again"
     )

@@ -1,4 +1,4 @@
-"""Conversations and instructions in the formats that people have, and rows that are refused with file and line."""
+"""Conversations and instructions in common formats, and rows that are refused with file and line."""
 
 import json
 from collections.abc import Callable
@@ -118,12 +118,12 @@ WRONG: dict[str, tuple[str, str]] = {
     "empty": ('{"messages": []}', "has no messages"),
     "text": ('{"messages": "hello"}', "is text that is not JSON"),
     "a role that is none": ('{"messages": [{"role": "bot", "content": "x"}]}', "message 1: role is 'bot'"),
-    "a role that is no text": ('{"messages": [{"role": ["user"], "content": "x"}]}', "message 1: role is list"),
+    "a role that is not text": ('{"messages": [{"role": ["user"], "content": "x"}]}', "message 1: role is list"),
     "sharegpt's keys": ('{"messages": [{"from": "human", "value": "x"}]}', "state format: sharegpt"),
     "content of the wrong type": ('{"messages": [{"role": "user", "content": 7}]}', "message 1: content must be text, found int"),
     "an image": ('{"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}', "a part of type 'image_url'"),
     "nobody answers": ('{"messages": [{"role": "user", "content": "x"}]}', "no message of the assistant"),
-    "nobody asks": ('{"messages": [{"role": "assistant", "content": "x"}]}', "nobody asked before it"),
+    "nobody asks": ('{"messages": [{"role": "assistant", "content": "x"}]}', "no message before it asks"),
     "an empty answer": ('{"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": " "}]}', "message 2 of the assistant is empty"),
     "half a surrogate pair": ('{"messages": [{"role": "user", "content": "\\ud800"}]}', "half a surrogate pair"),
     "NaN in tools": ('{"messages": [{"role": "user", "content": "x"}], "tools": [{"a": NaN}]}', "holds nan"),
@@ -132,10 +132,10 @@ WRONG: dict[str, tuple[str, str]] = {
     "a number too long for Python": (f'{{"messages": {"9" * 5000}}}', "not JSON"),
     "deep JSON": (f'{{"messages": {"[" * 100_000}', "nested too deep"),
     "deep tools": (f'{{"messages": [{{"role": "user", "content": "x"}}], "tools": [{{"a": {"[" * 100}{"]" * 100}}}]}}', "levels deep"),
-    "a key twice": ('{"messages": [], "messages": []}', "the key 'messages' is there twice"),
-    "a key twice within": ('{"messages": [{"role": "user", "role": "assistant", "content": "x"}]}', "the key 'role' is there twice"),
+    "a key twice": ('{"messages": [], "messages": []}', "the key 'messages' is repeated"),
+    "a key twice within": ('{"messages": [{"role": "user", "role": "assistant", "content": "x"}]}', "the key 'role' is repeated"),
     "calls without names": ('{"messages": [{"role": "assistant", "tool_calls": [{"id": 1}]}]}', "function: {name, arguments}"),
-    "arguments that are no JSON": ('{"messages": [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}]}', "is text that is not JSON"),
+    "arguments that are not JSON": ('{"messages": [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}]}', "is text that is not JSON"),
     "a system text twice": ('{"messages": [{"role": "system", "content": "a"}, {"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}], "system": "b"}', "keep one"),
     "no object": ("[1]", "expected an object with the columns, found list"),
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""The format of a data set is recognised by its columns and by what is in them, or refused with the choices."""
+"""The format of a data set is recognised by its columns and their values, or refused with the choices."""
 
 import csv
 import gzip

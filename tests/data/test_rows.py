@@ -22,7 +22,7 @@ def test_jsonl_rows_carry_the_lines_they_stand_on(tmp_path: Path) -> None:
     assert read_rows(path, COLUMNS) == [DataRow(1, "1", "one"), DataRow(3, "2", "two")]
 
 
-def test_a_byte_order_mark_is_no_part_of_the_first_row(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_not_part_of_the_first_row(tmp_path: Path) -> None:
     path = tmp_path / "d.jsonl"
     path.write_bytes(b'\xef\xbb\xbf{"q": "1", "a": "one"}')
     assert read_rows(path, COLUMNS) == [DataRow(1, "1", "one")]
@@ -54,14 +54,14 @@ def test_a_bad_row_is_named_by_its_line(tmp_path: Path, line: str, message: str)
     assert "d.jsonl" in str(caught.value)
 
 
-def test_bytes_that_are_no_text_are_named_by_their_line(tmp_path: Path) -> None:
+def test_bytes_that_are_not_text_are_named_by_their_line(tmp_path: Path) -> None:
     path = tmp_path / "d.jsonl"
     path.write_bytes(b'{"q": "1", "a": "one"}\n{"q": "\xff", "a": ""}\n')
     with pytest.raises(BadData, match="line 2: not UTF-8 at byte 7"):
         read_rows(path, COLUMNS)
 
 
-def test_the_first_faults_are_told_together(tmp_path: Path) -> None:
+def test_the_first_faults_are_reported_together(tmp_path: Path) -> None:
     with pytest.raises(BadData, match=r"line 1: .*; line 3: .*"):
         read_rows(write(tmp_path / "d.jsonl", "x", '{"q": "1", "a": "one"}', "[]"), COLUMNS)
     with pytest.raises(BadData, match=r"line 5: .*reading stopped here"):

@@ -24,7 +24,7 @@ def condition(kind: str, status: str, reason: str, message: str = "as it is") ->
 
 ACCEPTED = condition("Accepted", "True", "Accepted", "the experiment was accepted")
 READY = condition("Ready", "True", "Observed")
-RUNNING = condition("Finished", "False", "Running", "there is work left")
+RUNNING = condition("Finished", "False", "Running", "some work is not done")
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ RUNNING = condition("Finished", "False", "Running", "there is work left")
     [
         ({}, None, ("Progressing", "the controller has not seen it yet")),
         ({}, [ACCEPTED], ("Progressing", "the experiment was accepted")),
-        ({}, [ACCEPTED, READY, RUNNING], ("Progressing", "there is work left")),
+        ({}, [ACCEPTED, READY, RUNNING], ("Progressing", "some work is not done")),
         ({"suspend": True}, [ACCEPTED, READY, RUNNING], ("Suspended", "spec.suspend is true")),
         ({}, [ACCEPTED, condition("Ready", "False", "StoreRegressed", "less"), RUNNING], ("Degraded", "StoreRegressed: less")),
         ({}, [ACCEPTED, READY, condition("Finished", "True", "Succeeded", "3 of 3")], ("Healthy", "Succeeded: 3 of 3")),

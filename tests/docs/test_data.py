@@ -1,4 +1,4 @@
-"""Every format of docs/data.md: its example is read, and what the page says is learned is learned."""
+"""Every format of docs/data.md: its example is read, and the stated text has the loss."""
 
 import re
 from pathlib import Path

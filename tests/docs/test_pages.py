@@ -1,4 +1,4 @@
-"""What the README and the pages of docs/ tell people to type exists, and what can run here does."""
+"""Commands in the README and in docs/ exist, and those that can run here do run."""
 
 import importlib.util
 import re
@@ -24,7 +24,7 @@ PAGE_NAMES = [str(page.relative_to(REPOSITORY)) for page in PAGES]
 
 
 def commands(text: str, program: str) -> list[list[str]]:
-    """The words after `program`, wherever a page shows it as a command: in a block of code, or between backticks."""
+    """The words after `program` in each command of a page: in a block of code, or in backticks."""
     blocks = "\n".join(re.findall(r"^```[a-z]*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)).replace("\\\n", " ")
     inline = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
     shown = re.compile(rf"(?:\$ )?(?:[A-Z_]+=\S+ )*{re.escape(program)} (.+?)(?:\s+#.*|[;|&].*)?$")
@@ -33,7 +33,7 @@ def commands(text: str, program: str) -> list[list[str]]:
 
 
 def unknown_words(words: list[str]) -> list[str]:
-    """Those that name no command of `potstill` and no option of the command that they name."""
+    """Words that name neither a command of `potstill` nor an option of the command."""
     command: Any = typer.main.get_command(app)
     while subcommands := getattr(command, "commands", None):
         if not words or words[0].startswith("-"):

@@ -1,4 +1,4 @@
-"""Figures of docs/performance.md are those of the raw output and of perf/'s programs."""
+"""Numbers in docs/performance.md equal the raw output and the output of perf/'s programs."""
 
 import json
 import math
@@ -23,7 +23,7 @@ Case = dict[str, Any]
 
 
 def rows(heading: str, page: str = OLDER) -> list[list[str]]:
-    """The cells of the first table of `page` whose head begins with these words, without their emphasis."""
+    """The cells of the first table of `page` whose header begins with these words, without emphasis."""
     lines = page[page.index(f"| {heading}") :].splitlines()[2:]
     table = lines[: next(place for place, line in enumerate(lines) if not line.startswith("|"))]
     return [[cell.strip().replace("**", "") for cell in line.strip("|").split("|")] for line in table]
@@ -41,7 +41,7 @@ def of_both(heading: str) -> list[tuple[str, list[str]]]:
 
 
 def named_folder(folder: str, cells: list[str]) -> tuple[str, list[str]]:
-    """A cell that ends with (`folder`) says that its row is from another folder."""
+    """A cell that ends with (`folder`) states that its row comes from another folder."""
     for place, cell in enumerate(cells):
         if found := re.fullmatch(r"(.+) \(`(\S+)`\)", cell):
             return found[2], [*cells[:place], found[1], *cells[place + 1 :]]

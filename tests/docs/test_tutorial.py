@@ -1,4 +1,4 @@
-"""The commands of the tutorial and of the how-to pages run, or a comment says why not."""
+"""The commands of the tutorial and of the how-to pages run, or a comment says why they do not."""
 
 import re
 import shlex
@@ -60,7 +60,7 @@ def test_commands_of_a_how_to_page_run(page: Path, folder: Path, warm: WarmStart
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_tutorial_runs_to_its_decision(folder: Path, warm: WarmStart) -> None:
-    """As written, but for the size: a tenth of the samples."""
+    """The tutorial as written, with a tenth of the samples."""
     commands = runnable(TUTORIAL)
     run(warm, commands[0], folder)
     file = folder / "experiment.yaml"

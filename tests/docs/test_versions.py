@@ -1,4 +1,6 @@
-"""Figures that README and docs quote from perf/results were measured with the versions that ship, or say otherwise."""
+"""Numbers that README and docs quote from perf/results were measured with the shipped versions, or the text says
+otherwise.
+"""
 
 import re
 import tomllib
@@ -11,7 +13,7 @@ REPOSITORY = Path(__file__).parents[2]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 PACKAGES = ("torch", "vllm", "triton", "transformers")
 OLDER = "older versions"
-"""A section (or one of those around it) that quotes results of other versions says so in these words."""
+"""A section that quotes results of other versions (or a section around it) contains these words."""
 
 
 @cache
@@ -21,7 +23,7 @@ def locked() -> dict[str, str]:
 
 
 def measured(text: str) -> dict[str, set[str]]:
-    """Versions by package, as the programs in perf/ and tests/gpu write them into their results."""
+    """Versions by package, as the programs in perf/ and tests/gpu write them to their results."""
     found: dict[str, set[str]] = {}
     for name, version in re.findall(rf'\\?"({"|".join(PACKAGES)})\\?": \\?"([0-9][^"+\\]*)', text):
         found.setdefault(name, set()).add(version)
@@ -68,6 +70,6 @@ def test_results_of_other_versions_than_the_lock_are_marked(page: Path) -> None:
 
 
 def test_a_difference_is_found() -> None:
-    """The results of an older vLLM that the repository keeps are seen as such."""
+    """The test detects the results of an older vLLM in the repository."""
     section = "See `perf/results/evaluate-h200/evaluate.jsonl`."
     assert differing(section, locked())["perf/results/evaluate-h200/evaluate.jsonl"]["vllm"] == {"0.26.0"}

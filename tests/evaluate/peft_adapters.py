@@ -51,7 +51,7 @@ QV = ("q_proj", "v_proj")
 
 @dataclass(frozen=True)
 class Case:
-    """`words`: of the refusal; None where the adapter must be accepted, and compute what peft does."""
+    """`words`: of the refusal; None if the adapter must be accepted and compute the same as peft."""
 
     name: str
     config: Any
@@ -114,8 +114,8 @@ CASES = (
     Case("MonteCLoRA", lora(monteclora_config=MontecloraConfig()), "monteclora_config"),
     Case("VeLoRA", lora(velora_config=VeloraConfig(num_groups=8)), "velora_config"),
     Case("BD-LoRA", lora(use_bdlora=BdLoraConfig(target_modules_bd_a=["q_proj"], nblocks=2, match_strict=False)), "use_bdlora"),
-    Case("a rank of its own", lora(rank_pattern={"q_proj": 4}), "rank_pattern"),
-    Case("an alpha of its own", lora(alpha_pattern={"q_proj": 4}), "alpha_pattern"),
+    Case("a separate rank", lora(rank_pattern={"q_proj": 4}), "rank_pattern"),
+    Case("a separate alpha", lora(alpha_pattern={"q_proj": 4}), "alpha_pattern"),
     Case("bias of LoRA", lora(lora_bias=True), "lora_bias"),
     Case("bias of the layers", lora(bias="lora_only"), "bias is"),
     Case("head saved whole", lora(modules_to_save=["lm_head"]), "modules_to_save"),
@@ -137,7 +137,10 @@ def fresh(base: Path) -> Any:
 
 
 def make(case: Case, base: Path, folder: Path) -> tuple[Path, Tensor]:
-    """Trains the case's adapter for two steps and saves it as peft does: (its directory, the logits as trained)."""
+    """Trains the case's adapter for two steps and saves it with peft.
+
+    Returns (its directory, the trained model's logits).
+    """
     torch.manual_seed(0)
     model = fresh(base)
     if case.prepare is not None:
@@ -163,7 +166,7 @@ def make(case: Case, base: Path, folder: Path) -> tuple[Path, Tensor]:
 
 
 def rename_init(directory: Path) -> None:
-    """As peft's guide says: the initial adapter is to be saved with init_lora_weights true."""
+    """Follows peft's guide: the initial adapter must be saved with init_lora_weights true."""
     path = directory / "adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"init_lora_weights": True}))
 

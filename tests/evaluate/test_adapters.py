@@ -37,7 +37,7 @@ def test_a_whole_adapter_is_accepted_for_dense_and_expert_layers(dense: Path, mo
     [
         (lambda t: t.pop(f"{QUERY}.lora_A.weight"), "has only lora_B"),
         (lambda t: t.update({f"{QUERY}.lora_A.weight": t[f"{QUERY}.lora_A.weight"].T}), r"needs \[4, 64\]"),
-        (lambda t: t.update({"lm_head.lora_A.weight": torch.zeros(4, 4)}), "is no LoRA factor"),
+        (lambda t: t.update({"lm_head.lora_A.weight": torch.zeros(4, 4)}), "is not a LoRA factor"),
         (lambda t: t.update({f"{PREFIX}model.layers.9.mlp.up_proj.lora_A.weight": torch.zeros(4, 64)}), "no linear"),
         (
             lambda t: [t.pop(key) for key in list(t) if "layers.1.self_attn.q_proj" in key],
@@ -103,7 +103,7 @@ def test_unreadable_files_are_named(dense: Path, directory: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_an_adapter_of_plain_peft_computes_what_peft_does_or_is_refused(tmp_path: Path) -> None:
-    """Logits here are of size 5; accepted without conversion, PiSSA, OLoRA and CorDA would be off by about 2."""
+    """Logits here are about 5 in size; without conversion, PiSSA, OLoRA and CorDA would differ by about 2."""
     from tests.evaluate.peft_adapters import outcomes
 
     for case, found in outcomes(tmp_path):

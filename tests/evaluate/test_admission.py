@@ -85,7 +85,7 @@ def test_all_are_taken_in_their_order_and_never_more_than_there_is_room_for(rows
     ("waiting", "running", "room"),
     [(0, 100, 4), (12, 100, 4), (13, 100, 3), (0, 412, 1), (0, 413, 0), (100, 412, 0), (0, 512, 0)],
 )
-def test_room_for_more_is_told_in_evaluations(waiting: int, running: int, room: int) -> None:
+def test_room_for_more_is_counted_in_evaluations(waiting: int, running: int, room: int) -> None:
     assert batch(512, waiting).room(running, 100) == room
 
 

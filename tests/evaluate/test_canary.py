@@ -1,4 +1,4 @@
-"""The trainer's side is LoRA by hooks on the base; the engine's side is the engine with an adapter that was spoiled."""
+"""Canaries: the trainer's side is LoRA by hooks on the base; the engine's side is the engine with a spoiled adapter."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -47,7 +47,7 @@ def directory(dense: Path, tmp_path: Path) -> Path:
 def test_the_adapter_that_was_trained_passes(dense: Path, directory: Path) -> None:
     result = check(dense, directory, canaries_of(dense, with_adapter_by_hooks(dense, directory)))
     assert result.passed
-    assert result.tells
+    assert result.differs_from_base
     assert result.error < result.tolerance / 10
 
 
@@ -141,7 +141,7 @@ def without_feed_forward(tensors: dict[str, Any]) -> None:
 def test_in_16_bits_no_right_adapter_is_refused_and_no_spoiled_one_passes(
     moe: Path, tmp_path: Path, dtype: str
 ) -> None:
-    """Over many canaries of the trainer's size: a router takes another expert in some of them."""
+    """Over many canaries of the trainer's size: in some of them a router selects another expert."""
     canaries = 40
     generator = torch.Generator().manual_seed(0)
     sequences = torch.randint(0, 256, (canaries * 4, 48), generator=generator).tolist()
@@ -180,5 +180,5 @@ def test_an_adapter_too_close_to_the_base_to_tell_is_held_to_the_tolerance_only(
     canary = Canary(token_ids=(1, 2, 3), log_probs=(-1.0, -2.0), base_log_probs=(-1.0001, -2.0001))
     near_base = check_canaries([canary], [(-1.0001, -2.0001)], "float32")
     assert near_base.passed
-    assert not near_base.tells
+    assert not near_base.differs_from_base
     assert not check_canaries([canary], [(-1.1, -2.1)], "float32").passed

@@ -58,7 +58,7 @@ def test_weights_come_when_they_are_waited_for_and_go_with_the_last_release(
     assert fetched.wait(once_more, shapes, nothing) == adapter
 
 
-def test_what_failed_ahead_of_its_turn_is_tried_again_then(
+def test_an_early_fetch_that_failed_is_repeated_in_its_turn(
     world: World, fetched: AdapterCache, shapes: ModelShapes, adapters: list[Path]
 ) -> None:
     source = world.checkpoint(adapters[0], 1)
@@ -84,7 +84,7 @@ def test_what_is_damaged_at_its_turn_is_refused_each_time(
             fetched.wait(adapter, shapes, nothing)
 
 
-def test_a_program_that_is_told_to_end_does_not_wait_for_a_fetch(
+def test_a_program_does_not_wait_for_a_fetch_after_sigterm(
     world: World,
     fetched: AdapterCache,
     shapes: ModelShapes,
@@ -130,7 +130,7 @@ def test_the_layers_that_an_adapter_changes_are_known_before_its_turn(
     assert adapter.target == target
 
 
-def test_what_failed_ahead_of_its_turn_is_fetched_again_before_it_is_said_to_be_there(
+def test_an_early_fetch_that_failed_is_repeated_before_the_adapter_is_reported_as_fetched(
     world: World, fetched: AdapterCache, shapes: ModelShapes, adapters: list[Path]
 ) -> None:
     source = world.checkpoint(adapters[0], 1)

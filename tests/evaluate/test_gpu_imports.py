@@ -1,4 +1,4 @@
-"""The set of packages that the evaluation image installs holds what vLLM imports on a GPU."""
+"""The packages of the evaluation image include all that vLLM imports on a GPU."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ def test_every_module_of_the_path_on_a_gpu_can_be_imported() -> None:
 
 
 def test_every_package_that_vllm_requires_is_installed_in_a_version_that_it_allows() -> None:
-    """An override in pyproject.toml may neither leave one out nor bring another version."""
+    """An override in pyproject.toml must neither remove a package nor change its version."""
     stated = [Requirement(text) for text in requires("vllm") or []]
     needed = [r for r in stated if r.marker is None or r.marker.evaluate({"extra": ""})]
     assert needed

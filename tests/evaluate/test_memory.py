@@ -128,7 +128,9 @@ def test_a_refusal_names_the_flags_that_help_with_what_they_take(monkeypatch: py
 
 
 def test_a_plan_for_few_requests_names_what_makes_them_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Slots of experts leave an H100 two requests of full length; it runs, and says what would be faster."""
+    """Slots of experts leave an H100 memory for two requests of full length; it runs, and states which changes would be
+    faster.
+    """
     few = qwen3_30b_a3b(monkeypatch, H100_BYTES, VllmSettings())
     few.check()
     assert (few.slots, few.full_length_rows) == (4, 2)

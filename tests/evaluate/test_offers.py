@@ -30,12 +30,12 @@ LIMITS = iter(range(3, 200))
 
 @pytest.fixture
 def world(dense: Path, tmp_path: Path) -> World:
-    """Its engine does not do all in one step."""
+    """Its engine needs several steps."""
     return World(tmp_path, dense, TRANSFORMERS.model_copy(update={"flags": {"batch_rows": 2}}))
 
 
 def offer(world: World, host: GenerateTask, sequence: int, member: GenerateMember) -> GenerateTask:
-    """What the controller does: the task, then the next entry of the log."""
+    """Acts like the controller: writes the task, then the next entry of the log."""
     task = world.order(member, host=TaskRef(unit=host.unit, number=host.number))
     key = store_keys.offer_key(host.unit, host.number, sequence)
     world.store.put_new(key, Offer(task_key=task.key).to_json())
@@ -64,9 +64,9 @@ def run_and_tell(world: World, host: GenerateTask, told: Told) -> int:
 
 
 class AtWork:
-    """An engine that says that it has room while it works, and when it has begun, someone who offers.
+    """An engine that reports capacity while it runs, and a callback that makes offers when it has begun.
 
-    `submitted`: of each request, by how many others it was preceded that were not done.
+    `submitted`: for each request, the number of unfinished requests before it.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, offers: Callable[[], object]) -> None:
@@ -92,7 +92,7 @@ class AtWork:
         monkeypatch.setattr(TransformersEngine, "submit", submit_and_tell)
 
 
-def test_what_is_offered_to_an_engine_at_work_joins_what_it_has(
+def test_a_task_offered_to_a_running_engine_joins_its_tasks(
     world: World, adapters: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     starts, told = counted_starts(monkeypatch), Told()
@@ -113,10 +113,10 @@ def test_what_is_offered_to_an_engine_at_work_joins_what_it_has(
 
 
 @pytest.mark.slow
-def test_what_the_engine_at_work_cannot_serve_gets_one_of_its_own_after_it(
+def test_a_task_that_the_running_engine_cannot_serve_gets_a_separate_one_after_it(
     world: World, adapters: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whole weights; what was offered after them waits too, for the engine has nothing more to take."""
+    """Whole weights. Later offers wait too, because the engine reports no capacity."""
     other = write_dense(tmp_path / "other", seed=5)
     whole = ModelSource(location=str(other), content=directory_content(other))
     strange = world.member(model=ModelContent(base=whole.content)).model_copy(update={"weights": whole})
@@ -131,7 +131,7 @@ def test_what_the_engine_at_work_cannot_serve_gets_one_of_its_own_after_it(
     assert told.progress[-1].room == 0
 
 
-def test_one_that_is_bad_fails_alone_and_the_engine_goes_on(
+def test_a_bad_adapter_fails_alone_and_the_engine_continues(
     world: World, adapters: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, good = world.member(), world.member(world.checkpoint(adapters[0], 1))
@@ -148,7 +148,7 @@ def test_one_that_is_bad_fails_alone_and_the_engine_goes_on(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["the offer", "its member"])
-def test_a_store_that_does_not_answer_for_a_moment_costs_no_offer(
+def test_a_store_that_does_not_answer_for_a_moment_loses_no_offer(
     world: World, adapters: list[Path], monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     first, late = world.member(), world.member(world.checkpoint(adapters[0], 1))
@@ -186,7 +186,7 @@ def test_an_engine_that_takes_offers_closes_its_log_though_none_came(world: Worl
 
 
 def test_an_engine_without_room_says_so(world: World, adapters: list[Path]) -> None:
-    """The small engine has one adapter at a time: what is offered to it would only wait."""
+    """The transformers engine has one adapter at a time: offered evaluations would only wait."""
     told = Told()
     host = world.order(world.member(), world.member(world.checkpoint(adapters[0], 1)), takes_offers=True)
     assert run_and_tell(world, host, told) == ExitCode.OK
@@ -223,7 +223,7 @@ def test_an_engine_that_was_not_asked_to_linger_leaves_no_log(world: World) -> N
 
 
 def test_a_task_offered_at_the_last_moment_is_taken_or_its_offer_refused_never_lost(world: World) -> None:
-    """The controller and the closing engine race for the same number: the loser sees it."""
+    """The controller and the closing engine write the same number: the loser notices it."""
     for _ in range(20):
         host = world.order(world.member(limit_tokens=next(LIMITS)))
         task = world.order(world.member(limit_tokens=next(LIMITS)))
@@ -261,7 +261,7 @@ def test_a_second_attempt_does_not_reopen_a_closed_log(world: World) -> None:
 def test_a_request_that_is_refused_at_once_fails_its_evaluation_while_the_others_are_under_way(
     world: World, monkeypatch: pytest.MonkeyPatch, takes_offers: bool
 ) -> None:
-    """As vLLM refuses one: nothing is left to say of what there is room for."""
+    """vLLM may refuse a request in this way; afterwards there is no capacity to report."""
     step, submit, refused = TransformersEngine.step, TransformersEngine.submit, list[Request]()
 
     def submit_or_refuse(engine: TransformersEngine, request: Request) -> None:
@@ -287,7 +287,7 @@ def test_a_request_that_is_refused_at_once_fails_its_evaluation_while_the_others
 def test_what_comes_does_not_join_while_others_wait_for_an_engine_of_their_own(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two members that no engine serves together: the second has its turn as soon as the first is through."""
+    """No engine can run two of the members together: the second gets its turn when the first has ended."""
     start, asked = program_module.start_engine, list[int]()
 
     def picky(inputs: Any, directory: Any, shapes: Any, tokenizer: Any, demands: Demands) -> Any:

@@ -1,4 +1,4 @@
-"""Over a real transformers engine, into which adapters are merged from outside."""
+"""Merging engines: adapters are merged into a real transformers engine from outside."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from workloads.text.tokenizer import load_tokenizer
 
 
 class MergedFromOutside(TransformersEngine):
-    """It takes what was merged last for its base, and is asked for that only."""
+    """An engine that treats the merged weights as its base."""
 
     def __init__(self, base: Path) -> None:
         super().__init__(base, load_tokenizer(base), "float32", {})

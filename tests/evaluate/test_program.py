@@ -84,7 +84,7 @@ def test_a_start_begins_before_the_base_is_there(world: World, monkeypatch: pyte
     assert done == ["begun transformers", "fetched"]
 
 
-def test_each_output_is_told_of_as_it_is_done(world: World, adapters: list[Path]) -> None:
+def test_each_output_is_reported_when_it_is_done(world: World, adapters: list[Path]) -> None:
     engine = world.engine.model_copy(update={"flags": {"batch_rows": 2}})
     members = [world.member(engine=engine), world.member(world.checkpoint(adapters[0], 1), engine=engine)]
     task, told = world.order(*members), Told()
@@ -174,7 +174,7 @@ def test_a_poison_adapter_fails_its_member_only(
 def test_an_adapter_that_needs_more_memory_than_there_is_fails_alone(
     world: World, adapters: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Merging keeps a copy of the weights; there is room for the base alone."""
+    """Merging keeps a copy of the weights; there is memory only for the base."""
     monkeypatch.setattr("workloads.engines.transformers.definition.weight_bytes", lambda *_: 300 * 2**20)
     monkeypatch.setattr("workloads.engines.transformers.definition.available_host_bytes", lambda: 450 * 2**20)
     base, big = world.member(), world.member(world.checkpoint(adapters[0], 1))

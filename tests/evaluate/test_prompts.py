@@ -50,7 +50,7 @@ def test_a_prompt_and_its_limit_must_fit_the_context(tokenizer: TextTokenizer) -
         check_context(prompts, 71, 100)
 
 
-def test_the_hash_of_all_prompts_tells_their_texts_and_their_problems_apart(tokenizer: TextTokenizer) -> None:
+def test_the_hash_of_all_prompts_depends_on_their_texts_and_their_problems(tokenizer: TextTokenizer) -> None:
     prompting = Prompting(template=Template(name="plain"))
     made = {(name, text): make_prompt(tokenizer, prompting, name, text) for name in "ab" for text in "xy"}
     hashes = {prompts_sha256([prompt]) for prompt in made.values()}
@@ -74,7 +74,7 @@ def test_problems_are_read_in_the_order_asked_plain_or_gzipped_with_their_choice
 
 
 def test_a_benchmark_asked_as_a_whole_is_read_whole(tmp_path: Path) -> None:
-    """As one in a bucket is: the controller never opens it, so the task names no ids."""
+    """For a benchmark in a bucket the controller does not know the ids, so the task names none."""
     (tmp_path / "x.jsonl").write_text('{"id": "b", "prompt": "B?"}\n{"id": "a", "prompt": "A?"}\n')
     assert read_problems(tmp_path / "x.jsonl", ()) == {"b": "B?", "a": "A?"}
     (tmp_path / "empty.jsonl").write_text("\n")

@@ -40,7 +40,7 @@ def show(file: Path, *options: str) -> Result:
 
 
 def sent(file: Path, model: str) -> dict[str, tuple[int, ...]]:
-    """The token ids that the evaluation's own preparation makes of the whole benchmark, by problem."""
+    """The token ids of the whole benchmark from the evaluation's own preparation, by problem."""
     frozen = frozen_from(file, None)
     want = next(want for want in evaluation_matrix(frozen, {}) if want.model.id.partition("@")[0] == model)
     inputs = generate_inputs(frozen, want, None)

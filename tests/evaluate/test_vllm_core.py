@@ -69,7 +69,7 @@ def test_what_importing_set_in_the_server_stays_and_what_the_program_changed_cou
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("killed", ["program", "server"])
-def test_a_forked_process_is_as_if_this_one_had_spawned_it_and_outlives_nobody(tmp_path: Path, killed: str) -> None:
+def test_a_forked_process_is_like_a_spawned_one_and_ends_with_its_parent(tmp_path: Path, killed: str) -> None:
     command = [sys.executable, "-m", "tests.evaluate.forked", str(tmp_path / "told")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program, killing(program):
         assert program.stdout is not None

@@ -1,4 +1,4 @@
-"""A real vLLM on a CPU, against the transformers engine: run by `make test` in the environment that has it."""
+"""A real vLLM on a CPU, compared with the transformers engine. `make test` runs it in an environment with vLLM."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -71,7 +71,10 @@ def equal_up_to_near_ties(
     ours: dict[str, Finished],
     theirs: dict[str, Finished],
 ) -> int:
-    """How many outputs are equal. The others differ first where `small`, whose are `theirs`, holds both tokens alike."""
+    """Returns how many outputs are equal.
+
+    The others first differ at a token where `small` gives both tokens about the same probability.
+    """
     equal = 0
     for adapter in variants:
         for prompt in PROMPTS:
@@ -189,7 +192,7 @@ def test_with_keys_and_values_in_8_bits_a_trained_adapter_passes_and_a_spoiled_o
 
 
 def test_canaries_are_scored_while_others_generate(engine: Engine, dense: Path, variants: list[Adapter | None]) -> None:
-    """Several sequences in one batch with rows that decode: the order of a group, where adapters follow each other."""
+    """Several sequences are scored in one batch with rows that decode, as in a group with several adapters."""
     small = TransformersEngine(dense, load_tokenizer(dense), "float32", {})
     sequences = [list(prompt.encode()) * 3 for prompt in PROMPTS]
     expected = [small.log_probs(sequences, adapter) for adapter in variants]
@@ -226,7 +229,7 @@ def test_a_request_that_the_engine_refuses_fails_alone(engine: Engine) -> None:
 
 
 def test_more_requests_than_rows_have_the_outputs_that_they_have_alone(engine: "VllmEngine") -> None:
-    """They join the batch a few at a time, as others of theirs end."""
+    """They join the batch a few at a time, when others end."""
     rows = int(engine.flags["max_num_seqs"])
     free = Decoding(temperature=0.0, top_p=1.0, limit_tokens=40, stop_token_ids=())
     alone = ask(engine, [None], free, PROMPTS[:1])[f"base/{PROMPTS[0]}"].token_ids
@@ -286,7 +289,7 @@ def test_a_refused_request_among_more_than_there_are_rows_fails_alone(engine: En
     assert {name for name, finished in found.items() if finished.finish_reason == "error"} == bad
 
 
-def test_the_record_tells_flags_and_versions(engine: Engine) -> None:
+def test_the_record_holds_flags_and_versions(engine: Engine) -> None:
     assert engine.flags["max_loras"] == 2
     assert engine.flags["max_lora_rank"] == 32
     assert engine.versions["vllm"] == vllm.__version__

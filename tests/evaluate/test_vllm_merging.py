@@ -30,7 +30,7 @@ from tests.evaluate.test_vllm_engine import (  # noqa: E402  (it skips itself wi
 
 @pytest.fixture(scope="module", params=[("dense", 1), ("moe", 1), ("moe", 2)], ids=["dense", "moe", "moe-split"])
 def setting(request: pytest.FixtureRequest) -> tuple[Path, int]:
-    """A base, and the processes that its weights are split over."""
+    """A base, and the number of processes over which its weights are split."""
     kind, processes = request.param
     return request.getfixturevalue(kind), processes
 
@@ -48,7 +48,7 @@ def engine(setting: tuple[Path, int]) -> Iterator[Engine]:
         if processes > 1:
             cores = sorted(os.sched_getaffinity(0))
             if len(cores) < processes:
-                pytest.skip(f"vLLM binds each of {processes} processes to a core of its own, here is one")
+                pytest.skip(f"vLLM binds each of {processes} processes to its own core; this machine has one")
             patch.setenv("VLLM_CPU_OMP_THREADS_BIND", "|".join(map(str, cores[:processes])))
         yield from started(base, flags)
 
@@ -93,7 +93,7 @@ def test_greedy_tokens_are_those_of_transformers_up_to_a_near_tie_and_the_base_i
 def test_nothing_that_was_computed_by_other_weights_is_kept(
     engine: Engine, base: Path, variants: list[Adapter | None]
 ) -> None:
-    """A prompt longer than a block of the prefix cache, asked of one adapter, of another, and of the base."""
+    """A prompt longer than a block of the prefix cache, for one adapter, for another, and for the base."""
     small = TransformersEngine(base, load_tokenizer(base), "float32", {})
     prompt = "0123456789" * 20
     for adapter in (*variants[1:], None):

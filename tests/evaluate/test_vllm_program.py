@@ -81,7 +81,9 @@ if __name__ == "__main__":
 
 
 def environment_of(world: World, folder: Path, **more: str) -> dict[str, str]:
-    """For a program of that world, with compiled code of its own; its processes are known by a mark."""
+    """The environment of a program in that world, with a separate cache of compiled code; a mark identifies its
+    processes.
+    """
     inherited = {name: value for name, value in os.environ.items() if name != "VLLM_CACHE_ROOT"}
     stated = {
         "POTSTILL_STORE": world.url,
@@ -93,7 +95,7 @@ def environment_of(world: World, folder: Path, **more: str) -> dict[str, str]:
 
 
 def test_a_core_that_hangs_is_ended_with_its_stacks(dense: Path, tmp_path: Path) -> None:
-    """vLLM's core, in processes of its own: they write where they hang, and nothing of them is left."""
+    """vLLM's core runs in separate processes: they write the stacks where they hang, and no process is left."""
     world = World(
         tmp_path, dense, EngineIdentity(name="vllm", version=vllm.__version__, dtype="float32", flags=VLLM_FLAGS)
     )
@@ -113,8 +115,10 @@ def test_a_core_that_hangs_is_ended_with_its_stacks(dense: Path, tmp_path: Path)
     assert not marked(tmp_path)
 
 
-def test_a_program_whose_process_group_is_told_to_end_ends_with_its_core(dense: Path, tmp_path: Path) -> None:
-    """As `potstill run` tells it, while outputs are generated: the program saves what is done and ends its core."""
+def test_a_program_whose_process_group_gets_sigterm_ends_with_its_core(dense: Path, tmp_path: Path) -> None:
+    """Like `potstill run`, it sends the signal while outputs are generated: the program saves finished outputs and ends
+    its core.
+    """
     engine = EngineIdentity(name="vllm", version=vllm.__version__, dtype="float32", flags=VLLM_FLAGS)
     problems = {f"p{number}": f"What is {number}?" for number in range(1500)}
     world = World(tmp_path, dense, engine, limit_tokens=150, problems=problems)
@@ -133,8 +137,8 @@ def test_a_program_whose_process_group_is_told_to_end_ends_with_its_core(dense: 
     wait_until(lambda: not marked(tmp_path), "the end of all its processes")
 
 
-def test_a_checkpoint_joins_an_engine_at_work(tmp_path: Path) -> None:
-    """Offered as the controller offers it, when the program says that there is room: right, and beside the others."""
+def test_a_checkpoint_joins_a_running_engine(tmp_path: Path) -> None:
+    """The checkpoint is offered like by the controller, when the program reports capacity: its outputs are right."""
     base = write_dense(tmp_path / "base", max_position_embeddings=4096)
     adapter = write_adapter(tmp_path / "adapter", base, seed=1)
     engine = EngineIdentity(name="vllm", version=vllm.__version__, dtype="float32", flags=VLLM_FLAGS)
@@ -168,7 +172,7 @@ def room(world: World, task: GenerateTask) -> int:
 
 
 def marked(mark: Path) -> list[Path]:
-    """What is left of a program that was started with this mark in its environment."""
+    """Processes that are left of a program that was started with this mark in its environment."""
     mark_line = f"MARK_OF_THE_TEST={mark}".encode()
     return [place for place in Path("/proc").glob("[0-9]*/environ") if mark_line in readable(place)]
 

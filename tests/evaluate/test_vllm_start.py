@@ -1,4 +1,4 @@
-"""Starts of a real vLLM on a CPU that end before an engine is there."""
+"""Starts of a real vLLM on a CPU that end before an engine exists."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the trainer writes goes into a real vLLM: its adapter, and its canary as the witness. On a CPU."""
+"""A real vLLM on a CPU loads the trainer's adapter and passes its canary."""
 
 from pathlib import Path
 from typing import Any

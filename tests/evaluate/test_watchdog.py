@@ -27,7 +27,7 @@ def test_an_engine_without_tokens_is_ended_with_its_stacks() -> None:
     with watched(ended, messages) as watchdog:
         watchdog.expect("generating", 0.05, lambda: 7)
         assert ended.wait(10)
-    assert messages[0].startswith("generating: nothing moved for")
+    assert messages[0].startswith("generating: no progress for")
     assert "test_an_engine_without_tokens" in messages[1]
 
 
@@ -71,7 +71,7 @@ def test_a_number_that_moves_between_steps_is_a_sign_of_life() -> None:
 
 @pytest.mark.slow
 def test_time_at_rest_is_not_the_engines() -> None:
-    """Such as a commit to a store that is slow."""
+    """For example, during a commit to a slow store."""
     ended, messages = threading.Event(), list[str]()
     with watched(ended, messages) as watchdog:
         for _ in range(3):
@@ -85,7 +85,7 @@ def test_time_at_rest_is_not_the_engines() -> None:
 
 
 @pytest.mark.slow
-def test_another_doing_and_one_without_a_number_begin_anew() -> None:
+def test_another_activity_and_one_without_a_number_start_the_deadline_again() -> None:
     ended, messages = threading.Event(), list[str]()
     with watched(ended, messages) as watchdog:
         for _ in range(4):
@@ -163,7 +163,7 @@ hang_in_the_grandchild()
 
 @pytest.mark.slow
 def test_a_child_that_does_not_listen_leaves_no_grandchild_behind(tmp_path: Path) -> None:
-    """vLLM's core is such a child, and its workers listen. One that is left would hold stderr open."""
+    """vLLM's core is such a child, and its workers have the handler. A remaining process would keep stderr open."""
     for name, text in FAMILY.items():
         (tmp_path / name).write_text(text)
     command = [sys.executable, str(tmp_path / "parent.py"), str(tmp_path)]

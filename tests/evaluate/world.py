@@ -98,7 +98,7 @@ class World:
         )
 
     def order(self, *members: GenerateMember, **changes: Any) -> GenerateTask:
-        """The task and its pointers, in the store."""
+        """Writes the task and its pointers to the store."""
         task = GenerateTask(
             unit=members[0].unit,
             number=members[0].number,

@@ -1,4 +1,4 @@
-"""The example of conversations: its data, what is learned of them, and a whole run on a tiny Llama."""
+"""The example of conversations: its data, the text with loss, and a whole run on a tiny Llama."""
 
 import json
 import shutil

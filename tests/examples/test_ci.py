@@ -1,4 +1,4 @@
-"""What CI is given: the workflow files and the script are well formed, and the comment is put where it was before."""
+"""The CI files: the workflows and the script are well formed, and the comment is updated in place."""
 
 import os
 import shutil
@@ -36,7 +36,7 @@ def test_the_script_is_shellcheck_clean() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_actionlint_finds_nothing_in_the_workflows_and_their_shell(tmp_path: Path) -> None:
-    """Side by side, so that the call is checked against the inputs and secrets of what is called."""
+    """The files are side by side, so that the call is checked against the inputs and secrets of the called workflow."""
     workflows = tmp_path / ".github" / "workflows"
     workflows.mkdir(parents=True)
     for file in (WORKFLOW, CI / "pull-request.yml"):

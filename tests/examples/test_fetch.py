@@ -1,4 +1,4 @@
-"""A trained adapter comes home by one command: peft loads it, and merged weights are the same model."""
+"""One command copies a trained adapter: peft can load it, and merged weights are the same model."""
 
 import json
 import os
@@ -89,7 +89,7 @@ def test_the_adapter_and_the_merged_weights_are_one_model(folder: Path) -> None:
     [
         (("mine@5", "x"), "there is no mine@5; there are mine@10"),
         (("other@10", "x"), "there is no other@10"),
-        (("mine@10", "base"), "is there already and is not empty"),
+        (("mine@10", "base"), "exists already and is not empty"),
     ],
 )
 def test_what_cannot_be_fetched_is_refused_and_nothing_is_written(

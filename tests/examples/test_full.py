@@ -1,4 +1,4 @@
-"""The example of full fine-tuning: what it trains, and what plan says of it."""
+"""The example of full fine-tuning: its training, and the output of plan."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""The quickstart's committed files are what its scripts make, and its benchmarks are new to the base and the runs."""
+"""The quickstart's committed files equal the output of its scripts, and its benchmarks are new to the base and the
+runs.
+"""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""The chart's values.yaml, its schema and the table in its README.md say the same."""
+"""The chart's values.yaml, its schema and the table in its README.md agree."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`kubectl explain` and the field references say something of every field."""
+"""`kubectl explain` and the field references describe every field."""
 
 from collections.abc import Iterator
 from typing import Any

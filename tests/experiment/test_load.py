@@ -42,7 +42,7 @@ def test_the_minimal_file_is_right() -> None:
     assert parse_experiment(MINIMAL, "experiment.yaml").spec.runs[0].samples == 100
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_reported_together() -> None:
     text = MINIMAL.replace("samples: 100", "samples: -1").replace("drop", "dropp")
     assert "2 problems" in problems_in(text)
 

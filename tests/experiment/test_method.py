@@ -1,4 +1,4 @@
-"""`method: full`: fields that mean nothing with it are refused at their line, and plan counts all weights."""
+"""`method: full`: fields that have no meaning with it are refused at their line, and plan counts all weights."""
 
 import json
 from pathlib import Path

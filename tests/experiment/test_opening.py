@@ -1,4 +1,4 @@
-"""A generation's digest says which tokens are put before its prompts; without any it is what it was."""
+"""A generation's digest contains the tokens that are put before its prompts; without any it stays the same."""
 
 import json
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""`potstill plan` says what would run before anything runs."""
+"""`potstill plan` prints what would run before anything runs."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""What `potstill plan` says an experiment takes."""
+"""The cost of an experiment according to `potstill plan`."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What `validate` and `plan` say of a gate before anything runs: problems, chance to pass, and why it never can."""
+"""`validate` and `plan` describe a gate before anything runs: problems, probability to pass, and why it never can."""
 
 from pathlib import Path
 

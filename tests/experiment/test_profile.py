@@ -1,4 +1,4 @@
-"""A profile file: what it may say, and what it is told where it is wrong."""
+"""A profile file: its fields, and the messages about mistakes."""
 
 from pathlib import Path
 
@@ -98,7 +98,7 @@ def test_both_names_of_a_field_are_refused_in_plain_words(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("content", "said"), [(b"\xff\xfe", "cannot be read"), (b"", "must have fields"), (b"- a", "must have fields")]
 )
-def test_a_file_that_is_no_profile_is_named(tmp_path: Path, content: bytes, said: str) -> None:
+def test_a_file_that_is_not_a_profile_is_named(tmp_path: Path, content: bytes, said: str) -> None:
     path = tmp_path / "profile.yaml"
     path.write_bytes(content)
     with pytest.raises(SpecError, match=rf"profile\.yaml: 1 problem\n  the file: {said}"):

@@ -97,7 +97,7 @@ def test_without_it_neither_unit_nor_run_has_the_field(folder: Path) -> None:
             "lora.alpha: is 8.0, and the adapter to start from has 6.0",
         ),
         ("startFrom: {adapter: adapter}, trainer: fast", "trainer: is fast, which trains new adapters only"),
-        ("startFrom: {adapter: adapter}, method: full", "startFrom: goes with method: lora"),
+        ("startFrom: {adapter: adapter}, method: full", "startFrom: needs method: lora"),
         ("startFrom: {adapter: nowhere}", "nowhere is not a directory"),
         ("startFrom: {adapter: 's3://lab/adapter'}", "state what it holds as content"),
         ("startFrom: {adapter: adapter, content: 'sha256:0'}", "not sha256:0"),
@@ -121,7 +121,7 @@ def test_what_does_not_go_with_the_adapter_is_refused(new: str, message: str, fo
 )
 def test_what_can_be_no_path_is_named_with_its_field(folder: Path, adapter: str, old: str, field: str) -> None:
     name = field.rpartition("{")[2].rpartition("VALUE")[0].rpartition(":")[0].rpartition(" ")[2]
-    with pytest.raises(SpecError, match=rf"{name}: .* is no path: (embedded null|File name too long)") as refused:
+    with pytest.raises(SpecError, match=rf"{name}: .* is not a path: (embedded null|File name too long)") as refused:
         resolved(folder, old, field.replace("VALUE", json.dumps(adapter)))
     assert len(str(refused.value)) < 500
 
@@ -133,7 +133,7 @@ def test_a_bucket_that_is_not_named_is_refused(folder: Path) -> None:
 
 
 def test_a_directory_without_the_adapters_configuration_is_refused_whatever_lora_states(folder: Path) -> None:
-    with pytest.raises(SpecError, match="startFrom.adapter: .*adapter_config.json is not there"):
+    with pytest.raises(SpecError, match="startFrom.adapter: .*adapter_config.json does not exist"):
         resolved(folder, "{adapter: adapter}", f"{{adapter: {BASE}}}, lora: {{rank: 8}}")
 
 
@@ -165,8 +165,8 @@ def test_a_run_s_name_or_a_store_is_told_to_be_fetched_first(
     [
         ({"lora_alpha": 0}, "lora_alpha is 0, and must be more than 0"),
         ({"lora_alpha": -8}, "lora_alpha is -8, and must be more than 0"),
-        ({"target_modules": ["q_proj", "../.."]}, "target_modules has '../..', which is no layer's name"),
-        ({"target_modules": [""]}, "target_modules has '', which is no layer's name"),
+        ({"target_modules": ["q_proj", "../.."]}, "target_modules has '../..', which is not a layer's name"),
+        ({"target_modules": [""]}, "target_modules has '', which is not a layer's name"),
     ],
 )
 def test_a_configuration_that_trains_nothing_is_refused(folder: Path, changes: dict[str, object], said: str) -> None:
@@ -189,7 +189,7 @@ def factors(
 
 
 def problems_of_start(folder: Path, tensors: dict[str, torch.Tensor] | bytes) -> list[str]:
-    """What `potstill validate` says of an adapter of these tensors."""
+    """The problems that `potstill validate` finds in an adapter with these tensors."""
     path = folder / "adapter" / "adapter_model.safetensors"
     path.write_bytes(tensors) if isinstance(tensors, bytes) else save_file(tensors, path)
     (folder / "e.yaml").write_text(SPEC)
@@ -212,7 +212,7 @@ def test_an_adapter_that_fits_the_base_is_valid(folder: Path) -> None:
         (factors(rank=8), "has shape [8"),
         (factors(value=float("nan")), "holds NaN or infinity"),
         ({"base_model.model.model.layers.0.other.lora_A.weight": torch.zeros(4, 4)}, "no linear layer"),
-        ({"base_model.model.x.lora_magnitude_vector": torch.zeros(4)}, "is no LoRA factor"),
+        ({"base_model.model.x.lora_magnitude_vector": torch.zeros(4)}, "is not a LoRA factor"),
     ],
     ids=["zero bytes", "no tensors", "another base", "another rank", "NaN", "another layer", "DoRA"],
 )

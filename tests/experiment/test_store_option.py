@@ -11,7 +11,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def test_a_store_that_is_none_is_a_wrong_use_and_says_what_to_write() -> None:
-    with pytest.raises(typer.BadParameter, match=r"no store: write s3://bucket/prefix or file:///"):
+    with pytest.raises(typer.BadParameter, match=r"not a store: write s3://bucket/prefix or file:///"):
         store_at("http://x")
 
 

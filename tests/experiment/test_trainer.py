@@ -1,4 +1,4 @@
-"""Which trainer runs is decided when the experiment is accepted, and stands in the digest."""
+"""The trainer is chosen when the experiment is accepted, and is part of the digest."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""What a trainer or an engine would refuse is refused with its field before anything is run, without torch."""
+"""Settings that a trainer or an engine would refuse are refused with their field before anything runs, without
+torch.
+"""
 
 import json
 import re
@@ -68,7 +70,7 @@ def validated(frozen: FrozenExperiment, *changes: tuple[str, str]) -> Validation
     [
         ({"max_position_embeddings": 100}, "spec.runs[0].sequenceTokens: sequenceTokens 128 is above the base's"),
         ({"max_position_embeddings": 64}, "spec.evaluation.budgets: the largest is 64, and the base's context has 64"),
-        ({"architectures": ["BertModel"]}, "spec.base.model: it cannot be trained: a BertModel is no causal"),
+        ({"architectures": ["BertModel"]}, "spec.base.model: it cannot be trained: a BertModel is not a causal"),
         ({"quantization_config": {"bits": 4}}, "spec.base.model: it cannot be trained: it is quantised"),
         ({"auto_map": {"AutoModelForCausalLM": "x.Y"}}, "runs code of its own directory"),
     ],
@@ -96,7 +98,7 @@ def test_prompts_and_budget_that_do_not_fit_the_context_are_refused(tmp_path: Pa
     assert re.search("own: problem a: its prompt has .* Lower the budgets", problem.message)
 
 
-def test_warnings_of_the_data_are_said_with_the_run(tmp_path: Path) -> None:
+def test_warnings_of_the_data_name_the_run(tmp_path: Path) -> None:
     longer = ("samples: 10", "samples: 10, warmupSteps: 500")
     (warning,) = validated(accepted(tmp_path, longer, max_position_embeddings=1024), longer).warnings
     assert warning.startswith("mine: WarmupTooLong: warmupSteps is 500 and the run has 3 steps")

@@ -1,4 +1,4 @@
-"""`potstill validate` reads what the experiment names, and tells every mistake with its file, line and remedy."""
+"""`potstill validate` reads all files of the experiment, and prints every mistake with its file, line and remedy."""
 
 import json
 from pathlib import Path
@@ -92,13 +92,13 @@ def test_a_right_experiment_is_valid_without_a_warning(folder: Path) -> None:
     ]
 
 
-def test_problems_outside_of_the_file_are_told_at_once_with_file_and_line(folder: Path) -> None:
+def test_problems_outside_of_the_file_are_reported_together_with_file_and_line(folder: Path) -> None:
     change(folder, "sft.jsonl", "missing.jsonl")
     change(folder, "bench.jsonl", "gone.jsonl")
     change(folder, f"model: {BASE}", "model: ./nothing")
     text = problems(folder)
     assert text.startswith(f"{folder}/e.yaml: 3 problems")
-    assert "  line 5: spec.base.model: ./nothing is no directory here" in text
+    assert "  line 5: spec.base.model: ./nothing is not a directory here" in text
     assert f"  line 8: spec.data.sums.uri: {folder}/missing.jsonl is not a file" in text
     assert f"  line 22: spec.evaluation.benchmarks[0].uri: {folder}/gone.jsonl is not a file" in text
 
@@ -209,7 +209,7 @@ def test_mistakes_of_other_kinds_have_their_message(folder: Path, old: str, new:
     assert message in problems(folder)
 
 
-def test_a_mistake_under_training_is_told_once_for_all_runs(folder: Path) -> None:
+def test_a_mistake_under_training_is_reported_once_for_all_runs(folder: Path) -> None:
     change(
         folder,
         "- {name: a, data: sums, thinking: false}",

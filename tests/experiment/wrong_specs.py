@@ -1,4 +1,4 @@
-"""Wrong experiments, each by one change of a right one, and what must be said of it."""
+"""Wrong experiments, each made by one change of a right one, and the expected message."""
 
 MINIMAL = """\
 apiVersion: potstill.dev/v1alpha1
@@ -20,7 +20,7 @@ spec:
     budgets: [128]
 """
 
-# Each row: what is replaced, by what, and what the error must say.
+# Each row: the replaced text, its replacement, and the expected message.
 WRONG = {
     "misspelt field": ("      samples: 100", "      sample: 100", "line 11: spec.runs[0].sample: unknown field; did you mean samples?"),
     "misspelt in other case": ("sequenceTokens: 128", "sequence_tokens: 128", "did you mean sequenceTokens?"),
@@ -42,7 +42,7 @@ WRONG = {
     "unknown benchmark": ("math-500", "math500", "math500 is not built in; did you mean math-500?"),
     "own benchmark without grader": ("{name: math-500}", "{name: mine, uri: x.jsonl}", "grader: is required with uri"),
     "built-in name taken": ("{name: math-500}", "{name: math-500, uri: x.jsonl, grader: math}", "built-in benchmark's name"),
-    "benchmark twice": ("[{name: math-500}]", "[{name: math-500}, {name: math-500}]", "math-500 is there twice"),
+    "benchmark twice": ("[{name: math-500}]", "[{name: math-500}, {name: math-500}]", "math-500 is used twice"),
     "budgets not sorted": ("budgets: [128]", "budgets: [128, 64]", "sorted: [64, 128]"),
     "no budgets": ("budgets: [128]", "budgets: []", "spec.evaluation.budgets"),
     "budget of a run": ("data: sums\n", "data: sums\n      budgetTokens: 64\n", "64 is not one of evaluation.budgets"),
@@ -73,7 +73,7 @@ WRONG = {
     "run without data": ("      data: sums\n", "", "spec.runs[0].data: is required"),
     "external run that trains": (
         "      samples: 100\n", "      samples: 100\n      checkpoints: {publish: true, expect: [5]}\n",
-        "says how to train, but checkpoints says that another trainer does",
+        "is for trainings here, and checkpoints states another trainer",
     ),
     "unknown gate candidate": (
         "  evaluation:", "  gate: {candidate: frist@last, require: [{benchmark: math-500, maxDrop: 0.1}]}\n  evaluation:",  # codespell:ignore
@@ -96,14 +96,14 @@ WRONG = {
     "candidate with a run's name": (
         "  evaluation:", "  candidates: [{name: first, adapter: x}]\n  evaluation:", "first is a run's name too",
     ),
-    "short revision": ("{model: ./base}", "{model: Qwen/Q, revision: main}", "'main' is no commit: give its 40 hex digits, because a branch"),
+    "short revision": ("{model: ./base}", "{model: Qwen/Q, revision: main}", "'main' is not a commit: give its 40 hex digits, because a branch"),
     "hex that YAML takes for a number": (
         "{uri: sums.jsonl}", "{uri: sums.jsonl, sha256: " + "1" * 64 + "}", "put it in quotes",
     ),
     "a name Kubernetes refuses": ("{name: small}", "{name: Small_One}", "metadata.name"),
     "another kind": ("kind: Experiment", "kind: Experimnt", "did you mean Experiment?"),  # codespell:ignore
     "another version": ("v1alpha1", "v2", "apiVersion"),
-    "a field twice": ("      samples: 100", "      samples: 100\n      samples: 50", "line 12: spec.runs[0].samples: is there twice"),
+    "a field twice": ("      samples: 100", "      samples: 100\n      samples: 50", "line 12: spec.runs[0].samples: is repeated"),
     "tab in YAML": ("  base:", "\tbase:", "is not YAML"),
     "two documents": ("kind: Experiment", "kind: Experiment\n---\na: 1", "holds 2 documents"),
 }  # fmt: skip

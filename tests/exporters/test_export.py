@@ -1,4 +1,4 @@
-"""What `potstill export` writes, read back with the libraries that it is for."""
+"""The output of `potstill export`, read back with the trackers' libraries."""
 
 import os
 import struct
@@ -28,7 +28,7 @@ from workloads.train.metrics import Metric, to_lines
 
 NOW = datetime(2026, 2, 16, tzinfo=UTC)
 STEPS = 300
-"""More than a manifest keeps."""
+"""More than a manifest contains."""
 LOSSES = [1 / (step + 1) for step in range(1, STEPS + 1)]
 
 
@@ -203,7 +203,7 @@ ACCURACY = "eval/math-500/4096/accuracy"
 
 @pytest.fixture
 def running(tmp_path: Path) -> Path:
-    """A manifest of an experiment at work: one resume state, newer progress, and only the base is graded."""
+    """A manifest of a running experiment: one resume state, newer progress, and only the base is graded."""
     store = open_store((tmp_path / "store").as_uri())
     whole = manifest(evaluation("base", "R" * 80 + "W" * 20), evaluation("mine@100", "R" * 60 + "n" * 40))
     run = whole.runs[0].model_copy(update={"inputs": inputs(), "state": "running", "losses": (), "versions": {}})
@@ -225,7 +225,7 @@ def running(tmp_path: Path) -> Path:
 
 
 def finish(where: Path, verdicts: str = "R" * 60 + "n" * 40) -> None:
-    """The training and its evaluation end."""
+    """Ends the training and its evaluation."""
     made = Manifest.model_validate_json(where.read_bytes())
     store = open_store(where.parents[3].as_uri())
     metrics = where.parents[4] / METRICS
@@ -264,7 +264,7 @@ def test_tensorboard_gets_what_is_new_and_nothing_twice(running: Path, tmp_path:
 
 
 @pytest.mark.slow
-def test_tensorboard_gets_a_run_anew_whose_evaluation_has_changed(running: Path, tmp_path: Path) -> None:
+def test_tensorboard_gets_a_run_again_after_its_evaluation_has_changed(running: Path, tmp_path: Path) -> None:
     finish(running)
     assert export("tensorboard", running, tmp_path / "out").exit_code == 0
     finish(running, "R" * 50 + "n" * 50)
@@ -325,7 +325,7 @@ def wandb_steps(path: Path) -> list[int]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tracker", ["tensorboard", "wandb"])
-def test_follow_goes_on_until_the_experiment_has_ended(
+def test_follow_continues_until_the_experiment_has_ended(
     tracker: str, running: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(export_command, "FOLLOW_SECONDS", 0.1)

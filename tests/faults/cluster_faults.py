@@ -125,7 +125,7 @@ def remove_pod(stack: ClusterStack, name: str, *, evict: bool) -> None:
 
 @contextmanager
 def replaced(stack: ClusterStack) -> Iterator[None]:
-    """As `helm upgrade` does it: a controller with other settings is started, then the one before is told to end."""
+    """Starts a controller with other settings, then ends the previous one with SIGTERM, like `helm upgrade`."""
     before = stack.controller
     assert before is not None
     stack.settings = (stack.settings + 1) % len(SETTINGS)

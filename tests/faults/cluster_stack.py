@@ -79,7 +79,7 @@ class ClusterStack:
         return count_markers(self.store_folder)
 
     def live(self, module: str = "workloads.") -> list[int]:
-        """Processes of programs at work in pods."""
+        """Processes of running programs in pods."""
         found = started_in(self.starts)
         return [pid for pid, started, _ in found if started.startswith(module) and is_alive(pid)]
 
@@ -227,7 +227,7 @@ class ClusterRun:
 
 @contextmanager
 def cluster_stack(lab: Lab, plane: ControlPlane, folder: Path) -> Iterator[ClusterStack]:
-    """A new one in `folder`, which is empty, and in a namespace of its own. Its processes end with the block."""
+    """A new one in `folder`, which is empty, and in its own namespace. Its processes end with the block."""
     folder.mkdir(parents=True)
     disk = folder / "disk"
     disk.mkdir()

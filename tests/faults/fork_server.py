@@ -1,7 +1,7 @@
 """Runs Potstill's programs in forks of a process that has imported torch: `python -m tests.faults.fork_server SOCKET`.
 
 For the fault schedules only: the programs' imports take twenty times as long as their work on a tiny base. A program is
-otherwise what it is anywhere: a process of its own session that runs a module as `__main__`. `POTSTILL_TEST_*` variables of
+otherwise the same: a process in its own session that runs a module as `__main__`. `POTSTILL_TEST_*` variables of
 a program's environment change what a schedule needs changed in it (`adjustments`). Each start is a line in
 `POTSTILL_TEST_STARTS`.
 """

@@ -82,7 +82,7 @@ class Stack:
         return [(pid, module, words[0]) for pid, module, words in found]
 
     def live(self, module: str = "workloads.") -> list[int]:
-        """Processes of programs at work, on any machine."""
+        """Processes of running programs, on any machine."""
         found = [*self.starts(), *self.starts("second")]
         return [pid for pid, started, _ in found if started.startswith(module) and is_alive(pid)]
 

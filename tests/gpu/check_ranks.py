@@ -1,7 +1,7 @@
 """The trainer's own launcher with one rank for each of two CUDA devices: `python -m tests.gpu.check_ranks`.
 
 A small mixture of experts in float32: an attempt by two ranks of which one is killed, which ends the attempt; one that
-goes on from its state and is told to end, which saves another; the next, which goes on from that; and what one process
+goes on from its state and gets SIGTERM, after which it saves another; the next, which goes on from that; and what one process
 trains, step by step. Ends with status 1 if a check failed. Without CUDA devices it runs on the CPU, over gloo.
 """
 
@@ -68,7 +68,7 @@ def kill_rank(store: Store, task: TrainTask, rank: int) -> None:
 
 
 def tell_to_end(store: Store, task: TrainTask) -> None:
-    """SIGTERM to the launcher once the attempt has committed a state of its own."""
+    """SIGTERM to the launcher once the attempt has committed its own state."""
     before = newest(store, task)
     process = start_two(store, task)
     wait_for_state(process, store, task, after=before)

@@ -3,7 +3,7 @@
 Small random bases, dense and of experts, with adapters of the attention, of the feed-forward layers and of both, served
 from slots and merged into the weights. Log-probabilities and greedy tokens against the merged transformers model in
 float32, up to a near-tie, which is shown; each adapter alone against the same among its neighbours; spoiled adapters
-against the canary. Every case is a process of its own. Ends with status 1 if a check failed. `--device two-cuda` runs
+against the canary. Every case is a separate process. Ends with status 1 if a check failed. `--device two-cuda` runs
 cases whose weights are split over two GPUs, `--device cpu` what vLLM can do on a CPU.
 """
 
@@ -50,7 +50,7 @@ ERROR_NATS = {"float32": 1e-3, "float16": 5e-2, "bfloat16": 1e-1, "fp8": 2.5e-1}
 that token is then off by up to a nat, which alone makes 0.026.
 """
 NEARER = {"float32": 4, "float16": 4, "bfloat16": 4, "fp8": 1.5}
-"""So many times nearer to the adapter's log-probabilities than to the base's."""
+"""How many times nearer the result must be to the adapter's log-probabilities than to the base's."""
 EQUAL_SHARE = {"float32": 0.75, "float16": 0.5, "bfloat16": 0.25, "fp8": 0.0}
 """Of the outputs, at least: a base of random weights is never sure of itself."""
 PROMPTS = [

@@ -1,7 +1,7 @@
 """Programs that try to be graded right without knowing the answer, or to harm. Each defines `double`, tested twice.
 
-Attacks are written so that success shows: what reaches something forbidden then returns the right value. So "none
-passes" says that no attack worked. The cause is exact: how each is stopped, not only that it is.
+An attack that succeeds returns the right value. So "none passes" means that no attack worked. The cause states how each
+is stopped, and not only that it is stopped.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Hostile:
 
 
 def attack(name: str, code: str, cause: Cause = "exception", detail: str = "", setup: str = "") -> Hostile:
-    """`code` stands in double(x); reaching its end is success, and then the answer is right."""
+    """`code` is the body of double(x). If it reaches its end, the attack has succeeded and the answer is right."""
     body = "\n".join(f"    {line}" for line in code.splitlines())
     return Hostile(name, f"import ctypes, os, sys\n{setup}\ndef double(x):\n{body}\n    return 2 * x\n", cause, detail)
 
@@ -242,7 +242,7 @@ PROTOCOL = [
     )), "failing_test"),
     attack("floods the channel", "while True: os.write(3, b'T' * 60_000)", "unreadable_output", "not the protocol"),
     attack("floods with one frame", "os.write(3, b'TV' + (2 ** 32 - 1).to_bytes(4, 'big'))\nwhile True: os.write(3, b'a' * 60_000)", "unreadable_output", "longer than allowed"),
-    attack("sends a value that is no value", "os.write(3, b'TV' + (12).to_bytes(4, 'big') + b'[\"x\", \"oops\"]')\nos._exit(0)", "unreadable_output"),
+    attack("sends a value that is not a value", "os.write(3, b'TV' + (12).to_bytes(4, 'big') + b'[\"x\", \"oops\"]')\nos._exit(0)", "unreadable_output"),
     attack("sends deep JSON", "os.write(3, b'TV' + (100000).to_bytes(4, 'big') + b'[' * 100000)\nos._exit(0)", "unreadable_output"),
     attack("sends an endless exponent", "os.write(3, b'TV' + (20).to_bytes(4, 'big') + b'[\"D\",\"1e9999999999\"] ')\nos._exit(0)", "failing_test"),
     attack("closes the channel and goes on", "os.close(3)\nwhile True: pass", "exit", "closed its channel"),
@@ -267,7 +267,7 @@ PROTOCOL = [
 ]  # fmt: skip
 
 NEEDS_FILES = DISK
-"""Only where there is a private folder: elsewhere the first open is refused."""
+"""Only for a sandbox with a private folder: elsewhere the first open is refused."""
 
 ALL = [*LIES, *SEARCHES, *ESCAPES, *EXHAUSTIONS, *PROTOCOL]
 """With `hostile_tricks.TRICKS`, the suite."""

@@ -23,7 +23,7 @@ def double(x):
     "exception",
     "LookupError",
 )
-"""Through `write`, which refuses addresses that are not there where a read of them would crash."""
+"""Through `write`, which refuses addresses that do not exist where a read of them would crash."""
 
 SIGNALS = [
     attack("has the kernel signal its parent", "import fcntl\nfcntl.fcntl(3, fcntl.F_SETOWN, os.getppid())", detail="PermissionError"),
@@ -130,7 +130,7 @@ CALLS = [
     syscall("inotify_init1", 294, "0"),
     syscall("fanotify_init", 300, "0", "0"),
     syscall("splice", 275, "3", "0", "3", "0", "1", "0"),
-    syscall("clone with a network of its own", 56, "0x40000000 | 17", "0", "0", "0", "0"),
+    syscall("clone with its own network", 56, "0x40000000 | 17", "0", "0", "0", "0"),
     syscall("clone with shared memory and no thread", 56, "0x100 | 17", "0", "0", "0", "0"),
 ]  # fmt: skip
 
@@ -146,7 +146,7 @@ NUMBERS = [
 ]  # fmt: skip
 
 SLOW = "e = time.process_time() + 0.8\nwhile time.process_time() < e: pass"
-"""More than a test's limit and less than what encoding may earn at most."""
+"""More than a test's limit, and less than the most time that encoding may get."""
 
 LATE = [
     attack("says that it has returned before it works", "\n".join((
@@ -163,7 +163,7 @@ LATE = [
 VALUES = [
     returns("a list that iterates over something else", "class E(list):\n    def __iter__(self): return iter([2])\n    def __len__(self): return 1", "E([1])"),
     returns("a dict whose items lie", "class E(dict):\n    def items(self): return [(1, 2)]\n    def __eq__(self, o): return True", "E(a=1)"),
-    returns("a value that reduces itself anew", "class E(int):\n    def __reduce_ex__(self, p): return int, ('4',)\n    def __eq__(self, o): return True", "E(7)"),
+    returns("a value with its own __reduce_ex__", "class E(int):\n    def __reduce_ex__(self, p): return int, ('4',)\n    def __eq__(self, o): return True", "E(7)"),
     returns("a value that turns into a number when it is looked at", "class E:\n    def __getattribute__(self, name): return 4\n    def __index__(self): return 4", "E()"),
     returns("a class with a name that hangs", "class M(type):\n    @property\n    def __name__(cls):\n        while True: pass\nclass E(metaclass=M): pass", "E()", "timeout"),
     returns("a type that says it is an int", "class M(type):\n    def __eq__(cls, o): return True\n    def __instancecheck__(cls, o): return True\n    __hash__ = type.__hash__\nclass E(metaclass=M): pass", "E()", "exception", "TypeError"),
@@ -172,7 +172,7 @@ VALUES = [
     returns("an iterator that never answers", "class E:\n    def __iter__(self): return self\n    def __next__(self):\n        while True: pass", "E()", "timeout"),
     returns("a range of everything", "", "range(10 ** 18)"),
     returns("an exception that lies about its name", "class SystemExit(Exception): pass", "(_ for _ in ()).throw(SystemExit(0))", "exit"),
-    returns("an exception that is told in megabytes", "", "(_ for _ in ()).throw(ValueError('a' * 50_000_000))", "exception", "ValueError: aaaa"),
+    returns("an exception with megabytes of text", "", "(_ for _ in ()).throw(ValueError('a' * 50_000_000))", "exception", "ValueError: aaaa"),
 ]  # fmt: skip
 
 PATCHES = [

@@ -23,7 +23,7 @@ WRONG = RIGHT.replace("2 * x", "3 * x")
 def code_task(
     store: Store, tmp_path: Path, grader_version: str = GRADER_VERSION, extra_tokens: tuple[str, ...] = ()
 ) -> GradeTask:
-    """`extra_tokens` make its tokenizer and its first output others."""
+    """`extra_tokens` change its tokenizer and its first output."""
     benchmark = tmp_path / "doubles.jsonl"
     rows = [
         {"id": f"d{n}", "prompt": "double", "entry_point": "double", "asserts": "assert double(2) == 4"}

@@ -1,4 +1,6 @@
-"""What fails for no fault of an answer is asked again, alone and in a fresh process; what stays is told, not counted."""
+"""Checks that fail for a reason outside of the answer are repeated, alone and in a new process; remaining errors are
+reported.
+"""
 
 import os
 import signal
@@ -30,7 +32,7 @@ AnyServer = TypeVar("AnyServer", client.CheckingServer, pool.SandboxServer)
 
 
 class Killer:
-    """Starts real servers, and kills the first `victims` of them before they are asked anything."""
+    """Starts real servers, and kills the first `victims` of them before they get a request."""
 
     def __init__(self, victims: float) -> None:
         self.victims = victims
@@ -97,14 +99,16 @@ def test_what_a_kernel_without_memory_may_have_killed_is_run_again_alone_and_the
     [("import os; os.kill(os.getpid(), 9)", "memory"), ("import time; time.sleep(60)", "timeout")],
 )
 def test_a_program_that_kills_itself_or_waits_is_run_once(body: str, end: str) -> None:
-    """A small process is not what a kernel without memory kills; and the machine had time for one that waits."""
+    """A kernel without memory does not kill a small process, and the machine had time for one that waits."""
     (outcome,) = run_all([replace(ORDER, program=f"def double(x):\n    {body}\n")], 1)
     assert isinstance(outcome, Outcome)
     assert (outcome.end, outcome.doubtful, outcome.tries) == (end, False, 1)
 
 
 class Starved(pool.SandboxServer):
-    """A real server, beside a machine that gives its programs no processor time: `times` of its outcomes say so."""
+    """A real server on a machine that gives its programs no processor time: the first `times` outcomes have this
+    result.
+    """
 
     def __init__(self, options: Options, times: list[int]) -> None:
         super().__init__(options)
@@ -155,7 +159,10 @@ def store(tmp_path: Path) -> Store:
 def _grade_with(
     victims: float, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[int, dict[str, str]]:
-    """Grades a task of three programs where checkers are killed. (asked again, verdict by problem at the whole budget)"""
+    """Grades a task of three programs while checkers are killed.
+
+    Returns (repeated checks, verdict by problem at the largest budget).
+    """
     task = code_task(store, tmp_path)
     monkeypatch.setenv("POTSTILL_STORE", store.url)
     killer = Killer(victims)
@@ -176,7 +183,7 @@ def test_the_record_says_how_often_was_asked_again(
     assert verdicts == {"d0": "right", "d1": "wrong", "d2": "right"}
 
 
-def test_errors_that_stay_are_recorded_and_are_no_wrong_answers(
+def test_errors_that_stay_are_recorded_and_are_not_wrong_answers(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked_again, verdicts = _grade_with(float("inf"), store, tmp_path, monkeypatch)

@@ -1,4 +1,4 @@
-"""`potstill bench test`, as a user calls it: what it says, and how it ends."""
+"""`potstill bench test`: its output and its exit codes."""
 
 import json
 import subprocess
@@ -28,9 +28,9 @@ def _bench_test(folder: Path, rows: list[dict[str, object]], *arguments: str) ->
 @pytest.mark.parametrize(
     ("rows", "code", "said"),
     [
-        ([{"id": "a", **DOUBLE, "solution": "def double(x): return 2 * x"}], 0, "own: 1 of 1 golds grade right"),
+        ([{"id": "a", **DOUBLE, "solution": "def double(x): return 2 * x"}], 0, "own: 1 of 1 golds are graded right"),
         ([{"id": "a", **DOUBLE, "solution": "def double(x): return \x1b 3"}], 1, "a: wrong (syntax_error): def double(x): return \ufffd 3"),
-        ([{"id": "a", **DOUBLE}], 4, "own: 0 of 0 golds grade right; no answer to test: 1"),
+        ([{"id": "a", **DOUBLE}], 4, "own: 0 of 0 golds are graded right; no answer to test: 1"),
         ([{"id": "a", **DOUBLE, "tests": [{"args": 2}]}], 2, "own.jsonl:1: a test is"),
         ([], 2, "own.jsonl: no problems in it"),
     ],

@@ -1,4 +1,4 @@
-"""Benchmarks: the builtin ones are whole, users' ones load or say which line is wrong."""
+"""Benchmarks: the built-in ones are complete; users' ones load, or the message names the wrong line."""
 
 import contextlib
 import json
@@ -220,6 +220,6 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, data: by
     assert message in str(error.value)
 
 
-def test_a_benchmark_that_is_nowhere_is_told_the_built_in_ones(tmp_path: Path) -> None:
+def test_the_error_for_an_unknown_benchmark_lists_the_built_in_ones(tmp_path: Path) -> None:
     with pytest.raises(BenchmarkError, match="no such file, and no built-in benchmark: those are math-500, mbpp-plus"):
         load(tmp_path / "math500")

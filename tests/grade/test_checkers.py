@@ -1,4 +1,4 @@
-"""A checking server that is killed or late ends the wait for it, and leaves no process."""
+"""If a checking server is killed or late, the wait ends and no process is left."""
 
 import os
 import signal

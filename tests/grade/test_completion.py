@@ -1,4 +1,4 @@
-"""What is completed, and what the answer is: every form that docs/grading.md lists."""
+"""Completion and extraction of answers: every form in docs/grading.md."""
 
 import json
 import sys
@@ -262,7 +262,7 @@ def test_a_pattern_matches_whole_lines() -> None:
     ],
 )
 def test_hostile_lines_do_not_keep_an_expression_busy(expression: str, line: str) -> None:
-    """A backtracking engine would need more steps than there are atoms; the test's time limit says that none is here."""
+    """A backtracking engine would need more steps than there are atoms; the test's time limit would detect it."""
     text = f"{line}\n" * 50
     assert read(text, Rule("pattern", thinking=False, pattern=pattern_of(expression)), ended=True).answer is None
 
@@ -285,7 +285,7 @@ RULES = st.builds(Rule, st.sampled_from(["boxed", "fenced", "any"]), st.booleans
 
 
 @given(TEXTS, RULES, st.booleans())
-def test_no_text_raises_and_an_answer_stands_in_it(text: str, rule: Rule, ended: bool) -> None:
+def test_no_text_raises_and_an_answer_is_part_of_its_text(text: str, rule: Rule, ended: bool) -> None:
     reading = read(text, rule, ended=ended)
     assert reading == read(text, rule, ended=ended)
     assert (reading.incomplete is None) == reading.completed
@@ -384,7 +384,7 @@ def test_a_cut_output_that_repeats_itself_is_a_loop_and_one_that_ended_is_not() 
     ],
 )
 def test_megabytes_of_beginnings_are_read_in_linear_time(text: str) -> None:
-    """Quadratic reading would run into the test's time limit."""
+    """Quadratic reading would exceed the test's time limit."""
     for rule in (THINKS, BASE, CODE, Rule("fenced", thinking=False)):
         read(text, rule, ended=False)
 
@@ -394,7 +394,7 @@ def test_megabytes_of_beginnings_are_read_in_linear_time(text: str) -> None:
     ["~~~ ", QUOTES_PIECE, "```python\n'''\n```\n", "````python\n```\n", "`~~~python "],
 )
 def test_four_times_the_text_takes_four_times_the_steps(piece: str) -> None:
-    """Counted in lines of code that are run, which no other load on the machine changes."""
+    """Counted in executed lines of code, which do not depend on the machine's load."""
     few, many = (_steps(piece * (n // len(piece)) + "`") for n in (10_000, 40_000))
     assert many < 5 * few + 1_000
 

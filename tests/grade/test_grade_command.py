@@ -1,4 +1,4 @@
-"""`potstill grade`: what it reads, what it counts, and how it ends."""
+"""`potstill grade`: its input, its counts, and its exit codes."""
 
 import gzip
 import json
@@ -112,7 +112,7 @@ def test_an_output_that_was_not_generated_cannot_be_graded(tmp_path: Path) -> No
         (("rows.jsonl", "--grader", "math", "--out", "none/grades.jsonl"), "No such file"),
     ],
 )
-def test_wrong_use_is_told_with_exit_code_2(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+def test_wrong_use_ends_with_exit_code_2(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
     write(tmp_path / "rows.jsonl", [{"gold": "1", "answer": "1"}])
     code, _, complaint = potstill_grade(tmp_path, *arguments)
     assert code == 2

@@ -1,4 +1,4 @@
-"""Items to grades, and grades to counts."""
+"""From items to grades, and from grades to counts."""
 
 import json
 import os
@@ -61,7 +61,7 @@ def test_counts_keep_errors_apart_and_right_includes_the_uncompleted(tmp_path: P
     assert whole.causes == {"different_answer": 1, "generation_failed": 1, "unclosed_think": 2}
 
 
-def test_a_program_that_the_sandbox_lost_is_no_wrong_answer(tmp_path: Path) -> None:
+def test_a_program_that_the_sandbox_lost_is_not_a_wrong_answer(tmp_path: Path) -> None:
     row = {"id": "a", "prompt": "p", "entry_point": "f", "asserts": "assert f(1) == 1"}
     benchmark = _benchmark(tmp_path, "code", row)
     item = _item("a", "def f(x): return x")
@@ -126,7 +126,7 @@ def test_what_no_file_can_hold_does_not_cost_the_others_their_verdicts(tmp_path:
 
 
 @pytest.mark.parametrize("what", ["a link", "a pipe"])
-def test_layers_that_are_no_file_are_not_read(tmp_path: Path, what: str) -> None:
+def test_layers_that_are_not_files_are_not_read(tmp_path: Path, what: str) -> None:
     (tmp_path / "outcomes").mkdir()
     (tmp_path / "outcomes" / "unit.jsonl").touch()
     if what == "a link":

@@ -20,7 +20,7 @@ from workloads.sandbox.order import Order, Outcome, SandboxLimits, outcome_from
 ROOT = Path(__file__).parents[2]
 ALL = [*PROGRAMS, *TRICKS]
 QUICK = [hostile for hostile in ALL if hostile.cause != "timeout"]
-"""For the variants of the layers: limits of time are the same in all of them."""
+"""For the variants of the layers, because time limits are the same in all of them."""
 HONEST = "def double(x):\n    return 2 * x\n"
 SUITE = Suite("tests", ('["l",1]', '["l",2]'), ("2", "4"), (0.0, 0.0))
 LIMITS = SandboxLimits(
@@ -33,12 +33,12 @@ LIMITS = SandboxLimits(
     idle_seconds=3.0,
 )
 PATIENT = replace(LIMITS, cpu_seconds=(10.0, 10.0), total_cpu_seconds=20.0, encode_cpu_seconds=10.0)
-"""For what another limit must end: a machine may take half a second to find 128 MiB of memory."""
+"""For programs that another limit must end: a machine may need half a second to find 128 MiB of memory."""
 SYSTEM_PYTHON = Path("/usr/bin/python3")
 NOBODY = 65534
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
-"""Programs that wait are waited for: minutes on a busy machine."""
+"""Programs that wait take minutes on a busy machine."""
 
 
 def _order(key: str, program: str, limits: SandboxLimits = LIMITS) -> Order:
@@ -102,7 +102,7 @@ def test_as_a_user_without_rights() -> None:
     _check(programs, outcomes)
 
 
-def test_with_a_root_of_its_own_and_without_landlock() -> None:
+def test_with_its_own_root_and_without_landlock() -> None:
     layers, outcomes = _run([*SEARCHES, *ESCAPES], {"namespaces": True, "landlock": False}, None)
     if "own root" not in layers:
         pytest.skip("no namespaces for this user on this machine")

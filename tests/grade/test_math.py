@@ -1,4 +1,4 @@
-"""Math answers: equal ones are right, and an expression without end costs itself only."""
+"""Math answers: equal ones are right, and an endless expression affects only itself."""
 
 from functools import reduce
 
@@ -60,7 +60,7 @@ CHANGED = st.builds(
 
 
 def _checked_anew(answer: str, gold: str) -> grader.MathVerdict:
-    """The verdict when nothing is kept from one answer to the next."""
+    """The verdict without any cache between answers."""
     kept = (
         parser.parse_latex_cached,
         parser.extract_latex,

@@ -1,4 +1,4 @@
-"""Answers that nobody can evaluate are wrong at once; no usual answer is refused."""
+"""Answers that cannot be evaluated are wrong at once; no usual answer is refused."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Equal answers in the forms that models write are right, near misses of them wrong."""
+"""Equal answers in the forms that models write are right, and similar wrong answers are wrong."""
 
 import json
 from collections import Counter
@@ -21,7 +21,9 @@ def test_pairs_that_were_once_judged_wrongly(form: dict[str, object]) -> None:
 
 @pytest.mark.slow
 def test_shares_of_wrong_verdicts_over_the_forms_of_all_golds() -> None:
-    """At most 2% of equal pairs are wrong and 0.5% of near misses right; no right verdict of math-verify's own is lost."""
+    """At most 2% of equal pairs are wrong and 0.5% of similar wrong answers are right; no right verdict of math-verify
+    is lost.
+    """
     counts, lost = Counter[tuple[bool, bool]](), []
     for pair in pairs(every=120):
         now = check(pair.answer, pair.gold).right

@@ -67,7 +67,7 @@ def test_the_value_of_every_gold_is_kept() -> None:
      r"\text{a}", "answer ", r"\begin{matrix}", r"{\over", "Answer: ", "the ", r"\color{", "1/2 ", "sqrt(", "|", "`", "__", "cm ", "1e5 ", "_{8", r"\[", "&", "=", "\n"],
 )  # fmt: skip
 def test_hostile_texts_take_linear_time(piece: str) -> None:
-    """A step that is quadratic in so many characters would take minutes of CPU time; longer texts are left as they are."""
+    """A step with quadratic time would take minutes for this many characters; longer texts stay unchanged."""
     text = (piece * LONGEST_CHARACTERS)[:LONGEST_CHARACTERS]
     began = time.process_time()
     normal(text)

@@ -92,7 +92,7 @@ def test_equal_or_close_when_floats_are_expected(returned: object, expected: obj
     ],
 )
 def test_numbers_of_numpy_are_compared_as_python_numbers(returned: object, expected: object, passed: bool) -> None:
-    """numpy rounds what it compares with to the type of its scalar: every number above 65,504 is a float16's infinity."""
+    """numpy rounds to the type of its scalar: as a float16 every number above 65,504 is infinity."""
     assert _judge([returned], [expected]).passed is passed
 
 
@@ -123,7 +123,7 @@ class Number(int):
 
 
 def _dressed(value: object, draw: Callable[[int], int]) -> object:
-    """An equal value in other types: those of numpy that hold it exactly, subclasses, defaultdicts."""
+    """An equal value in other types: numpy types that hold it exactly, subclasses, defaultdicts."""
     choice = draw(3)
     if choice == 0 and type(value) in (bool, int, float):
         for kind in NUMBERS[draw(len(NUMBERS)) :]:
@@ -154,7 +154,7 @@ NESTED = st.recursive(
 @settings(max_examples=60)
 @given(st.data(), NESTED, NESTED)
 def test_values_are_equal_where_python_says_so(data: st.DataObject, one: object, other: object) -> None:
-    """The differential test: Python's own `==` on plain values, ours on what was decoded of them in other types.
+    """Differential test: Python's `==` on plain values against ours on the same values decoded from other types.
 
     (numpy compares a number with a list element by element; here it equals no list.)
     """

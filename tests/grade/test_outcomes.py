@@ -1,4 +1,4 @@
-"""Outcomes come from where hostile programs run: the file is read as the work of one that broke out."""
+"""A hostile program may have written the outcomes: the file is read as untrusted."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def test_of_two_outcomes_for_one_order_the_first_counts_and_an_unknown_one_does_
 
 
 @pytest.mark.parametrize("bad", [b"", b"not json", b"[" * 100_000, b"\xff\xfe", b"null", b'{"key": "a"}', b'{"key": ["a"], "lost": 1}', b"9" * 5_000])  # fmt: skip
-def test_a_line_that_is_no_outcome_is_passed_over(tmp_path: Path, bad: bytes) -> None:
+def test_a_line_that_is_not_an_outcome_is_skipped(tmp_path: Path, bad: bytes) -> None:
     (tmp_path / "o").write_bytes(bad + b"\n" + A.to_json().encode() + b"\n" + B.to_json().encode()[:-4])
     assert _read(tmp_path / "o") == {"a": A}
 
@@ -54,7 +54,7 @@ def test_a_file_of_nonsense_is_not_read_to_its_end(tmp_path: Path, caplog: pytes
 
 @pytest.fixture
 def little_memory() -> Iterator[None]:
-    """Room for 256 MiB more than this process has."""
+    """Limits this process to 256 MiB more memory."""
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     before = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (mapped + (256 << 20), before[1]))
@@ -64,7 +64,7 @@ def little_memory() -> Iterator[None]:
 
 @pytest.mark.usefixtures("little_memory")
 def test_terabytes_without_a_line_end_are_not_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A sparse file: it costs the disk nothing, and a reader without bounds all its memory."""
+    """A sparse file: it uses no disk space, but a reader without limits would use all memory."""
     with (tmp_path / "o").open("wb") as file:
         file.truncate(1 << 40)
     assert _read(tmp_path / "o") == {}
@@ -87,7 +87,7 @@ def test_the_longest_output_that_a_candidate_may_write_fits_into_a_line(tmp_path
 
 
 @pytest.mark.parametrize("what", ["a link", "a pipe", "a folder", "a device", "nothing", "a link to its folder"])
-def test_what_is_no_file_holds_nothing_and_is_not_waited_for(tmp_path: Path, what: str) -> None:
+def test_paths_that_are_not_files_are_empty_and_do_not_block(tmp_path: Path, what: str) -> None:
     folder = tmp_path / "outcomes"
     folder.mkdir()
     path = folder / "o"
@@ -111,7 +111,7 @@ JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st
 
 
 @given(JSON)
-def test_what_is_no_outcome_is_a_value_error_and_nothing_else(data: object) -> None:
+def test_an_invalid_outcome_raises_only_value_error(data: object) -> None:
     try:
         found = result_from(json.loads(json.dumps(data)))
     except ValueError:

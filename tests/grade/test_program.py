@@ -1,4 +1,6 @@
-"""`python -m workloads.grade`: one process, or three steps of which the one that runs programs knows no store."""
+"""`python -m workloads.grade`: one process, or three steps, of which the one that runs programs has no access to the
+store.
+"""
 
 import json
 import os
@@ -67,7 +69,7 @@ def test_one_process_grades_a_task_at_every_budget(store: Store, tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_each_problem_is_told_of_as_its_programs_have_run(store: Store, tmp_path: Path) -> None:
+def test_each_problem_is_reported_when_its_programs_have_run(store: Store, tmp_path: Path) -> None:
     task, told = code_task(store, tmp_path), Told()
     body = told.body(lambda context: grade(context, "all", None, 1))
     assert run_program(GradeTask, body, [task.key], {"POTSTILL_STORE": store.url}) == ExitCode.OK
@@ -139,7 +141,7 @@ def test_verdicts_of_another_grader_version_are_not_given_under_its_name(
 
 
 def _harm(store: Store, task: GradeTask, data: bytes | None) -> str:
-    """Damages (or, without `data`, deletes) the tokenizer of the task's outputs; its key."""
+    """Damages (or, without `data`, deletes) the tokenizer of the task's outputs. Returns its key."""
     marker = read_marker(store, task.members[0].outputs, store_keys.OUTPUTS)
     assert marker is not None
     assert isinstance(marker.record, OutputsRecord)

@@ -1,4 +1,4 @@
-"""The sandbox's pieces: the filter as data, the protocol, and orders that are run side by side."""
+"""The parts of the sandbox: the filter as data, the protocol, and parallel orders."""
 
 import contextlib
 import json
@@ -28,7 +28,7 @@ ALLOW, KILL, EPERM, ENOSYS, EACCES, ENOTTY = 0x7FFF0000, 0x80000000, 0x50001, 0x
 
 
 def _decide(code: bytes, architecture: int, number: int, *arguments: int) -> int:
-    """Runs a classic BPF program on one system call, as the kernel does."""
+    """Runs a classic BPF program on one system call, like the kernel."""
     padded = [*arguments, *[0] * (6 - len(arguments))]
     data = struct.pack("=IIQ6Q", number, architecture, 0, *padded)
     lines = list(struct.iter_unpack("=HBBI", code))
@@ -107,7 +107,7 @@ def test_no_stream_finishes_without_a_value_per_test(pieces: list[bytes]) -> Non
 
 @given(st.recursive(st.none() | st.integers() | st.text(max_size=4), lambda s: st.lists(s) | st.dictionaries(
     st.sampled_from(["key", "end", "values", "seconds", "detail", "cpu_seconds", "wall_seconds"]), s), max_leaves=8))  # fmt: skip
-def test_what_is_no_outcome_is_a_value_error(data: object) -> None:
+def test_an_invalid_outcome_raises_value_error(data: object) -> None:
     with contextlib.suppress(ValueError):
         assert isinstance(outcome_from(data), Outcome)
 
@@ -203,7 +203,7 @@ def test_unsandboxed_runs_give_the_same_outcomes() -> None:
 
 
 def test_the_place_golds_are_imported_from_is_never_readable() -> None:
-    """As when everything is installed in site-packages, which stands within the standard library's folder."""
+    """This matters if everything is installed in site-packages, which is inside the standard library's folder."""
     packages = Path(sysconfig.get_path("stdlib")) / "site-packages"
     paths = [Path(path) for path in readable_paths(packages)]
     assert any(path.name == "json" for path in paths)

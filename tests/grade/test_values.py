@@ -233,6 +233,6 @@ def test_hostile_json_is_a_value_or_unreadable(node: object) -> None:
     ["", "[]", "{}", "[" * 100_000, '["l"', '["nope",1]', '["s",["l"]]', '["n","O",[1],[1]]', '["N","V8",1]',
      '["n","<i8",[1000000000000],[1]]', '["i",5]', '["d",[1]]', '["D","not a number"]', '["f","1' + "0" * 20_000 + '"]'],
 )  # fmt: skip
-def test_what_is_no_value_is_unreadable(text: str) -> None:
+def test_an_invalid_value_is_unreadable(text: str) -> None:
     with pytest.raises(UnreadableValue):
         decode(text)

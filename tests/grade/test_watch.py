@@ -1,4 +1,4 @@
-"""What is read of a candidate is hostile: every status and every stream of frames becomes an outcome."""
+"""A candidate's output is hostile: every status and every stream of frames becomes an outcome."""
 
 import os
 import struct
@@ -64,7 +64,7 @@ def test_signals_without_a_name_have_their_number() -> None:
 
 
 def test_a_small_process_that_was_killed_killed_itself() -> None:
-    """A kernel without memory chooses a large one: only that is run again."""
+    """A kernel without memory kills a large process: only that is repeated."""
     assert not end_of(watch_of(b"LS"), None, 9, OWN_RESIDENT_BYTES).doubtful
     assert end_of(watch_of(b"LS"), None, 9, OWN_RESIDENT_BYTES + 1).doubtful
 
@@ -105,7 +105,7 @@ def test_every_stream_of_frames_is_an_outcome(frames: list[bytes], cuts: list[in
 def test_an_exception_of_the_watcher_is_an_outcome_once_the_program_may_have_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The real `execute`, with a candidate that writes L and sleeps, and reading that fails."""
+    """The real `execute`, with a candidate that writes L and sleeps, and a read that fails."""
 
     def candidate(order: Order, ground: server.Ground, writer: int) -> None:
         os.setsid()
@@ -126,7 +126,7 @@ def test_an_exception_of_the_watcher_is_an_outcome_once_the_program_may_have_run
 
 
 def _stream(*tests: tuple[bytes, float]) -> Watch:
-    """A value of each test, and the CPU seconds when it is read after the one before."""
+    """A value of each test, and the CPU seconds between two reads."""
     watch = watch_of(b"LS")
     for value, seconds in tests:
         watch.take(b"T", 0.0)
@@ -179,7 +179,7 @@ def test_time_without_a_processor_is_doubtful_and_waiting_is_not() -> None:
     assert not end_of(watch, "CPU", None).doubtful
 
 
-def test_a_folder_that_cannot_be_taken_away_does_not_lose_the_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_deleted_does_not_lose_the_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
     def candidate(order: Order, ground: server.Ground, writer: int) -> None:
         os.setsid()
         os.write(writer, b"LS" + (b"T" + frame(b"V", b"1")) * 2 + b"D")

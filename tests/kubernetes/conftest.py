@@ -1,4 +1,6 @@
-"""`pytest tests/kubernetes --update-golden` writes the golden files anew; look at the difference before you commit it."""
+"""`pytest tests/kubernetes --update-golden` writes the golden files again; check the difference before you
+commit it.
+"""
 
 import pytest
 

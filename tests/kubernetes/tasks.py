@@ -47,7 +47,7 @@ BENCHMARK = benchmark("math-500", (RUN,))
 
 
 def unit(kind: UnitKind) -> UnitRef:
-    """Fixed, so that golden files do not change with the digests' rules."""
+    """Fixed, so that golden files do not depend on the digests' rules."""
     return UnitRef(kind=kind, digest=sha256_of(kind.encode()))
 
 
@@ -56,7 +56,7 @@ def image(name: str) -> str:
 
 
 def profile(**changed: Any) -> Profile:
-    """GPUs, a queue, weights on a claim, gVisor for grading: what a platform may say."""
+    """A profile with GPUs, a queue, weights on a claim, and gVisor for grading."""
     stated = {
         "name": "h200", "gpu": "NVIDIA-H200", "precision": "bfloat16",
         "engine": {"name": "vllm", "version": "0.32.0", "dtype": "bfloat16"},

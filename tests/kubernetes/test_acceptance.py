@@ -1,4 +1,4 @@
-"""An experiment is frozen once, grows by additions, and is refused with what to change."""
+"""An experiment is frozen once, accepts additions, and is refused with the change that is needed."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -92,7 +92,7 @@ def test_raised_limits_are_a_new_revision(accepted: Accept) -> None:
     assert accepted(item(limits={"attempts": 7})).frozen.limits.attempts == 7
 
 
-def test_suspending_is_no_new_revision(accepted: Accept) -> None:
+def test_suspending_is_not_a_new_revision(accepted: Accept) -> None:
     accepted(item())
     assert accepted(item(suspend=True)).frozen.revision == 1
 
@@ -101,7 +101,7 @@ def test_suspending_is_no_new_revision(accepted: Accept) -> None:
     ("change", "message"),
     [
         ({"runs": [{**RUN, "learningRate": 1.0}]}, "run one has changed; add another under a new name"),
-        ({"runs": [{**RUN, "name": "two"}]}, "run one is gone from the spec"),
+        ({"runs": [{**RUN, "name": "two"}]}, "run one was removed from the spec"),
         ({"epoch": 1}, "epoch does not change in a live experiment"),
     ],
 )
@@ -118,7 +118,7 @@ def test_an_unknown_profile_is_refused_with_those_there_are(accepted: Accept) ->
     )  # fmt: skip
 
 
-def test_all_that_is_wrong_is_told_at_once(accepted: Accept) -> None:
+def test_all_mistakes_are_reported_together(accepted: Accept) -> None:
     wrong = item(runs=[{**RUN, "data": "sum", "checkpointEverySamples": 9}])
     _, message = refusal(accepted, wrong)
     assert "did you mean sums?" in message

@@ -1,4 +1,4 @@
-"""The gate as a condition, where there is nothing to judge."""
+"""The gate as a condition, without results to compare."""
 
 from controller.executors.kubernetes.gating import gate_condition
 from workloads.api.experiment import FrozenGate, FrozenRequirement

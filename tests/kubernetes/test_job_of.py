@@ -1,4 +1,4 @@
-"""Jobs and pods, as Kubernetes tells of them, read as decide wants them."""
+"""Jobs and pods of Kubernetes are converted to the records that `decide` reads."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -95,11 +95,11 @@ def test_a_failed_jobs_exit_code(pods: list[Json], code: int | None) -> None:
     assert job_of(job(FAILED), pods).exit_code == code
 
 
-def test_a_complete_job_ended_with_zero_though_its_pods_are_gone() -> None:
+def test_a_complete_job_ended_with_zero_even_if_its_pods_are_deleted() -> None:
     assert job_of(job(condition("Complete")), []).exit_code == 0
 
 
-def test_a_job_at_work_has_no_exit_code() -> None:
+def test_a_running_job_has_no_exit_code() -> None:
     assert job_of(job(), [pod(ended(3))]).exit_code is None
 
 
@@ -116,7 +116,7 @@ def test_a_disrupted_pod_that_finished_all_the_same_was_not_preempted() -> None:
     assert not job_of(job(condition("Complete")), [pod(ended(0), conditions=(DISRUPTED,))]).preempted
 
 
-def test_a_crash_is_no_preemption() -> None:
+def test_a_crash_is_not_a_preemption() -> None:
     assert not job_of(job(FAILED), [pod(ended(137))]).preempted
 
 

@@ -1,4 +1,4 @@
-"""What is posted for each task, word for word; and what holds of every one of them."""
+"""The exact objects posted for each task, and rules for all of them."""
 
 import json
 from pathlib import Path
@@ -59,7 +59,7 @@ def test_what_is_posted_is_the_golden_one(name: str, update: bool) -> None:
     compare(name, built(name), update)
 
 
-def test_there_is_no_golden_file_of_nothing() -> None:
+def test_every_golden_file_belongs_to_a_case() -> None:
     assert {path.stem for path in FOLDER.glob("*.yaml")} == set(GOLDEN)
 
 
@@ -167,7 +167,7 @@ def test_weights_are_fetched_once_for_a_base_and_a_volume_and_books_no_gpu() -> 
         ("s3://lab/bases/base", None, False),
     ],
 )
-def test_what_stands_at_a_path_is_not_fetched(location: str, claim: str | None, needed: bool) -> None:
+def test_a_base_at_a_path_is_not_fetched(location: str, claim: str | None, needed: bool) -> None:
     base = ModelSource(location=location, content="sha256:" + "0" * 64)
     assert needs_prefetch(base, profile(weightsClaim=claim)) is needed
 
@@ -197,7 +197,7 @@ REACHED: dict[str, Any] = {
 
 
 def platform_job(name: str) -> dict[str, Any]:
-    """A golden Job under a profile that states everything a platform can."""
+    """A golden Job under a profile with every setting of a platform."""
     roles = {role: getattr(profile(), role).model_dump(by_alias=True) | PLATFORM for role in ("train", "evaluate", "grade", "report")}  # fmt: skip
     stated = profile(**REACHED, **roles)
     if name == "prefetch":
@@ -253,7 +253,7 @@ def test_a_proxys_password_is_not_taken_into_a_profile() -> None:
     [
         ({"podLabels": {"potstill.dev/role": "mine"}}, r"potstill\.dev/role is set by Potstill"),
         ({"podAnnotations": {"potstill.dev/task": "mine"}}, r"potstill\.dev/task is set by Potstill"),
-        ({"volumes": [{"name": "work", "emptyDir": {}}]}, "a volume work is there already"),
+        ({"volumes": [{"name": "work", "emptyDir": {}}]}, "a volume work exists already"),
     ],
 )
 def test_a_profile_takes_nothing_of_ours(stated: dict[str, Any], said: str) -> None:

@@ -1,4 +1,6 @@
-"""The evaluation pods of a namespace: what counts as one, whose turn is next, and never more than the limit at once."""
+"""The evaluation pods of a namespace: which pods count, who gets the next one, and never more than the limit at
+once.
+"""
 
 import random
 import threading
@@ -105,16 +107,16 @@ def test_a_pod_is_owed_to_each_that_waited_longer() -> None:
     assert QuotaQueue(2, {"a": ASH, "b": ASH, "c": ASH}, (BIRCH,)).next() == ()
 
 
-def test_it_is_said_who_has_the_pods_and_how_many_waited_longer() -> None:
+def test_the_message_names_the_holder_of_the_pods_and_how_many_waited_longer() -> None:
     line = QuotaQueue(2, {"a": ASH, "b": ASH, "c": BIRCH}, (BIRCH, CEDAR))
-    said = "the namespace's limit of evaluation pods is 2, at work for ash (2), birch (1)"
+    said = "the namespace's limit of evaluation pods is 2, used by ash (2), birch (1)"
     assert [line.pool(owner).quota_message for owner in (BIRCH, CEDAR)] == [said, f"{said}; 1 waited longer"]
     many = {str(n): Owner(experiment=f"e{n}", uid8="0" * 8) for n in range(5)}
-    assert QuotaQueue(5, many).pool(ASH).quota_message.endswith("at work for e0 (1), e1 (1), e2 (1) and 2 more")
+    assert QuotaQueue(5, many).pool(ASH).quota_message.endswith("used by e0 (1), e1 (1), e2 (1) and 2 more")
 
 
 def decision(*keys: str, limited: bool = False, taking: FrozenExperiment | None = None) -> Decision:
-    """That these are generating; `taking`: one of them is a new task."""
+    """The decision with these generating tasks; `taking`: whether one of them is a new task."""
     actions = ()
     if taking is not None:
         new = decide(taking, World(Weather(), 0).store_view(owner_of(taking)), JobsSnapshot({}), NOW).actions
@@ -132,15 +134,15 @@ def test_a_decision_counts_before_its_job_is_seen() -> None:
     assert ledger.after_decision(ASH, blind, NOW) == ledger
 
 
-def test_a_claim_ends_when_its_job_is_seen_or_nobody_confirms_it() -> None:
+def test_a_claim_ends_when_its_job_is_seen_or_is_not_confirmed() -> None:
     ledger = QuotaLedger(claims={"a": Claim(ASH, NOW)})
     assert ledger.with_seen({"a"}, NOW).with_seen((), NOW).claims == {}, "a Job that was seen and has gone is gone"
     assert ledger.with_seen((), after(CLAIM_SECONDS - 1)).claims.keys() == {"a"}
     assert ledger.with_seen((), after(CLAIM_SECONDS)).claims == {}
 
 
-def test_a_job_that_was_seen_and_is_gone_is_not_claimed_by_who_has_not_noticed() -> None:
-    """Its Experiment is deleted: a last round sees the open task, and the copy no Job of it."""
+def test_a_job_that_was_seen_and_deleted_is_not_claimed_from_a_stale_view() -> None:
+    """Its Experiment is deleted: a last round sees the open task, and its Job is not in the copy."""
     ledger = QuotaLedger().after_decision(ASH, decision("a"), NOW).with_seen({"a"}, after(1)).with_seen((), after(2))
     assert ledger.after_decision(ASH, decision("a"), after(3)).claims == {}
 
@@ -157,7 +159,7 @@ def test_who_asked_first_is_first_until_it_takes_a_pod() -> None:
     assert ledger.without(CEDAR).waiting(after(7)) == (ASH, BIRCH)
 
 
-def test_who_does_not_ask_any_more_holds_nobody_back_and_has_its_place_when_it_asks_again() -> None:
+def test_an_experiment_that_stops_asking_blocks_no_other_and_keeps_its_place() -> None:
     ledger = (
         QuotaLedger()
         .after_decision(ASH, decision(limited=True), NOW)
@@ -169,12 +171,12 @@ def test_who_does_not_ask_any_more_holds_nobody_back_and_has_its_place_when_it_a
 
 
 def limit(most: int, wake: Callable[[str], None] = lambda _: None) -> EvaluationLimit:
-    """Before anything was listed."""
+    """The limit before the first LIST."""
     return EvaluationLimit(most, TaskIndex(evaluations=True), lambda: NOW, wake)
 
 
 def take(key: str, view: JobsSnapshot) -> Decision:
-    """One more, if there is a slot for it: as decide does, which takes a moment."""
+    """Takes one more if a slot is free, like `decide`, which takes a moment."""
     [pool] = view.pools
     threading.Event().wait(0.001)
     return decision(key) if pool.slots - pool.reserved_for_others > 0 else decision(limited=True)
@@ -226,7 +228,7 @@ def exported(shared: EvaluationLimit) -> dict[str, float]:
     return {name: float(value) for name, _, value in named}
 
 
-def test_the_limit_is_exported_as_it_stands() -> None:
+def test_the_limit_is_exported_unchanged() -> None:
     shared = limit(1)
     for owner in (ASH, BIRCH, CEDAR):
         shared.admit(owner, JobsSnapshot({}), lambda view, owner=owner: take(owner.experiment, view))
@@ -238,7 +240,7 @@ def test_the_limit_is_exported_as_it_stands() -> None:
 
 
 class Namespace:
-    """Several controllers' rounds in one world, whose Jobs are seen late: by the copy as it was at the last look."""
+    """Rounds of several controllers in one world, whose copy of Jobs is as old as the last `look`."""
 
     def __init__(self, world: World, most: int, chance: random.Random) -> None:
         self.world = world
@@ -249,7 +251,7 @@ class Namespace:
         self.turns: Counter[str] = Counter()
 
     def look(self) -> None:
-        """The watch delivers: by key, the owner of each live Job, None of an ended one."""
+        """Delivers the watch's events: by key, the owner of each live Job, None for an ended one."""
         self.copy = {
             key: sim.task.owner if sim.job.phase != "ended" else None
             for key, sim in self.world.jobs.items()
@@ -279,7 +281,7 @@ class Namespace:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12))
 def test_whatever_happens_when_the_limit_holds_at_every_step_and_everybody_ends(seed: int) -> None:
-    """Rounds of four experiments mix action by action, Jobs are seen late, crash and are preempted."""
+    """Rounds of four experiments are interleaved action by action; Jobs are seen late, crash and are preempted."""
     chance = random.Random(seed)
     weather = Weather(crash=0.1, preempt=0.1, work_ticks=1 + seed % 3)
     limits = Limits(attempts=100, preemptions=200, group_members=2, idle_timeout_seconds=20.0 * (seed % 2))
@@ -328,7 +330,7 @@ def test_an_experiment_with_much_to_evaluate_takes_turns_with_one_that_has_littl
 
 
 @pytest.mark.slow
-def test_an_engine_that_others_join_is_not_kept_at_work_while_another_experiment_waits() -> None:
+def test_an_engine_that_others_join_is_not_kept_running_while_another_experiment_waits() -> None:
     limits, samples = Limits(group_members=8), tuple(range(1, 200))
     much = experiment((external("a", samples, published=True),), ("sums",), name="much", uid8="1" * 8, limits=limits)
     little = experiment((), ("own",), name="little", uid8="2" * 8, limits=limits)
@@ -344,7 +346,7 @@ def test_an_engine_that_others_join_is_not_kept_at_work_while_another_experiment
         world.tick()
         if number == 8:
             before = len(world.completed)
-            assert before, "the engine is at work"
+            assert before, "the engine is running"
             controllers.append(Controller(little))
         if namespace.turns["little"]:
             break

@@ -1,4 +1,4 @@
-"""Why a Job ended or does not start is said in the cluster's own words, with what to change."""
+"""Why a Job ended or does not start is reported with the cluster's own message, and with the needed change."""
 
 from typing import Any
 
@@ -70,7 +70,7 @@ def test_an_ended_job_has_the_reason_of_its_container_or_pod(name: str) -> None:
         ({"reason": "BackoffLimitExceeded", "message": "Job has reached the specified backoff limit"}, "", False),
     ],
 )  # fmt: skip
-def test_a_job_whose_pods_are_gone_says_what_the_job_itself_does(
+def test_a_job_whose_pods_are_deleted_has_the_reason_of_the_job(
     told: dict[str, str], reason: str, preempted: bool
 ) -> None:
     seen = job_of(train(condition("Failed", **told)), [])

@@ -1,4 +1,4 @@
-"""A key is worked on by one worker at a time, when it is due, and later after failures."""
+"""One worker at a time handles a key, when it is due, and after a longer pause if it failed."""
 
 from controller.executors.kubernetes.workqueue import LONGEST_BACKOFF_SECONDS, KeyedQueue
 

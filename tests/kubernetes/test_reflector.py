@@ -1,4 +1,4 @@
-"""A watch goes on after every answer that a broken server or a proxy in between can give, and never without a pause."""
+"""A watch continues after every answer of a broken server or a proxy, and never without a pause."""
 
 import json
 import threading
@@ -32,13 +32,13 @@ ODD_WATCHES: dict[str, Answer] = {
     "a page with 200": (200, PAGE),
     "a page of several lines": (200, b"<html>\n<body>\n</html>\n"),
     "a cut line": (200, ADDED[: len(ADDED) // 2]),
-    "JSON that is no event": (200, b"[1]\n"),
+    "JSON that is not an event": (200, b"[1]\n"),
     "an event without an object": (200, b'{"type": "ADDED"}\n'),
     "an object without a name": (200, event("ADDED", metadata={"resourceVersion": "2"})),
     "a bookmark without a version": (200, event("BOOKMARK", metadata={})),
     "an ERROR without a code": (200, event("ERROR")),
     "a version that is too old": (200, GONE),
-    "bytes that are no text": (200, b"\xff\xfe\n"),
+    "bytes that are not text": (200, b"\xff\xfe\n"),
     "nothing": (200, b""),
     "no content": (204, b""),
     "503": (503, b"busy"),
@@ -49,7 +49,7 @@ ODD_LISTS: dict[str, Answer] = {
     "no items": (200, b'{"metadata": {"resourceVersion": "1"}}'),
     "items that are null": (200, b'{"metadata": {"resourceVersion": "1"}, "items": null}'),
     "no metadata": (200, b'{"items": []}'),
-    "an item that is no object": (200, b'{"metadata": {"resourceVersion": "1"}, "items": [7]}'),
+    "an item that is not an object": (200, b'{"metadata": {"resourceVersion": "1"}, "items": [7]}'),
     "nothing": (200, b""),
     "a number": (200, b"7"),
     "404": (404, b"{}"),
@@ -57,7 +57,7 @@ ODD_LISTS: dict[str, Answer] = {
 
 
 class Server:
-    """Answers LISTs and watches with what the test says; watches stay open for a while after ADDED."""
+    """Answers LISTs and watches as the test states; watches stay open for a while after ADDED."""
 
     def __init__(self) -> None:
         self.list: Answer | None = None
@@ -171,7 +171,7 @@ def test_a_server_that_ends_each_watch_with_410_is_asked_with_growing_pauses(
     assert server.lists <= seen.breaks + 1
 
 
-def test_whoever_is_told_of_a_change_and_fails_costs_no_other_change(
+def test_a_listener_that_fails_does_not_hide_a_change_from_the_others(
     server: Server, reflector: Callable[..., Reflector]
 ) -> None:
     def fail(_: object) -> None:
@@ -182,7 +182,7 @@ def test_whoever_is_told_of_a_change_and_fails_costs_no_other_change(
     assert (seen.is_alive, seen.breaks) == (True, 0)
 
 
-def test_a_page_in_place_of_an_answer_is_no_success(server: Server) -> None:
+def test_a_page_in_place_of_an_answer_is_not_a_success(server: Server) -> None:
     server.list = (200, PAGE)
     with serving(server) as url, pytest.raises(ApiUnreachable, match="502 Bad Gateway"):
         api_at(url).request("GET", PATH)

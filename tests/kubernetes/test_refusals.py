@@ -1,4 +1,4 @@
-"""A Job that is refused is asked for again after pauses that grow, and at once when another was made."""
+"""A refused Job is retried after growing pauses, and at once when another Job was created."""
 
 from datetime import UTC, datetime, timedelta
 

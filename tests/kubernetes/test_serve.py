@@ -1,4 +1,4 @@
-"""The controller's process: its probes, how it fails to start, and that no error ends one of its threads."""
+"""The controller's process: its probes, its failed starts, and threads that no error can end."""
 
 import json
 import os
@@ -30,7 +30,7 @@ PACE = Pace(first_seconds=0.05, longest_seconds=0.1)
 
 @pytest.fixture
 def controller(tmp_path: Path) -> Iterator[Controller]:
-    """Whose API server does not answer."""
+    """A controller whose API server does not answer."""
     settings = client.Configuration(host="http://127.0.0.1:1")
     settings.retries = False
     made = Controller(Api(client.ApiClient(settings)), open_store(tmp_path.as_uri()), {}, "team", pace=PACE)
@@ -78,7 +78,7 @@ def test_no_error_of_one_experiment_ends_a_worker(caplog: pytest.LogCaptureFixtu
     assert not worker.is_alive()
 
 
-def test_an_experiment_that_is_gone_or_replaced_is_cleaned_up_once_and_an_error_is_logged(
+def test_an_experiment_that_is_deleted_or_replaced_is_cleaned_up_once_and_an_error_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     cleaned = list[str]()
@@ -111,7 +111,7 @@ def test_probes_answer_with_what_is_wrong() -> None:
 
 
 def failed_start(**environment: str) -> dict[str, Any]:
-    """The only line that a controller which cannot start writes."""
+    """The only log line of a controller that cannot start."""
     ran = subprocess.run(
         [sys.executable, "-m", "controller.executors.kubernetes.serve"],
         env={"PATH": os.environ["PATH"], **environment},

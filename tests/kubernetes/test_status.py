@@ -1,4 +1,4 @@
-"""A status says what is, in conditions that move only when something did."""
+"""A status describes the current state; its conditions change only if the state changed."""
 
 import json
 from dataclasses import replace
@@ -32,11 +32,11 @@ def item(status: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
 
 
 def run(name: str = "math", state: Any = "running") -> RunLine:
-    return RunLine(name, name, state, "at work", done=3, total=10, checkpoints=1, checkpoints_expected=2)
+    return RunLine(name, name, state, "running", done=3, total=10, checkpoints=1, checkpoints_expected=2)
 
 
 def evaluation(state: Any = "running") -> EvaluationLine:
-    return EvaluationLine("math@50", "math-500", "fast", state, "generate", "Open", "at work")
+    return EvaluationLine("math@50", "math-500", "fast", state, "generate", "Open", "running")
 
 
 def status(*runs: RunLine, finished: Any = None, idle: bool = False, **told: Any) -> Status:
@@ -48,7 +48,7 @@ def conditions(built: dict[str, Any]) -> dict[str, tuple[str, str]]:
     return {c["type"]: (c["status"], c["reason"]) for c in built["conditions"]}
 
 
-def test_a_running_experiment_tells_counts_and_one_line_a_run() -> None:
+def test_a_running_experiment_shows_counts_and_one_line_per_run() -> None:
     built = running_status(item(), status(), LINKS, 1, NOW)
     assert (built["training"], built["checkpoints"], built["evaluations"]) == ("0/1", "1/2", "0/1")
     assert (built["phase"], built["manifest"], built["observedGeneration"]) == ("Running", LINKS["manifest"], 3)
@@ -82,7 +82,7 @@ def test_what_was_not_seen_this_round_stays_as_it_was_told() -> None:
     assert conditions(built)["Ready"] == ("Unknown", "StoreUnavailable")
 
 
-def test_a_store_that_does_not_answer_is_told_and_nothing_else_changes() -> None:
+def test_a_store_that_does_not_answer_is_reported_and_nothing_else_changes() -> None:
     before = running_status(item(), status(), LINKS, 1, NOW)
     built = unseen_status(item(before), "s3://lab: no answer", LATER)
     assert conditions(built) == conditions(before) | {"Ready": ("Unknown", "StoreUnavailable")}
@@ -116,7 +116,7 @@ def test_of_a_new_experiment_only_its_acceptance_is_an_event() -> None:
     assert [condition["type"] for condition in found] == ["Accepted"]
 
 
-def test_a_refused_spec_is_finished_so_that_nobody_waits() -> None:
+def test_a_refused_spec_is_finished_so_that_no_command_waits() -> None:
     built = refused_status(item(), "InvalidSpec", "spec.runs[0].data: sum is not under data", NOW)
     assert conditions(built) == {"Accepted": ("False", "InvalidSpec"), "Finished": ("True", "Failed")}
     assert built["phase"] == "Refused"

@@ -1,4 +1,4 @@
-"""The index of Jobs by task holds what a look at all Jobs and pods would find, whatever came, changed and went."""
+"""The index of Jobs by task equals a search through all Jobs and pods, after any additions, changes and deletions."""
 
 from datetime import datetime
 from typing import Any

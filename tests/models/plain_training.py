@@ -1,4 +1,4 @@
-"""Training as a page of transformers and peft: nothing of Potstill's in it, one document after another, no tricks."""
+"""Training in a short script of transformers and peft, without code of Potstill: one document after another."""
 
 import json
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ def train_adapter(
     seed: int,
     rslora: bool = False,
 ) -> list[float]:
-    """A new LoRA adapter. Returns as `train`."""
+    """Trains a new LoRA adapter. Returns the same as `train`."""
     model = load(base)
     torch.manual_seed(seed)
     config = LoraConfig(
@@ -42,13 +42,13 @@ def train_adapter(
 def train_further(
     base: Path, rows: Path, adapter: Path, *, steps: int, learning_rate: float, weight_decay: float
 ) -> list[float]:
-    """From the values of `adapter`. Returns as `train`."""
+    """Trains from the values of `adapter`. Returns the same as `train`."""
     model = PeftModel.from_pretrained(load(base), adapter, is_trainable=True)
     return train(model, base, rows, steps, learning_rate, weight_decay)
 
 
 def train_whole(base: Path, rows: Path, *, steps: int, learning_rate: float, weight_decay: float) -> list[float]:
-    """All weights. Returns as `train`."""
+    """Trains all weights. Returns the same as `train`."""
     return train(load(base), base, rows, steps, learning_rate, weight_decay)
 
 
@@ -57,7 +57,7 @@ def load(base: Path) -> Any:
 
 
 def train(model: Any, base: Path, rows: Path, steps: int, learning_rate: float, weight_decay: float) -> list[float]:
-    """Mean loss over the responses' tokens of each step; a step takes all rows."""
+    """Returns the mean loss over the responses' tokens of each step; a step uses all rows."""
     model.eval()
     tokenizer = AutoTokenizer.from_pretrained(base)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -1,7 +1,7 @@
 """Measures every family and writes the table of docs/models.md: `python -m tests.models.table [--vllm] [NAME ...]`.
 
-Without `--vllm` what needs no vLLM; with it (in an environment with vLLM on a CPU) only that column. Figures are kept in
-docs/assets/models.json, from which the table is made.
+Without `--vllm` it measures all columns but vLLM's; with it (in an environment with vLLM on a CPU) only vLLM's. The
+values are stored in docs/assets/models.json, from which the table is made.
 """
 
 import json

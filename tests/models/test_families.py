@@ -1,4 +1,6 @@
-"""Every family in workloads/models is trained as plain peft trains it, and what comes out is the same model everywhere."""
+"""Every family in workloads/models is trained like plain peft trains it, and peft and the engines load the same
+model.
+"""
 
 import json
 from dataclasses import dataclass
@@ -25,14 +27,14 @@ from workloads.text.tokenizer import load_tokenizer
 
 ROWS, STEPS, SEED = 6, 20, 16
 QUICK = ("llama", "gemma2")
-"""In `make check`, for what they have that others have not: a token that opens texts, scores and logits that are capped."""
+"""Families that `make check` tests, because together they have a BOS token, and soft-capped scores and logits."""
 BY_NAME = {family.name: family for family in FAMILIES.values()}
 NAMES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in BY_NAME]
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A tiny base of a family after STEPS steps on all of its kinds of layers."""
+    """A tiny base of a family after STEPS training steps with adapters on all its kinds of layers."""
 
     family: ModelFamily
     world: World
@@ -59,7 +61,7 @@ class Trained:
 def train_tiny(
     folder: Path, family: ModelFamily, lora: Lora | None, learning_rate: float = 1e-2, **sizes: Any
 ) -> Trained:
-    """Without `lora` all weights are trained. `sizes`: of the base, in place of TINY_SIZES."""
+    """Trains a tiny base; without `lora` all its weights. `sizes`: sizes of the base, which override TINY_SIZES."""
     world = World(folder, write_tiny_base(folder / "base", family, **sizes))
     rows = write_rows(folder / "rows.jsonl", sums(ROWS))
     stated = inputs(
@@ -95,7 +97,7 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def plain_losses(trained: Trained) -> list[float]:
-    """Those of plain peft on the same base and rows."""
+    """Returns the losses of plain peft on the same base and rows."""
     family, stated = trained.family, trained.task.inputs
     return plain_training.train_adapter(
         trained.world.base,
@@ -112,7 +114,9 @@ def plain_losses(trained: Trained) -> list[float]:
 
 
 def peft_error(trained: Trained, folder: Path) -> float:
-    """Largest difference in log-probability between the trainer and peft with the published adapter, nats."""
+    """Returns the largest difference in log-probability between the trainer and peft with the published adapter, in
+    nats.
+    """
     files(trained.world.store, trained.task, trained.checkpoint.name, folder)
     base = AutoModelForCausalLM.from_pretrained(trained.world.base, dtype=torch.float32, attn_implementation="eager")
     model = PeftModel.from_pretrained(base, folder).eval()
@@ -127,7 +131,7 @@ def peft_error(trained: Trained, folder: Path) -> float:
 
 
 def canary_error(world: World, trained: Trained) -> float:
-    """Of the evaluation program with the world's engine, nats."""
+    """Returns the canary error that the evaluation program measures with the world's engine, in nats."""
     marker = trained.checkpoint
     member = world.member(AdapterSource(unit=trained.task.unit, marker=marker.name, content=marker.content))
     assert world.run(world.order(member)) == ExitCode.OK

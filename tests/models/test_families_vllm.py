@@ -1,4 +1,4 @@
-"""The adapters of every family, and weights of full fine-tuning, in a real vLLM on a CPU, checked by the canary."""
+"""A real vLLM on a CPU loads the adapters and full weights of every family; the canary checks them."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,10 @@ def engine_of(family: ModelFamily) -> EngineIdentity:
 
 
 QUICK = ("llama", "qwen3_moe")
-"""In `make test-vllm`: an adapter that vLLM applies, and one that is merged. An engine takes half a minute to start."""
+"""Families that `make test-vllm` tests: one adapter in a slot, and one that is merged.
+
+An engine takes half a minute to start.
+"""
 NAMES = [
     name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
     for name, family in BY_NAME.items()

@@ -1,4 +1,4 @@
-"""Full fine-tuning is what a plain script of transformers does, and its checkpoints are models that everything loads."""
+"""Full fine-tuning gives the losses of a plain script of transformers, and all engines load its checkpoints."""
 
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def weights_canary_error(world: World, trained: Trained) -> float:
-    """Of the evaluation program with the world's engine on the trained weights, nats."""
+    """Returns the canary error that the evaluation program measures on the trained weights, in nats."""
     content = trained.record.model_content
     assert content is not None
     source = CheckpointSource(unit=trained.task.unit, marker=trained.checkpoint.name, content=content)

@@ -1,4 +1,4 @@
-"""A training that starts from an adapter goes on as plain peft does with the same adapter."""
+"""A training that starts from an adapter continues like plain peft with the same adapter."""
 
 import json
 from pathlib import Path
@@ -33,7 +33,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def adapter(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of peft's own, with both factors other than 0."""
+    """An adapter of peft with both factors different from 0."""
     folder = tmp_path_factory.mktemp("adapter")
     torch.manual_seed(3)
     config = LoraConfig(

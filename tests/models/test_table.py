@@ -1,4 +1,4 @@
-"""docs/models.md shows every family, with the figures that were measured."""
+"""docs/models.md shows every family with the measured values."""
 
 import json
 

@@ -1,4 +1,6 @@
-"""A new user's first experiment on a base that is no Qwen3: from the file to the report, with no field about trainers."""
+"""A new user's first experiment on a base other than Qwen3: from the file to the report, without a field about
+trainers.
+"""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A random base of a few thousand weights for every family, with a tokenizer that opens texts as the family's own does."""
+"""A random base of a few thousand weights for every family, with a tokenizer that has the family's BOS token."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ TINY_SIZES: dict[str, Any] = {
     "pad_token_id": None,
 }
 VLLM_SIZES: dict[str, Any] = {"hidden_size": 128, "initializer_range": 0.1}
-"""In place of TINY_SIZES: vLLM on a CPU has no attention for heads of fewer than 32 elements."""
+"""Overrides TINY_SIZES, because vLLM on a CPU has no attention for heads of fewer than 32 elements."""
 BOS = "<|begin_of_text|>"
 OPENED = ("llama", "mistral", "mixtral", "gemma2", "gemma3", "phi3")
 """Families whose tokenizers put a token before every text."""

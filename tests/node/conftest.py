@@ -1,4 +1,4 @@
-"""One node for all tests of this folder, our images on it, and an S3 server in the cluster. Needs root."""
+"""One node for all tests of this folder, with our images on it, and an S3 server in the cluster. Needs root."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -35,9 +35,10 @@ def s3(node: Node) -> ClusterS3:
 
 @pytest.fixture(scope="session")
 def image(node: Node) -> Callable[[str], str]:
-    """The reference, by digest, of the image of that name of images/, with /examples in it; built when asked for.
+    """Yields a function that builds the image of that name of images/, with /examples in it, and returns its reference
+    by digest.
 
-    Train and evaluate are without what only a GPU uses.
+    The images train and evaluate lack the packages that only a GPU uses.
     """
 
     @cache

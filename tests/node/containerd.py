@@ -1,4 +1,4 @@
-"""containerd, with folders and a socket of its own: what it pulled or was given stays for the next run."""
+"""containerd, with its own folders and socket. Images that it pulled or imported stay for the next run."""
 
 import json
 import os
@@ -51,7 +51,7 @@ root = "{root}"
 
 
 class Containerd:
-    """`pause`: the reference of the image of pods' sandboxes."""
+    """`pause`: the reference of the image for pods' sandboxes."""
 
     def __init__(self, folder: Path, pause: str) -> None:
         networks = folder / "networks"
@@ -70,7 +70,7 @@ class Containerd:
         self._server = Server(command, folder / "containerd.log", {"PATH": path})
 
     def start(self) -> None:
-        """With nothing in it but images, whatever an ended run left behind."""
+        """Starts it with images only, whatever an ended run left behind."""
         unmount_below([STATE])
         self._server.start(self._answers)
         if self.sweep():
@@ -79,15 +79,15 @@ class Containerd:
             self._server.start(self._answers)
 
     def kill(self) -> None:
-        """Containers go on, in the care of their shims."""
+        """Kills it. Containers continue, under their shims."""
         self._server.stop(signal.SIGKILL)
 
     def start_again(self) -> None:
-        """With the containers that are there."""
+        """Starts it with the existing containers."""
         self._server.start(self._answers)
 
     def add_gvisor(self) -> None:
-        """From now on the runtime handler `runsc` works."""
+        """Adds the runtime handler `runsc`."""
         for name in ("runsc", "containerd-shim-runsc-v1"):
             (self._runtimes / name).symlink_to(program(name))
 
@@ -99,7 +99,7 @@ class Containerd:
         shutil.rmtree(RUNSC, ignore_errors=True)
 
     def forget_others(self, references: list[str]) -> None:
-        """Remove the images that stand in the same repositories as these, by digest, but are others."""
+        """Removes other images of the repositories of `references`."""
         wanted = dict(reference.split("@") for reference in references)
         names = [(name, digest) for name, _, digest, *_ in map(str.split, self.ctr("images", "list").splitlines()[1:])]
         kept = {
@@ -110,7 +110,7 @@ class Containerd:
                 self.ctr("images", "remove", name)
 
     def sweep(self) -> bool:
-        """Kill and remove all containers. Whether there were any."""
+        """Kills and removes all containers. Returns whether there were any."""
         swept = bool(self._left())
         wait_until(self._remove, "all containers to be gone")
         return swept
@@ -119,7 +119,7 @@ class Containerd:
         return self.ctr("containers", "list", "--quiet").split()
 
     def _remove(self) -> bool:
-        """Whether all are gone now: what is just ending by itself may have to be asked twice."""
+        """Returns whether all are removed: a container that just ends by itself may need a second call."""
         for container in self._left():
             with suppress(CommandFailedError):
                 self.ctr("tasks", "delete", "--force", container)

@@ -1,4 +1,4 @@
-"""An experiment in real pods under faults of its node, as `tests.faults.drive` wants it."""
+"""An experiment in real pods under faults of its node, for `tests.faults.drive`."""
 
 import json
 import random
@@ -23,12 +23,12 @@ from tests.node.other_node import other_node
 from tests.tools.processes import wait_until
 
 LOOK_SECONDS = 1.0
-"""Between two looks at the API server and the store."""
+"""Seconds between two looks at the API server and the store."""
 LOST_SECONDS = 180.0
-"""Until pods of a lost node are evicted, at most."""
+"""The longest time until pods of a lost node are evicted."""
 CONTROLLERS = ("-l", "app.kubernetes.io/component=controller")
 NO_ANSWER = (ApiRefusedError, urllib3.exceptions.HTTPError, BotoCoreError, ClientError)
-"""Of the API server, or of the store, whose pod is on the node too."""
+"""Errors of the API server, or of the store, whose pod is on the node too."""
 DRAIN = (
     "--ignore-daemonsets",
     "--delete-emptydir-data",
@@ -38,7 +38,7 @@ DRAIN = (
 
 
 class NodeRun:
-    """The Experiment `item` in a lab that is installed."""
+    """The Experiment `item` in an installed lab."""
 
     def __init__(self, lab: Lab, item: Object) -> None:
         self._lab = lab
@@ -72,7 +72,7 @@ class NodeRun:
         return node_fault(self._lab, fault.kind, self._pods)
 
     def work(self) -> int:
-        """Jobs made and markers committed."""
+        """Returns the number of created Jobs and committed markers."""
         self._look()
         return self._jobs + self._markers
 
@@ -81,13 +81,13 @@ class NodeRun:
         return self._markers
 
     def settle(self) -> None:
-        """No fault starts anything beside the run."""
+        """Does nothing: no fault starts anything outside the run."""
 
     def last_words(self) -> str:
         return self._lab.controller_log()[-3000:]
 
     def _look(self) -> None:
-        """Notes how far it is. What does not answer has not changed."""
+        """Notes the progress. A server that does not answer counts as unchanged."""
         if time.monotonic() - self._looked < LOOK_SECONDS:
             return
         self._looked = time.monotonic()
@@ -101,7 +101,7 @@ class NodeRun:
 def node_fault(lab: Lab, kind: str, pods: dict[str, list[str]]) -> Iterator[None]:
     """`kind`: one of the cases below; "delete" or "kill" with train or evaluate is for the pods of that program.
 
-    Faults may overlap, and one thread ends them in turn: where the end of one needs the API server, it starts it.
+    Faults may overlap, and one thread ends them in turn. If the end of one needs the API server, it starts the server.
     """
     node, plane = lab.node, lab.node.plane
     verb, _, what = kind.partition(" ")
@@ -154,20 +154,20 @@ def node_fault(lab: Lab, kind: str, pods: dict[str, list[str]]) -> Iterator[None
 
 
 def start_kubelet(node: Node) -> None:
-    """Until the node takes pods, which it tells the API server: one that another fault has stopped comes back first."""
+    """Starts it and waits until the node accepts pods. This needs the API server, so a stopped one is started first."""
     bring_back(node.plane)
     node.kubelet.start(node.ready, 120)
 
 
 def no_pod_stays(lab: Lab) -> bool:
-    """Whether all of the lab's pods that have not ended are to go."""
+    """Returns whether all of the lab's pods that have not ended are to be deleted."""
     pods = lab.node.plane.api.items(f"/api/v1/namespaces/{lab.namespace}/pods")
     left = [pod for pod in pods if pod["status"]["phase"] == "Running" and "deletionTimestamp" not in pod["metadata"]]
     return not left
 
 
 def kill_containers(lab: Lab, pods: list[str]) -> None:
-    """With SIGKILL, as the kernel does where memory is short."""
+    """Kills them with SIGKILL, like the kernel when memory is short."""
     for name in pods:
         with suppress(*NO_ANSWER, CommandFailedError):  # it has ended meanwhile
             pod = lab.node.plane.api.get(f"/api/v1/namespaces/{lab.namespace}/pods/{name}")

@@ -1,7 +1,7 @@
 """Images for the node, built without Docker: a Debian base made by debootstrap, the rest from images/*.Dockerfile by buildah.
 
-They reach the node as images do, through a registry. All of it is kept outside the tree: buildah and the registry keep
-layers, and what has not changed is neither built nor copied again.
+They reach the node through a registry. All files are outside the tree: buildah and the registry keep layers, and
+unchanged images are neither built nor copied again.
 """
 
 import hashlib
@@ -22,13 +22,13 @@ STORAGE = ("--root", str(FOLDER / "buildah"), "--runroot", str(RUN / "buildah"),
 BUILDAH = ("nice", "-n", "10", "buildah", *STORAGE)
 BASE_PACKAGES = "python3,python3-venv,ca-certificates"
 KEPT = "buildah-cache"
-"""Under FOLDER/tmp: packages that builds fetched."""
+"""The folder under FOLDER/tmp for packages that builds fetched."""
 FIRST_GIB, LATER_GIB = 25, 4
-"""Of disk: to build all images and run them (24 were left), and to do it again."""
+"""Disk space: to build all images and run them (24 were left), and to do it again."""
 
 
 class NoRoomError(Exception):
-    """The disk is too small for what is to be built; the message says where and how much it takes."""
+    """The disk is too small for the images; the message states the place and the bytes."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class Image:
     name: str
     """localhost/potstill-train:<hash>. The tag changes with the content."""
     identity: str
-    """What buildah calls it."""
+    """Buildah's id of the image."""
 
 
 def machine_release() -> tuple[str, str]:
-    """(suite, mirror) of this Debian: bookworm, http://deb.debian.org/debian."""
+    """Returns the suite and the mirror of this Debian: bookworm, http://deb.debian.org/debian."""
     suite = re.search(r"^VERSION_CODENAME=(\w+)", Path("/etc/os-release").read_text(), re.MULTILINE)
     assert suite, "/etc/os-release names no Debian suite"
     places = [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]
@@ -51,7 +51,7 @@ def machine_release() -> tuple[str, str]:
 
 
 def make_room() -> None:
-    """Takes away what interrupted builds left.
+    """Removes the remains of interrupted builds.
 
     Raises:
         NoRoomError: images would fill the disk, and everything on it would fail in its own way.
@@ -70,7 +70,7 @@ def make_room() -> None:
 
 
 def build_base() -> Image:
-    """The smallest Debian with Python; the Dockerfiles' BASE."""
+    """Builds the smallest Debian with Python; the Dockerfiles' BASE."""
     suite, mirror = machine_release()
     name = f"localhost/potstill-base:{_short_hash(suite, BASE_PACKAGES)}"
     if not (identity := _identity(name)):
@@ -87,7 +87,7 @@ def build_base() -> Image:
 
 
 def build(name: str, base: Image, **arguments: str) -> Image:
-    """images/<name>.Dockerfile by images/build.sh, with build arguments. Its tag changes with its content."""
+    """Builds images/<name>.Dockerfile with images/build.sh and build arguments. Its tag changes with its content."""
     flags = ["--layers", "--pull-never", "--quiet", "--volume=/etc/ssl/certs:/etc/ssl/certs:ro"]
     flags += [f"--build-arg={key}={value}" for key, value in arguments.items()]
     repository = f"localhost/potstill-{name}"
@@ -107,7 +107,7 @@ def build(name: str, base: Image, **arguments: str) -> Image:
 
 
 def with_folder(image: Image, folder: Path, place: str) -> Image:
-    """The image and a folder of the repository in it at `place`."""
+    """Adds a folder of the repository to the image, at `place`."""
     content = sorted(file for file in folder.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
     sums = [f"{file.relative_to(folder)} {hashlib.sha256(file.read_bytes()).hexdigest()}" for file in content]
     name = f"{image.name.partition(':')[0]}-{folder.name}:{_short_hash(image.identity, place, *sums)}"
@@ -120,7 +120,7 @@ def with_folder(image: Image, folder: Path, place: str) -> Image:
 
 
 def build_from_program(name: str, path: Path, *arguments: str) -> Image:
-    """An image of one static program and nothing else."""
+    """Builds an image that consists of one static program."""
     tag = f"localhost/potstill-{name}:{_short_hash(str(path), *arguments)}"
     if not (identity := _identity(tag)):
         container = buildah("from", "scratch").strip()
@@ -137,9 +137,9 @@ def pause_image() -> Image:
 
 
 def push(image: Image) -> str:
-    """To the node's registry, layers that it has not got yet. The image's reference there, by digest.
+    """Pushes the layers that the node's registry lacks. Returns the image's reference there, by digest.
 
-    Uncompressed: on one machine it is not the bytes that take long.
+    Layers are uncompressed: on one machine, compression takes longer than the transfer.
     """
     target = f"{REGISTRY}/{image.name.removeprefix('localhost/')}"
     digest = _folder("tmp") / "digest"
@@ -149,7 +149,7 @@ def push(image: Image) -> str:
 
 
 def buildah(*words: str) -> str:
-    """buildah with storage of its own under the cache."""
+    """buildah with its own storage under the cache."""
     return call(*BUILDAH, *words, environment=_environment())
 
 
@@ -158,7 +158,7 @@ def _environment() -> dict[str, str]:
 
 
 def _identity(name: str) -> str:
-    """buildah's id of the image of that name; empty where there is none."""
+    """Returns buildah's id of the image of that name; empty if there is no such image."""
     return buildah("images", "--quiet", "--no-trunc", "--filter", f"reference={name}").strip()
 
 

@@ -1,4 +1,4 @@
-"""A namespace with Potstill installed as its users install it: by helm, from the chart, with images by digest."""
+"""A namespace in which Potstill is installed as users install it: by helm, from the chart, with images by digest."""
 
 import json
 import os
@@ -68,7 +68,7 @@ class Lab:
         return self.node.plane.api.get(path)
 
     def pods(self, program_name: str) -> list[str]:
-        """Names of the running pods whose main container runs a program: train, evaluate, compare."""
+        """Returns the names of the running pods whose main container runs a program: train, evaluate, compare."""
         pods = self.node.plane.api.items(f"/api/v1/namespaces/{self.namespace}/pods")
         return [
             pod["metadata"]["name"]
@@ -82,7 +82,7 @@ class Lab:
         return wait_until(lambda: self.pods(program_name), f"a pod that runs {program_name}", deadline_seconds)[0]
 
     def wait_finished(self, name: str = "quickstart", deadline_seconds: int = 3000) -> str:
-        """The reason of the condition Finished."""
+        """Waits for the condition Finished and returns its reason."""
 
         def reason() -> str:
             conditions = self.experiment(name).get("status", {}).get("conditions", [])
@@ -93,7 +93,7 @@ class Lab:
         return wait_until(reason, f"{name} is finished", deadline_seconds)
 
     def make_weights_volume(self, folder: Path) -> None:
-        """The claim `weights`, of a folder of the node."""
+        """Creates the claim `weights`, for a folder of the node."""
         os.chown(folder, POD_USER, POD_USER)
         size = {"storage": "1Gi"}
         shared = {"accessModes": ["ReadWriteMany"], "storageClassName": ""}
@@ -104,13 +104,13 @@ class Lab:
         self.node.plane.api.post(path, {"metadata": {"name": "weights"}, "spec": claim})
 
     def upload(self, folder: Path, prefix: str) -> str:
-        """Its files as objects of this lab's store; the URL of the prefix."""
+        """Uploads the folder's files to this lab's store. Returns the URL of the prefix."""
         for path in folder.iterdir():
             self.s3.client().upload_file(str(path), "lab", f"{self.namespace}/{prefix}/{path.name}")
         return f"s3://lab/{self.namespace}/{prefix}"
 
     def read(self, key: str) -> bytes:
-        """An object of this lab's store."""
+        """Returns the content of an object of this lab's store."""
         body: bytes = self.s3.client().get_object(Bucket="lab", Key=f"{self.namespace}/{key}")["Body"].read()
         return body
 
@@ -155,7 +155,7 @@ class Lab:
 
 @contextmanager
 def lab(node: Node, s3: ClusterS3, image: Callable[[str], str], folder: Path) -> Iterator[Lab]:
-    """A lab, not installed yet. What goes wrong in it is printed."""
+    """A lab that is not yet installed. If a test in it fails, its state is printed."""
     made = Lab(node, s3, image, folder)
     try:
         yield made

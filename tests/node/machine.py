@@ -1,4 +1,4 @@
-"""The machine that the node runs on: its packages, its cgroups, its network, and how all of it is cleaned up again."""
+"""The machine under the node: its packages, its cgroups, its network, and the clean-up."""
 
 import os
 import shutil
@@ -16,21 +16,21 @@ PACKAGES = {
     "debootstrap": "debootstrap",
     "ip": "iproute2",
 }
-"""What the node needs: a program, and the Debian package that holds it."""
+"""The programs that the node needs, and the Debian package of each."""
 
 RUN = Path("/run/potstill-node")
-"""Sockets and state that end with the machine; its path is short, as sockets' must be."""
+"""Sockets and state that end with the machine. The path is short, because the length of socket paths is limited."""
 BRIDGE = "potstill0"
 NODE_ADDRESS = "10.244.0.1"
 POD_NETWORK = "10.244.0.0/24"
 
 
 class CommandFailedError(Exception):
-    """A command that must succeed did not; the message holds what it said."""
+    """A command that must succeed failed; the message holds its output."""
 
 
 def call(*words: str | Path, stdin: str | None = None, environment: dict[str, str] | None = None) -> str:
-    """What a command prints.
+    """Returns a command's output.
 
     Raises:
         CommandFailedError: it ended with an error.
@@ -47,7 +47,7 @@ def call(*words: str | Path, stdin: str | None = None, environment: dict[str, st
 
 
 def install_packages() -> None:
-    """Debian packages that are not there yet. Needs root and apt."""
+    """Installs the missing Debian packages. Needs root and apt."""
     missing = sorted({package for needed, package in PACKAGES.items() if not shutil.which(needed)})
     if missing:
         quiet = {"DEBIAN_FRONTEND": "noninteractive"}
@@ -56,7 +56,7 @@ def install_packages() -> None:
 
 
 def make_bridge() -> None:
-    """The pods' network. It is there before any pod, for the API server listens on its address."""
+    """Creates the pods' network. It must exist before any pod, because the API server listens on its address."""
     call("ip", "link", "add", BRIDGE, "type", "bridge")
     call("ip", "address", "add", f"{NODE_ADDRESS}/24", "dev", BRIDGE)
     call("ip", "link", "set", BRIDGE, "up")
@@ -69,7 +69,7 @@ def remove_bridge() -> None:
 
 
 def unmount_below(folders: Sequence[Path]) -> None:
-    """What containers and volumes had mounted there."""
+    """Unmounts the mounts of containers and volumes."""
     mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
     for mount in reversed(mounts):
         if any(Path(mount).is_relative_to(folder) for folder in folders):

@@ -1,6 +1,6 @@
 """A whole Kubernetes of one node on this machine: the control plane, containerd, a kubelet, kube-proxy, CoreDNS, a bridge network.
 
-It needs root, and Debian for its packages. What it starts ends with it; images and layers stay in the cache.
+It needs root, and Debian for its packages. Its processes end with it; images and layers stay in the cache.
 """
 
 import fcntl
@@ -31,7 +31,7 @@ from tests.tools.programs import cache_folder, program
 NAME = "node-1"
 PODS = RUN / "kubelet"
 REGISTRY_BYTES = 20 << 30
-"""When so much has come together, all of it is thrown away."""
+"""The registry is emptied when it is larger than this."""
 COREFILE = """.:53 {{
     bind {address}
     errors
@@ -92,7 +92,7 @@ class Node:
         self.proxy.start(lambda: listening(self._proxy_health_port))
 
     def ready(self) -> bool:
-        """Whether the node takes pods."""
+        """Returns whether the node accepts pods."""
         found = [node for node in self.plane.api.items("/api/v1/nodes") if node["metadata"]["name"] == NAME]
         return any(
             condition["type"] == "Ready" and condition["status"] == "True"
@@ -101,13 +101,13 @@ class Node:
         ) and not any("taints" in node["spec"] for node in found)
 
     def publish(self, images: list[Image]) -> list[str]:
-        """Where pods find these images, by digest; the images before are removed."""
+        """Publishes these images and removes the previous ones. Returns the references by digest for pods."""
         references = [push(image) for image in images]
         self.containerd.forget_others(references)
         return references
 
     def wait_for_job(self, namespace: str, name: str, deadline_seconds: float = 300) -> None:
-        """Until it has completed.
+        """Waits until it has completed.
 
         Raises:
             AssertionError: it failed; the message holds its pods and their logs.
@@ -131,7 +131,7 @@ class Node:
 
 
 def _registry(folder: Path) -> Server:
-    """A container registry for this machine, with the layers of the runs before."""
+    """A container registry for this machine, with the layers of previous runs."""
     layers = cache_folder() / "node" / "registry"
     if layers.exists() and sum(file.stat().st_size for file in layers.rglob("*")) > REGISTRY_BYTES:
         shutil.rmtree(layers)
@@ -168,7 +168,7 @@ def _kubelet_config(folder: Path) -> dict[str, object]:
 
 @contextmanager
 def one_node() -> Iterator[Node]:
-    """A running cluster of one node. Its logs are in the control plane's folder, and kept or removed with that.
+    """A running cluster of one node. Its logs are in the control plane's folder, and are kept or removed with it.
 
     Raises:
         PermissionError: the caller is not root.
@@ -202,7 +202,7 @@ def one_node() -> Iterator[Node]:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """One node at a time on a machine: a second caller waits."""
+    """Only one node can run at a time on a machine: a second caller waits."""
     with (RUN / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

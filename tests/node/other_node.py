@@ -1,7 +1,7 @@
-"""A second node of the cluster, that takes no pods: a Node object that says it is ready, and no kubelet.
+"""A second node of the cluster, which runs no pods: a Node object with status Ready and no kubelet.
 
-The node lifecycle controller evicts no pods while all nodes of a cluster are lost: it takes the fault to be its own.
-With one node it depends on a race whether it does.
+The node lifecycle controller evicts no pods while all nodes of a cluster are lost: it assumes that the fault is its
+own. With one node it depends on a race whether it does.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,7 +16,9 @@ LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 
 @contextmanager
 def other_node(api: Api) -> Iterator[Callable[[], None]]:
-    """Yields what says that the node is alive, to be called more often than the monitor's grace period (SOON_LOST)."""
+    """Yields a function that renews the node's lease, to be called more often than the monitor's grace period
+    (SOON_LOST).
+    """
     api.post("/api/v1/nodes", {"metadata": {"name": OTHER}, "spec": {"unschedulable": True}})
     try:
         ready = {"type": "Ready", "status": "True", "reason": "Said", "message": "", "lastHeartbeatTime": _now()}

@@ -1,4 +1,4 @@
-"""versitygw in the cluster: what a lab's own S3 would be."""
+"""versitygw in the cluster, as a lab's own S3."""
 
 import json
 import secrets
@@ -16,7 +16,7 @@ PORT = 7070
 
 
 class ClusterS3:
-    """Reached under one address from pods and from this machine."""
+    """An S3 server with one address for pods and for this machine."""
 
     def __init__(self, address: str, access_key: str, secret_key: str) -> None:
         self.endpoint = f"http://{address}:{PORT}"
@@ -33,7 +33,7 @@ class ClusterS3:
         )
 
     def environment(self) -> dict[str, str]:
-        """What a pod, or a program on this machine, needs to be let in; the content of the Secret that a chart names."""
+        """The credentials for a pod or a program on this machine; the content of the Secret that a chart names."""
         return {
             "AWS_ACCESS_KEY_ID": self.access_key,
             "AWS_SECRET_ACCESS_KEY": self.secret_key,
@@ -44,7 +44,7 @@ class ClusterS3:
 
 
 def deploy_s3(node: Node, bucket: str = "lab") -> ClusterS3:
-    """A versitygw with an empty bucket; its objects go with its pod."""
+    """Deploys a versitygw with an empty bucket; its objects are deleted with its pod."""
     [image] = node.publish([build_from_program("versitygw", program("versitygw"))])
     access_key, secret_key = f"test{secrets.token_hex(6)}", secrets.token_hex(20)
     node.plane.kubectl("apply", "-f", "-", stdin=json.dumps(_objects(image, access_key, secret_key)))

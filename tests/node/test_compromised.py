@@ -1,6 +1,6 @@
-"""What a compromised pod can do: the pods that the controller makes, as it makes them, with a hostile program in each container.
+"""The power of a compromised pod: the controller's pods, unchanged, with a hostile program in each container.
 
-SECURITY.md tells it in words. What the keys of a namespace can do on the server: tests/storage/test_s3_policy.py.
+SECURITY.md describes it. tests/storage/test_s3_policy.py tests the power of a namespace's keys on the server.
 """
 
 import json
@@ -71,7 +71,7 @@ UNTRUSTED = [("grade", "execute")]
 
 @pytest.fixture(scope="module")
 def told(node: Node, s3: ClusterS3, image: Callable[[str], str]) -> dict[tuple[str, str], dict[str, Any]]:
-    """What the program said in each container, by the Job's role and the container's name."""
+    """The output of the program in each container, by the Job's role and the container's name."""
     namespace = node.plane.namespace(labels=RESTRICTED)
     path = f"/api/v1/namespaces/{namespace}"
     node.plane.api.post(f"{path}/serviceaccounts", {"metadata": {"name": "potstill-workloads"}})

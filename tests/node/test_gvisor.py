@@ -1,6 +1,6 @@
-"""Grading under gVisor: Jobs as the controller makes them, for a profile whose grade pods have a runtime class.
+"""Grading under gVisor: the controller's Jobs, for a profile whose grade pods have a runtime class.
 
-The hostile programs stand in model outputs, an honest one for each among them; what is read is the committed grades.
+Model outputs hold the hostile programs, with an honest one for each. The tests read the committed grades.
 """
 
 import json
@@ -45,12 +45,16 @@ TESTS = [{"args": [1], "expected": 2}, {"args": [2], "expected": 4}]
 KERNEL = "import os\ndef release():\n    return os.uname().release\n"
 MBPP = ("Mbpp/2", "Mbpp/3", "Mbpp/4")
 AT_A_LIMIT = {"fills memory", "thread bomb", "makes a million files"}
-"""With a benchmark's own limits, these come to the end of their second before the limit at which they aim, or after it."""
+"""With a benchmark's own limits, these reach the time limit of one second before the limit that they attack, or after
+it.
+"""
 
 
 @dataclass(frozen=True)
 class Inside:
-    """What a pod of the runtime class sees: the kernel's version and release, where the grader's benchmark lies."""
+    """The view from a pod of the runtime class: the kernel's version and release, and the place of the grader's
+    benchmark.
+    """
 
     version: str
     release: str
@@ -64,7 +68,7 @@ class Graded:
 
 
 class GradingJob:
-    """One grading task in a store of its own, one Job."""
+    """Creates one grading task in its own store, and one Job."""
 
     def __init__(self, node: Node, namespace: str, s3: ClusterS3, image: str, folder: Path) -> None:
         self._node = node
@@ -83,7 +87,7 @@ class GradingJob:
         self._store.put_new(store_keys.blob_key(self._tokenizer_sha256), blob)
 
     def add(self, name: str, benchmark: FileSource, programs: dict[str, str]) -> UnitRef:
-        """A member: an output per problem, which holds that program. The unit of its grades."""
+        """Adds a member with one output per problem, which holds that program. Returns the unit of its grades."""
         texts = {problem: f"```python\n{program}\n```" for problem, program in programs.items()}
         outputs = [output(self._tokenizer, problem, text) for problem, text in texts.items()]
         longest = max(len(one.token_ids) for one in outputs)
@@ -115,14 +119,14 @@ class GradingJob:
         return unit
 
     def upload(self, name: str, rows: list[Object]) -> FileSource:
-        """A user's benchmark."""
+        """Uploads a user's benchmark."""
         path = self._folder / name
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
         self._store.upload(f"benchmarks/{name}", path, hash_file(path))
         return FileSource(location=f"{self._url}/benchmarks/{name}", sha256=hash_file(path))
 
     def run(self) -> None:
-        """Until the Job has completed."""
+        """Waits until the Job has completed."""
         lead = self._members[0]
         owner = Owner(experiment=FROZEN.name, uid8=FROZEN.uid8)
         task = GradeTask(unit=lead.unit, number=1, owner=owner, created=START, members=tuple(self._members))
@@ -134,7 +138,7 @@ class GradingJob:
         self._node.wait_for_job(self._namespace, body["metadata"]["name"], deadline_seconds=1200)
 
     def grades(self, unit: UnitRef) -> Graded:
-        """What the Job committed."""
+        """Returns the grades that the Job committed."""
         marker = read_marker(self._store, unit, store_keys.GRADES)
         assert marker is not None
         assert isinstance(marker.record, GradesRecord)
@@ -143,7 +147,7 @@ class GradingJob:
         return Graded(marker.record, {grade.problem: grade for grade in grades})
 
     def _owner(self) -> Object:
-        """The Job goes with what it belongs to: here, a ConfigMap."""
+        """Returns the Job's owner, which is a ConfigMap here: the Job is deleted with it."""
         body: Object = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"generateName": "owner-"}}
         made = self._node.plane.api.post(f"/api/v1/namespaces/{self._namespace}/configmaps", body)
         name, uid = made["metadata"]["name"], made["metadata"]["uid"]
@@ -152,7 +156,7 @@ class GradingJob:
 
 @pytest.fixture(scope="module")
 def namespace(node: Node, s3: ClusterS3) -> str:
-    """With the runtime class in the cluster and the store's credentials in a Secret."""
+    """A namespace in a cluster with the runtime class, with the store's credentials in a Secret."""
     node.containerd.add_gvisor()
     runtime_class: Object = {"metadata": {"name": RUNTIME_CLASS}, "handler": "runsc"}
     node.plane.api.post("/apis/node.k8s.io/v1/runtimeclasses", runtime_class)
@@ -210,7 +214,7 @@ def test_programs_are_executed_on_gvisors_kernel(graded: dict[str, Graded]) -> N
     assert kernel.verdict == "right", kernel.evidence
 
 
-def test_the_sandbox_stands_within_it(graded: dict[str, Graded]) -> None:
+def test_the_sandbox_works_within_it(graded: dict[str, Graded]) -> None:
     layers = graded["hostile"].record.sandbox
     assert {"own root", "bounded folder", "network namespace", "pid namespace", "seccomp"} <= set(layers)
 

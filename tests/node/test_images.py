@@ -1,4 +1,7 @@
-"""Our four images run as pods must: numbered user, read-only root, no network; each holds what it is for and no more."""
+"""Our four images under the rules of the pods: numbered user, read-only root, no network.
+
+Each has only its own packages.
+"""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The node of the tests is a real one: pods of our images run on it, under the rules that clusters enforce."""
+"""The tests' node is a real one: pods of our images run on it, under the rules that clusters enforce."""
 
 import json
 from collections.abc import Callable
@@ -20,7 +20,10 @@ def run_job(
     environment: dict[str, str] | None = None,
     runtime_class: str | None = None,
 ) -> str:
-    """What a Job's only container, bound as `restricted` asks and with a read-only root, printed. It must succeed."""
+    """Returns the output of a Job's only container, which meets `restricted` and has a read-only root.
+
+    It must succeed.
+    """
     container: Object = {
         "name": "main",
         "image": image,

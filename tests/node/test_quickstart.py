@@ -1,6 +1,7 @@
-"""What a user does: helm install, kubectl apply -f examples/quickstart.yaml, wait, read the report. And what clusters do.
+"""A user's steps: helm install, kubectl apply -f examples/quickstart.yaml, wait, read the report. And faults of the
+cluster.
 
-The tests are one story, in their order: the first lab is looked at, upgraded while it works, and uninstalled at the end.
+The tests are one story, in their order: the first lab is read, upgraded while it runs, and uninstalled at the end.
 """
 
 import json
@@ -28,11 +29,11 @@ from workloads.storage.content_digest import directory_content, weights_name
 QUICKSTART = REPOSITORY / "examples" / "quickstart.yaml"
 BASE = REPOSITORY / "examples" / "quickstart" / "base"
 RUN, BENCHMARKS = "math_drop", ("sums", "lists")
-"""What of the quickstart is done again under disturbance."""
+"""The part of the quickstart that is repeated under disturbance."""
 
 
 def chart_before(folder: Path) -> Path:
-    """The chart as of another version."""
+    """The same chart with an older version number."""
     chart = shutil.copytree(CHART, folder / "before")
     about = yaml.safe_load((chart / "Chart.yaml").read_text()) | {"version": "0.0.9", "appVersion": "0.0.9"}
     (chart / "Chart.yaml").write_text(yaml.safe_dump(about))
@@ -43,7 +44,7 @@ def chart_before(folder: Path) -> Path:
 def quiet(
     node: Node, s3: ClusterS3, image: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Lab]:
-    """A lab in which the quickstart ran from apply to its end. While it trained, the release was upgraded."""
+    """A lab in which the quickstart ran from apply to its end. The release was upgraded during training."""
     folder = tmp_path_factory.mktemp("quiet")
     with lab(node, s3, image, folder) as made:
         made.install(
@@ -54,13 +55,15 @@ def quiet(
         made.kubectl("apply", "-f", str(QUICKSTART))
         made.wait_for_pod("train")
         made.upgrade()
-        assert made.experiment()["status"]["phase"] == "Running", "the upgrade met it at work"
+        assert made.experiment()["status"]["phase"] == "Running", "it was running during the upgrade"
         made.wait_finished()
         yield made
 
 
 def results(manifest: Manifest, runs: tuple[str, ...]) -> dict[str, object]:
-    """What was found of these runs and the base on BENCHMARKS, without times, attempts and the experiment's own name."""
+    """Returns the results of these runs and the base on BENCHMARKS, without times, attempts and the experiment's own
+    name.
+    """
     models = [model for model in manifest.models if model.run is None or model.run in runs]
     names = {model.id for model in models}
     return {
@@ -74,7 +77,7 @@ def results(manifest: Manifest, runs: tuple[str, ...]) -> dict[str, object]:
 
 
 def part_of_the_quickstart(base: str) -> dict[str, Any]:
-    """The same questions, fewer of them, of the same base at another place."""
+    """Returns an experiment with the same benchmarks, fewer runs, and the same base at another place."""
     item: dict[str, Any] = yaml.safe_load(QUICKSTART.read_text())
     spec = item["spec"]
     spec["base"] = {"model": base, "content": directory_content(BASE)}
@@ -99,7 +102,7 @@ def test_an_upgrade_of_the_release_touched_no_work(quiet: Lab) -> None:
     assert {evaluation.generate_attempts for evaluation in quiet.manifest().evaluations} == {1}
 
 
-def test_kubectl_tells_how_it_went(quiet: Lab) -> None:
+def test_kubectl_shows_how_it_ended(quiet: Lab) -> None:
     row = quiet.kubectl("get", "pexp", "quickstart").splitlines()
     assert row[0].split()[0] == "NAME"
     assert "Succeeded" in row[1]

@@ -1,4 +1,6 @@
-"""A cluster of one node to play with, until interrupted: `python -m tests.node.up` prints what to export."""
+"""A cluster of one node for manual tests, until interrupted: `python -m tests.node.up` prints the variables to
+export.
+"""
 
 import signal
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""The prose linter finds its phrases wherever they are, and the project has none of them."""
+"""The prose linter finds its phrases in all files, and the project has none of them."""
 
 import subprocess
 import sys

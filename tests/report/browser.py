@@ -1,4 +1,4 @@
-"""A real headless Chromium, asked through its debugging port."""
+"""A real headless Chromium, driven through its debugging port."""
 
 import base64
 import json
@@ -21,7 +21,7 @@ DEADLINE_SECONDS = 120.0
 
 
 class Page:
-    """An open page. `errors` collects what its console says and its policy refuses."""
+    """An open page. `errors` collects console messages and violations of the page's policy."""
 
     def __init__(self, address: str) -> None:
         self._socket = websocket.create_connection(address, timeout=DEADLINE_SECONDS)
@@ -32,25 +32,28 @@ class Page:
         self._call("Performance.enable", timeDomain="threadTicks")
 
     def open(self, where: Path | str) -> None:
-        """A file, or an address. Returns when it is loaded: until then questions may still reach the page before it."""
+        """Opens a file or an address.
+
+        Returns after it is loaded: before that, queries may still reach the previous page.
+        """
         self.ask("(window.isFormerPage = true)")
         self._call("Page.navigate", url=where if isinstance(where, str) else where.as_uri())
         self.until("!window.isFormerPage && document.readyState === 'complete'")
 
     def looks(self, width: int, height: int, scheme: str) -> None:
-        """A screen of this size that prefers light or dark; below 760 px a phone's."""
+        """Sets a screen of this size that prefers light or dark; below 760 px it is a phone's."""
         self._call(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 760
         )
         self._call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
 
     def busy_seconds(self) -> float:
-        """CPU time of the page's main thread since it was opened, whatever else the machine does."""
+        """Returns the CPU time of the page's main thread since it was opened, independent of the machine's load."""
         metrics = {item["name"]: item["value"] for item in self._call("Performance.getMetrics")["metrics"]}
         return float(metrics["TaskDuration"])
 
     def picture(self, top: int, height: int) -> bytes:
-        """PNG of the page from `top` on, as wide as the screen."""
+        """Returns a PNG of the page from `top` on, as wide as the screen."""
         width = self.ask("innerWidth")
         clip = {"x": 0, "y": top, "width": width, "height": height, "scale": 1}
         answer = self._call("Page.captureScreenshot", format="png", clip=clip, captureBeyondViewport=True)

@@ -1,4 +1,4 @@
-"""What a page's layout is measured by in a browser."""
+"""Measures a page's layout in a browser."""
 
 WIDER_CELLS = """(() => {
   const found = [];
@@ -12,7 +12,7 @@ WIDER_CELLS = """(() => {
   }
   return found;
 })()"""
-"""Texts of visible table cells whose content reaches over the cell's border."""
+"""Returns the texts of visible table cells whose content is wider than the cell."""
 
 CELLS = "[...document.querySelectorAll('th, td')].filter((cell) => cell.offsetParent).length"
 OPEN_ALL = "(document.querySelectorAll('details').forEach((element) => { element.open = true; }), true)"
@@ -20,5 +20,5 @@ PAGE_WIDTH = "document.documentElement.scrollWidth"
 
 
 def style(rules: str) -> str:
-    """Adds CSS rules to the page. The policy of the page allows styles that are written in it."""
+    """Adds CSS rules to the page. The page's policy allows inline styles."""
     return f"(() => {{ const s = document.createElement('style'); s.textContent = {rules!r}; document.head.append(s); return true; }})()"

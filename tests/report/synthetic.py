@@ -1,6 +1,7 @@
-"""An experiment of 16/02's size, made up: 4 runs, 18 checkpoints, 38 evaluations, with outputs and grades in a store.
+"""A made-up experiment of distill-16-02's size: 4 runs, 18 checkpoints, 38 evaluations, with outputs and grades in a
+store.
 
-Texts are hostile wherever a page could be hurt by them.
+Texts are hostile in all places where they could harm a page.
 """
 
 import json
@@ -58,7 +59,7 @@ NUMBERED_WORDS = [f"{word}{number}" for word in WORDS for number in range(100)]
 
 
 def synthetic(store: Store, *, characters: int, seed: int = 16) -> Manifest:
-    """Outputs of about `characters` each. The same seed gives the same experiment."""
+    """Makes outputs of about `characters` each. The same seed gives the same experiment."""
     rng = random.Random(seed)
     models = [_base(), *(_checkpoint(run, samples) for run in RUNS for samples in range(run[4], run[3] + 1, run[4]))]
     evaluations = [

@@ -1,4 +1,4 @@
-"""An evaluation with outputs that could not be graded is not published as whole."""
+"""An evaluation with outputs that could not be graded is not published as complete."""
 
 from tests.results.made_manifest import evaluation, manifest
 from workloads.report.summary import summary

@@ -35,7 +35,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture(scope="module")
 def finished(store: Store) -> Manifest:
-    """As large as the experiment of 16/02."""
+    """As large as the experiment distill-16-02."""
     return synthetic(store, characters=200)
 
 
@@ -59,7 +59,7 @@ def running(manifest: Manifest) -> Manifest:
 
 
 def quickstart(_: Manifest) -> Manifest:
-    """As the quickstart ends: two budgets, a benchmark that tells no models apart, and warnings about the data."""
+    """The quickstart's end: two budgets, a benchmark on which all models are equal, and warnings about the data."""
     runs = tuple(
         MadeRun(f"math_{name}", (300, 600, 900, 1200), 96, label=f"Math {name}", changes={"overlong": overlong})
         for name, overlong in (("truncated", "truncate"), ("dropped", "drop"))
@@ -107,7 +107,7 @@ def test_no_cell_overflows_and_the_page_is_as_wide_as_the_screen(
 
 
 def test_the_measure_finds_cells_that_overflow(finished: Manifest, store: Store, tmp_path: Path) -> None:
-    """The tables were laid out like this once."""
+    """An older version laid out the tables like this."""
     path = tmp_path / "index.html"
     path.write_text(page(finished, reading(finished, store)))
     with browser(tmp_path / "profile") as shown:
@@ -131,7 +131,7 @@ def test_the_overview_is_on_the_first_screen(finished: Manifest, store: Store, s
         assert shown.ask("document.querySelector('.overview').getBoundingClientRect().bottom") < 900
 
 
-def test_a_failure_is_said_once_in_full_and_a_row_without_a_result_is_one_line(
+def test_a_failure_is_shown_once_in_full_and_a_row_without_a_result_is_one_line(
     finished: Manifest, store: Store, tmp_path: Path
 ) -> None:
     """The cause is in the headline and beneath it; rows of the tables name it within one line of text."""

@@ -1,4 +1,4 @@
-"""The first screen says what happened: the best run, why something failed, and each run's end against the base."""
+"""The first screen states the result: the best run, why something failed, and each run's end against the base."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -72,7 +72,9 @@ def test_each_run_says_in_what_it_differs() -> None:
 
 
 def test_the_base_is_counted_on_the_problems_that_the_runs_were_asked() -> None:
-    """500 problems for the base, 100 of them for the checkpoints, all models alike on these: no difference is shown."""
+    """The base is asked 500 problems, the checkpoints 100 of them, and all models are alike on these: the page shows no
+    difference.
+    """
     manifest = made(RIGHT | {"base": MIDDLE + "R" * 400, "fast@200": MIDDLE}, size=500)
     found = rows(manifest)
     assert found["Base"].cells[0].counts == "50/100"
@@ -80,15 +82,15 @@ def test_the_base_is_counted_on_the_problems_that_the_runs_were_asked() -> None:
     assert found["Slow"].cells[0].change.text == "+0.0"
 
 
-def test_an_experiment_at_work_says_how_far_it_is() -> None:
+def test_a_running_experiment_shows_its_progress() -> None:
     waiting = {(model, "sums"): ("waiting", None) for model in ("slow@200", "fast@100", "fast@200")}
     manifest = made(states=waiting, state="running")
     assert shown(manifest).headline == "Still running: 2 of 5 evaluations are graded, 3 are waiting."
     assert rows(manifest)["Fast"].cells[0].missing == "not evaluated yet"
 
 
-def test_when_all_fails_for_one_reason_the_headline_says_so_and_the_reason_stands_beneath() -> None:
-    """Messages that differ in numbers only are one reason."""
+def test_when_all_fails_for_one_reason_the_headline_says_so_and_the_reason_follows() -> None:
+    """Messages that differ only in numbers are one reason."""
     failed = {
         (model, "sums"): ("failed", f"attempt 1: the prompt has {41 + i} tokens; the base's context holds 4096")
         for i, model in enumerate(RIGHT)
@@ -162,13 +164,13 @@ def test_a_part_that_is_graded_is_something_though_no_evaluation_is_whole() -> N
     assert "Nothing was graded" not in shown(failed).headline
 
 
-def test_a_reason_without_a_prefix_is_kept_and_none_is_said_to_be_none() -> None:
+def test_a_reason_without_a_prefix_is_kept_and_a_missing_one_is_stated() -> None:
     assert cause_text("attempt 12: attempt 3: it broke") == "it broke"
     assert cause_text(None) == "no reason is recorded"
 
 
 @pytest.mark.parametrize(("letter", "share"), [("W", "0.0%"), ("R", "100.0%")])
-def test_a_benchmark_that_tells_no_models_apart_is_one_sentence_and_no_column(letter: str, share: str) -> None:
+def test_a_benchmark_on_which_models_are_equal_is_one_sentence_and_no_column(letter: str, share: str) -> None:
     codes = {(model, "sums", 4096): letters for model, letters in RIGHT.items()}
     codes |= {(model, "easy", 4096): letter * 8 for model in RIGHT}
     manifest = experiment((SLOW, FAST), codes, problems={"sums": 100, "easy": 8})

@@ -1,4 +1,4 @@
-"""The page: whole in one file, safe against what models write, and small at 16/02's size."""
+"""The page: one complete file, safe against models' texts, and small at distill-16-02's size."""
 
 import shutil
 from html.parser import HTMLParser
@@ -78,7 +78,7 @@ def test_each_run_finds_the_base_at_its_own_budget(manifest: Manifest) -> None:
 
 
 def test_the_summary_gives_the_base_on_the_problems_that_differences_are_on(manifest: Manifest) -> None:
-    """The base is asked all 500 problems and a checkpoint 100 of them: 48.0% less 71.0% is no -7.8 points."""
+    """The base is asked all 500 problems and a checkpoint 100 of them: 48.0% minus 71.0% must not give -7.8 points."""
     said = next(line for line in summary(manifest) if line.startswith("math-500 at 2,048"))
     assert "right on the 100 problems that runs were asked (57" in said
 

@@ -1,4 +1,6 @@
-"""Plots name their axes, tell runs apart without colour, and set the base beside the checkpoints on the same problems."""
+"""Plots name their axes, distinguish runs without colour, and show the base and the checkpoints on the same
+problems.
+"""
 
 import json
 import re
@@ -17,7 +19,7 @@ HALF = "R" * 50 + "w" * 50
 
 
 def made(base: str = HALF, checkpoint: str = HALF, size: int = 100) -> Manifest:
-    """Three runs that are equal at every checkpoint, judged at two budgets."""
+    """Three runs that are equal at every checkpoint, at two budgets."""
     codes = {("base", "sums", budget): base for budget in (2048, 4096)}
     codes |= {(model, "sums", budget): checkpoint for model in CHECKPOINTS for budget in (2048, 4096)}
     return experiment(RUNS, codes, budgets=(2048, 4096), problems={"sums": size})
@@ -56,7 +58,9 @@ def test_runs_have_a_colour_a_marker_and_a_dash_of_their_own_and_do_not_hide_eac
 
 
 def test_the_base_is_drawn_on_the_problems_that_the_checkpoints_were_asked() -> None:
-    """It has 10% on all 500 and 50% on the 100 that all were asked: models are equal, and the lines are too."""
+    """The base has 10% on all 500 problems and 50% on the 100 that all were asked: models are equal, and so are the
+    lines.
+    """
     manifest = made(base=HALF + "W" * 400, size=500)
     for title in ("sums: accuracy against training samples", "sums: accuracy against the token budget"):
         base = [line for line in titled(manifest, title)["data"] if str(line.get("name", "")).startswith("base")]
@@ -69,7 +73,7 @@ def test_one_run_has_its_name_in_the_legend() -> None:
     assert drawn["layout"]["showlegend"] is True
 
 
-def test_plots_of_a_benchmark_that_tells_no_models_apart_are_folded_or_left_out() -> None:
+def test_plots_of_a_benchmark_on_which_models_are_equal_are_folded_or_left_out() -> None:
     found = plots(made(base="N" * 100, checkpoint="N" * 50 + "n" * 50))
     assert {plot.title for plot in found.drawn if "accuracy" in plot.title} == set()
     assert all(plot.folded for plot in found.drawn)

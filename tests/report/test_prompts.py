@@ -1,4 +1,6 @@
-"""The page shows of every output the prompt that was sent, when the experiment began, and what was asked."""
+"""For every output, the page shows the prompt that was sent; it also shows the start and the questions of the
+experiment.
+"""
 
 import base64
 import gzip
@@ -49,7 +51,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def frozen_in(store: Store, tmp_path: Path) -> FrozenExperiment:
-    """One choice problem, whose file lies on this machine."""
+    """One choice problem, whose file is on this machine."""
     path = tmp_path / "choice.jsonl"
     path.write_text(json.dumps({"id": "all-p0", "prompt": PROBLEM, "choices": ["1", "2"], "answer": "B"}))
     benchmark = FrozenBenchmark(
@@ -64,7 +66,7 @@ def frozen_in(store: Store, tmp_path: Path) -> FrozenExperiment:
 
 
 def asked(store: Store, tokenizer: TextTokenizer, tmp_path: Path, text: str = CHOSEN) -> Manifest:
-    """Both models' outputs are in the store; `text` is what the base was asked."""
+    """Both models' outputs are in the store; `text` is the base's prompt."""
     store.put(store_keys.blob_key(tokenizer.sha256), tokenizer.path.read_bytes())
     made = []
     for model, prompting, problem in (("base", PLAIN, text), ("mine@100", CHAT, CHOSEN)):
@@ -92,14 +94,14 @@ def unpacked(packed: str) -> Any:
 
 
 def prompts_of(read: OutputPages) -> dict[str, str | None]:
-    """By model, the prompt that the page shows beside its output."""
+    """The prompt that the page shows beside the output, by model."""
     texts = unpacked(read.problems[0].packed)["all-p0"]["p"]
     places = {chunk.model: unpacked(chunk.packed)[0]["s"] for chunk in read.chunks}
     return {model: None if place is None else texts[place] for model, place in places.items()}
 
 
 def test_each_output_has_the_prompt_that_was_sent(store: Store, tokenizer: TextTokenizer, tmp_path: Path) -> None:
-    """With the template, the base's instruction and prefill, and the lettered choices."""
+    """The prompt has the template, the base's instruction and prefill, and the lettered choices."""
     frozen_in(store, tmp_path)
     read = reading(asked(store, tokenizer, tmp_path), store)
     assert prompts_of(read) == SENT
@@ -109,7 +111,7 @@ def test_each_output_has_the_prompt_that_was_sent(store: Store, tokenizer: TextT
 def test_a_prompt_that_cannot_be_made_again_is_not_shown(
     store: Store, tokenizer: TextTokenizer, tmp_path: Path
 ) -> None:
-    """The hash of the token ids is of other text: what was sent is not known."""
+    """The hash of the token ids belongs to another text, so the sent prompt is unknown."""
     frozen_in(store, tmp_path)
     read = reading(asked(store, tokenizer, tmp_path, text="something else"), store)
     assert prompts_of(read) == SENT | {"base": None}
@@ -123,7 +125,7 @@ def test_without_the_benchmark_the_prompts_are_missing_and_the_outputs_are_shown
     made = asked(store, tokenizer, tmp_path)
     (tmp_path / "choice.jsonl").unlink()
     read = reading(made, store)
-    assert "choice.jsonl is not there" in read.notes[0]
+    assert "choice.jsonl does not exist" in read.notes[0]
     assert [unpacked(chunk.packed)[0]["s"] for chunk in read.chunks] == [None, None]
 
 
@@ -143,7 +145,7 @@ def test_hostile_problems_and_prompts_are_in_no_markup(store: Store, tokenizer: 
 def test_the_page_says_when_it_began_how_long_it_took_and_what_was_asked(
     store: Store, tokenizer: TextTokenizer, tmp_path: Path
 ) -> None:
-    """The admin's profile may hold environment variables with secrets: it is not shown."""
+    """The admin's profile may hold environment variables with secrets, so the page does not show it."""
     frozen = frozen_in(store, tmp_path)
     made = asked(store, tokenizer, tmp_path)
     html = page(made, reading(made, store))

@@ -1,4 +1,4 @@
-"""Several outputs per problem and recipes, in words, Markdown, CSV and on the page; nothing where there is nothing."""
+"""Several outputs per problem and recipes in words, Markdown, CSV and on the page; no table if there are none."""
 
 import csv
 import io
@@ -35,13 +35,16 @@ def seeded(runs: tuple[MadeRun, ...] = SEEDS, **changes: object) -> Manifest:
 
 
 def sampled() -> Manifest:
-    """Two outputs per problem. The base gets the 20 shared problems half right, and the other 80 wholly."""
+    """Two outputs per problem.
+
+    On the 20 shared problems, half of the base's outputs are right; on the other 80, all.
+    """
     codes = {("base", "sums", 4096): "RW" * 20 + "RR" * 80, ("one@100", "sums", 4096): "RR" * 5 + "WW" * 15}
     return experiment((MadeRun("one", (100,)),), codes, problems={"sums": 100}, outputs=2)
 
 
 def files(manifest: Manifest, folder: Path) -> dict[str, str]:
-    """As report_files makes them, though the store has no outputs: the page then says so beside the tables."""
+    """Returns the files of report_files for a store without outputs: the page states this beside the tables."""
     return {
         "index.html": page(manifest, reading(manifest, open_store(folder.as_uri()))),
         "report.md": markdown(manifest),
@@ -96,7 +99,7 @@ def test_the_summary_speaks_of_the_recipe_with_its_seeds_its_interval_and_its_sp
     assert "), seeds differ by s.d. 2.0 points (" in said
 
 
-def test_the_recipe_is_read_where_all_of_its_seeds_are_graded_and_else_nothing_is_said_of_it() -> None:
+def test_a_recipe_has_findings_only_if_all_of_its_seeds_are_graded() -> None:
     failed = {("r3@100", "sums"): ("failed", "disk full")}
     assert "after 50 samples): sums at 4,096 tokens: 55.0%" in next(recipe_sentences(seeded(states=failed)))
     failed |= {("r3@50", "sums"): ("failed", "disk full")}

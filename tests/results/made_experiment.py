@@ -48,7 +48,7 @@ def experiment(
     tokens: Mapping[tuple[str, str], tuple[int, ...]] | None = None,
     **changes: object,
 ) -> Manifest:
-    """A model that is asked fewer problems than the benchmark has is asked the part `fast`: its first ones.
+    """A model that is asked fewer problems than the benchmark has is asked the part `fast`, which is the first ones.
 
     `states`: state and reason by (model, benchmark) of evaluations without a result.
     """

@@ -1,4 +1,4 @@
-"""Manifests from verdict codes, for tests: the base, one run's checkpoint and what they were asked."""
+"""Manifests from verdict codes, for tests: the base, one run's checkpoint and their evaluations."""
 
 from collections.abc import Sequence
 
@@ -36,7 +36,7 @@ def counts(budget: int, codes: str) -> BudgetCounts:
 def evaluation(
     model: str, codes: str, part: str = "all", benchmark: str = "math-500", **changes: object
 ) -> ManifestEvaluation:
-    """Problems p0, p1, ... of the part, judged at 4,096 tokens."""
+    """Problems p0, p1, ... of the part, graded at 4,096 tokens."""
     stated: dict[str, object] = {
         "model": model,
         "benchmark": benchmark,

@@ -1,4 +1,4 @@
-"""The table of experiment 16/02 as it was printed, and the counts that its printed shares allow."""
+"""The printed table of experiment distill-16-02, and the counts that its printed shares allow."""
 
 from dataclasses import replace
 
@@ -57,7 +57,7 @@ Code 2K, 10000, 57.0, 71, 80.3
 
 
 def fits(n: int, accuracy: float, completed: float, accuracy_completed: float) -> list[tuple[int, int, int]]:
-    """Every (right, completed, right and completed) of n problems that prints as these percentages."""
+    """Returns every (right, completed, right and completed) of n problems that prints as these percentages."""
     return [
         (right, done, both)
         for right in range(n + 1)
@@ -75,13 +75,13 @@ def rows(benchmark: str) -> list[tuple[str, int, float, float, float]]:
 
 
 def only_full(benchmark: str) -> list[tuple[str, int]]:
-    """Rows of trained models that no 100 problems can give, though the document says that they do."""
+    """Returns the rows of trained models that cannot come from 100 problems, although the document states 100."""
     trained = [row for row in rows(benchmark) if row[0] != "Base"]
     return [(label, samples) for label, samples, *shares in trained if not fits(FAST, *shares)]
 
 
 def figure(benchmark: str, row: tuple[str, int, float, float, float]) -> Score:
-    """With the fast set's counts where they fit, else the full set's; the middle one where several do."""
+    """Returns the fast set's counts where they fit, else the full set's; the middle one if several do."""
     label, samples, *shares = row
     n = FULL[benchmark] if label == "Base" or not fits(FAST, *shares) else FAST
     allowed = fits(n, *shares)
@@ -91,7 +91,10 @@ def figure(benchmark: str, row: tuple[str, int, float, float, float]) -> Score:
 
 
 def series() -> dict[str, Series]:
-    """The four runs by label. The domains are stated: the document calls the runs Math SFT and Code SFT."""
+    """Returns the four runs by label.
+
+    The domains are stated here: the document calls the runs Math SFT and Code SFT.
+    """
     figures = {name: [figure(name, row) for row in rows(name)] for name in PRINTED}
     budgets = {"Math 4K": 4096, "Math 2K": 2048, "Code 4K": 4096, "Code 2K": 2048}
     return {

@@ -1,4 +1,4 @@
-"""The interval by problem: Wilson's and Tango's with one output per problem, and never a point with several."""
+"""The interval by problem: equal to Wilson's and Tango's with one output per problem, and never empty with several."""
 
 import numpy as np
 import pytest
@@ -40,14 +40,16 @@ def test_the_interval_contains_the_estimate_and_has_a_width(problems: int, outpu
 
 
 def test_equal_values_leave_the_rule_of_three() -> None:
-    """With one-sided z = 1.64 and no difference in m problems the bound is z^2 / (m + z^2), and wider with Student's t."""
+    """With one-sided z = 1.64 and no difference in m problems, the bound is z^2 / (m + z^2), and wider with Student's
+    t.
+    """
     low, high = mean_interval([0.0] * 50, -1.0, 1.0, 0.1, single=False)
     assert 0.0513 < high < 0.055
     assert low == pytest.approx(-high)
 
 
 def test_a_share_of_a_part_is_by_problem_too() -> None:
-    """Right among completed outputs: problems have different numbers of them, and some have none."""
+    """The share of right outputs among completed ones: problems have different numbers of these, and some have none."""
     counts = [(2, 4), (4, 4), (0, 1), (0, 0)] * 10
     found = clustered_share(counts)
     assert (found.k, found.n, found.problems) == (60, 90, 30)

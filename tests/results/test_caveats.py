@@ -1,4 +1,4 @@
-"""The sentence on the best run does not hide what is lost elsewhere, nor outputs that are empty."""
+"""The sentence on the best run does not hide losses on other benchmarks, nor empty outputs."""
 
 from tests.results.made_experiment import MadeRun, experiment
 from workloads.api.manifest import Manifest
@@ -51,7 +51,7 @@ def test_empty_outputs_are_named_with_their_share() -> None:
     assert headline(manifest, found).endswith(found.caveats[0])
 
 
-def test_a_token_at_the_limit_is_no_empty_output() -> None:
+def test_a_token_at_the_limit_is_not_an_empty_output() -> None:
     manifest = made((EQUAL, EQUAL), (EQUAL, EQUAL), tokens={("base", "sums"): (1,) * N})
     cut = tuple(e.model_copy(update={"finish": "l" * N}) if e.model == "base" else e for e in manifest.evaluations)
     assert conclusions(manifest.model_copy(update={"evaluations": cut})).caveats == ()

@@ -1,4 +1,4 @@
-"""What differs between two experiments, and what it did."""
+"""The differences between two experiments, and their effects."""
 
 import json
 from pathlib import Path
@@ -37,7 +37,7 @@ def edited(tmp_path: Path):  # type: ignore[no-untyped-def]
 
 
 def units(path: Path, other: Path, tmp_path: Path) -> dict[tuple[str, str], set[str]]:
-    """By kind and standing: the places because of which."""
+    """Returns the places by kind and change, with the fields that cause them."""
     out = tmp_path / "diff.json"
     diff(path, other, "--json", out)
     found: dict[tuple[str, str], set[str]] = {}
@@ -78,7 +78,7 @@ def test_a_label_changes_the_file_and_no_unit(edited, tmp_path: Path) -> None:  
     assert {standing for _, standing in units(SOURCE, other, tmp_path)} == {"same"}
 
 
-def test_budgets_below_the_largest_are_graded_anew_and_not_generated(edited, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_budgets_below_the_largest_are_graded_again_and_not_generated(edited, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     found = units(SOURCE, edited(("budgets: [2048, 4096]", "budgets: [1024, 2048, 4096]")), tmp_path)
     assert ("generate", "changed") not in found
     assert found["grade", "changed"] == {"spec.evaluation.budgets"}
@@ -156,7 +156,7 @@ def test_a_file_and_a_manifest_are_not_compared(tmp_path: Path) -> None:
 
 
 def test_other_verdicts_from_the_same_units_are_a_difference(tmp_path: Path) -> None:
-    """Equal digests are no proof of equal contents: an edited file and a damaged store have them too."""
+    """Equal digests do not prove equal contents: an edited file and a damaged store have them too."""
     same = {"grade": sha256_of(b"one grade"), "generate": sha256_of(b"one question")}
     manifests = [both("R" * 100, codes, **same) for codes in ("R" * 80 + "W" * 20, "R" * 40 + "W" * 60)]
     assert effects(*manifests).contradictory == (("mine@100", "math-500"),)
@@ -168,7 +168,7 @@ def test_other_verdicts_from_the_same_units_are_a_difference(tmp_path: Path) -> 
     assert "80.0% -> 40.0%" in result.output
 
 
-def test_what_failed_since_is_told_as_failed() -> None:
+def test_units_that_failed_since_are_reported_as_failed() -> None:
     old = both("R" * 100, "R" * 100)
     failed = evaluation("mine@100", "", state="failed", reason="out of memory", grade=None, grader_version=None)
     new = manifest(evaluation("base", "R" * 100), failed)

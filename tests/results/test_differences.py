@@ -1,4 +1,4 @@
-"""Paired and independent differences against published examples, and what they must obey."""
+"""Paired and independent differences against published examples, and their required properties."""
 
 import gc
 from unittest.mock import patch
@@ -59,7 +59,7 @@ def test_the_bounds_are_where_the_test_turns(first: int, second: int, difference
 
 
 def test_no_difference_seen_at_100_problems_still_allows_points() -> None:
-    """Why a gate at 5 points cannot pass on 100 problems with 10% discordance."""
+    """This is why a gate at 5 points cannot pass on 100 problems with 10% discordance."""
     assert score_interval(5, 5, 100, 0.1)[1] > 0.05
 
 
@@ -104,7 +104,7 @@ def test_holm_is_statsmodels_to_the_last_bit(p_values: list[float]) -> None:
 
 
 def test_false_findings_are_no_more_than_nominal_when_nothing_differs() -> None:
-    """2,000 comparisons of a model with its equal, 100 problems, 10% discordance; mid-p stays near and under 5%."""
+    """2,000 comparisons of equal models, 100 problems, 10% discordance; mid-p stays near and under 5%."""
     rng = np.random.default_rng(16)
     discordant = rng.binomial(100, 0.1, 2000)
     found = [
@@ -117,7 +117,9 @@ def test_false_findings_are_no_more_than_nominal_when_nothing_differs() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("problems", [100, 378, 500])
 def test_the_detectable_difference_is_found_as_often_as_is_said(problems: int) -> None:
-    """4,000 comparisons at the difference to be found with a power of 80%, 10% discordance: with few problems more often."""
+    """4,000 comparisons at the difference that is detected with a power of 80%, 10% discordance: with few problems it
+    is found more often.
+    """
     difference = detectable_difference(problems, 0.1)
     assert difference is not None
     rng = np.random.default_rng(16)
@@ -131,7 +133,9 @@ def test_the_detectable_difference_is_found_as_often_as_is_said(problems: int) -
 def test_the_detectable_difference_takes_several_outputs_and_the_level_into_account(
     problems: int, outputs: int, level: float
 ) -> None:
-    """500 comparisons at the difference to be found with 80% power; outputs differ by chance, alike on all problems."""
+    """500 comparisons at the difference that is detected with 80% power; outputs differ by chance, alike on all
+    problems.
+    """
     difference = detectable_difference(problems, 0.3, level, outputs_per_problem=outputs)
     single = detectable_difference(problems, 0.3, level)
     assert difference is not None
@@ -163,7 +167,7 @@ def test_problems_needed_are_known_for_extreme_counts(first: tuple[int, int], se
 
 
 def test_the_problems_needed_count_what_several_outputs_tell() -> None:
-    """Every problem differs a little: the variance is small, although no problem is alike."""
+    """Every problem differs a little: the variance is small, although each problem has a difference."""
     rng = np.random.default_rng(1)
     first = tuple(float(x) for x in rng.binomial(16, 0.8, 100) / 16)
     second = tuple(float(x) for x in rng.binomial(16, 0.7, 100) / 16)
@@ -174,7 +178,9 @@ def test_the_problems_needed_count_what_several_outputs_tell() -> None:
 
 @pytest.mark.slow
 def test_spans_that_differ_by_chance_only_are_rarely_called_different() -> None:
-    """250 pairs of runs of four equal checkpoints, 100 problems: a span below what chance gives is no evidence."""
+    """250 pairs of runs of four equal checkpoints, 100 problems: a span below the expected range of chance is not
+    evidence.
+    """
     rng = np.random.default_rng(19)
     p_values = []
     for right in rng.binomial(100, 0.7, (250, 8)).tolist():

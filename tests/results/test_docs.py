@@ -1,4 +1,4 @@
-"""What docs/results.md says can be done, done."""
+"""Runs the commands of docs/results.md."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""How outputs become a manifest's evaluation: each problem has its n outputs, and equal answers have one number."""
+"""Folding of outputs into a manifest's evaluation: each problem has its n outputs, and equal answers have one
+number.
+"""
 
 from workloads.api.grades import Grade
 from workloads.api.records import Output

@@ -1,4 +1,4 @@
-"""The gate: three answers, and a refusal by name where two evaluations are not alike."""
+"""The gate: three outcomes, and a refusal with a name if two evaluations are not comparable."""
 
 import json
 import xml.etree.ElementTree as ET
@@ -106,7 +106,7 @@ def test_another_experiments_sampling_and_prompts_must_be_alike_too() -> None:
 
 
 def test_two_requirements_share_the_error_of_failing() -> None:
-    """A drop that one requirement alone would fail at 5% is not enough when there are two of them (Holm)."""
+    """With two requirements, a drop that one requirement alone would fail at 5% is not enough (Holm)."""
     base, mine = "R" * 100, "R" * 90 + "W" * 10
     alone = decide(both(base, mine))
     pair = [
@@ -117,7 +117,7 @@ def test_two_requirements_share_the_error_of_failing() -> None:
 
 
 def test_a_requirement_passes_alone_as_it_passes_among_others() -> None:
-    """All must pass, so passing needs no correction."""
+    """All must pass, so passing needs no correction for their number."""
     codes = "R" * 400 + "W" * 100
     mine = "W" * 9 + "R" * 391 + "R" * 3 + "W" * 97
     pair = [
@@ -185,7 +185,7 @@ def test_a_candidate_that_lacks_problems_is_not_compared() -> None:
 
 
 def test_two_manifests_that_were_asked_other_problems_are_not_compared() -> None:
-    """A remote benchmark is one part of unknown size: the sets themselves are compared."""
+    """A remote benchmark is one part of unknown size, so the gate compares the sets themselves."""
     parts = {"all": 0}
     mine = manifest(evaluation("base", "R" * 400), evaluation("mine@100", "R" * 400), parts=parts)
     theirs = manifest(evaluation("base", "R" * 500), parts=parts)
@@ -196,7 +196,7 @@ def test_two_manifests_that_were_asked_other_problems_are_not_compared() -> None
 
 @pytest.mark.parametrize("part", ["fast", "subset"])
 def test_a_fast_part_and_a_limit_are_treated_alike(part: str) -> None:
-    """100 of the baseline's problems: no pass, and the rest is counted as left out."""
+    """With 100 of the baseline's problems the gate does not pass, and counts the remaining ones as left out."""
     parts = {"fast": 100, "rest": 400}
     whole = manifest(evaluation("base", "R" * 100, "fast"), evaluation("base", "R" * 400, "rest"), parts=parts)
     some = evaluation("mine@100", "R" * 100, part, problems=tuple(f"fast-p{i}" for i in range(100)))
@@ -209,7 +209,7 @@ def test_a_fast_part_and_a_limit_are_treated_alike(part: str) -> None:
 
 
 def test_a_failure_on_a_part_and_one_on_the_whole_share_alpha() -> None:
-    """Two looks at 5% each would be up to 10%."""
+    """Two tests at 5% each would fail up to 10%."""
     codes = ("R" * 100, "W" * 10 + "R" * 90)
     parts = {"fast": 100, "rest": 400}
     fast = manifest(evaluation("base", codes[0], "fast"), evaluation("mine@100", codes[1], "fast"), parts=parts)

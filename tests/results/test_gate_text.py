@@ -1,4 +1,4 @@
-"""The gate's Markdown goes into comments: what it quotes stays text."""
+"""The gate's Markdown is made for comments: quoted text stays text."""
 
 import json
 import xml.etree.ElementTree as ET

@@ -1,4 +1,4 @@
-"""The gate's JUnit XML: valid as Jenkins' xUnit plugin has it, and what GitLab shows of it."""
+"""The gate's JUnit XML: valid for Jenkins' xUnit plugin, and shown by GitLab."""
 
 import xml.etree.ElementTree as ET
 
@@ -22,7 +22,7 @@ JENKINS: dict[str, tuple[set[str], set[str], set[str]]] = {
     "error": (set(), {"type", "message"}, set()),
     "system-out": (set(), set(), set()),
 }
-"""By element, as in junit-10.xsd of jenkinsci/xunit-plugin: attributes that are required, that may be, and children."""
+"""By element, as in junit-10.xsd of jenkinsci/xunit-plugin: required attributes, optional ones, and children."""
 
 TEXT = {"failure", "error", "system-out"}
 
@@ -46,7 +46,8 @@ def written() -> ET.Element:
 
 
 def as_gitlab_reads(root: ET.Element) -> dict[str, tuple[str, str]]:
-    """By test case: status and what is shown: of `failure` or `error` the text alone, not the message attribute.
+    """Returns the status and the shown text by test case: the text of `failure` or `error`, without the message
+    attribute.
 
     GitLab's parser turns the XML into nested hashes, in which an element with text becomes that text; any other child
     leaves the case successful and shows nothing.

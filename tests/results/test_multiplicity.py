@@ -1,4 +1,6 @@
-"""One error for many comparisons: what cannot be significant takes no share, and intervals say what verdicts say."""
+"""One error rate for many comparisons: one that cannot be significant takes no share, and intervals agree with
+verdicts.
+"""
 
 import numpy as np
 import pytest
@@ -28,7 +30,7 @@ def pairs(only_first: int, only_second: int, same: int) -> Pairs:
 
 @given(st.lists(st.tuples(st.integers(0, 100), st.integers(1, 5)), max_size=12))
 def test_weighted_holm_rejects_what_its_definition_rejects(items: list[tuple[int, int]]) -> None:
-    """Against the procedure step by step, at 5% (Holm 1979, section 3), in whole numbers."""
+    """Compares with the procedure step by step, at 5% (Holm 1979, section 3), in whole numbers."""
     adjusted = weighted_holm([p / 1000 for p, _ in items], [float(w) for _, w in items])
     left, expected = dict(enumerate(items)), set()
     while left:
@@ -41,7 +43,7 @@ def test_weighted_holm_rejects_what_its_definition_rejects(items: list[tuple[int
     assert {i for i, p in enumerate(adjusted) if p <= 0.05 + 1e-9} == expected
 
 
-def test_a_p_value_that_is_no_number_is_refused() -> None:
+def test_a_p_value_that_is_not_a_number_is_refused() -> None:
     with pytest.raises(ValueError, match="not a number"):
         weighted_holm([float("nan"), 0.2], [1, 1])
 
@@ -56,7 +58,7 @@ def test_the_level_of_the_interval_decides_as_the_test_does(items: list[Comparis
 
 @given(COMPARISONS, st.integers(1, 50))
 def test_what_cannot_be_significant_costs_the_others_nothing(items: list[Comparison[str]], number: int) -> None:
-    """No pair of problems differs, or only one: p is 1 whatever its direction."""
+    """No pair of problems differs, or only one does: p is 1 in both directions."""
     known = adjust(items, SHARES, ALPHA)
     more = adjust([*items, *[Comparison("first", 1.0, 1.0)] * number], SHARES, ALPHA)
     assert [a.p for a in more[: len(items)]] == pytest.approx([a.p for a in known])
@@ -131,7 +133,7 @@ def test_in_a_report_every_interval_leaves_out_zero_if_and_only_if_its_differenc
 
 
 def test_planned_levels_are_those_of_a_report_in_which_nothing_is_rejected() -> None:
-    """Four groups of comparisons, every one of them testable, as three runs on two benchmarks have them."""
+    """Four groups of comparisons, all of them testable, like those of three runs on two benchmarks."""
     sizes = {"best run": 6, "ends": 12, "findings": 7, "other": 9}
     items: list[Comparison[str]] = [Comparison(group, 0.5) for group, size in sizes.items() for _ in range(size)]
     found = {item.group: adjusted.level for item, adjusted in zip(items, adjust(items, WEIGHTS, ALPHA), strict=True)}

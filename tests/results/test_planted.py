@@ -1,4 +1,4 @@
-"""Made-up experiments whose truth is known: each is described as it is, and nothing else is said."""
+"""Made-up experiments whose truth is known: the report states the truth, and nothing else."""
 
 import random
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ EVEN = of(70, 15, 15)
 def planted(
     models: Mapping[tuple[str, str], str], runs: tuple[MadeRun, ...] = (LONG, SHORT), **changes: object
 ) -> Manifest:
-    """At 4,096 tokens; a model that is not stated is as good as the base, with other problems right."""
+    """Verdicts at 4,096 tokens; a model that is not stated is as good as the base, with other problems right."""
     names = ["base", *(f"{run.name}@{samples}" for run in runs for samples in run.samples)]
     codes = {}
     for index, model in enumerate(names):
@@ -89,7 +89,7 @@ def test_3_a_collapse_of_completion_on_the_other_benchmark_is_found() -> None:
     assert not {key for key in decided(found) if "/short" in key and not key.startswith("steadier")}
 
 
-def test_4_an_improvement_is_no_degradation() -> None:
+def test_4_an_improvement_is_not_a_degradation() -> None:
     rising = {("long@100", MATH): of(40, 30, 30), ("long@200", MATH): of(60, 20, 20, 1), ("long@300", MATH): of(85, 10, 5, 2)}  # fmt: skip
     found = conclusions(planted(rising))
     assert finding(found, f"degrades/long/{MATH}").verdict == "contradicted"
@@ -100,7 +100,7 @@ def test_4_an_improvement_is_no_degradation() -> None:
 
 
 def budgets_experiment(short_at_2048: str, long_at_2048: str) -> Manifest:
-    """Two runs, limits of 2,048 and 4,096 tokens, each judged at both; equal at 4,096 tokens."""
+    """Two runs, limits of 2,048 and 4,096 tokens, each graded at both; equal at 4,096 tokens."""
     short, long = MadeRun("short", (100, 200), 2048, label="Short"), MadeRun("long", (100, 200), 4096, label="Long")
     codes = {}
     for index, model in enumerate(("base", "short@100", "short@200", "long@100", "long@200")):
@@ -127,8 +127,8 @@ def test_6_a_shorter_limit_that_helps_is_found_at_the_budget_where_it_does() -> 
 
 
 @pytest.mark.parametrize(("state", "reason"), [("failed", "OutOfMemory: killed"), ("waiting", None)])
-def test_7_a_missing_end_is_named_and_nothing_is_said_of_it(state: str, reason: str | None) -> None:
-    """The last checkpoint had fallen; the last that is graded is the one before."""
+def test_7_a_missing_end_is_named_and_has_no_findings(state: str, reason: str | None) -> None:
+    """The last checkpoint had a lower score; the last that is graded is the one before."""
     manifest = planted(
         {("long@100", MATH): of(95, 5, 0), ("long@200", MATH): of(50, 10, 40)},
         states={("long@300", MATH): (state, reason)},  # type: ignore[arg-type]
@@ -143,7 +143,7 @@ def test_7_a_missing_end_is_named_and_nothing_is_said_of_it(state: str, reason: 
 
 
 def test_8_a_base_on_all_problems_is_compared_on_the_shared_ones() -> None:
-    """Equal on the 100 that all answered; the base's other 400 are harder."""
+    """Models are equal on the 100 problems that all answered; the base's other 400 are harder."""
     run = MadeRun("mine", (100, 200))
     easy = of(91, 9, 0)
     codes = {("base", MATH, 4096): easy + of(303, 97, 0)}
@@ -158,8 +158,8 @@ def test_8_a_base_on_all_problems_is_compared_on_the_shared_ones() -> None:
     assert "| base, the 100 shared outputs |" in markdown(manifest, found)
 
 
-def test_9_a_gap_of_unfinished_answers_is_told_from_one_of_wrong_answers() -> None:
-    """On what both completed, the model is right as often; a third of its answers does not complete."""
+def test_9_a_gap_of_unfinished_answers_differs_from_one_of_wrong_answers() -> None:
+    """On the problems that both completed, the model is right as often; a third of its answers does not complete."""
     size = 400
     base = of(320, 80, 0)
     cut = random.Random(9).sample(range(size), 140)
@@ -194,7 +194,7 @@ def test_11_no_difference_is_supported_where_there_are_enough_problems() -> None
 
 
 def test_12_a_total_collapse_is_a_difference() -> None:
-    """Every answer of the base is right, none of the model's completes: the difference is constant."""
+    """Every answer of the base is right, and no answer of the model completes: the difference is constant."""
     run = MadeRun("mine", (100, 200))
     codes = {("base", MATH, 4096): "R" * N, ("mine@100", MATH, 4096): "R" * N, ("mine@200", MATH, 4096): "n" * N}
     found = conclusions(experiment((run,), codes, problems={MATH: N}))
@@ -205,7 +205,7 @@ def test_12_a_total_collapse_is_a_difference() -> None:
 
 
 def test_13_several_outputs_a_problem_do_not_make_a_difference_of_few_problems() -> None:
-    """Two problems of six fall, with 16 outputs each: the problems decide, not the 96 outputs."""
+    """Two problems of six get worse, with 16 outputs each: the problems decide, not the 96 outputs."""
     run = MadeRun("mine", (100, 200))
     codes = {
         ("base", MATH, 4096): "R" * 96,
@@ -229,7 +229,7 @@ def test_14_forgetting_is_compared_only_between_stated_domains() -> None:
         assert keys == ({"asymmetric/teach_math/teach_code": "supported"} if stated else {})
 
 
-def test_15_a_shorter_limit_that_costs_accuracy_is_found_at_equal_budgets_only() -> None:
+def test_15_a_shorter_limit_that_lowers_accuracy_is_found_at_equal_budgets_only() -> None:
     """Code at the shorter limit is right on half as many problems, at every number of samples and at both budgets."""
     runs = (
         MadeRun("long", (100, 200, 300), 4096, "math"),

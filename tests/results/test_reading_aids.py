@@ -72,7 +72,7 @@ def test_lengths_are_compared_problem_by_problem() -> None:
     assert found.verdict == "longer than the base"
 
 
-def test_lengths_that_do_not_differ_are_not_told_apart() -> None:
+def test_lengths_that_do_not_differ_give_no_finding() -> None:
     assert signed_rank_p(np.zeros(10)) == 1.0
     assert signed_rank_p(np.array([1.0])) == 1.0
     assert signed_rank_p(np.arange(1.0, 11.0)) == pytest.approx(2 / 2**10)
@@ -104,13 +104,13 @@ def test_accuracy_by_level_and_subject_is_read_from_the_packages_own_problems() 
     assert not found.missing
 
 
-def test_levels_of_another_benchmark_are_said_to_be_missing() -> None:
+def test_levels_of_another_benchmark_are_reported_as_missing() -> None:
     made = experiment((RUN,), {(m, "sums", 4096): "RW" for m in ("base", "mine@50", "mine@100")}, problems={"sums": 2})
     (reason,) = breakdowns(made).missing
     assert reason.startswith("sums: no table by level or subject: a manifest does not hold them")
 
 
-def test_base_and_plus_tests_are_told_apart() -> None:
+def test_base_and_plus_tests_are_counted_separately() -> None:
     """Two programs pass the base tests; one of them fails a plus test."""
     codes = {(m, "mbpp-plus", 4096): "RWn" for m in ("base", "mine@50", "mine@100")}
     made = experiment((RUN,), codes, problems={"mbpp-plus": 3}, graders={"mbpp-plus": "code"})

@@ -1,4 +1,4 @@
-"""Run against run: what is compared with what, at which price, and what the first sentence of a report says."""
+"""Comparison of runs: the compared checkpoints, the correction for their number, and the report's first sentence."""
 
 from tests.results.made_experiment import MadeRun, experiment
 from workloads.api.manifest import Manifest
@@ -12,7 +12,7 @@ BASE = "R" * 10 + "W" * 30
 
 
 def two_runs(low: str, high: str, *, earlier: str = BASE, **changes: object) -> Manifest:
-    """Last checkpoints low@100 and high@100 with these verdicts; the earlier ones have `earlier`."""
+    """The last checkpoints are low@100 and high@100 with these verdicts; the earlier ones have `earlier`."""
     models = {"base": BASE, "low@50": earlier, "low@100": low, "high@50": earlier, "high@100": high}
     codes = {(model, "sums", 4096): text for model, text in models.items()}
     return experiment((LOW, HIGH), codes, problems={"sums": N}, **changes)  # type: ignore[arg-type]
@@ -57,7 +57,7 @@ def test_the_best_checkpoints_are_compared_at_the_price_of_every_pair_that_could
     assert last.choices == 1
 
 
-def test_an_end_that_is_not_evaluated_is_no_end_and_its_run_is_not_compared() -> None:
+def test_a_run_whose_end_is_not_evaluated_is_not_compared() -> None:
     manifest = two_runs(BASE, "R" * 40, states={("high@100", "sums"): ("failed", "BadPrompt: too long")})
     found = conclusions(manifest)
     assert found.best.run is None
@@ -79,7 +79,7 @@ def test_a_run_that_lacks_a_benchmark_is_compared_on_the_others_and_the_sentence
 
 
 def test_every_contrast_is_at_one_budget_though_the_runs_are_shown_at_two() -> None:
-    """Equal answers at each budget: the shorter budget alone makes no difference between runs."""
+    """Answers are equal at each budget: the shorter budget alone makes no difference between runs."""
     short, long = MadeRun("short", (100,), budget=2048), MadeRun("long", (100,), budget=4096)
     at = {2048: "n" * 30 + "R" * 10, 4096: "R" * 40}
     codes = {(m, "sums", b): text for m in ("base", "short@100", "long@100") for b, text in at.items()}

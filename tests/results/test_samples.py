@@ -23,7 +23,7 @@ def test_pass_at_k_is_the_mean_over_every_draw_of_k_outputs(right: list[bool], d
 @settings(max_examples=80)
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=7), st.data())
 def test_majority_at_k_is_the_mean_over_every_draw_of_k_outputs(answers: list[int], data: st.DataObject) -> None:
-    """Answer 1 is the right one; 0 has no vote; of answers with equal votes one is drawn."""
+    """Answer 1 is the right one; 0 has no vote; among answers with equal votes one is drawn."""
     k = data.draw(st.integers(1, len(answers)))
     draws = list(combinations(answers, k))
 

@@ -1,4 +1,4 @@
-"""Runs that differ in their seed only are one recipe: its mean, the spread between seeds, and honest intervals."""
+"""Runs that differ only in their seed are one recipe: its mean, the spread between seeds, and correct intervals."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def runs(*changes: dict[str, object]) -> list[ManifestRun]:
 
 
 def seeded(*codes: str, base: str) -> Manifest:
-    """One run a seed, each with one checkpoint and its verdicts."""
+    """One run per seed, each with one checkpoint and its verdicts."""
     found = runs(*({"seed": seed} for seed in range(len(codes))))
     models = [
         ManifestModel(
@@ -51,7 +51,7 @@ def test_runs_that_differ_in_the_seed_alone_are_a_recipe_and_equal_seeds_count_o
     assert [(found.runs, found.seeds) for found in recipes(made)] == [(("r0", "r1"), (1, 2))]
 
 
-def test_one_seed_is_no_recipe() -> None:
+def test_one_seed_is_not_a_recipe() -> None:
     made = manifest(evaluation("base", "R")).model_copy(update={"runs": tuple(runs({"seed": 1}, {"seed": 1}))})
     assert recipes(made) == ()
 
@@ -76,7 +76,7 @@ def test_equal_verdicts_of_all_seeds_still_leave_an_interval() -> None:
 
 @pytest.mark.slow
 def test_the_interval_holds_the_recipes_mean_as_often_as_it_says() -> None:
-    """300 experiments of 4 seeds and 100 problems, seeds apart by a standard deviation of 5 points: nominal 95%."""
+    """300 experiments of 4 seeds and 100 problems, seeds with a standard deviation of 5 points: nominal 95%."""
     rng = np.random.default_rng(19)
     inside = []
     for _ in range(300):

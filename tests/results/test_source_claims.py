@@ -1,4 +1,4 @@
-"""The five claims of experiment 16/02, put to its own table: not all survive."""
+"""The five claims of experiment distill-16-02, tested on its own table: some fail."""
 
 import pytest
 
@@ -52,7 +52,7 @@ def test_counts_at_unequal_budgets_decide_nothing_about_the_limit(key: str) -> N
 
 
 def test_the_largest_fall_of_the_table_is_found() -> None:
-    """Math 4K on MBPP+: completion from 60 to 32 percent, on the benchmark that it was not trained for."""
+    """Math 4K on MBPP+: completion falls from 60 to 32 percent, on a benchmark that it was not trained for."""
     finding = FINDINGS["degrades/math_4k/mbpp-plus"]
     assert finding.verdict == "supported"
     assert [c.verdict for c in finding.contrasts if c.question.startswith("completed")] == ["supported"] * 2
@@ -67,7 +67,7 @@ def test_unfinished_answers_make_the_gap_but_counts_cannot_clear_reasoning() -> 
     assert {c.verdict for c in both} == {"undecidable"}
 
 
-def test_from_73_to_67_at_100_problems_is_no_evidence_and_says_how_many_would_be() -> None:
+def test_from_73_to_67_at_100_problems_is_not_evidence_and_states_how_many_would_be() -> None:
     drop = independent_difference(Share(67, 100), Share(73, 100))
     assert drop.p == pytest.approx(0.35, abs=0.01)
     assert drop.needed is not None

@@ -1,4 +1,4 @@
-"""The registries are read by commands that answer at once: they load no library that only programs need."""
+"""Commands that answer quickly read the registries: these load no library that only programs need."""
 
 import subprocess
 import sys

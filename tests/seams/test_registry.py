@@ -1,4 +1,4 @@
-"""What other distributions add is found, checked and never replaces what is built in."""
+"""Additions of other distributions are found, checked, and never replace built-in entries."""
 
 import sys
 from collections.abc import Callable, Iterable
@@ -30,7 +30,7 @@ GROUP = "potstill.graders"
 
 
 def found_in(*sites: Path) -> Callable[[str], Iterable[EntryPoint]]:
-    """The entry points of the distributions in these folders alone."""
+    """The entry points of the distributions in these folders only."""
 
     def find(group: str) -> Iterable[EntryPoint]:
         paths = [str(site) for site in sites]

@@ -1,4 +1,4 @@
-"""Programs of models see nothing of the distributions that add to Potstill."""
+"""Models' programs cannot see distributions that extend Potstill."""
 
 from pathlib import Path
 

@@ -19,7 +19,7 @@ from workloads.models.base import ModelFamily
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.long]
 STABLELM = ModelFamily(
     name="stablelm", title="StableLM", architecture="StableLmForCausalLM", model_type="stablelm"
-)  # only for the base's configuration: the experiment has the toy's own
+)  # only for the base's configuration: the experiment has the toy's own configuration
 EXPERIMENT = r"""
 apiVersion: potstill.dev/v1alpha1
 kind: Experiment

@@ -1,4 +1,4 @@
-"""The distribution that the pages docs/development/add-*.md show, written to a folder as pip would install it."""
+"""The distribution of the pages docs/development/add-*.md, written to a folder like an installation by pip."""
 
 import re
 import tomllib
@@ -9,7 +9,7 @@ BLOCK = re.compile(r'^```[a-z]+ title="([^"]+)"\n(.*?)^```', re.MULTILINE | re.D
 
 
 def shown_files() -> dict[str, str]:
-    """By the title of its block: every file that a page shows."""
+    """Returns every file that a page shows, by the title of its block."""
     pages = [*sorted(PAGES.glob("add-a*.md")), PAGES / "extensions.md"]
     return {name: text for page in pages for name, text in BLOCK.findall(page.read_text(encoding="utf-8"))}
 
@@ -29,7 +29,7 @@ def install(site: Path) -> Path:
 
 
 def write_metadata(site: Path, name: str, version: str, groups: dict[str, dict[str, str]]) -> None:
-    """`<name>-<version>.dist-info`, as the specification of entry points has it."""
+    """Writes `<name>-<version>.dist-info` by the specification of entry points."""
     folder = site / f"{name}-{version}.dist-info"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")

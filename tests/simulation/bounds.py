@@ -1,4 +1,4 @@
-"""How often a unit may be attempted: the promise, stated without the code that keeps it."""
+"""The limit on a unit's attempts, stated without the code that enforces it."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable
@@ -8,8 +8,10 @@ from workloads.api.records import TaskEnd
 
 
 def beyond_bounds(ends: Iterable[TaskEnd], moved: Collection[int], limits: Limits) -> str | None:
-    """What is beyond the limits, None if all is within. `ends` in the order of the attempts, of those that count;
-    `moved`: attempts that committed something, after which the count begins anew.
+    """Returns the violation of the limits, or None.
+
+    `ends`: of the attempts that count, in their order; `moved`: attempts that committed something, after which the
+    count starts again.
     """
     charged, uncharged = 0, Counter[str]()
     for end in ends:

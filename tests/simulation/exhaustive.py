@@ -1,8 +1,8 @@
 """Every state that two controllers of one small experiment can reach: the real planner, all interleavings, a few faults.
 
-A step is one controller's look, one action of one controller, one commit of one program, a fault, or a passage of time. A
-controller acts on what it saw when it looked, however much the other has done since. `explore` follows every step from the
-beginning, checks every state, and then that an end can be reached from each: nothing is without an end forever.
+A step is one controller's look, one action of one controller, one commit of one program, a fault, or a passage of time.
+A controller acts on the state that it saw, even if the other has changed it since. `explore` follows every step from
+the beginning, checks every state, and then that an end can be reached from each: no state is stuck.
 """
 
 from collections import Counter, deque
@@ -36,13 +36,13 @@ from workloads.api.units import UnitRef
 from workloads.stages.registry import final_marker
 
 STEP_SECONDS = 130.0
-"""A passage of time: longer than a task may wait to be started."""
+"""A passage of time that is longer than a task may wait for its start."""
 MAX_PASSAGES = 8
 
 
 @dataclass(frozen=True)
 class Control:
-    """One controller: the actions that it has still to do, what it folded last, and whether it has finished."""
+    """One controller: its pending actions, the state that it folded last, and whether it has finished."""
 
     todo: tuple[str, ...] = ()
     folded: tuple[str, int, int] | None = None
@@ -51,8 +51,10 @@ class Control:
 
 @dataclass(frozen=True)
 class State:
-    """`store`: keys and what is there. `jobs`: (task's key, phase, exit code, when it started). `unseen`: tasks whose
-    Job is gone and whose process works on."""
+    """`store`: the content by key. `jobs`: (task's key, phase, exit code, start time).
+
+    `unseen`: tasks whose Job is deleted and whose process still runs.
+    """
 
     store: frozenset[tuple[str, str]] = frozenset()
     jobs: frozenset[tuple[str, str, int, int]] = frozenset()
@@ -67,17 +69,17 @@ class Explored:
     states: int
     ends: int
     stranded: int
-    """States from which no end can be reached."""
+    """States from which the end cannot be reached."""
     example: tuple[str, ...] = ()
-    """The steps to one of those."""
+    """The steps to one of these states."""
 
 
 class Explorer:
-    """`faults`: at most so many, of the kinds crash (of a controller or program), preemption, and lost Jobs whose process
+    """`faults`: the largest number of faults, of the kinds crash (of a controller or program), preemption, and lost Jobs whose process
     has died or works on."""
 
     def __init__(self, frozen: FrozenExperiment, faults: int, *, zombies: bool = True, only: str | None = None) -> None:
-        """`only`: a kind of unit; nothing else is done, and its units' ends are the end."""
+        """`only`: a kind of unit; no other unit is run, and the exploration ends with these units."""
         self._frozen = frozen
         self._only = only
         self._owner = owner_of(frozen)
@@ -89,7 +91,7 @@ class Explorer:
         self._decided = cache(self._decide)
 
     def explore(self, most: int = 2_000_000) -> Explored:
-        """Raises AssertionError at the first state that breaks a promise, with the steps to it."""
+        """Raises AssertionError at the first state that breaks a promise, with the steps to this state."""
         came: dict[State, tuple[State, str] | None] = {self._begin: None}
         before: dict[State, list[State]] = {}
         ends: list[State] = []
@@ -307,7 +309,7 @@ def marker_of(unit: UnitRef, name: str, attempt: int) -> Marker:
 
 
 def parts(action: Action) -> Iterator[Action]:
-    """A group's pointers are written one by one, and a crash may come between any two."""
+    """A group's pointers are written one by one, and a crash may occur between any two."""
     if isinstance(action, WritePointers):
         lead = action.task.members[0]
         for member in action.task.members[1:]:
@@ -356,7 +358,7 @@ def fewer(state: State) -> State:
 
 
 def with_control(state: State, index: int, control: Control) -> State:
-    """The two are alike: which is which does not matter."""
+    """The controllers are interchangeable, so their order is normalised."""
     pair = [control if n == index else other for n, other in enumerate(state.controls)]
     first, second = sorted(pair, key=lambda one: (one.todo, one.folded or (), one.finished))
     return replace(state, controls=(first, second))

@@ -1,5 +1,6 @@
 """An executor of the simulation: one machine with its own records of what it has started, whose processes crash, are
-preempted, are lost from view while they work on (zombies), and are seen late."""
+preempted, are lost from view while they still run (zombies), and are seen late.
+"""
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -21,8 +22,10 @@ from workloads.storage.base import StoreError
 
 @dataclass(frozen=True)
 class Weather:
-    """Chances of each process: that it crashes, is preempted, or works on unseen; of each view: that it is a stale one;
-    of each notice: that it is lost, or comes late. `notices`: programs write some."""
+    """Probabilities: a process crashes, is preempted, or runs unseen; a view is stale; a notice is lost, or late.
+
+    `notices`: whether programs write some.
+    """
 
     crash: float = 0.0
     preempt: float = 0.0
@@ -63,7 +66,7 @@ class Machine:
         return frozenset(owner for owner in owners if self.watch.is_gone(owner))
 
     def start(self, task: RunnableTask) -> None:
-        """Once: what was started before is left as it is, for its record stands."""
+        """Starts it once: a task that has a record is left as it is."""
         self.scheduler.turn()
         if task.key in self.jobs:
             return
@@ -108,7 +111,7 @@ class Machine:
         self._end(key, 143 if preempted else 137, preempted=preempted)
 
     def lose(self, key: str, pause_seconds: float) -> None:
-        """Its Job is gone; the process pauses, and goes on."""
+        """Its Job is deleted; the process pauses, and continues."""
         actor = self.actors.get(key)
         if actor is not None and not actor.over and key in self.jobs:
             del self.jobs[key]
@@ -139,7 +142,7 @@ class Machine:
         self.scheduler.sleep(self.scheduler.random.uniform(0, 2 * self.weather.work_seconds))
 
     def _misfortune(self, key: str) -> None:
-        """Drawn when it starts: what will befall it, and when."""
+        """Draws the process's faults, and their times, when it starts."""
         chance, weather = self.scheduler.random, self.weather
         drawn = chance.random()
         after = chance.uniform(0, 3 * weather.work_seconds)

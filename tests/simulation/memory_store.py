@@ -1,6 +1,6 @@
 """A store in memory that keeps S3's promises and checks Potstill's: each call is a turn of the scheduler, and may fail.
 
-`Objects` is what stands; a `Client` is one actor's way to it, with the faults of its own: calls that fail before or after
+`Objects` is what stands; a `Client` is one actor's way to it, with its own faults: calls that fail before or after
 they took effect, and LISTs that are stale or torn.
 """
 
@@ -24,7 +24,7 @@ class Object:
 
 @dataclass
 class Objects:
-    """`relied_on`: files that markers name, with their SHA-256. `committed`: by marker's key, the content that it had."""
+    """`relied_on`: files that markers name, with their SHA-256. `committed`: the content by marker's key."""
 
     scheduler: Scheduler
     standing: dict[str, Object] = field(default_factory=dict)
@@ -32,7 +32,7 @@ class Objects:
     relied_on: dict[str, tuple[str, str]] = field(default_factory=dict)
     committed: dict[str, str] = field(default_factory=dict)
     unit_lists: int = 0
-    """LISTs of one unit."""
+    """The number of LISTs of one unit."""
 
     def put(self, key: str, data: bytes) -> str:
         self._check_write(key, data)
@@ -48,12 +48,12 @@ class Objects:
         assert key not in self.relied_on, f"{key} is deleted while {self.relied_on[key][0]} names it"
 
     def damage(self, key: str, data: bytes) -> None:
-        """As a failing disk does: no promise is asked of it."""
+        """Damages it like a failing disk: the store's promises do not apply."""
         self.version += 1
         self.standing[key] = Object(data, f"{self.version}-damaged", self.scheduler.now.timestamp(), self.version)
 
     def _check_write(self, key: str, data: bytes) -> None:
-        """A committed file never changes, nor does what a marker of a result says."""
+        """Checks that a committed file never changes, and that a result's marker never changes."""
         if key in self.relied_on:
             marker, sha256 = self.relied_on[key]
             assert hashlib.sha256(data).hexdigest() == sha256, f"{key} is overwritten, which {marker} names"
@@ -67,15 +67,17 @@ class Objects:
             assert marker.content == content, f"{key} was committed twice, with different content"
         for file in marker.files:
             standing = self.standing.get(file.key)
-            assert standing is not None, f"{key} names {file.key}, which is not there"
+            assert standing is not None, f"{key} names {file.key}, which does not exist"
             assert hashlib.sha256(standing.data).hexdigest() == file.sha256, f"{key} names {file.key}, which differs"
             self.relied_on[file.key] = (key, file.sha256)
 
 
 @dataclass
 class Client:
-    """A `workloads.storage.base.Store`. Chances are of each call; `stale_versions`: a LIST may not show what was written in so
-    many writes before it."""
+    """A `workloads.storage.base.Store`.
+
+    Probabilities apply to each call; `stale_versions`: a LIST may lack this number of the latest writes.
+    """
 
     objects: Objects
     fails: float = 0.0
@@ -93,7 +95,7 @@ class Client:
         self._before()
         found = self.objects.standing.get(key)
         if found is None:
-            raise NotFound(f"{key} is not there")
+            raise NotFound(f"{key} does not exist")
         return found.data, found.etag
 
     def head(self, key: str) -> ObjectInfo | None:
@@ -147,7 +149,7 @@ class Client:
         if (standing.etag if standing else None) != etag:
             if standing is not None and standing.data == data:
                 return standing.etag
-            raise AlreadyExists(f"{key} is there already, or is not as it was")
+            raise AlreadyExists(f"{key} exists already, or is not as it was")
         new = self.objects.put(key, data)
         self._after()
         return new
@@ -158,7 +160,9 @@ class Client:
             raise StoreError("the store did not answer")
 
     def _after(self) -> None:
-        """The write has taken effect; its answer may be lost, and its writer may be killed before it reads it."""
+        """The write has taken effect; its answer may be lost, and its writer may be killed before it reads the
+        answer.
+        """
         self.objects.scheduler.turn()
         if self.objects.scheduler.random.random() < self.fails / 2:
             raise StoreError("the answer was lost")

@@ -48,8 +48,10 @@ TOKENIZER = b"tokenizer"
 
 
 class Program:
-    """One process. `nonce`: what its files hold besides what they must. `work`: passes the time that work takes.
-    `notify`: writes a notice, or loses it."""
+    """One process. `nonce`: random content of its files, besides the required. `work`: passes the time of the work.
+
+    `notify`: writes a notice, or loses it.
+    """
 
     def __init__(
         self,
@@ -64,7 +66,7 @@ class Program:
         self.notify = notify
 
     def run(self) -> int:
-        """The exit code. What went wrong is written first, as `run_program` does."""
+        """Returns the exit code. A failure is written first, like in `run_program`."""
         self.notify(self.task.unit, self.task.number)
         try:
             self._dispatch()
@@ -97,7 +99,7 @@ class Program:
                 self.commit(self.task.unit, self.task.number, store_keys.REPORT, {"report.md": ""}, record)
 
     def commit(self, unit: UnitRef, number: int, name: str, files: dict[str, str], record: Record) -> None:
-        """`files`: names and what their content begins with; then comes the nonce."""
+        """`files`: names and the beginning of their content; the nonce follows."""
         with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
             paths = {file: Path(folder) / file for file in files}
             for file, path in paths.items():
@@ -145,7 +147,7 @@ class Program:
         self.commit(unit, number, store_keys.DONE, {"metrics.jsonl": metrics}, trained)
 
     def _members(self, task: GenerateTask | GradeTask) -> None:
-        """Each whose number is this task's, that is not closed and not done."""
+        """Yields each member whose number is this task's, and that is neither closed nor done."""
         own = {pointer.unit: pointer for pointer in pointers(task)}
         for member in task.members:
             pointer = own.get(member.unit)

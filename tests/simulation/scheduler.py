@@ -1,7 +1,7 @@
-"""Actors that take turns at every call to the store, in an order drawn from a seed, in a time of their own.
+"""Actors that take turns at every call to the store, in an order drawn from a seed, with simulated time.
 
-Each actor is a thread, of which only one ever runs: an actor gives its turn up at `Scheduler.turn` and at `sleep`. So the
-real code, which knows nothing of it, meets every interleaving of its calls, and a seed always gives the same one.
+Each actor is a thread, and only one runs at a time: an actor yields its turn at `Scheduler.turn` and at `sleep`. So the
+unchanged real code meets every interleaving of its calls, and a seed always gives the same one.
 """
 
 import random
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 LONGEST_TURN_SECONDS = 60.0
-"""Of real time: an actor that takes longer hangs."""
+"""In real time: an actor that takes longer hangs."""
 
 
 class Killed(BaseException):
@@ -45,7 +45,7 @@ class Actor:
 
 
 class Scheduler:
-    """`turn_seconds`: the longest that one call takes, in the actors' time."""
+    """`turn_seconds`: the longest duration of one call, in the actors' time."""
 
     def __init__(self, seed: int, start: datetime, turn_seconds: float = 0.5) -> None:
         self.random = random.Random(seed)
@@ -69,7 +69,7 @@ class Scheduler:
         return actor
 
     def turn(self) -> None:
-        """Called by an actor: others may go on before it does. From any other thread it does nothing.
+        """Called by an actor: others may run before it continues. It does nothing in any other thread.
 
         Raises Killed.
         """
@@ -78,7 +78,7 @@ class Scheduler:
             self._give_up(actor, self.random.uniform(0, self.turn_seconds))
 
     def sleep(self, seconds: float) -> None:
-        """As `turn`, for so long. Raises Killed."""
+        """Yields the turn like `turn`, for this time. Raises Killed."""
         actor: Actor | None = getattr(self._current, "actor", None)
         assert actor is not None, "only an actor sleeps"
         self._give_up(actor, seconds)
@@ -93,11 +93,11 @@ class Scheduler:
             raise Killed
 
     def pause(self, actor: Actor, seconds: float) -> None:
-        """It does nothing for so long, as after SIGSTOP."""
+        """The actor does nothing for this time, as after SIGSTOP."""
         actor.wakes = max(actor.wakes, self.now) + timedelta(seconds=seconds)
 
     def step(self) -> None:
-        """The next turn of the actor that wakes first; of those that are awake, of any."""
+        """Runs the next turn of the actor that wakes first; of any actor among several that are awake."""
         living = [actor for actor in self.actors if not actor.over]
         first = min(actor.wakes for actor in living)
         self.now = max(self.now, first)

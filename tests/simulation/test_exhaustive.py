@@ -14,12 +14,12 @@ MORE = int(os.environ.get("POTSTILL_EXAMPLES", "8")) > 8
 
 
 def one_training() -> FrozenExperiment:
-    """Of one checkpoint, of which nothing is asked."""
+    """One checkpoint, without evaluations."""
     return experiment((run("a", (50,)),), (), limits=LIMITS)
 
 
 def a_group_of_two() -> FrozenExperiment:
-    """Two evaluations of the base, which are generated in one engine."""
+    """Two evaluations of the base, which one engine generates."""
     return experiment((), ("sums", "codes"), limits=LIMITS, base_full=False)
 
 
@@ -48,7 +48,9 @@ def test_a_group_ends_from_every_state_with_two_faults() -> None:
 
 @pytest.mark.slow
 def test_a_planner_that_forgets_a_lost_task_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The search itself: without the check that closes a task whose Job is gone, a lost Job strands its unit."""
+    """Tests the search itself: without the check that closes a task whose Job is deleted, a lost Job leaves its unit
+    stuck.
+    """
     closings = importlib.import_module("controller.planner.completion_checks")
     checks = tuple(check for check in closings.CHECKS if check.__name__ != "_without_job")
     monkeypatch.setattr(closings, "CHECKS", checks)

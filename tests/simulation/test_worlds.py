@@ -1,4 +1,4 @@
-"""The real code in simulated worlds: whatever fails when, what is committed stays, and everything ends."""
+"""The real code in simulated worlds: under any faults, committed files stay, and all experiments end."""
 
 import os
 import re
@@ -12,7 +12,7 @@ from tests.simulation.world import Faults, World
 from workloads.api.experiment import FrozenExperiment, Limits
 
 EXAMPLES = int(os.environ.get("POTSTILL_EXAMPLES", "5"))
-"""Worlds of each test; more are for a night."""
+"""Worlds of each test; a nightly run takes more."""
 FIRST = int(os.environ.get("POTSTILL_SEED", "0"))
 SEEDS = range(FIRST, FIRST + EXAMPLES)
 LENIENT = Limits(attempts=100, preemptions=200, evaluation_slots=2, training_slots=2, grading_slots=1)
@@ -47,7 +47,7 @@ def test_a_seed_gives_the_same_world_again() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_two_controllers_with_gc_and_retry_beside_them_on_machines_that_fail(seed: int) -> None:
-    """Their folders and clocks differ in every second world: each starts what it does not know to be started."""
+    """Their folders and clocks differ in every second world: each starts tasks whose start it cannot see."""
     frozen, world = small(), World(seed, STORMY)
     one = world.machine("one")
     other = world.machine("two") if seed % 2 else one
@@ -122,7 +122,7 @@ def test_with_few_attempts_every_evaluation_ends_done_or_explained(seed: int) ->
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_two_experiments_share_their_units_and_one_of_them_vanishes(seed: int) -> None:
-    """Its controller and machine stop for good at some moment; the other takes over what it has left open."""
+    """Its controller and machine stop permanently at some moment; the other takes over its open tasks."""
     first, second = small(), small(name="heir", uid8="0000beef")
     world = World(seed, STORMY)
     world.controller("c", first, world.machine("one"))
@@ -146,7 +146,7 @@ def test_progress_that_cannot_be_read_blocks_nothing(seed: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_record_that_cannot_be_read_fails_what_needs_it_by_name_and_the_rest_succeeds(seed: int) -> None:
-    """One task, end or marker of a generation, which one or two evaluations need."""
+    """One task, end or marker of a generation that one or two evaluations need."""
     world = World(seed, Faults(Weather()))
     world.controller("c", small(), world.machine("one"))
     damaged = world.vandal(re.compile(r"units/generate/.*/(tasks|markers)/[^/]*\.json"), every_seconds=60.0, most=1)

@@ -1,7 +1,8 @@
-"""A whole world of the real code: controllers (observe, decide, act), `publish`, `gc` and `retry` on one store in memory.
+"""A complete world of the real code: controllers (observe, decide, act), `publish`, `gc` and `retry` on one store in
+memory.
 
-Everything takes turns at every call to the store. The store checks at each write that nothing committed changes; `settle`
-runs the world until its experiments are over and checks the rest.
+All actors take turns at every call to the store. The store checks at each write that committed files do not change;
+`settle` runs the world until its experiments have ended and checks the other promises.
 """
 
 import re
@@ -44,9 +45,10 @@ MAX_TURNS = 60_000
 
 @dataclass(frozen=True)
 class Faults:
-    """`fails`, `stale`: chances of each call of a controller (`stale` of a LIST); programs' calls fail ten times less.
-    `crash_turns`: a controller is killed about every so many turns, 0: never. `skew_seconds`: by how much the second
-    machine's clock is wrong."""
+    """`fails`, `stale`: probabilities per call of a controller (`stale`: per LIST); programs' calls fail ten times less
+    often. `crash_turns`: a controller is killed about every `crash_turns` turns, 0: never. `skew_seconds`: the error of
+    the second machine's clock.
+    """
 
     weather: Weather = FAIR
     fails: float = 0.0
@@ -63,12 +65,12 @@ class World:
     objects: Objects = field(init=False)
     machines: list[Machine] = field(default_factory=list)
     finished: dict[str, Status] = field(default_factory=dict)
-    """By controller."""
+    """The last status, by controller."""
     expected: set[str] = field(default_factory=set)
     """Controllers that must finish."""
     crashes: int = 0
     by_notice: bool = False
-    """Controllers list what notices tell them to, as those in a cluster do."""
+    """Controllers list units when notices name them, like those in a cluster."""
     _end_controller: dict[str, Callable[[], None]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -83,7 +85,7 @@ class World:
         return Client(self.objects, self.faults.fails * share, self.faults.stale if share == 1.0 else 0.0)
 
     def machine(self, name: str) -> Machine:
-        """One with its own records; what two controllers start there is seen by both."""
+        """A machine with its own records; both controllers see what they start there."""
 
         def clock() -> float:
             return self.scheduler.now.timestamp()
@@ -94,7 +96,7 @@ class World:
         return made
 
     def controller(self, name: str, frozen: FrozenExperiment, machine: Machine, skew_seconds: float = 0.0) -> None:
-        """Runs the experiment until it is finished, anew after each crash."""
+        """Runs the experiment until it is finished, and again after each crash."""
         alive = [True]
         self.expected.add(name)
 
@@ -146,7 +148,7 @@ class World:
         return ByNotice(board, ListBudget(seconds), ("simulated", name), seconds, self.scheduler.random.random)
 
     def forger(self, every_seconds: float = 10.0) -> None:
-        """Writes notices of attempts that have none to write, and under names that mean nothing, and deletes others'."""
+        """Writes notices of attempts that write none, and under invalid names, and deletes those of others."""
 
         def body() -> None:
             chance = self.scheduler.random
@@ -165,7 +167,9 @@ class World:
         self.scheduler.spawn("forger", body)
 
     def garbage_collector(self, every_seconds: float = 300.0) -> None:
-        """`potstill gc --delete`, again and again, killed now and then; it deletes nothing that is younger than an hour."""
+        """Runs `potstill gc --delete` repeatedly, is killed sometimes, and deletes no object that is younger than an
+        hour.
+        """
 
         def body() -> None:
             client = self.client(0.1)
@@ -182,7 +186,7 @@ class World:
         self._again_after_kills("gc", body, 2 * every_seconds)
 
     def person(self, frozen: FrozenExperiment, every_seconds: float = 200.0) -> None:
-        """Who retries whatever was given up, without looking."""
+        """A user who retries every failed unit without a look at the reason."""
 
         def body() -> None:
             client = self.client(0.1)
@@ -194,7 +198,10 @@ class World:
         self._again_after_kills("retry", body, 2 * every_seconds)
 
     def vandal(self, names: re.Pattern[str], every_seconds: float = 30.0, most: int = 1_000_000) -> list[str]:
-        """Overwrites records whose keys match with what nobody can read; the keys, as it goes, `most` of them."""
+        """Overwrites `most` records with matching keys with unreadable data.
+
+        Returns the keys, and appends to them while it runs.
+        """
         damaged: list[str] = []
 
         def body() -> None:
@@ -223,7 +230,9 @@ class World:
         self.scheduler.spawn(f"kills of {name}", kill)
 
     def vanishes(self, name: str, frozen: FrozenExperiment, after_seconds: float) -> None:
-        """Controller and programs stop for good, and the experiment's folder is deleted, as docs/store.md says to."""
+        """Controller and programs stop permanently, and the experiment's folder is deleted, as docs/store.md
+        describes.
+        """
 
         self.expected.remove(name)
 
@@ -268,7 +277,7 @@ class World:
             self._check_bounds(frozen)
 
     def _check_bounds(self, frozen: FrozenExperiment) -> None:
-        """Each attempt has an end, and there are no more than the limits allow."""
+        """Each attempt has an end, and there are not more than the limits allow."""
         owner, limits = owner_of(frozen), frozen.limits
         reports = {store_keys.unit_prefix(status.report) for status in self.finished.values() if status.report}
         for unit, numbers in self._attempts(owner).items():
@@ -277,9 +286,9 @@ class World:
             for number in sorted(numbers):
                 data = self.objects.standing.get(f"{unit}tasks/{number}.end.json")
                 if data is None and unit.startswith("units/report/") and unit not in reports:
-                    continue  # of a manifest that was written anew: `gc` takes it away
+                    continue  # of a manifest that was written again: `gc` deletes it
                 if data is None and self.faults.stale and self._is_done(unit):
-                    continue  # a LIST showed the result and not the task: nothing waits for it
+                    continue  # a LIST showed the result and not the task: no unit waits for it
                 assert data is not None, f"{unit}tasks/{number}.json has no end"
                 if data is None or number <= retried or data.data in UNREADABLE:
                     continue

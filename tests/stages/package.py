@@ -1,4 +1,4 @@
-"""Packages that add stages, written to a folder as an installer leaves them."""
+"""Packages that add stages, written to a folder like an installer's."""
 
 import re
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ RULE_BREAKER = Stage(
     work_gib=1,
     version="tally-1",
 )
-"""Follows nothing."""
+"""Has no inputs."""
 
 WEIGH = '''
 import sys
@@ -60,14 +60,14 @@ BROKEN = Stage(
 
 
 def of_page() -> dict[str, str]:
-    """The Python files of the page, by path."""
+    """Returns the Python files of the page, by path."""
     blocks = re.findall(r'```python title="([^"]+)"\n(.*?)```', PAGE.read_text(), re.DOTALL)
     assert [path for path, _ in blocks] == ["tally/stage.py", "tally/program.py"]
     return {**dict(blocks), "tally/__init__.py": ""}
 
 
 def install(site: Path, files: Mapping[str, str], entry_points: Mapping[str, str]) -> Path:
-    """Python finds the files and the entry points with `site` in PYTHONPATH."""
+    """Installs the files and the entry points, which Python finds with `site` in PYTHONPATH."""
     for name, text in files.items():
         path = site / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -33,7 +33,7 @@ MARKER = re.compile(r"units/[a-z]+/[0-9a-f]{64}/markers/[a-z]+\.json")
 
 
 def output_of(site: Path, module: str, *arguments: str) -> str:
-    """Of `python -m MODULE ARGUMENTS` with the packages of `site` installed."""
+    """Returns the output of `python -m MODULE ARGUMENTS` with the packages of `site` installed."""
     path = os.pathsep.join([str(site), str(Path.cwd())])
     ended = subprocess.run(
         [sys.executable, "-m", module, *arguments],
@@ -46,7 +46,7 @@ def output_of(site: Path, module: str, *arguments: str) -> str:
 
 
 def run_small(site: Path, folder: Path) -> str:
-    """How `potstill run` ends, with the packages of `site` installed."""
+    """Returns the last line of `potstill run`, with the packages of `site` installed."""
     return output_of(site, "tests.controller.driver", str(folder)).splitlines()[-1].partition(":")[0]
 
 

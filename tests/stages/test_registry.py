@@ -1,4 +1,4 @@
-"""The built-in stages: what the registry says of them fits together."""
+"""The built-in stages: their registry entries are consistent."""
 
 from importlib.util import find_spec
 

@@ -20,7 +20,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 @pytest.fixture(params=["directory", pytest.param("s3", marks=pytest.mark.s3)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    """A store of the test's own, empty."""
+    """The test's own empty store."""
     if request.param == "directory":
         return open_store((tmp_path / "store").as_uri())
     server: S3Server = request.getfixturevalue("server")

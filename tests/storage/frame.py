@@ -1,4 +1,6 @@
-"""A program for the tests of the frame: `python -m tests.storage.frame <task key>`; DO says what its body does."""
+"""A program for the tests of the frame: `python -m tests.storage.frame <task key>`; DO selects the action of its
+body.
+"""
 
 import logging
 import os
@@ -24,7 +26,7 @@ RAISED: dict[str, BaseException] = {
 
 def progress(context: Context[ImportTask], done: int, loading: str | None = None) -> Progress:
     return Progress(
-        attempt=1, updated=context.now(), phase="at work", done=done, total=3, counted="steps", loading=loading
+        attempt=1, updated=context.now(), phase="running", done=done, total=3, counted="steps", loading=loading
     )
 
 

@@ -1,4 +1,4 @@
-"""An HTTP proxy before the S3 server that does what a test says with each request, by its number."""
+"""An HTTP proxy in front of the S3 server. A test sets the action for each request, by its number."""
 
 import contextlib
 import http.client
@@ -15,18 +15,18 @@ from urllib.parse import urlsplit
 class Do(Enum):
     FORWARD = auto()
     LOSE = auto()
-    """Close the connection; the server never hears of the request."""
+    """Close the connection; the server never gets the request."""
     LOSE_ANSWER = auto()
-    """The server does what it was asked; its answer never arrives."""
+    """The server handles the request; its answer never arrives."""
     CUT_ANSWER = auto()
     """Half of the answer's body arrives."""
     FLIP = auto()
-    """One bit of the answer's body differs, and no checksum tells of it."""
+    """One bit of the answer's body differs, and no checksum reveals it."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """In the server's place. `page`: the whole body, of a proxy that knows nothing of S3."""
+    """An answer in the server's place. `page`: the whole body, from a proxy that does not know S3."""
 
     status: int
     code: str

@@ -1,4 +1,4 @@
-"""Commit: what makes files count, who wins, and what a reader is told of a checkpoint that is not what it was."""
+"""Commit: when files count, which writer wins, and what a reader reports about a changed checkpoint."""
 
 import json
 from collections.abc import Callable
@@ -102,7 +102,7 @@ def test_a_file_of_another_size_is_named(store: Store, tmp_path: Path) -> None:
     assert problem.startswith("weights has 6 bytes in place of 1")
 
 
-def test_a_changed_byte_is_found_by_whoever_reads_it(store: Store, tmp_path: Path) -> None:
+def test_a_changed_byte_is_found_by_every_reader(store: Store, tmp_path: Path) -> None:
     marker = commit(store, tmp_path, 1, {"weights": b"weights"})
     store.put(marker.files[0].key, b"weighTs")
     assert verify(store, marker) == []
@@ -131,7 +131,7 @@ def test_what_was_fetched_before_is_kept_if_it_is_right_and_mended_if_not(store:
 def test_a_marker_that_cannot_be_read_is_corrupt_and_not_absent(store: Store) -> None:
     key = store_keys.marker_key(UNIT, NAME)
     store.put(key, b'{"schemaVersion": 2}')
-    with pytest.raises(Corrupt, match=rf"{key} is no marker that this version can read"):
+    with pytest.raises(Corrupt, match=rf"{key} is not a marker that this version can read"):
         read_marker(store, UNIT, NAME)
 
 
@@ -165,7 +165,7 @@ def test_a_unit_without_a_state_has_no_newest(store: Store, tmp_path: Path) -> N
 
 
 class Overtaken:
-    """A store whose first answer that a marker is absent comes late: `meanwhile` is called before it."""
+    """A store whose first answer that a marker is absent is late: `meanwhile` is called before the answer."""
 
     def __init__(self, store: Store, meanwhile: Callable[[], object]) -> None:
         self._store = store
@@ -236,7 +236,7 @@ def test_states_above_the_newest_stay_and_do_not_count_among_those_kept(store: S
 
 
 def test_a_commit_that_was_paused_uploads_again_what_was_swept_meanwhile(store: Store, tmp_path: Path) -> None:
-    """`gc` takes files without a marker for abandoned ones once they are old."""
+    """`gc` takes old files without a marker for abandoned ones."""
     path, times = tmp_path / "weights", iter([0.0, 1000.0, 1001.0, 1002.0, 5000.0, 5001.0, 5002.0])
     path.write_bytes(b"w")
 
@@ -281,5 +281,5 @@ def test_a_marker_that_names_a_path_outside_of_the_store_is_corrupt(store: Store
     marker = commit(store, tmp_path, 1, {"weights": b"w"})
     files = (marker.files[0].model_copy(update={"key": "../../etc/passwd"}),)
     store.put(store_keys.marker_key(UNIT, NAME), marker.model_copy(update={"files": files}).with_checksum().to_json())
-    with pytest.raises(Corrupt, match="is no key of a store"):
+    with pytest.raises(Corrupt, match="is not a key of a store"):
         read_marker(store, UNIT, NAME)

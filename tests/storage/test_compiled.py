@@ -1,4 +1,4 @@
-"""Compiled code on a volume that pods share: used when it is whole, and never in the way of a start."""
+"""Compiled code on a volume that pods share: it is used when it is complete, and never prevents a start."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def start(key: str = "engine", *, fails: bool = False) -> tuple[Path, bool]:
-    """Where a start had its folder, and whether there was compiled code in it."""
+    """Returns the folder of a start, and whether there was compiled code in it."""
     with sealed_folder("vllm", key) as folder:
         warm = (folder / "graph").exists()
         (folder / "graph").write_text("compiled")
@@ -60,9 +60,7 @@ def test_who_comes_while_another_compiles_compiles_for_itself(cache: Path) -> No
     assert start() == (first, True)
 
 
-def test_a_cache_that_cannot_be_written_costs_time_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cache_that_cannot_be_written_only_makes_it_slower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("POTSTILL_CACHE", str(tmp_path / "file"))
     for variable in KERNELS:
@@ -72,7 +70,7 @@ def test_a_cache_that_cannot_be_written_costs_time_and_nothing_else(
     assert [start()[1], start()[1]] == [False, False]
 
 
-def test_what_nobody_has_used_for_long_is_swept(cache: Path) -> None:
+def test_files_unused_for_long_are_swept(cache: Path) -> None:
     for key in ("old", "recent"):
         start(key)
     seal = cache / "compiled/vllm/old" / SEAL
@@ -92,9 +90,7 @@ def test_use_keeps_it_from_being_swept(cache: Path) -> None:
     assert seal.exists()
 
 
-def test_kernels_are_kept_where_the_cache_is_unless_someone_said_where(
-    cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_kernels_are_kept_in_the_cache_unless_a_folder_is_set(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in KERNELS:
         monkeypatch.setenv(variable, "")  # so that it is as before afterwards
         monkeypatch.delenv(variable)

@@ -1,4 +1,4 @@
-"""Inputs by content: what counts, what does not, and what is said of an input that changed."""
+"""Inputs by content: what counts, what does not, and the message about an input that changed."""
 
 import hashlib
 import os
@@ -46,7 +46,7 @@ def test_names_count_as_well_as_bytes(tmp_path: Path) -> None:
     assert directory_content(one) != directory_content(other)
 
 
-def test_weights_that_are_pickles_are_no_model(tmp_path: Path) -> None:
+def test_weights_that_are_pickles_are_refused(tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
     with pytest.raises(ContentError, match=r"holds no \.safetensors file"):
         directory_content(tmp_path)
@@ -71,9 +71,7 @@ def test_the_hash_of_a_file_written_just_now_is_not_remembered(tmp_path: Path, c
     assert not (cache / "hashes").exists()
 
 
-def test_a_cache_that_cannot_be_written_costs_time_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cache_that_cannot_be_written_only_makes_it_slower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_bytes(b"1" * 2_000_000)
     os.utime(tmp_path / "file", (1_000_000_000, 1_000_000_000))
     monkeypatch.setenv("POTSTILL_CACHE", str(tmp_path / "file"))
@@ -102,7 +100,7 @@ def test_a_file_is_used_where_it_lies(tmp_path: Path, location: str) -> None:
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ContentError, match=r"absent\.jsonl is not there"):
+    with pytest.raises(ContentError, match=r"absent\.jsonl does not exist"):
         localise_file(FileSource(location=str(tmp_path / "absent.jsonl"), sha256="0" * 64), tmp_path)
 
 
@@ -133,7 +131,7 @@ def test_a_file_in_a_bucket_is_downloaded_and_checked(server: S3Server, tmp_path
     open_store("s3://lab/data").put("math.jsonl", b"changed")
     with pytest.raises(ContentError, match=r"s3://lab/data/math\.jsonl has changed"):
         localise_file(source, tmp_path / "into")
-    with pytest.raises(ContentError, match=r"s3://lab/data/absent\.jsonl is not there"):
+    with pytest.raises(ContentError, match=r"s3://lab/data/absent\.jsonl does not exist"):
         localise_file(FileSource(location="s3://lab/data/absent.jsonl", sha256="0" * 64), tmp_path / "into")
 
 

@@ -24,7 +24,7 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def shards(tmp_path: Path) -> Path:
-    """Two shards, one of them in a folder and packed, and a file that is no data."""
+    """Two shards, one of them in a folder and packed, and a file that is not data."""
     folder = tmp_path / "shards"
     (folder / "more").mkdir(parents=True)
     (folder / "a.jsonl").write_text(line(1) + line(2))

@@ -1,4 +1,4 @@
-"""The directory store: what it owes to the file system."""
+"""The directory store: its promises about the file system."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ DATA = st.binary(max_size=3)
 
 
 class LikeADictionary(RuleBasedStateMachine):
-    """Against a dict of key -> content; an etag is what its content hashes to."""
+    """Compares with a dict of key -> content; an etag is a hash of the content."""
 
     @initialize(root=st.uuids())
     def begin(self, root: object) -> None:
@@ -94,7 +94,7 @@ def test_a_root_that_went_away_is_unknown_and_not_empty(tmp_path: Path) -> None:
         lambda: list(store.list("")),
         lambda: store.put("a", b""),
     ):
-        with pytest.raises(StoreError, match="is not there") as raised:
+        with pytest.raises(StoreError, match="does not exist") as raised:
             ask()
         assert type(raised.value) is StoreError
 
@@ -102,9 +102,9 @@ def test_a_root_that_went_away_is_unknown_and_not_empty(tmp_path: Path) -> None:
 def test_no_key_reaches_out_of_the_root(tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(b"outside")
     store = open_store((tmp_path / "store").as_uri())
-    with pytest.raises(ValueError, match="is no key"):
+    with pytest.raises(ValueError, match="is not a key"):
         store.get("../secret")
-    with pytest.raises(ValueError, match="is no key"):
+    with pytest.raises(ValueError, match="is not a key"):
         list(store.list("../"))
 
 

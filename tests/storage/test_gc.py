@@ -1,4 +1,4 @@
-"""The sweep on both stores: what goes, goes whole; what an experiment names stays."""
+"""The sweep on both stores: it deletes units completely; units that an experiment names stay."""
 
 import shutil
 import time
@@ -41,7 +41,7 @@ def checkpoint(store: Store, unit: UnitRef) -> None:
 
 @pytest.fixture
 def filled(store: Store) -> Store:
-    """An experiment of one run, whose training is not finished, and the checkpoint of a run that no experiment has."""
+    """An experiment of one run, whose training is not finished, and the checkpoint of a run without an experiment."""
     accept(experiment((NAMED,), ("sums",)), store)
     checkpoint(store, train_unit(NAMED))
     checkpoint(store, train_unit(FORGOTTEN))
@@ -53,7 +53,7 @@ def contents(store: Store) -> dict[str, bytes]:
     return {info.key: store.get(info.key) for info in store.list("")}
 
 
-def test_what_nobody_names_goes_whole(filled: Store) -> None:
+def test_units_without_an_experiment_are_deleted_completely(filled: Store) -> None:
     kept = [
         info.key
         for prefix in ("experiments/", store_keys.unit_prefix(train_unit(NAMED)))
@@ -71,7 +71,7 @@ def test_nothing_goes_while_it_is_young(filled: Store) -> None:
 
 def test_a_manifest_that_cannot_be_read_stops_it(filled: Store) -> None:
     filled.put(store_keys.manifest_key("elsewhere", "0000000e"), b"{}")
-    with pytest.raises(Corrupt, match=r"experiments/elsewhere/0000000e/manifest\.json is no Manifest"):
+    with pytest.raises(Corrupt, match=r"experiments/elsewhere/0000000e/manifest\.json is not a Manifest"):
         look(filled)
 
 
@@ -121,7 +121,7 @@ def test_a_first_look_that_saw_no_experiments_deletes_nothing_that_the_second_se
 
 
 class Killed(BaseException):
-    """As by SIGKILL: no handler of the program runs."""
+    """Like SIGKILL: no handler of the program runs."""
 
 
 class Dying(DirectoryStore):
@@ -149,7 +149,7 @@ class Dying(DirectoryStore):
 
 @pytest.mark.slow
 def test_a_sweep_killed_at_each_of_its_writes_is_undone_or_continued_by_the_next(tmp_path: Path) -> None:
-    """So it is where a forgotten experiment is accepted again in between, and where the repair is killed too."""
+    """The same holds if a forgotten experiment is accepted again in between, and if the repair is killed too."""
     whole = open_store((tmp_path / "whole").as_uri())
     accept(experiment((NAMED,), ("sums",)), whole)
     checkpoint(whole, train_unit(NAMED))
@@ -196,7 +196,7 @@ def assert_whole(store: Store, unit: UnitRef, markers: int | None = None) -> Non
 
 
 def generating(store: Store) -> None:
-    """A generation begins that finds its base's tokenizer in the store."""
+    """A generation begins, and finds its base's tokenizer in the store."""
     frozen = experiment((NAMED,), ("sums",))
     want = next(want for want in evaluation_matrix(frozen, {}) if want.model.run is None)
     inputs = generate_inputs(frozen, want, None)
@@ -225,7 +225,7 @@ def test_a_tokenizer_on_which_a_starting_generation_relies_stays(filled: Store) 
 
 
 def later(store: Store, key: str) -> bool:
-    """Whether what is written now is younger by the store's clock, which may keep whole seconds."""
+    """Returns whether an object written now is younger by the store's clock, which may have whole seconds only."""
     store.put("clock", b"")
     now, then = store.head("clock"), store.head(key)
     assert now is not None
@@ -253,7 +253,7 @@ def test_a_marker_in_another_units_place_stops_it(filled: Store) -> None:
         look(filled)
 
 
-def test_a_damaged_blob_is_found_when_it_is_looked_at_deeply_and_goes(filled: Store) -> None:
+def test_a_deep_look_finds_and_deletes_a_damaged_blob(filled: Store) -> None:
     filled.put(BLOB, b"tokenizeR")
     assert look(filled).corrupt_blobs == frozenset()
     seen = look(filled, deep=True)

@@ -18,7 +18,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 def is_committed(store: Store) -> bool:
-    """Whether the checkpoint stands; if so, whole. What no marker names may lie about, but never cut short."""
+    """Returns whether the checkpoint is committed; then it must be complete.
+
+    Files without a marker may exist, but not partly written.
+    """
     for info in store.list(store_keys.attempt_prefix(UNIT, 1)):
         assert store.get(info.key) == content_of_attempt(1)
     markers = list_markers(store, UNIT)

@@ -1,4 +1,4 @@
-"""A base on a volume: whole and as it was accepted under its content's name, or not there."""
+"""A base on a volume: it has the accepted content under its digest's name, or it is absent."""
 
 import os
 import signal
@@ -43,7 +43,7 @@ def volume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def source(server: S3Server, tmp_path: Path) -> ModelSource:
-    """A base in a bucket, with files that are no part of it."""
+    """A base in a bucket, with files that are not part of it."""
     folder = tmp_path / "origin"
     folder.mkdir()
     for name, data in FILES.items():
@@ -61,7 +61,7 @@ def test_what_was_brought_is_what_programs_read(source: ModelSource, volume: Pat
     assert localise_model_file(elsewhere, "config.json", volume / "into") == sealed / "config.json"
 
 
-def test_what_is_there_is_not_fetched_again(
+def test_an_existing_file_is_not_fetched_again(
     source: ModelSource, volume: Path, requests: HttpProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sealed = prefetch(source, volume)
@@ -114,7 +114,7 @@ def test_the_program_says_what_is_wrong_in_its_exit_code_and_last_line(
     assert main([]) == 10
 
 
-def test_told_to_end_it_ends_and_goes_on_where_it_was(
+def test_after_sigterm_it_ends_and_continues_from_its_state(
     source: ModelSource, volume: Path, requests: HttpProxy, server: S3Server
 ) -> None:
     requests.rule = lambda seen: Answer(503, "SlowDown") if "model-2" in seen.path else Do.FORWARD

@@ -1,4 +1,7 @@
-"""A base from the hub, by a commit: every file is what that commit has. The hub is a stand-in that keeps its protocol."""
+"""A base from the hub, by a commit: every file has the content of that commit.
+
+The hub is a stand-in with its protocol.
+"""
 
 import hashlib
 import json
@@ -27,7 +30,7 @@ def git_hash(data: bytes) -> str:
 
 
 def sibling(name: str, data: bytes) -> dict[str, object]:
-    """What the hub's API says of a file: large files by SHA-256, others by git's hash alone."""
+    """The hub API's entry for a file: large files by SHA-256, others only by git's hash."""
     told: dict[str, object] = {"rfilename": name, "size": len(data), "blobId": git_hash(data)}
     if name.endswith(".safetensors"):
         told["lfs"] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 130}
@@ -36,13 +39,13 @@ def sibling(name: str, data: bytes) -> dict[str, object]:
 
 @pytest.fixture
 def authority() -> trustme.CA | None:
-    """Who signs the hub's certificate; none: it speaks HTTP."""
+    """The signer of the hub's certificate; None: the hub speaks HTTP."""
     return None
 
 
 @pytest.fixture
 def hub(authority: trustme.CA | None) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """(its URL, what it serves): the API tells of FILES, whatever is served."""
+    """Yields its URL and the files that it serves. The API lists FILES, whatever it serves."""
     served = dict(FILES)
     about = {"id": "lab/tiny", "sha": COMMIT, "siblings": [sibling(name, data) for name, data in FILES.items()]}
 

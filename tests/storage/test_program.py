@@ -1,4 +1,4 @@
-"""The frame of programs: exit codes, what an attempt leaves, signals, a store that is away."""
+"""The frame of programs: exit codes, the files of an attempt, signals, an unreachable store."""
 
 import logging
 import os
@@ -59,7 +59,7 @@ def start(url: str, do: str, *arguments: str, environment: Mapping[str, str] | N
 
 
 def run(url: str, do: str, *arguments: str) -> tuple[int, str]:
-    """(exit code, stderr)"""
+    """Returns the exit code and stderr."""
     process = start(url, do, *arguments)
     _, told = process.communicate(timeout=60)
     return process.returncode, told
@@ -195,7 +195,7 @@ def test_a_store_that_is_away_for_a_while_is_waited_for(server: S3Server, faults
 @pytest.mark.s3
 @pytest.mark.slow
 @pytest.mark.parametrize("from_the_start", [True, False])
-def test_a_store_that_stays_away_is_an_exit_code_of_its_own(
+def test_a_store_that_stays_unreachable_has_its_own_exit_code(
     server: S3Server, faults: FaultProxy, tmp_path: Path, from_the_start: bool
 ) -> None:
     store = open_store(f"s3://lab/{tmp_path.name}")
@@ -213,7 +213,7 @@ def test_a_store_that_stays_away_is_an_exit_code_of_its_own(
 
 
 class Writes:
-    """A store that only remembers what was put, and can be away."""
+    """A store that only remembers what was put, and can be unreachable."""
 
     def __init__(self) -> None:
         self.put_keys: list[str] = []

@@ -1,4 +1,4 @@
-"""The import program: what of another trainer's work is committed, when, and what is said of what cannot be used."""
+"""The import program: which files of another trainer are committed, when, and the messages about unusable ones."""
 
 import json
 import os
@@ -55,7 +55,7 @@ def safetensors(tensors: Mapping[str, tuple[str, list[int], bytes]]) -> bytes:
 
 
 def adapter(value: bytes = ONE, rank: int = RANK, last: bytes | None = None) -> dict[str, bytes]:
-    """The files of a LoRA on q_proj of every layer; `last` is the very last number."""
+    """The files of a LoRA on q_proj of every layer; `last` is the last number."""
     tensors = {}
     for layer in range(LAYERS):
         name = f"base_model.model.model.layers.{layer}.self_attn.q_proj"
@@ -73,7 +73,7 @@ def write(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 class Importing:
-    """A store, a watched place, and the program at work between them."""
+    """A store, a watched place, and the program that runs between them."""
 
     def __init__(self, store: Store, watched: Store, watched_location: str, base: Path) -> None:
         self.store, self.watched, self.location, self.base = store, watched, watched_location, base
@@ -155,7 +155,7 @@ def test_checkpoints_are_committed_as_they_become_ready(importing: Importing, tm
 
 
 @pytest.mark.slow
-def test_a_second_attempt_goes_on_where_the_first_was_killed(importing: Importing) -> None:
+def test_a_second_attempt_continues_where_the_first_was_killed(importing: Importing) -> None:
     importing.hand_in("checkpoint-100", {**adapter(), "DONE": b""})
     process = importing.start(**EXPECT)
     wait_until(lambda: importing.names() == ["checkpoint-000000100"], "the first checkpoint")
@@ -178,7 +178,7 @@ def test_a_candidate_is_one_checkpoint_at_no_samples(importing: Importing) -> No
 
 
 @pytest.mark.slow
-def test_a_candidate_that_changed_since_it_was_accepted_is_not_taken_for_it(importing: Importing) -> None:
+def test_a_candidate_that_changed_since_it_was_accepted_is_refused(importing: Importing) -> None:
     importing.hand_in("", adapter())
     accepted = model_content_of(importing.location)
     inputs = ExternalInputs(base_content="c", source=accepted)
@@ -192,7 +192,7 @@ def test_a_candidate_that_changed_since_it_was_accepted_is_not_taken_for_it(impo
 
 
 @pytest.mark.slow
-def test_a_candidate_that_is_not_there_is_said_so(importing: Importing) -> None:
+def test_a_missing_candidate_is_reported(importing: Importing) -> None:
     importing.watched.put("other/file", b"")
     assert importing.run() == 11
     assert importing.failure().reason == "NothingThere"
@@ -215,8 +215,8 @@ def cut_short() -> dict[str, bytes]:
 
 
 BAD: dict[str, tuple[Callable[[], dict[str, bytes]], str]] = {
-    "no configuration": (lambda: without("adapter_config.json"), r"adapter_config\.json is not there"),
-    "no weights": (lambda: without("adapter_model.safetensors"), r"adapter_model\.safetensors is not there"),
+    "no configuration": (lambda: without("adapter_config.json"), r"adapter_config\.json does not exist"),
+    "no weights": (lambda: without("adapter_model.safetensors"), r"adapter_model\.safetensors does not exist"),
     "cut short": (cut_short, "adapter_model.safetensors has"),
     "a pickle": (lambda: adapter() | {"adapter_model.safetensors": b"\x80\x04pickle"}, "adapter_model.safetensors"),
     "a NaN at the end": (
@@ -232,7 +232,7 @@ BAD: dict[str, tuple[Callable[[], dict[str, bytes]], str]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", BAD)
-def test_what_is_no_adapter_of_the_base_is_refused_by_name_and_its_sibling_is_committed(
+def test_an_adapter_of_another_base_is_refused_by_name_and_its_sibling_is_committed(
     tmp_path: Path, base: Path, what: str
 ) -> None:
     make, words = BAD[what]
@@ -249,7 +249,7 @@ def test_what_is_no_adapter_of_the_base_is_refused_by_name_and_its_sibling_is_co
 
 
 def with_header(change: Callable[[dict[str, Any]], Any]) -> dict[str, bytes]:
-    """The weights' header changed in place, or replaced by what `change` returns."""
+    """Changes the weights' header in place, or replaces it by the result of `change`."""
     files = adapter()
     whole = files["adapter_model.safetensors"]
     size = struct.unpack("<Q", whole[:8])[0]
@@ -272,15 +272,15 @@ HOSTILE: dict[str, tuple[Callable[[], dict[str, bytes]], str]] = {
     "deep JSON in a known key": (
         lambda: config_of(b'{"bias": ' + b"[" * 900 + b"1" + b"]" * 900 + b"}"), "bias is"
     ),
-    "a huge configuration": (lambda: config_of(b" " * (1 << 21) + b"{}"), "no adapter configuration"),
+    "a huge configuration": (lambda: config_of(b" " * (1 << 21) + b"{}"), "not an adapter configuration"),
     "a deep header": (
         lambda: adapter() | {"adapter_model.safetensors": struct.pack("<Q", 100_000) + b"[" * 100_000}, "nested too deeply"
     ),
     "no offsets": (lambda: with_header(lambda h: h[FIRST].update(data_offsets=[])), "data_offsets"),
     "offsets in text": (lambda: with_header(lambda h: h[FIRST].update(data_offsets=["0", "64"])), "data_offsets"),
-    "a list for a dtype": (lambda: with_header(lambda h: h[FIRST].update(dtype=["F32"])), "no dtype"),
+    "a list for a dtype": (lambda: with_header(lambda h: h[FIRST].update(dtype=["F32"])), "not a dtype"),
     "a surrogate for a name": (lambda: with_header(lambda h: h.update({"\ud800": h.pop(FIRST)})), "UTF-8"),
-    "an escape sequence for a name": (lambda: with_header(lambda h: h.update({"\x1b]0;me\x07": h.pop(FIRST)})), "no LoRA"),
+    "an escape sequence for a name": (lambda: with_header(lambda h: h.update({"\x1b]0;me\x07": h.pop(FIRST)})), "not a LoRA factor"),
     "offsets that hold nothing": (lambda: with_header(lambda h: h[FIRST].update(data_offsets=[0, 0])), "not its shape"),
     "offsets that overlap": (lambda: with_header(lambda h: h[FIRST].update(data_offsets=[64, 128])), "overlaps|gap"),
     "PiSSA": (lambda: with_config(init_lora_weights="pissa_niter_16"), "path_initial_model_for_weight_conversion"),

@@ -1,4 +1,4 @@
-"""Writers in processes of their own, at the same keys at the same time."""
+"""Writers in separate processes write the same keys at the same time."""
 
 import subprocess
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""How the store is reached: under a private CA, with keys from files that change, with buckets as host names, by a proxy."""
+"""Access to the store: under a private CA, with keys from files that change, with buckets as host names, by a proxy."""
 
 import os
 import subprocess
@@ -33,7 +33,7 @@ def private(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture
 def environment(private: S3Server, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """What `open_store` reads; the process's own variables are put back after the test."""
+    """The variables that `open_store` reads; the process's own variables are restored after the test."""
     for name in (*READ_BY_CLIENTS, "POTSTILL_CA_BUNDLE"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
@@ -94,7 +94,7 @@ def test_a_bundle_that_is_none_is_named(
     if content is not None:
         (tmp_path / "ca.crt").write_text(content)
     monkeypatch.setenv("POTSTILL_CA_BUNDLE", str(tmp_path / "ca.crt"))
-    with pytest.raises(StoreError, match=r"POTSTILL_CA_BUNDLE: .*ca\.crt is no file of PEM certificates"):
+    with pytest.raises(StoreError, match=r"POTSTILL_CA_BUNDLE: .*ca\.crt is not a file of PEM certificates"):
         open_store("s3://lab/ca", environment)
 
 
@@ -190,7 +190,7 @@ def test_a_bucket_can_be_a_host_name_and_the_way_can_be_a_proxy(
     environment = {"POTSTILL_S3_ENDPOINT": "http://s3.test", "POTSTILL_S3_ADDRESSING": "virtual"}
     store = open_store(f"s3://{server.bucket}/{tmp_path.name}", environment)
     requests.rule = lambda _: Answer(404, "NoSuchKey")
-    with pytest.raises(StoreError, match="is not there"):
+    with pytest.raises(StoreError, match="does not exist"):
         store.get("key")
     assert requests.seen[-1].path == f"http://{server.bucket}.s3.test/{tmp_path.name}/key"
     with pytest.raises(ValueError, match="POTSTILL_S3_ADDRESSING is 'hosts': use path, virtual or auto"):

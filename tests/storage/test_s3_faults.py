@@ -1,4 +1,4 @@
-"""The S3 store when the network or the server fails: what it tries again, what it makes of lost answers, what it says."""
+"""The S3 store when the network or the server fails: its retries, its treatment of lost answers, its messages."""
 
 import hashlib
 import os
@@ -24,7 +24,7 @@ MIB = 1024 * 1024
 def through(
     url: str, server: S3Server, prefix: str, deadline_seconds: float = 60.0, tries: int = 1, page_keys: int = 1000
 ) -> S3Store:
-    """A store behind a proxy. It does not wait between its tries, so that the tests do not."""
+    """A store behind a proxy. It does not wait between its tries, so that the tests are fast."""
     client = connect(url, tries)
     return S3Store(client, server.bucket, prefix, deadline_seconds, pause=lambda _: None, page_keys=page_keys)
 
@@ -108,7 +108,7 @@ def test_a_new_key_whose_answer_was_lost_after_another_won_is_lost(
         return Do.LOSE
 
     requests.rule = another_wins
-    with pytest.raises(AlreadyExists, match="marker is there already, with other content"):
+    with pytest.raises(AlreadyExists, match="marker exists already, with other content"):
         flaky.put_new("marker", b"ours")
     assert direct.get("marker") == b"theirs"
 
@@ -231,7 +231,7 @@ def test_a_multipart_upload_whose_completion_went_unheard_is_complete(
     assert sum("partNumber" in seen.path for seen in requests.seen) == 3, "nothing was sent twice"
 
 
-def test_an_upload_is_cut_in_its_middle_and_goes_on(
+def test_an_upload_is_cut_in_its_middle_and_continues(
     server: S3Server, faults: FaultProxy, direct: Store, tmp_path: Path
 ) -> None:
     path, sha256 = big_file(tmp_path)
@@ -274,7 +274,7 @@ def test_a_slow_server_is_waited_for(server: S3Server, faults: FaultProxy, tmp_p
 def test_what_arrived_damaged_is_noticed(
     requests: HttpProxy, flaky: Store, direct: Store, tmp_path: Path, corrupted: str
 ) -> None:
-    """As by a server or a disk that damages what it has acknowledged."""
+    """The data is damaged like by a server or a disk after the acknowledgement."""
     path = tmp_path / "file"
     path.write_bytes(b"as it was sent")
 
@@ -309,7 +309,7 @@ def test_missing_credentials_are_named(server: S3Server, monkeypatch: pytest.Mon
 
 
 def test_a_key_is_not_found_only_where_the_server_says_so(flaky: Store) -> None:
-    with pytest.raises(NotFound, match="a/b is not there"):
+    with pytest.raises(NotFound, match="a/b does not exist"):
         flaky.get("a/b")
 
 
@@ -341,7 +341,7 @@ def test_an_answer_without_the_fields_of_s3_is_unknown_never_an_empty_bucket(
 
 
 @pytest.mark.parametrize("flips", [1, 2])
-def test_one_damaged_answer_is_read_again_before_a_file_is_said_to_be_damaged(
+def test_one_damaged_answer_is_read_again_before_a_file_is_reported_as_damaged(
     requests: HttpProxy, flaky: Store, direct: Store, tmp_path: Path, flips: int
 ) -> None:
     assert writers.commit(direct, 1) == "attempt 1"

@@ -1,5 +1,7 @@
-"""What the keys of one namespace can do on the server, with the policy that docs/kubernetes.md shows: all in its own prefix,
-nothing outside. It is what a compromised training, evaluation or grading pod (but not its `execute` container) can do."""
+"""The rights of one namespace's keys on the server, with the policy of docs/kubernetes.md: everything in its own
+prefix, nothing outside. A compromised training, evaluation or grading pod (but not its `execute` container) has these
+rights.
+"""
 
 import json
 import re
@@ -19,7 +21,7 @@ PAGE = (Path(__file__).parents[2] / "docs/kubernetes.md").read_text()
 
 @pytest.fixture
 def pod(server: S3Server) -> S3Server:
-    """The server as a pod of the namespace `team` sees it. Another team's result and Potstill's own are there."""
+    """The server as a pod of the namespace `team` sees it. Another team's result and Potstill's own files are there."""
     [policy] = re.findall(r"^```json\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     admin = server.client(retries=3)
     for key in ("team/units/train/a/marker.json", "others/units/train/a/marker.json"):

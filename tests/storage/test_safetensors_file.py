@@ -50,7 +50,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "no UTF-8": (file_of(b'{"\xff": 1}'), "its header"),
     "no object": (file_of([]), "holds no object"),
     "deep": (file_of(b"[" * 200_000), "nested too deeply"),
-    "NaN": (file_of(b'{"a": NaN}'), "NaN is no JSON"),
+    "NaN": (file_of(b'{"a": NaN}'), "NaN is not JSON"),
     "a name twice": (
         file_of(b'{"a":%b,"a":%b}' % ((json.dumps(entry([1], [0, 4])).encode(),) * 2), b"\0" * 4),
         "names one thing twice",
@@ -64,8 +64,8 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "a shape below zero": (file_of({"a": entry([-1], [0, 4])}, b"\0" * 4), "shape"),
     "a shape that is true": (file_of({"a": entry([True], [0, 4])}, b"\0" * 4), "shape"),
     "a shape of 64 huge sizes": (file_of({"a": entry([2**62] * 64, [0, 4])}, b"\0" * 4), "which is not its shape"),
-    "a list for a dtype": (file_of({"a": entry([1], [0, 4], ["F32"])}, b"\0" * 4), "no dtype"),
-    "an unknown dtype": (file_of({"a": entry([1], [0, 4], "F33")}, b"\0" * 4), "no dtype"),
+    "a list for a dtype": (file_of({"a": entry([1], [0, 4], ["F32"])}, b"\0" * 4), "not a dtype"),
+    "an unknown dtype": (file_of({"a": entry([1], [0, 4], "F33")}, b"\0" * 4), "not a dtype"),
     "no bytes for a shape": (file_of({"a": entry([2, 8], [0, 0])}), "has 0 bytes, which is not its shape"),
     "too many bytes for a shape": (file_of({"a": entry([1], [0, 8])}, b"\0" * 8), "has 8 bytes"),
     "overlap": (file_of({"a": entry([2], [0, 8]), "b": entry([2], [4, 12])}, b"\0" * 12), "overlaps"),
@@ -80,7 +80,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("what", HOSTILE)
-def test_a_file_that_lies_is_refused_as_the_library_refuses_it(tmp_path: Path, what: str) -> None:
+def test_a_file_with_a_false_header_is_refused_like_by_the_library(tmp_path: Path, what: str) -> None:
     data, words = HOSTILE[what]
     path = tmp_path / "adapter_model.safetensors"
     path.write_bytes(data)

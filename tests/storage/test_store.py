@@ -1,4 +1,4 @@
-"""What every store promises, whichever it is."""
+"""The promises of every store."""
 
 import hashlib
 import os
@@ -166,11 +166,11 @@ def test_a_download_replaces_what_stood_there(store: Store, tmp_path: Path) -> N
     "key", ["", "/a", "a/", "a//b", "../a", "a/../../b", "a/./b", ".hidden", "a\0b", "a b", "ä", "a\\b", "x" * 201]
 )
 def test_a_key_that_layout_would_never_make_is_refused(store: Store, key: str) -> None:
-    with pytest.raises(ValueError, match="is no key"):
+    with pytest.raises(ValueError, match="is not a key"):
         store.put(key, b"x")
-    with pytest.raises(ValueError, match="is no key"):
+    with pytest.raises(ValueError, match="is not a key"):
         store.put_new(key, b"x")
-    with pytest.raises(ValueError, match="is no key"):
+    with pytest.raises(ValueError, match="is not a key"):
         store.delete(key)
     assert list(store.list("")) == []
 
@@ -187,8 +187,8 @@ def test_a_store_with_conditional_writes_passes_the_probe_and_is_left_as_it_was(
 @pytest.mark.parametrize(
     "url", ["", "store", "/a/b", "file://a/b", "file:a", "s3:///key", "s3:bucket", "http://a/b", "s3://a/b?x"]
 )
-def test_a_url_that_is_no_store_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match="is no store"):
+def test_a_url_that_is_not_a_store_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="is not a store"):
         open_store(url)
 
 

@@ -22,7 +22,7 @@ UNIT = UnitRef(kind="train", digest="5" * 64)
 NAME = "checkpoint-000000100"
 NOW = datetime(2026, 2, 16, tzinfo=UTC)
 SIZE = 50_000
-"""Of a checkpoint's file; large enough for several blocks, small enough for a step-by-step test."""
+"""The size of a checkpoint's file; large enough for several blocks, small enough for a step-by-step test."""
 
 
 def content_of_attempt(attempt: int, seed: int | None = None) -> bytes:
@@ -43,7 +43,7 @@ def commit(store: Store, attempt: int, seed: int | None = None) -> str:
 
 
 def race_for_new_keys(store: Store, writer: int, keys: int) -> list[int]:
-    """The numbers of the keys that this writer won."""
+    """Returns the numbers of the keys that this writer won."""
     won = []
     for number in range(keys):
         try:
@@ -55,7 +55,7 @@ def race_for_new_keys(store: Store, writer: int, keys: int) -> list[int]:
 
 
 def count_up(store: Store, times: int) -> int:
-    """Adds 1 to a counter `times` times by compare-and-set; how often it had to try."""
+    """Adds 1 to a counter `times` times by compare-and-set. Returns the number of tries."""
     tries = done = 0
     while done < times:
         tries += 1
@@ -70,7 +70,7 @@ def count_up(store: Store, times: int) -> int:
 
 
 def kill_self_at_file_operation(number: int) -> None:
-    """SIGKILL before the `number`-th time that this process touches the file system to write."""
+    """Sends SIGKILL before the `number`-th time that this process touches the file system to write."""
     seen = 0
 
     def audit(event: str, arguments: tuple[object, ...]) -> None:
@@ -97,7 +97,7 @@ WORK: Mapping[str, Callable[[Store, list[int]], object]] = {
 
 
 def start(what: str, url: str, *numbers: int, environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
-    """A writer that is ready to begin."""
+    """Starts a writer that is ready to begin."""
     process = subprocess.Popen(
         [sys.executable, "-m", __name__, what, url, *map(str, numbers)],
         stdin=subprocess.PIPE,
@@ -118,7 +118,7 @@ def begin(process: subprocess.Popen[str]) -> None:
 
 
 def result(process: subprocess.Popen[str]) -> object:
-    """What it printed, once it has ended; None if it was killed."""
+    """Returns its output once it has ended; None if it was killed."""
     told, _ = process.communicate(timeout=120)
     return json.loads(told) if process.returncode == 0 else None
 

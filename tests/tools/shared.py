@@ -1,4 +1,4 @@
-"""What takes long to make and several pytest-xdist workers need is made once."""
+"""Files that take long to make and that several pytest-xdist workers need are made once."""
 
 import fcntl
 import os
@@ -12,7 +12,7 @@ MADE = ".made"
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
-    """A folder that the worker which comes first makes while the others wait; nobody may change what is in it."""
+    """Returns a folder that the first worker makes while the others wait; tests must not change its content."""
     root = factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         root = root.parent

@@ -1,4 +1,4 @@
-"""What the node's tests say of a disk that is too small, before a build fills it."""
+"""The message of the node's tests about a disk that is too small, before a build fills it."""
 
 import shutil
 from collections import namedtuple
@@ -11,7 +11,7 @@ from tests.node import images
 Usage = namedtuple("Usage", "total used free")
 
 
-def test_a_disk_that_images_would_fill_is_told_and_leftovers_are_taken_away(
+def test_a_disk_that_is_too_small_for_images_is_reported_and_leftovers_are_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built, free = "", 10 << 30

@@ -1,4 +1,4 @@
-"""Programs are built once, from what is pinned, for all who ask at the same time."""
+"""Programs are built once, from pinned sources, for all simultaneous callers."""
 
 import os
 import subprocess
@@ -46,7 +46,7 @@ def test_a_changed_source_is_another_program(tmp_path: Path, monkeypatch: pytest
     assert told == ["one\n", "two\n"]
 
 
-def test_what_go_said_is_in_the_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_holds_the_output_of_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POTSTILL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(programs, "MODULES", tmp_path)
     (tmp_path / "pause").mkdir()

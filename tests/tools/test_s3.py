@@ -1,4 +1,4 @@
-"""The S3 server of the tests keeps the promises that the store builds on, and its proxy makes the faults it says."""
+"""The S3 server of the tests keeps the promises that the store relies on, and its proxy makes the stated faults."""
 
 from collections.abc import Iterator
 from pathlib import Path

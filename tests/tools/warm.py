@@ -1,7 +1,7 @@
 """`potstill` and the programs that it starts, in forks of a process that has imported torch and transformers.
 
-For tests of what a whole run does, whose programs would import for most of their time. That the programs start by
-themselves is what tests/whole and `make quickstart` show.
+For tests of a whole run, whose programs would spend most of their time on imports. That the programs start by
+themselves is tested by tests/whole and `make quickstart`.
 """
 
 import os
@@ -16,7 +16,7 @@ from tests.faults.lab import Forks, Program
 
 @dataclass
 class WarmStart:
-    """`folder`: for what the commands print."""
+    """`folder`: for the commands' output."""
 
     forks: Forks
     folder: Path
@@ -35,7 +35,7 @@ class WarmStart:
         return subprocess.CompletedProcess(words, code, output.read_text(), errors.read_text())
 
     def in_place_of(self, command: list[str]) -> list[str]:
-        """What runs a pod's `python -m ...` in a fork."""
+        """Returns the command that runs a pod's `python -m ...` in a fork."""
         assert command[0] == "python", command
         return ["env", *(f"{key}={value}" for key, value in self._environment().items()),
                 str(self.forks.client), *command[1:]]  # fmt: skip

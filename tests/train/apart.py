@@ -1,7 +1,8 @@
-"""A rank whose steps stay on their way as on a GPU: `python -m tests.train.apart FAST TOLD STEP <task key>`.
+"""A rank whose steps are pending, like on a GPU: `python -m tests.train.apart FAST TOLD STEP <task key>`.
 
-The clock of rank FAST runs so fast that to it a state is due at every step; rank TOLD sends itself SIGTERM before it
-launches STEP. On stderr a line of JSON says after which step the rank ended and how long it would wait for the others.
+The clock of rank FAST runs so fast that it wants to save a state at every step; rank TOLD sends itself SIGTERM before
+it launches STEP. On stderr a line of JSON says after which step the rank ended and how long it would wait for the
+others.
 """
 
 import json

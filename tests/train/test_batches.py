@@ -34,7 +34,7 @@ def test_bins_hold_every_sample_once_within_the_limit(lengths: list[int], limit:
     assert sorted(position for part in found for position in part) == list(range(len(lengths)))
     loads = [sum(lengths[position] for position in part) for part in found]
     assert all(load <= limit or len(part) == 1 for load, part in zip(loads, found, strict=True))
-    # First fit: no two bins could be one.
+    # First fit: no two bins can be merged.
     assert all(loads[a] + loads[b] > limit for a in range(len(loads)) for b in range(a))
 
 

@@ -89,7 +89,7 @@ def contents(store: Store, task: TrainTask) -> dict[str, Any]:
     }
 
 
-def test_two_ranks_told_to_end_save_and_go_on_bit_for_bit(dense: Path, tmp_path: Path) -> None:
+def test_two_ranks_save_after_sigterm_and_continue_bit_for_bit(dense: Path, tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "rows.jsonl", sums(200))
     stated = inputs(dense, rows, samples=200, checkpoints=(20, 200))
     calm, store = open_directory(tmp_path / "calm"), open_directory(tmp_path / "told")

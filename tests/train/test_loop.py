@@ -1,4 +1,4 @@
-"""When the loop saves, by a clock that goes on by one second with every step that is launched."""
+"""The times at which the loop saves, by a clock that advances one second with every launched step."""
 
 import threading
 from collections.abc import Mapping
@@ -49,7 +49,7 @@ class Clock:
             self._changed.notify_all()
 
     def reaches(self, seconds: int) -> bool:
-        """False if the training stood still instead."""
+        """Returns False if the training waited instead."""
         with self._changed:
             return self._changed.wait_for(lambda: self.seconds >= seconds, PATIENCE_SECONDS)
 
@@ -64,7 +64,9 @@ class Timed(Training):
 
 @dataclass(frozen=True)
 class SlowUploads(Context[TrainTask]):
-    """A state is committed UPLOAD_SECONDS after its step, for which the training must not wait; the last at once."""
+    """A store that commits a state UPLOAD_SECONDS after its step, for which the training must not wait; the last at
+    once.
+    """
 
     clock: Clock
     states: list[int]

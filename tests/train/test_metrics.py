@@ -33,7 +33,7 @@ def test_a_loss_far_above_the_usual_is_named_by_its_step() -> None:
     ],
     ids=["below twice", "below half a nat", "too early to say", "falling"],
 )
-def test_what_is_no_spike_is_left_alone(losses: list[float]) -> None:
+def test_losses_without_a_spike_give_no_finding(losses: list[float]) -> None:
     assert spikes(run(losses)) == []
 
 

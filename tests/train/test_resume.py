@@ -1,4 +1,4 @@
-"""A run killed anywhere ends with the very bytes of the run that was never killed."""
+"""A run that is killed anywhere ends with the same bytes as an undisturbed run."""
 
 import multiprocessing
 import os
@@ -36,7 +36,7 @@ KILLS = 10
 
 
 def attempt(store: Store, key: str) -> None:
-    """A whole process, but for the seconds that importing torch takes: it is forked from a server that has."""
+    """Runs a whole process without the seconds of importing torch: it is forked from a server that has imported it."""
     os.environ.update(environment(store))
     import torch
 
@@ -103,7 +103,7 @@ def begin(
 
 
 def results(store: Store, task: TrainTask) -> dict[str, tuple[str, CheckpointRecord]]:
-    """Content and record of every checkpoint."""
+    """Returns the content and the record of every checkpoint."""
     return {
         marker.name: (marker.content, marker.record)
         for marker in list_markers(store, task.unit)
@@ -112,7 +112,7 @@ def results(store: Store, task: TrainTask) -> dict[str, tuple[str, CheckpointRec
 
 
 def writes(store_folder: Path, number: int) -> int:
-    """Files that an attempt has written, markers and unfinished ones included: how far it has come."""
+    """Returns the number of files that an attempt has written, with markers and unfinished ones, as its progress."""
     return sum(len(files) for folder, _, files in os.walk(store_folder) if "tasks" not in Path(folder).parts)
 
 
@@ -156,7 +156,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_bytes_of_the_run_never_kil
 
 
 def wait_for_state(store: Store, task: TrainTask) -> int:
-    """The step of the first committed state."""
+    """Waits for the first committed state and returns its step."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         states = [m.record.step for m in list_markers(store, task.unit) if isinstance(m.record, StateRecord)]
@@ -166,7 +166,7 @@ def wait_for_state(store: Store, task: TrainTask) -> int:
     raise AssertionError("no state was committed")
 
 
-def test_a_process_told_to_end_commits_its_state_first_and_the_next_goes_on_from_there(
+def test_a_process_commits_its_state_after_sigterm_and_the_next_continues_from_there(
     dense: Path, long_rows: Path, tmp_path: Path
 ) -> None:
     stated = asked(dense, long_rows, "dense")
@@ -218,7 +218,7 @@ def test_a_corrupt_state_is_passed_over_for_the_one_before(
     for name in ("checkpoint-000000024", store_keys.DONE):
         store.delete(store_keys.marker_key(task.unit, name))
     assert train_here(store, order(store, task.inputs, dense, rows, number=2)) == 0
-    assert "resume state passed over" in caplog.text
+    assert "resume state skipped" in caplog.text
     assert "going on from state-000000002" in caplog.text
     assert results(store, task) == before
     again = {marker.name: marker for marker in list_markers(store, task.unit)}

@@ -39,7 +39,7 @@ def adapted(base: Path, targets: Sequence[str]) -> tuple[nn.Module, FlatParamete
 
 
 def step(model: nn.Module, adapter: FlatParameters, data: TrainingData, limit: int) -> tuple[float, float, Tensor]:
-    """(loss, gradient norm, gradient) of one step that does not move the adapter."""
+    """Returns the loss, the gradient norm and the gradient of one step that does not change the adapter."""
     indices = data.order[:6]
     count = supervised_tokens(data.rows, indices)
     optimizer = adapter.adamw(0.0)
@@ -112,7 +112,7 @@ def test_the_flat_optimizer_is_adamw_on_every_parameter_with_the_norm_clipped_ov
         torch.testing.assert_close(parameter, reference[name], rtol=1e-5, atol=1e-6)
 
 
-def test_a_state_goes_on_as_if_it_had_never_been_saved(dense: Path, data: TrainingData) -> None:
+def test_a_resumed_state_trains_like_an_uninterrupted_run(dense: Path, data: TrainingData) -> None:
     def steps(first: int, last: int, adapter: FlatParameters, model: nn.Module) -> None:
         optimizer = adapter.adamw(0.1, first)
         for number in range(first, last):

@@ -1,4 +1,4 @@
-"""A tiny base of random weights, a little data, and a train task in a directory store: what the trainer's tests run on."""
+"""A tiny base of random weights, a little data, and a train task in a directory store, for the trainer's tests."""
 
 import json
 import os
@@ -64,7 +64,7 @@ def write_base(directory: Path, kind: str = "dense", seed: int = 0) -> Path:
 
 
 def sums(count: int, first: int = 0) -> list[dict[str, str]]:
-    """Rows of different lengths that think, and can be learned."""
+    """Rows of different lengths with reasoning, which can be learned."""
     return [
         {
             "prompt": f"What is {n} + {n * 7 % 13}?",
@@ -112,7 +112,7 @@ def open_directory(folder: Path) -> Store:
 def order(
     store: Store, stated: TrainInputs, base: Path, data: Path, number: int = 1, save_state_every_seconds: float = 600.0
 ) -> TrainTask:
-    """The task, written to the store as the controller would."""
+    """Writes the task to the store like the controller, and returns it."""
     task = TrainTask(
         unit=unit_of(stated),
         number=number,
@@ -147,19 +147,19 @@ def start(store: Store, task: TrainTask, **more: str) -> subprocess.Popen[str]:
 
 
 def train(store: Store, task: TrainTask, **more: str) -> tuple[int, str]:
-    """Exit code and log of a whole attempt in a process of its own."""
+    """Exit code and log of a whole attempt in a separate process."""
     process = start(store, task, **more)
     _, log = process.communicate(timeout=600)
     return process.returncode, log
 
 
 def train_here(store: Store, task: TrainTask) -> int:
-    """Exit code of a whole attempt in this process."""
+    """Returns the exit code of a whole attempt in this process."""
     return run_program(TrainTask, lead, [task.key], environment(store))
 
 
 def files(store: Store, task: TrainTask, marker: str, into: Path) -> dict[str, Path]:
-    """The files of a committed marker."""
+    """Downloads the files of a committed marker."""
     found = read_marker(store, task.unit, marker)
     assert found is not None, marker
     return fetch(store, found, [file.name for file in found.files], into)

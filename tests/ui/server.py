@@ -1,4 +1,4 @@
-"""The page's real server on a free port, and what it answers."""
+"""The page's real server on a free port, and its answers."""
 
 import json
 import socket
@@ -37,7 +37,7 @@ class Site:
         return f"http://127.0.0.1:{self.port}"
 
     def get(self, path: str, *, method: str = "GET", headers: Mapping[str, str] | None = None) -> Answer:
-        """The path goes out as it is written."""
+        """The path is sent unchanged."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.putrequest(method, path, skip_host="Host" in (headers or {}), skip_accept_encoding=True)

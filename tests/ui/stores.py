@@ -1,4 +1,4 @@
-"""Stores for the page's tests: committed through the project's own writers, with hostile text wherever text can be."""
+"""Stores for the page's tests: committed through the project's own writers, with hostile text in all texts."""
 
 import json
 import tempfile
@@ -50,7 +50,9 @@ def two_runs(uid8: str = "aaaa0000", *, name: str = "distill", days: int = 0, se
 
 
 def write(store: Store, frozen: FrozenExperiment, *, state: str = "succeeded") -> None:
-    """All that was asked, as if it had run: every second problem is right, and the second run is right on each."""
+    """Writes the results of all units, as if it had run: every second problem is right, and the second run is right on
+    each.
+    """
     accept(frozen, store)
     for one in frozen.runs:
         train(store, frozen, one.name)
@@ -147,7 +149,7 @@ def commit(store: Store, unit: UnitRef, name: str, files: Mapping[str, str], rec
 
 
 def start_training(store: Store, frozen: FrozenExperiment) -> UnitRef:
-    """The task of the first run, as a controller writes it before the trainer starts."""
+    """Writes the task of the first run, like a controller before the trainer starts."""
     one = frozen.runs[0]
     assert isinstance(one.inputs, TrainInputs)
     assert one.data_source is not None
@@ -161,7 +163,7 @@ def start_training(store: Store, frozen: FrozenExperiment) -> UnitRef:
 
 
 def tell(store: Store, unit: UnitRef, step: int, loss: float, total: int = 40) -> None:
-    """Progress as a trainer writes it."""
+    """Writes progress like a trainer."""
     progress = Progress(
         attempt=1, updated=datetime.now(UTC), phase="training", done=step, total=total, counted="steps", loss=loss,
         tokens_per_second=1234.0, eta_seconds=75.0,

@@ -23,7 +23,7 @@ ONE = "/api/experiments/distill/aaaa0000"
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """A finished experiment, and an earlier version of it with another seed. Nobody may change it."""
+    """A finished experiment, and an earlier version of it with another seed. Tests must not change it."""
     store = open_store((tmp_path_factory.mktemp("ui") / "store").as_uri())
     write(store, two_runs())
     write(store, two_runs("bbbb0000", days=1, seed=7))
@@ -69,7 +69,7 @@ def test_curves_are_the_figures_of_the_reports_tables(page: Site, written: Store
     assert told["losses"][0]["validation"] == [[50, 1 / 50], [100, 1 / 100]]
     shown = [curve for curve in told["shares"] if curve["metric"] == "accuracy" and curve["budget_tokens"] == 4096]
     (curve,) = shown
-    assert (curve["base"]["k"], curve["base"]["n"]) == (1, 2)  # the base has answered five; checkpoints are asked two
+    assert (curve["base"]["k"], curve["base"]["n"]) == (1, 2)  # the base has answered five; checkpoints get two
     for series in curve["series"]:
         for point in series["points"]:
             model = next(item for item in manifest.models if item.id == point["model"])
@@ -117,7 +117,7 @@ def test_outputs_are_whole_with_their_verdicts(page: Site) -> None:
         "/experiments/distill/aaaa0000/report",
     ],
 )
-def test_what_is_not_there_is_not_found(page: Site, path: str) -> None:
+def test_a_missing_key_is_not_found(page: Site, path: str) -> None:
     assert page.get(path).status == 404
 
 
@@ -163,7 +163,7 @@ def test_only_reading_is_allowed(page: Site, method: str, path: str) -> None:
     "host", ["evil.example", "evil.example:8321", "localhost.evil.example", "127.0.0.1.nip.io", ""]
 )
 def test_another_name_for_this_machine_is_refused(page: Site, host: str) -> None:
-    """A page of another origin whose name was pointed here reads nothing."""
+    """A page of another origin whose name resolves to this machine can read nothing."""
     for path in ("/", "/api/experiments", "/static/ui.css"):
         assert page.get(path, headers={"Host": host}).status == 400
 
@@ -202,7 +202,7 @@ def test_a_stored_report_is_served_into_a_sandbox(store: Store) -> None:
         assert answer.headers["content-security-policy"].startswith("sandbox allow-scripts; default-src 'none'")
 
 
-def test_a_training_at_work_has_its_steps_its_losses_and_its_last_sign(store: Store) -> None:
+def test_a_running_training_has_its_steps_its_losses_and_its_last_sign(store: Store) -> None:
     frozen = two_runs()
     accept(frozen, store)
     unit = start_training(store, frozen)
@@ -261,15 +261,18 @@ def test_damaged_records_are_named_and_the_rest_is_shown(store: Store) -> None:
         assert [listed[f"distill@{uid}"]["phase"] for uid in ("aaaa0000", "bbbb0000", "cccc0000")] == [
             "succeeded", "unreadable", "unreadable",
         ]  # fmt: skip
-        assert "is no experiment that this version can read" in listed["distill@bbbb0000"]["error"]
+        assert "is not an experiment that this version can read" in listed["distill@bbbb0000"]["error"]
         assert page.get("/experiments/distill/bbbb0000").status == 200
         refused = page.get("/api/experiments/distill/bbbb0000")
-        assert (refused.status, "is no experiment that this version can read" in refused.json["error"]) == (503, True)
+        assert (refused.status, "is not an experiment that this version can read" in refused.json["error"]) == (
+            503,
+            True,
+        )
         told = page.json(ONE)
-        assert "checkpoint-000000050.json is no marker that this version can read" in told["damaged"][0]
+        assert "checkpoint-000000050.json is not a marker that this version can read" in told["damaged"][0]
         store.put(store_keys.manifest_key(frozen.name, frozen.uid8), b"{}")
         told = wait_until(lambda: (found := page.json(ONE))["summary"]["phase"] == "unreadable" and found, "it is seen")
-        assert any("manifest.json is no manifest" in text for text in told["damaged"])
+        assert any("manifest.json is not a manifest" in text for text in told["damaged"])
         assert told["runs"][1]["state"] == "done"
 
 
@@ -298,14 +301,14 @@ def test_nothing_is_written(store: Store) -> None:
     assert {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in root.rglob("*")} == before
 
 
-def test_a_store_that_does_not_answer_is_said_in_the_answer(store: Store) -> None:
+def test_a_store_that_does_not_answer_is_named_in_the_answer(store: Store) -> None:
     write(store, two_runs())
     root = Path(store.url.removeprefix("file://"))
     with site(store) as page:
         page.json("/api/experiments")
         root.rename(root.with_name("away"))
         answer = wait_until(lambda: (a := page.get("/api/experiments")).status == 503 and a, "the store is away")
-        assert "the store's directory is not there" in json.loads(answer.body)["error"]
+        assert "the store's directory does not exist" in json.loads(answer.body)["error"]
         root.with_name("away").rename(root)
         wait_until(lambda: page.get("/api/experiments").status == 200, "the store is back")
 

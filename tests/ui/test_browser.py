@@ -25,7 +25,7 @@ ROWS = "[...document.querySelectorAll('#experiments tr')].map((row) => row.inner
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """Two versions of a finished experiment; one that is damaged, whose folder has a hostile name. It is not changed."""
+    """Two versions of a finished experiment, and a damaged one, whose folder has a hostile name. Tests do not change it."""
     store = open_store((tmp_path_factory.mktemp("ui") / "store").as_uri())
     write(store, two_runs())
     write(store, two_runs("bbbb0000", days=1, seed=7))
@@ -114,7 +114,7 @@ def test_two_experiments_stand_against_each_other(shown: Page, page: Site) -> No
     assert shown.errors == []
 
 
-def test_a_stored_report_runs_in_an_origin_of_its_own(shown: Page, page: Site) -> None:
+def test_a_stored_report_runs_in_its_own_origin(shown: Page, page: Site) -> None:
     shown.open(f"{page.url}{ONE}/report")
     shown.until("document.getElementById('told')?.textContent === 'refused'")
     assert shown.ask("origin") == "null"

@@ -1,4 +1,4 @@
-"""`potstill ui`: where it listens, and what it says when it cannot."""
+"""`potstill ui`: the address of its server, and its messages when it cannot start."""
 
 import re
 import socket
@@ -59,7 +59,7 @@ def test_another_address_is_warned_of_and_its_names_are_checked(tmp_path: Path) 
         assert "there is no password" in process.stderr.read()
 
 
-def test_a_port_in_use_is_said_with_what_to_do(tmp_path: Path) -> None:
+def test_a_port_in_use_gives_a_message_with_a_remedy(tmp_path: Path) -> None:
     open_store((tmp_path / "store").as_uri())
     with socket.create_server(("127.0.0.1", 0)) as taken:
         refused = potstill(str(tmp_path / "store"), "--port", str(taken.getsockname()[1]))
@@ -70,7 +70,7 @@ def test_a_port_in_use_is_said_with_what_to_do(tmp_path: Path) -> None:
 def test_only_names_can_be_allowed(tmp_path: Path, name: str) -> None:
     open_store((tmp_path / "store").as_uri())
     refused = potstill(str(tmp_path / "store"), "--allow-host", name)
-    assert (refused.exit_code, "is no name" in refused.output) == (2, True)
+    assert (refused.exit_code, "is not a name" in refused.output) == (2, True)
 
 
 def test_a_store_that_is_not_there_is_not_made(tmp_path: Path) -> None:

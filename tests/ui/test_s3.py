@@ -1,4 +1,4 @@
-"""The page on a store of a real S3 server, with keys that can only read."""
+"""The page on a store of a real S3 server, with read-only keys."""
 
 import pytest
 

@@ -1,8 +1,8 @@
 """Makes the stores that the upgrade test reads: `python -P tests/upgrade/make_store.py CHECKOUT OUT.tar.xz`.
 
-CHECKOUT is a checkout of the version that is to write them. The archive holds `files/` (a tiny base, data, a benchmark and
-the experiment), `finished/` (a store whose experiment ended) and `middle/` (a store whose programs and whose runner were
-killed while the second training was at work).
+CHECKOUT is a checkout of the version that writes them. The archive holds `files/` (a tiny base, data, a benchmark and
+the experiment), `finished/` (a store whose experiment ended) and `middle/` (a store whose programs and whose runner
+were killed while the second training was running).
 """
 
 import json
@@ -96,7 +96,9 @@ def run_to_its_end(checkout: Path, folder: Path) -> None:
 
 
 def run_to_the_middle(checkout: Path, folder: Path) -> None:
-    """Until one training is done, something is graded, and the other training has committed its first checkpoint."""
+    """Runs until one training is done, one evaluation is graded, and the other training has committed its first
+    checkpoint.
+    """
     runner = start(checkout, folder, "middle")
     end = time.monotonic() + DEADLINE_SECONDS
     while not in_the_middle(folder / "middle"):

@@ -1,4 +1,4 @@
-"""A store that an earlier version wrote is read and continued: nothing committed is done again, and all comes to its end.
+"""A store that an earlier version wrote is read and continued: committed work is not repeated, and everything finishes.
 
 `54e357a.tar.xz` was made by `make_store.py` with the code of commit 54e357a.
 """
@@ -20,7 +20,9 @@ from workloads.storage.markers import verify
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 RUN = "from controller import cli, lease; lease.LEASE_SECONDS = 3.0; cli.main()"
-"""The runner that was killed was on another machine: its lease is watched before it is taken, here not for a minute."""
+"""The killed runner was on another machine: its lease is watched before it is taken, but here for less than a
+minute.
+"""
 ARCHIVE = Path(__file__).with_name("54e357a.tar.xz")
 
 
@@ -43,7 +45,7 @@ def run(folder: Path, store: str) -> None:
 
 
 def manifest(store: Path) -> dict[str, Any]:
-    """The experiment keeps its name and its identity (`82968c6a`), or its results would be another's."""
+    """The experiment must keep its name and its identity (`82968c6a`), because results belong to these."""
     found: dict[str, Any] = json.loads((store / "experiments/upgraded/82968c6a/manifest.json").read_text())
     return found
 
@@ -63,7 +65,7 @@ def committed(store: Path) -> Iterator[Marker]:
 
 
 def results(found: dict[str, Any]) -> dict[str, Any]:
-    """By evaluation: its digest of generation, and what was graded at each budget, where it is done."""
+    """Returns by evaluation the digest of its generation, and the grades at each budget, if it is done."""
     return {
         f"{e['model']} {e['benchmark']}": (e["generate"], e["state"], [b["verdicts"] for b in e["budgets"]])
         for e in found["evaluations"]
@@ -87,7 +89,7 @@ def test_a_finished_store_stays_as_it_is(unpacked: Path) -> None:
 
 @pytest.mark.long
 def test_a_store_left_in_the_middle_is_continued_to_its_end(unpacked: Path) -> None:
-    """Its programs and its runner were killed during the second training, elsewhere; a task of each stands open."""
+    """Its programs and its runner were killed on another machine during the second training; a task of each is open."""
     store = unpacked / "middle"
     before, standing, tasks = manifest(unpacked / "finished"), markers(store), trained_tasks(store)
     run(unpacked, "middle")

@@ -87,7 +87,7 @@ def write_shadows(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def files(undisturbed: Path) -> Path:
-    """What a test writes there has a name of its own."""
+    """Each test writes there under its own name."""
     return undisturbed / "files"
 
 
@@ -159,7 +159,9 @@ def test_every_checkpoint_and_the_base_are_graded_and_reported(store: Path) -> N
     (manifest,) = manifests(store, "whole")
     assert manifest["state"] == "succeeded"
     assert [e["state"] for e in manifest["evaluations"]] == ["done"] * 10
-    assert {e["generateAttempts"] for e in manifest["evaluations"]} == {1}, "what an engine was offered is no attempt"
+    assert {e["generateAttempts"] for e in manifest["evaluations"]} == {1}, (
+        "what an engine was offered is not an attempt"
+    )
     assert {len(b["verdicts"]) for e in manifest["evaluations"] if e["benchmark"] == "own" for b in e["budgets"]} == {6}
     generated = [json.loads((store / key).read_text()) for key in tasks(store, "generate")]
     assert {task["loraTarget"] for task in generated if task["type"] == "generate"} == {"attention"}

@@ -1,6 +1,7 @@
-"""What passes between the controller and the programs in pods: pure pydantic, no I/O, no torch.
+"""The data that the controller and the programs in pods exchange: pydantic models without I/O or torch.
 
-A *unit* is a piece of work named by the digest of everything that decides its result (`units`). A *task* is one
-attempt's durable order to a pod (`tasks`). A *record* is what an attempt leaves, and a *marker* the small object
-that makes its files count (`records`). `experiment` is an experiment as accepted; `layout` holds every store key.
+A *unit* is a piece of work, identified by the digest of all inputs of its result (`units`). A *task* is the stored
+order to a pod for one attempt (`tasks`). A *record* is a result of an attempt, and a *marker* the small object that
+commits the attempt's files (`records`). `experiment` is an accepted experiment; `store_keys` has every key of the
+store.
 """

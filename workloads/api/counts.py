@@ -1,4 +1,4 @@
-"""How evaluations are counted, everywhere: one model on one benchmark is one evaluation, whatever parts it has."""
+"""Counts evaluations. One model on one benchmark is one evaluation, for any number of parts."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ State = Literal["waiting", "running", "done", "failed"]
 
 @dataclass(frozen=True)
 class EvaluationCounts:
-    """`graded`: every part is done. `failed`: some part failed, so the evaluation cannot be complete."""
+    """`graded`: all parts are done. `failed`: a part failed, so the evaluation cannot be complete."""
 
     asked: int
     graded: int
@@ -17,9 +17,9 @@ class EvaluationCounts:
 
 
 def evaluation_states(parts: Iterable[tuple[str, str, State]]) -> dict[tuple[str, str], State]:
-    """By (model, benchmark): the state of the whole. `parts`: (model, benchmark, state) of every part.
+    """Returns the state of each evaluation by (model, benchmark). `parts`: (model, benchmark, state) of every part.
 
-    Failed if a part failed, done if all are done, waiting if all wait, otherwise running.
+    It is failed if a part failed, done if all are done, waiting if all wait, otherwise running.
     """
     found: dict[tuple[str, str], set[State]] = {}
     for model, benchmark, state in parts:

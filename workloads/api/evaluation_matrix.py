@@ -1,8 +1,7 @@
-"""What an experiment asks for: every model on every part of every benchmark, and the units that answer it. Pure.
+"""The evaluations of an experiment: every model on every part of every benchmark, and their units. Pure.
 
-The controller decides from this and the manifest is folded over it, so that both mean the same units. Units of later
-stages are known only when the stage before is committed: `generate_inputs` needs a checkpoint's marker, `grade_inputs`
-the marker of the outputs.
+The controller's decisions and the manifest both use this list. Units of later stages are known only after the stage
+before has committed: `generate_inputs` needs a checkpoint's marker, `grade_inputs` the marker of the outputs.
 """
 
 from dataclasses import dataclass
@@ -62,14 +61,16 @@ def _train_unit(inputs: TrainInputs | ExternalInputs) -> UnitRef:
 
 
 def checkpoint_samples(run: FrozenRun, markers: dict[str, Marker]) -> tuple[int, ...]:
-    """Sample counts of the run's checkpoints: those stated, or (external, none stated) those that are there."""
+    """Returns the sample counts of the run's checkpoints: the stated ones, or all that exist (external, none
+    stated).
+    """
     if run.checkpoints:
         return run.checkpoints
     return tuple(sorted(m.record.samples for m in markers.values() if isinstance(m.record, CheckpointRecord)))
 
 
 def models(frozen: FrozenExperiment, markers: dict[UnitRef, dict[str, Marker]]) -> tuple[Model, ...]:
-    """The base first, then each run's checkpoints in training order. `markers` by train unit and name."""
+    """Returns the base, then each run's checkpoints in training order. `markers`: by train unit and name."""
     found = [Model()]
     for run in frozen.runs:
         committed = markers.get(train_unit(run), {})
@@ -80,7 +81,10 @@ def models(frozen: FrozenExperiment, markers: dict[UnitRef, dict[str, Marker]]) 
 def evaluation_matrix(
     frozen: FrozenExperiment, markers: dict[UnitRef, dict[str, Marker]]
 ) -> tuple[WantedEvaluation, ...]:
-    """Every evaluation by part: 16/02 has 38 evaluations, of which the base's two have two parts each."""
+    """Returns every evaluation by part.
+
+    For instance, distill-16-02 has 38 evaluations; the base's two have two parts each.
+    """
     return tuple(
         WantedEvaluation(model, benchmark, part)
         for model in models(frozen, markers)
@@ -113,13 +117,13 @@ def prompting_of(want: WantedEvaluation) -> Prompting:
 
 
 def checkpoint_of(want: WantedEvaluation, markers: dict[str, Marker]) -> Marker | None:
-    """The committed checkpoint among its train unit's markers."""
+    """Returns the committed checkpoint from its train unit's markers."""
     marker = markers.get(store_keys.checkpoint_marker(want.model.samples))
     return marker if marker is not None and isinstance(marker.record, CheckpointRecord) else None
 
 
 def model_content(frozen: FrozenExperiment, checkpoint: Marker | None) -> ModelContent:
-    """`checkpoint` None: the base alone. A whole model's content is its record's `model_content`."""
+    """`checkpoint`: None for the base alone. The content of a whole model is `model_content` in its record."""
     if checkpoint is None:
         return ModelContent(base=frozen.base.content)
     record = checkpoint.record

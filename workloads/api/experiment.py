@@ -1,7 +1,7 @@
-"""An experiment as accepted: defaults filled in, contents hashed, images and profile frozen. Written once, read by all.
+"""An accepted experiment: with defaults, digests of all files, images and profile. It is written once and read by all.
 
-`resolve` in the controller makes it from the researcher's file. Nothing that happens later (a new controller, an edited
-profile, a moved tag) changes what it asks for; what may be added to a live experiment makes a new revision of it.
+`resolve` in the controller makes it from the experiment file. Later changes (a new controller, an edited profile, a
+moved tag) do not change it. An addition to a live experiment makes a new revision of it.
 """
 
 from typing import Any, Literal
@@ -25,9 +25,10 @@ PartName = Literal["fast", "rest", "subset", "all"]
 
 
 class FrozenRun(Contract):
-    """A series of checkpoints of one name. `budget_tokens` is the budget at which the tables show it.
+    """A series of checkpoints with one name. `budget_tokens`: the budget at which tables show it.
 
-    `inputs` of type lora or full is trained here; external is watched, published or (candidate) exists already.
+    If `inputs` has type lora or full, the run is trained here; external checkpoints are watched, published or
+    (candidate) exist already.
     """
 
     name: str
@@ -51,12 +52,12 @@ class FrozenRun(Contract):
 
     @property
     def sources(self) -> tuple[FileSource, ...]:
-        """The data sets of a training, one for each of `inputs.parts`."""
+        """Returns the data sets of a training, one for each of `inputs.parts`."""
         return self.mixture_sources or ((self.data_source,) if self.data_source is not None else ())
 
     @model_serializer(mode="wrap")
     def _serialize(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without what came later where it is not stated: experiments of before are known by the digest of this."""
+        """Leaves out newer fields that are not stated, so that older experiments keep their digest."""
         dumped: dict[str, Any] = handler(self)
         empty = ("mixture_sources", "mixtureSources", "start", "epochs")
         dumped = {name: value for name, value in dumped.items() if name not in empty or value}
@@ -64,9 +65,10 @@ class FrozenRun(Contract):
 
 
 class FrozenPart(Contract):
-    """Disjoint parts of a benchmark are separate units: going from fast to full generates only the rest.
+    """One part of a benchmark. Its parts are disjoint and separate units: changing from fast to full generates only the
+    rest.
 
-    `all` has no ids: a benchmark that the controller cannot read, asked as a whole.
+    `all` has no ids: the controller cannot read the benchmark, and it is evaluated as a whole.
     """
 
     name: PartName
@@ -90,7 +92,7 @@ class FrozenBenchmark(Contract):
 
     @model_serializer(mode="wrap")
     def _serialize(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `grader_version` of a built-in grader: experiments of before are known by the digest of this."""
+        """Leaves out `grader_version` of a built-in grader, so that older experiments keep their digest."""
         dumped: dict[str, Any] = handler(self)
         empty = ("grader_version", "graderVersion")
         return {name: value for name, value in dumped.items() if name not in empty or value is not None}
@@ -113,7 +115,8 @@ class FrozenGate(Contract):
 
 
 class Limits(Contract):
-    """Attempts counted per unit; times in seconds. Pending and no-progress limits are the controller's own clock.
+    """Limits of attempts are per unit; times are in seconds. The pending and no-progress limits use the controller's
+    clock.
 
     `batch_window_seconds` and `idle_timeout_seconds` have older names in the JSON, which other versions read.
     """
@@ -123,9 +126,9 @@ class Limits(Contract):
     no_progress_seconds: float = Field(1800.0, gt=0)
     pending_seconds: float | None = Field(None, gt=0)
     gpu_seconds: float | None = Field(None, gt=0)
-    evaluation_slots: int = Field(2, gt=0, description="generate tasks at work at one time")
+    evaluation_slots: int = Field(2, gt=0, description="generate tasks that run at one time")
     training_slots: int = Field(8, gt=0)
-    grading_slots: int = Field(2, gt=0, description="grade tasks at work at one time")
+    grading_slots: int = Field(2, gt=0, description="grade tasks that run at one time")
     group_members: int = Field(64, gt=0, description="evaluations that one engine has at a time, at most")
     batch_window_seconds: float = Field(
         0.0, ge=0, alias="gatherSeconds", description="that an evaluation may wait for others before its engine starts"
@@ -161,6 +164,6 @@ class FrozenExperiment(Contract):
 
     @model_serializer(mode="wrap")
     def _serialize(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without an empty `opening` or `stages`: experiments of before are known by the digest of this."""
+        """Leaves out empty `opening` and `stages`, so that older experiments keep their digest."""
         dumped: dict[str, Any] = handler(self)
         return {name: value for name, value in dumped.items() if name not in ("opening", "stages") or value}

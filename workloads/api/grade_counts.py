@@ -1,4 +1,4 @@
-"""Grades counted: what a grades marker says and what the manifest recounts, by one function. Pure."""
+"""Counts grades. The grades marker and the manifest use the same function. Pure."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -8,7 +8,7 @@ from workloads.api.records import BudgetCounts
 
 
 def counts(grades: Iterable[Grade]) -> tuple[BudgetCounts, ...]:
-    """Per budget, ascending. `causes`: why not completed and why not right, each by its name."""
+    """Returns counts per budget, ascending. `causes`: why outputs are not completed or not right, by name."""
     by_budget: dict[int, list[Grade]] = {}
     for grade in grades:
         by_budget.setdefault(grade.budget_tokens, []).append(grade)
@@ -34,7 +34,10 @@ def _counted(budget: int, grades: Sequence[Grade]) -> BudgetCounts:
 
 
 def differences(stated: Sequence[BudgetCounts], counted: Sequence[BudgetCounts]) -> list[str]:
-    """What two sets of counts say differently, each as a sentence; causes, which are for people, are not compared."""
+    """Returns the differences of two sets of counts, each as a sentence.
+
+    It does not compare causes, which are informative only.
+    """
     if [one.budget for one in stated] != [one.budget for one in counted]:
         return [f"it states budgets {_budgets(stated)}, its grades are at {_budgets(counted)}"]
     return [

@@ -1,7 +1,7 @@
 """A grade: the verdict on one output at one budget. A line of `grades.jsonl`, which the report reads.
 
-Separate fields, because one cannot say "right but not completed". `right` is lenient: an uncompleted output counts if
-the last complete answer anywhere in it is right. Errors are no verdict: they are never counted as wrong.
+Two fields are needed, because an output can be right and not completed. `right` is lenient: an uncompleted output is
+right if its last complete answer is right. Errors are not verdicts: they never count as wrong.
 """
 
 from typing import Literal
@@ -13,13 +13,13 @@ from workloads.api.model import Contract
 Verdict = Literal["right", "wrong", "no_answer", "grader_error", "infra_error"]
 
 Incomplete = Literal[
-    "repetition_loop",  # the tail repeats itself and the output was cut
+    "repetition_loop",  # the end of the output repeats itself, and the output was cut
     "unclosed_think",  # thinking: no </think>
     "reopened_think",  # thinking: a <think> after the last </think>
-    "unclosed_answer",  # a box or fence was opened in the zone and not closed
-    "no_answer_in_zone",  # nothing that is an answer where one must stand
+    "unclosed_answer",  # a box or fence was opened in the answer's zone and not closed
+    "no_answer_in_zone",  # the answer's zone contains nothing that can be an answer
 ]
-"""Why an output is not completed. Whether the limit cut it is `ended`, which is recorded and not inferred from."""
+"""Why an output is not completed. `ended` records whether the limit cut it."""
 
 Cause = Literal[
     "incomplete",  # no_answer: see `incomplete`
@@ -33,23 +33,23 @@ Cause = Literal[
     "memory",
     "exit",
     "crash",
-    "unreadable_output",  # code: what came back is not a value that can be compared
-    "too_costly",  # math: the answer's text shows that it cannot be evaluated
+    "unreadable_output",  # code: the returned value cannot be compared
+    "too_costly",  # math: the answer's text cannot be evaluated
     "checker_timeout",  # math: the checker ran out of CPU time; wrong, or grader_error if the gold fails against itself
     "checker_memory",
     "checker_failed",
-    "checker_lost",  # grader_error from here on: the checker was killed from outside, or did not run in its time
+    "checker_lost",  # grader_error from here on: the checker was killed from outside, or did not run in time
     "sandbox_lost",  # infra_error
     "generation_failed",
     "not_executed",
 ]
 
 COMPARED: frozenset[Verdict] = frozenset({"right", "wrong", "no_answer"})
-"""Verdicts that count. The others make an evaluation incomplete."""
+"""Verdicts that count. Any other makes an evaluation incomplete."""
 
 
 class Grade(Contract):
-    """`budget_tokens`: the verdict is about the first so many tokens. `tokens` of them were there."""
+    """`budget_tokens`: the verdict covers the first tokens, this many. `tokens`: those of the output."""
 
     problem: str
     index: int = Field(0, description="which of the n sampled outputs")

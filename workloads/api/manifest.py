@@ -1,6 +1,6 @@
-"""The manifest: everything an experiment found, in one file. A fold of records: made again, it is the same bytes.
+"""The manifest: all results of an experiment in one file. It is computed from records, always with the same bytes.
 
-It holds no clock of its own and nothing that a reader could not find again from the digests in it. One line loads it:
+It has no time stamps and only values that can be found again from its digests. One line loads it:
 `pandas.json_normalize(json.load(open("manifest.json"))["evaluations"])`.
 """
 
@@ -27,7 +27,7 @@ VERDICT_CODES = {
 
 
 class ManifestModel(Contract):
-    """What was evaluated. `id`: base, run@samples, or a candidate's name."""
+    """An evaluated model. `id`: base, run@samples, or a candidate's name."""
 
     id: str
     kind: Literal["base", "checkpoint", "candidate"]
@@ -146,7 +146,7 @@ class ManifestEvaluation(Contract):
 
     @property
     def id(self) -> str:
-        """As `Wanted.id`."""
+        """Equals `Wanted.id`."""
         return f"{self.model} {self.benchmark}/{self.part}"
 
 

@@ -1,4 +1,4 @@
-"""The base of every contract model: immutable, closed, and written the same way every time."""
+"""The base class of all stored models: immutable, closed, and with one canonical JSON form."""
 
 import hashlib
 import json
@@ -9,7 +9,8 @@ from pydantic.alias_generators import to_camel
 
 
 class Contract(BaseModel):
-    """Frozen and closed: an unknown field is an error, because a reader that ignores it would act on half an order.
+    """Frozen and closed: an unknown field is an error, because a reader that ignored it would act on an incomplete
+    order.
 
     Field names are snake_case in Python and camelCase in JSON, like the experiment file.
     """
@@ -19,17 +20,22 @@ class Contract(BaseModel):
     )
 
     def to_json(self) -> bytes:
-        """Canonical JSON with a final newline: equal models give equal bytes."""
+        """Returns canonical JSON with a final newline: equal models give equal bytes."""
         return canonical_json(self.model_dump(mode="json", by_alias=True)) + b"\n"
 
 
 def canonical_json(value: Any) -> bytes:
-    """UTF-8 JSON with sorted keys and no spaces; floats as Python's shortest repr. NaN is a ValueError."""
+    """Returns UTF-8 JSON with sorted keys and without spaces; floats as Python's shortest repr.
+
+    Raises ValueError for NaN.
+    """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 def schema_version_of(data: bytes) -> int | None:
-    """The schemaVersion of a record's JSON; None if `data` is not a JSON object that states one as an integer."""
+    """Returns the schemaVersion of a record's JSON; None if `data` is not a JSON object with an integer
+    schemaVersion.
+    """
     try:
         record = json.loads(data)
     except ValueError:
@@ -39,10 +45,10 @@ def schema_version_of(data: bytes) -> int | None:
 
 
 def sha256_of(data: bytes) -> str:
-    """64 lower-case hex digits."""
+    """Returns 64 lower-case hex digits."""
     return hashlib.sha256(data).hexdigest()
 
 
 def digest_of(model: Contract) -> str:
-    """The address of what a model says: SHA-256 of its canonical JSON, 64 hex digits."""
+    """Returns the digest of a model: SHA-256 of its canonical JSON, 64 hex digits."""
     return sha256_of(canonical_json(model.model_dump(mode="json", by_alias=True)))

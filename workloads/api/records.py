@@ -1,4 +1,4 @@
-"""What an attempt leaves in the store: markers with their records, progress, failure, and how a task ended."""
+"""Records of an attempt in the store: markers with their records, progress, failure, and the end of a task."""
 
 import json
 from collections.abc import Mapping
@@ -12,7 +12,10 @@ from workloads.api.units import EngineIdentity, Sha256, UnitKind, UnitRef
 
 
 class ExitCode(IntEnum):
-    """What a program asks for by its exit code. Any other (1, 137, 139 ...) is a crash, which is tried again."""
+    """What a program requests by its exit code.
+
+    Any other code (1, 137, 139 ...) is a crash, after which the task is tried again.
+    """
 
     OK = 0
     BAD_CONFIGURATION = 10
@@ -27,7 +30,7 @@ NO_RETRY = frozenset({ExitCode.BAD_CONFIGURATION, ExitCode.BAD_DATA, ExitCode.DI
 
 
 class FileRef(Contract):
-    """`name` is relative to the marker (what a reader asks for), `key` is where it stands in the store."""
+    """`name` is relative to the marker, and is what readers use. `key` is the location in the store."""
 
     name: str
     key: str
@@ -36,7 +39,7 @@ class FileRef(Contract):
 
 
 class DataStatistics(Contract):
-    """What the template, the limit and the filter did to the data. Lengths in tokens, prompt + response."""
+    """How the template, the limit and the filter changed the data. Lengths in tokens, prompt + response."""
 
     rows: int
     kept: int
@@ -54,7 +57,7 @@ class DataStatistics(Contract):
 
 
 class Canary(Contract):
-    """Log-probabilities (natural log) of `token_ids[1:]` under base and under the checkpoint."""
+    """Log-probabilities (natural log) of `token_ids[1:]` with the base and with the checkpoint."""
 
     token_ids: tuple[int, ...]
     log_probs: tuple[float, ...]
@@ -62,9 +65,9 @@ class Canary(Contract):
 
 
 class CheckpointRecord(Contract):
-    """`weights` adapter: the marker's files are the adapter. model: they are whole weights, in Hugging Face layout.
+    """`weights`: adapter if the marker's files are the adapter; model if they are whole weights in Hugging Face layout.
 
-    Whole weights that another trainer wrote are not copied: they are at `location`, and the marker has no files.
+    Whole weights of another trainer are not copied: they are at `location`, and the marker has no files.
     """
 
     type: Literal["checkpoint"] = "checkpoint"
@@ -81,7 +84,7 @@ class CheckpointRecord(Contract):
 
 
 class StateRecord(Contract):
-    """Resume state, not a result: the last two are kept."""
+    """A resume state, which is not a result. The last two are kept."""
 
     type: Literal["state"] = "state"
     step: int
@@ -106,7 +109,10 @@ class TrainRecord(Contract):
 
 
 class OutputsRecord(Contract):
-    """One generate unit's outputs, file `outputs.jsonl` (one `Output` a line), `tokenizer` a blob of the base's."""
+    """The outputs of one generate unit: file `outputs.jsonl` (one `Output` a line).
+
+    `tokenizer`: a blob of the base's tokenizer.
+    """
 
     type: Literal["outputs"] = "outputs"
     engine: EngineIdentity
@@ -122,7 +128,7 @@ class OutputsRecord(Contract):
 
 
 class BudgetCounts(Contract):
-    """Counts of outputs at one budget. right includes the uncompleted; errors are in no other count."""
+    """Counts of outputs at one budget. `right` includes uncompleted outputs; errors are in no other count."""
 
     budget: int
     outputs: int
@@ -136,7 +142,7 @@ class BudgetCounts(Contract):
 
 
 class GradesRecord(Contract):
-    """One grade unit's verdicts, file `grades.jsonl` (one `Grade` a line: an output at a budget)."""
+    """The verdicts of one grade unit: file `grades.jsonl` (one `Grade` a line: an output at a budget)."""
 
     type: Literal["grades"] = "grades"
     budgets: tuple[BudgetCounts, ...]
@@ -156,7 +162,7 @@ class ReportRecord(Contract):
 
 
 class StageRecord(Contract):
-    """The result of an added stage. `values`: what it measured, by name; further results are files of the marker."""
+    """The result of an added stage. `values`: measured values by name; further results are files of the marker."""
 
     type: Literal["stage"] = "stage"
     stage: UnitKind
@@ -171,11 +177,11 @@ Record = Annotated[
 
 
 class Marker(Contract):
-    """Makes a set of files of one attempt count. Written last, If-None-Match: *.
+    """Commits a set of files of one attempt. It is written last, If-None-Match: *.
 
-    `content` is `content_of(files)`: two markers with equal content say the same, also of two attempts.
-    `parent` is the name of the marker that this one continues (a checkpoint's or a state's state), for lineage.
-    `checksum` is `checksum_of` the marker's JSON; markers of versions before it have none.
+    `content` is `content_of(files)`: two markers with equal content have the same result, also if they come from two
+    attempts. `parent` is the name of the marker that this one continues (the state before a checkpoint or a state).
+    `checksum` is `checksum_of` the marker's JSON; markers of older versions have none.
     """
 
     schema_version: Literal[1] = 1
@@ -190,20 +196,20 @@ class Marker(Contract):
     checksum: Sha256 | None = None
 
     def with_checksum(self) -> "Marker":
-        """The same marker with the checksum of what it says."""
+        """Returns the same marker with its checksum."""
         return self.model_copy(update={"checksum": checksum_of(json.loads(self.to_json()))})
 
 
 def checksum_of(marker: Mapping[str, Any]) -> str:
-    """SHA-256 of a marker's canonical JSON without its `checksum`, 64 hex digits.
+    """Returns the SHA-256 of a marker's canonical JSON without its `checksum`, 64 hex digits.
 
-    Taken of the JSON as it was written, so that a field that a later version adds does not change it.
+    It is computed from the JSON as it was written, so that fields of later versions do not change it.
     """
     return sha256_of(canonical_json({name: value for name, value in marker.items() if name != "checksum"}))
 
 
 def content_of(files: tuple[FileRef, ...]) -> str:
-    """Digest of names, sizes and hashes; independent of where the files stand and of their order."""
+    """Returns the digest of names, sizes and hashes; it does not depend on the files' locations and order."""
     listed = sorted([file.name, file.size, file.sha256] for file in files)
     return sha256_of(canonical_json(listed))
 
@@ -211,7 +217,7 @@ def content_of(files: tuple[FileRef, ...]) -> str:
 class Output(Contract):
     """One generated text: a line of outputs.jsonl. `token_ids` exclude the prompt and include the end token, if any.
 
-    No times in it: the file's hash is the outputs' content, and equal outputs are graded once.
+    It has no times, because the file's hash identifies the outputs, and equal outputs are graded once.
     """
 
     problem: str
@@ -224,7 +230,10 @@ class Output(Contract):
 
 
 class Progress(Contract):
-    """Overwritten by the attempt as it goes. `done` of `total`, in what `counted` says; the rest is for people."""
+    """The attempt overwrites it while it runs.
+
+    `done` of `total` in the unit `counted`; the other fields are informative.
+    """
 
     attempt: int
     updated: AwareDatetime
@@ -241,7 +250,7 @@ class Progress(Contract):
 
 
 class Failure(Contract):
-    """Why an attempt ended badly, in its own words."""
+    """Why an attempt failed, as its program reports it."""
 
     exit_code: int
     reason: str = Field(pattern=r"^[A-Z][A-Za-z]+$")

@@ -1,9 +1,9 @@
-"""Every key of the store, and nowhere else. Keys are relative to the store's root and use `/`."""
+"""All keys of the store. Keys are relative to the store's root and use `/`."""
 
 from workloads.api.units import UnitRef
 
 EXPERIMENTS, UNITS, BLOBS, SWEEP, NOTICES = "experiments/", "units/", "blobs/", "gc/", "notices/"
-"""What stands at the root."""
+"""The folders at the root of the store."""
 
 
 def experiment_prefix(name: str, uid8: str) -> str:
@@ -23,12 +23,12 @@ def report_prefix(name: str, uid8: str) -> str:
 
 
 def events_key(name: str, uid8: str, writer: str) -> str:
-    """One append-only log per writer, so that two writers never overwrite each other."""
+    """The event log of one writer. Each writer has its own, so that two writers never overwrite each other."""
     return experiment_prefix(name, uid8) + f"events/{writer}.jsonl"
 
 
 def runner_key(name: str, uid8: str) -> str:
-    """Who runs the experiment outside a cluster: one `potstill run` at a time."""
+    """The lease of the process that runs the experiment outside a cluster: one `potstill run` at a time."""
     return experiment_prefix(name, uid8) + "runner.json"
 
 
@@ -54,8 +54,10 @@ def attempt_prefix(unit: UnitRef, number: int) -> str:
 
 
 def file_key(unit: UnitRef, number: int, marker: str, commit: str, name: str) -> str:
-    """A committed file. `commit` is new for each call of `commit.publish`, so that no two writers share a key, not even
-    two processes of one attempt. Readers take keys from the marker.
+    """Returns the key of a committed file. Readers take keys from the marker.
+
+    `commit` is new for each call of `commit.publish`, so that no two writers share a key, not even two processes of one
+    attempt.
     """
     return f"{attempt_prefix(unit, number)}{marker}/{commit}/{name}"
 
@@ -73,7 +75,10 @@ def log_key(unit: UnitRef, number: int) -> str:
 
 
 def notice_key(unit: UnitRef, number: int) -> str:
-    """Overwritten by the attempt's program after each commit. Only its ETag is read: it says what to list."""
+    """The attempt's program overwrites it after each commit.
+
+    Readers use only its ETag, which shows which unit to list.
+    """
     return f"{NOTICES}{unit.kind}/{unit.digest}/{number}.json"
 
 
@@ -82,7 +87,7 @@ def offers_prefix(unit: UnitRef, number: int) -> str:
 
 
 def offer_key(unit: UnitRef, number: int, sequence: int) -> str:
-    """Entries count from 1 without a gap."""
+    """Returns the key of an entry. Entries are numbered from 1 without gaps."""
     return offers_prefix(unit, number) + f"{sequence:06d}.json"
 
 
@@ -95,12 +100,12 @@ def marker_key(unit: UnitRef, name: str) -> str:
 
 
 def checkpoint_marker(samples: int) -> str:
-    """Zero-padded, so that a LIST is in training order."""
+    """Returns a zero-padded name, so that a LIST is in training order."""
     return f"checkpoint-{samples:09d}"
 
 
 STATE = "state-"
-"""What names of resume states start with."""
+"""The prefix of resume states' names."""
 
 
 def state_marker(step: int) -> str:
@@ -115,14 +120,17 @@ REPORT = "report"
 
 
 def blob_key(sha256: str) -> str:
-    """Content-addressed: written If-None-Match, equal for all writers (a base's tokenizer.json)."""
+    """Returns a content-addressed key.
+
+    Blobs are written If-None-Match and are equal for all writers (a base's tokenizer.json).
+    """
     return f"{BLOBS}{sha256}"
 
 
 def parked_key(key: str) -> str:
-    """Where `gc` keeps a marker or blob that it took away from `key`, until it is sure that nobody needs it."""
+    """Returns where `gc` keeps a marker or blob that it moved from `key`, until it is certain that nothing needs it."""
     return f"{SWEEP}parked/{key}"
 
 
 SWEEPER = SWEEP + "runner.json"
-"""Who sweeps the store: one `potstill gc --delete` at a time."""
+"""The lease of the process that sweeps the store: one `potstill gc --delete` at a time."""

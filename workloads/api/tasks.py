@@ -1,8 +1,8 @@
-"""A task: one attempt's order to a pod, durable before the pod exists.
+"""A task: the order to a pod for one attempt. It is stored before the pod exists.
 
-A group is one task with its members listed. It stands under its first member, its *lead*; every other member's own
-`tasks/<n>.json` is a pointer to it. A member whose number was taken by another writer meanwhile is not in the group:
-the program runs exactly the members whose pointer (or, for the lead, the task itself) names this task.
+A group is one task that lists its members. It is stored under its first member, its *leader*; `tasks/<n>.json` of every
+other member is a pointer to it. If another writer took a member's number, the member is not in the group: the program
+runs exactly the members whose pointer (or, for the leader, the task itself) names this task.
 """
 
 from typing import Annotated, Any, Literal
@@ -30,7 +30,7 @@ class Owner(Contract):
 
 
 class ModelSource(Contract):
-    """Where weights stand: hub://name@revision, s3://..., or a directory. `content` is what they must hash to."""
+    """The location of weights: hub://name@revision, s3://..., or a directory. `content`: the expected digest."""
 
     location: str
     content: str
@@ -52,7 +52,10 @@ class AdapterSource(Contract):
 
 
 class CheckpointSource(Contract):
-    """Whole weights: the files of a checkpoint marker of a train unit. `content` is theirs, as ModelSource.content."""
+    """Whole weights: the files of a checkpoint marker of a train unit.
+
+    `content` is that of the marker, like ModelSource.content.
+    """
 
     unit: UnitRef
     marker: str
@@ -82,21 +85,26 @@ class TrainTask(TaskBase):
 
     @property
     def sources(self) -> tuple[FileSource, ...]:
-        """A data set for each of `inputs.parts`."""
+        """Returns a data set for each of `inputs.parts`."""
         return self.mixture or (self.data,)
 
     sharding: Sharding = Field("auto", description="whether the ranks divide the model's weights among them")
 
     @model_serializer(mode="wrap")
     def _serialize(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `mixture`, `start` and `sharding` at their defaults: programs of before do not know them."""
+        """Leaves out `mixture`, `start` and `sharding` at their defaults, because older programs do not know these
+        fields.
+        """
         dumped: dict[str, Any] = handler(self)
         dumped = {name: value for name, value in dumped.items() if name not in ("mixture", "start") or value}
         return {name: value for name, value in dumped.items() if (name, value) != ("sharding", "auto")}
 
 
 class ImportTask(TaskBase):
-    """Commit checkpoints that another trainer wrote. `ready` names the file that says a checkpoint is whole."""
+    """Commits checkpoints that another trainer wrote.
+
+    `ready`: the name of the file that shows that a checkpoint is complete.
+    """
 
     type: Literal["import"] = "import"
     inputs: ExternalInputs
@@ -119,7 +127,7 @@ class GenerateMember(Contract):
 
     @model_serializer(mode="wrap")
     def _serialize(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `checkpoint` where there is none: programs of before do not know it."""
+        """Leaves out `checkpoint` if there is none, because older programs do not know the field."""
         dumped: dict[str, Any] = handler(self)
         return {name: value for name, value in dumped.items() if name != "checkpoint" or value}
 
@@ -134,11 +142,11 @@ class TaskRef(Contract):
 
 
 class GenerateTask(TaskBase):
-    """`host`: the task whose engine was to take this one, so that no engine need start for it. `takes_offers`: whether
-    the engine that works at it says meanwhile how many more it has room for; False: its members are alone there.
+    """`host`: the task whose engine should run this one, so that no new engine is needed. `takes_offers`: whether the
+    running engine reports its free capacity; False if the members must be alone in it.
 
-    `lora_target`, `lora_rank`: the layers that adapters of this experiment change, and the largest rank (0: not known),
-    for the base's evaluations too: an engine keeps slots for them unless its flags say otherwise.
+    `lora_target`, `lora_rank`: the layers that adapters of this experiment change, and the largest rank (0: unknown),
+    also for the base's evaluations. The engine reserves adapter slots for them unless its flags state otherwise.
     """
 
     type: Literal["generate"] = "generate"
@@ -152,11 +160,11 @@ class GenerateTask(TaskBase):
 
 
 class Offer(Contract):
-    """One entry of an engine's log (`layout.offer_key`), PUT If-None-Match at the next free number.
+    """One entry of an engine's log (`store_keys.offer_key`), PUT If-None-Match at the next free number.
 
     The controller appends the key of a task for the engine to take; the engine appends an entry without one to close
-    the log before it exits. The first writer of the number decides, so that no task is offered to an engine that
-    has gone.
+    the log before it exits. The first writer of the number decides, so that no task is offered to an engine that has
+    ended.
     """
 
     task_key: str | None
@@ -190,7 +198,7 @@ class StageTask(TaskBase):
 
 
 class MemberPointer(TaskBase):
-    """A member's own tasks/<n>.json: its attempt is the lead's task."""
+    """`tasks/<n>.json` of a member: its attempt is part of the leader's task."""
 
     type: Literal["member"] = "member"
     lead: UnitRef
@@ -207,12 +215,12 @@ TASK: TypeAdapter[Task] = TypeAdapter(Task)
 
 
 def parse_task(data: bytes) -> Task:
-    """Raises pydantic.ValidationError; an unknown schemaVersion is one."""
+    """Raises pydantic.ValidationError, also for an unknown schemaVersion."""
     return TASK.validate_json(data)
 
 
 def pointers(task: GenerateTask | GradeTask) -> tuple[MemberPointer, ...]:
-    """The pointers of all members but the lead."""
+    """Returns the pointers of all members except the leader."""
     return tuple(
         MemberPointer(
             unit=member.unit,

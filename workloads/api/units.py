@@ -1,7 +1,7 @@
-"""Units of work: the inputs that decide a result, and nothing else (no locations, names, labels or GPU counts).
+"""Units of work: exactly the inputs that decide a result (no locations, names, labels or GPU counts).
 
-Two experiments that ask the same question get the same digest, so the second one pays nothing. The digest says that
-the question is the same, not that a second answer would be bit-equal (batch composition can change greedy outputs).
+Two experiments with the same inputs get the same digest, so the second one reuses the result. Equal digests mean equal
+inputs; a second run need not be bit-equal (batch composition can change greedy outputs).
 """
 
 from typing import Annotated, Any, Literal, Self
@@ -12,19 +12,22 @@ from workloads.api.model import Contract, digest_of
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 RegisteredName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?$", max_length=64)]
-"""Of a grader or an engine. Which names there are is checked where an experiment is loaded."""
+"""The name of a grader or an engine. It is checked when an experiment is loaded."""
 UnitKind = Annotated[str, StringConstraints(pattern=r"^[a-z]{1,12}$")]
 """The kind of a stage's units (`workloads.stages`): a part of store keys and Job names."""
 
 TRAIN_NUMERICS = "train-1"
-"""Of the fast trainer. Raised when its arithmetic changes, so that old checkpoints are not taken for new ones."""
+"""The version of the fast trainer's arithmetic.
+
+Raise it when the arithmetic changes, so that old checkpoints are not reused.
+"""
 GENERAL_NUMERICS = "general-1"
-"""The same of the general trainer."""
+"""The same for the general trainer."""
 NUMERICS = {"fast": TRAIN_NUMERICS, "general": GENERAL_NUMERICS}
 GRADER_VERSION = "grade-4"
 """Raised when a verdict could change: outputs are then graded again, and nothing is generated again."""
 REPORT_VERSION = "report-3"
-"""Raised when a report of the same manifest could say something else: reports are then made again."""
+"""Raise it when a report of the same manifest could change: reports are then made again."""
 
 
 class UnitRef(Contract):
@@ -36,14 +39,14 @@ class UnitRef(Contract):
 
 
 KINDS = ("attention", "mlp", "experts")
-"""What `Lora.target` may hold beside names of linear modules and ALL_LINEAR."""
+"""Allowed values of `Lora.target`, in addition to names of linear modules and ALL_LINEAR."""
 ALL_LINEAR = "all-linear"
 
 
 class Lora(Contract):
     """`target`: kinds of layers (KINDS), names of linear modules (q_proj), or all-linear. `rslora`: alpha / sqrt(rank).
 
-    Fields that came later are left out of the JSON at their defaults, so that older digests stay what they were.
+    Newer fields are left out of the JSON at their defaults, so that older digests stay the same.
     """
 
     rank: int = Field(gt=0)
@@ -54,7 +57,7 @@ class Lora(Contract):
 
     @property
     def is_plain(self) -> bool:
-        """Whether the fast trainer can do it: kinds of layers, no dropout, scaled by alpha / rank."""
+        """Returns whether the fast trainer supports it: kinds of layers, no dropout, scaled by alpha / rank."""
         return set(self.target) <= set(KINDS) and not self.dropout and not self.rslora
 
     @model_serializer(mode="wrap")
@@ -63,21 +66,26 @@ class Lora(Contract):
 
 
 def _without(dumped: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
-    """`dumped` without the fields that have these values."""
+    """Returns `dumped` without the fields that have these default values."""
     return {name: value for name, value in dumped.items() if name not in defaults or value != defaults[name]}
 
 
 Sharding = Literal["auto", "always", "never"]
-"""Whether the ranks of a training divide the model's weights among them (FSDP). It is no part of a digest: as with the
-number of GPUs, results differ by rounding only."""
+"""Whether the ranks of a training shard the model's weights (FSDP).
+
+It is not part of a digest: like the number of GPUs, it changes results only by rounding.
+"""
 DataFormat = Literal["prompt", "messages", "sharegpt", "alpaca"]
-"""What a row of the data is: prompt and response, a conversation (OpenAI's or ShareGPT's keys), or an instruction."""
+"""The form of a row: prompt and response, a conversation (OpenAI's or ShareGPT's keys), or an instruction."""
 Loss = Literal["all", "last"]
-"""Which of the assistant's turns of a conversation are learned."""
+"""Which of the assistant's turns in a conversation have loss."""
 
 
 class Columns(Contract):
-    """Names of the columns that are read. None: the format's own name; the JSON leaves it out, as older digests do."""
+    """Names of the columns that are read.
+
+    None means the format's own name and is left out of the JSON, as in older digests.
+    """
 
     prompt: str = "prompt"
     response: str = "response"
@@ -95,7 +103,7 @@ class Columns(Contract):
 
 
 class TemplateVariable(Contract):
-    """`value`: as JSON text, so that true and 1 are different."""
+    """`value`: as JSON text, so that true and 1 differ."""
 
     name: str
     value: str
@@ -105,7 +113,7 @@ class Template(Contract):
     """How prompts and conversations become text.
 
     `name`: chatml, plain, file (`text` is the user's Jinja source) or base (the base's own chat template). `variables`
-    and `date`, which strftime_now says, are for file and base; the JSON leaves them out where nothing is stated.
+    and `date` (the value of strftime_now) are for file and base; the JSON leaves them out if they are not stated.
     """
 
     name: Literal["chatml", "plain", "file", "base"] = "chatml"
@@ -121,7 +129,7 @@ class Template(Contract):
 
 
 class MixturePart(Contract):
-    """One data set of a mixture: its share of the samples is its weight over the sum of all weights."""
+    """One data set of a mixture. Its share of the samples is its weight divided by the sum of all weights."""
 
     data_content: Sha256
     columns: Columns
@@ -131,13 +139,13 @@ class MixturePart(Contract):
 
 
 class TrainInputs(Contract):
-    """Everything that decides a training's numbers. `type` is the method: lora trains an adapter, full all weights.
+    """All inputs of a training's result. `type` is the method: lora trains an adapter, full all weights.
 
-    `samples` are consumed, not read; `batch_size` is samples per optimizer step however many GPUs there are;
+    `samples` is the number of trained samples, not of rows; `batch_size` is samples per optimizer step over all GPUs;
     `sequence_tokens` limits prompt + response. `checkpoints` are the sample counts at which one is published.
     `trainer`: fast has kernels for a few architectures, general runs any model of transformers. `format` is the form of
-    a row, `loss` the turns that are learned; each part of a mixture has its own. Fields that were added later are left
-    out of the JSON at their default, so that older digests stay the same.
+    a row, `loss` the turns with loss; each part of a mixture has separate ones. Newer fields are left out of the JSON
+    at their default, so that older digests stay the same.
     """
 
     type: Literal["lora", "full"] = "lora"
@@ -180,13 +188,13 @@ class TrainInputs(Contract):
 
     @property
     def adapter(self) -> Lora:
-        """Of a training of type lora."""
+        """Returns the adapter of a training of type lora."""
         assert self.lora is not None, "a full training has no adapter"
         return self.lora
 
     @property
     def parts(self) -> tuple[MixturePart, ...]:
-        """The data sets that are read: those of the mixture, or the one."""
+        """Returns the data sets: those of the mixture, or the single one."""
         alone = MixturePart(
             data_content=self.data_content, columns=self.columns, format=self.format, loss=self.loss, weight=1
         )
@@ -201,10 +209,10 @@ class TrainInputs(Contract):
 
 
 class ExternalInputs(Contract):
-    """Checkpoints that another trainer writes, known by where they come from, or a candidate, known by its content.
+    """Checkpoints of another trainer, identified by their location, or a candidate, identified by its content.
 
-    What is evaluated is addressed by its content, read when the checkpoint is committed; this only names the source.
-    `expect` are the sample counts that a watched place is waited for: with all of them committed the unit is done.
+    Evaluated weights are identified by their content, which is read when the checkpoint is committed; these inputs only
+    name the location. `expect`: the sample counts to wait for. When all of them are committed, the unit is done.
     """
 
     type: Literal["external"] = "external"
@@ -215,14 +223,16 @@ class ExternalInputs(Contract):
 
 
 class ModelContent(Contract):
-    """Weights by content: the base alone, the base with an adapter, or whole weights (`base` is then their content)."""
+    """The content of weights: the base alone, the base with an adapter, or whole weights (`base` is then their
+    content).
+    """
 
     base: str
     adapter: Sha256 | None = None
 
 
 class Prompting(Contract):
-    """How a problem becomes prompt tokens. `prefill` opens the answer and is graded with the output."""
+    """How a problem becomes prompt tokens. `prefill` is the beginning of the answer and is graded with the output."""
 
     template: Template
     instruction: str = Field("", description="text around {problem}; empty: the problem alone")
@@ -238,7 +248,7 @@ class Sampling(Contract):
 
 
 class EngineIdentity(Contract):
-    """What generates. `gpu` is the model name the profile states, or cpu; flags that change numerics are in `flags`."""
+    """The engine that generates. `gpu`: the model name in the profile, or cpu. `flags`: flags that change numerics."""
 
     name: RegisteredName
     version: str
@@ -263,13 +273,16 @@ class GenerateInputs(Contract):
 
     @model_serializer(mode="wrap")
     def _serialize(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `opening` where nothing is put before a prompt: older digests stay what they were."""
+        """Leaves out an empty `opening`, so that older digests stay the same."""
         dumped = handler(self)
         return _without(dumped, {"opening": type(dumped.get("opening", ()))()})
 
 
 class GradeInputs(Contract):
-    """Verdicts on one set of outputs at every budget. `thinking`: an answer counts only after a closed </think>."""
+    """Verdicts on one set of outputs at every budget.
+
+    `thinking`: whether an answer counts only after a closed </think>.
+    """
 
     outputs_content: Sha256
     benchmark_content: Sha256

@@ -1,1 +1,1 @@
-"""Benchmarks: one folder each, a registry of those known by name, and users' JSONL."""
+"""Benchmarks: one folder each, a registry by name, and users' JSONL files."""

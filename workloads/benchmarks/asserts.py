@@ -1,8 +1,8 @@
-"""Assert statements as data: what is called, with what, and what must come back.
+"""Parses assert statements to data: the function, its arguments, and the expected value.
 
-A candidate may not see what is expected of it, so an assert is never run beside it: it is taken apart. Forms that can
-be: `assert f(<literals>) == <literal>` (either way round, `is` for None and bools), `assert f(<literals>)` and
-`assert not f(<literals>)`.
+A candidate must not see expected values, so an assert never runs in the candidate's process. Supported forms: `assert
+f(<literals>) == <literal>` (either way round, `is` for None and bools), `assert f(<literals>)` and `assert not
+f(<literals>)`.
 """
 
 import ast
@@ -10,9 +10,10 @@ from typing import Any
 
 
 def parse_asserts(source: str, entry_point: str) -> list[tuple[list[Any], Any, bool]]:
-    """(arguments, expected, by truth) per assert; by truth: any value as true as `expected` is right.
+    """Returns (arguments, expected, by truth) for each assert. By truth: any value with the same truth as `expected` is
+    right.
 
-    ValueError names the statement that cannot be taken apart.
+    Raises ValueError, which names the unsupported statement.
     """
     try:
         statements = ast.parse(source).body

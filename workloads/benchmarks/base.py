@@ -1,7 +1,7 @@
-"""What a benchmark is, as the registry knows it: where its problems are, how they are graded, and under what licence.
+"""The definition of a benchmark in the registry: the location of its problems, its grader, and its licence.
 
-A benchmark has a folder of its own here, or a module of another distribution. Its problems are a file in the format of
-users' benchmarks (docs/how-to/own-benchmark.md); `suites`, with oracles, are allowed in it too.
+A benchmark has a folder here, or a module in another distribution. Its problems are a file in the format of users'
+benchmarks (docs/how-to/own-benchmark.md); in this file `suites` with oracles are allowed too.
 """
 
 from collections.abc import Callable
@@ -15,11 +15,11 @@ from workloads.benchmarks.model import CompletionRule
 class BenchmarkDefinition:
     """`name`: as experiments state it. `locate`: the file with the problems (.jsonl or .jsonl.gz), on this machine.
 
-    `locate` raises BenchmarkError, which says what to download and where to put it. `grader`: its name. `domain`: what
-    is asked, in a word. `licence`: an SPDX identifier; `source`: where the data come from. `completion`,
+    `locate` raises BenchmarkError, which says what to download and where to put it. `grader`: its name. `domain`: the
+    subject, in one word. `licence`: an SPDX identifier; `source`: where the data come from. `completion`,
     `completion_pattern` and `base_instruction` replace the grader's. `fast_file`: ids of the fast subset, one a line;
-    without it they are chosen by their hashes. `fetch`: of a file that does not come with the package: as `locate`, and
-    brings the file here if need be.
+    without it they are chosen by their hashes. `fetch`: for a file outside of the package: like `locate`, but downloads
+    the file if necessary.
     """
 
     name: str
@@ -36,15 +36,15 @@ class BenchmarkDefinition:
 
     @property
     def path(self) -> Path:
-        """The file with the problems, fetched if need be. Raises BenchmarkError."""
+        """Returns the file with the problems; downloads it if necessary. Raises BenchmarkError."""
         return self.locate() if self.fetch is None else self.fetch()
 
     @property
     def is_packaged(self) -> bool:
-        """Whether the file comes with the package."""
+        """Returns whether the file comes with the package."""
         return self.fetch is None
 
     @property
     def fast(self) -> tuple[str, ...] | None:
-        """Ids of the fast subset; None where they are chosen by their hashes."""
+        """Returns ids of the fast subset; None if they are chosen by their hashes."""
         return None if self.fast_file is None else tuple(self.fast_file.read_text(encoding="utf-8").split())

@@ -1,8 +1,8 @@
-"""evalplus's files of problems (MBPP+, HumanEval+) in our format.
+"""Converts evalplus's files of problems (MBPP+, HumanEval+) to our format.
 
-A row has task_id, prompt, entry_point, canonical_solution, base_input, plus_input and atol. Expected values are what
-the canonical solutions return in this project's own sandbox, with the CPU seconds they took. Large ones are digests, so
-the file stays small (a pickle of MBPP+'s is 793 MB).
+A row has task_id, prompt, entry_point, canonical_solution, base_input, plus_input and atol. Expected values come from
+the canonical solutions in Potstill's sandbox, with their CPU seconds. Large ones are digests, so the file stays small
+(a pickle of MBPP+'s is 793 MB).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,11 +14,11 @@ from workloads.typed_json import encode_input
 
 REFERENCE_LIMITS = SandboxLimits(cpu_seconds=(120.0,) * 200, total_cpu_seconds=600.0, memory_bytes=8 << 30)
 RECORDED_SECONDS = 0.05
-"""Shorter tests are recorded as 0: their limit is the smallest one anyhow, and the file does not change for noise."""
+"""Shorter tests are recorded as 0: they get the smallest limit anyway, and the file does not change by noise."""
 SUITES = ("base", "plus")
 
 Arguments = Callable[[str, list[Any]], list[Any]]
-"""Positional arguments of one test, of a task id and the test's JSON."""
+"""Returns the positional arguments of one test, from a task id and the test's JSON."""
 
 
 class ReferenceFailed(Exception):
@@ -28,9 +28,9 @@ class ReferenceFailed(Exception):
 def convert(
     rows: Sequence[Mapping[str, Any]], arguments_of: Arguments, oracles: Mapping[str, str], workers: int = 2
 ) -> list[dict[str, Any]]:
-    """Rows of a benchmark's file. `oracles`: by entry point, what is not compared by `equal`.
+    """Returns the rows of a benchmark's file. `oracles`: by entry point, comparisons other than `equal`.
 
-    Raises ReferenceFailed, and `sandbox.pool.Unsupported` where there is no sandbox.
+    Raises ReferenceFailed, and `sandbox.pool.Unsupported` if there is no sandbox.
     """
     orders = [_reference_order(row, suite, arguments_of) for row in rows for suite in SUITES]
     outcomes: dict[str, Outcome] = {}

@@ -1,6 +1,6 @@
 """Reads a benchmark from its JSONL (or .jsonl.gz): files of the registry and users' files have one format.
 
-A row: `id`, `prompt`; math and exact `answer`; choice `answer` and, if wanted, `choices`; code `entry_point` with
+A row: `id`, `prompt`; math and exact `answer`; choice `answer` and optionally `choices`; code `entry_point` with
 `tests: [{args, expected}]`, or `asserts: "..."`; builtin files have `suites`. Optional: solution, subject, level.
 Further fields are ignored and named in `Benchmark.unused_fields`.
 """
@@ -33,7 +33,7 @@ _FIELDS = {
     "subject", "level",
 }  # fmt: skip
 _DECIDE = ("choices", "tolerance")
-"""Optional fields that decide what is right: a field with nearly such a name is a mistake and not a further field."""
+"""Optional fields that change verdicts. A field with a similar name is a mistake, and not a further field."""
 
 
 def load(
@@ -42,9 +42,10 @@ def load(
     completion: CompletionRule | None = None,
     completion_pattern: str | None = None,
 ) -> Benchmark:
-    """A builtin by name (`math-500`, `builtin:mbpp-plus`), or a file. A file needs `grader`; a builtin has its own.
+    """Reads a builtin by name (`math-500`, `builtin:mbpp-plus`), or a file. A file needs `grader`; a builtin has its
+    own.
 
-    BenchmarkError names the file, the line and what is wrong.
+    Raises BenchmarkError, which names the file, the line and the problem.
     """
     name = str(location).removeprefix(BUILTIN_PREFIX)
     if str(location).startswith(BUILTIN_PREFIX) or name in BENCHMARKS:
@@ -70,7 +71,7 @@ def load_file(
     *,
     is_registered: bool = False,
 ) -> Benchmark:
-    """`fast`: None takes the FAST_PROBLEMS ids of smallest SHA-256, which is fixed and chosen by nobody.
+    """`fast`: None takes the FAST_PROBLEMS ids with the smallest SHA-256, which is a fixed choice.
 
     `is_registered`: a file of the registry, which may have `suites`. Raises BenchmarkError.
     """
@@ -107,7 +108,7 @@ def load_file(
 def _rows(
     path: Path, data: bytes, grader: Grader, unused: dict[str, None], *, is_registered: bool
 ) -> Iterator[Problem]:
-    """`unused` gets the names of fields that are ignored."""
+    """`unused`: names of ignored fields are added to it."""
     seen: dict[str, int] = {}
     text = _text_of(path, data)
     for number, line in enumerate(text.split("\n"), 1):
@@ -176,12 +177,14 @@ def _text(value: Any, what: str) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError(f"{what} must be text, and not empty")
     if half := next((c for c in value if unicodedata.category(c) == "Cs"), None):
-        raise ValueError(f"{what} has half a surrogate pair, \\u{ord(half):04x}, which is no character: leave it out")
+        raise ValueError(
+            f"{what} has half a surrogate pair, \\u{ord(half):04x}, which is not a character: leave it out"
+        )
     return value
 
 
 def _id(value: Any) -> str:
-    """Ids are shown on screens and are keys in files: no control characters, no line ends."""
+    """Ids are printed and used as keys in files, so they may have no control characters and no line ends."""
     text = _text(value, "id")
     if bad := next((c for c in text if unicodedata.category(c) in ("Cc", "Zl", "Zp")), None):
         raise ValueError(f"id {text[:40]!a} has the control character U+{ord(bad):04X}: leave it out")
@@ -255,7 +258,7 @@ def _tolerance(value: Any) -> float:
 
 
 def _expected(value: Any) -> str:
-    """Typed JSON. ValueError for a value to which nothing that a program returns is equal: NaN, or one too deep."""
+    """Returns typed JSON. Raises ValueError for a value that no returned value can equal: NaN, or one too deep."""
     text = encode(value)
     gold = decode(text)
     if not isinstance(gold, Digest) and gold != value:

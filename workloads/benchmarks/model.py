@@ -1,4 +1,4 @@
-"""What a benchmark is, once read: frozen, and without a way back to the file it came from."""
+"""A loaded benchmark: frozen, and without a reference to its file."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ class Suite:
     """Tests of one fresh execution of a candidate: MBPP+ has `base` and `plus`, a user's problem has `tests`.
 
     `arguments`, `expected`: one typed-JSON text per test (`workloads.typed_json`): the list of positional arguments,
-    and the value that must come back. `reference_seconds`: CPU time of the reference solution per test.
-    `tolerance` is evalplus's `atol` (absolute; 0: exact, but 1e-6 from the first test on that expects floats).
-    `oracle` names the rule of comparison: `equal`, `truth`, or one of evalplus's per-task rules (`grade.oracles`).
+    and the value that must be returned. `reference_seconds`: CPU time of the reference solution per test. `tolerance`
+    is evalplus's `atol` (absolute; 0: exact, but 1e-6 from the first test on that expects floats). `oracle` names the
+    rule of comparison: `equal`, `truth`, or one of evalplus's per-task rules (`grade.oracles`).
     """
 
     name: str
@@ -31,7 +31,7 @@ class Suite:
 
 @dataclass(frozen=True)
 class CodeTests:
-    """A candidate must define `entry_point`; each suite runs in a process of its own."""
+    """A candidate must define `entry_point`; each suite runs in a separate process."""
 
     entry_point: str
     suites: tuple[Suite, ...]
@@ -53,7 +53,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """`sha256` is that of the file: it is the benchmark's content in every digest."""
+    """`sha256`: of the file. It is the benchmark's content in every digest."""
 
     name: str
     grader: str
@@ -71,21 +71,21 @@ class Benchmark:
         return tuple(problem.id for problem in self.problems)
 
     def problem(self, problem_id: str) -> Problem:
-        """BenchmarkError when the benchmark has no such problem."""
+        """Raises BenchmarkError if the benchmark has no such problem."""
         for problem in self.problems:
             if problem.id == problem_id:
                 return problem
         raise BenchmarkError(f"{self.name} has no problem {problem_id!r}")
 
     def part(self, name: str) -> tuple[str, ...]:
-        """Problem ids of `fast`, `rest` (all but fast) or `full`."""
+        """Returns problem ids of `fast`, `rest` (all but fast) or `full`."""
         parts = {"fast": self.fast, "full": self.ids, "rest": tuple(i for i in self.ids if i not in set(self.fast))}
         if name not in parts:
             raise BenchmarkError(f"{self.name} has no part {name!r}: it is one of fast, rest, full")
         return parts[name]
 
     def select(self, problems: tuple[str, ...] = (), limit: int | None = None) -> tuple[str, ...]:
-        """An explicit subset: the ids named, or the first `limit` of the file.
+        """Returns an explicit subset: the named ids, or the first `limit` of the file.
 
         Raises BenchmarkError for an id that does not exist or is named more than once.
         """

@@ -1,4 +1,4 @@
-"""A custom benchmark's own completion rule: a regular expression, in RE2, which takes time linear in the text.
+"""A custom benchmark's completion rule: a regular expression in RE2, which takes time linear in the text.
 
 Outputs are hostile: with Python's `re` one line of them can keep an expression such as `(a*)*b` busy forever. RE2 has
 no lookaround and no backreferences (https://github.com/google/re2/wiki/Syntax), and an expression that needs them is
@@ -10,7 +10,7 @@ from typing import Any
 import re2
 
 LARGEST_PROGRAM_BYTES = 1 << 18
-"""Of a compiled expression: it bounds what one character of a text can cost."""
+"""Of a compiled expression. It limits the cost of each character of a text."""
 
 
 class PatternError(ValueError):
@@ -18,7 +18,7 @@ class PatternError(ValueError):
 
 
 def compile_pattern(source: str) -> Any:
-    """A compiled expression of RE2 (`search`, `groupdict`, as in `re`). Raises PatternError."""
+    """Returns a compiled expression of RE2 (`search`, `groupdict`, as in `re`). Raises PatternError."""
     options = re2.Options()
     options.max_mem = LARGEST_PROGRAM_BYTES
     options.log_errors = False

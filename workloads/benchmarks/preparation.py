@@ -1,4 +1,4 @@
-"""What the programs that prepare a benchmark's file share: run once per version of the data."""
+"""Functions for the programs that prepare a benchmark's file. They run once per version of the data."""
 
 import hashlib
 import json
@@ -9,7 +9,10 @@ from typing import Any
 
 
 def stratified(strata: dict[tuple[Any, ...], list[str]], size: int) -> list[str]:
-    """`size` ids, from each stratum its share (largest remainders), within it those of smallest SHA-256; sorted."""
+    """Returns `size` ids, sorted.
+
+    Each stratum has its share (largest remainders); within it the smallest SHA-256 come first.
+    """
     total = sum(len(ids) for ids in strata.values())
     exact = {key: size * len(ids) / total for key, ids in strata.items()}
     counts = {key: int(share) for key, share in exact.items()}
@@ -21,7 +24,7 @@ def stratified(strata: dict[tuple[Any, ...], list[str]], size: int) -> list[str]
 
 
 def as_lines(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows as JSONL."""
+    """Returns the rows as JSONL."""
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
@@ -32,7 +35,7 @@ def expect(source: Path, found: str, known: str) -> None:
 
 
 def write(path: Path, data: bytes, fast: Sequence[str]) -> None:
-    """The prepared file, and fast.txt beside it."""
+    """Writes the prepared file, and fast.txt beside it."""
     path.write_bytes(data)
     (path.parent / "fast.txt").write_text("".join(f"{problem_id}\n" for problem_id in fast))
     sys.stdout.write(f"{path.name}: {len(data)} bytes, sha256 {hashlib.sha256(data).hexdigest()}\n")

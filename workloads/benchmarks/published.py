@@ -1,7 +1,7 @@
-"""Benchmarks whose data do not come with the package: fetched from where they are published, checked, and kept.
+"""Benchmarks whose data do not come with the package: downloaded from their publisher, checked, and cached.
 
-In `cache_folder()`/benchmarks/<name>/ are the published file, which can be put there by hand, and the problems made
-from it. Both are written under another name and renamed, so that a file that is there is whole.
+The folder `cache_folder()`/benchmarks/<name>/ has the published file, which the user can also put there, and the
+problems made from it. Both are written to a temporary file and renamed, so an existing file is always complete.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from workloads.storage.content_digest import ContentError, cache_folder, locked
 
 @dataclass(frozen=True)
 class PublishedData:
-    """`url`: of the published file, at a fixed revision. `problems`: name of the file that `convert` makes of it.
+    """`url`: of the published file, at a fixed revision. `problems`: name of the file that `convert` makes from it.
 
     `check`: why the published bytes are not the known ones, or None. `convert` raises ValueError for data that are not
     in the published form. Raise `version` when `convert` changes.
@@ -44,13 +44,13 @@ class PublishedData:
         return self.folder / f"v{self.version}" / self.problems
 
     def locate(self) -> Path:
-        """Returns the file of problems. Raises BenchmarkError if it is not on this machine: nothing is fetched."""
+        """Returns the file of problems. Raises BenchmarkError if it is not on this machine: downloads nothing."""
         if not self.problems_path.is_file():
             raise BenchmarkError(f"{self.benchmark}: its problems are not on this machine")
         return self.problems_path
 
     def fetch(self) -> Path:
-        """Returns the file of problems, made from the published file if it is not there. Raises BenchmarkError."""
+        """Returns the file of problems, made from the published file if it does not exist. Raises BenchmarkError."""
         try:
             return self._made()
         except OSError as error:
@@ -60,7 +60,7 @@ class PublishedData:
             ) from error
 
     def _made(self) -> Path:
-        """As `fetch`. Raises BenchmarkError, OSError."""
+        """Like `fetch`. Raises BenchmarkError, OSError."""
         if self.problems_path.is_file():
             return self.problems_path
         with locked(self.folder.with_suffix(".lock")):
@@ -75,7 +75,7 @@ class PublishedData:
         return self.problems_path
 
     def _published(self) -> bytes:
-        """Returns the checked content of the published file, downloaded if it is not there. Raises BenchmarkError."""
+        """Returns the checked content of the published file, downloaded if it does not exist. Raises BenchmarkError."""
         path = self.published_path
         if not path.is_file():
             unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")

@@ -1,4 +1,4 @@
-"""The benchmarks that are known by name: a new one is an entry here, or an entry point in `potstill.benchmarks`."""
+"""Benchmarks by name. A new one is an entry here, or an entry point in `potstill.benchmarks`."""
 
 import hashlib
 from pathlib import Path
@@ -21,7 +21,10 @@ BENCHMARKS = Registry[BenchmarkDefinition](
 
 
 def definition_of(name: str) -> BenchmarkDefinition:
-    """Of a name with or without `builtin:`. BenchmarkError says which there are."""
+    """Returns the definition for a name with or without `builtin:`.
+
+    Raises BenchmarkError, which lists the known names.
+    """
     name = name.removeprefix(BUILTIN_PREFIX)
     if name not in BENCHMARKS:
         raise BenchmarkError(f"no builtin benchmark {name!r}: there are {', '.join(BENCHMARKS)}")
@@ -29,25 +32,29 @@ def definition_of(name: str) -> BenchmarkDefinition:
 
 
 def benchmark_path(name: str) -> Path:
-    """The file with the problems, fetched if need be. Raises BenchmarkError."""
+    """Returns the file with the problems; downloads it if necessary. Raises BenchmarkError."""
     return definition_of(name).path
 
 
 def domain_of(name: str) -> str | None:
-    """What a benchmark of the package asks, in a word; None for another one, whose domain is in its experiment."""
+    """Returns the subject of a benchmark in the package, in one word; None for another one, whose domain is in its
+    experiment.
+    """
     found = BENCHMARKS.builtin.get(name)
     return found.domain if found is not None and found.is_packaged else None
 
 
 def frozen_domain(name: str) -> str | None:
-    """The domain of a benchmark of the registry that is written into an experiment: of all but `domain_of`'s."""
+    """Returns the domain that is written into an experiment: for all benchmarks of the registry but those of
+    `domain_of`.
+    """
     return BENCHMARKS[name].domain if domain_of(name) is None else None
 
 
 def name_of_content(sha256: str) -> str | None:
-    """The benchmark of the registry whose file has this SHA-256; None: it is another file, or is not here.
+    """Returns the benchmark of the registry whose file has this SHA-256; None if it is another file, or is not here.
 
-    Nothing is fetched.
+    Downloads nothing.
     """
     for name in BENCHMARKS:
         try:

@@ -1,1 +1,1 @@
-"""From a data file to the samples that a training consumes, in order. No torch: planner and trainer share it."""
+"""From a data file to the ordered samples of a training. No torch: planner and trainer share it."""

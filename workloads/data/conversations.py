@@ -1,4 +1,4 @@
-"""Conversations in the formats that people have, checked and brought to OpenAI's: role, content, tool calls, tools."""
+"""Conversations in several common formats, checked and converted to OpenAI's: role, content, tool calls, tools."""
 
 import json
 import math
@@ -19,11 +19,11 @@ DEEPEST = 64
 
 
 class BadRow(Exception):
-    """What is wrong with a row; the reader adds the file and the line."""
+    """The problem with a row; the reader adds the file and the line."""
 
 
 def names_of(format_: DataFormat, columns: Columns) -> dict[str, str]:
-    """Names of the columns by what they hold: those that must be there, then those that may be (`?` before them)."""
+    """Returns the names of the columns by their role: required ones, then optional ones (with `?`)."""
     match format_:
         case "prompt":
             return {"prompt": columns.prompt, "response": columns.response, **_optional(columns, {})}
@@ -46,25 +46,25 @@ def _optional(columns: Columns, defaults: Mapping[str, str]) -> dict[str, str]:
     found = {}
     for key, stated in (("system", columns.system), ("tools", columns.tools)):
         if stated is not None:
-            found[key] = stated  # stated: it must be there
+            found[key] = stated  # a stated column is required
         elif key in defaults:
             found[f"?{key}"] = defaults[key]
     return found
 
 
 def check_text(name: str, value: Any) -> str:
-    """Raises BadRow: not text, or text that no file can hold."""
+    """Raises BadRow if the value is not text, or a text that no file can contain."""
     if not isinstance(value, str):
         raise BadRow(f"{name} must be text, found {_type(value)}")
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise BadRow(f"{name} holds half a surrogate pair, which is no character") from None
+        raise BadRow(f"{name} holds half a surrogate pair, which is not a character") from None
     return value
 
 
 def conversation(name: str, value: Any, is_sharegpt: bool) -> list[dict[str, Any]]:
-    """The messages of column `name`. Raises BadRow with the number of the message."""
+    """Returns the messages of column `name`. Raises BadRow with the number of the message."""
     if isinstance(value, str):
         value = _json(f"column {name!r}", value)
     if not isinstance(value, list):
@@ -101,7 +101,7 @@ def _message(place: str, stated: Mapping[str, Any]) -> dict[str, Any]:
             if calls:
                 message[key] = calls
         elif key in ("weight", "refusal", "audio", "function_call", "images"):
-            raise BadRow(f"{place}: {key} is not supported: take it out, or write what it says as content")
+            raise BadRow(f"{place}: {key} is not supported: remove it, or write its text as content")
     if "content" not in message:
         if "tool_calls" not in message:
             raise BadRow(f"{place}: has no content")
@@ -110,7 +110,7 @@ def _message(place: str, stated: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _joined(place: str, parts: Sequence[Any]) -> str:
-    """Content as a list of parts: texts only."""
+    """Joins content that is a list of parts; only text parts are allowed."""
     texts = []
     for part in parts:
         if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
@@ -144,7 +144,7 @@ def _tool_calls(place: str, value: Any) -> list[dict[str, Any]]:
 
 
 def _without_none(value: Any) -> Any:
-    """Parquet gives every object of a column the keys of all others, as null; those of a call are not its own."""
+    """Removes nulls: Parquet gives every object of a column the keys of all others, as null."""
     return {key: item for key, item in value.items() if item is not None}
 
 
@@ -168,7 +168,7 @@ def _sharegpt(place: str, stated: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def tools_of(name: str, value: Any) -> list[dict[str, Any]]:
-    """The tools of column `name`: a list of JSON schemas, or its JSON text. Raises BadRow."""
+    """Returns the tools of column `name`: a list of JSON schemas, or its JSON text. Raises BadRow."""
     if value is None or value == "":
         return []
     if isinstance(value, str):
@@ -180,7 +180,10 @@ def tools_of(name: str, value: Any) -> list[dict[str, Any]]:
 
 
 def check_json(name: str, value: Any, depth: int = 0) -> Any:
-    """The value, if a template may write it as JSON. Raises BadRow: NaN, half a surrogate pair, too deep."""
+    """Returns the value if a template may write it as JSON.
+
+    Raises BadRow for NaN, half a surrogate pair, or too deep a value.
+    """
     if depth > DEEPEST:
         raise BadRow(f"{name} is nested more than {DEEPEST} levels deep")
     if isinstance(value, str):
@@ -190,7 +193,7 @@ def check_json(name: str, value: Any, depth: int = 0) -> Any:
     if isinstance(value, list):
         return [check_json(name, item, depth + 1) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
-        raise BadRow(f"{name} holds {value}, which is no number of JSON")
+        raise BadRow(f"{name} holds {value}, which is not a number of JSON")
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 256:
         raise BadRow(f"{name} holds a number of too many digits")
     if value is not None and not isinstance(value, bool | int | float):
@@ -210,5 +213,5 @@ def _type(value: Any) -> str:
 
 
 def _short(value: Any) -> str:
-    said = repr(value) if isinstance(value, str | int | float | bool | None) else _type(value)
-    return said if len(said) <= 60 else f"{said[:60]}..."
+    shown = repr(value) if isinstance(value, str | int | float | bool | None) else _type(value)
+    return shown if len(shown) <= 60 else f"{shown[:60]}..."

@@ -1,4 +1,4 @@
-"""One row as token ids and facts: what is learned in it, and what in it loses trainings."""
+"""One row as token ids, with the tokens that have loss, and facts that help to find mistakes in the data."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,17 +27,18 @@ TURN_OPENERS = (
     "<|im_start|>", "<|start_header_id|>", "<start_of_turn>", "[INST]", "<|user|>", "<|assistant|>", "<|turn>",
     "### Instruction:", "<|start_of_role|>",
 )  # fmt: skip
-"""How chat formats open a turn: a prompt that holds one has been through a template already."""
+"""How chat formats begin a turn. A prompt that contains one has been through a template already."""
 
 
 @dataclass(frozen=True)
 class EncodedRow:
-    """`ids`: the whole row. `spans`: (start, end) in tokens of what is learned, ascending and not empty.
+    """`ids`: the whole row. `spans`: (start, end) in tokens of the supervised text, ascending and not empty.
 
-    `close_at`: so many tokens hold the `</think>` of the last span, 0: it has none. Facts: `empty`, nothing is learned
-    but the end token; `opens_think`, the model starts to think in the last span, or has been told to; `think_twice`,
-    the template opens `<think>` and the response does too; `teaches_end`; `ends_within`, an end token before the end;
-    `templated`, the prompt has turns of a chat format in it; `control`, users' text holds control tokens.
+    `close_at`: the number of tokens up to the `</think>` of the last span; 0 if it has none. Facts: `empty`, only the
+    end token is supervised; `opens_think`, `<think>` is opened in or before the last span; `think_twice`, the template
+    opens `<think>` and the response does too; `teaches_end`, the end token is supervised; `ends_within`, an end token
+    before the end; `templated`, the prompt contains turns of a chat format; `control`, users' text contains control
+    tokens.
     """
 
     part: int
@@ -56,7 +57,7 @@ class EncodedRow:
 
 @dataclass(frozen=True)
 class _Batch:
-    """Rows whose texts are being encoded; `chats` as `RowEncoder._rendered` gives them."""
+    """Rows whose texts are being encoded; `chats` as returned by `RowEncoder._rendered`."""
 
     rows: Sequence[Row]
     chats: Sequence[RenderedChat | None]
@@ -64,7 +65,10 @@ class _Batch:
 
 
 class RowEncoder:
-    """Encodes rows with one tokenizer and template. With template base, a prompt and a response are a conversation."""
+    """Encodes rows with one tokenizer and template.
+
+    With template base, a prompt and a response become a conversation.
+    """
 
     def __init__(self, tokenizer: TextTokenizer, template: Template, end: EndToken, places: Places) -> None:
         self._tokenizer, self._template, self._end, self._places = tokenizer, template, end, places
@@ -76,9 +80,10 @@ class RowEncoder:
         self._control = re.compile("|".join(map(re.escape, special)) or r"(?!)")
 
     def encode(self, rows: Iterable[Row]) -> Iterator[EncodedRow]:
-        """In the order of `rows`. Raises BadData and BadTemplate.
+        """Yields in the order of `rows`. Raises BadData and BadTemplate.
 
-        The tokenizer's threads work on one batch while this one makes rows of the batch before and reads the next.
+        The tokenizer's threads encode one batch while this thread makes the rows of the batch before and reads the next
+        batch.
         """
         rows = iter(rows)
         with ThreadPoolExecutor(1) as pool:
@@ -93,7 +98,9 @@ class RowEncoder:
                 yield from self._encoded(before)
 
     def _rendered(self, rows: Sequence[Row]) -> tuple[list[str], list[RenderedChat | None]]:
-        """The texts of all rows, and the conversation of each row; None: its prompt and response are two texts."""
+        """Returns the texts of all rows, and the conversation of each row; None if its prompt and response are two
+        texts.
+        """
         texts: list[str] = []
         chats: list[RenderedChat | None] = []
         for _, row in rows:
@@ -160,7 +167,7 @@ class RowEncoder:
         )
 
     def _chat_row(self, part: int, row: DataRow | Conversation, chat: RenderedChat, whole: EncodedText) -> EncodedRow:
-        """The text as one, as transformers encodes it; where a token lies across a border it is divided there."""
+        """Encodes the text as one, like transformers. A token across a border of a span is divided there."""
         borders = [place for span in chat.spans for place in span]
         places = [whole.border(place) for place in borders]
         ids = whole.ids
@@ -174,7 +181,7 @@ class RowEncoder:
         found = [place + opening for place in found]
         spans = tuple(zip(found[::2], found[1::2], strict=True))
         if spans[0][0] == 0:
-            raise BadData(f"{self._places(row.line)}: nothing stands before the first turn that is learned")
+            raise BadData(f"{self._places(row.line)}: there is no text before the first turn with loss")
         start, end = chat.spans[-1]
         last = chat.text[start:end]
         before = chat.text[:start].rstrip().endswith(THINK_OPEN)

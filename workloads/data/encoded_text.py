@@ -1,4 +1,4 @@
-"""Texts as token ids, and where in the text each token lies, without the tokenizer's own offsets where possible."""
+"""Texts as token ids, with the place of each token in the text. Avoids the tokenizer's own slow offsets if possible."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from tokenizers import Encoding, Tokenizer
 
 @dataclass(frozen=True)
 class TokenBytes:
-    """Of each token id its UTF-8 bytes, and (ids,) how many they are."""
+    """The UTF-8 bytes of each token id, and their number: (ids,)."""
 
     texts: Sequence[bytes]
     lengths: NDArray[np.int64]
@@ -21,17 +21,17 @@ class EncodedText:
     """`ids` of `text`, without beginning or end tokens. Places count the characters of `text` from 0."""
 
     def __init__(self, text: str, encoding: Encoding, inner: Tokenizer, token_bytes: TokenBytes | None) -> None:
-        """`token_bytes`: of each id, where `encoding` was made without offsets; None: it has offsets."""
+        """`token_bytes`: the bytes of each id, if `encoding` was made without offsets; None if it has offsets."""
         self.text, self.ids = text, encoding.ids
         self._encoding, self._inner, self._token_bytes = encoding, inner, token_bytes
 
     def tokens_until(self, place: int) -> int:
-        """How many tokens hold the text up to `place`."""
+        """Returns how many tokens the text up to `place` has."""
         wanted = self._position(place)
         return min(self._first(lambda token: self._span(token)[1] >= wanted) + 1, len(self.ids))
 
     def border(self, place: int) -> int | None:
-        """The number of tokens before `place`; None where a token lies across it."""
+        """Returns the number of tokens before `place`; None if a token lies across it."""
         if place == 0:
             return 0
         if place == len(self.text):
@@ -41,7 +41,9 @@ class EncodedText:
         return found if found == len(self.ids) or self._span(found)[0] >= wanted else None
 
     def _first(self, is_reached: Callable[[int], bool]) -> int:
-        """The first token for which `is_reached` holds, as for all after it; the number of tokens if for none."""
+        """Returns the first token for which `is_reached` is true (it is then true for all later ones); the number of
+        tokens if none.
+        """
         low, high = 0, len(self.ids)
         while low < high:
             middle = (low + high) // 2
@@ -52,7 +54,7 @@ class EncodedText:
         return low
 
     def _position(self, place: int) -> int:
-        """`place` in the unit of `_span`: bytes, or characters if the positions are the tokenizer's."""
+        """Returns `place` in the unit of `_span`: bytes, or characters if the positions are the tokenizer's."""
         return place if self._ends is None else len(self.text[:place].encode())
 
     def _span(self, token: int) -> tuple[int, int]:
@@ -63,11 +65,11 @@ class EncodedText:
 
     @cached_property
     def _ends(self) -> NDArray[np.int64] | None:
-        """(tokens,) the byte after each token; None where the bytes of the tokens are not those of the text."""
+        """Returns (tokens,) the end of each token in bytes; None if the tokens' bytes differ from the text's."""
         if self._token_bytes is None:
             return None
         found = b"".join(map(self._token_bytes.texts.__getitem__, self.ids))
-        if found != self.text.encode():  # a normalizer or a token that takes spaces changed the text
+        if found != self.text.encode():  # a normalizer or a token that strips spaces changed the text
             return None
         return np.cumsum(self._token_bytes.lengths[np.asarray(self.ids, dtype=np.int64)])
 
@@ -79,7 +81,7 @@ class EncodedText:
 
 
 class TextEncoder:
-    """Encodes many texts at a time on all cores; without offsets where the tokens' bytes say where they lie."""
+    """Encodes many texts at a time on all cores, without offsets if the tokens' bytes give their places."""
 
     def __init__(self, inner: Tokenizer) -> None:
         self._inner = inner
@@ -95,10 +97,10 @@ class TextEncoder:
 
 
 def token_bytes(inner: Tokenizer) -> TokenBytes | None:
-    """The UTF-8 bytes of each token id of a byte-level tokenizer; NO_TEXT for an id without a token.
+    """Returns the UTF-8 bytes of each token id of a byte-level tokenizer; NO_TEXT for an id without a token.
 
-    None: a token of the vocabulary is not written in the byte alphabet. No normalizer or pre-tokenizer is looked at:
-    whether the bytes are those of a text is seen when they are put together.
+    Returns None if a token of the vocabulary is not in the byte alphabet. It does not check normalizers or
+    pre-tokenizers: `_ends` compares the joined bytes with the text.
     """
     vocabulary = inner.get_vocab(with_added_tokens=False)
     added = inner.get_added_tokens_decoder()
@@ -116,13 +118,12 @@ def token_bytes(inner: Tokenizer) -> TokenBytes | None:
 
 
 NO_TEXT = b"\xff"
-"""A byte that UTF-8 never has."""
+"""A byte that never occurs in UTF-8."""
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """The byte of each character of GPT-2's byte alphabet: visible ones are themselves, the rest follow from 256 on.
-
-    Source: bytes_to_unicode of GPT-2's encoder.py (https://github.com/openai/gpt-2).
+    """Returns the byte of each character of GPT-2's byte alphabet: visible ones are themselves, the rest follow from
+    256 on.
     """
     visible = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in visible]

@@ -1,4 +1,4 @@
-"""The end token that closes every response: the one that the base itself was trained to emit."""
+"""The end token after every response: the one with which the base itself was trained."""
 
 import json
 from dataclasses import dataclass
@@ -17,10 +17,11 @@ class EndToken:
 
 
 def end_token(directory: Path, tokenizer: TextTokenizer) -> EndToken:
-    """The base's own: eos_token of tokenizer_config.json, else the first eos_token_id of a generation_config or config.
+    """Returns the base's own: eos_token of tokenizer_config.json, else the first eos_token_id of a generation_config or
+    config.
 
-    Not the template's (`<|im_end|>` of chatml): in a base that never saw it, its frozen embedding row cannot be
-    learned, and a model trained to end with it may never stop. Raises BadTokenizer when nothing is declared.
+    It is not the template's (`<|im_end|>` of chatml): if the base was not trained with that token, its frozen embedding
+    row cannot be learned, and the trained model may never stop. Raises BadTokenizer if none is declared.
     """
     declared = _field(directory / "tokenizer_config.json", "eos_token")
     text = declared.get("content") if isinstance(declared, dict) else declared

@@ -1,4 +1,4 @@
-"""The rows of a data set's files, whatever their format and compression: JSONL, a JSON array, CSV, Parquet."""
+"""Reads the rows of a data set's files in all formats and compressions: JSONL, a JSON array, CSV, Parquet."""
 
 import csv
 import gzip
@@ -36,18 +36,21 @@ OTHERS = {
 
 
 class BadData(Exception):
-    """The data cannot be trained on as asked; the message says where and what to do."""
+    """The data cannot be used for training. The message says where the problem is and what to do."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with one row."""
+    """The problem with one row."""
 
     message: str
 
 
 def data_files(path: Path) -> list[Path]:
-    """The file itself; of a directory its data files and those of its folders, by name. Raises BadData for none."""
+    """Returns the file itself, or the data files of a directory and its folders, by name.
+
+    Raises BadData if there are none.
+    """
     if not path.is_dir():
         return [path]
     found = [file for file in sorted(path.rglob("*")) if is_data_file(file.relative_to(path)) and file.is_file()]
@@ -57,7 +60,7 @@ def data_files(path: Path) -> list[Path]:
 
 
 def is_data_file(path: Path) -> bool:
-    """By its name. Hidden files are none."""
+    """Returns whether it is a data file by its name. Hidden files are not."""
     name = path.name
     for suffix in COMPRESSED:
         name = name.removesuffix(suffix)
@@ -66,9 +69,10 @@ def is_data_file(path: Path) -> bool:
 
 
 def read_values(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Any]]:
-    """(line, value or Fault) of each row; `line` counts from 1: of text the line, of Parquet and arrays the row.
+    """Yields (line, value or Fault) for each row. `line` counts from 1: the line of a text, the row of Parquet and
+    arrays.
 
-    Of Parquet only `columns` are read, those that there are. Raises BadData for a file that is nothing of this.
+    From Parquet it reads only those of `columns` that exist. Raises BadData for a file with an unknown format.
     """
     with path.open("rb") as file:
         start = file.read(16)
@@ -81,7 +85,7 @@ def read_values(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Any]]
 
 
 def column_names(path: Path) -> list[str]:
-    """Of a Parquet file, all of them; of another file []."""
+    """Returns the columns of a Parquet file; [] for another file."""
     with path.open("rb") as file:
         if file.read(4) != b"PAR1":
             return []
@@ -130,7 +134,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise _Duplicate(f"the key {twice!r} is there twice")
+        raise _Duplicate(f"the key {twice!r} is repeated")
     return found
 
 
@@ -171,7 +175,7 @@ def _jsonl(file: io.BufferedReader) -> Iterator[tuple[int, Any]]:
 
 
 def _array(path: Path, file: io.BufferedReader) -> Iterator[tuple[int, Any]]:
-    """The items of a JSON array one after another: their text is in memory, not the values of all."""
+    """Yields the items of a JSON array one after another: memory holds their text, but not all values."""
     try:
         text = file.read().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -248,7 +252,7 @@ def _open_parquet(path: Path) -> Any:
         file = parquet.ParquetFile(path)
         names = file.schema_arrow.names
         if twice := [name for name in names if names.count(name) > 1]:
-            raise BadData(f"{path.name}: column {twice[0]!r} is there twice")
+            raise BadData(f"{path.name}: column {twice[0]!r} is repeated")
         return file
     except (ArrowException, OSError) as error:
         raise BadData(f"{path.name} is not a readable Parquet file: {error}") from error

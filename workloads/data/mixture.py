@@ -1,10 +1,13 @@
-"""Which part of a mixture gives how many samples, and in what order they come. Pure."""
+"""The number of samples of each part of a mixture, and their order. Pure."""
 
 from collections.abc import Sequence
 
 
 def allocate(samples: int, weights: Sequence[float]) -> list[int]:
-    """`samples` in proportion to `weights`, whole numbers, the largest remainders rounded up (the first of equals)."""
+    """Divides `samples` in proportion to `weights` into integers.
+
+    The largest remainders are rounded up (the first of equals).
+    """
     total = sum(weights)
     exact = [samples * weight / total for weight in weights]
     counts = [int(share) for share in exact]
@@ -15,7 +18,7 @@ def allocate(samples: int, weights: Sequence[float]) -> list[int]:
 
 
 def interleave(orders: Sequence[Sequence[int]]) -> list[int]:
-    """One order in which every stretch has its share of each of `orders`."""
+    """Merges orders so that every stretch has its share of each of `orders`."""
     placed = [
         ((position + 0.5) / len(order), part, index)
         for part, order in enumerate(orders)

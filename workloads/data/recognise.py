@@ -1,4 +1,4 @@
-"""Which format the rows of a data set have, by the names of its columns and by what is in them."""
+"""Recognises the format of a data set's rows by its columns' names and values."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,44 +17,47 @@ RESPONSES = ("response", "completion", "answer", "solution", "output")
 INSTRUCTIONS = ("instruction",)
 INPUTS = ("input", "context")
 OUTPUTS = ("output", "response")
-"""Of format alpaca."""
+"""Columns of format alpaca."""
 SYSTEMS = ("system", "system_prompt")
 CONVERSATIONS = ("messages", "conversations")
-"""The formats' own names of columns of conversations."""
+"""The formats' own names of columns with conversations."""
 FORMS = "docs/data.md has the formats"
 
 
 class NotRecognised(BadData):
-    """The columns do not say which format the rows have. The message names the columns and the choices."""
+    """The columns do not determine the format of the rows. The message names the columns and the choices."""
 
 
 @dataclass(frozen=True)
 class FirstRows:
-    """The first rows of a data set, at most LOOKED_AT. `names`: of their columns, of Parquet those of the file."""
+    """The first rows of a data set, at most LOOKED_AT.
+
+    `names`: of their columns, or of all columns of a Parquet file.
+    """
 
     names: tuple[str, ...]
     rows: tuple[Mapping[str, Any], ...]
 
     def value(self, name: str) -> Any:
-        """The first value of the column that is not null, or None."""
+        """Returns the first value of the column that is not null, or None."""
         return next((row[name] for row in self.rows if row.get(name) is not None), None)
 
     def named(self, known: Sequence[str]) -> list[str]:
-        """The columns with one of the `known` names, in that order; capitals do not matter."""
+        """Returns the columns with one of the `known` names, in that order; case is ignored."""
         own = {name.lower(): name for name in reversed(self.names)}
         return [own[name] for name in known if name in own]
 
     def has_texts(self, name: str) -> bool:
-        """Whether every row has the column, with a text or null, and at least one a text."""
+        """Returns whether every row has the column with a text or null, and at least one row has a text."""
         values = [row.get(name, 0) for row in self.rows]
         return any(values) and all(value is None or isinstance(value, str) for value in values)
 
 
 def recognise(path: Path, stated: Sequence[str] = ()) -> DataPart:
-    """How the rows of a file or directory are read: by all of its columns, or by the `stated` ones.
+    """Returns how to read the rows of a file or directory: by all of its columns, or by the `stated` ones.
 
-    Stated are one column of conversations, a prompt and a response, or an instruction, an input and an output.
-    Raises NotRecognised where several formats fit or none does, and BadData for a file without rows.
+    `stated` has one column of conversations, a prompt and a response, or an instruction, an input and an output. Raises
+    NotRecognised if several formats fit or none does, and BadData for a file without rows.
     """
     first = first_rows(path)
     if stated:
@@ -64,7 +67,7 @@ def recognise(path: Path, stated: Sequence[str] = ()) -> DataPart:
         return _stated(path, first, stated)
     found = list(_candidates(path, first))
     if not found and (named := first.named(CONVERSATIONS)):
-        found = [_conversations(path, first, named[0], "messages")]  # the reader says what is wrong with them
+        found = [_conversations(path, first, named[0], "messages")]  # the reader reports the problem with these columns
     if not found:
         raise NotRecognised(
             f"{path.name} has the columns {_listed(first.names)}, and which are the prompt and the response is not "
@@ -77,7 +80,7 @@ def recognise(path: Path, stated: Sequence[str] = ()) -> DataPart:
 
 
 def first_rows(path: Path) -> FirstRows:
-    """Rows that are not objects are left out. Raises BadData where there are no others."""
+    """Leaves out rows that are not objects. Raises BadData if there are no others."""
     file = data_files(path)[0]
     known = column_names(file)
     fault, rows = "", []
@@ -94,7 +97,10 @@ def first_rows(path: Path) -> FirstRows:
 
 
 def conversation_format(value: Any) -> Literal["messages", "sharegpt"] | None:
-    """The format of a column by one of its values: a list of messages, or its JSON text. None: it is neither."""
+    """Returns the format of a column by one of its values: a list of messages, or its JSON text.
+
+    None if it is neither.
+    """
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             value = json.loads(value)
@@ -122,7 +128,7 @@ def _stated(path: Path, first: FirstRows, stated: Sequence[str]) -> DataPart:
 
 
 def _candidates(path: Path, first: FirstRows) -> Iterator[DataPart]:
-    """All ways to read the rows that their columns allow."""
+    """Yields all ways to read the rows that their columns allow."""
     prompts, responses = first.named(PROMPTS), first.named(RESPONSES)
     instructions, outputs, inputs = first.named(INSTRUCTIONS), first.named(OUTPUTS), first.named(INPUTS)
     if "prompt" in prompts and "response" in responses:
@@ -157,7 +163,7 @@ def _alpaca(path: Path, instruction: str, input_: str, output: str) -> DataPart:
 
 
 def _read_columns(part: DataPart) -> list[str]:
-    """The columns of a prompt and a response, of conversations, or of an instruction with its input."""
+    """Returns the columns of a prompt and a response, of conversations, or of an instruction with its input."""
     names = names_of(part.format, part.columns)
     keys = ("messages", "prompt", "response", "instruction", "?input", "output")
     return [names[key] for key in keys if key in names]

@@ -1,4 +1,4 @@
-"""Samples as the trainer sees them, for people: which text the loss is on."""
+"""Samples as text, as the trainer sees them, with the supervised parts marked."""
 
 from dataclasses import dataclass
 from itertools import groupby
@@ -9,7 +9,9 @@ from workloads.text.tokenizer import TextTokenizer
 
 @dataclass(frozen=True)
 class RenderedSample:
-    """`pieces`: texts of the very token ids in their order, special tokens included, and whether each is learned."""
+    """`pieces`: texts of the token ids in their order, including special tokens, and whether each piece is
+    supervised.
+    """
 
     place: str
     tokens: int
@@ -20,17 +22,17 @@ class RenderedSample:
 
     @property
     def context(self) -> str:
-        """What is read before the first token that is learned."""
+        """Returns the text before the first supervised token."""
         return self.pieces[0][0] if self.pieces and not self.pieces[0][1] else ""
 
     @property
     def supervised(self) -> str:
-        """All that is learned."""
+        """Returns all supervised text."""
         return "".join(text for text, learned in self.pieces if learned)
 
 
 def render(data: TrainingData, tokenizer: TextTokenizer, count: int) -> list[RenderedSample]:
-    """The first `count` samples in the order of training."""
+    """Returns the first `count` samples in the order of training."""
     rows = data.rows
     rendered: list[RenderedSample] = []
     for index in data.order[:count]:

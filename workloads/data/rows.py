@@ -1,4 +1,4 @@
-"""Rows of a data set, checked on the way in: an error names the file, the line and the column."""
+"""Reads and checks the rows of a data set: an error names the file, the line and the column."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from workloads.data.files import BadData, Fault, column_names, data_files, read_
 
 ERRORS_SHOWN = 5
 LOOKED_AT = 1000
-"""So many rows are looked at for columns that are not read."""
+"""At most this many rows are checked for columns that are not read."""
 HINTS = {
     "messages": "state format: messages",
     "conversations": "state format: sharegpt",
@@ -23,7 +23,7 @@ HINTS = {
 
 @dataclass(frozen=True)
 class DataRow:
-    """`line` counts from 1: the line of a text file, the row of a Parquet file; over several files it goes on."""
+    """`line` counts from 1: the line of a text file, the row of a Parquet file. The next file continues the count."""
 
     line: int
     prompt: str
@@ -33,7 +33,7 @@ class DataRow:
 
 @dataclass(frozen=True)
 class Conversation:
-    """`messages` as OpenAI has them. `learned`: positions of the assistant's turns that the loss is on."""
+    """`messages` in OpenAI's form. `learned`: positions of the assistant's turns with loss."""
 
     line: int
     messages: tuple[dict[str, Any], ...]
@@ -53,7 +53,7 @@ class DataPart:
 
 @dataclass
 class Places:
-    """Which file a line is of: `files` are (first line - 1, name), ascending. `unread`: columns that were not read."""
+    """The file of each line: `files` are (first line - 1, name), ascending. `unread`: columns that were not read."""
 
     files: list[tuple[int, str]]
     unread: list[str]
@@ -63,7 +63,7 @@ class Places:
         return Places([], [])
 
     def __call__(self, line: int) -> str:
-        """`line 7`, with the file's name where there are several."""
+        """Returns `line 7`, with the file's name if there are several."""
         before = [(first, name) for first, name in self.files if first < line]
         if len(self.files) < 2 or not before:
             return f"line {line}"
@@ -72,9 +72,9 @@ class Places:
 
 
 def iter_rows(parts: Sequence[DataPart], places: Places) -> Iterator[tuple[int, DataRow | Conversation]]:
-    """(number of the part, row) in the order of parts and files. `places` learns the files and columns on the way.
+    """Yields (number of the part, row) in the order of parts and files. Adds the files and columns to `places`.
 
-    Blank lines of JSONL are skipped. Raises BadData with the first faults of a file.
+    Skips blank lines of JSONL. Raises BadData with the first faults of a file.
     """
     line = 0
     for number, part in enumerate(parts):
@@ -93,7 +93,7 @@ def iter_rows(parts: Sequence[DataPart], places: Places) -> Iterator[tuple[int, 
 
 
 def read_rows(path: Path, columns: Columns, format_: DataFormat = "prompt", loss: Loss = "all") -> list[Any]:
-    """All rows of one data set in a list. Raises BadData."""
+    """Returns all rows of one data set in a list. Raises BadData."""
     return [row for _, row in iter_rows([DataPart(path, columns, format_, loss)], Places.none())]
 
 
@@ -170,7 +170,7 @@ def _checked(line: int, value: dict[str, Any], columns: dict[str, str], part: Da
 def _conversation(
     line: int, messages: list[dict[str, Any]], first: int, tools: Sequence[dict[str, Any]], loss: Loss
 ) -> Conversation:
-    """`first`: the position from which on turns may be learned."""
+    """`first`: the position from which on turns may have loss."""
     turns = [index for index, message in enumerate(messages) if message["role"] == "assistant" and index >= first]
     if not turns:
         raise BadRow("no message of the assistant, so that nothing can be learned")
@@ -178,7 +178,7 @@ def _conversation(
     for index in learned:
         message = messages[index]
         if index == 0 or all(before["role"] in ("system", "developer") for before in messages[:index]):
-            raise BadRow(f"message {index + 1} is the assistant's, and nobody asked before it")
+            raise BadRow(f"message {index + 1} is the assistant's, and no message before it asks")
         if not (message["content"].strip() or message.get("tool_calls")):
             raise BadRow(f"message {index + 1} of the assistant is empty")
     return Conversation(line, tuple(messages[: learned[-1] + 1]), tuple(learned), tuple(tools))
@@ -190,5 +190,5 @@ def _nearest(column: str, names: Iterable[str]) -> str:
     if near:
         return f" (did you mean {near[0]!r}?)"
     hints = [hint for name, hint in HINTS.items() if name in known and name != column]
-    said = f" (the row has {', '.join(known[:20]) or 'no columns'})"
-    return f"{said}: {hints[0]}" if hints else said
+    columns_text = f" (the row has {', '.join(known[:20]) or 'no columns'})"
+    return f"{columns_text}: {hints[0]}" if hints else columns_text

@@ -1,4 +1,6 @@
-"""From a checked file to the samples of a training: what is kept, held out and consumed, and what the filter did."""
+"""From a checked file to the samples of a training: which rows are kept, held out and trained, and statistics of the
+filter.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,7 +27,7 @@ PERCENTILES = (1, 10, 50, 90, 99)
 
 @dataclass(frozen=True)
 class TrainingData:
-    """`order[i]` is the row that sample i (from 0) is; `validation` are rows that no sample is."""
+    """`order[i]` is the row of sample i (from 0). `validation`: rows that are not trained."""
 
     rows: TokenisedRows
     order: tuple[int, ...]
@@ -37,7 +39,7 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class _Split:
-    """Rows that can be trained on: `training`, a list for each part of a mixture, and `validation`."""
+    """Rows for training: `training`, a list for each part of a mixture, and `validation`."""
 
     training: list[list[int]]
     validation: list[int]
@@ -57,7 +59,7 @@ def prepare(
 ) -> TrainingData:
     """Reads, tokenises, filters and orders all rows. `paths`: a file or directory for each of `inputs.parts`.
 
-    `cache`: a folder in which token ids are kept for the next time (`token_cache`). Raises BadData and BadTemplate.
+    `cache`: a folder in which token ids are cached (`token_cache`). Raises BadData and BadTemplate.
     """
     paths = [paths] if isinstance(paths, Path) else list(paths)
     rows, places, split = _read(paths, inputs, tokenizer, end, cache)
@@ -94,7 +96,10 @@ def prepare(
 def training_rows(
     paths: Sequence[Path], inputs: TrainInputs, tokenizer: TextTokenizer, end: EndToken, cache: Path | None = None
 ) -> int:
-    """How many rows there are to train on, after the limit and without those held out. Raises BadData, BadTemplate."""
+    """Returns the number of rows for training, after the limit and without those held out.
+
+    Raises BadData, BadTemplate.
+    """
     return _read(paths, inputs, tokenizer, end, cache)[2].count
 
 
@@ -151,7 +156,7 @@ def _statistics(rows: TokenisedRows, usable: NDArray[np.intp], order: Sequence[i
 
 
 def percentiles(lengths: NDArray[np.int64]) -> dict[str, int]:
-    """Nearest-rank percentiles: each is a length that occurs."""
+    """Returns nearest-rank percentiles: each is a length that occurs."""
     ranked = np.sort(lengths)
     found = {f"p{p}": int(ranked[max(0, -(-p * len(ranked) // 100) - 1)]) for p in PERCENTILES}
     return found | {"max": int(ranked[-1])}

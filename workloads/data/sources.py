@@ -1,4 +1,4 @@
-"""Data sets by content, wherever they are: a path here, a key in a store, https://, or the Hugging Face hub."""
+"""Data sets by content, from any location: a path here, a key in a store, https://, or the Hugging Face hub."""
 
 import os
 import re
@@ -32,7 +32,7 @@ from workloads.storage.registry import is_in_store
 
 HUB_PATTERN = re.compile(r"hf://datasets/(?P<name>[\w.-]+(?:/[\w.-]+)?)@(?P<revision>[^/]+)(?:/(?P<path>.+))?")
 HTTP_SECONDS = 60.0
-"""Without an answer for so long, a download over https fails."""
+"""A download over https fails after this time without an answer."""
 OTHER_SPLITS = ("test", "valid", "dev", "eval")
 
 
@@ -46,7 +46,7 @@ class HubDataset:
 
     @staticmethod
     def parse(uri: str) -> "HubDataset":
-        """Raises ContentError with what is missing."""
+        """Raises ContentError, which says what is missing."""
         found = HUB_PATTERN.fullmatch(uri)
         if found is None:
             raise ContentError(
@@ -54,7 +54,7 @@ class HubDataset:
             )
         if not re.fullmatch(r"[0-9a-f]{40}", found["revision"]):
             raise ContentError(
-                f"{uri}: {found['revision']} is no commit of 40 hex digits, and a branch or tag can move: take the "
+                f"{uri}: {found['revision']} is not a commit of 40 hex digits, and a branch or tag can move: take the "
                 "commit from the data set's page"
             )
         path = (found["path"] or "").strip("/")
@@ -64,31 +64,35 @@ class HubDataset:
 
 
 def location_sha256(location: str) -> str:
-    """Stands for the content of what is pinned by its location: a revision of the hub. 64 hex digits."""
+    """Returns 64 hex digits that stand for the content of a location with a fixed revision on the hub."""
     return sha256_of(location.encode())
 
 
 def data_sha256(path: Path) -> str:
-    """SHA-256 of a file; of a directory that of the names and hashes of its data files. Raises BadData for none."""
+    """Returns the SHA-256 of a file; for a directory, that of the names and hashes of its data files.
+
+    Raises BadData if it has none.
+    """
     if path.is_file():
         return file_sha256(path)
     return sha256_of(canonical_json([[str(file.relative_to(path)), file_sha256(file)] for file in data_files(path)]))
 
 
 def is_here(source: FileSource) -> bool:
-    """Whether nothing need be fetched."""
+    """Returns whether no download is needed."""
     return "://" not in source.location or kept_folder(source).is_dir()
 
 
 def kept_folder(source: FileSource) -> Path:
-    """Where `fetch_data` keeps what it has fetched."""
+    """Returns where `fetch_data` caches its downloads."""
     return cache_folder() / "data" / source.sha256[:32]
 
 
 def localise_data(source: FileSource, into: Path) -> Path:
-    """A file or directory on this machine that holds `source`, checked; fetched into the folder `into` if need be.
+    """Returns a file or directory on this machine with the content of `source`, checked. Downloads it into the folder
+    `into` if necessary.
 
-    Raises ContentError (it changed, or is not there), StoreError (it could not be reached) and BadData.
+    Raises ContentError (it changed, or does not exist), StoreError (it could not be reached) and BadData.
     """
     scheme = urlsplit(source.location).scheme if "://" in source.location else ""
     if scheme and kept_folder(source).is_dir():
@@ -109,8 +113,8 @@ def localise_data(source: FileSource, into: Path) -> Path:
 
 
 def fetch_data(source: FileSource) -> Path:
-    """As `localise_data`, and what had to be fetched is kept in the cache for the next time."""
-    if is_here(source) or source.location.startswith("hf://"):  # the hub has a cache of its own
+    """Like `localise_data`, but keeps downloads in the cache."""
+    if is_here(source) or source.location.startswith("hf://"):  # the hub has a separate cache
         return localise_data(source, cache_folder())
     folder = kept_folder(source)
     with locked(folder.with_suffix(".lock")):
@@ -152,7 +156,7 @@ def _from_prefix(source: FileSource, into: Path) -> Path:
         try:
             store.download(prefix + name, path)
         except NotFound as error:
-            raise ContentError(f"{source.location}{name} is not there") from error
+            raise ContentError(f"{source.location}{name} does not exist") from error
     return folder
 
 
@@ -162,7 +166,7 @@ def _from_https(source: FileSource, into: Path) -> Path:
 
 
 def download_https(location: str, path: Path) -> Path:
-    """Redirects and HTTPS_PROXY are followed; the certificate is checked (POTSTILL_CA_BUNDLE too).
+    """Follows redirects and HTTPS_PROXY; checks the certificate (POTSTILL_CA_BUNDLE too).
 
     Raises ContentError (the server refuses) and StoreError (it cannot be reached).
     """

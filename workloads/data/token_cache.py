@@ -1,4 +1,6 @@
-"""Token ids of a data set, made once for a tokenizer and template, in a file that all ranks of a machine map."""
+"""Token ids of a data set, made once for a tokenizer and template, in a file that all ranks of a machine map to
+memory.
+"""
 
 import contextlib
 import json
@@ -26,14 +28,17 @@ from workloads.text.tokenizer import TextTokenizer
 
 logger = logging.getLogger("potstill")
 ENCODING = "tokens-1"
-"""Raised when the same rows could give other tokens or facts, so that files of before are not read."""
+"""Raise it when the same rows could give other tokens or facts, so that older files are not read."""
 KEPT_SETS = 8
-"""So many tokenised data sets stay in the cache; the one that was not used for the longest time goes first."""
+"""The largest number of tokenised data sets in the cache.
+
+The one that was not used for the longest time is deleted first.
+"""
 SHOWN_COLUMNS = 20
 
 
 def cache_key(parts: Sequence[MixturePart], template: Template, tokenizer: TextTokenizer, end: EndToken) -> str:
-    """64 hex digits of everything that decides the tokens."""
+    """Returns 64 hex digits of all inputs of the tokens."""
     chat = [tokenizer.chat.templates, tokenizer.chat.special_tokens] if template.name in ("base", "file") else []
     return sha256_of(
         canonical_json(
@@ -56,10 +61,10 @@ def tokenised(
     end: EndToken,
     cache: Path | None,
 ) -> tuple[WholeRows, Places]:
-    """All rows as tokens, from `cache` if they are there; else they are made, and left there for others.
+    """Returns all rows as tokens, from `cache` if possible; otherwise tokenises them and adds them to the cache.
 
-    Other processes of this machine wait meanwhile. `cache` None, or a folder that cannot be written: in memory. The
-    contents of `paths` are those that `parts` state. Raises BadData and BadTemplate.
+    Other processes of this machine wait meanwhile. If `cache` is None or cannot be written, the tokens are in memory.
+    `paths` must have the contents that `parts` state. Raises BadData and BadTemplate.
     """
     readers = [DataPart(path, part.columns, part.format, part.loss) for path, part in zip(paths, parts, strict=True)]
     if cache is not None:
@@ -109,7 +114,7 @@ def _describe(folder: Path, writer: RowsWriter, places: Places) -> None:
 
 
 def _load(folder: Path) -> tuple[WholeRows, Places] | None:
-    """None: not there, or not what was written."""
+    """Returns None if the file does not exist or is damaged."""
     try:
         about: dict[str, Any] = json.loads((folder / "about.json").read_text())
         if about["tokens"] != hash_file(folder / "tokens") or about["rows"] != hash_file(folder / "rows.npz"):
@@ -130,7 +135,7 @@ def _load(folder: Path) -> tuple[WholeRows, Places] | None:
 
 
 def _forget_others(folder: Path) -> None:
-    """Mapped files stay readable for the processes that have them open."""
+    """Deletes other sets. Processes that have mapped them can still read them."""
     others = [path for path in folder.parent.iterdir() if path.is_dir() and path != folder]
     for path in sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)[KEPT_SETS - 1 :]:
         shutil.rmtree(path, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Rows as token ids with the positions that are learned, whole in one array, and what the limit leaves of each."""
+"""Rows as token ids with the supervised positions, in one array, and the effect of the token limit on each."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,10 +21,10 @@ FACTS = ("empty", "opens_think", "think_twice", "teaches_end", "ends_within", "t
 class WholeRows:
     """N rows in the order of the files, before any limit.
 
-    parts, lines: (N,) the data set of a mixture and the line. offsets: (N + 1,), tokens: (T,) int32, perhaps of a file
-    that ranks share: row i is tokens[offsets[i] : offsets[i + 1]]. span_offsets: (N + 1,), spans: (S, 2) [start, end)
-    within the row, of what is learned. close_at: (N,) tokens that hold `</think>`, 0: it has none. facts: (N,) each,
-    by the names of EncodedRow. largest: the largest token id.
+    parts, lines: (N,) the data set of a mixture and the line. offsets: (N + 1,), tokens: (T,) int32, possibly mapped
+    from a file that ranks share: row i is tokens[offsets[i] : offsets[i + 1]]. span_offsets: (N + 1,), spans: (S, 2)
+    [start, end) within the row, of the supervised text. close_at: (N,) number of tokens up to `</think>`, or 0. facts:
+    (N,) each, by the names of EncodedRow. largest: the largest token id.
     """
 
     parts: NDArray[np.int64]
@@ -39,7 +39,7 @@ class WholeRows:
 
 
 class RowsWriter:
-    """Collects encoded rows: the tokens go to `file`, the rest stays in memory (about 100 bytes a row)."""
+    """Collects encoded rows: tokens go to `file`, the rest stays in memory (about 100 bytes a row)."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -56,7 +56,7 @@ class RowsWriter:
         self.largest = max(self.largest, int(row.ids.max()))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Every array of WholeRows but the tokens, the facts in one (N, len(FACTS))."""
+        """Returns every array of WholeRows except the tokens, with the facts in one (N, len(FACTS))."""
         numbers = np.asarray(self._numbers, dtype=np.int64).reshape(-1, 5)
         return {
             "parts": numbers[:, 0],
@@ -87,13 +87,13 @@ def whole_rows(arrays: dict[str, NDArray[Any]], tokens: NDArray[np.int32], large
 class TokenisedRows:
     """N rows of a file, in file order.
 
-    lines: (N,) line numbers. lengths: (N,) tokens of prompt + response + end token before any cut.
-    prompt_lengths: (N,) tokens before the first that is learned. kept: (N,) tokens that can be trained on, 0 for a row
-    that is left out. learned: (N,) of those, how many the loss is on. overlong, unsupervised: (N,) why a row is left
-    out. truncated, closes_think, thinks_on, ends, ends_within: (N,) facts about the kept tokens: cut short; the loss
-    covers `</think>`; `<think>` is open at their end; the loss covers the end token; the text itself holds an end token
-    before its end. tokens, offsets: the kept tokens of row i begin at tokens[offsets[i]]. spans, span_offsets: as in
-    WholeRows, before the cut; None: from prompt_lengths to kept.
+    lines: (N,) line numbers. lengths: (N,) tokens of prompt + response + end token before any cut. prompt_lengths: (N,)
+    tokens before the first supervised one. kept: (N,) tokens for training, 0 for a row that is left out. learned: (N,)
+    the number of supervised ones among them. overlong, unsupervised: (N,) why a row is left out. truncated,
+    closes_think, thinks_on, ends, ends_within: (N,) facts about the kept tokens: cut short; the loss covers `</think>`;
+    `<think>` is open at their end; the loss covers the end token; the text itself holds an end token before its end.
+    tokens, offsets: the kept tokens of row i begin at tokens[offsets[i]]. spans, span_offsets: as in WholeRows, before
+    the cut; None: from prompt_lengths to kept.
     """
 
     lines: NDArray[np.int64]
@@ -117,16 +117,16 @@ class TokenisedRows:
         return len(self.lines)
 
     def array(self, index: int) -> NDArray[np.int32]:
-        """The kept token ids of a row: prompt, response, end token unless it was cut."""
+        """Returns the kept token ids of a row: prompt, response, end token unless it was cut."""
         start = int(self.offsets[index])
         return self.tokens[start : start + int(self.kept[index])]
 
     def ids(self, index: int) -> list[int]:
-        """`array` as a list."""
+        """Returns `array` as a list."""
         return [int(token) for token in self.array(index)]
 
     def targets(self, index: int) -> NDArray[np.int64]:
-        """Positions among the kept tokens that the loss is on, ascending."""
+        """Returns the positions of the supervised tokens among the kept ones, ascending."""
         kept = int(self.kept[index])
         if self.whole is None:
             return np.arange(int(self.prompt_lengths[index]), kept)
@@ -137,14 +137,14 @@ class TokenisedRows:
         return np.concatenate([np.arange(start, min(end, kept)) for start, end in spans.tolist()])
 
     def supervised(self, index: int) -> list[bool]:
-        """One flag for each of `ids`: whether the loss is on it."""
+        """Returns one flag for each of `ids`: whether it is supervised."""
         flags = np.zeros(int(self.kept[index]), dtype=bool)
         flags[self.targets(index)] = True
         return [bool(flag) for flag in flags]
 
 
 def cut(whole: WholeRows, sequence_tokens: int, overlong: Literal["truncate", "drop"]) -> TokenisedRows:
-    """What the limit leaves of each row: it is cut after `sequence_tokens` and the last learned token, or left out."""
+    """Applies the limit: each row is cut after `sequence_tokens` and the last supervised token, or left out."""
     count = len(whole.lines)
     lengths = np.diff(whole.offsets)
     owners = np.repeat(np.arange(count), np.diff(whole.span_offsets))
@@ -186,7 +186,10 @@ def encode_rows(
     places: Places,
     file: IO[bytes],
 ) -> RowsWriter:
-    """Every row, whole, its tokens in `file`. Raises BadData (a prompt without a token) and BadTemplate."""
+    """Encodes every row without a limit, with its tokens in `file`.
+
+    Raises BadData (a prompt without a token) and BadTemplate.
+    """
     writer = RowsWriter(file)
     for row in RowEncoder(tokenizer, template, end, places).encode(rows):
         writer.add(row)
@@ -201,9 +204,9 @@ def tokenise(
     sequence_tokens: int,
     overlong: Literal["truncate", "drop"],
 ) -> TokenisedRows:
-    """Rows that are in memory. The template is applied to the prompt only; the response's tokens follow verbatim.
+    """Tokenises rows in memory. The template is applied only to the prompt; the response's tokens follow verbatim.
 
-    A response whose text already ends with the end token gets no second one. Raises BadData and BadTemplate.
+    A response whose text ends with the end token gets no second one. Raises BadData and BadTemplate.
     """
     end = EndToken(end_token_id, tokenizer.inner.id_to_token(end_token_id) or "", "stated")
     file = BytesIO()

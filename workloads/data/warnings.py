@@ -1,4 +1,4 @@
-"""What people lose trainings to, found in the data before the first step. Each warning is `Name: text`."""
+"""Warnings about common mistakes in training data, before the first step. Each warning is `Name: text`."""
 
 from collections.abc import Iterator, Sequence
 
@@ -26,7 +26,7 @@ def data_warnings(
     end: EndToken,
     places: Places,
 ) -> Iterator[str]:
-    """`training`: rows that there are to train on. `passes`: over the part of a mixture that is repeated most."""
+    """`training`: rows available for training. `passes`: over the part of a mixture that is repeated most."""
     consumed = np.unique(np.asarray(order))
     if (dropped := statistics.dropped / len(rows)) >= 0.5:
         yield (

@@ -1,4 +1,4 @@
-"""What an engine does, and nothing about how: prompts as token ids in, token ids out. No torch, no vLLM."""
+"""The interface of engines: prompts as token ids in, token ids out. No torch, no vLLM."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ from workloads.api.model import sha256_of
 from workloads.api.units import EngineIdentity
 from workloads.models.shapes import ModelShapes
 
-if TYPE_CHECKING:  # the tokenizers library is for programs
+if TYPE_CHECKING:  # only programs need the tokenizers library
     from workloads.text.tokenizer import TextTokenizer
 
 Target = Literal["attention", "all"]
@@ -18,7 +18,7 @@ Target = Literal["attention", "all"]
 
 @dataclass(frozen=True)
 class Adapter:
-    """A LoRA adapter in a directory of its own. `name` is its content digest: equal names mean equal weights.
+    """A LoRA adapter in a directory. `name` is its content digest: equal names mean equal weights.
 
     `target`: whether it changes layers outside the attention.
     """
@@ -31,9 +31,9 @@ class Adapter:
 
 @dataclass(frozen=True)
 class Demands:
-    """What a group asks of its engine: the longest prompt with its limit, the largest rank (0: no adapter), layers.
+    """The requirements of a group: the longest prompt with its limit, the largest rank (0: no adapter), the layers.
 
-    `foreseen_rank`: of adapters that may come, for which it is to have slots where it can.
+    `foreseen_rank`: of adapters that may come later; the engine should have slots for them if possible.
     """
 
     longest_tokens: int
@@ -44,7 +44,9 @@ class Demands:
 
 @dataclass(frozen=True)
 class Foreseen:
-    """What a task says of all adapters of its experiment: the layers that they change, the largest rank or 0."""
+    """What a task states about all adapters of its experiment: the layers that they change, and the largest rank
+    or 0.
+    """
 
     target: Target
     rank: int = 0
@@ -63,7 +65,10 @@ class Decoding:
 
 @dataclass(frozen=True)
 class Request:
-    """`group` is the evaluation it belongs to: an engine whose batches change results keeps a batch within one."""
+    """`group`: the request's evaluation.
+
+    An engine whose results depend on the batch makes batches of one evaluation only.
+    """
 
     id: str
     group: str
@@ -75,9 +80,9 @@ class Request:
 
 @dataclass(frozen=True)
 class Finished:
-    """`error` says why the engine gave this one up; its tokens are then what was generated before.
+    """`error`: why the engine gave this request up; its tokens are then those generated before.
 
-    `seconds`: since the engine began with it.
+    `seconds`: since the engine began with the request.
     """
 
     id: str
@@ -91,60 +96,61 @@ def nothing() -> None: ...
 
 
 class BadAdapter(Exception):
-    """One adapter cannot be used; the engine and the other adapters can."""
+    """One adapter cannot be used; the engine and the other adapters still can."""
 
 
 class BadBase(Exception):
-    """The base's files do not hold every linear layer plainly, under its own name."""
+    """The base's files do not have every linear layer in plain form under its own name."""
 
 
 class BadFlag(ValueError):
-    """A flag that does not exist, or a value that it cannot have."""
+    """An unknown flag, or an invalid value of a flag."""
 
 
 class Engine(Protocol):
-    """One base model, ready to generate. Not thread-safe, but for `generated_tokens`."""
+    """One loaded base model. Not thread-safe, except for `generated_tokens`."""
 
     @property
     def versions(self) -> dict[str, str]:
-        """Of everything that computes."""
+        """Versions of all packages that compute."""
         ...
 
     @property
     def flags(self) -> dict[str, str | int | float | bool]:
-        """As the engine really runs, defaults included."""
+        """The flags of the running engine, including defaults."""
         ...
 
     @property
     def generated_tokens(self) -> int:
-        """Since the start, rising while the engine lives."""
+        """The number of tokens since the start. It rises while the engine works."""
         ...
 
     @property
     def pending(self) -> int:
-        """Requests submitted and not yet finished."""
+        """The number of requests submitted and not yet finished."""
         ...
 
     @property
     def one_adapter_at_a_time(self) -> bool:
-        """Whether changing from one adapter to another takes time, and cannot be done while requests are under way."""
+        """Whether changing the adapter takes time and is impossible while requests run."""
         ...
 
     def accepts(self, demands: Demands) -> bool:
-        """Whether a group that asks for so much can be given to it."""
+        """Returns whether the engine can run a group with these requirements."""
         ...
 
     def wants(self, adapter: Adapter | None, /) -> bool:
-        """Whether it has room for more requests, and for this adapter among those of requests that are pending.
+        """Returns whether it can take more requests, with this adapter beside those of pending requests.
 
-        True while nothing is pending. An adapter that is loaded before may have to give way, and be loaded again.
+        True while nothing is pending. An adapter that was loaded earlier may be unloaded for it, and be loaded again
+        later.
         """
         ...
 
     def room(self, requests: int, /) -> int:
-        """How many more evaluations of so many requests, each of an adapter of its own, it would begin with at once.
+        """Returns how many more evaluations it would begin at once, each with `requests` and a separate adapter.
 
-        To be asked while something is pending. 0 where another adapter has to wait for those before it.
+        Call it while requests are pending. It is 0 if another adapter must wait for the running ones.
         """
         ...
 
@@ -155,16 +161,17 @@ class Engine(Protocol):
     def log_probs(
         self, sequences: Sequence[Sequence[int]], adapter: Adapter | None, tick: Callable[[], None] = nothing
     ) -> list[tuple[float, ...]]:
-        """For each sequence of T token ids the T - 1 log-probabilities (nats) of `ids[1:]`, each given those before.
+        """Returns for each sequence of T token ids the T - 1 log-probabilities (nats) of `ids[1:]`, each given the
+        tokens before.
 
-        `tick` is called now and then, and may raise: other requests may have to end before there is room for these.
+        `tick` is called regularly and may raise: other requests may have to end before there is memory for these.
         """
         ...
 
     def submit(self, request: Request) -> None: ...
 
     def step(self) -> list[Finished]:
-        """Works a short while and returns what finished, perhaps nothing. Call while `pending`."""
+        """Works for a short time and returns finished requests, possibly none. Call it while requests are `pending`."""
         ...
 
     def close(self) -> None: ...
@@ -172,7 +179,7 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class FirstGroup:
-    """What an engine is started for: so many evaluations, of so many adapters, with so many requests each (mean)."""
+    """The first work of a new engine: the numbers of evaluations, adapters and requests (mean per evaluation)."""
 
     evaluations: int
     adapters: int
@@ -180,10 +187,10 @@ class FirstGroup:
 
 
 class EngineDefinition(ABC):
-    """An engine as the registry knows it (`workloads.engines.registry`). Its module imports neither torch nor vLLM.
+    """An engine's entry in the registry (`workloads.engines.registry`). Its module imports neither torch nor vLLM.
 
-    `name`: as profiles and experiments state it. `distributions`: the packages of which one is installed; its version
-    is the engine's version. An engine without a package of its own has none, and any version is taken.
+    `name`: as profiles and experiments state it. `distributions`: alternative packages, one of which is installed; its
+    version is the engine's version. An engine without a package has none, and accepts any version.
     """
 
     name: str
@@ -198,16 +205,18 @@ class EngineDefinition(ABC):
         tokenizer: "TextTokenizer",
         demands: Demands,
     ) -> Engine:
-        """The engine with the base of `directory` loaded. Raises BadFlag, BadBase, DoesNotFit (`engines.memory`)."""
+        """Returns the engine with the base in `directory`. Raises BadFlag, BadBase, DoesNotFit (`engines.memory`)."""
 
     def prepare(self, asked: EngineIdentity) -> None:
-        """Begins what a start can do beside other things. May raise BadFlag, which `start` raises again."""
+        """Prepares a start in parallel with other work. May raise BadFlag, which `start` raises again."""
 
     def room_at_start(self, asked: EngineIdentity, group: FirstGroup, demands: Demands, context_tokens: int) -> int:
-        """How many more evaluations than those of `group` the engine will take at once, as far as its flags tell."""
+        """Returns how many more evaluations than those of `group` the new engine will take at once, computed from its
+        flags.
+        """
         return 0
 
 
 def request_seed(seed: int, problem: str, index: int) -> int:
-    """63 bits from the evaluation's seed, the problem and the output's index: the same in any batch."""
+    """Returns 63 bits from the evaluation's seed, the problem and the output's index: the same in any batch."""
     return int(sha256_of(f"{seed}\n{index}\n{problem}".encode())[:16], 16) >> 1

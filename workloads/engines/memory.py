@@ -1,4 +1,6 @@
-"""What an engine will need of memory, reckoned before it starts: a refusal in words instead of an out-of-memory end."""
+"""The memory that an engine will need, computed before it starts, so that it is refused instead of running out of
+memory.
+"""
 
 import os
 from collections.abc import Sequence
@@ -14,21 +16,21 @@ KV_BYTES = BYTES | {"fp8": 1}
 GIB = 2**30
 LOGIT_BYTES = 4
 SPLIT_BY_INPUT = ("o_proj", "down_proj")
-"""Layers that several devices split along their input, and the others along their output."""
+"""Layers that several devices split along their input; they split other layers along their output."""
 
 GPU_LOGIT_BYTES = 14
-"""Of a logit on a GPU, at vLLM's peak: in the model's dtype, and three times in float32."""
+"""Bytes of a logit on a GPU at vLLM's peak: one in the model's dtype and three in float32."""
 GPU_OVERHEAD_BYTES = 1229 * 2**20
-"""1.2 GiB: the CUDA context, libraries' workspaces, and memory that NVML counts and CUDA does not give out."""
+"""1.2 GiB: the CUDA context, libraries' workspaces, and memory that NVML counts but CUDA cannot allocate."""
 
 
 class DoesNotFit(Exception):
-    """The message says what is needed, what there is, and what would help, each with its numbers."""
+    """The message states the needed and the available memory, and possible changes, each with its numbers."""
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Bytes, on each device. `kv_token`: the keys and values of one token in all layers."""
+    """Bytes on each device. `kv_token`: keys and values of one token in all layers."""
 
     available: int
     weights: int
@@ -38,13 +40,13 @@ class MemoryPlan:
     kv_token: int
     longest_tokens: int
     kv_bytes: int | None = None
-    """For keys and values, where it is stated; else what is left."""
+    """Bytes for keys and values, if stated; otherwise the remaining memory."""
     merging: int = 0
-    """What the merging of an adapter takes beside the weights."""
+    """Bytes for merging an adapter, in addition to the weights."""
     adapter_on_host: int = 0
-    """Of an adapter in the host's memory: whole, once for each device."""
+    """Bytes of an adapter in the host's memory: the whole adapter, once for each device."""
     remedies: tuple[str, ...] = ()
-    """Changes of the engine's flags with which a request of full length fits."""
+    """Changes of the engine's flags with which a request of full length would fit."""
 
     @property
     def fixed(self) -> int:
@@ -52,13 +54,13 @@ class MemoryPlan:
 
     @property
     def kv_tokens(self) -> int:
-        """Tokens whose keys and values fit beside the rest."""
+        """The number of tokens whose keys and values fit."""
         left = max(0, self.available - self.fixed)
         return (left if self.kv_bytes is None else min(left, self.kv_bytes)) // self.kv_token
 
     @property
     def full_length_rows(self) -> int:
-        """Requests of the largest prompt and limit that fit at one time."""
+        """The number of requests with the largest prompt and limit that fit at one time."""
         return self.kv_tokens // self.longest_tokens
 
     def check(self) -> None:
@@ -102,13 +104,13 @@ def plan_memory(
     extra_work: int = 0,
     merging: int = 0,
 ) -> MemoryPlan:
-    """Of each of `devices` that share a base of `weight_bytes` in `dtype`, and its attention heads.
+    """Returns the plan for each of `devices` that share a base of `weight_bytes` in `dtype` and its attention heads.
 
     `targets`: endings of the layers that adapters change (empty: all of them). A slot holds A (rank, in) and B (out,
-    rank) of every such layer; of several devices each has all of the factor on whose side the layer is not split.
-    `kv_dtype`: of keys and values, where it is not `dtype`. `work` is logits in float32 of `rows` requests, a few
-    activations of `batch_tokens` tokens, and `extra_work`: a lower bound without it, since engines take what their
-    kernels want.
+    rank) of every such layer. If several devices split the layer, each holds the whole factor on the other side.
+    `kv_dtype`: of keys and values, if it differs from `dtype`. `work` is logits in float32 of `rows` requests, a few
+    activations of `batch_tokens` tokens, and `extra_work`: without `extra_work` it is a lower bound, because kernels
+    need more.
     """
     size, kv_size = BYTES[dtype], KV_BYTES[kv_dtype or dtype]
     changed = {
@@ -135,10 +137,10 @@ def plan_memory(
 
 
 def gpu_work(shapes: ModelShapes, dtype: str, rows: int, graph_rows: int) -> int:
-    """Bytes of working space that vLLM takes on a GPU beyond that of `plan_memory`.
+    """Returns the bytes of working space that vLLM needs on a GPU in addition to those of `plan_memory`.
 
-    `graph_rows`: the sum of all batch sizes for which CUDA graphs are made; a row of a graph takes a hidden state per
-    layer. Fitted to what starts of vLLM 0.26 with the shapes of Qwen3-30B-A3B left for keys and values on an H200
+    `graph_rows`: the sum of all batch sizes for which CUDA graphs are made; a row of a graph needs a hidden state per
+    layer. Fitted to the memory for keys and values that vLLM 0.26 had left with the shapes of Qwen3-30B-A3B on an H200
     (perf/results/evaluate-h200: experts-2048.log, rows-512-cold.log, attention-warm.log): at most 0.25 GiB too much.
     """
     graphs = graph_rows * shapes.layers * shapes.hidden * BYTES[dtype]
@@ -152,9 +154,10 @@ def weight_bytes(directory: Path, dtype: str) -> int:
 
 
 def available_host_bytes(group: Path = Path("/sys/fs/cgroup")) -> int:
-    """Free memory of this machine, or what the control group leaves of its limit, whichever is less.
+    """Returns the free memory of this machine, or the rest of the control group's limit, whichever is less.
 
-    Cached files are free in both: the kernel gives them up before it ends a process. `group`: cgroup v2's folder.
+    Cached files count as free in both, because the kernel drops them before it kills a process. `group`: cgroup v2's
+    folder.
     """
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     meminfo = Path("/proc/meminfo")
@@ -168,7 +171,7 @@ def available_host_bytes(group: Path = Path("/sys/fs/cgroup")) -> int:
 
 
 def _cached_bytes(statistics: Path) -> int:
-    """Of files. Those that were read more than once are active."""
+    """Bytes of cached files. Files that were read more than once are active."""
     if not statistics.exists():
         return 0
     lines = dict(line.split() for line in statistics.read_text().splitlines())

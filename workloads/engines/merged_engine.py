@@ -1,4 +1,4 @@
-"""Many adapters through an engine that merges one at a time: requests wait until their adapter's turn comes."""
+"""Serves many adapters with an engine that merges one at a time: requests wait for their adapter's turn."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -7,19 +7,19 @@ from typing import Protocol
 from workloads.engines.base import Adapter, BadAdapter, Demands, Engine, Finished, Request, nothing
 
 UNKNOWN = "unknown"
-"""No adapter's name: those are digests."""
+"""Not an adapter's name, because those are digests."""
 
 
 class MergingEngine(Engine, Protocol):
-    """An engine whose weights can be made those of an adapter. It knows of no adapters otherwise."""
+    """An engine whose weights can be changed to those of an adapter. It does not support adapters in other ways."""
 
     def merge(self, adapter: Adapter | None) -> None:
-        """Only while nothing is pending. Raises BadAdapter, with the weights as they were."""
+        """Call it only while no request is pending. Raises BadAdapter, and then the weights are unchanged."""
         ...
 
 
 class MergedEngine:
-    """An adapter's requests start together when those of the one before are through."""
+    """Requests of an adapter start together when those of the adapter before have ended."""
 
     one_adapter_at_a_time = True
 
@@ -54,7 +54,7 @@ class MergedEngine:
         return 0
 
     def load(self, adapter: Adapter) -> None:
-        """Merged now, unless requests of another are under way: then when its turn comes."""
+        """Merges the adapter now; if requests of another one run, when its turn comes."""
         if not self._inner.pending:
             self._merge(adapter)
 
@@ -85,7 +85,9 @@ class MergedEngine:
         self._inner.close()
 
     def _next(self) -> list[Request]:
-        """All that wait for the merged adapter; if none does, for that of the first."""
+        """Returns all waiting requests of the merged adapter; if there are none, those of the first request's
+        adapter.
+        """
         names = [request.adapter.name if request.adapter else None for request in self._waiting]
         turn = self._merged if self._merged in names else names[0]
         pairs = list(zip(names, self._waiting, strict=True))
@@ -93,7 +95,7 @@ class MergedEngine:
         return [request for name, request in pairs if name == turn]
 
     def _merge(self, adapter: Adapter | None) -> None:
-        """After an error other than BadAdapter it is unknown what is merged: the next call merges again."""
+        """After an error other than BadAdapter the merged state is unknown, so the next call merges again."""
         name = adapter.name if adapter else None
         if name == self._merged:
             return

@@ -1,7 +1,7 @@
-"""A base's weights with an adapter merged in, tensor by tensor, in the names and shapes of the base's own files.
+"""A base's weights with an adapter merged in, tensor by tensor, with the names and shapes of the base's files.
 
-Every merge starts from the files: nothing of the adapter before is left, and the base is bit-equal after any number of
-them. Read are only the weights that change, and those that an engine fuses with one that changes.
+Every merge starts from the files, so nothing of the adapter before remains, and the base is bit-equal after any number
+of merges. Only weights that change are read, and those that an engine fuses with them.
 """
 
 import math
@@ -23,23 +23,30 @@ from workloads.models.safetensors_file import read_header
 from workloads.models.shapes import ModelShapes
 
 CHUNK_BYTES = 512 << 20
-"""Of a file, on its way to the device; twice, one is read while the other is used. More where a tensor is larger."""
+"""Bytes of a chunk of a file on its way to the device. There are two: one is read while the other is used.
+
+A larger tensor needs more.
+"""
 CHECKERS = 4
 ITEMSIZES = {"F32": 4, "F16": 2, "BF16": 2}
-"""Bytes of an element, by safetensors' names of the dtypes that a base may have."""
+"""Bytes of an element, by safetensors' names of the allowed dtypes of a base."""
 FUSED = {"q_proj": "qkv", "k_proj": "qkv", "v_proj": "qkv", "gate_proj": "gate_up", "up_proj": "gate_up"}
-"""Engines keep these side by side in one parameter, and all experts of a layer in another."""
+"""Engines keep the weights with one value in one parameter, and all experts of a layer in another."""
 
 
 def module_of(layer: str) -> str:
-    """What is loaded together with `layer`: `...mlp.experts` of all its experts, `...self_attn.qkv` of q, k and v."""
+    """Returns the module that is loaded as one with `layer`: `...mlp.experts` for experts, `...self_attn.qkv` for q, k
+    and v.
+    """
     head, _, name = layer.rpartition(".")
     experts, separator, _ = layer.partition(".experts.")
     return f"{experts}.experts" if separator else f"{head}.{FUSED.get(name, name)}"
 
 
 def least_room_bytes(shapes: ModelShapes, itemsize: int) -> int:
-    """`MergedWeights.room_bytes` where the files hold one module after the other, in elements of `itemsize` bytes."""
+    """Returns `MergedWeights.room_bytes` if the files store one module after the other, in elements of `itemsize`
+    bytes.
+    """
     sizes: Counter[str] = Counter()
     for layer, shape in shapes.linear().items():
         sizes[module_of(layer)] += math.prod(shape) * itemsize
@@ -49,7 +56,7 @@ def least_room_bytes(shapes: ModelShapes, itemsize: int) -> int:
 
 @dataclass(frozen=True)
 class TensorTarget:
-    """Where a tensor of the base lies, its elements, and the bytes of one there."""
+    """The location of a tensor of the base, its number of elements, and the bytes of an element."""
 
     path: Path
     elements: int
@@ -64,9 +71,9 @@ class MergedWeights:
     dtype: torch.dtype
     device: torch.device
     _tensors: Mapping[str, TensorTarget]
-    """By name, of every linear layer: its weight, and its bias where there is one. In the order they are read in."""
+    """The weight of every linear layer, and its bias if it has one, by name, in the order in which they are read."""
     _changed: frozenset[str] = field(default=frozenset())
-    """Modules that differ from the base where the tensors went last."""
+    """Modules that differ from the base since the last merge."""
 
     @classmethod
     def open(cls, directory: Path, shapes: ModelShapes, dtype: torch.dtype, device: torch.device) -> Self:
@@ -74,8 +81,9 @@ class MergedWeights:
         return cls(shapes, dtype, device, _find(directory, shapes))
 
     def room_bytes(self) -> int:
-        """What merging takes on the device beside the weights: chunks of files, modules of which parts are still to
-        come (an engine loads a module when it has all of it), and the largest once more and as its kernels want it.
+        """Returns the bytes that merging needs on the device in addition to the weights: chunks of files, incomplete
+        modules (an engine loads a module when it has all parts), and the largest module twice, the second time in its
+        kernels' layout.
         """
         left = Counter(module_of(_layer(name)) for name in self._tensors)
         sizes: Counter[str] = Counter()
@@ -91,9 +99,10 @@ class MergedWeights:
         return most + 2 * max(sizes.values()) + 3 * self._chunk_bytes()
 
     def with_adapter(self, adapter: Adapter | None) -> Iterator[tuple[str, Tensor]]:
-        """Name and value, on the device, of every tensor of a module that `adapter` or the one before it changes.
+        """Yields name and value, on the device, of every tensor of a module that `adapter` or the one before it
+        changes.
 
-        Changed ones in `dtype`, others in the base's. Meant to be read to its end. Raises BadAdapter.
+        Changed tensors are in `dtype`, others in the base's. Read it to its end. Raises BadAdapter.
         """
         linear = self.shapes.linear()
         layout = read_layout(adapter.directory, linear) if adapter else AdapterLayout(0, 0.0, frozenset())
@@ -111,7 +120,7 @@ class MergedWeights:
 
     @torch.no_grad()
     def _merged(self, weight: Tensor, factors: Any, layer: str, scale: float) -> Tensor:
-        """`factors` holds A (rank, in) and B (out, rank)."""
+        """`factors`: A (rank, in) and B (out, rank)."""
         a, b = (
             factors.get_tensor(f"{PREFIX}{layer}.lora_{name}.weight").to(self.device, non_blocking=True).float()
             for name in "AB"
@@ -119,17 +128,17 @@ class MergedWeights:
         return torch.addmm(weight.float(), b, a, alpha=scale).to(self.dtype)
 
     def _chunk_bytes(self) -> int:
-        """The loader splits files, but no tensor."""
+        """The loader splits files, but not tensors."""
         return max(CHUNK_BYTES, *(place.elements * place.itemsize for place in self._tensors.values()))
 
 
 def _layer(name: str) -> str:
-    """Of a tensor."""
+    """Returns the layer of a tensor."""
     return name.rpartition(".")[0]
 
 
 def _read(paths: Mapping[str, Path], device: torch.device, chunk_bytes: int) -> Iterator[tuple[str, Tensor]]:
-    """The tensors of these names, from the files that hold them, in the files' order."""
+    """Yields the tensors with these names from their files, in the files' order."""
     from fastsafetensors.parallel_loader import ParallelLoader
 
     if not paths:
@@ -175,7 +184,7 @@ def _find(directory: Path, shapes: ModelShapes) -> dict[str, TensorTarget]:
 
 
 def check_finite(adapter: Adapter) -> None:
-    """Raises BadAdapter, naming the tensor that holds NaN or infinity, or that cannot be read."""
+    """Raises BadAdapter, which names a tensor that has NaN or infinity or cannot be read."""
     try:
         with safe_open(adapter.directory / WEIGHTS, framework="pt") as file, ThreadPoolExecutor(CHECKERS) as pool:
             names = sorted(file.keys())
@@ -188,5 +197,5 @@ def check_finite(adapter: Adapter) -> None:
 
 
 def _is_finite(tensor: Tensor) -> bool:
-    """One pass: NaN is the least and the largest of what it is among."""
+    """Returns whether all values are finite, in one pass: with a NaN, both minimum and maximum are NaN."""
     return tensor.numel() == 0 or all(bool(torch.isfinite(end)) for end in torch.aminmax(tensor))

@@ -1,4 +1,4 @@
-"""The engines, by name: a new one is an entry here, or an entry point in `potstill.engines`."""
+"""Engines by name. A new one is an entry here, or an entry point in `potstill.engines`."""
 
 from workloads.engines.base import EngineDefinition
 from workloads.engines.transformers.definition import TRANSFORMERS

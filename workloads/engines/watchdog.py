@@ -1,6 +1,6 @@
-"""Notices an engine that hangs or turns idly: no token for so long, its stacks in the log, the process ended.
+"""Detects an engine that hangs: if it makes no token for some time, logs its stacks and ends the process.
 
-A hung engine is inside a kernel or a collective and answers no exception, so the process has to go.
+A hung engine is inside a kernel or a collective and cannot raise an exception, so the process must end.
 """
 
 import faulthandler
@@ -23,7 +23,7 @@ STACKS_SECONDS = 3.0
 
 
 class Watchdog:
-    """`alive()` returns a number that changes while the engine works; looked at from `expect` to `rest` only.
+    """`alive()` returns a number that changes while the engine works. It is checked only between `expect` and `rest`.
 
     `end(message, stacks)` is called once, in the watchdog's thread, and need not return.
     """
@@ -51,8 +51,8 @@ class Watchdog:
     def expect(self, doing: str, limit_seconds: float, alive: Callable[[], int] | None = None) -> None:
         """From now on `alive()` must change every `limit_seconds`, until `rest` or another `expect`.
 
-        If the same was expected last and the number has not changed since, the seconds that it stood still then count,
-        those at rest do not. Without `alive` all of it must be over in `limit_seconds`.
+        If the last `expect` had the same `doing` and the number has not changed since, the seconds before count too,
+        without the seconds at rest. Without `alive`, all of it must end within `limit_seconds`.
         """
         with self._lock:
             self._pause()
@@ -81,7 +81,7 @@ class Watchdog:
                     self._seen, self._since = seen, now
                 stuck_seconds, limit_seconds, doing = now - self._since, self._limit_seconds, self._doing
             if stuck_seconds > limit_seconds:
-                message = f"{doing}: nothing moved for {stuck_seconds:.0f} s"
+                message = f"{doing}: no progress for {stuck_seconds:.0f} s"
                 stacks = own_stacks() + stacks_of_children()
                 logger.error("%s; the stacks of all threads:\n%s", message, stacks)
                 self._end(message, stacks)
@@ -89,7 +89,7 @@ class Watchdog:
 
 
 def own_stacks() -> str:
-    """The stacks of this process's threads."""
+    """Returns the stacks of this process's threads."""
     with tempfile.TemporaryFile("w+") as file:
         faulthandler.dump_traceback(file=file, all_threads=True)
         file.seek(0)
@@ -97,7 +97,7 @@ def own_stacks() -> str:
 
 
 def stacks_folder(program: int) -> Path:
-    """Where the children of a process write their stacks."""
+    """Returns the folder where the children of a process write their stacks."""
     return Path(tempfile.gettempdir()) / f"potstill-stacks-{program}"
 
 
@@ -110,20 +110,23 @@ def listen_for_stack_requests(program: int) -> None:
 
 
 _kept: list[TextIO] = []
-"""Open as long as the process: the handler writes to their descriptors."""
+"""Kept open while the process runs, because the handler writes to their descriptors."""
 
 
 def stacks_of_children() -> str:
-    """Those of all descendants that listen: the signal would end others and leave their children alone."""
+    """Returns the stacks of all descendants that have the handler.
+
+    Others are not signalled, because the signal would end them.
+    """
     asked = [child for child in children_of(os.getpid()) if catches(child, signal.SIGUSR1)]
     for child in asked:
         _send(child, signal.SIGUSR1)
     if asked:
         time.sleep(STACKS_SECONDS)
-    return "".join(map(_told_by, asked))
+    return "".join(map(_stacks_of, asked))
 
 
-def _told_by(child: int) -> str:
+def _stacks_of(child: int) -> str:
     try:
         return f"\nprocess {child}:\n{(stacks_folder(os.getpid()) / str(child)).read_text()}"
     except OSError as error:
@@ -139,7 +142,7 @@ def end_process(exit_code: int) -> None:
 
 
 def forget_stacks() -> None:
-    """Deletes what children of this process wrote, or may have."""
+    """Deletes the stacks that children of this process may have written."""
     shutil.rmtree(stacks_folder(os.getpid()), ignore_errors=True)
 
 
@@ -149,7 +152,7 @@ def _send(process: int, number: signal.Signals) -> None:
 
 
 def catches(process: int, number: signal.Signals) -> bool:
-    """Whether it has a handler for that signal, by Linux's /proc."""
+    """Returns whether the process has a handler for that signal, from Linux's /proc."""
     try:
         lines = Path(f"/proc/{process}/status").read_text().splitlines()
     except OSError:
@@ -159,10 +162,10 @@ def catches(process: int, number: signal.Signals) -> bool:
 
 
 def children_of(process: int) -> list[int]:
-    """All descendants, by Linux's /proc; empty elsewhere."""
+    """Returns all descendants, from Linux's /proc; empty elsewhere."""
     found: list[int] = []
     for listing in Path(f"/proc/{process}/task").glob("*/children"):
-        with suppress(OSError):  # it ended meanwhile
+        with suppress(OSError):  # it has ended since
             for child in map(int, listing.read_text().split()):
                 found += [*children_of(child), child]
     return found

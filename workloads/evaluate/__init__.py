@@ -1,1 +1,1 @@
-"""The generate program: one engine, many adapters and benchmarks, outputs committed per evaluation."""
+"""The generate program: one engine, many adapters and benchmarks; outputs are committed per evaluation."""

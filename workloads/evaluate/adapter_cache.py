@@ -1,7 +1,7 @@
-"""Adapters' files where the engine reads them: fetched one ahead of their turn, deleted after their last evaluation.
+"""Downloads adapters' files for the engine: one ahead of its use; deletes them after their last evaluation.
 
-A group may hold many adapters of several GB each, more than a pod's disk; what an engine must be started with stands in
-their configurations, which are small.
+A group may have many adapters of several GB each, more than a pod's disk. The requirements of an engine are in the
+adapters' configurations, which are small.
 """
 
 import shutil
@@ -27,7 +27,7 @@ TICK_SECONDS = 1.0
 
 
 class AdapterCache:
-    """All adapters of a program, by content. Each call of `promise` goes with one of `release`."""
+    """All adapters of a program, by content. Call `release` once for each call of `promise`."""
 
     def __init__(self, store: Store, folder: Path) -> None:
         self._store = store
@@ -37,7 +37,7 @@ class AdapterCache:
         self._again: set[str] = set()
         self._users: Counter[str] = Counter()
         self._queue: SimpleQueue[tuple[str, Future[None]] | None] = SimpleQueue()
-        # A program that ends does not wait for what it no longer needs.
+        # A program that ends does not wait for files that it no longer needs.
         threading.Thread(target=self._work, name="fetch", daemon=True).start()
 
     def __enter__(self) -> Self:
@@ -51,13 +51,13 @@ class AdapterCache:
     def promise(
         self, source: AdapterSource, shapes: ModelShapes, tick: Callable[[], None] = nothing
     ) -> tuple[Adapter, tuple[Canary, ...]]:
-        """The adapter as its configuration tells it, and its canaries. Raises BadAdapter, Corrupt, StoreError.
+        """Returns the adapter from its configuration alone, and its canaries. Raises BadAdapter, Corrupt, StoreError.
 
-        Where the configuration does not name its layers one by one, the weights are waited for.
+        If the configuration does not name each layer, it waits for the weights.
         """
         marker = read_marker(self._store, source.unit, source.marker)
         if marker is None or marker.content != source.content:
-            stands = f"holds {marker.content[:12]}" if marker else "is not there"
+            stands = f"holds {marker.content[:12]}" if marker else "does not exist"
             raise Corrupt(f"{source.unit}: marker {source.marker} {stands}; the task names {source.content[:12]}")
         name = source.content
         fetch(self._store, marker, (CONFIG,), self._folder / name)
@@ -76,14 +76,14 @@ class AdapterCache:
         return adapter, canaries
 
     def begin(self, adapter: Adapter) -> None:
-        """Fetches it in the background, unless it is there or on its way."""
+        """Downloads it in the background, unless it exists or is being downloaded."""
         name = adapter.name
         if name not in self._arriving:
             self._arriving[name] = Future()
             self._queue.put((name, self._arriving[name]))
 
     def arrived(self, adapter: Adapter) -> bool:
-        """Whether `wait` has nothing to wait for. What failed once is fetched again before that is said of it."""
+        """Returns whether `wait` would return at once. A failed download is tried once more before it counts."""
         arriving = self._arriving.get(adapter.name)
         if arriving is None or not arriving.done():
             return False
@@ -95,9 +95,10 @@ class AdapterCache:
         return True
 
     def wait(self, adapter: Adapter, shapes: ModelShapes, tick: Callable[[], None]) -> Adapter:
-        """The adapter as its weights tell it, once they are there and right. Raises BadAdapter, Corrupt, StoreError.
+        """Returns the adapter from its weights, when they are complete and valid. Raises BadAdapter, Corrupt,
+        StoreError.
 
-        What failed before it was waited for is tried again. `tick` is called every second, and may raise.
+        A download that failed earlier is tried again. `tick` is called every second, and may raise.
         """
         arriving = self._arriving.get(adapter.name)
         if arriving is not None and arriving.done() and arriving.exception() is not None:
@@ -112,7 +113,7 @@ class AdapterCache:
         return check_adapter(adapter.name, adapter.directory, shapes)
 
     def release(self, adapter: Adapter) -> None:
-        """Deletes the files once nobody needs them."""
+        """Deletes the files when no evaluation needs them."""
         self._users[adapter.name] -= 1
         if not self._users[adapter.name]:
             del self._users[adapter.name]

@@ -1,11 +1,12 @@
-"""Does the engine compute the checkpoint that was trained? Its log-probabilities against the trainer's.
+"""Checks that the engine computes the trained checkpoint: compares its log-probabilities with the trainer's.
 
-"The outputs changed" would pass with experts ignored, a wrong scale or swapped axes. So: for fixed token sequences the
-engine's log-probabilities must lie within a tolerance of the trainer's, and nearer to them than to the base's.
+A check that outputs changed would pass with experts ignored, a wrong scale or swapped axes. So for fixed token
+sequences the engine's log-probabilities must be within a tolerance of the trainer's, and closer to them than to the
+base's.
 
-In 16 bits a router of experts now and then takes another expert than the trainer's did, and that token is off by up to
-a nat: it says nothing of the adapter. What is wrong with an adapter shows in nearly all tokens, so the largest tenth of
-the differences is left out.
+In 16 bits a router of experts sometimes selects another expert than the trainer's did, and that token differs by up to
+a nat without any error of the adapter. An error of an adapter shows in nearly all tokens, so the largest tenth of the
+differences is left out.
 """
 
 import math
@@ -16,18 +17,20 @@ from workloads.api.records import Canary
 from workloads.api.units import EngineIdentity
 
 TOLERANCE = {"float32": 2e-3, "bfloat16": 6e-2, "float16": 2e-2, "fp8": 0.1}
-"""Root mean square over the canary tokens but the largest tenth, nats, by the engine's coarsest dtype: what other
-kernels may round differently. Right adapters on a random base of experts come to 0.03 in bfloat16 and 0.015 in float16
-at most (tests/evaluate/test_canary.py), with keys and values in fp8 to 0.06 (tests/evaluate/test_vllm_engine.py,
-tests/gpu).
+"""Root mean square over the canary tokens without the largest tenth, nats, by the engine's coarsest dtype: the rounding
+of other kernels. Correct adapters on a random base of experts reach at most 0.03 in bfloat16 and 0.015 in float16
+(tests/evaluate/test_canary.py), with keys and values in fp8 0.06 (tests/evaluate/test_vllm_engine.py, tests/gpu).
 """
 LEFT_OUT = 10
-"""One in so many."""
+"""One in this many differences is left out."""
 
 
 @dataclass(frozen=True)
 class CanaryResult:
-    """In nats, but for `largest` without the largest tenth. `gap`: how far the trainer's adapter is from the base."""
+    """In nats; all but `largest` without the largest tenth.
+
+    `gap`: the difference between the trainer's adapter and the base.
+    """
 
     error: float
     largest: float
@@ -36,14 +39,14 @@ class CanaryResult:
     tolerance: float
 
     @property
-    def tells(self) -> bool:
-        """Whether adapter and base differ by more than rounding: with less, being nearer to one says nothing."""
+    def differs_from_base(self) -> bool:
+        """Whether adapter and base differ by more than rounding. Otherwise being closer to one has no meaning."""
         return self.gap > self.tolerance
 
     @property
     def passed(self) -> bool:
         """Never true with NaN."""
-        return self.error <= self.tolerance and (self.error < self.to_base or not self.tells)
+        return self.error <= self.tolerance and (self.error < self.to_base or not self.differs_from_base)
 
     def __str__(self) -> str:
         return (
@@ -54,12 +57,12 @@ class CanaryResult:
 
 
 def coarsest_dtype(engine: EngineIdentity) -> str:
-    """Of the model's and of the keys' and values'."""
+    """Returns the coarsest dtype of the model and of the keys and values."""
     return str(engine.flags.get("kv_cache_dtype") or engine.dtype)
 
 
 def check_canaries(canaries: Sequence[Canary], found: Sequence[Sequence[float]], dtype: str) -> CanaryResult:
-    """`found` holds the engine's log-probabilities, one sequence per canary, aligned with its `log_probs`."""
+    """`found`: the engine's log-probabilities, one sequence per canary, aligned with its `log_probs`."""
     differences = [
         (engine - trained, engine - base, trained - base)
         for canary, scores in zip(canaries, found, strict=True)
@@ -71,7 +74,7 @@ def check_canaries(canaries: Sequence[Canary], found: Sequence[Sequence[float]],
 
 
 def _trimmed_root_mean_square(values: Sequence[float]) -> float:
-    """Of the smallest nine tenths; NaN if a value is."""
+    """Of the smallest nine tenths; NaN if a value is NaN."""
     if any(math.isnan(value) for value in values):
         return math.nan
     kept = sorted(value * value for value in values)[: len(values) - len(values) // LEFT_OUT]

@@ -1,4 +1,4 @@
-"""Which members of a group are this task's to do."""
+"""Finds the members of a group that this task must run."""
 
 import logging
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ logger = logging.getLogger("potstill")
 
 
 def claim_members(store: Store, task: GenerateTask) -> Sequence[GenerateMember]:
-    """The members whose number is this task's and whose outputs are not committed and whose attempt is not closed.
+    """Returns members whose number belongs to this task, without committed outputs and with an open attempt.
 
-    A pointer that is not there yet (the controller stopped between writing the task and its pointers) is written.
-    Raises StoreError.
+    Writes a missing pointer (the controller may have stopped between writing the task and its pointers). Raises
+    StoreError.
     """
     pointer_of = {pointer.unit: pointer for pointer in pointers(task)}
     claimed = []
@@ -25,10 +25,10 @@ def claim_members(store: Store, task: GenerateTask) -> Sequence[GenerateMember]:
             try:
                 store.put_new(pointer.key, pointer.to_json())
             except AlreadyExists:
-                logger.info("%s: attempt %d is another task's; left to it", member.unit, member.number)
+                logger.info("%s: attempt %d is another task's; it is skipped", member.unit, member.number)
                 continue
         if store.head(store_keys.end_key(member.unit, member.number)) is not None:
-            logger.info("%s: attempt %d is closed; left alone", member.unit, member.number)
+            logger.info("%s: attempt %d is closed; it is skipped", member.unit, member.number)
         elif read_marker(store, member.unit, store_keys.OUTPUTS) is not None:
             logger.info("%s: its outputs are committed already", member.unit)
         else:

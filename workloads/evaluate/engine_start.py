@@ -1,4 +1,4 @@
-"""Which engine a task asks for, and its start."""
+"""Chooses the engine of a task, and starts it."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,7 +20,7 @@ from workloads.text.tokenizer import TextTokenizer
 
 
 def check_version(asked: EngineInputs) -> None:
-    """What runs must be what the digest says. Raises ProgramError."""
+    """Raises ProgramError if the installed version is not the one in the digest."""
     try:
         distributions = ENGINES.require(asked.name).distributions
     except RegistryError as error:
@@ -42,7 +42,7 @@ def check_version(asked: EngineInputs) -> None:
 
 
 def demands_of(evaluations: Sequence[Evaluation], foreseen: Foreseen) -> Demands:
-    """An adapter at hand may want more than what was foreseen."""
+    """An existing adapter may need more than the foreseen rank."""
     longest = max(
         len(prompt.token_ids) + evaluation.decoding.limit_tokens
         for evaluation in evaluations
@@ -55,14 +55,14 @@ def demands_of(evaluations: Sequence[Evaluation], foreseen: Foreseen) -> Demands
 
 
 def begin_start(asked: EngineInputs) -> None:
-    """What a start of this engine can do beside other things. What is wrong is said by `start_engine`."""
+    """Prepares a start of this engine in parallel with other work. `start_engine` reports any error."""
     with suppress(BadFlag, ProgramError):
         check_version(asked)
         ENGINES.require(asked.name).prepare(asked)
 
 
 def room_at_start(asked: EngineInputs, evaluations: Sequence[Evaluation], demands: Demands, context_tokens: int) -> int:
-    """How many more like these an engine that is being started will take at once, as far as its flags tell."""
+    """Returns how many more such evaluations a starting engine will take at once, computed from its flags."""
     adapters = {evaluation.adapter.name for evaluation in evaluations if evaluation.adapter}
     requests = sum(evaluation.total for evaluation in evaluations) / len(evaluations)
     group = FirstGroup(len(evaluations), len(adapters), requests)
@@ -76,7 +76,7 @@ def start_engine(
     tokenizer: TextTokenizer,
     demands: Demands,
 ) -> Engine:
-    """Raises ProgramError when base, engine, flags or memory do not go with the task; the rest is a crash."""
+    """Raises ProgramError if base, engine, flags or memory do not fit the task. Any other error is a crash."""
     check_version(asked)
     try:
         if asked.flags.get("load_format") != "dummy":

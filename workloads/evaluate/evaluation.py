@@ -1,4 +1,4 @@
-"""One evaluation of a group: its prompts before, its outputs as they come, its marker's record at the end."""
+"""One evaluation of a group: its prompts, its outputs, and its marker's record."""
 
 import math
 import time
@@ -22,7 +22,7 @@ class Evaluation:
     decoding: Decoding
     canary_error: float | None = None
     started: float = math.inf
-    """When the engine began with its first output; seconds, monotonic."""
+    """When the engine began with its first output; monotonic seconds."""
     _finished: dict[tuple[str, int], Finished] = field(default_factory=dict)
 
     @property
@@ -38,7 +38,7 @@ class Evaluation:
         return len(self._finished)
 
     def requests(self) -> Iterator[tuple[Request, tuple[str, int]]]:
-        """Each request with the (problem, index) that it answers."""
+        """Yields each request with the (problem, index) that it answers."""
         sampling = self.member.inputs.sampling
         for index in range(sampling.n):
             for prompt in self.prompts:
@@ -57,7 +57,7 @@ class Evaluation:
         self._finished[place] = finished
 
     def write(self, path: Path, tokenizer: TextTokenizer) -> None:
-        """outputs.jsonl: problems in the order asked, each with its outputs 0 .. n-1; no clock in it."""
+        """Writes outputs.jsonl: problems in the requested order, each with its outputs 0 .. n-1. It has no times."""
         with path.open("wb") as file:
             for prompt, index, finished in self._in_order():
                 output = Output(
@@ -93,6 +93,6 @@ class Evaluation:
 
 
 def text_token_ids(finished: Finished, decoding: Decoding) -> tuple[int, ...]:
-    """The tokens that are text: all but the end token."""
+    """Returns the tokens of the text: all but the end token."""
     ended = bool(finished.token_ids) and finished.token_ids[-1] in decoding.stop_token_ids
     return finished.token_ids[:-1] if ended else finished.token_ids

@@ -1,4 +1,4 @@
-"""Whole weights on disk: a base's files with an adapter merged in, tensor by tensor, under the base's own names."""
+"""Writes whole weights: a base's files with an adapter merged in, tensor by tensor, under the base's names."""
 
 import shutil
 from pathlib import Path
@@ -18,7 +18,7 @@ def write_merged(base: Path, adapter: Adapter, into: Path) -> int:
     """Writes every file of the base into the folder `into`, weights merged; returns how many weights were changed.
 
     W + scale B A is computed in float32 and rounded once to the base's dtype. One file of the base is in memory at a
-    time. Raises BadAdapter, and BadBase where the base's files do not hold each changed layer under its own name.
+    time. Raises BadAdapter, and BadBase if the base's files do not have each changed layer under its own name.
     """
     layout = read_layout(adapter.directory, read_shapes(base).linear())
     check_finite(adapter)

@@ -1,9 +1,9 @@
-"""What became ready while an engine works, or waits before it exits: taken from its log of offers, which is closed at
-the end.
+"""Reads tasks that the controller offers to a running engine, from the engine's log of offers; closes the log at the
+end.
 
-The log is `layout.offer_key` 1, 2, ... without a gap, each entry PUT If-None-Match: either the key of a task for this
-engine, by the controller, or its end, by the engine. The first writer of a number decides, so that a task is never
-offered to an engine that has gone, and an engine never goes with an offer untaken.
+The log is `store_keys.offer_key` 1, 2, ... without a gap, each entry PUT If-None-Match: either the key of a task for
+this engine, by the controller, or the end of the log, by the engine. The first writer of a number decides, so that a
+task is never offered to an engine that has ended, and an engine never ends with an unread offer.
 """
 
 import logging
@@ -17,7 +17,7 @@ from workloads.storage.base import AlreadyExists, NotFound, Store
 
 logger = logging.getLogger("potstill")
 LINGERING = "lingering"
-"""The phase of the progress record in which offers are made."""
+"""The phase of the progress record in which the engine is idle and waits for offers."""
 POLL_SECONDS = 2.0
 
 
@@ -32,11 +32,14 @@ class Offers:
     _returned: GenerateTask | None = None
 
     def put_back(self, task: GenerateTask) -> None:
-        """What was taken and could not be begun: it is the next that is taken, and the log is not closed before."""
+        """Puts back a task that could not be begun: `take` returns it next, and the log stays open until then."""
         self._returned = task
 
     def take(self) -> GenerateTask | None:
-        """The next offered task; None if there is none now, or the log is closed. Raises StoreError: none is taken."""
+        """Returns the next offered task; None if there is none now, or the log is closed.
+
+        Raises StoreError, and takes none then.
+        """
         if self._returned is not None:
             task, self._returned = self._returned, None
             return task
@@ -54,11 +57,11 @@ class Offers:
             if isinstance(offered, GenerateTask):
                 logger.info("took %s, attempt %d, which was offered", offered.unit, offered.number)
                 return offered
-            logger.error("offer %d: %s is no generate task", self.sequence - 1, offer.task_key)
+            logger.error("offer %d: %s is not a generate task", self.sequence - 1, offer.task_key)
         return None
 
     def close(self) -> bool:
-        """Whether the log is closed now; False: an offer came first, take it. Raises StoreError."""
+        """Returns whether the log is closed now. False: an offer came first, so take it. Raises StoreError."""
         if self._returned is not None:
             return False
         if not self.closed:
@@ -74,7 +77,10 @@ class Offers:
 def linger(
     offers: Offers, seconds: float, terminated: Event, poll_seconds: float = POLL_SECONDS
 ) -> GenerateTask | None:
-    """The first task offered within `seconds`; None once nothing came (or SIGTERM did) and the log is closed."""
+    """Returns the first task offered within `seconds`.
+
+    If none came (or SIGTERM did), closes the log and returns None.
+    """
     deadline = time.monotonic() + seconds
     while True:
         offered = offers.take()

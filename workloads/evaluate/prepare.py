@@ -1,4 +1,4 @@
-"""A member of a group made ready: problems read, prompts made, adapter promised. Nothing of the engine."""
+"""Prepares a member of a group without an engine: reads problems, makes prompts, requests the adapter."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,10 +19,9 @@ from workloads.text.tokenizer import TextTokenizer
 
 @dataclass(frozen=True)
 class Bench:
-    """What all members on one model share, and a folder for the benchmarks that they download.
+    """Data that all members with one model share, and a folder for downloaded benchmarks.
 
-    `tick` is called while something is waited for, and may raise. `canaries`: of whole weights that a training here
-    wrote.
+    `tick` is called while it waits, and may raise. `canaries`: of whole weights that a training here wrote.
     """
 
     shapes: ModelShapes
@@ -40,7 +39,7 @@ class Prepared:
 
 
 def prepare(bench: Bench, member: GenerateMember) -> Prepared:
-    """Raises ProgramError naming the member, StoreError, Corrupt, ContentError."""
+    """Raises ProgramError, which names the member, StoreError, Corrupt, ContentError."""
     inputs = member.inputs
     try:
         path = localise_file(member.benchmark, bench.folder / "benchmarks")

@@ -1,4 +1,4 @@
-"""The problems' texts of a benchmark file, and nothing of what grades them."""
+"""Reads the problems' texts of a benchmark file, without the data for grading."""
 
 import gzip
 import json
@@ -9,13 +9,14 @@ from typing import Any
 
 
 class BadBenchmark(Exception):
-    """The file is not a benchmark, or lacks a problem that was asked for."""
+    """The file is not a benchmark, or lacks a requested problem."""
 
 
 def read_problems(path: Path, wanted: Sequence[str]) -> dict[str, str]:
-    """Text by problem id, in the order of `wanted` (empty: all, as they stand). JSONL, gzipped if the name says so.
+    """Returns texts by problem id, in the order of `wanted` (empty: all, in file order). JSONL, gzipped if the name
+    says so.
 
-    A row's `choices`, if it has any, follow its prompt as lettered lines. Raises BadBenchmark.
+    If a row has `choices`, they follow its prompt as lettered lines. Raises BadBenchmark.
     """
     found: dict[str, str] = {}
     data = path.read_bytes()

@@ -1,4 +1,4 @@
-"""`python -m workloads.evaluate <task key>`: one engine for all members of a generate task that it can serve."""
+"""`python -m workloads.evaluate <task key>`: one engine runs all members of a generate task that it supports."""
 
 import logging
 import tempfile
@@ -37,7 +37,7 @@ CRASH = 1
 
 
 def evaluate(context: Context[GenerateTask]) -> None:
-    """Outputs of every member committed, or its failure written. Raises the first failure if no member was done."""
+    """Commits outputs of every member, or writes its failure. Raises the first failure if no member was done."""
     with (
         tempfile.TemporaryDirectory(prefix="potstill-", ignore_cleanup_errors=True) as folder,
         AdapterCache(context.store, Path(folder) / "adapters") as adapters,
@@ -62,7 +62,7 @@ def evaluate(context: Context[GenerateTask]) -> None:
 
 @dataclass(frozen=True)
 class EngineDemand:
-    """An engine for a base and stated flags (`key`: the digests of both), and whether others may join the work."""
+    """An engine for a base and stated flags (`key`: the digests of both), and whether other tasks may join."""
 
     key: tuple[str, str]
     directory: Path
@@ -73,7 +73,7 @@ class EngineDemand:
 
 @dataclass
 class EngineBay:
-    """At most one engine at a time, kept for as long as what comes next can use it."""
+    """Holds at most one engine at a time, as long as the next members can use it."""
 
     context: Context[GenerateTask]
     folder: Path
@@ -84,14 +84,14 @@ class EngineBay:
     offers: Offers
     session: Session | None = None
     wanted: EngineDemand | None = None
-    """What the engine at hand is one for."""
+    """The requirements of the current engine."""
     _later: deque[tuple[tuple[str, str], GenerateTask, Sequence[GenerateMember]]] = field(default_factory=deque)
-    """Members that need another engine than the one at work, by its key."""
+    """Members that need another engine than the current one, by its key."""
     _parts: int = 0
-    """Of what is at work there are so many more that an engine of their own follows for."""
+    """The number of later members for which another engine must be started."""
 
     def work(self, task: GenerateTask) -> None:
-        """All members of the task that are its own to do, those of one engine together, and what joins them."""
+        """Runs the members of the task that belong to it, those of one engine together, and tasks that join them."""
         if self.session is None:
             begin_start(task.members[0].inputs.engine)
         claimed = by_engine(task, claim_members(self.context.store, task))
@@ -101,7 +101,7 @@ class EngineBay:
             self._work(key, task, members)
 
     def _join(self) -> Sequence[Prepared]:
-        """Of what was offered to the engine at work, what it serves. What it does not makes room for no more."""
+        """Returns members of offered tasks that the current engine can run. Others wait for another engine."""
         assert self.session is not None
         assert self.wanted is not None
         task: GenerateTask | None = None
@@ -113,8 +113,8 @@ class EngineBay:
             claimed = by_engine(task, claim_members(self.context.store, task))
             for member in claimed.pop(self.wanted.key, []):
                 prepared += prepare_all(self.context, self.tally, [member], partial(prepare, self.wanted.bench))
-        except StoreError as error:  # it may be back when this has work to commit
-            logger.warning("nothing is taken for now: %s", error)
+        except StoreError as error:  # it may work again when there are results to commit
+            logger.warning("no offer is taken for now: %s", error)
             for one in prepared:
                 self._release(one)
             if task is not None:
@@ -133,12 +133,12 @@ class EngineBay:
 
     def _postpone(self, key: tuple[str, str], task: GenerateTask, members: Sequence[GenerateMember]) -> None:
         assert self.session is not None
-        logger.info("%d that were offered need an engine of their own, after this one", len(members))
+        logger.info("%d of the offered tasks need a separate engine, which starts after this one", len(members))
         self._later.append((key, task, members))
         self.session.more = None
 
     def _work(self, key: tuple[str, str], task: GenerateTask, members: Sequence[GenerateMember]) -> None:
-        """A model that cannot be used fails its members, not those of another one."""
+        """If a model cannot be used, only its members fail."""
         try:
             directory, canaries = self._weights(task, members[0])
             bench = self._bench(directory, canaries)
@@ -157,7 +157,7 @@ class EngineBay:
         return self.trained.fetch(member.checkpoint)
 
     def _run(self, wanted: EngineDemand, prepared: Sequence[Prepared]) -> None:
-        """If no engine can do what all of them together ask, those that ask most are tried apart from the others."""
+        """If no engine can meet the requirements of all together, the most demanding ones are tried separately."""
         asked = [demands_of([one.evaluation], wanted.foreseen) for one in prepared]
         if self.session and self.wanted and self.wanted.key == wanted.key:
             served = [self.session.engine.accepts(demands) for demands in asked]
@@ -190,12 +190,12 @@ class EngineBay:
         self._run(wanted, second)
 
     def _takes_more(self, wanted: EngineDemand) -> bool:
-        """Not beside a suspect, nor where others wait for this engine to be through."""
+        """Returns whether more tasks may join: not beside a suspect, and not if others wait for this engine to end."""
         log_is_open = self.context.task.takes_offers or self.context.task.idle_timeout_seconds > 0
         return log_is_open and wanted.shared and not self._later and not self._parts
 
     def _session(self, wanted: EngineDemand, prepared: Sequence[Prepared]) -> Session:
-        """The one at hand if it serves, else a new one in its place. Raises ProgramError."""
+        """Returns the current session if it fits, else a new one in its place. Raises ProgramError."""
         evaluations = [one.evaluation for one in prepared]
         demands, bench = demands_of(evaluations, wanted.foreseen), wanted.bench
         if self.session and self.wanted and self.wanted.key == wanted.key and self.session.engine.accepts(demands):
@@ -227,7 +227,7 @@ class EngineBay:
             self.adapters.release(prepared.evaluation.adapter)
 
     def lingers(self) -> bool:
-        """Says so in the progress record, if there is an engine to offer."""
+        """Returns whether an engine can take offers; if so, writes the phase to the progress record."""
         if self.session is not None:
             self.session.report(LINGERING)
         return self.session is not None
@@ -269,7 +269,7 @@ def foreseen_by(task: GenerateTask) -> Foreseen:
 
 
 def by_engine(task: GenerateTask, members: Sequence[GenerateMember]) -> dict[tuple[str, str], list[GenerateMember]]:
-    """By the digests of the weights and of the engine's flags."""
+    """Groups members by the digests of the weights and of the engine's flags."""
     found: dict[tuple[str, str], list[GenerateMember]] = {}
     for member in members:
         key = (digest_of(member.checkpoint or member.weights or task.base), digest_of(member.inputs.engine))
@@ -278,14 +278,16 @@ def by_engine(task: GenerateTask, members: Sequence[GenerateMember]) -> dict[tup
 
 
 def _ender(context: Context[GenerateTask]) -> Callable[[str, str], None]:
-    """What the watchdog does with a hung engine: the stacks to the attempt's failure, and an end as after a crash."""
+    """Returns the watchdog's action for a hung engine: writes the stacks to the attempt's failure, and ends like a
+    crash.
+    """
 
     def end(message: str, stacks: str) -> None:
         failure = Failure(exit_code=CRASH, reason="EngineHung", message=message, traceback=stacks)
         try:
             context.store.put(store_keys.failure_key(context.task.unit, context.task.number), failure.to_json())
         except StoreError as error:
-            logger.warning("the failure could not be written: %s", error)
+            logger.warning("could not write the failure:  %s", error)
         end_process(CRASH)
 
     return end

@@ -1,4 +1,4 @@
-"""A problem as the token ids that generation starts from: as trained for an adapter, as stated for a base."""
+"""Makes the token ids that generation starts from: the training format for an adapter, the stated prompt for a base."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ PROBLEM = "{problem}"
 
 
 class BadPrompt(Exception):
-    """A prompt cannot be made, or leaves no room for the answer."""
+    """A prompt cannot be made, or leaves no tokens for the answer."""
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """`token_ids` end with the prefill, if any. `sha256` is of the token ids: what was asked, whatever the text."""
+    """`token_ids` end with the prefill, if any. `sha256`: of the token ids, for any text."""
 
     problem: str
     token_ids: tuple[int, ...]
@@ -26,9 +26,8 @@ class Prompt:
 
 
 def make_prompt(tokenizer: TextTokenizer, prompting: Prompting, problem: str, text: str) -> Prompt:
-    """The training prefix of `text` (inside the instruction, if one is stated), then the prefill, tokenised apart.
-
-    Raises BadPrompt.
+    """Returns the training prefix of `text` (inside the instruction, if stated), then the prefill, tokenised
+    separately.
     """
     if prompting.instruction and PROBLEM not in prompting.instruction:
         raise BadPrompt(f"the instruction has no {PROBLEM}: say where the problem's text goes")
@@ -48,12 +47,12 @@ def prompt_sha256(token_ids: Sequence[int]) -> str:
 
 
 def prompts_sha256(prompts: Sequence[Prompt]) -> str:
-    """One hash over all prompts of an evaluation, in order."""
+    """Returns one hash over all prompts of an evaluation, in order."""
     return sha256_of(canonical_json([[prompt.problem, prompt.sha256] for prompt in prompts]))
 
 
 def check_context(prompts: Sequence[Prompt], limit_tokens: int, context_tokens: int) -> None:
-    """Raises BadPrompt when the longest prompt and the limit do not fit the base's context together."""
+    """Raises BadPrompt if the longest prompt and the limit do not fit the base's context together."""
     longest = max(prompts, key=lambda prompt: len(prompt.token_ids))
     needed = len(longest.token_ids) + limit_tokens
     if needed > context_tokens:

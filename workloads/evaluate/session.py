@@ -1,4 +1,6 @@
-"""The engine at work on a group: adapters loaded and held against their canaries, outputs committed as each is done."""
+"""A running engine and its group: loads adapters, checks their canaries, and commits outputs of each finished
+evaluation.
+"""
 
 import logging
 import tempfile
@@ -27,11 +29,11 @@ from workloads.text.tokenizer import TextTokenizer
 
 logger = logging.getLogger("potstill")
 OWN_WEIGHTS = ""
-"""Stands among the names of checked adapters for the engine's own weights."""
+"""The key of the engine's own weights among the names of checked adapters."""
 SELDOM = 4
-"""Between two questions for more so many times as long as the first took."""
+"""The pause between two requests for more offers, as a multiple of the first one's duration."""
 REQUEST_ATTEMPTS = 3
-"""How often a request is given to an engine that gives it up."""
+"""How often a request that the engine gave up is submitted again."""
 
 
 @dataclass
@@ -44,9 +46,9 @@ class Tally:
 
 @dataclass
 class Session:
-    """One engine and the evaluations that it was given. `stall_seconds`: how long it may go without a token.
+    """One engine and its evaluations. `stall_seconds`: the longest time without a token.
 
-    `more`: what was offered meanwhile and this engine can serve; None where it is to have no more.
+    `more`: returns offered members that this engine can run; None if it should get no more.
     """
 
     context: Context[GenerateTask]
@@ -59,22 +61,25 @@ class Session:
     stall_seconds: float
     more: Callable[[], Sequence[Prepared]] | None = None
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
-    """At work, by digest."""
+    """Running evaluations, by digest."""
     _committed: dict[str, int] = field(default_factory=dict)
-    """Outputs of those that are done, by digest; the outputs themselves are gone."""
+    """The number of outputs of finished evaluations, by digest; the outputs themselves are not kept."""
     _asked: dict[str, tuple[Request, tuple[str, int]]] = field(default_factory=dict)
     _tries: dict[str, int] = field(default_factory=dict)
     _failed: list[Evaluation] = field(default_factory=list)
-    """Of which requests may be pending: the engine may have to load their adapters again."""
+    """Failed evaluations with pending requests: the engine may have to load their adapters again."""
     _checked: dict[str, float | ProgramError | None] = field(default_factory=dict)
     _coming: deque[Prepared] = field(default_factory=deque)
-    """In their order, until the engine wants them."""
+    """Prepared evaluations in order, until the engine can take them."""
     _ask_again: float = 0.0
     _started: float = 0.0
     _tokens_before: int = 0
 
     def work(self, prepared: Sequence[Prepared]) -> None:
-        """Takes each as the engine wants it, and runs until nothing is pending. Raises Terminated, StoreError."""
+        """Submits each evaluation when the engine can take it, and runs until nothing is pending.
+
+        Raises Terminated, StoreError.
+        """
         self._started, self._tokens_before = time.monotonic(), self.engine.generated_tokens
         self._coming.extend(prepared)
         while self._coming or self.engine.pending:
@@ -90,7 +95,7 @@ class Session:
         self._failed.clear()
 
     def _ask_for_more(self) -> None:
-        """The engine makes no steps meanwhile, so a store that is slow to answer is asked seldom."""
+        """The engine makes no steps meanwhile, so a slow store is asked rarely."""
         began = time.monotonic()
         if self.more is not None and began >= self._ask_again:
             self._coming.extend(self.more())
@@ -98,7 +103,7 @@ class Session:
             self._ask_again = now + max(POLL_SECONDS, SELDOM * (now - began))
 
     def _next_is_wanted(self) -> bool:
-        """Its adapter is fetched beside the engine's work, if it has any."""
+        """Returns whether the engine can take the next evaluation. Its adapter is downloaded while the engine works."""
         if not self._coming or not self.engine.wants(self._coming[0].evaluation.adapter):
             return False
         self._fetch(*islice(self._coming, 2))
@@ -111,7 +116,7 @@ class Session:
                 self.adapters.begin(one.evaluation.adapter)
 
     def take(self, prepared: Prepared) -> None:
-        """Loads the adapter, holds it against its canaries, and queues the requests; or fails the member."""
+        """Loads the adapter, checks its canaries, and queues the requests; or fails the member."""
         evaluation = prepared.evaluation
         try:
             evaluation.canary_error = self._check(prepared)
@@ -126,9 +131,9 @@ class Session:
             self.engine.submit(request)
 
     def _check(self, prepared: Prepared) -> float | None:
-        """The largest canary error, nats; None where there are no canaries. Raises ProgramError, Corrupt, StoreError.
+        """Returns the largest canary error, nats; None without canaries. Raises ProgramError, Corrupt, StoreError.
 
-        An adapter is loaded and scored once, and so are whole weights that have canaries.
+        An adapter is loaded and scored once. So are whole weights with canaries.
         """
         adapter, member = prepared.evaluation.adapter, prepared.evaluation.member
         if adapter is None:
@@ -154,7 +159,7 @@ class Session:
         return self._checked_as(adapter.name, prepared)
 
     def _check_weights(self, prepared: Prepared) -> float | None:
-        """The same for the engine's own weights, which a training here wrote. Raises ProgramError."""
+        """Does the same for the engine's own weights, which a training here wrote. Raises ProgramError."""
         if OWN_WEIGHTS not in self._checked:
             try:
                 self._checked[OWN_WEIGHTS] = self._canary_error(prepared)
@@ -169,7 +174,7 @@ class Session:
         return found
 
     def _canary_error(self, prepared: Prepared) -> float | None:
-        """Raises BadAdapter where the engine's log-probabilities are not the trainer's."""
+        """Raises BadAdapter if the engine's log-probabilities differ from the trainer's."""
         adapter, canaries = prepared.evaluation.adapter, prepared.canaries
         name = f"adapter {adapter.name[:12]}" if adapter is not None else "the trained weights"
         if not canaries:
@@ -184,7 +189,7 @@ class Session:
         return result.largest
 
     def _step(self) -> None:
-        """Commits each evaluation that is finished by it. Raises StoreError."""
+        """Runs one step, and commits each evaluation that it finished. Raises StoreError."""
         self.watchdog.expect("generating", self.stall_seconds, lambda: self.engine.generated_tokens)
         finished = self.engine.step()
         self.watchdog.rest()
@@ -229,7 +234,7 @@ class Session:
                     store_keys.OUTPUTS, {path.name: path}, record, unit=member.unit, number=member.number
                 )
             except Superseded as error:
-                logger.warning("%s: another attempt's outputs stand: %s", member.unit, error)
+                logger.warning("%s: another attempt's outputs are committed: %s", member.unit, error)
         self.tally.done += 1
         self._committed[evaluation.digest] = self.evaluations.pop(evaluation.digest).total
         self._release(evaluation)
@@ -261,14 +266,14 @@ class Session:
         )
 
     def _room(self) -> int:
-        """Evaluations like those at work that the engine would begin with at once, while all that it has are begun."""
+        """Returns how many such evaluations the engine would begin at once, if all that it has are begun."""
         if self.more is None or self._coming or not self.evaluations or not self.engine.pending:
             return 0
         return self.engine.room(max(one.total for one in self.evaluations.values()))
 
 
 def fail_member(context: Context[GenerateTask], tally: Tally, member: GenerateMember, error: Exception) -> None:
-    """Writes the member's failure; the group goes on."""
+    """Writes the member's failure; the group continues."""
     if not isinstance(error, ProgramError):
         reason = "CorruptFiles" if isinstance(error, Corrupt) else "InputChanged"
         error = ProgramError(ExitCode.BAD_DATA, reason, str(error), member.unit.digest)
@@ -282,7 +287,10 @@ def prepare_all(
     members: Sequence[GenerateMember],
     prepare: Callable[[GenerateMember], Prepared],
 ) -> list[Prepared]:
-    """Those that can be; the others fail alone. Evaluations of one adapter stand together. Raises StoreError."""
+    """Returns the members that can be prepared; the others fail alone. Evaluations of one adapter are adjacent.
+
+    Raises StoreError.
+    """
     prepared = []
     for member in members:
         context.stop_if_terminated()

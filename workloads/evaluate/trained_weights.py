@@ -1,4 +1,4 @@
-"""Checkpoints of full fine-tuning: fetched from the store for the engine that runs them, one at a time."""
+"""Downloads checkpoints of full fine-tuning from the store for the engine, one at a time."""
 
 import shutil
 from pathlib import Path
@@ -12,20 +12,20 @@ from workloads.storage.markers import Corrupt, fetch, read_marker
 
 
 class TrainedWeights:
-    """A folder that holds the weights of at most one checkpoint, because a pod's disk may not have room for two."""
+    """A folder with the weights of at most one checkpoint, because a pod's disk may not have space for two."""
 
     def __init__(self, store: Store, folder: Path) -> None:
         self._store, self._folder = store, folder
 
     def fetch(self, source: CheckpointSource) -> tuple[Path, tuple[Canary, ...]]:
-        """The checkpoint's directory, checked by hash, and its canaries. Other weights in the folder are deleted.
+        """Returns the checkpoint's directory, checked by hash, and its canaries.
 
-        Raises Corrupt, StoreError.
+        Deletes other weights in the folder.
         """
         marker = read_marker(self._store, source.unit, source.marker)
         record = marker.record if marker is not None else None
         if marker is None or not isinstance(record, CheckpointRecord) or record.model_content != source.content:
-            state = f"holds {marker.content[:12]}" if marker else "is not there"
+            state = f"holds {marker.content[:12]}" if marker else "does not exist"
             raise Corrupt(f"{source.unit}: marker {source.marker} {state}; the task names {source.content}")
         directory = self._folder / sha256_of(source.content.encode())[:16]
         if self._folder.is_dir():

@@ -1,1 +1,4 @@
-"""Results for other trackers: W&B, MLflow, TensorBoard. From records, after the fact: no trainer knows of it."""
+"""Exports results to other trackers: W&B, MLflow, TensorBoard.
+
+They are made from records, independently of trainers.
+"""

@@ -13,12 +13,12 @@ from workloads.exporters.tracked import SHARES, Tracked
 
 EVENT_FILES = "events.out.tfevents.*"
 WRITTEN = ".potstill-export.json"
-"""In each run's folder: what its event files hold."""
+"""In each run's folder: a list of what its event files contain."""
 
 
 @dataclass
 class Written:
-    """`evaluations`: value by tag@samples. `texts`: parameters and provenance as they were written last."""
+    """`evaluations`: value by tag@samples. `texts`: the last written parameters and provenance."""
 
     step: int = 0
     live_step: int = 0
@@ -27,11 +27,12 @@ class Written:
 
 
 def update(experiment: str, runs: Iterable[Tracked], folder: Path, now: datetime) -> int:
-    """Writes what the folder of event files per run under `folder`/`experiment` does not have. Returns how many values.
+    """Writes values that are missing in the run folders under `folder`/`experiment`. Returns how many values.
 
-    `now` is every new event's wall time. Training is there twice, against steps (train/loss) and against samples
+    `now` is every new event's wall time. Training is written twice, against steps (train/loss) and against samples
     (train_by_samples/loss); evaluations against samples, with their intervals as margins under Custom Scalars. A run
-    whose evaluations have changed is written anew. Raises FileExistsError for a folder that another program wrote.
+    whose evaluations have changed is written again from the start. Raises FileExistsError for a folder of another
+    program.
     """
     return sum(
         _update(folder / experiment / run.id.removeprefix(f"{experiment}-"), run, now.timestamp()) for run in runs
@@ -58,7 +59,7 @@ def _update(place: Path, run: Tracked, seconds: float) -> int:
     place.mkdir(parents=True, exist_ok=True)
     if not record.exists():
         _save(record, Written())
-    number = len(list(place.glob(EVENT_FILES)))  # the writer's own name has seconds only, and two may share one
+    number = len(list(place.glob(EVENT_FILES)))  # the writer's own name has only seconds, so two may have the same name
     with SummaryWriter(str(place), filename_suffix=f".{number:06d}") as writer:
         for point in training:
             for name, value in values(point).items():
@@ -85,7 +86,7 @@ def _update(place: Path, run: Tracked, seconds: float) -> int:
 
 
 def _evaluations(run: Tracked) -> dict[str, float]:
-    """Value by tag@samples."""
+    """Returns values by tag@samples."""
     return {f"{tag}@{point.samples}": value for point in run.evaluations for tag, value in point.values.items()}
 
 
@@ -96,7 +97,7 @@ def _save(record: Path, written: Written) -> None:
 
 
 def _margins(run: Tracked) -> dict[str, dict[str, list[object]]]:
-    """By benchmark and budget: a chart per share, value, low and high."""
+    """Returns by benchmark and budget a chart per share: value, low and high."""
     names = dict.fromkeys(point.name for point in run.evaluations)
     return {
         name: {

@@ -19,9 +19,9 @@ ATTEMPT = re.compile(r"/attempts/(\d+)/progress\.json$")
 
 
 def training_points(manifest: Manifest, store: Store | None) -> dict[str, tuple[LossPoint, ...]]:
-    """By run. Of a run that is not done: every step up to its newest resume state.
+    """Returns points by run. For an unfinished run: every step up to its newest resume state.
 
-    Without a store: what the manifest keeps, at most 200 points a run. Raises Corrupt, StoreError.
+    Without a store: the manifest's points, at most 200 a run. Raises Corrupt, StoreError.
     """
     return {run.name: (_from_store(store, run) if store is not None else None) or run.losses for run in manifest.runs}
 
@@ -39,13 +39,13 @@ def _from_store(store: Store, run: ManifestRun) -> tuple[LossPoint, ...] | None:
 
 
 def live_points(manifest: Manifest, store: Store) -> dict[str, LossPoint]:
-    """By run at work: the step that its newest attempt reported last. Raises StoreError."""
+    """Returns by running run the last step that its newest attempt reported. Raises StoreError."""
     found = {run.name: _live(store, run) for run in manifest.runs if run.inputs is not None and run.state != "done"}
     return {name: point for name, point in found.items() if point is not None}
 
 
 def _live(store: Store, run: ManifestRun) -> LossPoint | None:
-    """None before the first step, and for a record that cannot be read."""
+    """Returns None before the first step, and for a record that cannot be read."""
     unit = TRAIN.unit(run.digest)
     numbers = [
         int(number[1]) for info in store.list(store_keys.unit_prefix(unit)) if (number := ATTEMPT.search(info.key))
@@ -81,6 +81,6 @@ def _points(data: bytes) -> Iterator[LossPoint]:
 
 
 def values(point: LossPoint) -> dict[str, float]:
-    """By name: loss (nats per supervised token), learning_rate, tokens_per_second."""
+    """Returns values by name: loss (nats per supervised token), learning_rate, tokens_per_second."""
     found = {"loss": point.loss, "learning_rate": point.learning_rate}
     return found if point.tokens_per_second is None else found | {"tokens_per_second": point.tokens_per_second}

@@ -1,7 +1,7 @@
 """An MLflow file store. Extra: export-mlflow.
 
-MLflow keeps the format in maintenance and asks for a word before it opens one; `mlflow migrate-filestore` makes a
-database of it.
+MLflow only maintains this format and needs a confirmation to open it; `mlflow migrate-filestore` converts it to a
+database.
 """
 
 import os
@@ -19,19 +19,19 @@ from workloads.exporters.metrics import values
 from workloads.exporters.tracked import Tracked
 
 METRICS_PER_CALL = 1000
-"""MLflow's own bound."""
+"""MLflow's limit."""
 
 
 ID_TAG = "potstill.id"
-"""By which a run is found again."""
+"""The tag by which a run is found again."""
 
 
 def update(experiment: str, runs: Iterable[Tracked], where: str, now: datetime) -> int:
-    """An experiment with a run each; logs what is not there yet. Returns how many values were logged.
+    """Logs missing values to an MLflow experiment with a run for each. Returns how many values were logged.
 
-    `where`: a folder, or the http(s) URL of a tracking server. `now` is every new metric's time: records have
-    steps and no clock. Training is there twice, against steps (train/loss) and against samples
-    (train_by_samples/loss); evaluations against samples. A run whose values have changed is deleted and made anew.
+    `where`: a folder, or the http(s) URL of a tracking server. `now` is every new metric's time: records have steps and
+    no clock. Training is logged twice, against steps (train/loss) and against samples (train_by_samples/loss);
+    evaluations against samples. A run whose values have changed is deleted and made again.
     """
     client = MlflowClient(where if "://" in where else Path(where).resolve().as_uri())
     there = client.get_experiment_by_name(experiment)

@@ -1,4 +1,4 @@
-"""A manifest as the runs of a tracker: curves, parameters, and where it all comes from. Pure."""
+"""Converts a manifest to the runs of a tracker: curves, parameters and provenance. Pure."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ Value = str | int | float | bool
 class EvaluationPoint:
     """A model's shares on one benchmark at one budget: `low` and `high` are the 95% interval.
 
-    `samples` that it was trained on: 0 for the base and for candidates. `name`: math-500/4096.
+    `samples`: trained samples; 0 for the base and for candidates. `name`: such as math-500/4096.
     """
 
     samples: int
@@ -27,7 +27,7 @@ class EvaluationPoint:
 
     @property
     def values(self) -> dict[str, float]:
-        """eval/math-500/4096/accuracy, with _low, _high and _n. A share of no outputs is left out."""
+        """Returns eval/math-500/4096/accuracy, with _low, _high and _n. A share of no outputs is left out."""
         found: dict[str, float] = {}
         for metric, share in self.shares.items():
             if share.value is not None and share.interval is not None:
@@ -41,7 +41,7 @@ class EvaluationPoint:
 class Tracked:
     """One run of a tracker: a training with its checkpoints, the base, or a candidate. `id` is unique in a store.
 
-    `live`: the newest step of a training at work, which `training` may not have yet.
+    `live`: the newest step of a running training, which `training` may not have yet.
     """
 
     id: str
@@ -55,7 +55,7 @@ class Tracked:
 
     @property
     def live_values(self) -> dict[str, float]:
-        """live/loss, and live/tokens_per_second."""
+        """Returns live/loss and live/tokens_per_second."""
         if self.live is None:
             return {}
         speed = self.live.tokens_per_second
@@ -71,9 +71,9 @@ def tracked(
     training: Mapping[str, tuple[LossPoint, ...]],
     live: Mapping[str, LossPoint] = MappingProxyType({}),
 ) -> tuple[Tracked, ...]:
-    """The base first, then runs and candidates in the manifest's order. `training`: every step's metrics, by run.
+    """Returns the base, then runs and candidates in the manifest's order. `training`: every step's metrics, by run.
 
-    While the experiment runs, a benchmark of which parts are missing is left out: its shares would change.
+    While the experiment runs, a benchmark with missing parts is left out, because its shares would change.
     """
     base = next(model for model in manifest.models if model.kind == "base")
     runs = [_run(manifest, run, training.get(run.name, ())) for run in manifest.runs]
@@ -117,9 +117,9 @@ def _tracked(
 
 
 def _params(inputs: TrainInputs) -> Iterator[tuple[str, Value]]:
-    """As the experiment file names them; nested ones with dots."""
-    said = inputs.model_dump(mode="json", by_alias=True, exclude={"type", "template", "base_content", "data_content"})
-    for name, value in said.items():
+    """Yields the fields with their names in the experiment file; nested ones with dots."""
+    fields = inputs.model_dump(mode="json", by_alias=True, exclude={"type", "template", "base_content", "data_content"})
+    for name, value in fields.items():
         if isinstance(value, dict):
             yield from ((f"{name}.{key}", _value(item)) for key, item in value.items())
         else:
@@ -131,8 +131,8 @@ def _value(value: object) -> Value:
 
 
 def _sampling(manifest: Manifest) -> dict[str, Value]:
-    said = manifest.sampling.model_dump(mode="json", by_alias=True)
-    return {f"sampling.{name}": value for name, value in said.items()}
+    fields = manifest.sampling.model_dump(mode="json", by_alias=True)
+    return {f"sampling.{name}": value for name, value in fields.items()}
 
 
 def _provenance(manifest: Manifest, models: list[ManifestModel]) -> dict[str, str]:

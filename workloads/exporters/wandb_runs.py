@@ -1,4 +1,4 @@
-"""Offline runs of W&B: `wandb sync` sends them when and where their owner likes. Extra: export-wandb."""
+"""Writes offline runs of W&B, which the user sends with `wandb sync`. Extra: export-wandb."""
 
 import shutil
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ from workloads.exporters.tracked import Tracked
 
 @dataclass
 class _Open:
-    """A run of W&B and what it has: the last training step, and (samples, values) of its evaluations."""
+    """A run of W&B and its content: the last training step, and (samples, values) of its evaluations."""
 
     run: Any
     step: int = 0
@@ -24,9 +24,9 @@ class _Open:
 
 
 class OfflineRuns:
-    """One offline run each under `folder`/wandb, open until the block ends. Asks the network for nothing.
+    """One offline run each under `folder`/wandb, open until the block ends. Does not use the network.
 
-    What an earlier export wrote of the same runs is replaced, so that nothing is there twice.
+    Replaces an earlier export of the same runs, so that nothing is duplicated.
     """
 
     def __init__(self, experiment: str, folder: Path) -> None:
@@ -45,10 +45,10 @@ class OfflineRuns:
             for opened in self._open.values():
                 opened.run.finish()
         finally:
-            wandb.teardown()  # its service, a process of its own, may still hold a run's last lines after `finish`
+            wandb.teardown()  # its service process may still hold a run's last lines after `finish`
 
     def update(self, runs: Iterable[Tracked]) -> int:
-        """Logs what is new since the last call. Returns how many rows."""
+        """Logs values that are new since the last call. Returns how many rows."""
         return sum(self._update(run) for run in runs)
 
     def _update(self, run: Tracked) -> int:

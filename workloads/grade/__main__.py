@@ -19,7 +19,7 @@ def main(arguments: list[str]) -> int:
     chosen = parser.parse_args(arguments)
     if chosen.step != "all" and chosen.work is None:
         parser.error(f"--step {chosen.step} needs --work DIR")
-    if chosen.step == "execute":  # no store and no credentials here, so none of the frame that needs them
+    if chosen.step == "execute":  # this step has no store and no credentials, so it skips the common program frame
         return execute_folder(chosen.work, chosen.workers)
     return run_program(
         GradeTask, lambda context: grade(context, chosen.step, chosen.work, chosen.workers), [chosen.task]

@@ -1,4 +1,4 @@
-"""`bench test`: a benchmark's golds must grade right before a GPU is booked."""
+"""`bench test`: checks that a benchmark's golds are graded right, before a GPU is booked."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ from workloads.sandbox.pool import Unsupported as Unsupported
 class GoldReport:
     """`wrong`: grades of golds and references that are not right. `untested`: code problems without a solution.
 
-    `warnings`: a sentence for each gold that equal answers may not be found equal to.
+    `warnings`: a sentence for each gold that may not equal other forms of the right answer.
     """
 
     tested: int
@@ -30,7 +30,7 @@ class GoldReport:
 
 
 def grade_golds(benchmark: Benchmark, workers: int) -> GoldReport:
-    """Grades as outputs what the grader says must be right: golds, answers of reference solutions, and programs."""
+    """Grades answers that must be right as outputs: golds, answers of reference solutions, and programs."""
     grader = GRADERS.require(benchmark.grader)
     golds = {problem.id: grader.golds(problem) for problem in benchmark.problems}
     items = [
@@ -55,7 +55,7 @@ def _warnings(grader: Grader, benchmark: Benchmark, grades: Sequence[Grade]) -> 
 
 
 def grade_here(benchmark: Benchmark, items: Sequence[Item], workers: int) -> Graded:
-    """All that the grading program does with items, on this machine. Raises Unsupported where there is no sandbox."""
+    """Runs the whole grading of items on this machine. Raises Unsupported if there is no sandbox."""
     with tempfile.TemporaryDirectory(prefix="potstill-grade-") as folder:
         executed = execute_here(orders_for(benchmark, items), workers, Path(folder), allow_unsandboxed=False)
         with closing(executed.outcomes) as outcomes:

@@ -1,4 +1,4 @@
-"""Grades outputs that exist as an evaluation grades them, and counts: what `potstill grade` does."""
+"""Grades existing outputs like an evaluation and counts the grades, for `potstill grade`."""
 
 import math
 from collections import Counter
@@ -24,12 +24,12 @@ class GradedRow:
 
     @property
     def disagrees(self) -> bool:
-        """Whether the row's own `right` is another verdict. Without a verdict nothing disagrees."""
+        """Whether the row's own `right` differs from the verdict. False without a verdict."""
         stated, verdict = self.row.right, self.grade.verdict
         return stated is not None and verdict in COMPARED and stated != (verdict == "right")
 
     def to_json(self) -> dict[str, Any]:
-        """A line of GRADES.jsonl."""
+        """Returns a line of GRADES.jsonl."""
         grade, row = self.grade, self.row
         found: dict[str, Any] = {"line": row.line}
         found |= {"problem": grade.problem, "index": grade.index} if row.gold is None else {"gold": row.gold}
@@ -46,7 +46,7 @@ class GradedRow:
 
 @dataclass(frozen=True)
 class OutputShare:
-    """k of n with a 95% interval, None where n is 0."""
+    """k of n with a 95% interval, None if n is 0."""
 
     k: int
     n: int
@@ -54,7 +54,7 @@ class OutputShare:
     high: float | None
 
     def __str__(self) -> str:
-        """73.0% (73/100, 63.6-80.7)"""
+        """Returns text such as 73.0% (73/100, 63.6-80.7)."""
         if self.low is None or self.high is None:
             return "- (0/0)"
         return f"{self.k / self.n:.1%} ({self.k}/{self.n}, {self.low * 100:.1f}-{self.high * 100:.1f})"
@@ -62,10 +62,10 @@ class OutputShare:
 
 @dataclass(frozen=True)
 class Summary:
-    """Counts of graded rows. `errors` are in no other count but `rows`; `causes`: why not right, each by its name.
+    """Counts of graded rows. `errors` are in no other count but `rows`; `causes`: why rows are not right, by name.
 
-    `stated`: rows that say themselves whether they are right and have a verdict; `disagreements` by kind: `missed`
-    (said to be right, graded otherwise) and `let_pass`; `groups`: disagreements and rows by the rows' `class`.
+    `stated`: rows with both an own `right` and a verdict; `disagreements` by kind: `missed` (the row says right, the
+    grade does not) and `let_pass` (the reverse); `groups`: disagreements and rows by the rows' `class`.
     """
 
     rows: int
@@ -89,7 +89,7 @@ class Summary:
 
 
 def grade_rows(benchmark: Benchmark, rows: Sequence[OutputRow], workers: int) -> tuple[GradedRow, ...]:
-    """A grade per row, in their order. Raises Unsupported for code where there is no sandbox."""
+    """Returns a grade for each row, in order. Raises Unsupported for code if there is no sandbox."""
     graded = grade_here(benchmark, [row.item for row in rows], workers)
     return tuple(GradedRow(row, grade) for row, grade in zip(rows, graded.grades, strict=True))
 
@@ -123,7 +123,7 @@ def summarise(graded: Sequence[GradedRow]) -> Summary:
 
 
 def summary_json(summary: Summary, benchmark: Benchmark) -> dict[str, Any]:
-    """What --json prints."""
+    """Returns the content of --json."""
 
     def share(one: OutputShare) -> dict[str, Any]:
         return {"k": one.k, "n": one.n, "low": one.low, "high": one.high}
@@ -153,11 +153,11 @@ def summary_json(summary: Summary, benchmark: Benchmark) -> dict[str, Any]:
 
 
 def _share(outcomes: Iterable[tuple[str, bool]]) -> OutputShare:
-    """Of (problem, yes) per output: a Wilson 95% interval, of the effective number of outputs.
+    """Returns a share from (problem, yes) per output, with a Wilson 95% interval for the effective number of outputs.
 
-    Outputs of one problem depend on each other. The effective number is p(1 - p) / variance of p between problems
-    (Korn and Graubard 1998), at least the number of problems where all agree, and at most that of the outputs; with
-    one output a problem it is their number, and the interval is Wilson's own.
+    Outputs of one problem are correlated. The effective number is p(1 - p) / variance of p between problems (Korn and
+    Graubard 1998), but at least the number of problems and at most the number of outputs. With one output a problem it
+    is the number of outputs, and the interval is Wilson's.
     """
     found: dict[str, list[bool]] = {}
     for problem, yes in outcomes:

@@ -1,8 +1,8 @@
-"""Items to grades: which checks are needed, and what their replies mean. The three steps of a pod meet here.
+"""From items to grades: the needed checks, and the grades from their replies. The three steps of a pod use it.
 
-`fetch` reads outputs and writes orders; `execute` runs them where no gold is; `compare` reads the outputs again, checks
-answers and outcomes against the golds, and makes grades. `grade_items` is the last one; the other two are `orders_for`
-and `steps.execute_here`. What is particular to a grader is in `workloads.graders`.
+`fetch` reads outputs and writes orders; `execute` runs them without access to golds; `compare` reads the outputs again,
+compares answers and outcomes with the golds, and makes grades. `grade_items` is the last one; the other two are
+`orders_for` and `steps.execute_here`. `workloads.graders` has the code of each grader.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,12 +22,14 @@ LONGEST_STORED_ANSWER = 20_000
 
 
 def orders_for(benchmark: Benchmark, items: Iterable[Item]) -> list[Order]:
-    """What the sandbox must run for these items; nothing unless the benchmark's grader runs programs."""
+    """Returns the programs that the sandbox must run for these items; none unless the benchmark's grader runs
+    programs.
+    """
     return GRADERS.require(benchmark.grader).orders(benchmark, _answers(items))
 
 
 def work_of(benchmark: Benchmark, items: Iterable[Item]) -> dict[str, set[str]]:
-    """By the key of each order, and of each check, the problems that it is about."""
+    """Returns by the key of each order and check the ids of its problems."""
     grader = GRADERS.require(benchmark.grader)
     problems = {problem.id: problem for problem in benchmark.problems}
     found: dict[str, set[str]] = {}
@@ -38,13 +40,13 @@ def work_of(benchmark: Benchmark, items: Iterable[Item]) -> dict[str, set[str]]:
 
 
 def _answers(items: Iterable[Item]) -> set[tuple[str, str]]:
-    """Distinct (problem, answer) that are to be judged."""
+    """Returns distinct (problem, answer) pairs to grade."""
     return {(i.problem, i.answer) for i in items if i.answer is not None and not i.failed}
 
 
 @dataclass(frozen=True)
 class Graded:
-    """`asked_again`: checks that failed for no fault of an answer and were asked again alone."""
+    """`asked_again`: checks that failed for a reason outside of the answer and were repeated alone."""
 
     grades: tuple[Grade, ...]
     asked_again: int = 0
@@ -57,9 +59,9 @@ def grade_items(
     workers: int,
     ended: Callable[[str], None] = lambda _: None,
 ) -> Graded:
-    """A grade per item, in the order of items. Each distinct answer is checked once.
+    """Returns a grade per item, in the order of items. Each distinct answer is checked once.
 
-    `ended` is told each check's key, one of `work_of`, when it is over; what it raises ends the grading.
+    `ended` gets each check's key (one of `work_of`) when it has ended. An exception from it stops the grading.
     """
     grader = GRADERS.require(benchmark.grader)
     problems = {problem.id: problem for problem in benchmark.problems}
@@ -80,7 +82,7 @@ def _sound_golds(
     replies: Mapping[str, Reply],
     workers: int,
 ) -> frozenset[str]:
-    """Of the problems with a check that failed, those whose gold equals itself within the checker's limits."""
+    """Returns the problems with a failed check whose gold equals itself within the checker's limits."""
     failed = {
         problem_id
         for problem_id, answer in answers

@@ -1,4 +1,4 @@
-"""From generated outputs to what must be graded: each output cut at each budget, read once per distinct prefix."""
+"""From generated outputs to items for grading: each output is cut at each budget and read once per distinct prefix."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from workloads.graders.extraction.completion import Extraction, Rule, read
 from workloads.graders.extraction.repetition import loops
 
 Decode = Callable[[Sequence[int]], str]
-"""Token ids to text, special tokens kept. Ids that end within a character give U+FFFD there."""
+"""Converts token ids to text and keeps special tokens. Ids that end within a character give U+FFFD there."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,10 @@ class Generated:
 
 @dataclass(frozen=True)
 class Item:
-    """An output at a budget, read. Only `token_ids[:budget_tokens]` decided it, and whether the output ended there."""
+    """An output at one budget, with its answer.
+
+    It depends only on `token_ids[:budget_tokens]`, and on whether the output ended there.
+    """
 
     problem: str
     index: int
@@ -51,9 +54,9 @@ def read_outputs(
     decode: Decode,
     entry_points: Mapping[str, str] | None = None,
 ) -> Iterator[Item]:
-    """An Item per output and budget, budgets ascending. `prefill` stands before every output's text.
+    """Yields an Item per output and budget, budgets ascending. `prefill` is put before every output's text.
 
-    `entry_points`: by problem id, the function that a code problem asks for (`entry_points_of`).
+    `entry_points`: the function name of each code problem, by problem id (`entry_points_of`).
     """
     for output in outputs:
         known: dict[tuple[int, bool], Extraction] = {}
@@ -78,7 +81,7 @@ def read_outputs(
 
 
 def entry_points_of(benchmark: Benchmark) -> dict[str, str]:
-    """By problem id; empty unless the benchmark is graded by running code."""
+    """Returns function names by problem id; empty unless the benchmark is graded by running code."""
     return {problem.id: problem.tests.entry_point for problem in benchmark.problems if problem.tests is not None}
 
 

@@ -1,9 +1,9 @@
-"""Outcomes in a file: written as they come, read one at a time, and read as hostile.
+"""A file of outcomes: written as they come, read one at a time, and treated as hostile.
 
-Together the outcomes of a benchmark may be gigabytes, so the file is gone through once for where each one stands, and
-an outcome is parsed when it is asked for. What is in the file may be the work of a program that broke out of its
-sandbox: nothing is followed, waited for or read beyond what the orders allow, a line that is no outcome of an order of
-these is passed over, and of two for one order the first counts.
+All outcomes of a benchmark may be gigabytes, so the file is read once to find the place of each, and an outcome is
+parsed when it is needed. A program that broke out of its sandbox may have written the file: links are not followed,
+reads are not waited for, nothing is read beyond the orders' limits, and lines that are not outcomes of these orders are
+skipped. If an order has two outcomes, the first counts.
 """
 
 import json
@@ -16,11 +16,11 @@ from pathlib import Path
 from workloads.sandbox.order import Lost, Order, Outcome, result_from
 
 LONGEST_ESCAPE = 6
-"""Bytes that one byte of a candidate's may take in a line: \\u0000."""
+"""Bytes that one byte of a candidate's output may take in a line: \\u0000."""
 LINE_BYTES = 1 << 20
-"""Beside a candidate's output: its order's key, the end, the seconds of each test."""
+"""Bytes of a line in addition to the candidate's output: its order's key, the end, the seconds of each test."""
 MOST_BAD_LINES = 10
-"""The file is not read beyond so many: a sandbox writes none."""
+"""After this many bad lines the file is not read further: a sandbox writes none."""
 
 logger = logging.getLogger("potstill")
 
@@ -39,7 +39,7 @@ class OutcomeFile(Mapping[str, Outcome | Lost]):
     """Outcomes by the keys of orders. Read from several threads at once; `close` it."""
 
     def __init__(self, path: Path, orders: Iterable[Order]) -> None:
-        """A file that is missing, a link, a pipe or a device holds nothing."""
+        """A missing file, a link, a pipe or a device counts as empty."""
         self._places: dict[str, tuple[int, int]] = {}
         self.asked_again = 0
         self._file = _open_regular(path)
@@ -59,7 +59,7 @@ class OutcomeFile(Mapping[str, Outcome | Lost]):
                     break
                 if found is None or found.key not in allowed or found.key in self._places:
                     bad += 1
-                    logger.warning("%s: a line that is no outcome of an order, or a second one", name)
+                    logger.warning("%s: a line that is not an outcome of an order, or a second one", name)
                     if bad == MOST_BAD_LINES:
                         logger.warning("%s: %d such lines; the rest is not read", name, bad)
                         break
@@ -89,7 +89,7 @@ class OutcomeFile(Mapping[str, Outcome | Lost]):
 
 
 def _open_regular(path: Path) -> int | None:
-    """A descriptor, or None for anything but a regular file in a folder that is no link."""
+    """Returns a descriptor; None for anything but a regular file in a folder that is not a link."""
     try:
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError:

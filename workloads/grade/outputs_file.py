@@ -1,8 +1,8 @@
-"""Outputs that exist, in a JSONL file: what `potstill grade` reads.
+"""Reads existing outputs from a JSONL file, for `potstill grade`.
 
-With a benchmark a row is `{"problem": id, "output": text}`, several rows a problem allowed. Without one it holds its
-own gold: `{"gold": ..., "answer": ...}`, or `{"gold": ..., "output": text}` from which the answer is read first.
-Optional in every row: `right` (what the verdict ought to be), `class` (a name under which disagreements are counted),
+With a benchmark a row is `{"problem": id, "output": text}`; a problem may have several rows. Without one, each row has
+a gold: `{"gold": ..., "answer": ...}`, or `{"gold": ..., "output": text}` from which the answer is extracted first.
+Optional in every row: `right` (the expected verdict), `class` (a name under which disagreements are counted),
 `finish_reason` ("length": cut by a limit, "error": not generated), and beside a gold `choices`. Other fields are
 ignored.
 """
@@ -30,7 +30,7 @@ FINISH_REASONS = ("stop", "length", "error")
 
 @dataclass(frozen=True)
 class OutputRow:
-    """A row of the file. `right`, `group`: its fields `right` and `class`, if it has them."""
+    """A row of the file. `right`, `group`: its fields `right` and `class`, if present."""
 
     line: int
     item: Item
@@ -40,12 +40,15 @@ class OutputRow:
 
 
 def rule_of(completion: CompletionRule, pattern: str | None, *, thinking: bool, choice: bool = False) -> Rule:
-    """How an answer is read from an output. Raises PatternError."""
+    """Returns the rule for extracting an answer from an output. Raises PatternError."""
     return Rule(completion, thinking, None if pattern is None else pattern_of(pattern), choice=choice)
 
 
 def read_outputs_file(path: Path, benchmark: Benchmark, rule: Rule) -> list[OutputRow]:
-    """Rows of outputs of a benchmark's problems. BenchmarkError names the file, the line and what is wrong."""
+    """Returns rows of outputs of a benchmark's problems.
+
+    Raises BenchmarkError, which names the file, the line and the problem.
+    """
     known, entry_points = frozenset(benchmark.ids), entry_points_of(benchmark)
     outputs: Counter[str] = Counter()
     rows = []
@@ -63,9 +66,9 @@ def read_outputs_file(path: Path, benchmark: Benchmark, rule: Rule) -> list[Outp
 
 
 def read_pairs_file(path: Path, grader: str, rule: Rule | None = None) -> tuple[Benchmark, list[OutputRow]]:
-    """Rows that hold their own golds, and the benchmark that they make up: a problem per row, named by its line.
+    """Returns rows with their own golds, and a benchmark made from them: a problem per row, named by its line.
 
-    `rule` reads the rows that hold an output in place of an answer. BenchmarkError as in `read_outputs_file`.
+    `rule` reads rows that have an output instead of an answer. Raises BenchmarkError like `read_outputs_file`.
     """
     graded_by = GRADERS.require(grader)
     rule = rule or Rule(graded_by.completion, thinking=False, choice=graded_by.keeps_box_text)
@@ -123,7 +126,7 @@ def _item(problem: str, index: int, answer: str | None, incomplete: Incomplete |
 
 
 def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line number and object of each line that is not blank, one line in memory at a time."""
+    """Yields line number and object of each line that is not blank, one line in memory at a time."""
     for number, line in _lines(path):
         with _Place(path, number):
             text = line.decode("utf-8-sig" if number == 1 else "utf-8")
@@ -150,7 +153,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 class _Place:
-    """What is wrong with a line becomes a BenchmarkError that names file and line."""
+    """Converts an error in a line to a BenchmarkError that names file and line."""
 
     def __init__(self, path: Path, number: int) -> None:
         self._where = f"{path}:{number}"
@@ -170,7 +173,7 @@ class _Place:
 
 
 def _text(fields: dict[str, Any], name: str) -> str:
-    """Half a surrogate pair, which no tokenizer gives, is read as U+FFFD."""
+    """Returns the text. Half a surrogate pair, which no tokenizer produces, becomes U+FFFD."""
     if name not in fields:
         raise ValueError(f"has no {name!r}")
     if not isinstance(fields[name], str):
@@ -179,7 +182,7 @@ def _text(fields: dict[str, Any], name: str) -> str:
 
 
 def _answer(fields: dict[str, Any], name: str) -> str | None:
-    """Text or a number, as in a benchmark's file. None for null and for nothing but spaces."""
+    """Returns text or a number as text, as in a benchmark's file. None for null and for only spaces."""
     if name not in fields:
         raise ValueError(f"has no {name!r}")
     value = fields[name]

@@ -1,8 +1,8 @@
-"""The grading program: outputs from the store, verdicts at every budget to the store.
+"""The grading program: reads outputs from the store and writes verdicts at every budget to the store.
 
-On a laptop one process does all (`all`); in a pod three containers do a step each. `fetch` and `compare` hold
-credentials and never run generated programs; `execute` (see `steps`) runs them and holds neither credentials nor golds.
-`compare` reads the outputs from the store again: what `execute` could have changed is not believed.
+On a laptop one process does all (`all`); in a pod three containers do one step each. `fetch` and `compare` have
+credentials and never run generated programs; `execute` (see `steps`) runs them and has neither credentials nor golds.
+`compare` reads the outputs from the store again, because `execute` could have changed the copies.
 """
 
 import logging
@@ -43,17 +43,17 @@ from workloads.storage.markers import Corrupt, fetch, read_marker
 
 STEPS = ("fetch", "execute", "compare")
 PHASES = {"all": "grading", "fetch": "fetching outputs", "execute": "running programs", "compare": "grading"}
-"""What progress says that a step does, for people."""
+"""The text of each step in the progress record."""
 FILE = "grades.jsonl"
 READS = 2
-"""How often a blob is read before it is said to be damaged: the damage may be on the way."""
+"""How often a blob is read before it counts as damaged, because the transfer may have failed."""
 
 logger = logging.getLogger("potstill")
 
 
 @dataclass(frozen=True)
 class Question:
-    """A member with all that its verdicts depend on, read and checked."""
+    """A member with all inputs of its verdicts, read and checked."""
 
     member: GradeMember
     benchmark: Benchmark
@@ -65,15 +65,15 @@ class Question:
 
 
 def grade(context: Context[GradeTask], step: str, work: Path | None, workers: int) -> None:
-    """The body of the program for one step, or `all`. A member's failure does not lose the others."""
+    """Runs one step, or `all`. If a member fails, the others continue."""
     failures: list[Exception] = []
     members = claim(context)
 
-    def tell(done: int, problems: Mapping[str, int]) -> None:
+    def report(done: int, problems: Mapping[str, int]) -> None:
         context.progress(_progress(context, PHASES[step], done, len(members), problems))
         context.stop_if_terminated()
 
-    counting = GradingProgress([member.unit.digest for member in members], tell)
+    counting = GradingProgress([member.unit.digest for member in members], report)
     with tempfile.TemporaryDirectory(prefix="potstill-grade-") as scratch:
         for member in members:
             counting.begin(member.unit.digest)
@@ -95,7 +95,7 @@ def grade(context: Context[GradeTask], step: str, work: Path | None, workers: in
 
 
 def claim(context: Context[GradeTask]) -> list[GradeMember]:
-    """The members whose number is this task's and whose grades are not committed yet."""
+    """Returns members whose number belongs to this task and whose grades are not committed yet."""
     pointer_of = {pointer.unit: pointer for pointer in pointers(context.task)}
     claimed = []
     for member in context.task.members:
@@ -104,10 +104,10 @@ def claim(context: Context[GradeTask]) -> list[GradeMember]:
             try:
                 context.store.put_new(pointer.key, pointer.to_json())
             except AlreadyExists:
-                logger.info("%s: attempt %d is another task's; left to it", member.unit, member.number)
+                logger.info("%s: attempt %d is another task's; it is skipped", member.unit, member.number)
                 continue
         if context.store.head(store_keys.end_key(member.unit, member.number)) is not None:
-            logger.info("%s: attempt %d is closed; left alone", member.unit, member.number)
+            logger.info("%s: attempt %d is closed; it is skipped", member.unit, member.number)
         elif read_marker(context.store, member.unit, store_keys.GRADES) is None:
             claimed.append(member)
     return claimed
@@ -145,7 +145,7 @@ def read_question(context: Context[GradeTask], member: GradeMember, scratch: Pat
 
 
 def _generated(output: Output, special: set[int]) -> Generated:
-    """The end token is no text, but it counts: an output with it is as long as it was generated."""
+    """The end token is not text, but it counts as a generated token."""
     ids = output.token_ids
     ended = output.finish_reason == "stop" and bool(ids) and ids[-1] in special
     return Generated(
@@ -162,7 +162,7 @@ def _benchmark(member: GradeMember, scratch: Path) -> Benchmark:
 
 
 def _grader(member: GradeMember) -> Grader:
-    """Raises ProgramError for a grader that this image does not have."""
+    """Raises ProgramError if this image does not have the grader."""
     try:
         return GRADERS.require(member.inputs.grader)
     except RegistryError as error:
@@ -191,9 +191,9 @@ def _outputs(context: Context[GradeTask], marker: Marker, folder: Path) -> Itera
 
 
 def _tokenizer(context: Context[GradeTask], sha256: str) -> Tokenizer:
-    """The tokenizer that the outputs were generated with. Raises Corrupt, StoreError.
+    """Returns the tokenizer with which the outputs were generated. Raises Corrupt, StoreError.
 
-    Other token ids would be other texts, and other verdicts under the same digest.
+    Another tokenizer would give other texts, and other verdicts under the same digest.
     """
     key = store_keys.blob_key(sha256)
     remedy = f"put the base's tokenizer.json there (SHA-256 {sha256}) or restore it from a backup, then potstill retry"
@@ -215,7 +215,7 @@ def _finish(
     workers: int,
     counting: GradingProgress,
 ) -> None:
-    """Executes, unless that was done and is in `work`, compares, commits. What takes its time here is counted."""
+    """Executes, unless the results are in `work`; compares; commits. Counts progress of the slow parts."""
     started = time.monotonic()
     member = question.member
     folder = scratch / member.unit.digest

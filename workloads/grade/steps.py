@@ -1,7 +1,7 @@
-"""The folder that a pod's three containers share: orders in, outcomes out, a file of each per group member.
+"""The folder that a pod's three containers share: orders in, outcomes out, one file of each per group member.
 
-`execute_folder` is the container that runs hostile code: it knows this folder and nothing else. What it leaves is read
-back as hostile too: see `outcomes`. An order without a readable outcome was simply not executed.
+`execute_folder` is the container that runs hostile code: it has access to this folder only. Its results are treated as
+hostile: see `outcomes`. An order without a readable outcome counts as not executed.
 """
 
 import json
@@ -23,7 +23,7 @@ LONGEST_LAYERS, MOST_LAYERS = 10_000, 30
 
 @dataclass(frozen=True)
 class Executed:
-    """Outcomes by order key, and the layers of isolation that held."""
+    """Outcomes by order key, and the layers of isolation that were active."""
 
     outcomes: OutcomeFile
     layers: tuple[str, ...]
@@ -36,7 +36,7 @@ def write_orders(work: Path, name: str, orders: Iterable[Order]) -> None:
 
 
 def execute_folder(work: Path, workers: int) -> int:
-    """Runs every order under `work`/orders; exit code 0 even if programs failed, 10 where there is no sandbox."""
+    """Runs every order under `work`/orders. Returns exit code 0 even if programs failed, 10 if there is no sandbox."""
     files = sorted((work / ORDERS).glob("*.jsonl"))
     if not files:
         sys.stderr.write("no orders: no generated program is to be run\n")
@@ -51,11 +51,11 @@ def execute_folder(work: Path, workers: int) -> int:
     (work / LAYERS).write_text(json.dumps(layers))
     for file in files:
         orders = [order_from(json.loads(line)) for line in file.read_text().splitlines()]
-        write_outcomes(work / OUTCOMES / file.name, _told(run_all(orders, workers)))
+        write_outcomes(work / OUTCOMES / file.name, _with_losses_logged(run_all(orders, workers)))
     return 0
 
 
-def _told(outcomes: Iterable[Outcome | Lost]) -> Iterator[Outcome | Lost]:
+def _with_losses_logged(outcomes: Iterable[Outcome | Lost]) -> Iterator[Outcome | Lost]:
     for outcome in outcomes:
         if isinstance(outcome, Lost):
             sys.stderr.write(f"{outcome.key}: the sandbox was lost {outcome.tries} times: {outcome.reason}\n")
@@ -63,12 +63,12 @@ def _told(outcomes: Iterable[Outcome | Lost]) -> Iterator[Outcome | Lost]:
 
 
 def read_outcomes(work: Path, name: str, orders: Iterable[Order]) -> Executed:
-    """What a container with hostile code left; nothing in it is believed but that it is what some program returned."""
+    """Returns the outcomes that a container with hostile code left. They show only what some program returned."""
     return Executed(OutcomeFile(work / OUTCOMES / f"{name}.jsonl", orders), _layers(work / LAYERS))
 
 
 def _layers(path: Path) -> tuple[str, ...]:
-    """What hostile code could have replaced by a link or a pipe is not opened, and not read to its end."""
+    """Does not open links or pipes, with which hostile code could have replaced the file, and reads a limited size."""
     if path.is_symlink() or not path.is_file():
         return ()
     try:
@@ -87,10 +87,10 @@ def execute_here(
     *,
     allow_unsandboxed: bool,
 ) -> Executed:
-    """On one machine: the same sandbox, without the containers around it. Raises Unsupported where there is none.
+    """Runs on one machine: the same sandbox, without the containers around it. Raises Unsupported if there is none.
 
-    `folder`: empty, and there until the outcomes are read. `ended` is told each order's key when it is over; what it
-    raises ends the execution.
+    `folder`: empty; it must exist until the outcomes are read. `ended` gets each order's key when it has ended. An
+    exception from it stops the execution.
     """
     if not orders:
         return Executed(OutcomeFile(folder / OUTCOMES, ()), ())

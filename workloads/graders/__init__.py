@@ -1,1 +1,1 @@
-"""Graders: an output and a gold to a verdict."""
+"""Graders: they compare an output with a gold and return a verdict."""

@@ -1,4 +1,4 @@
-"""The grader `exact`: the answer is the gold's text."""
+"""The grader `exact`: an answer is right if it equals the gold's text."""
 
 from workloads.benchmarks.model import Problem
 from workloads.graders.base import ComparedGrader, Judgement, compared

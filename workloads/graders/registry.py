@@ -1,4 +1,4 @@
-"""The graders, by name: a new one is an entry here, or an entry point in `potstill.graders`."""
+"""Graders by name. A new one is an entry here, or an entry point in `potstill.graders`."""
 
 from workloads.api.units import GRADER_VERSION
 from workloads.graders.base import Grader
@@ -12,7 +12,7 @@ GRADERS = Registry[Grader]("grader", "potstill.graders", Grader, {one.name: one 
 
 
 def added_version(grader: str) -> str | None:
-    """The version that decides verdicts of an added grader; None for a built-in one (GRADER_VERSION).
+    """Returns the version of an added grader, which decides verdicts; None for a built-in one (GRADER_VERSION).
 
     It names the distribution, so that outputs are graded again when a new version of it is installed.
     """

@@ -1,6 +1,6 @@
-"""The families of models that Potstill knows, one file each.
+"""The families of models that Potstill supports, one file each.
 
-A new one is a file here and its name in FAMILIES, or an entry point of another distribution in `potstill.models`.
+A new family is a file here and its name in FAMILIES, or an entry point of another distribution in `potstill.models`.
 """
 
 from collections.abc import Mapping
@@ -48,18 +48,18 @@ FAMILIES = Registry[ModelFamily](
     },
     named_by="architecture",
 )
-"""By architecture. Each built-in one passes the acceptance test of tests/models."""
+"""Families by architecture. Each built-in one passes the acceptance test of tests/models."""
 
 
 def architecture_of(config: Mapping[str, Any]) -> str | None:
-    """The first of a config.json's architectures; None where it names none."""
+    """Returns the first architecture of a config.json; None if it names none."""
     named = config.get("architectures")
     first = named[0] if isinstance(named, list) and named else None
     return first if isinstance(first, str) else None
 
 
 def family_of(config: Mapping[str, Any]) -> ModelFamily | None:
-    """The family of a model, by its config.json; None for an architecture that is not in FAMILIES."""
+    """Returns the family of a model from its config.json; None for an architecture that is not in FAMILIES."""
     return FAMILIES.get(architecture_of(config) or "")
 
 

@@ -1,9 +1,9 @@
-"""peft's adapter_config.json, read by an allow list: what is not known to be plain LoRA is refused by name.
+"""Reads peft's adapter_config.json with an allow list: any setting that is not known as plain LoRA is refused by name.
 
-A key that changes what the adapter computes and that is ignored gives another model without a word. Known are the
-fields of peft's LoraConfig (0.3 to 0.21): some must have a value that means "plain", the others describe training or
-name what the tensors' names say anyway. A key that is not known may only be empty.
-Source: https://github.com/huggingface/peft/blob/v0.21.2/src/peft/tuners/lora/config.py
+If a key that changes the computation were ignored, the result would silently be another model. The known keys are the
+fields of peft's LoraConfig (0.3 to 0.21): some must have a value that means "plain"; the others describe the training,
+or repeat what the tensors' names show. An unknown key must be empty. Source:
+https://github.com/huggingface/peft/blob/v0.21.2/src/peft/tuners/lora/config.py
 """
 
 import json
@@ -18,14 +18,14 @@ LARGEST_BYTES = 1 << 20
 SHOWN_CHARACTERS = 80
 
 ANYTHING = frozenset({
-    # Where the adapter comes from.
+    # The origin of the adapter.
     "auto_mapping", "base_model_name_or_path", "inference_mode", "peft_version", "revision",
-    # Which layers it changes: its tensors' names say so.
+    # The layers that it changes: its tensors' names show them.
     "exclude_modules", "layers_pattern", "layers_to_transform", "target_modules", "target_parameters",
-    # How it was trained. The configurations of CorDA, EVA and LoRA-GA have an effect through init_lora_weights only.
+    # The training. The configurations of CorDA, EVA and LoRA-GA have an effect only with init_lora_weights.
     "corda_config", "ensure_weight_tying", "eva_config", "lora_dropout", "lora_ga_config", "merge_weights",
     "runtime_config",
-    # Of no effect without megatron_config and use_qalora, which are refused.
+    # These have no effect without megatron_config and use_qalora, which are refused.
     "megatron_core", "qalora_group_size",
     # Read below.
     "init_lora_weights", "lora_alpha", "r", "use_rslora",
@@ -36,12 +36,15 @@ PLAIN: dict[str, tuple[object, ...]] = {
     "peft_type": ("LORA",),
     "task_type": ("CAUSAL_LM",),
 }
-"""Keys with the values that mean plain LoRA of a causal language model, beside none at all."""
+"""Keys with the values that mean plain LoRA of a causal language model; they may also be missing."""
 
 PLAIN_INITS = ("eva", "gaussian", "mica", "orthogonal")
-"""Values of init_lora_weights that set the factors alone and leave the base as it is."""
+"""Values of init_lora_weights that set only the factors and do not change the base."""
 CONVERTED_INITS = ("corda", "lora_ga", "olora", "pissa")
-"""Values that change the base too, by their beginning (`pissa_niter_16`); peft can convert these to plain LoRA."""
+"""Values that change the base too, by their prefix (`pissa_niter_16`).
+
+peft can convert these adapters to plain LoRA.
+"""
 
 MERGE = "merge it into the base with peft's merge_and_unload() and hand in the whole weights (weights: model)"
 CONVERT = (
@@ -61,18 +64,18 @@ REMEDIES = {
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """`scale`: alpha / rank (alpha / sqrt(rank) with rsLoRA): what B @ A is multiplied with."""
+    """`scale`: alpha / rank (alpha / sqrt(rank) with rsLoRA), the factor of B @ A."""
 
     rank: int
     alpha: float
     rslora: bool
     scale: float
     target_modules: tuple[str, ...]
-    """Names of layers, as the file has them; empty where it does not name them one by one."""
+    """Names of layers, as in the file; empty if it does not name each layer."""
 
 
 def read_config(path: Path) -> AdapterConfig:
-    """Raises BadAdapter, which names the key, what is wrong with its value, and what to do."""
+    """Raises BadAdapter, which names the key, the problem with its value, and what to do."""
     config = _load_object(path)
     for key, value in sorted(config.items(), key=lambda item: (item[0] != "peft_type", item[0])):
         if not _is_plain(key, value):
@@ -111,7 +114,7 @@ def _remedy(key: str, config: dict[str, Any]) -> str:
 
 
 def _number(value: Any) -> float | None:
-    """None for what is no finite number."""
+    """Returns None for anything but a finite number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -132,7 +135,7 @@ def _shown(value: Any) -> str:
 def _load_object(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > LARGEST_BYTES:
-            raise BadAdapter(f"{path.name} has more than {LARGEST_BYTES:,} bytes: it is no adapter configuration")
+            raise BadAdapter(f"{path.name} has more than {LARGEST_BYTES:,} bytes: it is not an adapter configuration")
         loaded = json.loads(path.read_bytes())
     except OSError as error:
         raise BadAdapter(f"{path.name} cannot be read: {error.strerror}") from error

@@ -1,7 +1,8 @@
-"""What an adapter's files say, checked against the base before any engine sees them. Reads headers only; no torch.
+"""Reads the layout of an adapter's files and checks it against the base, before any engine loads them. Reads only
+headers; no torch.
 
-Layout: adapter_config.json as PEFT writes it, adapter_model.safetensors with
-`base_model.model.<linear layer>.lora_{A,B}.weight`, A (rank, in) and B (out, rank), experts one by one: vLLM's.
+Layout: adapter_config.json as PEFT writes it, adapter_model.safetensors with `base_model.model.<linear
+layer>.lora_{A,B}.weight`, A (rank, in) and B (out, rank), each expert separately: vLLM's layout.
 """
 
 from collections.abc import Mapping
@@ -23,14 +24,15 @@ DTYPES = ("F32", "F16", "BF16")
 class AdapterLayout:
     rank: int
     scale: float
-    """alpha / rank (alpha / sqrt(rank) with rslora): what B @ A is multiplied with."""
+    """alpha / rank (alpha / sqrt(rank) with rslora), the factor of B @ A."""
     layers: frozenset[str]
 
 
 def check_adapter(name: str, directory: Path, shapes: ModelShapes) -> Adapter:
-    """The adapter, if it fits the base: known layers, right shapes, both factors, the same layers at every depth.
+    """Returns the adapter if it fits the base: known layers, right shapes, both factors, the same layers at every
+    depth.
 
-    Raises BadAdapter, naming the tensor.
+    Raises BadAdapter, which names the tensor.
     """
     layout = read_layout(directory, shapes.linear())
     _check_complete(layout.layers, shapes)
@@ -39,10 +41,7 @@ def check_adapter(name: str, directory: Path, shapes: ModelShapes) -> Adapter:
 
 
 def read_demands(path: Path) -> tuple[int, Target | None]:
-    """Rank and target by adapter_config.json alone; no target where it does not name layers one by one.
-
-    Raises BadAdapter.
-    """
+    """Returns rank and target from adapter_config.json alone; no target if it does not name each layer."""
     config = read_config(path)
     if not config.target_modules:
         return config.rank, None
@@ -51,7 +50,7 @@ def read_demands(path: Path) -> tuple[int, Target | None]:
 
 
 def read_layout(directory: Path, linear: Mapping[str, tuple[int, int]]) -> AdapterLayout:
-    """`linear` holds the base's (out, in) by layer. Raises BadAdapter."""
+    """`linear`: the base's (out, in) by layer. Raises BadAdapter."""
     config = read_config(directory / CONFIG)
     rank = config.rank
     tensors = _read_shapes(directory / WEIGHTS)
@@ -65,7 +64,7 @@ def read_layout(directory: Path, linear: Mapping[str, tuple[int, int]]) -> Adapt
                 "embeddings: leave lm_head and embed_tokens out of target_modules"
             )
         if not key.startswith(PREFIX) or factor not in ("lora_A", "lora_B") or not key.endswith(".weight"):
-            raise BadAdapter(f"{WEIGHTS}: `{key}` is no LoRA factor ({PREFIX}<layer>.lora_A.weight is expected)")
+            raise BadAdapter(f"{WEIGHTS}: `{key}` is not a LoRA factor ({PREFIX}<layer>.lora_A.weight is expected)")
         if layer not in linear:
             raise BadAdapter(f"{WEIGHTS}: the base has no linear layer `{layer}`")
         out_size, in_size = linear[layer]
@@ -82,7 +81,7 @@ def read_layout(directory: Path, linear: Mapping[str, tuple[int, int]]) -> Adapt
 
 
 def _check_complete(present: frozenset[str], shapes: ModelShapes) -> None:
-    """A kind of layer (q_proj, experts' gate_proj) is changed everywhere or nowhere."""
+    """A kind of layer (q_proj, experts' gate_proj) must be changed at every depth or at none."""
     kinds: dict[str, list[str]] = {}
     for layer in shapes.linear():
         parts = layer.split(".")
@@ -97,7 +96,7 @@ def _check_complete(present: frozenset[str], shapes: ModelShapes) -> None:
 
 
 def _read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Shapes by tensor name. Raises BadAdapter."""
+    """Returns shapes by tensor name. Raises BadAdapter."""
     try:
         tensors = read_header(path)
     except OSError as error:

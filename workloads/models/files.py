@@ -25,13 +25,14 @@ SMALL_FILES = (
 )  # fmt: skip
 
 PROBE_SECONDS = 5.0
-"""In which the hub must take a connection, so that a machine without a network does not wait."""
+"""The time in which the hub must accept a connection, so that a machine without a network does not wait."""
 
 
 def model_folder(base: ModelSource) -> Path:
-    """A folder with those of SMALL_FILES that the base has, fetched if need be (from the hub's cache first).
+    """Returns a folder with those of SMALL_FILES that the base has; downloads them if necessary (but looks in the hub's
+    cache first).
 
-    Raises ContentError (no such model, or not there) and StoreError (it cannot be reached).
+    Raises ContentError (no such model, or it does not exist) and StoreError (it cannot be reached).
     """
     volume = weights_folder()
     if volume is not None and (found := volume / weights_name(base.content)).is_dir():
@@ -42,7 +43,7 @@ def model_folder(base: ModelSource) -> Path:
         return _from_bucket(base)
     folder = Path(base.location)
     if not folder.is_dir():
-        raise ContentError(f"{folder} is not there")
+        raise ContentError(f"{folder} does not exist")
     return folder
 
 
@@ -66,9 +67,9 @@ def _from_hub(base: ModelSource) -> Path:
 
 @lru_cache(maxsize=1)
 def why_hub_unreachable() -> str | None:
-    """Why the hub cannot be asked. None: it can, or only its client can tell.
+    """Returns why the hub cannot be reached. None if it can, or if only its client can find out.
 
-    It is looked up once in a process: the client would try for minutes.
+    It is checked once in a process, because the client would try for minutes.
     """
     from huggingface_hub import constants
 
@@ -85,7 +86,7 @@ def why_hub_unreachable() -> str | None:
 
 
 def _from_bucket(base: ModelSource) -> Path:
-    """Kept in the cache by the weights' content: what that content says is there does not change."""
+    """The cache is by the weights' content, so a cached folder never changes."""
     folder = cache_folder() / "tokenizers" / sha256_of(f"{base.location}\0{base.content}".encode())[:32]
     for name in SMALL_FILES:
         if (folder / name).is_file() or (folder / f"{name}.absent").is_file():

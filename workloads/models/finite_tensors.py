@@ -1,4 +1,4 @@
-"""Whether the numbers of a safetensors file are finite. Reads the file in blocks; no torch.
+"""Checks that the numbers of a safetensors file are finite. Reads the file in blocks; no torch.
 
 A float is infinite or NaN when all its exponent bits are set.
 """
@@ -20,7 +20,7 @@ BLOCK_NUMBERS = 1 << 20
 
 
 def not_finite(path: Path) -> list[str]:
-    """Names of the tensors that hold an infinity or a NaN, sorted. Raises BadSafetensors, OSError."""
+    """Returns sorted names of the tensors with an infinity or a NaN. Raises BadSafetensors, OSError."""
     tensors = read_header(path)
     found = []
     with path.open("rb") as file:

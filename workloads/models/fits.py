@@ -1,4 +1,4 @@
-"""What a base cannot be trained or asked for, by its config.json alone. No torch: planner and trainer share it."""
+"""Limits of a base that its config.json shows. No torch: planner and trainer share it."""
 
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -14,7 +14,7 @@ EMBEDDING = "model.embed_tokens.weight"
 
 
 def context_tokens(config: Mapping[str, Any]) -> int | None:
-    """The most positions of the base, None where config.json does not say."""
+    """Returns the largest number of positions of the base, None if config.json does not state it."""
     found = config.get("max_position_embeddings")
     return found if isinstance(found, int) and not isinstance(found, bool) else None
 
@@ -25,7 +25,7 @@ def is_quantised(config: Mapping[str, Any]) -> bool:
 
 
 def why_not_trained(config: Mapping[str, Any]) -> str | None:
-    """Why no trainer takes this base; None: nothing in its config.json is against it."""
+    """Returns why no trainer supports this base; None if its config.json shows no reason."""
     named = architecture_of(config)
     if named is None:
         return "its config.json names no architecture"
@@ -34,12 +34,12 @@ def why_not_trained(config: Mapping[str, Any]) -> str | None:
     if isinstance(config.get("auto_map"), Mapping) and "AutoModelForCausalLM" in config["auto_map"]:
         return f"a {named} runs code of its own directory (auto_map), which Potstill never does"
     if not named.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")):
-        return f"a {named} is no causal language model"
+        return f"a {named} is not a causal language model"
     return None
 
 
 def too_long(config: Mapping[str, Any], sequence_tokens: int) -> str | None:
-    """Why samples of `sequence_tokens` do not fit the base; None: they do."""
+    """Returns why samples of `sequence_tokens` do not fit the base; None if they fit."""
     limit = context_tokens(config)
     if limit is None or sequence_tokens <= limit:
         return None
@@ -47,7 +47,7 @@ def too_long(config: Mapping[str, Any], sequence_tokens: int) -> str | None:
 
 
 def beyond_embedding(config: Mapping[str, Any], largest_token: int) -> str | None:
-    """Why the embedding has no row for a token of the data; None: it has."""
+    """Returns why the embedding has no row for a token of the data; None if it has."""
     rows = config.get("vocab_size")
     if not isinstance(rows, int) or largest_token < rows:
         return None

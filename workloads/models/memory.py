@@ -1,4 +1,4 @@
-"""Bytes that a training holds for a model's parameters, and the memory of GPUs by name. No torch."""
+"""Bytes of a model's parameters in training, and the memory of GPUs by name. No torch."""
 
 import math
 import re
@@ -9,14 +9,20 @@ from workloads.models.safetensors_file import read_header
 from workloads.models.weight_files import loaded_files
 
 FULL_BYTES_PER_PARAMETER = {"float32": 16, "bfloat16": 18}
-"""Of full fine-tuning. float32: value, gradient and AdamW's two moments; with bfloat16 also the value that
-autocast casts for the matrix products. Computed, not measured."""
+"""For full fine-tuning.
+
+float32: value, gradient and AdamW's two moments; with bfloat16 also the cast value that autocast makes for matrix
+products. Computed, not measured.
+"""
 RESERVE_SHARE = 0.03
-"""Of the device: what the allocator cannot use."""
+"""Share of the device's memory that the allocator cannot use."""
 BESIDE_PYTORCH_BYTES = 2**30
-"""On a device whose rank is alone: CUDA's context, kernels and libraries."""
+"""For a device with a single rank: CUDA's context, kernels and libraries."""
 BESIDE_PYTORCH_BYTES_SEVERAL_RANKS = 3 * 2**30
-"""With NCCL's buffers: 1.58 GiB were measured with two ranks on H200s, 1.59 on H100s; more ranks were not measured."""
+"""The same with NCCL's buffers.
+
+1.58 GiB were measured with two ranks on H200s, 1.59 on H100s; more ranks were not measured.
+"""
 AUTO_SHARDING_SHARE = 0.8
 """Of a device's usable memory: if weights, gradients and moments take more, `sharding: auto` divides them."""
 MIB = 2**20
@@ -40,10 +46,10 @@ def parameters_of(folder: Path) -> int:
 
 
 def training_bytes(parameters: int, method: str, precision: str) -> int:
-    """Returns the bytes that one device holds of an unsharded model before a step.
+    """Returns the bytes of an unsharded model on one device before a step.
 
-    Of an adapter's training that is the frozen base; of full fine-tuning, weights, gradients and moments.
-    An adapter's own parameters, and activations, are not counted.
+    For an adapter's training these are the frozen base; for full fine-tuning, weights, gradients and moments. An
+    adapter's own parameters, and activations, are not counted.
     """
     if method == "full":
         return parameters * FULL_BYTES_PER_PARAMETER[precision]
@@ -63,15 +69,15 @@ def gpu_bytes(name: str) -> int | None:
 
 
 def usable_bytes(device_bytes: int, ranks: int = 1) -> int:
-    """Returns the bytes that PyTorch's allocator may use. `ranks`: how many train together, each on its own device."""
+    """Returns the bytes that PyTorch's allocator may use. `ranks`: ranks of the training, each on a separate device."""
     beside = BESIDE_PYTORCH_BYTES if ranks == 1 else BESIDE_PYTORCH_BYTES_SEVERAL_RANKS
     return int(device_bytes * (1 - RESERVE_SHARE)) - beside
 
 
 def is_sharded(stated: Sharding, ranks: int, needed: int, usable: int | None) -> bool:
-    """Whether the ranks of a training divide the weights among them.
+    """Returns whether the ranks of a training shard the weights.
 
-    `needed`: bytes of weights, gradients and moments in one piece; `usable`: of a device, None where it is not known.
+    `needed`: bytes of weights, gradients and moments in one piece; `usable`: of a device, None if unknown.
     """
     if stated == "auto":
         return ranks > 1 and usable is not None and needed > AUTO_SHARDING_SHARE * usable

@@ -1,4 +1,4 @@
-"""The header of a safetensors file, read as strictly as the safetensors library reads it. No torch.
+"""Reads the header of a safetensors file as strictly as the safetensors library. No torch.
 
 Format: https://github.com/huggingface/safetensors#format: 8 bytes of header size (little-endian), the header as JSON
 (dtype, shape and data offsets of each tensor by name, `__metadata__`), then the tensors' bytes without gaps.
@@ -14,11 +14,11 @@ from typing import Any
 from workloads.words import count_of
 
 LARGEST_HEADER_BYTES = 100_000_000
-"""The library's own limit."""
+"""The library's limit."""
 LARGEST_SIZE = 2**63
 MOST_DIMENSIONS = 64
 LONGEST_NAME = 1_000
-"""Characters of a tensor's name, which messages quote."""
+"""Characters of a tensor's name that messages quote."""
 
 DTYPE_BITS = {
     "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
@@ -30,12 +30,12 @@ DTYPE_BITS = {
 
 
 class BadSafetensors(ValueError):
-    """The file is not safetensors, is cut short, or contradicts itself. The message names the file and the tensor."""
+    """The file is not safetensors, is truncated, or contradicts itself. The message names the file and the tensor."""
 
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """One tensor of a file. `begin`, `end`: where its bytes lie, counted from the start of the file."""
+    """One tensor of a file. `begin`, `end`: the position of its bytes, from the start of the file."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -48,7 +48,7 @@ class TensorEntry:
 
 
 def read_header(path: Path) -> dict[str, TensorEntry]:
-    """The tensors of a file by name, in the order of their bytes.
+    """Returns the tensors of a file by name, in the order of their bytes.
 
     Checked: every size is shape times dtype, and the tensors fill the file from the end of the header to its last byte
     without gaps or overlaps. Raises BadSafetensors, OSError.
@@ -88,7 +88,7 @@ def _entry(file: str, name: str, stated: Any, data_begin: int) -> TensorEntry:
     if shape is None or offsets is None or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise BadSafetensors(f"{file}: `{name}` has no shape and data_offsets that can be read")
     if not isinstance(dtype, str) or dtype not in DTYPE_BITS:
-        raise BadSafetensors(f"{file}: `{name}` is {dtype!r:.40}, which is no dtype of safetensors")
+        raise BadSafetensors(f"{file}: `{name}` is {dtype!r:.40}, which is not a dtype of safetensors")
     entry = TensorEntry(dtype, shape, data_begin + offsets[0], data_begin + offsets[1])
     if entry.elements * DTYPE_BITS[dtype] != 8 * (entry.end - entry.begin):
         raise BadSafetensors(
@@ -109,7 +109,7 @@ def _check_contiguous(file: str, entries: list[tuple[str, TensorEntry]], data_be
 
 
 def _sizes(values: Any) -> tuple[int, ...] | None:
-    """None for anything but a short list of integers from 0 to 2**63."""
+    """Returns None for anything but a short list of integers from 0 to 2**63."""
     if not isinstance(values, list) or len(values) > MOST_DIMENSIONS:
         return None
     return tuple(values) if all(type(value) is int and 0 <= value < LARGEST_SIZE for value in values) else None
@@ -131,7 +131,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_number(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _short(error: Exception) -> str:

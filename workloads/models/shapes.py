@@ -1,8 +1,8 @@
-"""The shapes of a base's linear layers: what an adapter must fit and what memory holds.
+"""The shapes of a base's linear layers, for checks of adapters and of memory.
 
-Sizes are read from config.json (source: Hugging Face's configurations of the families in workloads/models, which agree
-in their fields), and names come from the family. Of an architecture that is not in workloads/models names and shapes
-are read from the headers of its files, where they are at hand; else it counts as Llama-like.
+Sizes come from config.json (source: Hugging Face's configurations of the families in workloads/models, which have the
+same fields), and names from the family. For an architecture that is not in workloads/models, names and shapes are read
+from the headers of its files, if they are here; otherwise it is treated like Llama.
 """
 
 import json
@@ -18,15 +18,15 @@ from workloads.models.safetensors_file import BadSafetensors, read_header
 from workloads.models.weight_files import loaded_files
 
 NOT_ADAPTED = ("embed_tokens", "wte", "wpe", "lm_head", "embed_out", "output", "gate", "router", "norm")
-"""Last parts of names of 2D weights that no adapter changes: embeddings, heads, routers."""
+"""Last parts of names of 2D weights that adapters do not change: embeddings, heads, routers."""
 
 LARGEST_SIZE = 1 << 30
 MOST_FEED_FORWARDS = 1_000_000
-"""Of all layers and experts together; the largest open models have less than 100,000."""
+"""Of all layers and experts together. The largest open models have less than 100,000."""
 
 
 class BadShapes(Exception):
-    """The directory is not a causal language model that this can read."""
+    """The directory is not a supported causal language model."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,12 @@ class ModelShapes:
     context_tokens: int
     family: ModelFamily = LLAMA
     read: Mapping[str, tuple[int, int]] | None = field(default=None, compare=False)
-    """(out, in) by layer, as the files have them, of a family that is not known."""
+    """(out, in) by layer from the files, for an unknown family."""
 
     def linear(self) -> dict[str, tuple[int, int]]:
-        """(out, in) of each linear layer that an adapter may change, by name: `model.layers.0.self_attn.q_proj` ..."""
+        """Returns (out, in) of each linear layer that an adapter may change, by name: `model.layers.0.self_attn.q_proj`
+        ...
+        """
         if self.read is not None:
             return dict(self.read)
         dense, sparse = (
@@ -64,12 +66,12 @@ class ModelShapes:
 
     @property
     def attention_names(self) -> tuple[str, ...]:
-        """Names of the attention's linear layers, which engines have adapter slots for."""
+        """Names of the attention's linear layers, for which engines have adapter slots."""
         return self.family.attention
 
     @property
     def adapted_names(self) -> tuple[str, ...]:
-        """Names of all linear layers that an adapter may change, `experts` standing for those of a mixture."""
+        """Names of all linear layers that an adapter may change; `experts` stands for those of a mixture."""
         if self.read is not None:
             return tuple(sorted({layer.rpartition(".")[2] for layer in self.read}))
         names = (*self.family.attention, *self.family.feed_forward)
@@ -79,7 +81,9 @@ class ModelShapes:
 
     @property
     def parameters(self) -> int:
-        """Weights of the linear layers, the embedding and an untied head: all but norms and routers."""
+        """The number of weights of the linear layers, the embedding and an untied head: all except norms and
+        routers.
+        """
         return (
             sum(out_size * in_size for out_size, in_size in self.linear().values()) + 2 * self.vocabulary * self.hidden
         )
@@ -100,7 +104,7 @@ def read_shapes(directory: Path) -> ModelShapes:
 
 
 def _read_linear(directory: Path) -> dict[str, tuple[int, int]] | None:
-    """(out, in) of the 2D weights in the directory's files, by layer; None where there are none."""
+    """Returns (out, in) of the 2D weights in the directory's files, by layer; None if there are none."""
     found: dict[str, tuple[int, int]] = {}
     try:
         for path in loaded_files(directory):
@@ -114,9 +118,7 @@ def _read_linear(directory: Path) -> dict[str, tuple[int, int]] | None:
 
 
 def shapes_of(config: dict[str, Any], read: Mapping[str, tuple[int, int]] | None = None) -> ModelShapes:
-    """`read`: the linear layers as the files have them. Raises KeyError for a size that is missing, ValueError for one
-    that is out of range.
-    """
+    """`read`: the linear layers from the files. Raises KeyError for a missing size, ValueError for one out of range."""
     layers, hidden = _size(config, "num_hidden_layers"), _size(config, "hidden_size")
     experts = _size(config, "num_experts", "num_local_experts", default=0)
     if layers * max(1, experts) > MOST_FEED_FORWARDS:
@@ -143,7 +145,7 @@ def shapes_of(config: dict[str, Any], read: Mapping[str, tuple[int, int]] | None
 
 
 def _size(config: dict[str, Any], *names: str, default: int | None = None) -> int:
-    """The first of `names` that is there and neither null nor 0, else `default`."""
+    """Returns the first of `names` that exists and is neither null nor 0, else `default`."""
     value = next((config[name] for name in names if config.get(name)), default)
     if value is None:
         raise KeyError(names[0])

@@ -9,7 +9,7 @@ SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
 class BadWeightFiles(Exception):
-    """The directory's weights cannot be loaded; the message names the file and says what to do."""
+    """The directory's weights cannot be loaded. The message names the file and what to do."""
 
 
 def check_weight_files(directory: Path) -> None:
@@ -76,7 +76,7 @@ def _read_index(path: Path) -> dict[str, str]:
 
 
 def loading_phase(directory: Path) -> str:
-    """What progress says while a model is loaded, with the size of its weights: loading weights (61.1 GB)."""
+    """Returns the progress text while a model is loaded, with the size of its weights: loading weights (61.1 GB)."""
     size = sum(path.stat().st_size for path in directory.glob("*.safetensors"))
     for unit, factor in (("GB", 1e9), ("MB", 1e6)):
         if size >= factor:

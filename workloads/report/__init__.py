@@ -1,1 +1,1 @@
-"""The report: a manifest as a page, as Markdown and as CSV. `python -m workloads.report TASK`."""
+"""The report of a manifest: HTML page, Markdown and CSV. `python -m workloads.report TASK`."""

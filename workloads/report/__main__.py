@@ -15,9 +15,10 @@ from workloads.report.files import report_files
 
 
 def main(context: Context[ReportTask]) -> None:
-    """Renders the manifest that the task names, puts the files where people look, and commits them: then it is done.
+    """Makes the report of the manifest that the task names, writes its files to the experiment's folder, and commits
+    them.
 
-    A manifest that has changed since has a report task of its own: this one ends Superseded.
+    If the manifest has changed since, another task makes its report, and this one ends with Superseded.
     """
     task = context.task
     owner = task.owner

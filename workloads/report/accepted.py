@@ -1,4 +1,4 @@
-"""The experiment as it was accepted: when, what it asks for, and when its last result was committed."""
+"""The accepted experiment: its time, its content, and the time of its last committed result."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +11,7 @@ from workloads.api.experiment import FrozenExperiment
 
 @dataclass(frozen=True)
 class AcceptedExperiment:
-    """`text` is YAML for people. `last_result`: None while nothing is committed."""
+    """`text`: YAML. `last_result`: None if nothing is committed."""
 
     at: datetime
     last_result: datetime | None
@@ -19,7 +19,7 @@ class AcceptedExperiment:
 
     @property
     def seconds(self) -> float | None:
-        """From acceptance to the last result; None when all results were in the store before."""
+        """Seconds from acceptance to the last result; None if all results were in the store before."""
         if self.last_result is None or self.last_result < self.at:
             return None
         return (self.last_result - self.at).total_seconds()
@@ -30,9 +30,10 @@ def accepted(frozen: FrozenExperiment, last_result: datetime | None) -> Accepted
 
 
 def spec_text(frozen: FrozenExperiment) -> str:
-    """What was asked, with defaults filled in, as YAML: problem ids as their number, fields without a value left out.
+    """Returns the accepted experiment as YAML, with defaults; problem ids become their number, and empty fields are
+    left out.
 
-    The admin's profile is left out: it says how pods are started, and may hold environment variables.
+    The profile is left out: it belongs to the administrator and may contain environment variables.
     """
     asked = frozen.model_dump(mode="json", by_alias=True, exclude={"profile", "schema_version"})
     for benchmark in asked["benchmarks"]:
@@ -42,7 +43,7 @@ def spec_text(frozen: FrozenExperiment) -> str:
 
 
 def _stated(value: Any) -> Any:
-    """Without fields that are null or empty."""
+    """Leaves out fields that are null or empty."""
     if isinstance(value, dict):
         kept = {name: _stated(item) for name, item in value.items()}
         return {name: item for name, item in kept.items() if item not in (None, "", [], {})}

@@ -1,4 +1,4 @@
-"""Tables beside those of the checkpoints: accuracy by level, subject and suite of tests, and output lengths. Pure."""
+"""Additional tables: accuracy by level, subject and suite of tests, and output lengths. Pure."""
 
 from workloads.api.manifest import Manifest
 from workloads.report.flat import flat_benchmarks
@@ -11,7 +11,7 @@ from workloads.results.stats.share import Share
 
 
 def breakdown_tables(manifest: Manifest) -> tuple[ProtocolTables, ...]:
-    """None of a benchmark that tells no models apart."""
+    """Leaves out benchmarks on which all models have the same accuracy (`flat_benchmarks`)."""
     flat = flat_benchmarks(manifest)
     return tuple(
         ProtocolTables(
@@ -26,12 +26,12 @@ def breakdown_tables(manifest: Manifest) -> tuple[ProtocolTables, ...]:
 
 
 def _share(share: Share) -> str:
-    """80.0% (8/10)"""
+    """Returns text such as 80.0% (8/10)."""
     return f"{percent(share.value)} ({share.k:,}/{share.n:,})"
 
 
 def length_table(manifest: Manifest) -> ProtocolTables | None:
-    """None while there are no outputs to compare."""
+    """Returns None while there are no outputs to compare."""
     rows = tuple(
         (
             contrast.model,

@@ -1,4 +1,4 @@
-"""Tables of all checkpoints: one for each benchmark, a row for each model with its difference to the base. Pure."""
+"""Tables of all checkpoints: one for each benchmark, with a row for each model and its difference to the base. Pure."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ NOTE_CHARACTERS = 90
 
 @dataclass(frozen=True)
 class ShareCell:
-    """73.0%, 73/100, 63.6 to 80.7"""
+    """Text such as 73.0%, 73/100, 63.6 to 80.7."""
 
     value: str
     counts: str
@@ -27,9 +27,9 @@ class ShareCell:
 
 @dataclass(frozen=True)
 class CheckpointRow:
-    """`scope` says on which problems a row of the base is counted, where that is not clear. `note`: what is missing.
+    """`scope`: the problems of a base's row, if it is not clear. `note`: what is missing.
 
-    `note_title`: the reasons in full, where `note` is cut. `is_first`: the row above is of another run.
+    `note_title`: the full reasons if `note` is shortened. `is_first`: the row above is of another run.
     """
 
     model: str
@@ -50,7 +50,10 @@ class CheckpointRow:
 
 @dataclass(frozen=True)
 class CheckpointTable:
-    """`flat`: a sentence, if the benchmark tells no models apart. `shows_strict`: it differs from accuracy."""
+    """`flat`: a sentence, if all models have the same accuracy (`flat_benchmarks`).
+
+    `shows_strict`: it differs from accuracy.
+    """
 
     benchmark: str
     rows: tuple[CheckpointRow, ...]
@@ -63,7 +66,7 @@ class CheckpointTable:
 
 
 def checkpoint_tables(manifest: Manifest, conclusions: Conclusions) -> tuple[CheckpointTable, ...]:
-    """Each model at the budget at which it is shown; the base at every budget at which another model is."""
+    """Shows each model at its own budget, and the base at every budget of another model."""
     flat = flat_benchmarks(manifest)
     made = []
     for benchmark in manifest.benchmarks:
@@ -81,9 +84,10 @@ def checkpoint_tables(manifest: Manifest, conclusions: Conclusions) -> tuple[Che
 
 
 def _rows(manifest: Manifest, benchmark: str) -> Iterator[tuple[str, TableRow, bool]]:
-    """(scope, row, whether it is compared with the base). The base first, at every budget that another model has.
+    """Yields (scope, row, whether it is compared with the base). The base comes first, at every budget of another
+    model.
 
-    Where the base was asked more problems than the others, it has two rows: the problems that they share, and all.
+    If the base has more problems than the others, it has two rows: the shared problems, and all.
     """
     for model in manifest.models:
         for budget in budgets_of(manifest, model):
@@ -130,7 +134,7 @@ def _row(
 
 
 def _note(manifest: Manifest, row: TableRow) -> str:
-    """What is missing and why, each reason cut to a line: the page has the causes in full at its beginning."""
+    """Returns what is missing and why, each reason on one line: the top of the page has the full causes."""
     parts = [
         f"{e.part}: failed: {shortened(cause_text(e.reason), NOTE_CHARACTERS)}"
         if e.state == "failed"

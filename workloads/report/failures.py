@@ -11,14 +11,14 @@ from workloads.words import count_of
 
 PREFIXES = re.compile(
     r"^(?:no checkpoint at [\d,]+ samples: |\d+ attempts? failed, attempt \d+ with: |attempt \d+: )+"
-)  # what the controller puts before the program's own message
+)  # prefixes that the controller adds to the program's message
 STATE_TEXTS = {"failed": "failed", "running": "running", "waiting": "not evaluated yet", "done": "not asked"}
-"""Of an evaluation without a result; one that is done has none of what is looked for."""
+"""Texts for an evaluation without a result; a finished evaluation is in this state only if its result is missing."""
 
 
 @dataclass(frozen=True)
 class FailureCause:
-    """`text` is the message of the first failure with this cause; messages that differ in numbers only are one cause.
+    """`text`: the message of the first failure with this cause. Messages that differ only in numbers are one cause.
 
     `runs`: labels. `evaluations`: models with their benchmarks; parts of one benchmark are one evaluation.
     """
@@ -36,7 +36,7 @@ class FailureCause:
 
 
 def causes(manifest: Manifest) -> tuple[FailureCause, ...]:
-    """Empty when nothing failed."""
+    """Returns an empty tuple if nothing failed."""
     failed = list(_failed(manifest))
     grouped: dict[str, list[tuple[str, str | None, str | None]]] = {}
     for text, run, evaluation in failed:
@@ -53,7 +53,7 @@ def causes(manifest: Manifest) -> tuple[FailureCause, ...]:
 
 
 def _failed(manifest: Manifest) -> Iterable[tuple[str, str | None, str | None]]:
-    """(message, label of a failed run, model and benchmark of a failed part)."""
+    """Yields (message, label of a failed run, model and benchmark of a failed part)."""
     run_causes = {run.name: cause_text(run.reason) for run in manifest.runs if run.state == "failed"}
     for run in manifest.runs:
         if run.state == "failed":
@@ -66,12 +66,12 @@ def _failed(manifest: Manifest) -> Iterable[tuple[str, str | None, str | None]]:
 
 
 def cause_text(reason: str | None) -> str:
-    """The program's own message, without what names the attempt and the checkpoint."""
+    """Returns the program's message without the names of attempt and checkpoint."""
     return PREFIXES.sub("", reason or "") or "no reason is recorded"
 
 
 def shortened(text: str, characters: int) -> str:
-    """The first line, cut after a word where it is longer than `characters`; not within brackets."""
+    """Returns the first line, cut after a word if it is longer than `characters`, and not within brackets."""
     line = (text.splitlines() or [""])[0]
     if line == text and len(text) <= characters:
         return text
@@ -85,7 +85,7 @@ def shortened(text: str, characters: int) -> str:
 
 @dataclass(frozen=True)
 class FailureProgress:
-    """Numbers of evaluations: one for each model and benchmark, whatever parts it has (`contract.counts`)."""
+    """Numbers of evaluations: one for each model and benchmark, for any number of parts (`api.counts`)."""
 
     asked: int
     graded: int
@@ -94,7 +94,7 @@ class FailureProgress:
 
     @property
     def text(self) -> str:
-        """For instance: 12 of 36 evaluations are graded, 2 failed, 4 are running, 18 are waiting."""
+        """Returns text such as: 12 of 36 evaluations are graded, 2 failed, 4 are running, 18 are waiting."""
         waiting = self.asked - self.graded - self.failed - self.running
         parts = [f"{self.graded:,} of {count_of(self.asked, 'evaluation')} {'is' if self.asked == 1 else 'are'} graded"]
         parts += [f"{self.failed:,} failed"] if self.failed else []

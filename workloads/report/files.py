@@ -1,4 +1,4 @@
-"""What a report consists of, by file name."""
+"""Makes the files of a report, by name."""
 
 from workloads.api.manifest import Manifest
 from workloads.report.output_browser import reading
@@ -11,10 +11,10 @@ from workloads.storage.base import Store
 
 
 def report_files(manifest: Manifest, store: Store) -> dict[str, str]:
-    """index.html, report.md, and as CSV tables, runs, findings, samples and recipes. `store` gives the outputs to read.
+    """Returns index.html, report.md, and as CSV tables, runs, findings, samples and recipes. Outputs are read from
+    `store`.
 
-    Raises StoreError, Corrupt.
-    An evaluation whose files are not what was committed is shown as failed, whatever the manifest says of it.
+    An evaluation with damaged files is shown as failed, whatever its state in the manifest. Raises StoreError, Corrupt.
     """
     read = reading(manifest, store)
     manifest = without_corrupt(manifest, read.corrupt)

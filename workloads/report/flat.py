@@ -1,4 +1,4 @@
-"""Benchmarks that tell no models apart: all have accuracy 0%, or all 100%. Pure."""
+"""Finds benchmarks on which all models have accuracy 0%, or all 100%. Pure."""
 
 from workloads.api.manifest import Manifest
 from workloads.report.marks import percent
@@ -6,9 +6,9 @@ from workloads.results.tables import row_of
 
 
 def flat_benchmarks(manifest: Manifest) -> dict[str, str]:
-    """By name, a sentence for each benchmark on which all models have accuracy 0% or all 100% at every budget.
+    """Returns a sentence for each benchmark, by name, on which all models have accuracy 0% or all 100% at every budget.
 
-    Such a benchmark cannot tell models apart. At least two models must be graded on it.
+    Such a benchmark cannot distinguish models. At least two models must be graded on it.
     """
     found: dict[str, str] = {}
     for benchmark in manifest.benchmarks:

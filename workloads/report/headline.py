@@ -1,4 +1,4 @@
-"""The first sentence of the page: what happened, and the best run or that none can be named. Pure."""
+"""The first sentence of the page: the state of the experiment, and the best run, or that none can be named. Pure."""
 
 from collections.abc import Sequence
 
@@ -10,11 +10,11 @@ from workloads.words import count_of
 SENTENCE_CHARACTERS = 160
 """A sentence of `best_run` that is longer than this is not the headline."""
 CAUSE_CHARACTERS = 110
-"""What a headline says of a cause; the page has all of it beneath."""
+"""Characters of a cause in the headline; the full text is below it."""
 
 
 def headline(manifest: Manifest, conclusions: Conclusions) -> str:
-    """What happened, in short sentences: how far it is, the most common cause of failures, the best run, caveats."""
+    """Returns short sentences: progress, the most common cause of failures, the best run, caveats."""
     reached, found = progress(manifest), causes(manifest)
     if manifest.state == "running":
         return f"Still running: {reached.text}.{f' {_failed(found)}' if found else ''}"
@@ -29,14 +29,17 @@ def headline(manifest: Manifest, conclusions: Conclusions) -> str:
 
 
 def _failed(found: Sequence[FailureCause]) -> str:
-    """1 run (Math 4K) and 12 evaluations failed: CUDA out of memory."""
+    """Returns text such as: 1 run (Math 4K) and 12 evaluations failed: CUDA out of memory."""
     text = shortened(found[0].text, CAUSE_CHARACTERS)
     others = f" ({count_of(len(found) - 1, 'other cause')} below)" if len(found) > 1 else ""
     return f"{found[0].where} failed: {text}{others}{'' if text.endswith('.') and not others else '.'}"
 
 
 def best_text(manifest: Manifest, conclusions: Conclusions) -> str:
-    """Best run: Math 4K (math_default@25000). Or at which budget which run is best, or that none can be named."""
+    """Returns text such as: Best run: Math 4K (math_default@25000).
+
+    Or names the best run at each budget, or says that none can be named.
+    """
     best = conclusions.best
     if len(best.sentence) <= SENTENCE_CHARACTERS or len(conclusions.runs.runs) < 2:
         return best.sentence

@@ -1,4 +1,4 @@
-"""How a difference is shown: a symbol, the points, the interval, and the same in words. Pure."""
+"""The display of a difference: a symbol, the points, the interval, and the same in words. Pure."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -14,8 +14,9 @@ SYMBOLS: dict[Mark, str] = {"higher": "▲", "lower": "▼", "equal": "=", "same
 class ShownChange:
     """A difference in percentage points: `text` +57.5, `interval` +40.9 to +70.2. `title` says it in words.
 
-    `mark` higher or lower: significant, and the interval leaves out 0. equal: equivalent within a margin, and all of
-    the interval lies within it. same: not distinguishable. `title` has the 95% interval of this comparison alone too.
+    `mark`: higher or lower if it is significant, and the interval does not contain 0; equal if it is equivalent within
+    a margin, which contains the interval; same if not distinguishable. `title` also has the 95% interval of this
+    comparison alone.
     """
 
     mark: Mark
@@ -29,12 +30,12 @@ class ShownChange:
 
 
 def base_change(contrast: BaseContrast) -> ShownChange | None:
-    """None when there is no difference to state."""
+    """Returns None if there is no difference to state."""
     return change(contrast, contrast.verdict)
 
 
 def change(contrast: BaseContrast | RunContrast, words: str) -> ShownChange | None:
-    """`words` say what the mark says. None when there is no difference to state."""
+    """`words`: the meaning of the mark. Returns None if there is no difference to state."""
     found = contrast.difference
     if found is None or contrast.interval is None:
         return None
@@ -51,10 +52,10 @@ def _mark(sign: int, is_equivalent: bool) -> Mark:
 
 
 def bounds_text(low: float, high: float) -> str:
-    """+40.9 to +70.2"""
+    """Returns text such as +40.9 to +70.2."""
     return f"{low * 100:+.1f} to {high * 100:+.1f}"
 
 
 def percent(value: float | None) -> str:
-    """85.0%, or - for no value."""
+    """Returns text such as 85.0%, or - for no value."""
     return "-" if value is None else f"{value:.1%}"

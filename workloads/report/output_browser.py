@@ -1,7 +1,7 @@
-"""What the page's reader shows: every output with its prompt and verdicts, cut to fit and packed.
+"""The data of the page's output browser: every output with its prompt and verdicts, shortened to fit, and compressed.
 
-Outputs, problems and prompts are hostile text. They are in the page as base64 of gzip, so that no byte of them is ever
-parsed as HTML, and the page shows them through `textContent` only.
+Outputs, problems and prompts are hostile text. The page contains them as base64 of gzip, so that none of it is ever
+parsed as HTML, and shows them only through `textContent`.
 """
 
 import base64
@@ -33,9 +33,11 @@ logger = logging.getLogger("potstill")
 
 PACKED_BYTES = 3_000_000
 CUTS = (20_000, 8_000, 4_000, 2_000, 1_000, 500, 200)
-"""Characters kept of an output, its answer and its evidence: the largest with which all fits PACKED_BYTES."""
+"""Allowed lengths of an output, its answer and its evidence in characters; the largest one that fits PACKED_BYTES is
+used.
+"""
 PROBLEM_CHARACTERS, PROMPT_CHARACTERS = 4_000, 8_000
-"""Kept of a problem's text and of a prompt."""
+"""Characters of a problem's text and of a prompt."""
 NO_PROBLEMS = "Problems and prompts are not shown: the store has no experiment.json that can be read."
 
 
@@ -51,10 +53,10 @@ class Chunk:
 
 @dataclass(frozen=True)
 class OutputPages:
-    """`cut` characters are kept of each output. `notes` say what is not shown, and why.
+    """`cut`: characters of each output. `notes`: what is not shown, and why.
 
-    `corrupt`: why, by id, of evaluations whose outputs or grades are not what was committed. `accepted`: None when the
-    store has no experiment.json.
+    `corrupt`: the reason, by id, for evaluations with damaged outputs or grades. `accepted`: None if the store has no
+    experiment.json.
     """
 
     chunks: tuple[Chunk, ...]
@@ -67,7 +69,7 @@ class OutputPages:
 
 @dataclass(frozen=True)
 class OutputRows:
-    """Outputs of one model on one benchmark, whole. They are hostile text.
+    """All outputs of one model on one benchmark. They are hostile text.
 
     Each row has `p` problem, `k` index, `n` tokens, `f` its end (one of FINISH_CODES), `t` text, `s` SHA-256 of the
     prompt, and `g` grades by budget. `questions`: text by problem id. `prompts`: as they were sent, by their SHA-256.
@@ -83,7 +85,7 @@ class OutputRows:
 
 @dataclass(frozen=True)
 class _Read:
-    """What the store has of one evaluation. `reason`: why not all of it can be shown."""
+    """The stored data of one evaluation. `reason`: why not all of it can be shown."""
 
     rows: list[dict[str, Any]]
     tokenizer_sha256: str | None = None
@@ -114,7 +116,7 @@ def reading(manifest: Manifest, store: Store) -> OutputPages:
 
 
 def output_rows(manifest: Manifest, store: Store, model: str, benchmark: str) -> OutputRows:
-    """Raises StoreError. What is corrupt is left out, and `reason` says so."""
+    """Raises StoreError. Damaged outputs are left out, and `reason` says so."""
     wanted = [e for e in manifest.evaluations if (e.model, e.benchmark) == (model, benchmark)]
     found = {e.id: _read(store, e) for e in wanted if e.generate is not None and e.problems}
     rows = tuple(row for read in found.values() for row in read.rows)
@@ -128,7 +130,7 @@ def output_rows(manifest: Manifest, store: Store, model: str, benchmark: str) ->
 
 
 def _frozen(manifest: Manifest, store: Store) -> FrozenExperiment | None:
-    """None where the store has none, or none that this version can read."""
+    """Returns None if the store has none, or none that this version can read."""
     key = store_keys.experiment_key(manifest.experiment, manifest.uid8)
     if store.head(key) is None:
         return None
@@ -140,14 +142,14 @@ def _frozen(manifest: Manifest, store: Store) -> FrozenExperiment | None:
 
 
 def _last_result(manifest: Manifest, found: Iterable[_Read], store: Store) -> datetime | None:
-    """When the last training, generation or grading was committed."""
+    """Returns when the last training, generation or grading was committed."""
     units = [TRAIN.unit(run.digest) for run in manifest.runs if run.state == "done"]
     trained = [marker.created for unit in units if (marker := read_marker(store, unit, store_keys.DONE)) is not None]
     return max([*trained, *(one.last_result for one in found if one.last_result is not None)], default=None)
 
 
 def _packed(groups: dict[tuple[str, str], list[dict[str, Any]]], cut: int) -> dict[tuple[str, str], str] | None:
-    """None when it is too much, found out as early as can be; the smallest cut is taken whatever it makes."""
+    """Returns None as soon as the size is too large. The smallest length is used for any size."""
     found: dict[tuple[str, str], str] = {}
     size = 0
     for key, rows in groups.items():
@@ -208,7 +210,7 @@ def _joined(rows: list[dict[str, Any]], graded: list[dict[str, Any]]) -> list[di
 
 
 def _marker(store: Store, unit: UnitRef, name: str) -> Marker:
-    """Raises Corrupt when there is none, StoreError."""
+    """Raises Corrupt if there is none, StoreError."""
     marker = read_marker(store, unit, name)
     if marker is None:
         raise Corrupt(f"marker {name} of {unit} is missing (key {store_keys.marker_key(unit, name)})")
@@ -216,7 +218,7 @@ def _marker(store: Store, unit: UnitRef, name: str) -> Marker:
 
 
 def _lines(store: Store, marker: Marker, file: str) -> list[dict[str, Any]]:
-    """Raises Corrupt when they are not what was committed, StoreError."""
+    """Raises Corrupt if they differ from the committed ones, StoreError."""
     return [json.loads(line) for line in read_file(store, marker, file).splitlines() if line.strip()]
 
 
@@ -236,7 +238,7 @@ def _short_evidence(value: object, cut: int) -> object:
 
 
 def shortened(text: str, cut: int) -> str:
-    """The beginning and the end, which holds the answer, and how much is left out between them."""
+    """Returns the beginning and the end, which has the answer, and the number of characters between them."""
     if len(text) <= cut:
         return text
     head = cut // 3
@@ -245,9 +247,9 @@ def shortened(text: str, cut: int) -> str:
 
 @dataclass(frozen=True)
 class _Questions:
-    """A chunk for each benchmark: by problem id its text `q` and the prompts `p` that were sent for it.
+    """A chunk for each benchmark: by problem id its text `q` and its prompts `p`.
 
-    `places`: by (benchmark, problem, hash of the prompt's token ids), its place in `p`.
+    `places`: the index in `p` by (benchmark, problem, hash of the prompt's token ids).
     """
 
     chunks: tuple[Chunk, ...]

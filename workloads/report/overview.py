@@ -1,4 +1,4 @@
-"""The first screen: the headline, what failed, what the data warns of, and a table with a row for each run. Pure."""
+"""The first screen: the headline, failures, warnings about the data, and a table with a row for each run. Pure."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,15 +20,15 @@ from workloads.results.tables import TableRow, row_of
 METRICS: tuple[Metric, ...] = ("accuracy", "completed")
 METRIC_NAMES: dict[Metric, str] = {"accuracy": "Accuracy", "completed": "Completion"}
 DATA_WARNINGS = ("MostlyDropped", "EndNotTaught", "ThinkNotClosed", "NothingSupervised", "EndWithin", "DataRepeated")
-"""Warnings about the data, which say why a run completes or is right less often; others are in "Data and filter"."""
+"""Warnings about the data that explain why a run completes or is right less often; others are in "Data and filter"."""
 SAID_BY_ID = ("samples", "checkpointEverySamples")
-"""Fields that the id of a last checkpoint shows already, or that its reader can do without."""
+"""Fields that are not shown: the id of a last checkpoint contains them, or they are not informative."""
 FIELDS_CHARACTERS = 44
 
 
 @dataclass(frozen=True)
 class Cell:
-    """`value` 85.0%, `counts` 34/40; `missing`: why there is no value. `change` None: not compared with the base."""
+    """`value` 85.0%, `counts` 34/40; `missing`: why there is no value. `change`: None if not compared with the base."""
 
     heading: str
     value: str | None = None
@@ -41,8 +41,8 @@ class Cell:
 class OverviewRow:
     """A run's last checkpoint, or the base (`label` Base).
 
-    `fields`: in what it differs from the other runs, or the base's name; in the first group only. `all_fields`: the
-    same, where `fields` are cut.
+    `fields`: the run's differences from other runs, or the base's name; only in the first group. `all_fields`: the same
+    in full, if `fields` is shortened.
     """
 
     label: str
@@ -74,8 +74,8 @@ class DataWarning:
 class Overview:
     """`benchmarks`: (name, problems compared) of the columns.
 
-    `flat`: sentences on benchmarks without a column (`flat_benchmarks`). `other_warnings`: how many warnings of the
-    trainings are not in `warnings`.
+    `flat`: sentences on benchmarks without a column (`flat_benchmarks`). `other_warnings`: the number of the trainings'
+    warnings that are not in `warnings`.
     """
 
     headline: str
@@ -104,7 +104,7 @@ def overview(manifest: Manifest, conclusions: Conclusions) -> Overview:
 
 
 def _warnings(manifest: Manifest) -> Iterator[DataWarning]:
-    """Warnings about the data, equal ones of several runs together."""
+    """Yields warnings about the data; equal ones of several runs are merged."""
     found: dict[str, list[str]] = {}
     for run in manifest.runs:
         for warning in run.warnings:
@@ -119,14 +119,14 @@ def _is_of_data(warning: str) -> bool:
 
 
 def _problems_text(conclusions: Conclusions, benchmark: str) -> str:
-    """For instance: 100 problems; empty while nothing is graded."""
+    """Returns text such as: 100 problems; empty while nothing is graded."""
     cells = [cell for end in conclusions.ends for cell in end.cells if cell.benchmark == benchmark]
     sizes = sorted({cell.accuracy.difference.n for cell in cells if cell.accuracy.difference is not None})
     return f"{' or '.join(f'{size:,}' for size in sizes)} problems" if sizes else ""
 
 
 def _groups(manifest: Manifest, conclusions: Conclusions, names: list[str]) -> tuple[OverviewGroup, ...]:
-    """One for each compared budget; only the first while there is no result at all."""
+    """Returns one for each compared budget; only the first if there is no result at all."""
     groups = tuple(_group(manifest, conclusions, names, budget) for budget in compared_budgets(manifest))
     has_result = any(cell.value is not None for group in groups for row in group.rows for cell in row.cells)
     return groups if has_result else groups[:1]
@@ -148,7 +148,9 @@ def _group(manifest: Manifest, conclusions: Conclusions, names: list[str], budge
 
 
 def _base_row(manifest: Manifest, ends: tuple[RunEnd, ...], names: list[str], budget: int, fields: str) -> OverviewRow:
-    """On the problems that the last checkpoints share with it; on all of its own where these differ between runs."""
+    """Returns the base on the problems that it shares with the last checkpoints; on all of its problems if these differ
+    between runs.
+    """
     base = next(model for model in manifest.models if model.kind == "base")
     cells: list[Cell] = []
     for name in names:
@@ -212,7 +214,7 @@ def _missing(manifest: Manifest, model: str, benchmark: str) -> str:
 
 
 def _fields(manifest: Manifest) -> dict[str, str]:
-    """By run, the values of the fields in which the runs differ: learningRate 1e-3, seed 2."""
+    """Returns by run the values of the fields in which the runs differ: learningRate 1e-3, seed 2."""
     first, *others = manifest.runs or (None,)
     if first is None:
         return {}
@@ -231,7 +233,7 @@ def _fields(manifest: Manifest) -> dict[str, str]:
 
 
 def _shortened(text: str) -> str:
-    """As many fields as fit a line, at least one."""
+    """Returns as many fields as fit a line, at least one."""
     values = text.split(", ")
     kept = values[:1]
     for value in values[1:]:

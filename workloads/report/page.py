@@ -1,4 +1,4 @@
-"""The report as one page."""
+"""Makes the report's HTML page."""
 
 import base64
 import gzip
@@ -39,10 +39,10 @@ VERDICTS = {
 
 
 def page(manifest: Manifest, read: OutputPages) -> str:
-    """One self-contained HTML file that opens from disk and asks the network for nothing.
+    """Returns one self-contained HTML file that opens from disk and does not use the network.
 
-    Everything in it is escaped; its Content-Security-Policy allows no connection and only the two scripts whose hashes
-    it states: the page's own, and plotly.js, which is packed and is unpacked after the text and the tables are shown.
+    Everything in it is escaped. Its Content-Security-Policy allows no connection and only two scripts by their hashes:
+    the page's own, and plotly.js, which is compressed and loaded after the text and the tables are shown.
     """
     environment = Environment(
         loader=PackageLoader("workloads.report"),
@@ -87,7 +87,7 @@ def page(manifest: Manifest, read: OutputPages) -> str:
 
 
 def _meta(manifest: Manifest, read: OutputPages) -> list[str]:
-    """When it began, how long it took, and of what it consists."""
+    """Returns when it began, how long it took, and its numbers of runs and evaluations."""
     parts = []
     if read.accepted is not None:
         parts.append(f"{read.accepted.at:%d %b %Y, %H:%M} UTC")
@@ -105,7 +105,7 @@ def _meta(manifest: Manifest, read: OutputPages) -> list[str]:
 
 
 def duration(seconds: float) -> str:
-    """45 s, 7 min, 3 h 20 min, 2 d 4 h"""
+    """Returns text such as 45 s, 7 min, 3 h 20 min, 2 d 4 h."""
     minutes, hours = round(seconds / 60), round(seconds / 3600)
     if seconds < 100:
         return f"{seconds:.0f} s"
@@ -115,13 +115,13 @@ def duration(seconds: float) -> str:
 
 
 def _groups(drawn: tuple[Plot, ...]) -> list[tuple[str, list[Plot]]]:
-    """By heading, in reading order, without what is folded."""
+    """Returns plots by heading, in reading order, without folded ones."""
     shown = [plot for plot in drawn if not plot.folded]
     return [(name, [plot for plot in shown if plot.group == name]) for name in dict.fromkeys(p.group for p in shown)]
 
 
 def policy(*scripts: str) -> str:
-    """No network, no forms, no frames; only these scripts."""
+    """Returns a policy without network, forms and frames, with only these scripts."""
     hashes = " ".join(f"'sha256-{_hash(script)}'" for script in scripts)
     return (
         f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; "
@@ -138,7 +138,7 @@ def _asset(name: str) -> str:
 
 
 def _index(manifest: Manifest, read: OutputPages) -> str:
-    """What the page's script must know, as JSON."""
+    """Returns the data for the page's script, as JSON."""
     models = {model.id: {"budget": model.budget_tokens} for model in manifest.models}
     index = {
         "models": models,
@@ -150,5 +150,5 @@ def _index(manifest: Manifest, read: OutputPages) -> str:
 
 
 def script_json(text: str) -> Markup:
-    """JSON that cannot end the script element it stands in: in JSON "<" occurs in strings only."""
+    """Returns JSON that cannot end its script element: in JSON "<" occurs only in strings."""
     return Markup(text.replace("<", "\\u003c"))  # noqa: S704 - no "<" is left in it

@@ -1,4 +1,4 @@
-"""The tables of runs against each other: last checkpoints, and best ones with the price of having chosen. Pure."""
+"""Tables that compare runs: last checkpoints, and best checkpoints with a correction for the choice. Pure."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from workloads.results.stats.paired import Metric
 
 @dataclass(frozen=True)
 class PairCell:
-    """The first less the second. `missing`: why they are not compared."""
+    """The first value minus the second. `missing`: why they are not compared."""
 
     heading: str
     change: ShownChange | None
@@ -45,7 +45,10 @@ class PairTable:
 
 
 def pair_table(manifest: Manifest, conclusions: Conclusions, which: Which) -> PairTable | None:
-    """None when no two runs are compared. Benchmarks that tell no models apart have no column."""
+    """Returns None if no two runs are compared.
+
+    Benchmarks on which all models have the same accuracy have no column.
+    """
     runs = conclusions.runs
     flat = flat_benchmarks(manifest)
     metrics: tuple[tuple[Metric, str], ...] = (("accuracy", "accuracy"), ("completed", "completion"))
@@ -76,5 +79,5 @@ def _cell(heading: str, contrast: RunContrast | None, pair: RunPair) -> PairCell
     if contrast is None or contrast.difference is None:
         return PairCell(heading, None, (contrast.reason if contrast else None) or "not compared")
     words = {1: f"{pair.first_label} is higher", -1: f"{pair.second_label} is higher", 0: "not distinguishable"}
-    said = f"equivalent within {MARGIN * 100:g} points" if contrast.equivalent else words[contrast.sign]
-    return PairCell(heading, change(contrast, said), "")
+    verdict = f"equivalent within {MARGIN * 100:g} points" if contrast.equivalent else words[contrast.sign]
+    return PairCell(heading, change(contrast, verdict), "")

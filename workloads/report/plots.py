@@ -20,7 +20,7 @@ from workloads.results.tables import TableRow, row_of
 
 GREY = "#838993"
 DODGE = 0.018
-"""Width in which the series at one x stand beside each other, per series, as a share of the axis."""
+"""The horizontal distance of series with the same x, per series, as a share of the axis."""
 HEIGHT, BOX_HEIGHT, LENGTHS_MARGIN = 320, 24, 90
 
 
@@ -28,7 +28,8 @@ HEIGHT, BOX_HEIGHT, LENGTHS_MARGIN = 320, 24, 90
 class Plot:
     """`title` names both axes. `data` is {"data": [...], "layout": {...}} as JSON; `height` in pixels.
 
-    `folded`: of a benchmark that tells no models apart (`flat_benchmarks`); the page shows it on demand.
+    `folded`: whether all models have the same accuracy on the benchmark (`flat_benchmarks`); the page then shows it on
+    demand.
     """
 
     id: str
@@ -43,7 +44,7 @@ class Plot:
 class Plots:
     """`notes`: a sentence for each plot that is left out because all its points are 0% or all 100%.
 
-    Benchmarks that tell no models apart have no note: the overview has a sentence on each.
+    Flat benchmarks have no note, because the overview has a sentence on each.
     """
 
     drawn: tuple[Plot, ...]
@@ -62,7 +63,7 @@ class _Made:
 
 @dataclass(frozen=True)
 class _Style:
-    """What tells a run's series apart: colour, marker and dashes. `shift` in -0.5..0.5 times the dodge."""
+    """The style of a run's series: colour, marker and dashes. `shift` in -0.5..0.5 times the dodge."""
 
     colour: str
     symbol: str
@@ -74,7 +75,7 @@ BASE_STYLE = _Style(GREY, "circle-open", "dash", 0.0)
 
 
 def plots(manifest: Manifest) -> Plots:
-    """Those that have something to show, in reading order."""
+    """Returns the plots that have data, in reading order."""
     made = [*_learning(manifest), *_budgets(manifest), *_lengths(manifest), *_losses(manifest)]
     flat = flat_benchmarks(manifest)
     shown = [one for one in made if one.figure.data]
@@ -137,7 +138,7 @@ def _learning(manifest: Manifest) -> Iterator[_Made]:
 
 
 def _points(manifest: Manifest, run: ManifestRun, benchmark: str, metric: Metric) -> Iterator[tuple[int, Share]]:
-    """The checkpoints of a run, each at the budget at which the tables show the run."""
+    """Yields the checkpoints of a run, each at the budget at which the tables show the run."""
     for model in manifest.models:
         if model.run == run.name and run.role == "run" and model.samples is not None:
             share = _share(row_of(manifest, model, benchmark, model.budget_tokens), metric)
@@ -150,8 +151,9 @@ def _values(series: Iterable[Sequence[tuple[int, Share]]]) -> frozenset[float]:
 
 
 def _base_bands(figure: go.Figure, manifest: Manifest, benchmark: str, metric: Metric, widest: int) -> frozenset[float]:
-    """The base at each budget at which a run is shown, on the problems that the runs were asked: a line and its
-    interval. Returns the values drawn.
+    """Draws the base at each budget of a run, on the runs' problems: a line and its interval.
+
+    Returns the drawn values.
     """
     budgets = sorted({model.budget_tokens for model in manifest.models if model.run is not None})
     drawn = set()
@@ -180,7 +182,9 @@ def _base_bands(figure: go.Figure, manifest: Manifest, benchmark: str, metric: M
 
 
 def _base_share(manifest: Manifest, benchmark: str, budget: int, metric: Metric) -> Share | None:
-    """On the problems that all graded checkpoints and candidates answered; on all of its own if there are none."""
+    """Returns the base's share on the problems of all graded checkpoints and candidates; on all its problems
+    if there are none.
+    """
     base = next(model for model in manifest.models if model.kind == "base")
     codes = (problem_codes(manifest, m.id, benchmark, budget) for m in manifest.models if m.kind != "base")
     others = [own for own in codes if own]
@@ -190,7 +194,7 @@ def _base_share(manifest: Manifest, benchmark: str, budget: int, metric: Metric)
 
 
 def _budgets(manifest: Manifest) -> Iterator[_Made]:
-    """The base, each run's last checkpoint that is graded, and the candidates."""
+    """Draws the base, each run's last graded checkpoint, and the candidates."""
     if len(manifest.budgets) < 2:
         return
     styles = _styles(manifest)
@@ -230,7 +234,7 @@ def _last(manifest: Manifest, benchmark: str) -> list[ManifestModel]:
 
 
 def _line(figure: go.Figure, name: str, style: _Style, points: Sequence[tuple[int, Share]], span: int) -> None:
-    """Points of several series at one x stand beside each other; the label shows the true x."""
+    """Points of several series with the same x are drawn side by side; the label shows the true x."""
     if not points:
         return
     shares = [share for _, share in points]
@@ -265,7 +269,10 @@ def _share(row: TableRow | None, metric: Metric) -> Share | None:
 
 
 def _lengths(manifest: Manifest) -> Iterator[_Made]:
-    """A box of output lengths for each model; the budgets as lines. Generation stops at the largest budget."""
+    """Draws a box of output lengths for each model, and the budgets as lines.
+
+    Generation stops at the largest budget.
+    """
     styles = _styles(manifest)
     for benchmark in manifest.benchmarks:
         figure = _figure("Output length, tokens", "")
@@ -308,7 +315,7 @@ def _lengths(manifest: Manifest) -> Iterator[_Made]:
 
 
 def _losses(manifest: Manifest) -> Iterator[_Made]:
-    """Training loss of each run, and the validation loss at its checkpoints where there is one."""
+    """Draws the training loss of each run, and the validation loss at its checkpoints if there is one."""
     styles = _styles(manifest)
     figure = _figure("Training samples", "Loss, nats per supervised token")
     figure.update_xaxes(tickformat=",d")

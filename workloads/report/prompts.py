@@ -1,4 +1,4 @@
-"""The problems of a benchmark and the prompts that were sent for them, made again and checked by their hashes."""
+"""Makes the problems of a benchmark and their prompts again, and checks them by their hashes."""
 
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
@@ -17,7 +17,7 @@ from workloads.text.tokenizer import BadTokenizer, TextTokenizer, load_tokenizer
 
 @dataclass(frozen=True)
 class Asked:
-    """One output's question. `prompt_sha256` is of the token ids that were sent, `tokenizer_sha256` names the blob."""
+    """One output's question. `prompt_sha256`: of the token ids that were sent. `tokenizer_sha256`: names the blob."""
 
     problem: str
     prompting: Prompting
@@ -29,7 +29,7 @@ class Asked:
 class Prompts:
     """`problems`: text by id. `sent`: by hash of the token ids, the text of these tokens.
 
-    A prompt whose tokens are not those that were sent is not in `sent`. `notes` say what is missing and why.
+    A prompt whose tokens differ from those that were sent is not in `sent`. `notes`: what is missing and why.
     """
 
     problems: Mapping[str, str]
@@ -38,9 +38,9 @@ class Prompts:
 
 
 def prompts(benchmark: FrozenBenchmark, asked: Iterable[Asked], tokenizers: Callable[[str], TextTokenizer]) -> Prompts:
-    """Made by the evaluation's own functions from the benchmark's file. Raises StoreError.
+    """Makes them with the evaluation's own functions from the benchmark's file. Raises StoreError.
 
-    `tokenizers` gives the tokenizer of a hash and raises BadTokenizer.
+    `tokenizers` returns the tokenizer of a hash and raises BadTokenizer.
     """
     questions = tuple(asked)
     ids = tuple(dict.fromkeys(question.problem for question in questions))
@@ -67,7 +67,10 @@ def prompts(benchmark: FrozenBenchmark, asked: Iterable[Asked], tokenizers: Call
 
 
 def stored_tokenizers(store: Store) -> Callable[[str], TextTokenizer]:
-    """Reads each tokenizer.json from the store's blobs once. What it returns raises BadTokenizer and StoreError."""
+    """Returns a function that reads each tokenizer.json from the store's blobs once.
+
+    It raises BadTokenizer and StoreError.
+    """
     known: dict[str, TextTokenizer] = {}
 
     def tokenizer(sha256: str) -> TextTokenizer:

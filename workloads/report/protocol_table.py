@@ -1,4 +1,4 @@
-"""The report's plain tables beside the results: data and filter, cost, provenance."""
+"""Further tables of the report: data and filter, cost, provenance."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from workloads.api.units import Lora, TrainInputs
 
 @dataclass(frozen=True)
 class ProtocolTables:
-    """A titled table. `notes` stand under it."""
+    """A table with a title. `notes` are below it."""
 
     title: str
     columns: tuple[str, ...]
@@ -26,8 +26,8 @@ def _settings(manifest: Manifest) -> ProtocolTables:
     columns = ("Run", "Data", "Limit", "Overlong", "Samples", "Batch", "LoRA", "Learning rate", "Seed", "State")
     rows = []
     for run in manifest.runs:
-        said = _trained(run.inputs) if isinstance(run.inputs, TrainInputs) else ("",) * 7
-        rows.append((run.label, run.data_name or "", *said, run.state))
+        training = _trained(run.inputs) if isinstance(run.inputs, TrainInputs) else ("",) * 7
+        rows.append((run.label, run.data_name or "", *training, run.state))
     return ProtocolTables("Runs", columns, tuple(rows), ("Limit: tokens of prompt and response together.",))
 
 
@@ -81,7 +81,7 @@ def _of(part: int, whole: int) -> str:
 
 
 def _cost(manifest: Manifest) -> ProtocolTables:
-    """Training and generation of what is committed; attempts that ended without a result are not in it."""
+    """Returns training and generation of committed results; attempts without a result are not counted."""
     rows = [_run_cost(manifest, run) for run in manifest.runs]
     rows.append(("Base", "", "", "", *_generation(manifest, {"base"}), ""))
     columns = ("Run", "Device", "Training, s", "Tokens/s", "Generation, s", "Generated tokens", "Device-hours")
@@ -125,7 +125,7 @@ def _units(manifest: Manifest) -> ProtocolTables:
 
 
 def _protocol(manifest: Manifest) -> ProtocolTables:
-    """How outputs were made and judged, and which versions were at work."""
+    """Returns how outputs were made and graded, and the versions used."""
     sampling = manifest.sampling
     rows = [
         ("sampling", f"temperature {sampling.temperature:g}, top p {sampling.top_p:g}, n {sampling.n}"),

@@ -1,4 +1,4 @@
-"""Two tables beside the results: several outputs per problem, and runs that differ in their seed only. Pure."""
+"""Two further tables: several outputs per problem, and runs that differ only in their seed. Pure."""
 
 from collections.abc import Iterator, Mapping
 
@@ -10,13 +10,13 @@ from workloads.results.seeds import RecipeFigure, SeedMean, recipe_figures, reci
 from workloads.results.stats.paired import Metric
 
 SHOWN_METRICS: Mapping[Metric, str] = {"accuracy": "Accuracy", "completed": "Completion"}
-"""Of a recipe, with their names; recipes.csv has the others too."""
+"""Shown metrics of a recipe with their names; recipes.csv has the others too."""
 
 
 def samples_table(manifest: Manifest) -> ProtocolTables | None:
-    """Mean of n, pass@k and maj@k of every model. None with one output per problem, and while nothing is graded.
+    """Returns mean of n, pass@k and maj@k of every model.
 
-    k = 1 has no column, because pass@1 and maj@1 are the mean. maj@k has none if no model has answers to compare.
+    None with one output per problem, and while nothing is graded.
     """
     found = sampled_rows(manifest)
     if not found:
@@ -46,7 +46,10 @@ def _sampled_cells(row: SampledRow, passes: list[int], majorities: list[int]) ->
 
 
 def recipes_table(manifest: Manifest) -> ProtocolTables | None:
-    """Each recipe wherever all of its seeds are graded. None if no runs differ in their seed only."""
+    """Returns each recipe at every number of samples at which all of its seeds are graded.
+
+    None if no runs differ only in their seed.
+    """
     rows = tuple(_recipe_cells(figure) for figure in recipe_figures(manifest) if figure.metric in SHOWN_METRICS)
     columns = (
         "Recipe", "Seeds", "Samples", "Benchmark", "Budget", "Problems", "Metric", "Mean", "S.d.", "By chance",
@@ -62,7 +65,7 @@ def recipes_table(manifest: Manifest) -> ProtocolTables | None:
 
 
 def recipe_sentences(manifest: Manifest) -> Iterator[str]:
-    """One for each recipe: its accuracy after the most samples at which all of its seeds are graded."""
+    """Yields one sentence for each recipe: its accuracy after the most samples at which all of its seeds are graded."""
     figures = [figure for figure in recipe_figures(manifest) if figure.metric == "accuracy"]
     for recipe in recipes(manifest):
         own = [figure for figure in figures if figure.recipe == recipe]
@@ -71,12 +74,15 @@ def recipe_sentences(manifest: Manifest) -> Iterator[str]:
             yield f"{name}): there is no number of samples at which all of its seeds have results to compare."
             continue
         last = max(figure.samples for figure in own)
-        said = "; ".join(_accuracy_text(figure) for figure in own if figure.samples == last)
-        yield f"{name}, after {last:,} samples): {said}. The 95% intervals are for other seeds and other problems."
+        shares = "; ".join(_accuracy_text(figure) for figure in own if figure.samples == last)
+        yield f"{name}, after {last:,} samples): {shares}. The 95% intervals are for other seeds and other problems."
 
 
 def _accuracy_text(figure: RecipeFigure) -> str:
-    """math-500 at 4,096 tokens: 61.0% right (52.1 to 69.9), seeds differ by s.d. 2.1 points (1.8 by chance)"""
+    """Returns text such as: math-500 at 4,096 tokens: 61.0% right (52.1 to 69.9), seeds differ by s.d.
+
+    2.1 points (1.8 by chance).
+    """
     return (
         f"{figure.benchmark} at {figure.budget_tokens:,} tokens: {_share(figure.mean, 'right ')}, seeds differ by s.d. "
         f"{figure.spread * 100:.1f} points ({figure.chance * 100:.1f} by chance)"
@@ -101,7 +107,7 @@ def _recipe_cells(figure: RecipeFigure) -> tuple[str, ...]:
 
 
 def _share(mean: SeedMean, word: str = "") -> str:
-    """61.0% (52.1 to 69.9)"""
+    """Returns text such as 61.0% (52.1 to 69.9)."""
     return f"{percent(mean.value)} {word}({mean.low * 100:.1f} to {mean.high * 100:.1f})"
 
 

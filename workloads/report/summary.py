@@ -1,6 +1,6 @@
-"""The report's first words: what was asked, which run is best, how each run ends against the base, what is missing.
+"""The report's summary: the experiment, the best run, the end of each run against the base, and missing results.
 
-Every difference that is stated is adjusted for all of them (`results.conclusions`).
+Every stated difference is adjusted for all of them (`results.conclusions`).
 """
 
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ MOST_CAUSES = 3
 
 
 def summary(manifest: Manifest, concluded: Conclusions | None = None) -> list[str]:
-    """Sentences for people: what was asked, what is missing, which run is best, how each run and recipe ends.
+    """Returns sentences: the experiment, missing results, the best run, and the end of each run and recipe.
 
     Comparisons are on the same problems at the budget at which the tables show the run. `concluded`: the manifest's
     conclusions, if they are known already.
@@ -62,7 +62,7 @@ def _asked(manifest: Manifest) -> str:
 
 
 def counts_of(manifest: Manifest) -> EvaluationCounts:
-    """One model on one benchmark is one evaluation."""
+    """Returns counts in which one model on one benchmark is one evaluation."""
     return evaluation_counts((e.model, e.benchmark, e.state) for e in manifest.evaluations)
 
 
@@ -82,13 +82,13 @@ def _missing(manifest: Manifest) -> Iterable[str]:
 
 
 def _causes(failed: list[ManifestEvaluation]) -> str:
-    """The common causes first, each with how many evaluations it failed and the id of one failed part."""
+    """Returns the common causes first, each with the number of failed evaluations and the id of one failed part."""
     by_reason: dict[str, dict[tuple[str, str], str]] = {}
     for part in failed:
         first_ids = by_reason.setdefault(part.reason or "no reason is recorded", {})
         first_ids.setdefault((part.model, part.benchmark), part.id)
     ranked = sorted(by_reason.items(), key=lambda item: -len(item[1]))
-    said = [
+    lines = [
         f"{reason} ({next(iter(ids.values()))}{f' and {len(ids) - 1:,} more' if len(ids) > 1 else ''})"
         for reason, ids in ranked[:MOST_CAUSES]
     ]
@@ -98,9 +98,9 @@ def _causes(failed: list[ManifestEvaluation]) -> str:
 
 
 def _ends(manifest: Manifest, concluded: Conclusions) -> Iterable[str]:
-    """By benchmark and budget: the base, then the last checkpoint of each run that is shown at that budget.
+    """Yields by benchmark and budget: the base, then the last checkpoint of each run that is shown at that budget.
 
-    Benchmarks that tell no models apart are left out.
+    Benchmarks on which all models have the same accuracy are left out.
     """
     base = next(model for model in manifest.models if model.kind == "base")
     flat = flat_benchmarks(manifest)
@@ -114,12 +114,14 @@ def _ends(manifest: Manifest, concluded: Conclusions) -> Iterable[str]:
             ]
             if shown:
                 row = row_of(manifest, base, benchmark, budget)
-                said = [_base(row, [cell for _, cell in shown]), *(_end(end, cell) for end, cell in shown)]
-                yield f"{benchmark} at {budget:,} tokens: {' '.join(said)}"
+                lines = [_base(row, [cell for _, cell in shown]), *(_end(end, cell) for end, cell in shown)]
+                yield f"{benchmark} at {budget:,} tokens: {' '.join(lines)}"
 
 
 def _base(row: TableRow | None, cells: list[EndCell]) -> str:
-    """87.0% right on the 100 problems that runs were asked (79.2% on all 500): differences are on shared ones."""
+    """Returns text such as: 87.0% right on the 100 problems of the runs (79.2% on all 500): differences are on shared
+    ones.
+    """
     if row is None or not row.accuracy.n:
         return f"the base has no result{f' ({row.note})' if row is not None and row.note else ''}."
     shared = {(cell.base.accuracy.k, cell.base.accuracy.n, _problems(cell.base)) for cell in cells if cell.base}
@@ -133,12 +135,12 @@ def _base(row: TableRow | None, cells: list[EndCell]) -> str:
 
 
 def _problems(row: TableRow) -> int:
-    """Graded problems: with one output a problem, its outputs."""
+    """Returns the number of graded problems: with one output a problem, its outputs."""
     return row.accuracy.n if row.accuracy.problems is None else row.accuracy.problems
 
 
 def _end(end: RunEnd, cell: EndCell) -> str:
-    """Math 4K at math_default@25000: 67.0% right (-13.0 points, -25.5 to -0.2, ...), ..."""
+    """Returns text such as: Math 4K at math_default@25000: 67.0% right (-13.0 points, -25.5 to -0.2, ...), ..."""
     name = end.label if end.label == end.model else f"{end.label} at {end.model}"
     if cell.row is None or cell.accuracy.difference is None:
         if cell.row is None and cell.accuracy.reason == "it is not asked":
@@ -154,7 +156,9 @@ def _end(end: RunEnd, cell: EndCell) -> str:
 
 
 def _change(contrast: BaseContrast) -> str:
-    """+35.0 points, +16.0 to +52.1, adjusted p = 0.002; or: +5.0 points, -9.0 to +19.1, not distinguishable ..."""
+    """Returns text such as +35.0 points, +16.0 to +52.1, adjusted p = 0.002; or: +5.0 points, -9.0 to +19.1, not
+    distinguishable ...
+    """
     found = contrast.difference
     if found is None or contrast.interval is None or contrast.adjusted_p is None:
         return contrast.verdict

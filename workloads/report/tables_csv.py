@@ -1,4 +1,4 @@
-"""The report as CSV: tables with differences, runs against each other, findings, several outputs, and recipes."""
+"""The report as CSV: tables with differences, comparisons of runs, findings, several outputs, and recipes."""
 
 import csv
 import io
@@ -14,13 +14,16 @@ from workloads.results.tables import TableRow, tables
 
 SHARES = ("accuracy", "completed", "accuracy_completed", "strict")
 DIFFERENCE = ("difference", "low", "high", "n", "p", "adjusted_p", "adjusted_low", "adjusted_high")
-"""`low`, `high`: at 95%, of one comparison alone. The adjusted ones leave out 0 where `adjusted_p` is below 5%."""
+"""`low`, `high`: 95% interval of one comparison alone.
+
+The adjusted ones do not contain 0 if `adjusted_p` is below 5%.
+"""
 
 
 def table_csv(manifest: Manifest, concluded: Conclusions | None = None) -> str:
-    """One row per model, benchmark and budget: every count, what is missing and why, and the paired difference.
+    """Returns one row per model, benchmark and budget: all counts, what is missing and why, and the paired difference.
 
-    `base_accuracy_k` and the like are the base's on the problems that both answered. `concluded`: the manifest's
+    `base_accuracy_k` and similar columns are the base's on the problems of both. `concluded`: the manifest's
     conclusions, if they are known already.
     """
     columns = ["model", "run", "samples", "step", "benchmark", "budget", "errors", "missing_parts", "note"]
@@ -43,7 +46,7 @@ def table_csv(manifest: Manifest, concluded: Conclusions | None = None) -> str:
 
 
 def runs_csv(concluded: Conclusions) -> str:
-    """One row per pair of runs, checkpoints, benchmark, budget and metric."""
+    """Returns one row per pair of runs, checkpoints, benchmark, budget and metric."""
     columns = ["first", "second", "differ_by", "which", "first_model", "second_model", "benchmark", "budget", "metric"]
     columns += [*DIFFERENCE, "choices", "significant", "equivalent", "note"]
     rows = [
@@ -59,7 +62,7 @@ def runs_csv(concluded: Conclusions) -> str:
 
 
 def findings_csv(concluded: Conclusions) -> str:
-    """One row per contrast of each finding."""
+    """Returns one row per contrast of each finding."""
     columns = ["finding", "claim", "finding_verdict", "question", "verdict", "evidence", "p", "adjusted_p", "needed"]
     rows = [
         [finding.key, finding.claim, finding.verdict, c.question, c.verdict, c.evidence, c.p, c.adjusted_p, c.needed]
@@ -70,12 +73,12 @@ def findings_csv(concluded: Conclusions) -> str:
 
 
 def samples_csv(manifest: Manifest) -> str:
-    """One row per model, benchmark, budget, measure and k; only the header with one output per problem."""
+    """Returns one row per model, benchmark, budget, measure and k; only the header with one output per problem."""
     return _csv(samples.COLUMNS, (line for row in samples.sampled_rows(manifest) for line in samples.cells(row)))
 
 
 def recipes_csv(manifest: Manifest) -> str:
-    """One row per recipe, number of samples, benchmark and metric; only the header if there is no recipe."""
+    """Returns one row per recipe, number of samples, benchmark and metric; only the header if there is no recipe."""
     return _csv(seeds.COLUMNS, map(seeds.cells, seeds.recipe_figures(manifest)))
 
 
@@ -88,7 +91,10 @@ def _csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def _plain(cell: object) -> object:
-    """Numbers to ten digits, so that 1 is 1.0. Text that a spreadsheet would take for a formula begins with '."""
+    """Rounds numbers to ten digits, so that 1 is 1.0.
+
+    Text that a spreadsheet would take for a formula gets a leading '.
+    """
     if isinstance(cell, float):
         return float(f"{cell:.10g}")
     if isinstance(cell, str) and cell[:1] in "=+-@\t\r" and cell:

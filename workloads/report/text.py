@@ -1,4 +1,4 @@
-"""The report as Markdown: summary, runs against each other, tables, findings, what is beside them, failed parts."""
+"""The report as Markdown: summary, comparisons of runs, tables, findings, further tables, failed parts."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -30,7 +30,7 @@ DIFFERENCES = ("Acc (all) - base", "Completed - base")
 
 
 def markdown(manifest: Manifest, concluded: Conclusions | None = None) -> str:
-    """Everything that the page says in words and tables. Ends with a newline.
+    """Returns all text and tables of the page. Ends with a newline.
 
     `concluded`: the manifest's conclusions, if they are known already.
     """
@@ -65,9 +65,9 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def _runs(manifest: Manifest, concluded: Conclusions) -> Iterator[str]:
-    """Pairs of runs: last checkpoints, and best ones with the price of having chosen them.
+    """Yields pairs of runs: last checkpoints, and best ones with a correction for the choice.
 
-    Benchmarks that tell no models apart are left out; the summary has a sentence on each.
+    Benchmarks on which all models have the same accuracy are left out; the summary has a sentence on each.
     """
     flat = flat_benchmarks(manifest)
     if not concluded.runs.pairs or len(flat) == len(manifest.benchmarks):
@@ -110,7 +110,7 @@ def _run_verdict(first: str, second: str, contrast: RunContrast) -> str:
 
 
 def _points(contrast: RunContrast | BaseContrast) -> str:
-    """-6.0 points (-18.6 to +6.8), n = 100."""
+    """Returns text such as -6.0 points (-18.6 to +6.8), n = 100."""
     found = contrast.difference
     if found is None or contrast.interval is None:
         return "-"
@@ -128,7 +128,7 @@ def _tables(manifest: Manifest, concluded: Conclusions) -> Iterator[list[str]]:
 def _rows(
     manifest: Manifest, rows: Iterable[TableRow], compared: Mapping[tuple[str, str, int], RowComparison]
 ) -> Iterator[list[str]]:
-    """The base is shown on the problems that the others answered, and beside it on all that it was asked."""
+    """Yields rows. The base is shown on the problems of the other models, and in addition on all of its problems."""
     for row in rows:
         if row.model.kind != "base":
             found = compared[row.model.id, row.benchmark, row.budget_tokens]
@@ -155,7 +155,7 @@ def _difference(contrast: BaseContrast) -> str:
 
 
 def name_of(row: TableRow) -> str:
-    """The model's id, which commands take: math_default@25000."""
+    """Returns the model's id, which commands accept: math_default@25000."""
     return row.model.id
 
 
@@ -164,7 +164,7 @@ def note_of(row: TableRow) -> str:
 
 
 def errors_text(row: TableRow) -> str:
-    """incomplete: 3 of 100 could not be graded; empty where all could."""
+    """Returns text such as incomplete: 3 of 100 could not be graded; empty if all could."""
     return f"incomplete: {row.errors} of {row.errors + row.accuracy.n} could not be graded" if row.errors else ""
 
 
@@ -180,7 +180,7 @@ def _findings(findings: tuple[Finding, ...]) -> Iterator[str]:
 
 
 def _titled(table: ProtocolTables | None) -> Iterator[str]:
-    """A section with the table and its notes; nothing for None."""
+    """Yields a section with the table and its notes; nothing for None."""
     if table is None:
         return
     yield from (f"## {escaped(table.title)}", "")

@@ -1,1 +1,1 @@
-"""What an experiment found: the fold of records into a manifest, statistics, findings, and the gate. No torch."""
+"""The results of an experiment: the manifest from records, statistics, findings, and the gate. No torch."""

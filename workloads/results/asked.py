@@ -1,7 +1,7 @@
-"""What an experiment asks, unit by unit, in the words of the experiment file: what `potstill diff` compares. Pure.
+"""The inputs of each unit in the terms of the experiment file, for `potstill diff`. Pure.
 
-A frozen experiment says everything; a manifest says it for what it holds, so that two results can be compared without
-the files that they came from.
+A frozen experiment has all inputs. A manifest has those of its results, so that two results can be compared without
+their files.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -28,18 +28,23 @@ Fields = dict[str, JsonValue]
 
 CHECKPOINT = "its checkpoint"
 OUTPUTS = "its outputs"
-"""Fields that stand for another unit's result: they differ when that unit does, and their values tell nobody more."""
+"""Fields that stand for another unit's result: they differ if that unit differs, and their values are not
+informative.
+"""
 
 WORDS = {"start": "startFrom"}
 """What the experiment file calls a field of a training's inputs, where the names differ."""
 
 STATE = "its state"
-"""Of an evaluation in a manifest: if it differs, one side has no result, and no field of one to compare."""
+"""The state of an evaluation in a manifest. If it differs, one side has no result and no fields to compare."""
 
 
 @dataclass(frozen=True)
 class AskedUnit:
-    """`fields`: what decides its result, by place in the experiment file. `digest` None: not known before it runs."""
+    """`fields`: the inputs of its result, by place in the experiment file.
+
+    `digest`: None if it is unknown before it runs.
+    """
 
     kind: str
     name: str
@@ -69,7 +74,7 @@ def _run_fields(run: FrozenRun) -> Fields:
 
 
 def _manifest_run_fields(run: ManifestRun) -> Fields:
-    """A manifest has no inputs of a run that was trained elsewhere."""
+    """Returns fields of a run in a manifest, which has no inputs of runs that were trained elsewhere."""
     return dict(_training(run.name, run.data_name or "", run.inputs)) if run.inputs is not None else {}
 
 
@@ -149,7 +154,10 @@ def _place(run: FrozenRun) -> str:
 
 
 def _prompt(want: WantedEvaluation, benchmark: FrozenBenchmark) -> Iterator[tuple[str, JsonValue]]:
-    """A model is prompted as it was trained unless the benchmark says otherwise: the place is where it is said."""
+    """Yields the prompt and its place in the file.
+
+    A model is prompted as it was trained unless the benchmark states otherwise.
+    """
     run, prompting = want.model.run, prompting_of(want)
     place = f"spec.evaluation.benchmarks[{benchmark.name}].{'basePrompt' if run is None else 'prompt'}"
     trained = run.inputs.template if run is not None and isinstance(run.inputs, TrainInputs) else None
@@ -164,7 +172,7 @@ def _prompt(want: WantedEvaluation, benchmark: FrozenBenchmark) -> Iterator[tupl
 def _manifest_evaluation_units(
     manifest: Manifest, model: ManifestModel, item: ManifestEvaluation
 ) -> Iterator[AskedUnit]:
-    """Prompts and outputs are known by their digests alone."""
+    """Prompts and outputs are identified only by their digests."""
     benchmark = next(b for b in manifest.benchmarks if b.name == item.benchmark)
     of_benchmark = f"spec.evaluation.benchmarks[{benchmark.name}]"
     place = f"{of_benchmark}.{'basePrompt' if model.kind == 'base' else 'prompt'}"
@@ -201,12 +209,12 @@ def _problems(ids: Iterable[str]) -> str:
 
 
 def _sampling(sampling: Sampling) -> Fields:
-    said = sampling.model_dump(mode="json", by_alias=True)
-    return {f"spec.evaluation.sampling.{name}": value for name, value in said.items()}
+    dumped = sampling.model_dump(mode="json", by_alias=True)
+    return {f"spec.evaluation.sampling.{name}": value for name, value in dumped.items()}
 
 
 def _engine(engine: EngineIdentity) -> Fields:
-    """What the profile decides of it is named like what the file may decide."""
-    said = engine.model_dump(mode="json", by_alias=True, exclude={"flags"})
+    """Fields that the profile decides have the names that the file would use."""
+    dumped = engine.model_dump(mode="json", by_alias=True, exclude={"flags"})
     flags = {f"flags.{name}": value for name, value in engine.flags.items()}
-    return {f"spec.evaluation.engine.{name}": value for name, value in (said | flags).items()}
+    return {f"spec.evaluation.engine.{name}": value for name, value in (dumped | flags).items()}

@@ -1,4 +1,4 @@
-"""Models against the base: paired, on the problems that both answered, at one token budget. Pure."""
+"""Compares models with the base: paired, on the problems of both, at one token budget. Pure."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,10 +16,11 @@ BASE_METRICS: tuple[Metric, ...] = ("accuracy", "completed")
 
 @dataclass(frozen=True)
 class BaseContrast:
-    """One metric of a model less the base's. `difference` is in 0..1; None: see `reason`.
+    """One metric of a model minus the base's. `difference` is in 0..1; None: see `reason`.
 
-    `left_out`: shared problems with an output that could not be graded. `adjusted_p`: over what is said beside it.
-    `interval`: adjusted likewise; it leaves out 0 if and only if the difference is significant.
+    `left_out`: shared problems with an output that could not be graded. `adjusted_p`: adjusted for all comparisons of
+    the report. `interval`: adjusted in the same way; it does not contain 0 if and only if the difference is
+    significant.
     """
 
     model: str
@@ -34,7 +35,7 @@ class BaseContrast:
 
     @property
     def choices(self) -> int:
-        """Pairs that could have been chosen: this one, fixed beforehand."""
+        """The number of pairs that could have been chosen: one, because the choice was made beforehand."""
         return 1
 
     @property
@@ -47,19 +48,19 @@ class BaseContrast:
 
     @property
     def sign(self) -> int:
-        """1: significantly above the base, -1: below, 0: not distinguishable, or not compared."""
+        """1 if significantly above the base, -1 if below, 0 if not distinguishable or not compared."""
         if not self.significant or self.difference is None:
             return 0
         return 1 if self.difference.estimate > 0 else -1
 
     @property
     def equivalent(self) -> bool:
-        """The two differ by less than MARGIN: all of the adjusted interval does."""
+        """Whether the two differ by less than MARGIN: the whole adjusted interval does."""
         return is_within_margin(self.interval)
 
     @property
     def verdict(self) -> str:
-        """In words."""
+        """The verdict in words."""
         if self.difference is None:
             return f"not compared: {self.reason}"
         if not self.sign and self.equivalent:
@@ -69,9 +70,10 @@ class BaseContrast:
 
 @dataclass(frozen=True)
 class EndCell:
-    """The last checkpoint of a run on one benchmark at one budget. `row` None: not evaluated yet, failed or not asked.
+    """The last checkpoint of a run on one benchmark at one budget. `row`: None if not evaluated yet, failed, or not
+    wanted.
 
-    `base` is the base on the problems that both answered. `shown`: the budget at which the tables show the run.
+    `base`: the base on the problems of both. `shown`: the budget at which the tables show the run.
     """
 
     benchmark: str
@@ -85,7 +87,7 @@ class EndCell:
 
 @dataclass(frozen=True)
 class RunEnd:
-    """The end of a run (or a candidate): its last checkpoint that is asked for, graded or not."""
+    """The end of a run (or a candidate): its last wanted checkpoint, graded or not."""
 
     run: str
     label: str
@@ -96,7 +98,7 @@ class RunEnd:
 
 @dataclass(frozen=True)
 class RowComparison:
-    """A row of a table beside the base on the same problems. `base` None: nothing is shared."""
+    """A row of a table with the base on the same problems. `base`: None if they share no problem."""
 
     base: TableRow | None
     accuracy: BaseContrast
@@ -104,7 +106,7 @@ class RowComparison:
 
 
 def run_ends(manifest: Manifest) -> tuple[RunEnd, ...]:
-    """One for each run and candidate that has a model. `adjusted_p` is not set."""
+    """Returns one for each run and candidate with a model. `adjusted_p` is not set."""
     budgets = compared_budgets(manifest)
     ends = []
     for run in manifest.runs:
@@ -124,9 +126,8 @@ def _cell(manifest: Manifest, model: ManifestModel, benchmark: str, budget: int)
 
 
 def row_comparisons(manifest: Manifest) -> dict[tuple[str, str, int], RowComparison]:
-    """By model id, benchmark and budget: every checkpoint and candidate at its own budget, as the tables show it.
-
-    `adjusted_p` is not set.
+    """Returns by model id, benchmark and budget every checkpoint and candidate at its own budget, as the tables show
+    it.
     """
     return {
         (model.id, benchmark.name, model.budget_tokens): RowComparison(
@@ -139,15 +140,15 @@ def row_comparisons(manifest: Manifest) -> dict[tuple[str, str, int], RowCompari
 
 
 def base_on_shared(manifest: Manifest, benchmark: str, budget_tokens: int) -> TableRow | None:
-    """The base on `shared_problems`. None if there are none. The full row is `tables.row_of`'s."""
+    """Returns the base on `shared_problems`. None if there are none. The full row is in `tables.row_of`."""
     shared = shared_problems(manifest, benchmark, budget_tokens)
     return row_on(manifest, _base(manifest), benchmark, budget_tokens, shared) if shared else None
 
 
 def shared_problems(manifest: Manifest, benchmark: str, budget_tokens: int) -> list[str]:
-    """The base's problems that every checkpoint and candidate shown at this budget answered, as far as graded.
+    """Returns the base's problems that every graded checkpoint and candidate shown at this budget has too.
 
-    Empty: no such model is graded yet, or they share no problem with the base.
+    Empty if no such model is graded yet, or if they share no problem with the base.
     """
     models = [m for m in manifest.models if m.kind != "base" and m.budget_tokens == budget_tokens]
     codes = [problem_codes(manifest, m.id, benchmark, budget_tokens) for m in models]
@@ -159,7 +160,7 @@ def shared_problems(manifest: Manifest, benchmark: str, budget_tokens: int) -> l
 def row_on(
     manifest: Manifest, model: ManifestModel, benchmark: str, budget_tokens: int, problems: Iterable[str]
 ) -> TableRow | None:
-    """A table's row of `model` counted on `problems` only."""
+    """Returns a table's row of `model` counted only on `problems`."""
     wanted = frozenset(problems)
     own = [e for e in manifest.evaluations if (e.model, e.benchmark) == (model.id, benchmark)]
     narrowed = tuple(_narrowed(e, wanted) for e in own)
@@ -190,7 +191,7 @@ def _narrowed(evaluation: ManifestEvaluation, wanted: frozenset[str]) -> Manifes
 
 
 def _counts(whole: BudgetCounts, codes: str) -> BudgetCounts:
-    """Of some outputs. Causes are not known by output: they are left empty."""
+    """Returns counts of some outputs. Causes by output are unknown and left empty."""
     return BudgetCounts(
         budget=whole.budget,
         outputs=len(codes),
@@ -211,7 +212,7 @@ def _base(manifest: Manifest) -> ManifestModel:
 def _compared(
     manifest: Manifest, model: ManifestModel, benchmark: str, budget: int, missing: str | None
 ) -> tuple[TableRow | None, BaseContrast, BaseContrast]:
-    """The base on the shared problems, and both metrics' contrasts."""
+    """Returns the base on the shared problems, and both metrics' contrasts."""
     base = _base(manifest)
     ours, theirs = (problem_codes(manifest, m.id, benchmark, budget) for m in (model, base))
     shared = graded_by_all([ours, theirs])

@@ -1,4 +1,4 @@
-"""Which run is best, in one sentence: the run is named, or the sentence says that none can be named. Pure."""
+"""One sentence that names the best run, or says that none can be named. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,15 +11,18 @@ from workloads.words import count_of
 Contrasts = list[tuple[RunPair, list[RunContrast]]]
 
 Signs = Mapping[tuple[str, str], int]
-"""By (run, other run): 1 significantly ahead, -1 behind, 0 not distinguishable. Absent: not compared."""
+"""By (run, other run): 1 significantly ahead, -1 behind, 0 not distinguishable.
+
+Pairs that are not compared are absent.
+"""
 
 
 @dataclass(frozen=True)
 class BestRun:
-    """`sentence` is for the first line of a report and a terminal.
+    """`sentence`: for the first line of a report and a terminal.
 
-    `run`, `model`: the best run and its last checkpoint, None where none can be named. `by_budget`: the best run at
-    each compared budget in tokens.
+    `run`, `model`: the best run and its last checkpoint, None if none can be named. `by_budget`: the best run at each
+    compared budget in tokens.
     """
 
     sentence: str
@@ -31,16 +34,16 @@ class BestRun:
 def best_run(runs: RunTable, ends: Sequence[RunEnd] = ()) -> BestRun:
     """By accuracy of the last checkpoints: the best run is ahead of each other run, and is behind it on no benchmark.
 
-    A run is ahead of another where it is significantly ahead on some benchmark (`RunContrast.significant`). A single
-    run is set against the base (`ends`).
+    A run is ahead of another if it is significantly ahead on some benchmark (`RunContrast.significant`). A single run
+    is compared with the base (`ends`).
     """
     if len(runs.runs) < 2:
         return BestRun(_alone(ends), None, None, {})
     if not any(contrast.p is not None for pair in runs.pairs for contrast in pair.contrasts):
         return BestRun(f"No run can be named best: {'; '.join(_gaps(runs)) or 'nothing is asked'}.", None, None, {})
     named = {budget: _best_at(runs, budget) for budget in runs.budgets}
-    said = [(budget, _sentence(runs, budget, best)) for budget, best in named.items()]
-    grouped = [(text, [b for b, _ in group]) for text, group in groupby(said, key=lambda item: item[1])]
+    sentences = [(budget, _sentence(runs, budget, best)) for budget, best in named.items()]
+    grouped = [(text, [b for b, _ in group]) for text, group in groupby(sentences, key=lambda item: item[1])]
     sentence = " ".join(_capital(f"{_budgets_text(budgets, runs)}{text}.") for text, budgets in grouped)
     gaps = _gaps(runs)
     if gaps:
@@ -68,7 +71,7 @@ def _against_base(contrast: BaseContrast) -> str:
 
 
 def _gaps(runs: RunTable) -> list[str]:
-    """What keeps last checkpoints from being compared, each reason once."""
+    """Returns the reasons why last checkpoints cannot be compared, each once."""
     whole = [f"{item.model or item.run} ({item.reason})" for item in runs.missing]
     parts = [c.reason for pair in runs.pairs for c in pair.contrasts if c.which == "last" and c.reason]
     return list(dict.fromkeys([*whole, *parts]))
@@ -85,7 +88,7 @@ def _capital(text: str) -> str:
 
 
 def _sentence(runs: RunTable, budget: int, best: str | None) -> str:
-    """Without its end stop and its capital."""
+    """Returns the sentence without its final stop and its capital letter."""
     contrasts = _accuracy(runs, budget)
     if best is not None:
         return _best_sentence(runs, contrasts, best)
@@ -112,7 +115,7 @@ def _labels(runs: RunTable, names: Iterable[str]) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """For instance: a, b and c."""
+    """Returns text such as: a, b and c."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
@@ -140,7 +143,7 @@ def _best_sentence(runs: RunTable, contrasts: Contrasts, best: str) -> str:
 
 
 def _turned(contrast: RunContrast, is_first: bool) -> tuple[tuple[float, float, float], RunContrast]:
-    """(difference, its adjusted lower and upper bound) of the best run less the other."""
+    """Returns (difference, its adjusted lower and upper bound) of the best run minus the other."""
     found = contrast.difference
     if found is None or contrast.interval is None:
         return (0.0, 0.0, 0.0), contrast
@@ -160,7 +163,7 @@ def _undecided(pair: RunPair, contrasts: Sequence[RunContrast]) -> str:
 
 
 def _accuracy(runs: RunTable, budget: int, benchmark: str | None = None) -> Contrasts:
-    """The contrasts that decide, by pair; pairs without any are left out."""
+    """Returns the contrasts that decide, by pair; pairs without any are left out."""
     made = []
     for pair in runs.pairs:
         own = [
@@ -185,7 +188,7 @@ def _signs(contrasts: Contrasts) -> Signs:
 
 
 def _best_at(runs: RunTable, budget: int, benchmark: str | None = None) -> str | None:
-    """Ahead of every other run that has a result."""
+    """Returns the run that is ahead of every other run with a result."""
     signs = _signs(_accuracy(runs, budget, benchmark))
     absent = {item.run for item in runs.missing}
     present = [run for run in runs.runs if run not in absent]
@@ -195,7 +198,7 @@ def _best_at(runs: RunTable, budget: int, benchmark: str | None = None) -> str |
 
 
 def _last_of(runs: RunTable, run: str) -> str:
-    """The id of its last checkpoint."""
+    """Returns the id of its last checkpoint."""
     for pair in runs.pairs:
         for c in pair.contrasts:
             if c.which == "last" and run in (pair.first, pair.second):

@@ -1,6 +1,6 @@
 """Accuracy by level or subject of the problems, and by suite of tests (MBPP+: base against base and plus).
 
-Levels and subjects are read from the package's own benchmarks; a manifest has none. Suites are in the manifest.
+Levels and subjects come from the package's own benchmarks, because a manifest has none. Suites are in the manifest.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,9 +31,9 @@ class BreakdownRow:
 
 @dataclass(frozen=True)
 class Breakdown:
-    """A table: accuracy of the base and of each run's last checkpoint, by group, on the problems that all answered.
+    """A table: accuracy of the base and of each run's last checkpoint, by group, on the problems of all of them.
 
-    `by`: level, subject or tests. `groups`: 1 to 5, or names. The figures are for reading: no difference is tested.
+    `by`: level, subject or tests. `groups`: 1 to 5, or names. No difference between the values is tested.
     """
 
     benchmark: str
@@ -45,14 +45,14 @@ class Breakdown:
 
 @dataclass(frozen=True)
 class Breakdowns:
-    """`missing`: what would be needed for tables that could not be made."""
+    """`missing`: what would be needed for the missing tables."""
 
     tables: tuple[Breakdown, ...]
     missing: tuple[str, ...]
 
 
 def breakdowns(manifest: Manifest) -> Breakdowns:
-    """At the largest budget."""
+    """Returns the tables at the largest budget."""
     tables: list[Breakdown] = []
     missing: list[str] = []
     for benchmark in manifest.benchmarks:
@@ -69,7 +69,7 @@ def breakdowns(manifest: Manifest) -> Breakdowns:
 
 
 def _grader(name: str) -> Grader | None:
-    """None for a grader that is not installed here, or cannot be loaded."""
+    """Returns None for a grader that is not installed here, or cannot be loaded."""
     try:
         return GRADERS.get(name)
     except RegistryError:
@@ -101,13 +101,13 @@ def _by_field(manifest: Manifest, benchmark: ManifestBenchmark) -> tuple[list[Br
 
 
 def _builtin_problems(benchmark: ManifestBenchmark) -> tuple[Problem, ...] | None:
-    """The problems of a benchmark whose file is one of the registry's; None: it is another file."""
+    """Returns the problems of a benchmark whose file is one of the registry's; None if it is another file."""
     name = name_of_content(benchmark.content)
     return None if name is None else load(name).problems
 
 
 def _codes(manifest: Manifest, benchmark: str) -> dict[str, dict[str, str]]:
-    """Verdicts by problem of the base and of each last checkpoint or candidate that has some."""
+    """Returns verdicts by problem of the base and of each last checkpoint or candidate that has verdicts."""
     last = {model.run: model.id for model in manifest.models if model.run is not None}
     found = {m: problem_codes(manifest, m, benchmark, manifest.budgets[-1]) for m in ("base", *last.values())}
     return {model: codes for model, codes in found.items() if codes}
@@ -118,7 +118,7 @@ def _accuracy(codes: Sequence[str]) -> Share:
 
 
 def _by_suite(manifest: Manifest, benchmark: ManifestBenchmark) -> tuple[list[Breakdown], str | None]:
-    """Passed by suite, and all of them together, over all outputs; an output without an answer passes none."""
+    """Returns passed outputs by suite, and by all suites together; an output without an answer passes none."""
     found = {model: _suites(manifest, model, benchmark.name) for model in _codes(manifest, benchmark.name)}
     names = tuple(dict.fromkeys(name for own in found.values() for suites in own.values() for name in suites))
     if len(names) < 2:
@@ -137,7 +137,10 @@ def _by_suite(manifest: Manifest, benchmark: ManifestBenchmark) -> tuple[list[Br
 
 
 def _suites(manifest: Manifest, model: str, benchmark: str) -> dict[str, dict[str, str]]:
-    """By problem and suite: P passed, F not, one letter an output. Problems with an output not graded are left out."""
+    """Returns by problem and suite: P passed, F not, one letter an output.
+
+    Leaves out problems with an ungraded output.
+    """
     found: dict[str, dict[str, str]] = {}
     for e in manifest.evaluations:
         if (e.model, e.benchmark) != (model, benchmark):

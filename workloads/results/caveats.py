@@ -1,4 +1,4 @@
-"""What goes with the sentence on the best run: benchmarks on which a run is below the base, and empty outputs. Pure."""
+"""Caveats of the sentence on the best run: benchmarks on which a run is below the base, and empty outputs. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -6,20 +6,21 @@ from workloads.api.manifest import Manifest
 from workloads.results.base_comparison import EndCell, RunEnd
 
 LEAST_EMPTY = 0.1
-"""From this share of the outputs of a benchmark on, empty ones are named."""
+"""Empty outputs are reported from this share of a benchmark's outputs on."""
 MOST_NAMED = 3
-"""So many runs are named in full."""
+"""At most this many runs are named."""
 
 
 def caveats(manifest: Manifest, ends: Sequence[RunEnd], best: Mapping[int, str | None]) -> tuple[str, ...]:
-    """Sentences. `ends` have their verdicts; `best`: the best run by budget, as `BestRun.by_budget`."""
+    """Returns sentences. `ends` must have verdicts; `best`: the best run by budget, as in `BestRun.by_budget`."""
     return (*_losses(ends, best), *_empty(manifest, ends))
 
 
 def _losses(ends: Sequence[RunEnd], best: Mapping[int, str | None]) -> Iterator[str]:
-    """Of runs that are significantly below the base on a benchmark: best ones, and those that are above it on another.
+    """Yields runs that are significantly below the base on a benchmark: best runs, and runs that are above it on
+    another.
 
-    A single run is left out: its sentence has every benchmark.
+    A single run is left out, because its sentence has every benchmark.
     """
     if len(ends) < 2:
         return
@@ -37,7 +38,7 @@ def _losses(ends: Sequence[RunEnd], best: Mapping[int, str | None]) -> Iterator[
 
 
 def _listed(cells: Sequence[EndCell]) -> str:
-    """For instance: sums (+50.0 points) and lists (-20.0 points)."""
+    """Returns text such as: sums (+50.0 points) and lists (-20.0 points)."""
     parts = [
         f"{cell.benchmark} ({cell.accuracy.difference.estimate * 100:+.1f} points)"
         for cell in cells
@@ -47,7 +48,7 @@ def _listed(cells: Sequence[EndCell]) -> str:
 
 
 def _empty(manifest: Manifest, ends: Sequence[RunEnd]) -> Iterator[str]:
-    """Of the base, then of last checkpoints."""
+    """Yields sentences for the base, then for last checkpoints."""
     models = {"base": "The base"} | {end.model: f"{end.label} ({end.model})" for end in ends}
     found = []
     for model, label in models.items():
@@ -65,7 +66,7 @@ def _empty(manifest: Manifest, ends: Sequence[RunEnd]) -> Iterator[str]:
 
 
 def _count_empty(manifest: Manifest, model: str, benchmark: str) -> tuple[int, int]:
-    """(outputs that ended with their first token, all outputs). (0, 0) where the manifest has no lengths."""
+    """Returns (outputs that ended with their first token, all outputs). (0, 0) if the manifest has no lengths."""
     own = [e for e in manifest.evaluations if (e.model, e.benchmark) == (model, benchmark) and e.tokens]
     empty = sum(tokens <= 1 and finish == "s" for e in own for tokens, finish in zip(e.tokens, e.finish, strict=False))
     return empty, sum(len(e.tokens) for e in own)

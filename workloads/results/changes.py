@@ -1,4 +1,4 @@
-"""Which units two experiments do not share, and because of which fields. Pure."""
+"""The units that two experiments do not share, and the fields that cause it. Pure."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ Standing = Literal["same", "changed", "added", "removed"]
 
 @dataclass(frozen=True)
 class Change:
-    """`stated` False on a side: the field is not there. A field that stands for a result has no values."""
+    """`stated`: False on the side without the field. A field that stands for a result has no values."""
 
     path: str
     old: JsonValue = None
@@ -28,7 +28,7 @@ class Change:
 
 @dataclass(frozen=True)
 class UnitChange:
-    """`because` is empty where the digests differ and no field that is known does."""
+    """`because`: empty if the digests differ and no known field does."""
 
     kind: str
     name: str
@@ -40,7 +40,7 @@ class UnitChange:
 
 @dataclass(frozen=True)
 class ChangeGroup:
-    """Units of one kind that stand alike for the same reasons."""
+    """Units of one kind with the same difference for the same reasons."""
 
     kind: str
     standing: Standing
@@ -49,7 +49,7 @@ class ChangeGroup:
 
 
 def field_changes(old: Mapping[str, JsonValue], new: Mapping[str, JsonValue]) -> tuple[Change, ...]:
-    """In the old order, then what is new."""
+    """Returns changes in the old order, then new fields."""
     paths = dict.fromkeys((*old, *new))
     return tuple(
         Change(path)
@@ -63,7 +63,7 @@ def field_changes(old: Mapping[str, JsonValue], new: Mapping[str, JsonValue]) ->
 def unit_changes(
     old: Iterable[AskedUnit], new: Iterable[AskedUnit], place: Callable[[str], str] = str
 ) -> tuple[UnitChange, ...]:
-    """Units are the same unit by kind and name. `place` says where the file states what a field says."""
+    """Compares units with the same kind and name. `place` returns where the file states a field."""
     before, after = ({(unit.kind, unit.name): unit for unit in side} for side in (old, new))
     return tuple(_change(before.get(key), after.get(key), place) for key in dict.fromkeys((*before, *after)))
 
@@ -78,7 +78,7 @@ def _change(old: AskedUnit | None, new: AskedUnit | None, place: Callable[[str],
         {place(path): value for path, value in old.fields.items()},
         {place(path): value for path, value in new.fields.items()},
     )
-    because = tuple(change for change in because if change.path == STATE) or because  # what is missing states no fields
+    because = tuple(change for change in because if change.path == STATE) or because  # a missing unit states no fields
     same = digests[0] == digests[1] if None not in digests else not because
     if same:
         return UnitChange(known.kind, known.name, "same", *digests)
@@ -86,7 +86,7 @@ def _change(old: AskedUnit | None, new: AskedUnit | None, place: Callable[[str],
 
 
 def grouped(changes: Iterable[UnitChange]) -> tuple[ChangeGroup, ...]:
-    """By kind in the order of the work, then by why, in the order in which each first comes."""
+    """Returns groups by kind in the order of the work, then by reason, in the order of the first occurrence."""
     found: dict[tuple[str, Standing, str], list[UnitChange]] = {}
     for change in changes:
         found.setdefault((change.kind, change.standing, repr(change.because)), []).append(change)

@@ -1,4 +1,4 @@
-"""Whether two models can be compared on a benchmark: whole results, one protocol, the same problems. Pure."""
+"""Whether two models can be compared on a benchmark: complete results, the same protocol, the same problems. Pure."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ class Side:
 
 
 def incomplete(side: Side, benchmark: str, budget_tokens: int) -> Iterable[str]:
-    """Why this model cannot be compared on the benchmark: some result is missing, failed or not graded."""
+    """Yields why this model cannot be compared on the benchmark: a result is missing, failed or not graded."""
     sizes = next((item.parts for item in side.manifest.benchmarks if item.name == benchmark), {})
     name = f"{side.manifest.experiment}/{side.model.id} on {benchmark}"
     found = side.evaluations(benchmark)
@@ -45,14 +45,19 @@ def incomplete(side: Side, benchmark: str, budget_tokens: int) -> Iterable[str]:
 
 
 def unlike(candidate: Side, baseline: Side, benchmark: str) -> Iterable[str]:
-    """What differs between the two protocols, by name. Prompts may differ between the base and a trained model."""
+    """Yields the names of differences between the two protocols.
+
+    Prompts may differ between the base and a trained model.
+    """
     for name, ours, theirs in protocol(candidate, baseline, benchmark):
         if ours != theirs:
             yield f"{name} differs: {ours} for the candidate, {theirs} for the baseline"
 
 
 def protocol(candidate: Side, baseline: Side, benchmark: str) -> Iterable[tuple[str, object, object]]:
-    """(name, the candidate's value, the baseline's) of everything that must be equal before two models are compared."""
+    """Yields (name, the candidate's value, the baseline's) of everything that must be equal before two models are
+    compared.
+    """
     a, b = candidate.manifest, baseline.manifest
     contents = [next(item for item in m.benchmarks if item.name == benchmark) for m in (a, b)]
     yield f"{benchmark}'s content", contents[0].content[:12], contents[1].content[:12]
@@ -80,7 +85,7 @@ def protocol(candidate: Side, baseline: Side, benchmark: str) -> Iterable[tuple[
 
 
 def _python(evaluation: ManifestEvaluation) -> str:
-    """3.11 of 3.11.7: what a program means changes with these two numbers."""
+    """Returns 3.11 of 3.11.7, because the meaning of a program depends on these two numbers."""
     return ".".join((evaluation.grader_python or "unknown").split(".")[:2])
 
 
@@ -94,9 +99,10 @@ def _only(values: Iterable[object]) -> str:
 
 @dataclass(frozen=True)
 class ProblemSets:
-    """`only_baseline`, `only_candidate`: numbers of problems that only one of the two was asked.
+    """`only_baseline`, `only_candidate`: numbers of problems of only one of the two.
 
-    `reason`: why no comparison is allowed. `partial`: why the result is about a part of the benchmark. None: neither.
+    `reason`: why no comparison is allowed. `partial`: why the result covers a part of the benchmark. Both are None for
+    a full one.
     """
 
     only_baseline: int = 0
@@ -106,10 +112,10 @@ class ProblemSets:
 
 
 def problem_sets(candidate: Side, baseline: Side, benchmark: str) -> ProblemSets:
-    """Compares the problems that the two were asked. Both must have results on the benchmark.
+    """Compares the problems of the two. Both must have results on the benchmark.
 
     Allowed: the same problems, or the problems of one are all among those of the other (the `fast` part of one against
-    the whole of the other). Then the difference is about the smaller set, and is partial.
+    all problems of the other). Then the difference is about the smaller set, and is partial.
     """
     ours, theirs = ({e.part: set(e.problems) for e in side.evaluations(benchmark)} for side in (candidate, baseline))
     mine, others = (set().union(*parts.values()) for parts in (ours, theirs))
@@ -126,7 +132,7 @@ def problem_sets(candidate: Side, baseline: Side, benchmark: str) -> ProblemSets
 
 
 def _partial(candidate: Side, baseline: Side, benchmark: str, shared: int) -> str | None:
-    """A part of the benchmark is compared if one of the two was asked a subset, or not every part."""
+    """A part of the benchmark is compared if one of the two has a subset, or not every part."""
     for role, side in (("candidate", candidate), ("baseline", baseline)):
         asked = {e.part for e in side.evaluations(benchmark)}
         parts = next(item.parts for item in side.manifest.benchmarks if item.name == benchmark)

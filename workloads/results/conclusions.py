@@ -1,8 +1,9 @@
-"""What a report concludes: run against run, each run's end against the base, findings. One error of 5% over all. Pure.
+"""The conclusions of a report: comparisons of runs, each run's end against the base, findings. One error of 5% over
+all. Pure.
 
-The error is shared out beforehand (`multiplicity`): 35% of it to the question which run is best (accuracy of the last
-checkpoints), 35% to the ends against the base at every budget of the first table, 20% to the findings, 10% to
-everything else (completion of the last checkpoints, the best checkpoints, earlier checkpoints).
+The error is divided beforehand (`multiplicity`): 35% for the best run (accuracy of the last checkpoints), 35% for the
+ends against the base at every budget of the first table, 20% for the findings, 10% for everything else (completion of
+the last checkpoints, the best checkpoints, earlier checkpoints).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,10 +27,10 @@ WEIGHTS: dict[Group, float] = {"best run": 0.35, "ends": 0.35, "findings": 0.2, 
 
 @dataclass(frozen=True)
 class Conclusions:
-    """`caveats`: sentences that go with the one on the best run.
+    """`caveats`: sentences that belong to the sentence on the best run.
 
-    `rows`: rows of the tables beside the base, by model id, benchmark and budget.
-    `comparisons`: how many p values there are; those that could not be significant take no share of the error.
+    `rows`: rows of the tables with the base, by model id, benchmark and budget. `comparisons`: the number of p values;
+    those that could not be significant get no share of the error.
     """
 
     best: BestRun
@@ -42,7 +43,7 @@ class Conclusions:
 
 
 def conclusions(manifest: Manifest) -> Conclusions:
-    """Everything that the report says of differences, with `adjusted_p` and `interval` set."""
+    """Returns all differences of the report, with `adjusted_p` and `interval` set."""
     runs, ends, made = compare_runs(manifest), run_ends(manifest), unjudged_findings(series_of(manifest))
     extra = max(0, runs.pairs_in_all - len(runs.pairs)) * len(runs.benchmarks) * len(runs.budgets)
     at_end = {(end.model, cell.benchmark, cell.budget_tokens): cell for end in ends for cell in end.cells}
@@ -89,9 +90,9 @@ def conclusions(manifest: Manifest) -> Conclusions:
 
 
 def planned_levels(runs: int, benchmarks: int, budgets: int) -> dict[Group, float]:
-    """The level at which a comparison of "best run" or "ends" is tested, before data are seen and any is rejected.
+    """Returns the level of a comparison in the groups "best run" and "ends", before data are seen and any is rejected.
 
-    `runs`: runs and candidates. Holm's procedure and comparisons that turn out to be untestable only raise it.
+    `runs`: runs and candidates. Holm's procedure and untestable comparisons only raise the level.
     """
     counts: dict[Group, int] = {
         "best run": comb(runs, 2) * benchmarks * budgets,
@@ -102,7 +103,7 @@ def planned_levels(runs: int, benchmarks: int, budgets: int) -> dict[Group, floa
 
 
 def _comparison(group: Group, contrast: RunContrast | BaseContrast) -> Comparison[Group] | None:
-    """None where there is no p."""
+    """Returns None if there is no p."""
     if contrast.difference is None or contrast.p is None:
         return None
     return Comparison(group, contrast.p, min(1.0, contrast.difference.least_p * contrast.choices))

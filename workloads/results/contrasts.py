@@ -1,4 +1,4 @@
-"""Questions put to the figures beforehand, each with the verdict that the evidence allows."""
+"""Questions that were fixed beforehand, each with the verdict that the evidence supports."""
 
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -25,10 +25,10 @@ DRAWS = 4000
 
 @dataclass(frozen=True)
 class Contrast:
-    """`toward`: the evidence lies on the claim's side. `p` is two-sided, None when no test can be made.
+    """`toward`: the evidence supports the claim. `p` is two-sided, None if no test is possible.
 
-    `adjusted_p` is over everything that is said beside it. `needed`: problems that would decide, if the difference is
-    as observed; None: unknown, or none would. `least_p`: as in `Difference`; 0 where it is not known.
+    `adjusted_p`: adjusted for all comparisons of the report. `needed`: the number of problems for a decision, if the
+    difference is as observed; None if unknown, or if no number would do. `least_p`: as in `Difference`; 0 if unknown.
     """
 
     question: str
@@ -42,7 +42,7 @@ class Contrast:
 
 
 def judged(contrast: Contrast, adjusted_p: float | None) -> Contrast:
-    """With its verdict at 5%. Without a p, or with one that is not a number, the verdict stays as it is."""
+    """Returns the contrast with its verdict at 5%. Without a p, or with NaN, the verdict stays the same."""
     if contrast.p is None or adjusted_p is None or isnan(adjusted_p):
         return contrast
     evidence = f"{contrast.evidence} (adjusted {p_text(adjusted_p)})."
@@ -53,9 +53,9 @@ def judged(contrast: Contrast, adjusted_p: float | None) -> Contrast:
 
 
 def overall(contrasts: tuple[Contrast, ...], rule: Rule = "every") -> Verdict:
-    """`every`: the claim holds when all its contrasts do, and fails with one of them.
+    """`every`: the claim is supported if all its contrasts support it, and contradicted by any of them.
 
-    `some`: it holds where one contrast supports it and none contradicts it; mixed where both occur.
+    `some`: it is supported if one contrast supports it and none contradicts it; mixed if both occur.
     """
     verdicts = {item.verdict for item in contrasts}
     if "contradicted" in verdicts:
@@ -66,20 +66,23 @@ def overall(contrasts: tuple[Contrast, ...], rule: Rule = "every") -> Verdict:
 
 
 def not_made(question: str, reason: str) -> Contrast:
-    """A question that cannot be put, and why."""
+    """Returns a question that cannot be answered, and why."""
     return Contrast(question, reason, False, None, None)
 
 
 def mean_test(values: np.ndarray, largest: float) -> float:
-    """Two-sided p of a mean of zero, by problem. `values`: [problems], each in -`largest`..`largest`.
+    """Returns the two-sided p of a mean of zero, by problem. `values`: [problems], each in -`largest`..`largest`.
 
-    Values that are all equal and not zero are a difference: the score test has a variance for them.
+    If all values are equal and not zero, they are a difference: the score test has a variance for them.
     """
     return two_sided_p(score_statistic(values, -largest, largest), len(values), single=False)
 
 
 def compared(question: str, first: Score, second: Score, metric: Metric, *, claim_higher: bool) -> Contrast | None:
-    """The claim is that the first is higher (or lower) than the second, at one budget. None: they share nothing."""
+    """Returns the claim that the first is higher (or lower) than the second, at one budget.
+
+    None if they share no problem.
+    """
     found = difference(first, second, metric)
     if found is None:
         return None
@@ -89,7 +92,7 @@ def compared(question: str, first: Score, second: Score, metric: Metric, *, clai
 
 
 def number(p: float) -> float | None:
-    """None for a p that is not a number: nothing is decided by it."""
+    """Returns None for a p that is NaN, which decides nothing."""
     return None if isnan(p) else p
 
 
@@ -102,10 +105,10 @@ def _evidence(first: Score, second: Score, metric: Metric, found: Difference) ->
 
 
 def unfinished_outweighs(question: str, model: Score, base: Score) -> Contrast:
-    """The claim: of the gap to the base, more is answers that did not complete than answers that are wrong.
+    """The claim: uncompleted answers cause more of the gap to the base than wrong answers do.
 
-    Per output, +1 for not completed and not right, -1 for completed and not right; the mean's difference to the base
-    is the first part of the gap less the second. Both parts may have either sign.
+    Per output, +1 for not completed and not right, -1 for completed and not right; the mean's difference to the base is
+    the first part of the gap minus the second. Both parts may have either sign.
     """
     ours, theirs = _parts(model), _parts(base)
     gap = (base.accuracy.k / base.accuracy.n) - (model.accuracy.k / model.accuracy.n)
@@ -127,7 +130,7 @@ def unfinished_outweighs(question: str, model: Score, base: Score) -> Contrast:
 
 
 def _independent_p(moments: list[tuple[float, float, int]]) -> float:
-    """Welch's t test of (mean, deviation, n); where neither side varies, what a permutation of them could give."""
+    """Returns p of Welch's t test of (mean, deviation, n); if neither side varies, of a permutation test."""
     if not any(deviation for _, deviation, _ in moments):
         same = moments[0][0] == moments[1][0]
         return 1.0 if same else 1 / comb(moments[0][2] + moments[1][2], moments[0][2])
@@ -136,7 +139,7 @@ def _independent_p(moments: list[tuple[float, float, int]]) -> float:
 
 
 def _parts(figure: Score) -> tuple[float, float, int]:
-    """Shares of not completed and not right, and of completed and not right, and n."""
+    """Returns shares of not completed and not right, and of completed and not right, and n."""
     n = figure.accuracy.n
     wrong = figure.completed.k - figure.strict.k
     return (n - figure.accuracy.k - wrong) / n, wrong / n, n
@@ -157,7 +160,7 @@ def as_right_where_both_completed(question: str, model: Score, base: Score, marg
     """The claim: on problems that both completed, the model loses less than `margin`. Needs verdicts by problem.
 
     Its p is the smaller of two, each doubled for having two sides: of a loss of `margin` or more, which supports the
-    claim, and of no loss, which contradicts it. The two hypotheses exclude each other, so one p is paid for.
+    claim, and of no loss, which contradicts it. The two hypotheses exclude each other, so only one p counts.
     """
     if model.codes is None or base.codes is None:
         evidence = "only counts are known: verdicts problem by problem would be needed, and counts cannot replace them."
@@ -195,7 +198,7 @@ def holds_steady(question: str, figures: tuple[Score, ...], metric: Metric) -> C
 
 
 def equivalence_of(first: Score, second: Score, metric: Metric) -> float:
-    """The p of two figures that differ by MARGIN or more; 1 where only counts are known."""
+    """Returns the p that two figures differ by MARGIN or more; 1 if only counts are known."""
     if first.codes is None or second.codes is None:
         return 1.0
     pairs = pair(first.codes, second.codes, metric)
@@ -203,7 +206,9 @@ def equivalence_of(first: Score, second: Score, metric: Metric) -> float:
 
 
 def _homogeneity(figures: tuple[Score, ...], shares: list[Share], metric: Metric) -> float:
-    """The p of one share at all checkpoints: Cochran's Q by problem on the shared ones; from counts: chi-squared."""
+    """Returns the p of one share at all checkpoints: Cochran's Q by problem on the shared ones; from counts:
+    chi-squared.
+    """
     codes = [figure.codes for figure in figures if figure.codes is not None]
     shared = graded_by_all(codes)
     if shared and len(codes) == len(figures):
@@ -215,11 +220,11 @@ def _homogeneity(figures: tuple[Score, ...], shares: list[Share], metric: Metric
 def steadier(
     question: str, first: tuple[Score, ...], second: tuple[Score, ...], metric: Metric, seed: int = 0
 ) -> Contrast:
-    """The claim: the first run's checkpoints span fewer points (largest less smallest share) than the second's.
+    """The claim: the first run's checkpoints span fewer points (largest minus smallest share) than the second's.
 
-    The noise of a span is simulated from the shares (parametric bootstrap), which takes checkpoints for independent;
-    with several outputs a problem, from the variance between problems. p from the normal approximation of the spans'
-    difference, the upward bias of each span taken off as far as to 0: no true span is smaller.
+    The noise of a span is simulated from the shares (parametric bootstrap), as if checkpoints were independent; with
+    several outputs a problem, from the variance between problems. p comes from the normal approximation of the spans'
+    difference. The upward bias of each span is subtracted, but not below 0, because no true span is smaller.
     """
     spans = [_span(np.array([f.share(metric).k / f.share(metric).n for f in run])) for run in (first, second)]
     draws = [_span_draws(run, metric, np.random.default_rng(seed + i)) for i, run in enumerate((first, second))]
@@ -251,7 +256,7 @@ def _share_draws(figure: Score, metric: Metric, rng: np.random.Generator) -> np.
 
 
 def _problems(figure: Score, metric: Metric) -> int:
-    """Independent observations: outputs when there is one a problem, else problems."""
+    """Returns independent observations: outputs if there is one a problem, otherwise problems."""
     share = figure.share(metric)
     return share.n if share.problems is None else share.problems
 
@@ -284,7 +289,9 @@ def _variance(share: Share) -> float:
 
 
 def _needed(estimate: float, deviation: float) -> int | None:
-    """Problems at which a mean of this size and this deviation per problem is found (two-sided 5%, power 80%)."""
+    """Returns the number of problems that detects a mean of this size and deviation per problem (two-sided 5%, power
+    80%).
+    """
     if not estimate or not deviation:
         return None
     reach = float(norm.ppf(1 - ALPHA / 2)) + float(norm.ppf(POWER))

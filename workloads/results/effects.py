@@ -1,4 +1,4 @@
-"""What a change did: each model of two manifests on the problems that both were asked, problem by problem. Pure."""
+"""The effects of a change: compares each model of two manifests on the problems of both, problem by problem. Pure."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -11,8 +11,10 @@ from workloads.results.stats.paired import METRICS, Metric, pair, problem_codes
 
 @dataclass(frozen=True)
 class Effect:
-    """`difference` is new - old; `adjusted_p` is Holm's over all effects. `again`: the same question, generated twice,
-    so that what differs is noise. `discordance`: share of the problems on which the two differ.
+    """`difference` is new - old; `adjusted_p`: after Holm correction over all effects.
+
+    `again`: the same prompts were generated twice, so that differences are noise. `discordance`: share of the problems
+    on which the two differ.
     """
 
     model: str
@@ -36,8 +38,9 @@ class NotCompared:
 class Effects:
     """`unchanged`: (model, benchmark) with the same verdicts from the same units. `only_*`: ids of models of one side.
 
-    `contradictory`: (model, benchmark) with other verdicts from the same units, which cannot be: one manifest was
-    changed, or a store is damaged. They are in `compared` too. `*_benchmarks`: names of benchmarks of one side.
+    `contradictory`: (model, benchmark) with different verdicts from the same units, which is impossible unless a
+    manifest was changed or a store is damaged. They are in `compared` too. `*_benchmarks`: names of benchmarks of one
+    side.
     """
 
     compared: tuple[Effect, ...]
@@ -51,7 +54,7 @@ class Effects:
 
 
 def effects(old: Manifest, new: Manifest) -> Effects:
-    """Models are the same by id, and are compared as by the gate: only whole results with the same protocol."""
+    """Compares models with the same id like the gate: only complete results with the same protocol."""
     compared: list[Effect] = []
     unchanged: list[tuple[str, str]] = []
     contradictory: list[tuple[str, str]] = []
@@ -84,7 +87,7 @@ def effects(old: Manifest, new: Manifest) -> Effects:
 
 
 def _pairs(old: Manifest, new: Manifest) -> Iterator[tuple[Side, Side, str]]:
-    """What both were asked."""
+    """Yields models and benchmarks of both."""
     models = {model.id: model for model in old.models}
     known = {benchmark.name for benchmark in old.benchmarks}
     for benchmark in (item.name for item in new.benchmarks if item.name in known):
@@ -100,7 +103,7 @@ def _grades(side: Side, benchmark: str) -> set[str | None]:
 
 
 def _verdicts(side: Side, benchmark: str) -> list[object]:
-    """What both manifests must have alike if their verdicts come from the same units."""
+    """Returns what must be equal in both manifests if their verdicts come from the same units."""
     return [
         (e.part, e.state, e.problems, e.outputs_per_problem, [(b.counts.budget, b.verdicts) for b in e.budgets])
         for e in side.evaluations(benchmark)
@@ -120,7 +123,7 @@ def _reasons(before: Side, after: Side, benchmark: str) -> Iterator[str]:
     )
     yield from reasons
     if reasons:
-        return  # a result that is missing has no engine and no grader to compare
+        return  # a missing result has no engine and no grader to compare
     for name, theirs, ours in protocol(before, after, benchmark):
         if theirs != ours:
             yield f"{name} differs: {theirs} -> {ours}"

@@ -1,9 +1,9 @@
-"""What an experiment says: claims fixed beforehand, each supported, contradicted, mixed or undecidable. Pure.
+"""The findings of an experiment: claims fixed beforehand, each supported, contradicted, mixed or undecidable. Pure.
 
-1 completion or reasoning, 2 degradation within a run, 3 stability, 4 the token limit against completion and accuracy,
-5 asymmetry across domains and whether it is one of completion, 6 what the limit removed. Claims look at every
-benchmark, and every contrast is made at one token budget. The same claims are made of a manifest and of a table that
-has only counts.
+1 completion or reasoning, 2 degradation within a run, 3 stability, 4 the token limit against completion and accuracy, 5
+asymmetry across domains and whether it is caused by completion, 6 what the limit removed. Claims use every benchmark,
+and every contrast is made at one token budget. The same claims are made for a manifest and for a table with only
+counts.
 """
 
 from collections.abc import Iterable, Sequence
@@ -35,7 +35,10 @@ MOSTLY_UNFINISHED = "more of the gap is unfinished than finished and wrong"
 
 @dataclass(frozen=True)
 class Finding:
-    """`key` names the claim for programs: degrades/math_4k. `rule`: how its contrasts make its verdict (`overall`)."""
+    """`key`: the name of the claim for programs: degrades/math_4k.
+
+    `rule`: how its contrasts make its verdict (`overall`).
+    """
 
     key: str
     claim: str
@@ -46,13 +49,16 @@ class Finding:
 
 
 def findings_of(series: tuple[Series, ...]) -> tuple[Finding, ...]:
-    """Judged at 5% after Holm over all contrasts of all findings; a report's are in `conclusions`."""
+    """Returns findings with verdicts at 5% after Holm correction over all contrasts of all findings.
+
+    `conclusions` has those of a report.
+    """
     made = unjudged_findings(series)
     return judged_findings(made, holm([contrast.p or 0.0 for contrast in tested_contrasts(made)]))
 
 
 def unjudged_findings(series: tuple[Series, ...]) -> tuple[Finding, ...]:
-    """Only the claims that the figures at hand bear on; a claim without any contrast is left out."""
+    """Returns only claims for which there are values; a claim without any contrast is left out."""
     made: list[Finding | None] = [completion_not_reasoning(run) for run in series]
     made += [degrades(run, name) for run in series for name in run.figures]
     made += [steady(run) for run in series]
@@ -71,7 +77,7 @@ def unjudged_findings(series: tuple[Series, ...]) -> tuple[Finding, ...]:
 
 
 def tested_contrasts(made: Iterable[Finding]) -> list[Contrast]:
-    """All contrasts that have a p, in order."""
+    """Returns all contrasts that have a p, in order."""
     return [contrast for finding in made for contrast in finding.contrasts if contrast.p is not None]
 
 
@@ -93,7 +99,7 @@ def _finding(
 
 
 def _no_end(run: Series, places: Sequence[str] = ("last",), benchmark: str | None = None) -> list[Contrast]:
-    """Why no verdict is given about the end of a run: one contrast for each result that is missing."""
+    """Returns why there is no verdict on the end of a run: one contrast for each missing result."""
     reasons = {
         reason: name for (name, place), reason in run.missing.items() if place in places and benchmark in (None, name)
     }
@@ -101,7 +107,7 @@ def _no_end(run: Series, places: Sequence[str] = ("last",), benchmark: str | Non
 
 
 def completion_not_reasoning(run: Series) -> Finding | None:
-    """Asked of the last checkpoint where a gap to the base is shown at all (`_gaps`)."""
+    """Uses the last checkpoint if there is a significant gap to the base (`_gaps`)."""
     contrasts = [
         made(f"{model.benchmark}: {question}", model, base)
         for model, base in _gaps(run)
@@ -121,7 +127,9 @@ def completion_not_reasoning(run: Series) -> Finding | None:
 
 
 def _gaps(run: Series) -> list[tuple[Score, Score]]:
-    """(last checkpoint, base) by benchmark where the first is less often right (5%, Holm over the benchmarks)."""
+    """Returns (last checkpoint, base) by benchmark on which the first is less often right (5%, Holm over the
+    benchmarks).
+    """
     ends = [(end, run.base[name]) for name in run.figures if (end := run.end(name)) is not None and name in run.base]
     gaps = [(model, base, found) for model, base in ends if (found := difference(model, base, "accuracy")) is not None]
     adjusted = holm([found.p for _, _, found in gaps])
@@ -129,7 +137,7 @@ def _gaps(run: Series) -> list[tuple[Score, Score]]:
 
 
 def completion_elsewhere(run: Series) -> Finding | None:
-    """Of the benchmarks of other domains than the run's data. None unless the file states the domain of its data."""
+    """Uses the benchmarks of other domains than the run's data. None unless the file states the domain of its data."""
     away = [name for name, domain in run.domains.items() if run.domain not in (None, domain)]
     contrasts = [
         unfinished_outweighs(f"{model.benchmark}: {MOSTLY_UNFINISHED}", model, base)
@@ -146,7 +154,9 @@ def completion_elsewhere(run: Series) -> Finding | None:
 
 
 def degrades(run: Series, benchmark: str) -> Finding | None:
-    """Last against first checkpoint, and the trend over all of them: fixed beforehand, unlike last against best."""
+    """Compares the last with the first checkpoint, and tests the trend over all: fixed beforehand, unlike last against
+    best.
+    """
     figures = run.figures.get(benchmark, ())
     first, last = run.start(benchmark), run.end(benchmark)
     contrasts: list[Contrast | None] = []
@@ -193,7 +203,7 @@ def steady(run: Series) -> Finding | None:
 
 
 def steadier_than(first: Series, second: Series) -> Finding | None:
-    """On every benchmark that both were asked, each run at its own checkpoints, at the largest common budget."""
+    """Uses every benchmark of both, each run at its own checkpoints, at the largest common budget."""
     contrasts: list[Contrast | None] = []
     for name in first.figures:
         a, b = first.figures[name], second.figures.get(name, ())
@@ -274,7 +284,7 @@ def _limit_doubts(short: Series, long: Series) -> Iterable[str]:
 
 
 def dropping_completes_more(dropping: Series, cutting: Series) -> Finding | None:
-    """Same data, same limit: overlong rows left out in the one run and cut in the other."""
+    """Compares runs with the same data and limit: one leaves overlong rows out, the other cuts them."""
     return _finding(
         f"dropping/{dropping.name}/{cutting.name}",
         f"{dropping.label}: leaving overlong rows out makes answers complete, against cutting them ({cutting.label})",
@@ -287,7 +297,7 @@ def dropping_completes_more(dropping: Series, cutting: Series) -> Finding | None
 def _at_equal_samples(
     first: Series, second: Series, metric: Metric, what: str, *, claim_higher: bool
 ) -> Iterable[Contrast | None]:
-    """At the first and at the last number of samples that both have, at each budget at which either run is shown."""
+    """Yields contrasts at the first and at the last common number of samples, at each budget of either run."""
     budgets, unequal = _shared_budgets(first, second)
     for name, figures in first.figures.items():
         theirs = {figure.samples for figure in second.figures.get(name, ())}
@@ -304,7 +314,7 @@ def _at_equal_samples(
 
 
 def _shared_budgets(first: Series, second: Series) -> tuple[list[int], str]:
-    """Those of the two budgets at which the tables show the runs at which both are known, and why there is none."""
+    """Returns the runs' own budgets at which both have results, and why a budget is missing."""
     wanted = sorted({first.budget_tokens, second.budget_tokens})
     budgets = [b for b in wanted if b in first.budgets and b in second.budgets]
     return budgets, "" if budgets else _unequal(first, second)
@@ -321,12 +331,15 @@ def _shorter(short: Series, long: Series) -> bool:
 
 
 def _other_data(first: Series, second: Series) -> bool:
-    """Trained on different data under the same limit."""
+    """Returns whether the runs have different data and the same limit."""
     return first.data_name != second.data_name and first.sequence_tokens == second.sequence_tokens
 
 
 def asymmetric(first: Series, second: Series) -> Finding | None:
-    """At the last checkpoints: the loss on the other's domain. None unless the file states two different domains."""
+    """Compares at the last checkpoints the loss on the other run's domain.
+
+    None unless the file states two different domains.
+    """
     if first.domain is None or second.domain is None or first.domain == second.domain or not _other_data(first, second):
         return None
     ours, theirs = first.benchmarks_of(first.domain), first.benchmarks_of(second.domain)
@@ -350,7 +363,7 @@ def asymmetric(first: Series, second: Series) -> Finding | None:
 
 
 def removed(run: Series) -> Finding | None:
-    """Counted, not sampled: the whole data set was looked at."""
+    """Counted, not sampled: it uses the whole data set."""
     if run.data is None or run.sequence_tokens is None:
         return None
     data, touched = run.data, run.data.dropped + run.data.truncated

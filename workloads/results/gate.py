@@ -1,8 +1,9 @@
-"""The gate: is the candidate's drop from the baseline smaller than allowed? Non-inferiority on paired problems. Pure.
+"""The gate: whether the candidate's drop from the baseline is smaller than allowed. Non-inferiority on paired problems.
+Pure.
 
-A requirement passes when the upper bound of the drop is below `max_drop` and fails when the lower bound is above it;
-otherwise there is not enough evidence. The gate passes when all requirements pass: an intersection-union test, which
-needs no correction (Berger, Technometrics 24 (1982) 295-300). It fails when one fails: failures share `alpha` (Holm).
+A requirement passes if the upper bound of the drop is below `max_drop` and fails if the lower bound is above it;
+otherwise there is not enough evidence. The gate passes if all requirements pass: an intersection-union test, which
+needs no correction (Berger, Technometrics 24 (1982) 295-300). It fails if one fails: failures share `alpha` (Holm).
 """
 
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ MIN_PROBLEMS = 20
 
 FAIL_ALPHA_PART = 0.2
 FAIL_ALPHA_WHOLE = 0.8
-"""Shares of `alpha` for failing on a part of a benchmark, and later on the whole of it: two looks, `alpha` in all."""
+"""Shares of `alpha` for failing on a part of a benchmark, and later on all of it: two looks, `alpha` in total."""
 
 Outcome = Literal["pass", "fail", "not_enough_evidence", "not_evaluable"]
 
@@ -54,10 +55,9 @@ class RequirementResult:
 
     `high` is at the gate's alpha, `low` at `fail_alpha`: this requirement's level for failing, after Holm and after the
     share for a part or the whole of a benchmark. `p_pass`, `p_fail`: one-sided p of a drop of `max_drop` or more, and
-    of that or less; both are to be compared with alpha, `p_fail` is corrected as `fail_alpha` is. `n`: problems
-    compared; `left_out`: problems that only one of the two was asked. `part_only`, `partial`: whether, and why, the
-    result is about a part of the benchmark. `noise`: how often the baseline differs from itself when it is generated
-    again, where that was measured.
+    of `max_drop` or less. Compare both with alpha; `p_fail` is corrected like `fail_alpha`. `n`: problems compared;
+    `left_out`: problems of only one of the two. `part_only`, `partial`: whether, and why, the result covers a part of
+    the benchmark. `noise`: how often the baseline differs from a second generation of itself, if measured.
     """
 
     requirement: FrozenRequirement
@@ -103,7 +103,7 @@ class UnknownModel(ValueError):
 
 
 def side_of(manifest: Manifest, name: str) -> Side:
-    """`name`: base, run@samples, run@last, or a candidate's. Raises UnknownModel with the names that there are."""
+    """`name`: base, run@samples, run@last, or a candidate's. Raises UnknownModel, which lists the existing names."""
     known = {model.id: model for model in manifest.models}
     run, _, which = name.partition("@")
     if which == "last":
@@ -117,9 +117,9 @@ def side_of(manifest: Manifest, name: str) -> Side:
 
 
 def judge(gate: FrozenGate, candidate: Side, baseline: Side) -> GateResult:
-    """The outcome of every requirement and of the gate.
+    """Returns the outcome of every requirement and of the gate.
 
-    Requirements without results count in Holm's correction with p = 1, so that a failure now stays one later.
+    Requirements without results count in Holm's correction with p = 1, so that a failure now remains a failure later.
     """
     measured = [_measure(item, gate, candidate, baseline) for item in gate.require]
     p_fail = [1.0 if found.result.p_fail is None else found.result.p_fail for found in measured]
@@ -136,14 +136,16 @@ def judge(gate: FrozenGate, candidate: Side, baseline: Side) -> GateResult:
 
 
 def _outcome(found: set[Outcome]) -> Outcome:
-    """A failure stands whatever else is unknown; what could not be evaluated comes before what is open."""
+    """A failure decides even if other requirements are unknown; "could not be evaluated" comes before "not enough
+    evidence".
+    """
     order: tuple[Outcome, ...] = ("fail", "not_evaluable", "not_enough_evidence")
     return next((outcome for outcome in order if outcome in found), "pass")
 
 
 @dataclass(frozen=True)
 class _Measured:
-    """`pairs` None: the two cannot be compared, for the reason in `result`. `share`: of alpha, for failing."""
+    """`pairs`: None if the two cannot be compared, for the reason in `result`. `share`: of alpha, for failing."""
 
     result: RequirementResult
     pairs: Pairs | None = None
@@ -185,14 +187,16 @@ def _measure(item: FrozenRequirement, gate: FrozenGate, candidate: Side, baselin
 
 
 def fail_share(*, partial: bool, parts: int) -> float:
-    """Share of alpha for failing: a benchmark of one part is looked at once, one of several perhaps twice."""
+    """Returns the share of alpha for failing: a benchmark of one part is tested once, one of several parts possibly
+    twice.
+    """
     return FAIL_ALPHA_PART if partial else FAIL_ALPHA_WHOLE if parts > 1 else 1.0
 
 
 def fail_levels(p_values: Sequence[float], shares: Sequence[float], alpha: float) -> list[float]:
-    """For each requirement the level at which its `p_fail` fails the gate, Holm over all requirements.
+    """Returns for each requirement the level at which its `p_fail` fails the gate, Holm over all requirements.
 
-    `p <= level` exactly where Holm's correction of p / share rejects at `alpha`.
+    `p <= level` if and only if Holm's correction of p / share rejects at `alpha`.
     """
     scaled = np.asarray(p_values) / np.asarray(shares)
     order = np.argsort(scaled, kind="stable")
@@ -205,13 +209,15 @@ def fail_levels(p_values: Sequence[float], shares: Sequence[float], alpha: float
 
 
 def drop_p(pairs: Pairs, max_drop: float) -> tuple[float, float]:
-    """One-sided p: (p_pass, of a drop of `max_drop` or more; p_fail, of a drop of that or less)."""
+    """Returns one-sided p: (p_pass, of a drop of `max_drop` or more; p_fail, of a drop of `max_drop` or less)."""
     statistic = difference_statistic(pairs, max_drop)
     return tail(-statistic, pairs.n, single=pairs.single), tail(statistic, pairs.n, single=pairs.single)
 
 
 def drop_bounds(pairs: Pairs, alpha_low: float, alpha_high: float) -> tuple[float, float]:
-    """One-sided bounds of the drop: it is above the first at 1 - `alpha_low`, below the second at 1 - `alpha_high`."""
+    """Returns one-sided bounds of the drop: it is above the first at 1 - `alpha_low`, below the second at 1 -
+    `alpha_high`.
+    """
     return (
         difference_interval(pairs, 2 * alpha_low)[0],
         difference_interval(pairs, 2 * alpha_high)[1],
@@ -248,8 +254,8 @@ def _decided(found: _Measured, level: float, alpha: float) -> RequirementResult:
 
 
 def noise(baseline: Side, other: Manifest, item: FrozenRequirement, budget_tokens: int) -> float | None:
-    """A/A: how often the baseline differs from itself. From a second generation of it in another manifest, or from
-    several outputs of one problem. None where neither was measured.
+    """Returns how often the baseline differs from itself (A/A): from a second generation in another manifest, or from
+    several outputs of one problem. None if neither was measured.
     """
     mine = problem_codes(baseline.manifest, baseline.model.id, item.benchmark, budget_tokens)
     digests = {e.generate for e in baseline.evaluations(item.benchmark)}
@@ -264,7 +270,7 @@ def noise(baseline: Side, other: Manifest, item: FrozenRequirement, budget_token
 
 
 def _within(codes: dict[str, str], item: FrozenRequirement) -> float | None:
-    """Mean over problems of how often two outputs of the problem differ."""
+    """Returns the mean over problems of how often two outputs of the problem differ."""
     several = [verdicts for verdicts in codes.values() if len(verdicts) > 1 and "e" not in verdicts]
     if not several:
         return None

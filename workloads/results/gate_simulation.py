@@ -1,8 +1,8 @@
-"""How often the gate is wrong or undecided. `python -m workloads.results.gate_simulation` prints the table.
+"""Simulates how often the gate is wrong or undecided. `python -m workloads.results.gate_simulation` prints the table.
 
-Pairs are drawn with a true drop and a true discordance: only the baseline right with (discordance + drop) / 2, only the
-candidate with (discordance - drop) / 2. One requirement, all problems of the benchmark asked; a benchmark of more than
-100 problems has a fast part, which takes its share of the error for failing.
+Pairs are drawn with a true drop and a true discordance: only the baseline is right with probability (discordance +
+drop) / 2, only the candidate with (discordance - drop) / 2. There is one requirement on all problems of the benchmark;
+a benchmark of more than 100 problems has a fast part, which takes its share of the error for failing.
 """
 
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class Rates:
 
 
 def rates(n: int, discordance: float, drop: float, *, max_drop: float, alpha: float, draws: int, seed: int) -> Rates:
-    """`drop` of the candidate in truth, at most `discordance`."""
+    """`drop`: the true drop of the candidate, at most `discordance`."""
     rng = np.random.default_rng(seed)
     shares = [(discordance + drop) / 2, (discordance - drop) / 2, 1 - discordance]
     outcomes = {}
@@ -56,10 +56,11 @@ def rates(n: int, discordance: float, drop: float, *, max_drop: float, alpha: fl
 def chance_to_pass(
     problems: int, discordance: float, max_drop: float, alpha: float, outputs_per_problem: int = 1
 ) -> float:
-    """Chance that a requirement passes if nothing changed: verdicts differ, and in both directions equally often.
+    """Returns the probability that a requirement passes if nothing changed: verdicts then differ equally often in both
+    directions.
 
-    `discordance`: how often one output of each differs on the same problem. With one output per problem it is a sum
-    over all outcomes. With several it is the normal approximation, for models whose outputs differ by chance only.
+    `discordance`: how often one output of each differs on the same problem. With one output per problem it is an exact
+    sum over all outcomes. With several it is the normal approximation, for models whose outputs differ only by chance.
     """
     if problems < MIN_PROBLEMS or max_drop <= 0:
         return 0.0
@@ -75,7 +76,9 @@ def chance_to_pass(
 
 
 def _most_lost(different: int, problems: int, max_drop: float, alpha: float) -> int:
-    """Of `different` problems whose verdicts differ, the most that the candidate may have lost and pass; -1: none."""
+    """Of `different` problems whose verdicts differ, returns the most that the candidate can lose and still pass; -1:
+    none.
+    """
     low, high = -1, different
     threshold = -critical(alpha, problems, single=True)
     while low < high:
@@ -86,7 +89,10 @@ def _most_lost(different: int, problems: int, max_drop: float, alpha: float) -> 
 
 
 def fewest_problems(max_drop: float, alpha: float, *, single: bool) -> int | None:
-    """Problems from which a requirement can pass, if no verdict differs; None: none can. `single`: one output each."""
+    """Returns the number of problems from which a requirement can pass, if no verdict differs; None if none can.
+
+    `single`: one output each.
+    """
     if max_drop <= 0:
         return None
     if max_drop >= 1:
@@ -98,7 +104,7 @@ def fewest_problems(max_drop: float, alpha: float, *, single: bool) -> int | Non
 
 
 def table(draws: int = DRAWS, seed: int = 16) -> str:
-    """Markdown: by problems, discordance and true drop (none, the allowed one, twice that)."""
+    """Returns Markdown: by problems, discordance and true drop (none, the allowed one, twice that)."""
     columns = ("Problems", "Discordance", "True drop", "Pass", "Fail", "Not enough evidence", "An error is")
     lines = ["| " + " | ".join(columns) + " |", "| --- " * len(columns) + "|"]
     for n in PROBLEMS:

@@ -1,4 +1,4 @@
-"""A gate's result for machines and people: JUnit XML, a Markdown summary for a CI job's page, JSON."""
+"""Formats a gate's result: JUnit XML, a Markdown summary for a CI job's page, JSON."""
 
 import xml.etree.ElementTree as ET
 from dataclasses import asdict
@@ -22,11 +22,11 @@ JUNIT = {
     "not_enough_evidence": ("failure", "NotEnoughEvidence"),
     "not_evaluable": ("error", "NotEvaluable"),
 }
-"""By outcome: element and its type attribute."""
+"""By outcome: the element and its type attribute."""
 
 
 def gate_json(result: GateResult) -> bytes:
-    """Everything in the result, canonical, with a final newline."""
+    """Returns the whole result as canonical JSON with a final newline."""
     requirements = [
         {key: value for key, value in asdict(item).items() if key != "requirement"}
         | item.requirement.model_dump(mode="json")
@@ -45,10 +45,10 @@ def _encodable(value: Any) -> Any:
 
 
 def junit(result: GateResult) -> bytes:
-    """A test case per requirement, as the schema of Jenkins' xUnit plugin has it.
+    """Returns a test case per requirement, in the schema of Jenkins' xUnit plugin.
 
-    Only a pass is green: a failed requirement and one without enough evidence are failures, each of its own type; one
-    that could not be evaluated is an error. The figures are the element's text, which GitLab and Jenkins show.
+    Only a pass is green: a failed requirement and one without enough evidence are failures with different types; one
+    that could not be evaluated is an error. The numbers are the element's text, which GitLab and Jenkins show.
     """
     counts = {outcome: sum(r.outcome == outcome for r in result.requirements) for outcome in WORDS}
     suite = ET.Element(
@@ -74,7 +74,7 @@ def junit(result: GateResult) -> bytes:
 
 
 def gate_markdown(result: GateResult) -> str:
-    """For a CI job's page or a comment on a change."""
+    """Returns Markdown for a CI job's page or a comment on a change."""
     compared = (
         f"`{_code(result.candidate)}` against `{_code(result.baseline)}` at {result.budget_tokens:,} tokens, "
         "on the same problems. "
@@ -103,7 +103,7 @@ def _line(item: RequirementResult) -> str:
 
 
 def _code(name: str) -> str:
-    """A model's name between backticks."""
+    """Returns a model's name in backticks."""
     return one_line(name).replace("`", "'")
 
 

@@ -1,4 +1,4 @@
-"""Output lengths against the base's, on the same problems, with a test. Pure."""
+"""Compares output lengths with the base's, on the same problems, with a test. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,17 +11,17 @@ from workloads.results.run_comparison import ALPHA
 from workloads.results.stats.difference import holm
 
 EXACT_PROBLEMS = 25
-"""Up to here, and without ties, the signed-rank test is exact."""
+"""Up to this number of problems, and without ties, the signed-rank test is exact."""
 
 
 @dataclass(frozen=True)
 class LengthContrast:
     """Tokens of a model's outputs and of the base's; with several outputs a problem, their mean.
 
-    `median`, `base_median`: over the `problems` that both answered. `longer`, `shorter`: problems on which the model's
-    output is longer, or shorter. `at_limit`: outputs of the model that the largest budget cut, of `outputs`. `p`:
-    Wilcoxon's signed-rank test; outputs that the limit cut are as long as the limit, so the difference is understated.
-    `adjusted_p`: Holm over all models and benchmarks.
+    `median`, `base_median`: over the `problems` of both. `longer`, `shorter`: problems on which the model's output is
+    longer, or shorter. `at_limit`: outputs of the model that the largest budget cut, of `outputs`. `p`: Wilcoxon's
+    signed-rank test; outputs cut by the limit count with its length, so the difference is underestimated. `adjusted_p`:
+    Holm over all models and benchmarks.
     """
 
     model: str
@@ -42,14 +42,14 @@ class LengthContrast:
 
     @property
     def verdict(self) -> str:
-        """In words."""
+        """The verdict in words."""
         if not self.significant:
             return "not distinguishable from the base"
         return "longer than the base" if self.longer > self.shorter else "shorter than the base"
 
 
 def length_contrasts(manifest: Manifest) -> tuple[LengthContrast, ...]:
-    """Of the last checkpoint of each run, and of each candidate, as far as outputs are known."""
+    """Returns contrasts of the last checkpoint of each run, and of each candidate, if outputs are known."""
     last = {model.run: model.id for model in manifest.models if model.run is not None}
     made = [
         contrast
@@ -84,7 +84,7 @@ def _contrast(manifest: Manifest, model: str, benchmark: str) -> LengthContrast 
 
 
 def _tokens(manifest: Manifest, model: str, benchmark: str) -> Mapping[str, tuple[int, ...]]:
-    """By problem, the tokens of its outputs."""
+    """Returns the tokens of outputs by problem."""
     found: dict[str, tuple[int, ...]] = {}
     for e in manifest.evaluations:
         if (e.model, e.benchmark) == (model, benchmark) and e.tokens:
@@ -94,9 +94,9 @@ def _tokens(manifest: Manifest, model: str, benchmark: str) -> Mapping[str, tupl
 
 
 def signed_rank_p(differences: np.ndarray) -> float:
-    """Two-sided p of Wilcoxon's signed-rank test, zeros left out; 1 where nothing differs.
+    """Returns the two-sided p of Wilcoxon's signed-rank test without zeros; 1 if nothing differs.
 
-    Exact for few values without ties (Wilcoxon, Biometrics 1 (1945) 80-83), else the normal approximation with
+    Exact for few values without ties (Wilcoxon, Biometrics 1 (1945) 80-83), otherwise the normal approximation with
     correction for ties.
     """
     nonzero = differences[differences != 0]

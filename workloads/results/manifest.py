@@ -1,6 +1,6 @@
-"""The manifest as a fold over an experiment's records: read again, it is byte for byte the same.
+"""Makes the manifest from an experiment's records: the same records give the same bytes.
 
-Whether a piece is still hoped for is the decider's knowledge, not the records', so it is handed in as `Pieces`.
+Records do not show whether a missing result is still expected, so the caller passes it as `EvaluationParts`.
 """
 
 import json
@@ -49,7 +49,7 @@ ExperimentState = Literal["running", "succeeded", "partially_failed", "failed"]
 
 @dataclass(frozen=True)
 class EvaluationPart:
-    """Where a run or an evaluation stands when its result is not committed, and why."""
+    """The state of a run or an evaluation without a committed result, and the reason."""
 
     state: UnitState
     reason: str | None = None
@@ -57,7 +57,7 @@ class EvaluationPart:
 
 @dataclass(frozen=True)
 class EvaluationParts:
-    """By run name and by `Wanted.id`. What is not listed is waiting."""
+    """By run name and by `Wanted.id`. Anything that is not listed is waiting."""
 
     state: ExperimentState = "running"
     runs: Mapping[str, EvaluationPart] = field(default_factory=dict)
@@ -65,19 +65,19 @@ class EvaluationParts:
 
 
 class Contradiction(Exception):
-    """A marker and its files are whole, and say different things."""
+    """A marker and its files are undamaged, but contradict each other."""
 
 
 @dataclass(frozen=True)
 class Fold:
-    """`corrupt`: why, by `Wanted.id`, of evaluations whose committed files are missing or differ."""
+    """`corrupt`: the reason, by `Wanted.id`, for evaluations whose committed files are missing or differ."""
 
     manifest: Manifest
     corrupt: Mapping[str, str]
 
 
 def fold(frozen: FrozenExperiment, store: Store, pieces: EvaluationParts) -> Fold:
-    """Everything committed, and the stated standing of what is not. What is corrupt fails alone.
+    """Makes the manifest from all committed results, and the given states of the others. A damaged result fails alone.
 
     Raises StoreError.
     """
@@ -104,7 +104,9 @@ def fold(frozen: FrozenExperiment, store: Store, pieces: EvaluationParts) -> Fol
 
 
 def without_corrupt(manifest: Manifest, corrupt: Mapping[str, str]) -> Manifest:
-    """`corrupt` evaluations, by id, failed for the reason given: their verdicts are not counted."""
+    """Returns the manifest with `corrupt` evaluations, by id, failed for the given reason: their verdicts do not
+    count.
+    """
     if not corrupt:
         return manifest
     evaluations = tuple(
@@ -118,18 +120,20 @@ def without_corrupt(manifest: Manifest, corrupt: Mapping[str, str]) -> Manifest:
 
 
 def why_corrupt(error: Corrupt) -> str:
-    """What a manifest and a report say of it."""
+    """Returns the text of a manifest and a report about it."""
     remedy = "restore it from a backup, or `potstill gc STORE --corrupt --delete` and run again"
     return f"CorruptFiles: {error}: {remedy}"
 
 
 def _by_name(store: Store, unit: UnitRef) -> dict[str, Marker]:
-    """Markers that cannot be read are left out: the decider's `Pieces` say which evaluations fail for that."""
+    """Leaves out markers that cannot be read: the decider's EvaluationParts state the evaluations that fail for this
+    reason.
+    """
     return {marker.name: marker for marker in list_markers(store, unit, lambda *_: None)}
 
 
 def _attempts(store: Store, unit: UnitRef) -> int:
-    """Tasks written for the unit, by whichever experiment."""
+    """Returns the number of tasks written for the unit, by any experiment."""
     prefix = store_keys.unit_prefix(unit) + "tasks/"
     return sum(1 for info in store.list(prefix) if info.key.removeprefix(prefix).removesuffix(".json").isdigit())
 
@@ -163,7 +167,7 @@ def _run(store: Store, run: FrozenRun, markers: dict[str, Marker], pieces: Evalu
 
 
 def _losses(store: Store, done: Marker | None) -> tuple[tuple[LossPoint, ...], tuple[str, ...]]:
-    """The curve, and what is to be warned of: metrics that are corrupt cost the curve and nothing else."""
+    """Returns the loss curve, and warnings. Damaged metrics only remove the curve."""
     if done is None or METRICS not in {file.name for file in done.files}:
         return (), ()
     try:
@@ -243,7 +247,10 @@ def _evaluation(
     pieces: EvaluationParts,
     corrupt: dict[str, str],
 ) -> ManifestEvaluation:
-    """Of committed files that are corrupt it notes why in `corrupt`, and gives what can be said without them."""
+    """Returns the evaluation.
+
+    If committed files are damaged, adds the reason to `corrupt` and leaves out their content.
+    """
     base = ManifestEvaluation(
         model=want.model.id,
         benchmark=want.benchmark.name,
@@ -308,9 +315,9 @@ def _evaluation(
 
 
 def _budgets(marker: Marker, grades: list[Grade], outputs: list[Output]) -> tuple[BudgetVerdicts, ...]:
-    """By budget the grades counted anew, and one code of VERDICT_CODES per output, in the outputs' order.
+    """Returns by budget the counts of the grades, and one code of VERDICT_CODES per output, in the outputs' order.
 
-    Raises Contradiction where the marker states other counts, or an output has no grade, or two.
+    Raises Contradiction if the marker states other counts, or an output has no grade, or two.
     """
     assert isinstance(marker.record, GradesRecord)
     counted = counts(grades)
@@ -334,7 +341,7 @@ def _budgets(marker: Marker, grades: list[Grade], outputs: list[Output]) -> tupl
 
 
 def _unequal(rows: list[Output], outputs_per_problem: int) -> str | None:
-    """Why verdicts cannot be assigned to problems: some problem has more or fewer outputs than were asked."""
+    """Returns why verdicts cannot be assigned to problems: a problem has too many or too few outputs."""
     counts = Counter(row.problem for row in rows)
     wrong = next((problem for problem, count in counts.items() if count != outputs_per_problem), None)
     if wrong is None:
@@ -346,7 +353,10 @@ def _unequal(rows: list[Output], outputs_per_problem: int) -> str | None:
 
 
 def _suites(grades: Iterable[Grade], outputs: list[Output]) -> dict[int, dict[str, str]]:
-    """By budget and suite of tests: P passed or F not, per output in the outputs' order. Empty without suites."""
+    """Returns by budget and suite of tests: P passed or F not, per output in the outputs' order.
+
+    Empty without suites.
+    """
     passed: dict[int, dict[str, set[tuple[str, int]]]] = {}
     for grade in grades:
         suites = grade.evidence.get("suites")
@@ -366,9 +376,9 @@ def _suites(grades: Iterable[Grade], outputs: list[Output]) -> dict[int, dict[st
 def _answers(
     grades: Iterable[Grade], outputs: list[Output], want: WantedEvaluation, budgets: list[int]
 ) -> tuple[tuple[int, ...], ...]:
-    """By budget: per output a number of its answer, equal for equal answers to a problem; 0 for none.
+    """Returns by budget and output a number for the answer, equal for equal answers to a problem; 0 for none.
 
-    Empty with one output per problem, and for code, whose programs are not compared with each other.
+    Empty with one output per problem, and for code, because programs are not compared with each other.
     """
     if _runs_programs(want.benchmark.grader) or len({output.index for output in outputs}) < 2:
         return ()
@@ -386,7 +396,7 @@ def _answers(
 
 
 def _runs_programs(name: str) -> bool:
-    """False for a grader that is not installed here, or cannot be loaded."""
+    """Returns False for a grader that is not installed here, or cannot be loaded."""
     try:
         return GRADERS.require(name).runs_programs
     except RegistryError:
@@ -394,7 +404,9 @@ def _runs_programs(name: str) -> bool:
 
 
 def _answer(grade: Grade) -> str | None:
-    """What the grader parsed, or the text without spaces, so that equal answers are more often written alike."""
+    """Returns the grader's parsed answer, or the text without spaces, so that equal answers are more often equal
+    texts.
+    """
     if grade.verdict not in COMPARED - {"no_answer"} or not grade.answer:
         return None
     parsed = grade.evidence.get("parsed")
@@ -402,7 +414,7 @@ def _answer(grade: Grade) -> str | None:
 
 
 def code_of(grade: Grade) -> str:
-    """One letter of VERDICT_CODES."""
+    """Returns one letter of VERDICT_CODES."""
     if grade.verdict not in COMPARED:
         return "e"
     letter = {"right": "R", "wrong": "W", "no_answer": "N"}[grade.verdict]

@@ -1,6 +1,6 @@
-"""Run against run: last checkpoints, and best ones with the price of having chosen them. Pure.
+"""Compares runs: last checkpoints, and best checkpoints with a correction for the choice. Pure.
 
-Every contrast is paired, on the problems that both checkpoints answered, at one token budget.
+Every contrast is paired, on the problems of both checkpoints, at one token budget.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,10 +26,10 @@ LAST_METRICS: tuple[Metric, ...] = ("accuracy", "completed")
 class RunContrast:
     """One metric of two checkpoints on one benchmark. `difference` is first - second, in 0..1; None: see `reason`.
 
-    The difference's own interval has 95% confidence, at `which` best over all `choices` pairs of checkpoints that could
-    have been chosen (Bonferroni); `p` has the same price. `adjusted_p` and `interval` are over everything that the
-    report says (`conclusions`): the interval leaves out 0 if and only if the difference is significant.
-    `left_out`: shared problems with an output that could not be graded.
+    The difference's own interval has 95% confidence; if `which` is best, over all `choices` pairs of checkpoints that
+    could have been chosen (Bonferroni). `p` has the same correction. `adjusted_p` and `interval` are adjusted for all
+    comparisons of the report (`conclusions`): the interval does not contain 0 if and only if the difference is
+    significant. `left_out`: shared problems with an output that could not be graded.
     """
 
     first_model: str
@@ -52,20 +52,20 @@ class RunContrast:
 
     @property
     def sign(self) -> int:
-        """1: the first is significantly ahead, -1: the second is, 0: not distinguishable, or not compared."""
+        """1 if the first is significantly ahead, -1 if the second is, 0 if not distinguishable or not compared."""
         if not self.significant or self.difference is None:
             return 0
         return 1 if self.difference.estimate > 0 else -1
 
     @property
     def equivalent(self) -> bool:
-        """The two differ by less than MARGIN: all of the adjusted interval does."""
+        """Whether the two differ by less than MARGIN: the whole adjusted interval does."""
         return is_within_margin(self.interval)
 
 
 @dataclass(frozen=True)
 class RunPair:
-    """Names and labels of two runs (or candidates), and the fields by which they differ."""
+    """Names and labels of two runs (or candidates), and the fields in which they differ."""
 
     first: str
     second: str
@@ -76,13 +76,13 @@ class RunPair:
 
     @property
     def label(self) -> str:
-        """For instance: learningRate 1e-3 / 5e-3."""
+        """Returns text such as: learningRate 1e-3 / 5e-3."""
         return differences_text(self.differs)
 
 
 @dataclass(frozen=True)
 class Missing:
-    """A run that is not compared: its last checkpoint and why."""
+    """A run that is not compared: its last checkpoint and the reason."""
 
     run: str
     label: str
@@ -92,9 +92,9 @@ class Missing:
 
 @dataclass(frozen=True)
 class RunTable:
-    """`runs`: labels by name of everything that could be compared. `budgets`: tokens, ascending.
+    """`runs`: labels by name of all runs that could be compared. `budgets`: tokens, ascending.
 
-    `pairs_in_all` counts the pairs of runs; fewer are in `pairs` where there are more than MOST_RUNS.
+    `pairs_in_all`: the number of pairs of runs; `pairs` has fewer if there are more than MOST_RUNS runs.
     """
 
     runs: Mapping[str, str]
@@ -107,9 +107,9 @@ class RunTable:
 
 @dataclass(frozen=True)
 class _Contender:
-    """`last`: the last checkpoint that is asked for; `reason`: why it has no result on any benchmark.
+    """`last`: the last wanted checkpoint; `reason`: why it has no result on any benchmark.
 
-    `whole`: checkpoints with a result on every benchmark that they are asked, in order of samples.
+    `whole`: checkpoints with a result on every wanted benchmark, in order of samples.
     """
 
     run: ManifestRun
@@ -133,7 +133,7 @@ class _Verdicts:
 
 
 def compare_runs(manifest: Manifest) -> RunTable:
-    """Every pair of runs and candidates. `adjusted_p` is not set yet."""
+    """Returns every pair of runs and candidates. `adjusted_p` is not set yet."""
     verdicts = _Verdicts(manifest)
     contenders = [made for run in manifest.runs if (made := _contender(manifest, run)) is not None]
     benchmarks = tuple(b.name for b in manifest.benchmarks)
@@ -165,13 +165,13 @@ def compare_runs(manifest: Manifest) -> RunTable:
 
 
 def compared_budgets(manifest: Manifest) -> tuple[int, ...]:
-    """The budgets at which the tables show a run, and the largest: every output is judged at each of them."""
+    """Returns the budgets at which the tables show a run, and the largest: every output is graded at each of them."""
     shown = {model.budget_tokens for model in manifest.models if model.kind != "base"}
     return tuple(budget for budget in manifest.budgets if budget in shown or budget == manifest.budgets[-1])
 
 
 def why_missing(manifest: Manifest, model: str, benchmark: str | None = None) -> str | None:
-    """Why a model lacks a result on some benchmark (or on `benchmark`) that it is asked; None: it lacks none."""
+    """Returns why a model lacks a wanted result on some benchmark (or on `benchmark`); None if it lacks none."""
     asked = [e for e in manifest.evaluations if e.model == model and benchmark in (None, e.benchmark)]
     if not asked:
         return "it is not asked"
@@ -180,7 +180,7 @@ def why_missing(manifest: Manifest, model: str, benchmark: str | None = None) ->
 
 
 def _state_text(evaluation: ManifestEvaluation) -> str:
-    """For instance: math-500: failed, BadPrompt."""
+    """Returns text such as: math-500: failed, BadPrompt."""
     state = "failed" if evaluation.state == "failed" else "not evaluated yet"
     return f"{evaluation.benchmark}: {state}{f', {evaluation.reason}' if evaluation.reason else ''}"
 
@@ -237,7 +237,9 @@ def _contrast(
 def _best(
     verdicts: _Verdicts, models: Sequence[ManifestModel], benchmarks: Sequence[str], budget: int
 ) -> ManifestModel:
-    """The highest mean accuracy over the benchmarks, on the problems that all of `models` answered; ties: the first."""
+    """Returns the model with the highest mean accuracy over the benchmarks, on the problems of all `models`; the first
+    of equals.
+    """
     means = _mean_accuracy(verdicts, models, benchmarks, budget)
     return models[means.index(max(means))]
 
@@ -255,5 +257,5 @@ def _mean_accuracy(
 
 
 def graded_by_all(codes: Sequence[Codes]) -> list[str]:
-    """Problems that each has and none has an error in, in the first one's order."""
+    """Returns problems that all have, without an error in any, in the first one's order."""
     return [p for p in codes[0] if all(p in own and "e" not in own[p] for own in codes)] if codes else []

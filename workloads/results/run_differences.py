@@ -1,4 +1,4 @@
-"""By which fields of the experiment file two runs differ, and a short label of them: learningRate 1e-3 / 5e-3. Pure."""
+"""The fields of the experiment file in which two runs differ, and a short label: learningRate 1e-3 / 5e-3. Pure."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,24 +9,24 @@ from workloads.api.manifest import Manifest, ManifestRun
 from workloads.api.units import TrainInputs
 
 IMPLIED = {"type", "base_content", "data_content", "checkpoints", "lora", "template", "columns", "epoch", "numerics"}
-"""Fields of TrainInputs that are compared in another way, or that the whole experiment shares."""
+"""Fields of TrainInputs that are compared in another way, or that are equal in the whole experiment."""
 
 
 @dataclass(frozen=True)
 class FieldDifference:
-    """`field` is the name in the experiment file; None: the run does not state it."""
+    """`field`: the name in the experiment file. A value is None if the run does not state it."""
 
     field: str
     first: JsonValue
     second: JsonValue
 
     def __str__(self) -> str:
-        """For instance: learningRate 1e-3 / 5e-3."""
+        """Returns text such as: learningRate 1e-3 / 5e-3."""
         return f"{self.field} {value_text(self.first)} / {value_text(self.second)}"
 
 
 def run_differences(manifest: Manifest, first: ManifestRun, second: ManifestRun) -> tuple[FieldDifference, ...]:
-    """In the order of the fields of training; empty when the two runs ask for the same training."""
+    """Returns differences in the order of training's fields; empty if the two runs have the same training."""
     ours, theirs = (dict(_fields(manifest, run)) for run in (first, second))
     names = dict.fromkeys((*ours, *theirs))
     return tuple(
@@ -35,12 +35,12 @@ def run_differences(manifest: Manifest, first: ManifestRun, second: ManifestRun)
 
 
 def differences_text(differences: tuple[FieldDifference, ...]) -> str:
-    """For instance: learningRate 1e-3 / 5e-3, seed 1 / 2."""
+    """Returns text such as: learningRate 1e-3 / 5e-3, seed 1 / 2."""
     return ", ".join(map(str, differences)) or "nothing in the experiment file"
 
 
 def value_text(value: JsonValue) -> str:
-    """1e-3 for 0.001, 2,048 for 2048, attention+experts for a list, - for a field that is not stated."""
+    """Returns 1e-3 for 0.001, 2,048 for 2048, attention+experts for a list, - for a field that is not stated."""
     match value:
         case None:
             return "-"
@@ -87,7 +87,7 @@ def _fields(manifest: Manifest, run: ManifestRun) -> Iterator[tuple[str, JsonVal
 
 
 def _data(manifest: Manifest, run: ManifestRun, inputs: TrainInputs) -> str:
-    """The name of the data set; data sets of one content have one name: the first that a run gives it."""
+    """Returns the name of the data set. Data sets with the same content get the first name that a run gives them."""
     named = (
         other.data_name
         for other in manifest.runs

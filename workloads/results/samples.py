@@ -13,7 +13,7 @@ from workloads.results.tables import budgets_of, problem_verdicts
 from workloads.words import count_of
 
 COLUMNS = ("model", "scope", "benchmark", "budget", "measure", "k", "value", "low", "high", "problems", "outputs")
-"""Of `cells`: a table with one line per figure."""
+"""Columns of `cells`: a table with one line per value."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,11 @@ class Estimate:
 
 @dataclass(frozen=True)
 class SampledRow:
-    """One model on one benchmark at one budget. `pass_at`, `majority_at`: by k; the second is empty where answers
-    cannot be compared with each other (code) or are not in the manifest.
+    """One model on one benchmark at one budget. `pass_at`, `majority_at`: by k. The second is empty if answers cannot
+    be compared with each other (code) or are not in the manifest.
 
-    `scope`: shared is the base on the problems that all models were asked, where it was asked more; all is on all of
-    the model's own. `mean`: the share of right outputs. Problems with an output that could not be graded are left out
-    of all three.
+    `scope`: shared is the base on the problems of all models, if it has more; all is on all of the model's own. `mean`:
+    the share of right outputs. Problems with an output that could not be graded are left out of all three.
     """
 
     model: str
@@ -51,7 +50,7 @@ class SampledRow:
 
 
 def sampled_rows(manifest: Manifest) -> tuple[SampledRow, ...]:
-    """Every model at the budgets at which the tables show it; empty with one output per problem."""
+    """Returns every model at the budgets at which the tables show it; empty with one output per problem."""
     if manifest.sampling.n == 1:
         return ()
     return tuple(
@@ -64,7 +63,7 @@ def sampled_rows(manifest: Manifest) -> tuple[SampledRow, ...]:
 
 
 def cells(row: SampledRow) -> Iterator[tuple[object, ...]]:
-    """Lines of a table with COLUMNS."""
+    """Yields lines of a table with COLUMNS."""
     figures = [("mean", row.outputs_per_problem, row.mean)]
     figures += [("pass@k", k, estimate) for k, estimate in row.pass_at]
     figures += [("maj@k", k, estimate) for k, estimate in row.majority_at]
@@ -74,17 +73,20 @@ def cells(row: SampledRow) -> Iterator[tuple[object, ...]]:
 
 
 def sizes(outputs: int) -> tuple[int, ...]:
-    """The k that are shown: powers of two up to `outputs`, and `outputs`."""
+    """Returns the values of k that are shown: powers of two up to `outputs`, and `outputs`."""
     return tuple(sorted({2**power for power in range(outputs.bit_length()) if 2**power <= outputs} | {outputs}))
 
 
 def pass_at(right: int, outputs: int, k: int) -> float:
-    """Chance that one of k outputs, drawn without replacement, is right: unbiased (Chen et al., arXiv:2107.03374)."""
+    """Returns the probability that one of k outputs, drawn without replacement, is right: unbiased (Chen et al.,
+    arXiv:2107.03374).
+    """
     return 1 - comb(outputs - right, k) / comb(outputs, k)
 
 
 def majority_at(answers: Sequence[int], right: Sequence[bool], k: int) -> float:
-    """Chance that the most frequent answer of k outputs, drawn without replacement, is right; a tie is drawn.
+    """Returns the probability that the most frequent answer of k outputs, drawn without replacement, is right; ties are
+    drawn.
 
     `answers`: per output a number for its answer, equal for equal answers, 0 for none. An output without an answer has
     no vote. All right outputs have the same answer.
@@ -101,7 +103,9 @@ def majority_at(answers: Sequence[int], right: Sequence[bool], k: int) -> float:
 
 
 def _ways(others: Sequence[int], top: int, most: int) -> dict[tuple[int, int], int]:
-    """By (outputs drawn, answers with exactly `top` votes): ways to draw from the other answers, none above `top`."""
+    """Returns by (outputs drawn, answers with exactly `top` votes) the ways to draw from the other answers, none above
+    `top`.
+    """
     ways = {(0, 0): 1}
     for size in others:
         grown: Counter[tuple[int, int]] = Counter()
@@ -114,7 +118,7 @@ def _ways(others: Sequence[int], top: int, most: int) -> dict[tuple[int, int], i
 
 @dataclass(frozen=True)
 class _Problem:
-    """`codes`, `answers`: one per output; no answers where they are not known."""
+    """`codes`, `answers`: one per output; no answers if they are unknown."""
 
     id: str
     codes: str
@@ -122,7 +126,7 @@ class _Problem:
 
 
 def _rows(manifest: Manifest, model: ManifestModel, benchmark: str, budget: int) -> Iterator[SampledRow]:
-    """None while nothing is graded. The base has two where it was asked more problems than the others."""
+    """Yields nothing while nothing is graded. The base has two rows if it has more problems than the others."""
     parts = [e for e in manifest.evaluations if (e.model, e.benchmark) == (model.id, benchmark)]
     problems = [problem for part in parts for problem in _problems(part, budget) if "e" not in problem.codes]
     if model.kind == "base":
@@ -168,7 +172,7 @@ def _problems(evaluation: ManifestEvaluation, budget: int) -> Iterator[_Problem]
 
 
 def _answers(evaluation: ManifestEvaluation, budget: int) -> list[tuple[int, ...]]:
-    """By problem: a number per output; empty where answers are not known."""
+    """Returns by problem a number per output; empty if answers are unknown."""
     size = evaluation.outputs_per_problem
     for index, item in enumerate(evaluation.budgets):
         if item.counts.budget == budget and evaluation.answers:

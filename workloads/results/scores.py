@@ -1,4 +1,4 @@
-"""What findings are made from: each model's counts on each benchmark, with its verdicts by problem if known. Pure."""
+"""The data for findings: each model's counts on each benchmark, with its verdicts by problem if known. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,9 +16,9 @@ from workloads.results.tables import row_of
 
 @dataclass(frozen=True)
 class Score:
-    """One model on one benchmark at one budget. `codes` None: only the counts are known.
+    """One model on one benchmark at one budget. `codes`: None if only the counts are known.
 
-    `label` is the model's id, run@samples. accuracy and strict as in `tables.Row`: right / all, and right and
+    `label` is the model's id, run@samples. accuracy and strict are as in `tables.TableRow`: right / all, and right and
     completed / all.
     """
 
@@ -36,16 +36,16 @@ class Score:
 
 
 Figures = Mapping[str, tuple[Score, ...]]
-"""By benchmark: the checkpoints of a run that have a whole result, in training order."""
+"""By benchmark: the checkpoints of a run with complete results, in training order."""
 
 
 @dataclass(frozen=True)
 class Series:
     """A run. `figures` and `base` are at `budget_tokens`, the budget at which the tables show the run.
 
-    `elsewhere`: the same checkpoints at the other budgets at which their outputs were judged. `domain` is what the
-    experiment file states of its data, `domains` what it states of benchmarks, by name; None: not stated.
-    `missing`: by benchmark and "first" or "last", why the checkpoint of that name has no result.
+    `elsewhere`: the same checkpoints at the other budgets. `domain`: the domain of its data in the experiment file;
+    `domains`: those of benchmarks, by name; None if not stated. `missing`: by benchmark and "first" or "last", why this
+    checkpoint has no result.
     """
 
     name: str
@@ -77,20 +77,21 @@ class Series:
         return [name for name in self.figures if self.domains.get(name) == domain]
 
     def end(self, benchmark: str) -> Score | None:
-        """The last checkpoint that is asked for; None when it has no result, whatever came before it."""
+        """Returns the last wanted checkpoint; None if it has no result, even if earlier ones have."""
         figures = self.figures.get(benchmark, ())
         return figures[-1] if figures and (benchmark, "last") not in self.missing else None
 
     def start(self, benchmark: str) -> Score | None:
-        """The first checkpoint that is asked for; None when it has no result."""
+        """Returns the first wanted checkpoint; None if it has no result."""
         figures = self.figures.get(benchmark, ())
         return figures[0] if figures and (benchmark, "first") not in self.missing else None
 
 
 def difference(first: Score, second: Score, metric: Metric) -> Difference | None:
-    """Paired on the problems that both have; from the counts where verdicts are not known. None: nothing to compare.
+    """Returns a paired difference on the problems of both; from the counts if verdicts are unknown. None if they share
+    no problem.
 
-    Raises ValueError for two figures at different budgets: a smaller budget alone completes less.
+    Raises ValueError for two scores at different budgets, because a smaller budget alone completes less.
     """
     if first.budget_tokens != second.budget_tokens:
         raise ValueError(f"{first.label} at {first.budget_tokens} tokens and {second.label} at {second.budget_tokens}")
@@ -102,7 +103,7 @@ def difference(first: Score, second: Score, metric: Metric) -> Difference | None
 
 
 def series_of(manifest: Manifest) -> tuple[Series, ...]:
-    """One for every run that was trained here or elsewhere; candidates are no series."""
+    """Returns one for every run that was trained here or elsewhere; candidates are not series."""
     return tuple(_series(manifest, run) for run in manifest.runs if run.role == "run")
 
 
@@ -131,7 +132,7 @@ def _series(manifest: Manifest, run: ManifestRun) -> Series:
 
 
 def _domains(manifest: Manifest) -> dict[str, str]:
-    """By benchmark: what the file states, and what is known of the package's own."""
+    """Returns domains by benchmark: those that the file states, and those of the package's own benchmarks."""
     found = {b.name: b.domain or domain_of(b.name) for b in manifest.benchmarks}
     return {name: domain for name, domain in found.items() if domain is not None}
 
@@ -149,7 +150,7 @@ def _figures(manifest: Manifest, models: list[ManifestModel], budget: int) -> di
 
 
 def _missing(manifest: Manifest, models: list[ManifestModel]) -> dict[tuple[str, str], str]:
-    """Only of benchmarks that the checkpoints are asked."""
+    """Returns only benchmarks on which the checkpoints are evaluated."""
     found: dict[tuple[str, str], str] = {}
     asked = {(e.model, e.benchmark) for e in manifest.evaluations}
     for benchmark in (b.name for b in manifest.benchmarks):
@@ -165,7 +166,7 @@ def _missing(manifest: Manifest, models: list[ManifestModel]) -> dict[tuple[str,
 
 
 def score_of(manifest: Manifest, model: ManifestModel, benchmark: str, budget_tokens: int) -> Score | None:
-    """None until something of it is graded."""
+    """Returns None until something of it is graded."""
     row = row_of(manifest, model, benchmark, budget_tokens)
     if row is None or not row.accuracy.n:
         return None

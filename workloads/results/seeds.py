@@ -1,4 +1,4 @@
-"""Runs that differ in their seed only: what the recipe does, apart from the luck of one run. Pure."""
+"""Runs that differ only in their seed: the effect of the recipe without the chance of one run. Pure."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ COLUMNS = (
     "recipe", "seeds", "samples", "benchmark", "budget", "metric", "value", "low", "high", "between_seeds",
     "between_seeds_by_chance", "seeds_differ_p", "problems", "to_base", "to_base_low", "to_base_high",
 )  # fmt: skip
-"""Of `cells`: a table with one line per figure."""
+"""Columns of `cells`: a table with one line per value."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class SeedMean:
-    """A mean over seeds and problems, with the 95% interval for other seeds and other problems."""
+    """A mean over seeds and problems, with the 95% interval over other seeds and other problems."""
 
     value: float
     low: float
@@ -44,9 +44,9 @@ class SeedMean:
 class RecipeFigure:
     """One recipe after `samples` samples on one benchmark: shares of outputs that meet the metric.
 
-    `values`: the share of each seed, on the problems that all seeds answered. `spread`: their standard deviation;
-    `chance`: the standard deviation that the limited number of problems alone gives. `seeds_differ_p`: p of no
-    difference between seeds. `to_base`: the mean difference to the base on the problems that it answered too.
+    `values`: the share of each seed, on the problems of all seeds. `spread`: their standard deviation; `chance`: the
+    standard deviation from the limited number of problems alone. `seeds_differ_p`: p of no difference between seeds.
+    `to_base`: the mean difference to the base on its problems.
     """
 
     recipe: Recipe
@@ -64,9 +64,9 @@ class RecipeFigure:
 
 
 def recipes(manifest: Manifest) -> tuple[Recipe, ...]:
-    """Groups of two or more runs whose inputs differ in the seed only, in the manifest's order.
+    """Returns groups of two or more runs whose inputs differ only in the seed, in the manifest's order.
 
-    Of runs with equal seeds the first: they are one training, which counts once.
+    Runs with equal seeds are one training, so only the first counts.
     """
     groups: dict[tuple[str, str | None], dict[int, ManifestRun]] = {}
     for run in manifest.runs:
@@ -81,12 +81,12 @@ def recipes(manifest: Manifest) -> tuple[Recipe, ...]:
 
 
 def recipe_figures(manifest: Manifest) -> tuple[RecipeFigure, ...]:
-    """Every recipe at every number of samples at which all of its seeds are graded, at the runs' own budget."""
+    """Returns every recipe at every number of samples at which all of its seeds are graded, at the runs' own budget."""
     return tuple(found for recipe in recipes(manifest) for found in _figures(manifest, recipe))
 
 
 def cells(figure: RecipeFigure) -> tuple[object, ...]:
-    """A line of a table with COLUMNS."""
+    """Returns a line of a table with COLUMNS."""
     base = figure.to_base
     return (
         figure.recipe.name, len(figure.values), figure.samples, figure.benchmark, figure.budget_tokens, figure.metric,
@@ -122,7 +122,7 @@ def seed_mean(values: np.ndarray, lowest: float, highest: float) -> SeedMean:
 
 
 def _mean_squares(values: np.ndarray) -> tuple[float, float, float]:
-    """Of seeds, of problems, and of what neither explains."""
+    """Returns mean squares of seeds, of problems, and of the rest."""
     seeds, problems = values.shape
     by_seed, by_problem = values.mean(axis=1, keepdims=True), values.mean(axis=0, keepdims=True)
     rest = values - by_seed - by_problem + values.mean()

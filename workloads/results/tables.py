@@ -1,4 +1,4 @@
-"""The two tables of the experiment: one per benchmark, a row per model, completion counted apart from correctness."""
+"""The experiment's tables: one per benchmark, a row per model, with completion and correctness as separate columns."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,10 +10,11 @@ from workloads.results.stats.share import Share
 
 @dataclass(frozen=True)
 class TableRow:
-    """One model at one budget. `errors` are in no share; `missing` parts are not graded, or failed, for `note`.
+    """One model at one budget. `errors` are in no share; `missing` parts are not graded, or failed, for the reason in
+    `note`.
 
-    Intervals are by problem: with several outputs per problem they are wider than the outputs' number suggests.
-    accuracy: right / all, an uncompleted output with a right answer in it included. completed: completed / all.
+    Intervals are by problem, so with several outputs per problem they are wider than the number of outputs suggests.
+    accuracy: right / all, including uncompleted outputs with a right answer. completed: completed / all.
     accuracy_completed: right among the completed. strict: right and completed / all.
     """
 
@@ -40,12 +41,14 @@ class Table:
 
     @property
     def noted(self) -> bool:
-        """Some row is incomplete."""
+        """Whether a row is incomplete."""
         return not all(row.complete for row in self.rows)
 
 
 def tables(manifest: Manifest) -> tuple[Table, ...]:
-    """Each model at its own budget, in the manifest's order; the base first, at every budget that another model has."""
+    """Returns each model at its own budget, in the manifest's order; the base comes first, at every budget of another
+    model.
+    """
     return tuple(
         Table(
             benchmark.name,
@@ -61,7 +64,7 @@ def tables(manifest: Manifest) -> tuple[Table, ...]:
 
 
 def budgets_of(manifest: Manifest, model: ManifestModel) -> tuple[int, ...]:
-    """Where the tables show a model: every row of another model finds the base's at its own budget."""
+    """Returns the budgets at which the tables show a model. The base has every budget of another model."""
     if model.kind != "base":
         return (model.budget_tokens,)
     others = {other.budget_tokens for other in manifest.models if other.kind != "base"}
@@ -69,7 +72,7 @@ def budgets_of(manifest: Manifest, model: ManifestModel) -> tuple[int, ...]:
 
 
 def row_of(manifest: Manifest, model: ManifestModel, benchmark: str, budget_tokens: int) -> TableRow | None:
-    """All parts of a benchmark pooled; None when the model was not asked it."""
+    """Returns all parts of a benchmark pooled; None if the model is not evaluated on it."""
     parts = [e for e in manifest.evaluations if e.model == model.id and e.benchmark == benchmark]
     if not parts:
         return None
@@ -90,19 +93,22 @@ def row_of(manifest: Manifest, model: ManifestModel, benchmark: str, budget_toke
 
 
 def _share(problems: Iterable[str], counted: str, among: str) -> Share:
-    """Of the outputs whose code is in `among`, those in `counted`. `problems`: the codes of each problem's outputs."""
+    """Returns the share of outputs in `counted` among those with a code in `among`.
+
+    `problems`: codes of each problem's outputs.
+    """
     return clustered_share([(sum(c in counted for c in codes), sum(c in among for c in codes)) for codes in problems])
 
 
 def problem_verdicts(evaluation: ManifestEvaluation, budget_tokens: int) -> list[str]:
-    """By problem, in order: one code of VERDICT_CODES per output. Empty when it is not graded."""
+    """Returns by problem, in order, one code of VERDICT_CODES per output. Empty if it is not graded."""
     size = evaluation.outputs_per_problem
     codes = verdicts_at(evaluation, budget_tokens)
     return [codes[start : start + size] for start in range(0, len(codes), size)]
 
 
 def verdicts_at(evaluation: ManifestEvaluation, budget_tokens: int) -> str:
-    """One code of VERDICT_CODES per output; empty when it is not graded."""
+    """Returns one code of VERDICT_CODES per output; empty if it is not graded."""
     found = (item.verdicts for item in evaluation.budgets if item.counts.budget == budget_tokens)
     return next(found, "")
 

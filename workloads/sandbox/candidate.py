@@ -1,8 +1,8 @@
-"""The candidate's own process: runs the program on each input and writes what came back. Nothing here is trusted.
+"""The candidate's process: runs the program on each input and writes the results. Its output is not trusted.
 
-Frames on the pipe: `L` locked (before a line of the program has run), `S` compiled and loaded, `T` a test returned,
-`V` its value, `X` an exception, `D` all done; V and X carry a 4-byte length and UTF-8 text. Execution is evalplus's: a
-fresh module namespace `{}`, inputs one after another.
+Frames on the pipe: `L` locked (before a line of the program has run), `S` compiled and loaded, `T` a test returned, `V`
+its value, `X` an exception, `D` all done; V and X have a 4-byte length and UTF-8 text. Execution is evalplus's: a new
+module namespace `{}`, inputs one after another.
 """
 
 import json
@@ -21,7 +21,7 @@ from workloads.typed_json import decode, encode
 
 
 def serve(order: Order, pipe: int) -> None:
-    """Returns after the last frame; whatever the program raises has become an X frame."""
+    """Runs the order and writes its frames. Any exception of the program becomes an X frame."""
     random.seed(0)
     if NUMPY_RANDOM in sys.modules:
         _seed(sys.modules[NUMPY_RANDOM])
@@ -58,7 +58,7 @@ NUMPY_RANDOM = "numpy.random"
 
 
 class SeedsNumpy:
-    """Seeds numpy's random when a program imports it: numpy is not loaded for those that do not."""
+    """Seeds numpy's random when a program imports it. Other programs do not load numpy."""
 
     def find_spec(self, name: str, *_: object) -> ModuleSpec | None:
         if name != NUMPY_RANDOM or self not in sys.meta_path:
@@ -77,13 +77,13 @@ class SeedsNumpy:
 
 
 def _seed(numpy_random: Any) -> None:
-    """The global generator, and those that are made without a seed (`default_rng()`)."""
+    """Seeds the global generator, and those that are made without a seed (`default_rng()`)."""
     numpy_random.seed(0)
     numpy_random.bit_generator.randbits = random.Random(0).getrandbits  # noqa: S311 - the same for every run
 
 
 class MissingFunction(Exception):
-    """The program does not define the function that is tested."""
+    """The program does not define the tested function."""
 
 
 def _load(program: str, entry_point: str) -> Any:

@@ -1,8 +1,8 @@
-"""The seccomp filter, as classic BPF. Pure: a function from (architecture, pid, what may be opened) to bytes.
+"""The seccomp filter, as classic BPF. Pure: a function from (architecture, pid, allowed files) to bytes.
 
-An allow-list: whatever is not named is refused with EPERM, so a call that a future kernel adds is refused too. Refused
-with it are: every socket, fork, exec, ptrace, namespaces, mounts, keys, shared memory, io_uring, links, chmod.
-Struct layouts: linux/filter.h (sock_filter) and linux/seccomp.h (seccomp_data).
+An allow-list: any other call is refused with EPERM, including calls of future kernels. Refused are: every socket, fork,
+exec, ptrace, namespaces, mounts, keys, shared memory, io_uring, links, chmod. Struct layouts: linux/filter.h
+(sock_filter) and linux/seccomp.h (seccomp_data).
 """
 
 import errno
@@ -12,7 +12,7 @@ from typing import Literal
 from workloads.sandbox.syscalls import ALLOWED, CONDITIONAL, FILES
 
 Files = Literal["private", "read", "none"]
-"""What may be opened: also written in a bounded private folder; only read; nothing at all."""
+"""Allowed files: write in a limited private folder; only read; none."""
 
 ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 """Machine name: (column of the tables, AUDIT_ARCH)."""
@@ -38,7 +38,7 @@ _PASS: Instruction = (_RETURN, 0, 0, _ALLOW)
 
 
 def _one_of(values: tuple[int, ...], refusal: int) -> list[Instruction]:
-    """Decides on what is loaded."""
+    """Decides on the loaded value."""
     tests: list[Instruction] = [(_EQUAL, len(values) - n, 0, value) for n, value in enumerate(values)]
     return [*tests, _refuse(refusal), _PASS]
 
@@ -48,12 +48,12 @@ def _argument(index: int) -> Instruction:
 
 
 def _rule(number: int, body: list[Instruction]) -> list[Instruction]:
-    """`body` for one call. It must return: what follows it has the call's number loaded no longer."""
+    """The rule for one call. `body` must return, because after it the call's number is no longer loaded."""
     return [(_EQUAL, 0, len(body), number), *body]
 
 
 def program(machine: str, pid: int, files: Files) -> bytes:
-    """The filter as packed sock_filter structs. `pid`: the only process that may be signalled."""
+    """Returns the filter as packed sock_filter structs. `pid`: the only process that may be signalled."""
     column, architecture = ARCHITECTURES[machine]
     only_itself = [_argument(0), (_EQUAL, 0, 1, pid), _PASS, _refuse(errno.EPERM)]
     conditional: dict[str, list[Instruction]] = {

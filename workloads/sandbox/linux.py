@@ -1,4 +1,4 @@
-"""System calls that Python has no name for, a function each that raises OSError. Linux on x86_64 or aarch64."""
+"""System calls that Python does not have, one function each, which raises OSError. Linux on x86_64 or aarch64."""
 
 import ctypes
 import os
@@ -45,7 +45,7 @@ def mount(source: str, target: str, kind: str | None, flags: int, data: str | No
 
 
 def bind_read_only(source: str, target: str) -> None:
-    """Keeps the flags of the mount below, which a user namespace may not drop."""
+    """Keeps the flags of the mount below, which a user namespace may not remove."""
     mount(source, target, None, MS_BIND | MS_REC)
     kept = sum(flag for bit, flag in _STATVFS_TO_MS.items() if os.statvfs(source).f_flag & bit)
     mount("none", target, None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | kept)
@@ -56,7 +56,7 @@ def unmount(target: str) -> None:
 
 
 def pivot_root(new_root: str) -> None:
-    """`new_root` becomes /, and the old root is not to be reached any more."""
+    """`new_root` becomes /, and the old root cannot be reached any more."""
     os.chdir(new_root)
     _check(_libc.syscall(ctypes.c_long(_PIVOT_ROOT[os.uname().machine]), b".", b"."), "pivot_root")
     unmount(".")
@@ -72,7 +72,7 @@ def no_new_privileges() -> None:
 
 
 def drop_capabilities() -> None:
-    """All sets, the bounding set too where the process may."""
+    """Drops all sets, including the bounding set if the process may."""
     for capability in range(64):
         try:
             _prctl(_PR_CAPBSET_DROP, capability, what="PR_CAPBSET_DROP")
@@ -91,7 +91,7 @@ def install_filter(program: bytes) -> None:
 
 
 def landlock_version() -> int:
-    """0: the kernel has no Landlock, or it is switched off."""
+    """Returns 0 if the kernel has no Landlock, or it is switched off."""
     return max(0, int(_libc.syscall(ctypes.c_long(_LANDLOCK_CREATE), None, ctypes.c_size_t(0), ctypes.c_uint(1))))
 
 
@@ -101,7 +101,9 @@ _RIGHTS_BY_VERSION = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 4: (
 
 
 def landlock_rules(readable: list[str], writable: list[str], listable: list[str]) -> int:
-    """A file descriptor of rules: nothing but these may be opened (nor TCP used, where the kernel can say so)."""
+    """Returns a file descriptor of rules: only these paths may be opened (and no TCP used, if the kernel
+    supports it).
+    """
     version = landlock_version()
     handled = _RIGHTS_BY_VERSION[min(version, 5)]
     network = 3 if version >= 4 else 0

@@ -1,4 +1,4 @@
-"""What a candidate's process does to itself before it runs a line of the candidate's: it cannot be undone."""
+"""Irreversible restrictions of a candidate's process, applied before it runs any line of the candidate's program."""
 
 import os
 import resource
@@ -33,7 +33,7 @@ def prepare(readable: list[str], listable: list[str], private: str | None, *, us
 
 
 def limit(memory_bytes: int, cpu_seconds: float, private_bytes: int) -> None:
-    """`private_bytes` is the largest file; pipes are not files."""
+    """`private_bytes`: the largest file; pipes are not files."""
     for which, value in (
         (resource.RLIMIT_AS, memory_bytes),
         (resource.RLIMIT_DATA, memory_bytes),

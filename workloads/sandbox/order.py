@@ -1,4 +1,4 @@
-"""What goes to a sandbox server and what comes back, as JSON lines. Standard library only."""
+"""Orders to a sandbox server and its outcomes, as JSON lines. Standard library only."""
 
 import json
 from dataclasses import asdict, dataclass, replace
@@ -8,23 +8,25 @@ End = Literal[
     "finished", "exception", "timeout", "memory", "exit", "crash", "syntax_error", "missing_function", "flood"
 ]
 """How an execution ended. finished: every test returned. exit: the process ended by itself before that.
-flood: it wrote more than its share, or what is not the protocol."""
+
+flood: it wrote more than its limit, or did not follow the protocol.
+"""
 
 ENDS = frozenset(
     ("finished", "exception", "timeout", "memory", "exit", "crash", "syntax_error", "missing_function", "flood")
 )
 
 MOST_TRIES = 2
-"""What failed for no fault of the program is run once more, alone."""
+"""An order that failed for a reason outside of the program is run once more, alone."""
 
 
 @dataclass(frozen=True)
 class SandboxLimits:
-    """`cpu_seconds` per test; `total_cpu_seconds` for the whole execution, compilation of the program included.
+    """`cpu_seconds`: per test; `total_cpu_seconds`: for the whole execution, including compilation of the program.
 
-    `encode_cpu_seconds` is the most that a large value may add to its test's limit (see `watch`). `idle_seconds` is how
-    long a program may wait in all while the machine has processor time for it. A stage's wall limit, factor * CPU limit
-    + extra, and that of the execution, factor * CPU time used + `starved_seconds`, are for machines that have none.
+    `encode_cpu_seconds`: the most that a large value may add to its test's limit (see `watch`). `idle_seconds`: how
+    long a program may wait in total while the machine has processor time for it. A stage's wall limit, factor * CPU
+    limit + extra, and that of the execution, factor * CPU time used + `starved_seconds`, are for overloaded machines.
     """
 
     cpu_seconds: tuple[float, ...]
@@ -43,7 +45,7 @@ class SandboxLimits:
 
 @dataclass(frozen=True)
 class Order:
-    """One execution of a program on one suite's inputs. There is no expected value in it."""
+    """One execution of a program on one suite's inputs. It contains no expected value."""
 
     key: str
     program: str
@@ -57,11 +59,11 @@ class Order:
 
 @dataclass(frozen=True)
 class Outcome:
-    """`values`: typed JSON of what the first len(values) tests returned; the next one ended the execution, if any.
+    """`values`: typed JSON of the results of the first len(values) tests; the next one, if any, ended the execution.
 
-    `seconds`: CPU seconds of each of those tests. `detail` is the candidate's word: an exception's type and message.
-    `doubtful`: the machine may have ended it, and not the program: too little memory or processor time for all.
-    `tries`: how often it was run.
+    `seconds`: CPU seconds of each of those tests. `detail`: from the candidate: an exception's type and message.
+    `doubtful`: the machine may have ended it, and not the program, for lack of memory or processor time. `tries`: how
+    often it was run.
     """
 
     key: str
@@ -80,7 +82,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Lost:
-    """The sandbox failed, not the candidate. `tries`: how often."""
+    """The sandbox failed, and not the candidate. `tries`: how often."""
 
     key: str
     reason: str
@@ -102,9 +104,9 @@ def order_from(data: dict[str, Any]) -> Order:
 
 
 def outcome_from(data: Any) -> Outcome:
-    """ValueError unless every field is of its type: outcomes may come from a file that hostile code could write.
+    """Raises ValueError unless every field has its type, because hostile code may have written the file.
 
-    Halves of surrogate pairs become `?`: no UTF-8 file could hold what a candidate's exception says with one.
+    Halves of surrogate pairs become `?`, because UTF-8 files cannot contain them.
     """
     try:
         outcome = Outcome(
@@ -127,7 +129,7 @@ def outcome_from(data: Any) -> Outcome:
 
 
 def result_from(data: Any) -> Outcome | Lost:
-    """`outcome_from`, or what tells of a sandbox that was lost. ValueError if it is neither."""
+    """Returns `outcome_from`, or a Lost record. Raises ValueError if it is neither."""
     if not isinstance(data, dict) or "lost" not in data:
         return outcome_from(data)
     if type(data.get("key")) is not str or type(data["lost"]) is not str:

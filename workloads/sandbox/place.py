@@ -1,8 +1,9 @@
-"""Where candidates run: namespaces and a root of their own, as far as the machine allows. Returns what holds.
+"""Makes the isolated root where candidates run, with namespaces, as far as the machine allows. Returns the active
+layers.
 
-With namespaces: no network device, no other process to be seen, a root that holds the standard library, numpy and
-nothing else (not this package, hence no golds), and a bounded private folder. Without: Landlock says what may be read;
-without that too, candidates may open nothing at all (see `lock`).
+With namespaces: no network device, no other process is visible, a root with only the standard library and numpy (not
+this package, so no golds), and a limited private folder. Without: Landlock limits what can be read. Without that
+too, candidates can open no file (see `lock`).
 """
 
 import os
@@ -20,9 +21,9 @@ PRIVATE_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class SandboxRoot:
-    """`readable`: paths that programs need. `packages`: a folder with numpy in it. `private`: bounded, or None.
+    """`readable`: paths that programs need. `packages`: a folder with numpy in it. `private`: limited, or None.
 
-    `private` is a mount point: Landlock's rules for it go to its parent, for a rule does not reach through one.
+    `private` is a mount point: Landlock's rules for it go to its parent, because a rule does not apply across a mount.
     """
 
     layers: tuple[str, ...]
@@ -32,7 +33,7 @@ class SandboxRoot:
 
 
 def readable_paths(hidden: Path) -> list[str]:
-    """Standard library and shared libraries, without anything under `hidden`; then numpy, wherever it is."""
+    """Returns standard library and shared libraries, without anything under `hidden`; then numpy at any place."""
     roots = [Path(sysconfig.get_path("stdlib")), Path(sysconfig.get_path("platstdlib"))]
     roots += [Path(root) for root in ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib")]
     roots += [Path(sys.base_prefix) / "lib" / f"libpython{sys.version_info.major}.{sys.version_info.minor}.so.1.0"]
@@ -54,9 +55,9 @@ def _without(root: Path, hidden: Path) -> list[Path]:
 
 
 def make(base: Path, hidden: Path, numpy_folders: list[str], allow_namespaces: bool) -> SandboxRoot:
-    """Returns in the process that serves: pid 1 of its own namespace where that was allowed, else this one.
+    """Returns in the process that serves: pid 1 of a new namespace if that is allowed, otherwise this one.
 
-    `base` is an empty folder; `hidden` is where this package was imported from.
+    `base` is an empty folder; `hidden` is the folder from which this package was imported.
     """
     readable = [*readable_paths(hidden), *numpy_folders]
     packages = base / "packages"
@@ -130,7 +131,7 @@ def _build_root(base: Path, readable: list[str]) -> None:
 
 
 def fresh_private(folder: str) -> None:
-    """An empty bounded folder over the one before."""
+    """Mounts an empty limited folder over the old one."""
     linux.mount(
         "tmpfs", folder, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, f"size={PRIVATE_BYTES},mode=700,nr_inodes=4096"
     )

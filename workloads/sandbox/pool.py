@@ -1,9 +1,9 @@
-"""Runs orders in sandbox servers, several at once, and gives outcomes back as they come.
+"""Runs orders in sandbox servers, several at once, and yields outcomes as they come.
 
-What the machine may have done (a server that died or did not answer, a candidate that the kernel killed or that got no
-processor time) is run again when all others are done: alone, in a fresh server. If a server is lost twice, or a program
-gets no processor time twice, the order is `Lost` and its verdict is infra_error. Once second runs have taken
-AGAIN_SECONDS in all, the other candidates have none: the first outcome counts.
+If the machine may be the cause (a server died or did not answer, the kernel killed a candidate, or it got no processor
+time), the order is run again after all others: alone, in a new server. If a server is lost twice, or a program gets no
+processor time twice, the order is `Lost` and its verdict is infra_error. When second runs have taken AGAIN_SECONDS in
+total, there are no more: the first outcome counts.
 """
 
 import json
@@ -29,7 +29,7 @@ _START = (
     "from workloads.sandbox.server import main; main(o['base'], o['hidden'], o['numpy'], o['options'])"
 )
 LATE_SECONDS = 30.0
-"""Beyond its own limits an order's server is given so long before it is called lost."""
+"""How long a server may exceed its order's own limits before it counts as lost."""
 
 AGAIN_SECONDS = 1800.0
 END_SECONDS = 5.0
@@ -37,19 +37,19 @@ _PROBE = Order("probe", "def probe():\n    return 1\n", "probe", ('["l"]',), San
 
 
 class Unsupported(RuntimeError):
-    """No process sandbox on this kind of machine."""
+    """There is no process sandbox for this kind of machine."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """Layers to try; all of them, but in tests of what holds without one."""
+    """Layers to try: all of them, except in tests of the fallbacks."""
 
     namespaces: bool = True
     landlock: bool = True
 
 
 def require_linux() -> None:
-    """Unsupported on anything but Linux on x86_64 or aarch64."""
+    """Raises Unsupported on anything but Linux on x86_64 or aarch64."""
     if sys.platform != "linux" or os.uname().machine not in ("x86_64", "aarch64"):
         raise Unsupported(
             f"code benchmarks run generated programs, and their sandbox needs Linux on x86_64 or aarch64; this is "
@@ -105,7 +105,7 @@ class SandboxServer:
         return answer
 
     def execute(self, order: Order) -> Outcome:
-        """OSError when the server is gone or late: it is of no more use."""
+        """Raises OSError if the server has ended or is late: it cannot be used any more."""
         assert self._process.stdin is not None
         self._process.stdin.write(order.to_json() + "\n")
         self._process.stdin.flush()
@@ -115,7 +115,7 @@ class SandboxServer:
         return outcome_from(self._answer(bound))
 
     def close(self) -> None:
-        """Ends the server: by the end of its input, or killed if it does not come to it."""
+        """Ends the server by closing its input, or kills it if it does not end."""
         try:
             self._process.communicate(timeout=END_SECONDS)
         except (subprocess.TimeoutExpired, BrokenPipeError):
@@ -125,7 +125,10 @@ class SandboxServer:
 
 
 def sandbox_layers(options: Options = Options()) -> tuple[str, ...]:
-    """The layers that hold on this machine, after a program has run in them. Unsupported says what is missing."""
+    """Returns the layers that are active on this machine, after running a program in them.
+
+    Raises Unsupported, which says what is missing.
+    """
     require_linux()
     server = None
     try:
@@ -147,7 +150,7 @@ def run_all(
     options: Options = Options(),
     start: Callable[[Options], SandboxServer] = SandboxServer,
 ) -> Generator[Outcome | Lost, None, None]:
-    """Outcomes in the order of their ends. Give the longest orders first."""
+    """Yields outcomes in the order of their ends. Give the longest orders first."""
     idle: list[SandboxServer] = []
     guard = threading.Lock()
 
@@ -179,7 +182,7 @@ def run_all(
         finally:
             for future in futures:
                 future.cancel()
-            _close_all(idle)  # before their threads end: a server is killed with the thread that started it
+            _close_all(idle)  # before their threads end, because a server is killed with the thread that started it
             threads.shutdown()
             _close_all(idle)
     end = time.monotonic() + AGAIN_SECONDS
@@ -194,7 +197,7 @@ def run_all(
 
 
 def _decided(outcome: Outcome | Lost) -> Outcome | Lost:
-    """`Lost` for a program that got no processor time: the machine ended it."""
+    """Returns `Lost` for a program that got no processor time: the machine ended it."""
     if isinstance(outcome, Lost) or outcome.end != "timeout" or not outcome.doubtful or WAITED in outcome.detail:
         return outcome
     return Lost(outcome.key, "the machine gave it no processor time", outcome.tries)

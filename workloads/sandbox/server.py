@@ -1,10 +1,10 @@
 """The sandbox server: a small process that forks a watcher per order, which forks a locked candidate and watches it.
 
-Reads an order per line from its standard input, writes `{"layers": [...]}` once and then an outcome per line to its
-standard output. Only the watcher reads the order and sees the values, and it ends with them: a candidate's memory,
-which is a copy of the watcher's, holds nothing of any other program. Times are CPU times of the candidate's process,
+It reads an order per line from its standard input, writes `{"layers": [...]}` once and then an outcome per line to its
+standard output. Only the watcher reads the order and sees the values, and it ends after that order: a candidate's
+memory, which is a copy of the watcher's, has no data of other programs. Times are CPU times of the candidate's process,
 read from its clock by the watcher, so a busy machine changes no verdict. A candidate that waits although the machine
-has processor time is out of time after seconds; the wall limits behind that are for a machine that has none.
+has processor time is ended after seconds; the larger wall limits are for overloaded machines.
 """
 
 import gc
@@ -24,14 +24,16 @@ from workloads.sandbox.watch import ProcessEnd, Time, Watch, end_of, waited_seco
 
 GRACE_SECONDS = 2.0
 SAMPLE_SECONDS, PROBE_SECONDS = 1.0, 0.01
-"""How often a watcher looks whether its candidate waits; CPU seconds that it uses to measure what the machine gives."""
+"""How often a watcher checks whether its candidate waits; CPU seconds that it uses to measure the available processor
+time.
+"""
 SERVED, NO_MORE = 0, 3
-"""How a watcher ends."""
+"""Exit codes of a watcher."""
 
 
 @dataclass(frozen=True)
 class Ground:
-    """What candidates get: their locks, a private folder or None, and whether other processes can be seen at all."""
+    """The environment of candidates: their locks, a private folder or None, and whether other processes are visible."""
 
     locks: lock.Locks
     private: str | None
@@ -41,7 +43,10 @@ class Ground:
 
 @dataclass(frozen=True)
 class Usage:
-    """What wait says of a candidate. `status`: None when it had to be killed. `blocks` of 512 bytes read from disk."""
+    """The result of wait for a candidate. `status`: None if it had to be killed.
+
+    `blocks`: blocks of 512 bytes read from disk.
+    """
 
     status: int | None
     cpu_seconds: float
@@ -50,9 +55,10 @@ class Usage:
 
 
 def execute(order: Order, ground: Ground) -> Outcome:
-    """Forks, locks, runs, watches and ends one candidate. Nothing of it is left when this returns.
+    """Forks, locks, runs, watches and ends one candidate. No process of it is left on return.
 
-    An outcome whatever the candidate does. OSError if it could not be started: then none of the program has run.
+    Returns an outcome for any behaviour of the candidate. Raises OSError if it could not be started; the program has
+    then not run at all.
     """
     started = time.monotonic()
     if ground.private is not None:
@@ -124,7 +130,9 @@ def _become_candidate(order: Order, ground: Ground, writer: int) -> None:
 
 
 def _watch(watch: Watch, pid: int, reader: int) -> Time | None:
-    """Until the candidate is done, closes its pipe, breaks the protocol or is out of time: then, of which."""
+    """Watches until the candidate is done, closes its pipe, breaks the protocol or exceeds a time limit: returns which
+    limit.
+    """
     clock = (~pid << 3) | 2
     limits = watch.order.limits
     started = stage_wall = sample_wall = time.monotonic()
@@ -133,7 +141,7 @@ def _watch(watch: Watch, pid: int, reader: int) -> Time | None:
     while not watch.over:
         cpu, now = time.clock_gettime(clock), time.monotonic()
         if now - sample_wall >= SAMPLE_SECONDS:
-            # The watcher itself may be late: what it did not see is not held against the candidate.
+            # The watcher itself may be late: time that it did not observe does not count against the candidate.
             waited += _waited(min(now - sample_wall, 2 * SAMPLE_SECONDS), cpu - sample_cpu)
             sample_wall, sample_cpu = time.monotonic(), time.clock_gettime(clock)
         stage_end = stage_wall + limits.wall_seconds(watch.limit())
@@ -170,9 +178,10 @@ def _waited(wall: float, cpu: float) -> float:
 
 
 def _end(pid: int, grace_seconds: float, *, everything: bool) -> Usage:
-    """Kills the candidate, its group, and with `everything` whatever else is in the pid namespace.
+    """Kills the candidate, its group, and with `everything` all other processes in the pid namespace.
 
-    `grace_seconds`: how long a candidate that has closed its pipe may take to end by itself, so that it is seen how.
+    `grace_seconds`: how long a candidate that has closed its pipe may take to end by itself, so that its exit status is
+    seen.
     """
     deadline = time.monotonic() + grace_seconds
     done, status, usage = os.wait4(pid, os.WNOHANG)
@@ -182,7 +191,7 @@ def _end(pid: int, grace_seconds: float, *, everything: bool) -> Usage:
     if not done:
         try:
             os.killpg(pid, signal.SIGKILL)
-        except ProcessLookupError:  # it has not come to its setsid yet
+        except ProcessLookupError:  # it has not called setsid yet
             os.kill(pid, signal.SIGKILL)
         _, _, usage = os.wait4(pid, 0)
     if everything:
@@ -193,7 +202,10 @@ def _end(pid: int, grace_seconds: float, *, everything: bool) -> Usage:
 
 
 def main(base: str, hidden: str, numpy_folders: list[str], options: dict[str, bool]) -> None:
-    """Serves orders until its input ends. `options`: namespaces, landlock (both true but in tests of the fallbacks)."""
+    """Serves orders until its input ends.
+
+    `options`: namespaces, landlock (both true except in tests of the fallbacks).
+    """
     linux.die_with_parent()
     os.environ.clear()
     sys.argv[:], sys.orig_argv[:] = [""], [""]
@@ -216,7 +228,10 @@ def main(base: str, hidden: str, numpy_folders: list[str], options: dict[str, bo
 
 
 def _forked(orders: int, outcomes: int, ground: Ground) -> bool:
-    """One order by a watcher of its own; False when there are no more. Raises OSError when the watcher failed."""
+    """Runs one order in a separate watcher; returns False if there are no more.
+
+    Raises OSError if the watcher failed.
+    """
     watcher = os.fork()
     if watcher == 0:
         code = 1
@@ -255,7 +270,7 @@ def _write(sink: int, text: str) -> None:
 
 
 def preload() -> None:
-    """Modules that programs import most, loaded once; and all they may import where nothing can be opened."""
+    """Imports the modules that programs import most, once; and all allowed modules if no file can be opened."""
     for name in [
         "array",
         "bisect",
@@ -292,4 +307,6 @@ def preload() -> None:
 
 
 ADDRESS_SPACE_BYTES = 1 << 29
-"""More than a fork inherits of address space (RLIMIT_AS counts it): the interpreter, its preloaded modules, numpy."""
+"""More than the address space that a fork inherits (RLIMIT_AS counts it): the interpreter, its preloaded modules,
+numpy.
+"""

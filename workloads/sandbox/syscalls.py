@@ -1,4 +1,7 @@
-"""System calls that a candidate may use: numbers on (x86_64, aarch64), from the kernel's headers. None: not there."""
+"""System calls that a candidate may use: numbers on (x86_64, aarch64), from the kernel's headers.
+
+None: it does not exist.
+"""
 
 ALLOWED: dict[str, tuple[int | None, int | None]] = {
     "futex": (202, 98),
@@ -103,7 +106,7 @@ ALLOWED: dict[str, tuple[int | None, int | None]] = {
     "fstatfs": (138, 44),
     "fadvise64": (221, 223),
 }
-"""Memory, time, signals to itself, threads, reading and waiting: what a Python program without I/O needs."""
+"""Memory, time, signals to itself, threads, reading and waiting: the needs of a Python program without I/O."""
 
 FILES: dict[str, tuple[int | None, int | None]] = {
     "truncate": (76, 45),
@@ -117,7 +120,7 @@ FILES: dict[str, tuple[int | None, int | None]] = {
     "unlink": (87, None),
     "unlinkat": (263, 35),
 }
-"""Changing files: allowed where the private folder is bounded, refused everywhere else."""
+"""Changing files: allowed if the private folder is limited, otherwise refused."""
 
 CONDITIONAL: dict[str, tuple[int | None, int | None]] = {
     "fcntl": (72, 25),

@@ -1,7 +1,7 @@
-"""Generated programs as plain subprocesses: for machines without the sandbox, and only when that was allowed.
+"""Runs generated programs as plain subprocesses, only on machines without the sandbox and only if the user allowed it.
 
-Nothing stops a program here from reading files, using the network or leaving processes behind. Golds still stay out
-of its process, and its values are still compared outside.
+Nothing prevents such a program from reading files, using the network or leaving processes behind. Golds are still not
+in its process, and its values are still compared outside.
 """
 
 import contextlib
@@ -23,9 +23,9 @@ LAYERS = ("none: programs ran unsandboxed",)
 
 
 def run_unsandboxed(order: Order) -> Outcome:
-    """One order. Its CPU limit is that of the whole execution, kept by the kernel; wall limits are the sandbox's.
+    """Runs one order. The kernel enforces the CPU limit of the whole execution; wall limits are the sandbox's.
 
-    An outcome whatever the program does. OSError if it could not be started.
+    Returns an outcome for any behaviour of the program. Raises OSError if it could not be started.
     """
     started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     folder = tempfile.mkdtemp(prefix="potstill-unsandboxed-")
@@ -74,7 +74,7 @@ def run_unsandboxed(order: Order) -> Outcome:
 
 
 def _read(watch: Watch, reader: int, started: float) -> bool:
-    """True when a stage, or the execution, is out of wall time."""
+    """Returns True if a stage, or the execution, exceeds its wall time."""
     limits = watch.order.limits
     deadline = started + limits.wall_seconds(limits.total_cpu_seconds)
     stage_end = deadline
@@ -92,7 +92,7 @@ def _read(watch: Watch, reader: int, started: float) -> bool:
 
 
 def _end(process: subprocess.Popen[bytes], *, at_once: bool) -> int | None:
-    """The wait status; None when it had to be killed."""
+    """Returns the wait status; None if it had to be killed."""
     try:
         code = process.wait(timeout=0.0 if at_once else 2.0)
         return code << 8 if code >= 0 else -code
@@ -105,7 +105,7 @@ def _end(process: subprocess.Popen[bytes], *, at_once: bool) -> int | None:
 
 
 def child() -> None:
-    """The program's process."""
+    """The code of the program's process."""
     import json
 
     from workloads.sandbox import candidate

@@ -1,6 +1,7 @@
-"""What is read of a candidate: the frames on its pipe, its clocks and its status, and from them how it ended. No I/O.
+"""The state of a candidate as seen from outside: the frames on its pipe, its clocks and its status, and how it ended.
+No I/O.
 
-All of it may be hostile: no function here raises, whatever it is given.
+All input may be hostile: no function here raises for any input.
 """
 
 import json
@@ -14,22 +15,26 @@ from typing import Literal
 from workloads.sandbox.order import End, Order
 
 Time = Literal["CPU", "wall", "waiting"]
-"""What a candidate was out of. waiting: it waited too long although the machine had processor time for it."""
+"""The exceeded limit. waiting: it waited too long although the machine had processor time for it."""
 LATE_SECONDS = 0.1
-"""CPU seconds that a candidate may go on before the watcher reads what it wrote."""
+"""CPU seconds that a candidate may use before the watcher reads its output."""
 SECONDS_PER_BYTE, SECONDS_PER_NODE = 1e-6, 1e-5
-"""CPU seconds that encoding may take beyond a test's limit, by the length of the value's text, or by the number of
-nodes that a digest states (which must equal that of the expected value). Measured: 4e-6 for a node of Mbpp/255."""
+"""CPU seconds that encoding may add to a test's limit, by the length of the value's text, or by the number of nodes in
+a digest (which must equal that of the expected value). Measured: 4e-6 for a node of Mbpp/255.
+"""
 WAITED = "it waited"
 WAITING_SHARE = 4.0
-"""A candidate that uses more than a quarter of the processor time that it could have is not waiting."""
+"""A candidate that uses more than a quarter of the available processor time is not waiting."""
 OWN_RESIDENT_BYTES = 96 << 20
-"""A kernel without memory does not choose a process as small as this: the candidate killed itself."""
+"""A kernel without memory does not kill a process as small as this: the candidate killed itself."""
 DISK_BLOCKS = 1_000
-"""Blocks of 512 bytes. A candidate that read more from disk may have waited for the disk, as for a first import."""
+"""Blocks of 512 bytes.
+
+A candidate that read more from disk may have waited for the disk, for example at a first import.
+"""
 
 _ADDRESS = re.compile(r"0x[0-9a-f]{6,}")
-"""Differs from run to run; grades do not."""
+"""It differs in each run; grades must not."""
 _DIGEST = re.compile(r'\["H","[0-9a-f]{64}",([0-9]{1,15})\]')
 _SPECIAL_ENDS: dict[str, End] = {
     "MemoryError": "memory",
@@ -43,7 +48,7 @@ _SPECIAL_ENDS: dict[str, End] = {
 
 @dataclass
 class Watch:
-    """What has been read of one candidate."""
+    """The data read from one candidate."""
 
     order: Order
     buffer: bytearray = field(default_factory=bytearray)
@@ -59,8 +64,10 @@ class Watch:
     late: bool = False
 
     def limit(self) -> float:
-        """CPU seconds after which the stage now running is ended. A test's is ended later once its call has returned:
-        `take` then decides by the size of the value whether it was in time.
+        """Returns the CPU seconds after which the current stage is ended.
+
+        A test whose call has returned gets more time: `take` then decides by the size of the value whether it was in
+        time.
         """
         limits = self.order.limits
         if not self.loaded:
@@ -72,8 +79,10 @@ class Watch:
         return limits[index] if index < len(limits) else 1.0
 
     def take(self, data: bytes, cpu_in_stage: float) -> bool:
-        """Reads frames; True when a stage ended with one. Sets `broken` if they are not the protocol, and `late` if
-        the tests that ended, calls and encoding together, took longer than they may.
+        """Reads frames. Returns True if a stage ended with one.
+
+        Sets `broken` if they do not follow the protocol, and `late` if the ended tests, calls and encoding together,
+        exceeded their limit.
         """
         first, was_stage = len(self.values), (self.locked, self.loaded)
         self._read(data, cpu_in_stage)
@@ -85,7 +94,7 @@ class Watch:
         return bool(ended) or was_stage != (self.locked, self.loaded)
 
     def _earned(self, text: str) -> float:
-        """CPU seconds that encoding this value may have taken."""
+        """Returns the CPU seconds that encoding this value may use."""
         earned = len(text) * SECONDS_PER_BYTE
         digest = _DIGEST.fullmatch(text)
         if digest:
@@ -149,15 +158,16 @@ def _exception(text: str) -> list[str]:
 
 
 def waited_seconds(wall: float, cpu: float, share: float) -> float:
-    """How long of `wall` seconds a candidate waited by its own choice, if it used `cpu` CPU seconds in them and the
-    machine gave `share` of a processor to those that wanted one. It is 0 as soon as the machine may be the reason.
+    """Returns how long of `wall` seconds a candidate waited by its own choice, if it used `cpu` CPU seconds in them and
+    the machine gave `share` of a processor to processes that wanted one. It is 0 as soon as the machine may be the
+    reason.
     """
     return max(0.0, wall - WAITING_SHARE * cpu / max(share, 0.01))
 
 
 @dataclass(frozen=True)
 class ProcessEnd:
-    """`doubtful`: the machine may have ended it, not the program."""
+    """`doubtful`: the machine may have ended it, and not the program."""
 
     end: End
     detail: str
@@ -167,8 +177,9 @@ class ProcessEnd:
 def end_of(
     watch: Watch, out_of: Time | None, status: int | None, resident_bytes: int = 0, blocks: int = 0
 ) -> ProcessEnd:
-    """How the execution ended. `status`: of wait, None when the candidate had to be killed. `resident_bytes`: the most
-    memory that it had. `blocks`: what it read from disk, in blocks of 512 bytes.
+    """Returns how the execution ended. `status`: from wait, None if the candidate had to be killed.
+
+    `resident_bytes`: its peak memory. `blocks`: blocks of 512 bytes that it read from disk.
     """
     place = f"test {len(watch.values)}" if watch.loaded else "while loading"
     if out_of == "waiting":
@@ -186,7 +197,7 @@ def end_of(
         shown = _ADDRESS.sub("0x...", f"{name}: {message}" if message else name)
         return ProcessEnd(_SPECIAL_ENDS.get(name, "exception"), shown)
     if status is None:
-        return ProcessEnd("exit", "it closed its channel and went on")
+        return ProcessEnd("exit", "it closed its channel and continued")
     if os.WIFEXITED(status):
         return ProcessEnd("exit", f"the process ended by itself with {os.WEXITSTATUS(status)}")
     if not os.WIFSIGNALED(status):
@@ -201,7 +212,7 @@ def end_of(
 
 
 def signal_name(number: int) -> str:
-    """SIGSEGV, or `signal 35` for one without a name, as real-time signals are."""
+    """Returns SIGSEGV, for example, or `signal 35` for one without a name, such as real-time signals."""
     try:
         return signal.Signals(number).name
     except ValueError:

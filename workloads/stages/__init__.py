@@ -1,1 +1,1 @@
-"""One file for each stage of an experiment, and their registry. A stage names its program and imports none."""
+"""The stages of an experiment, one file each, and their registry. A stage names its program but does not import it."""

@@ -1,4 +1,4 @@
-"""The stages, by name: a new one is an entry here, or an entry point in `potstill.stages`."""
+"""Stages by name. A new one is an entry here, or an entry point in `potstill.stages`."""
 
 import re
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ RESERVED = frozenset({"stage", "member"})
 INPUTS: Mapping[Follows | None, tuple[str, ...]] = MappingProxyType(
     {"checkpoint": (TRAIN.unit_kind,), "evaluation": (GRADE.unit_kind,)}
 )
-"""The inputs of an added stage by what it follows."""
+"""The inputs of an added stage by its field `follows`."""
 
 
 def stage_problems(stage: Stage) -> list[str]:
@@ -54,7 +54,7 @@ def stage_named(name: str) -> Stage:
 
 
 def stages_of(frozen: FrozenExperiment) -> tuple[Stage, ...]:
-    """The built-in stages and those that the experiment was accepted with. Raises RegistryError as `stage_named`."""
+    """Returns the built-in stages and the experiment's accepted ones. Raises RegistryError like `stage_named`."""
     return (*STAGES.builtin.values(), *map(stage_named, frozen.stages))
 
 

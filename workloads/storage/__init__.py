@@ -1,1 +1,1 @@
-"""The object store: a directory or S3, one interface; markers, content digests and credentials."""
+"""The object store, in a directory or S3, with one interface; markers, content digests and credentials."""

@@ -1,8 +1,7 @@
-"""Inputs by content: what files and weights hash to, and how a program gets them onto its machine, checked.
+"""Digests of files and weights, and checked copies of them on the program's machine.
 
 A location is a path, file://, a key in a store (s3://bucket/key), hub://name@revision (weights), or builtin:<name>
-(benchmarks).
-Hashes of large files are remembered by path, inode, size and time under `cache_folder()`/hashes.
+(benchmarks). Hashes of large files are cached by path, inode, size and time under `cache_folder()`/hashes.
 """
 
 import contextlib
@@ -25,42 +24,50 @@ from workloads.storage.certificates import BadBundle, certificate_advice, trust_
 from workloads.storage.registry import is_in_store, remote_schemes
 
 COUNTED = (".safetensors", ".json", ".model", ".txt", ".jinja", ".tiktoken")
-"""Suffixes of the files of a directory that its content is made of: weights, configuration, tokenizer."""
+"""Suffixes of the files that a directory's digest covers: weights, configuration, tokenizer."""
 HUB_TRANSPORTS = ("httpx", "httpx2", "requests")
-"""What huggingface_hub sends requests with, by its version; their errors come through as they are."""
+"""HTTP libraries that huggingface_hub uses, by its version; it does not wrap their errors."""
 REMEMBERED_BYTES = 1024 * 1024
 BUILTIN_PREFIX = "builtin:"
-"""Before the name of a benchmark of the registry, in a file's location."""
+"""The prefix of a benchmark of the registry, in a file's location."""
 
 
 class ContentError(Exception):
-    """An input is not what it was when the experiment was accepted, or is not there. Says where, and what to do."""
+    """An input has changed since the experiment was accepted, or does not exist.
+
+    The message says where, and what to do.
+    """
 
 
 def cache_folder() -> Path:
-    """POTSTILL_CACHE, else ~/.cache/potstill."""
+    """Returns POTSTILL_CACHE, else ~/.cache/potstill."""
     return Path(os.environ.get("POTSTILL_CACHE") or Path.home() / ".cache" / "potstill")
 
 
 def weights_folder() -> Path | None:
-    """POTSTILL_WEIGHTS: a volume on which `workloads.prefetch` leaves bases, if this machine has one."""
+    """Returns POTSTILL_WEIGHTS: a volume with bases that `workloads.prefetch` downloaded, if this machine has one."""
     stated = os.environ.get("POTSTILL_WEIGHTS")
     return Path(stated) if stated else None
 
 
 def weights_name(content: str) -> str:
-    """The folder of a base on that volume, by its content: sha256-<64 hex>, or hub-<owner>--<name>-<revision>."""
+    """Returns the folder of a base on that volume, by its content: sha256-<64 hex>, or
+    hub-<owner>--<name>-<revision>.
+    """
     return content.replace("/", "--").translate(str.maketrans(":@", "--"))
 
 
 def hash_file(path: Path) -> str:
-    """SHA-256 of what the file holds now, 64 hex digits."""
+    """Returns the SHA-256 of the file's current content, 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256, 64 hex digits, remembered for a large file that has not been written to since (nor just now)."""
+    """Returns the SHA-256, 64 hex digits.
+
+    It is cached for a large file that has not been written to since (nor just now).
+    """
     status = path.stat()
     settled = time.time() - status.st_mtime > 2
     if status.st_size < REMEMBERED_BYTES or not settled:
@@ -70,7 +77,7 @@ def file_sha256(path: Path) -> str:
     with contextlib.suppress(OSError):
         return memory.read_text()
     found = hash_file(path)
-    with contextlib.suppress(OSError):  # a read-only machine hashes again
+    with contextlib.suppress(OSError):  # a read-only machine computes the hash again
         memory.parent.mkdir(parents=True, exist_ok=True)
         unfinished = memory.with_suffix(f".{uuid.uuid4().hex}")
         unfinished.write_text(found)
@@ -79,15 +86,14 @@ def file_sha256(path: Path) -> str:
 
 
 def directory_content(path: Path) -> str:
-    """`sha256:<64 hex>` of a model's or adapter's directory: names and SHA-256 of its files with suffixes COUNTED.
+    """Returns `sha256:<64 hex>` of a model's or adapter's directory: names and SHA-256 of its files with suffixes
+    COUNTED.
 
-    Where the directory stands does not matter; subdirectories and hidden files do not count.
-    Raises ContentError if it is no directory or holds no .safetensors file.
+    The directory's location has no effect; subdirectories and hidden files do not count. Raises ContentError if it is
+    not a directory or has no .safetensors file.
     """
     if not path.is_dir():
-        raise ContentError(
-            f"{path} is no directory: a model stands in a directory of its own, in Hugging Face's layout"
-        )
+        raise ContentError(f"{path} is not a directory: a model is a directory in Hugging Face's layout")
     files = sorted(file for file in path.iterdir() if is_counted(file.name) and file.is_file())
     with ThreadPoolExecutor(max_workers=4) as pool:
         sums = dict(zip([file.name for file in files], pool.map(file_sha256, files), strict=True))
@@ -99,18 +105,18 @@ def is_counted(name: str) -> bool:
 
 
 def content_of_sums(place: str, sums: dict[str, str]) -> str:
-    """`directory_content` of files known by name and SHA-256. `place` is for the error."""
+    """Returns `directory_content` from files' names and SHA-256. `place` is for the error."""
     if not any(name.endswith(".safetensors") for name in sums):
         raise ContentError(f"{place} holds no .safetensors file; weights in other formats (.bin, .pt) are not read")
     return f"sha256:{sha256_of(canonical_json(sorted(sums.items())))}"
 
 
 def localise_model(source: ModelSource) -> Path:
-    """A directory on this machine that holds `source`, checked against its content.
+    """Returns a directory on this machine with the content of `source`, checked.
 
-    What stands on the weights volume was checked when it was brought there. Otherwise hub:// goes through
-    huggingface_hub's cache, and what is in a store is kept in `cache_folder()`/models.
-    Raises ContentError (it changed, or is not there), StoreError (it could not be reached).
+    Bases on the weights volume were checked when they were downloaded. Otherwise hub:// uses huggingface_hub's cache,
+    and models of a store are cached in `cache_folder()`/models. Raises ContentError (it changed, or does not exist),
+    StoreError (it could not be reached).
     """
     if (prefetched := _prefetched(source)) is not None:
         return prefetched
@@ -130,7 +136,7 @@ def _prefetched(source: ModelSource) -> Path | None:
 
 
 def localise_model_file(source: ModelSource, name: str, into: Path) -> Path:
-    """One file of a model (config.json), without the weights and unchecked; raises as `localise_model` does."""
+    """Returns one file of a model (config.json), without the weights and unchecked. Raises like `localise_model`."""
     if (prefetched := _prefetched(source)) is not None:
         return prefetched / name
     if urlsplit(source.location).scheme == "hub":
@@ -139,14 +145,15 @@ def localise_model_file(source: ModelSource, name: str, into: Path) -> Path:
         return _download(f"{source.location.rstrip('/')}/{name}", into / name)
     path = _path(source.location) / name
     if not path.is_file():
-        raise ContentError(f"{path} is not there")
+        raise ContentError(f"{path} does not exist")
     return path
 
 
 def localise_file(source: FileSource, into: Path) -> Path:
-    """A file on this machine that holds `source`, checked against its SHA-256; downloaded to `into` if need be.
+    """Returns a file on this machine with the content of `source`, checked by its SHA-256; downloads it to `into` if
+    necessary.
 
-    Raises ContentError (it changed, or is not there), StoreError (it could not be reached).
+    Raises ContentError (it changed, or does not exist), StoreError (it could not be reached).
     """
     if source.location.startswith(BUILTIN_PREFIX):
         path = _benchmark(source.location)
@@ -156,13 +163,13 @@ def localise_file(source: FileSource, into: Path) -> Path:
     else:
         path = _path(source.location)
         if not path.is_file():
-            raise ContentError(f"{path} is not there")
+            raise ContentError(f"{path} does not exist")
     _require(source.location, file_sha256(path), source.sha256)
     return path
 
 
 def _benchmark(location: str) -> Path:
-    """The file of a benchmark of the registry, fetched if need be."""
+    """Returns the file of a benchmark of the registry; downloads it if necessary."""
     from workloads.benchmarks.model import BenchmarkError
     from workloads.benchmarks.registry import benchmark_path
 
@@ -173,7 +180,10 @@ def _benchmark(location: str) -> Path:
 
 
 def split_location(location: str) -> tuple[str, str]:
-    """(URL of the bucket's store, key) of a key in a store, such as s3://bucket/key. Raises ContentError."""
+    """Splits the location of a key in a store, such as s3://bucket/key, into (URL of the bucket's store, key).
+
+    Raises ContentError.
+    """
     parts = urlsplit(location)
     if not parts.netloc:
         raise ContentError(f"{location} names no bucket: write {parts.scheme}://bucket/key")
@@ -204,7 +214,7 @@ def _download(location: str, path: Path) -> Path:
     try:
         open_store(bucket).download(key, path)
     except NotFound as error:
-        raise ContentError(f"{location} is not there") from error
+        raise ContentError(f"{location} does not exist") from error
     return path
 
 
@@ -229,7 +239,7 @@ def _from_bucket(source: ModelSource) -> Path:
 
 
 def model_names(store: Store, prefix: str) -> list[str]:
-    """The files right under `prefix` ('' or 'a/b/') of which a model's content is made."""
+    """Returns the files directly under `prefix` ('' or 'a/b/') that a model's digest covers."""
     names = (info.key.removeprefix(prefix) for info in store.list(prefix))
     return [name for name in names if "/" not in name and is_counted(name)]
 
@@ -247,7 +257,10 @@ def _from_hub(source: ModelSource, patterns: tuple[str, ...] = ()) -> Path:
 
 @contextmanager
 def hub_errors(location: str) -> Iterator[None]:
-    """Of a block that asks the hub; it trusts POTSTILL_CA_BUNDLE. Raises ContentError (no such model) or StoreError."""
+    """Converts errors of a block that uses the hub, and trusts POTSTILL_CA_BUNDLE.
+
+    Raises ContentError (no such model) or StoreError.
+    """
     from huggingface_hub.errors import (
         HfHubHTTPError,
         LocalEntryNotFoundError,
@@ -278,7 +291,7 @@ def hub_errors(location: str) -> Iterator[None]:
 
 @contextmanager
 def locked(lock: Path, *, wait: bool = True) -> Iterator[None]:
-    """Raises OSError where there are no locks, and, without `wait`, if another has it."""
+    """Raises OSError if the system has no locks, and, without `wait`, if another process has the lock."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)

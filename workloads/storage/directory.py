@@ -1,7 +1,7 @@
-"""A store in a directory of a POSIX file system with hard links: what S3 promises, kept by link(2) and rename(2).
+"""A store in a directory of a POSIX file system with hard links: gives S3's guarantees by link(2) and rename(2).
 
 A write goes to a file under `.writing/`, is flushed to the disk, and is then linked or renamed to its key: a reader
-sees the old object or the new one, whatever is killed when. Compare-and-set holds a lock file under `.locks/`.
+sees the old object or the new one, even if a writer is killed. Compare-and-set uses a lock file under `.locks/`.
 """
 
 import errno
@@ -20,9 +20,11 @@ from workloads.storage.base import AlreadyExists, NotFound, ObjectInfo, StoreErr
 WRITING = ".writing"
 LOCKS = ".locks"
 HASHED_BYTES = 4 * 1024 * 1024
-"""Up to this size an etag is the content's SHA-256; above it, the file's version (inode, time, size)."""
+"""Up to this size an etag is the content's SHA-256; for a larger file it is the file's version (inode, time, size)."""
 ABANDONED_SECONDS = 3600.0
-"""A file under `.writing/` that nobody holds and nobody wrote to for so long was left by a killed writer."""
+"""A file under `.writing/` that no process has open and that has not changed for this long was left by a killed
+writer.
+"""
 
 
 class DirectoryStore:
@@ -119,7 +121,7 @@ class DirectoryStore:
         probe_conditions(self)
 
     def clean(self) -> int:
-        """Removes what killed writers left under `.writing/`; how many files."""
+        """Deletes files of killed writers under `.writing/`. Returns how many."""
         removed = 0
         with self._explained("clean", WRITING):
             for left in self.root.joinpath(WRITING).glob("*"):
@@ -141,13 +143,13 @@ class DirectoryStore:
         parts = PurePosixPath(key).parts
         if not parts or key.startswith("/") or any(part.startswith(".") for part in parts) or "\0" in key:
             raise ValueError(
-                f"{key!r} is no key of a store: it is empty, absolute, or has a segment that starts with a dot"
+                f"{key!r} is not a key of a store: it is empty, absolute, or has a segment that starts with a dot"
             )
         return self.root.joinpath(*parts)
 
     def _require_root(self) -> None:
         if not self.root.is_dir():
-            raise StoreError(f"{self.url}: the store's directory is not there. Is its volume mounted? If so, make it")
+            raise StoreError(f"{self.url}: the store's directory does not exist. Is its volume mounted? If so, make it")
 
     @contextmanager
     def _explained(self, doing: str, key: str) -> Iterator[None]:
@@ -166,7 +168,7 @@ class DirectoryStore:
                 file = self._path(key).open("rb")
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 self._require_root()
-                raise NotFound(f"{self.url}/{key} is not there") from None
+                raise NotFound(f"{self.url}/{key} does not exist") from None
             with file:
                 yield file
 
@@ -202,13 +204,13 @@ class DirectoryStore:
         try:
             found, etag = self.get_with_etag(key)
         except NotFound:
-            raise AlreadyExists(f"{self.url}/{key} is not there any more") from None
+            raise AlreadyExists(f"{self.url}/{key} does not exist any more") from None
         if found != data:
-            raise AlreadyExists(f"{self.url}/{key} is there already, with other content")
+            raise AlreadyExists(f"{self.url}/{key} exists already, with other content")
         return etag
 
     def _keys(self, folder: str) -> Iterator[str]:
-        """Keys under a folder ('' or 'a/b/'), in the order of their bytes, as S3 lists them."""
+        """Yields keys under a folder ('' or 'a/b/'), in the order of their bytes, like S3."""
         with self._explained("list", folder):
             try:
                 with os.scandir(self.root / folder) as entries:
@@ -235,7 +237,7 @@ def _info(key: str, file: BinaryIO) -> ObjectInfo:
 
 
 def _copy(source: BinaryIO, file: BinaryIO) -> str:
-    """Copies all, flushes to the disk; the SHA-256 of what was copied."""
+    """Copies all and flushes to the disk. Returns the SHA-256 of the copy."""
     digest = hashlib.sha256()
     while block := source.read(1024 * 1024):
         digest.update(block)
@@ -258,7 +260,7 @@ def _flush_folder(folder: Path) -> None:
 
 
 def _in_folder(target: Path, place: Callable[[], object]) -> None:
-    """Places a file in a folder that may have to be made, and that `delete` may remove at the same moment."""
+    """Places a file in a folder that may not exist yet, and that `delete` may remove at the same moment."""
     for _ in range(100):
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, "other keys start with this key and a slash", str(target))

@@ -14,7 +14,7 @@ def open_directory(url: str, _environment: Mapping[str, str], make: bool) -> Sto
     """Raises ValueError for another URL, NoDirectory without `make`, StoreError for one that cannot be made."""
     parts = urlsplit(url)
     if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
-        raise ValueError(f"{url!r} is no store: write {EXAMPLE}")
+        raise ValueError(f"{url!r} is not a store: write {EXAMPLE}")
     root = Path(unquote(parts.path))
     if not make and not root.is_dir():
         raise NoDirectory(f"{root}: there is no such directory")

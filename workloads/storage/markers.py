@@ -1,6 +1,7 @@
-"""Commit: files under keys that no other writer has, then the marker, If-None-Match. Readers believe markers only.
+"""Commits results: uploads files under keys that no other writer has, then writes the marker, If-None-Match. Readers
+use only files that a marker names.
 
-A process may be killed at any moment: a reader sees no marker, or a marker whose files are all there.
+A process may be killed at any moment: a reader sees no marker, or a marker whose files all exist.
 """
 
 import json
@@ -22,15 +23,18 @@ from workloads.storage.base import AlreadyExists, NotFound, Store, check_key
 from workloads.storage.content_digest import hash_file
 
 READS = 2
-"""How often a file is read before it is said to be damaged: one answer may be damaged on its way."""
+"""How often a file is read before it counts as damaged, because one answer may be damaged in transfer."""
 SLOW_SECONDS = 900.0
-"""A commit that took longer looks whether its files are still there: `gc` may have taken them for abandoned ones."""
+"""A commit that took longer checks whether its files still exist: `gc` may have deleted them as abandoned."""
 
 logger = logging.getLogger("potstill")
 
 
 class Superseded(Exception):
-    """Another attempt's marker of this name stands, with other content. This attempt must end and write no more."""
+    """Another attempt has committed a marker of this name with other content.
+
+    This attempt must end and write no more.
+    """
 
 
 class Corrupt(Exception):
@@ -50,11 +54,11 @@ def commit_marker(
     content: str | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Marker:
-    """Makes `files` (name -> path) and `record` count under the marker `name`. Returns the marker that stands then.
+    """Commits `files` (name -> path) and `record` under the marker `name`. Returns the committed marker.
 
-    `content` (64 hex digits) is stated only for what the marker names but does not hold: whole weights at a location.
-    If a marker of this name and content stands already, by whichever attempt, it is returned and nothing is written.
-    Only a damaged resume state is replaced.
+    `content` (64 hex digits) is stated only if the marker names content that it does not have as files: whole weights
+    at a location. If a marker with this name and content exists already, from any attempt, it is returned and nothing
+    is written. Only a damaged resume state is replaced.
 
     Raises Superseded, StoreError.
     """
@@ -104,7 +108,8 @@ def commit_marker(
 
 
 def _standing_state(store: Store, unit: UnitRef, name: str) -> tuple[Marker | None, str | None]:
-    """The marker of a resume state and its etag. The etag alone if the marker is damaged, or a file that it names is.
+    """Returns the marker of a resume state and its etag; only the etag if the marker, or a file that it names, is
+    damaged.
 
     Raises Corrupt for a marker of a later version, StoreError.
     """
@@ -123,9 +128,8 @@ def _standing_state(store: Store, unit: UnitRef, name: str) -> tuple[Marker | No
 def _upload_again(
     store: Store, refs: Iterable[FileRef], files: Mapping[str, Path], began: float, clock: Callable[[], float]
 ) -> float:
-    """Uploads what has gone since `began`, until one pass was fast enough for `gc` to have left the rest alone.
-
-    Returns when that pass began, in seconds of `clock`.
+    """Uploads files that were deleted since `began`, until one pass was so fast that `gc` cannot have deleted any
+    others.
     """
     while clock() - began > SLOW_SECONDS:
         began = clock()
@@ -141,7 +145,7 @@ def read_marker(store: Store, unit: UnitRef, name: str) -> Marker | None:
 
 
 def _read_marker(store: Store, unit: UnitRef, name: str) -> tuple[Marker, str] | tuple[None, None]:
-    """With its etag."""
+    """Returns the marker with its etag."""
     key = store_keys.marker_key(unit, name)
     try:
         data, etag = store.get_with_etag(key)
@@ -155,7 +159,7 @@ def _read_marker(store: Store, unit: UnitRef, name: str) -> tuple[Marker, str] |
 
 
 def list_markers(store: Store, unit: UnitRef, damaged: Callable[[str, Corrupt], None] | None = None) -> list[Marker]:
-    """All markers of a unit, in the order of their names.
+    """Returns all markers of a unit, in the order of their names.
 
     Calls `damaged` with name and error of each one that cannot be read, and leaves it out. Without `damaged` it raises
     Corrupt. Raises StoreError.
@@ -170,33 +174,33 @@ def list_markers(store: Store, unit: UnitRef, damaged: Callable[[str, Corrupt], 
                 raise
             damaged(name, error)
             continue
-        if marker is not None:  # else a state, pruned since it was listed
+        if marker is not None:  # otherwise a state, pruned since the listing
             found.append(marker)
     return found
 
 
 def train_markers(store: Store, unit: UnitRef) -> list[Marker]:
-    """All markers of a train unit, but for resume states that cannot be read, which are logged. As `list_markers`."""
+    """Returns all markers of a train unit, except unreadable resume states, which are logged. Like `list_markers`."""
 
     def damaged(name: str, error: Corrupt) -> None:
         if not name.startswith(store_keys.STATE):
             raise error
-        logger.warning("resume state passed over: %s", error)
+        logger.warning("resume state skipped: %s", error)
 
     return list_markers(store, unit, damaged)
 
 
 def newest_state(markers: Iterable[Marker]) -> Marker | None:
-    """The resume state with the most steps, of a unit's markers."""
+    """Returns the resume state with the most steps, from a unit's markers."""
     states = [marker for marker in markers if isinstance(marker.record, StateRecord)]
     return max(states, key=lambda marker: marker.name, default=None)
 
 
 def prune_states(store: Store, unit: UnitRef, keep: int = 2, newest: str | None = None) -> list[str]:
-    """Deletes all resume states but the `keep` newest, marker before files; the names of those deleted.
+    """Deletes all resume states but the `keep` newest, marker before files. Returns the names of the deleted ones.
 
-    `newest`: the state that was committed last. Later ones, which were passed over because they are damaged, stay and
-    do not count among the `keep`.
+    `newest`: the state that was committed last. Later ones, which were skipped because they are damaged, stay and do
+    not count for `keep`.
     """
     states = [marker for marker in train_markers(store, unit) if isinstance(marker.record, StateRecord)]
     reached = [marker for marker in states if newest is None or marker.name <= newest]
@@ -209,15 +213,15 @@ def prune_states(store: Store, unit: UnitRef, keep: int = 2, newest: str | None 
 
 
 def verify(store: Store, marker: Marker, *, deep: bool = False) -> list[str]:
-    """What is missing or differs, a sentence per file; empty: nothing. `deep` reads every byte, else sizes only.
+    """Returns a sentence for each file that is missing or differs. `deep` reads every byte, otherwise only sizes.
 
-    What is not right is looked at twice before it is told. Raises StoreError.
+    Each problem is confirmed by a second read. Raises StoreError.
     """
     problems = []
     for file in marker.files:
-        told = _differs(store, file) and _differs(store, file)
-        if told is not None:
-            problems.append(told)
+        differs = _differs(store, file) and _differs(store, file)
+        if differs is not None:
+            problems.append(differs)
         elif deep:
             with tempfile.TemporaryDirectory() as folder:
                 problems += _download(store, file, Path(folder) / "file")
@@ -234,9 +238,9 @@ def _differs(store: Store, file: FileRef) -> str | None:
 
 
 def fetch(store: Store, marker: Marker, names: Iterable[str], into: Path) -> dict[str, Path]:
-    """Downloads the files `names` of a marker to `into`/name and checks their SHA-256; where each one lies.
+    """Downloads the files `names` of a marker to `into`/name and checks their SHA-256. Returns their paths.
 
-    A file that lies there already and is right is not downloaded again. Raises Corrupt, StoreError.
+    A correct file that exists already is not downloaded again. Raises Corrupt, StoreError.
     """
     held = {file.name: file for file in marker.files}
     paths: dict[str, Path] = {}
@@ -255,9 +259,9 @@ def fetch(store: Store, marker: Marker, names: Iterable[str], into: Path) -> dic
 
 
 def read_file(store: Store, marker: Marker, name: str) -> bytes:
-    """One file of a marker, small enough for memory, checked against its SHA-256. Raises Corrupt, StoreError.
+    """Returns one file of a marker, small enough for memory, checked by its SHA-256. Raises Corrupt, StoreError.
 
-    A file that is missing or differs is read twice before that is concluded.
+    A missing or different file is read twice before it counts as damaged.
     """
     whose = f"{name} of marker {marker.name} of {marker.unit}"
     file = next((file for file in marker.files if file.name == name), None)
@@ -277,7 +281,7 @@ def read_file(store: Store, marker: Marker, name: str) -> bytes:
 
 
 def _download(store: Store, file: FileRef, path: Path) -> list[str]:
-    """What is wrong with the file, if two downloads say so; else none, and the file lies at `path`."""
+    """Returns the problems of the file if two downloads have them; otherwise none, and the file is at `path`."""
     problem = ""
     for _ in range(READS):
         try:
@@ -294,14 +298,14 @@ def _download(store: Store, file: FileRef, path: Path) -> list[str]:
 
 
 def parse_marker(unit: UnitRef, key: str, data: bytes) -> Marker:
-    """The marker that was read from `key`, which must be its own.
+    """Parses the marker that was read from `key`.
 
-    Raises Corrupt for one that is unreadable, differs from its checksum, is another's, or names what cannot be a file.
+    Raises Corrupt if it is unreadable, differs from its checksum, belongs to another key, or names an impossible file.
     """
     try:
         marker = Marker.model_validate_json(data)
     except ValidationError as error:
-        raise Corrupt(f"{key} is no marker that this version can read: {first_problem(error)}") from error
+        raise Corrupt(f"{key} is not a marker that this version can read: {first_problem(error)}") from error
     if marker.checksum is not None and marker.checksum != checksum_of(json.loads(data)):
         raise Corrupt(f"{key} differs from its own checksum: it was damaged since it was written")
     if store_keys.marker_key(unit, marker.name) != key or marker.unit != unit:
@@ -317,7 +321,7 @@ def parse_marker(unit: UnitRef, key: str, data: bytes) -> Marker:
 
 
 def first_problem(error: ValidationError) -> str:
-    """The first of the errors, in one line: field and reason."""
+    """Returns the first of the errors in one line: field and reason."""
     first = error.errors(include_url=False)[0]
     where = ".".join(map(str, first["loc"]))
     return f"{where}: {first['msg']}" if where else first["msg"]

@@ -1,4 +1,4 @@
-"""The kinds of stores, by URL scheme: a new one is an entry here, or an entry point in `potstill.stores`."""
+"""Kinds of stores, by URL scheme. A new one is an entry here, or an entry point in `potstill.stores`."""
 
 from urllib.parse import urlsplit
 
@@ -13,11 +13,13 @@ STORES = Registry[StoreScheme](
 
 
 def is_in_store(location: str) -> bool:
-    """Whether a location is a key of a store that pods reach: s3://bucket/key, for example, and no path or file://."""
+    """Returns whether a location is a key of a store that pods can reach: s3://bucket/key, but not a path or
+    file://.
+    """
     scheme = urlsplit(location).scheme if "://" in location else ""
     return scheme in STORES and not STORES[scheme].is_local
 
 
 def remote_schemes() -> list[str]:
-    """The schemes of stores that pods reach, each with ://."""
+    """Returns the schemes of stores that pods can reach, each with ://."""
     return [f"{scheme.name}://" for scheme in STORES.values() if not scheme.is_local]

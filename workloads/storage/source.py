@@ -1,4 +1,4 @@
-"""Somebody else's directory or bucket, read through the store's interface; nothing is made there."""
+"""Reads another program's directory or bucket through the store's interface; creates nothing there."""
 
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -11,7 +11,7 @@ from workloads.storage.registry import is_in_store, remote_schemes
 def open_source(location: str) -> Store:
     """`location` is a path, file:// or a prefix in a store (s3://bucket/prefix).
 
-    Reading a directory that is not there is a StoreError.
+    Reading a directory that does not exist raises StoreError.
     """
     parts = urlsplit(location)
     if is_in_store(location):

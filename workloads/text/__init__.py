@@ -1,1 +1,4 @@
-"""Between text and token ids: the same code for the trainer, the evaluator and `potstill data show`. No torch."""
+"""Conversion between text and token ids: the same code for the trainer, the evaluator and `potstill data show`.
+
+No torch.
+"""

@@ -1,9 +1,8 @@
-"""The Jinja environment of chat templates: what transformers offers them, with bounds on time and memory.
+"""The Jinja environment of chat templates: transformers' functions, with limits on time and memory.
 
 As in transformers: a sandbox that changes nothing, trim_blocks and lstrip_blocks, break and continue, `tojson` without
-HTML escapes, `raise_exception`, `{% generation %}`. A template is a program of another's, so that beyond it: steps,
-sizes and CPU time are limited, attributes that the sandbox forbids are an error, and `strftime_now` knows one stated
-date only.
+HTML escapes, `raise_exception`, `{% generation %}`. A template is a foreign program, so in addition: steps, sizes and
+CPU time are limited, attributes that the sandbox forbids are an error, and `strftime_now` only returns one stated date.
 """
 
 import json
@@ -29,9 +28,9 @@ MOST_STEPS = 2_000_000
 MOST_SECONDS = 10.0
 """CPU seconds of one rendering."""
 MOST_CHARACTERS = 16 * 1024 * 1024
-"""Of one text that a template makes."""
+"""The length of each text that a template makes."""
 MOST_ITEMS = 1_000_000
-"""Of one list that a template makes by `+` or `*`."""
+"""The length of each list that a template makes by `+` or `*`."""
 LIMITS = "potstill_limits"
 """Name of the context variable that holds a rendering's Limits."""
 
@@ -46,7 +45,7 @@ class _BeyondLimits(TemplateError):
 
 @dataclass
 class Limits:
-    """What one rendering has used. `mark`: text put around `{% generation %}` blocks; empty: nothing is marked."""
+    """The use of one rendering. `mark`: text put around `{% generation %}` blocks; empty: nothing is marked."""
 
     mark: str = ""
     steps: int = 0
@@ -72,7 +71,10 @@ def _check_product(size: int) -> None:
 
 @pass_context
 def _counted(context: Context, values: Iterable[Any]) -> Iterable[Any]:
-    """`values` of a for loop, each of which is a step. What cannot be iterated is left to Jinja's own error."""
+    """Counts each of `values` of a for loop as a step.
+
+    For values that cannot be iterated, Jinja raises its own error.
+    """
     return values if isinstance(values, Undefined) else _steps(_limits(context), values)
 
 
@@ -112,7 +114,7 @@ def _filtered(node: Any, name: str) -> nodes.Filter:
 
 
 class _Generation(Extension):
-    """`{% generation %}`: what the assistant says. Its text, between two marks where the rendering asks for them."""
+    """`{% generation %}`: the assistant's text. It is put between two marks if the rendering needs them."""
 
     tags = {"generation"}
 
@@ -205,7 +207,7 @@ def _raise_exception(message: str) -> Any:
 
 
 class _NamedUndefined(Undefined):
-    """As Jinja's own, but a name that nothing defines is an error where it is printed: it is misspelt."""
+    """Like Jinja's own, but an undefined name that is printed is an error, because it is misspelt."""
 
     def __str__(self) -> str:
         if self._undefined_obj is missing:
@@ -256,14 +258,17 @@ def _indent(value: str, width: int | str = 4, first: bool = False, blank: bool =
 
 
 def render(source: str, variables: dict[str, Any], *, is_strict: bool = False, today: str | None = None) -> str:
-    """The text of a template. `is_strict`: a printed name that nothing defines is an error. Raises BadTemplate."""
+    """Returns the text of a template. `is_strict`: an undefined name that is printed is an error.
+
+    Raises BadTemplate.
+    """
     return _render(source, variables, is_strict, today, Limits())
 
 
 def render_marked(
     source: str, variables: dict[str, Any], *, is_strict: bool = False, today: str | None = None
 ) -> tuple[str, tuple[tuple[int, int], ...]]:
-    """The text, and (start, end) of each `{% generation %}` block in it, in characters. Raises BadTemplate."""
+    """Returns the text, and (start, end) of each `{% generation %}` block in it, in characters. Raises BadTemplate."""
     mark = f"\ufdd0{secrets.token_hex(12)}\ufdd1"
     marked = _render(source, variables, is_strict, today, Limits(mark))
     pieces = marked.split(mark)
@@ -283,13 +288,13 @@ def _render(source: str, variables: dict[str, Any], is_strict: bool, today: str 
     try:
         text = _compiled(source, is_strict, today).render({**variables, LIMITS: limits})
         return str(_check_size(text))
-    except Exception as error:  # a template is a program of another's: whatever it raises is its fault
-        said = f"{error}" if isinstance(error, TemplateError) else f"{type(error).__name__}: {error}"
-        raise BadTemplate(f"the Jinja template does not render: {said[:400]}") from error
+    except Exception as error:  # a template is a foreign program: any exception is its own fault
+        problem = f"{error}" if isinstance(error, TemplateError) else f"{type(error).__name__}: {error}"
+        raise BadTemplate(f"the Jinja template does not render: {problem[:400]}") from error
 
 
 def is_marked(source: str) -> bool:
-    """Whether the template says itself which text is the assistant's."""
+    """Returns whether the template itself marks the assistant's text."""
     return any(
         token[1] == "name" and token[2] == "generation" and previous == "block_begin"
         for previous, token in _with_previous(source)

@@ -1,4 +1,4 @@
-"""Prompt and response as token ids: one function for the trainer's samples and one prefix of it for generation."""
+"""Prompt and response as token ids: samples of the trainer and prompts of the generation use the same functions."""
 
 from dataclasses import dataclass
 
@@ -9,16 +9,16 @@ from workloads.text.tokenizer import TextTokenizer
 
 @dataclass(frozen=True)
 class Sample:
-    """The loss is on `response`, which ends with the end token; `prompt` is what generation starts from."""
+    """The loss is on `response`, which ends with the end token; generation starts from `prompt`."""
 
     prompt: tuple[int, ...]
     response: tuple[int, ...]
 
 
 def encode_prompt(tokenizer: TextTokenizer, template: Template, prompt: str) -> tuple[int, ...]:
-    """With the tokens that the base's tokenizer puts before every text. Raises BadTemplate.
+    """Adds the tokens that the base's tokenizer puts before every text. Raises BadTemplate.
 
-    The base's own chat template writes them itself where they belong, as in transformers.
+    The base's own chat template writes them itself, as in transformers.
     """
     token_ids = tokenizer.encode(render_prompt(template, prompt, tokenizer.chat))
     return tuple(token_ids if template.name == "base" else tokenizer.opened(token_ids))
@@ -27,5 +27,5 @@ def encode_prompt(tokenizer: TextTokenizer, template: Template, prompt: str) -> 
 def encode_sample(
     tokenizer: TextTokenizer, template: Template, prompt: str, response: str, end_token_id: int
 ) -> Sample:
-    """The response is taken verbatim and tokenised apart: no token lies across the border. Raises BadTemplate."""
+    """The response is used verbatim and tokenised separately: no token lies across the border. Raises BadTemplate."""
     return Sample(encode_prompt(tokenizer, template, prompt), (*tokenizer.encode(response), end_token_id))

@@ -1,4 +1,4 @@
-"""How a prompt, or a conversation, becomes text: built-in templates, a user's Jinja file, the base's chat template."""
+"""Converts a prompt or a conversation to text: built-in templates, a user's Jinja file, the base's chat template."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -18,18 +18,21 @@ CHATML = (
     "{%- endfor %}"
     "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
 )
-"""chatml over several turns. The assistant's end with the base's own end token, as responses do."""
+"""chatml over several turns. The assistant's turns end with the base's own end token, like responses."""
 
 
 @dataclass(frozen=True)
 class BaseChat:
-    """What the base's tokenizer files say of chats: `templates` by name, special tokens (`bos_token`) by name."""
+    """The chat settings in the base's tokenizer files: `templates` by name, special tokens (`bos_token`) by name."""
 
     templates: tuple[tuple[str, str], ...] = ()
     special_tokens: tuple[tuple[str, str], ...] = ()
 
     def template(self, has_tools: bool) -> str:
-        """The Jinja source: `default`, or `tool_use` for rows with tools, as in transformers. Raises BadTemplate."""
+        """Returns the Jinja source: `default`, or `tool_use` for rows with tools, as in transformers.
+
+        Raises BadTemplate.
+        """
         named = dict(self.templates)
         if has_tools and "tool_use" in named:
             return named["tool_use"]
@@ -42,19 +45,19 @@ class BaseChat:
 
 @dataclass(frozen=True)
 class RenderedChat:
-    """`spans`: (start, end) in characters of the text, ascending, of what is learned: each an assistant's turn."""
+    """`spans`: (start, end) of the supervised text in characters, ascending; each is a turn of the assistant."""
 
     text: str
     spans: tuple[tuple[int, int], ...]
 
 
 def render_prompt(template: Template, prompt: str, chat: BaseChat | None = None) -> str:
-    """Everything that stands before the response, the opening of the assistant's turn included.
+    """Returns all text before the response, including the opening of the assistant's turn.
 
-    chatml: the turns of Qwen's chat format, the system turn only if one is stated, and never a `<think>` block.
-    plain: the prompt as it is (after the system text and a blank line, if one is stated).
-    file: the user's Jinja source with what transformers gives to chat templates, and `prompt` and `system`.
-    base: the base's chat template, of `chat`. Raises BadTemplate.
+    chatml: the turns of Qwen's chat format, the system turn only if one is stated, and never a `<think>` block. plain:
+    the prompt itself (after the system text and a blank line, if one is stated). file: the user's Jinja source with
+    transformers' functions for chat templates, and `prompt` and `system`. base: the base's chat template, from `chat`.
+    Raises BadTemplate.
     """
     match template.name:
         case "chatml":
@@ -79,12 +82,12 @@ def render_chat(
     end_token: str,
     end_tokens: Sequence[str] = (),
 ) -> RenderedChat:
-    """A conversation as text, and where the turns `learned` (positions of messages of the assistant) are in it.
+    """Returns a conversation as text, with the places of the turns `learned` (positions of messages of the assistant).
 
-    Exact, or refused: the places are those of `{% generation %}` blocks where the template has them, else the template
-    is rendered up to each turn and with it, and both must be a prefix of the whole. A turn found so ends with its end
-    token (one of `end_tokens`): white space after it is not learned. The text ends with the last turn that is learned.
-    Raises BadTemplate.
+    The places are exact, or the conversation is refused. They are those of `{% generation %}` blocks if the template
+    has them. Otherwise the template is rendered up to each turn and with it, and both must be a prefix of the whole.
+    Such a turn ends with its end token (one of `end_tokens`): white space after it has no loss. The text ends with the
+    last supervised turn. Raises BadTemplate.
     """
     if template.name == "plain":
         raise BadTemplate("template plain is for prompts, and this is a conversation: state base, chatml or a file")
@@ -139,8 +142,8 @@ def _span(text: str, before: str, after: str, index: int, end_tokens: Sequence[s
         )
     if not after.startswith(before):
         raise BadTemplate(
-            f"{turn} does not begin with what the template gives for the model to go on from "
-            f"({_tail(before)}): the response must go on from there, or set the template's templateVariables"
+            f"{turn} does not begin with the template's generation prompt "
+            f"({_tail(before)}): the response must continue it, or set the template's templateVariables"
         )
     end = after.rstrip()
     if len(end) > len(before) and end.endswith(tuple(token for token in end_tokens if token)):

@@ -1,4 +1,4 @@
-"""The base's own tokenizer, from its tokenizer.json alone, and the end tokens that the base declares."""
+"""The base's tokenizer, from its tokenizer.json alone, and the end tokens that the base declares."""
 
 import json
 from collections.abc import Sequence
@@ -16,15 +16,15 @@ QWEN_END_TOKENS = ("<|endoftext|>", "<|im_end|>")
 
 
 class BadTokenizer(Exception):
-    """The model directory holds no usable tokenizer.json."""
+    """The model directory has no usable tokenizer.json."""
 
 
 @dataclass(frozen=True)
 class TextTokenizer:
-    """`sha256` is of tokenizer.json, as the store's blobs name it.
+    """`sha256`: of tokenizer.json, the name of the store's blob.
 
-    `opening`: special tokens that the base's tokenizer puts before every text (BOS of Llama, Gemma, Mistral; none of
-    Qwen's). The base never saw a text without them.
+    `opening`: special tokens that the base's tokenizer puts before every text (BOS of Llama, Gemma, Mistral; Qwen has
+    none). The base was never trained on a text without them.
     """
 
     inner: Tokenizer
@@ -35,19 +35,19 @@ class TextTokenizer:
     chat: BaseChat = field(default_factory=BaseChat)
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of the text and nothing else: no beginning or end token is added.
+        """Returns only the token ids of the text, without beginning or end tokens.
 
-        Special tokens written out in the text (`<|im_end|>`) become their one id, as in training.
+        Special tokens written out in the text (`<|im_end|>`) become one id, as in training.
         """
         return list(self.inner.encode(text, add_special_tokens=False).ids)
 
     def opened(self, token_ids: Sequence[int]) -> list[int]:
-        """The ids of a text from its start, with `opening` before them, unless a template has written it already."""
+        """Returns the ids with `opening` before them, unless a template has written it already."""
         written = tuple(token_ids[: len(self.opening)]) == self.opening
         return list(token_ids) if written else [*self.opening, *token_ids]
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        """The text, special tokens included."""
+        """Returns the text, including special tokens."""
         return str(self.inner.decode(list(token_ids), skip_special_tokens=False))
 
     def token_id(self, token: str) -> int | None:
@@ -60,7 +60,9 @@ class TextTokenizer:
 
     @property
     def end_token_ids(self) -> tuple[int, ...]:
-        """Ends of a generation, ascending: what the base declares, and both of Qwen's where the vocabulary has them."""
+        """Ends of a generation, ascending: those that the base declares, and both of Qwen's if the vocabulary
+        has them.
+        """
         qwen = (self.token_id(token) for token in QWEN_END_TOKENS)
         return tuple(sorted({*self.declared_end_token_ids, *(found for found in qwen if found is not None)}))
 
@@ -78,16 +80,15 @@ def load_tokenizer(directory: Path) -> TextTokenizer:
     inner.no_truncation()
     inner.no_padding()
     opening = _opening(inner)
-    # Texts are encoded without special tokens, so that it would only shorten the offsets by leading spaces.
+    # Texts are encoded without special tokens, so this option would only remove leading spaces from the offsets.
     inner.post_processor = processors.ByteLevel(trim_offsets=False)
     ends = _declared_end_token_ids(directory, inner)
     return TextTokenizer(inner, path, sha256_of(data), ends, opening, base_chat(directory))
 
 
 def opening_of(directory: Path) -> tuple[int, ...]:
-    """`TextTokenizer.opening` of a model's directory, without its tokenizer where nothing in the file adds tokens.
-
-    Raises BadTokenizer.
+    """Returns `TextTokenizer.opening` of a model's directory, without loading its tokenizer if nothing in the file adds
+    tokens.
     """
     processor = _json(directory / "tokenizer.json").get("post_processor")
     steps = processor.get("processors", [processor]) if isinstance(processor, dict) else []
@@ -97,7 +98,9 @@ def opening_of(directory: Path) -> tuple[int, ...]:
 
 
 def _opening(inner: Tokenizer) -> tuple[int, ...]:
-    """What the post-processor of tokenizer.json, which transformers applies too, puts before a text."""
+    """Returns the tokens that the post-processor of tokenizer.json, which transformers applies too, puts before
+    a text.
+    """
     plain = inner.encode("a", add_special_tokens=False).ids
     whole = inner.encode("a", add_special_tokens=True).ids
     start = next((at for at in range(len(whole)) if whole[at : at + len(plain)] == plain), 0)
@@ -105,7 +108,9 @@ def _opening(inner: Tokenizer) -> tuple[int, ...]:
 
 
 def _declared_end_token_ids(directory: Path, inner: Tokenizer) -> tuple[int, ...]:
-    """eos_token_id of generation_config.json and config.json (an id or a list), eos_token of tokenizer_config.json."""
+    """Returns eos_token_id of generation_config.json and config.json (an id or a list), eos_token of
+    tokenizer_config.json.
+    """
     found: set[int] = set()
     for name in ("generation_config.json", "config.json"):
         declared = _json(directory / name).get("eos_token_id")
@@ -117,10 +122,10 @@ def _declared_end_token_ids(directory: Path, inner: Tokenizer) -> tuple[int, ...
 
 
 def base_chat(directory: Path) -> BaseChat:
-    """Chat templates and special tokens of a base, from where transformers saves them. Raises BadTokenizer.
+    """Returns chat templates and special tokens of a base, from the files of transformers. Raises BadTokenizer.
 
     Templates: chat_template.jinja, else chat_template of chat_template.json or tokenizer_config.json, a text or a list
-    of {name, template}. Folders below the base are no part of its content, and are not read.
+    of {name, template}. Folders below the base are not part of its content, and are not read.
     """
     config = _json(directory / "tokenizer_config.json")
     templates: dict[str, str] = {}
@@ -144,7 +149,7 @@ def base_chat(directory: Path) -> BaseChat:
 
 
 def _special_tokens(directory: Path, config: dict[str, Any]) -> dict[str, str]:
-    """Texts by name: bos_token, eos_token and others."""
+    """Returns texts by name: bos_token, eos_token and others."""
     stated = _json(directory / "special_tokens_map.json") | config
     extra = config.get("extra_special_tokens") or config.get("model_specific_special_tokens")
     stated |= extra if isinstance(extra, dict) else {}

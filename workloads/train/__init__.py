@@ -1,1 +1,1 @@
-"""LoRA training: one program, `python -m workloads.train TASK`."""
+"""Training: one program, `python -m workloads.train TASK`."""

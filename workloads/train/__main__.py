@@ -1,6 +1,6 @@
 """`POTSTILL_STORE=<url> python -m workloads.train <task key>`; for several GPUs through workloads.train.launch.
 
-torchrun starts it as well: rank 0 is the program, the others follow it.
+torchrun can start it too: rank 0 is the program, the other ranks follow it.
 """
 
 import os
@@ -18,7 +18,7 @@ def lead(context: Context[TrainTask]) -> None:
 
 
 if __name__ == "__main__":
-    # Read when torch is imported; the memory that memory.py predicts was measured so.
+    # torch reads it on import; the predictions of memory.py were measured with it.
     os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
     keep_kernels()
     if os.environ.get("RANK", "0") == "0":

@@ -1,4 +1,4 @@
-"""An adapter as vLLM and peft load it: adapter_model.safetensors and a deterministic adapter_config.json."""
+"""Writes an adapter that vLLM and peft can load: adapter_model.safetensors and a deterministic adapter_config.json."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
 
 def write_adapter(views: Mapping[str, Tensor], config: Mapping[str, object], folder: Path) -> dict[str, Path]:
-    """`views`: 2D tensors on the host under vLLM's keys, in the dtype in which they are computed: nothing is lost."""
+    """`views`: 2D tensors on the host under vLLM's keys, in the dtype in which they are computed, without loss."""
     paths = {WEIGHTS: folder / WEIGHTS, CONFIG: folder / CONFIG}
     write_tensors(paths[WEIGHTS], views, metadata={"format": "pt"})
     paths[CONFIG].write_bytes(canonical_json(config) + b"\n")
@@ -23,7 +23,7 @@ def write_adapter(views: Mapping[str, Tensor], config: Mapping[str, object], fol
 
 
 def adapter_config(lora: Lora, modules: Collection[str]) -> dict[str, object]:
-    """Peft's LoraConfig without a path or a version, so that equal weights have equal files.
+    """Returns peft's LoraConfig without a path or a version, so that equal weights have equal files.
 
     `modules`: names of the linear layers that have an adapter.
     """
@@ -44,7 +44,7 @@ def adapter_config(lora: Lora, modules: Collection[str]) -> dict[str, object]:
 
 
 def misfits(views: Mapping[str, Tensor], directory: Path) -> list[str]:
-    """What in an adapter no loader could place on the base in `directory`, by the shapes in its safetensors headers.
+    """Returns tensors of an adapter that do not fit the base in `directory`, by the shapes in its safetensors headers.
 
     A key must name a 2D weight of the base, A (rank, in) and B (out, rank); experts may be stored one by one or fused.
     """
@@ -61,7 +61,7 @@ def misfits(views: Mapping[str, Tensor], directory: Path) -> list[str]:
 
 
 def base_shapes(directory: Path) -> dict[str, tuple[int, ...]]:
-    """Shapes of the base's tensors, by name. Raises BadSafetensors."""
+    """Returns shapes of the base's tensors, by name. Raises BadSafetensors."""
     shapes: dict[str, tuple[int, ...]] = {}
     for path in sorted(directory.glob("*.safetensors")):
         shapes |= {name: entry.shape for name, entry in read_header(path).items()}
@@ -69,7 +69,9 @@ def base_shapes(directory: Path) -> dict[str, tuple[int, ...]]:
 
 
 def _fused(path: str, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...] | None:
-    """Of `...experts.<e>.<projection>` in `...experts.gate_up_proj` (E, 2I, H) or `...experts.down_proj` (E, H, I)."""
+    """Returns the shape of `...experts.<e>.<projection>` in `...experts.gate_up_proj` (E, 2I, H) or
+    `...experts.down_proj` (E, H, I).
+    """
     head, _, projection = path.rpartition(".")
     experts, _, expert = head.rpartition(".")
     fused = shapes.get(f"{experts}.{'down_proj' if projection == 'down_proj' else 'gate_up_proj'}")

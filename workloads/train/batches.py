@@ -1,4 +1,4 @@
-"""From the samples of an optimizer step to the micro-batches of a rank: deterministic, and balanced by tokens."""
+"""Divides the samples of an optimizer step into the micro-batches of a rank: deterministic, and balanced by tokens."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,9 @@ from workloads.train.packed import PackedBatch
 
 
 def shares(lengths: Sequence[int], ranks: int) -> list[list[int]]:
-    """Positions of `lengths` for each rank: the longest first, each to the rank with the fewest tokens so far."""
+    """Returns positions of `lengths` for each rank: the longest first, each to the rank with the fewest tokens
+    so far.
+    """
     loads = [0] * ranks
     parts: list[list[int]] = [[] for _ in range(ranks)]
     for position in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
@@ -21,9 +23,9 @@ def shares(lengths: Sequence[int], ranks: int) -> list[list[int]]:
 
 
 def bins(lengths: Sequence[int], limit_tokens: int) -> list[list[int]]:
-    """Positions of `lengths` in few bins of at most `limit_tokens`, by first fit on the longest first.
+    """Returns positions of `lengths` in few bins of at most `limit_tokens`, by first fit on the longest first.
 
-    A single length above the limit has a bin of its own.
+    A single length above the limit has a separate bin.
     """
     loads: list[int] = []
     found: list[list[int]] = []
@@ -42,7 +44,10 @@ def bins(lengths: Sequence[int], limit_tokens: int) -> list[list[int]]:
 def micro_batches(
     rows: TokenisedRows, indices: Sequence[int], limit_tokens: int, rank: int = 0, ranks: int = 1
 ) -> list[PackedBatch]:
-    """The rank's part of the rows `indices`, packed without padding. Empty when there are fewer rows than ranks."""
+    """Returns the rank's part of the rows `indices`, packed without padding.
+
+    Empty if there are fewer rows than ranks.
+    """
     mine = [indices[position] for position in shares([int(rows.kept[index]) for index in indices], ranks)[rank]]
     return [
         pack_rows(rows, [mine[position] for position in part])
@@ -51,7 +56,7 @@ def micro_batches(
 
 
 def pack_rows(rows: TokenisedRows, indices: Sequence[int]) -> PackedBatch:
-    """What `pack` makes of the same documents, without a Python list of every token."""
+    """Returns the same as `pack` for the same documents, without a Python list of every token."""
     lengths = [int(rows.kept[index]) for index in indices]
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     targets = [offset + rows.targets(index) for index, offset in zip(indices, offsets, strict=False)]
@@ -66,5 +71,5 @@ def pack_rows(rows: TokenisedRows, indices: Sequence[int]) -> PackedBatch:
 
 
 def supervised_tokens(rows: TokenisedRows, indices: Sequence[int]) -> int:
-    """Of the whole step: the loss's denominator, known on every rank without asking the others."""
+    """Returns the tokens of the whole step: the loss's denominator, which every rank computes without communication."""
     return int(rows.learned[np.asarray(indices)].sum())

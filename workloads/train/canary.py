@@ -1,4 +1,4 @@
-"""Canaries: log-probabilities published beside a checkpoint, by which an engine proves that it applies the adapter."""
+"""Canaries: log-probabilities in a checkpoint's record, with which an engine proves that it applies the adapter."""
 
 from collections.abc import Sequence
 from itertools import accumulate
@@ -13,11 +13,13 @@ from workloads.train.patch import hidden_states
 
 CANARIES = 4
 BEFORE_BORDER, AFTER_BORDER = 24, 24
-"""Tokens taken on each side of the border between prompt and response."""
+"""Tokens on each side of the border between prompt and response."""
 
 
 def canary_sequences(data: TrainingData) -> list[tuple[int, ...]]:
-    """Token ids around the border of prompt and response of the first distinct samples: what the adapter learns."""
+    """Returns token ids around the border of prompt and response of the first distinct samples, where the adapter has
+    learned.
+    """
     found: list[tuple[int, ...]] = []
     for index in dict.fromkeys(data.order):
         ids, border = data.rows.ids(index), int(data.rows.prompt_lengths[index])
@@ -28,9 +30,10 @@ def canary_sequences(data: TrainingData) -> list[tuple[int, ...]]:
 
 
 def log_probs(model: nn.Module, sequences: Sequence[tuple[int, ...]]) -> list[tuple[float, ...]]:
-    """Natural log-probabilities of each sequence's tokens after its first, by the training's own forward, in float32.
+    """Returns natural log-probabilities of each sequence's tokens after its first, by the training's forward, in
+    float32.
 
-    One packed batch: training stands still meanwhile.
+    It uses one packed batch, because training waits for it.
     """
     head = model.get_output_embeddings()  # type: ignore[operator]
     batch = pack([(list(sequence), [False] * len(sequence)) for sequence in sequences]).to(head.weight.device)

@@ -1,4 +1,4 @@
-"""Uploads behind the training: one piece of work at a time, in order, its errors raised in the training thread."""
+"""Uploads in parallel with the training: one job at a time, in order; errors are raised in the training thread."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -6,14 +6,14 @@ from types import TracebackType
 
 
 class Publisher:
-    """Leaving the context waits for what was submitted; if it is left by an exception, that exception goes on."""
+    """Leaving the context waits for submitted jobs. If an exception leaves it, that exception continues."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="publisher")
         self._last: Future[None] | None = None
 
     def submit(self, work: Callable[[], None]) -> None:
-        """Waits for the work before it, whose snapshot shares its memory. Raises what that work raised."""
+        """Waits for the job before it, whose snapshot shares its memory. Raises that job's error."""
         self.wait()
         self._last = self._pool.submit(work)
 
@@ -22,7 +22,7 @@ class Publisher:
         return self._last is None or self._last.done()
 
     def check(self) -> None:
-        """Raises what finished work raised; never waits."""
+        """Raises errors of finished jobs; never waits."""
         if self._last is not None and self._last.done():
             self._last.result()
 

@@ -37,12 +37,12 @@ MODULES: dict[Target, tuple[str, ...]] = {
 
 
 class FastTrainer:
-    """A Trainer. Its memory is predicted, and a base that does not fit is refused before it is loaded."""
+    """A Trainer. It predicts its memory, and refuses a base that does not fit before it loads it."""
 
     packages: Sequence[str] = ()
 
     def __init__(self, base: Path, inputs: TrainInputs, ranks: Ranks, model: nn.Module | None = None) -> None:
-        """`model`: the base in place of what `base` holds, for measurements. Raises BadModel."""
+        """`model`: replaces the base in `base`, for measurements. Raises BadModel."""
         self._base, self._inputs = base, inputs
         self._limit_tokens = _micro_batch_tokens(base, inputs, ranks) if model is None else 0
         self.model = load_base(base, inputs.precision, ranks.device) if model is None else model
@@ -102,7 +102,10 @@ class FastTrainer:
 
 
 def _micro_batch_tokens(base: Path, inputs: TrainInputs, ranks: Ranks) -> int:
-    """On a GPU what its memory allows, known before the base is loaded. Raises BadModel for too long a sequence."""
+    """On a GPU, returns the tokens that its memory allows, computed before the base is loaded.
+
+    Raises BadModel for too long a sequence.
+    """
     if ranks.device.type == "cpu":
         return max(inputs.sequence_tokens, CPU_MICRO_BATCH_TOKENS)
     memory = predict(

@@ -16,13 +16,14 @@ OPTIMIZER_CHUNK_ELEMENTS = 1 << 28
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
 TAIL = 3
-"""Elements behind the gradient that travel with its all-reduce: the loss sum, the ranks that were told to end, and
-those to which a resume state is due (rank 0 or none)."""
+"""Elements after the gradient that are summed with it in one all-reduce: the loss sum, the number of ranks that were
+asked to end, and the number of ranks that must save a resume state (rank 0 or none).
+"""
 
 
 @dataclass(frozen=True)
 class Slot:
-    """Where a parameter lies in the flat vectors."""
+    """The position of a parameter in the flat vectors."""
 
     offset: int
     shape: tuple[int, ...]
@@ -33,7 +34,7 @@ class Slot:
 
 
 def slots_of(shapes: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, Slot], int]:
-    """Returns where parameters of these shapes lie in a flat vector, and how many elements it has."""
+    """Returns the positions of parameters with these shapes in a flat vector, and its number of elements."""
     slots: dict[str, Slot] = {}
     offset = 0
     for name, shape in shapes.items():
@@ -43,11 +44,11 @@ def slots_of(shapes: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, Slot], in
 
 
 class FlatParameters:
-    """Takes over the storage of the trainable parameters of a model: they become views of `values`.
+    """Moves the trainable parameters of a model into flat storage: they become views of `values`.
 
-    values, first_moments, second_moments: (P,) float32. gradients: (P,) float32, of which
-    the parameters' .grad are views. tail: (3,) float32.
-    reduced: (P + 3,), gradients and tail together, what ranks sum. The padding between parameters stays zero.
+    values, first_moments, second_moments: (P,) float32. gradients: (P,) float32, of which the parameters' .grad are
+    views. tail: (3,) float32. reduced: (P + 3,), gradients and tail together, which ranks sum. The padding between
+    parameters stays zero.
     """
 
     def __init__(self, parameters: Mapping[str, nn.Parameter]) -> None:
@@ -75,7 +76,7 @@ class FlatParameters:
         return sum(tensor.nbytes for tensor in self.state().values())
 
     def clear(self) -> None:
-        """Before a step: gradient and tail are 0."""
+        """Call it before a step: gradient and tail become 0."""
         self.reduced.zero_()
 
     def reduce(self, ranks: Ranks) -> None:
@@ -83,7 +84,7 @@ class FlatParameters:
         ranks.sum(self.reduced)
 
     def snapshots(self, ranks: Ranks) -> Snapshots | NoSnapshots:
-        """Of what a resumed run needs; rank 0 alone takes them."""
+        """Makes snapshots of the vectors for a resumed run; only rank 0 takes them."""
         return Snapshots(self.state()) if ranks.leads else NoSnapshots()
 
     def view(self, flat: Tensor, name: str) -> Tensor:
@@ -92,7 +93,7 @@ class FlatParameters:
         return found
 
     def named(self, flat: Tensor) -> dict[str, Tensor]:
-        """Views of a vector laid out like `values`, by parameter name."""
+        """Returns views of a vector with the layout of `values`, by parameter name."""
         return {name: self.view(flat, name) for name in self.slots}
 
     def clip(self, largest_norm: float) -> Tensor:
@@ -128,7 +129,7 @@ class FlatParameters:
         return {"values": self.values, "first_moments": self.first_moments, "second_moments": self.second_moments}
 
     def restore(self, state: Mapping[str, Tensor] | None, ranks: Ranks) -> None:
-        """Sets the vectors of all ranks from rank 0's `state`, None on the others. Raises ValueError as `load`."""
+        """Sets the vectors of all ranks from rank 0's `state`, None on the others. Raises ValueError like `load`."""
         if state is not None:
             self.load(state)
         for vector in self.state().values():

@@ -1,7 +1,7 @@
 """`python -m workloads.train.launch --processes 8 <task key>`: one rank for each GPU, as torchrun starts them.
 
-torchrun itself answers 1 whatever a rank says and gives ranks 30 s after SIGTERM. Here the exit code is that of the
-rank that ended badly first, and a rank that is saving its state is waited for.
+torchrun itself exits with 1 for any failure of a rank, and gives ranks 30 s after SIGTERM. This program exits with the
+code of the first rank that failed, and waits for a rank that saves its state.
 """
 
 import argparse
@@ -14,7 +14,10 @@ from collections.abc import Mapping, Sequence
 
 
 def rank_environments(processes: int, nodes: int, node: int, master: str) -> list[dict[str, str]]:
-    """What torch.distributed reads, for each process of this node. `master`: host:port of the first node."""
+    """Returns the variables of torch.distributed for each process of this node.
+
+    `master`: host:port of the first node.
+    """
     host, _, port = master.rpartition(":")
     return [
         {
@@ -29,19 +32,19 @@ def rank_environments(processes: int, nodes: int, node: int, master: str) -> lis
 
 
 def launch(command: Sequence[str], environments: Sequence[Mapping[str, str]]) -> int:
-    """Runs `command` once in each environment, to the end; a rank that fails takes the others with it.
+    """Runs `command` once in each environment, to the end. If a rank fails, the others are ended.
 
-    SIGTERM and SIGINT are passed on as SIGTERM. The exit code: 0, or that of the first rank that ended otherwise
-    (128 + the signal that killed it).
+    Passes SIGTERM and SIGINT on as SIGTERM. Returns 0, or the exit code of the first rank that failed (128 + the signal
+    that killed it).
     """
     children = [subprocess.Popen(command, env={**os.environ, **environment}) for environment in environments]
 
-    def tell(*_: object) -> None:
+    def terminate_all(*_: object) -> None:
         for child in children:
             child.terminate()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, tell)
+        signal.signal(number, terminate_all)
     running = {child.pid: child for child in children}
     code = 0
     while running:

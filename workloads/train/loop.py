@@ -1,4 +1,4 @@
-"""The training loop: steps, what is published when, and how a run ends. Rank 0 alone writes."""
+"""The training loop: steps, checkpoints and resume states, and the end of a run. Only rank 0 writes."""
 
 import gc
 import logging
@@ -23,20 +23,22 @@ from workloads.train.metrics import Metric
 from workloads.train.ranks import Ranks
 from workloads.train.resume import Cursor, write_state
 from workloads.train.schedule import checkpoint_steps, learning_rate, samples_after, total_steps
-from workloads.train.step import StepReading, Told, mean_loss, moment, optimizer_step
+from workloads.train.step import RankRequest, StepReading, mean_loss, moment, optimizer_step
 from workloads.train.trainer import Batch, TrainedParameters, Trainer
 
 logger = logging.getLogger("potstill")
 FIRST_UPLOAD_BYTES_PER_SECOND = 100e6
-"""What the first upload of a state is reckoned at, before one was timed. Into S3 279 MB/s were measured
-(docs/performance.md, Checkpoints)."""
+"""The assumed speed of the first upload of a state, before one was measured.
+
+Uploads to S3 reached 279 MB/s (docs/performance.md, Checkpoints).
+"""
 
 
 @dataclass
 class Training:
-    """One attempt. `leader` is rank 0's context, None on the others; `resumed` the state's marker that it goes on from.
+    """One attempt. `leader`: rank 0's context, None on the others; `resumed`: the state from which it continues.
 
-    `micro_batch_tokens` bounds a micro-batch; `canaries` computes the log-probabilities of the model as it is.
+    `micro_batch_tokens`: the largest micro-batch; `canaries`: computes log-probabilities with the current model.
     """
 
     task: TrainTask
@@ -66,9 +68,10 @@ class Training:
         self._upload_seconds = self.adapter.state_bytes / FIRST_UPLOAD_BYTES_PER_SECOND
 
     def run(self) -> None:
-        """To the last step. Raises ProgramError (Diverged, Terminated), Superseded, StoreError."""
+        """Runs to the last step. Raises ProgramError (Diverged, Terminated), Superseded, StoreError."""
         gc.collect()
-        gc.freeze()  # a full collection of what torch and transformers hold stops every thread, for a second at times
+        # A full garbage collection over the objects of torch and transformers can stop every thread for a second.
+        gc.freeze()
         with Publisher() as publisher:
             self._saved_at = self._settled_at = self.clock()
             self._ended = moment(self.ranks.device)
@@ -79,14 +82,14 @@ class Training:
                 publisher.check()
                 step += 1
                 reading = self._launch(step, self._state_is_due(publisher, step))
-                told = Told.NOTHING if pending is None else self._settle(*pending)
+                request = RankRequest.NOTHING if pending is None else self._settle(*pending)
                 pending = (step, reading)
-                if told or step in self.saves or not reading.on_its_way:
-                    told |= self._settle(*pending)
+                if request or step in self.saves or not reading.on_its_way:
+                    request |= self._settle(*pending)
                     pending = None
-                if told or step in self.saves:
+                if request or step in self.saves:
                     self._publish(publisher)
-                    if Told.END in told and step < self.steps:
+                    if RankRequest.END in request and step < self.steps:
                         publisher.wait()
                         raise Terminated
 
@@ -111,9 +114,9 @@ class Training:
             self.data.rows, indices, self.micro_batch_tokens, self.ranks.rank, self.ranks.count, step
         )
 
-    def _settle(self, step: int, reading: StepReading) -> Told:
-        """Counts a computed step; what was told with it. Raises ProgramError when it diverged."""
-        loss_sum, norm, told = reading.wait()
+    def _settle(self, step: int, reading: StepReading) -> RankRequest:
+        """Counts a computed step. Returns the flags that the ranks sent with it. Raises ProgramError if it diverged."""
+        loss_sum, norm, request = reading.wait()
         indices = self._consumed_by(step)
         supervised = supervised_tokens(self.data.rows, indices)
         if not (math.isfinite(loss_sum) and math.isfinite(norm)):
@@ -147,17 +150,21 @@ class Training:
             )
         )
         self._report("training")
-        return told
+        return request
 
     def _seconds_of(self, reading: StepReading) -> float:
-        """From the end of the step before to the end of this one: on a GPU by its clock, for it is read later."""
+        """Returns the seconds from the end of the step before to the end of this one: on a GPU by its clock, because it
+        is read later.
+        """
         now = self.clock()
         host, self._settled_at = now - self._settled_at, now
         before, self._ended = self._ended, reading.arrived
         return host if before is None or reading.arrived is None else before.elapsed_time(reading.arrived) / 1e3
 
     def _publish(self, publisher: Publisher) -> None:
-        """The resume state of the cursor's step, then its checkpoint if it is one; on rank 0, behind the training."""
+        """Publishes the resume state of the cursor's step, then its checkpoint if it is one; on rank 0, in parallel
+        with the training.
+        """
         cursor, metrics, step = self.cursor, list(self.metrics), self.cursor.step
         record = self._checkpoint_record() if step in self.checkpoints else None
         if record is not None:
@@ -206,7 +213,7 @@ class Training:
         )
 
     def _with_weights(self, record: CheckpointRecord, files: Mapping[str, Path]) -> CheckpointRecord:
-        """The record of files that were written: of whole weights with their content."""
+        """Returns the record of the written files; for whole weights with their content."""
         if self.inputs.type == "lora":
             return record
         sums = {name: hash_file(path) for name, path in files.items() if is_counted(name)}
@@ -214,10 +221,11 @@ class Training:
         return record.model_copy(update={"weights": "model", "model_content": content})
 
     def _state_is_due(self, publisher: Publisher, step: int) -> bool:
-        """By time, before `step` is launched; rank 0 alone decides, for all ranks must save and end at the same step.
+        """Returns whether a state is due by time, before `step` is launched.
 
-        Never while another is being uploaded, nor when the next save, which waits for it, is nearer than the last
-        upload took: training does not wait for a slow store.
+        Only rank 0 decides, because all ranks must save and end at the same step. A state is not due while another one
+        is being uploaded, nor if the next save, which waits for the upload, is closer than the duration of the last
+        one: training does not wait for a slow store.
         """
         if self.leader is None or not self.metrics or not publisher.idle:
             return False
@@ -227,7 +235,7 @@ class Training:
         return between * self._step_seconds() > self._upload_seconds
 
     def _step_seconds(self) -> float:
-        """The mean of the last steps."""
+        """Returns the mean of the last steps."""
         recent = self.metrics[-20:]
         return sum(metric.tokens / metric.tokens_per_second for metric in recent) / len(recent)
 

@@ -1,7 +1,7 @@
-"""What a training step needs of a device's memory, predicted before it starts, and the longest micro-batch that fits.
+"""Predicts the memory of a training step before it starts, and the longest micro-batch that fits.
 
-The prediction adds what the operators of kernels/ keep: it is checked against the tensors that autograd really saves
-(tests/train/kernels/test_memory.py) and against the peak that perf/train measured on an H200.
+The prediction adds the tensors that the operators of kernels/ keep. It is checked against the tensors that autograd
+really saves (tests/train/kernels/test_memory.py) and against the peak that perf/train measured on an H200.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from workloads.train.kernels.fused_lora import room_for
 
 MICRO_BATCH_STEP_TOKENS = 256
 MICRO_BATCH_TOKENS = 16_384
-"""Everything was measured with them, and they keep a GPU busy (docs/performance.md): longer ones only take memory."""
+"""All measurements used this size, and it keeps a GPU busy (docs/performance.md): longer ones only need more memory."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class TrainingSizes:
 
 
 def sizes_of(config: Any) -> TrainingSizes:
-    """From a transformers Qwen3Config or Qwen3MoeConfig whose layers are all alike."""
+    """Makes it from a transformers Qwen3Config or Qwen3MoeConfig whose layers are all alike."""
     experts = getattr(config, "num_experts", 0)
     return TrainingSizes(
         layers=config.num_hidden_layers,
@@ -62,7 +62,7 @@ def sizes_of(config: Any) -> TrainingSizes:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes: the frozen model, the adapter with gradient and moments, per token kept, per token in passing, fixed."""
+    """Bytes: the frozen model, the adapter with gradient and moments, kept per token, temporary per token, fixed."""
 
     model: int
     adapter: int
@@ -71,12 +71,14 @@ class Memory:
     passing_fixed: int
 
     def total(self, tokens: int) -> int:
-        """For a micro-batch of so many tokens."""
+        """Returns the bytes for a micro-batch of this many tokens."""
         return self.model + self.adapter + self.passing_fixed + tokens * (self.kept_per_token + self.passing_per_token)
 
 
 def predict(sizes: TrainingSizes, rank: int, target: Collection[str], element_bytes: int = 2) -> Memory:
-    """For LoRA of `rank` on `target` (attention, experts, mlp), the model in `element_bytes` (2: bfloat16)."""
+    """Returns the memory for LoRA of `rank` on `target` (attention, experts, mlp), the model in `element_bytes` (2:
+    bfloat16).
+    """
     s = sizes
     attention_rank = rank if "attention" in target else 0
     expert_rank = rank if "experts" in target else 0
@@ -101,7 +103,7 @@ def predict(sizes: TrainingSizes, rank: int, target: Collection[str], element_by
 
 
 def _kept_per_token(s: TrainingSizes, attention_rank: int, expert_rank: int, mlp_rank: int, element_bytes: int) -> int:
-    """One layer's: what attention_block and expert_block or mlp_block save for the backward pass."""
+    """Bytes of one layer: tensors that attention_block and expert_block or mlp_block save for the backward pass."""
     attention = s.hidden + 2 * s.q_size + 2 * s.kv_size + 4 * attention_rank
     log_sums = 4 * s.heads
     if s.experts:
@@ -114,7 +116,7 @@ def _kept_per_token(s: TrainingSizes, attention_rank: int, expert_rank: int, mlp
 
 
 def _passing_per_token(s: TrainingSizes, expert_rank: int, element_bytes: int) -> int:
-    """The most that one layer's backward pass holds at a time beside what is kept."""
+    """The most temporary bytes of one layer's backward pass, in addition to the kept ones."""
     if s.experts:
         experts = max(
             (s.hidden + expert_rank) + 4 * s.inner + 2 * expert_rank, 2 * s.hidden + 2 * s.inner + 2 * expert_rank
@@ -127,14 +129,14 @@ def _passing_per_token(s: TrainingSizes, expert_rank: int, element_bytes: int) -
 
 
 def largest_micro_batch(memory: Memory, device_bytes: int, ranks: int = 1) -> int:
-    """The most tokens of a micro-batch that fit on a device of `device_bytes`; 0 if not even the model does."""
+    """Returns the most tokens of a micro-batch that fit on a device of `device_bytes`; 0 if not even the model fits."""
     room = usable_bytes(device_bytes, ranks) - memory.total(0)
     per_token = memory.kept_per_token + memory.passing_per_token
     return max(0, room // per_token // MICRO_BATCH_STEP_TOKENS * MICRO_BATCH_STEP_TOKENS)
 
 
 def micro_batch_tokens(memory: Memory, device_bytes: int, sequence_tokens: int, ranks: int = 1) -> int:
-    """How many tokens a micro-batch may have: MICRO_BATCH_TOKENS, less if more do not fit, or a longer sequence's.
+    """Returns the tokens of a micro-batch: MICRO_BATCH_TOKENS, fewer if they do not fit, more for a longer sequence.
 
     Raises ValueError when one sequence of `sequence_tokens` would not fit.
     """

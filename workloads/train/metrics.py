@@ -1,4 +1,4 @@
-"""One line of metrics.jsonl for each optimizer step, and what is worth a warning in them."""
+"""One line of metrics.jsonl for each optimizer step, and warnings about them."""
 
 from collections.abc import Sequence
 from statistics import median
@@ -32,7 +32,9 @@ def from_lines(data: bytes) -> list[Metric]:
 
 
 def spikes(metrics: Sequence[Metric]) -> list[str]:
-    """Steps whose loss is twice the median of the 50 before it, and half a nat above; the first ten by name."""
+    """Returns steps whose loss is twice the median of the 50 steps before, and half a nat above it; the first ten by
+    number.
+    """
     found = []
     losses = [metric.loss for metric in metrics]
     for place in range(SPIKE_LEAST_STEPS, len(metrics)):

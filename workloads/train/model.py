@@ -1,4 +1,4 @@
-"""The frozen base from its directory, as a transformers model."""
+"""Loads the frozen base from its directory, as a transformers model."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from workloads.models.weight_files import BadWeightFiles, read_weights
 
 
 class BadModel(Exception):
-    """The base cannot be trained as asked; the message says why."""
+    """The base cannot be trained as requested; the message says why."""
 
 
 ARCHITECTURES = ("Qwen3ForCausalLM", "Qwen3MoeForCausalLM")
@@ -20,7 +20,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def load_base(directory: Path, precision: Literal["float32", "bfloat16"], device: torch.device) -> nn.Module:
-    """In eval mode: Qwen3 has no dropout, and nothing of the base learns. Raises BadModel."""
+    """Returns the model in eval mode: Qwen3 has no dropout, and the base is frozen. Raises BadModel."""
     architecture = _architecture(directory)
     check_weights(directory)
     from transformers.utils.logging import disable_progress_bar
@@ -46,12 +46,12 @@ def check_weights(directory: Path) -> None:
 
 
 def model_config(directory: Path) -> Any:
-    """The transformers configuration. Raises BadModel."""
+    """Returns the transformers configuration. Raises BadModel."""
     return _architecture(directory).config_class.from_pretrained(directory, local_files_only=True)
 
 
 def check_fits(directory: Path, sequence_tokens: int, largest_token: int) -> None:
-    """Raises BadModel when the base has too few positions, or no embedding row for a token of the data."""
+    """Raises BadModel if the base has too few positions, or no embedding row for a token of the data."""
     config = read_config(directory)
     if (message := too_long(config, sequence_tokens) or beyond_embedding(config, largest_token)) is not None:
         raise BadModel(message)

@@ -1,4 +1,4 @@
-"""A micro-batch: whole documents laid end to end, without padding and without cross-talk."""
+"""A micro-batch: whole documents concatenated, without padding and without attention across documents."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class PackedBatch:
 
     A label is a token's own position: token t of a document is a target when it is supervised, and is predicted from
     token t - 1 of the same document, so the loss of the batch is the sum over `target_positions` of
-    CE(logits[t - 1], input_ids[t]). The first token of a document is never a target; hence no label crosses a border.
+    CE(logits[t - 1], input_ids[t]). The first token of a document is never a target; so no label crosses a border.
 
     input_ids: (T,) int64.
     position_ids: (T,) int64, from 0 in every document.
@@ -64,7 +64,7 @@ class PackedBatch:
 
 
 def pack(documents: Sequence[tuple[Sequence[int], Sequence[bool]]]) -> PackedBatch:
-    """Lays documents of (token ids, supervised flags) end to end, on the CPU.
+    """Concatenates documents of (token ids, supervised flags), on the CPU.
 
     Raises ValueError for no document, an empty document, flags of another length, or a supervised first token.
     """

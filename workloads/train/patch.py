@@ -1,7 +1,7 @@
-"""The few changes made to a transformers model to train it, by name, and the versions they were checked against.
+"""The changes to a transformers model for training, by name, and the versions for which they were checked.
 
 1. `add_lora` puts LoraLinear in place of linear layers and LoraExperts in place of fused experts. Any architecture
-   whose layers have the known names; the model's own forward goes on working.
+   whose layers have the known names; the model's own forward still works.
 2. `loss_sum_and_count` runs the decoder layers on a packed row itself (kernels/decoder.py) when the architecture and
    the transformers release are known (`PACKED_ARCHITECTURES`, `PACKED_RELEASES`); otherwise it warns and runs the
    model's own forward, document by document.
@@ -51,7 +51,8 @@ def add_lora(
     dtype: torch.dtype = torch.float32,
     seed: int = 0,
 ) -> list[str]:
-    """Freezes the model and puts LoRA on what `target` names: any of attention, experts, mlp (the dense MLPs).
+    """Freezes the model and adds LoRA to the kinds of layers in `target`: any of attention, experts, mlp (the dense
+    MLPs).
 
     `dtype` is that of the LoRA parameters; they are computed in the model's dtype. Returns the paths of the changed
     modules. Raises ValueError for a target that this model does not have.
@@ -92,7 +93,7 @@ def _target_of(path: str, module: nn.Module) -> str | None:
 
 
 def why_not_packed(model: nn.Module) -> str | None:
-    """Why this model must run document by document, or None when the packed forward knows it."""
+    """Returns why this model must run document by document; None if the packed forward supports it."""
     if type(model).__name__ not in PACKED_ARCHITECTURES:
         return f"{type(model).__name__} is none of {', '.join(PACKED_ARCHITECTURES)}"
     release = ".".join(transformers.__version__.split(".")[:2])
@@ -114,10 +115,10 @@ def why_not_packed(model: nn.Module) -> str | None:
 
 
 def loss_sum_and_count(model: nn.Module, batch: PackedBatch) -> tuple[Tensor, int]:
-    """The sum of the cross-entropy over the batch's supervised tokens (a float32 scalar) and their number.
+    """Returns the sum of the cross-entropy over the batch's supervised tokens (a float32 scalar) and their number.
 
     Divide by the supervised tokens of the whole optimizer step, over all its micro-batches and ranks. A model that the
-    packed forward does not know runs document by document, with a RuntimeWarning that says why.
+    packed forward does not support runs document by document, with a RuntimeWarning that says why.
     """
     if batch.supervised_tokens == 0:
         raise ValueError("the batch has no supervised token: its loss is undefined")
@@ -129,7 +130,7 @@ def loss_sum_and_count(model: nn.Module, batch: PackedBatch) -> tuple[Tensor, in
 
 
 def hidden_states(model: nn.Module, batch: PackedBatch) -> Tensor:
-    """(T, H) after the last norm, as they are trained: packed if the packed forward knows the model."""
+    """Returns (T, H) after the last norm, as in training: packed if the packed forward supports the model."""
     if why_not_packed(model) is not None:
         return per_document_hidden_states(model, batch)
     norm: Any = model.base_model.norm
@@ -137,14 +138,16 @@ def hidden_states(model: nn.Module, batch: PackedBatch) -> Tensor:
 
 
 def per_document_loss_sum(model: nn.Module, batch: PackedBatch) -> Tensor:
-    """What `loss_sum_and_count` sums, by the model's own forward on one document after another: the reference."""
+    """Returns the sum of `loss_sum_and_count` from the model's own forward on one document after another: the
+    reference.
+    """
     rows = per_document_hidden_states(model, batch).index_select(0, batch.target_positions - 1)
     targets = batch.input_ids.index_select(0, batch.target_positions)
     return reference_loss_sum(rows, model.get_output_embeddings().weight, targets)  # type: ignore[operator]
 
 
 def per_document_hidden_states(model: nn.Module, batch: PackedBatch) -> Tensor:
-    """(T, H) after the last norm, by the model's own forward."""
+    """Returns (T, H) after the last norm, from the model's own forward."""
     pieces = torch.split(batch.input_ids, list(batch.document_lengths))
     decoder = model.base_model
     assert isinstance(decoder, nn.Module)

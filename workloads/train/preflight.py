@@ -1,4 +1,4 @@
-"""Before the first step: would the base ever produce the special tokens that the data teaches it?"""
+"""Checks before the first step whether the base can produce the special tokens that the data teaches it."""
 
 import math
 from collections.abc import Sequence
@@ -12,20 +12,23 @@ from workloads.text.tokenizer import TextTokenizer
 from workloads.train.trainer import Trainer
 
 SMALL_NORM = 0.5
-"""Of the median row: a row that pre-training never moved keeps the small norm of its initialisation."""
+"""As a share of the median row's norm: a row that pre-training never changed keeps the small norm of its
+initialisation.
+"""
 SAMPLES = 8
 
 
 def special_tokens(tokenizer: TextTokenizer, end: EndToken) -> dict[int, str]:
-    """The end token, and the thinking tags where they are one token."""
+    """Returns the end token, and the thinking tags if each is one token."""
     tags = {tokenizer.token_id(tag): tag for tag in ("<think>", "</think>")}
     return {end.token_id: end.text} | {token: tag for token, tag in tags.items() if token is not None}
 
 
 def preflight(trainer: Trainer, data: TrainingData, tokens: dict[int, str]) -> list[str]:
-    """Warnings by name, for the base without adapter: small rows, and tokens less probable than chance where taught.
+    """Returns warnings by name, for the base without adapter: small rows, and tokens less probable than chance at
+    supervised places.
 
-    Embeddings and head are frozen: LoRA cannot repair a row, only push the hidden state towards it.
+    Embeddings and head are frozen: LoRA cannot change a row, only the hidden state.
     """
     taught = _taught_log_probs(trainer, data, list(tokens))
     embedding_weight, head_weight = trainer.token_matrices()

@@ -1,4 +1,4 @@
-"""A train task from order to done marker."""
+"""A train task, from the order to the done marker."""
 
 import logging
 import platform
@@ -41,7 +41,7 @@ PACKAGES = ("potstill", "torch", "transformers", "tokenizers", "safetensors")
 
 
 def train(task: TrainTask, store: Store, terminated: threading.Event, leader: Context[TrainTask] | None) -> None:
-    """Runs on every rank; `leader` is rank 0's context. Raises ProgramError, Superseded, StoreError."""
+    """Runs on every rank; `leader`: rank 0's context. Raises ProgramError, Superseded, StoreError."""
     if read_marker(store, task.unit, store_keys.DONE) is not None:
         logger.info("%s is done already", task.unit)
         return
@@ -79,7 +79,7 @@ def _train(
     sequences = canary_sequences(data)
     before = trainer.log_probs(sequences)
     warnings = [*data.warnings]
-    if inputs.type == "lora":  # full fine-tuning trains the rows of embedding and head that this would warn of
+    if inputs.type == "lora":  # full fine-tuning trains the rows of embedding and head that this check would warn about
         warnings += preflight(trainer, data, special_tokens(tokenizer, end))
     adapter = trainer.add_parameters()
     limit_tokens = trainer.micro_batch_tokens(data, adapter)
@@ -113,7 +113,7 @@ def _train(
             ExitCode.BAD_DATA,
             "StatesLost",
             f"a checkpoint of step {behind} is committed but its resume state is lost, and training again from step "
-            f"{training.started_at} gave other bits ({error}): ask for a new training with `epoch`",
+            f"{training.started_at} gave other bits ({error}): raise `epoch` for a new training",
         ) from error
     if leader is not None:
         _finish(leader, training, data, end, warnings, folder)
@@ -136,14 +136,17 @@ def _open_trainer(task: TrainTask, base: Path, ranks: Ranks) -> Trainer:
 
 
 def _resume(store: Store, task: TrainTask, adapter: TrainedParameters, ranks: Ranks, folder: Path) -> Resumed | None:
-    """Rank 0 reads the newest state; the others get its vectors and cursor from it. None: from the start."""
+    """Rank 0 reads the newest state; the other ranks get its vectors and cursor from rank 0.
+
+    None: start from the beginning.
+    """
     resumed = read_state(store, task.unit, folder) if ranks.leads else None
     cursor = ranks.share_text(resumed.cursor.to_json().decode() if resumed else "")
     if not cursor:
         return None
     adapter.restore(resumed.vectors if resumed else None, ranks)
     if resumed is not None:
-        logger.info("going on from %s", resumed.marker)
+        logger.info("resuming from %s", resumed.marker)
     return resumed or Resumed("", Cursor.model_validate_json(cursor), [], {})
 
 
@@ -177,7 +180,9 @@ def _finish(
 
 
 def _versions(packages: Sequence[str]) -> dict[str, str]:
-    """Of Python and of each package that is installed (Potstill is not when it runs from its source tree)."""
+    """Returns versions of Python and of each installed package (Potstill is not installed when it runs from its source
+    tree).
+    """
     found = {"python": platform.python_version()}
     for name in packages:
         with suppress(PackageNotFoundError):
@@ -190,7 +195,7 @@ def _device_name(device: torch.device) -> str:
 
 
 def _make_deterministic(device: torch.device) -> None:
-    """On a CPU the same task gives the same bits; on a GPU that would cost speed, and is not promised."""
+    """On a CPU the same task gives the same bits. On a GPU that would be slower, and is not guaranteed."""
     if device.type == "cpu":
         torch.use_deterministic_algorithms(True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -10,14 +10,15 @@ import torch
 from torch import Tensor, distributed
 
 PATIENCE = timedelta(hours=6)
-"""How long a rank waits for another in a collective. Rank 0 may be long in coming, for before a checkpoint it waits for
-the upload before it, and before the first step it reads a state of tens of GB; NCCL's default of 600 s would end all
-ranks then. What stands still for good is ended by the experiment's `limits.noProgressSeconds`, or with its launcher."""
+"""How long a rank waits for another in a collective operation. Rank 0 may be late, because before a checkpoint it waits
+for the upload before it, and before the first step it reads a state of tens of GB; NCCL's default of 600 s would then
+end all ranks. A hang is ended by the experiment's `limits.noProgressSeconds`, or with its launcher.
+"""
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """The process is `rank` of `count`; `device` is its own. Rank 0 is the only one that writes to the store."""
+    """The process is `rank` of `count`, with its own `device`. Only rank 0 writes to the store."""
 
     rank: int
     count: int
@@ -28,17 +29,17 @@ class Ranks:
         return self.rank == 0
 
     def sum(self, tensor: Tensor) -> None:
-        """In place, over all ranks: the same bits on every rank."""
+        """Sums in place over all ranks: the same bits on every rank."""
         if self.count > 1:
             distributed.all_reduce(tensor)
 
     def share(self, tensor: Tensor) -> None:
-        """In place: every rank's becomes rank 0's."""
+        """Copies rank 0's tensor to every rank, in place."""
         if self.count > 1:
             distributed.broadcast(tensor, src=0)
 
     def largest(self, number: int) -> int:
-        """Of the numbers of all ranks."""
+        """Returns the largest number of all ranks."""
         if self.count == 1:
             return number
         found = torch.tensor([number], device=self.device)
@@ -46,7 +47,7 @@ class Ranks:
         return int(found)
 
     def share_text(self, text: str) -> str:
-        """Rank 0's."""
+        """Returns rank 0's text on every rank."""
         if self.count == 1:
             return text
         box: list[str] = [text]
@@ -56,7 +57,10 @@ class Ranks:
 
 @contextmanager
 def join_ranks(environment: Mapping[str, str] = os.environ) -> Iterator[Ranks]:
-    """One process, or what torchrun's RANK, WORLD_SIZE, LOCAL_RANK and MASTER_* say. NCCL on GPUs, gloo on CPUs."""
+    """Makes one process, or ranks from torchrun's RANK, WORLD_SIZE, LOCAL_RANK and MASTER_*.
+
+    NCCL on GPUs, gloo on CPUs.
+    """
     count = int(environment.get("WORLD_SIZE", "1"))
     rank = int(environment.get("RANK", "0"))
     device = torch.device("cpu")

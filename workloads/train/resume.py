@@ -1,4 +1,7 @@
-"""The state from which a run goes on as if it had never been killed: written beside every checkpoint and in between."""
+"""The state from which a run continues as if it had not been killed.
+
+It is written with every checkpoint and in between.
+"""
 
 import logging
 from collections.abc import Mapping
@@ -22,9 +25,9 @@ logger = logging.getLogger("potstill")
 
 
 class Cursor(Contract):
-    """Where a run stands after `step` steps. There is no generator to restore: nothing is drawn after the start.
+    """The position of a run after `step` steps. It has no random generator, because nothing is drawn after the start.
 
-    `interval_*` are sums since the last checkpoint, that of `step` itself not yet counted.
+    `interval_*`: sums since the last checkpoint; `step` itself is not counted yet.
     """
 
     step: int = 0
@@ -43,7 +46,7 @@ class Resumed:
 
 
 def write_state(folder: Path, vectors: Mapping[str, Tensor], cursor: Cursor, metrics: list[Metric]) -> dict[str, Path]:
-    """`vectors` on the host. The files by the names they have in the marker."""
+    """`vectors` are on the host. Returns the files by their names in the marker."""
     write_tensors(folder / VECTORS, vectors)
     (folder / CURSOR).write_bytes(cursor.to_json())
     (folder / METRICS).write_bytes(to_lines(metrics))
@@ -51,16 +54,16 @@ def write_state(folder: Path, vectors: Mapping[str, Tensor], cursor: Cursor, met
 
 
 def read_state(store: Store, unit: UnitRef, folder: Path) -> Resumed | None:
-    """The newest committed state whose files are all there; None when there is none.
+    """Returns the newest committed state whose files all exist; None if there is none.
 
-    A damaged one is logged and passed over. Its marker stays, and the new state of the same step replaces it
+    A damaged state is logged and skipped. Its marker stays, and the new state of the same step replaces it
     (`commit.publish`). Raises Corrupt for a marker that cannot be read, StoreError.
     """
     for marker in _states(train_markers(store, unit)):
         try:
             paths = fetch(store, marker, (VECTORS, CURSOR, METRICS), folder / marker.name)
         except Corrupt as error:
-            logger.warning("resume state passed over: %s", error)
+            logger.warning("resume state skipped: %s", error)
             continue
         return Resumed(
             marker=marker.name,
@@ -72,12 +75,12 @@ def read_state(store: Store, unit: UnitRef, folder: Path) -> Resumed | None:
 
 
 def newest_checkpoint_step(store: Store, unit: UnitRef) -> int:
-    """0 when there is none. Above the step of the newest state only when states have been lost."""
+    """Returns 0 if there is none. It is above the step of the newest state only if states have been lost."""
     records = [marker.record for marker in train_markers(store, unit)]
     return max((record.step for record in records if isinstance(record, CheckpointRecord)), default=0)
 
 
 def _states(markers: list[Marker]) -> list[Marker]:
-    """Newest first."""
+    """Returns the newest first."""
     states = [marker for marker in markers if isinstance(marker.record, StateRecord)]
     return sorted(states, key=lambda marker: marker.name, reverse=True)

@@ -1,4 +1,4 @@
-"""Learning rate by step, and which steps publish a checkpoint. Pure."""
+"""Learning rate by step, and the steps that publish a checkpoint. Pure."""
 
 import math
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ class BadSchedule(Exception):
 
 
 def total_steps(inputs: TrainInputs) -> int:
-    """Optimizer steps of the run; the last one is smaller when batchSize does not divide samples."""
+    """Returns the optimizer steps of the run; the last one is smaller if batchSize does not divide samples."""
     return math.ceil(inputs.samples / inputs.batch_size)
 
 
@@ -21,7 +21,7 @@ def samples_after(inputs: TrainInputs, step: int) -> int:
 
 
 def checkpoint_steps(inputs: TrainInputs) -> Mapping[int, int]:
-    """Step -> samples for every checkpoint. Raises BadSchedule for one that falls inside a step."""
+    """Returns step -> samples for every checkpoint. Raises BadSchedule for one that falls inside a step."""
     steps: dict[int, int] = {}
     for samples in inputs.checkpoints:
         step = math.ceil(samples / inputs.batch_size)
@@ -37,8 +37,10 @@ def checkpoint_steps(inputs: TrainInputs) -> Mapping[int, int]:
 def learning_rate(
     peak: float, schedule: Literal["cosine", "linear", "constant"], warmup_steps: int, steps: int, step: int
 ) -> float:
-    """The rate of step 1..steps: it rises in equal parts to `peak` at step `warmup_steps`; the step after has
-    the peak too, and from there cosine and linear fall over the whole rest of the run and would be 0 at steps + 1.
+    """Returns the rate of step 1..steps. It rises linearly to `peak` at step `warmup_steps`.
+
+    The next step has the peak too; from there cosine and linear fall over the rest of the run and would be 0 at steps +
+    1.
     """
     if step <= warmup_steps:
         return peak * step / warmup_steps

@@ -1,4 +1,4 @@
-"""A copy of the trainer's vectors on the host while the device goes on: a step waits only for a copy not yet made."""
+"""Copies the trainer's vectors to the host while the device computes: a step waits only for an unfinished copy."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class StepSnapshot:
-    """`vectors` are whole once `wait` returns."""
+    """`vectors` are complete when `wait` returns."""
 
     vectors: Mapping[str, Tensor]
     _copied: torch.cuda.Event | None = None
@@ -20,18 +20,18 @@ class StepSnapshot:
 
 
 class NoSnapshots:
-    """Of a rank that writes nothing."""
+    """Snapshots of a rank that writes nothing."""
 
     def take(self) -> StepSnapshot:
-        """An empty one."""
+        """Returns an empty snapshot."""
         return StepSnapshot({})
 
     def hold_writes(self) -> None:
-        """Nothing is being copied."""
+        """Does nothing, because nothing is being copied."""
 
 
 class Snapshots:
-    """On a GPU one set of pinned buffers, filled on a side stream: be done with a snapshot before the next is taken."""
+    """On a GPU, one set of pinned buffers, filled on a side stream: finish with a snapshot before you take the next."""
 
     def __init__(self, live: Mapping[str, Tensor]) -> None:
         self._live = live
@@ -56,7 +56,7 @@ class Snapshots:
         return StepSnapshot(self._buffers, self._copied)
 
     def hold_writes(self) -> None:
-        """Call before the vectors are changed: the device waits until the last snapshot has read them."""
+        """Call it before the vectors change: the device waits until the last snapshot has read them."""
         if self._copied is not None:
             torch.cuda.current_stream().wait_event(self._copied)
             self._copied = None

@@ -1,4 +1,4 @@
-"""One optimizer step over a packed batch, and its reading: what the device computed, fetched without stopping it."""
+"""One optimizer step over a packed batch, and its reading: results of the device, read without stopping it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from workloads.train.ranks import Ranks
 from workloads.train.trainer import Batch, TrainedParameters
 
 
-class Told(Flag):
-    """What a step's all-reduce tells all ranks alike: to save a resume state, to end."""
+class RankRequest(Flag):
+    """Flags that a step's all-reduce sends to all ranks: save a resume state, or end."""
 
     NOTHING = 0
     SAVE = auto()
@@ -22,27 +22,31 @@ class Told(Flag):
 
 @dataclass(frozen=True)
 class StepReading:
-    """Loss sum, gradient norm and what ranks told of a step, on their way to the host. `host` is (4,) float32."""
+    """Loss sum, gradient norm and the ranks' flags of a step, on their way to the host. `host` is (4,) float32."""
 
     host: Tensor
     arrived: torch.cuda.Event | None
 
     @property
     def on_its_way(self) -> bool:
-        """Reading it now could stop the device; the next step is better launched first."""
+        """Whether reading it now could stop the device; launch the next step first in that case."""
         return self.arrived is not None
 
-    def wait(self) -> tuple[float, float, Told]:
-        """(sum of the loss over the step's supervised tokens, gradient norm before clipping, what any rank told)."""
+    def wait(self) -> tuple[float, float, RankRequest]:
+        """Returns (sum of the loss over the step's supervised tokens, gradient norm before clipping, the flags of any
+        rank).
+        """
         if self.arrived is not None:
             self.arrived.synchronize()
         loss_sum, norm, to_end, to_save = self.host.tolist()
-        told = (Told.END if to_end > 0 else Told.NOTHING) | (Told.SAVE if to_save > 0 else Told.NOTHING)
-        return loss_sum, norm, told
+        request = (RankRequest.END if to_end > 0 else RankRequest.NOTHING) | (
+            RankRequest.SAVE if to_save > 0 else RankRequest.NOTHING
+        )
+        return loss_sum, norm, request
 
 
 def moment(device: torch.device) -> torch.cuda.Event | None:
-    """Where a GPU's queue of work stands now, to measure from; None on a CPU, which has no queue."""
+    """Returns the current position in a GPU's queue, for time measurements; None on a CPU, which has no queue."""
     if device.type != "cuda":
         return None
     event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
@@ -65,9 +69,9 @@ def optimizer_step(
 ) -> StepReading:
     """Gradient of (sum of CE over supervised tokens) / `supervised_tokens` of the whole step, then clip, then AdamW.
 
-    `loss_sum_of` gives the sum of CE over a micro-batch's supervised tokens (`Trainer.loss_sum`). `batches` are this
-    rank's micro-batches; the result is that of all ranks' and does not depend on how they are cut.
-    `hold_writes` is called before the adapter changes. `told_to_end` and `state_is_due` become what is told to all.
+    `loss_sum_of` gives the sum of CE over a micro-batch's supervised tokens (`Trainer.loss_sum`). `batches`: this
+    rank's micro-batches; the result covers all ranks' and does not depend on their division. `hold_writes` is called
+    before the adapter changes. `told_to_end` and `state_is_due` become the flags for all ranks.
     """
     adapter.clear()
     for batch in batches:
@@ -90,7 +94,7 @@ def optimizer_step(
 def mean_loss(
     loss_sum_of: Callable[[Any], Tensor], batches: Sequence[Batch], supervised_tokens: int, ranks: Ranks
 ) -> float:
-    """Without gradients: a validation loss, nats for each supervised token over all ranks."""
+    """Computes without gradients: a validation loss, nats for each supervised token over all ranks."""
     total = torch.zeros(1, device=ranks.device)
     with torch.no_grad():
         for batch in batches:

@@ -1,8 +1,8 @@
-"""A safetensors file written while another thread trains: the interpreter's lock is given up at every tensor.
+"""Writes a safetensors file while another thread trains: releases the interpreter's lock at every tensor.
 
-safetensors' own `save_file` holds it while it goes through all the tensors, and an adapter on experts has tens of
-thousands: the training thread could launch nothing meanwhile. The bytes are those that `save_file` writes.
-Format: https://github.com/huggingface/safetensors#format
+safetensors' own `save_file` holds the lock for all the tensors, and an adapter on experts has tens of thousands: the
+training thread could launch nothing in that time. The bytes equal those of `save_file`. Format:
+https://github.com/huggingface/safetensors#format
 """
 
 import json
@@ -21,7 +21,7 @@ PIECE_BYTES = 1 << 26
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """`tensors`: on the host, contiguous, all of one dtype (float32 or bfloat16); written in the order of their names.
 
-    Raises ValueError for a tensor that is none of that.
+    Raises ValueError for any other tensor.
     """
     ordered = sorted(tensors.items())
     entries = [] if metadata is None else [f'"__metadata__":{_json(dict(metadata))}']
@@ -47,7 +47,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 
 def _write(file: FileIO, data: memoryview) -> None:
-    """All of it: one call writes at most 2 GiB, and may write less."""
+    """Writes all of it: one call writes at most 2 GiB, and may write less."""
     while data:
         data = data[file.write(data[:PIECE_BYTES]) :]
 

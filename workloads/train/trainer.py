@@ -1,4 +1,4 @@
-"""What the training loop needs of a model: the protocol of the fast and the general trainer."""
+"""The interface that the training loop uses: the protocol of the fast and the general trainer."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from workloads.train.snapshot import StepSnapshot
 
 
 class Batch(Protocol):
-    """A micro-batch. Its trainer alone knows what is in it."""
+    """A micro-batch. Only its trainer knows its content."""
 
     def to(self, device: torch.device | str, /) -> Any:
         """The same batch on a device."""
@@ -24,26 +24,27 @@ class ParameterSnapshots(Protocol):
     """Copies of values and moments on the host."""
 
     def take(self) -> StepSnapshot:
-        """Every rank calls it; only rank 0's has vectors."""
+        """Every rank must call it; only the snapshot of rank 0 has vectors."""
 
     def hold_writes(self) -> None:
-        """Call before the parameters are changed."""
+        """Call it before the parameters change."""
 
 
 class TrainedParameters(Protocol):
-    """The parameters that are trained, with gradient and AdamW's moments: in one piece, or sharded over the ranks.
+    """The trained parameters, with gradient and AdamW's moments: in one piece, or sharded over the ranks.
 
-    `tail`: (3,) float32, which is summed over the ranks with each gradient.
+    `tail`: (3,) float32, the loss sum and two flags (see `flat_parameters.TAIL`), which are summed over the ranks with
+    each gradient.
     """
 
     tail: Tensor
 
     @property
     def state_bytes(self) -> int:
-        """Of a resume state."""
+        """Bytes of a resume state."""
 
     def clear(self) -> None:
-        """Before a step: gradient and tail are 0."""
+        """Call it before a step: gradient and tail become 0."""
 
     def reduce(self, ranks: Ranks) -> None:
         """Sums gradient and tail over the ranks."""
@@ -55,10 +56,10 @@ class TrainedParameters(Protocol):
         """Returns AdamW, whose state is the moments, after `steps_taken` steps."""
 
     def named(self, flat: Tensor) -> dict[str, Tensor]:
-        """Views of a snapshot's vector, by parameter name."""
+        """Returns views of a snapshot's vector, by parameter name."""
 
     def snapshots(self, ranks: Ranks) -> ParameterSnapshots:
-        """Of values and moments."""
+        """Makes snapshots of values and moments."""
 
     def restore(self, state: Mapping[str, Tensor] | None, ranks: Ranks) -> None:
         """Sets values and moments from rank 0's `state`; the other ranks give None. Every rank must call it.
@@ -68,33 +69,38 @@ class TrainedParameters(Protocol):
 
 
 class Trainer(Protocol):
-    """A base on this rank's device, and after `add_parameters` the parameters that are trained."""
+    """A base on this rank's device, and after `add_parameters` the trained parameters."""
 
     def log_probs_at(self, ids: Sequence[int], positions: Sequence[int]) -> list[float]:
-        """Natural log-probabilities of the tokens ids[position], each given those before it. No position is 0."""
+        """Returns natural log-probabilities of the tokens ids[position], each given the tokens before it.
+
+        No position is 0.
+        """
 
     def log_probs(self, sequences: Sequence[tuple[int, ...]]) -> list[tuple[float, ...]]:
-        """Natural log-probabilities of each sequence's tokens after its first, as the training computes them."""
+        """Returns natural log-probabilities of each sequence's tokens after its first, as the training computes
+        them.
+        """
 
     def token_matrices(self) -> tuple[Tensor, Tensor]:
-        """The weights of the embedding and of the head, (vocabulary, hidden) each."""
+        """Returns the weights of the embedding and of the head, (vocabulary, hidden) each."""
 
     def add_parameters(self) -> TrainedParameters:
-        """The parameters that are trained: an adapter put on the frozen base, or the base's own. Raises BadModel."""
+        """Returns the trained parameters: an adapter on the frozen base, or the base's own. Raises BadModel."""
 
     def micro_batch_tokens(self, data: TrainingData, parameters: Any) -> int:
         """Returns how many tokens a micro-batch may have. Raises BadModel if one sample does not fit the device.
 
-        `parameters`: what `add_parameters` returned.
+        `parameters`: the result of `add_parameters`.
         """
 
     def micro_batches(
         self, rows: TokenisedRows, indices: Sequence[int], limit_tokens: int, rank: int, ranks: int, step: int
     ) -> Sequence[Batch]:
-        """The rank's part of the rows `indices`, for optimizer step `step`."""
+        """Returns the rank's part of the rows `indices`, for optimizer step `step`."""
 
     def loss_sum(self, batch: Any) -> Tensor:
-        """The sum of the cross-entropy over a micro-batch's supervised tokens, a float32 scalar."""
+        """Returns the sum of the cross-entropy over a micro-batch's supervised tokens, a float32 scalar."""
 
     def write_checkpoint(self, values: Mapping[str, Tensor], folder: Path) -> dict[str, Path]:
         """Writes the adapter or the model to `folder`. Returns the paths by file name.
@@ -104,8 +110,8 @@ class Trainer(Protocol):
 
     @property
     def warnings(self) -> Sequence[str]:
-        """What a user should know of how this base is trained, each `Name: text`."""
+        """Warnings about the training of this base, each `Name: text`."""
 
     @property
     def packages(self) -> Sequence[str]:
-        """Python packages beside the program's own whose releases belong in the record."""
+        """Python packages whose versions belong in the record, in addition to the program's own."""

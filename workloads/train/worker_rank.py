@@ -14,7 +14,7 @@ logger = logging.getLogger("potstill")
 
 
 def follow(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
-    """The exit code. SIGTERM and SIGINT are passed to rank 0 with the next gradient."""
+    """Returns the exit code. Sends SIGTERM and SIGINT to rank 0 with the next gradient."""
     from workloads.train.program import train
 
     terminated = threading.Event()
@@ -27,7 +27,7 @@ def follow(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     try:
         train(task, store, terminated, None)
     except Terminated:
-        return int(ExitCode.OK)  # rank 0 is still saving, and says so itself
+        return int(ExitCode.OK)  # rank 0 is still saving, and reports it itself
     except ProgramError as error:
         logger.error("%s: %s", error.reason, error.message)
         return error.exit_code

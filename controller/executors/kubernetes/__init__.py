@@ -1,1 +1,3 @@
-"""Potstill on Kubernetes: Jobs from tasks, the world from watches, the experiment's status written once a round."""
+"""Potstill on Kubernetes: makes Jobs from tasks, watches Jobs and pods, and writes each Experiment's status once a
+round.
+"""

@@ -1,4 +1,4 @@
-"""From an Experiment object to the experiment as accepted: once, frozen in the store, grown only by additions."""
+"""Turns an Experiment object into the accepted experiment. It is stored once; later only additions are accepted."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -37,7 +37,9 @@ class Accepted:
 
 
 def uid8_of(item: Json) -> str:
-    """The first eight hex digits of the object's UID: an experiment deleted and applied again is another one."""
+    """Returns the first eight hex digits of the object's UID, so that an Experiment deleted and applied again is a
+    different one.
+    """
     return str(item["metadata"]["uid"]).replace("-", "")[:8]
 
 
@@ -55,7 +57,7 @@ def parse(item: Json) -> Experiment:
 
 
 def accept(item: Json, profiles: dict[str, Profile], store: Store, now: datetime) -> Accepted:
-    """What stands in the store, grown by what the spec has added since; written there first if it is new.
+    """Returns the stored experiment with the spec's additions. Writes it to the store if it is new.
 
     Raises Refused, StoreError.
     """
@@ -88,12 +90,14 @@ def _standing(store: Store, key: str) -> tuple[FrozenExperiment | None, str | No
     try:
         return FrozenExperiment.model_validate_json(data), etag
     except ValidationError as error:
-        message = f"{key} was written by a version of Potstill that this one cannot read: nothing is done with it"
+        message = f"{key} was written by a version of Potstill that this one cannot read: it is not used"
         raise Refused("UnknownSchema", message) from error
 
 
 def _profile(experiment: Experiment, standing: FrozenExperiment | None, profiles: dict[str, Profile]) -> Profile:
-    """As it was at acceptance: an edited profile changes nothing that runs."""
+    """Returns the profile as it was at acceptance, because a later edit of the profile must not change running
+    experiments.
+    """
     if standing is not None:
         try:
             return Profile.model_validate(standing.profile, by_alias=True, by_name=False)
@@ -117,9 +121,9 @@ def _resolve(experiment: Experiment, profile: Profile, now: datetime, uid8: str)
 
 
 def _grown(standing: FrozenExperiment, asked: FrozenExperiment) -> FrozenExperiment:
-    """`standing` with what `asked` adds. Raises Refused for what it changes or leaves out.
+    """Returns `standing` with the additions of `asked`. Raises Refused if `asked` changes or removes something.
 
-    The API server refuses such edits already; this holds where its rules were not there (an older CRD).
+    The API server refuses such edits already. This check is for clusters with an older CRD, which lacks those rules.
     """
     for field in ("base", "sampling", "budgets", "engine", "epoch", "stop_token_ids"):
         if getattr(standing, field) != getattr(asked, field):
@@ -135,7 +139,8 @@ def _grown(standing: FrozenExperiment, asked: FrozenExperiment) -> FrozenExperim
         for name, inputs in before.items():
             if name not in after:
                 raise Refused(
-                    "ImmutableField", f"{kind} {name} is gone from the spec; it may be added to, not taken from"
+                    "ImmutableField",
+                    f"{kind} {name} was removed from the spec; you can add to it, but not remove from it",
                 )
             if after[name] != inputs:
                 raise Refused("ImmutableField", f"{kind} {name} has changed; add another under a new name")

@@ -1,7 +1,7 @@
-"""The API server as plain JSON: `kubernetes` gives configuration, credentials and transport; objects stay dicts.
+"""A client of the API server with plain JSON objects. `kubernetes` gives configuration, credentials and transport.
 
-What is not an answer of an API server (a page of a load balancer, JSON that is no object, half an event) is an
-ApiUnreachable: the request may or may not have been carried out.
+An answer that does not come from an API server (a page of a load balancer, JSON that is not an object, half an event)
+raises ApiUnreachable: the request may or may not have been carried out.
 """
 
 import json
@@ -19,21 +19,21 @@ Json = dict[str, Any]
 CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 30.0
 POOL_CONNECTIONS = 16
-"""Three watches and the workers' requests at one time."""
+"""Enough for three watches and the workers' requests at the same time."""
 SHOWN_BYTES = 200
-"""Of an answer that is not JSON, in a message."""
+"""Bytes of an answer that is not JSON, quoted in a message."""
 CONTROLLER = "potstill-controller"
-"""The controller's user agent, which is its name in audit logs and in managedFields."""
+"""The controller's user agent, which appears in audit logs and in managedFields."""
 MERGE_PATCH = "application/merge-patch+json"
 JSON_TYPE = "application/json"
 
 
 class ApiUnreachable(Exception):
-    """No answer, or none of an API server: the request may or may not have been carried out."""
+    """There was no answer, or none from an API server: the request may or may not have been carried out."""
 
 
 class ApiError(Exception):
-    """The API server answered no. `what` says which object of which kind where."""
+    """The API server refused the request. `what` names the object and its kind."""
 
     def __init__(self, status: int, reason: str, message: str, what: str) -> None:
         super().__init__(f"{what}: {status} {reason}: {message}")
@@ -55,7 +55,7 @@ class Api:
         query: Mapping[str, str] | None = None,
         content_type: str = JSON_TYPE,
     ) -> Json:
-        """The answer's JSON. Raises ApiError, ApiUnreachable."""
+        """Returns the answer's JSON. Raises ApiError, ApiUnreachable."""
         with closing(self._open(method, path, body, query, content_type, ANSWER_SECONDS)) as response:
             try:
                 data = response.read()
@@ -64,9 +64,9 @@ class Api:
         return _decoded(response.status, data, f"{method} {path}")
 
     def stream(self, path: str, query: Mapping[str, str], silent_seconds: float) -> Iterator[Json]:
-        """A watch, one event at a time, until the server ends it.
+        """Yields the events of a watch until the server ends it.
 
-        Raises ApiError, and ApiUnreachable when the connection breaks or says nothing for `silent_seconds`.
+        Raises ApiError, and ApiUnreachable if the connection breaks or sends nothing for `silent_seconds`.
         """
         response = self._open("GET", path, None, query, JSON_TYPE, silent_seconds)
         with closing(response):
@@ -74,7 +74,7 @@ class Api:
             try:
                 if response.status != 200:
                     _decoded(response.status, response.read(), f"watch {path}")
-                    raise ApiUnreachable(f"watch {path}: answered {response.status}, which is no watch")
+                    raise ApiUnreachable(f"watch {path}: answered {response.status}, which is not a watch")
                 while piece := response.read1(65536):
                     *lines, rest = (rest + piece).split(b"\n")
                     yield from (_event(line, path) for line in lines if line.strip())
@@ -113,28 +113,31 @@ class Api:
 
 
 def _decoded(status: int, data: bytes, what: str) -> Json:
-    """The object in an answer. Raises ApiError for a status from 400, ApiUnreachable for what is no JSON object."""
+    """Returns the object in an answer.
+
+    Raises ApiError for a status from 400, ApiUnreachable for anything but a JSON object.
+    """
     try:
         value = json.loads(data) if data else {}
     except ValueError:
         value = None
     if status >= 400:
-        told = value if isinstance(value, dict) else {"message": _start(data)}
-        raise ApiError(status, str(told.get("reason") or ""), str(told.get("message") or ""), what)
+        parsed = value if isinstance(value, dict) else {"message": _start(data)}
+        raise ApiError(status, str(parsed.get("reason") or ""), str(parsed.get("message") or ""), what)
     if not isinstance(value, dict):
-        raise ApiUnreachable(f"{what}: answered {status} with what is no JSON object: {_start(data)}")
+        raise ApiUnreachable(f"{what}: answered {status} with what is not a JSON object: {_start(data)}")
     return value
 
 
 def _event(line: bytes, path: str) -> Json:
-    """A watch event with `type` and `object`. Raises ApiUnreachable for anything else."""
+    """Returns a watch event with `type` and `object`. Raises ApiUnreachable for anything else."""
     try:
         value = json.loads(line)
     except ValueError:
         value = None
     if isinstance(value, dict) and isinstance(value.get("type"), str) and isinstance(value.get("object"), dict):
         return value
-    raise ApiUnreachable(f"watch {path}: sent what is no event: {_start(line)}")
+    raise ApiUnreachable(f"watch {path}: sent what is not an event: {_start(line)}")
 
 
 def _start(data: bytes) -> str:
@@ -142,9 +145,9 @@ def _start(data: bytes) -> str:
 
 
 def connect(kubeconfig: Path | None = None, context: str | None = None, agent: str = "potstill") -> Api:
-    """From a kubeconfig, or from the pod's own service account. Raises ConfigException when there is neither.
+    """Makes the client from a kubeconfig, or from the pod's own service account.
 
-    `agent` names the client in audit logs and managedFields.
+    `agent` names the client in audit logs and managedFields. Raises ConfigException if there is neither.
     """
     settings = client.Configuration()
     settings.retries = False

@@ -1,4 +1,4 @@
-"""Jobs as the executor: what is at work is read from watched Jobs and pods, and started with one POST."""
+"""The executor on Kubernetes: reads the watched Jobs and pods, and starts a task with one POST."""
 
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
@@ -29,14 +29,20 @@ from workloads.stages.registry import stages_of
 
 Json = dict[str, Any]
 STALE_SECONDS = 100.0
-"""A copy not confirmed for this long says nothing about Jobs. Below START_GRACE_SECONDS: no live task is lost."""
+"""A local copy that was not confirmed for this long is not used.
+
+It is less than START_GRACE_SECONDS, so no live task counts as lost.
+"""
 SOON_SECONDS = 0.2
-"""Until the round after one in which a Job was refused: it says so in the status."""
+"""The pause after a round in which a Job was refused. The next round reports it in the status."""
 
 
 @dataclass(frozen=True)
 class Watched:
-    """Shared by all experiments of a namespace. `wake` has an Experiment looked at again in so many seconds."""
+    """The watched objects, shared by all experiments of a namespace.
+
+    `wake` asks for a round of an Experiment after some seconds.
+    """
 
     jobs: Reflector
     pods: Reflector
@@ -55,7 +61,7 @@ class Watched:
 
 
 class KubernetesExecutor:
-    """`refused_before`: as in JobsSnapshot."""
+    """`refused_before`: see JobsSnapshot."""
 
     def __init__(
         self,
@@ -77,10 +83,10 @@ class KubernetesExecutor:
         self._refusals = refusals
         self._refused_before = refused_before
         self._have_weights = False
-        """The base was on its volume once: the Job that brought it there may be gone since."""
+        """Whether the base was on its volume at any time. The Job that downloaded it may have been deleted since."""
         failed = self._prefetch_job()
         self._given_up = failed["metadata"]["uid"] if failed and weights_of(failed, []).state == "failed" else None
-        """A fetch that failed before this experiment was taken up: it is tried again."""
+        """The UID of a download that failed before this object was made: it is tried again."""
 
     def view(self) -> JobsSnapshot | Unknown:
         stale = self._watched.stale_seconds()
@@ -101,13 +107,13 @@ class KubernetesExecutor:
         )
 
     def admit(self, view: JobsSnapshot, decide: Callable[[JobsSnapshot], Decision]) -> Decision:
-        """With the pool that all Experiments of the namespace share, where it has a limit."""
+        """Adds the pool that all Experiments of the namespace share, if the namespace has a limit."""
         return self._watched.limit.admit(owner_of(self._frozen), view, decide)
 
     def gone(self, owners: Iterable[Owner]) -> frozenset[Owner]:
-        """Owners whose Experiment is not there.
+        """Returns the owners whose Experiment does not exist.
 
-        One that the copy does not hold is looked up live: a copy that lags would take work from the living.
+        An Experiment that is not in the copy is looked up at the server, because the copy may be late.
         """
         return frozenset(owner for owner in owners if not (self._is_in_copy(owner) or self._lives(owner)))
 
@@ -128,7 +134,7 @@ class KubernetesExecutor:
         self._made(task.key)
 
     def stop(self, key: str) -> None:
-        """Deletes the Job in the foreground: it stays, marked, until its pods have used their grace and gone.
+        """Deletes the Job in the foreground: the object stays until its pods have ended within their grace period.
 
         Raises ActionRefused, ApiError, ApiUnreachable.
         """
@@ -146,7 +152,7 @@ class KubernetesExecutor:
         self._for_job(key, "PATCH", body)
 
     def fetch_weights(self) -> None:
-        """Posts the Job, once for all experiments of this base and volume; one that failed before makes way first."""
+        """Creates the Job once for all experiments with this base and volume. A failed Job is deleted first."""
         standing = self._prefetch_job()
         if standing is not None:
             if standing["metadata"]["uid"] != self._given_up:
@@ -184,7 +190,7 @@ class KubernetesExecutor:
         return weights
 
     def _explained(self, jobs: JobsByTask) -> dict[str, Job]:
-        """Those of our Jobs that have not started and say no reason, with what their events say."""
+        """Returns Jobs that have not started for an unknown reason, with the reason from their events."""
         explained = {}
         for key, item, own in self._watched.tasks.open_of(self._frozen.uid8):
             job = jobs.get(key)
@@ -193,9 +199,9 @@ class KubernetesExecutor:
         return explained
 
     def _warnings(self, job: Json, pods: list[Json]) -> Mapping[str, PodWarning]:
-        """Those of the namespace, where they are needed to say why a Job of ours does not start.
+        """Returns the events of the namespace if they are needed to explain why a Job does not start.
 
-        No event of the watches comes when a reason appears or goes, so the Experiment is looked at again.
+        The watches send no event when such a reason appears or disappears, so another round is due after some seconds.
         """
         if not needs_warnings(job, pods):
             return NO_WARNINGS
@@ -203,7 +209,7 @@ class KubernetesExecutor:
         return self._watched.warnings.by_uid()
 
     def _refused(self, key: str, message: str) -> ActionRefused:
-        """Records that a Job was refused; the error to raise."""
+        """Records that a Job was refused, and returns the error to raise."""
         seconds = self._refusals.add(key, message)
         self._watched.wake(self._frozen.name, SOON_SECONDS)
         return ActionRefused(f"{self._namespace}/{self._frozen.name}: {key}: {message}; again in {seconds:.0f} s")
@@ -230,7 +236,7 @@ class KubernetesExecutor:
         return str(experiment["metadata"]["uid"]).startswith(owner.uid8)
 
     def _post(self, group: str, plural: str, body: Json) -> None:
-        """AlreadyExists is success only if it is ours: the same Experiment by UID."""
+        """Treats AlreadyExists as success only if the existing Job belongs to the same Experiment by UID."""
         path = f"{group}/namespaces/{self._namespace}/{plural}"
         try:
             self._api.request("POST", path, body=body)
@@ -240,7 +246,7 @@ class KubernetesExecutor:
             try:
                 standing = self._api.request("GET", f"{path}/{body['metadata']['name']}")
             except ApiError as absent:
-                raise (error if absent.status == 404 else absent) from error  # a quota that was changed meanwhile
+                raise (error if absent.status == 404 else absent) from error  # a quota changed at the same time
             uids = [reference["uid"] for reference in standing["metadata"].get("ownerReferences", [])]
             if self._experiment["metadata"]["uid"] not in uids:
                 raise
@@ -251,7 +257,7 @@ class KubernetesExecutor:
             self._change(item, method, body)
 
     def _change(self, item: Json, method: str, body: Json) -> None:
-        """DELETE or PATCH of the very Job that was seen: one that is gone, or another of its name, is left alone.
+        """Sends DELETE or PATCH for exactly the Job that was seen. A Job that was deleted or replaced is not touched.
 
         Raises ActionRefused, ApiError, ApiUnreachable.
         """
@@ -272,7 +278,7 @@ class KubernetesExecutor:
 
 
 def owner_reference(experiment: Json) -> Json:
-    """Jobs go with their Experiment; nothing waits for them."""
+    """Returns the reference by which Kubernetes deletes a Job with its Experiment, without waiting for the Job."""
     return {
         "apiVersion": experiment["apiVersion"],
         "kind": experiment["kind"],
@@ -284,7 +290,7 @@ def owner_reference(experiment: Json) -> Json:
 
 
 def slot_pools(frozen: FrozenExperiment) -> tuple[Pool, ...]:
-    """A pool for each stage with slots, shared with the stages that take slots of it."""
+    """Returns a pool for each stage with slots, shared with the stages that use the same slots."""
     return tuple(
         Pool(
             frozenset(other.name for other in stages_of(frozen) if stage.name in (other.name, other.shares_slots_of)),

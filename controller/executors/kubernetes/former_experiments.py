@@ -1,4 +1,4 @@
-"""Finds Experiments that are gone or were replaced by another of the same name, so that each is cleaned up once."""
+"""Finds Experiments that were deleted or replaced by another of the same name, and cleans up each once."""
 
 import logging
 from collections.abc import Callable
@@ -13,9 +13,9 @@ Json = dict[str, Any]
 
 
 class FormerExperiments:
-    """The Experiment of each key as last seen. `clean_up` is called with one that is gone or was replaced.
+    """The last seen Experiment of each key. Calls `clean_up` with each that was deleted or replaced.
 
-    Its errors are logged, and it is not called again.
+    Errors of `clean_up` are logged, and it is not called again.
     """
 
     def __init__(self, clean_up: Callable[[Json], None]) -> None:
@@ -23,7 +23,7 @@ class FormerExperiments:
         self._last: dict[Key, Json] = {}
 
     def see(self, key: Key, item: Json | None) -> None:
-        """`item`: the Experiment as it is now; None if there is none."""
+        """`item`: the current Experiment; None if it does not exist."""
         former = self._last.pop(key, None)
         if item is not None:
             self._last[key] = item
@@ -32,6 +32,6 @@ class FormerExperiments:
         try:
             self._clean_up(former)
         except StoreError as error:
-            logger.warning("%s/%s: what its deletionPolicy asks for was not done: %s", *key, error)
+            logger.warning("%s/%s: its deletionPolicy was not carried out:  %s", *key, error)
         except Exception:
-            logger.exception("%s/%s: this is a fault of Potstill: it was not cleaned up", *key)
+            logger.exception("%s/%s: this is a bug in Potstill: it was not cleaned up", *key)

@@ -1,4 +1,6 @@
-"""The gate as a condition: judged from the manifest when an experiment is finished, as `potstill gate` judges it."""
+"""The gate as a condition of the status: computed from the manifest of a finished experiment, as `potstill gate`
+does.
+"""
 
 from controller.planner.actions import Condition, ConditionStatus
 from workloads.api.experiment import FrozenGate
@@ -13,7 +15,7 @@ SAID: dict[str, tuple[ConditionStatus, str]] = {
 
 
 def gate_condition(gate: FrozenGate, manifest: Manifest | None) -> Condition:
-    """`manifest` None: the experiment is not finished. The statistics (60 MiB) are loaded with the first gate."""
+    """`manifest`: None if the experiment is not finished. The statistics (60 MiB) are imported with the first gate."""
     if manifest is None:
         return Condition("GatePassed", "Unknown", "NotFinished", "the gate is judged when all evaluations are done")
     if "://" in gate.baseline or gate.baseline.partition("#")[0].endswith(".json"):
@@ -26,5 +28,7 @@ def gate_condition(gate: FrozenGate, manifest: Manifest | None) -> Condition:
     except UnknownModel as error:
         return Condition("GatePassed", "Unknown", "NotEvaluable", str(error))
     status, reason = SAID[result.outcome]
-    told = "; ".join(f"{one.name}: {one.outcome.replace('_', ' ')}: {one.message}" for one in result.requirements)
-    return Condition("GatePassed", status, reason, f"{gate.candidate} against {gate.baseline}: {told}")
+    outcomes_text = "; ".join(
+        f"{one.name}: {one.outcome.replace('_', ' ')}: {one.message}" for one in result.requirements
+    )
+    return Condition("GatePassed", status, reason, f"{gate.candidate} against {gate.baseline}: {outcomes_text}")

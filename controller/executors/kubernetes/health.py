@@ -10,14 +10,17 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 
 @dataclass(frozen=True)
 class Health:
-    """Each returns what is wrong, "" if nothing is. `alive`: what only a restart can mend. `ready`: what may pass."""
+    """Each function returns a problem, or "". `alive`: problems that only a restart can solve.
+
+    `ready`: temporary problems.
+    """
 
     alive: Callable[[], str]
     ready: Callable[[], str]
 
 
 def serve_health(port: int, health: Health, registry: CollectorRegistry) -> ThreadingHTTPServer:
-    """Serves in a thread of its own on all interfaces; `shutdown()` ends it."""
+    """Serves in a separate thread on all interfaces; `shutdown()` ends it."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -42,7 +45,7 @@ def serve_health(port: int, health: Health, registry: CollectorRegistry) -> Thre
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """Probes come every few seconds: nothing of them is worth a line."""
+            """Probes are not logged, because they come every few seconds."""
 
     server = ThreadingHTTPServer(("", port), Handler)
     threading.Thread(target=server.serve_forever, name="health", daemon=True).start()

@@ -1,9 +1,9 @@
-"""A local copy of one kind of object, kept true by LIST and WATCH.
+"""A local copy of all objects of one kind, kept current by LIST and WATCH.
 
-After any break the copy is made again from a new LIST, so that nothing depends on having seen every event. Silence is a
-break too: the server is asked to end each watch after a while, and a connection that says nothing for longer is dead.
-Every LIST but the first comes after a pause, whatever ended the watch before it: an error, an answer that is none of an
-API server, a version that is too old, or a server that ends watches at once. The pause doubles until a watch lasts.
+After any break the copy is made again from a new LIST, so no single event is essential. Silence is a break too: the
+server is asked to end each watch after some time, and a connection that is silent for longer is closed. Each LIST but
+the first comes after a pause, whatever ended the watch: an error, an answer that does not come from an API server, an
+expired version, or a server that ends watches at once. The pause doubles until a watch lasts.
 """
 
 import logging
@@ -21,7 +21,7 @@ Json = dict[str, Any]
 Key = tuple[str, str]
 PAGE = 500
 SHOWN_CHARACTERS = 200
-"""Of an answer that is none of an API server, in a message."""
+"""Characters of a wrong answer that a message quotes."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Pace:
 
 
 class Index(Protocol):
-    """What is kept beside the copy, changed under the same lock and before `changed` is called."""
+    """An index beside the copy, changed under the same lock and before `changed` is called."""
 
     def put(self, item: Json, /) -> None: ...
 
@@ -105,16 +105,16 @@ class Reflector:
 
     @property
     def stale_seconds(self) -> float:
-        """Since the copy was last known to be true; infinity before the first LIST."""
+        """Returns the seconds since the copy was last known to be current; infinity before the first LIST."""
         return self.silent_seconds if self._synced.is_set() else float("inf")
 
     @property
     def silent_seconds(self) -> float:
-        """Since the server last answered, or since this was made."""
+        """Returns the seconds since the server last answered, or since this object was made."""
         return time.monotonic() - self._last_true
 
     def objects(self) -> Mapping[Key, Json]:
-        """A snapshot, by (namespace, name)."""
+        """Returns a snapshot by (namespace, name)."""
         with self._lock:
             return dict(self._objects)
 
@@ -123,7 +123,7 @@ class Reflector:
             return self._objects.get((namespace, name))
 
     def run(self) -> None:
-        """Until `stop`. Never raises, whatever the network or the server does."""
+        """Runs until `stop`. Never raises, for any answer of the network or the server."""
         failures = 0
         while not self._stop.is_set():
             began = time.monotonic()
@@ -132,7 +132,7 @@ class Reflector:
             except (ApiUnreachable, ApiError) as error:
                 reason = str(error)
             except Exception as error:
-                logger.exception("watch of %s: this is a fault of Potstill", self._path)
+                logger.exception("watch of %s: this is a bug in Potstill", self._path)
                 reason = repr(error)
             else:
                 return
@@ -151,7 +151,7 @@ class Reflector:
             page = self._api.request("GET", self._path, query=query)
             items, metadata = page.get("items"), page.get("metadata")
             if not isinstance(items, list) or not isinstance(metadata, dict) or not metadata.get("resourceVersion"):
-                raise ApiUnreachable(f"GET {self._path}: the answer is no list: {str(page)[:SHOWN_CHARACTERS]}")
+                raise ApiUnreachable(f"GET {self._path}: the answer is not a list: {str(page)[:SHOWN_CHARACTERS]}")
             for item in items:
                 kept = self._trim(_checked(item, self._path))
                 found[_key(kept)] = kept
@@ -167,11 +167,14 @@ class Reflector:
         self._synced.set()
         for key in before.keys() | found.keys():
             if _version(before.get(key)) != _version(found.get(key)):
-                self._tell(found.get(key) or before[key])
+                self._call_listener(found.get(key) or before[key])
         return str(metadata["resourceVersion"])
 
     def _watch(self, version: str) -> None:
-        """Watches from `version`, again and again, until `stop`. Raises ApiError, ApiUnreachable when it breaks."""
+        """Watches from `version`, again and again, until `stop`.
+
+        Raises ApiError, ApiUnreachable if the connection breaks.
+        """
         while not self._stop.is_set():
             query = {
                 "watch": "true",
@@ -205,14 +208,14 @@ class Reflector:
                 self._objects[_key(item)] = item
             if self._index is not None:
                 (self._index.remove if kind == "DELETED" else self._index.put)(item)
-        self._tell(item)
+        self._call_listener(item)
 
-    def _tell(self, item: Json) -> None:
+    def _call_listener(self, item: Json) -> None:
         """An error in the handling of one object does not affect other objects."""
         try:
             self._changed(item)
         except Exception:
-            logger.exception("%s %s: this is a fault of Potstill", self._path, item["metadata"]["name"])
+            logger.exception("%s %s: this is a bug in Potstill", self._path, item["metadata"]["name"])
 
     def _select(self) -> dict[str, str]:
         return {"labelSelector": self._selector} if self._selector else {}
@@ -222,11 +225,11 @@ class Reflector:
 
 
 def _checked(item: object, path: str, *, named: bool = True) -> Json:
-    """`item` if it is an object with a version and, where it is `named`, a name. Raises ApiUnreachable."""
+    """Returns `item` if it is an object with a version and, if `named`, a name. Raises ApiUnreachable."""
     metadata = item.get("metadata") if isinstance(item, dict) else None
     wanted = ("resourceVersion", "name") if named else ("resourceVersion",)
     if not isinstance(item, dict) or not isinstance(metadata, dict) or not all(metadata.get(key) for key in wanted):
-        raise ApiUnreachable(f"{path}: the server sent what is no object: {str(item)[:SHOWN_CHARACTERS]}")
+        raise ApiUnreachable(f"{path}: the server sent what is not an object: {str(item)[:SHOWN_CHARACTERS]}")
     return item
 
 

@@ -1,4 +1,4 @@
-"""Jobs and pods, as Kubernetes tells of them, read as decide wants them. Pure."""
+"""Converts Jobs and pods of Kubernetes to the Job records that `decide` reads. Pure."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -12,11 +12,11 @@ Json = dict[str, Any]
 
 
 NO_WARNINGS: Mapping[str, PodWarning] = {}
-"""By the UID of the object that an event is about."""
+"""Events by the UID of the object that they are about."""
 
 
 def job_of(item: Json, pods: list[Json], warnings: Mapping[str, PodWarning] = NO_WARNINGS) -> Job:
-    """A Job and its pods as decide sees them."""
+    """Returns the record of a Job and its pods."""
     metadata, status = item["metadata"], item.get("status", {})
     conditions = {c["type"]: c for c in status.get("conditions", []) if c["status"] == "True"}
     ended = conditions.get("Complete") or conditions.get("Failed")
@@ -45,7 +45,7 @@ def job_of(item: Json, pods: list[Json], warnings: Mapping[str, PodWarning] = NO
 
 
 def weights_of(item: Json | None, pods: list[Json], warnings: Mapping[str, PodWarning] = NO_WARNINGS) -> Weights:
-    """How far the Job that brings a base to its volume is."""
+    """Returns the state of the Job that downloads a base to its volume."""
     if item is None:
         return Weights("absent", "they are not on their volume yet")
     name = item["metadata"]["name"]
@@ -54,8 +54,8 @@ def weights_of(item: Json | None, pods: list[Json], warnings: Mapping[str, PodWa
         return Weights("ready")
     if "Failed" in conditions:
         cause = end_cause(item, pods)
-        said = _last_words(pods) or (f"{cause.reason}: {cause.message}" if cause else "see its log")
-        return Weights("failed", f"Job {name} failed: {said}")
+        description = _last_words(pods) or (f"{cause.reason}: {cause.message}" if cause else "see its log")
+        return Weights("failed", f"Job {name} failed: {description}")
     if any(_started(pod) for pod in pods):
         return Weights("arriving", f"Job {name}")
     cause = pending_cause(item, pods, warnings)
@@ -63,7 +63,7 @@ def weights_of(item: Json | None, pods: list[Json], warnings: Mapping[str, PodWa
 
 
 def _last_words(pods: list[Json]) -> str:
-    """The last line of what the pod that ended last had printed."""
+    """Returns the last line that the last pod to end printed."""
     ends = [c["state"]["terminated"] for pod in pods for c in _containers(pod) if "terminated" in c.get("state", {})]
     last: Json = max(ends, key=lambda end: end.get("finishedAt") or "", default={})
     return last_words(last.get("message", ""))
@@ -84,7 +84,9 @@ def _started(pod: Json) -> datetime | None:
 
 
 def _exit_code(pods: list[Json]) -> int | None:
-    """Of the container that failed first; None when nobody saw one (the node went with its pods)."""
+    """Returns the exit code of the container that failed first; None if it is unknown (the node was lost with its
+    pods).
+    """
     ends = [
         container["state"]["terminated"]
         for pod in pods

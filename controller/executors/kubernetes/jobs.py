@@ -1,4 +1,4 @@
-"""One task, one Job: posted once and never changed. The controller owns retries, so a Job has none of its own."""
+"""Builds one Job for each task. A Job is created once, never changed, and never retried by Kubernetes."""
 
 from controller.executors.kubernetes.names import GPUS_ANNOTATION, QUEUE_LABEL, TASK_ANNOTATION, job_name, labels
 from controller.executors.kubernetes.pods import (
@@ -68,7 +68,7 @@ def build_job(frozen: FrozenExperiment, task: RunnableTask, profile: Profile, ow
 
 
 def build_rendezvous(frozen: FrozenExperiment, task: TrainTask, owner: Json, namespace: str) -> Json:
-    """The headless Service by which the pods of a training on several nodes find their first."""
+    """Returns the headless Service by which the pods of a training on several nodes find the first pod."""
     name = job_name(frozen, task)
     return {
         "apiVersion": "v1",
@@ -89,7 +89,7 @@ def build_rendezvous(frozen: FrozenExperiment, task: TrainTask, owner: Json, nam
 
 
 def _annotations(stage: Stage) -> dict[str, str]:
-    """Keeps AWS's webhook from giving credentials to containers that run untrusted code."""
+    """Prevents AWS's webhook from giving credentials to containers that run untrusted code."""
     untrusted = ",".join(step.name for step in stage.steps if not step.trusted)
     return {"eks.amazonaws.com/skip-containers": untrusted} if untrusted else {}
 
@@ -125,7 +125,10 @@ def _pod_spec(task: RunnableTask, stage: Stage, pod: RolePod, profile: Profile, 
 
 
 def _spec_of_steps(task: RunnableTask, stage: Stage, pod: RolePod, profile: Profile) -> Json:
-    """A container for each step, all but the last as init containers. Only trusted ones can reach the store."""
+    """Adds a container for each step; all but the last are init containers.
+
+    Only trusted containers can reach the store.
+    """
     containers = [
         container(
             step.name,
@@ -143,7 +146,10 @@ def _spec_of_steps(task: RunnableTask, stage: Stage, pod: RolePod, profile: Prof
 
 
 def _ranks(task: TrainTask, pod: RolePod, job: str) -> tuple[list[str], list[Json]]:
-    """One process per GPU, whose exit code is the pod's; over several nodes they meet at the Job's first pod."""
+    """Runs one process for each GPU and exits with their exit code.
+
+    Over several nodes they meet at the Job's first pod.
+    """
     command = ["python", "-P", "-m", "workloads.train.launch", f"--processes={max(1, pod.gpus)}"]
     if pod.nodes == 1:
         return [*command, task.key], []
@@ -160,9 +166,9 @@ def _ranks(task: TrainTask, pod: RolePod, job: str) -> tuple[list[str], list[Jso
 def connect_to_store(spec: Json, names: set[str], profile: Profile) -> None:
     """Lets the named containers of a pod reach the store and a model hub: address, keys, CAs, proxy.
 
-    The keys are files (POTSTILL_S3_KEYS), read again for each request. They are variables too, for images of version
-    0.1.0, which a live experiment keeps. With no Secret the service account has a role (IRSA, Pod Identity).
-    Raises ValueError for a profile without a store.
+    The keys are files (POTSTILL_S3_KEYS), read again for each request. They are environment variables too, for images
+    of version 0.1.0, which a live experiment still uses. Without a Secret, the service account has a role (IRSA, Pod
+    Identity). Raises ValueError for a profile without a store.
     """
     store = profile.store
     if store is None:
@@ -194,7 +200,7 @@ def connect_to_store(spec: Json, names: set[str], profile: Profile) -> None:
 
 
 def _keys_volume(secret: str) -> Json:
-    """The keys of the Secret that the store needs and no others; the session token if it is there."""
+    """Returns only the keys of the Secret that the store needs; the session token if it exists."""
     keys = [{"key": name, "path": name} for name in KEY_NAMES]
     token = [{"key": TOKEN_NAME, "path": TOKEN_NAME}]
     sources = [

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line, for log collectors."""
+    """Writes one JSON object for each line, for log collectors."""
 
     def format(self, record: logging.LogRecord) -> str:
         entry = {

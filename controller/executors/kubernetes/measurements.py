@@ -1,4 +1,4 @@
-"""What is measured of an experiment, from what stands in its store. Pure."""
+"""Computes measurements of an experiment from its records in the store. Pure."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,10 @@ from workloads.api.experiment import FrozenExperiment
 
 
 def evaluation_lags(frozen: FrozenExperiment, store: StoreSnapshot) -> Mapping[str, float]:
-    """Seconds from a checkpoint's commit to its grades', by evaluation. What was graded before is left out."""
+    """Returns the seconds from a checkpoint's commit to its grades, by evaluation.
+
+    Leaves out evaluations that were graded before.
+    """
     lags = {}
     for piece in resolve_evaluations(frozen, store):
         grades = store.unit(piece.grade_unit).markers.get(store_keys.GRADES) if piece.grade_unit else None
@@ -20,7 +23,7 @@ def evaluation_lags(frozen: FrozenExperiment, store: StoreSnapshot) -> Mapping[s
 
 
 def gpu_seconds_by_run(frozen: FrozenExperiment, store: StoreSnapshot) -> Mapping[str, float]:
-    """GPU-seconds of each run's closed trainings, of every experiment."""
+    """Returns the GPU-seconds of each run's closed trainings, over all experiments."""
     return {
         run.name: sum(a.end.gpu_seconds for a in store.unit(train_unit(run)).attempts if a.end is not None)
         for run in frozen.runs

@@ -1,4 +1,4 @@
-"""Prometheus metrics: controller-runtime's names for the loop, our own for experiments."""
+"""Prometheus metrics: the loop has controller-runtime's names, experiments have our own."""
 
 from collections.abc import Callable, Iterator, Mapping
 
@@ -51,11 +51,11 @@ class Metrics:
         self.registry.register(self._ages)
 
     def watch_limit(self, namespace: str, line: Callable[[], QuotaQueue | None]) -> None:
-        """Exports the limit of evaluation pods, looked at when asked for; nothing where there is none."""
+        """Exports the limit of evaluation pods, read at each scrape. Exports nothing if there is no limit."""
         self._limits.lines[namespace] = line
 
     def watch_age(self, namespace: str, ages: Callable[[], Mapping[str, float]]) -> None:
-        """Exports for how long each watch has had no answer, looked at when asked for. `ages`: seconds by resource."""
+        """Exports for how long each watch has had no answer, read at each scrape. `ages`: seconds by resource."""
         self._ages.ages[namespace] = ages
 
     def reconciled(self, _key: tuple[str, str], result: str, seconds: float) -> None:
@@ -76,17 +76,17 @@ class Metrics:
             self._measure(key, frozen, store)
 
     def _measure(self, key: tuple[str, str], frozen: FrozenExperiment, store: StoreSnapshot) -> None:
-        """Each evaluation's lag is observed once; those that a new controller finds are observed again by it."""
+        """Observes each evaluation's lag once. A new controller observes the existing evaluations again."""
         for run, seconds in gpu_seconds_by_run(frozen, store).items():
             self._run_gpu_seconds.labels(*key, run).set(seconds)
-        told = self._lags_seen.setdefault(key, set())
+        reported = self._lags_seen.setdefault(key, set())
         for evaluation, seconds in evaluation_lags(frozen, store).items():
-            if evaluation not in told:
-                told.add(evaluation)
+            if evaluation not in reported:
+                reported.add(evaluation)
                 self._lag.labels(*key).observe(seconds)
 
     def forget(self, key: tuple[str, str]) -> None:
-        """Of an experiment that is gone nothing is exported."""
+        """Removes the metrics of a deleted experiment."""
         self._lags_seen.pop(key, None)
         for metric in (self._gpu_seconds, self._run_gpu_seconds, self._lag, self._checkpoints, self._evaluations):
             metric.remove_by_labels({"namespace": key[0], "experiment": key[1]})

@@ -1,4 +1,4 @@
-"""Names, labels and annotations of what the controller makes."""
+"""Names, labels and annotations of objects that the controller makes."""
 
 from controller.experiment.profile import Profile
 from controller.snapshot.types import role_of
@@ -13,21 +13,23 @@ ROLE_LABEL = f"{GROUP}/role"
 TASK_ANNOTATION = f"{GROUP}/task"
 CLOSED_ANNOTATION = f"{GROUP}/closed"
 RETRY_ANNOTATION = f"{GROUP}/retry"
-"""On an Experiment: each new value lets what was given up be tried again."""
+"""An annotation of an Experiment: each new value allows new attempts of units that were given up."""
 GPUS_ANNOTATION = f"{GROUP}/gpus"
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 KEPT_SECONDS = 3600
-"""How long an ended Job stays for people's `kubectl logs`; the log's tail is in the store for good."""
+"""How long an ended Job stays for `kubectl logs`. The end of its log stays in the store."""
 MANAGED_BY = {"app.kubernetes.io/part-of": "potstill", "app.kubernetes.io/managed-by": "potstill-controller"}
 
 
 def job_name(frozen: FrozenExperiment, task: RunnableTask) -> str:
-    """Names one attempt of one unit for one experiment: at most 45 characters, so that pods' names fit too."""
+    """Returns the name of one attempt of one unit of one experiment: at most 45 characters, so that pods' names fit
+    too.
+    """
     return f"pexp-{frozen.uid8}-{role_of(task)}-{task.unit.digest[:12]}-{task.number}"
 
 
 def prefetch_name(base: ModelSource, profile: Profile) -> str:
-    """One name for a base and a volume, shared by all experiments."""
+    """Returns the name for a base and a volume, which is the same for all experiments."""
     return f"pexp-prefetch-{sha256_of(f'{base.content}|{profile.weights_claim}'.encode())[:12]}"
 
 

@@ -35,17 +35,19 @@ Json = dict[str, Any]
 Key = tuple[str, str]
 WORKERS = 8
 BUSY_SECONDS = 10.0
-"""Between two LISTs of the notices, and between two rounds of an experiment that gets no notices."""
+"""The interval between two LISTs of the notices, and between two rounds of an experiment that gets no notices."""
 FIRST_NOTICES_SECONDS = 5.0
-"""The longest wait of the first rounds for the first LIST of the notices."""
+"""How long the first rounds wait at most for the first LIST of the notices."""
 TIMED_ROUNDS_PER_SECOND = 10.0
-"""The most rounds a second, for all together, of Experiments to which nothing happens. Each has one every
-`BUSY_SECONDS` if that is fewer."""
+"""The largest number of rounds per second, of all Experiments together, for Experiments without changes.
+
+Each has a round every `BUSY_SECONDS` if that is fewer.
+"""
 RELEASE = "potstill"
 UNANSWERED_SECONDS = 300.0
 """Kubernetes restarts the controller if a watch had no answer for this long."""
 STOP_SECONDS = 20.0
-"""The longest time of `stop`: less than the pod's terminationGracePeriodSeconds of 30."""
+"""The longest time that `stop` takes: less than the pod's terminationGracePeriodSeconds of 30."""
 logger = logging.getLogger("potstill")
 
 
@@ -54,7 +56,7 @@ class Controller:
 
     `evaluation_pods`: the most that all Experiments have at one time; 0: no limit. `release`: controllers of other
     releases, or with other stores, do not work in this namespace at the same time. `leader`: no round starts while
-    another pod holds it; its thread is the caller's. `metrics`: shared with other namespaces of the process.
+    another pod holds it. The caller runs its thread. `metrics`: shared with other namespaces of the process.
     """
 
     def __init__(
@@ -78,9 +80,9 @@ class Controller:
         self._store = store
         self._board = NoticeBoard(store)
         self._store_passed = False
-        """Whether the store has passed its probe."""
+        """Whether the store has passed its check."""
         self._store_problem = f"{store.url} has not answered yet"
-        """Why the last read of the store failed; "" if it did not."""
+        """Why the last read of the store failed; "" if it succeeded."""
         self._closing = threading.Event()
         self._noticed = threading.Event()
         """Set when the first LIST of the notices has ended, with or without an error."""
@@ -242,7 +244,7 @@ class Controller:
     def _read_notices(self) -> None:
         """Lists the notices of all experiments, at intervals, and asks for a round of each whose units have new ones.
 
-        First the store is probed, until it passes. Runs until `stop`.
+        First the store is checked until it passes. Runs until `stop`.
         """
         while not self._closing.is_set():
             before = self._store_problem
@@ -290,7 +292,7 @@ class Controller:
         except Exception:
             wait = self._queue.failed(key)
             self.metrics.reconciled(key, "error", time.monotonic() - started)
-            logger.exception("%s/%s: this is a fault of Potstill; again in %.1f s", *key, wait)
+            logger.exception("%s/%s: this is a bug in Potstill; again in %.1f s", *key, wait)
             return
         self._queue.succeeded(key)
         self.metrics.reconciled(key, "success", time.monotonic() - started)

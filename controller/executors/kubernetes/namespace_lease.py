@@ -3,7 +3,7 @@
 Two controllers of one release with one store may work at the same time, as they do for a moment in an upgrade: they do
 no harm. Controllers of another release or with another store wait until the Lease has expired. A Lease has expired when
 its record has not changed for its duration, measured by the waiting controller's clock, so that clocks of two machines
-are never compared. A controller that ends leaves the Lease as it is, because another of its release may be at work.
+are never compared. A controller that ends leaves the Lease as it is, because another one of its release may be running.
 
 With several replicas a second Lease names the pod that works. The other pods wait for it; the pod that works releases
 it when it ends.
@@ -31,17 +31,17 @@ class LeasePace:
     duration_seconds: int = 30
     renew_seconds: float = 10.0
     look_seconds: float = 2.0
-    """Between two reads of a Lease that another holds."""
+    """The interval between two reads of a Lease that another controller holds."""
 
 
 class NamespaceLease:
     """`run` takes and renews the Lease; the other methods may be called from any thread.
 
-    `holder`: who holds it, as the Lease records it: release and store.
+    `holder`: the text that the Lease records: release and store.
     """
 
     level = logging.ERROR
-    """Log level of the message that another holds it."""
+    """Log level of the message that another controller holds the Lease."""
 
     def __init__(
         self,
@@ -63,25 +63,25 @@ class NamespaceLease:
         self._unguarded = False
         """Whether this controller works without the Lease, because it has no permission for Leases."""
         self._seen: tuple[str, float] = ("", 0.0)
-        """The version of another's Lease, and the time at which it was first seen."""
+        """The version of another controller's Lease, and the time at which it was first seen."""
         self._other = ""
         self._stop = threading.Event()
         self._changed = threading.Condition()
 
     @property
     def is_held(self) -> bool:
-        """Whether work may be done now. It becomes false before another may take the Lease."""
+        """Returns whether rounds may run now. It returns False before another controller may take the Lease."""
         return self._unguarded or self._clock() < self._held_until
 
     @property
     def problem(self) -> str:
-        """Why no work may be done; "" if it may."""
+        """Returns why no round may run; "" if rounds may run."""
         if self.is_held:
             return ""
         return self._other or f"the Lease {self._namespace}/{self._name} is not held yet"
 
     def wait_held(self, seconds: float) -> bool:
-        """Waits up to `seconds` for the Lease. Returns whether it is held."""
+        """Waits up to `seconds` for the Lease. Returns whether this controller holds it."""
         with self._changed:
             return self._changed.wait_for(lambda: self.is_held or self._stop.is_set(), seconds) and self.is_held
 
@@ -91,18 +91,18 @@ class NamespaceLease:
             self._changed.notify_all()
 
     def run(self) -> None:
-        """Until `stop`. Never raises."""
+        """Runs until `stop`. Never raises."""
         while not self._stop.is_set():
             try:
                 self.renew()
             except (ApiError, ApiUnreachable) as error:
                 logger.warning("the Lease %s/%s was not renewed: %s", self._namespace, self._name, error)
             except Exception:
-                logger.exception("the Lease %s/%s: this is a fault of Potstill", self._namespace, self._name)
+                logger.exception("the Lease %s/%s: this is a bug in Potstill", self._namespace, self._name)
             self._stop.wait(self._pace.renew_seconds if self.is_held else self._pace.look_seconds)
 
     def renew(self) -> None:
-        """Takes or renews the Lease, if no other holds it. Raises ApiError, ApiUnreachable."""
+        """Takes or renews the Lease if no other controller holds it. Raises ApiError, ApiUnreachable."""
         began = self._clock()
         try:
             written = self._is_ours_to_write()
@@ -110,7 +110,7 @@ class NamespaceLease:
             if error.status == 403:
                 self._work_without(error)
                 return
-            if error.status != 409:  # another wrote it at the same moment: the next `renew` reads it again
+            if error.status != 409:  # another controller wrote it at the same moment: the next `renew` reads it again
                 raise
             return
         self._unguarded = False
@@ -122,7 +122,7 @@ class NamespaceLease:
             self._changed.notify_all()
 
     def _is_ours_to_write(self) -> bool:
-        """Writes the Lease unless another holds it. Returns whether it was written."""
+        """Writes the Lease unless another controller holds it. Returns whether it was written."""
         try:
             found = self._api.request("GET", f"{self._path}/{self._name}")
         except ApiError as error:
@@ -178,7 +178,7 @@ class NamespaceLease:
 
 
 class LeaderLease(NamespaceLease):
-    """Held by one pod of a release with several. `holder`: the pod's name."""
+    """The Lease that one pod of a release with several replicas holds. `holder`: the pod's name."""
 
     level = logging.INFO
 
@@ -206,7 +206,9 @@ class LeaderLease(NamespaceLease):
                 body = {**found, "spec": {**found["spec"], "holderIdentity": ""}}
                 self._api.request("PUT", f"{self._path}/{self._name}", body=body)
         except (ApiError, ApiUnreachable) as error:
-            logger.warning("the Lease %s/%s was not given up: %s", self._namespace, self._name, error)
+            logger.warning("the Lease %s/%s was not released: %s", self._namespace, self._name, error)
 
     def _held_by(self, holder: str, duration: int) -> str:
-        return f"standing by: pod {holder} is at work; this one takes over {duration} s after its last sign of life"
+        return (
+            f"standing by: pod {holder} is the leader; this pod takes over if the Lease is not renewed for {duration} s"
+        )

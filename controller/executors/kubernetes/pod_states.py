@@ -1,4 +1,5 @@
-"""Why a Job's pods ended or do not start, in the words of the kubelet and the scheduler, and what to change. Pure.
+"""Finds why a Job's pods ended or do not start, from messages of the kubelet and the scheduler, and says what to
+change. Pure.
 
 Sources: terminated and waiting states of containers (https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/),
 `status.reason` that a kubelet gives a pod that it refuses or evicts, and the condition DisruptionTarget.
@@ -20,14 +21,16 @@ from workloads.words import count_of
 Json = dict[str, Any]
 Blame = Literal["work", "limit", "cluster"]
 ERROR = "Error"
-"""A container's reason that says no more than that its program failed."""
+"""The container's reason that only says that its program failed."""
 CREATING = frozenset({"PodInitializing", "ContainerCreating"})
 SHOWN_CHARACTERS = 300
 
 
 @dataclass(frozen=True)
 class PodCause:
-    """`blame`: the program; a limit of its own configuration, which the same pod would meet again; or the cluster."""
+    """`blame`: the program; a limit in the pod's own configuration, which a new pod would exceed again; or the
+    cluster.
+    """
 
     reason: str
     message: str
@@ -43,9 +46,9 @@ class PodWarning:
 
 
 def end_cause(job: Json, pods: Sequence[Json]) -> PodCause | None:
-    """Why a Job that did not complete ended. None when neither its pods nor the Job itself say.
+    """Returns why a Job ended without completing. None if neither its pods nor the Job have a reason.
 
-    A reason that says more than that a program failed is part of the message too.
+    If the reason says more than that a program failed, the message contains it too.
     """
     found = (
         _first(_over_limit(pod, job) for pod in pods)
@@ -60,12 +63,12 @@ def end_cause(job: Json, pods: Sequence[Json]) -> PodCause | None:
 
 
 def pending_cause(job: Json, pods: Sequence[Json], warnings: Mapping[str, PodWarning]) -> PodCause:
-    """Why no container of a Job runs yet."""
+    """Returns why no container of a Job runs yet."""
     metadata, spec = job["metadata"], job.get("spec", {})
     if spec.get("suspend") or _condition(job, "Suspended"):
         queue = metadata.get("labels", {}).get(QUEUE_LABEL)
         if queue:
-            return PodCause("Queued", f"waits in Kueue's queue {queue}; `kubectl get workloads` says for what")
+            return PodCause("Queued", f"waits in Kueue's queue {queue}; `kubectl get workloads` shows why")
         return PodCause(
             "JobSuspended", "its Job is suspended, and Potstill did not do that: see spec.suspend of the Job"
         )
@@ -79,15 +82,17 @@ def pending_cause(job: Json, pods: Sequence[Json], warnings: Mapping[str, PodWar
         if not pods:
             return PodCause(STARTING, "its pod is not made yet")
     for pod in pods:
-        said = warnings.get(str(pod["metadata"].get("uid")))
-        if said is not None:
-            return PodCause(said.reason, f"its pod does not start: {_shown(said.message)}")
+        warning = warnings.get(str(pod["metadata"].get("uid")))
+        if warning is not None:
+            return PodCause(warning.reason, f"its pod does not start: {_shown(warning.message)}")
     node = next((pod["spec"]["nodeName"] for pod in pods if pod.get("spec", {}).get("nodeName")), None)
     return PodCause(STARTING, f"its pod is being started on {node}" if node else "its pod has no node yet")
 
 
 def needs_warnings(job: Json, pods: Sequence[Json]) -> bool:
-    """Whether only events can say why no container of the Job runs: a pod is not made, or is stuck on its node."""
+    """Returns whether only events can explain why no container of the Job runs: a pod is not made, or is stuck on its
+    node.
+    """
     spec, status = job.get("spec", {}), job.get("status", {})
     over = any(c["status"] == "True" and c["type"] in ("Complete", "Failed") for c in status.get("conditions", []))
     if over or spec.get("suspend") or job["metadata"].get("deletionTimestamp"):
@@ -97,12 +102,14 @@ def needs_warnings(job: Json, pods: Sequence[Json]) -> bool:
 
 
 def last_words(message: str) -> str:
-    """The last line of a termination message that says something, cut and made printable."""
+    """Returns the last line of a termination message that is not empty, truncated and printable."""
     return next((_shown(line) for line in reversed(message.splitlines()) if line.strip()), "")
 
 
 def _over_limit(pod: Json, job: Json) -> PodCause | None:
-    """Evicted for more local storage than its own limits allow, and not because its node was short of something."""
+    """Returns whether the pod was evicted because it exceeded its own storage limits, and not because its node was
+    short.
+    """
     status = pod.get("status", {})
     message = status.get("message", "")
     if status.get("reason") != "Evicted" or _condition(pod, "DisruptionTarget") or message.startswith("The node"):
@@ -117,8 +124,8 @@ def _over_limit(pod: Json, job: Json) -> PodCause | None:
         remedy = "raise the volume's sizeLimit in the profile, or write less"
     else:
         remedy = f"raise {_part(job)}.resources.limits.ephemeral-storage of the profile, or write less"
-    said = _shown(message).rstrip(". ")
-    return PodCause("Evicted", f"{said}; the same pod would be evicted again: {remedy}", "limit")
+    last_message = _shown(message).rstrip(". ")
+    return PodCause("Evicted", f"{last_message}; the same pod would be evicted again: {remedy}", "limit")
 
 
 def _disruption(pod: Json) -> PodCause | None:
@@ -130,7 +137,9 @@ def _disruption(pod: Json) -> PodCause | None:
 
 
 def _refusal(pod: Json) -> PodCause | None:
-    """A kubelet's reason for a pod that it did not take, or lost: UnexpectedAdmissionError, OutOfcpu, NodeLost ..."""
+    """Returns a kubelet's reason for a pod that it did not take or lost: UnexpectedAdmissionError, OutOfcpu, NodeLost
+    ...
+    """
     status = pod.get("status", {})
     reason = status.get("reason")
     if not reason or status.get("phase") not in ("Failed", "Unknown", None):
@@ -140,7 +149,10 @@ def _refusal(pod: Json) -> PodCause | None:
 
 
 def _container_end(job: Json, pods: Iterable[Json]) -> PodCause | None:
-    """Of the container that failed first; of several in one second, the one whose reason says most."""
+    """Returns the state of the container that failed first.
+
+    Among several in one second, it takes the most specific reason.
+    """
     ends = [
         (state["terminated"], name, pod)
         for pod in pods
@@ -150,7 +162,7 @@ def _container_end(job: Json, pods: Iterable[Json]) -> PodCause | None:
     if not ends:
         return None
     end, name, pod = min(ends, key=lambda one: (one[0].get("finishedAt") or "", one[0].get("reason") in (None, ERROR)))
-    reason, said = end.get("reason") or ERROR, last_words(end.get("message", ""))
+    reason, last_message = end.get("reason") or ERROR, last_words(end.get("message", ""))
     spec: Json = next((c for c in _containers(pod) if c["name"] == name), {})
     part = _part(job)
     match reason:
@@ -160,19 +172,21 @@ def _container_end(job: Json, pods: Iterable[Json]) -> PodCause | None:
             remedy = f"raise {part}.resources.limits.memory of the profile, or use less (smaller batches, fewer tokens)"
             return PodCause(reason, f"container {name} was killed: {used}; {remedy}")
         case "StartError" | "ContainerCannotRun" | "ContainerCannotStart":
-            detail = f": {said}" if said else ""
+            detail = f": {last_message}" if last_message else ""
             image = spec.get("image", "its image")
             return PodCause(
                 reason, f"container {name} could not be started{detail}; check {image}, {part}.image of the profile"
             )
         case "ContainerStatusUnknown":
-            return PodCause(reason, f"the node lost container {name}: {said or 'how it ended is not known'}", "cluster")
-    detail = f": {said}" if said else ""
+            return PodCause(
+                reason, f"the node lost container {name}: {last_message or 'how it ended is not known'}", "cluster"
+            )
+    detail = f": {last_message}" if last_message else ""
     return PodCause(reason, f"container {name} {_described(int(end['exitCode']))}{detail}")
 
 
 def _job_end(job: Json) -> PodCause | None:
-    """What the Job says where no pod is left to ask."""
+    """Returns the Job's own reason if no pod exists any more."""
     found = _condition(job, "Failed") or _condition(job, "FailureTarget")
     if found is None:
         return None
@@ -185,7 +199,7 @@ def _job_end(job: Json) -> PodCause | None:
 
 
 def _waiting(pod: Json, job: Json) -> PodCause | None:
-    """Why a pod does not start: an image that does not come, a Secret that is not there, no node that fits."""
+    """Returns why a pod does not start: an image cannot be pulled, a Secret does not exist, or no node fits."""
     for _, state in _states(pod):
         waiting = state.get("waiting", {})
         reason = waiting.get("reason")
@@ -201,13 +215,16 @@ def _waiting(pod: Json, job: Json) -> PodCause | None:
 
 
 def _part(job: Json) -> str:
-    """The part of the profile that says where the Job runs. The Job that fetches weights is no stage's."""
+    """Returns the part of the profile that says where the Job runs.
+
+    The Job that downloads weights belongs to no stage.
+    """
     stage = STAGES.get(job["metadata"].get("labels", {}).get(ROLE_LABEL, ""), REPORT)
     return stage.profile_part
 
 
 def _states(pod: Json) -> list[tuple[str, Json]]:
-    """(name, state) of each container, init containers first."""
+    """Returns (name, state) of each container, init containers first."""
     status = pod.get("status", {})
     found = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
     return [(container.get("name", "main"), container.get("state", {})) for container in found]

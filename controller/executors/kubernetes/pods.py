@@ -1,11 +1,11 @@
-"""Pods of one role: where they run, what they may do, and nothing that `restricted` PodSecurity refuses."""
+"""Builds the pods of one role. They comply with the PodSecurity level `restricted`."""
 
 from typing import Any
 
 from controller.experiment.profile import Profile, RolePod
 
 USER = 65532
-"""Numeric, as runAsNonRoot is checked by number; the images' own user."""
+"""Numeric, because runAsNonRoot is checked by number. It is the images' own user."""
 WORK = "/work"
 CACHE = "/cache"
 WEIGHTS = "/weights"
@@ -13,7 +13,7 @@ GPU_RESOURCE = "nvidia.com/gpu"
 
 Json = dict[str, Any]
 WRITABLE: list[Json] = [{"name": name, "value": WORK} for name in ("HOME", "TMPDIR")]
-"""States and adapters pass through temporary files, of tens of GB where experts are trained; /tmp is small."""
+"""Resume states and adapters pass through temporary files, of tens of GB for trained experts; /tmp is small."""
 
 
 def container(
@@ -26,9 +26,11 @@ def container(
     *,
     trusted: bool = True,
 ) -> Json:
-    """Read-only root; what it writes goes to WORK, CACHE and /tmp, which the kubelet bounds and throws away.
+    """Builds a container with a read-only root. It can write only to WORK, CACHE and /tmp, which have limits and are
+    deleted with the pod.
 
-    `trusted`: it has the platform's extra variables and volumes; the one that executes candidates' code is not.
+    `trusted`: it gets the platform's extra variables and volumes. The container that runs candidates' code is not
+    trusted.
     """
     if pod.image is None:
         raise ValueError(f"profile {profile.name} names no image for {name}")
@@ -62,7 +64,7 @@ def container(
 
 
 def resources(pod: RolePod, gpus: int) -> Json:
-    """The profile's, with the GPUs added as a limit (requests follow for extended resources)."""
+    """Returns the profile's resources, with the GPUs as a limit (requests follow for extended resources)."""
     merged: Json = {key: dict(value) for key, value in pod.resources.items()}
     if gpus:
         merged.setdefault("limits", {})[GPU_RESOURCE] = str(gpus)
@@ -70,15 +72,15 @@ def resources(pod: RolePod, gpus: int) -> Json:
 
 
 def pod_metadata(pod: RolePod, labels: dict[str, str], annotations: dict[str, str]) -> Json:
-    """Of the pods of a Job: the platform's labels and annotations, under Potstill's own."""
+    """Returns the metadata of a Job's pods: the platform's labels and annotations, overridden by Potstill's own."""
     found = {"labels": {**pod.pod_labels, **labels}, "annotations": {**pod.pod_annotations, **annotations}}
     return {key: value for key, value in found.items() if value}
 
 
 def pod_spec(pod: RolePod, profile: Profile, containers: list[Json], *, init: list[Json], work_gib: int) -> Json:
-    """A pod that runs once. A pod that reads weights mounts the profile's claim read-only.
+    """Builds a pod that runs once. A pod that reads weights mounts the profile's claim read-only.
 
-    `work_gib`: of /work, where the profile does not say.
+    `work_gib`: the size of /work if the profile states none.
     """
     spec: Json = {
         "restartPolicy": "Never",
@@ -116,7 +118,7 @@ def pod_spec(pod: RolePod, profile: Profile, containers: list[Json], *, init: li
 
 
 def cache_volume(pod: RolePod, work_gib: int) -> Json:
-    """A cache that ends with the pod."""
+    """Returns a cache volume that is deleted with the pod."""
     return {"emptyDir": {"sizeLimit": pod.size_limits.cache or pod.size_limits.work or f"{work_gib}Gi"}}
 
 

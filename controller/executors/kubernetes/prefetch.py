@@ -1,4 +1,4 @@
-"""The Job that brings a base to the profile's weights volume, before a GPU is booked. Pure."""
+"""Builds the Job that downloads a base to the profile's weights volume before a GPU is requested. Pure."""
 
 from controller.executors.kubernetes.jobs import connect_to_store
 from controller.executors.kubernetes.names import KEPT_SECONDS, labels, prefetch_name
@@ -24,13 +24,13 @@ WORK_GIB = 4
 
 
 def needs_prefetch(base: ModelSource, profile: Profile) -> bool:
-    """What stands at a path is in an image or on the volume already."""
+    """Returns whether a Job must download the base. A base at a path is in an image or on the volume already."""
     is_remote = base.location.startswith("hub://") or is_in_store(base.location)
     return profile.weights_claim is not None and is_remote
 
 
 def build_prefetch(frozen: FrozenExperiment, profile: Profile, owner: Json, namespace: str) -> Json:
-    """It leaves no record but the weights, so that Kubernetes itself may try it again; it goes on where it was."""
+    """Builds the Job. It writes only weights, so Kubernetes may retry it; it resumes the download."""
     pod, base = profile.report, frozen.base
     name, marks = prefetch_name(base, profile), labels(frozen, "prefetch")
     env: list[Json] = [

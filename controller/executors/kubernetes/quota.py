@@ -1,10 +1,10 @@
-"""The limit of evaluation pods of a namespace, which its Experiments share: who has one, and whose turn is next.
+"""The limit of evaluation pods of a namespace. Its Experiments share the pods through a fair queue.
 
-A pod counts from the decision to start it to its end: by its task while its Job has not been seen (a claim), then by
-the Job, then by the pod as long as it outlives its Job. Decisions are made and noted one at a time, so that no two take
-the same pod. Who waited longest has the next one; who gets one, or more evaluations for one, waits again behind the
-others. Claims and the order of waiting are in memory only: a controller that starts again knows the pods from its first
-LIST, and who waits as they ask again.
+A pod counts from the decision to start it until it ends: first by a claim, until its Job is in the copy; then by the
+Job; then by the pod, if it outlives its Job. Decisions are made and recorded one at a time, so no two decisions take
+the same pod. The Experiment that has waited longest gets the next pod. An Experiment that gets a pod, or more
+evaluations for a running one, goes to the end of the queue. Claims and the queue are in memory only: after a restart
+the controller knows the pods from its first LIST, and the queue from the next round of each Experiment.
 """
 
 import threading
@@ -25,9 +25,12 @@ from workloads.stages.generate import GENERATE
 
 Json = dict[str, Any]
 CLAIM_SECONDS = 120.0
-"""A claim that is not confirmed for so long ends: above STALE_SECONDS of the copies, so that a Job would be in them."""
+"""A claim that is not confirmed for this long ends.
+
+It is more than STALE_SECONDS, so a Job would be in the copies by then.
+"""
 WAITING_SECONDS = 180.0
-"""An Experiment that has not asked for so long, because its rounds fail, is passed over until it asks again."""
+"""An Experiment whose rounds fail for this long is skipped until its next decision."""
 SHOWN_NAMES = 3
 
 
@@ -47,14 +50,20 @@ class Waiter:
 
 @dataclass(frozen=True)
 class QuotaQueue:
-    """`holders`: by task key, who has an evaluation pod; `waiting`: who waits for one, the longest first."""
+    """`holders`: the owner of each evaluation pod, by task key.
+
+    `waiting`: owners that wait for a pod, the longest first.
+    """
 
     most: int
     holders: Mapping[str, Owner]
     waiting: tuple[Owner, ...] = ()
 
     def pool(self, owner: Owner) -> Pool:
-        """What is left to `owner` by others, and reserved_for_others to those who wait before it."""
+        """Returns the pool for `owner`: slots that others do not hold.
+
+        `reserved_for_others`: slots for owners ahead of it in the queue.
+        """
         others = sum(holder != owner for holder in self.holders.values())
         ahead = self.waiting[: self.waiting.index(owner)] if owner in self.waiting else self.waiting
         return Pool(
@@ -65,7 +74,7 @@ class QuotaQueue:
         )
 
     def next(self) -> tuple[Owner, ...]:
-        """Who of those that wait can have a pod now."""
+        """Returns the waiting owners that can have a pod now."""
         return self.waiting[: max(0, self.most - len(self.holders))]
 
     def _full(self, ahead: int) -> str:
@@ -73,15 +82,15 @@ class QuotaQueue:
         names = [f"{name} ({count})" for name, count in sorted(have.items(), key=lambda item: (-item[1], item[0]))]
         more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
         message = f"the namespace's limit of evaluation pods is {self.most}"
-        message += f", at work for {', '.join(names[:SHOWN_NAMES])}{more}" if names else ""
+        message += f", used by {', '.join(names[:SHOWN_NAMES])}{more}" if names else ""
         return message + (f"; {ahead} waited longer" if ahead else "")
 
 
 @dataclass(frozen=True)
 class QuotaLedger:
-    """What is known beside the copies of Jobs and pods: claims by task key, and who waits. Pure.
+    """The state in addition to the copies of Jobs and pods: claims by task key, and waiting owners. Pure.
 
-    `known`: task keys of Jobs that were seen, be they gone since: a task has one Job in its life.
+    `known`: task keys of all Jobs seen so far, including deleted ones. A task has one Job in its life.
     """
 
     claims: Mapping[str, Claim] = field(default_factory=dict)
@@ -89,14 +98,14 @@ class QuotaLedger:
     known: frozenset[str] = frozenset()
 
     def with_seen(self, keys: Iterable[str], now: datetime) -> "QuotaLedger":
-        """A Job that was seen once speaks for itself, also when it is gone. `keys`: those that are new are enough."""
+        """Returns the ledger without claims for Jobs that were seen. `keys` may contain only the keys that are new."""
         new = frozenset(keys) - self.known
         known, oldest = self.known | new if new else self.known, now - timedelta(seconds=CLAIM_SECONDS)
         claims = {key: c for key, c in self.claims.items() if key not in known and c.confirmed > oldest}
         return replace(self, claims=claims, known=known)
 
     def after_decision(self, owner: Owner, decision: Decision, now: datetime) -> "QuotaLedger":
-        """After a decision of `owner`. One that saw nothing says nothing."""
+        """Returns the ledger after a decision of `owner`. A decision without a complete snapshot changes nothing."""
         if decision.generating is None:
             return self
         claims = {key: claim for key, claim in self.claims.items() if claim.owner != owner}
@@ -113,18 +122,23 @@ class QuotaLedger:
         return tuple(owner for _, owner in sorted(asking, key=lambda one: (one[0], one[1].experiment, one[1].uid8)))
 
     def without(self, owner: Owner) -> "QuotaLedger":
-        """It waits no more. What it may have started counts until it is seen."""
+        """Returns the ledger in which `owner` does not wait. Its claims stay until their Jobs are seen."""
         return replace(self, waiters={other: waiter for other, waiter in self.waiters.items() if other != owner})
 
 
 def _takes(decision: Decision) -> bool:
-    """A pod, or more for one that it has: else who keeps one at work would never let others have it."""
+    """Returns whether the decision takes a pod, or gives a running one more evaluations.
+
+    Without the second rule an owner could keep its pod forever while others wait.
+    """
     tasks = (action.task for action in decision.actions if isinstance(action, WriteTask))
     return any(isinstance(task, GenerateTask) for task in tasks)
 
 
 def holders(jobs: Iterable[Json], pods: Iterable[Json], claims: Mapping[str, Claim], now: datetime) -> dict[str, Owner]:
-    """By task key: of live Jobs, of pods that have not ended (their Job may be gone), and claims."""
+    """Returns owners by task key: of live Jobs, of pods that have not ended (their Job may be deleted), and of
+    claims.
+    """
     found = {_key(item): _owner(item) for item in jobs if is_evaluation(item) and is_live(job_of(item, []), now)}
     found |= {_key(item): _owner(item) for item in pods if is_evaluation(item) and _pod_is_live(item, now)}
     return found | {key: claim.owner for key, claim in claims.items()}
@@ -147,9 +161,9 @@ def _owner(item: Json) -> Owner:
 
 
 class EvaluationLimit:
-    """`most` 0: none. `wake` is called with the name of an Experiment whose turn has come.
+    """The limit of one namespace. `most`: 0 for no limit. `wake` is called with an Experiment that can have a pod now.
 
-    `tasks` keeps evaluations, and only this takes them.
+    `tasks` must keep evaluations. Only this object calls its `take_evaluations`.
     """
 
     def __init__(
@@ -167,7 +181,10 @@ class EvaluationLimit:
         self._lock = threading.Lock()
 
     def admit(self, owner: Owner, view: JobsSnapshot, decide: Callable[[JobsSnapshot], Decision]) -> Decision:
-        """The decision of `owner`, noted before anybody else's is made. `decide` does no I/O: others wait for it."""
+        """Makes and records the decision of `owner` before any other decision.
+
+        `decide` must do no I/O, because others wait.
+        """
         if not self._most:
             return decide(view)
         with self._lock:
@@ -179,27 +196,27 @@ class EvaluationLimit:
         return decision
 
     def changed(self) -> None:
-        """A Job or pod came, changed or went."""
+        """Call it when a Job or pod was added, changed or deleted."""
         if self._most:
             with self._lock:
                 line = self._look()
             self._call(line.next())
 
     def forget(self, owner: Owner) -> None:
-        """It is finished or gone: nobody waits behind it."""
+        """Removes an owner that has finished or was deleted from the queue."""
         with self._lock:
             self._ledger = self._ledger.without(owner)
         self.changed()
 
     def line(self) -> QuotaQueue | None:
-        """As it is now; None without a limit."""
+        """Returns the current queue; None without a limit."""
         if not self._most:
             return None
         with self._lock:
             return self._look()
 
     def _look(self) -> QuotaQueue:
-        """The line as it is now. Call it with the lock held."""
+        """Returns the current queue. Call it with the lock held."""
         now, found = self._clock(), self._tasks.take_evaluations()
         self._ledger = self._ledger.with_seen(found.seen, now)
         return QuotaQueue(

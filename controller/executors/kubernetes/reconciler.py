@@ -1,4 +1,4 @@
-"""One round of one Experiment: accept, observe, decide, act, and write the status once."""
+"""One round of one Experiment: accept the spec, read the state, decide, act, and write the status once."""
 
 import logging
 import time
@@ -42,9 +42,9 @@ from workloads.storage.base import Store, StoreError
 Json = dict[str, Any]
 logger = logging.getLogger("potstill.reconcile")
 SOON = frozenset({"BackingOff", "Gathering", "WeightsArriving", "Stopping"})
-"""Reasons of what goes on after some seconds without an event."""
+"""Reasons that change after some seconds without an event."""
 NORMAL = frozenset({"Suspended", "Finished", "Queued"})
-"""Reasons of Progressing=False that nobody has to do anything about."""
+"""Reasons of Progressing=False that need no action of the user."""
 WARNINGS = frozenset(
     {
         *("Failed", "PartiallyFailed", "InvalidSpec", "UnknownProfile", "ImmutableField", "StoreRegressed"),
@@ -52,19 +52,19 @@ WARNINGS = frozenset(
     }
 )
 STALE_REVISION = -1
-"""No revision of an experiment: its rounds are made again."""
+"""A number that no revision has: the Rounds object is made again."""
 NOTE_BYTES = 1024
-"""Of an Event's note, by the API server's own rule."""
+"""The API server's limit for an Event's note."""
 
 
 class Dropped(Exception):
-    """Another writer was first during the round, in the Experiment or in one of its units: another round is due."""
+    """Another writer changed the Experiment or one of its units during the round, so another round is due."""
 
 
 class Reconciler:
-    """Keeps caches per experiment; all of it can be read again, so that a restart changes nothing but time.
+    """Runs rounds. Its caches can all be read again, so a restart only costs time.
 
-    `require_store` raises StoreError if the last look at the store failed, as a round may read nothing of it.
+    `require_store` raises StoreError if the last check of the store failed; a round then must not read it.
     """
 
     def __init__(
@@ -97,17 +97,17 @@ class Reconciler:
 
     @property
     def experiments(self) -> int:
-        """How many have had a round and are not finished."""
+        """The number of Experiments that have had a round and are not finished."""
         return len(self._rounds)
 
     def is_quiet(self, item: Json) -> bool:
-        """Whether the last round of the Experiment left nothing to be looked at soon."""
+        """Returns whether nothing of the Experiment needs another round soon."""
         return item["metadata"]["uid"] in self._quiet
 
     def reconcile(self, item: Json) -> Status | None:
-        """One round; None when there is nothing (more) to do.
+        """Runs one round. Returns None if there is nothing to do.
 
-        Raises StoreError (told in the condition Ready first), Dropped, ApiError, ApiUnreachable.
+        Raises StoreError (the condition Ready reports it first), Dropped, ApiError, ApiUnreachable.
         """
         item = believed(item)
         try:
@@ -147,13 +147,15 @@ class Reconciler:
         status = self._judged(accepted, decision.status)
         self._write_status(item, running_status(item, status, links, accepted.frozen.revision, self._clock()))
         if rounds.lost_race:
-            raise Dropped("another writer was first in one of its units")
+            raise Dropped("another writer changed one of its units first")
         return status
 
     def gone(self, item: Json) -> None:
-        """The Experiment was deleted. With deletionPolicy Delete its folder goes: best effort, as nothing waits for it.
+        """Cleans up after a deleted Experiment. With deletionPolicy Delete it tries once to delete the Experiment's
+        folder.
 
-        What its units hold may be others' too: `potstill gc` sweeps what nobody names any more. Raises StoreError.
+        Other experiments may use the same units: `potstill gc` deletes those that no experiment names. Raises
+        StoreError.
         """
         self._forget(item)
         self._metrics.forget(_key(item))
@@ -162,7 +164,7 @@ class Reconciler:
                 self._store.delete(found.key)
 
     def _forget(self, item: Json) -> None:
-        """Nothing more is done for it."""
+        """Drops all caches of the Experiment."""
         uid = item["metadata"]["uid"]
         self._rounds.pop(uid, None)
         self._refusals.pop(uid, None)
@@ -174,7 +176,7 @@ class Reconciler:
         self._watched.limit.forget(Owner(experiment=item["metadata"]["name"], uid8=uid8_of(item)))
 
     def _judged(self, accepted: Accepted, status: Status) -> Status:
-        """`status` with the gate's result, if there is a gate. Raises StoreError."""
+        """Returns `status` with the gate's result, if the experiment has a gate. Raises StoreError."""
         frozen = accepted.frozen
         if frozen.gate is None or not status.runs:
             return status
@@ -199,7 +201,10 @@ class Reconciler:
         return {"retried": asked}
 
     def _rounds_of(self, item: Json, accepted: Accepted) -> tuple[Rounds, EventLog]:
-        """Made again when the experiment has grown or is retried: what failed before is then tried again."""
+        """Returns the experiment's rounds and event log.
+
+        They are made again after an addition or a retry, so that failed downloads are tried again.
+        """
         uid, frozen = item["metadata"]["uid"], accepted.frozen
         kept = self._rounds.get(uid)
         if kept is not None and kept[0] == frozen.revision:
@@ -222,7 +227,7 @@ class Reconciler:
         return rounds, events
 
     def _note_quiet(self, item: Json, rounds: Rounds, decision: Decision) -> None:
-        """Quiet is what only a notice, a Job or much time can change."""
+        """Records whether only a notice, a Job or the passing of much time can change the next decision."""
         uid = item["metadata"]["uid"]
         status = decision.status
         reasons = {line.reason for line in status.runs} | {line.reason for line in status.evaluations}
@@ -242,17 +247,17 @@ class Reconciler:
         }
 
     def _write_status(self, item: Json, status: Json) -> None:
-        """Writes it to the object that was read, if it is still that object as it was read.
+        """Writes the status if the object has not changed since it was read.
 
-        Raises Dropped if it is not, ApiError, ApiUnreachable.
+        Raises Dropped if it has changed, ApiError, ApiUnreachable.
         """
         if status == item.get("status"):
             return
-        told = {field: status.get(field) for field in FIELDS}
+        stated = {field: status.get(field) for field in FIELDS}
         path, uid, before = f"{_path(item)}/status", item["metadata"]["uid"], item.get("status")
         version = item["metadata"]["resourceVersion"]
         for attempt in ("first", "last"):
-            body = {"metadata": {"uid": uid, "resourceVersion": version}, "status": told}
+            body = {"metadata": {"uid": uid, "resourceVersion": version}, "status": stated}
             try:
                 written = self._api.request("PATCH", path, body=body, content_type=MERGE_PATCH)
                 break
@@ -273,7 +278,7 @@ class Reconciler:
         item["metadata"]["resourceVersion"] = written["metadata"]["resourceVersion"]
 
     def _current(self, item: Json) -> Json | None:
-        """The object of this name as it is now; None if there is none."""
+        """Returns the current object of this name; None if there is none."""
         try:
             return self._api.request("GET", _path(item))
         except ApiError as error:
@@ -282,7 +287,10 @@ class Reconciler:
             raise
 
     def _event(self, item: Json, condition: Json) -> None:
-        """Told on transitions only, so that `kubectl describe` reads as a story. An Event that is refused is logged."""
+        """Posts an Event for each transition, so that `kubectl describe` shows the history.
+
+        Logs Events that are refused.
+        """
         namespace, now = item["metadata"]["namespace"], self._clock()
         event = {
             "apiVersion": "events.k8s.io/v1",
@@ -334,7 +342,7 @@ def _path(item: Json) -> str:
 
 
 def _is_finished(item: Json) -> bool:
-    """Finished for this generation: an edit (an added run) or a retry makes it go on."""
+    """Returns whether this generation is finished: an edit (an added run) or a retry makes it continue."""
     if _retry_asked(item) not in (None, item.get("status", {}).get("retried")):
         return False
     for condition in item.get("status", {}).get("conditions", []):

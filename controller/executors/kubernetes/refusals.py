@@ -1,4 +1,4 @@
-"""Jobs that the API server refuses (a quota, an admission policy): what it said, and when it is asked again."""
+"""Jobs that the API server refuses (a quota, an admission policy): its message, and the time of the next try."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -11,10 +11,13 @@ from workloads.untrusted import one_line
 
 FIRST_SECONDS = 2.0
 LONGEST_SECONDS = 30.0
-"""Between two tries. Nothing tells the controller that a quota was raised, so this is how long that goes unnoticed."""
+"""The longest time between two tries.
+
+The controller is not notified when a quota is raised, so it notices this late.
+"""
 SHOWN_CHARACTERS = 600
 TRANSIENT = frozenset({401, 408, 429, 502, 503, 504})
-"""Answers about the API server or our access to it, and not about the object."""
+"""HTTP statuses that are about the API server or our access to it, and not about the object."""
 
 
 def is_refusal(error: ApiError) -> bool:
@@ -22,12 +25,12 @@ def is_refusal(error: ApiError) -> bool:
 
 
 def message_of(error: ApiError) -> str:
-    """The API server's own words, on one line."""
+    """Returns the API server's message on one line."""
     return one_line(error.message, SHOWN_CHARACTERS) or f"{error.status} {error.reason}".strip()
 
 
 class Refusals:
-    """Of one Experiment, by task key. Memory only: a controller that starts again asks again."""
+    """The refusals of one Experiment, by task key. They are in memory only: a new controller tries again at once."""
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
@@ -36,7 +39,7 @@ class Refusals:
         self._lock = threading.Lock()
 
     def add(self, key: str, message: str) -> float:
-        """Records one more refusal of this key. Returns the seconds until it is asked again, doubled with each."""
+        """Records one more refusal of this key. Returns the seconds until the next try, which double each time."""
         with self._lock:
             count = self._counts.get(key, 0)
             seconds = min(LONGEST_SECONDS, FIRST_SECONDS * 2.0 ** min(count, 16))
@@ -45,7 +48,10 @@ class Refusals:
             return seconds
 
     def made(self, key: str) -> bool:
-        """The Job of this key is there: all others may be asked again at once. Returns whether there are others."""
+        """Records that the Job of this key exists. All others may be tried again at once.
+
+        Returns whether there are others.
+        """
         with self._lock:
             if self._found.pop(key, None) is None:
                 return False
@@ -59,7 +65,7 @@ class Refusals:
             return dict(self._found)
 
     def seconds_to_next(self) -> float | None:
-        """Until one is asked again; None when all that are to be asked again may be by now."""
+        """Returns the seconds until the next try; None if all may be tried now."""
         now = self._clock()
         later = [seconds for one in self.current().values() if (seconds := (one.retry_at - now).total_seconds()) > 0]
         return min(later, default=None)

@@ -24,7 +24,7 @@ logger = logging.getLogger("potstill")
 
 
 def load_profiles(folder: Path) -> dict[str, Profile]:
-    """By name: the files <name>.yaml of a mounted ConfigMap. Raises SpecError for one that is wrong."""
+    """Returns profiles by name: the files <name>.yaml of a mounted ConfigMap. Raises SpecError for a wrong file."""
     found = {path.stem: load_profile(path) for path in sorted(folder.glob("*.yaml"))}
     return {name: profile.model_copy(update={"name": name}) for name, profile in found.items()}
 
@@ -34,8 +34,8 @@ def main() -> int:
 
     Environment: POTSTILL_STORE, POTSTILL_PROFILES (a folder), POTSTILL_NAMESPACE, POTSTILL_HEALTH_PORT (8080),
     POTSTILL_EVALUATION_PODS (in each namespace; 0: no limit), POTSTILL_RELEASE (potstill), POTSTILL_LOG_LEVEL (info),
-    POTSTILL_NAMESPACES (those to serve, with spaces between; not set: POTSTILL_NAMESPACE), POTSTILL_POD (the name of
-    this pod, where the release has several).
+    POTSTILL_NAMESPACES (the namespaces to serve, separated by spaces; default: POTSTILL_NAMESPACE), POTSTILL_POD (the
+    name of this pod, if the release has several).
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
@@ -66,7 +66,7 @@ def main() -> int:
         controllers[0].metrics.registry,
     )
     ending.wait()
-    logger.info("stopping: rounds in hand end first")
+    logger.info("stopping: running rounds end first")
     _stop(controllers)
     if leader is not None:
         leader.stop()
@@ -80,7 +80,7 @@ def _problems(problems: Iterable[str]) -> str:
 
 
 def _stop(controllers: list[Controller]) -> None:
-    """All at once: together they have STOP_SECONDS."""
+    """Stops all controllers at the same time: together they have STOP_SECONDS."""
     threads = [threading.Thread(target=controller.stop) for controller in controllers]
     for thread in threads:
         thread.start()
@@ -89,7 +89,10 @@ def _stop(controllers: list[Controller]) -> None:
 
 
 def _controllers() -> tuple[list[Controller], LeaderLease | None]:
-    """From the environment. Raises KeyError, SpecError, StoreError, ConfigException, ValueError, OSError."""
+    """Makes the controllers from the environment.
+
+    Raises KeyError, SpecError, StoreError, ConfigException, ValueError, OSError.
+    """
     profiles = load_profiles(Path(os.environ["POTSTILL_PROFILES"]))
     store = open_store(os.environ["POTSTILL_STORE"])
     kubeconfig = os.environ.get("KUBECONFIG")

@@ -1,6 +1,6 @@
-"""An experiment's status: counts, one line per run, conditions. Pure; written when it changed, once a round.
+"""An experiment's status: counts, one line for each run, conditions. Pure. It is written once a round, if it changed.
 
-Its size is bounded whatever programs and servers say: a status that etcd refuses would never change again.
+Its size has a limit for any message of programs and servers, because etcd would refuse a larger object.
 """
 
 from collections.abc import Mapping
@@ -19,21 +19,22 @@ FIELDS = (
     *("observedGeneration", "phase", "training", "checkpoints", "evaluations", "gate", "store", "manifest", "report"),
     *("retried", "revision", "counts", "runs", "conditions"),
 )
-"""All that a status may hold: a patch sets each, so that none is left of the status before."""
+"""All fields of a status. A patch sets each of them, so that no old value stays."""
 ACCEPTED = Condition("Accepted", "True", "Frozen", "the experiment was accepted")
 FIRST_REASONS = frozenset({"InProgress", "NotFinished", "NotSuspended", "Observed", "Running"})
-"""Reasons of conditions with which every Experiment begins."""
+"""Reasons of the conditions that every new Experiment has."""
 
 
 def cut_bytes(text: str, most: int) -> str:
-    """`text` if its UTF-8 has at most `most` bytes, else its beginning and "...", in as many."""
+    """Returns `text` if its UTF-8 has at most `most` bytes, else its beginning and "..." within this limit."""
     data = text.encode(errors="replace")
     return text if len(data) <= most else data[: most - 3].decode(errors="ignore") + "..."
 
 
 def believed(item: Json) -> Json:
-    """`item`, without a status that is about another object of the same name (written too late, or restored from a
-    backup): the manifest that it names is not that of this UID.
+    """Returns `item` without a status that belongs to another object of the same name.
+
+    Such a status was written too late or restored from a backup. The manifest that it names has another UID.
     """
     manifest = item.get("status", {}).get("manifest")
     own = f"/{store_keys.manifest_key(item['metadata']['name'], uid8_of(item))}"
@@ -43,51 +44,52 @@ def believed(item: Json) -> Json:
 
 
 def recorded_counts(item: Json) -> Counts:
-    """What the status says was committed: the store may hold more, and never less."""
-    told = item.get("status", {}).get("counts", {})
-    return Counts(told.get("checkpoints", 0), told.get("outputs", 0), told.get("grades", 0))
+    """Returns the counts in the status. The store may contain more, but not less."""
+    changed = item.get("status", {}).get("counts", {})
+    return Counts(changed.get("checkpoints", 0), changed.get("outputs", 0), changed.get("grades", 0))
 
 
 def refused_status(item: Json, reason: str, message: str, now: datetime) -> Json:
-    """Accepted=False, and Finished: a refused spec does not run until it is changed, and nobody waits for it."""
-    told = (Condition("Accepted", "False", reason, message), Condition("Finished", "True", "Failed", message))
+    """Returns Accepted=False and Finished=True: a refused spec does not run until it is changed."""
+    changed = (Condition("Accepted", "False", reason, message), Condition("Finished", "True", "Failed", message))
     return {
         "observedGeneration": item["metadata"]["generation"],
         "phase": "Refused",
-        "conditions": merged_conditions(item, told, now),
+        "conditions": merged_conditions(item, changed, now),
     }
 
 
 def unseen_status(item: Json, message: str, now: datetime) -> Json:
-    """The store did not answer: nothing is concluded, and all that was told before stays."""
-    told = (Condition("Ready", "Unknown", "StoreUnavailable", message),)
-    return _with_conditions(item, told, now)
+    """Returns the status if the store did not answer: Ready is False, and all else stays as before."""
+    changed = (Condition("Ready", "Unknown", "StoreUnavailable", message),)
+    return _with_conditions(item, changed, now)
 
 
 def store_changed_status(item: Json, store_url: str, now: datetime) -> Json:
-    """The controller has another store than the one in which this experiment was accepted: nothing is done."""
+    """Returns the status if the controller's store is not the one in which the experiment was accepted."""
     before = item["status"]["store"]
     message = (
-        f"its results are in {before} and this controller's store is {store_url}: nothing is done. Set store.url back "
-        f"to {before} and it goes on; or delete the Experiment and apply it again, and it begins anew in {store_url}"
+        f"its results are in {before} and this controller's store is {store_url}: it does not run. Set store.url back "
+        f"to {before} to continue it, or delete the Experiment and apply it again to start from the beginning in "
+        f"{store_url}"
     )
     return _with_conditions(item, (Condition("Ready", "False", "StoreChanged", message),), now)
 
 
-def _with_conditions(item: Json, told: tuple[Condition, ...], now: datetime) -> Json:
-    """The status as it was told before, with some conditions anew."""
+def _with_conditions(item: Json, changed: tuple[Condition, ...], now: datetime) -> Json:
+    """Returns the previous status with some conditions replaced."""
     before = {"phase": "Pending", **item.get("status", {})}
-    return {**before, "conditions": merged_conditions(item, told, now)}
+    return {**before, "conditions": merged_conditions(item, changed, now)}
 
 
 def running_status(item: Json, status: Status, links: Mapping[str, str], revision: int, now: datetime) -> Json:
-    """`links`: store, manifest, report. What could not be seen this round stays as it was told before."""
-    told = (ACCEPTED, *status.conditions)
+    """`links`: store, manifest, report. Values that could not be read in this round stay as before."""
+    changed = (ACCEPTED, *status.conditions)
     if not status.runs and not status.evaluations:
-        return _with_conditions(item, told, now)
-    told = (*told, Condition("Ready", "True", "Observed", "store and Jobs are seen"))
+        return _with_conditions(item, changed, now)
+    changed = (*changed, Condition("Ready", "True", "Observed", "the store and the Jobs were read"))
     if status.finished is None:
-        told = (*told, Condition("Finished", "False", "Running", "there is work left"))
+        changed = (*changed, Condition("Finished", "False", "Running", "some work is not done"))
     done = sum(line.state == "done" for line in status.runs)
     counts = counted(status.evaluations)
     expected = sum(line.checkpoints_expected for line in status.runs)
@@ -118,7 +120,7 @@ def running_status(item: Json, status: Status, links: Mapping[str, str], revisio
     }
     if gate := status.condition("GatePassed"):
         built["gate"] = gate.reason
-    built["conditions"] = merged_conditions(item, told, now)
+    built["conditions"] = merged_conditions(item, changed, now)
     return built
 
 
@@ -131,10 +133,10 @@ def _phase(item: Json, status: Status) -> str:
     return "Running" if "running" in states or states <= {"done", "failed"} else "Pending"
 
 
-def merged_conditions(item: Json, told: tuple[Condition, ...], now: datetime) -> list[Json]:
-    """The told conditions over those that stand: lastTransitionTime moves with the status value only."""
+def merged_conditions(item: Json, changed: tuple[Condition, ...], now: datetime) -> list[Json]:
+    """Returns the existing conditions with the new ones. lastTransitionTime changes only with the status value."""
     standing = {c["type"]: c for c in item.get("status", {}).get("conditions", [])}
-    for condition in told:
+    for condition in changed:
         before = standing.get(condition.type)
         same = before is not None and before["status"] == condition.status
         standing[condition.type] = {
@@ -151,9 +153,10 @@ def merged_conditions(item: Json, told: tuple[Condition, ...], now: datetime) ->
 
 
 def transitions(item: Json, conditions: list[Json]) -> list[Json]:
-    """Conditions whose status or reason is not what it was: what is worth an Event.
+    """Returns the conditions whose status or reason has changed: each gets an Event.
 
-    Of a new Experiment that is how it was accepted; what every Experiment begins with is none.
+    A new Experiment gets an Event only for its acceptance, and none for the conditions that every Experiment starts
+    with.
     """
     standing = {c["type"]: (c["status"], c["reason"]) for c in item.get("status", {}).get("conditions", [])}
     return [

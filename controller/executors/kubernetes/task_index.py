@@ -1,6 +1,6 @@
-"""Jobs and pods by the task that they run, kept as they change, so that no round reads all of a namespace.
+"""An index of Jobs and pods by their task. It is updated with each change, so a round need not read all of a namespace.
 
-What a Job means for the planner is read once for each version of it and its pods.
+A Job is converted once for each version of it and its pods.
 """
 
 import threading
@@ -21,7 +21,7 @@ JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
 
 @dataclass(frozen=True)
 class _Read:
-    """A Job and its pods as they were when `job` was read from them."""
+    """A Job and its pods as they were when `job` was made from them."""
 
     item: Json
     pods: Pods
@@ -30,7 +30,7 @@ class _Read:
 
 @dataclass(frozen=True)
 class Evaluations:
-    """`jobs` and `pods`: of generate tasks, those that have not ended. `seen`: their tasks since the last call."""
+    """`jobs` and `pods`: those of generate tasks that have not ended. `seen`: their tasks since the last call."""
 
     jobs: tuple[Json, ...]
     pods: tuple[Json, ...]
@@ -38,7 +38,7 @@ class Evaluations:
 
 
 class TaskIndex:
-    """Of one namespace. Safe for any number of threads.
+    """The index of one namespace. Safe for any number of threads.
 
     `put`, `remove` and `replace` are called by the reflectors of Jobs and pods with every change. `evaluations`:
     whether Jobs and pods of generate tasks are kept for `take_evaluations`.
@@ -48,11 +48,11 @@ class TaskIndex:
         self._lock = threading.Lock()
         self._keeps_evaluations = evaluations
         self._evaluations: dict[Kind, dict[str, Json]] = {"jobs": {}, "pods": {}}
-        """By name."""
+        """Jobs and pods of generate tasks, by name."""
         self._seen: set[str] = set()
-        """Tasks of evaluations whose Job came or changed since the last `take_evaluations`."""
+        """Tasks of evaluations whose Job was added or changed since the last `take_evaluations`."""
         self._jobs: dict[str, Json] = {}
-        """By name."""
+        """Jobs by name."""
         self._names: dict[str, str] = {}
         """Names of Jobs by task key."""
         self._open: dict[str, Json] = {}
@@ -60,10 +60,10 @@ class TaskIndex:
         self._own: dict[str, set[str]] = {}
         """Keys of `_open` by the uid8 of their Experiment."""
         self._pods: dict[str, Pods] = {}
-        """By the name of their Job."""
+        """Pods by the name of their Job."""
         self._read: dict[str, _Read] = {}
         self._snapshot: JobsByTask | None = None
-        """What `jobs` returns until something changes."""
+        """The result of `jobs` until something changes."""
 
     def put(self, kind: Kind, item: Json) -> None:
         with self._lock:
@@ -74,7 +74,7 @@ class TaskIndex:
             self._remove(kind, item)
 
     def replace(self, kind: Kind, items: Iterable[Json]) -> None:
-        """All objects of the kind, after a LIST."""
+        """Replaces all objects of the kind, after a LIST."""
         with self._lock:
             self._snapshot = None
             self._evaluations[kind] = {}
@@ -87,40 +87,43 @@ class TaskIndex:
             self._read = {key: read for key, read in self._read.items() if key in self._open}
 
     def jobs(self) -> "JobsByTask":
-        """The Jobs of open tasks as they are now. What changes later does not change it."""
+        """Returns the current Jobs of open tasks. Later changes do not affect the result."""
         with self._lock:
             if self._snapshot is None:
                 self._snapshot = JobsByTask(dict(self._open), dict(self._pods), self._read)
             return self._snapshot
 
     def take_evaluations(self) -> Evaluations:
-        """As they are now. `seen` is of the time since the last call, so there is one caller."""
+        """Returns the current evaluations.
+
+        `seen` covers the time since the last call, so only one caller may use it.
+        """
         with self._lock:
             seen, self._seen = frozenset(self._seen), set()
             jobs, pods = (tuple(self._evaluations[kind].values()) for kind in ("jobs", "pods"))
             return Evaluations(jobs, pods, seen)
 
     def pods_of(self, job: str) -> list[Json]:
-        """By the Job's name."""
+        """Returns the pods of the Job of this name."""
         with self._lock:
             return list(self._pods.get(job, ()))
 
     def open_of(self, uid8: str) -> list[tuple[str, Json, list[Json]]]:
-        """(task key, Job, its pods) of the open tasks of one Experiment."""
+        """Returns (task key, Job, its pods) of the open tasks of one Experiment."""
         with self._lock:
             found = [(key, self._open[key]) for key in self._own.get(uid8, ())]
             return [(key, item, list(self._pods.get(item["metadata"]["name"], ()))) for key, item in found]
 
     def of_task(self, key: str) -> Json | None:
-        """The Job of a task, also of a closed one."""
+        """Returns the Job of a task, also of a closed task."""
         with self._lock:
             name = self._names.get(key)
             return None if name is None else self._jobs[name]
 
     def meaning(self, kind: Kind, item: Json) -> tuple[str, bool, Job] | None:
-        """What the planner reads of the Job that the object is or belongs to: UID, whether its task is closed, the Job.
+        """Returns what the planner reads of the object's Job: its UID, whether its task is closed, and its record.
 
-        None: there is no such Job, or it runs no task.
+        Returns None if there is no such Job, or it runs no task.
         """
         name = item["metadata"]["name"] if kind == "jobs" else job_name_of(item)
         with self._lock:
@@ -172,7 +175,7 @@ class TaskIndex:
 
 @dataclass(frozen=True)
 class IndexOf:
-    """One kind of a `TaskIndex`, as a reflector keeps it."""
+    """One kind of object in a `TaskIndex`, in the form that a reflector updates."""
 
     index: TaskIndex
     kind: Kind
@@ -188,7 +191,7 @@ class IndexOf:
 
 
 class JobsByTask(Mapping[str, Job]):
-    """Jobs by task key, each read from its object when it is first asked for."""
+    """Jobs by task key. Each is converted from its object when it is first read."""
 
     def __init__(self, items: Mapping[str, Json], pods: Mapping[str, Pods], read: dict[str, _Read]) -> None:
         self._items = items
@@ -215,7 +218,7 @@ class JobsByTask(Mapping[str, Job]):
 
 
 def is_evaluation(item: Json) -> bool:
-    """A Job or pod of a generate task."""
+    """Returns whether the Job or pod belongs to a generate task."""
     return _task_of(item) is not None and item["metadata"].get("labels", {}).get(ROLE_LABEL) == GENERATE.name
 
 
@@ -241,5 +244,5 @@ def _is_closed(item: Json) -> bool:
 
 
 def job_name_of(pod: Json) -> str:
-    """The name of the Job that the pod belongs to, "" where it has none."""
+    """Returns the name of the pod's Job, "" if it has none."""
     return str(pod["metadata"].get("labels", {}).get(JOB_NAME_LABEL, ""))

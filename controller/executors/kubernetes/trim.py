@@ -1,4 +1,4 @@
-"""What the copies of objects leave out: most of a Job and of a pod is read by nothing here."""
+"""Removes the parts of Jobs and pods that the controller never reads from the copies."""
 
 import sys
 from typing import Any

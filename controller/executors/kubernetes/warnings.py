@@ -1,6 +1,7 @@
-"""The Warning events of a namespace: what no Job and no pod has in its status (FailedCreate, FailedMount).
+"""The Warning events of a namespace. They have reasons that no Job or pod has in its status (FailedCreate,
+FailedMount).
 
-They are listed only while a Job is held up by something that only they explain, and then seldom.
+They are listed rarely, and only if a Job is blocked for a reason that only events can show.
 """
 
 import logging
@@ -15,13 +16,13 @@ from controller.executors.kubernetes.pod_states import PodWarning
 Json = dict[str, Any]
 LISTED_SECONDS = 10.0
 FORBIDDEN_SECONDS = 600.0
-"""Until a controller that may not list events asks again."""
+"""A controller that may not list events tries again after this time."""
 PAGE = 500
 logger = logging.getLogger("potstill.kubernetes")
 
 
 class Warnings:
-    """May be used by many threads."""
+    """A cache of the events. Safe for any number of threads."""
 
     def __init__(self, api: Api, namespace: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._api = api
@@ -32,7 +33,10 @@ class Warnings:
         self._lock = threading.Lock()
 
     def by_uid(self) -> Mapping[str, PodWarning]:
-        """The last Warning event by the UID of its object, LISTED_SECONDS old at most. Empty if they cannot be read."""
+        """Returns the last Warning event by the UID of its object, at most LISTED_SECONDS old.
+
+        Empty if they cannot be read.
+        """
         with self._lock:
             if self._clock() >= self._until:
                 self._until = self._clock() + LISTED_SECONDS
@@ -60,7 +64,7 @@ class Warnings:
 
 
 def latest(items: list[Json]) -> Mapping[str, PodWarning]:
-    """The last event of each object that has a reason."""
+    """Returns the last event of each object that has a reason."""
     found: dict[str, tuple[str, PodWarning]] = {}
     for item in items:
         uid, reason = item.get("involvedObject", {}).get("uid"), item.get("reason")

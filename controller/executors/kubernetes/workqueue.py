@@ -1,4 +1,7 @@
-"""Keys to work on, each at most once at a time: due at a time, and later after each failure in a row."""
+"""A queue of keys.
+
+Each key is handled by one worker at a time, at its due time, with a longer pause after each failure.
+"""
 
 import heapq
 import logging
@@ -36,7 +39,7 @@ class KeyedQueue:
                 self._changed.notify()
 
     def done(self, key: Key) -> None:
-        """The key that was taken may be taken again, when it is due."""
+        """Call it when the key was handled: it may then be taken again when it is due."""
         with self._changed:
             self._taken.discard(key)
             if key in self._due:
@@ -44,7 +47,7 @@ class KeyedQueue:
                 self._changed.notify()
 
     def failed(self, key: Key) -> float:
-        """Adds the key after a jittered wait that doubles with each failure in a row; the seconds."""
+        """Adds the key after a jittered pause that doubles with each failure in a row. Returns the seconds."""
         count = self._failures.get(key, 0)
         self._failures[key] = count + 1
         ceiling = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** min(count, 16))
@@ -66,7 +69,7 @@ class KeyedQueue:
             self._changed.notify_all()
 
     def take(self) -> Key | None:
-        """The next key that is due, waiting for it; None after `close`. Nobody else gets it before `done`."""
+        """Waits for the next due key and returns it; None after `close`. No other worker gets the key before `done`."""
         with self._changed:
             while not self._closed:
                 while self._heap and self._due.get(self._heap[0][1]) != self._heap[0][0]:
@@ -82,13 +85,14 @@ class KeyedQueue:
 
 
 def work(queue: KeyedQueue, handle: Callable[[Key], None]) -> None:
-    """Calls `handle` with each key of the queue until the queue is closed. An error is logged, and its key comes again
-    after a pause.
+    """Calls `handle` with each key of the queue until the queue is closed.
+
+    Logs errors; the key of an error comes again after a pause.
     """
     while (key := queue.take()) is not None:
         try:
             handle(key)
         except Exception:
-            logger.exception("%s/%s: this is a fault of Potstill; again in %.1f s", *key, queue.failed(key))
+            logger.exception("%s/%s: this is a bug in Potstill; again in %.1f s", *key, queue.failed(key))
         finally:
             queue.done(key)

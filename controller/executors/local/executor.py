@@ -1,8 +1,8 @@
 """Runs tasks as subprocesses of this machine, each in its own session, at most once each.
 
-A record per started task lies in the work folder of the store, written by the process itself before it becomes the
-program (`launch`). All `potstill run`s of one store and machine share the folder: each sees all processes, those of a
-killed predecessor included, and waits for them.
+Each process writes a record to the store's work folder before it executes the program (`launch`). Every `potstill run`
+of one store and machine uses this folder: it sees all processes, including those of a killed `potstill run`, and waits
+for them.
 """
 
 import contextlib
@@ -29,12 +29,12 @@ from workloads.stages.registry import stage_named
 from workloads.storage.base import Store
 
 GRACE_SECONDS = 60.0
-"""Between SIGTERM and SIGKILL: enough to save the state of a training that fits a laptop."""
+"""The time between SIGTERM and SIGKILL: enough to save the state of a small training."""
 KILL_SECONDS = 5.0
-"""How long the end of a process is waited for after SIGKILL."""
+"""How long the executor waits for the end of a process after SIGKILL."""
 TAIL_BYTES = 2000
 SCRATCH = "potstill-task-"
-"""Each program has a folder of this name for its temporary files. It goes with the program's record."""
+"""Each program has a folder with this prefix for its temporary files. It is deleted with the program's record."""
 
 
 def program(task: RunnableTask) -> list[str]:
@@ -43,7 +43,7 @@ def program(task: RunnableTask) -> list[str]:
 
 @dataclass(frozen=True)
 class Record:
-    """What a started process wrote about itself."""
+    """The record that a started process wrote about itself."""
 
     key: str
     pid: int
@@ -58,7 +58,10 @@ def is_alive(record: Record) -> bool:
 
 
 class LocalExecutor:
-    """`command` gives the program of a task; `environment` is what programs get, besides the store and threads."""
+    """`command` returns the program of a task.
+
+    `environment` is passed to programs, in addition to the store and threads.
+    """
 
     def __init__(
         self,
@@ -71,7 +74,7 @@ class LocalExecutor:
         grace_seconds: float = GRACE_SECONDS,
         is_alive: Callable[[Record], bool] = is_alive,
     ) -> None:
-        """`is_alive` says whether the recorded process still runs."""
+        """`is_alive` returns whether the recorded process still runs."""
         self._store = store
         self._owners = OwnersWatch(store)
         self._records = folder / "processes"
@@ -87,7 +90,7 @@ class LocalExecutor:
         self._logs.mkdir(parents=True, exist_ok=True)
 
     def view(self) -> JobsSnapshot:
-        """Also sends SIGKILL to what has been stopping for longer than the grace."""
+        """Also sends SIGKILL to processes that have been stopping for longer than the grace period."""
         now = datetime.now(UTC)
         jobs = {record.key: self._job(record, now) for record in self.records()}
         for key, child in list(self._children.items()):
@@ -101,7 +104,7 @@ class LocalExecutor:
         return JobsSnapshot(jobs, pools=self._machine.pools)
 
     def admit(self, view: JobsSnapshot, decide: Callable[[JobsSnapshot], Decision]) -> Decision:
-        """A machine's slots are each `potstill run`'s own."""
+        """Calls `decide` directly, because each `potstill run` has its own slots."""
         return decide(view)
 
     def gone(self, owners: Iterable[Owner]) -> frozenset[Owner]:
@@ -113,7 +116,7 @@ class LocalExecutor:
             return
         device = self._machine.free_device(role_of(task), [r.device for r in self.records() if self._is_alive(r)])
         scratch = tempfile.mkdtemp(prefix=SCRATCH)
-        Path(scratch).chmod(0o711)  # sandboxes below it run as another user
+        Path(scratch).chmod(0o711)  # processes of a sandbox run as another user
         about = {"key": task.key, "created": datetime.now(UTC).isoformat(), "device": device, "scratch": scratch}
         launcher = [sys.executable, "-I", "-S", launch.__file__, str(record), str(os.getpid()), json.dumps(about)]
         with (self._logs / _file_name(task.key)).open("ab") as log:
@@ -132,7 +135,7 @@ class LocalExecutor:
         self._stopping.setdefault(key, datetime.now(UTC))
 
     def kill_all(self) -> None:
-        """Of this process's children, at once and with everything that they started."""
+        """Kills this process's children at once, with all processes that they started."""
         for key, child in self._children.items():
             self._signal(key, signal.SIGKILL)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -142,13 +145,13 @@ class LocalExecutor:
                 _remove_scratch(record)
 
     def stop_all(self) -> None:
-        """Asks each of this process's children to end that was not asked before."""
+        """Asks each of this process's children to end, unless it was asked before."""
         for key, child in self._children.items():
             if child.poll() is None and key not in self._stopping:
                 self.stop(key)
 
     def is_busy(self) -> bool:
-        """Whether a child of this process runs."""
+        """Returns whether a child of this process runs."""
         return any(child.poll() is None for child in self._children.values())
 
     def discard(self, key: str) -> None:
@@ -160,10 +163,10 @@ class LocalExecutor:
         self._stopping.pop(key, None)
 
     def fetch_weights(self) -> None:
-        """Never asked for: programs of this machine find or fetch their base themselves."""
+        """Never called: programs on this machine find or download their base themselves."""
 
     def wait(self, seconds: float, ends: Callable[[], bool] = lambda: False) -> None:
-        """Until a child ends, or `ends` says so, at most so long."""
+        """Waits until a child ends, `ends` returns True, or `seconds` have passed."""
         deadline = time.monotonic() + seconds
         running = [child for child in self._children.values() if child.returncode is None]
         while time.monotonic() < deadline and not ends() and all(child.poll() is None for child in running):
@@ -184,7 +187,7 @@ class LocalExecutor:
                 stopping=stopping,
                 gpus=0 if record.device is None else 1,
             )
-        if code is None and child is not None:  # it ended after it was asked
+        if code is None and child is not None:  # it ended after the request
             code = child.poll()
         return Job(
             record.key,
@@ -198,7 +201,7 @@ class LocalExecutor:
         )
 
     def records(self) -> list[Record]:
-        """What the started processes wrote; a record that is being written is left out."""
+        """Returns the records of the started processes. A record that is being written is left out."""
         records = []
         for path in sorted(self._records.iterdir()):
             with contextlib.suppress(FileNotFoundError):
@@ -213,7 +216,7 @@ class LocalExecutor:
         return records
 
     def _signal(self, key: str, number: signal.Signals) -> None:
-        """To the whole process group, if the process is still the one that was recorded."""
+        """Sends the signal to the whole process group, if the recorded process still exists."""
         record = next((record for record in self.records() if record.key == key), None)
         child = self._children.get(key)
         alive = (record is not None and self._is_alive(record)) or (child is not None and child.poll() is None)
@@ -222,13 +225,13 @@ class LocalExecutor:
                 os.killpg(record.pid if record is not None else child.pid, number)  # type: ignore[union-attr]
 
     def _last_heard_of(self, record: Record) -> datetime:
-        """When a process that nobody saw end wrote its last line: it may have been gone for days."""
+        """Returns when a process with an unseen end wrote its last line. It may have ended days ago."""
         path = self._logs / _file_name(record.key)
         written = datetime.fromtimestamp(path.stat().st_mtime, UTC) if path.is_file() else record.created
         return max(record.created, written)
 
     def _tail(self, key: str) -> str:
-        """The last line that the process wrote, for an end that nobody explained."""
+        """Returns the last line that the process wrote, to explain an unknown end."""
         path = self._logs / _file_name(key)
         if not path.is_file():
             return ""
@@ -239,7 +242,7 @@ class LocalExecutor:
 
 
 def _remove_scratch(record: Record) -> None:
-    """What a killed program left in its folder for temporary files."""
+    """Deletes the temporary files of a killed program."""
     if record.scratch is not None and Path(record.scratch).name.startswith(SCRATCH) and not is_alive(record):
         shutil.rmtree(record.scratch, ignore_errors=True)
 

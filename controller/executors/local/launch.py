@@ -1,10 +1,10 @@
-"""Becomes a task's program, after it has recorded that it did: run by path, with the standard library alone.
+"""Records that a task was started, and then executes its program. Run by path, with only the standard library.
 
     python -I -S launch.py RECORD PARENT_PID DESCRIPTION COMMAND...
 
 RECORD is created exclusively before the program is executed, so that a task is started at most once, also when a
-process is killed. The kernel sends SIGTERM when the parent dies (Linux), so that no orphan goes on unseen; where it
-cannot, the record lets the next `potstill run` find the process.
+process is killed. The kernel sends SIGTERM when the parent dies (Linux), so that no orphan continues. On other systems
+the next `potstill run` finds the process by its record.
 """
 
 import ctypes
@@ -21,7 +21,9 @@ PR_SET_PDEATHSIG = 1
 
 
 def identity(pid: int) -> str | None:
-    """Tells a process from a later one of the same number; None when it is gone or a zombie."""
+    """Returns text that differs between two processes with the same number; None if the process has ended or is a
+    zombie.
+    """
     if sys.platform == "linux":
         try:
             with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123
@@ -35,7 +37,7 @@ def identity(pid: int) -> str | None:
 
 
 def machine() -> str:
-    """Where process numbers mean the same: one boot of one machine, one process namespace."""
+    """Returns the scope in which process numbers are unique: one boot of one machine, one process namespace."""
     if sys.platform == "linux":
         with open("/proc/sys/kernel/random/boot_id") as file:  # noqa: PTH123
             return f"{file.read().strip()}/{os.stat('/proc/self/ns/pid').st_ino}"  # noqa: PTH116

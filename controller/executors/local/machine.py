@@ -1,4 +1,4 @@
-"""What one machine can do at a time: slots, threads and GPUs for the programs that run on it."""
+"""The capacity of one machine: slots, threads and GPUs for the programs that run on it."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -20,7 +20,10 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 
 @dataclass(frozen=True)
 class Machine:
-    """`devices`: GPUs as CUDA_VISIBLE_DEVICES names them. With GPUs, each training and each generation has its own."""
+    """`devices`: GPUs as CUDA_VISIBLE_DEVICES names them.
+
+    With GPUs, each training and each generation has a separate one.
+    """
 
     cores: int
     devices: tuple[str, ...]
@@ -28,7 +31,7 @@ class Machine:
 
     @property
     def threads(self) -> int:
-        """Of each program. Trainings and one generation share the cores evenly; grading may take what is left."""
+        """Threads of each program. Trainings and one generation divide the cores evenly; grading uses the idle ones."""
         return max(1, self.cores // (self.trainings + 1))
 
     @property
@@ -48,7 +51,10 @@ class Machine:
         return next((device for device in self.devices if device not in taken), None)
 
     def environment(self, inherited: Mapping[str, str], device: str | None) -> dict[str, str]:
-        """Thread counts that the user set stay. Modules in the current directory never shadow a program's own."""
+        """Returns the environment of a program. Thread counts that the user set stay.
+
+        Modules in the current directory never shadow a program's own.
+        """
         threads = {name: str(self.threads) for name in THREAD_VARIABLES if name not in inherited}
         visible = {} if device is None else {"CUDA_VISIBLE_DEVICES": device}
         return {**inherited, **threads, **visible, "PYTHONSAFEPATH": "1"}
@@ -67,7 +73,7 @@ def this_machine(limits: Limits) -> Machine:
 
 @dataclass(frozen=True)
 class Gpu:
-    """`uuid` as the driver states it: GPU-<hex>. `memory_bytes` is 0 for a GPU that uses the machine's memory.
+    """`uuid` is the driver's: GPU-<hex>. `memory_bytes` is 0 for a GPU that uses the machine's memory.
 
     `compute_capability`: (major, minor).
     """
@@ -79,12 +85,14 @@ class Gpu:
 
     @property
     def has_bfloat16(self) -> bool:
-        """From compute capability 8.0 (Ampere) on: CUDA C++ Programming Guide, arithmetic instructions."""
+        """Returns whether the compute capability is 8.0 (Ampere) or newer: CUDA C++ Programming Guide, arithmetic
+        instructions.
+        """
         return self.compute_capability >= (8, 0)
 
 
 def installed_gpus() -> tuple[Gpu, ...]:
-    """NVIDIA GPUs by the driver's own library (NVML), which containers and WSL have too; none without a driver."""
+    """Returns NVIDIA GPUs from the driver's library (NVML), also in containers and WSL. Empty without a driver."""
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
@@ -99,7 +107,7 @@ def installed_gpus() -> tuple[Gpu, ...]:
 
 
 def visible_gpus() -> tuple[Gpu, ...]:
-    """The GPUs and MIG instances that programs started here would use."""
+    """Returns the GPUs and MIG instances that programs started here would use."""
     gpus = installed_gpus()
     words = visible_devices(gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
     return tuple(_instance(word) if word.startswith("MIG-") else _named(gpus, word) for word in words)
@@ -110,7 +118,7 @@ def _named(gpus: tuple[Gpu, ...], word: str) -> Gpu:
 
 
 def _instance(word: str) -> Gpu:
-    """A MIG instance: its name and memory, and its GPU's compute capability. Raises pynvml.NVMLError."""
+    """Returns a MIG instance with its name and memory, and its GPU's compute capability. Raises pynvml.NVMLError."""
     pynvml.nvmlInit()
     try:
         handle = pynvml.nvmlDeviceGetHandleByUUID(word)
@@ -128,7 +136,7 @@ def _gpu_at(handle: Any) -> Gpu:
 
 
 def _memory_bytes(handle: Any) -> int:
-    """0 if the GPU shares the memory of the machine."""
+    """Returns 0 if the GPU uses the memory of the machine."""
     try:
         return int(pynvml.nvmlDeviceGetMemoryInfo(handle).total)
     except pynvml.NVMLError:
@@ -136,11 +144,11 @@ def _memory_bytes(handle: Any) -> int:
 
 
 def visible_devices(gpus: tuple[Gpu, ...], visible: str | None) -> tuple[str, ...]:
-    """The GPUs that CUDA would use with CUDA_VISIBLE_DEVICES=`visible`, each by its own word for it.
+    """Returns the GPUs that CUDA would use with CUDA_VISIBLE_DEVICES=`visible`, each as one entry of this variable.
 
-    None: all, by number. A word is a number, a UUID or the beginning of one, or a MIG instance. As CUDA does, the list
-    ends before the first word that names no GPU (so "" and "-1" leave none), and a GPU counts once.
-    Source: CUDA C++ Programming Guide, environment variables.
+    For None: all GPUs by number. An entry is a number, a UUID or its beginning, or a MIG instance. As in CUDA, the list
+    ends before the first entry that names no GPU (so "" and "-1" give none), and a GPU counts once. Source: CUDA C++
+    Programming Guide, environment variables.
     """
     if visible is None:
         return tuple(str(number) for number in range(len(gpus)))
@@ -154,7 +162,7 @@ def visible_devices(gpus: tuple[Gpu, ...], visible: str | None) -> tuple[str, ..
 
 
 def _gpu_of(gpus: tuple[Gpu, ...], word: str) -> str | None:
-    """The UUID of the GPU or MIG instance that a word of CUDA_VISIBLE_DEVICES names."""
+    """Returns the UUID of the GPU or MIG instance that an entry of CUDA_VISIBLE_DEVICES names."""
     if word.isdecimal():
         return gpus[int(word)].uuid if int(word) < len(gpus) else None
     if word.startswith("MIG-") and gpus:

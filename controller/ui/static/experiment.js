@@ -52,7 +52,7 @@ const drawStatus = (status) => {
   fillTable(byId("tasks").tBodies[0], status.tasks.map((task) => [`${task.unit} ${task.attempt}`, taskCells(task)]));
   show(byId("tasks"), status.tasks.length > 0);
   show(byId("tasks-heading"), status.tasks.length > 0);
-  byId("tasks-heading").textContent = `Tasks at work: ${number(status.tasks_in_all)}`;
+  byId("tasks-heading").textContent = `Running tasks: ${number(status.tasks_in_all)}`;
   fillTable(byId("evaluations").tBodies[0], status.evaluations.map((line) => [`${line.model} ${line.benchmark}/${line.part}`, lineCells(line)]));
   show(byId("evaluations-box"), status.evaluations.length > 0);
   byId("evaluations-summary").textContent = `All evaluations: ${number(status.evaluations.filter((line) => line.state === "done").length)} of ${number(status.evaluations.length)} parts are graded`;

@@ -82,7 +82,7 @@ class Api:
         return told
 
     def text(self, path: str) -> str:
-        """An answer that is no JSON: logs of a container, /metrics, /healthz."""
+        """An answer that is not JSON: logs of a container, /metrics, /healthz."""
         answer = self._pool.request("GET", self.url + path, headers=self._headers | {"Accept": "*/*"})
         if answer.status >= 400:
             raise _refusal(answer.status, answer.data)

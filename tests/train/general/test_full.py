@@ -1,4 +1,4 @@
-"""What full fine-tuning writes and refuses, without a training."""
+"""The output and the refusals of full fine-tuning, without a training."""
 
 import json
 from pathlib import Path

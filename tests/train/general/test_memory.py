@@ -135,7 +135,7 @@ class NoRoom:
         raise OutOfMemory
 
 
-def test_an_error_for_want_of_memory_is_an_answer_and_all_ranks_take_the_smallest() -> None:
+def test_an_out_of_memory_error_is_an_answer_and_all_ranks_take_the_smallest() -> None:
     with pytest.raises(BadModel, match="100 tokens does not fit"):
         plan_micro_batches(NoRoom(0), 100, lambda batch, checkpointing: None, 400)
     memory = HostMemory(limit_bytes=1 << 40)
@@ -156,7 +156,7 @@ def test_sizes_halve_down_to_one_longest_document_and_start_again_with_checkpoin
 @settings(max_examples=50)
 @given(st.lists(st.integers(2, 300), min_size=1, max_size=30), st.integers(1, 2000))
 def test_the_measured_batches_are_as_large_as_any_of_the_run(lengths: list[int], limit: int) -> None:
-    """In tokens, and in the squares of their widths, which masks and scores grow with."""
+    """Large in tokens and in the squares of their widths: masks and scores grow with these squares."""
     longest = max(lengths)
     limit = max(limit, longest)
     measured = probes(limit, longest)

@@ -1,4 +1,4 @@
-"""Weights that two ranks divide among them train as in one piece, over gloo, and resume with any number of ranks."""
+"""Weights that are sharded over two ranks train like unsharded ones, over gloo, and resume with any number of ranks."""
 
 import re
 from pathlib import Path
@@ -54,7 +54,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def stated_for(base: Path, rows: Path, method: str) -> TrainInputs:
-    """Batches of 5 on two ranks: one of them has a micro-batch less in some steps."""
+    """Batches of 5 on two ranks: one rank has one micro-batch less in some steps."""
     changes: dict[str, Any] = {
         "lora": Lora(rank=4, alpha=8.0, target=("attention", "mlp")),
         "full": None,

@@ -1,4 +1,4 @@
-"""What the general trainer refuses, and that a run of it that ended early goes on to the same bytes."""
+"""The refusals of the general trainer, and that an interrupted run continues to the same bytes."""
 
 import json
 from pathlib import Path
@@ -34,7 +34,7 @@ def stated_for(base: Path, rows: Path, **changes: Any) -> Any:
 
 
 def refusal(base: Path, rows: Path, folder: Path, **changes: Any) -> str:
-    """The message with which a training is refused as badly configured."""
+    """Returns the message with which a training is refused as badly configured."""
     store = open_directory(folder / "store")
     task = order(store, stated_for(base, rows, **changes), base, rows)
     assert train_here(store, task) == ExitCode.BAD_CONFIGURATION
@@ -49,7 +49,7 @@ def lora(*target: str, **changes: Any) -> Lora:
 def test_a_run_that_lost_its_end_is_trained_again_from_its_state_to_the_same_bytes(
     llama: Path, rows: Path, tmp_path: Path
 ) -> None:
-    """With dropout: what is drawn depends on the step, not on what was drawn before."""
+    """With dropout: random numbers depend on the step, not on earlier random numbers."""
     store = open_directory(tmp_path / "store")
     stated = stated_for(llama, rows, lora=lora("q_proj", "down_proj", dropout=0.2, rslora=True), validation_share=0.1)
     task = order(store, stated, llama, rows)
@@ -119,7 +119,7 @@ def test_code_of_a_model_s_directory_never_runs(rows: Path, tmp_path: Path) -> N
     assert not trace.exists()
 
 
-def test_a_base_that_transformers_takes_for_another_class_is_refused(rows: Path, tmp_path: Path) -> None:
+def test_a_base_that_transformers_loads_as_another_class_is_refused(rows: Path, tmp_path: Path) -> None:
     base = write_tiny_base(tmp_path / "base", LLAMA)
     edit_config(base, architectures=["LlamaForSequenceClassification"])
     assert "but transformers loads it as LlamaForCausalLM" in refusal(base, rows, tmp_path)

@@ -39,7 +39,9 @@ def randomise_norms(model):
 
 
 def random_batch(lengths: tuple[int, ...], seed: int = 0) -> PackedBatch:
-    """Documents of random tokens; about two thirds of the tokens are supervised, in runs as after a prompt."""
+    """Returns documents of random tokens; about two thirds of the tokens are supervised, in spans like those after a
+    prompt.
+    """
     generator = torch.Generator().manual_seed(seed)
     documents = []
     for length in lengths:
@@ -50,7 +52,7 @@ def random_batch(lengths: tuple[int, ...], seed: int = 0) -> PackedBatch:
 
 
 def randomise_adapter(model, seed: int = 0) -> None:
-    """Gives B values too, so that every gradient is non-zero."""
+    """Gives B non-zero values too, so that every gradient is non-zero."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

@@ -54,7 +54,7 @@ def with_plain_peft(model, modules):
             fused = layer.mlp.experts
             pairs = zip(fused.gate_up_proj.data, fused.down_proj.data, strict=True)
             layer.mlp.experts = UnfusedExperts(UnfusedExpert(gate_up, down) for gate_up, down in pairs)
-    model.config.model_type = "unfused"  # else peft redirects gate_proj to the fused parameters that are gone
+    model.config.model_type = "unfused"  # else peft redirects gate_proj to the fused parameters, which were removed
     return get_peft_model(model, LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=modules, lora_dropout=0.0))
 
 
@@ -96,7 +96,9 @@ def relative(actual, expected):
 
 
 def train_side_by_side(base, target, modules, lengths, pinned=None):
-    """Yields (our loss, peft's loss, the largest relative difference of one gradient, that of all) for 20 AdamW steps."""
+    """Yields our loss, peft's loss, the largest relative difference of one gradient and that of all, for 20 AdamW
+    steps.
+    """
     reference = with_plain_peft(base, modules)
     ours = copy.deepcopy(base)
     add_lora(ours, RANK, ALPHA, target, seed=3)

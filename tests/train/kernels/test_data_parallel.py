@@ -33,7 +33,9 @@ def step_documents():
 
 
 def gradient_of(parts):
-    """The summed loss over all supervised tokens and the adapter's gradient of it, one micro-batch for each part."""
+    """Returns the summed loss over all supervised tokens and its gradient for the adapter, with one micro-batch for
+    each part.
+    """
     model = small_moe()
     add_lora(model, rank=4, alpha=4.0, target=("attention", "experts"))
     randomise_adapter(model)

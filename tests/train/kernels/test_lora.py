@@ -1,4 +1,6 @@
-"""LoRA layers and the adapter's file form: vLLM's keys and shapes, the transformers forward, refusals, the loud fallback."""
+"""LoRA layers and the adapter's file form: vLLM's keys and shapes, the transformers forward, refusals, the fallback
+with a warning.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The memory prediction: equal to what autograd saves, near the measured peak, and a refusal that names the numbers."""
+"""The memory prediction: it equals the tensors that autograd saves, is near the measured peak, and a refusal states
+numbers.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,7 @@ def test_kept_per_token_is_what_autograd_saves(make, target):
     kept = sum(size for pointer, size in saved.items() if pointer not in model_storages)
     del hidden
     predicted = predict(sizes_of(model.config), 4, target, element_bytes=4)
-    log_sums = 4 * model.config.num_attention_heads * model.config.num_hidden_layers  # the CPU's attention keeps none
+    log_sums = 4 * model.config.num_attention_heads * model.config.num_hidden_layers  # the CPU's attention saves none
     assert kept / batch.tokens == pytest.approx(predicted.kept_per_token - log_sums, rel=0.02)
 
 

@@ -1,6 +1,6 @@
-"""Every Triton kernel computes what the plain PyTorch beside it computes; here under Triton's interpreter, on the CPU.
+"""Every Triton kernel computes the same as the plain PyTorch version; here under Triton's interpreter, on the CPU.
 
-The interpreter is chosen when a kernel is decorated, so the checks run in one process of their own.
+The interpreter is chosen when a kernel is decorated, so the checks run in one separate process.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""GSM8K's test split, fetched from its authors' repository at a fixed commit.
+"""GSM8K's test split, downloaded from its authors' repository at a fixed commit.
 
 A published row is {"question", "answer"}; the answer ends with a line `#### <number>`. Its rows have no ids: an id here
 is the row's number from 0. The fast subset is chosen by the ids' hashes.
@@ -23,7 +23,7 @@ CALCULATION = re.compile(r"<<[^<>]*>>")
 
 
 def convert(data: bytes) -> bytes:
-    """Rows of a benchmark's file from published rows. Raises ValueError, which names the row."""
+    """Returns the rows of a benchmark's file from published rows. Raises ValueError, which names the row."""
     rows = []
     for number, line in enumerate(data.decode().splitlines()):
         row = json.loads(line)
@@ -43,7 +43,7 @@ def convert(data: bytes) -> bytes:
 
 
 def check(data: bytes) -> str | None:
-    """Why `data` are not the published file; None if they are."""
+    """Returns why `data` is not the published file; None if it is."""
     return hash_problem("sha256", SHA256, data)
 
 

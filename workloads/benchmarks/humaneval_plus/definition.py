@@ -1,8 +1,8 @@
-"""HumanEval+ v0.1.10, fetched from evalplus's release, in the form that evalplus 0.3.1 reads (data/humaneval.py).
+"""HumanEval+ v0.1.10, downloaded from evalplus's release, in the form that evalplus 0.3.1 reads (data/humaneval.py).
 
-What is expected is computed where the file is fetched: the canonical solutions run in this project's own sandbox, which
-takes minutes. The CPU seconds that they take decide limits and are part of the file, so that two machines make files
-with different hashes: machines that share an experiment need the same file (docs/grading.md).
+Expected values are computed on the machine that downloads the file: the canonical solutions run in Potstill's sandbox,
+which takes minutes. Their CPU seconds set the limits and are part of the file, so two machines make files with
+different hashes: machines that share an experiment need the same file (docs/grading.md).
 """
 
 import gzip
@@ -16,14 +16,17 @@ from workloads.benchmarks.published import PublishedData, hash_problem
 
 NAME = "humaneval-plus"
 MD5 = "fe585eb4df8c88d844eeb463ea4d0302"
-"""Of the decompressed file: what evalplus's get_human_eval_plus_hash returns for v0.1.10."""
+"""MD5 of the decompressed file: the result of evalplus's get_human_eval_plus_hash for v0.1.10."""
 URL = "https://github.com/evalplus/humanevalplus_release/releases/download/v0.1.10/HumanEvalPlus.jsonl.gz"
 ORACLES = {"find_zero": "polynomial root"}
 FIELDS = ("task_id", "prompt", "entry_point", "canonical_solution", "base_input", "plus_input", "atol")
 
 
 def convert(data: bytes) -> bytes:
-    """A benchmark's file from the published one. Raises ValueError for a row without its fields, BenchmarkError."""
+    """Returns a benchmark's file from the published one.
+
+    Raises ValueError for a row without its fields, BenchmarkError.
+    """
     from workloads.benchmarks.evalplus import ReferenceFailed
     from workloads.benchmarks.evalplus import convert as convert_rows
     from workloads.sandbox.pool import Unsupported
@@ -40,7 +43,7 @@ def convert(data: bytes) -> bytes:
 
 
 def check(data: bytes) -> str | None:
-    """Why `data` are not the published file; None if they are."""
+    """Returns why `data` is not the published file; None if it is."""
     try:
         return hash_problem("md5", MD5, gzip.decompress(data))
     except (OSError, EOFError, zlib.error) as error:

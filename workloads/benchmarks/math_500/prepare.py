@@ -20,7 +20,7 @@ PUBLISHED_SHA256 = "35dc41080a3680858b27fa7e0533d2d547825316fc5dafe5d316f4ccc5a0
 
 
 def prepare(source: Path) -> tuple[str, list[str]]:
-    """(prepared JSONL, ids of the fast subset)."""
+    """Returns (prepared JSONL, ids of the fast subset)."""
     data = source.read_bytes()
     expect(source, hashlib.sha256(data).hexdigest(), PUBLISHED_SHA256)
     rows = [json.loads(line) for line in data.decode().splitlines()]

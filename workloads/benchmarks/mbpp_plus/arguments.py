@@ -1,6 +1,7 @@
-"""MBPP+ v0.2.0's JSON to Python inputs and oracles, as evalplus 0.3.1 reads it (data/mbpp.py, eval/_special_oracle.py).
+"""Converts MBPP+ v0.2.0's JSON to Python inputs and oracles, like evalplus 0.3.1 (data/mbpp.py,
+eval/_special_oracle.py).
 
-JSON has no tuples, sets or complex numbers; these tables say where a task's inputs have them.
+JSON has no tuples, sets or complex numbers; these tables state where a task's inputs have them.
 """
 
 from collections.abc import Callable
@@ -88,10 +89,10 @@ ORACLES = {
     "surface_Area": "pyramid surface",
     "digit_distance_nums": "digit distance",
 }
-"""By entry point; every other task's is `equal`."""
+"""Oracles by entry point; for every other task it is `equal`."""
 
 
 def arguments_of(task_id: str, inputs: list[Any]) -> list[Any]:
-    """Positional arguments of one test, from its JSON."""
+    """Returns the positional arguments of one test, from its JSON."""
     shape = _SHAPE_OF.get(int(task_id.removeprefix("Mbpp/")))
     return inputs if shape is None else list(shape(inputs))

@@ -1,4 +1,4 @@
-"""MBPP+ v0.2.0: inputs, canonical solutions, and what these return, with CPU seconds."""
+"""MBPP+ v0.2.0: inputs, canonical solutions, and their return values and CPU seconds."""
 
 from pathlib import Path
 

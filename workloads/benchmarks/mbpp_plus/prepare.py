@@ -22,7 +22,7 @@ PUBLISHED_MD5 = "ee43ecabebf20deef4bb776a405ac5b1"
 
 
 def prepare(source: Path) -> tuple[str, list[str]]:
-    """(prepared JSONL, ids of the fast subset)."""
+    """Returns (prepared JSONL, ids of the fast subset)."""
     data = gzip.decompress(source.read_bytes())
     expect(source, hashlib.md5(data, usedforsecurity=False).hexdigest(), PUBLISHED_MD5)
     rows = [json.loads(line) for line in data.decode().splitlines()]

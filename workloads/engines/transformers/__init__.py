@@ -1,1 +1,1 @@
-"""The small engine, for laptops and tests."""
+"""The transformers engine, for laptops and tests."""

@@ -1,7 +1,7 @@
-"""An adapter merged into a transformers model's own weights, and the pristine weights put back.
+"""Merges an adapter into a transformers model's weights, and restores the original weights.
 
-Every merge starts from a copy of the weights as they were loaded, never from a subtraction: the base is bit-equal
-before and after any number of adapters.
+Every merge starts from a copy of the loaded weights, never from a subtraction: the base is bit-equal before and after
+any number of adapters.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from workloads.models.shapes import ModelShapes
 
 @dataclass
 class MergedAdapter:
-    """The model, what is merged into it now, and the pristine copies of every weight that an adapter has touched."""
+    """The model, its merged adapter, and copies of every weight that an adapter has changed."""
 
     model: Any
     shapes: ModelShapes
@@ -29,7 +29,7 @@ class MergedAdapter:
     _dirty: set[str] = field(default_factory=set)
 
     def merge(self, adapter: Adapter | None) -> None:
-        """Raises BadAdapter, with the base's weights in place."""
+        """Raises BadAdapter; the base's weights are then restored."""
         if self.merged == (adapter.name if adapter else None):
             return
         self._restore()
@@ -61,7 +61,7 @@ class MergedAdapter:
         target.copy_((target.float() + delta.to(target.device)).to(target.dtype))
 
     def _deltas(self, adapter: Adapter) -> Iterator[tuple[str, "WeightSlice", Tensor]]:
-        """Parameter, place in it, and scale * B @ A in float32, for each changed layer."""
+        """Yields the parameter, the place in it, and scale * B @ A in float32, for each changed layer."""
         layout = read_layout(adapter.directory, self.shapes.linear())
         try:
             with safe_open(adapter.directory / WEIGHTS, framework="pt") as file:
@@ -77,14 +77,17 @@ class MergedAdapter:
 
 @dataclass(frozen=True)
 class WeightSlice:
-    """Where in a parameter a layer's weight stands: itself, an expert's slice, or one half of that slice's rows."""
+    """The place of a layer's weight in a parameter: all of it, an expert's slice, or one half of that slice's rows."""
 
     expert: int | None = None
     half: int | None = None
 
 
 def place_of(layer: str, experts: ExpertNames | None) -> tuple[str, WeightSlice]:
-    """`...mlp.experts.3.up_proj` stands in transformers' fused `...mlp.experts.gate_up_proj`[3], second half."""
+    """Returns the place.
+
+    For instance, `...mlp.experts.3.up_proj` is the second half of `...mlp.experts.gate_up_proj`[3].
+    """
     if experts is None or f".{experts.saved}." not in layer:
         return f"{layer}.weight", WeightSlice()
     head, _, tail = layer.partition(f".{experts.saved}.")

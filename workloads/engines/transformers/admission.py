@@ -1,7 +1,7 @@
-"""When requests that wait join a batch: several at once.
+"""Decides when waiting requests join a batch: several at once.
 
-A step that reads a prompt runs without a CUDA graph and takes longer than those that only decode. Where outputs end at
-different times, requests let in one by one would make every fifth step such a one (docs/performance.md).
+A step that reads a prompt runs without a CUDA graph and takes longer than one that only decodes. If outputs end at
+different times and requests joined one by one, every fifth step would read a prompt (docs/performance.md).
 """
 
 from collections import deque
@@ -9,15 +9,16 @@ from collections import deque
 from workloads.engines.base import Request
 
 SHARE = 16
-"""Of a batch's rows one in so many must be free before requests join those under way."""
+"""Requests join a running batch only when one row in this many is free."""
 GROWING = 2
-"""For each request that memory would hold at its full length so many are under way: the longest are on average half as
-long. With many more the engine puts some back, and reads them again one by one.
+"""This many requests run for each one that memory could hold at full length, because they are on average half as long.
+
+With many more the engine would preempt some, and read them again one by one.
 """
 
 
 class Admission:
-    """Requests in their order, for a batch of at most `rows`, where memory holds `full_length_rows` of the longest."""
+    """Requests in order, for a batch of at most `rows`. Memory holds `full_length_rows` of the longest ones."""
 
     def __init__(self, rows: int, full_length_rows: int) -> None:
         self._rows = min(rows, max(1, GROWING * full_length_rows))
@@ -28,11 +29,11 @@ class Admission:
         return len(self._waiting)
 
     def wants(self, running: int) -> bool:
-        """Whether the batch has rows for which no request waits."""
+        """Returns whether the batch has rows for which no request waits."""
         return self._rows - running > len(self._waiting)
 
     def room(self, running: int, requests: int) -> int:
-        """How many times `requests` more would join at once; once at least while a half of the rows is free."""
+        """Returns how many times `requests` more would join at once; at least 1 while half of the rows are free."""
         free = self._rows - running - len(self._waiting)
         return max(free // requests, int(2 * free >= self._rows))
 
@@ -40,7 +41,7 @@ class Admission:
         self._waiting.append(request)
 
     def take(self, running: int) -> list[Request]:
-        """Those that join now, where `running` rows are taken. Some, if none are and any wait."""
+        """Returns the requests that join now, with `running` rows in use. If none run and any wait, some join."""
         free = self._rows - running
         if running and free < self._together:
             return []

@@ -1,4 +1,4 @@
-"""Attention for decoding on a CPU: grouped queries against the cache as it is, without repeating keys and values.
+"""Attention for decoding on a CPU: grouped queries on the cache itself, without repeating keys and values.
 
 transformers' own path copies the whole cache once per query group at every token, which is half the time of a small
 model.
@@ -18,9 +18,9 @@ NAME = "potstill_grouped"
 def grouped_attention(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **settings: Any
 ) -> tuple[Tensor, None]:
-    """(B, H, Q, D), (B, G, T, D), (B, G, T, D), mask (B, 1, Q, T) true where seen -> (B, Q, H, D).
+    """(B, H, Q, D), (B, G, T, D), (B, G, T, D), mask (B, 1, Q, T) true where visible -> (B, Q, H, D).
 
-    One new token (Q = 1): softmax(q k' scaling) v per group. More: transformers' SDPA.
+    For one new token (Q = 1): softmax(q k' scaling) v per group. For more: transformers' SDPA.
     """
     rows, heads, queries, size = query.shape
     if queries > 1:
@@ -35,12 +35,14 @@ def grouped_attention(
 
 
 def register_grouped_attention() -> str:
-    """The name by which transformers then knows it."""
+    """Registers the attention with transformers, and returns its name there."""
     AttentionInterface.register(NAME, grouped_attention)
     AttentionMaskInterface.register(NAME, sdpa_mask)
     return NAME
 
 
 def attention_of(config: Any) -> str:
-    """The grouped attention, or `eager` where scores are soft-capped (Gemma 2), which SDPA and grouped leave out."""
+    """Returns the grouped attention, or `eager` for soft-capped scores (Gemma 2), which SDPA and grouped attention do
+    not support.
+    """
     return "eager" if getattr(config, "attn_logit_softcapping", None) else register_grouped_attention()

@@ -1,4 +1,4 @@
-"""A key-value cache that grows by doubling, so that a new token costs its own copy and not that of all before it."""
+"""A key-value cache that grows by doubling, so that a new token does not copy all earlier ones."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +17,7 @@ class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     _value_buffer: Tensor | None = None
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """Appends (B, G, N, D) each; the keys and values of all T + N tokens."""
+        """Appends (B, G, N, D) each; returns the keys and values of all T + N tokens."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         filled = self.get_seq_length()
@@ -29,7 +29,7 @@ class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
 
 
 def _with_room(buffer: Tensor | None, held: Tensor | None, added: Tensor, filled: int, wanted: int) -> Tensor:
-    """The buffer, or a larger one (or one of fewer rows) with what is held, with `added` in its place."""
+    """Returns the buffer, or a larger one (or one of fewer rows) with the old content, with `added` in its place."""
     rows, groups, _, size = added.shape
     if buffer is None or buffer.shape[0] != rows or buffer.shape[2] < wanted:
         buffer = added.new_empty((rows, groups, max(FIRST_TOKENS, 2 * wanted), size))
@@ -40,7 +40,7 @@ def _with_room(buffer: Tensor | None, held: Tensor | None, added: Tensor, filled
 
 
 def make_cache(config: Any) -> Cache:
-    """Growing layers for a model with full attention throughout, else what transformers makes."""
+    """Returns growing layers for a model with full attention throughout, otherwise transformers' own cache."""
     usual = DynamicCache(config=config)
     if all(type(layer) is DynamicLayer for layer in usual.layers):
         make_layer: Callable[[], DynamicLayer] = GrowingLayer

@@ -1,4 +1,4 @@
-"""The transformers engine as the registry of engines knows it, started after its memory is reckoned."""
+"""The transformers engine's entry in the registry. It computes the needed memory before it starts."""
 
 import logging
 from pathlib import Path
@@ -9,7 +9,7 @@ from workloads.engines.base import Demands, Engine, EngineDefinition
 from workloads.engines.memory import MemoryPlan, available_host_bytes, plan_memory, weight_bytes
 from workloads.models.shapes import ModelShapes
 
-if TYPE_CHECKING:  # the tokenizers library is for programs
+if TYPE_CHECKING:  # only programs need the tokenizers library
     from workloads.text.tokenizer import TextTokenizer
 
 logger = logging.getLogger("potstill")
@@ -27,7 +27,7 @@ class TransformersDefinition(EngineDefinition):
         tokenizer: "TextTokenizer",
         demands: Demands,
     ) -> Engine:
-        """Merging keeps a pristine copy of the changed weights: as much again, at most. Raises BadFlag, DoesNotFit."""
+        """Merging keeps a copy of the changed weights, at most as large as the base. Raises BadFlag, DoesNotFit."""
         from workloads.engines.transformers.engine import BATCH_ROWS, TransformersEngine
 
         merges = True

@@ -1,7 +1,7 @@
-"""The small engine, for laptops and tests: transformers, one adapter at a time merged into the weights.
+"""The transformers engine, for laptops and tests: one adapter at a time is merged into the weights.
 
-A batch never mixes evaluations and is made of the same rows whatever else is in the queue, so that an evaluation's
-outputs do not depend on the group it ran in (on a CPU with one thread they are bit-equal from run to run).
+A batch never mixes evaluations, and its rows do not depend on the rest of the queue, so an evaluation's outputs do not
+depend on its group (on a CPU with one thread they are bit-equal in each run).
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ TOKENS_PER_STEP = 16
 
 
 class TransformersEngine:
-    """`flags`: batch_rows, the largest number of rows decoded at a time; batch_invariant, which makes it one.
+    """`flags`: batch_rows, the largest number of rows decoded at a time; batch_invariant, which sets it to one.
 
     `merges`: whether there is memory for a copy of the weights that adapters change. Raises BadFlag.
     """
@@ -98,7 +98,7 @@ class TransformersEngine:
         return 0
 
     def load(self, adapter: Adapter) -> None:
-        """Merges it in, unless a batch is under way: it is then merged when its turn comes."""
+        """Merges the adapter; if a batch runs, when its turn comes."""
         if self._batch is None:
             self._merged.merge(adapter)
 
@@ -122,7 +122,9 @@ class TransformersEngine:
         self._waiting.append(request)
 
     def step(self) -> list[Finished]:
-        """Up to TOKENS_PER_STEP tokens for every row of the batch; the next batch starts when this one is through."""
+        """Decodes up to TOKENS_PER_STEP tokens for every row of the batch; the next batch starts when this one has
+        ended.
+        """
         if self._batch is None:
             chosen = self._next_rows()
             try:
@@ -140,7 +142,9 @@ class TransformersEngine:
         return finished
 
     def _next_rows(self) -> list[Request]:
-        """Of the first waiting evaluation, the longest prompts first, so that rows of a batch are alike."""
+        """Returns requests of the first waiting evaluation, the longest prompts first, so that the rows of a batch are
+        similar.
+        """
         first = self._waiting[0]
         alike = [
             request

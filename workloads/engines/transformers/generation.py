@@ -1,6 +1,6 @@
-"""Decoding one batch with a transformers model: left padding, a KV cache, rows that leave as they finish.
+"""Decodes one batch with a transformers model: left padding, a KV cache, finished rows leave the batch.
 
-A row's randomness comes from its own seed, so that its sampled numbers do not depend on its neighbours.
+Each row has its own random seed, so that its samples do not depend on other rows.
 """
 
 import time
@@ -15,11 +15,11 @@ from workloads.engines.transformers.cache import make_cache
 from workloads.text.tokenizer import TextTokenizer
 
 STOP_TEXT_WINDOW_TOKENS = 64
-"""A stop text is looked for in the last so many tokens."""
+"""A stop text is searched in the last tokens, this many."""
 
 
 class DecodingBatch:
-    """B requests of one model and one way of decoding, from their prompts to their ends."""
+    """B requests with one model and one Decoding, from their prompts to their ends."""
 
     def __init__(self, model: Any, tokenizer: TextTokenizer, requests: Sequence[Request]) -> None:
         self._model, self._tokenizer = model, tokenizer
@@ -44,7 +44,7 @@ class DecodingBatch:
 
     @torch.inference_mode()
     def advance(self) -> list[Finished]:
-        """One token for every row. The rows that finished leave the batch."""
+        """Decodes one token for every row. Finished rows leave the batch."""
         positions = (self._mask.cumsum(-1) - 1).clamp(min=0)[:, -self._next_ids.shape[1] :]
         logits = self._model(
             input_ids=self._next_ids,
@@ -95,7 +95,7 @@ class DecodingBatch:
 
 
 def choose(logits: Tensor, decoding: Decoding, uniforms: Tensor | None) -> Tensor:
-    """(B, V) logits -> (B,) token ids: the largest, or by inverse CDF from `uniforms` (B,) in [0, 1).
+    """(B, V) logits -> (B,) token ids: the argmax, or by inverse CDF from `uniforms` (B,) in [0, 1).
 
     top_p keeps the smallest set of most likely tokens whose probabilities sum to at least top_p.
     """
@@ -112,7 +112,7 @@ def choose(logits: Tensor, decoding: Decoding, uniforms: Tensor | None) -> Tenso
 
 
 def _uniforms(requests: Sequence[Request]) -> Tensor | None:
-    """(B, limit) numbers in [0, 1), each row from its request's seed; None when decoding is greedy."""
+    """Returns (B, limit) numbers in [0, 1), each row from its request's seed; None if decoding is greedy."""
     decoding = requests[0].decoding
     if decoding.temperature == 0:
         return None

@@ -1,1 +1,1 @@
-"""vLLM: every benchmark and adapter in one continuous batch."""
+"""The vLLM engine: all benchmarks and adapters in one continuous batch."""

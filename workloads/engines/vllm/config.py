@@ -1,5 +1,6 @@
-"""What vLLM is started with: stated defaults, the flags a task may change, and nothing read from the model's own
-generation settings. Pure: no vLLM.
+"""vLLM's settings: defaults, and the flags that a task may change. The model's own generation settings are not read.
+
+Pure: no vLLM.
 """
 
 import difflib
@@ -12,33 +13,37 @@ from workloads.models.shapes import ModelShapes
 
 Flag = str | int | float | bool
 ADAPTER_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-"""The ranks that vLLM has kernels for."""
+"""The LoRA ranks for which vLLM has kernels."""
 
 LORA_TARGETS = ("all", "attention")
 """Values of the flag lora_target: which layers get adapter slots."""
 
 SLOTS = {"attention": 8, "all": 4}
-"""Adapters in a batch. One of experts takes as much as the keys and values of eight requests of 4,096 tokens."""
+"""Adapters in a batch.
+
+One adapter of experts needs as much memory as the keys and values of eight requests of 4,096 tokens.
+"""
 
 CUDAGRAPH_MODES = ("FULL_AND_PIECEWISE", "FULL_DECODE_ONLY", "FULL", "PIECEWISE", "NONE")
-"""vLLM's names. FULL_DECODE_ONLY makes graphs for steps that only decode: half as many, and no slower where prompts are
-short and answers long.
+"""vLLM's names.
+
+FULL_DECODE_ONLY makes graphs only for decoding steps: half as many, and as fast for short prompts and long answers.
 """
 FP8 = "fp8"
 """8 bits, e4m3, without a scale: half the bytes of the model's dtype."""
 
 
 TWO_GRAPHS = ("", "FULL_AND_PIECEWISE")
-"""Modes with two graphs of a batch size: vLLM's own choice is the second."""
+"""Modes with two graphs for each batch size. The first is vLLM's default, which is the second."""
 
 
 CHOICES = {"lora_target": LORA_TARGETS, "cudagraph_mode": CUDAGRAPH_MODES, "kv_cache_dtype": (FP8,)}
-"""Of flags that are no free text; "" is one of each."""
+"""Flags with fixed values; each accepts "" too."""
 
 
 @dataclass(frozen=True)
 class VllmSettings:
-    """The flags of an engine named vllm, with their defaults. 0 and "" leave the choice to `complete` or to vLLM."""
+    """The flags of an engine named vllm, with their defaults. For 0 and "" `complete` or vLLM chooses the value."""
 
     max_loras: int = 0
     max_lora_rank: int = 0
@@ -62,7 +67,7 @@ class VllmSettings:
 
 
 def parse_flags(flags: dict[str, Flag]) -> VllmSettings:
-    """Raises BadFlag, naming the nearest flag."""
+    """Raises BadFlag, which suggests the nearest flag."""
     hints = get_type_hints(VllmSettings)
     for name, value in flags.items():
         if name not in hints:
@@ -78,10 +83,10 @@ def parse_flags(flags: dict[str, Flag]) -> VllmSettings:
 
 
 def complete(settings: VllmSettings, demands: Demands, context_tokens: int) -> VllmSettings:
-    """The flags left open, from what a group asks for.
+    """Fills in the unset flags from a group's requirements.
 
-    The length is rounded up to a power of two, so that groups of the same experiment get the same engine. A step holds
-    a token of each request at least. Raises BadFlag.
+    The length is rounded up to a power of two, so that groups of the same experiment get the same engine. A step has at
+    least one token of each request. Raises BadFlag.
     """
     if 0 < settings.max_model_len < demands.longest_tokens:
         raise BadFlag(
@@ -105,22 +110,22 @@ def complete(settings: VllmSettings, demands: Demands, context_tokens: int) -> V
 
 
 def slot_layers(target: str, shapes: ModelShapes) -> tuple[str, ...]:
-    """Endings of the layers that get adapter slots.
+    """Returns endings of the layers that get adapter slots.
 
-    Never the head: it is frozen in training, it costs at every token, and vLLM 0.32 computes prompt log-probabilities
-    wrongly with it (on a CPU it dies of them).
+    The head is never one: it is frozen in training, it costs time at every token, and vLLM 0.32 computes prompt
+    log-probabilities wrongly with it (on a CPU it crashes).
     """
     return shapes.attention_names if target == "attention" else shapes.adapted_names
 
 
 def with_room(settings: VllmSettings, room: int, total: int) -> VllmSettings:
-    """Keys and values leave `room` bytes of `total` to the merging of adapters, to a thousandth."""
+    """Leaves `room` of `total` bytes for merging adapters, to a thousandth, by limiting keys and values."""
     share = settings.gpu_memory_utilization - room / total
     return replace(settings, gpu_memory_utilization=max(0.0, math.floor(share * 1000) / 1000))
 
 
 def rank_bucket(rank: int) -> int:
-    """The smallest rank of at least 32 that vLLM has and that holds `rank`."""
+    """Returns the smallest rank of at least 32 that vLLM supports and that is not less than `rank`."""
     for bucket in ADAPTER_RANKS:
         if bucket >= max(rank, 32):
             return bucket
@@ -128,9 +133,9 @@ def rank_bucket(rank: int) -> int:
 
 
 def capture_sizes(max_num_seqs: int) -> list[int]:
-    """Batch sizes for which CUDA graphs are made: 27 for 512 where vLLM's own choice is about fifty.
+    """Returns batch sizes for which CUDA graphs are made: 27 for 512; vLLM's default has about fifty.
 
-    Between two of them a batch is padded by less than half, and by less than a fifth from 16 on.
+    Between two of them a batch is padded by less than half, and from 16 on by less than a fifth.
     """
     steps = [1, 2, 4, 8, *range(16, 64, 8), *range(64, 128, 16), *range(128, 513, 32)]
     largest = min(max_num_seqs, steps[-1])
@@ -138,13 +143,13 @@ def capture_sizes(max_num_seqs: int) -> list[int]:
 
 
 def graph_rows(settings: VllmSettings) -> int:
-    """The sum of all batch sizes for which CUDA graphs are made."""
+    """Returns the sum of all batch sizes for which CUDA graphs are made."""
     if settings.enforce_eager or settings.cudagraph_mode == "NONE":
         return 0
     return sum(capture_sizes(settings.max_num_seqs)) * (2 if settings.cudagraph_mode in TWO_GRAPHS else 1)
 
 
 def as_flags(settings: VllmSettings) -> dict[str, Flag]:
-    """For the record: every flag with its value."""
+    """Returns every flag with its value, for the record."""
     values = asdict(settings)
     return {one.name: values[one.name] for one in fields(settings) if values[one.name] != ""}

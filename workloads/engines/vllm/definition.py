@@ -1,4 +1,4 @@
-"""vLLM as the registry of engines knows it."""
+"""vLLM's entry in the registry of engines."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +9,7 @@ from workloads.engines.vllm.config import complete, parse_flags
 from workloads.engines.vllm.fork_server import import_ahead
 from workloads.models.shapes import ModelShapes
 
-if TYPE_CHECKING:  # the tokenizers library is for programs
+if TYPE_CHECKING:  # only programs need the tokenizers library
     from workloads.text.tokenizer import TextTokenizer
 
 

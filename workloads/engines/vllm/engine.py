@@ -1,4 +1,4 @@
-"""vLLM in this program: every benchmark and adapter in one continuous batch. Its core runs in a process of its own.
+"""The vLLM engine: all benchmarks and adapters in one continuous batch. vLLM's core runs in a separate process.
 
 Written for vLLM 0.26 to 0.32: LLMEngine with prompts and outputs as token ids, no tokenizer inside.
 """
@@ -41,7 +41,7 @@ class Running:
 
 
 class VllmEngine:
-    """Make it with `start`. With the flag merge_adapters it has one at a time and knows of no others."""
+    """Make it with `start`. With the flag merge_adapters it serves one adapter at a time."""
 
     one_adapter_at_a_time = False
 
@@ -67,7 +67,7 @@ class VllmEngine:
         self._scores: dict[str, tuple[float, ...]] = {}
         self._adapter_numbers: dict[str, int] = {}
         self._adapters: Counter[str] = Counter()
-        """How many requests of each are pending."""
+        """The number of pending requests of each adapter."""
         self._score_names = (f"canary/{number}" for number in count())
         self._generated_tokens = 0
 
@@ -80,7 +80,7 @@ class VllmEngine:
         tokenizer: TextTokenizer,
         demands: Demands,
     ) -> "VllmEngine | MergedEngine":
-        """Raises BadFlag, BadBase, DoesNotFit. Whatever vLLM raises after it took its arguments is a crash."""
+        """Raises BadFlag, BadBase, DoesNotFit. Any error of vLLM after it accepted its arguments is a crash."""
         flags, on_gpu = parse_flags(dict(asked.flags)), asked.gpu != "cpu"
         settings = complete(flags, demands, shapes.context_tokens)
         import_ahead(settings)
@@ -130,13 +130,14 @@ class VllmEngine:
 
     @property
     def under_way(self) -> int:
-        """Requests that vLLM has: submitted, let into its batch, and not finished."""
+        """The number of requests in vLLM: submitted, admitted to its batch, and not finished."""
         return len(self._running)
 
     def accepts(self, demands: Demands) -> bool:
-        """What the task's own flags forbid of ranks and layers is no reason for another engine: it has the same flags.
+        """Returns whether the engine can run the group. Limits by the task's own flags do not count, because another
+        engine has the same flags.
 
-        A length that they forbid is refused at the start.
+        A length above the flags' limit is refused at the start.
         """
         asked, settings = self._asked, self._settings
         length = demands.longest_tokens <= settings.max_model_len
@@ -176,7 +177,7 @@ class VllmEngine:
             self._inner.add_lora(self._lora(adapter))
         except EngineDeadError:
             raise
-        except Exception as error:  # vLLM's core reports whatever the adapter provoked as a plain Exception
+        except Exception as error:  # vLLM's core reports any error of the adapter as a plain Exception
             raise BadAdapter(f"vLLM cannot load it: {error}") from error
 
     def log_probs(
@@ -232,7 +233,7 @@ class VllmEngine:
             self._end(request.id, "error", str(error))
 
     def _work(self) -> None:
-        """One step of vLLM: new tokens of some requests."""
+        """Runs one step of vLLM: new tokens of some requests."""
         for output in self._inner.step():
             name, completion = output.request_id, output.outputs[0]
             if name not in self._running:
@@ -255,7 +256,7 @@ class VllmEngine:
                 self._end(name, "error", f"vLLM ended it with {completion.finish_reason!r}")
 
     def _stopped_by_text(self, running: Running, new: int) -> int | None:
-        """The number of tokens up to the one that completed a stop text, if one of the `new` did."""
+        """Returns the number of tokens up to the one that completed a stop text, if one of the `new` tokens did."""
         texts = running.request.decoding.stop_texts
         if not texts:
             return None
@@ -277,7 +278,7 @@ class VllmEngine:
 
 
 def mend_of(settings: VllmSettings, shapes: ModelShapes, on_gpu: bool) -> str | None:
-    """What is changed in vLLM's workers: a method of WorkerExtension."""
+    """Returns the method of WorkerExtension that corrects vLLM's workers, or None."""
     if not on_gpu:
         return "potstill_pack_experts_again" if settings.merge_adapters else "potstill_keep_base_rows"
     slots_of_experts = not settings.merge_adapters and settings.lora_target == "all" and shapes.experts
@@ -302,12 +303,12 @@ def sampling_params(request: Request) -> Any:
 
 
 def request_refusals() -> tuple[type[Exception], ...]:
-    """What vLLM raises for a request that it does not take: a ValueError in 0.26, a class of its own in 0.32."""
+    """Returns the errors that vLLM raises for a refused request: ValueError in 0.26, a separate class in 0.32."""
     from vllm import exceptions
 
     return (ValueError, getattr(exceptions, "VLLMClientError", ValueError))
 
 
 def prompt_scores(token_ids: Sequence[int], logprobs: Any) -> tuple[float, ...]:
-    """The log-probability of each token but the first; vLLM's entry for the first is None."""
+    """Returns the log-probability of each token but the first; vLLM's entry for the first is None."""
     return tuple(float(logprobs[place][token_ids[place]].logprob) for place in range(1, len(token_ids)))

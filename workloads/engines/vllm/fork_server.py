@@ -1,10 +1,11 @@
-"""vLLM's core in a process that has vLLM already: a spawned one first imports it, for ten seconds and more.
+"""Starts vLLM's core in a process that has imported vLLM already: a spawned process would first import it for ten
+seconds.
 
-A fork server (multiprocessing's own) imports it beside what this program does meanwhile, and the core is forked from
-there. This program has threads and must not be forked; the server was started by exec, runs one thread and has not
-touched a GPU. Where that is not so, or vLLM makes its core in a way not known here, vLLM spawns the core.
+A fork server (from multiprocessing) imports it in parallel with this program's other work, and the core is forked from
+it. This program has threads and must not be forked; the server was started by exec, has one thread and has not used a
+GPU. If this is not so, or vLLM makes its core in an unknown way, vLLM spawns the core.
 
-The core ends with the server and the server with the thread that started it: no kill of any of them leaves another.
+The core ends with the server, and the server with the thread that started it: if any of them is killed, none is left.
 """
 
 import logging
@@ -26,14 +27,17 @@ IMPORTS = "workloads.engines.vllm.imports"
 IMPORT_SECONDS = 300.0
 """How long a start waits for the server."""
 NOT_IMPORTED = frozenset({"VLLM_CACHE_ROOT"})
-"""Variables of vLLM that none of its modules reads when it is imported."""
+"""Variables of vLLM that no module reads on import."""
 NO_VLLM = 3
-"""How `look` ends where the server could not import vLLM."""
+"""The exit code of `look` if the server could not import vLLM."""
 ORPHANED = 98
 
 
 def end_with_parent(parent: int | None = None) -> None:
-    """Linux kills this process when the thread that made it ends. If its `parent` has ended already, this does."""
+    """Linux kills this process when the thread that made it ends.
+
+    If its `parent` has ended already, this process ends itself.
+    """
     if sys.platform == "linux":
         from workloads.sandbox.linux import die_with_parent
 
@@ -43,7 +47,7 @@ def end_with_parent(parent: int | None = None) -> None:
 
 
 class CoreProcess(ForkServerProcess):
-    """Before its target runs it gets, in place of the server's, the environment that this process had at its start."""
+    """Before its target runs, it gets the environment that this process had at its start, instead of the server's."""
 
     def start(self) -> None:
         self._environment = dict(os.environ)
@@ -52,7 +56,7 @@ class CoreProcess(ForkServerProcess):
     def run(self) -> None:
         server = sys.modules[IMPORTS]
         end_with_parent(server.PROCESS)
-        os.setpgid(0, 0)  # what ends the program's group asks the program, which asks the core
+        os.setpgid(0, 0)  # a signal to the program's group goes to the program, which asks the core to end
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         take_on(self._environment, server.ENVIRONMENT)
@@ -60,9 +64,10 @@ class CoreProcess(ForkServerProcess):
 
 
 def take_on(environment: dict[str, str], inherited: dict[str, str]) -> None:
-    """What the program changed since the server began with `inherited`; what imports set in the server stays.
+    """Applies the program's changes since the server began with `inherited`; variables that imports set in the server
+    stay.
 
-    The rest is left where it is, for `setproctitle` writes the process's title over it.
+    Other variables stay at their addresses, because `setproctitle` writes the process's title over them.
     """
     for name in inherited.keys() - environment.keys():
         os.environ.pop(name, None)
@@ -70,7 +75,7 @@ def take_on(environment: dict[str, str], inherited: dict[str, str]) -> None:
         if inherited.get(name) != value and os.environ.get(name) != value:
             os.environ[name] = value
     threads = environment.get("OMP_NUM_THREADS", "").partition(",")[0]
-    if threads.isdecimal() and "torch" in sys.modules:  # which read it when it was imported
+    if threads.isdecimal() and "torch" in sys.modules:  # it was read on import
         sys.modules["torch"].set_num_threads(int(threads))
 
 
@@ -79,7 +84,7 @@ class CoreContext(ForkServerContext):
 
 
 class CoreServer:
-    """The fork server of this process, tried in a thread as soon as it has imported vLLM."""
+    """The fork server of this process. A thread tests it when it has imported vLLM."""
 
     def __init__(self) -> None:
         self._variables = vllm_variables()
@@ -90,15 +95,18 @@ class CoreServer:
         try:
             forkserver.ensure_running()
         except OSError as error:
-            logger.warning("vLLM cannot be imported ahead: %s", error)  # the trial then meets it too
+            logger.warning("vLLM cannot be imported ahead: %s", error)  # the test then finds the same problem
         self._trial.start()
 
     def compare(self) -> None:
-        """To be called before vLLM is told anything: its configuration sets variables for its processes itself."""
+        """Call it before vLLM gets its configuration, because vLLM then sets variables for its processes itself."""
         self._changed = {name for name, _ in self._variables.items() ^ vllm_variables().items()}
 
     def problem(self) -> str | None:
-        """Why no core can be forked from it, when it is known. Without one, what vLLM set meanwhile is no change."""
+        """Returns why no core can be forked from it, if known.
+
+        Without a problem, later variables of vLLM do not count as changes.
+        """
         self._trial.join(IMPORT_SECONDS)
         if self._changed:
             return f"the server imported it before {', '.join(sorted(self._changed))} was changed"
@@ -109,7 +117,7 @@ class CoreServer:
     def _try_it(self) -> None:
         probe = CoreProcess(target=look, daemon=True)
         try:
-            probe.start()  # waits until the server has imported
+            probe.start()  # waits until the server has imported vLLM
         except (OSError, EOFError) as error:
             self._problem = f"the server does not answer: {error}"
             return
@@ -119,13 +127,13 @@ class CoreServer:
         elif probe.exitcode == NO_VLLM:
             self._problem = "the server could not import it"
         elif probe.exitcode:
-            self._problem = f"a process forked from the server ended with {probe.exitcode}, as stderr tells"
+            self._problem = f"a process forked from the server ended with {probe.exitcode}; see stderr"
         else:
             self._problem = None
 
 
 def look() -> None:
-    """In a process forked from the server: whether a core could be one."""
+    """Runs in a process forked from the server: exits with 0 if a core could run in it."""
     if CORE not in sys.modules:
         sys.exit(NO_VLLM)
     from vllm.platforms import current_platform
@@ -137,7 +145,7 @@ def look() -> None:
 
 
 _servers: list[CoreServer] = []
-"""At most one, for multiprocessing has one for a process."""
+"""At most one, because multiprocessing has one for a process."""
 
 
 def vllm_variables() -> dict[str, str]:
@@ -145,23 +153,23 @@ def vllm_variables() -> dict[str, str]:
 
 
 def set_environment(settings: VllmSettings) -> None:
-    """Read by vLLM when it is imported, and inherited by its processes."""
+    """Sets the variables that vLLM reads on import and that its processes inherit."""
     keep_kernels()
-    # What the first start on a node read is then still in its memory for the next one.
+    # Files that the first start on a node read are then still in its memory for the next one.
     os.environ.setdefault("FASTSAFETENSORS_ODIRECT", "0")
     os.environ.update(
         VLLM_WORKER_MULTIPROC_METHOD="spawn",  # this process has threads
         VLLM_NO_USAGE_STATS="1",
         VLLM_BATCH_INVARIANT="1" if settings.batch_invariant else "0",
     )
-    # vLLM's core in a process of its own gives its memory back when it ends; who sets 0 has it in this one.
+    # vLLM's core in a separate process frees its memory when it ends. A user who sets 0 has it in this process.
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
 
 
 def import_ahead(settings: VllmSettings) -> None:
-    """Sets vLLM's environment and lets the server import it, unless it has or the core is to run in this process.
+    """Sets vLLM's environment and lets the server import it, unless it has or the core runs in this process.
 
-    Returns at once. To be called by the thread that starts the engine: at that start, and as long before as may be.
+    Returns at once. Call it in the thread that starts the engine: at that start, and as early as possible.
     """
     set_environment(settings)
     if _servers:
@@ -172,7 +180,7 @@ def import_ahead(settings: VllmSettings) -> None:
 
 @contextmanager
 def forked_core() -> Iterator[None]:
-    """In the block vLLM forks its core from the server."""
+    """Within the block vLLM forks its core from the server."""
     from vllm.v1.engine import utils
 
     if not _servers or os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0":
@@ -182,7 +190,7 @@ def forked_core() -> Iterator[None]:
     if not hasattr(utils, "get_mp_context"):
         problem = "this vLLM makes its core in another way"
     if problem is not None:
-        logger.warning("vLLM's core is spawned, and imports vLLM once more: %s", problem)
+        logger.warning("vLLM's core is spawned, and imports vLLM again: %s", problem)
         yield
         return
     spawning, utils.get_mp_context = utils.get_mp_context, CoreContext

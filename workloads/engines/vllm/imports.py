@@ -1,6 +1,7 @@
-"""Imported in the process from which vLLM's core is forked (`fork_server`), and nowhere else: all that a core imports.
+"""Imported only in the process from which vLLM's core is forked (`fork_server`): it imports all modules of a core.
 
-None of it may touch a GPU, for what is forked after that cannot. `fork_server` looks before it relies on it.
+No import may use a GPU, because a process forked afterwards could not. `fork_server` checks this before it uses the
+server.
 """
 
 import gc
@@ -17,14 +18,16 @@ ON_GPU = ("vllm.v1.worker.gpu_worker", *ON_CPU[1:])
 
 
 def become_server() -> None:
-    """Ends with the program and not before it: through this process alone the program knows of its core's end."""
+    """Ends when the program ends, and not earlier, because the program learns only through this process that its core
+    has ended.
+    """
     end_with_parent()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
 
 
 def import_all() -> None:
-    """What fails here fails in the core again, which then tells it."""
+    """An import that fails here fails in the core again, which then reports it."""
     try:
         importlib.import_module(CORE)
         from vllm.platforms import current_platform
@@ -38,4 +41,4 @@ def import_all() -> None:
 become_server()
 import_all()
 gc.collect()
-gc.freeze()  # a collection in the core would otherwise copy what it shares with this process
+gc.freeze()  # otherwise a garbage collection in the core would copy the memory that it shares with this process

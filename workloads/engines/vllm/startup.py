@@ -1,4 +1,4 @@
-"""A start of vLLM: its memory, what it is told, what it compiled before."""
+"""A start of vLLM: its memory, its arguments, and its cache of compiled code."""
 
 import logging
 import math
@@ -20,20 +20,23 @@ from workloads.engines.vllm.fork_server import forked_core
 from workloads.models.shapes import ModelShapes
 
 STREAM_TOKENS = 8
-"""Tokens between two signs of life of a request; a stop text is noticed that much later and cut exactly."""
+"""Tokens between two signs of progress of a request. A stop text is found that much later and cut exactly."""
 NOT_COMPILED = frozenset(
     {"VLLM_API_KEY", "VLLM_ENABLE_V1_MULTIPROCESSING", "VLLM_HOST_IP", "VLLM_PORT", "VLLM_RPC_BASE_PATH"}
 )
-"""Variables that say nothing of what vLLM compiles."""
+"""Variables that do not affect what vLLM compiles."""
 FEW_ROWS = 16
-"""Requests of full length at a time, below which a plan says what would make more of them fit."""
+"""If fewer requests of full length fit at a time, the plan suggests changes."""
 HOST_SHARE = 0.25
-"""Of the host's free memory, for adapters that are not in a slot."""
+"""The share of the host's free memory for adapters that are not in a slot."""
 
 
 @contextmanager
 def kept_graphs(settings: VllmSettings, directory: Path, dtype: str, versions: Mapping[str, str]) -> Iterator[None]:
-    """VLLM_CACHE_ROOT for a start: vLLM writes files there in place and believes what it finds. Who set it has it."""
+    """Sets VLLM_CACHE_ROOT for a start, because vLLM overwrites its files in place and trusts them.
+
+    A user's own value stays.
+    """
     if "VLLM_CACHE_ROOT" in os.environ:
         yield
         return
@@ -59,7 +62,7 @@ def plan(
     on_gpu: bool,
     merging: int = 0,
 ) -> MemoryPlan:
-    """`merging`: bytes that merging takes, of a GPU those that `with_room` left it."""
+    """`merging`: bytes for merging; on a GPU, those that `with_room` left for it."""
 
     def reckon(changed: VllmSettings) -> MemoryPlan:
         room = merging if settings.merge_adapters else least_room_bytes(shapes, BYTES[dtype])
@@ -100,7 +103,7 @@ def plan(
 def _changes(
     settings: VllmSettings, shapes: ModelShapes, memory: MemoryPlan, on_gpu: bool
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Flags that may make room for one request of full length: how they are told, and what they set."""
+    """Yields flags that may make room for one request of full length: their text, and their values."""
     request = memory.longest_tokens * memory.kv_token
     if memory.slots:
         yield "merge_adapters: true", {"merge_adapters": True}
@@ -122,7 +125,9 @@ def _changes(
 
 
 def with_loader(settings: VllmSettings, directory: Path, memory: MemoryPlan) -> VllmSettings:
-    """Left open, fastsafetensors reads the base, where two files at a time have room on the GPU beside the weights."""
+    """If the loader is not set, chooses fastsafetensors if the GPU has memory for two files at a time beside the
+    weights.
+    """
     sizes = [path.stat().st_size for path in directory.glob("*.safetensors")]
     room = memory.available - memory.weights
     fits = find_spec("fastsafetensors") is not None and 0 < 2 * max(sizes, default=0) <= room
@@ -130,7 +135,7 @@ def with_loader(settings: VllmSettings, directory: Path, memory: MemoryPlan) -> 
 
 
 def gpu_bytes() -> int:
-    """Asked of NVML, so that no CUDA context is made in this process."""
+    """Asks NVML, so that no CUDA context is made in this process."""
     from vllm.platforms import current_platform
 
     return int(current_platform.get_device_total_memory())
@@ -139,7 +144,7 @@ def gpu_bytes() -> int:
 def make_engine(
     settings: VllmSettings, directory: Path, shapes: ModelShapes, dtype: str, memory: MemoryPlan, on_gpu: bool
 ) -> Any:
-    """Raises BadFlag where vLLM refuses what it is told before it starts anything; what it raises later is a crash."""
+    """Raises BadFlag if vLLM refuses its arguments before it starts anything. A later error is a crash."""
     from vllm.engine.arg_utils import EngineArgs
     from vllm.usage.usage_lib import UsageContext
     from vllm.v1.engine.llm_engine import LLMEngine
@@ -193,7 +198,7 @@ def make_engine(
 
 
 def pass_vllm_log_on() -> None:
-    """The lines of vLLM in this process join the attempt's log; those of its own processes go to stderr."""
+    """Sends vLLM's log lines of this process to the attempt's log; those of vLLM's other processes go to stderr."""
     inner = logging.getLogger("vllm")
     inner.handlers.clear()
     inner.propagate = True

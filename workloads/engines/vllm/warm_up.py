@@ -1,7 +1,7 @@
-"""Requests that no one asked for, right after vLLM's start on a GPU, so that the first real ones compile nothing.
+"""Extra requests right after vLLM's start on a GPU, so that the first real requests compile nothing.
 
 vLLM warms its kernels up with batches of its CUDA graphs' sizes, which are multiples of 16. Triton compiles a kernel
-once more for other sizes, so LoRA's and the experts' kernels were compiled while the first requests waited.
+again for other sizes, so kernels of LoRA and experts were compiled while the first requests waited.
 """
 
 import logging
@@ -20,7 +20,7 @@ from workloads.models.shapes import ModelShapes
 
 logger = logging.getLogger("potstill")
 NAME, NUMBER = "warm-up", 1 << 20
-"""Of the adapter in vLLM: no adapter of a task has this number."""
+"""The adapter's name and number in vLLM: no adapter of a task has this number."""
 SHORT_TOKENS = 37
 NEW_TOKENS = 2
 
@@ -46,7 +46,7 @@ def warm_up(inner: Any, settings: VllmSettings, shapes: ModelShapes, dtype: str)
 
 
 def _run(inner: Any, lengths: list[int], lora: Any) -> None:
-    """Prompts of these lengths side by side, to their end."""
+    """Runs prompts of these lengths together to their end."""
     from vllm import SamplingParams
 
     for number, length in enumerate(lengths):
@@ -58,7 +58,7 @@ def _run(inner: Any, lengths: list[int], lora: Any) -> None:
 
 
 def _write_zeros(folder: Path, shapes: ModelShapes, dtype: torch.dtype) -> None:
-    """An adapter of rank 1 on every attention layer that changes nothing."""
+    """Writes an adapter of rank 1 on every attention layer that changes nothing."""
     tensors = {}
     for layer, (out_size, in_size) in shapes.linear().items():
         if layer.rpartition(".")[2] in shapes.attention_names:

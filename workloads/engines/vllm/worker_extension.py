@@ -1,4 +1,4 @@
-"""What runs inside vLLM's worker processes beside its own methods, called through `collective_rpc`."""
+"""Methods that are added to vLLM's worker processes and called through `collective_rpc`."""
 
 import logging
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from workloads.models.shapes import read_shapes
 
 @contextmanager
 def only_errors(logger: logging.Logger) -> Iterator[None]:
-    """VLLM warns of every weight that a reload leaves as it is, by name."""
+    """Hides warnings: vLLM warns, by name, of every weight that a reload does not change."""
     before = logger.level
     logger.setLevel(logging.ERROR)
     try:
@@ -26,22 +26,22 @@ def only_errors(logger: logging.Logger) -> Iterator[None]:
 class WorkerExtension:
     """Mixed into vLLM's worker class (`worker_extension_cls`)."""
 
-    # The worker's own, told to the type checker.
+    # An attribute of the worker, declared for the type checker.
     vllm_config: Any
     model_runner: Any
     device: Any
     _potstill_weights: MergedWeights | None = None
 
     def potstill_listen(self, program: int) -> bool:
-        """From now on SIGUSR1 writes this process's stacks where the program looks for them."""
+        """From now on SIGUSR1 writes this process's stacks to a file that the program reads."""
         listen_for_stack_requests(program)
         return True
 
     def potstill_merge(self, base: str, adapter: str | None) -> bool:
-        """Makes the weights those of `base` with the adapter in the directory `adapter` merged in.
+        """Changes the weights to those of `base` with the adapter in the directory `adapter` merged in.
 
-        Through vLLM's own reloading, which knows how each kernel wants its weights and leaves them where CUDA graphs
-        expect them. An error on the way leaves weights that are neither: the engine must then end.
+        Uses vLLM's own reloading, which knows the layout of each kernel's weights and keeps their addresses for CUDA
+        graphs. An error leaves mixed weights: the engine must then end.
         """
         import torch
         from vllm.config import set_current_vllm_config
@@ -60,10 +60,10 @@ class WorkerExtension:
         return True
 
     def potstill_pin_packed_only(self) -> bool:
-        """On a GPU: an adapter of experts is pinned in memory once, when its experts are packed.
+        """On a GPU: pins an adapter of experts in memory once, when its experts are packed.
 
-        vLLM also pins each tensor as it reads it (experts of 48 layers: 37,248), and packing then copies them. (One
-        with experts and nothing else is then not pinned at all: vLLM looks at the first layer that is not packed.)
+        vLLM also pins each tensor as it reads it (experts of 48 layers: 37,248), and packing then copies them. (An
+        adapter that has only experts is then not pinned at all: vLLM looks at the first layer that is not packed.)
         """
         from vllm.lora import lora_model
 
@@ -74,10 +74,11 @@ class WorkerExtension:
         return True
 
     def potstill_keep_base_rows(self) -> bool:
-        """On a CPU: rows without an adapter stay without one.
+        """On a CPU: ensures that rows without an adapter get none.
 
-        They have slot -1, which vLLM's Triton kernels skip and its CPU kernels read as the last slot, so that the base
-        would answer as that adapter (vllm-project/vllm#48421, in 0.32.0). Zeroing their rows between A and B suffices.
+        They have slot -1, which vLLM's Triton kernels skip. Its CPU kernels read it as the last slot, so that the base
+        would answer as that adapter (vllm-project/vllm#48421, in 0.32.0). It is enough to set their rows between A and
+        B to zero.
         """
         from vllm.lora.ops.torch_ops import lora_ops
         from vllm.lora.punica_wrapper import punica_cpu
@@ -93,10 +94,10 @@ class WorkerExtension:
         return True
 
     def potstill_pack_experts_again(self) -> bool:
-        """On a CPU: experts are packed for their kernel whenever they are loaded.
+        """On a CPU: packs experts for their kernel whenever they are loaded.
 
-        vLLM 0.32 packs them at the first load only, and takes reloaded ones for packed. Without a kernel at hand it
-        does as at the first load.
+        vLLM 0.32 packs them only at the first load, and treats reloaded ones as packed. Without a kernel it works as at
+        the first load.
         """
         from vllm.model_executor.layers.fused_moe.unquantized_fused_moe_method import UnquantizedFusedMoEMethod
 

@@ -1,1 +1,1 @@
-"""Checking servers: comparisons in a child process that can be killed."""
+"""Checking servers run comparisons in a child process that can be killed."""

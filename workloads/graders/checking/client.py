@@ -1,4 +1,4 @@
-"""Asks checking servers, several at once. A check whose server was lost is asked again alone, in a fresh server."""
+"""Sends checks to several checking servers. If a server was lost, its check is repeated alone in a new server."""
 
 import contextlib
 import json
@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from workloads.api.grades import Cause
 
 LATE_SECONDS = 120.0
-"""A server that has not answered by then is killed, with its child: its own limits are far below."""
+"""A server that has not answered after this time is killed with its child. Its own limits are far below."""
 
 END_SECONDS = 5.0
 AGAIN_SECONDS = 600.0
@@ -29,13 +29,13 @@ class Check(Protocol):
     """A request of a grader to its checking process."""
 
     def to_json(self) -> str:
-        """An object whose first field is `kind`, the grader's name."""
+        """Returns an object whose first field is `kind`, the grader's name."""
         ...
 
 
 @dataclass(frozen=True)
 class AnswerCheck:
-    """Whether an answer equals a gold."""
+    """A check whether an answer equals a gold."""
 
     grader: str
     answer: str
@@ -50,9 +50,10 @@ class AnswerCheck:
 
 @dataclass(frozen=True)
 class CheckFailed:
-    """No verdict. The cause `checker_lost` comes from the machine, every other one from the check itself.
+    """A check without a verdict. The cause `checker_lost` comes from the machine, every other one from the check
+    itself.
 
-    `tries`: how often it was asked.
+    `tries`: how often it was sent.
     """
 
     cause: Cause
@@ -72,7 +73,7 @@ class Checked:
 
 
 class CheckingServer:
-    """A checking server (`checker`) of its own, in a process group with its child. Every wait for it has a deadline.
+    """A separate checking server (`checker`), in a process group with its child. Every wait for it has a deadline.
 
     It finds added graders as this process does: by PYTHONPATH and in the same interpreter's packages.
     """
@@ -101,7 +102,7 @@ class CheckingServer:
         return self._process.pid
 
     def ask(self, request: str) -> Reply:
-        """OSError when the server is gone or late: it is of no more use."""
+        """Raises OSError if the server has ended or is late: it cannot be used any more."""
         line = self._exchange(request.encode() + b"\n")
         reply: dict[str, Any] = json.loads(line)
         return CheckFailed(reply["failed"], reply["detail"]) if "failed" in reply else reply
@@ -142,7 +143,7 @@ class CheckingServer:
         self._close_pipes()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        with contextlib.suppress(subprocess.TimeoutExpired):  # stopped in the kernel: left to it
+        with contextlib.suppress(subprocess.TimeoutExpired):  # stopped in the kernel: it is not waited for
             self._process.wait(END_SECONDS)
 
     def _close_pipes(self) -> None:
@@ -157,11 +158,11 @@ def check_all(
     ended: Callable[[str], None] = lambda _: None,
     start: Callable[[], CheckingServer] = CheckingServer,
 ) -> Checked:
-    """A reply per key. Each check that was lost is asked once more, when all others are done, in a server of its own.
+    """Returns a reply per key. A check that was lost is repeated once in a separate server, after all others.
 
-    A check that ran out of its time or memory, or raised, would do so again: it is not asked again. No check is asked
-    again later than AGAIN_SECONDS after the first one. `ended` is told each key when it is over, in this thread; what
-    it raises ends the checking.
+    A check that exceeded its time or memory, or raised, would do so again, so it is not repeated. No check is repeated
+    later than AGAIN_SECONDS after the first one. `ended` gets each key when its check has ended, in this thread. An
+    exception from it stops the checking.
     """
     if not checks:
         return Checked({}, 0)

@@ -1,12 +1,11 @@
-"""A checking server: compares answers with golds in a child that is killed when it takes too long.
+"""A checking server: compares answers with golds in a child process that is killed if it takes too long.
 
-Reads a request per line, an object whose first field is `kind`, the grader's name, and writes a reply per line: what
-that grader's `reply` returns, or `{"failed": cause, "detail"}`. It loads a grader's libraries with the first request
-for it and forks children from there, so a child that was killed or grew too large costs
-milliseconds, and its neighbours nothing. A child ends with its server: it has a parent-death signal, a CPU limit of its
-own, and none of the server's descriptors but its two pipes. Causes: `checker_timeout`, `checker_memory` and
-`checker_failed` are what a check does by itself; `checker_lost` is what the machine did to it: killed from outside, or
-not run in its time.
+It reads a request per line, an object whose first field is `kind`, the grader's name, and writes a reply per line: the
+result of that grader's `reply`, or `{"failed": cause, "detail"}`. It imports a grader's libraries with the first
+request for it and forks children afterwards, so replacing a killed or large child takes milliseconds. A child ends with
+its server: it has a parent-death signal, its own CPU limit, and none of the server's descriptors except its two pipes.
+Causes: `checker_timeout`, `checker_memory` and `checker_failed` come from the check itself; `checker_lost` comes from
+the machine: the child was killed from outside, or did not run in time.
 """
 
 import ctypes
@@ -26,11 +25,11 @@ from workloads.graders.registry import GRADERS
 
 CPU_SECONDS, WALL_SECONDS = 5.0, 40.0
 BACKSTOP_SECONDS = 3
-"""A child's own CPU limit is so much higher: it holds when nobody watches the child."""
+"""A child's own CPU limit is higher by this much. It matters only if the server does not watch the child."""
 MEMORY_BYTES = 2 << 30
 KIND = re.compile(r'\{"kind": "([A-Za-z0-9_.-]+)"')
 RECYCLED_AFTER = 5_000
-"""Requests after which a child is replaced: caches of the libraries grow."""
+"""Requests after which a child is replaced, because caches of the libraries grow."""
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
@@ -38,7 +37,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _child(requests: int, replies: int, server: int) -> None:
-    """Answers until it is killed, or its server is gone. Raises OSError if the parent-death signal cannot be set."""
+    """Answers until it is killed, or its server has ended. Raises OSError if the parent-death signal cannot be set."""
     _end_with_parent(server)
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1):
@@ -66,7 +65,7 @@ def _end_with_parent(parent: int) -> None:
     pr_set_pdeathsig = 1
     if ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGKILL, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
-    if os.getppid() != parent:  # it ended before the signal was set
+    if os.getppid() != parent:  # the parent ended before the signal was set
         os._exit(1)
 
 
@@ -95,7 +94,7 @@ class Child:
         os.close(replies)
 
     def ask(self, line: str) -> dict[str, Any] | str:
-        """The reply, or the cause of there being none: then the child is of no more use."""
+        """Returns the reply, or the cause of its absence: then the child cannot be used any more."""
         self.answered += 1
         clock = (~self._pid << 3) | 2
         cpu_end, wall_end = time.clock_gettime(clock) + CPU_SECONDS, time.monotonic() + WALL_SECONDS
@@ -119,7 +118,7 @@ class Child:
         return reply
 
     def _why_gone(self) -> str:
-        """Its channel is closed, so it is ending; it stays to be waited for in `end`."""
+        """Returns why the child ended: its channel is closed. `end` waits for the process."""
         ended = os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT)
         if ended is None or ended.si_code == os.CLD_EXITED:
             return "checker_failed"
@@ -146,7 +145,7 @@ def main() -> None:
         kind = KIND.match(line)
         if kind is not None and kind[1] not in warmed:
             warmed.add(kind[1])
-            with suppress(Exception):  # the child's reply says what is wrong
+            with suppress(Exception):  # the child's reply reports the problem
                 GRADERS.require(kind[1]).warm()
             gc.collect()
             gc.freeze()

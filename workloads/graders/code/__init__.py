@@ -1,1 +1,1 @@
-"""Code answers: run in the sandbox, compared with evalplus's rules."""
+"""The grader for code: answers run in the sandbox and are compared with evalplus's rules."""

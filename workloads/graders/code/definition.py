@@ -1,4 +1,4 @@
-"""The grader `code`, as the registry knows it: programs run in the sandbox, and what they return is compared."""
+"""The grader `code` for the registry: programs run in the sandbox, and their return values are compared."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -26,7 +26,7 @@ class CodeGrader(Grader):
         return [grader.order_key(problem.id, suite, answer) for suite in _suites(problem)]
 
     def checks(self, problem: Problem, answer: str, outcomes: Mapping[str, Outcome | Lost]) -> dict[str, Check]:
-        """Of the programs that were executed."""
+        """Returns checks for the programs that were executed."""
         found: dict[str, Check] = {}
         for suite in _suites(problem):
             key = grader.order_key(problem.id, suite, answer)
@@ -64,7 +64,7 @@ def _suites(problem: Problem) -> tuple[Suite, ...]:
 
 
 def _outcome(outcomes: Mapping[str, Outcome | Lost], key: str) -> Outcome:
-    """Read when it is asked for."""
+    """The outcome is read only when it is needed."""
     outcome = outcomes[key]
     assert isinstance(outcome, Outcome)
     return outcome

@@ -1,7 +1,7 @@
-"""Which of an output's code blocks is its program: read as a syntax tree, nothing is run.
+"""Finds the program among an output's code blocks: parses them as syntax trees and runs nothing.
 
-Models often write an example of use, or tests, in a block of their own after the solution, and imports in one before
-it. A block that cannot be parsed but has a line `def NAME` at its margin defines NAME: it is the model's answer, and a
+Models often write an example of use, or tests, in a separate block after the solution, and imports in one before it. A
+block that cannot be parsed but has a line `def NAME` without indentation defines NAME: it is the model's answer, with a
 syntax error.
 """
 
@@ -12,13 +12,13 @@ import warnings
 from collections.abc import Iterator, Sequence
 
 LONGEST_PARSED = 200_000
-"""Characters of a block. A longer one is read by its lines, as one that cannot be parsed."""
+"""Characters of a block. A longer block is read line by line, like one that cannot be parsed."""
 
 
 def program_of(blocks: Sequence[str], entry_point: str) -> str:
-    """The last block that defines `entry_point`; the last block if none does.
+    """Returns the last block that defines `entry_point`; the last block if none does.
 
-    It gets the imports of the blocks before it that bind names which it uses and does not bind.
+    It adds imports of earlier blocks for names that the block uses and does not bind.
     """
     if len(blocks) == 1:
         return blocks[0]
@@ -38,7 +38,7 @@ def _defines(block: str, name: str) -> bool:
 
 
 def _parsed(block: str) -> ast.Module | None:
-    """None for what is no Python, or too long or too deep to be parsed."""
+    """Returns None for text that is not Python, or is too long or too deep to be parsed."""
     if len(block) > LONGEST_PARSED:
         return None
     try:
@@ -50,7 +50,7 @@ def _parsed(block: str) -> ast.Module | None:
 
 
 def _module_level(tree: ast.Module) -> Iterator[ast.stmt]:
-    """Statements that run in the module's namespace, those within if, try, with and loops included."""
+    """Yields statements that run in the module's namespace, including those within if, try, with and loops."""
     found: list[ast.AST] = list(reversed(tree.body))
     while found:
         node = found.pop()
@@ -64,7 +64,7 @@ def _module_level(tree: ast.Module) -> Iterator[ast.stmt]:
 
 
 def _bound(statement: ast.stmt) -> set[str]:
-    """Names that this statement itself binds in its namespace."""
+    """Returns names that this statement itself binds in its namespace."""
     match statement:
         case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
             return {statement.name}
@@ -82,9 +82,10 @@ def _stored(target: ast.expr) -> set[str]:
 
 
 def _imports(earlier: Sequence[str], block: str) -> str:
-    """Import statements of earlier blocks, a line each, for names that `block` lacks. Of two for a name the last.
+    """Returns import statements of earlier blocks, a line each, for names that `block` lacks. For each name the last
+    one counts.
 
-    None if `block` has a `__future__` import, which no other statement may precede.
+    Returns None if `block` has a `__future__` import, which must come before all other statements.
     """
     tree = _parsed(block)
     lacking = set() if tree is None or "__future__" in block else _lacking(tree)
@@ -99,7 +100,7 @@ def _imports(earlier: Sequence[str], block: str) -> str:
 
 
 def _lacking(tree: ast.Module) -> set[str]:
-    """Names that are read somewhere in the block, bound nowhere in it, and no builtins."""
+    """Returns names that are read in the block, but neither bound in it nor builtins."""
     read: set[str] = set()
     bound: set[str] = set(dir(builtins))
     for node in ast.walk(tree):

@@ -1,4 +1,4 @@
-"""Code answers: what the sandbox is ordered to run, and the verdict on what came back. Pure."""
+"""Code answers: the orders for the sandbox, and the verdict from the outcomes. Pure."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -14,15 +14,18 @@ from workloads.graders.checking.client import CheckFailed, Reply
 from workloads.sandbox.order import Lost, Order, Outcome, SandboxLimits
 
 SMALLEST_LIMIT_SECONDS, REFERENCE_FACTOR, LARGEST_TOTAL_SECONDS = 1.0, 4.0, 60.0
-"""evalplus's rule, in CPU seconds: a test may take max(1, 4 x reference); a suite min(60, the sum of these) + 1."""
+"""evalplus's rule, in CPU seconds: a test may use max(1, 4 x reference); a suite min(60, the sum of these) + 1."""
 
 SMALLEST_OUTPUT_BYTES, OUTPUT_FACTOR = 1 << 20, 4
-"""What must equal the expected values may be so much longer: a model cannot fill the disk with wrong answers."""
+"""Values that are compared with the expected ones may be longer by this factor: a model cannot fill the disk."""
 
 
 @dataclass(frozen=True)
 class CodeCheck:
-    """Whether an outcome passes a suite. It is read when it is asked for: all outcomes may be gigabytes."""
+    """A check whether an outcome passes a suite.
+
+    The outcome is read when needed, because all of them may be gigabytes.
+    """
 
     grader: str
     suite: Suite
@@ -41,12 +44,15 @@ def limits_of(suite: Suite) -> SandboxLimits:
 
 
 def order_key(problem_id: str, suite: Suite, program: str) -> str:
-    """The same program on the same suite is run once."""
+    """Returns the key of a program on a suite: each is run once."""
     return sha256_of(canonical_json([problem_id, suite.name, program]))
 
 
 def orders(benchmark: Benchmark, answers: Iterable[tuple[str, str]]) -> list[Order]:
-    """Orders for distinct (problem id, program), the longest first. They hold inputs and no expected value."""
+    """Returns orders for distinct (problem id, program), the longest first.
+
+    They contain inputs and no expected values.
+    """
     tests_of = {problem.id: problem.tests for problem in benchmark.problems}
     found: dict[str, tuple[float, Order]] = {}
     for problem_id, program in answers:
@@ -69,9 +75,11 @@ def verdict(
     outcomes: Mapping[str, Outcome | Lost],
     replies: Mapping[str, Reply],
 ) -> tuple[Verdict, Cause | None, dict[str, JsonValue]]:
-    """(verdict, cause, evidence): right when every suite is passed. Evidence: a status per suite, the first failure.
+    """Returns (verdict, cause, evidence): right if every suite is passed. Evidence: a status per suite, the first
+    failure.
 
-    A suite that is failed decides, whatever became of another. Without one, a suite that nobody judged is an error.
+    One failed suite is enough for a verdict, whatever the result of others. If none failed and one has no result, it is
+    an error.
     """
     statuses: dict[str, JsonValue] = {}
     failures: list[Judged] = []
@@ -88,8 +96,9 @@ def verdict(
 
 
 def _failure(suite: Suite, outcome: Outcome | Lost | None, reply: Reply | None) -> Judged | None:
-    """A comparison that takes too long, too much memory or raises is the candidate's doing, for the expected values are
-    known to compare: wrong. If the process was killed externally, there is no verdict.
+    """Returns the failure of a suite, or None. A comparison that takes too long, uses too much memory or raises counts
+    as wrong, because the expected values are known to be comparable. If the process was killed externally, there is no
+    verdict.
     """
     where: dict[str, JsonValue] = {"suite": suite.name}
     if outcome is None:

@@ -1,10 +1,11 @@
-"""Whether what a candidate returned is right: evalplus 0.3.1's comparison, on decoded values, outside the sandbox.
+"""Compares a candidate's return values with the expected ones: evalplus 0.3.1's rules, on decoded values, outside the
+sandbox.
 
-`decode` returns numbers of numpy as Python numbers, which compare exactly: evalplus lets numpy round them first.
-Its rules (eval/__init__.py, `unsafe_execute`): `==`, replaced for some tasks by an oracle of their own; if that fails
-and there is a tolerance, the same type and `numpy.allclose(rtol=1e-7, atol=tolerance)`, of values of one shape (numpy
-would stretch one, and finds nothing unlike in `[[]]` and `[1.0]`); a task without a tolerance gets
-1e-6 from its first test on that expects floats. Whatever a comparison raises is a failed test.
+`decode` returns numbers of numpy as Python numbers, which compare exactly: evalplus lets numpy round them first. Its
+rules (eval/__init__.py, `unsafe_execute`): `==`, replaced for some tasks by a special oracle; if that fails and there
+is a tolerance, the same type and `numpy.allclose(rtol=1e-7, atol=tolerance)`, for values of the same shape (numpy would
+broadcast one, and finds no difference between `[[]]` and `[1.0]`); a task without a tolerance gets 1e-6 from its first
+test on that expects floats. If a comparison raises any exception, the test has failed.
 """
 
 import math
@@ -27,7 +28,7 @@ SHOWN_CHARACTERS = 400
 
 @dataclass(frozen=True)
 class SuiteVerdict:
-    """`failing`: index of the first test that is not passed; None when all are."""
+    """`failing`: index of the first failed test; None if all pass."""
 
     passed: bool
     cause: Cause | None = None
@@ -51,7 +52,10 @@ _CAUSES: dict[End, Cause] = {
 
 
 def judge(suite: Suite, outcome: Outcome) -> SuiteVerdict:
-    """The first wrong test, or how the execution ended, or passed. Never raises on what `outcome` holds."""
+    """Returns the first wrong test, or how the execution ended, or passed.
+
+    Never raises, for any content of `outcome`.
+    """
     tolerance = suite.tolerance
     for index, (returned, expected) in enumerate(zip(outcome.values, suite.expected, strict=False)):
         arguments = suite.arguments[index]
@@ -88,7 +92,10 @@ def _failed(cause: Cause, index: int, suite: Suite, returned: str | None, detail
 
 
 def passes(value: Any, gold: Any, oracle: str, arguments: Callable[[], Sequence[Any]], tolerance: float) -> bool:
-    """One test. May raise whatever comparing hostile values raises: that is a failed test."""
+    """Returns whether one test passes.
+
+    May raise any exception, because values are hostile: the test has then failed.
+    """
     if oracle == "polynomial root":
         (coefficients,) = arguments()
         return bool(abs(_polynomial(coefficients, _plain(value))) <= tolerance)
@@ -103,7 +110,7 @@ def passes(value: Any, gold: Any, oracle: str, arguments: Callable[[], Sequence[
 
 
 def tolerance_after(gold: Any, tolerance: float) -> float:
-    """From the first test on that expects floats, a task without a tolerance has one."""
+    """Returns the tolerance. A task without one gets it from the first test on that expects floats."""
     return FLOAT_TOLERANCE if tolerance == 0 and _is_floats(gold) else tolerance
 
 
@@ -139,7 +146,7 @@ def _plain(value: Any) -> Any:
 
 
 def _numbers(value: Any) -> Any:
-    """For numpy's functions: an array of Python objects becomes one of numbers."""
+    """Converts an array of Python objects to one of numbers, for numpy's functions."""
     plain = _plain(value)
     return np.array(plain.tolist()) if isinstance(plain, np.ndarray) else plain
 
@@ -167,7 +174,7 @@ def _is_floats(gold: Any) -> bool:
 
 
 def _polynomial(coefficients: Sequence[float], x: float) -> float:
-    """HumanEval/32: the polynomial's value at x, where a root is asked for and any one is right."""
+    """HumanEval/32: the polynomial's value at x. The task asks for a root, and any root is right."""
     return math.fsum(coefficient * math.pow(x, power) for power, coefficient in enumerate(coefficients))
 
 
@@ -178,7 +185,9 @@ def _pyramid_surface(base_edge: float, height: float) -> int:
 
 
 def _digit_distance(first: int, second: int) -> int:
-    """Mbpp/558, read digit by digit: the numbers padded with zeros to one length, digits' differences summed."""
+    """Mbpp/558, read digit by digit: numbers are padded with zeros to one length, and their digits' differences
+    summed.
+    """
     width = max(len(str(first)), len(str(second)))
     pairs = zip(str(first).zfill(width), str(second).zfill(width), strict=True)
     return sum(abs(int(a) - int(b)) for a, b in pairs)

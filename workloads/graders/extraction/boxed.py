@@ -1,4 +1,4 @@
-r"""Balanced `\boxed{...}` (and `\fbox{...}`) in a text, in one pass whatever the text."""
+r"""Finds balanced `\boxed{...}` (and `\fbox{...}`) in a text, always in one pass."""
 
 import re
 from dataclasses import dataclass
@@ -9,14 +9,15 @@ _BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*\{")
 
 @dataclass(frozen=True)
 class Found:
-    """The last complete answer, or None; `unclosed`: an answer was begun after it and not ended."""
+    """The last complete answer, or None; `unclosed`: an answer began after it and did not end."""
 
     answer: str | None
     unclosed: bool = False
 
 
 def boxes(text: str) -> Found:
-    r"""The last complete box that is not empty. Of nested boxes the outermost complete one, inner commands removed.
+    r"""Returns the last complete box that is not empty. For nested boxes it is the outermost complete one, without
+    inner commands.
 
     An escaped brace (`\{`) does not count. A box without braces (`\boxed 5`) is not an answer.
     """
@@ -44,14 +45,14 @@ def boxes(text: str) -> Found:
 
 @dataclass
 class _Open:
-    """An open brace. `content`: where a box's content begins, or None. `filled`: there is more than braces in it."""
+    """An open brace. `content`: where a box's content begins, or None. `filled`: whether it has more than braces."""
 
     content: int | None
     filled: bool = False
 
 
 def _unboxed(content: str) -> str:
-    r"""Boxes within the answer, as in `x = \boxed{5}`, give way to what they hold."""
+    r"""Replaces boxes within the answer, as in `x = \boxed{5}`, by their content."""
     pieces: list[str] = []
     dropped: list[bool] = []
     position = 0

@@ -1,8 +1,8 @@
-"""Whether an output is completed, and what its answer is. Pure text in, a Reading out; no input raises.
+"""Decides whether an output is completed, and extracts its answer. Pure: text in, Extraction out; no input raises.
 
-Definitions (docs/grading.md has every form with an example): a trained model's output is *completed* when `</think>` is
-closed and a complete answer stands after it, the base's when one stands anywhere. An output that is not completed
-still has an answer, for lenient accuracy: the last complete one anywhere in it.
+Definitions (docs/grading.md has every form with an example): a trained model's output is *completed* if `</think>` is
+closed and a complete answer follows it; a base's output if it has a complete answer anywhere. An output that is not
+completed still has an answer, for lenient accuracy: the last complete one anywhere in it.
 """
 
 from dataclasses import dataclass, replace
@@ -32,7 +32,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Extraction:
-    """`answer`: from the zone if completed; else the last complete one anywhere, or None."""
+    """`answer`: from the zone if completed; otherwise the last complete one anywhere, or None."""
 
     completed: bool
     answer: str | None
@@ -40,8 +40,10 @@ class Extraction:
 
 
 def read(text: str, rule: Rule, *, ended: bool, entry_point: str | None = None) -> Extraction:
-    """`text`: prefill + output, or a prefix of it. `ended`: it ended by itself; only `any` and `pattern` look at it.
-    `entry_point`: the function that the problem asks for; with `fenced`, a block that defines it is preferred.
+    """`text`: prefill + output, or a prefix of it. `ended`: whether it ended by itself; only `any` and `pattern` use
+    it.
+
+    `entry_point`: the function of a code problem; with `fenced`, a block that defines it is preferred.
     """
     zone, reason = _zone(text, rule.thinking)
     if zone is not None:
@@ -54,7 +56,7 @@ def read(text: str, rule: Rule, *, ended: bool, entry_point: str | None = None) 
 
 
 def _zone(text: str, thinking: bool) -> tuple[str | None, Incomplete | None]:
-    """Where a complete answer must stand; None and why, if there is no such place."""
+    """Returns the zone in which a complete answer must be; None and the reason if there is none."""
     if not thinking:
         return text, None
     close = text.rfind(CLOSE)

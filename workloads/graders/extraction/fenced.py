@@ -1,8 +1,8 @@
-"""Closed python fences in a text: the code of the last one, or of the last one that defines a function.
+"""Finds closed python fences in a text: the code of the last one, or of the last one that defines a function.
 
-CommonMark's fences, with what real outputs need: any indentation (taken off the code), an opening that ends a line of
-prose, a closing followed by a special token. A line of backticks inside an open triple-quoted string does not close, if
-a later one does. Reading takes time linear in the text.
+It follows CommonMark, with exceptions for real outputs: any indentation (which is removed from the code), an opening at
+the end of a line of prose, and a closing followed by a special token. A line of backticks inside an open triple-quoted
+string does not close the fence, if a later one does. Reading takes time linear in the text.
 """
 
 import re
@@ -19,14 +19,14 @@ _CLOSE = re.compile(r"^[ \t>]*+(?P<fence>`{3,}+|~{3,}+)[ \t]*+(?:<\|[^|<>\s]*\|>
 _PYTHON = re.compile(r"^[{.]{0,2}(?:python|py|ipython|sage)(?:-?[23](?:\.\d+)*)?$", re.IGNORECASE)
 _PIECE = re.compile(r"\\.|#|\"\"\"|'''|\"|'")
 LOOK_AHEAD_LINES = 400
-"""How far behind a closing line inside a string a better one is looked for."""
+"""How many lines after a closing line inside a string are searched for a better one."""
 BYTE_ORDER_MARK = "\ufeff"
 
 
 def fences(text: str, entry_point: str | None = None) -> Found:
-    """The last closed python fence that is not empty; `unclosed`: one was opened after it and not closed.
+    """Returns the last closed python fence that is not empty; `unclosed`: one was opened after it and not closed.
 
-    With `entry_point`, of several closed ones the last that defines a function of this name (see `definitions`).
+    With `entry_point`: among several, the last one that defines a function of this name (see `definitions`).
     """
     lines = _LINE.split(text)
     closings = _Closings(lines)
@@ -57,7 +57,7 @@ def fences(text: str, entry_point: str | None = None) -> Found:
 
 
 def _opening(line: str) -> tuple[str, str] | None:
-    """(fence, what stands before it on its line if that is blank). No backtick follows the fence on its line."""
+    """Returns (fence, the blank text before it). On a fence's line no backtick follows it."""
     if "```" not in line and "~~~" not in line:
         return None
     end = line.rfind("`") + 1
@@ -72,7 +72,7 @@ def _opening(line: str) -> tuple[str, str] | None:
     if not _PYTHON.match(words[0]):
         return None
     if before.strip() and len(info.split()) > 1:
-        return None  # prose that mentions a fence
+        return None  # prose that contains a fence
     return line[start:end], before if not before.strip() else ""
 
 
@@ -83,7 +83,7 @@ class _Closing:
 
 
 class _Closings:
-    """The lines that may close a fence. All calls of `find` together look ahead at no more text than there is."""
+    """Lines that may close a fence. All calls of `find` together look ahead at most at the length of the text."""
 
     def __init__(self, lines: list[str]) -> None:
         self._lines = lines
@@ -97,7 +97,9 @@ class _Closings:
         self._longest = {character: _longest_from(found) for character, found in self._of.items()}
 
     def find(self, start: int, fence: str) -> int | None:
-        """The first line from `start` on that closes `fence` outside of a string; else the first inside of one."""
+        """Returns the first line from `start` on that closes `fence` outside of a string; otherwise the first inside of
+        one.
+        """
         closings = self._of[fence[0]]
         index = bisect_right(closings, start - 1, key=lambda closing: closing.number)
         if index == len(closings) or self._longest[fence[0]][index] < len(fence):
@@ -120,7 +122,7 @@ class _Closings:
 
 
 def _longest_from(closings: list[_Closing]) -> list[int]:
-    """For each closing the length of the longest one from it on."""
+    """Returns for each closing the length of the longest one from it on."""
     longest = [0] * len(closings)
     for index in range(len(closings) - 1, -1, -1):
         following = longest[index + 1] if index + 1 < len(closings) else 0
@@ -129,7 +131,7 @@ def _longest_from(closings: list[_Closing]) -> list[int]:
 
 
 def _string_after(line: str, within: str | None) -> str | None:
-    """The triple quote that is open after `line`, if `within` was open before it."""
+    """Returns the triple quote that is open after `line`, if `within` was open before it."""
     single: str | None = None
     for token in _PIECE.finditer(line):
         piece = token.group()

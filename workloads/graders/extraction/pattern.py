@@ -1,4 +1,4 @@
-"""Answers that a custom benchmark's own expression finds: within single lines, the last one counts."""
+"""Extracts answers with a custom benchmark's expression: within single lines; the last match counts."""
 
 import re
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from workloads.benchmarks.pattern import compile_pattern
 from workloads.graders.extraction.boxed import Found
 
 LONGEST_LINE = 2_000
-"""Longer lines hold no answer."""
+"""Longer lines have no answer."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Pattern:
     expression: Any
 
     def last(self, text: str, *, ended: bool) -> Found:
-        """The last match in a complete line: one with its newline, or the last line of an output that ended."""
+        """Returns the last match in a complete line: one with its newline, or the last line of an output that ended."""
         lines = re.split(r"\r\n|\n|\r", text.encode(errors="replace").decode())
         complete = lines if ended else lines[:-1]
         for line in reversed(complete):

@@ -1,16 +1,16 @@
-"""Repetition loops: does an output's end repeat itself?"""
+"""Detects repetition loops: whether an output's end repeats itself."""
 
 from collections.abc import Sequence
 
 LOOK_BACK_TOKENS = 2048
 FEWEST_TOKENS = 128
-"""A loop is at least so many tokens long,"""
+"""The shortest loop in tokens,"""
 FEWEST_ROUNDS = 4
-"""and goes round at least so often."""
+"""and its smallest number of repetitions."""
 
 
 def loops(token_ids: Sequence[int]) -> bool:
-    """True when some period p repeats over the last max(FEWEST_TOKENS, FEWEST_ROUNDS * p) tokens or more.
+    """Returns whether some period p repeats over at least the last max(FEWEST_TOKENS, FEWEST_ROUNDS * p) tokens.
 
     Prefix function (Knuth, Morris, Pratt) of the reversed end: time linear in LOOK_BACK_TOKENS.
     """

@@ -124,7 +124,7 @@ def _exact(values: list[Any]) -> list[Any] | None:
 def _parsed(text: str) -> Any:
     """Parsing depends on the text only, and comparing changes nothing in what was parsed: a text is parsed once.
 
-    `tests/grade/test_math.py` asks every gold and many variants of it both ways, parsed anew and not.
+    `tests/grade/test_math.py` checks every gold and many variants of it both ways: parsed again, and from the cache.
     """
     return parse(_boxed(text), parsing_timeout=None, raise_on_error=True)
 

@@ -1,7 +1,7 @@
 """Score test and interval for the mean of bounded values, one value per problem. Pure.
 
 With one output per problem they are Wilson's interval for a share and Tango's for a paired difference. With several
-outputs per problem the problem stays the unit: outputs of one problem are not independent.
+outputs per problem the unit is still the problem, because outputs of one problem are not independent.
 
 The hypothesis "the mean is 0" is tested with the variance that it implies: that of the nonparametric maximum likelihood
 distribution with mean 0 on [lowest, highest] (Owen, Empirical Likelihood (2001), chapter 2). It may place mass on the
@@ -22,7 +22,9 @@ EDGE = 1e-9
 
 
 def score_statistic(values: np.ndarray, lowest: float, highest: float) -> float:
-    """Signed score statistic of "the mean of `values` is 0". `values`: [problems], each in [lowest, highest].
+    """Returns the signed score statistic of "the mean of `values` is 0".
+
+    `values`: [problems], each in [lowest, highest].
 
     Infinite if no distribution on the range could have mean 0. With weights 1 / (m (1 + t v)) the implied variance is
     mean / t, where t solves sum(v / (1 + t v)) = 0, or is the largest t that keeps every point of the range at a weight
@@ -53,7 +55,7 @@ def two_sided_p(statistic: float, problems: int, *, single: bool) -> float:
 
 
 def tail(statistic: float, problems: int, *, single: bool) -> float:
-    """Probability of a statistic at least as large when the hypothesis is true."""
+    """Returns the probability of a statistic at least as large if the hypothesis is true."""
     if single:
         return float(norm.sf(statistic))
     if problems < 2:
@@ -62,7 +64,7 @@ def tail(statistic: float, problems: int, *, single: bool) -> float:
 
 
 def critical(level: float, problems: int, *, single: bool) -> float:
-    """The statistic whose `tail` is `level`; infinite with one problem and several outputs."""
+    """Returns the statistic whose `tail` is `level`; infinite with one problem and several outputs."""
     if single:
         return float(norm.isf(level))
     if problems < 2:
@@ -73,7 +75,7 @@ def critical(level: float, problems: int, *, single: bool) -> float:
 def bounds_where(
     statistic: Callable[[float], float], threshold: float, lowest: float, highest: float
 ) -> tuple[float, float]:
-    """The parameters between which |statistic| is below `threshold`. `statistic` decreases in its parameter."""
+    """Returns the parameters between which |statistic| is below `threshold`. `statistic` decreases in its parameter."""
     if not np.isfinite(threshold):
         return lowest, highest
     start, end = lowest + EDGE, highest - EDGE
@@ -91,7 +93,7 @@ def bounds_where(
 def mean_interval(
     values: Sequence[float], lowest: float, highest: float, alpha: float, *, single: bool
 ) -> tuple[float, float]:
-    """Two-sided interval at 1 - `alpha` for the mean of `values`: [problems], each in [lowest, highest].
+    """Returns the two-sided interval at 1 - `alpha` for the mean of `values`: [problems], each in [lowest, highest].
 
     Raises ValueError without values.
     """
@@ -107,7 +109,7 @@ def mean_interval(
 
 
 def clustered_share(counts: Sequence[tuple[int, int]], alpha: float = 0.05) -> Share:
-    """A share of outputs with an interval by problem. `counts`: per problem (outputs that count, outputs).
+    """Returns a share of outputs with an interval by problem. `counts`: per problem (outputs that count, outputs).
 
     Problems may have different numbers of outputs: the share is a ratio of two sums (for example right outputs among
     completed ones). With at most one output per problem it is `Share(k, n)` with Wilson's interval.
@@ -127,7 +129,9 @@ def clustered_share(counts: Sequence[tuple[int, int]], alpha: float = 0.05) -> S
 
 
 def equal_shares_p(scores: np.ndarray) -> float:
-    """P of "all models have the same share". `scores`: [problems, models], the share of a problem's outputs that count.
+    """Returns the p of "all models have the same share".
+
+    `scores`: [problems, models], the share of a problem's outputs that count.
 
     Cochran's Q for values in [0, 1]: the sum of squares of the models' totals over its variance under exchange within a
     problem, chi-squared with models - 1 degrees. With one output per problem it is Cochran's Q. 1.0 if no problem

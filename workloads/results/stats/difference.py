@@ -19,10 +19,10 @@ EDGE = 1 - 1e-9
 class Difference:
     """first - second. `p` is two-sided, of no difference. `needed`: problems that would show it at power 80%.
 
-    `low` and `high` are at 95%, of this comparison alone. `needed` is None where nothing differed: no number of
+    `low` and `high`: 95% interval of this comparison alone. `needed`: None if nothing differed, because no number of
     problems shows a difference of zero. `least_p`: the smallest p that an exact test of signs by problem could give, if
-    all problems that differ did so in one direction; 0 where only counts are known. `pairs`: for `interval_at`; None
-    where only counts are known.
+    all problems that differ did so in one direction; 0 if only counts are known. `pairs`: for `interval_at`; None if
+    only counts are known.
     """
 
     first: float
@@ -41,10 +41,11 @@ class Difference:
         return self.first - self.second
 
     def interval_at(self, level: float, *, significant: bool) -> tuple[float, float]:
-        """Bounds at confidence 1 - `level`, which leave out 0 (or end at it) if and only if it is `significant`.
+        """Returns bounds at confidence 1 - `level`, which do not contain 0 (or end at it) if and only if it is
+        `significant`.
 
-        `significant`: what the test says at this level. The score interval and McNemar's test are different tests, and
-        rarely disagree about 0; the test decides, and the sign of a bound of zero says on which side the interval lies.
+        `significant`: the result of the test at this level. The score interval and McNemar's test are different tests,
+        and rarely disagree about 0. The test decides; the sign of a bound of zero shows on which side the interval is.
         Raises ValueError if only counts are known.
         """
         if self.pairs is None:
@@ -55,7 +56,7 @@ class Difference:
         return (max(low, 0.0), high) if self.estimate > 0 else (low, min(high, -0.0))
 
     def __str__(self) -> str:
-        """-6.0 points (-18.6 to +6.8, p = 0.35, n = 100)"""
+        """Returns text such as -6.0 points (-18.6 to +6.8, p = 0.35, n = 100)."""
         return (
             f"{self.estimate * 100:+.1f} points ({self.low * 100:+.1f} to {self.high * 100:+.1f}, "
             f"{p_text(self.p)}, n = {self.n})"
@@ -67,7 +68,7 @@ def p_text(p: float) -> str:
 
 
 def paired_difference(pairs: Pairs, alpha: float = 0.05) -> Difference:
-    """Score interval (Tango, Statist. Med. 17 (1998) 891-908) and mid-p McNemar test.
+    """Returns the score interval (Tango, Statist. Med. 17 (1998) 891-908) and mid-p McNemar test.
 
     With several outputs per problem, both from the score test on the mean difference by problem (`bounded_mean`), whose
     interval is never a point. Raises ValueError without problems.
@@ -87,9 +88,10 @@ def paired_difference(pairs: Pairs, alpha: float = 0.05) -> Difference:
 
 
 def independent_difference(first: Share, second: Share, alpha: float = 0.05) -> Difference:
-    """For counts without problems: hybrid score interval (Newcombe, Statist. Med. 17 (1998) 873-890), pooled z test.
+    """Returns, for counts without problems, the hybrid score interval (Newcombe, Statist. Med. 17 (1998) 873-890),
+    pooled z test.
 
-    Where the problems were in fact the same, it errs to the cautious side if answers agree more often than by chance.
+    If the problems were in fact the same, it is conservative if answers agree more often than by chance.
     """
     a, b = first.k / first.n, second.k / second.n
     (a_low, a_high), (b_low, b_high) = (wilson_interval(share.k, share.n, alpha) for share in (first, second))
@@ -102,7 +104,7 @@ def independent_difference(first: Share, second: Share, alpha: float = 0.05) -> 
 
 
 def mid_p(only_first: int, only_second: int) -> float:
-    """Two-sided McNemar p (Fagerland, Lydersen and Laake, BMC Med. Res. Methodol. 13 (2013) 91)."""
+    """Returns the two-sided McNemar p (Fagerland, Lydersen and Laake, BMC Med. Res. Methodol. 13 (2013) 91)."""
     if only_first == only_second:
         return 1.0
     fewer, n = min(only_first, only_second), only_first + only_second
@@ -110,7 +112,10 @@ def mid_p(only_first: int, only_second: int) -> float:
 
 
 def score_z(only_first: int, only_second: int, n: int, difference: float) -> float:
-    """Tango's statistic of H0: share of first - share of second = `difference`. Decreases as `difference` grows."""
+    """Returns Tango's statistic of H0: share of first - share of second = `difference`.
+
+    Decreases as `difference` grows.
+    """
     b, c = only_first, only_second
     linear = -b - c + (2 * n - b + c) * difference
     constant = -c * difference * (1 - difference)
@@ -121,7 +126,7 @@ def score_z(only_first: int, only_second: int, n: int, difference: float) -> flo
 
 
 def score_interval(only_first: int, only_second: int, n: int, alpha: float) -> tuple[float, float]:
-    """Two-sided, at confidence 1 - alpha."""
+    """Returns the two-sided interval at confidence 1 - alpha."""
     z = float(norm.ppf(1 - alpha / 2))
     return _bound(only_first, only_second, n, z), _bound(only_first, only_second, n, -z)
 
@@ -136,14 +141,15 @@ def _bound(only_first: int, only_second: int, n: int, z: float) -> float:
 
 
 def difference_interval(pairs: Pairs, alpha: float) -> tuple[float, float]:
-    """Two-sided score interval of the mean of first - second, at confidence 1 - `alpha`."""
+    """Returns the two-sided score interval of the mean of first - second, at confidence 1 - `alpha`."""
     if pairs.single:
         return score_interval(pairs.only_first, pairs.only_second, pairs.n, alpha)
     return mean_interval(pairs.differences, -1.0, 1.0, alpha, single=False)
 
 
 def difference_statistic(pairs: Pairs, difference: float) -> float:
-    """Signed score statistic of "the mean of first - second is `difference`", for any number of outputs per problem.
+    """Returns the signed score statistic of "the mean of first - second is `difference`", for any number of outputs per
+    problem.
 
     With one output per problem it equals `score_z` of the counts.
     """
@@ -153,7 +159,7 @@ def difference_statistic(pairs: Pairs, difference: float) -> float:
 
 
 def holm(p_values: list[float]) -> list[float]:
-    """Adjusted p-values of one family, in the order given (Holm, Scand. J. Statist. 6 (1979) 65-70)."""
+    """Returns adjusted p-values of one family, in the given order (Holm, Scand. J. Statist. 6 (1979) 65-70)."""
     order = np.argsort(p_values)
     steps = np.asarray(p_values)[order] * np.arange(len(p_values), 0, -1)
     adjusted = np.empty(len(p_values))
@@ -162,7 +168,7 @@ def holm(p_values: list[float]) -> list[float]:
 
 
 def problems_needed_independent(first: float, second: float, alpha: float = 0.05, power: float = 0.8) -> int | None:
-    """Problems per model for two independent shares, by Cohen's effect size h."""
+    """Returns problems per model for two independent shares, by Cohen's effect size h."""
     if first == second:
         return None
     reach = float(norm.isf(alpha / 2)) + float(norm.ppf(power))

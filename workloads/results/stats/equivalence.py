@@ -1,20 +1,23 @@
-"""Tests of differences that are no smaller, or no larger, than a margin: what supports "no difference". Pure."""
+"""Tests whether a difference is at least, or at most, a margin: evidence for "no difference". Pure."""
 
 from workloads.results.stats.bounded_mean import tail
 from workloads.results.stats.difference import difference_statistic
 from workloads.results.stats.paired import Pairs
 
 MARGIN = 0.05
-"""A difference that counts as one, where a claim is that there is none: 5 points."""
+"""The smallest difference that counts for a claim of no difference: 5 points."""
 
 
 def is_within_margin(interval: tuple[float, float] | None, margin: float = MARGIN) -> bool:
-    """All of the interval lies within `margin` of 0: at its confidence the two are equivalent. False without one."""
+    """Returns whether the whole interval is within `margin` of 0: at its confidence the two are equivalent.
+
+    False without one.
+    """
     return interval is not None and -margin < interval[0] and interval[1] < margin
 
 
 def above_p(pairs: Pairs, bound: float) -> float:
-    """One-sided p of: first - second is `bound` or less, in -1..1. Small: the difference is above it.
+    """Returns the one-sided p of: first - second is `bound` or less, in -1..1. Small: the difference is above it.
 
     With one output a problem: Tango's score test. With several: the score test of the mean by problem.
     """
@@ -22,12 +25,12 @@ def above_p(pairs: Pairs, bound: float) -> float:
 
 
 def below_p(pairs: Pairs, bound: float) -> float:
-    """One-sided p of: first - second is `bound` or more. Small: the difference is below it."""
+    """Returns the one-sided p of: first - second is `bound` or more. Small: the difference is below it."""
     return _tail(-difference_statistic(pairs, bound), pairs)
 
 
 def equivalence_p(pairs: Pairs, margin: float) -> float:
-    """The p of: the two differ by `margin` or more, in 0..1. Small: they are equivalent within it.
+    """Returns the p of: the two differ by `margin` or more, in 0..1. Small: they are equivalent within it.
 
     Two one-sided tests (Schuirmann, J. Pharmacokinet. Biopharm. 15 (1987) 657-680): the larger of their p values.
     """
@@ -35,6 +38,6 @@ def equivalence_p(pairs: Pairs, margin: float) -> float:
 
 
 def _tail(statistic: float, pairs: Pairs) -> float:
-    """Probability of a statistic of at least this size, also below zero."""
+    """Returns the probability of a statistic of at least this size, also below zero."""
     upper = tail(abs(statistic), pairs.n, single=pairs.single)
     return upper if statistic >= 0 else 1 - upper

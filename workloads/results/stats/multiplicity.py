@@ -1,8 +1,8 @@
 """Adjustment of p values and intervals for the number of comparisons, with a share of the error for each group. Pure.
 
-A comparison that could not be significant, whatever the direction of its differences, takes no share of the error
+A comparison that could not be significant, whatever the direction of its differences, gets no share of the error
 (Tarone, Biometrics 46 (1990) 515-522). The others are tested by weighted Holm. Each comparison also gets the level of
-the interval that says the same as its test.
+an interval that agrees with its test.
 """
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ GroupName = TypeVar("GroupName", bound=Hashable)
 
 @dataclass(frozen=True)
 class Comparison(Generic[GroupName]):
-    """`least_p`: the smallest p that the problems which differ could give, all in one direction; 0 if not known."""
+    """`least_p`: the smallest p that the differing problems could give, all in one direction; 0 if unknown."""
 
     group: GroupName
     p: float
@@ -23,7 +23,7 @@ class Comparison(Generic[GroupName]):
 
 @dataclass(frozen=True)
 class Adjusted:
-    """`p` is adjusted. An interval at confidence 1 - `level` leaves out 0 if and only if `p` is at most alpha."""
+    """`p` is adjusted. An interval at confidence 1 - `level` does not contain 0 if and only if `p` is at most alpha."""
 
     p: float
     level: float
@@ -32,16 +32,17 @@ class Adjusted:
 def adjust(
     comparisons: Sequence[Comparison[GroupName]], shares: Mapping[GroupName, float], alpha: float
 ) -> list[Adjusted]:
-    """In the order given: the chance of any false rejection among all comparisons is at most `alpha`.
+    """Returns results in the given order. The probability of any false rejection among all comparisons is at most
+    `alpha`.
 
-    `shares`: what each group gets of the error; a group in which nothing can be significant leaves its share to the
-    others. Which comparisons can be is decided by `least_p` alone, before the directions of the differences are looked
-    at, so Holm's guarantee stays.
+    `shares`: each group's share of the error; if nothing in a group can be significant, the others get its share. Only
+    `least_p` decides which comparisons can be significant, and it does not depend on the directions of the differences,
+    so Holm's guarantee holds.
 
-    Levels: of a comparison that is not rejected, that at which Holm's procedure stops (Guilbaud, Biom. J. 50 (2008)
-    678-692). Of a rejected one, Bonferroni's, or where it is too strict, that at which Holm's procedure rejects. Of one
-    that cannot be significant, Bonferroni's over all comparisons.
-    Raises ValueError for a p value that is not a number.
+    Levels: for a comparison that is not rejected, the level at which Holm's procedure stops (Guilbaud, Biom. J. 50
+    (2008) 678-692). For a rejected one, Bonferroni's, or if that is too strict, the level at which Holm's procedure
+    rejects. For one that cannot be significant, Bonferroni's over all comparisons. Raises ValueError for a p value that
+    is not a number.
     """
     shares = {name: share for name, share in shares.items() if any(item.group == name for item in comparisons)}
     tested = _tested(comparisons, shares, alpha)
@@ -66,7 +67,7 @@ def adjust(
 
 
 def _tested(comparisons: Sequence[Comparison[GroupName]], shares: Mapping[GroupName, float], alpha: float) -> list[int]:
-    """Indices of the comparisons that take part, by Tarone's rule in each group."""
+    """Returns indices of the tested comparisons, by Tarone's rule in each group."""
     in_play = dict(shares)
     while in_play:
         found: dict[GroupName, list[int]] = {}
@@ -84,7 +85,10 @@ def _tested(comparisons: Sequence[Comparison[GroupName]], shares: Mapping[GroupN
 
 
 def tarone_number(least: Sequence[float], level: float) -> int:
-    """Tarone's K: the smallest K of 1, 2, ... for which at most K of the comparisons can have a p of `level` / K."""
+    """Returns Tarone's K: the smallest K of 1, 2, ...
+
+    for which at most K of the comparisons can have a p of `level` / K.
+    """
     number = 1
     while sum(p <= level / number for p in least) > number:
         number += 1
@@ -92,7 +96,7 @@ def tarone_number(least: Sequence[float], level: float) -> int:
 
 
 def weighted_holm(p_values: Sequence[float], weights: Sequence[float]) -> list[float]:
-    """Adjusted p values, in the order given: at 5%, the chance of any false rejection is at most 5%.
+    """Returns adjusted p values in the given order: at 5%, the probability of any false rejection is at most 5%.
 
     Holm's procedure with weights (Holm, Scand. J. Statist. 6 (1979) 65-70, section 3): hypotheses are taken in the
     order of p / weight, and each p is multiplied by the sum of the weights that are left over its own. Equal weights
@@ -106,7 +110,7 @@ def weighted_holm(p_values: Sequence[float], weights: Sequence[float]) -> list[f
 
 
 def _steps(p_values: Sequence[float], weights: Sequence[float]) -> Iterator[tuple[int, float]]:
-    """(index, sum of its weight and of those after it) in the order in which Holm's procedure takes the hypotheses."""
+    """Yields (index, sum of its weight and of those after it) in the order of Holm's procedure."""
     if any(p != p for p in p_values):
         raise ValueError("a p value is not a number")
     left = sum(weights)

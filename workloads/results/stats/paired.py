@@ -1,4 +1,4 @@
-"""Two models on the same problems: verdicts side by side, problem by problem."""
+"""Two models on the same problems: pairs of verdicts, problem by problem."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,14 +11,15 @@ Codes = Mapping[str, str]
 """By problem: one code of VERDICT_CODES per output."""
 
 METRICS: Mapping[Metric, str] = {"accuracy": "Rr", "completed": "RWN", "strict": "R"}
-"""The codes that count for each metric."""
+"""The verdict codes that count for each metric."""
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Per problem both share the outputs that meet the metric, in 0..1: exactly 0 or 1 with one output a problem.
+    """For each problem the two shares of outputs that meet the metric, in 0..1: exactly 0 or 1 with one output a
+    problem.
 
-    `left_out`: problems that both were asked and that an error on either side kept from being compared.
+    `left_out`: problems of both that are not compared because one side has an error.
     """
 
     first: tuple[float, ...]
@@ -32,12 +33,12 @@ class Pairs:
 
     @property
     def differences(self) -> tuple[float, ...]:
-        """The first less the second, by problem."""
+        """The first minus the second, by problem."""
         return tuple(a - b for a, b in zip(self.first, self.second, strict=True))
 
     @property
     def only_first(self) -> int:
-        """Problems on which the first is ahead."""
+        """The number of problems on which the first is ahead."""
         return sum(d > 0 for d in self.differences)
 
     @property
@@ -46,17 +47,23 @@ class Pairs:
 
     @property
     def discordance(self) -> float:
-        """How often one output of each differs on the same problem: with one output, the share of problems that do."""
+        """How often one output of each differs on the same problem.
+
+        With one output it is the share of differing problems.
+        """
         return sum(a + b - 2 * a * b for a, b in zip(self.first, self.second, strict=True)) / self.n
 
     @property
     def mean_square(self) -> float:
-        """Mean squared difference by problem; `discordance` with one output per problem. For `problems_needed`."""
+        """Mean squared difference by problem; equals `discordance` with one output per problem.
+
+        For `problems_needed`.
+        """
         return sum(d * d for d in self.differences) / self.n
 
 
 def problem_codes(manifest: Manifest, model: str, benchmark: str, budget_tokens: int) -> dict[str, str]:
-    """Every graded problem of all parts of the benchmark, errors included."""
+    """Returns every graded problem of all parts of the benchmark, including errors."""
     found: dict[str, str] = {}
     for evaluation in manifest.evaluations:
         if (evaluation.model, evaluation.benchmark) != (model, benchmark):
@@ -70,7 +77,7 @@ def problem_codes(manifest: Manifest, model: str, benchmark: str, budget_tokens:
 
 
 def pair(first: Codes, second: Codes, metric: Metric) -> Pairs:
-    """The problems that both have, in the first's order."""
+    """Returns the problems of both, in the first's order."""
     shared = [problem for problem in first if problem in second]
     compared = [problem for problem in shared if "e" not in first[problem] + second[problem]]
     return Pairs(

@@ -1,4 +1,4 @@
-"""What an experiment can tell before it is run: the smallest difference that paired answers detect."""
+"""The power of an experiment before it is run: the smallest difference that paired answers detect."""
 
 from math import ceil, sqrt
 
@@ -11,7 +11,8 @@ from workloads.results.stats.bounded_mean import critical
 def detectable_difference(
     problems: int, discordance: float, alpha: float = 0.05, power: float = 0.8, outputs_per_problem: int = 1
 ) -> float | None:
-    """Smallest true difference of two accuracies that a two-sided paired test finds with `power`; None: none does.
+    """Returns the smallest true difference of two accuracies that a two-sided paired test detects with `power`; None if
+    it detects none.
 
     `problems`: paired problems. `discordance`: how often one output of each model differs on the same problem, right
     against wrong. One output per problem: solves the sample-size formula of Connor, Biometrics 43 (1987) 207-211, for
@@ -33,7 +34,8 @@ def detectable_difference(
 
 
 def problems_needed(difference: float, discordance: float, alpha: float = 0.05, power: float = 0.8) -> int | None:
-    """Paired problems at which `detectable_difference` is `difference`; None: no number shows a difference of zero.
+    """Returns the number of paired problems at which `detectable_difference` is `difference`; None for a difference of
+    zero.
 
     `discordance`: the mean squared difference by problem (`Pairs.mean_square`), which with one output per problem is
     the share of problems on which the two models differ.

@@ -1,4 +1,4 @@
-"""Shares with their confidence interval: every figure keeps its k and n."""
+"""Shares with their confidence interval and their k and n."""
 
 from dataclasses import dataclass
 from math import sqrt
@@ -10,8 +10,8 @@ from scipy.special import ndtri
 class Share:
     """k of n outputs, with a 95% interval. n = 0: no share.
 
-    The interval is the Wilson score interval (Wilson, JASA 22 (1927) 209-212) when every output is of a problem of its
-    own. With several outputs per problem `bounded_mean.clustered_share` makes it: `problems` and `bounds` are set.
+    The interval is the Wilson score interval (Wilson, JASA 22 (1927) 209-212) if every output belongs to a different
+    problem. With several outputs per problem `bounded_mean.clustered_share` makes it: `problems` and `bounds` are set.
     """
 
     k: int
@@ -33,7 +33,7 @@ class Share:
         return min(low, self.k / self.n), max(high, self.k / self.n)
 
     def __str__(self) -> str:
-        """73.0% (73/100, 63.6-80.7)"""
+        """Returns text such as 73.0% (73/100, 63.6-80.7)."""
         if self.interval is None:
             return "- (0/0)"
         low, high = self.interval
@@ -41,8 +41,9 @@ class Share:
 
 
 def wilson_interval(k: float, n: float, alpha: float = 0.05) -> tuple[float, float]:
-    """The score interval of a share of k in n > 0, in [0, 1] (Wilson, JASA 22 (1927) 209-212). An effective number of
-    outputs need not be whole.
+    """Returns the score interval of a share of k in n > 0, in [0, 1] (Wilson, JASA 22 (1927) 209-212).
+
+    An effective number of outputs need not be an integer.
     """
     share, z2 = k / n, float(ndtri(1 - alpha / 2)) ** 2
     middle = (share + z2 / (2 * n)) / (1 + z2 / n)

@@ -15,9 +15,9 @@ from workloads.results.stats.paired import Metric, score
 
 @dataclass(frozen=True)
 class Trend:
-    """`change`: what the line through all checkpoints gains from the first to the last, as a share, with 95% bounds.
+    """`change`: the change of the line through all checkpoints from the first to the last, as a share, with 95% bounds.
 
-    `n`: problems, or outputs of the smallest checkpoint where only counts are known. `least_p`: as in `Difference`.
+    `n`: problems, or outputs of the smallest checkpoint if only counts are known. `least_p`: as in `Difference`.
     """
 
     change: float
@@ -29,7 +29,9 @@ class Trend:
     least_p: float = 0.0
 
     def __str__(self) -> str:
-        """For instance: -8.2 points along the line through 5 checkpoints (-14.0 to -2.4, p = 0.006, n = 100)."""
+        """Returns text such as: -8.2 points along the line through 5 checkpoints (-14.0 to -2.4, p = 0.006, n =
+        100).
+        """
         return (
             f"{self.change * 100:+.1f} points along the line through {self.checkpoints} checkpoints "
             f"({self.low * 100:+.1f} to {self.high * 100:+.1f}, {p_text(self.p)}, n = {self.n})"
@@ -37,12 +39,12 @@ class Trend:
 
 
 def trend(figures: tuple[Score, ...], metric: Metric) -> Trend | None:
-    """None with fewer than three checkpoints, with equal or unknown sample counts, or without a shared problem.
+    """Returns None with fewer than three checkpoints, with equal or unknown sample counts, or without a shared problem.
 
-    Each problem has a line of its own (random intercept and slope): for balanced data the mean of the slopes is the
-    mixed model's (Matthews et al., BMJ 300 (1990) 230-235); its test is by problem (`bounded_mean`).
-    From counts: the line through the shares and its z test (Armitage, Biometrics 11 (1955) 375-386), which takes
-    checkpoints for independent.
+    Each problem has a separate line (random intercept and slope): for balanced data the mean of the slopes is the mixed
+    model's (Matthews et al., BMJ 300 (1990) 230-235); its test is by problem (`bounded_mean`). From counts: the line
+    through the shares and its z test (Armitage, Biometrics 11 (1955) 375-386), which assumes that checkpoints are
+    independent.
     """
     samples = [figure.samples for figure in figures if figure.samples is not None]
     if len(samples) < 3 or len(samples) != len(figures) or len(set(samples)) < 2:
@@ -60,7 +62,9 @@ def trend(figures: tuple[Score, ...], metric: Metric) -> Trend | None:
 
 
 def _weights(samples: np.ndarray) -> np.ndarray:
-    """Of the shares, so that their sum is the least-squares line's change from the first to the last."""
+    """Returns weights of the shares, so that their sum is the least-squares line's change from the first to the
+    last.
+    """
     centred = samples - samples.mean()
     return np.asarray(centred * (samples[-1] - samples[0]) / (centred**2).sum())
 

@@ -1,4 +1,5 @@
-"""The SHA-256 checksums that S3 keeps of an object: of the whole, or, after a multipart upload, of the parts' sums.
+"""The SHA-256 checksums that S3 stores for an object: of all its bytes, or, after a multipart upload, of the parts'
+sums.
 
 Source: Amazon S3 User Guide, "Checking object integrity": a composite checksum is the Base64 of the digest of the
 parts' concatenated digests, a hyphen, and the number of parts.
@@ -12,7 +13,7 @@ from pathlib import Path
 MIB = 1024 * 1024
 SMALLEST_PART_BYTES = 16 * MIB
 PARTS = 5_000
-"""At most; S3 allows 10,000."""
+"""The largest number of parts; S3 allows 10,000."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Sums:
 
 
 def part_bytes(size: int) -> int:
-    """The part size for a file of `size` bytes, in whole MiB; a smaller file is sent in one piece."""
+    """Returns the part size for a file of `size` bytes, in whole MiB; a smaller file is sent in one piece."""
     return max(SMALLEST_PART_BYTES, -(-size // (PARTS * MIB)) * MIB)
 
 

@@ -1,4 +1,4 @@
-"""Keys of the store in files of a mounted Secret: a Secret that is rotated is used at once, without a restart."""
+"""Keys of the store in files of a mounted Secret. A rotated Secret is used at once, without a restart."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from botocore.session import Session
 ACCESS_KEY, SECRET_KEY, SESSION_TOKEN = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"
 PROVIDER = "potstill-mounted-secret"
 READS = 20
-"""The kubelet replaces the files by one rename: a read that met it is repeated."""
+"""The kubelet replaces the files by one rename; a read at the same moment is repeated."""
 
 
 class Keys(NamedTuple):
@@ -20,10 +20,10 @@ class Keys(NamedTuple):
 
 
 def read_keys(folder: Path) -> Keys:
-    """The keys in the files of `folder`, named as the variables are; the session token may be absent.
+    """Returns the keys in the files of `folder`, which have the variables' names; the session token may be absent.
 
-    Both keys are read from one version of the Secret: the kubelet keeps each in a folder of its own, to which the link
-    `..data` leads (https://kubernetes.io/docs/concepts/configuration/secret/#using-secrets-as-files-from-a-pod).
+    Both keys are read from one version of the Secret: the kubelet keeps each in a separate folder, to which the link
+    `..data` points (https://kubernetes.io/docs/concepts/configuration/secret/#using-secrets-as-files-from-a-pod).
     Raises CredentialRetrievalError.
     """
     for remaining in reversed(range(READS)):
@@ -68,7 +68,7 @@ class MountedProvider(CredentialProvider):
 
 
 def session_with(folder: Path) -> Session:
-    """A session whose credentials are the files in `folder`, before all others of the AWS chain."""
+    """Returns a session whose credentials are the files in `folder`, before all others of the AWS chain."""
     session = Session()
     session.get_component("credential_provider").insert_before("env", MountedProvider(folder))
     return session

@@ -1,4 +1,4 @@
-"""What an exception from boto3 means: a key is absent, a condition does not hold, try again, or give up and say why."""
+"""The meaning of an exception from boto3: a key is absent, a condition is false, try again, or give up and say why."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ BY_STATUS = {403: "AccessDenied", 501: "NotImplemented"}
 
 
 class ForeignAnswer(boto.BotoCoreError):
-    """The answer has status 200 and lacks fields that S3 always sends: a proxy or a starting server wrote it."""
+    """The answer has status 200 and lacks fields that S3 always sends: it comes from a proxy or a starting server."""
 
     fmt = "the answer lacks {missing}: it does not come from an S3 server"
 
@@ -74,12 +74,12 @@ CUT = (
 @dataclass(frozen=True)
 class Fault:
     meaning: Meaning
-    said: str
-    """What the server or the connection said, and what to do about it."""
+    text: str
+    """The message of the server or the connection, and what to do about it."""
 
 
 def require(answer: AnswerType, *fields: str) -> AnswerType:
-    """The answer itself. Raises ForeignAnswer if one of the fields is missing: nothing may be concluded from it."""
+    """Returns the answer. Raises ForeignAnswer if one of the fields is missing: it then means nothing."""
     missing = [field for field in fields if answer.get(field) is None]
     if missing:
         raise ForeignAnswer(missing=", ".join(missing))
@@ -87,7 +87,7 @@ def require(answer: AnswerType, *fields: str) -> AnswerType:
 
 
 def read_fault(error: BaseException) -> Fault | None:
-    """None for an exception that is not the store's."""
+    """Returns None for an exception that does not come from the store."""
     if isinstance(error, S3UploadFailedError | S3TransferFailedError):
         cause = error.__cause__ or error.__context__
         return (read_fault(cause) if cause else None) or Fault("transient", str(error))
@@ -116,13 +116,13 @@ def _of_answer(error: boto.ClientError) -> Fault:
     if status == 404 and error.operation_name == "HeadBucket":
         code = "NoSuchBucket"
     advice = ADVICE.get(code) or ADVICE.get(BY_STATUS.get(status, ""), "")
-    said = f"{error} (HTTP {status})" + (f". {advice}" if advice else "")
+    text = f"{error} (HTTP {status})" + (f". {advice}" if advice else "")
     if code == "NoSuchKey":
-        return Fault("absent", said)
+        return Fault("absent", text)
     if code == "PreconditionFailed" or status == 412:
-        return Fault("condition", said)
+        return Fault("condition", text)
     if code in REFUSED_KEYS:
-        return Fault("credentials", said)
+        return Fault("credentials", text)
     if code in AGAIN or status in (408, 409, 429) or (status >= 500 and status != 501):
-        return Fault("transient", said)
-    return Fault("final", said)
+        return Fault("transient", text)
+    return Fault("final", text)

@@ -1,4 +1,4 @@
-"""`s3://`: a store in a bucket. boto3 is loaded when one is opened."""
+"""`s3://`: a store in a bucket. boto3 is imported when one is opened."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +10,7 @@ EXAMPLE = "s3://bucket/prefix"
 
 
 def open_bucket(url: str, environment: Mapping[str, str], _make: bool) -> Store:
-    """A bucket is never made. Raises ValueError for another URL, StoreError for CAs or keys that cannot be read."""
+    """A bucket is never created. Raises ValueError for another URL, StoreError for CAs or keys that cannot be read."""
     from botocore.exceptions import CredentialRetrievalError
 
     from workloads.storage.certificates import BadBundle, trust_ca_bundle
@@ -18,7 +18,7 @@ def open_bucket(url: str, environment: Mapping[str, str], _make: bool) -> Store:
 
     parts = urlsplit(url)
     if not parts.netloc or parts.query or parts.fragment:
-        raise ValueError(f"{url!r} is no store: write {EXAMPLE}")
+        raise ValueError(f"{url!r} is not a store: write {EXAMPLE}")
     deadline_seconds = float(environment.get("POTSTILL_STORE_DEADLINE_SECONDS", DEADLINE_SECONDS))
     keys = environment.get("POTSTILL_S3_KEYS")
     try:

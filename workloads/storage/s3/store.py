@@ -1,8 +1,8 @@
-"""A store in a bucket of an S3 server that honours If-None-Match and If-Match.
+"""A store in a bucket of an S3 server that supports If-None-Match and If-Match.
 
-Every call is tried again with growing pauses until its deadline, because a cut connection says nothing about the
-write it carried: a conditional write that finds its own content standing has won, whichever try brought it there.
-An upload killed in the middle leaves invisible parts: give the bucket a lifecycle rule AbortIncompleteMultipartUpload.
+Every call is retried with growing pauses until its deadline. After a broken connection it is unknown whether a write
+succeeded: a conditional write that finds its own content in the store counts as success. An interrupted upload leaves
+invisible parts: give the bucket a lifecycle rule AbortIncompleteMultipartUpload.
 """
 
 import random
@@ -34,18 +34,18 @@ SLOWEST_BYTES_PER_SECOND = 1024 * 1024
 PAGE_KEYS = 1000
 """Keys in one answer to a LIST: the most that S3 gives."""
 UPLOADS = 5
-"""How often a file is sent that the server says it has taken and does not hold."""
+"""How often a file is sent if the server accepts it but does not store it."""
 
 
 def connect(
     endpoint: str | None, tries: int = 3, addressing: str | None = None, keys: Path | None = None
 ) -> "S3Client":
-    """A client; `endpoint` is a server that is not AWS.
+    """Returns a client; `endpoint` is a server other than AWS.
 
-    `addressing`: path, virtual or auto; not given: path for an `endpoint`, else auto. `keys`: a folder of key
-    files (`s3_credentials`); not given: the standard AWS chain. Region: the chain's, else us-east-1. boto3 itself tries
-    each request `tries` times (each part of a multipart transfer for itself); the store goes on from there until its
-    deadline. Raises CredentialRetrievalError for keys that cannot be read.
+    `addressing`: path, virtual or auto; not given: path for an `endpoint`, else auto. `keys`: a folder of key files
+    (`s3_credentials`); not given: the standard AWS chain. Region: the chain's, else us-east-1. boto3 itself tries each
+    request `tries` times (each part of a multipart transfer separately); the store then retries until its deadline.
+    Raises CredentialRetrievalError for keys that cannot be read.
     """
     session = boto3.session.Session(botocore_session=session_with(keys) if keys else None)
     config = Config(
@@ -86,7 +86,10 @@ class S3Store:
         self._deadline_seconds = deadline_seconds
         self._pause = pause
         self._worked = False
-        """Whether the server has answered a request with these credentials: refused later, they may be in rotation."""
+        """Whether the server has answered a request with these credentials.
+
+        If it refuses them later, they may be in rotation.
+        """
         self._page_keys = page_keys
 
     @property
@@ -115,7 +118,10 @@ class S3Store:
             start = self._prefix + after if after else ""
 
             def page(start: str = start) -> tuple[list[ObjectInfo], bool]:
-                """One page and whether the server has more. Raises ForeignAnswer when a field of S3 is missing."""
+                """Returns one page and whether the server has more.
+
+                Raises ForeignAnswer if a field of S3 is missing.
+                """
                 answer = self._client.list_objects_v2(
                     Bucket=self._bucket, Prefix=self._prefix + prefix, StartAfter=start, MaxKeys=self._page_keys
                 )
@@ -194,7 +200,7 @@ class S3Store:
             except (ClientError, BotoCoreError, Boto3Error):
                 if not self._stands(key, sums):
                     raise
-            except KeyError as error:  # s3transfer takes fields of an answer that it does not check
+            except KeyError as error:  # s3transfer uses fields of an answer that it does not check
                 raise ForeignAnswer(missing=str(error)) from error
 
         for _ in range(UPLOADS):
@@ -206,14 +212,14 @@ class S3Store:
     def download(self, key: str, path: Path) -> None:
         info = self.head(key)
         if info is None:
-            raise NotFound(f"{self.url}/{key} is not there")
+            raise NotFound(f"{self.url}/{key} does not exist")
         partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
         config = TransferConfig(multipart_chunksize=part_bytes(info.size), max_concurrency=8)
 
         def receive() -> None:
             try:
                 self._client.download_file(self._bucket, self._prefix + key, str(partial), Config=config)
-            except KeyError as error:  # s3transfer takes fields of an answer that it does not check
+            except KeyError as error:  # s3transfer uses fields of an answer that it does not check
                 raise ForeignAnswer(missing=str(error)) from error
 
         try:
@@ -243,9 +249,9 @@ class S3Store:
             try:
                 found, etag = self.get_with_etag(key)
             except NotFound:
-                raise AlreadyExists(f"{self.url}/{key} is not there any more") from None
+                raise AlreadyExists(f"{self.url}/{key} does not exist any more") from None
             if found != data:
-                raise AlreadyExists(f"{self.url}/{key} is there already, with other content") from None
+                raise AlreadyExists(f"{self.url}/{key} exists already, with other content") from None
             return etag
 
     def _head(self, key: str) -> "HeadObjectOutputTypeDef | None":
@@ -260,24 +266,24 @@ class S3Store:
                 status = error.response["ResponseMetadata"]["HTTPStatusCode"]
                 if status not in (403, 404):
                     raise
-            if status == 403:  # A LIST's answer has a body that says whether the keys are the cause.
+            if status == 403:  # The answer to a LIST has a body that shows whether the keys are the cause.
                 self._client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix + key, MaxKeys=1)
                 return ask()
-            # A HEAD's 404 has no body to say whether the key or the bucket is absent.
+            # A HEAD's 404 has no body to show whether the key or the bucket is absent.
             self._client.head_bucket(Bucket=self._bucket)
             return None
 
         return self._try("look at", key, ask_with_reasons)
 
     def _stands(self, key: str, sums: Sums) -> bool:
-        """Whether the server holds what `sums` describes: by SHA-256 where it keeps one, else by size."""
+        """Returns whether the server has the content of `sums`: by SHA-256 if it stores one, else by size."""
         found = self._head(key)
         if found is None or found["ContentLength"] != sums.size:
             return False
         return found.get("ChecksumSHA256") in (None, sums.whole, sums.composite)
 
     def _try(self, doing: str, key: str, call: Callable[[], T], size: int = 0) -> T:
-        """`call`'s answer; again while what it raises may pass, until the deadline.
+        """Returns `call`'s answer. Retries transient errors until the deadline.
 
         Raises NotFound, AlreadyExists (a condition that did not hold), StoreError.
         """
@@ -293,13 +299,13 @@ class S3Store:
                 where = f"s3://{self._bucket}/{self._prefix}{key}: cannot {doing} it"
                 refused = fault is not None and fault.meaning == "credentials" and not self._worked
                 if fault is None or fault.meaning == "final" or refused:
-                    raise StoreError(f"{where}: {fault.said if fault else error}") from error
+                    raise StoreError(f"{where}: {fault.text if fault else error}") from error
                 if fault.meaning == "absent":
-                    raise NotFound(f"{self.url}/{key} is not there") from error
+                    raise NotFound(f"{self.url}/{key} does not exist") from error
                 if fault.meaning == "condition":
-                    raise AlreadyExists(f"{where}: {fault.said}") from error
+                    raise AlreadyExists(f"{where}: {fault.text}") from error
                 wait_seconds = pause_seconds * random.uniform(0.5, 1.0)  # noqa: S311
                 if time.monotonic() + wait_seconds > end:
-                    raise StoreError(f"{where}, tried for {self._deadline_seconds:g} s: {fault.said}") from error
+                    raise StoreError(f"{where}, tried for {self._deadline_seconds:g} s: {fault.text}") from error
             self._pause(wait_seconds)
             pause_seconds = min(pause_seconds * 2, 10.0)

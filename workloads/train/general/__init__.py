@@ -1,1 +1,1 @@
-"""The general trainer: any causal language model of transformers, LoRA by peft, the loss from its own logits."""
+"""The general trainer: any causal language model of transformers, LoRA by peft, the loss from the model's logits."""

@@ -1,4 +1,7 @@
-"""Any causal language model of transformers from its directory, refused where it would not be what its files say."""
+"""Loads any causal language model of transformers from its directory.
+
+Refuses it if the loaded model would differ from its files.
+"""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -10,16 +13,16 @@ from workloads.models import architecture_of
 from workloads.train.model import DTYPES, BadModel, check_weights, read_config
 
 NOISE = ("dropout", "pdrop", "layerdrop", "jitter")
-"""Parts of the names of settings that make a training forward random. The base learns nothing, so they are 0."""
+"""Parts of the names of settings that make a training forward random. They are set to 0, because the base is frozen."""
 
 
 def load_base(
     directory: Path, precision: Literal["float32", "bfloat16"], device: torch.device
 ) -> tuple[Any, list[str]]:
-    """The frozen model in eval mode, and warnings. Code from the model's directory never runs.
+    """Returns the frozen model in eval mode, and warnings. Code from the model's directory never runs.
 
-    Raises BadModel: not safetensors, quantised, unknown to this transformers, another class than config.json names, or
-    weights that the files lack (transformers would draw them at random).
+    Raises BadModel: not safetensors, quantised, unknown to this transformers, another class than in config.json, or
+    weights that the files lack (transformers would initialise them at random).
     """
     named = architecture_of(read_config(directory))
     check_weights(directory)
@@ -57,12 +60,14 @@ def load_base(
 
 
 def attention_of(config: Any) -> str | None:
-    """`eager` where attention scores are soft-capped, which transformers' sdpa leaves out; else its own choice."""
+    """Returns `eager` for soft-capped attention scores, which transformers' sdpa does not support; else its own
+    choice.
+    """
     return "eager" if getattr(config, "attn_logit_softcapping", None) else None
 
 
 def _config(directory: Path) -> Any:
-    """With everything random switched off. Raises BadModel."""
+    """Switches off all randomness. Raises BadModel."""
     try:
         config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     except (ValueError, KeyError, ImportError, OSError) as error:

@@ -1,6 +1,6 @@
-"""Micro-batches of the general trainer: documents of like length side by side, padded on the right.
+"""Micro-batches of the general trainer: documents of similar length, padded on the right.
 
-Padding on the right needs no mask: no token of a causal model sees what comes after it.
+Padding on the right needs no mask, because no token of a causal model sees later tokens.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from workloads.train.batches import shares
 
 @dataclass(frozen=True)
 class PaddedBatch:
-    """D documents, W tokens wide. Logits are needed of the last `width - first` positions only.
+    """D documents, W tokens wide. Only logits of the last `width - first` positions are needed.
 
     input_ids: (D, W) int64. documents, positions: (S,) int64, of every supervised token; it is predicted from the
     position before it. `first`: the smallest position that predicts one. `draw`: seeds the adapters' dropout.
@@ -47,9 +47,10 @@ class PaddedBatch:
 
 
 def groups(lengths: Sequence[int], limit_tokens: int) -> list[list[int]]:
-    """Positions of `lengths`, the longest first, in groups of at most `limit_tokens` when padded to their longest.
+    """Returns positions of `lengths`, the longest first, in groups of at most `limit_tokens` when padded to their
+    longest.
 
-    A length above the limit is a group of its own.
+    A length above the limit is a group by itself.
     """
     found: list[list[int]] = []
     for position in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
@@ -71,9 +72,9 @@ def padded_micro_batches(
     *,
     together: bool = False,
 ) -> list[PaddedBatch]:
-    """The rank's part of the rows `indices`. Empty when there are fewer rows than ranks.
+    """Returns the rank's part of the rows `indices`. Empty if there are fewer rows than ranks.
 
-    `together`: all ranks get the same number of batches, the last ones empty if need be.
+    `together`: all ranks get the same number of batches; the last ones may be empty.
     """
     parts = shares([int(rows.kept[index]) for index in indices], ranks)
     owned = [[indices[position] for position in part] for part in parts]
@@ -108,7 +109,9 @@ def pad_rows(rows: TokenisedRows, indices: Sequence[int], draw: int = 0) -> Padd
 
 
 def largest_batch(documents: int, width: int) -> PaddedBatch:
-    """A batch of this size that needs the most memory: every token but the first of each document is supervised."""
+    """Returns the batch of this size that needs the most memory: every token but the first of each document is
+    supervised.
+    """
     positions = torch.arange(1, width).repeat(documents)
     return PaddedBatch(
         input_ids=torch.zeros((documents, width), dtype=torch.int64),
@@ -124,7 +127,7 @@ EMPTY = PaddedBatch(
     positions=torch.zeros(0, dtype=torch.int64),
     first=0,
 )
-"""Nothing in it is learned: a rank computes it while the others compute their last batch of a step."""
+"""A batch without supervised tokens: a rank computes it while others compute their last batch of a step."""
 
 
 def _draw(text: str) -> int:

@@ -1,4 +1,4 @@
-"""Full fine-tuning: every weight of the model is trained, in float32, and saved under the names of the base's files."""
+"""Full fine-tuning: every weight of the model is trained in float32 and saved under the names in the base's files."""
 
 import json
 import shutil
@@ -28,13 +28,13 @@ def train_all(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def fixed_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Copies in host memory of the persistent buffers, which files hold beside the parameters; by name."""
+    """Returns copies in host memory of the persistent buffers, which files have in addition to parameters; by name."""
     state = model.state_dict(keep_vars=True)
     return {name: value.detach().cpu() for name, value in state.items() if not isinstance(value, nn.Parameter)}
 
 
 def check_names(model: nn.Module, base: Path) -> None:
-    """Raises BadModel where transformers would write other tensors than the base's files hold."""
+    """Raises BadModel if transformers would write other tensors than the base's files have."""
     shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
     shapes |= {name: value.shape for name, value in fixed_tensors(model).items()}
     tensors = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
@@ -48,7 +48,7 @@ def check_names(model: nn.Module, base: Path) -> None:
 
 
 def saved_tensors(model: Any, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Returns `tensors`, given by the model's names, by their names in files; fused experts one by one."""
+    """Returns `tensors`, given by the model's names, by their names in files; fused experts are split."""
     found: dict[str, Tensor] = revert_weight_conversion(model, dict(tensors))
     return found
 
@@ -89,7 +89,7 @@ def _state_dtype(path: Path, precision: str) -> None:
 
 
 def _file_groups(tensors: Mapping[str, Tensor], element_bytes: int) -> list[list[str]]:
-    """Names in order, in groups of at most LARGEST_FILE_BYTES; a larger tensor is a group of its own."""
+    """Returns names in order, in groups of at most LARGEST_FILE_BYTES; a larger tensor is a group by itself."""
     groups: list[list[str]] = [[]]
     size = 0
     for name in sorted(tensors):

@@ -19,7 +19,7 @@ ADAPTER = "default"
 
 
 def wrap(model: nn.Module, targets: Targets, lora: Lora, seed: int) -> Any:
-    """Peft's model, with LoRA parameters in float32, drawn on the CPU from `seed`. Raises BadModel."""
+    """Returns peft's model, with LoRA parameters in float32, initialised on the CPU from `seed`. Raises BadModel."""
     if targets.parameters and lora.dropout:
         raise BadModel("lora dropout: peft has none for fused experts; state 0, or leave the experts out of the target")
     config = LoraConfig(
@@ -40,7 +40,7 @@ def wrap(model: nn.Module, targets: Targets, lora: Lora, seed: int) -> Any:
 
 
 def trainable(wrapped: nn.Module) -> dict[str, nn.Parameter]:
-    """By name in peft's model, in its order."""
+    """Returns parameters by name in peft's model, in its order."""
     return {name: parameter for name, parameter in wrapped.named_parameters() if parameter.requires_grad}
 
 
@@ -48,7 +48,7 @@ def trainable(wrapped: nn.Module) -> dict[str, nn.Parameter]:
 class LoraLayout:
     """One adapted layer: names of the parameters A and B, and the layer's name in the base's files.
 
-    `parameter`: of fused experts the one that is adapted (gate_up_proj, down_proj), whose `experts` factors lie in one
+    `parameter`: for fused experts, the adapted parameter (gate_up_proj, down_proj), whose `experts` factors are in one
     A (E rank, in) and one B (out, rank E); else empty.
     """
 
@@ -81,9 +81,9 @@ def layouts(wrapped: nn.Module, family: ModelFamily | None) -> list[LoraLayout]:
 def adapter_tensors(
     values: Mapping[str, Tensor], adapted: list[LoraLayout], family: ModelFamily | None
 ) -> dict[str, Tensor]:
-    """A (rank, in) and B (out, rank) of every layer of the base's files; experts one by one.
+    """Returns A (rank, in) and B (out, rank) of every layer of the base's files; experts one by one.
 
-    peft gives the gate and the up projection of an expert, which are one fused parameter, one A: both have it here.
+    In peft, the gate and the up projection of an expert are one fused parameter with one A: both get the same A here.
     """
     found: dict[str, Tensor] = {}
     for one in adapted:

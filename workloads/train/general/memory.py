@@ -1,7 +1,8 @@
-"""How large a micro-batch may be, by measuring: a first step of the largest kind runs before the training begins.
+"""Finds the largest micro-batch by measuring: a first step of the largest kind runs before the training begins.
 
-Without gradient checkpointing first, for it costs a second forward: at full size, then halved until it fits; then the
-same with checkpointing. No model of any architecture is needed, and what fits here fits in the middle of the run.
+It first tries without gradient checkpointing, because that costs a second forward: at full size, then halved until it
+fits; then the same with checkpointing. This works for any architecture, and a size that fits here also fits later in
+the run.
 """
 
 import logging
@@ -24,7 +25,7 @@ logger = logging.getLogger("potstill")
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """`tokens`: of a padded micro-batch. `peak_bytes`: what its step took, None where nothing was measured."""
+    """`tokens`: of a padded micro-batch. `peak_bytes`: the measured memory of its step, None if it was not measured."""
 
     tokens: int
     checkpointing: bool
@@ -32,12 +33,12 @@ class BatchPlan:
 
 
 class DeviceMemory(Protocol):
-    """What a step may take, and what it took. `limit_bytes` None: steps are not measured on this device."""
+    """The limit and the measured memory of a step. `limit_bytes`: None if steps are not measured on this device."""
 
     limit_bytes: int | None
 
     def peak_bytes(self, step: Callable[[], None]) -> int:
-        """Runs `step`. Raises OutOfMemory where the device has no room."""
+        """Runs `step`. Raises OutOfMemory if the device has too little memory."""
 
 
 class OutOfMemory(Exception):
@@ -45,7 +46,7 @@ class OutOfMemory(Exception):
 
 
 class CudaMemory:
-    """The allocator's peak, of what `usable_bytes` leaves of a device; `limit_bytes` may be set lower."""
+    """Measures the allocator's peak within `usable_bytes` of a device; `limit_bytes` may be set lower."""
 
     def __init__(self, device: torch.device, ranks: int, limit_bytes: int | None = None) -> None:
         self._device = device
@@ -79,7 +80,7 @@ class HostMemory:
 
 @contextmanager
 def _saved_bytes() -> Iterator[Callable[[], int]]:
-    """The most bytes of different storages that were saved at one time."""
+    """Gives a function that returns the most bytes of different storages that were saved at one time."""
     alive: dict[int, tuple[int, int]] = {}
     most = 0
 
@@ -94,7 +95,7 @@ def _saved_bytes() -> Iterator[Callable[[], int]]:
 
 
 class _Saved:
-    """A saved tensor, counted by its storage as long as it lives. Weights, which are there anyway, do not count."""
+    """A saved tensor, counted by its storage while it exists. Weights do not count, because they exist anyway."""
 
     def __init__(self, tensor: Tensor, alive: dict[int, tuple[int, int]]) -> None:
         self.tensor, self._alive = tensor, alive
@@ -112,9 +113,9 @@ class _Saved:
 
 
 def check_memory(needed: int, usable: int | None) -> None:
-    """Raises BadModel where `needed` bytes of weights, gradients and moments do not fit a device (None: not known).
+    """Raises BadModel if `needed` bytes of weights, gradients and moments do not fit a device (None: unknown).
 
-    Nothing is said of activations: what they need is measured afterwards.
+    It does not include activations, which are measured afterwards.
     """
     if usable is not None and needed > usable:
         raise BadModel(
@@ -124,7 +125,7 @@ def check_memory(needed: int, usable: int | None) -> None:
 
 
 def choices(longest_tokens: int, first_tokens: int) -> list[BatchPlan]:
-    """In the order in which they are tried: from `first_tokens` halved down to one longest document."""
+    """Returns plans in the order in which they are tried: from `first_tokens`, halved down to one longest document."""
     sizes = []
     size = max(first_tokens, longest_tokens)
     while size > longest_tokens:
@@ -142,10 +143,11 @@ def plan_micro_batches(
     *,
     together: bool = False,
 ) -> BatchPlan:
-    """The first of `choices` whose step fits. `run` makes a step, with or without checkpointing, and forgets it.
+    """Returns the first of `choices` whose step fits. `run` makes a step, with or without checkpointing, and discards
+    it.
 
-    `agree` makes of this rank's choice the largest of all ranks. `together`: no rank runs a step alone, so that they
-    agree on each. Raises BadModel where none fits.
+    `agree` returns the largest choice of all ranks. `together`: whether all ranks must run each step, so that they
+    agree on each. Raises BadModel if none fits.
     """
     tried = choices(longest_tokens, first_tokens)
     if memory.limit_bytes is None:
@@ -172,7 +174,7 @@ def plan_micro_batches(
 def _peak(
     memory: DeviceMemory, plan: BatchPlan, longest_tokens: int, run: Callable[[PaddedBatch, bool], None]
 ) -> int | None:
-    """Of the steps that a micro-batch of this size can be at most; None where one does not fit."""
+    """Returns the peak of the largest steps with a micro-batch of this size; None if one does not fit."""
     peaks = []
     for documents, width in probes(plan.tokens, longest_tokens):
         batch = largest_batch(documents, width)
@@ -184,7 +186,7 @@ def _peak(
 
 
 def probes(tokens: int, longest_tokens: int) -> Sequence[tuple[int, int]]:
-    """(documents, width) of the batches that stand for all of `tokens`: the longest documents, and the most tokens."""
+    """Returns (documents, width) of representative batches of `tokens`: the longest documents, and the most tokens."""
     longest = (max(1, tokens // longest_tokens), longest_tokens)
     rows = -(-tokens // longest_tokens)
     fullest = (rows, max(2, tokens // rows))

@@ -1,8 +1,8 @@
-"""FSDP2 (`fully_shard` of torch): every rank holds its part of each weight, and gathers a layer while it computes it.
+"""FSDP2 (`fully_shard` of torch): every rank has its part of each weight, and gathers a layer while it computes it.
 
 The parameters of an adapter are not sharded: they are small, and `FlatParameters` sums their gradients. If all weights
-are trained each rank has its part of gradients and moments too (`ShardedParameters`). The state that is saved has the
-layout of one process, so that a run can go on with another number of ranks. Tested on CPUs (gloo) only.
+are trained, each rank also has its part of gradients and moments (`ShardedParameters`). The saved state has the layout
+of one process, so that a run can continue with another number of ranks. Tested on CPUs (gloo) only.
 """
 
 from collections.abc import Mapping
@@ -21,9 +21,9 @@ from workloads.train.snapshot import StepSnapshot
 
 
 def shard(model: nn.Module, ranks: Ranks, computed_in: torch.dtype | None = None) -> None:
-    """Divides every weight of `model`, which is on the host, over the ranks' devices; in place.
+    """Shards the weights of `model`, which is on the host, over the ranks' devices, in place.
 
-    `computed_in`: weights are gathered in this dtype, gradients summed in float32. Autocast alone would keep a copy of
+    `computed_in`: the dtype of gathered weights; gradients are summed in float32. Autocast alone would keep a copy of
     every gathered weight until the backward pass.
     """
     policy = MixedPrecisionPolicy(param_dtype=computed_in, reduce_dtype=torch.float32 if computed_in else None)
@@ -32,19 +32,19 @@ def shard(model: nn.Module, ranks: Ranks, computed_in: torch.dtype | None = None
     for module in (*layers, model):
         fully_shard(module, mesh=mesh, reshard_after_forward=True, mp_policy=policy)
         assert isinstance(module, FSDPModule)
-        module.set_gradient_divide_factor(1.0)  # losses are divided by the whole step's tokens: gradients are summed
+        module.set_gradient_divide_factor(1.0)  # gradients are summed, not averaged
         module.set_force_sum_reduction_for_comms(True)
     for buffer in model.buffers():
         buffer.data = buffer.data.to(ranks.device)
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """Returns the whole tensor. Every rank must call it for a sharded one, because it gathers."""
+    """Returns the whole tensor. If it is sharded, every rank must call it, because it gathers."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def bytes_here(model: nn.Module) -> int:
-    """Returns the bytes of the parameters that this rank holds."""
+    """Returns the bytes of this rank's parameters."""
     return sum(
         (parameter.to_local() if isinstance(parameter, DTensor) else parameter).nbytes
         for parameter in model.parameters()
@@ -52,9 +52,11 @@ def bytes_here(model: nn.Module) -> int:
 
 
 class ShardedParameters:
-    """The parameters of a sharded model, all of them trained; a `TrainedParameters`, as `FlatParameters` for one piece.
+    """The trained parameters of a sharded model. It implements `TrainedParameters`, like `FlatParameters` without
+    sharding.
 
-    Each rank updates its own parts. `tail`: (3,) float32, summed over the ranks with each step.
+    Each rank updates its own parts. `tail`: (3,) float32, the loss sum and two flags (see `flat_parameters.TAIL`),
+    which are summed over the ranks in each step.
     """
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], ranks: Ranks) -> None:
@@ -76,14 +78,14 @@ class ShardedParameters:
             parameter.grad = None
 
     def reduce(self, ranks: Ranks) -> None:
-        """Sums `tail` over the ranks and takes up the gradients, which the backward pass has summed."""
+        """Sums `tail` over the ranks, and sets the gradients, which the backward pass has summed already."""
         ranks.sum(self.tail)
         for name, value in self._values.items():
             gradient = self._parameters[name].grad
             value.grad = torch.zeros_like(value) if gradient is None else gradient.to_local()
 
     def clip(self, largest_norm: float) -> Tensor:
-        """As `FlatParameters.clip`, over the parts of all ranks."""
+        """Scales the gradient like `FlatParameters.clip`, with the norm over the parts of all ranks."""
         gradients = [value.grad for value in self._values.values() if value.grad is not None]
         squares = torch.stack([gradient.square().sum() for gradient in gradients]).sum()
         self._ranks.sum(squares)
@@ -95,7 +97,7 @@ class ShardedParameters:
         return norm
 
     def adamw(self, weight_decay: float, steps_taken: int = 0) -> torch.optim.AdamW:
-        """As `FlatParameters.adamw`, of this rank's parts."""
+        """Returns AdamW like `FlatParameters.adamw`, for this rank's parts."""
         on_gpu = self.tail.is_cuda
         held = {name: value for name, value in self._values.items() if value.numel()}
         optimizer = torch.optim.AdamW(
@@ -113,17 +115,14 @@ class ShardedParameters:
         return optimizer
 
     def named(self, flat: Tensor) -> dict[str, Tensor]:
-        """Views of a whole vector of values or moments, by parameter name."""
+        """Returns views of a whole vector of values or moments, by parameter name."""
         return {name: flat.narrow(0, slot.offset, slot.size).view(slot.shape) for name, slot in self.slots.items()}
 
     def snapshots(self, ranks: Ranks) -> "ShardSnapshots":
         return ShardSnapshots(self, ranks)
 
     def gather(self) -> dict[str, Tensor]:
-        """The whole vectors on rank 0's host, one tensor after the other; on the other ranks nothing.
-
-        Every rank must call it.
-        """
+        """Every rank must call it."""
         found: dict[str, Tensor] = {}
         for kind, parts in self._kinds().items():
             if self._ranks.leads:
@@ -157,21 +156,21 @@ class ShardedParameters:
         return {"values": self._values, "first_moments": self._first, "second_moments": self._second}
 
     def _like(self, name: str, part: Tensor) -> DTensor:
-        """Returns `part`, this rank's part of a value or moment, as a tensor that is sharded like parameter `name`."""
+        """Returns `part`, this rank's part of a value or moment, as a tensor with the sharding of parameter `name`."""
         like, slot = self._parameters[name], self.slots[name]
         stride = torch.empty(slot.shape, device="meta").stride()
         return DTensor.from_local(part, like.device_mesh, like.placements, shape=torch.Size(slot.shape), stride=stride)
 
 
 class ShardSnapshots:
-    """Whole vectors on rank 0's host, gathered while training waits: the memory of one rank holds no second copy."""
+    """Gathers whole vectors to rank 0's host while training waits, because no rank has memory for a second copy."""
 
     def __init__(self, parameters: ShardedParameters, ranks: Ranks) -> None:
         self._parameters, self._ranks = parameters, ranks
 
     def take(self) -> StepSnapshot:
-        """Every rank must call it; only rank 0's has vectors."""
+        """Every rank must call it; only the snapshot of rank 0 has vectors."""
         return StepSnapshot(self._parameters.gather())
 
     def hold_writes(self) -> None:
-        """Nothing: the copy is whole when `take` returns."""
+        """Does nothing, because the copy is complete when `take` returns."""

@@ -1,4 +1,4 @@
-"""The values of an adapter that exists, put into peft's parameters before the first step."""
+"""Copies the values of an existing adapter into peft's parameters before the first step."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ def load_start(
 ) -> None:
     """Copies the adapter in `directory` into `parameters`.
 
-    Raises BadModel where rank, scale or layers are not those of `lora`, or a value is not finite.
+    Raises BadModel if rank, scale or layers differ from `lora`, or a value is not finite.
     """
     try:
         config = read_config(directory / CONFIG)

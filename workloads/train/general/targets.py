@@ -1,4 +1,4 @@
-"""Which layers of a model get an adapter: what `lora.target` states, as paths of modules; a missing name is refused."""
+"""Finds the layers that get an adapter: the names in `lora.target`, as paths of modules. A missing name is refused."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Targets:
 
 
 def find_targets(model: nn.Module, family: ModelFamily | None, stated: Collection[str]) -> Targets:
-    """Raises BadModel for a target of which any name is missing; the message holds the names that there are."""
+    """Raises BadModel for a target with a missing name; the message lists the existing names."""
     linear = _linear_layers(model)
     if set(stated) == {ALL_LINEAR}:
         experts = _expert_parameters(model, family) if family is not None and family.experts is not None else ()
@@ -47,7 +47,7 @@ def find_targets(model: nn.Module, family: ModelFamily | None, stated: Collectio
 
 
 def _linear_layers(model: nn.Module) -> Mapping[str, nn.Linear]:
-    """By path, in the model's order: all but the head."""
+    """Returns linear layers by path, in the model's order: all but the head."""
     head = model.get_output_embeddings()  # type: ignore[operator]
     return {
         path: module for path, module in model.named_modules() if isinstance(module, nn.Linear) and module is not head
@@ -71,7 +71,7 @@ def _kinds(
 
 
 def _expert_parameters(model: nn.Module, family: ModelFamily | None) -> tuple[str, ...]:
-    """Raises BadModel where this transformers holds the experts in another way."""
+    """Raises BadModel if this transformers stores the experts in another way."""
     assert family is not None
     assert family.experts is not None
     found = tuple(

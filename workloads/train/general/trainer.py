@@ -1,4 +1,4 @@
-"""The general trainer: the loss is that of the model's own logits, whatever its head and attention do."""
+"""The general trainer: its loss comes from the model's own logits, so it supports any head and attention."""
 
 import inspect
 import logging
@@ -46,7 +46,7 @@ CROSS_ENTROPY_ROWS = 2048
 
 
 class GeneralTrainer:
-    """The `Trainer` for any causal language model of transformers. `sharded`: the ranks divide the weights."""
+    """The `Trainer` for any causal language model of transformers. `sharded`: whether the ranks shard the weights."""
 
     packages: Sequence[str] = ("peft", "accelerate")
     _fixed: Mapping[str, Tensor]
@@ -63,8 +63,8 @@ class GeneralTrainer:
     ) -> None:
         """Loads the base. Raises BadModel if it cannot be loaded, or does not fit.
 
-        `memory`: of this rank's device. `model`: the base in place of what `base` holds, for measurements. `start`:
-        folder of the adapter from whose values training begins; None: a new adapter.
+        `memory`: of this rank's device. `model`: replaces the base in `base`, for measurements. `start`: folder of the
+        adapter with which training begins; None: a new adapter.
         """
         self._base, self._inputs, self._ranks, self._start = base, inputs, ranks, start
         on_gpu = ranks.device.type == "cuda"
@@ -142,7 +142,7 @@ class GeneralTrainer:
         return FlatParameters(parameters)
 
     def micro_batch_tokens(self, data: TrainingData, parameters: TrainedParameters) -> int:
-        """As `Trainer.micro_batch_tokens`, by a measured step of the longest sample that is used."""
+        """Implements `Trainer.micro_batch_tokens` by a measured step of the longest used sample."""
         used = {*data.order, *data.validation}
         longest = max(int(data.rows.kept[index]) for index in used)
         return self.plan_memory(longest, parameters).tokens
@@ -180,7 +180,7 @@ class GeneralTrainer:
         )
 
     def loss_sum(self, batch: PaddedBatch) -> Tensor:
-        """As `Trainer.loss_sum`; without dropout if gradients are off, as for a validation loss."""
+        """Implements `Trainer.loss_sum`; without dropout if gradients are off, as for a validation loss."""
         if self._inputs.lora is not None and self._inputs.lora.dropout:
             torch.manual_seed(batch.draw)
         with nullcontext() if torch.is_grad_enabled() else self._evaluating():
@@ -199,7 +199,7 @@ class GeneralTrainer:
         return write_adapter(tensors, adapter_config(self._inputs.adapter, modules), folder)
 
     def _logits(self, tokens: Tensor, first: int) -> Tensor:
-        """Returns the model's own logits (D, W - first, V) of the positions from `first` on. tokens: (D, W)."""
+        """Returns the model's logits (D, W - first, V) of the positions from `first` on. tokens: (D, W)."""
         kept = {"logits_to_keep": tokens.shape[1] - first} if self._keeps_logits else {}
         with self._autocast():
             logits: Tensor = self.model(input_ids=tokens, use_cache=False, **kept).logits
@@ -251,7 +251,7 @@ def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def _token_matrices(model: nn.Module) -> tuple[Tensor, Tensor]:
-    """The weights of the embedding and of the head, which are the embedding's where there is none."""
+    """Returns the weights of the embedding and of the head; the embedding's twice if there is no separate head."""
     embedding = model.get_input_embeddings().weight  # type: ignore[operator]
     head = model.get_output_embeddings()  # type: ignore[operator]
     weight = getattr(head, "weight", None)

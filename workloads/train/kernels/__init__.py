@@ -1,1 +1,1 @@
-"""What makes a training step fast: LoRA layers, fused operators, and a plain PyTorch reference beside each."""
+"""The fast operators of a training step: LoRA layers and fused operators, each with a plain PyTorch reference."""

@@ -26,10 +26,10 @@ DOCUMENTS_STEP = 16  # documents are counted up to a multiple, so that few cuDNN
 
 @dataclass(frozen=True)
 class Documents:
-    """Where the documents of a packed row lie, and who attends.
+    """The positions of the documents in a packed row, and the attention's implementation.
 
-    cu_seqlens (D + 1,) int32 on the device; lengths on the host; the same in cuDNN's terms when it takes them packed:
-    `lengths_padded` (D',) int32 and `ends_padded` (D' + 1,) int64 with documents of length 0 at the end.
+    cu_seqlens (D + 1,) int32 on the device; lengths on the host; for cuDNN's packed layout also `lengths_padded` (D',)
+    int32 and `ends_padded` (D' + 1,) int64 with documents of length 0 at the end.
     """
 
     cu_seqlens: Tensor
@@ -44,7 +44,9 @@ class Documents:
 
 
 def documents_of(batch: PackedBatch, dtype: torch.dtype, backend: Backend | None = None) -> Documents:
-    """The documents of a batch, attended in `dtype` by `backend`, or by the fastest that its device and dtype have."""
+    """Returns the documents of a batch, for attention in `dtype` by `backend`, or by the fastest that its device and
+    dtype have.
+    """
     backend = backend or _fastest(batch, dtype)
     if backend != "cudnn-packed":
         return Documents(batch.cu_seqlens, batch.document_lengths, backend)
@@ -68,7 +70,9 @@ def _has_cudnn_frontend() -> bool:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, documents: Documents, scale: float) -> tuple[Tensor, list[Tensor]]:
-    """The output (T, heads, D) and what `attend_backward` needs beside q, k, v and the output."""
+    """Returns the output (T, heads, D) and tensors that `attend_backward` needs in addition to q, k, v and the
+    output.
+    """
     match documents.backend:
         case "cudnn":
             return _cudnn(q, k, v, documents, scale)
@@ -85,7 +89,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, documents: Documents, scale: float) 
 def attend_backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, saved: list[Tensor], documents: Documents, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of q, k and v."""
+    """Returns the gradients of q, k and v."""
     match documents.backend:
         case "cudnn":
             return _cudnn_backward(grad, q, k, v, out, saved, documents, scale)

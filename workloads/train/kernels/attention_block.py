@@ -19,7 +19,7 @@ from workloads.train.kernels.norms import norm_rope, norm_rope_backward, rms_nor
 
 @dataclass(frozen=True)
 class Row:
-    """What every layer needs of a packed row: its documents and the rotary tables cos and sin (T, D)."""
+    """The data of a packed row that every layer needs: its documents and the rotary tables cos and sin (T, D)."""
 
     documents: Documents
     cos: Tensor

@@ -1,8 +1,8 @@
 """Causal attention within documents by cuDNN's packed ("THD") layout, through the package nvidia-cudnn-frontend.
 
-PyTorch reaches cuDNN only for documents of one length. A graph is built for each (number of documents, longest, tokens)
-seen, all three rounded up so that few are built; unused documents have length 0.
-Source of the layout: https://docs.nvidia.com/deeplearning/cudnn/frontend/latest/operations/Attention.html
+PyTorch uses cuDNN only for documents of one length. A graph is built for each (number of documents, longest, tokens)
+seen, all three rounded up so that few are built; unused documents have length 0. Source of the layout:
+https://docs.nvidia.com/deeplearning/cudnn/frontend/latest/operations/Attention.html
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TOKENS_STEP = 4096
 
 @dataclass(frozen=True)
 class Shape:
-    """Everything that a graph depends on: room for `documents` of up to `longest` tokens, `tokens` in all."""
+    """All sizes on which a graph depends: at most `documents` of up to `longest` tokens, `tokens` in total."""
 
     documents: int
     longest: int

@@ -1,7 +1,7 @@
 """Head and cross-entropy on the supervised positions only, a chunk of rows at a time.
 
-The gradient of the rows is computed in the forward pass, chunk by chunk, so that no more than one chunk of logits is
-alive; the backward pass multiplies it by the gradient of the loss. The head is frozen.
+The gradient of the rows is computed in the forward pass, chunk by chunk, so that at most one chunk of logits is in
+memory; the backward pass multiplies it by the gradient of the loss. The head is frozen.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ CHUNK_ROWS = 4096
 
 
 def reference_loss_sum(rows: Tensor, head_weight: Tensor, targets: Tensor) -> Tensor:
-    """The summed cross-entropy of rows (S, H) against targets (S,), all logits at once."""
+    """Returns the summed cross-entropy of rows (S, H) with targets (S,), all logits at once."""
     logits = functional.linear(rows, head_weight)
     return functional.cross_entropy(
         logits.to(torch.promote_types(logits.dtype, torch.float32)), targets, reduction="sum"

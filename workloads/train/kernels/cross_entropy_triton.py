@@ -1,4 +1,6 @@
-"""The Triton side of cross_entropy.py: one program reads a row of logits twice and overwrites it with its gradient."""
+"""The Triton kernels of cross_entropy.py: one program reads a row of logits twice and overwrites it with its
+gradient.
+"""
 # ruff: noqa: N803  constants of a kernel are in capitals
 # mypy: disable-error-code="untyped-decorator, no-untyped-def"
 

@@ -1,4 +1,4 @@
-"""The forward pass of a transformers Qwen3 or Qwen3-MoE decoder on one packed row, by this package's operators."""
+"""The forward pass of a transformers Qwen3 or Qwen3-MoE decoder on one packed row, with this package's operators."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from workloads.train.packed import PackedBatch
 
 
 def packed_hidden_states(model: Any, batch: PackedBatch, pinned_experts: Sequence[Tensor] | None = None) -> Tensor:
-    """(T, H) before the last norm. pinned_experts: each layer's experts (T, k), in place of its router's choice."""
+    """Returns (T, H) before the last norm.
+
+    pinned_experts: each layer's experts (T, k), instead of its router's choice.
+    """
     decoder = model.base_model
     hidden = functional.embedding(batch.input_ids, decoder.embed_tokens.weight)
     cos, sin = decoder.rotary_emb(hidden[None], batch.position_ids[None])
@@ -33,7 +36,7 @@ def packed_hidden_states(model: Any, batch: PackedBatch, pinned_experts: Sequenc
 
 
 def packed_loss_sum(model: Any, batch: PackedBatch, pinned_experts: Sequence[Tensor] | None = None) -> Tensor:
-    """The sum of the cross-entropy over the batch's supervised tokens, a float32 scalar."""
+    """Returns the sum of the cross-entropy over the batch's supervised tokens, a float32 scalar."""
     hidden = packed_hidden_states(model, batch, pinned_experts)
     norm = model.base_model.norm
     rows = hidden.index_select(0, batch.target_positions - 1)

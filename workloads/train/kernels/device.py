@@ -1,4 +1,4 @@
-"""Which implementation of a kernel runs: Triton on a CUDA device, plain PyTorch elsewhere."""
+"""Selects the implementation of a kernel: Triton on a CUDA device, plain PyTorch elsewhere."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The mixture-of-experts half of a decoder layer as one operator: h + sum over chosen experts of w_e E_e(norm(h)).
 
-Rows are sorted by expert once; the frozen weights are read by grouped products and never get a gradient; LoRA rides
-along as extra columns (augmented.py). The routes (which expert, in which order) are saved, never recomputed: in
+Rows are sorted by expert once; the frozen weights are read by grouped products and never get a gradient; LoRA is
+computed in extra columns (fused_lora.py). The routes (which expert, in which order) are saved, never recomputed: in
 bfloat16 a recomputed top-k may break ties differently. Saved beside them: h, the router's logits, the output of the
 gate and up projections and the rank-wide LoRA products. Recomputed: the norm, the copies of rows, SwiGLU.
 """
@@ -31,7 +31,10 @@ from workloads.train.kernels.swiglu import weighted_swiglu, weighted_swiglu_back
 
 @dataclass(frozen=True)
 class _Plan:
-    """The operator's non-tensor inputs. `pinned` replaces the router's choice (tests compare bfloat16 runs so)."""
+    """The operator's non-tensor inputs.
+
+    `pinned` replaces the router's choice (for tests that compare bfloat16 runs).
+    """
 
     weights: ExpertWeights
     eps: float
@@ -44,7 +47,7 @@ class _Plan:
 def expert_block(layer: Any, hidden: Tensor, pinned: Tensor | None = None) -> Tensor:
     """Hidden (T, H) through `layer.post_attention_layernorm`, `layer.mlp` and the residual sum -> (T, H).
 
-    pinned (T, k): experts to use in place of the router's top k; their weights are still the router's.
+    pinned (T, k): experts instead of the router's top k; their weights are still the router's.
     """
     norm, router, experts = layer.post_attention_layernorm, layer.mlp.gate, layer.mlp.experts
     lora = isinstance(experts, LoraExperts)
@@ -62,7 +65,9 @@ def expert_block(layer: Any, hidden: Tensor, pinned: Tensor | None = None) -> Te
 
 
 def routing_weights(logits: Tensor, experts: Tensor, normalise: bool) -> Tensor:
-    """The weight of each chosen expert: logits (T, E), experts (T, k) -> (T, k), differentiable in the logits."""
+    """Returns the weight of each chosen expert: logits (T, E), experts (T, k) -> (T, k), differentiable in the
+    logits.
+    """
     wide = torch.promote_types(logits.dtype, torch.float32)
     chosen = torch.softmax(logits, dim=-1, dtype=wide).gather(1, experts.long())
     if normalise:
@@ -154,7 +159,7 @@ class _ExpertBlock(torch.autograd.Function):
 def _factor_gradients(
     gate_up_a: Tensor, gate_up_b: Tensor, down_a: Tensor, down_b: Tensor, factors: list[Tensor], scale: float
 ) -> tuple[Tensor, ...]:
-    """From the gradients of the buffers' factors to those of LoraExperts' parameters, in the parameters' dtype."""
+    """Converts the gradients of the buffers' factors to those of LoraExperts' parameters, in the parameters' dtype."""
     inner, rank = factors[1].shape[2], factors[1].shape[3]
     b = torch.empty_like(factors[1])
     b[:, 0] = gate_up_b[:, :inner, :rank]

@@ -1,4 +1,4 @@
-"""Frozen expert weights stored with room for the LoRA factors, so that LoRA costs a longer sum, not a second pass.
+"""Frozen expert weights in buffers with extra rows and columns for the LoRA factors, so that LoRA needs no second pass.
 
 With low = A x, W x + s B low is one product of [x, low] with [W, s B]; its input gradient is one product of
 [dy, s B^T dy] with [W; A]. Both read one buffer of each weight, (E, N + r, K + r):
@@ -9,7 +9,7 @@ With low = A x, W x + s B low is one product of [x, low] with [W, s B]; its inpu
 The products over rows grow by r / K and r / N (3-4% for rank 32 on Qwen3-30B-A3B), where separate ones would read and
 write the (M, N) output again. gate and up share a buffer, with their two A stacked (2 r) and their B block-diagonal.
 The model's own weight parameter becomes a view of the buffer: nothing is stored twice. r is rounded up to a multiple of
-8 elements, 16 bytes, which the grouped products ask of every row; the spare columns stay zero.
+8 elements, 16 bytes, which the grouped products require of every row; the extra columns stay zero.
 """
 
 from __future__ import annotations
@@ -68,14 +68,17 @@ class AugmentedWeight:
 
 @dataclass(frozen=True)
 class ExpertWeights:
-    """gate_up: (E, 2 I, H) and down: (E, H, I), each with its LoRA room."""
+    """gate_up: (E, 2 I, H) and down: (E, H, I), each with extra columns for LoRA."""
 
     gate_up: AugmentedWeight
     down: AugmentedWeight
 
 
 def expert_weights(experts: Any) -> ExpertWeights:
-    """The buffers of a layer's experts, made on first use and remade if the model moved; LoRA not yet filled in."""
+    """Returns the buffers of a layer's experts, made on first use and made again if the model moved.
+
+    They do not have LoRA values yet.
+    """
     if not isinstance(experts, LoraExperts):
         return ExpertWeights(AugmentedWeight(experts.gate_up_proj, 0), AugmentedWeight(experts.down_proj, 0))
     base: Any = experts.base
@@ -85,12 +88,12 @@ def expert_weights(experts: Any) -> ExpertWeights:
 
 
 def room_for(rank: int) -> int:
-    """The columns of a buffer that hold factors of `rank`."""
+    """Returns the number of a buffer's columns for factors of `rank`."""
     return -(-rank // ROW_ELEMENTS) * ROW_ELEMENTS
 
 
 def _augment(parameter: nn.Parameter, rank: int) -> AugmentedWeight:
-    """The buffer that the parameter is a view of; the first call makes it and moves the parameter into it."""
+    """Returns the buffer that the parameter is a view of. The first call makes it and moves the parameter into it."""
     experts, out_size, in_size = parameter.shape
     shape = (experts, out_size + rank, in_size + rank)
     stride = (shape[1] * shape[2], shape[2], 1)
@@ -99,7 +102,7 @@ def _augment(parameter: nn.Parameter, rank: int) -> AugmentedWeight:
         buffer[:, :out_size, :in_size] = parameter.data
         parameter.data = buffer[:, :out_size, :in_size]
         if parameter.is_cuda:
-            torch.cuda.empty_cache()  # the old weight's block is too small for the next layer's buffer
+            torch.cuda.empty_cache()  # the memory block of the old weight is too small for the next layer's buffer
     return AugmentedWeight(parameter.data.as_strided(shape, stride), rank)
 
 

@@ -1,6 +1,6 @@
-"""Matrix products over rows sorted by expert: one group of rows for each expert, of any size, also none.
+"""Matrix products over rows sorted by expert: one group of rows for each expert, of any size including 0.
 
-`ends` (E,) int32 holds the end of each expert's rows. On a CUDA device in bfloat16 these are torch's CUTLASS grouped
+`ends` (E,) int32 has the end of each expert's rows. On a CUDA device in bfloat16 these are torch's CUTLASS grouped
 products; elsewhere a loop over the experts.
 """
 
@@ -16,10 +16,9 @@ from workloads.train.kernels.device import has_triton
 
 @dataclass(frozen=True)
 class Routes:
-    """Which rows go to which expert: T tokens, k experts each, M = T k rows sorted by expert.
+    """The rows of each expert: T tokens, k experts each, M = T k rows sorted by expert.
 
-    experts (T, k) int32: the chosen experts. position (T, k) int32: where each choice stands among the sorted rows.
-    ends (E,) int32.
+    experts (T, k) int32: the chosen experts. position (T, k) int32: the sorted row of each choice. ends (E,) int32.
     """
 
     experts: Tensor
@@ -40,7 +39,7 @@ def routes_of(experts: Tensor, num_experts: int) -> Routes:
 
 
 def choose_experts(logits: Tensor, top_k: int) -> Tensor:
-    """The experts of the top_k largest logits: (T, E) -> (T, top_k) int32, the largest first."""
+    """Returns the experts of the top_k largest logits: (T, E) -> (T, top_k) int32, the largest first."""
     if has_triton(logits):
         from workloads.train.kernels import moe_permute_triton
 
@@ -49,12 +48,12 @@ def choose_experts(logits: Tensor, top_k: int) -> Tensor:
 
 
 def rows_by_weight(rows: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
-    """Rows (M, K) times weight[expert].T, weight (E, N, K) -> (M, N)."""
+    """Returns rows (M, K) times weight[expert].T, weight (E, N, K) -> (M, N)."""
     return _grouped(rows, weight.transpose(1, 2), ends)
 
 
 def rows_by_weight_transposed(rows: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
-    """Rows (M, N) times weight[expert], weight (E, N, K) -> (M, K)."""
+    """Returns rows (M, N) times weight[expert], weight (E, N, K) -> (M, K)."""
     return _grouped(rows, weight, ends)
 
 
@@ -75,7 +74,7 @@ def reference_rows_by_matrix(rows: Tensor, matrix: Tensor, ends: Tensor) -> Tens
 
 
 def outer_by_expert(left: Tensor, right: Tensor, ends: Tensor) -> Tensor:
-    """Left (M, N), right (M, K) -> (E, N, K): the sum over each expert's rows of left[m] right[m]^T."""
+    """Returns (E, N, K), the sum over each expert's rows of left[m] right[m]^T. left: (M, N). right: (M, K)."""
     if _has_grouped_mm(left):
         return torch._grouped_mm(left.T, right, offs=ends)
     return reference_outer_by_expert(left, right, ends)

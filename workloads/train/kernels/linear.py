@@ -1,4 +1,4 @@
-"""A linear layer with or without LoRA as plain functions, for operators that write their own backward pass."""
+"""A linear layer with or without LoRA as plain functions, for operators with their own backward pass."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Projection:
 
 
 def weights_of(layer: nn.Module) -> tuple[Tensor, Tensor | None, Tensor | None, float]:
-    """The weight, A, B and scale of a LoraLinear, or the weight of an nn.Linear with no LoRA."""
+    """Returns the weight, A, B and scale of a LoraLinear, or the weight of an nn.Linear without LoRA."""
     if isinstance(layer, LoraLinear):
         return layer.base.weight, layer.lora_A, layer.lora_B, layer.scale
     assert isinstance(layer, nn.Linear)

@@ -1,4 +1,4 @@
-"""LoRA on linear layers and on the fused experts of a mixture: modules, and the adapter in the keys that vLLM loads.
+"""LoRA on linear layers and on the fused experts of a mixture: modules, and the adapter under vLLM's keys.
 
 y = W x + (alpha / rank) B A x, with W frozen and A (rank, in), B (out, rank) kept in float32 and computed in x's dtype
 (Hu et al. 2021, https://arxiv.org/abs/2106.09685). Every expert's gate, up and down projection has its own A and B.
@@ -83,7 +83,9 @@ class LoraExperts(nn.Module):
 
 
 def initialise(modules: Iterable[nn.Module], seed: int) -> None:
-    """A uniform in +-1/sqrt(in) (what peft draws), B zero; drawn on the CPU in module order, the same on any device."""
+    """A is uniform in +-1/sqrt(in) (like peft's), B zero; drawn on the CPU in module order, so the same on any
+    device.
+    """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for module in modules:
@@ -102,7 +104,7 @@ def lora_modules(model: nn.Module) -> Iterator[tuple[str, LoraLinear | LoraExper
 
 
 def lora_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Every trainable parameter by its name in the model, in a fixed order."""
+    """Returns every trainable parameter by its name in the model, in a fixed order."""
     return {
         f"{path}.{name}": parameter
         for path, module in lora_modules(model)
@@ -111,7 +113,7 @@ def lora_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def adapter_views(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of `lora_parameters` (or a copy of them, on any device) as views under the keys that vLLM loads.
+    """Returns the tensors of `lora_parameters` (or a copy of them, on any device) as views under vLLM's keys.
 
     Every value is 2D, A (rank, in) and B (out, rank); a fused expert tensor becomes one view for each expert.
     """
@@ -133,12 +135,12 @@ def adapter_views(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def adapter_state(model: nn.Module) -> dict[str, Tensor]:
-    """The model's adapter under the keys that vLLM loads; detached views, no copies."""
+    """Returns the model's adapter under vLLM's keys; detached views, no copies."""
     return adapter_views({name: parameter.detach() for name, parameter in lora_parameters(model).items()})
 
 
 def load_adapter_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Copies an adapter named as by `adapter_state` into the model. Raises ValueError unless keys and shapes agree."""
+    """Copies an adapter with the keys of `adapter_state` into the model. Raises ValueError if keys or shapes differ."""
     views = adapter_state(model)
     missing, unknown = sorted(views.keys() - state.keys()), sorted(state.keys() - views.keys())
     if missing or unknown:

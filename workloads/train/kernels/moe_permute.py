@@ -1,4 +1,4 @@
-"""Copies of each token's row for its experts, and the sum of the experts' rows back at the token; no atomics."""
+"""Copies each token's row to its experts, and sums the experts' rows of each token, without atomic operations."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from workloads.train.kernels.device import has_triton
 
 
 def spread_rows(x: Tensor, position: Tensor, spare: int) -> Tensor:
-    """out[position[t, k], :H] = x[t]: x (T, H), position (T, k), a permutation of T k -> (T k, H + spare).
+    """Returns out (T k, H + spare) with out[position[t, k], :H] = x[t]. x: (T, H). position: (T, k), each row once.
 
-    The last `spare` columns are unset. Each row of x is read once and written k times.
+    The last `spare` columns are not initialised. Each row of x is read once and written k times.
     """
     if has_triton(x):
         from workloads.train.kernels import moe_permute_triton
@@ -23,7 +23,9 @@ def spread_rows(x: Tensor, position: Tensor, spare: int) -> Tensor:
 
 
 def combine_rows(y: Tensor, position: Tensor, residual: Tensor | None) -> Tensor:
-    """out[t] = residual[t] + sum over k of y[position[t, k]] in float32: y (M, H), position (T, k) -> (T, H)."""
+    """Returns out[t] = residual[t] + sum over k of y[position[t, k]] in float32: y (M, H), position (T, k) ->
+    (T, H).
+    """
     if has_triton(y):
         from workloads.train.kernels import moe_permute_triton
 

@@ -1,4 +1,4 @@
-"""The Triton side of rows.py and swiglu.py: row copies, sums of rows, SwiGLU on blocks of rows."""
+"""The Triton kernels of moe_permute.py and swiglu.py: row copies, sums of rows, SwiGLU on blocks of rows."""
 # ruff: noqa: N803  constants of a kernel are in capitals
 # mypy: disable-error-code="untyped-decorator, no-untyped-def"
 

@@ -28,7 +28,7 @@ def reference_rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 
 def rms_norm_backward(grad: Tensor, x: Tensor, weight: Tensor, eps: float, residual: Tensor) -> Tensor:
-    """The gradient of x, plus `residual`: grad, x, residual (T, H) -> (T, H)."""
+    """Returns the gradient of x, plus `residual`: grad, x, residual (T, H) -> (T, H)."""
     if has_triton(x):
         from workloads.train.kernels import norms_triton
 
@@ -59,7 +59,7 @@ def reference_norm_rope(x: Tensor, weight: Tensor, cos: Tensor, sin: Tensor, eps
 
 
 def norm_rope_backward(grad: Tensor, x: Tensor, weight: Tensor, cos: Tensor, sin: Tensor, eps: float) -> Tensor:
-    """The gradient of x: grad, x (T, heads, D) -> (T, heads, D)."""
+    """Returns the gradient of x: grad, x (T, heads, D) -> (T, heads, D)."""
     if has_triton(x):
         from workloads.train.kernels import norms_triton
 

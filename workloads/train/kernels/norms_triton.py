@@ -1,4 +1,4 @@
-"""The Triton side of norms.py: one program normalises one row, or all heads of one token."""
+"""The Triton kernels of norms.py: one program normalises one row, or all heads of one token."""
 # ruff: noqa: N803  constants of a kernel are in capitals
 # mypy: disable-error-code="untyped-decorator, no-untyped-def"
 

@@ -13,7 +13,7 @@ from workloads.train.kernels.device import has_triton
 
 
 def weighted_swiglu(gate_up: Tensor, weight: Tensor, spare: int) -> Tensor:
-    """gate_up (M, 2 I), weight (M,) float32 -> (M, I + spare), the last `spare` columns unset."""
+    """gate_up (M, 2 I), weight (M,) float32 -> (M, I + spare); the last `spare` columns are not initialised."""
     if has_triton(gate_up):
         from workloads.train.kernels import moe_permute_triton
 
@@ -31,8 +31,10 @@ def reference_weighted_swiglu(gate_up: Tensor, weight: Tensor) -> Tensor:
 def weighted_swiglu_backward(
     grad: Tensor, gate_up: Tensor, weight: Tensor, spare: int, need_output: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Grad (M, I), gate_up (M, 2 I), weight (M,) -> the gradient of gate_up in (M, 2 I + spare) with the last columns
-    unset, the gradient of weight (M,) in float32, and if asked for the forward's output (M, I) again.
+    """Returns the gradients of gate_up and weight, and with `need_output` the forward's output (M, I) again.
+
+    grad: (M, I). gate_up: (M, 2 I). weight: (M,). The gradient of gate_up is (M, 2 I + spare), whose last columns are
+    not initialised; that of weight is (M,) in float32.
     """
     if has_triton(gate_up):
         from workloads.train.kernels import moe_permute_triton

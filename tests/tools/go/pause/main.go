@@ -1,4 +1,4 @@
-// What runs in a pod's sandbox: it holds the pod's namespaces open and reaps orphans until it is told to end.
+// What runs in a pod's sandbox: it holds the pod's namespaces open and reaps orphans until it gets a signal.
 package main
 
 import (

@@ -13,7 +13,7 @@ from workloads.graders.math.text.numbers import without_units, written_once
 from workloads.graders.math.text.outside import bare
 
 MOST_ROUNDS = 12
-"""An answer whose form still changes after so many rounds is left as it was written."""
+"""An answer whose form still changes after this many rounds is left as it was written."""
 LONGEST_CHARACTERS = 20_000
 """A longer text is left as it is."""
 _SPACES = re.compile(r"\s++")

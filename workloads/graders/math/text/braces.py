@@ -102,7 +102,7 @@ def elements_unbraced(text: str) -> str:
 
 
 def _following(tokens: list[str]) -> list[str]:
-    """For each piece the next one that is no space."""
+    """For each piece, the next one that is not a space."""
     found = [""] * len(tokens)
     for index in range(len(tokens) - 2, -1, -1):
         found[index] = found[index + 1] if tokens[index + 1].isspace() else tokens[index + 1]

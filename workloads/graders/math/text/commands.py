@@ -1,4 +1,4 @@
-r"""LaTeX commands that change how an answer looks and not what it says. Pure, and linear in the text.
+r"""LaTeX commands that change the look of an answer and not its meaning. Pure, and linear in the text.
 
 Only arguments without inner braces are rewritten; `math_text.normal` repeats its steps, so that nested ones follow.
 """

@@ -1,4 +1,4 @@
-r"""What stands around an answer: delimiters, braces, bold, a point at its end, words before it. Pure, linear."""
+r"""Text around an answer: delimiters, braces, bold, a point at its end, words before it. Pure, linear."""
 
 import re
 
