@@ -75,7 +75,7 @@ WRONG: dict[str, tuple[str, bytes, str]] = {
     "an array with a deep row": ("d.json", b"[" * 100_000, "row 1 of the JSON array is nested too deep"),
     "a CSV with a cell too many": ("d.csv", b"prompt,response\na,b\na,b,c\n", "line 3: the row has 3 cells, and the header 2"),
     "a CSV with a cell too few": ("d.csv", b"prompt,response\na\n", "line 2: the row has 1 cell, and the header 2"),
-    "a CSV with a column twice": ("d.csv", b"prompt,prompt\na,b\n", "column 'prompt' is there twice"),
+    "a CSV with a column twice": ("d.csv", b"prompt,prompt\na,b\n", "column 'prompt' is repeated"),
     "a CSV that is not UTF-8": ("d.csv", b"prompt,response\n\xff,b\n", "not UTF-8"),
     "a CSV with an open quote": ("d.csv", b'prompt,response\n"a,b\n', "not CSV"),
     "nothing": ("d.jsonl", b"", "holds no rows"),

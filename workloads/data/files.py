@@ -217,7 +217,7 @@ def _csv(path: Path, file: io.BufferedReader, delimiter: str) -> Iterator[tuple[
     try:
         names = list(reader.fieldnames or ())
         if twice := [name for name in names if names.count(name) > 1]:
-            raise BadData(f"{path.name}: line 1: column {twice[0]!r} is there twice")
+            raise BadData(f"{path.name}: line 1: column {twice[0]!r} is repeated")
         if len(names) == 1 and (other := next((mark for mark in OTHER_DELIMITERS if mark in names[0]), None)):
             wanted = "tabs" if delimiter == "\t" else "commas"
             raise BadData(f"{path.name}: line 1: columns are separated by {OTHER_DELIMITERS[other]}: use {wanted}")

@@ -71,7 +71,7 @@ def _read_index(path: Path) -> dict[str, str]:
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise BadWeightFiles(f"{path} is not an index of safetensors files: {error!r:.200}") from error
     if not all(isinstance(file, str) and file for file in named.values()):
-        raise BadWeightFiles(f"{path} is not an index of safetensors files: weight_map names what is no file")
+        raise BadWeightFiles(f"{path} is not an index of safetensors files: a value of weight_map is not a file name")
     return named
 
 

@@ -46,7 +46,7 @@ class LayerNames:
 
 def layer_names(base: ModelSource, config: Mapping[str, Any], shapes: ModelShapes) -> LayerNames | None:
     """Of a family those outside of experts, else from the weights that are here, else from the index of a base of
-    several files, fetched if need be. None where nothing can be read.
+    several files, fetched if necessary. None where nothing can be read.
     """
     if family_of(config) is not None:
         dense = sorted({layer.rpartition(".")[2] for layer in shapes.linear() if ".experts." not in layer})

@@ -93,8 +93,8 @@ def _causes(failed: list[ManifestEvaluation]) -> str:
         for reason, ids in ranked[:MOST_CAUSES]
     ]
     if len(ranked) > MOST_CAUSES:
-        said.append(f"{count_of(len(ranked) - MOST_CAUSES, 'other cause')}; see the tables' notes")
-    return "; ".join(said)
+        lines.append(f"{count_of(len(ranked) - MOST_CAUSES, 'other cause')}; see the tables' notes")
+    return "; ".join(lines)
 
 
 def _ends(manifest: Manifest, concluded: Conclusions) -> Iterable[str]:
