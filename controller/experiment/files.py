@@ -70,7 +70,7 @@ def resolve_model(
     if path.is_file():
         message = f"{path} is a file; a base is a directory with config.json, tokenizer.json and .safetensors files"
         raise SpecError("experiment", [SpecProblem(place, message)])
-    message = f"{model} is no directory here ({path}), {listed(remote_schemes())} or hub model{_not_expanded(model)}"
+    message = f"{model} is not a directory here ({path}), {listed(remote_schemes())} or hub model{_not_expanded(model)}"
     raise SpecError("experiment", [SpecProblem(place, message)])
 
 

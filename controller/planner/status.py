@@ -167,7 +167,7 @@ def progressing(round_: Round, idle: bool) -> Condition:
     held_up = [job for job in jobs if job.phase == "pending" and job.reason not in ("", STARTING)]
     if held_up and len(held_up) == len(jobs):
         first = held_up[0]
-        message = f"{count_of(len(jobs), 'Job')} made, none has started: {first.reason}: {first.message}"
+        message = f"{count_of(len(jobs), 'Job')} created, none has started: {first.reason}: {first.message}"
         return Condition("Progressing", "False", first.reason, message)
     message = "there is nothing to do now" if idle else "tasks are running or about to start"
     return Condition("Progressing", "True", "Working", message)
@@ -224,7 +224,7 @@ def _complete(
         message = f"{counts.graded} of {count_of(counts.asked, noun)} done, {counts.failed} failed"
         return Condition(type_, status, "InProgress", message)
     if failures:
-        message = f"{counts.failed} of {count_of(counts.asked, noun)} failed; first {failures[0]}"
+        message = f"{counts.failed} of {count_of(counts.asked, noun)} failed; the first is {failures[0]}"
         return Condition(type_, status, "Failed", message)
     return Condition(type_, status, "Complete", f"{count_of(counts.graded, noun)} done")
 
