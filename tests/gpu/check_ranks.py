@@ -108,7 +108,7 @@ def main() -> int:
         task = world.order(store, stated, base, data, number=3)
         again = start_two(store, task)
         _, log = again.communicate(timeout=DEADLINE_SECONDS)
-        good = again.returncode == 0 and "going on from state-" in log
+        good = again.returncode == 0 and "resuming from state-" in log
         check("the next attempt goes on from its state", good, f"exit {again.returncode}")
         if not good:
             print(log)

@@ -74,7 +74,7 @@ def kill_and_resume(folder: Path, base: Path, data: Path, stated: Any) -> tuple[
     process.communicate()
     check(f"{folder.name} was killed", process.returncode == -9, f"exit {process.returncode}")
     code, log = world.train(store, world.order(store, stated, base, data, number=2))
-    check(f"{folder.name} goes on", code == 0 and "going on from state-" in log, f"exit {code}")
+    check(f"{folder.name} goes on", code == 0 and "resuming from state-" in log, f"exit {code}")
     return store, task
 
 

@@ -104,7 +104,7 @@ def test_two_ranks_save_after_sigterm_and_continue_bit_for_bit(dense: Path, tmp_
     assert read_marker(store, first.unit, "done") is None
     code, log = two(store, order(store, stated, dense, rows, number=2))
     assert code == 0
-    assert "going on from state-" in log
+    assert "resuming from state-" in log
     assert contents(store, first) == contents(calm, untouched)
 
 

@@ -184,7 +184,7 @@ def test_a_process_commits_its_state_after_sigterm_and_the_next_continues_from_t
     second = order(store, stated, dense, long_rows, number=2)
     code, log = train(store, second)
     assert code == 0
-    assert "going on from state-" in log
+    assert "resuming from state-" in log
     assert results(store, first) == results(calm, first)
 
 
@@ -219,7 +219,7 @@ def test_a_corrupt_state_is_passed_over_for_the_one_before(
         store.delete(store_keys.marker_key(task.unit, name))
     assert train_here(store, order(store, task.inputs, dense, rows, number=2)) == 0
     assert "resume state skipped" in caplog.text
-    assert "going on from state-000000002" in caplog.text
+    assert "resuming from state-000000002" in caplog.text
     assert results(store, task) == before
     again = {marker.name: marker for marker in list_markers(store, task.unit)}
     assert again["state-000000006"].attempt == 2

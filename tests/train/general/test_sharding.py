@@ -116,7 +116,7 @@ def test_two_ranks_train_what_one_process_trains_and_hold_half_each(
         together.delete(store_keys.marker_key(pair.unit, marker))
     code, log = two(together, sharded(together, stated, base, rows, number=2))
     assert code == ExitCode.OK, log
-    assert "going on from state-000000004" in log
+    assert "resuming from state-000000004" in log
     again = load_file(files(together, pair, LAST, tmp_path / "c")[name])
     assert all(bool((again[key] == last[key]).all()) for key in last), "two ranks go on to the same bits"
 
