@@ -249,7 +249,7 @@ def _commit(context: Context[ImportTask], source: Store, prefix: str, samples: i
                 source.download(prefix + file, folder / file)
             except NotFound as error:
                 raise BadCheckpoint(
-                    f"checkpoint at {count_of(samples, 'sample')}: {source.url}/{prefix}{file} is not there"
+                    f"checkpoint at {count_of(samples, 'sample')}: {source.url}/{prefix}{file} does not exist"
                 ) from error
         if source.head(prefix + "trainer_state.json"):
             source.download(prefix + "trainer_state.json", folder / "trainer_state.json")

@@ -52,7 +52,7 @@ def publish(
         except Superseded as error:
             _close(opened, unit, number, "superseded", "Superseded", str(error))
             other = f"{run} has another checkpoint at {count_of(samples, 'sample')} already"
-            message = f"{other}, and it stays: raise epoch to ask again"
+            message = f"{other}, which stays: increase epoch for another"
             raise SpecError(str(adapter), [SpecProblem((), message)]) from error
     _close(opened, unit, number, "succeeded", "Published", f"{marker.name} handed in")
     print(f"{run}: checkpoint at {count_of(samples, 'sample')} is committed as {marker.content[:12]}")

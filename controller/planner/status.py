@@ -161,7 +161,7 @@ def progressing(round_: Round, idle: bool) -> Condition:
         if key in snapshot.refused and key not in snapshot.jobs
     ]
     if refused:
-        message = f"{count_of(len(refused), 'Job')} not made, which costs no attempt and is tried again: {refused[0]}"
+        message = f"{count_of(len(refused), 'Job')} not created; this uses up no attempt and is retried: {refused[0]}"
         return Condition("Progressing", "False", REFUSED, message)
     jobs = [job for key in keys if (job := snapshot.jobs.get(key)) is not None and job.phase in ("pending", "running")]
     held_up = [job for job in jobs if job.phase == "pending" and job.reason not in ("", STARTING)]

@@ -99,7 +99,7 @@ def test_files_without_an_index_and_an_index_without_its_files_are_refused(folde
     assert "has neither model.safetensors nor" in problems(folder)[0]
     index = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
     (base / INDEX).write_text(json.dumps({"weight_map": index}))
-    assert "names files that are not there: model-00002-of-00002.safetensors" in problems(folder)[0]
+    assert "names files that do not exist: model-00002-of-00002.safetensors" in problems(folder)[0]
     (base / INDEX).write_text(json.dumps({"weight_map": index})[:-20])
     assert "is not an index of safetensors files" in problems(folder)[0]
 

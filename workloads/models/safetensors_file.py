@@ -61,8 +61,8 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
         (header_bytes,) = struct.unpack("<Q", start)
         if 8 + header_bytes > size or header_bytes > LARGEST_HEADER_BYTES:
             raise BadSafetensors(
-                f"{path.name} is no safetensors file, or is cut short: it has {count_of(size, 'byte')}, and its header "
-                f"alone would have {header_bytes}"
+                f"{path.name} is not a safetensors file, or is cut short: it has {count_of(size, 'byte')}, and its "
+                f"header alone would have {header_bytes}"
             )
         text = file.read(header_bytes)
     try:

@@ -60,7 +60,7 @@ def _weight_files(directory: Path) -> tuple[Path, ...]:
     missing = [path.name for path in files if not path.is_file()]
     if missing:
         shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
-        raise BadWeightFiles(f"{index} names files that are not there: {shown}; copy the whole model again")
+        raise BadWeightFiles(f"{index} names files that do not exist: {shown}; copy the whole model again")
     return tuple(files)
 
 
