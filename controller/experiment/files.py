@@ -96,7 +96,7 @@ def _adapter_in_store(adapter: str, content: str | None, place: Path, directory:
     """Raises SpecError."""
     if not is_in_store(adapter):
         known = listed(("a directory", *remote_schemes()))
-        message = f"{shortened(adapter)} is no place of an adapter: give {known}{_fetch_hint(adapter)}"
+        message = f"{shortened(adapter)} is not a location of an adapter: give {known}{_fetch_hint(adapter)}"
         raise SpecError("experiment", [SpecProblem(place, message)])
     if content is None:
         message = (

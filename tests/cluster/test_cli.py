@@ -84,4 +84,4 @@ def test_what_the_server_refuses_is_wrong_input(world: World, potstill: Callable
     file.write_text(yaml.safe_dump(changed))
     refused = potstill("submit", str(file))
     assert refused.exit_code == 2
-    assert "base does not change in a live experiment" in " ".join(refused.output.replace("│", " ").split())
+    assert "base cannot change in a live experiment" in " ".join(refused.output.replace("│", " ").split())

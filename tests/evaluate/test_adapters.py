@@ -97,7 +97,7 @@ def test_unreadable_files_are_named(dense: Path, directory: Path) -> None:
     weights.unlink()
     assert f"{WEIGHTS} cannot be read" in refusal(dense, directory)
     config.write_text(json.dumps([]))
-    assert "holds no object" in refusal(dense, directory)
+    assert "is not a JSON object" in refusal(dense, directory)
 
 
 @pytest.mark.slow

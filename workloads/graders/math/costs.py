@@ -1,6 +1,7 @@
-r"""Answers that no checker could evaluate, by their text: towers of powers, factorials, nesting. Pure, and linear.
+r"""Finds answers that no checker can evaluate, by their text: towers of powers, factorials, nesting. Pure; linear.
 
-What these filters pass may still run into the checker's limits; they keep the usual ones from costing seconds each.
+Answers that pass may still reach the checker's limits. The filters catch the common costly ones, which would take
+seconds each.
 """
 
 import re
@@ -23,8 +24,8 @@ _CHAIN = re.compile(r"\^\s?\d++\s?\^")
 _NUMBER = re.compile(r"-?\d++")
 
 
-def why_not(text: str) -> str | None:
-    """What makes an answer in its normal form too costly to evaluate, or None."""
+def refusal_reason(text: str) -> str | None:
+    """Returns why an answer in its normal form is too costly to evaluate, or None."""
     if _RUN.search(text) or _depth(text) > MOST_NESTED:
         return "nested too deeply"
     if (reason := _powers(text)) is not None:

@@ -14,7 +14,7 @@ from typing import Any
 from math_verify import parse, verify
 from sympy import Basic, Eq, Float, Integer, Rational, Set
 
-from workloads.graders.math.costs import why_not
+from workloads.graders.math.costs import refusal_reason
 from workloads.graders.math.nearness import are_near
 from workloads.graders.math.sets import set_of
 from workloads.graders.math.text import normal
@@ -47,7 +47,7 @@ class MathVerdict:
 def check(answer: str, gold: str) -> MathVerdict:
     """Whether `answer` equals `gold`. Raises what parsing or comparing raises; may take forever."""
     right_text, text = normal(gold), normal(answer)
-    if (reason := why_not(text)) is not None and why_not(right_text) is None:
+    if (reason := refusal_reason(text)) is not None and refusal_reason(right_text) is None:
         return MathVerdict(False, text[:SHOWN_CHARACTERS], right_text[:SHOWN_CHARACTERS], reason)
     decided = _decided(right_text, text)
     if decided is not None:
