@@ -36,9 +36,9 @@ from workloads.models.weight_names import LayerNames, layer_names
 
 BASE: Place = ("spec", "base", "model")
 NEAR_SHARE = 0.9
-"""Of a GPU's usable memory: weights that take more leave little for a training's activations."""
+"""A share of a GPU's usable memory. Weights that take more leave little memory for a training's activations."""
 ELEMENT_BYTES = {"float32": 4}
-"""Of a weight in an engine; 2 in other dtypes."""
+"""Bytes of one weight in an engine, by dtype; 2 in other dtypes."""
 
 
 @dataclass

@@ -34,7 +34,7 @@ class InitAnswers:
     """The user's answers to `potstill init`. Paths are relative to the experiment file's folder.
 
     `base`: a directory, or owner/name with `revision`. `benchmark`: a built-in's name, or a path with `grader`.
-    `location`: of the base, in the form of `ModelSource`.
+    `location`: the location of the base, in the form of `ModelSource`.
     """
 
     name: str

@@ -60,9 +60,9 @@ class Summary:
     """One line of the list. Times are ISO 8601 in UTC.
 
     `phase`: unreadable; accepted (no result yet); running (a task is open); silent (a task is open, and nothing was
-    written for SILENT_SECONDS); unfinished; or how it ended: succeeded, partially_failed, failed. `steps`: of all
-    trainings, None if unknown. `last_sign`: the time of the last write. `differs_from_newest_in`: fields, None for the
-    newest version of a name. `error`: why it cannot be read.
+    written for SILENT_SECONDS); unfinished; or how it ended: succeeded, partially_failed, failed. `steps`: the
+    steps of all trainings, None if unknown. `last_sign`: the time of the last write. `differs_from_newest_in`: fields,
+    None for the newest version of a name. `error`: why it cannot be read.
     """
 
     id: str

@@ -38,7 +38,7 @@ def _strict(node: Any) -> Any:
 
 
 def kubeconform(schemas: Path, text: str, *flags: str) -> list[dict[str, Any]]:
-    """Of each object of the YAML text what kubeconform found: kind, name, status, msg."""
+    """Returns what kubeconform found for each object of the YAML text: kind, name, status, msg."""
     command = [
         str(program("kubeconform")),
         "-output=json",

@@ -190,7 +190,7 @@ def test_the_same_candidate_submitted_twice_is_one_experiment(lab: Lab, tmp_path
     assert lab.labels() == before
 
 
-def test_what_the_gate_has_been_given_may_only_read(lab: Lab) -> None:
+def test_the_keys_of_the_gate_are_read_only(lab: Lab) -> None:
     client = lab.reader.client()
     key = f"adapters/{PASS}/adapter_config.json"
     assert key in [found["Key"] for found in client.list_objects_v2(Bucket="lab", Prefix="adapters/")["Contents"]]
@@ -200,7 +200,7 @@ def test_what_the_gate_has_been_given_may_only_read(lab: Lab) -> None:
         client.delete_object(Bucket="lab", Key=key)
 
 
-def test_what_the_controller_refuses_is_told_at_once(lab: Lab, tmp_path: Path) -> None:
+def test_an_experiment_that_the_controller_refuses_is_reported_at_once(lab: Lab, tmp_path: Path) -> None:
     body = template()
     body["spec"]["profile"] = "h300"
     (lab.folder / "refused.yaml").write_text(yaml.safe_dump(body))

@@ -77,7 +77,9 @@ def test_a_name_that_is_not_there_is_told_with_those_that_are(
         assert "there are: tiny" in " ".join(wrong.output.replace("│", " ").split())
 
 
-def test_what_the_server_refuses_is_wrong_input(world: World, potstill: Callable[..., Result], file: Path) -> None:
+def test_a_change_that_the_server_refuses_is_wrong_input(
+    world: World, potstill: Callable[..., Result], file: Path
+) -> None:
     assert potstill("submit", str(file)).exit_code == 0
     changed = experiment()
     changed["spec"]["base"]["model"] = "other"

@@ -164,7 +164,7 @@ def live(plane: ControlPlane, crd: None) -> str:
 
 
 @pytest.mark.parametrize("name", LIVE)
-def test_what_has_started_does_not_change(plane: ControlPlane, live: str, name: str) -> None:
+def test_a_change_of_a_started_experiment_is_refused(plane: ControlPlane, live: str, name: str) -> None:
     spec, message = LIVE[name]
     with pytest.raises(ApiRefusedError) as refused:
         plane.api.patch(live, {"spec": spec}, kind="merge-patch")

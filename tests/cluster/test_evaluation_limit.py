@@ -27,9 +27,9 @@ def program(tiny: Callable[[list[str]], list[str]]) -> Callable[[list[str]], lis
 
 
 class Seen:
-    """Of which Experiments evaluations ran, after each change of a Job or a pod that the API server tells of.
+    """The Experiments whose evaluations ran, after each change of a Job or a pod.
 
-    What is there is read from the API server's words, not from what the controller makes of them.
+    It watches the API server itself, so it does not depend on the controller.
     """
 
     def __init__(self, world: World) -> None:
@@ -108,7 +108,7 @@ def says(world: World, name: str) -> str:
 
 
 def told(world: World, reason: str) -> set[str]:
-    """Of which Experiments there is an Event with this reason."""
+    """Returns the names of the Experiments that have an Event with this reason."""
     events = world.plane.api.items(f"/apis/events.k8s.io/v1/namespaces/{world.namespace}/events")
     return {event["regarding"]["name"] for event in events if event["reason"] == reason}
 

@@ -78,7 +78,7 @@ class Cluster:
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[ControlPlane]:
-    """Of this file alone: other tests need the definition to stay."""
+    """A control plane for this file alone, because other tests need the definition to stay."""
     with control_plane() as plane:
         for name in ("others", "ours", "third"):
             plane.kubectl("create", "namespace", name)
@@ -87,7 +87,7 @@ def running() -> Iterator[ControlPlane]:
 
 @pytest.fixture
 def cluster(running: ControlPlane) -> Iterator[Cluster]:
-    """Without releases and without the definition."""
+    """A cluster without releases and without the definition."""
     cluster = Cluster(running, running.kubeconfig())
     yield cluster
     for line in filter(None, cluster.helm("list", "-A", "--no-headers").splitlines()):

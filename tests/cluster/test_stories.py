@@ -207,7 +207,7 @@ def test_a_run_added_to_a_finished_experiment_is_all_that_is_paid_for(world: Wor
     assert world.get()["status"]["revision"] == 2
 
 
-def test_what_an_engine_took_long_for_is_measured(world: World, controller: Start) -> None:
+def test_the_evaluation_lag_and_the_gpu_seconds_are_measured(world: World, controller: Start) -> None:
     started = controller()
     apply(world)
     world.finished(seconds=120)

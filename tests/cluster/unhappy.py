@@ -277,7 +277,7 @@ def captured(case: Case, where: Place) -> str:
 
 
 def _plain(text: str, world: World) -> str:
-    """Without the names that differ from one writing to the next."""
+    """Returns the text without the names that differ in each run."""
     text = text.replace(world.server.bucket, "lab").replace(world.namespace, "team")
     return "\n".join(line.rstrip() for line in re.sub(r"127\.0\.0\.1:\d+", "s3.test", text).strip().splitlines())
 

@@ -20,7 +20,7 @@ from workloads.api.model import sha256_of
 EXAMPLES = int(os.environ.get("POTSTILL_EXAMPLES", "8"))
 """Number of examples of each property; use more at night."""
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
-"""Without shrinking: it takes minutes, and a world with smaller numbers is not simpler."""
+"""All phases except shrinking, which takes minutes and does not make a world simpler."""
 LENIENT = Limits(attempts=100, preemptions=200, evaluation_slots=2, training_slots=2, grading_slots=1)
 
 
@@ -271,7 +271,7 @@ def test_suspended_at_any_moment_it_stops_and_later_continues_without_a_used_att
     assert not any(end.counts_as_failure for end in ends)
 
 
-def test_what_others_publish_is_evaluated_as_it_comes() -> None:
+def test_published_checkpoints_are_evaluated_as_they_come() -> None:
     frozen = experiment((external("mine", (50,), published=True),), ("sums",))
     world = World(Weather(), seed=0)
     controller = Controller(frozen)

@@ -62,7 +62,7 @@ def test_a_crash_while_loading_suspects_the_loaded_one_and_uses_up_no_attempt() 
 
 
 @pytest.mark.parametrize("code", [ExitCode.TERMINATED, ExitCode.STORE_UNAVAILABLE, ExitCode.SUPERSEDED, None])
-def test_what_is_not_the_works_fault_is_not_charged_and_may_be_tried_again(code: int | None) -> None:
+def test_failures_from_outside_do_not_count_and_are_retried(code: int | None) -> None:
     assert [(end.counts_as_failure, end.retry) for end in ends(code)] == [(False, True)] * 2
 
 

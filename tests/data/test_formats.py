@@ -93,7 +93,7 @@ def test_prompt_and_completion_may_be_lists_of_messages(tmp_path: Path) -> None:
     assert row.learned == (4,), "what the prompt holds is not learned"
 
 
-def test_what_follows_the_last_turn_that_is_learned_is_left_out(tmp_path: Path) -> None:
+def test_turns_after_the_last_learned_turn_are_left_out(tmp_path: Path) -> None:
     (row,) = read(tmp_path, {"messages": [*CHAT, {"role": "user", "content": "thanks"}]})
     assert row.messages == tuple(CHAT)
 
@@ -349,7 +349,7 @@ WARNINGS: dict[str, tuple[Warn, Warn]] = {
 
 
 @pytest.mark.parametrize("name", WARNINGS)
-def test_what_loses_a_training_is_warned_of_and_only_that(tmp_path: Path, name: str) -> None:
+def test_data_that_spoil_a_training_cause_a_warning_and_correct_data_do_not(tmp_path: Path, name: str) -> None:
     wrong, right = WARNINGS[name]
     assert name in wrong(tmp_path)
     assert name.partition(":")[0] not in right(tmp_path)

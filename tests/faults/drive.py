@@ -146,7 +146,7 @@ def note_recovered(begun: list[Beginning], run: Run) -> None:
 
 
 def as_line(played: Played) -> str:
-    """As JSON, for the table and for going on later."""
+    """Returns the play as one line of JSON, for the table and for a later run that continues."""
     return json.dumps(
         {
             "seed": played.schedule.seed,

@@ -44,7 +44,7 @@ class Lab:
     client: Path
     server: Server
     manifest: Any
-    """Of an undisturbed run, without times and attempts."""
+    """The manifest of an undisturbed run, without times and attempts."""
 
     @property
     def spec(self) -> str:
@@ -80,7 +80,7 @@ class Program:
         self._socket.setblocking(False)
 
     def poll(self) -> int | None:
-        """As subprocess.Popen.poll."""
+        """Returns the exit code, or None while the program runs, as subprocess.Popen.poll does."""
         if self._code is None:
             line = self._answers.readline()
             if line:
@@ -161,7 +161,7 @@ def write_files(files: Path) -> None:
 
 
 def base_environment(lab: Lab, folder: Path, machine: str = "first") -> dict[str, str]:
-    """Of a runner whose schedule lies in `folder`. Each machine has its own records of what was started."""
+    """Returns the environment of a runner whose schedule is in `folder`. Each machine has separate records of starts."""
     temporary = folder / "tmp"
     temporary.mkdir(exist_ok=True)
     return os.environ | {

@@ -90,7 +90,7 @@ def write_orphan(made: Stack) -> None:
 
 
 def broken_promises(made: Stack, lab: Lab) -> list[str]:
-    """Of a finished store."""
+    """Returns the promises that a finished store breaks, in words."""
     store, found = made.direct(), []
     if compared(made.store_folder) != lab.manifest:
         found.append("the manifest is not that of an undisturbed run")

@@ -27,7 +27,7 @@ def _read(path: Path) -> dict[str, Outcome | Lost]:
         outcomes.close()
 
 
-def test_what_was_written_is_read(tmp_path: Path) -> None:
+def test_outcomes_are_read_as_they_were_written(tmp_path: Path) -> None:
     write_outcomes(tmp_path / "o", BOTH)
     assert _read(tmp_path / "o") == {o.key: o for o in BOTH}
     assert OutcomeFile(tmp_path / "o", ORDERS).asked_again == 1

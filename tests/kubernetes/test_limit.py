@@ -90,11 +90,11 @@ def deleted(time: str) -> dict[str, Any]:
         "two",
     ],
 )
-def test_what_counts_as_an_evaluation_pod(jobs: list[Any], pods: list[Any], count: int) -> None:
+def test_jobs_pods_and_claims_count_as_evaluation_pods(jobs: list[Any], pods: list[Any], count: int) -> None:
     assert len(holders(jobs, pods, {}, NOW)) == count
 
 
-def test_what_others_have_is_taken_from_the_pool_and_its_own_is_not() -> None:
+def test_pods_of_others_are_subtracted_from_the_pool_and_own_pods_are_not() -> None:
     line = QuotaQueue(3, {"a": ASH, "b": BIRCH, "c": BIRCH})
     assert [line.pool(owner).slots for owner in (ASH, BIRCH, CEDAR)] == [1, 2, 0]
     assert QuotaQueue(1, {"a": ASH, "b": BIRCH}).pool(CEDAR).slots < 0

@@ -72,7 +72,7 @@ def test_a_suspended_experiment_is_suspending_until_nothing_runs() -> None:
     assert running_status(item(suspend=True), status(idle=True), LINKS, 1, NOW)["phase"] == "Suspended"
 
 
-def test_what_was_not_seen_this_round_stays_as_it_was_told() -> None:
+def test_fields_that_this_round_could_not_read_stay_as_they_were() -> None:
     before = running_status(item(), status(), LINKS, 1, NOW)
     blind = Status((Condition("Ready", "Unknown", "StoreUnavailable", "no answer"),))
     built = running_status(item(before), blind, LINKS, 1, LATER)

@@ -12,7 +12,7 @@ from workloads.storage.base import AlreadyExists, NotFound, Store, StoreError, c
 from workloads.storage.s3.store import S3Store
 
 
-def test_what_is_put_is_read(store: Store) -> None:
+def test_get_returns_the_object_that_was_put_last(store: Store) -> None:
     store.put("a/b.json", b"one")
     store.put("a/b.json", b"two")
     assert store.get("a/b.json") == b"two"

@@ -33,7 +33,7 @@ class Adapter:
 class Demands:
     """The requirements of a group: the longest prompt with its limit, the largest rank (0: no adapter), the layers.
 
-    `foreseen_rank`: of adapters that may come later; the engine should have slots for them if possible.
+    `foreseen_rank`: the rank of adapters that may come later; the engine should have slots for them if possible.
     """
 
     longest_tokens: int

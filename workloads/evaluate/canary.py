@@ -74,7 +74,7 @@ def check_canaries(canaries: Sequence[Canary], found: Sequence[Sequence[float]],
 
 
 def _trimmed_root_mean_square(values: Sequence[float]) -> float:
-    """Of the smallest nine tenths; NaN if a value is NaN."""
+    """Returns the root mean square of the nine tenths of `values` that are smallest; NaN if a value is NaN."""
     if any(math.isnan(value) for value in values):
         return math.nan
     kept = sorted(value * value for value in values)[: len(values) - len(values) // LEFT_OUT]

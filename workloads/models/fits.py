@@ -10,7 +10,7 @@ from workloads.models.shapes import ModelShapes
 from workloads.words import count_of
 
 EMBEDDING = "model.embed_tokens.weight"
-"""Of the families: where the files have it, they name their layers as transformers does."""
+"""A tensor of the families. Files that have it name their layers as transformers does."""
 
 
 def context_tokens(config: Mapping[str, Any]) -> int | None:

@@ -18,7 +18,9 @@ from tests.cluster.harness.api import Api, ApiRefusedError, Object
 
 POLL_SECONDS = 0.3
 MESSAGE_CHARACTERS = 2048
-"""Of a failed container's log, as a kubelet tells it with terminationMessagePolicy FallbackToLogsOnError."""
+"""The characters of a failed container's log that a kubelet reports with terminationMessagePolicy
+FallbackToLogsOnError.
+"""
 MOUNTS = ("/work", "/cache", "/tmp")
 CLAIM = "/weights"
 """Where a volume is mounted that pods share; it is one folder here, whatever its claim."""
@@ -182,7 +184,7 @@ class PodRunner:
                 raise
 
     def _until_answered(self, call: Callable[[], Object]) -> Object:
-        """As a kubelet does while the API server is away: asked again until there is an answer.
+        """Calls until the API server answers, as a kubelet does, and returns the answer.
 
         Raises ApiRefusedError for an answer that will not change.
         """

@@ -66,7 +66,7 @@ def _rounds(decimal: Any, given: Any, exact: Any) -> bool:
 
 
 def _value(number: Any) -> Any:
-    """As a rational number of the figures that are certain; None if it is not real, or has no certain figure."""
+    """Returns a rational number with the certain digits of `number`; None if it is not real or has no certain digit."""
     value = number.evalf(PRECISION)
     if getattr(value, "is_Rational", False):
         return value
