@@ -49,7 +49,9 @@ BENCHMARK_FIELDS = {
 }
 FIELDS_SHOWN = 10
 VERSIONS_COMPARED = 3
+"""Other versions that `earlier_versions_line` compares, at most."""
 VERSIONS_IN_ERROR = 12
+"""Versions that the error for an unknown version lists, at most."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,9 @@ READERS = 8
 """Experiments that are read at the same time."""
 MANIFESTS_KEPT = 8
 DIFFERENCES_KEPT = 5_000
+"""Sizes of the caches: manifests, and differences between two versions."""
 LIVE_KEPT = 32
+"""Unfinished experiments whose progress is read at the same time, at most."""
 LIVE_WAIT_SECONDS = 0.3
 """How long the list waits for progress of unfinished experiments. Later progress is in the next answer."""
 SILENT_SECONDS = 600.0

@@ -41,7 +41,8 @@ WRONG = {"a" * 40: 0, "b" * 40: 30, "c" * 40: 5, "d" * 40: 5}
 """Wrong answers of 100 by the commit whose adapter it is: with 5 points allowed they pass, fail and leave it open."""
 PASS, FAIL, OPEN, EARLY = WRONG
 BRANCH = "fix\"$(touch pwned)`touch pwned`';touch pwned #"
-SAID = {0: "pass", 1: "fail", 3: "not enough evidence"}
+OUTCOMES = {0: "pass", 1: "fail", 3: "not enough evidence"}
+"""The outcome in the gate's report, by exit code."""
 MARK = "<!-- potstill-gate regression -->"
 
 
@@ -145,8 +146,8 @@ def test_the_script_ends_as_the_gate_decides(lab: Lab, tmp_path: Path, commit: s
     summary = tmp_path / "step-summary.md"
     done = lab.script("gate", REGRESSION_OUT=str(tmp_path), GITHUB_STEP_SUMMARY=str(summary))
     assert done.returncode == code, done.stdout + done.stderr
-    assert summary.read_text().startswith(f"## Potstill gate: {SAID[code]}\n")
-    assert (tmp_path / "comment.md").read_text().startswith(f"{MARK}\n## Potstill gate: {SAID[code]}\n")
+    assert summary.read_text().startswith(f"## Potstill gate: {OUTCOMES[code]}\n")
+    assert (tmp_path / "comment.md").read_text().startswith(f"{MARK}\n## Potstill gate: {OUTCOMES[code]}\n")
     assert json.loads((tmp_path / "gate.json").read_text())["requirements"][0]["n"] == PROBLEMS
     assert junit_tags(tmp_path) == ["failure"] * code
     assert not list(lab.folder.glob("pwned"))
@@ -274,7 +275,7 @@ def test_the_workflow_ends_as_the_gate_decides_and_says_so_in_one_comment(
     made = [label for name, label in lab.labels().items() if name not in before]
     assert made == [f"{BRANCH} {commit}"]
     assert len(github.all) == 1
-    assert github.all[0]["body"].startswith(f"{MARK}\n## Potstill gate: {SAID[code]}\n")
+    assert github.all[0]["body"].startswith(f"{MARK}\n## Potstill gate: {OUTCOMES[code]}\n")
     assert lab.reader.secret_key not in done.stdout
     assert not [*lab.folder.glob("pwned"), *repository.glob("pwned")]
 

@@ -21,6 +21,7 @@ PLANTED = {
     "HF_TOKEN": "planted-hub-token-5f1c",
     "HTTPS_PROXY": "http://lab:planted-proxy-password-77ab@127.0.0.1:1",
 }
+"""Secret variables of every role, whose values must appear nowhere."""
 WRONG_KEY = "planted-wrong-secret-key-90d2"
 KINDS = ("events", "pods", "configmaps", "services", "jobs.batch", "experiments.potstill.dev", "events.events.k8s.io")
 

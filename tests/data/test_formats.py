@@ -310,7 +310,10 @@ def prompts(prompt: str, response: str) -> list[dict[str, str]]:
 
 
 CHATML: dict[str, Any] = {"format": "prompt", "template": Template()}
-OPENED: dict[str, Any] = {"format": "prompt", "template": Template(name="file", text="{{ prompt }}\n<think>\n")}
+THINK_IN_TEMPLATE: dict[str, Any] = {
+    "format": "prompt",
+    "template": Template(name="file", text="{{ prompt }}\n<think>\n"),
+}
 Warn = Callable[[Path], str]
 WARNINGS: dict[str, tuple[Warn, Warn]] = {
     "ThinkNotClosed: 100% of the samples": (
@@ -318,8 +321,8 @@ WARNINGS: dict[str, tuple[Warn, Warn]] = {
         lambda path: warnings_of(path, prompts("a", "<think>bbbb</think>c"), **CHATML),
     ),
     "ThinkTwice: in 1 row the": (
-        lambda path: warnings_of(path, prompts("a", "<think>b</think>c"), **OPENED),
-        lambda path: warnings_of(path, prompts("a", "b</think>c"), **OPENED),
+        lambda path: warnings_of(path, prompts("a", "<think>b</think>c"), **THINK_IN_TEMPLATE),
+        lambda path: warnings_of(path, prompts("a", "b</think>c"), **THINK_IN_TEMPLATE),
     ),
     "AlreadyTemplated: the prompts of 1 row hold": (
         lambda path: warnings_of(path, prompts("<|im_start|>user\na<|im_end|>\n", "b"), **CHATML),

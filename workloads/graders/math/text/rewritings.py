@@ -46,6 +46,7 @@ _NAME = re.compile(r"([a-z])(?:_\{?\d\}?)?\s?=")
 _NAMED = re.compile(
     r"(?:^|,?\s?(?:\\text\{\s?(?:or|and)\s?\}|(?<![a-z\\])(?:or|and)(?![a-z])|\\lor(?![a-z])|[,;&]))\s?[a-z](?:_\{?\d\}?)?\s?=\s?"
 )
+r"""The name of a value in a list of values: `x = 1 \text{ or } x = 2`."""
 _SPACED_PRODUCT = re.compile(r"(?:(?<=\d)|(?<=(?<![A-Za-z\\])[a-zA-Z]))\s(?=[a-zA-Z](?![a-zA-Z]))")
 _OUTWARD = re.compile(r"(?:x\s?\\in\s?)?(?P<left>[\[\]])(?P<inner>[^\[\]()]++)(?P<right>[\[\]])")
 """An interval whose open ends have brackets that point outwards: `]2, 3]`."""
