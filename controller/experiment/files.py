@@ -29,7 +29,7 @@ def local_path(stated: str, place: Path, directory: FilePath) -> FilePath:
 
 
 def _not_expanded(stated: str) -> str:
-    """For a message on a path that is not there: what a shell would have expanded in it."""
+    """Returns an addition to the error of a path that does not exist, if a shell would have expanded the path."""
     return "; ~ and $ are not expanded: write the whole path" if stated.startswith("~") or "$" in stated else ""
 
 

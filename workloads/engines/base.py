@@ -132,7 +132,7 @@ class Engine(Protocol):
 
     @property
     def one_adapter_at_a_time(self) -> bool:
-        """Whether changing the adapter takes time and is impossible while requests run."""
+        """Returns whether changing the adapter takes time and is impossible while requests run."""
         ...
 
     def accepts(self, demands: Demands) -> bool:

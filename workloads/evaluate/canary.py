@@ -40,7 +40,7 @@ class CanaryResult:
 
     @property
     def differs_from_base(self) -> bool:
-        """Whether adapter and base differ by more than rounding. Otherwise being closer to one has no meaning."""
+        """Returns whether adapter and base differ by more than rounding. If not, to be closer to one has no meaning."""
         return self.gap > self.tolerance
 
     @property

@@ -29,7 +29,7 @@ class LayerNames:
     classes: tuple[str, ...] = ()
 
     def may_be_renamed(self, name: str) -> bool:
-        """Whether transformers may give the name to weights that have another in the files; True if it is not here."""
+        """Returns whether transformers may rename a weight to `name` as it loads it; True if it is not installed."""
         return self._made_names is None or any(name in made for made in self._made_names)
 
     @cached_property

@@ -90,7 +90,7 @@ def _nested_powers(text: str) -> int:
 
 
 def _tower(base: str, power: str) -> bool:
-    """Whether base to the power is an exponent above the largest one. (digits of both)"""
+    """Returns whether base to the power is an exponent above the largest one. (digits of both)"""
     if int(base[:7]) < 2:
         return False
     return len(base) > 6 or len(power) > 4 or int(power) * (int(base).bit_length() - 1) > LARGEST_POWER.bit_length()

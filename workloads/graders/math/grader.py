@@ -45,7 +45,7 @@ class MathVerdict:
 
 
 def check(answer: str, gold: str) -> MathVerdict:
-    """Whether `answer` equals `gold`. Raises what parsing or comparing raises; may take forever."""
+    """Returns whether `answer` equals `gold`. Raises what parsing or comparing raises; may take forever."""
     right_text, text = normal(gold), normal(answer)
     if (reason := refusal_reason(text)) is not None and refusal_reason(right_text) is None:
         return MathVerdict(False, text[:SHOWN_CHARACTERS], right_text[:SHOWN_CHARACTERS], reason)
@@ -60,7 +60,7 @@ def check(answer: str, gold: str) -> MathVerdict:
 
 
 def _decided(gold: str, answer: str) -> bool | None:
-    """What the texts say without being parsed; None: nothing."""
+    """Returns whether the two are equal, if their texts show it without parsing; None if not."""
     if not same_kind(gold, answer):
         return False
     for rule in (same_base, same_letter, same_words):
@@ -91,7 +91,7 @@ def _equal(gold: str, answer: str) -> bool:
 
 
 def _is_false(value: Any) -> bool:
-    """Whether it is an equation of two different integers, of which math-verify compares the right one."""
+    """Returns whether it is an equation of two different integers, of which math-verify compares the right one."""
     if not isinstance(value, Eq):
         return False
     left, right = value.lhs, value.rhs
