@@ -67,7 +67,7 @@ def test_show_says_why_a_run_failed_and_retry_asks_for_another_try(
     assert "potstill.dev/retry" in world.get()["metadata"]["annotations"]
 
 
-def test_a_name_that_is_not_there_is_told_with_those_that_are(
+def test_the_error_for_an_unknown_name_lists_the_known_ones(
     world: World, potstill: Callable[..., Result], file: Path
 ) -> None:
     assert potstill("submit", str(file)).exit_code == 0

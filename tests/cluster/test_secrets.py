@@ -81,7 +81,7 @@ def test_no_secret_is_written_anywhere(
     }
 
 
-def test_no_secret_is_in_what_is_said_of_keys_that_the_store_refuses(
+def test_messages_about_keys_that_the_store_refuses_contain_no_secret(
     planted: World, controller: Callable[[], Controller], caplog: pytest.LogCaptureFixture
 ) -> None:
     assert planted.profile.store is not None

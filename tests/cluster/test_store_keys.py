@@ -57,7 +57,7 @@ def assert_it_goes_on(where: Place) -> None:
     assert where.job()
 
 
-def test_wrong_keys_at_the_start_are_told_and_right_ones_are_used_at_once(
+def test_wrong_keys_at_the_start_are_reported_and_right_ones_are_used_at_once(
     where: Place, server: S3Server, tmp_path: Path
 ) -> None:
     with started_with(where, server, tmp_path / "keys", UNKNOWN):
@@ -69,7 +69,7 @@ def test_wrong_keys_at_the_start_are_told_and_right_ones_are_used_at_once(
         assert_it_goes_on(where)
 
 
-def test_keys_that_become_wrong_are_told_and_nothing_is_concluded(
+def test_keys_that_become_wrong_are_reported_and_nothing_is_concluded(
     where: Place, server: S3Server, tmp_path: Path
 ) -> None:
     with started_with(where, server, tmp_path / "keys", keys_of(server.account(EVERYTHING))):

@@ -134,9 +134,7 @@ def test_with_few_attempts_every_evaluation_ends_done_or_explained(
 @pytest.mark.slow
 @settings(max_examples=EXAMPLES, deadline=None, phases=PHASES)
 @given(seed=st.integers(0, 10**6), weather=weathers(0.1), actions=st.sampled_from([1, None]))
-def test_a_poison_checkpoint_fails_alone_and_its_neighbours_succeed(
-    seed: int, weather: Weather, actions: int | None
-) -> None:
+def test_a_bad_checkpoint_fails_alone_and_the_others_succeed(seed: int, weather: Weather, actions: int | None) -> None:
     frozen = small(LENIENT.model_copy(update={"attempts": 3}))
     poison = checkpoint_content(frozen, "a", 50)
     world = World(replace(weather, crash=0.0, poison=frozenset({poison})), seed)

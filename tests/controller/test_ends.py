@@ -80,7 +80,7 @@ def test_a_program_that_ends_well_without_a_result_is_charged() -> None:
     assert [(end.outcome, end.reason, end.counts_as_failure) for end in ends(0)] == [("failed", "NoResult", True)] * 2
 
 
-def test_a_member_that_failed_by_itself_is_charged_and_its_neighbour_is_not() -> None:
+def test_the_failure_of_one_member_does_not_count_for_the_other() -> None:
     attempt, store = group()
     assert isinstance(attempt.task, GenerateTask)
     lead = outcome_of_leader(

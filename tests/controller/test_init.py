@@ -166,7 +166,7 @@ def test_paths_are_from_where_the_command_is_typed_and_written_from_where_the_fi
     assert spec["evaluation"]["benchmarks"][0]["uri"] == "../bench.jsonl"
 
 
-def test_a_file_that_is_there_is_not_written_over(folder: Path) -> None:
+def test_an_existing_file_is_not_overwritten(folder: Path) -> None:
     assert init(folder).exit_code == 0
     (folder / "e.yaml").write_text("mine")
     refused = init(folder)

@@ -163,7 +163,7 @@ json_values = st.recursive(
 @pytest.mark.slow
 @given(row=json_values, format_=st.sampled_from(["prompt", "messages", "sharegpt", "alpaca"]))
 @settings(max_examples=200)
-def test_whatever_a_row_is_it_is_read_or_refused(
+def test_any_row_of_a_file_is_read_or_refused(
     tmp_path_factory: pytest.TempPathFactory, row: Any, format_: DataFormat
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "any.jsonl"

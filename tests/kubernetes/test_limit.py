@@ -280,7 +280,7 @@ class Namespace:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12))
-def test_whatever_happens_when_the_limit_holds_at_every_step_and_everybody_ends(seed: int) -> None:
+def test_the_limit_holds_at_every_step_and_all_experiments_end(seed: int) -> None:
     """Rounds of four experiments are interleaved action by action; Jobs are seen late, crash and are preempted."""
     chance = random.Random(seed)
     weather = Weather(crash=0.1, preempt=0.1, work_ticks=1 + seed % 3)

@@ -111,7 +111,7 @@ def test_only_transitions_are_events() -> None:
     assert [c["type"] for c in changed] == ["Ready"]
 
 
-def test_of_a_new_experiment_only_its_acceptance_is_an_event() -> None:
+def test_a_new_experiment_has_only_the_event_of_its_acceptance() -> None:
     found = transitions(item(), running_status(item(), status(), LINKS, 1, NOW)["conditions"])
     assert [condition["type"] for condition in found] == ["Accepted"]
 

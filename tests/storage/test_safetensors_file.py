@@ -106,7 +106,7 @@ entries = st.fixed_dictionaries(
 
 
 @given(st.dictionaries(st.text(max_size=2), entries | values, max_size=3), st.binary(max_size=12))
-def test_whatever_is_accepted_the_library_accepts_too(
+def test_the_library_accepts_every_file_that_is_accepted(
     tmp_path_factory: pytest.TempPathFactory, header: dict[str, Any], data: bytes
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "any.safetensors"

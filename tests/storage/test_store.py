@@ -118,7 +118,7 @@ def test_a_list_does_not_reach_into_another_prefix(store: Store, request: pytest
     assert store.get("a") == b"ours"
 
 
-def test_delete_takes_what_is_there_and_forgives_what_is_not(store: Store) -> None:
+def test_delete_removes_an_object_and_ignores_a_missing_one(store: Store) -> None:
     store.put("a/b/c", b"x")
     store.delete("a/b/c")
     store.delete("a/b/c")
