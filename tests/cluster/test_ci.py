@@ -56,7 +56,7 @@ class Lab:
     steer: Path
 
     def environment(self, **more: str) -> dict[str, str]:
-        """What a CI job has: nothing of this process's but where programs are."""
+        """Returns the environment of a CI job. It has only PATH of this process's variables."""
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         return {"PATH": path, "HOME": str(self.folder), **self.reader.environment(), **more}
 

@@ -1,4 +1,6 @@
-"""A namespace's limit of evaluation pods, on a real control plane: kept at every moment, in turn, and told.
+"""The limit on evaluation pods of a namespace holds at every moment, is shared in turn, and is shown in the status.
+
+The control plane is real.
 
 Pods run tests/controller/tiny_program.py; `generate.hold` makes evaluations wait.
 """
@@ -164,7 +166,7 @@ def test_applied_at_once_they_have_as_many_pods_as_the_limit_and_never_more(
 def test_a_pod_counts_before_its_job_is_seen_and_through_outages(
     world: World, controller: Start, seen: Seen, held: Path, plane: ControlPlane, proxy: ApiProxy
 ) -> None:
-    """The watch of Jobs says nothing, so that nobody sees what another has started."""
+    """The watch of Jobs sends nothing, so no controller sees the Jobs of another."""
     world.kubeconfig = plane.kubeconfig(url=proxy.url)
     world.evaluation_pods = 1
     started = controller()

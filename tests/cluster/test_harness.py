@@ -36,7 +36,7 @@ def the_pod(api: Api, namespace: str, name: str = "work") -> Object:
 
 
 def finished(api: Api, namespace: str, name: str = "work") -> str:
-    """The type of the Job's terminal condition, as soon as it has one."""
+    """Waits for the Job's terminal condition and returns its type."""
 
     def terminal() -> list[str]:
         status = api.get(f"/apis/batch/v1/namespaces/{namespace}/jobs/{name}").get("status", {})

@@ -1,7 +1,7 @@
-"""No sequence of Helm's and kubectl's commands takes the definition of Experiments away, and with it every Experiment.
+"""No sequence of Helm's and kubectl's commands deletes the definition of Experiments, and with it every Experiment.
 
-The real helm on a real control plane. `before` is the chart of commit 3fdd7a5, which held the definition itself, and its
-k8s/crd.yaml, which nothing kept from being deleted.
+Helm and the control plane are real. `before` is the chart of commit 3fdd7a5, which contained the definition, and its
+k8s/crd.yaml, which was not protected from deletion.
 """
 
 import os

@@ -1,5 +1,7 @@
-"""Keys that the store refuses, at the controller's start or later: it says so everywhere, concludes nothing, and goes on
-when they are right. The control plane and the S3 server are real."""
+"""If the store refuses the keys, the controller reports it everywhere, concludes nothing, and continues with right keys.
+
+The control plane and the S3 server are real.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

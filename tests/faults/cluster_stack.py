@@ -127,7 +127,7 @@ class ClusterStack:
         return stated
 
     def apply(self) -> None:
-        """The Experiment, once one of its name before it is gone."""
+        """Posts the Experiment, as soon as an earlier one of its name is deleted."""
         item = yaml.safe_load(Path(self.lab.spec).read_text())
 
         def post() -> Object:

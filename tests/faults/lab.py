@@ -54,7 +54,8 @@ class Lab:
 class Program:
     """A program that the fork server runs for this process, and that ends with it.
 
-    It runs in `folder`, or where its log is, and writes its errors into `errors`, or into its log.
+    It runs in `folder` or, without one, in the folder of its log. It writes errors to `errors` or, without one, to its
+    log.
     """
 
     def __init__(
@@ -100,7 +101,7 @@ class Program:
 
 @contextmanager
 def lab(folder: Path) -> Iterator[Lab]:
-    """Raises NotInTimeError, AssertionError where an undisturbed run does not succeed."""
+    """Yields a lab. Raises NotInTimeError or AssertionError if an undisturbed run does not succeed."""
     with programs(folder) as made:
         yield replace(made, manifest=undisturbed(made, folder))
 

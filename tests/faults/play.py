@@ -1,4 +1,4 @@
-"""Plays a schedule: runs the experiment, makes the faults, goes on until it has succeeded, and says what was not kept."""
+"""Plays a schedule: runs the experiment with its faults until it succeeds, and returns the promises that were broken."""
 
 import os
 import random
