@@ -1,4 +1,4 @@
-"""What a trainer or an engine will refuse of a base, by the base's files: weights, targets and memory. No torch."""
+"""Finds in a base's files what a trainer or an engine would refuse: weights, targets and memory. No torch."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -12,12 +12,12 @@ def pods_of_job(api: Api, namespace: str, job: str) -> list[Object]:
 
 
 def run_pod(api: Api, pod: Object) -> None:
-    """Its containers have started."""
+    """Writes that the pod's containers have started."""
     _set_status(api, pod, {"phase": "Running", "startTime": STARTED, "conditions": [_condition("Ready", "True")]})
 
 
 def wait_pod(api: Api, pod: Object, reason: str, message: str) -> None:
-    """Its main container does not start, for the kubelet's reason, such as ImagePullBackOff."""
+    """Writes that the main container does not start, with the kubelet's reason, such as ImagePullBackOff."""
     name, image = pod["spec"]["containers"][0]["name"], pod["spec"]["containers"][0]["image"]
     state = {"waiting": {"reason": reason, "message": message}}
     told = {"name": name, "image": image, "imageID": "", "ready": False, "restartCount": 0, "state": state}
@@ -25,7 +25,7 @@ def wait_pod(api: Api, pod: Object, reason: str, message: str) -> None:
 
 
 def refuse_pod(api: Api, pod: Object, reason: str, message: str) -> None:
-    """The kubelet does not take it (UnexpectedAdmissionError), or evicts it for its own limits (Evicted)."""
+    """Writes that the kubelet refuses the pod (UnexpectedAdmissionError), or evicts it for its own limits (Evicted)."""
     _set_status(api, pod, {"phase": "Failed", "startTime": STARTED, "reason": reason, "message": message})
 
 

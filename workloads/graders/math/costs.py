@@ -72,7 +72,7 @@ def _powers(text: str) -> str | None:
 
 
 def _nested_powers(text: str) -> int:
-    r"""How many exponents stand within one another, `2^{3^{4}}` being 2."""
+    r"""Returns how many exponents are nested: 2 for `2^{3^{4}}`."""
     within: list[bool] = []
     most = depth = 0
     after_caret = False

@@ -130,7 +130,7 @@ def _parsed(text: str) -> Any:
 
 
 def warm() -> None:
-    """Loads what is loaded late, so that forked children share it."""
+    """Imports the libraries that load late, so that forked children share them."""
     check(r"\frac{1}{2}", "0.5")
     check("x^2 - 1", "(x - 1)(x + 2)")
 

@@ -209,7 +209,7 @@ def _slanted(match: re.Match[str]) -> str:
 
 
 def _periodic(match: re.Match[str]) -> str:
-    r"""`0.1666...` as `0.1\overline{6}`; a text whose last digits are not part of the period stays as it is."""
+    r"""Rewrites `0.1666...` as `0.1\overline{6}`. A text with other digits after the period stays."""
     if not match["again"].startswith(match["part"]):
         return match[0]
     return rf"{match['whole']}.{match['once']}\overline{{{match['again']}}}"
