@@ -1,4 +1,4 @@
-"""What a trainer or an engine will refuse of a base, by the base's files: weights, targets and memory. No torch."""
+"""Finds in a base's files what a trainer or an engine would refuse: weights, targets and memory. No torch."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -36,14 +36,14 @@ from workloads.models.weight_names import LayerNames, layer_names
 
 BASE: Place = ("spec", "base", "model")
 NEAR_SHARE = 0.9
-"""Of a GPU's usable memory: weights that take more leave little for a training's activations."""
+"""A share of a GPU's usable memory. Weights that take more leave little memory for a training's activations."""
 ELEMENT_BYTES = {"float32": 4}
-"""Of a weight in an engine; 2 in other dtypes."""
+"""Bytes of one weight in an engine, by dtype; 2 in other dtypes."""
 
 
 @dataclass
 class BaseFindings:
-    """`shapes` None: the base's files do not say them, which is one of `problems`."""
+    """`shapes`: None if the base's files do not state them, which is one of `problems`."""
 
     shapes: ModelShapes | None = None
     problems: list[SpecProblem] = field(default_factory=list)
@@ -52,9 +52,9 @@ class BaseFindings:
 
 
 def check_base_files(frozen: FrozenExperiment, spec: ExperimentSpec, folder: Path) -> BaseFindings:
-    """What the base's files in `folder` say of the experiment. Of a local base also whether its weights are whole.
+    """Returns the problems that the base's files in `folder` show, for a local base also damaged weight files.
 
-    Raises nothing for what it finds. Of weights only the headers are read.
+    It raises nothing for them, and reads only the headers of weight files.
     """
     found = BaseFindings()
     tensors: Mapping[str, TensorEntry] | None = None
@@ -98,7 +98,7 @@ def _trainings(frozen: FrozenExperiment) -> list[tuple[int, FrozenRun, TrainInpu
 def _refused_by_configuration(
     frozen: FrozenExperiment, spec: ExperimentSpec, config: dict[str, Any]
 ) -> Iterator[SpecProblem]:
-    """What config.json shows of a base that was not read when the experiment was resolved: one in a store."""
+    """Yields the problems that config.json shows of a base in a store, which was not read at resolution."""
     yield from base_problems(config, spec)
     architecture = architecture_of(config)
     for index, _, inputs in _trainings(frozen):
@@ -120,9 +120,9 @@ def _refused_by_configuration(
 def _check_module_names(
     frozen: FrozenExperiment, config: Mapping[str, Any], shapes: ModelShapes, found: BaseFindings
 ) -> None:
-    """Adds a problem for each name in a target that no module of the base has, a warning where it may have one.
+    """Adds a problem for each name in a target that no module of the base has.
 
-    transformers may rename weights while it loads them: a name in its table of new names is only warned of.
+    transformers may rename weights while it loads them. A name in its table of new names causes only a warning.
     """
     names: LayerNames | None = None
     for index, run, inputs in _trainings(frozen):
@@ -156,9 +156,9 @@ def _check_module_names(
 def _check_memory(
     frozen: FrozenExperiment, folder: Path, config: Mapping[str, Any], shapes: ModelShapes, found: BaseFindings
 ) -> None:
-    """Adds a problem for weights that no GPU of the profile holds, a warning where they leave little room.
+    """Adds a problem for weights that do not fit a GPU of the profile, and a warning if they leave little memory.
 
-    Counted are weights and adapters alone, so that what is refused here cannot be trained or asked.
+    Only weights and adapters are counted, so a model that is refused here cannot be trained or evaluated.
     """
     profile = Profile.model_validate(frozen.profile, by_alias=True, by_name=False)
     device = device_bytes(profile)
@@ -192,7 +192,7 @@ def _check_memory(
 def _needs(
     run: FrozenRun, inputs: TrainInputs, parameters: int, shapes: ModelShapes, profile: Profile, device: int
 ) -> tuple[str, int, int]:
-    """(what each GPU holds before activations, in words; its bytes; the bytes that it has for them)."""
+    """Returns (what each GPU holds before activations, in words; its bytes; the usable bytes of the GPU)."""
     gpus = gpus_of(profile.train)
     weights, usable = training_bytes(parameters, inputs.type, inputs.precision), usable_bytes(device, gpus)
     divided = inputs.trainer == "general" and gpus > 1 and is_sharded(run.sharding, gpus, weights, usable)
@@ -207,7 +207,7 @@ def _needs(
 
 
 def _least_parameters(folder: Path, shapes: ModelShapes, *, is_known: bool) -> int:
-    """No more than the base has: by its files as far as they are in `folder`, or by the layers of a known family."""
+    """Returns a lower bound of the base's parameters, from its files in `folder` or the layers of a known family."""
     try:
         in_files = parameters_of(folder)
     except (BadSafetensors, OSError):
@@ -219,7 +219,10 @@ def _least_parameters(folder: Path, shapes: ModelShapes, *, is_known: bool) -> i
 
 
 def device_bytes(profile: Profile) -> int | None:
-    """Memory of one of the profile's GPUs: as the driver states it of one here, else by its name; None: not known."""
+    """Returns the memory of one GPU of the profile; None if unknown.
+
+    It is read from the driver if this machine has such a GPU, otherwise it is known from the GPU's name.
+    """
     try:
         here: Sequence[int] = [gpu.memory_bytes for gpu in visible_gpus() if gpu.name == profile.gpu]
     except pynvml.NVMLError:

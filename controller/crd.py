@@ -2,8 +2,8 @@
 
 Kubernetes requires a *structural* schema (apiextensions.k8s.io/v1): no $ref, no unions, no const, exclusiveMinimum as a
 boolean, no additionalProperties beside properties. CEL rules state what may change in a live experiment: runs,
-candidates, benchmarks and data sets may be added, and the gate, limits and suspend may change. Existing runs,
-candidates, benchmarks and data sets may neither change nor be removed.
+candidates, benchmarks and data sets may be added, and the gate, limits, suspend and deletionPolicy may change. Existing
+runs, candidates, benchmarks and data sets may neither change nor be removed.
 """
 
 import json
@@ -15,10 +15,11 @@ from controller.experiment.models import ExperimentSpec
 
 GROUP = "potstill.dev"
 VERSION = "v1alpha1"
-KEPT = (
+KEYWORDS = (
     *("type", "description", "properties", "required", "items", "additionalProperties", "default", "enum", "pattern"),
     *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "maxLength", "minItems", "maxItems"),
 )
+"""Keywords of a pydantic schema that the structural schema has too."""
 COLUMNS = (
     ("Phase", ".status.phase", "string", 0),
     ("Training", ".status.training", "string", 0),
@@ -29,7 +30,7 @@ COLUMNS = (
     ("Age", ".metadata.creationTimestamp", "date", 0),
 )
 
-KEPT_BY = {
+KEEP_ANNOTATIONS = {
     "helm.sh/resource-policy": "keep",
     "argocd.argoproj.io/sync-options": "Prune=false,Delete=false",
     "kustomize.toolkit.fluxcd.io/prune": "disabled",
@@ -37,7 +38,7 @@ KEPT_BY = {
 """With these annotations Helm, Argo CD and Flux never delete the CRD. Its deletion would delete every Experiment."""
 IMMUTABLE = ("base", "training", "epoch", "profile")
 LONGEST_TEXT = 1 << 18
-"""Characters; etcd refuses objects of more than 1.5 MiB."""
+"""The greatest length of a text, in characters; etcd refuses objects of more than 1.5 MiB."""
 NAMED_LISTS = ("runs", "candidates")
 
 
@@ -66,7 +67,7 @@ def experiment_crd() -> dict[str, Any]:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"experiments.{GROUP}", "annotations": dict(KEPT_BY)},
+        "metadata": {"name": f"experiments.{GROUP}", "annotations": dict(KEEP_ANNOTATIONS)},
         "spec": {
             "group": GROUP,
             "scope": "Namespaced",
@@ -123,14 +124,14 @@ def spec_schema() -> dict[str, Any]:
     for name in NAMED_LISTS:
         _as_map(properties[name], f"this {name[:-1]} is part of a live experiment: add another under a new name")
     benchmarks = properties["evaluation"]["properties"]["benchmarks"]
-    _as_map(benchmarks, "a benchmark in use does not change: add another under a new name")
+    _as_map(benchmarks, "a benchmark in use cannot change: add another under a new name")
     properties["data"]["maxProperties"] = 32
     properties["data"]["additionalProperties"]["x-kubernetes-validations"] = [
-        {"rule": "self == oldSelf", "message": "a data set in use does not change: add another under a new name"}
+        {"rule": "self == oldSelf", "message": "a data set in use cannot change: add another under a new name"}
     ]
     spec["x-kubernetes-validations"] = [*_spec_rules()]
     properties["evaluation"]["x-kubernetes-validations"] = [
-        {"rule": _unchanged(name), "message": f"evaluation.{name} does not change in a live experiment"}
+        {"rule": _unchanged(name), "message": f"evaluation.{name} cannot change in a live experiment"}
         for name in ("sampling", "budgets", "engine")
     ]
     return without_list_defaults(spec)
@@ -189,7 +190,7 @@ def _unchanged(name: str) -> str:
 
 def _spec_rules() -> list[dict[str, str]]:
     rules = [
-        {"rule": _unchanged(name), "message": f"{name} does not change in a live experiment: use a new experiment name"}
+        {"rule": _unchanged(name), "message": f"{name} cannot change in a live experiment: use a new experiment name"}
         for name in IMMUTABLE
     ]
     rules += [
@@ -222,7 +223,9 @@ def _spec_rules() -> list[dict[str, str]]:
 
 
 def structural(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    """Rewrites a pydantic JSON schema without the keywords that Kubernetes refuses. Patterns of names are left out."""
+    """Rewrites a pydantic JSON schema without the keywords that Kubernetes refuses. The
+    patterns of patternProperties are left out, because the controller checks those names.
+    """
     if "$ref" in schema:
         target = definitions[schema["$ref"].rsplit("/", 1)[-1]]
         schema = {**target, **{key: value for key, value in schema.items() if key != "$ref"}}
@@ -232,8 +235,8 @@ def structural(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str,
         return structural({**inner, **rest}, definitions)
     if "const" in schema:
         schema = {**schema, "enum": [schema["const"]]}
-    kept = {key: value for key, value in schema.items() if key in KEPT}
-    if isinstance(named := schema.get("patternProperties"), dict):  # names are checked by the controller
+    kept = {key: value for key, value in schema.items() if key in KEYWORDS}
+    if isinstance(named := schema.get("patternProperties"), dict):
         (kept["additionalProperties"],) = named.values()
     if "properties" in kept:
         kept.pop("additionalProperties", None)
@@ -290,7 +293,7 @@ def status_schema() -> dict[str, Any]:
             "name": {**text, "description": "Name of the run or candidate."},
             "state": {
                 **text,
-                "description": "waiting, pending (it has a task, which does not run yet), running, done or failed.",
+                "description": "waiting, pending (its task is not running yet), running, done or failed.",
             },
             "message": {**text, "description": "The cause of the state."},
             "done": {**count, "description": "Optimizer steps done."},
@@ -319,7 +322,10 @@ def status_schema() -> dict[str, Any]:
             "store": {**text, "description": "Root of the store."},
             "manifest": {**text, "description": "URL of the manifest."},
             "report": {**text, "description": "URL of the report's folder."},
-            "retried": {**text, "description": "The value of the potstill.dev/retry annotation that was applied."},
+            "retried": {
+                **text,
+                "description": "The last value of the annotation potstill.dev/retry that the controller acted on.",
+            },
             "revision": {**count, "description": "1 at acceptance; each later addition to the spec adds 1."},
             "counts": {
                 "type": "object",
@@ -339,7 +345,7 @@ def status_schema() -> dict[str, Any]:
             },
             "conditions": {
                 "type": "array",
-                "description": "Conditions in the form of Kubernetes, as for kubectl wait --for=condition=Finished.",
+                "description": "Standard Kubernetes conditions, usable with kubectl wait --for=condition=Finished.",
                 "items": condition,
                 "x-kubernetes-list-type": "map",
                 "x-kubernetes-list-map-keys": ["type"],

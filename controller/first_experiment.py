@@ -18,11 +18,13 @@ LENGTHS = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 UNKNOWN_LENGTH = 2048
 """Tokens of a sample if the base is not on this machine."""
 UNLIMITED = 2**31 - 1
+"""The sequence length with which rows are measured, so that none is cut."""
 ROWS_MEASURED = 1000
+"""Rows whose length in tokens is measured, from the first one on."""
 LARGEST_BATCH = 50
 FEWEST_BATCHES = 10
 MOST_SAMPLES = 10_000
-KEPT = 0.95
+USABLE_SHARE = 0.95
 """Samples of a run as a share of the rows, because some rows may have no supervised text."""
 CHECKPOINTS = 4
 THINK_CLOSE = "</think>"
@@ -34,7 +36,7 @@ class InitAnswers:
     """The user's answers to `potstill init`. Paths are relative to the experiment file's folder.
 
     `base`: a directory, or owner/name with `revision`. `benchmark`: a built-in's name, or a path with `grader`.
-    `location`: of the base, in the form of `ModelSource`.
+    `location`: the location of the base, in the form of `ModelSource`.
     """
 
     name: str
@@ -76,7 +78,7 @@ class FirstExperiment:
     @property
     def samples(self) -> int:
         """The number of samples, in whole batches."""
-        most = min(MOST_SAMPLES, max(1, int(self.usable * KEPT)))
+        most = min(MOST_SAMPLES, max(1, int(self.usable * USABLE_SHARE)))
         return max(1, most // self.batch_size) * self.batch_size
 
     @property

@@ -54,8 +54,8 @@ class Cost:
     """The cost of the units that are not done. Hours are None if the profile states no rate; tokens to generate are an
     upper bound.
 
-    `wall_clock_hours`: trainings over their slots, then generation over its slots, one after the other. `price`: of the
-    GPU-hours, in the currency of `price_per_gpu_hour`.
+    `wall_clock_hours`: trainings over their slots, then generation over its slots, one after the other. `price`: the
+    price of the GPU-hours, in the currency of `price_per_gpu_hour`.
     """
 
     trained_tokens: int
@@ -79,7 +79,7 @@ def cost_of(
     outputs_tokens: int,
     price_per_gpu_hour: float | None = None,
 ) -> Cost:
-    """`generated_tokens`: still to generate, at most. `outputs_tokens`: of all outputs of the experiment, at most."""
+    """`generated_tokens`: tokens still to generate, at most. `outputs_tokens`: tokens of all outputs, at most."""
     trained = sum(item.tokens for item in trainings)
     training_hours = _hours(trained, profile.train_tokens_per_second)
     generation_hours = _hours(generated_tokens, profile.generate_tokens_per_second)

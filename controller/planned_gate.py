@@ -1,6 +1,4 @@
-"""What an experiment's gate can decide, before it runs: problems, probability to pass, and reasons why it can never
-pass.
-"""
+"""Computes before a run what the gate can decide: problems, probability to pass, and reasons why it can never pass."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

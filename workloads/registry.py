@@ -58,8 +58,8 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         check: Callable[[Entry], Sequence[str]] | None = None,
         find: FindEntryPoints = installed_entry_points,
     ) -> None:
-        """`kind`: the name of an object in messages. `group`: of the entry points. `entry_type`: the type of each
-        object.
+        """`kind`: the name of an object in messages. `group`: the group of the entry points. `entry_type`: the
+        type of each object.
 
         `named_by`: the attribute that holds an object's name. `check`: returns the rules that an added object breaks.
         """

@@ -8,7 +8,8 @@ import re
 import unicodedata
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-KEPT = frozenset("\n\t")
+SAFE_CONTROLS = frozenset("\n\t")
+"""Control characters that `printable` leaves in a text."""
 UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Unicode categories: controls (escape sequences), invisible marks (text that runs backwards), surrogates, characters
 that are not assigned (XML 1.0 forbids U+FFFE and U+FFFF), line and paragraph separators.
@@ -27,7 +28,7 @@ def printable(text: str) -> str:
     """
     if text.replace("\n", "").replace("\t", "").isprintable():
         return text
-    return "".join(c if c in KEPT or unicodedata.category(c) not in UNSAFE else REPLACEMENT for c in text)
+    return "".join(c if c in SAFE_CONTROLS or unicodedata.category(c) not in UNSAFE else REPLACEMENT for c in text)
 
 
 def one_line(text: str, most: int | None = None) -> str:

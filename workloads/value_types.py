@@ -16,6 +16,7 @@ DEEPEST = 150
 """The deepest nesting that is encoded; deeper values (and cycles) are opaque."""
 SCALARS = frozenset({int, float, str, bool, type(None)})
 MARSHALLED = frozenset({int, float, str, bool, type(None), bytes, complex})
+"""Types of single values that `marshal` writes exactly."""
 _EMPTY: dict[Any, Any] = {}
 KEYS = type(_EMPTY.keys())
 ITEMS = type(_EMPTY.items())
@@ -26,6 +27,7 @@ _BASES = (
 )  # fmt: skip
 """In the order in which they are tested: a Counter is a dict too."""
 KNOWN = frozenset((*_BASES, *SCALARS))
+"""Types whose values are encoded as they are; values of subclasses are converted first."""
 NUMPY_KINDS = "biufcU"
 """numpy.dtype.kind of values that are encoded."""
 NUMPY_SCALAR = re.compile(r"[<>|=][biufcU][0-9]{1,9}")

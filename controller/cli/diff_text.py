@@ -36,7 +36,7 @@ class ComparedManifests:
 
 
 def _differ(found: Effects) -> bool:
-    """Whether the results differ or cannot be compared although all units are equal."""
+    """Returns whether the results differ or cannot be compared although all units are equal."""
     sides = found.only_old or found.only_new or found.only_old_benchmarks or found.only_new_benchmarks
     return bool(found.contradictory or found.compared or found.not_compared or sides)
 

@@ -24,13 +24,14 @@ from workloads.words import count_of
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 EXPERIMENT_KEY = re.compile(r"experiments/(?P<name>[^/]+)/(?P<version>[0-9a-f]{8})/experiment\.json")
-NOT_ASKED = {"accepted", "uid8", "revision", "limits", "profile", "spec_sha256", "stop_token_ids"}
+NOT_IN_DIGEST = {"accepted", "uid8", "revision", "limits", "profile", "spec_sha256", "stop_token_ids"}
 """Fields of an accepted experiment that do not affect its digest."""
 BY_UNIT = {"base", "base_name", "runs", "benchmarks", "sampling", "engine", "epoch"}
-"""Fields whose parts `unit_changes` names."""
+"""Fields that `differences` does not compare as a whole, because `unit_changes` names their changed parts."""
 WORDS = {"allow_unsandboxed": "allowUnsandboxed", "base_thinking": "base.thinking"}
+"""Other fields whose name in the experiment file differs."""
 RUN_FIELDS = {
-    "thinking": "thinking",  # in no unit's fields where no checkpoint is in both
+    "thinking": "thinking",  # unit_changes reports it only for a checkpoint that both versions have
     "budget_tokens": "budgetTokens",
     "domain": "domain",
     "label": "label",
@@ -47,8 +48,10 @@ BENCHMARK_FIELDS = {
     "grader": "grader",
 }
 FIELDS_SHOWN = 10
-VERSIONS_SHOWN = 3
-VERSIONS_LISTED = 12
+VERSIONS_COMPARED = 3
+"""Other versions that `earlier_versions_line` compares, at most."""
+VERSIONS_IN_ERROR = 12
+"""Versions that the error for an unknown version lists, at most."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ class Version:
 def is_version(text: str) -> bool:
     """Returns whether `text` has the form name@version; the version need not exist.
 
-    A file with an @ is not a version.
+    The path of an existing file is not a version, even with an @.
     """
     return "@" in text and "/" not in text and not text.endswith((".yaml", ".yml")) and not Path(text).is_file()
 
@@ -113,14 +116,16 @@ def read_version(store: Store, name: str, uid8: str) -> Version:
 
 
 def read_manifest(store: Store, name: str, uid8: str) -> Manifest | None:
-    """Returns None before the first result. Raises StoreError, also for a manifest that this version cannot read."""
+    """Returns None before the first result. Raises StoreError, also for a manifest that this release of Potstill
+    cannot read.
+    """
     key = store_keys.manifest_key(name, uid8)
     try:
         return Manifest.model_validate_json(store.get(key))
     except NotFound:
         return None
     except ValidationError as error:
-        raise StoreError(f"{store.url}/{key} is not a manifest that this version can read") from error
+        raise StoreError(f"{store.url}/{key} is a manifest that this release of Potstill cannot read") from error
 
 
 def _accepted(version: Version) -> datetime:
@@ -137,8 +142,8 @@ def version_named(store: Store, text: str) -> FrozenExperiment:
     found = [one for one in known if version and one.uid8.startswith(version)]
     if len(found) != 1:
         others = found or known or versions_in(store)
-        listed = ", ".join(one.id for one in others[:VERSIONS_LISTED]) or "none"
-        more = ", ... (potstill list shows all)" if len(others) > VERSIONS_LISTED else ""
+        listed = ", ".join(one.id for one in others[:VERSIONS_IN_ERROR]) or "none"
+        more = ", ... (potstill list shows all)" if len(others) > VERSIONS_IN_ERROR else ""
         typer.echo(printable(f"{store.url} has {len(found) or 'no'} {text}; there are: {listed}{more}"), err=True)
         raise typer.Exit(4)
     if found[0].frozen is None:
@@ -149,7 +154,8 @@ def version_named(store: Store, text: str) -> FrozenExperiment:
 def differences(old: FrozenExperiment, new: FrozenExperiment) -> tuple[str, ...]:
     """Fields of the experiment file, without their place under spec and runs, in which the two differ.
 
-    Without onShort of a run that states `epochs` on one side, which set it to repeat.
+    If only one of the two states `epochs` for a run, onShort of that run is left out, because `epochs` sets it to
+    repeat.
     """
     units = unit_changes(asked_by_experiment(old), asked_by_experiment(new))
     epochs = [{run.name: run.epochs for run in side.runs} for side in (old, new)]
@@ -163,7 +169,7 @@ def differences(old: FrozenExperiment, new: FrozenExperiment) -> tuple[str, ...]
     fields += [
         f"run {unit.name}" for unit in units if unit.kind == TRAIN.unit_kind and unit.standing in ("added", "removed")
     ]
-    before, after = (item.model_dump(mode="json", exclude=NOT_ASKED) for item in (old, new))
+    before, after = (item.model_dump(mode="json", exclude=NOT_IN_DIGEST) for item in (old, new))
     fields += _of_items(before["runs"], after["runs"], RUN_FIELDS, "")
     names = [{item["name"] for item in side["benchmarks"]} for side in (before, after)]
     fields += [f"benchmark {name}" for name in sorted(names[0] ^ names[1])]
@@ -171,13 +177,17 @@ def differences(old: FrozenExperiment, new: FrozenExperiment) -> tuple[str, ...]
     fields += [WORDS.get(name, name) for name in after if name not in BY_UNIT and before.get(name) != after[name]]
     if not fields:
         fields = [name for name in after if before.get(name) != after[name]]
+    # CHECKPOINT and OUTPUTS say only that an earlier unit changed, and that unit is already listed.
     return tuple(dict.fromkeys(field for field in fields if field not in (CHECKPOINT, OUTPUTS)))
 
 
 def _of_items(
     old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]], fields: dict[str, str], place: str
 ) -> Iterator[str]:
-    """Of runs or benchmarks that are in both: the fields that no unit's digest has, after `place` with their name."""
+    """Yields the changed ones of `fields`, which are in no unit's digest, for each run or benchmark that both have.
+
+    `place`: the prefix, with {} for the item's name.
+    """
     before = {item["name"]: item for item in old}
     for item in new:
         known = before.get(item["name"], item)
@@ -192,7 +202,7 @@ def _short(path: str) -> str:
 
 def differs_in(fields: Sequence[str]) -> str:
     more = f" and {len(fields) - FIELDS_SHOWN} more" if len(fields) > FIELDS_SHOWN else ""
-    return f"differs in {', '.join(fields[:FIELDS_SHOWN])}{more}" if fields else "the same question"
+    return f"differs in {', '.join(fields[:FIELDS_SHOWN])}{more}" if fields else "with no difference"
 
 
 def earlier_versions_line(store: Store, frozen: FrozenExperiment, now: datetime) -> str | None:
@@ -203,8 +213,8 @@ def earlier_versions_line(store: Store, frozen: FrozenExperiment, now: datetime)
     others = [one for one in versions_in(store, frozen.name) if one.uid8 != frozen.uid8]
     if not others:
         return None
-    named = "; ".join(_described(others[:VERSIONS_SHOWN], frozen, now))
-    more = "; more: potstill list" if len(others) > VERSIONS_SHOWN else ""
+    named = "; ".join(_described(others[:VERSIONS_COMPARED], frozen, now))
+    more = "; more: potstill list" if len(others) > VERSIONS_COMPARED else ""
     count = count_of(len(others), "other version")
     return f"{count} of {frozen.name} in the store: {named}{more}"
 

@@ -59,7 +59,7 @@ PATTERNS = {
     r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$": "may have small letters, digits, and between them -",
     r"^[A-Za-z_][A-Za-z0-9_-]*$": "may have letters, digits, _ and -, and begins with a letter or _",
 }
-"""What a value must be, for each pattern that it does not match."""
+"""Requirements on a value, in words, by the pattern that it does not match."""
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ def local_path(stated: str, place: Path, directory: FilePath) -> FilePath:
 
 
 def _not_expanded(stated: str) -> str:
-    """For a message on a path that is not there: what a shell would have expanded in it."""
+    """Returns an addition to the error of a path that does not exist, if a shell would have expanded the path."""
     return "; ~ and $ are not expanded: write the whole path" if stated.startswith("~") or "$" in stated else ""
 
 
@@ -96,7 +96,7 @@ def _adapter_in_store(adapter: str, content: str | None, place: Path, directory:
     """Raises SpecError."""
     if not is_in_store(adapter):
         known = listed(("a directory", *remote_schemes()))
-        message = f"{shortened(adapter)} is no place of an adapter: give {known}{_fetch_hint(adapter)}"
+        message = f"{shortened(adapter)} is not a location of an adapter: give {known}{_fetch_hint(adapter)}"
         raise SpecError("experiment", [SpecProblem(place, message)])
     if content is None:
         message = (

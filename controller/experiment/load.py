@@ -109,7 +109,7 @@ def _read_yaml(text: str, source: str) -> tuple[dict[str, Any], dict[Path, int]]
 
 
 def _walk(node: yaml.Node, path: Path, lines: dict[Path, int]) -> list[SpecProblem]:
-    """Notes where each field stands; a repeated key is a problem (YAML would keep the last, silently).
+    """Notes the line of each field; a repeated key is a problem (YAML would keep the last, silently).
 
     So is a number such as 010, which YAML reads as 8, and 1:30, which it reads as 90.
     """

@@ -53,7 +53,7 @@ def check_base(config: dict[str, Any] | None, spec: ExperimentSpec) -> None:
 
 
 def base_problems(config: dict[str, Any], spec: ExperimentSpec) -> list[SpecProblem]:
-    """What a base's config.json shows: it cannot be trained, or samples or budgets are too long for its context."""
+    """Returns what a base's config.json shows: it cannot be trained, or samples or budgets exceed its context."""
     limit = context_tokens(config)
     problems: list[SpecProblem] = []
     if limit is not None and spec.evaluation.budgets[-1] >= limit:

@@ -24,7 +24,7 @@ from workloads.stages.registry import stage_named
 class AddedUnit:
     """One unit of an added stage. `source`: the marker of the result that it reads.
 
-    `name`: of the checkpoint or the evaluation, for messages.
+    `name`: the name of the checkpoint or the evaluation, for messages.
     """
 
     stage: Stage

@@ -113,7 +113,7 @@ def never_started(attempt: Attempt, store: StoreSnapshot) -> bool:
 
 
 def within_start_grace(attempt: Attempt, now: datetime) -> bool:
-    """Whether the task was written less than START_GRACE_SECONDS ago."""
+    """Returns whether the task was written less than START_GRACE_SECONDS ago."""
     return now - attempt.task.created < timedelta(seconds=START_GRACE_SECONDS)
 
 

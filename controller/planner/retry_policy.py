@@ -24,7 +24,7 @@ BY_REQUEST = frozenset({"suspended", "deleted"})
 
 @dataclass(frozen=True)
 class RetryState:
-    """`max_group_size`: of the group that the unit may join; None for any size."""
+    """`max_group_size`: the largest size of a group that the unit may join; None for any size."""
 
     exhausted: Reason | None = None
     not_before: datetime | None = None

@@ -58,7 +58,7 @@ class Round:
 
     @property
     def is_budget_spent(self) -> bool:
-        """Whether limits.gpuSeconds are used up."""
+        """Returns whether limits.gpuSeconds are used up."""
         limit = self.experiment.limits.gpu_seconds
         return limit is not None and self.gpu_seconds_spent >= limit
 

@@ -39,7 +39,7 @@ class UnitState:
 
 
 def is_live(job: Job, now: datetime) -> bool:
-    """Whether the Job has not ended. One that has been stopping for STUCK_SECONDS (on a lost node) counts as ended."""
+    """Returns whether the Job has not ended. If it has been stopping for STUCK_SECONDS (a lost node), it has ended."""
     if job.phase == "ended":
         return False
     return job.stopping is None or now - job.stopping < timedelta(seconds=STUCK_SECONDS)

@@ -128,7 +128,7 @@ class ListBudget:
 
 @dataclass
 class _Kept:
-    """`phases`: of the Jobs of its open attempts, by task key, at the time of the listing."""
+    """`phases`: the phases of the Jobs of its open attempts at the time of the listing, by task key."""
 
     view: UnitView
     notices: Notices

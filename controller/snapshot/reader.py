@@ -36,7 +36,9 @@ from workloads.storage.markers import READS, Corrupt, first_problem, parse_marke
 
 STATE = f"markers/{store_keys.STATE}"
 NEWER = "Use the newest potstill that writes to this store, or restore this file"
-REMADE = "Restore this file, or delete it to have its result computed again"
+"""What to do with a record that cannot be read."""
+DELETABLE = "Restore this file, or delete it to have its result computed again"
+"""What to do with a marker that cannot be read."""
 TASK = re.compile(r"tasks/(\d+)\.json")
 END = re.compile(r"tasks/(\d+)\.end\.json")
 RETRY = re.compile(r"tasks/(\d+)\.retry\.json")
@@ -214,7 +216,7 @@ class SnapshotReader:
         kept = self._read.get(info.key)
         if kept is not None and kept[0] == info.etag and isinstance(kept[1], Marker):
             return kept[1]
-        marker = self._parsed(info, lambda data: parse_marker(unit, info.key, data), "marker", REMADE)
+        marker = self._parsed(info, lambda data: parse_marker(unit, info.key, data), "marker", DELETABLE)
         if marker is not None:
             self._read[info.key] = (info.etag, marker)
         return marker
@@ -230,7 +232,7 @@ class SnapshotReader:
         """Logs one warning for each record."""
         if error.key not in self._told:
             self._told.add(error.key)
-            logger.warning("%sThis file is ignored", str(error).removesuffix(NEWER).removesuffix(REMADE))
+            logger.warning("%sThis file is ignored", str(error).removesuffix(NEWER).removesuffix(DELETABLE))
 
     def _get(self, info: ObjectInfo | None, model: type[Record]) -> Record | None:
         """Returns None if the record is absent, or was deleted between the LIST and the GET."""

@@ -281,7 +281,9 @@ def _results(pages: Pages, request: Request) -> Response:
 
 
 def _outputs(pages: Pages, request: Request) -> Response:
-    """Without parameters: models that have outputs, by benchmark. With `model` and `benchmark`: these outputs."""
+    """Returns the outputs of `model` and `benchmark`; without these parameters the models that have outputs, by
+    benchmark.
+    """
     manifest = pages.experiments.manifest(_key(request))
     model, benchmark = request.query_params.get("model"), request.query_params.get("benchmark")
     if manifest is None:

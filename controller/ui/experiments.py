@@ -24,7 +24,9 @@ READERS = 8
 """Experiments that are read at the same time."""
 MANIFESTS_KEPT = 8
 DIFFERENCES_KEPT = 5_000
+"""Sizes of the caches: manifests, and differences between two versions."""
 LIVE_KEPT = 32
+"""Unfinished experiments whose progress is read at the same time, at most."""
 LIVE_WAIT_SECONDS = 0.3
 """How long the list waits for progress of unfinished experiments. Later progress is in the next answer."""
 SILENT_SECONDS = 600.0
@@ -60,9 +62,9 @@ class Summary:
     """One line of the list. Times are ISO 8601 in UTC.
 
     `phase`: unreadable; accepted (no result yet); running (a task is open); silent (a task is open, and nothing was
-    written for SILENT_SECONDS); unfinished; or how it ended: succeeded, partially_failed, failed. `steps`: of all
-    trainings, None if unknown. `last_sign`: the time of the last write. `differs_from_newest_in`: fields, None for the
-    newest version of a name. `error`: why it cannot be read.
+    written for SILENT_SECONDS); unfinished; or how it ended: succeeded, partially_failed, failed. `steps`: the
+    steps of all trainings, None if unknown. `last_sign`: the time of the last write. `differs_from_newest_in`: fields,
+    None for the newest version of a name. `error`: why it cannot be read.
     """
 
     id: str

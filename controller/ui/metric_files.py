@@ -12,6 +12,7 @@ from workloads.storage.markers import Corrupt, read_file
 METRICS = "metrics.jsonl"
 """The file of a train unit's done marker and of each resume state: one line for each step."""
 FILES_KEPT = 64
+"""Files in the cache, at most."""
 
 Steps = tuple[tuple[int, int, float], ...]
 """(step, samples, loss) of each step; loss in nats per supervised token."""

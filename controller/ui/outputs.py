@@ -45,7 +45,7 @@ class OutputLine:
 
 @dataclass(frozen=True)
 class OutputList:
-    """`note`: why not all of it can be shown. `meanings`: of each letter."""
+    """`note`: why not all of it can be shown. `meanings`: the meaning of each letter."""
 
     model: str
     benchmark: str

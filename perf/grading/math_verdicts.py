@@ -16,7 +16,7 @@ from math_verify import parse, verify
 from perf.grading.math_forms import Pair, forms
 from workloads.benchmarks.load import load
 from workloads.graders.checking.client import AnswerCheck, check_all
-from workloads.graders.math.costs import why_not
+from workloads.graders.math.costs import refusal_reason
 
 
 def pairs(every: int = 1) -> list[Pair]:
@@ -39,7 +39,7 @@ def before(pair: Pair) -> bool:
 
 def before_or_none(pair: Pair) -> bool | None:
     try:
-        return None if why_not(pair.answer) else before(pair)
+        return None if refusal_reason(pair.answer) else before(pair)
     except Exception:
         return None
 

@@ -20,5 +20,5 @@ def test_one_failed_part_fails_the_evaluation_and_is_counted_once() -> None:
     assert evaluation_counts([failed, failed]) == EvaluationCounts(1, 0, 1)
 
 
-def test_what_waits_in_all_parts_waits() -> None:
+def test_an_evaluation_waits_if_all_its_parts_wait() -> None:
     assert evaluation_states([REST, REST]) == {("base", "math-500"): "waiting"}

@@ -173,7 +173,7 @@ def test_data_in_another_form_are_refused(data: PublishedData, content: bytes, r
         accepted(data).fetch()
 
 
-def test_what_was_made_is_used_again_without_the_published_file() -> None:
+def test_a_converted_benchmark_is_used_again_without_the_published_file() -> None:
     data = accepted(gsm8k.DATA)
     published = put(data, lines(SUMS))
     first = data.fetch()

@@ -92,9 +92,9 @@ def steer(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def tiny(steer: Path) -> Callable[[list[str]], list[str]]:
-    """For `program`: the tiny program in place of `python -m workloads.X KEY ...`; of a grading pod's steps the last does the work.
+    """Returns a function that replaces `python -m workloads.X KEY ...` by the tiny program.
 
-    What has no task runs as it is.
+    In a grading pod the last step does the work. Commands without a task are not replaced.
     """
 
     def replaced(command: list[str]) -> list[str]:

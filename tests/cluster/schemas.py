@@ -26,7 +26,7 @@ def write_schemas(plane: ControlPlane, folder: Path, versions: Iterable[str]) ->
 
 
 def _strict(node: Any) -> Any:
-    """Objects with stated fields have no others, except where the server keeps what it does not know."""
+    """Returns a schema that allows only stated fields, except where the server keeps unknown ones."""
     if isinstance(node, list):
         return [_strict(item) for item in node]
     if not isinstance(node, dict):
@@ -38,7 +38,7 @@ def _strict(node: Any) -> Any:
 
 
 def kubeconform(schemas: Path, text: str, *flags: str) -> list[dict[str, Any]]:
-    """Of each object of the YAML text what kubeconform found: kind, name, status, msg."""
+    """Returns what kubeconform found for each object of the YAML text: kind, name, status, msg."""
     command = [
         str(program("kubeconform")),
         "-output=json",

@@ -31,7 +31,7 @@ VERSIONS = (
     "potstill.dev/v1alpha1",
 )
 FOREIGN = "-skip=ServiceMonitor,PrometheusRule"
-"""Of the Prometheus operator, which this API server does not know."""
+"""Skips the kinds of the Prometheus operator, which this API server does not know."""
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_the_chart_of_the_definition_is_valid(schemas: Path) -> None:
 @pytest.mark.parametrize(
     "file", ["k8s/crd.yaml", "k8s/install.yaml", *map(str, (REPOSITORY / "examples").glob("*.yaml"))]
 )
-def test_what_people_apply_is_valid(schemas: Path, file: str) -> None:
+def test_files_that_people_apply_are_valid(schemas: Path, file: str) -> None:
     assert valid(kubeconform(schemas, (REPOSITORY / file).read_text()))
 
 

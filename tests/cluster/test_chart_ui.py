@@ -89,7 +89,7 @@ def test_its_arguments_are_the_commands_and_probes_state_a_name_that_is_allowed(
         assert container[probe]["httpGet"]["httpHeaders"] == [{"name": "Host", "value": "localhost"}]
 
 
-def test_no_pod_reaches_it_unless_it_is_said() -> None:
+def test_only_stated_pods_reach_it() -> None:
     closed = of_kind("NetworkPolicy", objects(*VALUES, "ui.enabled=true"))["spec"]
     assert (closed["policyTypes"], closed["ingress"]) == (["Ingress", "Egress"], [])
     opened = of_kind("NetworkPolicy", objects(*ON))["spec"]

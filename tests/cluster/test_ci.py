@@ -41,7 +41,8 @@ WRONG = {"a" * 40: 0, "b" * 40: 30, "c" * 40: 5, "d" * 40: 5}
 """Wrong answers of 100 by the commit whose adapter it is: with 5 points allowed they pass, fail and leave it open."""
 PASS, FAIL, OPEN, EARLY = WRONG
 BRANCH = "fix\"$(touch pwned)`touch pwned`';touch pwned #"
-SAID = {0: "pass", 1: "fail", 3: "not enough evidence"}
+OUTCOMES = {0: "pass", 1: "fail", 3: "not enough evidence"}
+"""The outcome in the gate's report, by exit code."""
 MARK = "<!-- potstill-gate regression -->"
 
 
@@ -55,7 +56,7 @@ class Lab:
     steer: Path
 
     def environment(self, **more: str) -> dict[str, str]:
-        """What a CI job has: nothing of this process's but where programs are."""
+        """Returns the environment of a CI job. It has only PATH of this process's variables."""
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         return {"PATH": path, "HOME": str(self.folder), **self.reader.environment(), **more}
 
@@ -145,8 +146,8 @@ def test_the_script_ends_as_the_gate_decides(lab: Lab, tmp_path: Path, commit: s
     summary = tmp_path / "step-summary.md"
     done = lab.script("gate", REGRESSION_OUT=str(tmp_path), GITHUB_STEP_SUMMARY=str(summary))
     assert done.returncode == code, done.stdout + done.stderr
-    assert summary.read_text().startswith(f"## Potstill gate: {SAID[code]}\n")
-    assert (tmp_path / "comment.md").read_text().startswith(f"{MARK}\n## Potstill gate: {SAID[code]}\n")
+    assert summary.read_text().startswith(f"## Potstill gate: {OUTCOMES[code]}\n")
+    assert (tmp_path / "comment.md").read_text().startswith(f"{MARK}\n## Potstill gate: {OUTCOMES[code]}\n")
     assert json.loads((tmp_path / "gate.json").read_text())["requirements"][0]["n"] == PROBLEMS
     assert junit_tags(tmp_path) == ["failure"] * code
     assert not list(lab.folder.glob("pwned"))
@@ -190,7 +191,7 @@ def test_the_same_candidate_submitted_twice_is_one_experiment(lab: Lab, tmp_path
     assert lab.labels() == before
 
 
-def test_what_the_gate_has_been_given_may_only_read(lab: Lab) -> None:
+def test_the_keys_of_the_gate_are_read_only(lab: Lab) -> None:
     client = lab.reader.client()
     key = f"adapters/{PASS}/adapter_config.json"
     assert key in [found["Key"] for found in client.list_objects_v2(Bucket="lab", Prefix="adapters/")["Contents"]]
@@ -200,7 +201,7 @@ def test_what_the_gate_has_been_given_may_only_read(lab: Lab) -> None:
         client.delete_object(Bucket="lab", Key=key)
 
 
-def test_what_the_controller_refuses_is_told_at_once(lab: Lab, tmp_path: Path) -> None:
+def test_an_experiment_that_the_controller_refuses_is_reported_at_once(lab: Lab, tmp_path: Path) -> None:
     body = template()
     body["spec"]["profile"] = "h300"
     (lab.folder / "refused.yaml").write_text(yaml.safe_dump(body))
@@ -274,7 +275,7 @@ def test_the_workflow_ends_as_the_gate_decides_and_says_so_in_one_comment(
     made = [label for name, label in lab.labels().items() if name not in before]
     assert made == [f"{BRANCH} {commit}"]
     assert len(github.all) == 1
-    assert github.all[0]["body"].startswith(f"{MARK}\n## Potstill gate: {SAID[code]}\n")
+    assert github.all[0]["body"].startswith(f"{MARK}\n## Potstill gate: {OUTCOMES[code]}\n")
     assert lab.reader.secret_key not in done.stdout
     assert not [*lab.folder.glob("pwned"), *repository.glob("pwned")]
 

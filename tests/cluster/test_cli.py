@@ -67,7 +67,7 @@ def test_show_says_why_a_run_failed_and_retry_asks_for_another_try(
     assert "potstill.dev/retry" in world.get()["metadata"]["annotations"]
 
 
-def test_a_name_that_is_not_there_is_told_with_those_that_are(
+def test_the_error_for_an_unknown_name_lists_the_known_ones(
     world: World, potstill: Callable[..., Result], file: Path
 ) -> None:
     assert potstill("submit", str(file)).exit_code == 0
@@ -77,11 +77,13 @@ def test_a_name_that_is_not_there_is_told_with_those_that_are(
         assert "there are: tiny" in " ".join(wrong.output.replace("│", " ").split())
 
 
-def test_what_the_server_refuses_is_wrong_input(world: World, potstill: Callable[..., Result], file: Path) -> None:
+def test_a_change_that_the_server_refuses_is_wrong_input(
+    world: World, potstill: Callable[..., Result], file: Path
+) -> None:
     assert potstill("submit", str(file)).exit_code == 0
     changed = experiment()
     changed["spec"]["base"]["model"] = "other"
     file.write_text(yaml.safe_dump(changed))
     refused = potstill("submit", str(file))
     assert refused.exit_code == 2
-    assert "base does not change in a live experiment" in " ".join(refused.output.replace("│", " ").split())
+    assert "base cannot change in a live experiment" in " ".join(refused.output.replace("│", " ").split())

@@ -121,19 +121,19 @@ def test_the_controller_refuses(told: dict[str, dict[str, Any]], name: str) -> N
 
 
 LIVE = {
-    "base": ({"base": {"model": "./other"}}, "base does not change in a live experiment"),
-    "training": ({"training": {"batchSize": 10}}, "training does not change in a live experiment"),
-    "epoch": ({"epoch": 1}, "epoch does not change in a live experiment"),
-    "profile": ({"profile": "h100"}, "profile does not change in a live experiment"),
+    "base": ({"base": {"model": "./other"}}, "base cannot change in a live experiment"),
+    "training": ({"training": {"batchSize": 10}}, "training cannot change in a live experiment"),
+    "epoch": ({"epoch": 1}, "epoch cannot change in a live experiment"),
+    "profile": ({"profile": "h100"}, "profile cannot change in a live experiment"),
     "a run": ({"runs": [{"name": "first", "data": "sums", "samples": 50}]}, "this run is part of a live experiment"),
     "a run less": ({"runs": [{"name": "second", "data": "sums"}]}, "runs may be added but not removed"),
-    "a data set": ({"data": {"sums": {"uri": "more.jsonl"}}}, "a data set in use does not change"),
+    "a data set": ({"data": {"sums": {"uri": "more.jsonl"}}}, "a data set in use cannot change"),
     "a data set less": ({"data": {"sums": None}}, "data sets may be added but not removed"),
     "sampling": ({"evaluation": {"sampling": {"temperature": 1}}}, "evaluation.sampling does not change"),
     "budgets": ({"evaluation": {"budgets": [64, 128]}}, "evaluation.budgets does not change"),
     "a benchmark": (
         {"evaluation": {"benchmarks": [{"name": "math-500", "limit": 5}]}},
-        "a benchmark in use does not change",
+        "a benchmark in use cannot change",
     ),
     "a benchmark less": (
         {"evaluation": {"benchmarks": [{"name": "mbpp-plus"}]}},
@@ -164,7 +164,7 @@ def live(plane: ControlPlane, crd: None) -> str:
 
 
 @pytest.mark.parametrize("name", LIVE)
-def test_what_has_started_does_not_change(plane: ControlPlane, live: str, name: str) -> None:
+def test_a_change_of_a_started_experiment_is_refused(plane: ControlPlane, live: str, name: str) -> None:
     spec, message = LIVE[name]
     with pytest.raises(ApiRefusedError) as refused:
         plane.api.patch(live, {"spec": spec}, kind="merge-patch")

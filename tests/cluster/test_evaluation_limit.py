@@ -1,4 +1,6 @@
-"""A namespace's limit of evaluation pods, on a real control plane: kept at every moment, in turn, and told.
+"""The limit on evaluation pods of a namespace holds at every moment, is shared in turn, and is shown in the status.
+
+The control plane is real.
 
 Pods run tests/controller/tiny_program.py; `generate.hold` makes evaluations wait.
 """
@@ -27,9 +29,9 @@ def program(tiny: Callable[[list[str]], list[str]]) -> Callable[[list[str]], lis
 
 
 class Seen:
-    """Of which Experiments evaluations ran, after each change of a Job or a pod that the API server tells of.
+    """The Experiments whose evaluations ran, after each change of a Job or a pod.
 
-    What is there is read from the API server's words, not from what the controller makes of them.
+    It watches the API server itself, so it does not depend on the controller.
     """
 
     def __init__(self, world: World) -> None:
@@ -108,7 +110,7 @@ def says(world: World, name: str) -> str:
 
 
 def told(world: World, reason: str) -> set[str]:
-    """Of which Experiments there is an Event with this reason."""
+    """Returns the names of the Experiments that have an Event with this reason."""
     events = world.plane.api.items(f"/apis/events.k8s.io/v1/namespaces/{world.namespace}/events")
     return {event["regarding"]["name"] for event in events if event["reason"] == reason}
 
@@ -164,7 +166,7 @@ def test_applied_at_once_they_have_as_many_pods_as_the_limit_and_never_more(
 def test_a_pod_counts_before_its_job_is_seen_and_through_outages(
     world: World, controller: Start, seen: Seen, held: Path, plane: ControlPlane, proxy: ApiProxy
 ) -> None:
-    """The watch of Jobs says nothing, so that nobody sees what another has started."""
+    """The watch of Jobs sends nothing, so no controller sees the Jobs of another."""
     world.kubeconfig = plane.kubeconfig(url=proxy.url)
     world.evaluation_pods = 1
     started = controller()

@@ -36,7 +36,7 @@ def the_pod(api: Api, namespace: str, name: str = "work") -> Object:
 
 
 def finished(api: Api, namespace: str, name: str = "work") -> str:
-    """The type of the Job's terminal condition, as soon as it has one."""
+    """Waits for the Job's terminal condition and returns its type."""
 
     def terminal() -> list[str]:
         status = api.get(f"/apis/batch/v1/namespaces/{namespace}/jobs/{name}").get("status", {})
@@ -58,7 +58,7 @@ def test_a_job_gets_a_pod_that_waits_for_a_node(plane: ControlPlane, namespace: 
 
 
 @pytest.mark.parametrize(("exit_code", "end"), [(0, "Complete"), (3, "Failed")])
-def test_a_pods_end_told_by_the_test_ends_its_job(
+def test_a_pods_end_that_the_test_reports_ends_its_job(
     plane: ControlPlane, namespace: str, exit_code: int, end: str
 ) -> None:
     make_job(plane.api, namespace)
@@ -154,7 +154,7 @@ def test_the_proxy_passes_calls_and_watches_on(plane: ControlPlane, namespace: s
     assert [request.line.split("?")[0] for request in proxy.requests] == [f"GET {path}", f"POST {path}"]
 
 
-def test_the_proxy_answers_with_the_errors_it_was_told(plane: ControlPlane, proxy: ApiProxy) -> None:
+def test_the_proxy_answers_with_the_stated_errors(plane: ControlPlane, proxy: ApiProxy) -> None:
     api = through(plane, proxy)
     proxy.answer(503, pattern="GET /api/v1/namespaces", times=2)
     for _ in range(2):

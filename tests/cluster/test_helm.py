@@ -1,7 +1,7 @@
-"""No sequence of Helm's and kubectl's commands takes the definition of Experiments away, and with it every Experiment.
+"""No sequence of Helm's and kubectl's commands deletes the definition of Experiments, and with it every Experiment.
 
-The real helm on a real control plane. `before` is the chart of commit 3fdd7a5, which held the definition itself, and its
-k8s/crd.yaml, which nothing kept from being deleted.
+Helm and the control plane are real. `before` is the chart of commit 3fdd7a5, which contained the definition, and its
+k8s/crd.yaml, which was not protected from deletion.
 """
 
 import os
@@ -78,7 +78,7 @@ class Cluster:
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[ControlPlane]:
-    """Of this file alone: other tests need the definition to stay."""
+    """A control plane for this file alone, because other tests need the definition to stay."""
     with control_plane() as plane:
         for name in ("others", "ours", "third"):
             plane.kubectl("create", "namespace", name)
@@ -87,7 +87,7 @@ def running() -> Iterator[ControlPlane]:
 
 @pytest.fixture
 def cluster(running: ControlPlane) -> Iterator[Cluster]:
-    """Without releases and without the definition."""
+    """A cluster without releases and without the definition."""
     cluster = Cluster(running, running.kubeconfig())
     yield cluster
     for line in filter(None, cluster.helm("list", "-A", "--no-headers").splitlines()):

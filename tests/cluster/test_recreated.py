@@ -41,7 +41,7 @@ def test_a_round_that_began_with_the_first_writes_nothing_onto_the_second(where:
 
 
 def test_a_status_that_is_not_its_own_is_not_believed(where: Place) -> None:
-    """As one that a version before wrote too late, or a backup brought back."""
+    """An earlier controller may write such a status too late, or a backup may restore it."""
     where.start()
     first = replaced(where)
     wrong = first["status"] | {"phase": "Succeeded", "counts": {"checkpoints": 7, "outputs": 7, "grades": 7}}

@@ -72,7 +72,9 @@ def test_a_cut_connection_is_made_again(copy: Callable[[Pace], Copy], proxy: Api
     seen.sees("after")
 
 
-def test_what_happened_while_nothing_answered_is_seen_after(copy: Callable[[Pace], Copy], proxy: ApiProxy) -> None:
+def test_changes_during_an_outage_of_the_api_server_are_seen_afterwards(
+    copy: Callable[[Pace], Copy], proxy: ApiProxy
+) -> None:
     seen = copy(PATIENT)
     seen.make("before")
     seen.sees("before")

@@ -74,7 +74,7 @@ def holder(world: World, lease: str = "potstill-leader-potstill") -> str:
     return str(world.plane.api.get(path)["spec"].get("holderIdentity", ""))
 
 
-def test_of_two_pods_one_works_and_the_other_takes_over(where: Place, proxy: ApiProxy) -> None:
+def test_one_of_two_pods_works_and_the_other_takes_over(where: Place, proxy: ApiProxy) -> None:
     world = where.world
     through = replace(world, kubeconfig=world.plane.kubeconfig(url=proxy.url))
     with replica(world, "first") as (first, leads):

@@ -1,7 +1,7 @@
-"""What a controller asks of the API server and the store: little where nothing happens, at once where something does.
+"""A controller makes few requests to the API server and the store while nothing happens, and reacts at once to changes.
 
-Counted on a real control plane and a real S3 server. Pods run the tiny program, which waits here and, as an older program
-does, writes no notices; the tests write them.
+Requests are counted on a real control plane and a real S3 server. Pods run the tiny program, which waits and writes no
+notices, like an older program; the tests write them.
 """
 
 import os

@@ -21,6 +21,7 @@ PLANTED = {
     "HF_TOKEN": "planted-hub-token-5f1c",
     "HTTPS_PROXY": "http://lab:planted-proxy-password-77ab@127.0.0.1:1",
 }
+"""Secret variables of every role, whose values must appear nowhere."""
 WRONG_KEY = "planted-wrong-secret-key-90d2"
 KINDS = ("events", "pods", "configmaps", "services", "jobs.batch", "experiments.potstill.dev", "events.events.k8s.io")
 
@@ -80,7 +81,7 @@ def test_no_secret_is_written_anywhere(
     }
 
 
-def test_no_secret_is_in_what_is_said_of_keys_that_the_store_refuses(
+def test_messages_about_keys_that_the_store_refuses_contain_no_secret(
     planted: World, controller: Callable[[], Controller], caplog: pytest.LogCaptureFixture
 ) -> None:
     assert planted.profile.store is not None

@@ -1,5 +1,7 @@
-"""Keys that the store refuses, at the controller's start or later: it says so everywhere, concludes nothing, and goes on
-when they are right. The control plane and the S3 server are real."""
+"""If the store refuses the keys, the controller reports it everywhere, concludes nothing, and continues with right keys.
+
+The control plane and the S3 server are real.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,7 +59,7 @@ def assert_it_goes_on(where: Place) -> None:
     assert where.job()
 
 
-def test_wrong_keys_at_the_start_are_told_and_right_ones_are_used_at_once(
+def test_wrong_keys_at_the_start_are_reported_and_right_ones_are_used_at_once(
     where: Place, server: S3Server, tmp_path: Path
 ) -> None:
     with started_with(where, server, tmp_path / "keys", UNKNOWN):
@@ -69,7 +71,7 @@ def test_wrong_keys_at_the_start_are_told_and_right_ones_are_used_at_once(
         assert_it_goes_on(where)
 
 
-def test_keys_that_become_wrong_are_told_and_nothing_is_concluded(
+def test_keys_that_become_wrong_are_reported_and_nothing_is_concluded(
     where: Place, server: S3Server, tmp_path: Path
 ) -> None:
     with started_with(where, server, tmp_path / "keys", keys_of(server.account(EVERYTHING))):

@@ -85,7 +85,7 @@ def test_at_its_end_every_task_is_closed_and_every_job_goes_by_itself(world: Wor
     assert {job["spec"].get("ttlSecondsAfterFinished") for job in jobs(world)} == {3600}
 
 
-def test_a_deleted_training_pod_is_nobodys_fault(world: World, controller: Start, held: Path) -> None:
+def test_a_deleted_training_pod_does_not_count_as_a_failure(world: World, controller: Start, held: Path) -> None:
     controller()
     apply(world)
     name = training(world)
@@ -110,7 +110,9 @@ def test_suspended_nothing_runs_and_resumed_it_ends_well(world: World, controlle
     assert sorted(end["outcome"] for end in ends(world)) == ["succeeded", "suspended"]
 
 
-def test_given_up_and_retried_a_finished_experiment_goes_on(world: World, controller: Start, steer: Path) -> None:
+def test_a_finished_experiment_with_failures_continues_after_a_retry(
+    world: World, controller: Start, steer: Path
+) -> None:
     (steer / "train.exit").write_text("11")
     controller()
     apply(world)
@@ -207,7 +209,7 @@ def test_a_run_added_to_a_finished_experiment_is_all_that_is_paid_for(world: Wor
     assert world.get()["status"]["revision"] == 2
 
 
-def test_what_an_engine_took_long_for_is_measured(world: World, controller: Start) -> None:
+def test_the_evaluation_lag_and_the_gpu_seconds_are_measured(world: World, controller: Start) -> None:
     started = controller()
     apply(world)
     world.finished(seconds=120)

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.mark.parametrize("case", [*CASES, *MORE], ids=lambda case: case.name)
-def test_what_keeps_an_experiment_from_running_is_in_its_status(case: Case, where: Place) -> None:
+def test_the_status_says_why_an_experiment_does_not_run(case: Case, where: Place) -> None:
     make(case, where)
     run = where.status()["runs"][0]
     if case.condition == "Progressing":

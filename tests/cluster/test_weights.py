@@ -89,7 +89,7 @@ def test_a_retry_before_the_round_after_the_end_fetches_them_again(
     wait_until(lambda: failed not in (found := prefetches(world)) and len(found) == 1, "another Job fetches them", 120)
 
 
-def test_weights_that_are_not_what_was_stated_end_the_experiment_and_put_right_it_goes_on(
+def test_wrong_weights_end_the_experiment_and_it_continues_after_their_correction(
     world: World, controller: Start, bucket: str
 ) -> None:
     right = (world.folder / "files" / "base" / "config.json").read_bytes()

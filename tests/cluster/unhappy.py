@@ -1,8 +1,8 @@
-"""Experiments that do not run, or not well, on a real control plane: what their status says, and the page that shows it.
+"""Makes experiments that do not run, or not well, on a real control plane, and writes the page with their statuses.
 
 `python -m tests.cluster.unhappy docs/unhappy.md` makes each, waits until its status says why, and writes what people see.
-etcd, API server, scheduler, Job controller and S3 server are real. No kubelet is: what one would say of a pod
-(ImagePullBackOff, OOMKilled, Evicted ...) is written into the pod's status here, word for word as kubelets say it.
+etcd, API server, scheduler, Job controller and S3 server are real. There is no kubelet: this program writes the statuses
+of pods (ImagePullBackOff, OOMKilled, Evicted ...), word for word as kubelets write them.
 """
 
 import os
@@ -106,7 +106,7 @@ def _quota(resource: str) -> Callable[[Place], None]:
 
 
 def deny_jobs(place: Place, unless: str, message: str) -> None:
-    """A ValidatingAdmissionPolicy for the Jobs of the namespace. `unless`: in CEL, what a Job must be."""
+    """Makes a ValidatingAdmissionPolicy for the Jobs of the namespace. `unless`: the CEL rule that a Job must meet."""
     group, name = "/apis/admissionregistration.k8s.io/v1", f"cost-center-{place.world.namespace}"
     labels = {"kubernetes.io/metadata.name": place.world.namespace}
     rule = {"apiGroups": ["batch"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["jobs"]}
@@ -253,7 +253,7 @@ def place(plane: ControlPlane, server: S3Server, folder: Path) -> Iterator[Place
 
 
 def make(case: Case, where: Place) -> None:
-    """The Experiment, until its status says what is wrong."""
+    """Makes the Experiment and waits until its status says what is wrong."""
     case.prepare(where)
     where.start()
     where.apply(**case.spec)
@@ -277,7 +277,7 @@ def captured(case: Case, where: Place) -> str:
 
 
 def _plain(text: str, world: World) -> str:
-    """Without the names that differ from one writing to the next."""
+    """Returns the text without the names that differ in each run."""
     text = text.replace(world.server.bucket, "lab").replace(world.namespace, "team")
     return "\n".join(line.rstrip() for line in re.sub(r"127\.0\.0\.1:\d+", "s3.test", text).strip().splitlines())
 

@@ -90,7 +90,7 @@ def serve_experiments(plane: ControlPlane) -> None:
 
 
 def _is_served(plane: ControlPlane) -> bool:
-    """An API server that has just been told of a kind answers 404, then 429, and describes it later still."""
+    """Returns whether the server serves Experiments. After a new CRD it answers 404, then 429, and describes it later."""
     status = plane.api.get(f"{DEFINITIONS}/experiments.potstill.dev")["status"]
     if "Established" not in {c["type"] for c in status.get("conditions") or [] if c["status"] == "True"}:
         return False

@@ -41,7 +41,7 @@ def test_a_full_pool_holds_back_evaluations_alone_and_they_say_why() -> None:
     assert {line.message for line in decision.status.evaluations if line.model == "base"} == {FULL}
 
 
-def test_what_is_owed_to_others_is_left_to_them() -> None:
+def test_slots_that_are_reserved_for_others_are_not_used() -> None:
     frozen = experiment((), ("sums", "more"), limits=SEPARATE)
     for slots, reserved_for_others, expected in ((3, 0, 3), (3, 1, 2), (3, 3, 0), (-1, 0, 0)):
         decision = Controller(frozen).look(World(Weather(), seed=0, pools=(pool(slots, reserved_for_others),)))
@@ -68,7 +68,7 @@ def test_an_experiment_that_waits_for_its_own_limit_waits_for_no_other() -> None
     assert told(decision) == ("InProgress", "0 of 1 evaluation done, 0 failed")
 
 
-def test_what_waits_together_is_generated_together() -> None:
+def test_checkpoints_that_wait_together_are_generated_together() -> None:
     frozen = experiment((external("mine", (50, 100), published=True),), ("sums",))
     world = World(Weather(), seed=0, pools=(pool(0),))
     controller = Controller(frozen)

@@ -48,7 +48,7 @@ def test_refused_it_is_started_again_when_its_pause_is_over_however_old_it_is() 
     assert len(again.actions) == 1
 
 
-def test_what_was_refused_to_the_controller_before_is_started_by_the_next() -> None:
+def test_the_next_controller_starts_a_job_that_was_refused_to_the_one_before() -> None:
     frozen, world, key = written()
     before = world.now
     world.now += DAY

@@ -20,7 +20,7 @@ from workloads.api.model import sha256_of
 EXAMPLES = int(os.environ.get("POTSTILL_EXAMPLES", "8"))
 """Number of examples of each property; use more at night."""
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
-"""Without shrinking: it takes minutes, and a world with smaller numbers is not simpler."""
+"""All phases except shrinking, which takes minutes and does not make a world simpler."""
 LENIENT = Limits(attempts=100, preemptions=200, evaluation_slots=2, training_slots=2, grading_slots=1)
 
 
@@ -134,9 +134,7 @@ def test_with_few_attempts_every_evaluation_ends_done_or_explained(
 @pytest.mark.slow
 @settings(max_examples=EXAMPLES, deadline=None, phases=PHASES)
 @given(seed=st.integers(0, 10**6), weather=weathers(0.1), actions=st.sampled_from([1, None]))
-def test_a_poison_checkpoint_fails_alone_and_its_neighbours_succeed(
-    seed: int, weather: Weather, actions: int | None
-) -> None:
+def test_a_bad_checkpoint_fails_alone_and_the_others_succeed(seed: int, weather: Weather, actions: int | None) -> None:
     frozen = small(LENIENT.model_copy(update={"attempts": 3}))
     poison = checkpoint_content(frozen, "a", 50)
     world = World(replace(weather, crash=0.0, poison=frozenset({poison})), seed)
@@ -271,7 +269,7 @@ def test_suspended_at_any_moment_it_stops_and_later_continues_without_a_used_att
     assert not any(end.counts_as_failure for end in ends)
 
 
-def test_what_others_publish_is_evaluated_as_it_comes() -> None:
+def test_published_checkpoints_are_evaluated_as_they_come() -> None:
     frozen = experiment((external("mine", (50,), published=True),), ("sums",))
     world = World(Weather(), seed=0)
     controller = Controller(frozen)

@@ -62,7 +62,7 @@ def test_a_crash_while_loading_suspects_the_loaded_one_and_uses_up_no_attempt() 
 
 
 @pytest.mark.parametrize("code", [ExitCode.TERMINATED, ExitCode.STORE_UNAVAILABLE, ExitCode.SUPERSEDED, None])
-def test_what_is_not_the_works_fault_is_not_charged_and_may_be_tried_again(code: int | None) -> None:
+def test_failures_from_outside_do_not_count_and_are_retried(code: int | None) -> None:
     assert [(end.counts_as_failure, end.retry) for end in ends(code)] == [(False, True)] * 2
 
 
@@ -80,7 +80,7 @@ def test_a_program_that_ends_well_without_a_result_is_charged() -> None:
     assert [(end.outcome, end.reason, end.counts_as_failure) for end in ends(0)] == [("failed", "NoResult", True)] * 2
 
 
-def test_a_member_that_failed_by_itself_is_charged_and_its_neighbour_is_not() -> None:
+def test_the_failure_of_one_member_does_not_count_for_the_other() -> None:
     attempt, store = group()
     assert isinstance(attempt.task, GenerateTask)
     lead = outcome_of_leader(

@@ -91,7 +91,7 @@ def test_shared_units_stay_until_both_experiments_are_deleted(tmp_path: Path) ->
     assert keys(store, "blobs/") == set()
 
 
-def test_what_is_younger_than_the_floor_stays(tmp_path: Path) -> None:
+def test_units_that_are_younger_than_the_floor_stay(tmp_path: Path) -> None:
     execute(small(), tmp_path)
     store = store_of(tmp_path)
     forget(store, small())
@@ -181,7 +181,7 @@ def test_a_task_that_begins_while_its_unit_goes_keeps_it(tmp_path: Path) -> None
     assert not keys(store, "units/grade/")
 
 
-def test_what_cannot_be_read_stops_it_before_anything_goes(tmp_path: Path) -> None:
+def test_an_unreadable_record_stops_gc_before_anything_is_deleted(tmp_path: Path) -> None:
     execute(small(), tmp_path)
     store = store_of(tmp_path)
     store.put(store_keys.experiment_key("other", "0000000b"), b'{"schemaVersion": 99}')

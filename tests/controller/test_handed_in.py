@@ -50,7 +50,7 @@ def ends(store: Store) -> list[TaskEnd]:
     return [TaskEnd.model_validate_json(store.get(key)) for key in found]
 
 
-def test_what_is_handed_in_stays_when_more_is_expected_later(tmp_path: Path) -> None:
+def test_published_checkpoints_stay_when_more_are_expected_later(tmp_path: Path) -> None:
     store = open_store((tmp_path / "store").as_uri())
     write(tmp_path / "adapter", adapter())
     publish(spec(tmp_path, [100]), tmp_path / "adapter", "mine", 100, store.url)

@@ -92,7 +92,7 @@ def test_with_no_slot_free_it_takes_as_many_as_it_has_room_for_and_the_rest_wait
     assert world.engine_starts == 1
 
 
-def test_what_was_offered_and_is_not_taken_yet_counts() -> None:
+def test_offers_that_are_not_accepted_yet_count() -> None:
     world, controller, _ = at_work(Limits(evaluation_slots=2), Weather(rows=3))
     publish(world, controller, 50)
     for _ in controller.act(world, controller.look(world).actions):
@@ -198,7 +198,7 @@ def test_an_engine_that_is_closed_in_this_round_is_offered_nothing() -> None:
     assert generating(world, controller)[0] == []
 
 
-def test_what_was_offered_after_the_verdict_is_not_charged_for_it() -> None:
+def test_a_later_offer_is_not_charged_for_an_earlier_end() -> None:
     """Another controller makes an offer between the two steps: the engine's suspects were counted without it."""
     world, controller, host = at_work(Limits(attempts=1))
     publish(world, controller, 50)

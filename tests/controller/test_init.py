@@ -37,7 +37,7 @@ def words(result: Result) -> str:
     return " ".join(result.output.replace("│", " ").split())
 
 
-def test_what_it_writes_is_valid_and_fits_the_data(folder: Path) -> None:
+def test_init_writes_a_valid_file_that_fits_the_data(folder: Path) -> None:
     assert init(folder).exit_code == 0
     spec = yaml.safe_load((folder / "e.yaml").read_text())["spec"]
     assert spec["data"]["mine"]["columns"] == {"prompt": "question", "response": "answer"}
@@ -136,7 +136,7 @@ def test_data_in_several_formats_need_the_columns(folder: Path) -> None:
         ({"benchmark": "data.jsonl"}, "has no 'id'"),
     ],
 )
-def test_what_cannot_be_reached_or_used_is_named_with_its_option_and_leaves_no_file(
+def test_an_unusable_input_is_refused_with_its_option_and_no_file_is_written(
     folder: Path, monkeypatch: pytest.MonkeyPatch, stated: dict[str, str], message: str
 ) -> None:
     def unreachable(*_arguments: object, **_options: object) -> None:
@@ -166,7 +166,7 @@ def test_paths_are_from_where_the_command_is_typed_and_written_from_where_the_fi
     assert spec["evaluation"]["benchmarks"][0]["uri"] == "../bench.jsonl"
 
 
-def test_a_file_that_is_there_is_not_written_over(folder: Path) -> None:
+def test_an_existing_file_is_not_overwritten(folder: Path) -> None:
     assert init(folder).exit_code == 0
     (folder / "e.yaml").write_text("mine")
     refused = init(folder)

@@ -165,7 +165,7 @@ def test_a_job_that_waits_to_run_is_not_listed_for() -> None:
     assert [setting.round() for _ in range(3)] == [0, 0, 0]
 
 
-def test_what_others_hand_in_is_looked_for_every_round() -> None:
+def test_every_round_looks_for_published_checkpoints() -> None:
     frozen = experiment((external("theirs", (50,), published=True),), ("sums",))
     setting = Setting(frozen)
     setting.started()

@@ -70,7 +70,7 @@ def test_trouble_is_reported_once() -> None:
     ]
 
 
-def test_what_waits_for_another_experiment_says_so() -> None:
+def test_a_line_that_waits_for_another_experiment_says_so() -> None:
     run = RunLine("math", "Math 4K", "waiting", "waits for experiment heir (attempt 1)", reason="SharedUnit")
     line = EvaluationLine(
         "base", "sums", "fast", "waiting", "grade", "SharedUnit", "waits for experiment heir (attempt 2)"

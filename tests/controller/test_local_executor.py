@@ -69,7 +69,7 @@ def test_a_process_that_ends_between_two_looks_at_it_ended_with_its_exit_code(tm
     assert (job.phase, job.exit_code) == ("ended", 10)
 
 
-def test_what_a_killed_program_left_in_its_temporary_folder_goes_with_its_record(tmp_path: Path) -> None:
+def test_the_temporary_folder_of_a_killed_program_is_deleted_with_its_record(tmp_path: Path) -> None:
     """This also holds if the `potstill run` that started it has ended."""
     store = open_store((tmp_path / "store").as_uri())
     machine = Machine(cores=2, devices=(), trainings=1)

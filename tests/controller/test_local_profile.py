@@ -1,4 +1,4 @@
-"""Without --profile: the engine that fits the GPUs and the installed packages, and the line that states it."""
+"""Without --profile, Potstill chooses the engine for the GPUs and the installed packages, and a line states it."""
 
 from importlib.metadata import version
 

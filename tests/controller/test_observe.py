@@ -141,7 +141,7 @@ JUNK = [b"", b"{}", b"\xff", b'{"schemaVersion": 2}', b'["a list"]']
 @pytest.mark.parametrize(
     "name", ["attempts/1/progress.json", "attempts/1/failure.json", "markers/state-000000009.json"]
 )
-def test_what_the_work_can_do_without_is_left_out_if_it_cannot_be_read(store: Store, name: str, junk: bytes) -> None:
+def test_optional_records_that_cannot_be_read_are_left_out(store: Store, name: str, junk: bytes) -> None:
     frozen, _ = begin(store)
     unit = train_unit(frozen.runs[0])
     before = observed(SnapshotReader(store), frozen)

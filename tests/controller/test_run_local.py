@@ -220,7 +220,7 @@ def test_a_second_run_of_the_same_experiment_is_refused_until_the_first_has_ende
         assert "Succeeded" in process.communicate(timeout=DEADLINE_SECONDS)[0]
 
 
-def test_what_cannot_be_helped_is_not_tried_again_until_a_person_says_so(tmp_path: Path) -> None:
+def test_a_failure_that_a_retry_cannot_help_is_tried_again_only_on_request(tmp_path: Path) -> None:
     refusal = tmp_path / "train.exit"
     refusal.write_text("10")
     final = execute(small(), tmp_path)
@@ -338,7 +338,7 @@ def test_a_training_whose_metrics_are_lost_keeps_its_results_and_reports_the_los
 
 
 def test_with_a_store_that_refuses_writes_it_waits_says_so_once_and_ends_on_the_first_signal(tmp_path: Path) -> None:
-    """As on a full disk: a file stands where unfinished writes are kept, so that none can be made."""
+    """A file in place of the folder for unfinished writes makes each write fail, as a full disk does."""
     held, writing = hold(tmp_path, "train"), tmp_path / "store" / ".writing"
     with potstill_run(tmp_path) as process:
         until(lambda: any("train" in key for key in starts(tmp_path)), "the training starts")

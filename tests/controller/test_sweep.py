@@ -31,7 +31,7 @@ def keys(plan: tuple[Doomed, ...]) -> list[str]:
 @pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(drawn=stores(), floor=FLOORS)
-def test_what_a_living_experiment_or_a_running_task_needs_is_never_swept(drawn: Drawn, floor: float) -> None:
+def test_objects_that_an_experiment_or_a_running_task_needs_are_never_swept(drawn: Drawn, floor: float) -> None:
     going = keys(plan_sweep(drawn.snapshot, NOW, floor))
     assert len(going) == len(set(going))
     for name, needed in drawn.needed.items():

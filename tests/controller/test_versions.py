@@ -52,13 +52,13 @@ def test_versions_come_newest_first(store: Store) -> None:
     assert [version.phase for version in versions_in(store)] == ["accepted"] * 3
 
 
-def test_what_differs_is_named_by_its_field(store: Store) -> None:
+def test_differences_are_named_by_their_field(store: Store) -> None:
     assert differences(FIRST, SECOND) == ("learningRate",)
     assert differences(FIRST, THIRD) == ("learningRate", "seed")
     assert differences(FIRST, FIRST.model_copy(update={"budgets": (7,)})) == ("budgets",)
 
 
-def test_what_epochs_set_by_themselves_is_not_named() -> None:
+def test_a_field_that_epochs_sets_is_not_named() -> None:
     by_epochs = changed(small(), "dddd0000", 0, samples=7, on_short="repeat")
     by_epochs = by_epochs.model_copy(update={"runs": (by_epochs.runs[0].model_copy(update={"epochs": 2.0}),)})
     assert differences(FIRST, by_epochs) == ("samples", "epochs")
@@ -74,7 +74,7 @@ def test_no_field_hides_another() -> None:
     assert {"learningRate", f"data.{name}.columns.messages", f"data.{name}.templateVariables"} <= set(found)
 
 
-def test_what_no_unit_decides_is_named_beside_what_one_does() -> None:
+def test_fields_outside_of_every_unit_are_named_too() -> None:
     (run,), (benchmark, *_) = FIRST.runs, FIRST.benchmarks
     run = SECOND.runs[0].model_copy(update={"budget_tokens": run.budget_tokens + 1, "label": "Mine"})
     other = benchmark.model_copy(update={"name": "another", "confirm": ()})

@@ -348,7 +348,7 @@ class World:
         return next(member.inputs.model.adapter for member in task.members if member.unit == unit)
 
     def _say(self, task: RunnableTask, phase: str, loading: str | None = None, sim: SimJob | None = None) -> None:
-        """`sim`: of a running engine, for its content and its remaining capacity."""
+        """`sim`: the Job of a running engine, which has its content and its remaining capacity."""
         queue = sim.queue if sim is not None else []
         takes = isinstance(task, GenerateTask) and task.takes_offers and bool(queue)
         self._unit(task.unit).progress[task.number] = Progress(

@@ -93,7 +93,7 @@ def test_prompt_and_completion_may_be_lists_of_messages(tmp_path: Path) -> None:
     assert row.learned == (4,), "what the prompt holds is not learned"
 
 
-def test_what_follows_the_last_turn_that_is_learned_is_left_out(tmp_path: Path) -> None:
+def test_turns_after_the_last_learned_turn_are_left_out(tmp_path: Path) -> None:
     (row,) = read(tmp_path, {"messages": [*CHAT, {"role": "user", "content": "thanks"}]})
     assert row.messages == tuple(CHAT)
 
@@ -163,7 +163,7 @@ json_values = st.recursive(
 @pytest.mark.slow
 @given(row=json_values, format_=st.sampled_from(["prompt", "messages", "sharegpt", "alpaca"]))
 @settings(max_examples=200)
-def test_whatever_a_row_is_it_is_read_or_refused(
+def test_any_row_of_a_file_is_read_or_refused(
     tmp_path_factory: pytest.TempPathFactory, row: Any, format_: DataFormat
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "any.jsonl"
@@ -310,7 +310,10 @@ def prompts(prompt: str, response: str) -> list[dict[str, str]]:
 
 
 CHATML: dict[str, Any] = {"format": "prompt", "template": Template()}
-OPENED: dict[str, Any] = {"format": "prompt", "template": Template(name="file", text="{{ prompt }}\n<think>\n")}
+THINK_IN_TEMPLATE: dict[str, Any] = {
+    "format": "prompt",
+    "template": Template(name="file", text="{{ prompt }}\n<think>\n"),
+}
 Warn = Callable[[Path], str]
 WARNINGS: dict[str, tuple[Warn, Warn]] = {
     "ThinkNotClosed: 100% of the samples": (
@@ -318,8 +321,8 @@ WARNINGS: dict[str, tuple[Warn, Warn]] = {
         lambda path: warnings_of(path, prompts("a", "<think>bbbb</think>c"), **CHATML),
     ),
     "ThinkTwice: in 1 row the": (
-        lambda path: warnings_of(path, prompts("a", "<think>b</think>c"), **OPENED),
-        lambda path: warnings_of(path, prompts("a", "b</think>c"), **OPENED),
+        lambda path: warnings_of(path, prompts("a", "<think>b</think>c"), **THINK_IN_TEMPLATE),
+        lambda path: warnings_of(path, prompts("a", "b</think>c"), **THINK_IN_TEMPLATE),
     ),
     "AlreadyTemplated: the prompts of 1 row hold": (
         lambda path: warnings_of(path, prompts("<|im_start|>user\na<|im_end|>\n", "b"), **CHATML),
@@ -349,7 +352,7 @@ WARNINGS: dict[str, tuple[Warn, Warn]] = {
 
 
 @pytest.mark.parametrize("name", WARNINGS)
-def test_what_loses_a_training_is_warned_of_and_only_that(tmp_path: Path, name: str) -> None:
+def test_data_that_spoil_a_training_cause_a_warning_and_correct_data_do_not(tmp_path: Path, name: str) -> None:
     wrong, right = WARNINGS[name]
     assert name in wrong(tmp_path)
     assert name.partition(":")[0] not in right(tmp_path)

@@ -81,7 +81,7 @@ def test_every_kind_of_file_is_looked_at_as_the_trainer_reads_it(tmp_path: Path)
         ({"text": "hello"}, "has the columns text, and which are the prompt and the response is not known"),
     ],
 )
-def test_what_can_be_read_in_several_ways_or_in_none_is_refused_with_the_choices(
+def test_ambiguous_and_unknown_rows_are_refused_with_the_choices(
     tmp_path: Path, row: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(NotRecognised, match=message):

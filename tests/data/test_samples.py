@@ -82,7 +82,7 @@ def test_held_out_rows_are_never_consumed(base: Path, rows: Path) -> None:
     assert not set(data.order) & set(data.validation)
 
 
-def test_what_truncation_costs_is_counted_over_the_consumed_samples(base: Path, rows: Path) -> None:
+def test_the_loss_by_truncation_is_counted_over_the_consumed_samples(base: Path, rows: Path) -> None:
     data = prepared(base, rows, sequence_tokens=62)
     cut = [index for index in data.order if data.rows.lengths[index] > 62]
     assert data.statistics.supervises_end == pytest.approx(1 - len(cut) / 24)

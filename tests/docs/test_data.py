@@ -28,7 +28,7 @@ def test_the_page_has_an_example_of_every_format() -> None:
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=[f"{number}-{example[1]}" for number, example in enumerate(EXAMPLES)])
-def test_what_the_page_says_is_learned(tmp_path: Path, example: tuple[str, str, str, str]) -> None:
+def test_the_tokens_that_the_page_marks_are_learned(tmp_path: Path, example: tuple[str, str, str, str]) -> None:
     text, name, rows, learned = example
     data = DataSpec.model_validate(next(iter(yaml.safe_load(text)["data"].values())), by_alias=True, by_name=False)
     assert data.uri == name

@@ -67,7 +67,7 @@ def test_every_command_that_a_page_shows_exists(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=PAGE_NAMES)
-def test_every_file_that_a_page_links_to_or_names_is_there(page: Path) -> None:
+def test_every_file_that_a_page_links_to_or_names_exists(page: Path) -> None:
     text = page.read_text()
     links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text)]
     gone = [link for link in links if "://" not in link and link and not (page.parent / link).exists()]

@@ -51,7 +51,7 @@ QV = ("q_proj", "v_proj")
 
 @dataclass(frozen=True)
 class Case:
-    """`words`: of the refusal; None if the adapter must be accepted and compute the same as peft."""
+    """`words`: a part of the refusal's message; None if the adapter must be accepted and compute the same as peft."""
 
     name: str
     config: Any

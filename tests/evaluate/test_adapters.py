@@ -71,7 +71,7 @@ def test_an_expert_that_is_missing_is_named(moe: Path, tmp_path: Path) -> None:
         ({"rank_pattern": {"q_proj": 8}}, "rank_pattern"),
     ],
 )
-def test_what_is_not_plain_lora_is_refused(
+def test_an_adapter_that_is_not_plain_lora_is_refused(
     dense: Path, directory: Path, changes: dict[str, Any], complaint: str
 ) -> None:
     edit_config(directory, **changes)
@@ -97,7 +97,7 @@ def test_unreadable_files_are_named(dense: Path, directory: Path) -> None:
     weights.unlink()
     assert f"{WEIGHTS} cannot be read" in refusal(dense, directory)
     config.write_text(json.dumps([]))
-    assert "holds no object" in refusal(dense, directory)
+    assert "is not a JSON object" in refusal(dense, directory)
 
 
 @pytest.mark.slow
@@ -151,7 +151,7 @@ def test_plain_adapters_of_all_versions_of_peft_are_accepted(dense: Path, direct
         ({"bias": [[[["all"]]]]}, "bias is"),
     ],
 )  # fmt: skip
-def test_what_may_change_the_adapter_is_refused_by_name(
+def test_a_setting_that_may_change_the_adapter_is_refused_by_name(
     dense: Path, directory: Path, changes: dict[str, Any], complaint: str
 ) -> None:
     edit_config(directory, **changes)

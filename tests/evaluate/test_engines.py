@@ -34,7 +34,7 @@ def test_a_wrong_flag_is_refused_once_and_for_all(
     assert (error.value.exit_code, error.value.reason) == (ExitCode.BAD_CONFIGURATION, "BadEngineFlags")
 
 
-def test_what_fails_in_a_start_for_another_reason_than_its_input_is_a_crash(
+def test_a_start_that_fails_for_another_reason_than_its_input_is_a_crash(
     dense: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:

@@ -73,7 +73,7 @@ def test_an_early_fetch_that_failed_is_repeated_in_its_turn(
     assert fetched.wait(adapter, shapes, nothing) == adapter
 
 
-def test_what_is_damaged_at_its_turn_is_refused_each_time(
+def test_an_adapter_that_is_damaged_at_its_turn_is_refused_each_time(
     world: World, fetched: AdapterCache, shapes: ModelShapes, adapters: list[Path]
 ) -> None:
     source = world.checkpoint(adapters[0], 1)

@@ -11,6 +11,7 @@ from packaging.requirements import Requirement
 pytestmark = [pytest.mark.gpu_set, pytest.mark.timeout(900)]
 
 RECORDED = Path(__file__).parent / "data" / "gpu-imports.txt"
+"""The modules that were imported on a GPU."""
 
 
 def test_every_module_of_the_path_on_a_gpu_can_be_imported() -> None:

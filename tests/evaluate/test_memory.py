@@ -215,7 +215,7 @@ def test_a_length_that_the_longest_prompt_does_not_fit_is_refused() -> None:
     assert complete(VllmSettings(max_model_len=4700), asked, 32768).max_model_len == 4700
 
 
-def test_what_is_stated_for_keys_and_values_bounds_them(dense: Path) -> None:
+def test_a_stated_size_bounds_the_memory_of_keys_and_values(dense: Path) -> None:
     plan = plan_memory(read_shapes(dense), 10**6, "float32", GIB, 1, 4, 100, 16, rows=1)
     stated = replace(plan, kv_bytes=200 * plan.kv_token)
     assert (stated.kv_tokens, stated.full_length_rows) == (200, 2)

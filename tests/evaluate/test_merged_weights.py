@@ -47,7 +47,7 @@ def test_the_merged_weights_are_those_of_a_transformers_model(
         assert not torch.equal(tensor, pristine[name])
 
 
-def test_what_the_adapter_before_changed_is_given_back_bit_by_bit(moe: Path, tmp_path: Path) -> None:
+def test_weights_that_the_previous_adapter_changed_are_restored_bit_by_bit(moe: Path, tmp_path: Path) -> None:
     pristine, weights = load_file(moe / "model.safetensors"), merged(moe)
     everywhere = adapter_at(moe, tmp_path / "all", 1)
     attention = adapter_at(moe, tmp_path / "attention", 2, "self_attn")

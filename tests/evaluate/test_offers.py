@@ -193,7 +193,7 @@ def test_an_engine_without_room_says_so(world: World, adapters: list[Path]) -> N
     assert {progress.room for progress in told.progress} == {0}
 
 
-def test_what_is_offered_is_worked_by_the_same_engine_and_the_log_is_closed(
+def test_the_same_engine_evaluates_offered_members_and_closes_the_log(
     world: World, adapters: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     starts = counted_starts(monkeypatch)
@@ -284,7 +284,7 @@ def test_a_request_that_is_refused_at_once_fails_its_evaluation_while_the_others
     assert (failure.reason, failure.member) == ("RequestFailed", member.unit.digest)
 
 
-def test_what_comes_does_not_join_while_others_wait_for_an_engine_of_their_own(
+def test_an_offered_member_does_not_join_while_others_wait_for_a_separate_engine(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No engine can run two of the members together: the second gets its turn when the first has ended."""
@@ -308,7 +308,7 @@ def test_what_comes_does_not_join_while_others_wait_for_an_engine_of_their_own(
     assert created == sorted(created)
 
 
-def test_what_a_starting_engine_promises_is_what_its_slots_and_rows_hold(world: World, adapters: list[Path]) -> None:
+def test_a_starting_engine_reports_the_capacity_of_its_slots_and_rows(world: World, adapters: list[Path]) -> None:
     def room(count: int, requests: int, **flags: str | int | float | bool) -> int:
         asked = TRANSFORMERS.model_copy(update={"name": "vllm", "flags": flags})
         members = [world.member(world.checkpoint(adapters[number], number)) for number in range(count)]

@@ -54,7 +54,7 @@ def test_mixed_requests_are_answered_as_by_an_engine_that_knows_adapters(dense: 
     assert inner.merged == [adapter.name for adapter in two], "each is merged once, the base needs nothing"
 
 
-def test_what_arrives_for_the_merged_adapter_goes_first(dense: Path, two: list[Adapter]) -> None:
+def test_requests_for_the_merged_adapter_go_first(dense: Path, two: list[Adapter]) -> None:
     inner = MergedFromOutside(dense)
     engine = MergedEngine(inner)
     submit(engine, two[0], PROMPTS[0])

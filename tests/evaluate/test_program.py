@@ -68,7 +68,7 @@ def test_outputs_of_base_and_adapters_are_committed_with_all_that_the_record_pro
     assert progress.members == {member.unit.digest: 6 for member in members}
 
 
-def test_a_start_begins_before_the_base_is_there(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_start_begins_before_the_base_is_downloaded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
 
     def begin(asked: EngineInputs) -> None:

@@ -45,7 +45,7 @@ def lives(process: int) -> bool:
         return False
 
 
-def test_what_importing_set_in_the_server_stays_and_what_the_program_changed_counts(
+def test_the_environment_has_the_variables_that_importing_set_and_the_programs_changes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     inherited = {"KEPT": "1", "CHANGED": "1", "TAKEN_AWAY": "1", "SET_BY_IMPORT": "1"}

@@ -103,7 +103,7 @@ def test_greedy_tokens_of_base_and_adapters_in_one_batch_are_those_of_transforme
     assert len(texts) == len(variants), "two of the models gave the same outputs"
 
 
-def test_an_adapter_among_neighbours_answers_as_it_does_alone(engine: Engine, variants: list[Adapter | None]) -> None:
+def test_an_adapter_among_others_answers_as_it_does_alone(engine: Engine, variants: list[Adapter | None]) -> None:
     among = ask(engine, variants, GREEDY, PROMPTS)
     alone = ask(engine, variants[2:3], GREEDY, PROMPTS)
     assert {key: found.token_ids for key, found in alone.items()} == {key: among[key].token_ids for key in alone}

@@ -95,7 +95,7 @@ def environment_of(world: World, folder: Path, **more: str) -> dict[str, str]:
 
 
 def test_a_core_that_hangs_is_ended_with_its_stacks(dense: Path, tmp_path: Path) -> None:
-    """vLLM's core runs in separate processes: they write the stacks where they hang, and no process is left."""
+    """vLLM's core runs in separate processes. They write the stacks at which they hang, and no process is left."""
     world = World(
         tmp_path, dense, EngineIdentity(name="vllm", version=vllm.__version__, dtype="float32", flags=VLLM_FLAGS)
     )

@@ -92,7 +92,7 @@ def test_the_adapter_and_the_merged_weights_are_one_model(folder: Path) -> None:
         (("mine@10", "base"), "exists already and is not empty"),
     ],
 )
-def test_what_cannot_be_fetched_is_refused_and_nothing_is_written(
+def test_a_checkpoint_that_cannot_be_fetched_is_refused_and_nothing_is_written(
     folder: Path, arguments: tuple[str, str], message: str
 ) -> None:
     done = fetched(folder, *arguments)

@@ -16,6 +16,7 @@ REPOSITORY = Path(__file__).parents[2]
 PROFILES = sorted((REPOSITORY / "examples" / "profiles").glob("*.yaml"))
 QUICKSTART = REPOSITORY / "examples" / "quickstart.yaml"
 MEASURED = {"h200"}
+"""Profiles whose speeds were measured."""
 
 
 @pytest.mark.slow

@@ -43,7 +43,7 @@ LARGE = {
     "num_hidden_layers": 64, "hidden_size": 5120, "intermediate_size": 25_600, "num_attention_heads": 64,
     "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151_936,
 }  # fmt: skip
-"""As Qwen3-32B: 64 GB in bfloat16."""
+"""The sizes of Qwen3-32B: 64 GB in bfloat16."""
 
 
 @pytest.fixture
@@ -165,7 +165,10 @@ def test_an_architecture_that_transformers_does_not_know_is_warned_of(folder: Pa
 def elsewhere(
     folder: Path, location: str, own: Profile, target: str = "attention", others: str = "seed: 1", **config: Any
 ) -> BaseFindings:
-    """Of a base whose small files alone are here, so that nothing was known of it when it was resolved."""
+    """Returns the findings for a base of which only the small files are on this machine.
+
+    The experiment is resolved before they are read.
+    """
     experiment = experiment_of(target, others)
     frozen = resolve(experiment, folder, own, datetime.now(UTC))
     frozen = frozen.model_copy(update={"base": ModelSource(location=location, content="sha256:0")})

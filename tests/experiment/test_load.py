@@ -82,7 +82,7 @@ def test_a_long_value_makes_a_short_message_with_file_and_line(old: str, new: st
     assert max(map(len, said.splitlines())) < 600
 
 
-def test_of_many_checkpoints_a_message_lists_the_first() -> None:
+def test_a_message_lists_the_first_of_many_checkpoints() -> None:
     text = (
         MINIMAL.replace("samples: 100", "samples: 100000")
         + "  gate: {candidate: first@7, require: [{benchmark: math-500, maxDrop: 0}]}\n"

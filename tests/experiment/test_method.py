@@ -57,7 +57,7 @@ def run(folder: Path, command: str, old: str = "", new: str = "", *options: str)
         ("method: full", "method: dora", 9, "is not one of lora, full"),
     ],
 )
-def test_what_has_no_meaning_with_it_is_refused_with_its_line(
+def test_settings_that_conflict_with_the_method_are_refused_with_their_line(
     old: str, new: str, line: int, message: str, folder: Path
 ) -> None:
     result = run(folder, "validate", old, new)

@@ -89,7 +89,7 @@ def test_a_directory_without_data_is_one_problem(folder: Path) -> None:
     assert problems(folder).splitlines()[0].endswith("1 problem")
 
 
-def test_a_base_that_is_a_file_and_a_path_of_a_shell_are_told_what_is_wrong(folder: Path) -> None:
+def test_the_error_for_a_file_as_base_or_a_shell_path_says_what_is_wrong(folder: Path) -> None:
     text = (folder / "e.yaml").read_text()
     base = next(line for line in text.splitlines() if "model:" in line)
     (folder / "e.yaml").write_text(text.replace(base, "  base: {model: sft.jsonl}"))

@@ -16,7 +16,7 @@ from workloads.models.shapes import read_shapes
 EXAMPLES = Path(__file__).parents[2] / "examples"
 QUICKSTART = EXAMPLES / "quickstart.yaml"
 TRAINED_TOKENS = 96_355 + 79_738
-"""As the trainings of the quickstart count them."""
+"""The tokens that the two trainings of the quickstart report."""
 
 
 def plan(*options: str) -> Result:

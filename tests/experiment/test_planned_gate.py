@@ -65,7 +65,7 @@ def test_a_gate_of_few_problems_passes_only_a_better_candidate_and_says_so(spec)
     assert warning.startswith("gate: math-500 accuracy can pass only if the candidate is better than the baseline: no ")
 
 
-def test_what_the_warning_says_to_add_is_enough(spec) -> None:  # type: ignore[no-untyped-def]
+def test_the_benchmark_that_the_warning_says_to_add_is_enough(spec) -> None:  # type: ignore[no-untyped-def]
     assert gate_warnings(frozen_from(spec(", checkpoints: fast, confirm: [c]"), None)) == []
 
 

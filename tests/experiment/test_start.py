@@ -66,7 +66,7 @@ def inputs_of(run: FrozenRun) -> TrainInputs:
     return run.inputs
 
 
-def test_what_lora_does_not_state_is_taken_from_the_adapter(folder: Path) -> None:
+def test_settings_that_lora_does_not_state_are_taken_from_the_adapter(folder: Path) -> None:
     run = resolved(folder)
     inputs = inputs_of(run)
     assert inputs.lora == Lora(rank=4, alpha=6.0, target=("q_proj", "v_proj"))
@@ -76,13 +76,13 @@ def test_what_lora_does_not_state_is_taken_from_the_adapter(folder: Path) -> Non
     assert run.start.location == str(folder / "adapter")
 
 
-def test_another_adapter_is_another_training(folder: Path) -> None:
+def test_another_adapter_makes_another_train_unit(folder: Path) -> None:
     first = unit_of(resolved(folder).inputs)
     write_adapter(folder / "adapter", lora_dropout=0.5)
     assert unit_of(resolved(folder).inputs) != first
 
 
-def test_without_it_neither_unit_nor_run_has_the_field(folder: Path) -> None:
+def test_without_start_from_neither_unit_nor_run_has_start(folder: Path) -> None:
     run = resolved(folder, ", startFrom: {adapter: adapter}", "")
     assert "start" not in run.model_dump(mode="json")
     assert "start" not in inputs_of(run).model_dump(mode="json")
@@ -103,7 +103,7 @@ def test_without_it_neither_unit_nor_run_has_the_field(folder: Path) -> None:
         ("startFrom: {adapter: adapter, content: 'sha256:0'}", "not sha256:0"),
     ],
 )
-def test_what_does_not_go_with_the_adapter_is_refused(new: str, message: str, folder: Path) -> None:
+def test_settings_that_conflict_with_the_adapter_are_refused(new: str, message: str, folder: Path) -> None:
     with pytest.raises(SpecError) as refused:
         resolved(folder, "startFrom: {adapter: adapter}", new)
     assert message in str(refused.value)
@@ -119,14 +119,16 @@ def test_what_does_not_go_with_the_adapter_is_refused(new: str, message: str, fo
         (f"{{model: {BASE}}}", "{model: VALUE}"),
     ],
 )
-def test_what_can_be_no_path_is_named_with_its_field(folder: Path, adapter: str, old: str, field: str) -> None:
+def test_an_impossible_path_is_refused_with_the_name_of_its_field(
+    folder: Path, adapter: str, old: str, field: str
+) -> None:
     name = field.rpartition("{")[2].rpartition("VALUE")[0].rpartition(":")[0].rpartition(" ")[2]
     with pytest.raises(SpecError, match=rf"{name}: .* is not a path: (embedded null|File name too long)") as refused:
         resolved(folder, old, field.replace("VALUE", json.dumps(adapter)))
     assert len(str(refused.value)) < 500
 
 
-def test_a_bucket_that_is_not_named_is_refused(folder: Path) -> None:
+def test_an_s3_address_without_a_bucket_is_refused(folder: Path) -> None:
     stated = f"{{adapter: 's3://', content: 'sha256:{'0' * 64}'}}"
     with pytest.raises(SpecError, match="startFrom.adapter: s3:// names no bucket"):
         resolved(folder, "{adapter: adapter}", stated)
@@ -143,11 +145,11 @@ def test_a_directory_without_the_adapters_configuration_is_refused_whatever_lora
         ("mine@3000", "adapter", "mine@3000 is not a directory"),
         ("a", "adapter", "is not a directory"),
         ("store", "adapter", "holds no .safetensors file"),
-        ("file:///somewhere/store", "adapter", "is no place of an adapter: give a directory, s3://"),
+        ("file:///somewhere/store", "adapter", "is not a location of an adapter: give a directory, s3://"),
         ("s3://lab/potstill", "content", "state what it holds as content"),
     ],
 )
-def test_a_run_s_name_or_a_store_is_told_to_be_fetched_first(
+def test_for_a_run_name_or_a_store_the_error_says_to_fetch_first(
     folder: Path, stated: str, field: str, message: str
 ) -> None:
     (folder / "store" / "units").mkdir(parents=True)
@@ -169,7 +171,7 @@ def test_a_run_s_name_or_a_store_is_told_to_be_fetched_first(
         ({"target_modules": [""]}, "target_modules has '', which is not a layer's name"),
     ],
 )
-def test_a_configuration_that_trains_nothing_is_refused(folder: Path, changes: dict[str, object], said: str) -> None:
+def test_an_invalid_adapter_configuration_is_refused(folder: Path, changes: dict[str, object], said: str) -> None:
     write_adapter(folder / "adapter", **changes)
     with pytest.raises(SpecError, match="startFrom.adapter: .*adapter_config.json: ") as refused:
         resolved(folder)
@@ -179,7 +181,7 @@ def test_a_configuration_that_trains_nothing_is_refused(folder: Path, changes: d
 def factors(
     rank: int = 4, layer: str = "q_proj", value: float = 0.0, width: int | None = None
 ) -> dict[str, torch.Tensor]:
-    """LoRA factors of one kind of layers of the quickstart's base, at each depth."""
+    """LoRA factors for the layers named `layer` in every block of the quickstart's base."""
     shapes = {name: size for name, size in read_shapes(BASE).linear().items() if name.endswith(f".{layer}")}
     return {
         f"base_model.model.{name}.lora_{factor}.weight": torch.full(size, value)

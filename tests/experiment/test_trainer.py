@@ -37,7 +37,9 @@ def test_auto_is_fast_where_there_are_kernels(stated: str, architecture: str | N
 @pytest.mark.parametrize(
     "changes", [{"target": ("q_proj",)}, {"target": ("all-linear",)}, {"dropout": 0.1}, {"rslora": True}]
 )
-def test_what_the_fast_trainer_cannot_do_is_general_with_auto_and_refused_with_fast(changes: dict[str, object]) -> None:
+def test_settings_beyond_the_fast_trainer_are_general_with_auto_and_refused_with_fast(
+    changes: dict[str, object],
+) -> None:
     lora = PLAIN.model_copy(update=changes)
     assert choose_trainer("auto", "Qwen3ForCausalLM", lora, PLACE) == "general"
     with pytest.raises(SpecError, match="state general or auto"):
@@ -132,7 +134,7 @@ MOE = "MixtralForCausalLM"
         ),
     ],
 )
-def test_what_the_general_trainer_refuses_is_refused_with_its_field(
+def test_settings_that_the_general_trainer_refuses_are_refused_with_their_field(
     architecture: str, changes: dict[str, object], starts: bool, message: str
 ) -> None:
     with pytest.raises(SpecError, match=message):
@@ -149,7 +151,7 @@ def test_what_the_general_trainer_refuses_is_refused_with_its_field(
         (None, {"target": ("attention",)}, False),
     ],
 )
-def test_what_the_trainers_take_is_not_refused(
+def test_settings_that_the_trainers_support_are_not_refused(
     architecture: str | None, changes: dict[str, object], starts: bool
 ) -> None:
     choose_trainer("auto", architecture, PLAIN.model_copy(update=changes), PLACE, starts=starts)

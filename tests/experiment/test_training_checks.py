@@ -76,7 +76,7 @@ def validated(frozen: FrozenExperiment, *changes: tuple[str, str]) -> Validation
     ],
     ids=["context", "budget", "encoder", "quantised", "remote code"],
 )
-def test_what_the_bases_configuration_shows_is_refused_with_the_field(
+def test_a_mistake_that_the_bases_configuration_shows_is_refused_with_the_field(
     tmp_path: Path, config: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(SpecError) as caught:

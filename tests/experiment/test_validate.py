@@ -78,7 +78,7 @@ def test_a_run_that_must_think_and_is_not_taught_to_is_warned_of(folder: Path) -
     assert "warning: a: ThinkNotTaught: no sample teaches </think>" in said(folder)
 
 
-def test_what_holds_for_several_runs_is_said_once(folder: Path) -> None:
+def test_a_warning_for_several_runs_is_printed_once(folder: Path) -> None:
     change(
         folder, "{name: a, data: sums, thinking: false}", "{name: a, data: sums}\n    - {name: b, data: sums, seed: 2}"
     )
@@ -151,7 +151,9 @@ def test_a_budget_that_the_context_does_not_hold_is_refused(folder: Path) -> Non
         ("grader: math}", "grader: math, limit: 1000}", "mine: limit is 1000, and the benchmark has 6 problems"),
     ],
 )
-def test_what_runs_and_hardly_means_anything_is_warned_of(folder: Path, old: str, new: str, warning: str) -> None:
+def test_settings_that_run_and_give_no_useful_result_cause_a_warning(
+    folder: Path, old: str, new: str, warning: str
+) -> None:
     change(folder, old, new)
     assert f"warning: {warning}" in said(folder)
 
@@ -167,7 +169,7 @@ def test_a_row_may_have_more_fields_and_they_are_named(folder: Path) -> None:
     assert "warning: mine: fields that are not used: source, url" in said(folder)
 
 
-def test_what_is_not_on_this_machine_is_listed_as_not_checked(folder: Path) -> None:
+def test_inputs_that_are_not_on_this_machine_are_listed_as_not_checked(folder: Path) -> None:
     change(folder, f"{{model: {BASE}}}", "{model: some/base, revision: " + "a" * 40 + "}")
     change(folder, "uri: bench.jsonl", f"uri: s3://lab/bench.jsonl, sha256: {'a' * 64}")
     text = said(folder)

@@ -114,7 +114,7 @@ def at_once(stack: ClusterStack, kind: str, chance: random.Random) -> None:
 
 
 def remove_pod(stack: ClusterStack, name: str, *, evict: bool) -> None:
-    """As `kubectl delete pod`, or as `kubectl drain` does it."""
+    """Deletes a pod as `kubectl delete pod` does, or with `evict` as `kubectl drain` does."""
     path = f"/api/v1/namespaces/{stack.namespace}/pods/{name}"
     body: Object = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
     if evict:

@@ -30,7 +30,10 @@ CLOSED_SECONDS = 60.0
 
 @contextmanager
 def cluster_lab(folder: Path) -> Iterator[Lab]:
-    """As `lab`, with the manifest of an undisturbed run on a cluster. Raises AssertionError where that does not succeed."""
+    """Yields a lab like `lab`, with the manifest of an undisturbed run on a cluster.
+
+    Raises AssertionError if that run does not succeed.
+    """
     with programs(folder) as made:
         kept = folder / "undisturbed-cluster"
         if not (kept / "manifest").exists():
@@ -85,7 +88,7 @@ def play_on_cluster(
 
 
 def broken_promises(made: ClusterStack, lab: Lab) -> list[str]:
-    """Of an Experiment that has succeeded."""
+    """Returns the promises that were broken for an Experiment that has succeeded, in words."""
     uid8 = made.uid8()
     found = []
     if compared(made.store_folder, uid8) != lab.manifest:
@@ -102,7 +105,7 @@ def broken_promises(made: ClusterStack, lab: Lab) -> list[str]:
 
 
 def doubled_jobs(created: list[str]) -> list[str]:
-    """Of the keys of tasks for which Jobs were made."""
+    """Returns a line for each task with more than one Job. `created`: the task key of each Job."""
     return [f"{count} Jobs were made for {key}" for key, count in Counter(created).items() if count > 1]
 
 

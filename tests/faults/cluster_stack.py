@@ -36,7 +36,9 @@ SETTINGS: tuple[dict[str, Any], ...] = (
         "profile": {"podLabels": {"team": "other"}, "terminationGraceSeconds": 7},
     },
 )
-"""Of one controller and the one that takes its place in a `helm upgrade`: variables, and fields of each role's pods."""
+"""The settings of a controller and of the one that replaces it in a `helm upgrade`: variables, and fields of each role's
+pods.
+"""
 
 
 @dataclass
@@ -125,7 +127,7 @@ class ClusterStack:
         return stated
 
     def apply(self) -> None:
-        """The Experiment, once one of its name before it is gone."""
+        """Posts the Experiment, as soon as an earlier one of its name is deleted."""
         item = yaml.safe_load(Path(self.lab.spec).read_text())
 
         def post() -> Object:
@@ -134,7 +136,7 @@ class ClusterStack:
         self.answered(post, again=(409,))
 
     def experiment(self) -> Object | None:
-        """As the API server has it now; None if there is none, or no answer."""
+        """Returns the Experiment as the API server has it now; None if it does not exist or the server does not answer."""
         try:
             return self.plane.api.get(f"{self.path}/{NAME}")
         except (ApiRefusedError, urllib3.exceptions.HTTPError):
@@ -144,7 +146,7 @@ class ClusterStack:
         return uid8_of(self.answered(lambda: self.plane.api.get(f"{self.path}/{NAME}")))
 
     def answered(self, call: Callable[[], Object], again: tuple[int, ...] = ()) -> Object:
-        """What `call` returns, asked again while the API server does not answer, or with one of the codes `again`."""
+        """Returns the result of `call`, which it repeats while the API server does not answer or answers with `again`."""
 
         def answer() -> Object | None:
             try:

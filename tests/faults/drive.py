@@ -19,11 +19,14 @@ class Run(Protocol):
     def begin(self) -> None: ...
 
     def is_over(self) -> bool:
-        """Whether the experiment has succeeded. Starts again what a fault has ended. Raises AssertionError if it failed."""
+        """Returns whether the experiment has succeeded, and restarts processes that a fault has ended.
+
+        Raises AssertionError if it failed.
+        """
         ...
 
     def has_target(self, kind: str) -> bool:
-        """Whether what this kind of fault kills, pauses or changes is there."""
+        """Returns whether a target of this kind of fault exists."""
         ...
 
     def fault(self, fault: Fault, chance: random.Random) -> AbstractContextManager[None]:
@@ -146,7 +149,7 @@ def note_recovered(begun: list[Beginning], run: Run) -> None:
 
 
 def as_line(played: Played) -> str:
-    """As JSON, for the table and for going on later."""
+    """Returns the play as one line of JSON, for the table and for a later run that continues."""
     return json.dumps(
         {
             "seed": played.schedule.seed,

@@ -2,7 +2,7 @@
 
 For the fault schedules only: the programs' imports take twenty times as long as their work on a tiny base. A program is
 otherwise the same: a process in its own session that runs a module as `__main__`. `POTSTILL_TEST_*` variables of
-a program's environment change what a schedule needs changed in it (`adjustments`). Each start is a line in
+a program's environment change the program as a schedule needs (`adjustments`). Each start is a line in
 `POTSTILL_TEST_STARTS`.
 """
 
@@ -57,7 +57,7 @@ def serve(address: Path) -> None:
 
 
 def fork(client: socket.socket, inherited: list[int]) -> int | None:
-    """None for a client that was killed before it had told its order."""
+    """Returns the process number; None if the client was killed before it had sent its order."""
     try:
         order, files = receive(client)
     except (OSError, ValueError):
@@ -138,7 +138,7 @@ def run(order: dict[str, Any], files: list[int], client: socket.socket) -> None:
 
 
 def die_with(client: socket.socket) -> None:
-    """Ends this process when the one that stands for it has been killed."""
+    """Ends this process when its client has been killed."""
     try:
         client.recv(1)
     finally:

@@ -44,7 +44,7 @@ class Lab:
     client: Path
     server: Server
     manifest: Any
-    """Of an undisturbed run, without times and attempts."""
+    """The manifest of an undisturbed run, without times and attempts."""
 
     @property
     def spec(self) -> str:
@@ -54,7 +54,8 @@ class Lab:
 class Program:
     """A program that the fork server runs for this process, and that ends with it.
 
-    It runs in `folder`, or where its log is, and writes its errors into `errors`, or into its log.
+    It runs in `folder` or, without one, in the folder of its log. It writes errors to `errors` or, without one, to its
+    log.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class Program:
         self._socket.setblocking(False)
 
     def poll(self) -> int | None:
-        """As subprocess.Popen.poll."""
+        """Returns the exit code, or None while the program runs, as subprocess.Popen.poll does."""
         if self._code is None:
             line = self._answers.readline()
             if line:
@@ -100,7 +101,7 @@ class Program:
 
 @contextmanager
 def lab(folder: Path) -> Iterator[Lab]:
-    """Raises NotInTimeError, AssertionError where an undisturbed run does not succeed."""
+    """Yields a lab. Raises NotInTimeError or AssertionError if an undisturbed run does not succeed."""
     with programs(folder) as made:
         yield replace(made, manifest=undisturbed(made, folder))
 
@@ -161,7 +162,7 @@ def write_files(files: Path) -> None:
 
 
 def base_environment(lab: Lab, folder: Path, machine: str = "first") -> dict[str, str]:
-    """Of a runner whose schedule lies in `folder`. Each machine has its own records of what was started."""
+    """Returns the environment of a runner whose schedule is in `folder`. Each machine has separate records of starts."""
     temporary = folder / "tmp"
     temporary.mkdir(exist_ok=True)
     return os.environ | {

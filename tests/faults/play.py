@@ -1,4 +1,4 @@
-"""Plays a schedule: runs the experiment, makes the faults, goes on until it has succeeded, and says what was not kept."""
+"""Plays a schedule: runs the experiment with its faults until it succeeds, and returns the promises that were broken."""
 
 import os
 import random
@@ -90,7 +90,7 @@ def write_orphan(made: Stack) -> None:
 
 
 def broken_promises(made: Stack, lab: Lab) -> list[str]:
-    """Of a finished store."""
+    """Returns the promises that a finished store breaks, in words."""
     store, found = made.direct(), []
     if compared(made.store_folder) != lab.manifest:
         found.append("the manifest is not that of an undisturbed run")

@@ -33,8 +33,9 @@ class S3:
 
 @dataclass
 class Stack:
-    """`disk`: of the store's files, its own small file system where that may be mounted. `clock`: the file that says by
-    how much the first machine's clock is wrong."""
+    """`disk`: the folder of the store's files, a separate small file system if one may be mounted. `clock`: the file with
+    the error of the first machine's clock.
+    """
 
     lab: Lab
     folder: Path

@@ -43,7 +43,7 @@ SIZES: dict[str, Any] = {
     "max_position_embeddings": 512,
 }
 EXPERTS: dict[str, Any] = {"num_experts": RANK, "num_experts_per_tok": 2, "moe_intermediate_size": 64}
-"""As many experts as ranks, so that their axes can be swapped."""
+"""The number of experts equals the rank, so that swapped axes would not change a shape."""
 NEAR_TIE_NATS = {"float32": 1e-3, "float16": 5e-1, "bfloat16": 6e-1, "fp8": 1.0}
 ERROR_NATS = {"float32": 1e-3, "float16": 5e-2, "bfloat16": 1e-1, "fp8": 2.5e-1}
 """Root mean square over the 1,512 tokens of an adapter. In 16 bits a router now and then takes another expert than in 32:
@@ -52,7 +52,7 @@ that token is then off by up to a nat, which alone makes 0.026.
 NEARER = {"float32": 4, "float16": 4, "bfloat16": 4, "fp8": 1.5}
 """How many times nearer the result must be to the adapter's log-probabilities than to the base's."""
 EQUAL_SHARE = {"float32": 0.75, "float16": 0.5, "bfloat16": 0.25, "fp8": 0.0}
-"""Of the outputs, at least: a base of random weights is never sure of itself."""
+"""The least share of equal outputs. It is low because a base of random weights has many near ties."""
 PROMPTS = [
     "2 + 2 =",
     "a",
@@ -198,7 +198,7 @@ def label(adapter: Adapter | None) -> str:
 def log_probs(
     checks: Checks, case: Case, engine: Engine, small: TransformersEngine, variants: Sequence[Adapter | None]
 ) -> None:
-    """Of 24 random sequences of 64 tokens, by every adapter."""
+    """Compares the log-probabilities of 24 random sequences of 64 tokens, with every adapter."""
     generator = torch.Generator().manual_seed(0)
     sequences = torch.randint(0, 256, (24, 64), generator=generator).tolist()
     expected = {label(adapter): flat(small.log_probs(sequences, adapter)) for adapter in variants}

@@ -86,7 +86,7 @@ def test_a_sandbox_that_is_always_killed_loses_the_order_and_no_other() -> None:
 LARGE = "held = bytearray(200 << 20)\n    held[::4096] = bytes(len(held[::4096]))\n    "
 
 
-def test_what_a_kernel_without_memory_may_have_killed_is_run_again_alone_and_then_believed() -> None:
+def test_a_program_that_a_kernel_without_memory_may_have_killed_is_run_again_alone() -> None:
     (outcome,) = run_all(
         [replace(ORDER, program=f"def double(x):\n    {LARGE}import os; os.kill(os.getpid(), 9)\n")], 1
     )
@@ -99,7 +99,7 @@ def test_what_a_kernel_without_memory_may_have_killed_is_run_again_alone_and_the
     [("import os; os.kill(os.getpid(), 9)", "memory"), ("import time; time.sleep(60)", "timeout")],
 )
 def test_a_program_that_kills_itself_or_waits_is_run_once(body: str, end: str) -> None:
-    """A kernel without memory does not kill a small process, and the machine had time for one that waits."""
+    """A kernel without memory does not kill a small process, and the machine had time for a process that waits."""
     (outcome,) = run_all([replace(ORDER, program=f"def double(x):\n    {body}\n")], 1)
     assert isinstance(outcome, Outcome)
     assert (outcome.end, outcome.doubtful, outcome.tries) == (end, False, 1)

@@ -51,7 +51,7 @@ def test_golds_of_code(tmp_path: Path, rows: list[dict[str, object]], code: int,
         (("math500",), "no such file, and no built-in benchmark"),
     ],
 )
-def test_wrong_use_is_told(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+def test_wrong_use_is_reported(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
     code, output = _bench_test(tmp_path, [{"id": "a", "prompt": "p", "answer": "1"}], *arguments)
     assert code == 2
     assert said in output

@@ -191,7 +191,7 @@ ROWS = st.fixed_dictionaries(
 @pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ROWS, st.sampled_from(["code", "math", "exact", "choice"]))
-def test_whatever_a_row_holds_it_is_read_or_refused(tmp_path: Path, row: dict[str, object], grader: str) -> None:
+def test_any_row_is_read_or_refused(tmp_path: Path, row: dict[str, object], grader: str) -> None:
     path = _file(tmp_path, {"id": "a", "prompt": "p", "answer": "1", "entry_point": "f"} | row)
     with contextlib.suppress(BenchmarkError):
         for problem in load(path, grader=grader).problems:  # type: ignore[arg-type]

@@ -175,7 +175,7 @@ FUTURE = f"from __future__ import annotations\n{SOLUTION}"
         (("import math", FUTURE), FUTURE),
     ],
 )
-def test_of_several_blocks_the_last_that_defines_the_entry_point(programs: tuple[str, ...], answer: str) -> None:
+def test_the_last_block_that_defines_the_entry_point_counts(programs: tuple[str, ...], answer: str) -> None:
     reading = read(_blocks(*programs), Rule("fenced", thinking=False), ended=True, entry_point="f")
     assert (reading.completed, reading.answer) == (True, answer + "\n")
 

@@ -112,7 +112,7 @@ def test_golds_that_do_not_grade_right_are_found_before_anything_is_generated(tm
     assert report.untested == ("none",)
 
 
-def test_what_no_file_can_hold_does_not_cost_the_others_their_verdicts(tmp_path: Path) -> None:
+def test_an_output_that_no_file_can_hold_does_not_affect_the_others(tmp_path: Path) -> None:
     """Half a surrogate pair, which a program may put into its exception."""
     row = {"id": "a", "prompt": "p", "entry_point": "f", "asserts": "assert f(1) == 1"}
     benchmark = _benchmark(tmp_path, "code", row)

@@ -26,7 +26,7 @@ PATHOLOGICAL = ["9^{9^{9^{9^{9}}}}", "(((10!)!)!)!", "{" * 300 + "1" + "}" * 300
 
 
 @pytest.mark.slow
-def test_answers_are_compared_by_value_and_pathological_ones_lose_no_neighbour() -> None:
+def test_answers_are_compared_by_value_and_pathological_ones_do_not_affect_the_others() -> None:
     checks = {f"right {a}": AnswerCheck("math", a, g) for a, g in RIGHT} | {
         f"wrong {a}": AnswerCheck("math", a, g) for a, g in WRONG
     }

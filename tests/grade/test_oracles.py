@@ -218,7 +218,7 @@ def test_fewer_values_than_tests_never_pass() -> None:
 @given(
     st.text(max_size=30) | st.sampled_from(["[" * 5_000, '["n","<f8",[1],[["l"]]]', '["s","\\ud800"]', '["c",1e999,1]'])
 )
-def test_whatever_a_program_sends_is_judged(text: str) -> None:
+def test_any_output_of_a_program_gets_a_verdict(text: str) -> None:
     suite = Suite("t", ('["l"]',), ("1",), (0.0,))
     for oracle in ("equal", "same set", "truth", "not none", "equal or 0"):
         verdict = judge(replace(suite, oracle=oracle), Outcome("k", "finished", (text,), (), "", 0.0, 0.0))

@@ -27,13 +27,13 @@ def _read(path: Path) -> dict[str, Outcome | Lost]:
         outcomes.close()
 
 
-def test_what_was_written_is_read(tmp_path: Path) -> None:
+def test_outcomes_are_read_as_they_were_written(tmp_path: Path) -> None:
     write_outcomes(tmp_path / "o", BOTH)
     assert _read(tmp_path / "o") == {o.key: o for o in BOTH}
     assert OutcomeFile(tmp_path / "o", ORDERS).asked_again == 1
 
 
-def test_of_two_outcomes_for_one_order_the_first_counts_and_an_unknown_one_does_not(tmp_path: Path) -> None:
+def test_the_first_of_two_outcomes_for_an_order_counts_and_an_unknown_one_does_not(tmp_path: Path) -> None:
     second = Outcome("a", "finished", ("2",), (0.0,), "", 0.0, 0.0)
     stranger = Outcome("c", "finished", ("1",), (0.0,), "", 0.0, 0.0)
     write_outcomes(tmp_path / "o", [stranger, A, second, B])

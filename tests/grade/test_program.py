@@ -113,7 +113,7 @@ def test_three_steps_give_the_same_and_the_one_that_executes_knows_no_store_and_
 
 
 @pytest.mark.slow
-def test_what_the_executing_step_leaves_is_not_believed(store: Store, tmp_path: Path) -> None:
+def test_files_of_the_executing_step_are_not_trusted(store: Store, tmp_path: Path) -> None:
     task = code_task(store, tmp_path)
     work = tmp_path / "work"
     _run(task, "--step", "fetch", "--work", str(work), store=store)

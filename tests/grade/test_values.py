@@ -188,7 +188,7 @@ def test_an_instance_of_a_subclass_is_its_builtin_part_and_its_name() -> None:
     assert (value.name, value.value, value.value == 8) == ("Sly", 7, False)
 
 
-def test_what_cannot_be_compared_is_equal_to_nothing() -> None:
+def test_values_that_cannot_be_compared_equal_nothing() -> None:
     value = decode(encode(object()))
     assert isinstance(value, Opaque)
     assert value != decode(encode(object()))

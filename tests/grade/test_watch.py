@@ -141,7 +141,7 @@ def test_call_and_encoding_of_a_test_share_one_limit_whenever_the_candidate_says
     assert end_of(late, None, 0) == ProcessEnd("timeout", "test 1, CPU time")
 
 
-def test_what_is_read_at_once_shares_the_limits_of_its_tests() -> None:
+def test_values_that_are_read_at_once_share_the_limits_of_their_tests() -> None:
     watch = watch_of(b"LS")
     watch.take((b"T" + frame(b"V", b"1")) * 2, 2.9)
     assert not watch.late

@@ -102,10 +102,10 @@ def test_suspending_is_not_a_new_revision(accepted: Accept) -> None:
     [
         ({"runs": [{**RUN, "learningRate": 1.0}]}, "run one has changed; add another under a new name"),
         ({"runs": [{**RUN, "name": "two"}]}, "run one was removed from the spec"),
-        ({"epoch": 1}, "epoch does not change in a live experiment"),
+        ({"epoch": 1}, "epoch cannot change in a live experiment"),
     ],
 )
-def test_what_has_been_asked_does_not_change(accepted: Accept, change: dict[str, Any], message: str) -> None:
+def test_a_change_of_an_accepted_field_is_refused(accepted: Accept, change: dict[str, Any], message: str) -> None:
     accepted(item())
     reason, told = refusal(accepted, item(**change))
     assert reason == "ImmutableField"

@@ -55,7 +55,7 @@ def update(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_what_is_posted_is_the_golden_one(name: str, update: bool) -> None:
+def test_the_posted_job_equals_the_golden_file(name: str, update: bool) -> None:
     compare(name, built(name), update)
 
 

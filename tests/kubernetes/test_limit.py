@@ -90,11 +90,11 @@ def deleted(time: str) -> dict[str, Any]:
         "two",
     ],
 )
-def test_what_counts_as_an_evaluation_pod(jobs: list[Any], pods: list[Any], count: int) -> None:
+def test_jobs_pods_and_claims_count_as_evaluation_pods(jobs: list[Any], pods: list[Any], count: int) -> None:
     assert len(holders(jobs, pods, {}, NOW)) == count
 
 
-def test_what_others_have_is_taken_from_the_pool_and_its_own_is_not() -> None:
+def test_pods_of_others_are_subtracted_from_the_pool_and_own_pods_are_not() -> None:
     line = QuotaQueue(3, {"a": ASH, "b": BIRCH, "c": BIRCH})
     assert [line.pool(owner).slots for owner in (ASH, BIRCH, CEDAR)] == [1, 2, 0]
     assert QuotaQueue(1, {"a": ASH, "b": BIRCH}).pool(CEDAR).slots < 0
@@ -280,7 +280,7 @@ class Namespace:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12))
-def test_whatever_happens_when_the_limit_holds_at_every_step_and_everybody_ends(seed: int) -> None:
+def test_the_limit_holds_at_every_step_and_all_experiments_end(seed: int) -> None:
     """Rounds of four experiments are interleaved action by action; Jobs are seen late, crash and are preempted."""
     chance = random.Random(seed)
     weather = Weather(crash=0.1, preempt=0.1, work_ticks=1 + seed % 3)

@@ -77,7 +77,7 @@ def test_a_job_whose_pods_are_deleted_has_the_reason_of_the_job(
     assert (seen.reason, seen.preempted) == (reason, preempted)
 
 
-def test_of_several_nodes_the_first_failure_counts_and_in_one_second_the_one_that_says_most() -> None:
+def test_the_first_failure_of_several_nodes_counts_and_within_a_second_the_most_specific() -> None:
     late, early, killed = failed(ended(1, at=T2)), failed(ended(9, at=T1)), failed(ended(137, "OOMKilled", at=T1))
     assert "exited with 9" in job_of(train(FAILED), [late, early]).message
     assert job_of(train(FAILED), [late, early, killed]).reason == "OOMKilled"
@@ -118,7 +118,7 @@ def test_last_words_are_one_short_printable_line(text: str) -> None:
     assert said.isprintable()
 
 
-def test_of_an_objects_events_the_last_counts() -> None:
+def test_the_last_event_of_an_object_counts() -> None:
     def event(at: str, message: str) -> Json:
         return {"involvedObject": {"uid": "a"}, "reason": "FailedCreate", "message": message, "lastTimestamp": at}
 

@@ -72,7 +72,7 @@ def test_a_suspended_experiment_is_suspending_until_nothing_runs() -> None:
     assert running_status(item(suspend=True), status(idle=True), LINKS, 1, NOW)["phase"] == "Suspended"
 
 
-def test_what_was_not_seen_this_round_stays_as_it_was_told() -> None:
+def test_fields_that_this_round_could_not_read_stay_as_they_were() -> None:
     before = running_status(item(), status(), LINKS, 1, NOW)
     blind = Status((Condition("Ready", "Unknown", "StoreUnavailable", "no answer"),))
     built = running_status(item(before), blind, LINKS, 1, LATER)
@@ -111,7 +111,7 @@ def test_only_transitions_are_events() -> None:
     assert [c["type"] for c in changed] == ["Ready"]
 
 
-def test_of_a_new_experiment_only_its_acceptance_is_an_event() -> None:
+def test_a_new_experiment_has_only_the_event_of_its_acceptance() -> None:
     found = transitions(item(), running_status(item(), status(), LINKS, 1, NOW)["conditions"])
     assert [condition["type"] for condition in found] == ["Accepted"]
 

@@ -106,7 +106,7 @@ roles = st.sampled_from(("train", "generate"))
 
 
 def of_role(item: Json, role: str, owner: str) -> Json:
-    """The Job or pod as one of this role, that has ended where its status says so."""
+    """Returns the Job or pod with the labels of this role. It has ended if its status says so."""
     metadata = item["metadata"]
     name = metadata.get("labels", {}).get(JOB_NAME_LABEL, metadata["name"])
     metadata["labels"] = metadata.get("labels", {}) | {

@@ -9,7 +9,7 @@ CONTAINER: Json = {"name": "main", "image": "i", "resources": {"limits": {"cpu":
 
 
 def again(item: Json) -> Json:
-    """As another answer of the API server gives it: no string is shared."""
+    """Returns a copy that shares no string with `item`, like another answer of the API server."""
     parsed: Json = json.loads(json.dumps(item))
     return parsed
 

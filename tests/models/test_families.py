@@ -168,7 +168,7 @@ def test_a_prompt_opens_with_what_the_base_s_own_tokenizer_puts_before_a_text(tr
     base = trained.world.base
     whole = AutoTokenizer.from_pretrained(base)("What is 1 + 1?").input_ids
     ours = load_tokenizer(base)
-    assert ours.opened(ours.encode("What is 1 + 1?")) == whole
-    assert ours.opened(whole) == whole
+    assert ours.with_opening(ours.encode("What is 1 + 1?")) == whole
+    assert ours.with_opening(whole) == whole
     canary = trained.record.canaries[0]
     assert canary.token_ids[: len(ours.opening)] == ours.opening

@@ -82,7 +82,7 @@ def order(store: Store, base: Path, rows: Path, adapter: Path, number: int = 1, 
     return task
 
 
-def test_it_has_the_losses_of_plain_peft_that_goes_on_from_the_same_adapter(
+def test_it_has_the_losses_of_plain_peft_that_continues_from_the_same_adapter(
     base: Path, rows: Path, adapter: Path, tmp_path: Path
 ) -> None:
     store = open_directory(tmp_path / "store")

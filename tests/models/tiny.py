@@ -28,7 +28,7 @@ TINY_SIZES: dict[str, Any] = {
 VLLM_SIZES: dict[str, Any] = {"hidden_size": 128, "initializer_range": 0.1}
 """Overrides TINY_SIZES, because vLLM on a CPU has no attention for heads of fewer than 32 elements."""
 BOS = "<|begin_of_text|>"
-OPENED = ("llama", "mistral", "mixtral", "gemma2", "gemma3", "phi3")
+WITH_BOS = ("llama", "mistral", "mixtral", "gemma2", "gemma3", "phi3")
 """Families whose tokenizers put a token before every text."""
 
 
@@ -44,7 +44,7 @@ def write_tiny_base(directory: Path, family: ModelFamily, seed: int = 0, **chang
     write_tokenizer(directory)
     settings = {"eos_token": "<|endoftext|>", "tokenizer_class": "PreTrainedTokenizerFast"}
     (directory / "tokenizer_config.json").write_text(json.dumps(settings))
-    if family.name in OPENED:
+    if family.name in WITH_BOS:
         add_bos(directory)
     return directory
 

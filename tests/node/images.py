@@ -21,7 +21,7 @@ FOLDER = cache_folder() / "node"
 STORAGE = ("--root", str(FOLDER / "buildah"), "--runroot", str(RUN / "buildah"), "--storage-driver", "overlay")
 BUILDAH = ("nice", "-n", "10", "buildah", *STORAGE)
 BASE_PACKAGES = "python3,python3-venv,ca-certificates"
-KEPT = "buildah-cache"
+CACHE_PREFIX = "buildah-cache"
 """The folder under FOLDER/tmp for packages that builds fetched."""
 FIRST_GIB, LATER_GIB = 25, 4
 """Disk space: to build all images and run them (24 were left), and to do it again."""
@@ -58,7 +58,7 @@ def make_room() -> None:
     """
     unmount_below([FOLDER / "buildah", FOLDER / "tmp"])
     for left in _folder("tmp").iterdir():
-        if not left.name.startswith(KEPT):
+        if not left.name.startswith(CACHE_PREFIX):
             shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
     needed = LATER_GIB if _identity("localhost/potstill-train:newest") else FIRST_GIB
     free = shutil.disk_usage(FOLDER).free / 2**30

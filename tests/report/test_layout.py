@@ -35,7 +35,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture(scope="module")
 def finished(store: Store) -> Manifest:
-    """As large as the experiment distill-16-02."""
+    """Returns a manifest that is as large as that of the experiment distill-16-02."""
     return synthetic(store, characters=200)
 
 

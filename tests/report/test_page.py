@@ -62,7 +62,7 @@ def test_nothing_is_fetched(html: str) -> None:
     assert "unsafe-eval" not in str(policy)
 
 
-def test_what_models_and_specs_say_adds_no_element(html: str) -> None:
+def test_texts_of_models_and_specs_add_no_element(html: str) -> None:
     found = elements(html)
     assert not [tag for tag, _ in found if tag in ("img", "i", "iframe", "object", "base")]
     assert len([a for tag, a in found if tag == "script" and not a.get("type")]) == 1

@@ -1,5 +1,6 @@
-"""For every output, the page shows the prompt that was sent; it also shows the start and the questions of the
-experiment.
+"""The report's page shows the prompt that was sent for every output.
+
+It also shows when the experiment started, how long it took, and its settings.
 """
 
 import base64
@@ -31,12 +32,12 @@ from workloads.text.tokenizer import TextTokenizer, load_tokenizer
 BASE = Path(__file__).parents[2] / "examples/quickstart/base"
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 PROBLEM = f"Which one is 2? {HOSTILE}"
-CHOSEN = f"{PROBLEM}\nA. 1\nB. 2"
+WITH_CHOICES = f"{PROBLEM}\nA. 1\nB. 2"
 PLAIN = Prompting(template=Template(name="plain"), instruction="Problem:\n{problem}\nAnswer:", prefill=" The")
 CHAT = Prompting(template=Template())
 SENT = {
-    "base": f"Problem:\n{CHOSEN}\nAnswer: The",
-    "mine@100": f"<|im_start|>user\n{CHOSEN}<|im_end|>\n<|im_start|>assistant\n",
+    "base": f"Problem:\n{WITH_CHOICES}\nAnswer: The",
+    "mine@100": f"<|im_start|>user\n{WITH_CHOICES}<|im_end|>\n<|im_start|>assistant\n",
 }
 
 
@@ -51,7 +52,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def frozen_in(store: Store, tmp_path: Path) -> FrozenExperiment:
-    """One choice problem, whose file is on this machine."""
+    """Puts an experiment into the store and returns it. Its benchmark is one multiple-choice problem in a local file."""
     path = tmp_path / "choice.jsonl"
     path.write_text(json.dumps({"id": "all-p0", "prompt": PROBLEM, "choices": ["1", "2"], "answer": "B"}))
     benchmark = FrozenBenchmark(
@@ -65,12 +66,15 @@ def frozen_in(store: Store, tmp_path: Path) -> FrozenExperiment:
     return made
 
 
-def asked(store: Store, tokenizer: TextTokenizer, tmp_path: Path, text: str = CHOSEN) -> Manifest:
-    """Both models' outputs are in the store; `text` is the base's prompt."""
+def manifest_with_outputs(store: Store, tokenizer: TextTokenizer, tmp_path: Path, text: str = WITH_CHOICES) -> Manifest:
+    """Commits one output of the base and one of mine@100, and returns their manifest.
+
+    `text`: the problem from which the base's prompt is made.
+    """
     store.put(store_keys.blob_key(tokenizer.sha256), tokenizer.path.read_bytes())
     made = []
-    for model, prompting, problem in (("base", PLAIN, text), ("mine@100", CHAT, CHOSEN)):
-        one = evaluation(model, "R", benchmark="choice")
+    for model, prompting, problem in (("base", PLAIN, text), ("mine@100", CHAT, WITH_CHOICES)):
+        one = evaluation(model, codes="R", benchmark="choice")  # R: one output, right and completed
         prompt = make_prompt(tokenizer, prompting, "all-p0", problem)
         output = Output(
             problem="all-p0", prompt_sha256=prompt.sha256, prompt_tokens=len(prompt.token_ids), token_ids=(1,),
@@ -95,6 +99,7 @@ def unpacked(packed: str) -> Any:
 
 def prompts_of(read: OutputPages) -> dict[str, str | None]:
     """The prompt that the page shows beside the output, by model."""
+    # p: the texts of the problem's prompts. s: the index of the prompt that was sent.
     texts = unpacked(read.problems[0].packed)["all-p0"]["p"]
     places = {chunk.model: unpacked(chunk.packed)[0]["s"] for chunk in read.chunks}
     return {model: None if place is None else texts[place] for model, place in places.items()}
@@ -103,17 +108,15 @@ def prompts_of(read: OutputPages) -> dict[str, str | None]:
 def test_each_output_has_the_prompt_that_was_sent(store: Store, tokenizer: TextTokenizer, tmp_path: Path) -> None:
     """The prompt has the template, the base's instruction and prefill, and the lettered choices."""
     frozen_in(store, tmp_path)
-    read = reading(asked(store, tokenizer, tmp_path), store)
+    read = reading(manifest_with_outputs(store, tokenizer, tmp_path), store)
     assert prompts_of(read) == SENT
     assert read.notes == ()
 
 
-def test_a_prompt_that_cannot_be_made_again_is_not_shown(
-    store: Store, tokenizer: TextTokenizer, tmp_path: Path
-) -> None:
+def test_a_prompt_that_cannot_be_rebuilt_is_not_shown(store: Store, tokenizer: TextTokenizer, tmp_path: Path) -> None:
     """The hash of the token ids belongs to another text, so the sent prompt is unknown."""
     frozen_in(store, tmp_path)
-    read = reading(asked(store, tokenizer, tmp_path, text="something else"), store)
+    read = reading(manifest_with_outputs(store, tokenizer, tmp_path, text="something else"), store)
     assert prompts_of(read) == SENT | {"base": None}
     assert "1 of 2 prompts of choice are not shown" in read.notes[0]
 
@@ -122,7 +125,7 @@ def test_without_the_benchmark_the_prompts_are_missing_and_the_outputs_are_shown
     store: Store, tokenizer: TextTokenizer, tmp_path: Path
 ) -> None:
     frozen_in(store, tmp_path)
-    made = asked(store, tokenizer, tmp_path)
+    made = manifest_with_outputs(store, tokenizer, tmp_path)
     (tmp_path / "choice.jsonl").unlink()
     read = reading(made, store)
     assert "choice.jsonl does not exist" in read.notes[0]
@@ -131,23 +134,25 @@ def test_without_the_benchmark_the_prompts_are_missing_and_the_outputs_are_shown
 
 def test_without_the_tokenizer_it_says_which_is_missing(store: Store, tokenizer: TextTokenizer, tmp_path: Path) -> None:
     frozen_in(store, tmp_path)
-    made = asked(store, tokenizer, tmp_path)
+    made = manifest_with_outputs(store, tokenizer, tmp_path)
     store.delete(store_keys.blob_key(tokenizer.sha256))
     assert store_keys.blob_key(tokenizer.sha256) in reading(made, store).notes[0]
 
 
-def test_hostile_problems_and_prompts_are_in_no_markup(store: Store, tokenizer: TextTokenizer, tmp_path: Path) -> None:
+def test_hostile_problems_and_prompts_do_not_become_markup(
+    store: Store, tokenizer: TextTokenizer, tmp_path: Path
+) -> None:
     frozen_in(store, tmp_path)
-    made = asked(store, tokenizer, tmp_path)
+    made = manifest_with_outputs(store, tokenizer, tmp_path)
     assert HOSTILE not in page(made, reading(made, store))
 
 
-def test_the_page_says_when_it_began_how_long_it_took_and_what_was_asked(
+def test_the_page_shows_the_experiments_start_duration_and_settings(
     store: Store, tokenizer: TextTokenizer, tmp_path: Path
 ) -> None:
     """The admin's profile may hold environment variables with secrets, so the page does not show it."""
     frozen = frozen_in(store, tmp_path)
-    made = asked(store, tokenizer, tmp_path)
+    made = manifest_with_outputs(store, tokenizer, tmp_path)
     html = page(made, reading(made, store))
     assert "16 Feb 2026, 09:00 UTC" in html
     assert "took 90 min" in html

@@ -64,7 +64,7 @@ def test_a_default_of_training_changes_every_run_and_is_named_where_it_is_stated
     assert found["generate", "same"] == set(), "the base was measured already"
 
 
-def test_what_one_run_overrides_is_named_at_the_run(edited, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_setting_of_one_run_is_named_at_the_run(edited, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     other = edited(("name: math_2k,", "name: math_2k, learningRate: 1.0e-4,"))
     found = units(SOURCE, other, tmp_path)
     assert found["train", "changed"] == {"spec.runs[math_2k].learningRate"}
@@ -124,7 +124,7 @@ def test_unlike_protocols_are_not_compared_and_what_differs_is_named() -> None:
     assert found.not_compared[0].reasons == ("sampling.temperature differs: 0.0 -> 0.7",)
 
 
-def test_what_was_not_graded_is_not_compared() -> None:
+def test_an_evaluation_without_grades_is_not_compared() -> None:
     waiting = evaluation("mine@100", "").model_copy(
         update={"state": "failed", "reason": "out of memory", "grade": None}
     )

@@ -116,7 +116,7 @@ def test_false_findings_are_no_more_than_nominal_when_nothing_differs() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("problems", [100, 378, 500])
-def test_the_detectable_difference_is_found_as_often_as_is_said(problems: int) -> None:
+def test_the_detectable_difference_is_found_as_often_as_stated(problems: int) -> None:
     """4,000 comparisons at the difference that is detected with a power of 80%, 10% discordance: with few problems it
     is found more often.
     """

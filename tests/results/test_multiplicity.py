@@ -57,7 +57,9 @@ def test_the_level_of_the_interval_decides_as_the_test_does(items: list[Comparis
 
 
 @given(COMPARISONS, st.integers(1, 50))
-def test_what_cannot_be_significant_costs_the_others_nothing(items: list[Comparison[str]], number: int) -> None:
+def test_comparisons_that_cannot_be_significant_do_not_change_the_others(
+    items: list[Comparison[str]], number: int
+) -> None:
     """No pair of problems differs, or only one does: p is 1 in both directions."""
     known = adjust(items, SHARES, ALPHA)
     more = adjust([*items, *[Comparison("first", 1.0, 1.0)] * number], SHARES, ALPHA)

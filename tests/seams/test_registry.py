@@ -104,7 +104,7 @@ def test_two_distributions_cannot_add_one_name(tmp_path: Path) -> None:
         ("workloads.graders.exact:EXACT", "its name is exact; both names must be equal"),
     ],
 )
-def test_what_cannot_be_used_is_refused_with_its_distribution(tmp_path: Path, value: str, reason: str) -> None:
+def test_an_unusable_entry_point_is_refused_with_its_distribution(tmp_path: Path, value: str, reason: str) -> None:
     found = graders(distribution(tmp_path, "mine", value))
     assert "mine" in found
     assert found.problems() == []
@@ -158,7 +158,7 @@ def test_each_page_shows_what_the_table_of_entry_points_names() -> None:
         assert f"\n{attribute} = " in files[module.replace(".", "/") + ".py"]
 
 
-def test_what_is_stored_of_built_in_names_is_what_it_was() -> None:
+def test_stored_objects_with_built_in_names_have_not_changed() -> None:
     benchmark = FrozenBenchmark(
         name="own",
         source=FileSource(location="own.jsonl", sha256="0" * 64),

@@ -10,7 +10,7 @@ from workloads.api.records import TaskEnd
 def beyond_bounds(ends: Iterable[TaskEnd], moved: Collection[int], limits: Limits) -> str | None:
     """Returns the violation of the limits, or None.
 
-    `ends`: of the attempts that count, in their order; `moved`: attempts that committed something, after which the
+    `ends`: the ends of the attempts that count, in their order; `moved`: attempts that committed something, after which the
     count starts again.
     """
     charged, uncharged = 0, Counter[str]()

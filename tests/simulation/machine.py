@@ -66,7 +66,7 @@ class Machine:
         return frozenset(owner for owner in owners if self.watch.is_gone(owner))
 
     def start(self, task: RunnableTask) -> None:
-        """Starts it once: a task that has a record is left as it is."""
+        """Starts the task, unless it has a record already."""
         self.scheduler.turn()
         if task.key in self.jobs:
             return

@@ -1,6 +1,6 @@
 """A store in memory that keeps S3's promises and checks Potstill's: each call is a turn of the scheduler, and may fail.
 
-`Objects` is what stands; a `Client` is one actor's way to it, with its own faults: calls that fail before or after
+`Objects` is the stored state. A `Client` is the access of one actor, with its own faults: calls that fail before or after
 they took effect, and LISTs that are stale or torn.
 """
 

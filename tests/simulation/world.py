@@ -85,7 +85,7 @@ class World:
         return Client(self.objects, self.faults.fails * share, self.faults.stale if share == 1.0 else 0.0)
 
     def machine(self, name: str) -> Machine:
-        """A machine with its own records; both controllers see what they start there."""
+        """Returns a machine with its own records. Both controllers see the processes that they start there."""
 
         def clock() -> float:
             return self.scheduler.now.timestamp()

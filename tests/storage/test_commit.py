@@ -119,7 +119,7 @@ def test_a_file_that_the_marker_does_not_hold_is_named(store: Store, tmp_path: P
         fetch(store, marker, ["optimizer"], tmp_path / "into")
 
 
-def test_what_was_fetched_before_is_kept_if_it_is_right_and_mended_if_not(store: Store, tmp_path: Path) -> None:
+def test_a_fetched_file_is_kept_if_it_is_right_and_fetched_again_if_not(store: Store, tmp_path: Path) -> None:
     marker = commit(store, tmp_path, 1, {"weights": b"w"})
     path = fetch(store, marker, ["weights"], tmp_path / "into")["weights"]
     inode = path.stat().st_ino

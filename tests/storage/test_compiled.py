@@ -26,7 +26,7 @@ def start(key: str = "engine", *, fails: bool = False) -> tuple[Path, bool]:
     return folder, warm
 
 
-def test_what_one_start_compiled_the_next_one_finds(cache: Path) -> None:
+def test_the_next_start_finds_the_compiled_code_of_the_one_before(cache: Path) -> None:
     assert start() == (cache / "compiled/vllm/engine", False)
     assert start() == (cache / "compiled/vllm/engine", True)
     assert start("other") == (cache / "compiled/vllm/other", False)

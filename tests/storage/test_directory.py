@@ -118,7 +118,7 @@ def test_a_key_below_a_key_is_an_error_that_says_so(tmp_path: Path) -> None:
         store.put("c", b"x")
 
 
-def test_what_a_killed_writer_left_is_never_listed_and_is_removed_later(tmp_path: Path) -> None:
+def test_files_of_a_killed_writer_are_never_listed_and_are_removed_later(tmp_path: Path) -> None:
     now = 1_000_000_000.0
     store = DirectoryStore(tmp_path, now=lambda: now + ABANDONED_SECONDS + 1)
     left, fresh = tmp_path / WRITING / "left", tmp_path / WRITING / "fresh"

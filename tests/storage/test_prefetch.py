@@ -52,7 +52,7 @@ def source(server: S3Server, tmp_path: Path) -> ModelSource:
     return ModelSource(location=f"s3://lab/{tmp_path.name}", content=directory_content(folder))
 
 
-def test_what_was_brought_is_what_programs_read(source: ModelSource, volume: Path) -> None:
+def test_programs_read_the_downloaded_weights(source: ModelSource, volume: Path) -> None:
     sealed = prefetch(source, volume)
     assert {path.name for path in sealed.iterdir()} == {"config.json", "model-1.safetensors", "model-2.safetensors"}
     assert list(volume.iterdir()) == [sealed]
@@ -86,7 +86,7 @@ def test_a_place_without_weights_is_named(volume: Path, server: S3Server) -> Non
         prefetch(ModelSource(location="s3://lab/nothing", content="sha256:" + "0" * 64), volume)
 
 
-def test_what_an_ended_run_had_copied_is_kept_if_it_belongs(source: ModelSource, volume: Path) -> None:
+def test_a_right_file_of_an_interrupted_run_is_kept(source: ModelSource, volume: Path) -> None:
     arriving = volume / f".{weights_name(source.content)}.arriving"
     arriving.mkdir()
     kept = arriving / "model-1.safetensors"
@@ -96,7 +96,7 @@ def test_what_an_ended_run_had_copied_is_kept_if_it_belongs(source: ModelSource,
 
 
 @pytest.mark.parametrize("found", [b"damaged"[:5] * 1000, b"half"], ids=["of the same size", "of another size"])
-def test_what_an_ended_run_had_copied_is_not_trusted(source: ModelSource, volume: Path, found: bytes) -> None:
+def test_other_files_of_an_interrupted_run_are_replaced(source: ModelSource, volume: Path, found: bytes) -> None:
     arriving = volume / f".{weights_name(source.content)}.arriving"
     arriving.mkdir()
     (arriving / "model-1.safetensors").write_bytes(found)

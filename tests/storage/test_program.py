@@ -97,7 +97,7 @@ def test_a_program_that_is_done_leaves_its_results_log_and_last_progress(disk: S
     ],
 )
 @pytest.mark.slow
-def test_what_is_raised_becomes_an_exit_code_and_a_failure(
+def test_an_exception_becomes_an_exit_code_and_a_failure(
     disk: Store, do: str, code: int, reason: str, message: str
 ) -> None:
     assert run(disk.url, do)[0] == code
@@ -168,7 +168,7 @@ def test_a_second_signal_ends_a_program_that_does_not_listen(disk: Store) -> Non
 
 
 @pytest.mark.slow
-def test_what_is_being_loaded_is_known_after_a_sigkill(disk: Store) -> None:
+def test_the_progress_names_the_model_that_was_being_loaded_at_a_sigkill(disk: Store) -> None:
     assert run(disk.url, "load and die")[0] == -9
     assert Progress.model_validate_json(disk.get(store_keys.progress_key(UNIT, 1))).loading == "b" * 64
 

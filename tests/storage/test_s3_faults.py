@@ -271,7 +271,7 @@ def test_a_slow_server_is_waited_for(server: S3Server, faults: FaultProxy, tmp_p
 
 
 @pytest.mark.parametrize("corrupted", ["smaller", "same size"])
-def test_what_arrived_damaged_is_noticed(
+def test_damaged_data_is_detected(
     requests: HttpProxy, flaky: Store, direct: Store, tmp_path: Path, corrupted: str
 ) -> None:
     """The data is damaged like by a server or a disk after the acknowledgement."""

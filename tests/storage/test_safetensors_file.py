@@ -48,7 +48,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "a header longer than the file": (struct.pack("<Q", 1 << 60) + b"{}", "is cut short"),
     "no JSON": (file_of(b"{" * 16), "its header"),
     "no UTF-8": (file_of(b'{"\xff": 1}'), "its header"),
-    "no object": (file_of([]), "holds no object"),
+    "no object": (file_of([]), "is not a JSON object"),
     "deep": (file_of(b"[" * 200_000), "nested too deeply"),
     "NaN": (file_of(b'{"a": NaN}'), "NaN is not JSON"),
     "a name twice": (
@@ -106,7 +106,7 @@ entries = st.fixed_dictionaries(
 
 
 @given(st.dictionaries(st.text(max_size=2), entries | values, max_size=3), st.binary(max_size=12))
-def test_whatever_is_accepted_the_library_accepts_too(
+def test_the_library_accepts_every_file_that_is_accepted(
     tmp_path_factory: pytest.TempPathFactory, header: dict[str, Any], data: bytes
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "any.safetensors"

@@ -12,7 +12,7 @@ from workloads.storage.base import AlreadyExists, NotFound, Store, StoreError, c
 from workloads.storage.s3.store import S3Store
 
 
-def test_what_is_put_is_read(store: Store) -> None:
+def test_get_returns_the_object_that_was_put_last(store: Store) -> None:
     store.put("a/b.json", b"one")
     store.put("a/b.json", b"two")
     assert store.get("a/b.json") == b"two"
@@ -118,7 +118,7 @@ def test_a_list_does_not_reach_into_another_prefix(store: Store, request: pytest
     assert store.get("a") == b"ours"
 
 
-def test_delete_takes_what_is_there_and_forgives_what_is_not(store: Store) -> None:
+def test_delete_removes_an_object_and_ignores_a_missing_one(store: Store) -> None:
     store.put("a/b/c", b"x")
     store.delete("a/b/c")
     store.delete("a/b/c")

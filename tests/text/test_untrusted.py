@@ -24,7 +24,7 @@ HOSTILE = (
 any_text = st.text(st.characters(codec=None), max_size=40) | st.sampled_from(HOSTILE)
 
 
-def test_what_a_terminal_obeys_is_replaced_and_the_rest_stays() -> None:
+def test_characters_that_a_terminal_obeys_are_replaced_and_others_stay() -> None:
     assert printable("\x1b[31mred\x07") == "\ufffd[31mred\ufffd"
     assert (
         printable("two\nlines\tand a tab, é, 数学, \u00a0, \u3000, 😀")
@@ -34,7 +34,7 @@ def test_what_a_terminal_obeys_is_replaced_and_the_rest_stays() -> None:
 
 
 @given(any_text)
-def test_what_is_printable_is_xml_and_utf_8_and_stays_as_it_is(text: str) -> None:
+def test_printable_text_is_valid_xml_and_utf_8_and_is_not_changed_again(text: str) -> None:
     shown = printable(text)
     assert printable(shown) == shown
     assert len(shown) == len(text)

@@ -26,10 +26,8 @@ class EndedEarlyError(Exception):
 
 
 def wait_until(condition: Callable[[], Seen], what: str, deadline_seconds: float = 30.0) -> Seen:
-    """Returns the result of `condition` as soon as it is true. It is asked again at once, then less and less often.
-
-    Raises:
-        NotInTimeError: it was not true before the deadline.
+    """Returns the result of `condition` as soon as it is true. It is checked again at once, then less
+    and less often. Raises NotInTimeError if it was not true before the deadline.
     """
     deadline_seconds *= PATIENCE
     end = time.monotonic() + deadline_seconds

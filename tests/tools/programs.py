@@ -123,7 +123,7 @@ def _build(wanted: Program, built: Path) -> None:
 
 
 def _edited(go: str, folder: Path, edits: Sequence[Edit], copy: Path) -> Path:
-    """The module with its requirements in a separate folder, where the edits are made."""
+    """Returns the copy of the module with its requirements in which the edits were made."""
     shutil.copytree(folder, copy)
     _run_go(go, copy, "mod", "vendor")
     for edit in edits:

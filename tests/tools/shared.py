@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 MADE = ".made"
+"""The file that marks a folder as complete."""
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:

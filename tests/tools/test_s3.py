@@ -23,7 +23,7 @@ def proxy(server: S3Server, tmp_path: Path) -> Iterator[FaultProxy]:
         yield proxy
 
 
-def test_a_key_that_is_there_is_not_written_again_under_if_none_match(server: S3Server) -> None:
+def test_an_existing_key_is_not_written_again_with_if_none_match(server: S3Server) -> None:
     client = server.client()
     client.put_object(Bucket=server.bucket, Key="once", Body=b"first", IfNoneMatch="*")
     with pytest.raises(ClientError) as refused:

@@ -135,7 +135,7 @@ def test_ranks_whose_clocks_differ_end_after_the_same_step_and_its_state_is_comm
     assert min(end["patience_seconds"] for end in ends) > 3600
 
 
-def test_what_rank_0_says_is_the_exit_code(dense: Path, rows: Path, tmp_path: Path) -> None:
+def test_the_exit_code_is_that_of_rank_0(dense: Path, rows: Path, tmp_path: Path) -> None:
     store = open_directory(tmp_path / "store")
     task = order(store, inputs(dense, rows, samples=60, checkpoints=()), dense, rows)
     code, log = two(store, task)

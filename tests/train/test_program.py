@@ -261,7 +261,7 @@ def test_a_special_token_that_the_base_cannot_produce_is_warned_of_by_name(rows:
         ({"lora": MOE_LORA}, ExitCode.BAD_CONFIGURATION, "BadModel", "'experts': Qwen3ForCausalLM has no such layers"),
     ],
 )
-def test_what_cannot_be_trained_ends_with_its_own_code_and_says_why(
+def test_a_task_that_cannot_be_trained_ends_with_its_exit_code_and_the_reason(
     changes: dict[str, Any],
     exit_code: int,
     reason: str,

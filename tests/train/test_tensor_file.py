@@ -35,7 +35,9 @@ def test_the_bytes_are_those_of_the_library(
         ({"a": torch.zeros(2), "b": torch.zeros(2, dtype=torch.bfloat16)}, "b is torch.bfloat16, a torch.float32"),
     ],
 )
-def test_what_it_cannot_write_is_refused_by_name(tensors: dict[str, Tensor], said: str, tmp_path: Path) -> None:
+def test_a_tensor_that_cannot_be_written_is_refused_by_name(
+    tensors: dict[str, Tensor], said: str, tmp_path: Path
+) -> None:
     with pytest.raises(ValueError, match=said):
         write_tensors(tmp_path / "file", tensors)
     assert not (tmp_path / "file").exists()

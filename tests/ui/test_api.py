@@ -237,7 +237,7 @@ def test_losses_go_on_from_the_newest_resume_state(store: Store) -> None:
         assert (curve["points"], curve["steps"], curve["running"]) == ([[50, 2.0], [100, 0.75]], 2, True)
 
 
-def test_accuracy_is_there_before_the_manifest_is(store: Store) -> None:
+def test_accuracy_is_shown_before_the_manifest_exists(store: Store) -> None:
     frozen = two_runs()
     write(store, frozen)
     store.delete(store_keys.manifest_key(frozen.name, frozen.uid8))

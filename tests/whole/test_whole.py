@@ -288,7 +288,7 @@ def graded(store: Path, keys: set[str]) -> list[dict[str, Any]]:
     return [member["inputs"] for task in found if task["type"] == "grade" for member in task["members"]]
 
 
-def test_a_new_grader_grades_again_what_stands_and_nothing_else_runs(
+def test_a_new_grader_grades_stored_outputs_again_and_nothing_else_runs(
     files: Path, store: Path, next_version: Path, tmp_path: Path
 ) -> None:
     copy, spec = tmp_path / "store", str(files / "whole.yaml")

@@ -12,7 +12,7 @@ from workloads.api.units import EngineIdentity, Sha256, UnitKind, UnitRef
 
 
 class ExitCode(IntEnum):
-    """What a program requests by its exit code.
+    """The request that a program makes by its exit code.
 
     Any other code (1, 137, 139 ...) is a crash, after which the task is tried again.
     """

@@ -53,7 +53,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """`sha256`: of the file. It is the benchmark's content in every digest."""
+    """`sha256`: the hash of the file. It is the benchmark's content in every digest."""
 
     name: str
     grader: str

@@ -10,7 +10,7 @@ from typing import Any
 import re2
 
 LARGEST_PROGRAM_BYTES = 1 << 18
-"""Of a compiled expression. It limits the cost of each character of a text."""
+"""The largest size of a compiled expression. It limits the cost of each character of a text."""
 
 
 class PatternError(ValueError):

@@ -18,7 +18,7 @@ from workloads.storage.content_digest import ContentError, cache_folder, locked
 
 @dataclass(frozen=True)
 class PublishedData:
-    """`url`: of the published file, at a fixed revision. `problems`: name of the file that `convert` makes from it.
+    """`url`: the published file, at a fixed revision. `problems`: name of the file that `convert` makes from it.
 
     `check`: why the published bytes are not the known ones, or None. `convert` raises ValueError for data that are not
     in the published form. Raise `version` when `convert` changes.

@@ -136,7 +136,7 @@ class RowEncoder:
 
     def _text_row(self, part: int, row: DataRow, prompt: EncodedText, response: EncodedText) -> EncodedRow:
         """The response's tokens follow verbatim, then the end token, unless the text ends with it."""
-        before = self._tokenizer.opened(prompt.ids)
+        before = self._tokenizer.with_opening(prompt.ids)
         if not before:
             raise BadData(
                 f"{self._places(row.line)}: the prompt has no token, so nothing could predict the response's first one"
@@ -176,7 +176,7 @@ class RowEncoder:
         else:
             found = [place for place in places if place is not None]
         opening = len(ids)
-        ids = ids if self._template.name == "base" else self._tokenizer.opened(ids)
+        ids = ids if self._template.name == "base" else self._tokenizer.with_opening(ids)
         opening = len(ids) - opening
         found = [place + opening for place in found]
         spans = tuple(zip(found[::2], found[1::2], strict=True))

@@ -15,6 +15,7 @@ from workloads.words import count_of
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 COMPRESSED = (".gz", ".zst")
+"""Suffixes of compressed files."""
 DESCRIPTIONS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
 """Files that come with a data set and hold none of its rows."""
 OTHER_DELIMITERS = {";": "semicolons", "\t": "tabs (or name the file .tsv)", "|": "bars", ",": "commas"}

@@ -32,7 +32,7 @@ class NotRecognised(BadData):
 class FirstRows:
     """The first rows of a data set, at most LOOKED_AT.
 
-    `names`: of their columns, or of all columns of a Parquet file.
+    `names`: the names of their columns, or of all columns of a Parquet file.
     """
 
     names: tuple[str, ...]

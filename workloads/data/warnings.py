@@ -14,6 +14,7 @@ from workloads.words import count_of
 
 LINES_NAMED = 10
 COLUMNS_NAMED = 10
+"""Lines and columns that a warning names, at most."""
 
 
 def data_warnings(

@@ -33,7 +33,7 @@ class Adapter:
 class Demands:
     """The requirements of a group: the longest prompt with its limit, the largest rank (0: no adapter), the layers.
 
-    `foreseen_rank`: of adapters that may come later; the engine should have slots for them if possible.
+    `foreseen_rank`: the rank of adapters that may come later; the engine should have slots for them if possible.
     """
 
     longest_tokens: int
@@ -132,7 +132,7 @@ class Engine(Protocol):
 
     @property
     def one_adapter_at_a_time(self) -> bool:
-        """Whether changing the adapter takes time and is impossible while requests run."""
+        """Returns whether changing the adapter takes time and is impossible while requests run."""
         ...
 
     def accepts(self, demands: Demands) -> bool:

@@ -108,9 +108,9 @@ def plan_memory(
 
     `targets`: endings of the layers that adapters change (empty: all of them). A slot holds A (rank, in) and B (out,
     rank) of every such layer. If several devices split the layer, each holds the whole factor on the other side.
-    `kv_dtype`: of keys and values, if it differs from `dtype`. `work` is logits in float32 of `rows` requests, a few
-    activations of `batch_tokens` tokens, and `extra_work`: without `extra_work` it is a lower bound, because kernels
-    need more.
+    `kv_dtype`: the type of keys and values, if it differs from `dtype`. `work` is logits in float32 of `rows` requests,
+    a few activations of `batch_tokens` tokens, and `extra_work`: without `extra_work` it is a lower bound, because
+    kernels need more.
     """
     size, kv_size = BYTES[dtype], KV_BYTES[kv_dtype or dtype]
     changed = {
@@ -148,7 +148,7 @@ def gpu_work(shapes: ModelShapes, dtype: str, rows: int, graph_rows: int) -> int
 
 
 def weight_bytes(directory: Path, dtype: str) -> int:
-    """Of all tensors in the directory's safetensors files, as they will be held in `dtype`. Raises BadSafetensors."""
+    """Returns the bytes of the tensors in the directory's safetensors files in `dtype`. Raises BadSafetensors."""
     headers = (read_header(path) for path in loaded_files(directory))
     return BYTES[dtype] * sum(entry.elements for header in headers for entry in header.values())
 

@@ -77,7 +77,7 @@ class MergedWeights:
 
     @classmethod
     def open(cls, directory: Path, shapes: ModelShapes, dtype: torch.dtype, device: torch.device) -> Self:
-        """`dtype`: of the sums. Raises BadBase, BadSafetensors."""
+        """`dtype`: the type of the merged weights. Raises BadBase, BadSafetensors."""
         return cls(shapes, dtype, device, _find(directory, shapes))
 
     def room_bytes(self) -> int:

@@ -40,7 +40,7 @@ class CanaryResult:
 
     @property
     def differs_from_base(self) -> bool:
-        """Whether adapter and base differ by more than rounding. Otherwise being closer to one has no meaning."""
+        """Returns whether adapter and base differ by more than rounding. If not, to be closer to one has no meaning."""
         return self.gap > self.tolerance
 
     @property
@@ -74,7 +74,7 @@ def check_canaries(canaries: Sequence[Canary], found: Sequence[Sequence[float]],
 
 
 def _trimmed_root_mean_square(values: Sequence[float]) -> float:
-    """Of the smallest nine tenths; NaN if a value is NaN."""
+    """Returns the root mean square of the nine tenths of `values` that are smallest; NaN if a value is NaN."""
     if any(math.isnan(value) for value in values):
         return math.nan
     kept = sorted(value * value for value in values)[: len(values) - len(values) // LEFT_OUT]

@@ -21,7 +21,8 @@ from workloads.text.tokenizer import TextTokenizer
 class Bench:
     """Data that all members with one model share, and a folder for downloaded benchmarks.
 
-    `tick` is called while it waits, and may raise. `canaries`: of whole weights that a training here wrote.
+    `tick` is called while it waits, and may raise. `canaries`: those of whole weights that a training of
+    Potstill wrote.
     """
 
     shapes: ModelShapes

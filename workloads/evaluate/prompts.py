@@ -18,7 +18,7 @@ class BadPrompt(Exception):
 
 @dataclass(frozen=True)
 class Prompt:
-    """`token_ids` end with the prefill, if any. `sha256`: of the token ids, for any text."""
+    """`token_ids` end with the prefill, if any. `sha256`: the hash of the token ids."""
 
     problem: str
     token_ids: tuple[int, ...]

@@ -24,7 +24,7 @@ class GradedRow:
 
     @property
     def disagrees(self) -> bool:
-        """Whether the row's own `right` differs from the verdict. False without a verdict."""
+        """Returns whether the row's own `right` differs from the verdict. False without a verdict."""
         stated, verdict = self.row.right, self.grade.verdict
         return stated is not None and verdict in COMPARED and stated != (verdict == "right")
 

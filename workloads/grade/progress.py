@@ -29,7 +29,7 @@ class GradingProgress:
         self._count(problems - len(self._left))
 
     def ended(self, key: str) -> None:
-        """One piece of work has ended. A problem is done when its last piece has ended."""
+        """Call it when a piece of work has ended. A problem is done when its last piece has ended."""
         about = self._problems_of[key]
         self._left.subtract(about)
         if done := sum(self._left[problem] == 0 for problem in about):

@@ -100,7 +100,7 @@ class Grader(ABC):
         return [] if problem.answer is None else [problem.answer]
 
     def gold_warning(self, problem: Problem, grades: Sequence[Grade]) -> str | None:
-        """Returns a warning if right answers may not equal the gold, or None. `grades`: of the answers from `golds`."""
+        """Returns a warning if right answers may not equal the gold, or None. `grades`: those of `golds`."""
         return None
 
     def why_unanswerable(self, problem: Problem) -> str | None:

@@ -24,6 +24,7 @@ _WRAPPED = re.compile(
     r")[.,]?$",
     re.DOTALL | re.IGNORECASE,
 )
+"""A text in one pair of delimiters."""
 _SPECIAL_END = re.compile(r"(?:<\|[a-z_]{1,20}\|>|</s>|<eos>)$")
 _CHOICE = re.compile(r"^\(?(?P<letter>[A-Za-z])(?:[).:\s!;,]|$)")
 _CHOICE_AND_TEXT = re.compile(r"^\(?(?P<letter>[A-Za-z])\)?\s*+(?:[-–—=→.:,)]|->)?\s*+(?P<text>.++)$", re.DOTALL)
@@ -48,14 +49,17 @@ _GIVEN = re.compile(
     rf"|(?<![A-Za-z'’])(?P<subject_marks>[*(\[]{{0,4}}+)(?P<subject>[A-Z])[*)\]]{{0,4}}+\s++is\s++(?:the\s++)?(?:correct|right|best|answer)(?![A-Za-z])",
     re.IGNORECASE,
 )
+"""A sentence that gives a letter as the answer."""
 _MENTIONED = re.compile(
     rf"(?<![A-Za-z])(?:(?:option|choice)s?(?:\s++(?:is|would\s++be|must\s++be))?+\s*+:?+"
     rf"|(?:so|therefore|thus|hence),?|=>|→|⇒)(?P<marks>{_MARKS}{{0,12}}+)(?P<letter>[A-Z])(?![A-Za-z0-9]|['’][A-Za-z])(?=(?P<after>[^\n]{{0,60}}))",
     re.IGNORECASE,
 )
+"""A letter after `option`, `therefore` or an arrow."""
 _TEXT_GIVEN = re.compile(
     rf"(?<![A-Za-z]){_ANSWER}\*{{0,2}}(?:\s++is|\s*+:)\*{{0,2}}:?\s*+(?=(?P<text>[^\n]{{1,200}}))", re.IGNORECASE
 )
+"""A sentence that gives the text of a choice as the answer."""
 _ENDS_CLAUSE = re.compile(r"$|[.,;:!?)\]}*$\"'`>。]")
 _CLOSERS = re.compile(r"^[*)\]}\"'`$_\\]*+")
 _SEVERAL = re.compile(
@@ -67,10 +71,13 @@ _REJECTED = re.compile(
     r"\b(?:wrong|incorrect|not|false|bad|invalid|out|tempting|impossible|eliminated)\b|^\s*+(?:isn't|cannot|can't|isn’t)",
     re.IGNORECASE,
 )
+"""The text after a letter, if it rejects the letter."""
 _ACCEPTED = re.compile(
     r"^\s*+(?:is\s++(?:the\s++)?(?:correct|right|best|answer)(?![a-z])|$|[.,;:!?)\]}*$])", re.IGNORECASE
 )
+"""The text after a letter, if it confirms the letter or ends the clause."""
 _MARKED = frozenset("*({[_\\\"'`<")
+"""Marks before a letter that show that it is a choice and not a word."""
 MOST_WRAPPINGS = 20
 LONGEST_WRAPPED = 2_000
 """A longer text is not one letter or choice in delimiters."""

@@ -144,5 +144,5 @@ def _load_object(path: Path) -> dict[str, Any]:
     except RecursionError as error:
         raise BadAdapter(f"{path.name} is nested too deeply") from error
     if not isinstance(loaded, dict):
-        raise BadAdapter(f"{path.name} holds no object")
+        raise BadAdapter(f"{path.name} is not a JSON object")
     return loaded

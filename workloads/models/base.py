@@ -48,9 +48,9 @@ class ModelFamily:
 
     `architecture`: the class of transformers, as config.json names it. `attention`, `feed_forward`: names of a layer's
     linear modules; `fused_projections`: a module that holds several projections (`qkv_proj`, `gate_up_proj`).
-    `experts`: of a mixture, else None. `fast`: whether the fast trainer supports the architecture. `vllm_lora`: whether
-    vLLM serves adapters of these models. `tiny`: arguments of the model's configuration beside TINY_SIZES for the
-    random base of the acceptance test (tests/models).
+    `experts`: the names of a mixture's experts, else None. `fast`: whether the fast trainer supports the architecture.
+    `vllm_lora`: whether vLLM serves adapters of these models. `tiny`: arguments of the model's configuration beside
+    TINY_SIZES for the random base of the acceptance test (tests/models).
     """
 
     name: str

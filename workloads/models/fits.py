@@ -10,7 +10,7 @@ from workloads.models.shapes import ModelShapes
 from workloads.words import count_of
 
 EMBEDDING = "model.embed_tokens.weight"
-"""Of the families: where the files have it, they name their layers as transformers does."""
+"""A tensor of the families. Files that have it name their layers as transformers does."""
 
 
 def context_tokens(config: Mapping[str, Any]) -> int | None:
@@ -20,7 +20,7 @@ def context_tokens(config: Mapping[str, Any]) -> int | None:
 
 
 def is_quantised(config: Mapping[str, Any]) -> bool:
-    """Whether the files hold weights in another form than the layers', so that their shapes and sizes say nothing."""
+    """Returns whether the files hold quantised weights, whose shapes and sizes differ from those of the layers."""
     return bool(config.get("quantization_config") or config.get("compression_config"))
 
 
@@ -58,9 +58,9 @@ def beyond_embedding(config: Mapping[str, Any], largest_token: int) -> str | Non
 
 
 def why_not_loaded(shapes: ModelShapes, tensors: Mapping[str, TensorEntry]) -> str | None:
-    """Why the files are not a model of the sizes in config.json; None: they are, or the family is not known.
+    """Returns why the files are not a model of the sizes in config.json; None if they are or the family is unknown.
 
-    The experts of a mixture are not looked at: files hold them in several ways.
+    The experts of a mixture are not checked, because files hold them in several ways.
     """
     if shapes.read is not None or EMBEDDING not in tensors:
         return None
@@ -75,9 +75,9 @@ def why_not_loaded(shapes: ModelShapes, tensors: Mapping[str, TensorEntry]) -> s
 
 
 def why_unknown_to_transformers(config: Mapping[str, Any]) -> str | None:
-    """Why the transformers of this machine does not load the base as what it says it is; None: it does.
+    """Returns why transformers on this machine does not load the base as its config.json states; None if it does.
 
-    Also None where no transformers is installed, and for families in the table.
+    Also None if transformers is not installed, and for families in the table.
     """
     named, kind = architecture_of(config), config.get("model_type")
     if named is None or named in FAMILIES:

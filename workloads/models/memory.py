@@ -24,7 +24,7 @@ BESIDE_PYTORCH_BYTES_SEVERAL_RANKS = 3 * 2**30
 1.58 GiB were measured with two ranks on H200s, 1.59 on H100s; more ranks were not measured.
 """
 AUTO_SHARDING_SHARE = 0.8
-"""Of a device's usable memory: if weights, gradients and moments take more, `sharding: auto` divides them."""
+"""A share of a device's usable memory. If weights, gradients and moments take more, `sharding: auto` divides them."""
 MIB = 2**20
 GPU_BYTES = {
     "h200": 143_771 * MIB, "b200": 183_359 * MIB, "l40s": 46_068 * MIB, "l4": 23_034 * MIB, "t4": 15_360 * MIB,
@@ -77,7 +77,8 @@ def usable_bytes(device_bytes: int, ranks: int = 1) -> int:
 def is_sharded(stated: Sharding, ranks: int, needed: int, usable: int | None) -> bool:
     """Returns whether the ranks of a training shard the weights.
 
-    `needed`: bytes of weights, gradients and moments in one piece; `usable`: of a device, None if unknown.
+    `needed`: bytes of weights, gradients and moments if they are not sharded. `usable`: the usable bytes of a device;
+    None: unknown.
     """
     if stated == "auto":
         return ranks > 1 and usable is not None and needed > AUTO_SHARDING_SHARE * usable

@@ -70,7 +70,7 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
     except (ValueError, RecursionError) as error:
         raise BadSafetensors(f"{path.name} is not a safetensors file: its header: {_short(error)}") from error
     if not isinstance(header, dict) or not isinstance(header.get("__metadata__", {}), dict):
-        raise BadSafetensors(f"{path.name} is not a safetensors file: its header holds no object")
+        raise BadSafetensors(f"{path.name} is not a safetensors file: its header is not a JSON object")
     data_begin = 8 + header_bytes
     entries = [
         (name, _entry(path.name, name, stated, data_begin)) for name, stated in header.items() if name != "__metadata__"

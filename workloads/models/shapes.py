@@ -22,7 +22,7 @@ NOT_ADAPTED = ("embed_tokens", "wte", "wpe", "lm_head", "embed_out", "output", "
 
 LARGEST_SIZE = 1 << 30
 MOST_FEED_FORWARDS = 1_000_000
-"""Of all layers and experts together. The largest open models have less than 100,000."""
+"""The largest number for all layers and experts together. The largest open models have less than 100,000."""
 
 
 class BadShapes(Exception):

@@ -29,7 +29,7 @@ class LayerNames:
     classes: tuple[str, ...] = ()
 
     def may_be_renamed(self, name: str) -> bool:
-        """Whether transformers may give the name to weights that have another in the files; True if it is not here."""
+        """Returns whether transformers may rename a weight to `name` as it loads it; True if it is not installed."""
         return self._made_names is None or any(name in made for made in self._made_names)
 
     @cached_property
@@ -45,8 +45,10 @@ class LayerNames:
 
 
 def layer_names(base: ModelSource, config: Mapping[str, Any], shapes: ModelShapes) -> LayerNames | None:
-    """Of a family those outside of experts, else from the weights that are here, else from the index of a base of
-    several files, fetched if necessary. None where nothing can be read.
+    """Returns the names of the base's layers, or None if nothing can be read.
+
+    For a family they are the names outside of experts. Otherwise they come from the weights on this machine, or from
+    the index of a base with several files, which is fetched if necessary.
     """
     if family_of(config) is not None:
         dense = sorted({layer.rpartition(".")[2] for layer in shapes.linear() if ".experts." not in layer})
@@ -95,7 +97,7 @@ def _index_of_hub(base: ModelSource) -> Path | None:
 
 
 def _classes(config: Mapping[str, Any]) -> Iterator[str]:
-    """Of the architecture, of the model inside it, and the types of its parts."""
+    """Yields the names of the architecture and of the model inside it, and the types of its parts."""
     architecture = architecture_of(config)
     if architecture is not None:
         yield architecture

@@ -17,7 +17,10 @@ from workloads.text.tokenizer import BadTokenizer, TextTokenizer, load_tokenizer
 
 @dataclass(frozen=True)
 class Asked:
-    """One output's question. `prompt_sha256`: of the token ids that were sent. `tokenizer_sha256`: names the blob."""
+    """The prompt of one output.
+
+    `prompt_sha256`: the hash of the token ids that were sent. `tokenizer_sha256`: names the blob of the tokenizer.
+    """
 
     problem: str
     prompting: Prompting

@@ -28,12 +28,10 @@ Fields = dict[str, JsonValue]
 
 CHECKPOINT = "its checkpoint"
 OUTPUTS = "its outputs"
-"""Fields that stand for another unit's result: they differ if that unit differs, and their values are not
-informative.
-"""
+"""Fields for the result of another unit. They differ if that unit differs; their values are not informative."""
 
 WORDS = {"start": "startFrom"}
-"""What the experiment file calls a field of a training's inputs, where the names differ."""
+"""Names in the experiment file of a training's inputs, where they differ."""
 
 STATE = "its state"
 """The state of an evaluation in a manifest. If it differs, one side has no result and no fields to compare."""

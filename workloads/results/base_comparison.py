@@ -55,7 +55,7 @@ class BaseContrast:
 
     @property
     def equivalent(self) -> bool:
-        """Whether the two differ by less than MARGIN: the whole adjusted interval does."""
+        """Returns whether the two differ by less than MARGIN: the whole adjusted interval does."""
         return is_within_margin(self.interval)
 
     @property

@@ -17,7 +17,7 @@ Standing = Literal["same", "changed", "added", "removed"]
 
 @dataclass(frozen=True)
 class Change:
-    """`stated`: False on the side without the field. A field that stands for a result has no values."""
+    """`stated`: False on the side without the field. A field for a result has no values."""
 
     path: str
     old: JsonValue = None

@@ -145,7 +145,7 @@ def _outcome(found: set[Outcome]) -> Outcome:
 
 @dataclass(frozen=True)
 class _Measured:
-    """`pairs`: None if the two cannot be compared, for the reason in `result`. `share`: of alpha, for failing."""
+    """`pairs`: None if the two cannot be compared; `result` has the reason. `share`: the share of alpha for failing."""
 
     result: RequirementResult
     pairs: Pairs | None = None

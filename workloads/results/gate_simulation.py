@@ -76,8 +76,9 @@ def chance_to_pass(
 
 
 def _most_lost(different: int, problems: int, max_drop: float, alpha: float) -> int:
-    """Of `different` problems whose verdicts differ, returns the most that the candidate can lose and still pass; -1:
-    none.
+    """Returns how many of the `different` problems, whose verdicts differ, the candidate may lose and still pass.
+
+    -1: it cannot pass.
     """
     low, high = -1, different
     threshold = -critical(alpha, problems, single=True)

@@ -41,7 +41,7 @@ class Table:
 
     @property
     def noted(self) -> bool:
-        """Whether a row is incomplete."""
+        """Returns whether a row is incomplete."""
         return not all(row.complete for row in self.rows)
 
 

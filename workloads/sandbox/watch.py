@@ -23,6 +23,7 @@ SECONDS_PER_BYTE, SECONDS_PER_NODE = 1e-6, 1e-5
 a digest (which must equal that of the expected value). Measured: 4e-6 for a node of Mbpp/255.
 """
 WAITED = "it waited"
+"""The part of a time-out's detail that says that the candidate used little processor time."""
 WAITING_SHARE = 4.0
 """A candidate that uses more than a quarter of the available processor time is not waiting."""
 OWN_RESIDENT_BYTES = 96 << 20

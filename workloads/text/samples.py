@@ -21,7 +21,7 @@ def encode_prompt(tokenizer: TextTokenizer, template: Template, prompt: str) -> 
     The base's own chat template writes them itself, as in transformers.
     """
     token_ids = tokenizer.encode(render_prompt(template, prompt, tokenizer.chat))
-    return tuple(token_ids if template.name == "base" else tokenizer.opened(token_ids))
+    return tuple(token_ids if template.name == "base" else tokenizer.with_opening(token_ids))
 
 
 def encode_sample(

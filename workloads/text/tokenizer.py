@@ -12,7 +12,8 @@ from workloads.api.model import sha256_of
 from workloads.text.templates import BaseChat
 
 QWEN_END_TOKENS = ("<|endoftext|>", "<|im_end|>")
-"""Qwen's 151643 and 151645. Its bases and its chat models declare one of them each, and a model may emit either."""
+"""Qwen's 151643 and 151645. Its bases declare one and its chat models the other, but a model may emit
+either."""
 
 
 class BadTokenizer(Exception):
@@ -21,7 +22,7 @@ class BadTokenizer(Exception):
 
 @dataclass(frozen=True)
 class TextTokenizer:
-    """`sha256`: of tokenizer.json, the name of the store's blob.
+    """`sha256`: the hash of tokenizer.json, which names its blob in the store.
 
     `opening`: special tokens that the base's tokenizer puts before every text (BOS of Llama, Gemma, Mistral; Qwen has
     none). The base was never trained on a text without them.
@@ -41,7 +42,7 @@ class TextTokenizer:
         """
         return list(self.inner.encode(text, add_special_tokens=False).ids)
 
-    def opened(self, token_ids: Sequence[int]) -> list[int]:
+    def with_opening(self, token_ids: Sequence[int]) -> list[int]:
         """Returns the ids with `opening` before them, unless a template has written it already."""
         written = tuple(token_ids[: len(self.opening)]) == self.opening
         return list(token_ids) if written else [*self.opening, *token_ids]
@@ -68,7 +69,7 @@ class TextTokenizer:
 
 
 def load_tokenizer(directory: Path) -> TextTokenizer:
-    """`directory` is a model's, in Hugging Face layout. Raises BadTokenizer."""
+    """`directory`: a model in Hugging Face layout. Raises BadTokenizer."""
     path = directory / "tokenizer.json"
     try:
         data = path.read_bytes()
@@ -80,7 +81,8 @@ def load_tokenizer(directory: Path) -> TextTokenizer:
     inner.no_truncation()
     inner.no_padding()
     opening = _opening(inner)
-    # Texts are encoded without special tokens, so this option would only remove leading spaces from the offsets.
+    # Texts are encoded without special tokens, so the file's own post-processor has one effect left: trim_offsets
+    # removes leading spaces from the offsets. Replace it by one that does not.
     inner.post_processor = processors.ByteLevel(trim_offsets=False)
     ends = _declared_end_token_ids(directory, inner)
     return TextTokenizer(inner, path, sha256_of(data), ends, opening, base_chat(directory))
@@ -125,7 +127,8 @@ def base_chat(directory: Path) -> BaseChat:
     """Returns chat templates and special tokens of a base, from the files of transformers. Raises BadTokenizer.
 
     Templates: chat_template.jinja, else chat_template of chat_template.json or tokenizer_config.json, a text or a list
-    of {name, template}. Folders below the base are not part of its content, and are not read.
+    of {name, template}. Subfolders (additional_chat_templates) are not in the base's content digest, so they are not
+    read.
     """
     config = _json(directory / "tokenizer_config.json")
     templates: dict[str, str] = {}
@@ -169,5 +172,5 @@ def _json(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise BadTokenizer(f"{path} is not JSON: {error}") from error
     if not isinstance(loaded, dict):
-        raise BadTokenizer(f"{path} holds no object")
+        raise BadTokenizer(f"{path} is not a JSON object")
     return loaded

@@ -8,6 +8,7 @@ from workloads.api.model import Contract
 SPIKE_WINDOW, SPIKE_LEAST_STEPS = 50, 10
 SPIKE_FACTOR, SPIKE_LEAST_NATS = 2.0, 0.5
 SPIKES_NAMED = 10
+"""Loss spikes that are named, at most."""
 
 
 class Metric(Contract):

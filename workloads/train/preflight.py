@@ -12,7 +12,7 @@ from workloads.text.tokenizer import TextTokenizer
 from workloads.train.trainer import Trainer
 
 SMALL_NORM = 0.5
-"""As a share of the median row's norm: a row that pre-training never changed keeps the small norm of its
+"""A share of the median row's norm. A row that pre-training never changed keeps the small norm of its
 initialisation.
 """
 SAMPLES = 8

@@ -29,7 +29,7 @@ class StepReading:
 
     @property
     def on_its_way(self) -> bool:
-        """Whether reading it now could stop the device; launch the next step first in that case."""
+        """Returns whether reading it now could stop the device; launch the next step first in that case."""
         return self.arrived is not None
 
     def wait(self) -> tuple[float, float, RankRequest]:

@@ -127,7 +127,7 @@ def _grown(standing: FrozenExperiment, asked: FrozenExperiment) -> FrozenExperim
     """
     for field in ("base", "sampling", "budgets", "engine", "epoch", "stop_token_ids"):
         if getattr(standing, field) != getattr(asked, field):
-            raise Refused("ImmutableField", f"{field} does not change in a live experiment: use a new experiment name")
+            raise Refused("ImmutableField", f"{field} cannot change in a live experiment: use a new experiment name")
     for kind, before, after in (
         ("run", {run.name: run.inputs for run in standing.runs}, {run.name: run.inputs for run in asked.runs}),
         (

@@ -6,12 +6,13 @@ from controller.planner.actions import Condition, ConditionStatus
 from workloads.api.experiment import FrozenGate
 from workloads.api.manifest import Manifest
 
-SAID: dict[str, tuple[ConditionStatus, str]] = {
+CONDITIONS: dict[str, tuple[ConditionStatus, str]] = {
     "pass": ("True", "Pass"),
     "fail": ("False", "Fail"),
     "not_enough_evidence": ("Unknown", "NotEnoughEvidence"),
     "not_evaluable": ("Unknown", "NotEvaluable"),
 }
+"""Status and reason of the condition GatePassed, by the gate's outcome."""
 
 
 def gate_condition(gate: FrozenGate, manifest: Manifest | None) -> Condition:
@@ -27,7 +28,7 @@ def gate_condition(gate: FrozenGate, manifest: Manifest | None) -> Condition:
         result = judge(gate, side_of(manifest, gate.candidate), side_of(manifest, gate.baseline))
     except UnknownModel as error:
         return Condition("GatePassed", "Unknown", "NotEvaluable", str(error))
-    status, reason = SAID[result.outcome]
+    status, reason = CONDITIONS[result.outcome]
     outcomes_text = "; ".join(
         f"{one.name}: {one.outcome.replace('_', ' ')}: {one.message}" for one in result.requirements
     )

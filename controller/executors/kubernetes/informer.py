@@ -90,7 +90,7 @@ class Reflector:
 
     @property
     def is_alive(self) -> bool:
-        """Whether its thread runs; False before `start`."""
+        """Returns whether its thread runs; False before `start`."""
         return self._thread is not None and self._thread.is_alive()
 
     @property

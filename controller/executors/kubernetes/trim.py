@@ -9,14 +9,18 @@ CONTAINER_FIELDS = ("name", "image", "resources")
 
 
 def trimmed(item: Json) -> Json:
-    """A copy without managedFields. All copies share their field names: a parser makes them again for each answer."""
+    """Returns a copy without managedFields. All copies share their field names; a parser makes new ones for each
+    answer.
+    """
     metadata = {field: value for field, value in item["metadata"].items() if field != "managedFields"}
     copy: Json = _sharing_names({**item, "metadata": metadata})
     return copy
 
 
 def trimmed_work(item: Json) -> Json:
-    """As `trimmed`, of a Job without its pod template, of a pod with node, images and resources only."""
+    """Returns what `trimmed` does, but a Job without its pod template, and of a pod's spec only node, images and
+    resources.
+    """
     spec = {field: value for field, value in item.get("spec", {}).items() if field != "template"}
     if "containers" in spec:
         spec = {field: spec[field] for field in POD_FIELDS if field in spec}

@@ -16,7 +16,9 @@ import sys
 from typing import NoReturn
 
 ALREADY_STARTED = 97
+"""The exit code if another process has started the task already."""
 ORPHANED = 98
+"""The exit code if the parent ended before this process could start the task."""
 PR_SET_PDEATHSIG = 1
 
 

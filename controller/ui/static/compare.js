@@ -27,7 +27,7 @@ const notesOf = (found) => [
   ...(found.only_new_benchmarks.length ? [`Benchmarks of the second only: ${found.only_new_benchmarks.join(", ")}`] : []),
 ];
 const draw = (found) => {
-  byId("differs").textContent = found.note || (found.differs.length ? `They differ in ${found.differs.join(", ")}.` : "They ask the same question.");
+  byId("differs").textContent = found.note || (found.differs.length ? `They differ in ${found.differs.join(", ")}.` : "They do not differ.");
   const names = [...new Set(found.compared.map((effect) => effect.benchmark))];
   const groups = names.map((name) => ({ title: name, rows: found.compared.filter((effect) => effect.benchmark === name).map(effectRow) }));
   const headings = ["Model", "Metric", "Budget", "First", "Second", "Second less first", "Problems"];

@@ -39,9 +39,11 @@ SOON_EVICTED = ["--default-not-ready-toleration-seconds=3", "--default-unreachab
 
 
 class ControlPlane:
-    """`address`: where the API server listens. `advertised`: what it tells pods of itself, None where there are none.
-    `node`: a kubelet's name, which then has a token as `system:node:<name>`. `audit`: rules of an audit policy; what
-    they select is a line in `audit_log`."""
+    """`address`: the address at which the API server listens. `advertised`: its address for pods; None without pods.
+
+    `node`: the name of a kubelet, which gets a token as `system:node:<name>`. `audit`: rules of an audit policy; each
+    selected request is a line in `audit_log`.
+    """
 
     def __init__(
         self,
@@ -132,11 +134,7 @@ class ControlPlane:
         return self.kubeconfig()
 
     def kubectl(self, *words: str, stdin: str | None = None, namespace: str | None = None) -> str:
-        """What kubectl, as admin, prints.
-
-        Raises:
-            AssertionError: it failed; the message holds what it said.
-        """
+        """Returns what kubectl prints as admin. Raises AssertionError with its output if it fails."""
         where = ["--namespace", namespace] if namespace else []
         command = [str(self._kubernetes), "kubectl", f"--kubeconfig={self._admin_kubeconfig}", *where, *words]
         done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=300)

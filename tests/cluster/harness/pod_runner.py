@@ -1,5 +1,8 @@
-"""Runs pods' real commands as subprocesses, in a control plane that has no nodes: what a kubelet would do, less the
-isolation. Containers run in order with the pod's own environment; each pod has a folder for its volumes."""
+"""Runs pods' real commands as subprocesses, in a control plane that has no nodes.
+
+It does what a kubelet does, without isolation. Containers run in order with the pod's own environment; each pod has a
+folder for its volumes.
+"""
 
 import os
 import signal
@@ -18,7 +21,9 @@ from tests.cluster.harness.api import Api, ApiRefusedError, Object
 
 POLL_SECONDS = 0.3
 MESSAGE_CHARACTERS = 2048
-"""Of a failed container's log, as a kubelet tells it with terminationMessagePolicy FallbackToLogsOnError."""
+"""The characters of a failed container's log that a kubelet reports with terminationMessagePolicy
+FallbackToLogsOnError.
+"""
 MOUNTS = ("/work", "/cache", "/tmp")
 CLAIM = "/weights"
 """Where a volume is mounted that pods share; it is one folder here, whatever its claim."""
@@ -27,7 +32,7 @@ CLAIM = "/weights"
 class PodRunner:
     """`running` maps pods' names to their processes: a test may kill one as a node would.
 
-    `program`: what runs in place of a container's command, where a test says so. `volume`: what pods share.
+    `program`: returns the command to run for a container's command. `volume`: the folder that pods share.
     """
 
     def __init__(
@@ -110,7 +115,7 @@ class PodRunner:
         return code if code >= 0 else 128 - code
 
     def _environment(self, container: Object, folder: Path, spec: Object) -> dict[str, str]:
-        """The container's own variables and nothing of this process's but where Python finds its modules."""
+        """Returns the container's own variables, and of this process's only those with which Python finds its modules."""
         found = {
             "PATH": os.environ["PATH"],
             "OMP_NUM_THREADS": "1",
@@ -182,7 +187,7 @@ class PodRunner:
                 raise
 
     def _until_answered(self, call: Callable[[], Object]) -> Object:
-        """As a kubelet does while the API server is away: asked again until there is an answer.
+        """Calls until the API server answers, as a kubelet does, and returns the answer.
 
         Raises ApiRefusedError for an answer that will not change.
         """

@@ -1,4 +1,4 @@
-"""What a kubelet would say: in a control plane without nodes, the test tells how a pod fares."""
+"""Writes the statuses of pods in place of a kubelet, in a control plane without nodes."""
 
 from tests.cluster.harness.api import Api, Object
 
@@ -6,18 +6,18 @@ STARTED = "2026-01-01T00:00:00Z"
 
 
 def pods_of_job(api: Api, namespace: str, job: str) -> list[Object]:
-    """The Job's pods that are there, oldest first."""
+    """Returns the existing pods of the Job, the oldest first."""
     found = api.items(f"/api/v1/namespaces/{namespace}/pods?labelSelector=batch.kubernetes.io/job-name={job}")
     return sorted(found, key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]))
 
 
 def run_pod(api: Api, pod: Object) -> None:
-    """Its containers have started."""
+    """Writes that the pod's containers have started."""
     _set_status(api, pod, {"phase": "Running", "startTime": STARTED, "conditions": [_condition("Ready", "True")]})
 
 
 def wait_pod(api: Api, pod: Object, reason: str, message: str) -> None:
-    """Its main container does not start, for the kubelet's reason, such as ImagePullBackOff."""
+    """Writes that the main container does not start, with the kubelet's reason, such as ImagePullBackOff."""
     name, image = pod["spec"]["containers"][0]["name"], pod["spec"]["containers"][0]["image"]
     state = {"waiting": {"reason": reason, "message": message}}
     told = {"name": name, "image": image, "imageID": "", "ready": False, "restartCount": 0, "state": state}
@@ -25,16 +25,17 @@ def wait_pod(api: Api, pod: Object, reason: str, message: str) -> None:
 
 
 def refuse_pod(api: Api, pod: Object, reason: str, message: str) -> None:
-    """The kubelet does not take it (UnexpectedAdmissionError), or evicts it for its own limits (Evicted)."""
+    """Writes that the kubelet refuses the pod (UnexpectedAdmissionError), or evicts it for its own limits (Evicted)."""
     _set_status(api, pod, {"phase": "Failed", "startTime": STARTED, "reason": reason, "message": message})
 
 
 def end_pod(
     api: Api, pod: Object, exit_code: int, reason: str = "", init_container: str = "", message: str = ""
 ) -> None:
-    """Its main container ended (or the named init container). `reason`: the kubelet's, such as OOMKilled.
+    """Writes that the pod's main container (or the named init container) has ended.
 
-    `message`: the termination message, the end of the log where the program wrote none.
+    `reason`: the kubelet's reason, such as OOMKilled. `message`: the termination message, or the end of the log if the
+    program wrote none.
     """
     ended = {"exitCode": exit_code, "reason": reason or ("Error" if exit_code else "Completed"), "message": message}
     spec = pod["spec"]

@@ -65,11 +65,11 @@ class ApiProxy:
         self._loop = asyncio.new_event_loop()
 
     def cut(self, pattern: str = "") -> int:
-        """Reset the connections open now, in the middle of what they carry. How many there were."""
+        """Resets all open connections in the middle of their data. Returns their number."""
         return self._do(lambda: self._cut(re.compile(pattern)))
 
     def refuse(self) -> None:
-        """Close every connection, and new ones at once, until `heal`."""
+        """Closes every connection, and new ones at once, until `heal`."""
 
         def act() -> None:
             self._refusing = True
@@ -78,7 +78,7 @@ class ApiProxy:
         self._do(act)
 
     def silence(self, pattern: str = "") -> None:
-        """Keep connections open and say nothing more on them, new ones included, until `heal` closes them."""
+        """Keeps connections open, also new ones, and sends nothing on them until `heal` closes them."""
 
         def act() -> None:
             self._silent = re.compile(pattern)

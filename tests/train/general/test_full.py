@@ -62,7 +62,7 @@ def test_the_base_s_index_is_not_taken_over(base: Path, tmp_path: Path) -> None:
     assert sorted(paths) == ["config.json", "model.safetensors", "tokenizer.json"]
 
 
-def test_what_does_not_fit_a_device_is_refused_with_both_sizes(base: Path) -> None:
+def test_a_training_that_does_not_fit_a_device_is_refused_with_both_sizes(base: Path) -> None:
     assert parameters_of(base) == 24
     assert training_bytes(24, "full", "float32") == 16 * 24
     assert training_bytes(24, "full", "bfloat16") == 18 * 24

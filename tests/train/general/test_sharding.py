@@ -148,4 +148,4 @@ def test_one_process_that_is_to_shard_is_refused(base: Path, rows: Path, tmp_pat
     store = open_directory(tmp_path / "store")
     task = sharded(store, stated_for(base, rows, "lora"), base, rows)
     assert train_here(store, task) == ExitCode.BAD_CONFIGURATION
-    assert "sharding: always needs more than one rank" in failure(store, task).message
+    assert "`sharding: always` needs more than one rank" in failure(store, task).message

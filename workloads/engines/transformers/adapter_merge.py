@@ -1,7 +1,7 @@
 """Merges an adapter into a transformers model's weights, and restores the original weights.
 
-Every merge starts from a copy of the loaded weights, never from a subtraction: the base is bit-equal before and after
-any number of adapters.
+The original weights are restored from a copy, never by subtraction, so the base is bit-equal before and after any
+number of adapters.
 """
 
 from collections.abc import Iterator
@@ -29,15 +29,18 @@ class MergedAdapter:
     _dirty: set[str] = field(default_factory=set)
 
     def merge(self, adapter: Adapter | None) -> None:
-        """Raises BadAdapter; the base's weights are then restored."""
+        """Merges `adapter` in place of the merged one; None restores the base.
+
+        If it raises BadAdapter, the base's weights are restored.
+        """
         if self.merged == (adapter.name if adapter else None):
             return
         self._restore()
         if adapter is None:
             return
         try:
-            for name, rows, delta in self._deltas(adapter):
-                self._add(name, rows, delta)
+            for name, place, delta in self._deltas(adapter):
+                self._add(name, place, delta)
         except BadAdapter:
             self._restore()
             raise
@@ -84,7 +87,7 @@ class WeightSlice:
 
 
 def place_of(layer: str, experts: ExpertNames | None) -> tuple[str, WeightSlice]:
-    """Returns the place.
+    """Returns the name of the parameter that holds the layer's weight, and the weight's place in it.
 
     For instance, `...mlp.experts.3.up_proj` is the second half of `...mlp.experts.gate_up_proj`[3].
     """

@@ -31,6 +31,7 @@ NOT_IMPORTED = frozenset({"VLLM_CACHE_ROOT"})
 NO_VLLM = 3
 """The exit code of `look` if the server could not import vLLM."""
 ORPHANED = 98
+"""The exit code if the parent ended before the parent-death signal was set."""
 
 
 def end_with_parent(parent: int | None = None) -> None:

@@ -1,9 +1,9 @@
 """A checking server: compares answers with golds in a child process that is killed if it takes too long.
 
 It reads a request per line, an object whose first field is `kind`, the grader's name, and writes a reply per line: the
-result of that grader's `reply`, or `{"failed": cause, "detail"}`. It imports a grader's libraries with the first
-request for it and forks children afterwards, so replacing a killed or large child takes milliseconds. A child ends with
-its server: it has a parent-death signal, its own CPU limit, and none of the server's descriptors except its two pipes.
+result of that grader's `reply`, or `{"failed": cause, "detail"}`. It imports a grader's libraries at the first request
+for that grader, before it forks a child, so replacing a killed or large child takes milliseconds. A child ends with its
+server: it has a parent-death signal, its own CPU limit, and none of the server's descriptors except its two pipes.
 Causes: `checker_timeout`, `checker_memory` and `checker_failed` come from the check itself; `checker_lost` comes from
 the machine: the child was killed from outside, or did not run in time.
 """
@@ -25,7 +25,7 @@ from workloads.graders.registry import GRADERS
 
 CPU_SECONDS, WALL_SECONDS = 5.0, 40.0
 BACKSTOP_SECONDS = 3
-"""A child's own CPU limit is higher by this much. It matters only if the server does not watch the child."""
+"""The kernel's CPU limit of a child is CPU_SECONDS plus this. It ends a child that the server has stopped watching."""
 MEMORY_BYTES = 2 << 30
 KIND = re.compile(r'\{"kind": "([A-Za-z0-9_.-]+)"')
 RECYCLED_AFTER = 5_000
@@ -94,8 +94,9 @@ class Child:
         os.close(replies)
 
     def ask(self, line: str) -> dict[str, Any] | str:
-        """Returns the reply, or the cause of its absence: then the child cannot be used any more."""
+        """Returns the reply or, if there is none, the cause; the child is then unusable."""
         self.answered += 1
+        # Linux's id of the CPU-time clock of the child, as clock_getcpuclockid returns it
         clock = (~self._pid << 3) | 2
         cpu_end, wall_end = time.clock_gettime(clock) + CPU_SECONDS, time.monotonic() + WALL_SECONDS
         received = bytearray()
@@ -118,7 +119,10 @@ class Child:
         return reply
 
     def _why_gone(self) -> str:
-        """Returns why the child ended: its channel is closed. `end` waits for the process."""
+        """Called when the child's pipe is closed; returns why the child ended.
+
+        WNOWAIT leaves the process for `end` to reap.
+        """
         ended = os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT)
         if ended is None or ended.si_code == os.CLD_EXITED:
             return "checker_failed"
@@ -147,6 +151,8 @@ def main() -> None:
             warmed.add(kind[1])
             with suppress(Exception):  # the child's reply reports the problem
                 GRADERS.require(kind[1]).warm()
+            # Freeze what was imported, so that forked children share it; the old child was forked without these
+            # libraries.
             gc.collect()
             gc.freeze()
             if child is not None:

@@ -1,6 +1,7 @@
-r"""Answers that no checker could evaluate, by their text: towers of powers, factorials, nesting. Pure, and linear.
+r"""Finds answers that no checker can evaluate, by their text: towers of powers, factorials, nesting. Pure; linear.
 
-What these filters pass may still run into the checker's limits; they keep the usual ones from costing seconds each.
+Answers that pass may still reach the checker's limits. The filters catch the common costly ones, which would take
+seconds each.
 """
 
 import re
@@ -23,8 +24,8 @@ _CHAIN = re.compile(r"\^\s?\d++\s?\^")
 _NUMBER = re.compile(r"-?\d++")
 
 
-def why_not(text: str) -> str | None:
-    """What makes an answer in its normal form too costly to evaluate, or None."""
+def refusal_reason(text: str) -> str | None:
+    """Returns why an answer in its normal form is too costly to evaluate, or None."""
     if _RUN.search(text) or _depth(text) > MOST_NESTED:
         return "nested too deeply"
     if (reason := _powers(text)) is not None:
@@ -71,7 +72,7 @@ def _powers(text: str) -> str | None:
 
 
 def _nested_powers(text: str) -> int:
-    r"""How many exponents stand within one another, `2^{3^{4}}` being 2."""
+    r"""Returns how many exponents are nested: 2 for `2^{3^{4}}`."""
     within: list[bool] = []
     most = depth = 0
     after_caret = False
@@ -89,7 +90,7 @@ def _nested_powers(text: str) -> int:
 
 
 def _tower(base: str, power: str) -> bool:
-    """Whether base to the power is an exponent above the largest one. (digits of both)"""
+    """Returns whether base to the power is an exponent above the largest one. (digits of both)"""
     if int(base[:7]) < 2:
         return False
     return len(base) > 6 or len(power) > 4 or int(power) * (int(base).bit_length() - 1) > LARGEST_POWER.bit_length()

@@ -14,7 +14,7 @@ from typing import Any
 from math_verify import parse, verify
 from sympy import Basic, Eq, Float, Integer, Rational, Set
 
-from workloads.graders.math.costs import why_not
+from workloads.graders.math.costs import refusal_reason
 from workloads.graders.math.nearness import are_near
 from workloads.graders.math.sets import set_of
 from workloads.graders.math.text import normal
@@ -45,9 +45,9 @@ class MathVerdict:
 
 
 def check(answer: str, gold: str) -> MathVerdict:
-    """Whether `answer` equals `gold`. Raises what parsing or comparing raises; may take forever."""
+    """Returns whether `answer` equals `gold`. Raises what parsing or comparing raises; may take forever."""
     right_text, text = normal(gold), normal(answer)
-    if (reason := why_not(text)) is not None and why_not(right_text) is None:
+    if (reason := refusal_reason(text)) is not None and refusal_reason(right_text) is None:
         return MathVerdict(False, text[:SHOWN_CHARACTERS], right_text[:SHOWN_CHARACTERS], reason)
     decided = _decided(right_text, text)
     if decided is not None:
@@ -60,7 +60,7 @@ def check(answer: str, gold: str) -> MathVerdict:
 
 
 def _decided(gold: str, answer: str) -> bool | None:
-    """What the texts say without being parsed; None: nothing."""
+    """Returns whether the two are equal, if their texts show it without parsing; None if not."""
     if not same_kind(gold, answer):
         return False
     for rule in (same_base, same_letter, same_words):
@@ -91,7 +91,7 @@ def _equal(gold: str, answer: str) -> bool:
 
 
 def _is_false(value: Any) -> bool:
-    """Whether it is an equation of two different integers, of which math-verify compares the right one."""
+    """Returns whether it is an equation of two different integers, of which math-verify compares the right one."""
     if not isinstance(value, Eq):
         return False
     left, right = value.lhs, value.rhs
@@ -130,7 +130,7 @@ def _parsed(text: str) -> Any:
 
 
 def warm() -> None:
-    """Loads what is loaded late, so that forked children share it."""
+    """Imports the libraries that load late, so that forked children share them."""
     check(r"\frac{1}{2}", "0.5")
     check("x^2 - 1", "(x - 1)(x + 2)")
 

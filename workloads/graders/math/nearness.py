@@ -57,7 +57,7 @@ def _are_near(gold: Any, answer: Any) -> bool:
 
 
 def _rounds(decimal: Any, given: Any, exact: Any) -> bool:
-    """Whether the decimal is `exact` rounded or cut off at its last place, or within 1e-9 of it."""
+    """Returns whether the decimal is `exact` rounded or cut off at its last place, or within 1e-9 of it."""
     digits = str(decimal)
     if "e" in digits or abs(given - exact) <= OF_FLOATS * abs(exact):
         return True
@@ -66,7 +66,7 @@ def _rounds(decimal: Any, given: Any, exact: Any) -> bool:
 
 
 def _value(number: Any) -> Any:
-    """As a rational number of the figures that are certain; None if it is not real, or has no certain figure."""
+    """Returns a rational number with the certain digits of `number`; None if it is not real or has no certain digit."""
     value = number.evalf(PRECISION)
     if getattr(value, "is_Rational", False):
         return value

@@ -75,7 +75,7 @@ CUT = (
 class Fault:
     meaning: Meaning
     text: str
-    """The message of the server or the connection, and what to do about it."""
+    """Returns the message of the server or the connection, and what to do about it."""
 
 
 def require(answer: AnswerType, *fields: str) -> AnswerType:

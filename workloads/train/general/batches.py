@@ -20,14 +20,15 @@ class PaddedBatch:
     """D documents, W tokens wide. Only logits of the last `width - first` positions are needed.
 
     input_ids: (D, W) int64. documents, positions: (S,) int64, of every supervised token; it is predicted from the
-    position before it. `first`: the smallest position that predicts one. `draw`: seeds the adapters' dropout.
+    position before it. `first`: the smallest position that predicts one. `dropout_seed`: the seed of the
+    adapters' dropout.
     """
 
     input_ids: Tensor
     documents: Tensor
     positions: Tensor
     first: int
-    draw: int = 0
+    dropout_seed: int = 0
 
     @property
     def supervised_tokens(self) -> int:
@@ -79,7 +80,7 @@ def padded_micro_batches(
     parts = shares([int(rows.kept[index]) for index in indices], ranks)
     owned = [[indices[position] for position in part] for part in parts]
     found = [
-        pad_rows(rows, [owned[rank][position] for position in group], _draw(f"{seed}/{rank}/{number}"))
+        pad_rows(rows, [owned[rank][position] for position in group], _dropout_seed(f"{seed}/{rank}/{number}"))
         for number, group in enumerate(_groups_of(rows, owned[rank], limit_tokens))
     ]
     if together:
@@ -92,7 +93,7 @@ def _groups_of(rows: TokenisedRows, indices: Sequence[int], limit_tokens: int) -
     return groups([int(rows.kept[index]) for index in indices], limit_tokens)
 
 
-def pad_rows(rows: TokenisedRows, indices: Sequence[int], draw: int = 0) -> PaddedBatch:
+def pad_rows(rows: TokenisedRows, indices: Sequence[int], dropout_seed: int = 0) -> PaddedBatch:
     lengths = [int(rows.kept[index]) for index in indices]
     prompts = [int(rows.prompt_lengths[index]) for index in indices]
     ids = np.zeros((len(indices), max(lengths)), dtype=np.int64)
@@ -104,7 +105,7 @@ def pad_rows(rows: TokenisedRows, indices: Sequence[int], draw: int = 0) -> Padd
         documents=torch.from_numpy(np.repeat(np.arange(len(indices)), [len(span) for span in spans])),
         positions=torch.from_numpy(np.concatenate(spans).astype(np.int64)),
         first=min(prompts) - 1,
-        draw=draw,
+        dropout_seed=dropout_seed,
     )
 
 
@@ -130,5 +131,5 @@ EMPTY = PaddedBatch(
 """A batch without supervised tokens: a rank computes it while others compute their last batch of a step."""
 
 
-def _draw(text: str) -> int:
+def _dropout_seed(text: str) -> int:
     return int.from_bytes(sha256(text.encode()).digest()[:7])

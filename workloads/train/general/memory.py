@@ -25,7 +25,7 @@ logger = logging.getLogger("potstill")
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """`tokens`: of a padded micro-batch. `peak_bytes`: the measured memory of its step, None if it was not measured."""
+    """`tokens`: the size of a padded micro-batch. `peak_bytes`: the measured memory of its step; None: not measured."""
 
     tokens: int
     checkpointing: bool
@@ -124,10 +124,10 @@ def check_memory(needed: int, usable: int | None) -> None:
         )
 
 
-def choices(longest_tokens: int, first_tokens: int) -> list[BatchPlan]:
-    """Returns plans in the order in which they are tried: from `first_tokens`, halved down to one longest document."""
+def choices(longest_tokens: int, largest_tokens: int) -> list[BatchPlan]:
+    """Returns plans in the order in which they are tried: from `largest_tokens`, halved down to `longest_tokens`."""
     sizes = []
-    size = max(first_tokens, longest_tokens)
+    size = max(largest_tokens, longest_tokens)
     while size > longest_tokens:
         sizes.append(size)
         size //= 2
@@ -138,7 +138,7 @@ def plan_micro_batches(
     memory: DeviceMemory,
     longest_tokens: int,
     run: Callable[[PaddedBatch, bool], None],
-    first_tokens: int = MICRO_BATCH_TOKENS,
+    largest_tokens: int = MICRO_BATCH_TOKENS,
     agree: Callable[[int], int] = lambda choice: choice,
     *,
     together: bool = False,
@@ -149,7 +149,7 @@ def plan_micro_batches(
     `agree` returns the largest choice of all ranks. `together`: whether all ranks must run each step, so that they
     agree on each. Raises BadModel if none fits.
     """
-    tried = choices(longest_tokens, first_tokens)
+    tried = choices(longest_tokens, largest_tokens)
     if memory.limit_bytes is None:
         return tried[0]
     found: dict[int, int] = {}

@@ -50,6 +50,7 @@ class GeneralTrainer:
 
     packages: Sequence[str] = ("peft", "accelerate")
     _fixed: Mapping[str, Tensor]
+    """Tensors that a checkpoint has and training does not change: the model's persistent buffers."""
 
     def __init__(
         self,
@@ -63,8 +64,8 @@ class GeneralTrainer:
     ) -> None:
         """Loads the base. Raises BadModel if it cannot be loaded, or does not fit.
 
-        `memory`: of this rank's device. `model`: replaces the base in `base`, for measurements. `start`: folder of the
-        adapter with which training begins; None: a new adapter.
+        `memory`: the memory of this rank's device. `model`: replaces the base in `base`, for measurements. `start`:
+        folder of the adapter with which training begins; None: a new adapter.
         """
         self._base, self._inputs, self._ranks, self._start = base, inputs, ranks, start
         on_gpu = ranks.device.type == "cuda"
@@ -76,7 +77,7 @@ class GeneralTrainer:
             needed = training_bytes(parameters_of(base), inputs.type, inputs.precision)
             usable = self._memory.limit_bytes if on_gpu else None
             if sharding == "always" and ranks.count == 1:
-                raise BadModel("sharding: always needs more than one rank: give the profile's train pods more GPUs")
+                raise BadModel("`sharding: always` needs more than one rank; give the profile's train pods more GPUs")
             self.sharded = is_sharded(sharding, ranks.count, needed, usable)
             check_memory(needed // ranks.count if self.sharded else needed, usable)
             precision = "float32" if inputs.type == "full" else inputs.precision
@@ -158,9 +159,10 @@ class GeneralTrainer:
                 parameters.clear()
 
         on_gpu = self._ranks.device.type == "cuda"
-        first_tokens = MICRO_BATCH_TOKENS if on_gpu else CPU_MICRO_BATCH_TOKENS
+        largest_tokens = MICRO_BATCH_TOKENS if on_gpu else CPU_MICRO_BATCH_TOKENS
+        # Sharded ranks run each step together, so they must try the same plans.
         self.plan = plan_micro_batches(
-            self._memory, longest_tokens, run, first_tokens, self._ranks.largest, together=self.sharded
+            self._memory, longest_tokens, run, largest_tokens, self._ranks.largest, together=self.sharded
         )
         self._set_checkpointing(self.plan.checkpointing)
         peak = "not measured" if self.plan.peak_bytes is None else f"{self.plan.peak_bytes / 2**30:.1f} GiB"
@@ -175,6 +177,7 @@ class GeneralTrainer:
     def micro_batches(
         self, rows: TokenisedRows, indices: Sequence[int], limit_tokens: int, rank: int, ranks: int, step: int
     ) -> Sequence[PaddedBatch]:
+        # Sharded ranks run each step together, so they need the same number of micro-batches.
         return padded_micro_batches(
             rows, indices, limit_tokens, rank, ranks, f"{self._inputs.seed}/{step}", together=self.sharded
         )
@@ -182,7 +185,7 @@ class GeneralTrainer:
     def loss_sum(self, batch: PaddedBatch) -> Tensor:
         """Implements `Trainer.loss_sum`; without dropout if gradients are off, as for a validation loss."""
         if self._inputs.lora is not None and self._inputs.lora.dropout:
-            torch.manual_seed(batch.draw)
+            torch.manual_seed(batch.dropout_seed)
         with nullcontext() if torch.is_grad_enabled() else self._evaluating():
             logits = self._logits(batch.input_ids, batch.first)
         rows = logits[batch.documents, batch.positions - 1 - batch.first]
@@ -213,7 +216,7 @@ class GeneralTrainer:
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
-        """Sets the whole model to eval mode, and its modules back to their mode afterwards."""
+        """Puts the whole model in eval mode, and restores each module's mode afterwards."""
         training = [module for module in self.model.modules() if module.training]
         self.model.eval()
         try:
@@ -237,7 +240,7 @@ class GeneralTrainer:
 def summed_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """Returns the summed cross-entropy in float32, of logits (S, V) and targets (S,).
 
-    It works on CROSS_ENTROPY_ROWS at a time and keeps only the logits for the backward pass.
+    It works on CROSS_ENTROPY_ROWS rows at a time, and keeps nothing but the logits for the backward pass.
     """
     if logits.shape[0] <= CROSS_ENTROPY_ROWS:
         return _cross_entropy(logits, targets)

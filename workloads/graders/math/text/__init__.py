@@ -1,4 +1,4 @@
-r"""An answer in mathematics as it is compared: one way of writing for what is written in many. Pure text to text.
+r"""Rewrites an answer in mathematics to its normal form: one notation for each meaning. Pure text to text.
 
 `normal` is idempotent, takes time linear in the text, and leaves the value of an answer as it is. math-verify reads
 what it returns (`mathematics`), for golds and answers alike.
@@ -15,7 +15,7 @@ from workloads.graders.math.text.outside import bare
 MOST_ROUNDS = 12
 """An answer whose form still changes after this many rounds is left as it was written."""
 LONGEST_CHARACTERS = 20_000
-"""A longer text is left as it is."""
+"""A longer text is not changed."""
 _SPACES = re.compile(r"\s++")
 
 

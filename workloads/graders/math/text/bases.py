@@ -27,7 +27,7 @@ LONGEST = 500
 
 
 def numeral(text: str) -> tuple[str, int] | None:
-    r"""(digits, base) of `52_8`, `(52)_{8}`, `52_{\text{eight}}`, `52\text{ in base }8`; None for anything else."""
+    r"""Returns (digits, base) of `52_8`, `(52)_{8}`, `52_{\text{eight}}`, `52\text{ in base }8`, else None."""
     if whole := _IN_TEXT.fullmatch(text):
         text = whole["content"]
     if len(text) > LONGEST or (match := _NUMERAL.fullmatch(text)) is None:
@@ -46,7 +46,7 @@ def numeral(text: str) -> tuple[str, int] | None:
 
 
 def _same_among(gold: tuple[str, int], answer: str) -> bool | None:
-    """Whether one side of an equation of numerals is the gold and all have its value; None: not all are numerals."""
+    """Returns whether one side of an equation is the gold and all have its value; None if not all are numerals."""
     sides = [numeral(side.strip()) for side in answer.split("=")]
     numerals = [side for side in sides if side is not None]
     if len(numerals) < len(sides):
@@ -69,7 +69,7 @@ def _base(text: str) -> int | None:
 
 
 def same_base(gold: str, answer: str) -> bool | None:
-    """Whether two numbers of named bases are written with the same digits in the same base; None: no matter of bases.
+    """Returns whether two numbers with named bases have the same digits and base; None if bases do not decide.
 
     Digits alone are taken for the gold's base. Digits in another base than ten are never a gold without a base.
     """

@@ -1,4 +1,4 @@
-r"""Braces: those that a fraction lacks are written, those that enclose one element and say nothing are taken off."""
+r"""Adds the braces that a fraction lacks, and removes braces around a single element."""
 
 import re
 from dataclasses import dataclass
@@ -102,7 +102,7 @@ def elements_unbraced(text: str) -> str:
 
 
 def _following(tokens: list[str]) -> list[str]:
-    """For each piece, the next one that is not a space."""
+    """Returns for each piece the next one that is not a space."""
     found = [""] * len(tokens)
     for index in range(len(tokens) - 2, -1, -1):
         found[index] = found[index + 1] if tokens[index + 1].isspace() else tokens[index + 1]

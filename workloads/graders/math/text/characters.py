@@ -47,7 +47,7 @@ _ROOT = re.compile(r"([√∛∜])\s*(\d++|[a-zA-Z](?![a-zA-Z]))")
 
 
 def in_latex(text: str) -> str:
-    r"""`√13`, `x³`, `－１２５`, `5½` as `\sqrt{13}`, `x^{3}`, `-125`, `5\frac{1}{2}`. ASCII stays as it is."""
+    r"""Rewrites `√13`, `x³`, `－１２５`, `5½` as `\sqrt{13}`, `x^{3}`, `-125`, `5\frac{1}{2}`. ASCII stays."""
     if text.isascii():
         return text
     text = _HIGH_FRACTION.sub(lambda m: rf"\frac{{{_plain(m[1], _HIGH)}}}{{{_plain(m[2], _LOW)}}}", text)

@@ -101,7 +101,7 @@ _PARTS = {
     "half": 2, "halves": 2, "third": 3, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8, "ninth": 9,
     "tenth": 10, "eleventh": 11, "twelfth": 12, "twentieth": 20, "hundredth": 100, "thousandth": 1000,
 }  # fmt: skip
-"""Without quarters, which are coins too."""
+"""Parts of a whole, by their names. Quarters are left out, because they are coins too."""
 _COUNTED_PARTS = re.compile(
     rf"(?P<sign>-?)(?P<number>\d{{1,30}}+)(?:\s|\\[,;: ]|~)*+(?P<text>\\text\{{\s*+)?"
     rf"(?P<part>{'|'.join(_PARTS)})(?P<plural>s?)(?![a-z])"
@@ -209,7 +209,7 @@ def _slanted(match: re.Match[str]) -> str:
 
 
 def _periodic(match: re.Match[str]) -> str:
-    r"""`0.1666...` as `0.1\overline{6}`; a text whose last digits are not part of the period stays as it is."""
+    r"""Rewrites `0.1666...` as `0.1\overline{6}`. A text with other digits after the period stays."""
     if not match["again"].startswith(match["part"]):
         return match[0]
     return rf"{match['whole']}.{match['once']}\overline{{{match['again']}}}"

@@ -37,7 +37,7 @@ MOST_LAYERS = 8
 
 
 def bare(text: str) -> str:
-    r"""Nothing around it: `$\mathbf{5}.$`, `**5**`, `{(1,2)}`, `The answer is 5` lose what is not the answer."""
+    r"""Returns the answer without the text around it, as in `$\mathbf{5}.$`, `**5**`, `{(1,2)}`, `The answer is 5`."""
     for _ in range(MOST_LAYERS):
         before = text
         start = _STARTS.match(text)
@@ -60,7 +60,7 @@ def bare(text: str) -> str:
 
 
 def _without_subject(text: str) -> str:
-    r"""`\text{Domain: } (2, 3)` and `The solutions are 1, 2` without what they say of the mathematics that follows."""
+    r"""Returns `\text{Domain: } (2, 3)` and `The solutions are 1, 2` without the words before the mathematics."""
     said = _SUBJECT_IN_TEXT.fullmatch(text) or _ALL_IN_TEXT.fullmatch(text) or _PLAIN_SUBJECT.fullmatch(text)
     return said["rest"] if said and _MATHEMATICS.match(said["rest"]) else text
 

@@ -46,6 +46,7 @@ _NAME = re.compile(r"([a-z])(?:_\{?\d\}?)?\s?=")
 _NAMED = re.compile(
     r"(?:^|,?\s?(?:\\text\{\s?(?:or|and)\s?\}|(?<![a-z\\])(?:or|and)(?![a-z])|\\lor(?![a-z])|[,;&]))\s?[a-z](?:_\{?\d\}?)?\s?=\s?"
 )
+r"""The name of a value in a list of values: `x = 1 \text{ or } x = 2`."""
 _SPACED_PRODUCT = re.compile(r"(?:(?<=\d)|(?<=(?<![A-Za-z\\])[a-zA-Z]))\s(?=[a-zA-Z](?![a-zA-Z]))")
 _OUTWARD = re.compile(r"(?:x\s?\\in\s?)?(?P<left>[\[\]])(?P<inner>[^\[\]()]++)(?P<right>[\[\]])")
 """An interval whose open ends have brackets that point outwards: `]2, 3]`."""
@@ -156,7 +157,7 @@ def _shorter(gold: str, answer: str) -> Iterator[tuple[str, str]]:
 
 
 def _in_hundredths(text: str) -> str:
-    r"""`33\frac{1}{3}\%` as `\frac{100}{300}`; others as they are."""
+    r"""Rewrites `33\frac{1}{3}\%` as `\frac{100}{300}`; other texts do not change."""
     mixed = _MIXED_PERCENT.fullmatch(text)
     if mixed is None or not int(mixed["bottom"]):
         return text
@@ -178,7 +179,7 @@ def _in_radians(text: str) -> str:
 
 
 def _both_signs(text: str) -> str:
-    r"""`1 \pm x` as `1 + x, 1 - x`; a text with no `\pm`, or with several, as it is."""
+    r"""Rewrites `1 \pm x` as `1 + x, 1 - x`. A text with no `\pm`, or with several, does not change."""
     if len(_SIGNS.findall(text)) != 1:
         return text
     return f"{_SIGNS.sub('+', text)}, {_SIGNS.sub('-', text)}"

@@ -37,7 +37,10 @@ LONGEST = 500
 
 
 def same_letter(gold: str, answer: str) -> bool | None:
-    r"""Whether the answer names the gold's letter: `C.`, `\text{Option C}`, `(C)\ 12`; None: none, or several."""
+    r"""Returns whether the answer names the gold's letter: `C.`, `\text{Option C}`, `(C)\ 12`.
+
+    None if it names none or several.
+    """
     right = _LETTER_GOLD.fullmatch(gold)
     if right is None or len(answer) > LONGEST:
         return None
@@ -51,10 +54,10 @@ def same_letter(gold: str, answer: str) -> bool | None:
 
 
 def same_words(gold: str, answer: str) -> bool | None:
-    """True if the answer says the gold's words and nothing against them; None: that is for math-verify to say.
+    """Returns True if the answer has the gold's words and does not contradict them; None leaves it to math-verify.
 
-    Around the words may stand words that say nothing (`an ellipse`), or a sentence about them (`Evelyn has the highest
-    speed`, `The function is even`) without a negation, an alternative or another name.
+    The answer may also have words without content (`an ellipse`), or be a sentence about the gold's words (`Evelyn has
+    the highest speed`, `The function is even`) without a negation, an alternative or another name.
     """
     match = _WORDS_GOLD.fullmatch(gold)
     if match is None or len(answer) > LONGEST:
