@@ -204,13 +204,13 @@ def _spec_rules() -> list[dict[str, str]]:
     rules.append(
         {
             "rule": "oldSelf.evaluation.benchmarks.all(o, self.evaluation.benchmarks.exists(n, n.name == o.name))",
-            "message": "benchmarks may be added but not removed",
+            "message": "benchmarks can be added but not removed",
         }
     )
     rules.append(
         {
             "rule": "!has(oldSelf.data) || (has(self.data) && oldSelf.data.all(k, k in self.data))",
-            "message": "data sets may be added but not removed",
+            "message": "data sets can be added but not removed",
         }
     )
     rules.append(

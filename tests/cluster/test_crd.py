@@ -126,18 +126,18 @@ LIVE = {
     "epoch": ({"epoch": 1}, "epoch cannot change in a live experiment"),
     "profile": ({"profile": "h100"}, "profile cannot change in a live experiment"),
     "a run": ({"runs": [{"name": "first", "data": "sums", "samples": 50}]}, "this run is part of a live experiment"),
-    "a run less": ({"runs": [{"name": "second", "data": "sums"}]}, "runs may be added but not removed"),
+    "a run less": ({"runs": [{"name": "second", "data": "sums"}]}, "runs can be added but not removed"),
     "a data set": ({"data": {"sums": {"uri": "more.jsonl"}}}, "a data set in use cannot change"),
-    "a data set less": ({"data": {"sums": None}}, "data sets may be added but not removed"),
-    "sampling": ({"evaluation": {"sampling": {"temperature": 1}}}, "evaluation.sampling does not change"),
-    "budgets": ({"evaluation": {"budgets": [64, 128]}}, "evaluation.budgets does not change"),
+    "a data set less": ({"data": {"sums": None}}, "data sets can be added but not removed"),
+    "sampling": ({"evaluation": {"sampling": {"temperature": 1}}}, "evaluation.sampling cannot change"),
+    "budgets": ({"evaluation": {"budgets": [64, 128]}}, "evaluation.budgets cannot change"),
     "a benchmark": (
         {"evaluation": {"benchmarks": [{"name": "math-500", "limit": 5}]}},
         "a benchmark in use cannot change",
     ),
     "a benchmark less": (
         {"evaluation": {"benchmarks": [{"name": "mbpp-plus"}]}},
-        "benchmarks may be added but not removed",
+        "benchmarks can be added but not removed",
     ),
 }
 FIRST = yaml.safe_load(MINIMAL)["spec"]["runs"][0]
