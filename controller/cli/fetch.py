@@ -88,9 +88,9 @@ def _committed(store: Store, run: FrozenRun) -> str:
 
 
 def _name_base(base: ModelSource, config: Path) -> None:
-    """AutoPeftModel reads the base's location from this field.
+    """Writes the base's location into `base_model_name_or_path`, where AutoPeftModel reads it.
 
-    The store's file has none, so that equal weights have equal files.
+    The file in the store does not have it, so that equal weights have equal files.
     """
     stated = json.loads(config.read_text())
     name, _, revision = base.location.removeprefix("hub://").partition("@")

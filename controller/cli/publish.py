@@ -43,7 +43,7 @@ def publish(
     unit, now = train_unit(chosen), datetime.now(UTC)
     with tempfile.TemporaryDirectory() as folder:
         shapes = read_shapes(localise_model_file(frozen.base, "config.json", Path(folder)).parent)
-        number = _order(opened, frozen, chosen, unit, adapter)
+        number = _reserve_attempt(opened, frozen, chosen, unit, adapter)
         try:
             marker = commit_adapter(opened, unit, number, samples, adapter, shapes, now)
         except BadCheckpoint as error:
@@ -74,7 +74,7 @@ def _chosen(frozen: FrozenExperiment, name: str, samples: int, source: str) -> F
     return chosen
 
 
-def _order(store: Store, frozen: FrozenExperiment, run: FrozenRun, unit: UnitRef, adapter: Path) -> int:
+def _reserve_attempt(store: Store, frozen: FrozenExperiment, run: FrozenRun, unit: UnitRef, adapter: Path) -> int:
     """Writes a task with the next free number, so that no other writer uses its keys."""
     assert isinstance(run.inputs, ExternalInputs)
     number = 1
@@ -109,5 +109,7 @@ def _close(store: Store, unit: UnitRef, number: int, outcome: str, reason: str, 
             "ended": datetime.now(UTC),
         }
     )
-    with suppress(AlreadyExists):  # a running `potstill run` no longer waits for a long upload
+    with suppress(
+        AlreadyExists
+    ):  # a `potstill run` beside it may have ended the attempt, as it waits for an upload for a limited time
         store.put_new(store_keys.end_key(unit, number), end.to_json())

@@ -27,7 +27,7 @@ class Results:
 
 
 def results_here(path: Path, store: str | None, profile: Path | None) -> Results:
-    """Returns the results of a file as `potstill run` runs it.
+    """Returns the results of the experiment that `potstill run` runs from this file and profile.
 
     Exits 4 if it has not run in this store; raises SpecError, StoreError.
     """
@@ -69,7 +69,10 @@ def best_run_line(store: Store, experiment: str, uid8: str) -> str | None:
 
 
 def manifest_state(store: Store, frozen: FrozenExperiment) -> str | None:
-    """Returns running, succeeded, partially_failed or failed; None if there is no manifest yet. Raises StoreError."""
+    """Returns running, succeeded, partially_failed or failed; None without a manifest that can be read.
+
+    Raises StoreError.
+    """
     try:
         return Manifest.model_validate_json(store.get(store_keys.manifest_key(frozen.name, frozen.uid8))).state
     except (NotFound, ValidationError):
@@ -77,7 +80,7 @@ def manifest_state(store: Store, frozen: FrozenExperiment) -> str | None:
 
 
 def seen_in(store: Store, frozen: FrozenExperiment) -> StoreSnapshot:
-    """Raises StoreError if something could not be read."""
+    """Returns the snapshot of the experiment's records. Raises StoreError if one could not be read."""
     seen = SnapshotReader(store).read(frozen, None)
     if isinstance(seen, Unknown):
         raise StoreError(seen.message)

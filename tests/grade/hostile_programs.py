@@ -101,6 +101,7 @@ def double(x):
     ),
     attack("imports the grader's benchmarks", "import workloads.benchmarks", detail="Error"),
     attack("imports math_verify from site-packages", "import math_verify", detail="ModuleNotFoundError"),
+    # The test replaces {data!r} by the path of the benchmark's file.
     attack("opens the benchmark's file", "io.open(DATA).close()", detail="Error", setup="import io\nDATA = {data!r}"),
     attack("opens it through a path with dots", "open('/usr/lib/../..' + DATA).close()", detail="Error", setup="DATA = {data!r}"),
     attack("opens its own source tree through the module's path", "open(sys.modules['workloads.typed_json'].__file__).close()", detail="Error"),
@@ -110,7 +111,7 @@ def double(x):
     attack("lists the processes", "os.listdir('/proc')", detail="Error"),
     attack("lists the root of the file system", "os.listdir('/')", detail="PermissionError"),
     attack("finds a credential in its environment", "if not any(k for k in os.environ if k != 'LC_CTYPE'): raise LookupError('empty')", detail="LookupError"),
-    attack("reads the server's standard input", "if not os.read(0, 1): raise LookupError('nothing there')", detail="LookupError"),
+    attack("reads the standard input that it inherits", "if not os.read(0, 1): raise LookupError('nothing there')", detail="LookupError"),
     attack("reads every descriptor that is open", "\n".join((
         "found = b''",
         "for fd in range(4, 256):",
@@ -222,10 +223,12 @@ DISK = [
     attack("writes one endless file", "with open('x', 'wb') as file:\n    while True: file.write(bytes(1 << 20))", detail="OSError"),
     attack("makes a million files", "for n in range(10 ** 6): open(str(n), 'w').close()", detail="OSError"),
 ]  # fmt: skip
+"""Only for a sandbox with a private folder: elsewhere the first open is refused."""
 
+# Descriptor 3 is the channel to the grader. T: a test begins; V, length, JSON: its value; D: all tests are done.
 PROTOCOL = [
-    attack("leaves before the tests", "pass", "exit", "by itself with 0", setup="os._exit(0)"),
-    attack("leaves in the middle with success", "os._exit(0)", "exit", "by itself with 0"),
+    attack("exits before the tests", "pass", "exit", "by itself with 0", setup="os._exit(0)"),
+    attack("exits with status 0 during a test", "os._exit(0)", "exit", "by itself with 0"),
     attack("sys.exit(0)", "sys.exit(0)", "exit", "SystemExit"),
     attack("aborts", "os.abort()", "crash", "SIGABRT"),
     attack("reads address 0", "ctypes.string_at(0)", "crash", "SIGSEGV"),
@@ -247,18 +250,18 @@ PROTOCOL = [
     attack("sends an endless exponent", "os.write(3, b'TV' + (20).to_bytes(4, 'big') + b'[\"D\",\"1e9999999999\"] ')\nos._exit(0)", "failing_test"),
     attack("closes the channel and goes on", "os.close(3)\nwhile True: pass", "exit", "closed its channel"),
     attack("closes every descriptor", "os.closerange(0, 64)\nwhile True: pass", "exit", "closed its channel"),
-    attack("a thread that speaks for it", "\n".join((
+    attack("a thread that writes done to the channel", "\n".join((
         "import threading, time",
         "threading.Thread(target=lambda: [os.write(3, b'D') for _ in range(100)]).start()",
         "time.sleep(60)",
     )), "unreadable_output", "not the protocol"),
     returns("replaces the encoder", "import sys\nsys.modules['workloads.sandbox.candidate'].encode = lambda v: '[\"pass\"]'", "1", "unreadable_output"),
     returns("replaces the decoder of inputs", "import sys\nsys.modules['workloads.sandbox.candidate'].decode = lambda t: (0,)", "2 * x"),
-    returns("poisons json for those after it", "import json\njson.dumps = json.loads = lambda *a, **k: '4'", "1"),
+    returns("replaces json, so that a wrong value could be sent as a right one", "import json\njson.dumps = json.loads = lambda *a, **k: '4'", "1"),
     returns("replaces builtins", "import builtins\nbuiltins.isinstance = lambda *a: True\nbuiltins.type = lambda *a: int\nbuiltins.len = lambda *a: 0", "None", "exit", "by itself"),
     returns("an import hook", "import sys\nclass H:\n    def find_spec(self, *a): raise SystemExit(0)\nsys.meta_path.insert(0, H())\nimport colorsys", "2 * x", "exit", "SystemExit"),
     attack("a thread that outlives the call", "import threading\nthreading.Thread(target=lambda: [None for _ in iter(int, 1)]).start()\nreturn 0", "failing_test"),
-    attack("leaves at exit with a lie", "import atexit\natexit.register(lambda: os.write(3, b'D'))\nreturn 0", "failing_test"),
+    attack("writes done to the channel at exit", "import atexit\natexit.register(lambda: os.write(3, b'D'))\nreturn 0", "failing_test"),
     attack("raises KeyboardInterrupt", "raise KeyboardInterrupt", detail="KeyboardInterrupt"),
     attack("raises GeneratorExit", "raise GeneratorExit", detail="GeneratorExit"),
     Hostile("no such function", "def triple(x): return 3 * x\n", "missing_function"),
@@ -266,8 +269,5 @@ PROTOCOL = [
     Hostile("parentheses without end", "(" * 50_000, "syntax_error"),
 ]  # fmt: skip
 
-NEEDS_FILES = DISK
-"""Only for a sandbox with a private folder: elsewhere the first open is refused."""
-
 ALL = [*LIES, *SEARCHES, *ESCAPES, *EXHAUSTIONS, *PROTOCOL]
-"""With `hostile_tricks.TRICKS`, the suite."""
+"""The programs for every sandbox. The whole suite also has DISK and `hostile_tricks.TRICKS`."""
