@@ -109,7 +109,5 @@ def _close(store: Store, unit: UnitRef, number: int, outcome: str, reason: str, 
             "ended": datetime.now(UTC),
         }
     )
-    with suppress(
-        AlreadyExists
-    ):  # a `potstill run` beside it may have ended the attempt, as it waits for an upload for a limited time
+    with suppress(AlreadyExists):  # a `potstill run` beside it may have ended the attempt after a long upload
         store.put_new(store_keys.end_key(unit, number), end.to_json())
