@@ -125,7 +125,7 @@ def read_manifest(store: Store, name: str, uid8: str) -> Manifest | None:
     except NotFound:
         return None
     except ValidationError as error:
-        raise StoreError(f"{store.url}/{key} is a manifest that this release of Potstill cannot read") from error
+        raise StoreError(f"{store.url}/{key} is not a manifest that this release of Potstill can read") from error
 
 
 def _accepted(version: Version) -> datetime:

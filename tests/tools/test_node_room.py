@@ -18,14 +18,14 @@ def test_a_disk_that_is_too_small_for_images_is_reported_and_leftovers_are_remov
     monkeypatch.setattr(images, "FOLDER", tmp_path)
     monkeypatch.setattr(images, "_identity", lambda _: built)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, free))
-    for name in (images.KEPT, "buildah12345"):
+    for name in (images.CACHE_PREFIX, "buildah12345"):
         (tmp_path / "tmp" / name).mkdir(parents=True)
         (tmp_path / "tmp" / name / "layer").write_bytes(b"1")
     (tmp_path / "tmp" / "324642382").write_bytes(b"1")
     with pytest.raises(images.NoRoomError, match="10 GiB free; images for the node take 25 GiB"):
         images.make_room()
-    assert [left.name for left in (tmp_path / "tmp").iterdir()] == [images.KEPT]
-    assert (tmp_path / "tmp" / images.KEPT / "layer").exists()
+    assert [left.name for left in (tmp_path / "tmp").iterdir()] == [images.CACHE_PREFIX]
+    assert (tmp_path / "tmp" / images.CACHE_PREFIX / "layer").exists()
     built = "sha256:1"
     images.make_room()
     free = 3 << 30
