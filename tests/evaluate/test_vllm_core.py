@@ -142,7 +142,7 @@ class TestWithVllm:
         finally:
             engine.close()
         assert (
-            "imports vLLM once more: the server imported it before VLLM_LOG_STATS_INTERVAL was changed" in caplog.text
+            "imports vLLM again: the server imported it before VLLM_LOG_STATS_INTERVAL was changed" in caplog.text
         )
 
     def test_a_server_whose_processes_cannot_be_cores_is_not_used(
@@ -155,4 +155,4 @@ class TestWithVllm:
         before = utils.get_mp_context
         with forked_core():
             assert utils.get_mp_context is before
-        assert "imports vLLM once more: a process forked from the server ended with 1" in caplog.text
+        assert "imports vLLM again: a process forked from the server ended with 1" in caplog.text

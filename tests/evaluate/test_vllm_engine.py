@@ -1,4 +1,4 @@
-"""A real vLLM on a CPU, compared with the transformers engine. `make test` runs it in an environment with vLLM."""
+"""A real vLLM on a CPU, compared with the transformers engine. `make test-vllm` runs it in an environment with vLLM."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace

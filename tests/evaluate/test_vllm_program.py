@@ -109,7 +109,7 @@ def test_a_core_that_hangs_is_ended_with_its_stacks(dense: Path, tmp_path: Path)
     assert ended.returncode == 1
     failure = world.failure(member)
     assert failure is not None
-    assert (failure.reason, "generating: nothing moved" in failure.message) == ("EngineHung", True)
+    assert (failure.reason, "generating: no progress" in failure.message) == ("EngineHung", True)
     assert "hang_in_the_core" in ended.stderr
     assert "hang_in_the_core" in (failure.traceback or "")
     assert not marked(tmp_path)
