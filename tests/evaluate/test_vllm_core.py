@@ -141,9 +141,7 @@ class TestWithVllm:
             assert self.answers(engine)
         finally:
             engine.close()
-        assert (
-            "imports vLLM again: the server imported it before VLLM_LOG_STATS_INTERVAL was changed" in caplog.text
-        )
+        assert "imports vLLM again: the server imported it before VLLM_LOG_STATS_INTERVAL was changed" in caplog.text
 
     def test_a_server_whose_processes_cannot_be_cores_is_not_used(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
