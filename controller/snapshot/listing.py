@@ -91,7 +91,7 @@ class EveryRound:
             self._settled[view.unit] = view
 
     def forget(self, _units: Iterable[UnitRef], /) -> None:
-        """Does nothing: writes of its own experiment do not change the view of a done unit."""
+        """Does nothing, because an experiment does not change its own done units."""
 
     def forget_all(self) -> None:
         """Does nothing, like `forget`."""
