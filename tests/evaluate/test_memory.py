@@ -293,7 +293,7 @@ def test_graphs_are_kept_by_what_they_depend_on(tmp_path: Path, monkeypatch: pyt
 
 def test_the_base_is_read_through_the_nodes_memory_and_the_core_has_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("FASTSAFETENSORS_ODIRECT", "VLLM_BATCH_INVARIANT", "VLLM_ENABLE_V1_MULTIPROCESSING"):
-        monkeypatch.setenv(name, "")  # so that it is as before afterwards
+        monkeypatch.setenv(name, "")  # so that monkeypatch restores it after the test
         monkeypatch.delenv(name)
     set_environment(VllmSettings(batch_invariant=True))
     assert os.environ["FASTSAFETENSORS_ODIRECT"] == "0"
