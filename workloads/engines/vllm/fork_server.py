@@ -29,7 +29,7 @@ IMPORT_SECONDS = 300.0
 NOT_IMPORTED = frozenset({"VLLM_CACHE_ROOT"})
 """Variables of vLLM that no module reads on import."""
 NO_VLLM = 3
-"""The exit code of `look` if the server could not import vLLM."""
+"""The exit code of `check_core` if the server could not import vLLM."""
 ORPHANED = 98
 """The exit code if the parent ended before the parent-death signal was set."""
 
@@ -60,11 +60,11 @@ class CoreProcess(ForkServerProcess):
         os.setpgid(0, 0)  # a signal to the program's group goes to the program, which asks the core to end
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        take_on(self._environment, server.ENVIRONMENT)
+        take_environment(self._environment, server.ENVIRONMENT)
         super().run()
 
 
-def take_on(environment: dict[str, str], inherited: dict[str, str]) -> None:
+def take_environment(environment: dict[str, str], inherited: dict[str, str]) -> None:
     """Applies the program's changes since the server began with `inherited`; variables that imports set in the server
     stay.
 
@@ -116,7 +116,7 @@ class CoreServer:
         return self._problem
 
     def _try_it(self) -> None:
-        probe = CoreProcess(target=look, daemon=True)
+        probe = CoreProcess(target=check_core, daemon=True)
         try:
             probe.start()  # waits until the server has imported vLLM
         except (OSError, EOFError) as error:
@@ -133,7 +133,7 @@ class CoreServer:
             self._problem = None
 
 
-def look() -> None:
+def check_core() -> None:
     """Runs in a process forked from the server: exits with 0 if a core could run in it."""
     if CORE not in sys.modules:
         sys.exit(NO_VLLM)
