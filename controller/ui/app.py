@@ -85,7 +85,7 @@ class RequestClock:
         self._last = time.monotonic()
 
     def wait_quiet(self, seconds: float) -> None:
-        """Returns when no request has come for so many seconds."""
+        """Returns when no request has come for `seconds`."""
         while (left := self._last + seconds - time.monotonic()) > 0:
             time.sleep(left)
 
