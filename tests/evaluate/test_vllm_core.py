@@ -17,9 +17,15 @@ from tests.evaluate.models import VLLM_FLAGS
 from tests.tools.processes import wait_until
 from workloads.api.units import EngineIdentity
 from workloads.engines.base import Decoding, Demands, Request
-from workloads.engines.vllm import fork_server
+from workloads.engines.vllm.config import parse_flags
 from workloads.engines.vllm.engine import VllmEngine
-from workloads.engines.vllm.fork_server import CoreServer, forked_core, take_environment
+from workloads.engines.vllm.fork_server import (
+    CoreServer,
+    forked_core,
+    import_ahead,
+    set_environment,
+    take_environment,
+)
 from workloads.models.shapes import read_shapes
 from workloads.text.tokenizer import load_tokenizer
 
@@ -140,7 +146,7 @@ class TestWithVllm:
     def test_the_core_is_spawned_if_a_variable_of_vllm_changed_after_the_server_imported_it(
         self, dense: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        monkeypatch.setattr(fork_server, "_servers", [CoreServer()])
+        import_ahead(parse_flags(dict(VLLM_FLAGS)))
         monkeypatch.setenv("VLLM_LOG_STATS_INTERVAL", "11")
         engine = self.start(dense)
         try:
@@ -151,13 +157,12 @@ class TestWithVllm:
         assert "imports vLLM again: the server imported it before VLLM_LOG_STATS_INTERVAL was changed" in caplog.text
 
     def test_a_server_is_not_used_if_the_check_in_its_forked_process_fails(
-        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+        self, caplog: pytest.LogCaptureFixture
     ) -> None:
-        monkeypatch.setattr(fork_server, "check_core", exit_1)
-        monkeypatch.setattr(fork_server, "_servers", [CoreServer()])
+        set_environment(parse_flags(dict(VLLM_FLAGS)))
         from vllm.v1.engine import utils
 
         before = utils.get_mp_context
-        with forked_core():
+        with forked_core(CoreServer(check=exit_1)):
             assert utils.get_mp_context is before
         assert "imports vLLM again: a process forked from the server ended with 1" in caplog.text
