@@ -63,7 +63,8 @@ class Case:
 
 
 def lora(**changes: Any) -> LoraConfig:
-    return LoraConfig(**{"r": 8, "lora_alpha": 16, "target_modules": list(QV), "task_type": "CAUSAL_LM"} | changes)
+    stated: dict[str, Any] = {"r": 8, "lora_alpha": 16, "target_modules": list(QV), "task_type": "CAUSAL_LM"}
+    return LoraConfig(**stated | changes)
 
 
 def corda(model: Any, config: Any) -> None:
@@ -149,7 +150,7 @@ def make(case: Case, base: Path, folder: Path) -> tuple[Path, Tensor]:
     if case.started is not None:
         case.started(trained)
     if case.convert:
-        trained.save_pretrained(folder / "initial")
+        trained.save_pretrained(str(folder / "initial"))
         rename_init(folder / "initial")
     optimizer = torch.optim.SGD([p for p in trained.parameters() if p.requires_grad], lr=0.3)
     trained.train()
@@ -160,8 +161,10 @@ def make(case: Case, base: Path, folder: Path) -> tuple[Path, Tensor]:
     trained.eval()
     with torch.no_grad():
         logits = trained(input_ids=TOKENS).logits
-    extra = {"path_initial_model_for_weight_conversion": str(folder / "initial")} if case.convert else {}
-    trained.save_pretrained(folder / "adapter", **extra)
+    extra: dict[str, Any] = {}
+    if case.convert:
+        extra["path_initial_model_for_weight_conversion"] = str(folder / "initial")
+    trained.save_pretrained(str(folder / "adapter"), **extra)
     return folder / "adapter", logits
 
 

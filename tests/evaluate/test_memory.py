@@ -275,8 +275,8 @@ def test_graphs_are_kept_by_what_they_depend_on(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("VLLM_HOST_IP", "")
     monkeypatch.delenv("VLLM_CACHE_ROOT", raising=False)
 
-    def place(base: str = "/base", vllm: str = "0.32.0", **flags: int) -> str:
-        with kept_graphs(VllmSettings(**flags), Path(base), "bfloat16", {"vllm": vllm}):
+    def place(base: str = "/base", vllm: str = "0.32.0", max_loras: int = 0) -> str:
+        with kept_graphs(VllmSettings(max_loras=max_loras), Path(base), "bfloat16", {"vllm": vllm}):
             return os.environ["VLLM_CACHE_ROOT"]
 
     first = place()

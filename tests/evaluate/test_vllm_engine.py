@@ -35,6 +35,7 @@ def engine(dense: Path) -> Iterator["VllmEngine"]:
 
     asked = EngineIdentity(name="vllm", version=vllm.__version__, dtype="float32", flags=VLLM_FLAGS)
     started = VllmEngine.start(asked, dense, read_shapes(dense), load_tokenizer(dense), Demands(80, 4, "all"))
+    assert isinstance(started, VllmEngine)
     yield started
     started.close()
 
@@ -238,7 +239,8 @@ def test_more_requests_than_rows_have_the_outputs_that_they_have_alone(engine: "
         decoding = replace(free, limit_tokens=limit)
         engine.submit(Request(name, "base", tuple(PROMPTS[0].encode()), None, decoding, 1))
     assert engine.pending == len(limits) > 2 * rows
-    found, under_way, joins = {}, 0, []
+    found: dict[str, Finished] = {}
+    under_way, joins = 0, list[int]()
     while engine.pending:
         finished = engine.step()
         found |= {one.id: one for one in finished}

@@ -2,9 +2,9 @@
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -17,6 +17,9 @@ from workloads.graders.extraction.completion import Extraction, Rule, read
 from workloads.graders.extraction.fenced import fences
 from workloads.graders.extraction.pattern import LONGEST_LINE, pattern_of
 from workloads.graders.extraction.repetition import loops
+
+if TYPE_CHECKING:
+    from _typeshed import TraceFunction
 
 THINKS = Rule("boxed", thinking=True)
 BASE = Rule("boxed", thinking=False)
@@ -402,7 +405,7 @@ def test_four_times_the_text_takes_four_times_the_steps(piece: str) -> None:
 def _steps(text: str) -> int:
     steps = 0
 
-    def count(frame: FrameType, event: str, argument: object) -> Callable[..., object]:
+    def count(frame: FrameType, event: str, argument: object) -> "TraceFunction":
         nonlocal steps
         steps += event == "line"
         return count

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,10 @@ from workloads.sandbox.order import Lost, Outcome
 from workloads.sandbox.pool import run_all
 
 
-def _benchmark(tmp_path: Path, grader: str, *rows: dict[str, object]) -> Benchmark:
+def _benchmark(tmp_path: Path, grader: str, *rows: Mapping[str, object]) -> Benchmark:
     path = tmp_path / "b.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return load(path, grader)  # type: ignore[arg-type]
+    return load(path, grader)
 
 
 def _item(problem: str, answer: str | None, *, completed: bool = True, failed: bool = False, budget: int = 8) -> Item:
@@ -101,7 +102,7 @@ def test_a_math_answer_longer_than_any_gold_is_wrong_without_being_parsed(tmp_pa
 @pytest.mark.slow
 def test_golds_that_do_not_grade_right_are_found_before_anything_is_generated(tmp_path: Path) -> None:
     tests = [{"args": [1], "expected": 2}]
-    rows = [
+    rows: list[dict[str, object]] = [
         {"id": "good", "prompt": "p", "entry_point": "f", "tests": tests, "solution": "def f(x): return x + 1"},
         {"id": "bad", "prompt": "p", "entry_point": "f", "tests": tests, "solution": "def f(x): return x"},
         {"id": "none", "prompt": "p", "entry_point": "f", "tests": tests},
