@@ -3,6 +3,7 @@
 import json
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -72,7 +73,7 @@ def test_an_early_failure_shares_the_error_with_what_is_not_measured_yet() -> No
         ({"grader_python": None}, "the grader's Python differs: unknown for the candidate"),
     ],
 )
-def test_unlike_protocols_are_refused_by_name(changes: dict[str, object], named: str) -> None:
+def test_unlike_protocols_are_refused_by_name(changes: dict[str, Any], named: str) -> None:
     codes = "R" * 100
     result = decide(manifest(evaluation("base", codes), evaluation("mine@100", codes, **changes)))
     assert result.outcome == "not_evaluable"

@@ -131,7 +131,7 @@ def test_7_a_missing_end_is_named_and_has_no_findings(state: str, reason: str | 
     """The last checkpoint had a lower score; the last that is graded is the one before."""
     manifest = planted(
         {("long@100", MATH): of(95, 5, 0), ("long@200", MATH): of(50, 10, 40)},
-        states={("long@300", MATH): (state, reason)},  # type: ignore[arg-type]
+        states={("long@300", MATH): (state, reason)},
     )
     found = conclusions(manifest)
     said = " ".join(summary(manifest, found))
