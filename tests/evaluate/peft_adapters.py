@@ -181,7 +181,8 @@ def evaluated(base: Path, directory: Path) -> Tensor:
     model = fresh(base)
     MergedAdapter(model, shapes).merge(adapter)
     with torch.no_grad():
-        return model(TOKENS).logits  # type: ignore[no-any-return]
+        logits: Tensor = model(TOKENS).logits
+    return logits
 
 
 def outcomes(folder: Path, cases: tuple[Case, ...] = CASES) -> Iterator[tuple[Case, float | str]]:

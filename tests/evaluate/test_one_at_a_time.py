@@ -98,4 +98,4 @@ def test_an_adapter_that_cannot_be_merged_fails_its_own_requests(
     assert found.pop(f"poison/{PROMPTS[0]}").finish_reason == "error"
     assert len(found) == 2
     assert {finished.finish_reason for finished in found.values()} <= {"stop", "length"}
-    assert ask(engine, PROMPTS[:1], GREEDY)  # type: ignore[arg-type]
+    assert ask(engine, PROMPTS[:1], GREEDY)

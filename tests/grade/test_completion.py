@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -309,8 +310,8 @@ def test_the_reading_at_a_budget_depends_on_the_tokens_before_it_only(
 ) -> None:
     """Tokens are bytes here, so budgets cut in the middle of characters."""
 
-    def decode(ids: object) -> str:
-        return bytes(ids).decode(errors="replace")  # type: ignore[call-overload, no-any-return]
+    def decode(ids: Sequence[int]) -> str:
+        return bytes(ids).decode(errors="replace")
 
     def at_budget(ids: bytes) -> object:
         output = Generated("p", 0, tuple(ids), "length")

@@ -78,7 +78,9 @@ def test_a_suite_that_is_failed_decides_whatever_became_of_the_other(tmp_path: P
     row = {"id": "a", "prompt": "p", "entry_point": "f", "asserts": "assert f(1) == 1\nassert f(1)"}
     benchmark = _benchmark(tmp_path, "code", row)
     item = _item("a", "def f(x): return 2")
-    suites = benchmark.problems[0].tests.suites  # type: ignore[union-attr]
+    stated = benchmark.problems[0].tests
+    assert stated is not None
+    suites = stated.suites
     tests, truths = (order_key("a", suite, str(item.answer)) for suite in suites)
     failed = Outcome(tests, "finished", ("2",), (0.0,), "", 0.0, 0.0)
     (grade,) = grade_items(benchmark, [item], {tests: failed, truths: Lost(truths, "gone")}, 1).grades

@@ -111,11 +111,11 @@ class Half(Fraction):
     pass
 
 
-class Queue(deque):  # type: ignore[type-arg]
+class Queue(deque[object]):
     pass
 
 
-class Bag(Counter):  # type: ignore[type-arg]
+class Bag(Counter[str]):
     pass
 
 
