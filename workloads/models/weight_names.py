@@ -40,7 +40,7 @@ class LayerNames:
             from transformers.conversion_mapping import get_checkpoint_conversion_mapping
         except ImportError:
             return None
-        tables = (get_checkpoint_conversion_mapping(name) or () for name in self.classes)  # type: ignore[no-untyped-call]
+        tables = (get_checkpoint_conversion_mapping(name) or () for name in self.classes)
         return tuple(str(made) for table in tables for change in table for made in change.target_patterns)
 
 
