@@ -172,7 +172,7 @@ def start(case: Case, device: str, base: Path) -> Engine:
     if device != "cpu":
         flags["gpu_memory_utilization"] = 0.1
     gpu = "cpu" if device == "cpu" else "NVIDIA H100"
-    asked = EngineIdentity(name="vllm", version=vllm.__version__, dtype=case.dtype, gpu=gpu, flags=flags)  # type: ignore[arg-type]
+    asked = EngineIdentity(name="vllm", version=vllm.__version__, dtype=case.dtype, gpu=gpu, flags=flags)
     return VllmEngine.start(asked, base, read_shapes(base), load_tokenizer(base), Demands(256, RANK, "all"))
 
 
