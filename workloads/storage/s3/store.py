@@ -33,6 +33,8 @@ T = TypeVar("T")
 
 SLOWEST_BYTES_PER_SECOND = 1024 * 1024
 """A transfer's deadline grows with its size at this rate."""
+USER_AGENT = f"potstill boto3/{boto3.__version__}"
+"""Stated in each request. boto3 composes its own twice for each request, which costs CPU time."""
 PAGE_KEYS = 1000
 """Keys in one answer to a LIST: the most that S3 gives."""
 UPLOADS = 5
@@ -57,6 +59,7 @@ def connect(
         read_timeout=60,
         tcp_keepalive=True,
         max_pool_connections=16,
+        user_agent=USER_AGENT,
         s3={"addressing_style": _addressing_style(endpoint, addressing)},
     )
     region = session.region_name or "us-east-1"
