@@ -176,7 +176,7 @@ def _is_adapted(shapes: ModelShapes, name: str, target: Sequence[str]) -> bool:
     leaf, is_expert = name.rpartition(".")[2], ".experts." in name
     if leaf in target or ALL_LINEAR in target:
         return True
-    if shapes.read is not None:
+    if shapes.from_files is not None:
         return False
     kind = "experts" if is_expert else "attention" if leaf in shapes.attention_names else "mlp"
     return kind in target

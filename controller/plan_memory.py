@@ -15,8 +15,8 @@ from workloads.models.safetensors_file import BadSafetensors
 
 @dataclass(frozen=True)
 class PlannedMemory:
-    """`needed`: bytes of weights, gradients and AdamW's moments in one piece. `sharded`: None if the trainer decides
-    it.
+    """`needed`: bytes of weights, gradients and AdamW's moments together, or of the base's weights if an adapter is
+    trained. `sharded`: None if the trainer decides it.
 
     `reason`: why they are sharded over the `gpus`, or not.
     """

@@ -101,7 +101,7 @@ def score_statistics(values: np.ndarray, lowest: float, highest: float) -> np.nd
         middle = (low + high) / 2
         up = slopes(middle) > 0
         low, high = np.where(up, middle, low), np.where(up, high, middle)
-    found = signs * np.sqrt(np.where(at_limit, limits, (low + high) / 2) * np.abs(totals))
+    found: np.ndarray = signs * np.sqrt(np.where(at_limit, limits, (low + high) / 2) * np.abs(totals))
     for row, statistic in zip(values[:CHECKED], found, strict=False):
         assert np.isclose(score_statistic(row, lowest, highest), statistic, atol=1e-4), (row, statistic)
     return found

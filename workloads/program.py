@@ -28,7 +28,7 @@ from workloads.api.records import ExitCode, Failure, Marker, Progress, Record
 from workloads.api.tasks import RunnableTask, parse_task
 from workloads.api.units import UnitRef
 from workloads.attempt_log import AttemptLog
-from workloads.progress import DIRECTORY_PROGRESS_SECONDS, PROGRESS_SECONDS, Courier
+from workloads.progress import DIRECTORY_PROGRESS_SECONDS, PROGRESS_SECONDS, Courier, ProgressSink
 from workloads.registry import RegistryError
 from workloads.storage.base import AlreadyExists, NotFound, Store, StoreError, open_store
 from workloads.storage.content_digest import ContentError
@@ -77,7 +77,7 @@ class Context(Generic[TaskType]):
     task: TaskType
     terminated: threading.Event
     now: Callable[[], datetime]
-    _courier: Courier = field(repr=False)
+    courier: ProgressSink = field(repr=False)
 
     def attempt_prefix(self, unit: UnitRef | None = None, number: int | None = None) -> str:
         """Returns the prefix that this attempt may write to: the task's own, or that of a group's member."""
@@ -89,7 +89,7 @@ class Context(Generic[TaskType]):
 
         Never raises, because the work can continue without it.
         """
-        self._courier.leave(progress)
+        self.courier.leave(progress)
 
     def commit(
         self,
@@ -111,12 +111,12 @@ class Context(Generic[TaskType]):
             self.store, unit, number, name, files, record, now=self.now(), parent=parent, content=content
         )
         logger.info("%s: committed %s, %s bytes", unit, name, f"{sum(file.size for file in marker.files):,}")
-        self._courier.notify(unit, number, name)
+        self.courier.notify(unit, number, name)
         return marker
 
     def notify(self, about: str) -> None:
         """Asks controllers to list this attempt's unit now, after a commit that `commit` did not make."""
-        self._courier.notify(self.task.unit, self.task.number, about)
+        self.courier.notify(self.task.unit, self.task.number, about)
 
     def fail_member(self, unit: UnitRef, number: int, error: BaseException) -> None:
         """Writes a member's failure to its own attempt, so that the rest of the group can continue.
@@ -126,7 +126,7 @@ class Context(Generic[TaskType]):
         failure = failure_of(error, member=unit.digest)
         logger.error("%s: %s: %s", unit, failure.reason, failure.message)
         self.store.put(store_keys.failure_key(unit, number), failure.to_json())
-        self._courier.notify(unit, number, "failure")
+        self.courier.notify(unit, number, "failure")
 
     def stop_if_terminated(self) -> None:
         """Raises Terminated after a SIGTERM."""
@@ -165,7 +165,7 @@ def _run(body: Callable[[Context[TaskType]], None], context: Context[TaskType]) 
             context.store.put(store_keys.failure_key(task.unit, task.number), failure.to_json())
         except StoreError as away:
             logger.error("could not write failure.json: %s", away)
-            context._courier.abandoned = True
+            context.courier.abandoned = True
         return failure.exit_code
     logger.info("%s attempt %d is done", task.unit, task.number)
     return int(ExitCode.OK)

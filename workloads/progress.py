@@ -6,7 +6,7 @@ import threading
 import time
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from workloads.api import store_keys
 from workloads.api.records import Progress
@@ -23,6 +23,21 @@ NOTICE_SECONDS = 3600.0
 """The interval at which the attempt's notice is written again: controllers delete notices that are much older."""
 
 logger = logging.getLogger("potstill")
+
+
+class ProgressSink(Protocol):
+    """Where a program leaves its progress and its notices.
+
+    `abandoned`: set when the store does not answer; nothing more is written or waited for.
+    """
+
+    abandoned: bool
+
+    def leave(self, progress: Progress) -> None:
+        """Takes the progress."""
+
+    def notify(self, unit: UnitRef, number: int, about: str) -> None:
+        """Requests a notice for this attempt of the unit, because `about` was committed there."""
 
 
 class Courier:

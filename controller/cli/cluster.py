@@ -65,9 +65,7 @@ def cluster_at(kubeconfig: Path | None, context: str | None, namespace: str | No
 
 def _namespace(kubeconfig: Path | None, context: str | None) -> str:
     try:
-        contexts, active = config.list_kube_config_contexts(  # type: ignore[no-untyped-call]
-            str(kubeconfig) if kubeconfig else None
-        )
+        contexts, active = config.list_kube_config_contexts(str(kubeconfig) if kubeconfig else None)
     except ConfigException:
         return DEFAULT_NAMESPACE
     chosen = next((one for one in contexts if one["name"] == context), active) if context else active

@@ -64,10 +64,10 @@ def export(
     if "://" in target and not (tracker is Tracker.MLFLOW and target.startswith(("http://", "https://"))):
         message = f"{target}: give a folder, or for mlflow the http:// or https:// URL of a tracking server"
         raise typer.BadParameter(message, param_hint="--out")
-    read = _reader(where, store, profile)
+    read = reader_of(where, store, profile)
     try:
-        with _writer(tracker, target) as write, suppress(KeyboardInterrupt):
-            runs = _follow(read, write) if follow else write(read.manifest(), read.store)
+        with writer_for(tracker, target) as write, suppress(KeyboardInterrupt):
+            runs = follow_experiment(read, write) if follow else write(read.manifest(), read.store)
             typer.echo(f"{count_of(runs, 'run')} written to {target}; {_opened_with(tracker, target)}")
     except ModuleNotFoundError as error:
         if error.name not in ("wandb", "mlflow", "tensorboardX"):
@@ -93,7 +93,7 @@ Write = Callable[[Manifest, Store | None], int]
 """Writes new data, and returns the number of runs."""
 
 
-def _reader(where: str, store: str, profile: Path | None) -> Reader:
+def reader_of(where: str, store: str, profile: Path | None) -> Reader:
     """Returns a reader of the manifest. If the manifest is in a store, it is read with its store."""
     if not where.endswith(".json"):
         opened, frozen = find_frozen(where, store, profile)
@@ -106,22 +106,22 @@ def _reader(where: str, store: str, profile: Path | None) -> Reader:
     return Reader(lambda: manifest_at(where), lambda: True, store_at(root) if found else None)
 
 
-def _follow(read: Reader, write: Write) -> int:
-    """Exports again and again until the experiment has ended. Raises StoreError."""
+def follow_experiment(read: Reader, write: Write, pause_seconds: float = FOLLOW_SECONDS) -> int:
+    """Exports every `pause_seconds` until the experiment has ended. Raises StoreError."""
     if not read.exists():
         typer.echo("waiting for the first results", err=True)
     while not read.exists():
-        time.sleep(FOLLOW_SECONDS)
+        time.sleep(pause_seconds)
     while True:
         manifest = read.manifest()
         runs = write(manifest, read.store)
         if manifest.state != "running":
             return runs
-        time.sleep(FOLLOW_SECONDS)
+        time.sleep(pause_seconds)
 
 
 @contextmanager
-def _writer(tracker: Tracker, target: str) -> Iterator[Write]:
+def writer_for(tracker: Tracker, target: str) -> Iterator[Write]:
     """Gives a function that writes to the tracker, and imports its library only now.
 
     Raises ModuleNotFoundError, FileExistsError.

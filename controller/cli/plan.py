@@ -53,22 +53,28 @@ def plan(
 
     chosen = profile_from(profile)
     loaded, frozen = resolved_from(path, chosen)
-    found = validate_contents(loaded.experiment, frozen, read_data=False)
+    # The plan reads the data too. It stops at the first mistake there; the full validation then lists every one.
+    validation = validate_contents(loaded.experiment, frozen, read_data=False)
     try:
         with store_or_empty(store) as opened:
             made = make_plan(frozen, opened, chosen, price)
     except (BadData, BadTemplate):
-        found = validate_contents(loaded.experiment, frozen)
-        if not found.problems:
+        validation = validate_contents(loaded.experiment, frozen)
+        if not validation.problems:
             raise
-    if found.problems:
-        raise loaded.error(found.problems)
-    write_json(json_to, "plan", plan_json(frozen, made, found))
+    if validation.problems:
+        raise loaded.error(validation.problems)
+    write_json(json_to, "plan", plan_json(frozen, made, validation))
     if shows_text(json_to):
-        _print(frozen, made, found)
+        _print(frozen, made, validation)
 
 
-def plan_json(frozen: FrozenExperiment, made: Plan, found: Validation) -> dict[str, Any]:
+def plan_json(frozen: FrozenExperiment, made: Plan, validation: Validation) -> dict[str, Any]:
+    """Returns the JSON document of the plan.
+
+    In `runs`, `committed` is the number of checkpoints in the store, and `tokens_basis` says how `trained_tokens` was
+    found. In `gate`, `never` is the reason why the requirement can never pass; null if it can.
+    """
     runs = [
         {
             "name": item.run.name,
@@ -110,12 +116,12 @@ def plan_json(frozen: FrozenExperiment, made: Plan, found: Validation) -> dict[s
         "cost": dataclasses.asdict(made.cost),
         "detectable": made.detectable,
         "gate": gate if frozen.gate is not None else None,
-        "warnings": found.warnings,
-        "unchecked": found.unchecked,
+        "warnings": validation.warnings,
+        "unchecked": validation.unchecked,
     }
 
 
-def _print(frozen: FrozenExperiment, made: Plan, found: Validation) -> None:
+def _print(frozen: FrozenExperiment, made: Plan, validation: Validation) -> None:
     console = wide_console()
     console.print(f"{frozen.name} ({frozen.uid8}), base {frozen.base_name}, engine {frozen.engine.name}")
     console.print(_runs(made))
@@ -134,9 +140,9 @@ def _print(frozen: FrozenExperiment, made: Plan, found: Validation) -> None:
     console.print(_detectable(made))
     if frozen.gate is not None:
         console.print(_gate(made, frozen.gate))
-    for line in notes(found):
+    for line in notes(validation):
         console.print(shown(line, "yellow"))
-    warnings = len(found.warnings) + sum(len(planned.warnings) for planned in made.runs)
+    warnings = len(validation.warnings) + sum(len(planned.warnings) for planned in made.runs)
     console.print(f"warnings: {warnings}" if warnings else "no warnings")
 
 
@@ -162,19 +168,21 @@ def _runs(made: Plan) -> Table:
 def _state(planned: PlannedRun) -> str:
     if planned.done:
         return "reused"
-    return f"continues: {planned.committed} committed" if planned.committed else "would run"
+    if not planned.committed:
+        return "would run"
+    return f"continues: {count_of(planned.committed, 'checkpoint')} committed"
 
 
 def _data(planned: PlannedRun) -> list[str]:
     if planned.data is None:
         return [f"{planned.run.name}: {planned.note}; {planned.tokens_basis}"] if planned.note else []
-    data, limit = planned.data, planned.data.kept_length_percentiles
+    data, kept = planned.data, planned.data.kept_length_percentiles
     summary = (
         f"{planned.run.name}: {count_of(data.rows, 'row')}, {data.kept:,} kept, {data.dropped:,} dropped "
         f"({data.dropped / data.rows:.0%}), {data.truncated:,} truncated ({data.truncated / data.rows:.0%}); "
         f"lengths p50 {data.length_percentiles['p50']:,}, p90 {data.length_percentiles['p90']:,}, "
-        f"max {data.length_percentiles['max']:,}; kept p50 {limit['p50']:,}, max {limit['max']:,}; "
-        f"{data.supervises_think_close:.0%} teach </think>, {data.supervises_end:.0%} teach the end"
+        f"max {data.length_percentiles['max']:,}; of the kept p50 {kept['p50']:,}, max {kept['max']:,}; "
+        f"{data.supervises_think_close:.0%} of the samples teach </think>, {data.supervises_end:.0%} the end token"
     )
     return [summary, *(f"  warning: {warning}" for warning in planned.warnings)]
 
@@ -183,28 +191,32 @@ def _memory(planned: PlannedRun) -> list[str]:
     memory = planned.memory
     if memory is None or planned.done:
         return []
-    held = f"{planned.run.name}: weights, gradients and moments take {decimal(memory.per_gpu)} before activations"
+    size = decimal(memory.per_gpu) if memory.sharded is not None else f"at most {decimal(memory.per_gpu)}"
+    inputs = planned.run.inputs
+    is_adapter = isinstance(inputs, TrainInputs) and inputs.lora is not None
+    what = "the base's weights" if is_adapter else "weights, gradients and AdamW's moments"
+    needed = f"{planned.run.name}: {what} take {size}"
     if memory.gpus == 1:
-        return [held]
-    where = {True: "divided over the {} GPUs", False: "on each of {} GPUs", None: "or less, on each of {} GPUs"}
-    return [f"{held}, {where[memory.sharded].format(memory.gpus)} ({memory.reason})"]
+        return [f"{needed}, without activations"]
+    sharded = ", sharded" if memory.sharded else ""
+    return [f"{needed} on each of {memory.gpus} GPUs{sharded}, without activations ({memory.reason})"]
 
 
 def _evaluations(made: Plan) -> Table:
     table = Table(title="Evaluations", title_justify="left")
-    for column in ("benchmark", "models", "problems each", "reused"):
+    for column in ("benchmark", "models", "problems of each model", "reused"):
         table.add_column(column)
-    by_size: dict[tuple[str, int], list[tuple[str, bool]]] = {}
+    rows: dict[tuple[str, int], list[tuple[str, bool]]] = {}  # (model, reused) by (benchmark, number of problems)
     for item in made.evaluations:
-        by_size.setdefault((item.benchmark, item.problems), []).append((item.model, item.reused == item.units))
-    for (benchmark, problems), models in by_size.items():
+        rows.setdefault((item.benchmark, item.problems), []).append((item.model, item.reused == item.units))
+    for (benchmark, problems), models in rows.items():
         names = "base" if [m for m, _ in models] == ["base"] else count_of(len(models), "model")
         table.add_row(benchmark, names, str(problems or "all"), str(sum(reused for _, reused in models)))
     return table
 
 
 def cost_lines(cost: Cost) -> list[str]:
-    """Returns lines for tokens, GPU-hours, wall-clock, price and disk, each with what it does not include."""
+    """Returns lines for tokens, GPU-hours, wall-clock time, price, basis and disk. Unknown hours have no line."""
     lines = [f"{cost.trained_tokens:,} tokens to train on; at most {cost.generated_tokens:,} tokens to generate"]
     if cost.training_gpu_hours is not None and cost.generation_gpu_hours is not None:
         lines.append(
@@ -213,7 +225,9 @@ def cost_lines(cost: Cost) -> list[str]:
         )
     if cost.wall_clock_hours is not None:
         slots = f"{count_of(cost.training_slots, 'training')} and {count_of(cost.evaluation_slots, 'engine')} at a time"
-        lines.append(f"wall-clock {_hours(cost.wall_clock_hours)} h with {slots}, generation after training")
+        lines.append(
+            f"wall-clock {_hours(cost.wall_clock_hours)} h with {slots}, if generation begins after all training"
+        )
     if cost.price is not None:
         lines.append(f"price at most {cost.price:,.2f} at {cost.price_per_gpu_hour:,.2f} per GPU-hour")
     elif cost.price_per_gpu_hour is not None:
@@ -226,7 +240,7 @@ def _hours(hours: float) -> str:
 
 
 def _disk(disk: Disk) -> str:
-    base = "base: not here" if disk.base is None else f"base {decimal(disk.base)}"
+    base = "base: not on this machine" if disk.base is None else f"base {decimal(disk.base)}"
     if disk.store is None or disk.checkpoints is None or disk.resume_states is None:
         return f"disk: {base}; outputs at most {decimal(disk.outputs)}; checkpoints: not known without the base"
     return (
@@ -236,7 +250,11 @@ def _disk(disk: Disk) -> str:
 
 
 def _detectable(made: Plan) -> Table:
-    """Each comparison is tested at its share of the 5% significance level of all comparisons of the report."""
+    """Returns a table of comparisons and the smallest difference that each can find.
+
+    The significance level of the whole report is 5%. It is divided among all comparisons; "tested at" shows the share
+    of this one.
+    """
     shares = [share for share, _ in made.detectable[0].differences] if made.detectable else []
     title = "Smallest difference in accuracy of last checkpoints that the report can find (power 80%)"
     table = Table(title=title, title_justify="left")
@@ -248,18 +266,19 @@ def _detectable(made: Plan) -> Table:
         table.add_column(f"if {share:.0%} of verdicts differ")
     for item in made.detectable:
         outputs = f" x {item.outputs_per_problem} outputs" if item.outputs_per_problem > 1 else ""
-        cells = [_difference(found, item.problems) for _, found in item.differences]
+        cells = [_difference(smallest, item.problems) for _, smallest in item.differences]
         table.add_row(item.benchmark, item.compared, f"{item.problems}{outputs}", f"p < {item.level:.2g}", *cells)
     return table
 
 
-def _difference(found: float | None, problems: int) -> str:
-    return f"cannot be detected with {count_of(problems, 'problem')}" if found is None else f"{found:.1%}"
+def _difference(smallest: float | None, problems: int) -> str:
+    return f"cannot be detected with {count_of(problems, 'problem')}" if smallest is None else f"{smallest:.1%}"
 
 
 def _gate(made: Plan, gate: FrozenGate) -> Table:
-    """Returns a table of the probability to pass if nothing changed, for several rates at which verdicts differ by
-    chance.
+    """Returns a table of the probability that a candidate of the same accuracy as the baseline passes.
+
+    It has one column for each share of problems on which the two verdicts differ by chance.
     """
     compared = f"{gate.candidate} against {gate.baseline} at {gate.budget_tokens:,} tokens"
     table = Table(title=f"Gate: {compared}; chance to pass if nothing changed", title_justify="left")

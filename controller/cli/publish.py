@@ -54,7 +54,7 @@ def publish(
             other = f"{run} has another checkpoint at {count_of(samples, 'sample')} already"
             message = f"{other}, which stays: increase epoch for another"
             raise SpecError(str(adapter), [SpecProblem((), message)]) from error
-    _close(opened, unit, number, "succeeded", "Published", f"{marker.name} handed in")
+    _close(opened, unit, number, "succeeded", "Published", f"{marker.name} is published")
     print(f"{run}: checkpoint at {count_of(samples, 'sample')} is committed as {marker.content[:12]}")
 
 

@@ -21,7 +21,7 @@ from controller.cli.experiment_names import ClusterOptions, ExperimentName, InCl
 from controller.cli.json_output import JsonTo, shows_text, write_json
 from controller.cli.logs import attempts, log_tail
 from controller.cli.results import Results, best_run_line, manifest_state
-from controller.cli.status import render
+from controller.cli.status import render as render_cluster_status
 from controller.planner.actions import Status
 from controller.planner.planner import decide
 from controller.snapshot.types import Attempt, JobsSnapshot
@@ -32,9 +32,10 @@ from workloads.storage.base import NotFound
 from workloads.untrusted import printable
 from workloads.words import count_of
 
-GOES_ON = frozenset({"Suspended", "Finished"})
+NORMAL = frozenset({"Suspended", "Finished"})
 """Reasons of Progressing=False that need no attention: the user suspended the experiment, or it has finished."""
-BLAMELESS = frozenset({"succeeded", "superseded", "suspended", "preempted", "lost", "deleted"})
+NOT_FAILED = frozenset({"succeeded", "superseded", "suspended", "preempted", "lost", "deleted"})
+"""Outcomes of attempts that do not count as failed: nothing is wrong with the unit's program or its inputs."""
 
 
 def show(
@@ -57,9 +58,9 @@ def show(
     if kind_of(experiment, cluster) == "cluster":
         item = cluster_at(kubeconfig, context, namespace).experiment(experiment)
         if text:
-            wide_console().print(render(item))
+            wide_console().print(render_cluster_status(item))
         if condition(item, "Accepted").get("status") == "False":
-            write_json(json_to, "show", _NOTHING | {"cluster": item.get("status")})
+            write_json(json_to, "show", _EMPTY | {"cluster": item.get("status")})
             raise typer.Exit(1)
         results, held_up = results_of(item, store), _held_up(item)
         if text:
@@ -67,7 +68,7 @@ def show(
     else:
         results = find_results(experiment, cluster, store, profile, options).results
         if text:
-            _print_standing(results)
+            _print_progress(results)
     failed = [attempt for attempt in attempts(results) if _failed(attempt)]
     write_json(json_to, "show", _json(results, held_up, failed, lines, item))
     if text:
@@ -76,7 +77,7 @@ def show(
         raise typer.Exit(1)
 
 
-_NOTHING: dict[str, Any] = {
+_EMPTY: dict[str, Any] = {
     "experiment": None, "store": None, "status": None, "best_run": None, "report": None, "held_up": None,
     "failed_attempts": 0, "first_failure": None, "cluster": None,
 }  # fmt: skip
@@ -86,7 +87,7 @@ def _json(results: Results, held_up: str, failed: list[Attempt], lines: int, ite
     frozen, first = results.frozen, failed[0] if failed else None
     failure = _failure(results, first) if first is not None else None
     status = _status(results)
-    return _NOTHING | {
+    return _EMPTY | {
         "experiment": {"name": frozen.name, "version": frozen.uid8},
         "store": results.store.url,
         "status": {
@@ -114,7 +115,7 @@ def _json(results: Results, held_up: str, failed: list[Attempt], lines: int, ite
 
 
 def _status(results: Results) -> Status:
-    """Computes the status from the store alone. A unit without an open attempt counts as not running."""
+    """Computes the status from the store alone, without Jobs: a unit counts as running if it has an open attempt."""
     return decide(results.frozen, results.seen, JobsSnapshot({}), datetime.now(UTC)).status
 
 
@@ -125,14 +126,14 @@ def _report_url(results: Results) -> str | None:
 
 def _held_up(item: Json) -> str:
     """Returns the reason why the experiment makes no progress; "" if it makes progress."""
-    for kind in ("Ready", "Progressing"):
-        found = condition(item, kind)
-        if found.get("status") in ("False", "Unknown") and found["reason"] not in GOES_ON:
+    for condition_type in ("Ready", "Progressing"):
+        found = condition(item, condition_type)
+        if found.get("status") in ("False", "Unknown") and found["reason"] not in NORMAL:
             return f"{found['reason']}: {found['message']}"
     return ""
 
 
-def _print_standing(results: Results) -> None:
+def _print_progress(results: Results) -> None:
     frozen, console = results.frozen, wide_console()
     console.print(f"{frozen.name} {frozen.uid8} in {results.store.url}", markup=False, highlight=False)
     console.print(render_status(_status(results)))
@@ -168,7 +169,7 @@ def _print_first_failure(results: Results, failed: list[Attempt], lines: int, he
 
 
 def _failure(results: Results, attempt: Attempt) -> Failure | None:
-    """Returns the failure that the attempt itself recorded; None if it recorded none."""
+    """Returns the failure that the attempt's program recorded; None if it recorded none."""
     try:
         return Failure.model_validate_json(results.store.get(store_keys.failure_key(attempt.task.unit, attempt.number)))
     except (NotFound, ValidationError):
@@ -176,4 +177,6 @@ def _failure(results: Results, attempt: Attempt) -> Failure | None:
 
 
 def _failed(attempt: Attempt) -> bool:
-    return attempt.failure is not None if attempt.end is None else attempt.end.outcome not in BLAMELESS
+    if attempt.end is None:
+        return attempt.failure is not None
+    return attempt.end.outcome not in NOT_FAILED

@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, is_dataclass
@@ -67,8 +68,26 @@ HEADERS = {
 A_YEAR = "public, max-age=31536000, immutable"
 TASKS_SHOWN, FAILURES_SHOWN = 60, 30
 WARM_UP_SECONDS = 5.0
+"""How long the slow imports wait for the first list."""
+QUIET_SECONDS = 1.0
+"""After the first list, they wait until no request has come for this long."""
 RESULTS_KEPT = 16
 """Tables and comparisons that are cached: those of a large experiment take a second to compute."""
+
+
+class RequestClock:
+    """When the last request came."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def note(self) -> None:
+        self._last = time.monotonic()
+
+    def wait_quiet(self, seconds: float) -> None:
+        """Returns when no request has come for `seconds`."""
+        while (left := self._last + seconds - time.monotonic()) > 0:
+            time.sleep(left)
 
 
 @dataclass(frozen=True)
@@ -82,6 +101,7 @@ class Pages:
     templates: Environment
     listed: Event
     """Set when the list has been served for the first time."""
+    clock: RequestClock
 
 
 def make_app(experiments: Experiments, hosts: Sequence[str] = ()) -> Starlette:
@@ -90,7 +110,9 @@ def make_app(experiments: Experiments, hosts: Sequence[str] = ()) -> Starlette:
         loader=PackageLoader("controller.ui"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     store = experiments.store
-    pages = Pages(experiments, MetricFiles(store), Outputs(store), Kept(RESULTS_KEPT), templates, Event())
+    pages = Pages(
+        experiments, MetricFiles(store), Outputs(store), Kept(RESULTS_KEPT), templates, Event(), RequestClock()
+    )
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> Any:
@@ -155,6 +177,7 @@ def _handler(pages: Pages, handle: Handle) -> Callable[[Request], Any]:
     """Runs `handle` in a thread, because the store blocks. Errors of the store become JSON."""
 
     async def endpoint(request: Request) -> Response:
+        pages.clock.note()
         try:
             return await run_in_threadpool(handle, pages, request)
         except (UnknownExperiment, UnknownOutput, NotFound) as error:
@@ -380,12 +403,14 @@ def _plotly(_pages: Pages, request: Request) -> Response:
 def _warm_up(pages: Pages) -> None:
     """Reads the list, and then imports slow modules, so that no page waits for them.
 
-    The imports come after the first list, because otherwise they would delay the first page.
+    The imports come when the first list has been served and the page is complete, because otherwise they would delay
+    the first pages.
     """
     with suppress(StoreError):
         pages.experiments.summaries()
     _plotly_styles()
     pages.listed.wait(WARM_UP_SECONDS)
+    pages.clock.wait_quiet(QUIET_SECONDS)
     _plotly_file()
     import controller.ui.curves
     import controller.ui.results  # noqa: F401 - they bring scipy and pandas

@@ -21,8 +21,8 @@ from workloads.storage.base import Store, StoreError
 LOOK_SECONDS = 1.0
 """Requests within this time share one reading of the units."""
 TRAIL_POINTS = 5_000
-BLAMELESS = frozenset({"succeeded", "superseded", "suspended", "preempted", "lost", "deleted"})
-"""Outcomes of attempts that are not shown as failures."""
+NOT_FAILED = frozenset({"succeeded", "superseded", "suspended", "preempted", "lost", "deleted"})
+"""Outcomes of attempts that do not count as failed: nothing is wrong with the unit's program or its inputs."""
 
 Trail = tuple[tuple[int, float], ...]
 """(step, loss) of a training from its progress at each reading, ascending. Loss in nats per supervised token."""
@@ -182,7 +182,9 @@ def _leads_elsewhere(attempts: Iterable[Attempt], seen: StoreSnapshot) -> Iterat
 
 
 def _failed(attempt: Attempt) -> bool:
-    return attempt.failure is not None if attempt.end is None else attempt.end.outcome not in BLAMELESS
+    if attempt.end is None:
+        return attempt.failure is not None
+    return attempt.end.outcome not in NOT_FAILED
 
 
 def _task(attempt: Attempt, names: Mapping[str, str]) -> Task:

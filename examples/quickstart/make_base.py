@@ -66,7 +66,7 @@ def make_tokenizer(seed: int) -> PreTrainedTokenizerFast:
 
 
 def make_config(tokenizer: PreTrainedTokenizerFast) -> Qwen3Config:
-    end_of_text = tokenizer.convert_tokens_to_ids(END_OF_TEXT)
+    end_of_text = tokenizer.get_vocab()[END_OF_TEXT]
     return Qwen3Config(
         vocab_size=VOCABULARY_SIZE,
         hidden_size=128,
@@ -86,7 +86,7 @@ def make_config(tokenizer: PreTrainedTokenizerFast) -> Qwen3Config:
 
 def packed_rows(tokenizer: PreTrainedTokenizerFast, seed: int) -> Iterator[tuple[list[int], list[int]]]:
     """Whole documents packed into rows: (token ids, position ids that begin again at each document)."""
-    padding = tokenizer.convert_tokens_to_ids(END_OF_TEXT)
+    padding = tokenizer.get_vocab()[END_OF_TEXT]
     row: list[int] = []
     positions: list[int] = []
     for document in documents(seed):
@@ -123,7 +123,7 @@ def learning_rate(step: int, steps: int) -> float:
 
 def train(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, steps: int, seed: int) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.95), weight_decay=0.05)
-    padding = tokenizer.convert_tokens_to_ids(END_OF_TEXT)
+    padding = tokenizer.get_vocab()[END_OF_TEXT]
     started = time.monotonic()
     for step, (ids, positions) in enumerate(itertools.islice(batches(tokenizer, seed + 1), steps)):
         ids, positions = ids.to(model.device), positions.to(model.device)
@@ -143,7 +143,7 @@ def train(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, steps: in
 def save(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Weights in bfloat16, the config asking for float32, a generation config with both of Qwen's end tokens."""
     model.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids([TURN_END, END_OF_TEXT])
-    model.to(torch.bfloat16).save_pretrained(folder)
+    model.bfloat16().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     rewrite_json(folder / "config.json", dtype="float32")
     rewrite_json(folder / "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast")

@@ -126,7 +126,7 @@ def write_tensors(path: Path, tensors: dict[str, tuple[int, ...]], noise: torch.
             left, source = torch.Size(shape).numel(), ones if "norm" in name else noise
             while left:
                 part = source[: min(left, len(source))]
-                os.write(file.fileno(), memoryview(part.view(torch.uint8).numpy()))
+                os.write(file.fileno(), part.view(torch.uint8).numpy().data)
                 left -= len(part)
 
 

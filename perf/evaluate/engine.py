@@ -37,7 +37,7 @@ from torch.profiler import ProfilerActivity
 from perf.evaluate.bases import SHAPES, write_adapter, write_base, write_weights
 from perf.evaluate.batches import AS_VLLM, output_tokens
 from perf.kernels import kernel_table
-from workloads.api.units import EngineIdentity as EngineInputs
+from workloads.api.units import EngineIdentity
 from workloads.compiled import SEAL
 from workloads.engines.base import Adapter, Decoding, Demands, Engine, Request
 from workloads.engines.transformers.admission import Admission
@@ -66,7 +66,7 @@ def main() -> None:
         flags["load_format"] = "dummy"
     dtype = SHAPES[options.shapes]["torch_dtype"]
     inputs = {"name": "vllm", "version": "any", "dtype": dtype, "gpu": options.gpu, "flags": flags}
-    asked = EngineInputs.model_validate(inputs)
+    asked = EngineIdentity.model_validate(inputs)
     import_ahead(parse_flags(dict(asked.flags)))
     config = SHAPES[options.shapes]
     if options.layers:

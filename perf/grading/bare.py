@@ -68,7 +68,9 @@ def main() -> None:
     problems = {problem.id: problem for problem in load("mbpp-plus").problems}
 
     def seconds(sample: Sample) -> float:
-        return sum(sum(suite.reference_seconds) for suite in problems[sample["task_id"]].tests.suites)
+        tests = problems[sample["task_id"]].tests
+        assert tests is not None
+        return sum(sum(suite.reference_seconds) for suite in tests.suites)
 
     samples = sorted(map(json.loads, Path(sys.argv[1]).read_text().splitlines()), key=seconds, reverse=True)
     forks = multiprocessing.get_context("fork")

@@ -83,13 +83,13 @@ def _of_expression(node: ast.AST) -> Iterator[Change]:
                 yield f"constant {what}", partial(setattr, node, "value", new)
         case ast.Return(value=ast.expr() as returned):
             text = ast.Call(ast.Name("str", ast.Load()), [returned], [])
-            for what, value in (
+            for what, other_value in (
                 ("nothing", None),
                 ("a list of it", ast.List([returned], ast.Load())),
                 ("its text", text),
                 ("it doubly", ast.BinOp(returned, ast.Mult(), ast.Constant(2))),
             ):
-                yield f"returns {what}", partial(setattr, node, "value", value)
+                yield f"returns {what}", partial(setattr, node, "value", other_value)
         case ast.If() | ast.While() | ast.IfExp():
             yield "condition negated", partial(setattr, node, "test", ast.UnaryOp(ast.Not(), node.test))
         case ast.Call(args=[_, _, *_]):

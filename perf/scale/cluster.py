@@ -106,12 +106,14 @@ class Cluster:
             return False
 
     def rounds(self) -> int:
-        """Rounds that this controller has ended, failed ones too."""
-        with urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=20) as answer:
+        """Rounds that this controller has ended, failed ones too.
+
+        Only this metric is read: with all of them, reading them often would take a fifth of the controller's time.
+        """
+        name = "controller_runtime_reconcile_total"
+        with urlopen(f"http://127.0.0.1:{self.port}/metrics?name[]={name}", timeout=20) as answer:
             lines = answer.read().decode().splitlines()
-        return int(
-            sum(float(line.split()[-1]) for line in lines if line.startswith("controller_runtime_reconcile_total{"))
-        )
+        return int(sum(float(line.split()[-1]) for line in lines if line.startswith(f"{name}{{")))
 
     def cpu_seconds(self) -> float:
         assert self.controller is not None

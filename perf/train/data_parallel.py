@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from perf.train.trainee import Trainee, build, memory_of, random_rows, shapes, task_of, training  # isort: skip
 
@@ -116,7 +117,9 @@ def all_reduce(trainee: Trainee, ranks: Ranks) -> dict[str, object]:
     return {"bytes": size, "seconds": times, "bus_gigabytes_per_second": moved / median(times) / 1e9}
 
 
-def run_case(case: str, trainee: Trainee, ranks: Ranks, args: argparse.Namespace, save: Callable[[], None], into: dict):
+def run_case(
+    case: str, trainee: Trainee, ranks: Ranks, args: argparse.Namespace, save: Callable[[], None], into: dict[str, Any]
+) -> None:
     """Adds the case's results to `into`, part by part. Every rank does the same, the others' results are dropped."""
     lengths = document_lengths(case, args)
     rows = random_rows(lengths, trainee.config.vocab_size, seed=0)
@@ -155,7 +158,7 @@ def worst(pairs: list[list[float]]) -> float:
     return max(abs(a - b) / abs(a) for a, b in pairs)
 
 
-def comparisons(result: dict) -> list[tuple[str, float, float]]:
+def comparisons(result: dict[str, Any]) -> list[tuple[str, float, float]]:
     """(what, how far apart, tolerance) of a case."""
     losses, norms = result["loss"], result["norm"]
     return [
@@ -167,7 +170,7 @@ def comparisons(result: dict) -> list[tuple[str, float, float]]:
     ]
 
 
-def tell(case: str, result: dict) -> bool:
+def tell(case: str, result: dict[str, Any]) -> bool:
     """Prints a case; whether its comparisons hold."""
     rate, ring = result["tokens_per_second"], result["all_reduce"]
     share = median(ring["seconds"]) / median(result["step_seconds"]["all"])
@@ -192,7 +195,7 @@ def run_rank(args: argparse.Namespace) -> int:
         trainee = build(shapes(args.layers, args.tiny), ranks)
         wait_for_all(ranks)
         memory = memory_of(trainee.config)
-        report: dict = {
+        report: dict[str, Any] = {
             "machine": machine() if ranks.device.type == "cuda" else {}, "commit": args.commit, "ranks": ranks.count,
             "layers": args.layers, "parameters": trainee.adapter.values.numel(),
             "predicted_gib": memory.total(args.tokens) / 2**30, "build_seconds": time.monotonic() - began, "cases": {},

@@ -5,8 +5,10 @@ from __future__ import annotations
 import platform
 import random
 import subprocess
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from statistics import median
+from typing import Any
 
 import torch
 import transformers
@@ -14,12 +16,13 @@ from transformers import Qwen3MoeConfig
 
 from workloads.train.packed import PackedBatch, pack
 
-CONFIG = Qwen3MoeConfig(
+SHAPES: dict[str, Any] = dict(  # noqa: C408
     vocab_size=151_936, hidden_size=2048, intermediate_size=6144, moe_intermediate_size=768, num_hidden_layers=48,
     num_attention_heads=32, num_key_value_heads=4, head_dim=128, num_experts=128, num_experts_per_tok=8,
     norm_topk_prob=True, max_position_embeddings=40_960, rope_parameters={"rope_type": "default", "rope_theta": 1e6},
     tie_word_embeddings=False, router_aux_loss_coef=0.0, use_cache=False, attn_implementation="sdpa",
 )  # fmt: skip
+CONFIG = Qwen3MoeConfig(**SHAPES)
 
 
 def equal_lengths(tokens: int, length: int) -> tuple[int, ...]:
@@ -79,11 +82,11 @@ def flops_of(config: Qwen3MoeConfig, batch: PackedBatch, rank: int, experts: boo
     )
 
 
-def seconds_of(function, repeats: int = 10, warmup: int = 3) -> float:
+def seconds_of(function: Callable[[], object], repeats: int = 10, warmup: int = 3) -> float:
     """The median time of one call, by CUDA events."""
     for _ in range(warmup):
         function()
-    times = []
+    times = list[float]()
     for _ in range(repeats):
         start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         start.record()

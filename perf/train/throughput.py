@@ -79,7 +79,8 @@ def build(layers: int, tiny: bool) -> Qwen3MoeForCausalLM:
     with DEVICE:
         model = Qwen3MoeForCausalLM(config)
     torch.set_default_dtype(torch.float32)
-    return model.train()
+    model.train()
+    return model
 
 
 def remove_lora(model: torch.nn.Module) -> None:
@@ -134,6 +135,7 @@ def general_step(model: torch.nn.Module, target: tuple[str, ...], tokens: int) -
     )
     trainer = GeneralTrainer(Path("random"), inputs, ranks, model=model)
     adapter = trainer.add_parameters()
+    assert isinstance(adapter, FlatParameters)
     for name, values in adapter.named(adapter.values).items():
         if "lora_B" in name:
             values.normal_(0, 0.01)
@@ -224,7 +226,7 @@ def batches_for(kind: str, tokens: int, count: int, vocabulary: int) -> list[Pac
 
 
 def run_case(
-    model: torch.nn.Module, name: str, args: argparse.Namespace, tokens: int, peak_rate: float
+    model: Qwen3MoeForCausalLM, name: str, args: argparse.Namespace, tokens: int, peak_rate: float
 ) -> dict[str, object]:
     system, target, kind = CASES[name]
     free_memory()

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from controller.local_runner import accept
+from controller.accept import accept
 from tests.controller.experiments import experiment, run
 from tests.report.browser import Page, browser
 from tests.report.synthetic import synthetic

@@ -1,5 +1,7 @@
 """A manifest's verdicts belong to its problems, one per output; any other manifest is refused."""
 
+from typing import Any
+
 import pytest
 
 from tests.results.made_manifest import BUDGET, counts, evaluation, manifest, sampled
@@ -18,7 +20,7 @@ def test_verdicts_that_are_not_one_per_output_are_refused(codes: str) -> None:
 
 
 @pytest.mark.parametrize("field", [{"tokens": (1,)}, {"finish": "s"}])
-def test_tokens_and_finish_are_one_per_output(field: dict[str, object]) -> None:
+def test_tokens_and_finish_are_one_per_output(field: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="4 problems with 1 outputs each need 4"):
         evaluation("base", "RRWW", **field)
 

@@ -253,7 +253,7 @@ def test_workloads_reach_the_store_and_no_node_metadata(everything: list[dict[st
     blocks = [
         (to["ipBlock"], rule["ports"]) for rule in policy["egress"] for to in rule.get("to", []) if "ipBlock" in to
     ]
-    store = {"443": [], "80": [], "987": []}
+    store: dict[str, list[dict[str, Any]]] = {"443": [], "80": [], "987": []}
     for block, ports in blocks:
         store[str(ports[0]["port"])].append(block)
     assert store["443"] == [

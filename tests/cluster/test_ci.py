@@ -66,7 +66,7 @@ class Lab:
         return {item["metadata"]["name"]: item["spec"]["candidates"][0]["label"] for item in found}
 
     def script(self, *words: str, **more: str) -> "subprocess.CompletedProcess[str]":
-        command = [CI / "regression.sh", *words]
+        command = [str(CI / "regression.sh"), *words]
         return subprocess.run(command, env=self.environment(**more), cwd=self.folder, capture_output=True, text=True)
 
     def submit(self, commit: str, out: Path, template: str = "regression.yaml") -> "subprocess.CompletedProcess[str]":
@@ -260,7 +260,7 @@ def act(
     words += ["--workflows", ".github/workflows/pull-request.yml", "--no-cache-server", "--pull=false"]
     words += [word for name in secrets for word in ("--secret", name)]
     environment = {"PATH": lab.environment()["PATH"], "HOME": str(lab.folder), **secrets}
-    command = [program("act"), *words, "--env", f"GITHUB_API_URL={github.url}"]
+    command = [str(program("act")), *map(str, words), "--env", f"GITHUB_API_URL={github.url}"]
     return subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True, timeout=300)
 
 

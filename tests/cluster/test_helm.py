@@ -10,6 +10,7 @@ import subprocess
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -177,10 +178,13 @@ def test_two_commands_install_it_and_one_more_a_second_namespace_or_name(cluster
     cluster.helm("install", "another-name", str(CHART), "-n", "ours", *VALUES)
     cluster.helm("uninstall", "potstill", "-n", "others")
     assert cluster.has_lost_nothing()
+
+    def is_allowed(*words: str) -> bool:
+        return "yes" in cluster.kubectl("auth", "can-i", *words, namespace="others")
+
     for verb, role in (("create", "edit"), ("get", "view")):
         cluster.kubectl("create", "rolebinding", role, f"--clusterrole={role}", f"--user={role}er", namespace="others")
-        may = ("auth", "can-i", verb, "experiments.potstill.dev", f"--as={role}er")
-        wait_until(lambda may=may: "yes" in cluster.kubectl(*may, namespace="others"), f"{role} holds Experiments")
+        wait_until(partial(is_allowed, verb, "experiments.potstill.dev", f"--as={role}er"), f"{role} holds Experiments")
 
 
 def test_without_the_definition_the_notes_say_what_is_missing(cluster: Cluster) -> None:

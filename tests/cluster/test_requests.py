@@ -78,7 +78,7 @@ def running(world: World) -> list[dict[str, Any]]:
 
 def tasks(world: World) -> list[tuple[UnitRef, int]]:
     found = (re.fullmatch(r"units/(\w+)/(\w+)/tasks/(\d+)\.json", info.key) for info in world.store.list("units/"))
-    return [(UnitRef(kind=m[1], digest=m[2]), int(m[3])) for m in found if m]  # type: ignore[arg-type]
+    return [(UnitRef(kind=m[1], digest=m[2]), int(m[3])) for m in found if m]
 
 
 def notify(world: World, unit: UnitRef, number: int, about: str) -> None:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +60,13 @@ def test_it_is_fetched_once_for_two_experiments_and_nothing_is_trained_before(
     world.plane.api.post(world.path, of_bucket(world, bucket))
     training = {**experiment()["spec"]["training"], "seed": 3}
     world.plane.api.post(world.path, of_bucket(world, bucket, "other", training=training))
-    for name in ("tiny", "other"):
+
+    def says_why(name: str) -> bool:
         said = "waits for the base's weights: Job pexp-prefetch-"
-        wait_until(
-            lambda name=name, said=said: said in str(world.get(name).get("status", {}).get("runs")), "it says why", 60
-        )
+        return said in str(world.get(name).get("status", {}).get("runs"))
+
+    for name in ("tiny", "other"):
+        wait_until(partial(says_why, name), "it says why", 60)
     assert len(prefetches(world)) == 1
     assert all("prefetch" in name for name in world.runner.started)
     (steer / "prefetch.hold").unlink()

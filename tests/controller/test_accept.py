@@ -69,5 +69,5 @@ def test_an_experiment_with_a_manifest_of_a_later_version_is_refused(tmp_path: P
         accept(frozen, store)
     folded = WriteManifest("of", "running", (), (), 0, Reason("Asked", ""))
     with pytest.raises(NewerRecord):
-        act(folded, frozen, store, Recorder(), START)  # type: ignore[arg-type]
+        act(folded, frozen, store, Recorder(), START)
     assert store.get(store_keys.manifest_key(frozen.name, frozen.uid8)) == later

@@ -73,5 +73,6 @@ def test_whether_it_is_given_up_depends_only_on_what_came_since_the_last_progres
 ) -> None:
     moved = data.draw(st.sets(st.integers(1, max(1, len(outcomes)))))
     since = max(moved, default=1)
-    late = [("suspended", False)] * (since - 1) + outcomes[since - 1 :]
-    assert reason(seen(outcomes, moved)) == reason(seen(late, moved))  # type: ignore[arg-type]
+    suspended: tuple[Ending, bool] = ("suspended", False)
+    late = [suspended] * (since - 1) + outcomes[since - 1 :]
+    assert reason(seen(outcomes, moved)) == reason(seen(late, moved))

@@ -121,7 +121,8 @@ def test_a_group_that_a_crash_left_half_written_is_finished_and_not_regrouped() 
         pass
     again = controller.look(world).actions
     assert [type(action) for action in again] == [WritePointers, Start]
-    assert [action.task for action in again if isinstance(action, WritePointers | Start)] == [first[0].task] * 2  # type: ignore[union-attr]
+    assert isinstance(first[0], WriteTask)
+    assert [action.task for action in again if isinstance(action, WritePointers | Start)] == [first[0].task] * 2
 
 
 def test_a_task_that_was_written_long_ago_and_never_started_is_lost_uncharged() -> None:

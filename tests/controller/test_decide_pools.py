@@ -87,7 +87,7 @@ def test_an_engine_is_offered_nothing_more_while_others_wait() -> None:
     world.pools = (pool(1, reserved_for_others=1),)
     decision = controller.look(world)
     assert not [action for action in decision.actions if isinstance(action, OfferTask | WriteTask)]
-    assert decision.generating == {engine(world).task.key}
+    assert decision.generating == frozenset({engine(world).task.key})
     world.pools = (pool(1),)
     assert [action for action in controller.look(world).actions if isinstance(action, OfferTask)]
     assert simulate(world, frozen).finished == "Succeeded"

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 from controller.planner.actions import CloseTask, Decision, Start, WriteTask
 from controller.planner.planner import decide
@@ -24,8 +25,8 @@ def written() -> tuple[FrozenExperiment, World, str]:
     return frozen, world, write.task.key
 
 
-def look(frozen: FrozenExperiment, world: World, **view: object) -> Decision:
-    executor = replace(world.executor_view(), **view)  # type: ignore[arg-type]
+def look(frozen: FrozenExperiment, world: World, **view: Any) -> Decision:
+    executor = replace(world.executor_view(), **view)
     return decide(frozen, world.store_view(owner_of(frozen)), executor, world.now)
 
 

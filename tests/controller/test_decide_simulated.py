@@ -122,7 +122,8 @@ def test_with_few_attempts_every_evaluation_ends_done_or_explained(
     world = World(weather, seed)
     frozen = small(Limits(attempts=attempts, preemptions=preemptions))
     status = simulate(world, frozen, actions_before_crash=1, seed=seed)
-    done = [line.state == "done" for line in (*status.runs, *status.evaluations)]
+    states = [line.state for line in status.runs] + [line.state for line in status.evaluations]
+    done = [state == "done" for state in states]
     assert all(line.reason and line.message for line in status.evaluations if line.state == "failed")
     assert {line.state for line in status.evaluations} <= {"done", "failed"}
     if status.finished == "Succeeded":

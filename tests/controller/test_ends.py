@@ -46,6 +46,7 @@ def ends(
     attempt = Attempt(attempt.task, None, progress, failure)
     job = Job(attempt.task.key, "ended", START, exit_code=code, preempted=preempted, reason=reason, message=reason)
     lead = outcome_of_leader(ended_by_itself(attempt, job), attempt, a_round(ANY, store))
+    assert isinstance(attempt.task, GenerateTask)
     other = store.unit(attempt.task.members[1].unit)
     return lead, outcome_of_member(lead, other.attempts[0], other, START)
 

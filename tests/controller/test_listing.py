@@ -14,7 +14,7 @@ from controller.planner.actions import Decision
 from controller.rounds import Rounds
 from controller.snapshot.listing import OPEN_SECONDS, ByNotice, ListBudget
 from controller.snapshot.notices import OLD_SECONDS, NoticeBoard
-from controller.snapshot.types import Job, JobsSnapshot
+from controller.snapshot.types import Job, JobsSnapshot, StoreSnapshot
 from tests.controller.experiments import START, experiment, external, run
 from tests.controller.tiny_program import commit
 from tests.simulation.memory_store import Client, Objects
@@ -178,7 +178,9 @@ def test_every_round_looks_for_published_checkpoints() -> None:
 
 def test_an_action_is_decided_on_units_that_were_listed_in_its_round(setting: Setting) -> None:
     """The outputs exist without a notice. The training's Job is lost: only its own attempt is made again."""
-    base = next(unit for unit in setting.rounds.seen.units if unit.kind == "generate")  # type: ignore[union-attr]
+    seen = setting.rounds.seen
+    assert isinstance(seen, StoreSnapshot)
+    base = next(unit for unit in seen.units if unit.kind == "generate")
     outputs = OutputsRecord(
         engine=setting.frozen.engine, outputs=1, generated_tokens=1, finish_reasons={"stop": 1},
         prompts_sha256="a" * 64, tokenizer_sha256="b" * 64, seconds=1.0, versions={},

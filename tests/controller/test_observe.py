@@ -1,13 +1,14 @@
 """A snapshot has the content of the store. It is Unknown if the store cannot be read."""
 
 import re
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from controller.apply_actions import act
-from controller.planner.actions import Counts
+from controller.planner.actions import Counts, Decision
 from controller.planner.planner import decide
 from controller.snapshot.reader import SnapshotReader
 from controller.snapshot.types import JobsSnapshot, StoreSnapshot, Unknown
@@ -32,6 +33,9 @@ class Recorder:
     def view(self) -> JobsSnapshot:
         return JobsSnapshot({})
 
+    def admit(self, view: JobsSnapshot, decide: Callable[[JobsSnapshot], Decision]) -> Decision:
+        return decide(view)
+
     def gone(self, owners: object) -> frozenset[Owner]:
         return frozenset()
 
@@ -41,6 +45,8 @@ class Recorder:
     def stop(self, key: str) -> None: ...
 
     def discard(self, key: str) -> None: ...
+
+    def fetch_weights(self) -> None: ...
 
 
 @pytest.fixture

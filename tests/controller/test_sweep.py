@@ -21,7 +21,7 @@ FLOORS = st.sampled_from([0.0, 3600.0, 7 * DAY, 14 * DAY])
 
 def unit_of_key(key: str) -> UnitRef | None:
     found = unit_key().fullmatch(key)
-    return UnitRef(kind=found[1], digest=found[2]) if found else None  # type: ignore[arg-type]
+    return UnitRef(kind=found[1], digest=found[2]) if found else None
 
 
 def keys(plan: tuple[Doomed, ...]) -> list[str]:

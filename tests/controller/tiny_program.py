@@ -71,7 +71,7 @@ def train(store: Store, task: TrainTask) -> None:
             loss=1.0 / done,
         )
         store.put(store_keys.progress_key(task.unit, task.number), progress.to_json())
-    record = TrainRecord(
+    trained = TrainRecord(
         samples=task.inputs.samples,
         steps=task.inputs.samples // task.inputs.batch_size,
         data=None,
@@ -83,7 +83,7 @@ def train(store: Store, task: TrainTask) -> None:
         versions={},
     )
     metrics = {"step": 1, "samples": 50, "loss": 1.0, "learningRate": 1e-4}
-    commit(store, task.unit, task.number, store_keys.DONE, {"metrics.jsonl": json.dumps(metrics) + "\n"}, record)
+    commit(store, task.unit, task.number, store_keys.DONE, {"metrics.jsonl": json.dumps(metrics) + "\n"}, trained)
 
 
 def generate(store: Store, member: GenerateMember) -> None:

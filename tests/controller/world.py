@@ -56,7 +56,9 @@ from workloads.stages.registry import final_marker
 
 @dataclass(frozen=True)
 class Weather:
-    """Probabilities per tick and running job, and durations."""
+    """What happens to the world's Jobs without the controller: probabilities per tick and running Job, durations, and
+    the capacity of engines.
+    """
 
     crash: float = 0.0
     preempt: float = 0.0
@@ -72,7 +74,7 @@ class Weather:
     corrupt: frozenset[str] = frozenset()
     """Contents of adapters that the program itself refuses."""
     rows: int = 4
-    """Evaluations that an engine has at a time; it reports capacity for the rest."""
+    """How many evaluations an engine can have at a time."""
 
 
 @dataclass

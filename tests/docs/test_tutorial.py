@@ -4,6 +4,7 @@ import re
 import shlex
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -86,12 +87,12 @@ def test_the_pandas_lines_give_the_columns_of_the_tables(tmp_path: Path, monkeyp
     )
     (tmp_path / "manifest.json").write_bytes(made.to_json())
     monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {}
+    names: dict[str, Any] = {}
     text = (REPOSITORY / "docs" / "reference" / "manifest.md").read_text()
     for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
         exec(block, names)
     table = names["table"]
     for row in tables(made)[0].rows:
-        found = table.loc[(row.benchmark, row.model.id, row.budget_tokens)]  # type: ignore[attr-defined]
+        found = table.loc[(row.benchmark, row.model.id, row.budget_tokens)]
         shares = (row.accuracy.value, row.completed.value, row.strict.value)
         assert (found.accuracy, found.completed, found.strict) == pytest.approx(shares)

@@ -9,11 +9,11 @@ from pathlib import Path
 from workloads.engines.vllm.fork_server import CoreProcess, CoreServer
 
 
-def tell_server(place: Path) -> None:
+def write_server_id(place: Path) -> None:
     place.write_text(str(os.getppid()))
 
 
-def tell(place: Path) -> None:
+def write_environment(place: Path) -> None:
     found = {name: os.environ.get(name) for name in ("STAYS", "CHANGES", "GOES", "COMES")}
     place.write_text(json.dumps(found | {"ends on SIGTERM": signal.getsignal(signal.SIGTERM) == signal.SIG_DFL}))
 
@@ -22,7 +22,7 @@ def main() -> None:
     os.environ |= {"STAYS": "1", "CHANGES": "1", "GOES": "1"}
     place = Path(sys.argv[1])
     problem = CoreServer().problem()
-    forked = CoreProcess(target=tell_server, args=(place,))
+    forked = CoreProcess(target=write_server_id, args=(place,))
     forked.start()
     forked.join()
     server = int(place.read_text())
@@ -30,12 +30,12 @@ def main() -> None:
     os.kill(server, signal.SIGINT)
     os.environ |= {"CHANGES": "2", "COMES": "2", "OMP_NUM_THREADS": "1,1"}
     del os.environ["GOES"]
-    told = CoreProcess(target=tell, args=(place,))
-    told.start()
-    told.join()
+    reporter = CoreProcess(target=write_environment, args=(place,))
+    reporter.start()
+    reporter.join()
     core = CoreProcess(target=signal.pause)
     core.start()
-    print(json.dumps({"problem": problem, "exit": told.exitcode, "server": server, "core": core.pid}), flush=True)
+    print(json.dumps({"problem": problem, "exit": reporter.exitcode, "server": server, "core": core.pid}), flush=True)
     signal.pause()
 
 

@@ -103,7 +103,8 @@ def with_adapter_by_hooks(base: Path, adapter: Path) -> Any:
         down, up = tensors[key], tensors[key.replace("lora_A", "lora_B")]
 
         def add(_: Any, inputs: tuple[Tensor], output: Tensor, down: Tensor = down, up: Tensor = up) -> Tensor:
-            return output + scale * (inputs[0] @ down.T @ up.T)
+            changed: Tensor = output + scale * (inputs[0] @ down.T @ up.T)
+            return changed
 
         model.get_submodule(key.removeprefix(PREFIX).removesuffix(".lora_A.weight")).register_forward_hook(add)
     return model

@@ -63,7 +63,8 @@ class Case:
 
 
 def lora(**changes: Any) -> LoraConfig:
-    return LoraConfig(**{"r": 8, "lora_alpha": 16, "target_modules": list(QV), "task_type": "CAUSAL_LM"} | changes)
+    stated: dict[str, Any] = {"r": 8, "lora_alpha": 16, "target_modules": list(QV), "task_type": "CAUSAL_LM"}
+    return LoraConfig(**stated | changes)
 
 
 def corda(model: Any, config: Any) -> None:
@@ -86,18 +87,18 @@ CONVERT = "path_initial_model_for_weight_conversion"
 CASES = (
     Case("plain", lora()),
     Case("all-linear", lora(target_modules="all-linear")),
-    Case("names by a regular expression", lora(target_modules=r".*\.self_attn\.[qk]_proj")),
-    Case("all but one, excluded", lora(target_modules="all-linear", exclude_modules=["up_proj"])),
+    Case("target_modules as a regular expression", lora(target_modules=r".*\.self_attn\.[qk]_proj")),
+    Case("all-linear without up_proj", lora(target_modules="all-linear", exclude_modules=["up_proj"])),
     Case("rank 1, alpha 3.5", lora(r=1, lora_alpha=3.5)),
     Case("dropout", lora(lora_dropout=0.5)),
     Case("rsLoRA", lora(use_rslora=True)),
     Case("rsLoRA on all layers", lora(use_rslora=True, target_modules="all-linear", r=16)),
-    Case("init false", lora(init_lora_weights=False)),
+    Case("init_lora_weights false", lora(init_lora_weights=False)),
     Case("gaussian", lora(init_lora_weights="gaussian")),
     Case("orthogonal", lora(init_lora_weights="orthogonal")),
     Case("EVA", lora(init_lora_weights="eva", eva_config=EvaConfig(rho=1.0)), started=eva),
     Case("MiCA", lora(init_lora_weights="mica")),
-    Case("experts' attention", lora(), moe=True),
+    Case("attention of a mixture of experts", lora(), moe=True),
     Case("PiSSA", lora(init_lora_weights="pissa"), CONVERT),
     Case("PiSSA by iteration", lora(init_lora_weights="pissa_niter_4"), CONVERT),
     Case("PiSSA, converted", lora(init_lora_weights="pissa"), convert=True),
@@ -114,8 +115,8 @@ CASES = (
     Case("MonteCLoRA", lora(monteclora_config=MontecloraConfig()), "monteclora_config"),
     Case("VeLoRA", lora(velora_config=VeloraConfig(num_groups=8)), "velora_config"),
     Case("BD-LoRA", lora(use_bdlora=BdLoraConfig(target_modules_bd_a=["q_proj"], nblocks=2, match_strict=False)), "use_bdlora"),
-    Case("a separate rank", lora(rank_pattern={"q_proj": 4}), "rank_pattern"),
-    Case("a separate alpha", lora(alpha_pattern={"q_proj": 4}), "alpha_pattern"),
+    Case("another rank for q_proj", lora(rank_pattern={"q_proj": 4}), "rank_pattern"),
+    Case("another alpha for q_proj", lora(alpha_pattern={"q_proj": 4}), "alpha_pattern"),
     Case("bias of LoRA", lora(lora_bias=True), "lora_bias"),
     Case("bias of the layers", lora(bias="lora_only"), "bias is"),
     Case("head saved whole", lora(modules_to_save=["lm_head"]), "modules_to_save"),
@@ -149,7 +150,7 @@ def make(case: Case, base: Path, folder: Path) -> tuple[Path, Tensor]:
     if case.started is not None:
         case.started(trained)
     if case.convert:
-        trained.save_pretrained(folder / "initial")
+        trained.save_pretrained(str(folder / "initial"))
         rename_init(folder / "initial")
     optimizer = torch.optim.SGD([p for p in trained.parameters() if p.requires_grad], lr=0.3)
     trained.train()
@@ -160,8 +161,10 @@ def make(case: Case, base: Path, folder: Path) -> tuple[Path, Tensor]:
     trained.eval()
     with torch.no_grad():
         logits = trained(input_ids=TOKENS).logits
-    extra = {"path_initial_model_for_weight_conversion": str(folder / "initial")} if case.convert else {}
-    trained.save_pretrained(folder / "adapter", **extra)
+    extra: dict[str, Any] = {}
+    if case.convert:
+        extra["path_initial_model_for_weight_conversion"] = str(folder / "initial")
+    trained.save_pretrained(str(folder / "adapter"), **extra)
     return folder / "adapter", logits
 
 
@@ -178,7 +181,8 @@ def evaluated(base: Path, directory: Path) -> Tensor:
     model = fresh(base)
     MergedAdapter(model, shapes).merge(adapter)
     with torch.no_grad():
-        return model(TOKENS).logits  # type: ignore[no-any-return]
+        logits: Tensor = model(TOKENS).logits
+    return logits
 
 
 def outcomes(folder: Path, cases: tuple[Case, ...] = CASES) -> Iterator[tuple[Case, float | str]]:
@@ -199,7 +203,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for case, found in outcomes(Path(folder)):
             said = f"accepted, {found:.1e} from peft" if isinstance(found, float) else f"refused: {found[:110]}"
-            sys.stdout.write(f"{case.name:32} {said}\n")
+            sys.stdout.write(f"{case.name:38} {said}\n")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import pytest
 
 from tests.evaluate.world import TRANSFORMERS
 from workloads.api.records import ExitCode
-from workloads.api.units import EngineIdentity as EngineInputs
+from workloads.api.units import EngineIdentity
 from workloads.engines.base import Demands, Engine
 from workloads.evaluate.engine_start import start_engine
 from workloads.models.shapes import read_shapes
@@ -13,7 +13,7 @@ from workloads.program import ProgramError
 from workloads.text.tokenizer import load_tokenizer
 
 
-def start(base: Path, asked: EngineInputs) -> Engine:
+def start(base: Path, asked: EngineIdentity) -> Engine:
     return start_engine(asked, base, read_shapes(base), load_tokenizer(base), Demands(64))
 
 

@@ -275,8 +275,8 @@ def test_graphs_are_kept_by_what_they_depend_on(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("VLLM_HOST_IP", "")
     monkeypatch.delenv("VLLM_CACHE_ROOT", raising=False)
 
-    def place(base: str = "/base", vllm: str = "0.32.0", **flags: int) -> str:
-        with kept_graphs(VllmSettings(**flags), Path(base), "bfloat16", {"vllm": vllm}):
+    def place(base: str = "/base", vllm: str = "0.32.0", max_loras: int = 0) -> str:
+        with kept_graphs(VllmSettings(max_loras=max_loras), Path(base), "bfloat16", {"vllm": vllm}):
             return os.environ["VLLM_CACHE_ROOT"]
 
     first = place()
@@ -293,7 +293,7 @@ def test_graphs_are_kept_by_what_they_depend_on(tmp_path: Path, monkeypatch: pyt
 
 def test_the_base_is_read_through_the_nodes_memory_and_the_core_has_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("FASTSAFETENSORS_ODIRECT", "VLLM_BATCH_INVARIANT", "VLLM_ENABLE_V1_MULTIPROCESSING"):
-        monkeypatch.setenv(name, "")  # so that it is as before afterwards
+        monkeypatch.setenv(name, "")  # so that monkeypatch restores it after the test
         monkeypatch.delenv(name)
     set_environment(VllmSettings(batch_invariant=True))
     assert os.environ["FASTSAFETENSORS_ODIRECT"] == "0"

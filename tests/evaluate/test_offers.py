@@ -16,7 +16,7 @@ from workloads.engines.base import Adapter, Decoding, Demands, Finished, Foresee
 from workloads.engines.transformers.engine import TransformersEngine
 from workloads.engines.vllm.config import ADAPTER_RANKS, VllmSettings, complete
 from workloads.evaluate import program as program_module
-from workloads.evaluate.engine_start import demands_of, room_at_start
+from workloads.evaluate.engine_start import demands_of, room_at_start, start_engine
 from workloads.evaluate.evaluation import Evaluation
 from workloads.evaluate.offers import Offers, linger
 from workloads.evaluate.prompts import Prompt
@@ -49,7 +49,7 @@ def entries(world: World, host: GenerateTask) -> list[str | None]:
 
 def counted_starts(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     starts: list[object] = []
-    start = program_module.start_engine
+    start = start_engine
 
     def counted(*arguments: Any) -> object:
         starts.append(arguments)
@@ -288,7 +288,7 @@ def test_an_offered_member_does_not_join_while_others_wait_for_a_separate_engine
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No engine can run two of the members together: the second gets its turn when the first has ended."""
-    start, asked = program_module.start_engine, list[int]()
+    start, asked = start_engine, list[int]()
 
     def picky(inputs: Any, directory: Any, shapes: Any, tokenizer: Any, demands: Demands) -> Any:
         asked.append(demands.longest_tokens)

@@ -7,7 +7,7 @@ import torch
 
 from tests.evaluate.models import edit_adapter, write_adapter
 from tests.evaluate.test_transformers_engine import GREEDY, PROMPTS, adapter_at, ask, engine_for
-from workloads.engines.base import Adapter, BadAdapter, Request
+from workloads.engines.base import Adapter, BadAdapter, Engine, Finished, Request
 from workloads.engines.merged_engine import MergedEngine
 from workloads.engines.transformers.engine import TransformersEngine
 from workloads.text.tokenizer import load_tokenizer
@@ -45,8 +45,10 @@ def test_mixed_requests_are_answered_as_by_an_engine_that_knows_adapters(dense: 
         for adapter in (None, *two):
             submit(engine, adapter, prompt)
             submit(plain, adapter, prompt)
-    found, expected = ({}, {})
-    for one, into in ((engine, found), (plain, expected)):
+    found: dict[str, tuple[int, ...]] = {}
+    expected: dict[str, tuple[int, ...]] = {}
+    both: tuple[tuple[Engine, dict[str, tuple[int, ...]]], ...] = ((engine, found), (plain, expected))
+    for one, into in both:
         while one.pending:
             into |= {finished.id: finished.token_ids for finished in one.step()}
     assert found == expected
@@ -90,10 +92,10 @@ def test_an_adapter_that_cannot_be_merged_fails_its_own_requests(
         engine.load(poison)
     for adapter in (two[0], poison, two[1]):
         submit(engine, adapter, PROMPTS[0])
-    found = {}
+    found: dict[str, Finished] = {}
     while engine.pending:
         found |= {finished.id: finished for finished in engine.step()}
     assert found.pop(f"poison/{PROMPTS[0]}").finish_reason == "error"
     assert len(found) == 2
     assert {finished.finish_reason for finished in found.values()} <= {"stop", "length"}
-    assert ask(engine, PROMPTS[:1], GREEDY)  # type: ignore[arg-type]
+    assert ask(engine, PROMPTS[:1], GREEDY)

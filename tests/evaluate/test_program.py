@@ -15,8 +15,7 @@ from tests.tools.progress import Told
 from workloads.api import store_keys
 from workloads.api.records import ExitCode, Progress, TaskEnd
 from workloads.api.tasks import GenerateTask, MemberPointer, ModelSource, TaskRef
-from workloads.api.units import EngineIdentity as EngineInputs
-from workloads.api.units import ModelContent, Prompting, Sampling, Template
+from workloads.api.units import EngineIdentity, ModelContent, Prompting, Sampling, Template
 from workloads.engines.base import Adapter
 from workloads.engines.transformers.engine import TransformersEngine
 from workloads.evaluate import program
@@ -71,7 +70,7 @@ def test_outputs_of_base_and_adapters_are_committed_with_all_that_the_record_pro
 def test_a_start_begins_before_the_base_is_downloaded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
 
-    def begin(asked: EngineInputs) -> None:
+    def begin(asked: EngineIdentity) -> None:
         done.append(f"begun {asked.name}")
 
     def fetch(model: ModelSource) -> Path:

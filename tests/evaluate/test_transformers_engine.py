@@ -1,12 +1,13 @@
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
 from tests.evaluate.models import with_adapter_by_hooks, write_adapter
-from workloads.engines.base import Adapter, Decoding, Finished, Request, request_seed
+from workloads.engines.base import Adapter, Decoding, Engine, Finished, Request, request_seed
 from workloads.engines.transformers.engine import TransformersEngine
 from workloads.models.adapters import check_adapter
 from workloads.models.shapes import read_shapes
@@ -26,7 +27,7 @@ def adapter_at(base: Path, directory: Path) -> Adapter:
 
 
 def ask(
-    engine: TransformersEngine,
+    engine: Engine,
     prompts: Sequence[str],
     decoding: Decoding,
     adapter: Adapter | None = None,
@@ -42,12 +43,12 @@ def ask(
 
 
 @torch.inference_mode()
-def greedy_by_hand(model: object, prompt: str, decoding: Decoding) -> tuple[int, ...]:
+def greedy_by_hand(model: Any, prompt: str, decoding: Decoding) -> tuple[int, ...]:
     """One row, no padding, no cache."""
     ids = list(prompt.encode())
     start = len(ids)
     while len(ids) - start < decoding.limit_tokens:
-        ids.append(int(model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))  # type: ignore[operator]
+        ids.append(int(model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
         if ids[-1] in decoding.stop_token_ids:
             break
     return tuple(ids[start:])

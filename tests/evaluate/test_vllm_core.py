@@ -1,4 +1,6 @@
-"""The core of vLLM is forked from a process that imported vLLM before; without such a process it is spawned."""
+"""vLLM's engine core is forked from a fork server: a process that has imported vLLM already. Without a usable server vLLM
+spawns the core, which then imports vLLM itself.
+"""
 
 import json
 import os
@@ -13,11 +15,17 @@ import pytest
 
 from tests.evaluate.models import VLLM_FLAGS
 from tests.tools.processes import wait_until
-from workloads.api.units import EngineIdentity as EngineInputs
+from workloads.api.units import EngineIdentity
 from workloads.engines.base import Decoding, Demands, Request
-from workloads.engines.vllm import fork_server
+from workloads.engines.vllm.config import parse_flags
 from workloads.engines.vllm.engine import VllmEngine
-from workloads.engines.vllm.fork_server import CoreServer, forked_core, take_on
+from workloads.engines.vllm.fork_server import (
+    CoreServer,
+    forked_core,
+    import_ahead,
+    set_environment,
+    take_environment,
+)
 from workloads.models.shapes import read_shapes
 from workloads.text.tokenizer import load_tokenizer
 
@@ -26,7 +34,7 @@ def parent_of(process: int) -> int:
     return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-def fail() -> None:
+def exit_1() -> None:
     sys.exit(1)
 
 
@@ -45,16 +53,17 @@ def lives(process: int) -> bool:
         return False
 
 
-def test_the_environment_has_the_variables_that_importing_set_and_the_programs_changes(
+def test_a_forked_process_has_the_variables_that_imports_set_and_the_changes_of_the_program(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """`inherited`: the program's environment when the server started. `program`: its environment at the fork."""
     inherited = {"KEPT": "1", "CHANGED": "1", "TAKEN_AWAY": "1", "SET_BY_IMPORT": "1"}
     program = {"KEPT": "1", "CHANGED": "2", "SET_BY_IMPORT": "1", "NEW": "2"}
     for name in inherited | program | {"NEW_BY_IMPORT": ""}:
-        monkeypatch.setenv(name, "")  # so that it is as before afterwards
+        monkeypatch.setenv(name, "")  # so that monkeypatch restores it after the test
         monkeypatch.delenv(name)
     os.environ.update(inherited | {"SET_BY_IMPORT": "i", "NEW_BY_IMPORT": "i"})
-    take_on(program, inherited)
+    take_environment(program, inherited)
     found = {name: os.environ.get(name) for name in (*inherited, "NEW", "NEW_BY_IMPORT")}
     assert found == {
         "KEPT": "1",
@@ -70,13 +79,13 @@ def test_the_environment_has_the_variables_that_importing_set_and_the_programs_c
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("killed", ["program", "server"])
 def test_a_forked_process_is_like_a_spawned_one_and_ends_with_its_parent(tmp_path: Path, killed: str) -> None:
-    command = [sys.executable, "-m", "tests.evaluate.forked", str(tmp_path / "told")]
+    command = [sys.executable, "-m", "tests.evaluate.forked", str(tmp_path / "environment.json")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program, killing(program):
         assert program.stdout is not None
         found = json.loads(program.stdout.readline())
-        assert found["exit"] == 0, "it was started after SIGTERM to the server"
-        assert found["problem"] in (None, "the server could not import it")  # where vLLM is installed, and elsewhere
-        assert json.loads((tmp_path / "told").read_text()) == {
+        assert found["exit"] == 0, "a core starts also after SIGTERM and SIGINT to the server"
+        assert found["problem"] in (None, "the server could not import it")  # with vLLM and without it
+        assert json.loads((tmp_path / "environment.json").read_text()) == {
             "STAYS": "1",
             "CHANGES": "2",
             "GOES": None,
@@ -89,7 +98,7 @@ def test_a_forked_process_is_like_a_spawned_one_and_ends_with_its_parent(tmp_pat
         os.kill(program.pid if killed == "program" else server, signal.SIGKILL)
         wait_until(lambda: not lives(server) and not lives(core), "the end of server and core")
         program.kill()
-        assert program.stdout.read() == "", "nobody holds its output open"
+        assert program.stdout.read() == "", "no process is left that has its output open"
 
 
 @pytest.mark.vllm
@@ -102,16 +111,20 @@ class TestWithVllm:
     def start(self, base: Path) -> VllmEngine:
         import vllm
 
-        asked = EngineInputs(name="vllm", version=vllm.__version__, dtype="float32", flags=dict(VLLM_FLAGS))
-        engine = VllmEngine.start(asked, base, read_shapes(base), load_tokenizer(base), Demands(80, 4, "all"))
+        asked = EngineIdentity(name="vllm", version=vllm.__version__, dtype="float32", flags=dict(VLLM_FLAGS))
+        demands = Demands(longest_tokens=80, rank=4, target="all")
+        engine = VllmEngine.start(asked, base, read_shapes(base), load_tokenizer(base), demands)
         assert isinstance(engine, VllmEngine)
         return engine
 
     def core(self, engine: VllmEngine) -> int:
+        """Returns the process id of the engine's core."""
         return int(engine._inner.engine_core.resources.engine_manager.processes[0].pid)
 
     def answers(self, engine: VllmEngine) -> bool:
-        engine.submit(Request("one", "one", (5, 6, 7), None, Decoding(0.0, 1.0, 4, ()), 0))
+        """Returns whether the engine generates the four tokens that are requested."""
+        decoding = Decoding(temperature=0.0, top_p=1.0, limit_tokens=4, stop_token_ids=())
+        engine.submit(Request(id="one", group="one", prompt=(5, 6, 7), adapter=None, decoding=decoding, seed=0))
         finished = []
         while engine.pending:
             finished += engine.step()
@@ -130,10 +143,10 @@ class TestWithVllm:
         assert server != os.getpid()
         assert parent_of(server) == os.getpid()
 
-    def test_variables_that_were_set_since_make_it_spawned(
+    def test_the_core_is_spawned_if_a_variable_of_vllm_changed_after_the_server_imported_it(
         self, dense: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        monkeypatch.setattr(fork_server, "_servers", [CoreServer()])
+        import_ahead(parse_flags(dict(VLLM_FLAGS)))
         monkeypatch.setenv("VLLM_LOG_STATS_INTERVAL", "11")
         engine = self.start(dense)
         try:
@@ -143,14 +156,13 @@ class TestWithVllm:
             engine.close()
         assert "imports vLLM again: the server imported it before VLLM_LOG_STATS_INTERVAL was changed" in caplog.text
 
-    def test_a_server_whose_processes_cannot_be_cores_is_not_used(
-        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    def test_a_server_is_not_used_if_the_check_in_its_forked_process_fails(
+        self, caplog: pytest.LogCaptureFixture
     ) -> None:
-        monkeypatch.setattr(fork_server, "look", fail)
-        monkeypatch.setattr(fork_server, "_servers", [CoreServer()])
+        set_environment(parse_flags(dict(VLLM_FLAGS)))
         from vllm.v1.engine import utils
 
         before = utils.get_mp_context
-        with forked_core():
+        with forked_core(CoreServer(check=exit_1)):
             assert utils.get_mp_context is before
         assert "imports vLLM again: a process forked from the server ended with 1" in caplog.text

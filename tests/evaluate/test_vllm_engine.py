@@ -9,7 +9,7 @@ import pytest
 
 from tests.evaluate.models import VLLM_FLAGS, edit_adapter, edit_config, with_adapter_by_hooks, write_adapter
 from tests.evaluate.test_canary import canaries_of
-from workloads.api.units import EngineIdentity as EngineInputs
+from workloads.api.units import EngineIdentity
 from workloads.engines.base import Adapter, BadAdapter, Decoding, Demands, Engine, Finished, Request, request_seed
 from workloads.engines.transformers.engine import TransformersEngine
 from workloads.engines.vllm.warm_up import NUMBER, warm_up
@@ -33,8 +33,9 @@ NEAR_TIE_NATS = 1e-3
 def engine(dense: Path) -> Iterator["VllmEngine"]:
     from workloads.engines.vllm.engine import VllmEngine
 
-    asked = EngineInputs(name="vllm", version=vllm.__version__, dtype="float32", flags=VLLM_FLAGS)
+    asked = EngineIdentity(name="vllm", version=vllm.__version__, dtype="float32", flags=VLLM_FLAGS)
     started = VllmEngine.start(asked, dense, read_shapes(dense), load_tokenizer(dense), Demands(80, 4, "all"))
+    assert isinstance(started, VllmEngine)
     yield started
     started.close()
 
@@ -173,7 +174,7 @@ def test_with_keys_and_values_in_8_bits_a_trained_adapter_passes_and_a_spoiled_o
     directory = write_adapter(tmp_path / "trained", dense, seed=8, size=0.05)
     canaries = canaries_of(dense, with_adapter_by_hooks(dense, directory))
     shapes, flags = read_shapes(dense), {**VLLM_FLAGS, "kv_cache_dtype": "fp8"}
-    asked = EngineInputs(name="vllm", version=vllm.__version__, dtype="float32", flags=flags)
+    asked = EngineIdentity(name="vllm", version=vllm.__version__, dtype="float32", flags=flags)
     engine = VllmEngine.start(asked, dense, shapes, load_tokenizer(dense), Demands(80, 4, "all"))
     try:
 
@@ -238,7 +239,8 @@ def test_more_requests_than_rows_have_the_outputs_that_they_have_alone(engine: "
         decoding = replace(free, limit_tokens=limit)
         engine.submit(Request(name, "base", tuple(PROMPTS[0].encode()), None, decoding, 1))
     assert engine.pending == len(limits) > 2 * rows
-    found, under_way, joins = {}, 0, []
+    found: dict[str, Finished] = {}
+    under_way, joins = 0, list[int]()
     while engine.pending:
         finished = engine.step()
         found |= {one.id: one for one in finished}

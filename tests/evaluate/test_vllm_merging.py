@@ -10,7 +10,7 @@ import pytest
 
 from tests.evaluate.models import VLLM_FLAGS, edit_adapter, edit_config, write_adapter
 from tests.evaluate.test_canary import canaries_of
-from workloads.api.units import EngineIdentity as EngineInputs
+from workloads.api.units import EngineIdentity
 from workloads.engines.base import Adapter, BadAdapter, Demands, Engine
 from workloads.engines.transformers.engine import TransformersEngine
 from workloads.evaluate.canary import check_canaries
@@ -56,7 +56,7 @@ def engine(setting: tuple[Path, int]) -> Iterator[Engine]:
 def started(base: Path, flags: dict[str, str | int | float | bool]) -> Iterator[Engine]:
     from workloads.engines.vllm.engine import VllmEngine
 
-    asked = EngineInputs(name="vllm", version=vllm.__version__, dtype="float32", flags=flags)
+    asked = EngineIdentity(name="vllm", version=vllm.__version__, dtype="float32", flags=flags)
     made = VllmEngine.start(asked, base, read_shapes(base), load_tokenizer(base), Demands(80, 4, "all"))
     yield made
     made.close()

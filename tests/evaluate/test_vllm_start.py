@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.evaluate.models import VLLM_FLAGS
 from workloads.api.records import ExitCode
-from workloads.api.units import EngineIdentity as EngineInputs
+from workloads.api.units import EngineIdentity
 from workloads.engines.base import Demands, Engine
 from workloads.evaluate.engine_start import start_engine
 from workloads.models.shapes import read_shapes
@@ -21,7 +21,7 @@ vllm = pytest.importorskip("vllm")
 
 
 def start(base: Path, **flags: Any) -> Engine:
-    asked = EngineInputs(name="vllm", version=vllm.__version__, dtype="float32", flags=VLLM_FLAGS | flags)
+    asked = EngineIdentity(name="vllm", version=vllm.__version__, dtype="float32", flags=VLLM_FLAGS | flags)
     return start_engine(asked, base, read_shapes(base), load_tokenizer(base), Demands(80, 4, "all"))
 
 

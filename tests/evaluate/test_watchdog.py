@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,7 @@ def test_a_number_that_moves_between_steps_is_a_sign_of_life() -> None:
     ended, messages = threading.Event(), list[str]()
     with watched(ended, messages) as watchdog:
         for tokens in range(20):
-            watchdog.expect("generating", 2.0, lambda tokens=tokens: tokens)  # type: ignore[misc]
+            watchdog.expect("generating", 2.0, partial(int, tokens))
             ended.wait(0.2)
             watchdog.rest()
     assert not messages

@@ -42,7 +42,7 @@ def test_actionlint_finds_nothing_in_the_workflows_and_their_shell(tmp_path: Pat
     for file in (WORKFLOW, CI / "pull-request.yml"):
         shutil.copy(file, workflows)
     subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
-    command = [program("actionlint"), "-shellcheck", shellcheck()]
+    command = [str(program("actionlint")), "-shellcheck", shellcheck()]
     assert subprocess.run(command, cwd=tmp_path, capture_output=True, text=True).stdout == ""
     caller = workflows / "pull-request.yml"
     caller.write_text(caller.read_text().replace("adapter:", "adaptor:"))
@@ -116,7 +116,7 @@ def github() -> Iterator[Comments]:
 def comment(github: Comments, tmp_path: Path, text: str) -> None:
     (tmp_path / "comment.md").write_text(text)
     environment = {"GITHUB_API_URL": github.url, "GITHUB_REPOSITORY": REPOSITORY, "GITHUB_TOKEN": TOKEN}
-    command = [sys.executable, CI / "comment.py", tmp_path / "comment.md", "7"]
+    command = [sys.executable, str(CI / "comment.py"), str(tmp_path / "comment.md"), "7"]
     subprocess.run(command, check=True, env=os.environ | environment)
 
 

@@ -67,7 +67,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def logits(model: Any) -> torch.Tensor:
     with torch.no_grad():
-        return model(torch.arange(10, 60)[None]).logits
+        found: torch.Tensor = model(torch.arange(10, 60)[None]).logits
+        return found
 
 
 def test_the_adapter_and_the_merged_weights_are_one_model(folder: Path) -> None:

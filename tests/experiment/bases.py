@@ -1,4 +1,4 @@
-"""Bases of zeros whose safetensors files are written without torch."""
+"""An experiment's text, and its base: zeros in safetensors files that are written without torch."""
 
 import json
 import math
@@ -7,8 +7,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from controller.experiment.load import parse_experiment
+from controller.experiment.models import Experiment
 from workloads.models.shapes import shapes_of
 
+EXPERIMENT = """\
+apiVersion: potstill.dev/v1alpha1
+kind: Experiment
+metadata: {name: checks}
+spec:
+  base: {model: base}
+  data: {sums: {uri: sums.jsonl}}
+  training: {lora: {target: [attention]}, batchSize: 4, samples: 10, sequenceTokens: 128, overlong: drop}
+  runs: [{name: mine, data: sums}]
+  evaluation:
+    benchmarks: [{name: own, uri: own.jsonl, grader: math}]
+    budgets: [16, 64]
+"""
 CONFIG: dict[str, Any] = {
     "architectures": ["Qwen3ForCausalLM"],
     "model_type": "qwen3",
@@ -19,6 +34,15 @@ CONFIG: dict[str, Any] = {
     "intermediate_size": 128,
     "num_attention_heads": 2,
 }
+
+
+def experiment_with(*changes: tuple[str, str]) -> Experiment:
+    """EXPERIMENT with each (old, new) replaced. Raises SpecError."""
+    text = EXPERIMENT
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    return parse_experiment(text, "checks.yaml")
 
 
 def write_weights(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Path:

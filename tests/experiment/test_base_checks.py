@@ -9,12 +9,11 @@ import pytest
 
 from controller.base_checks import BaseFindings, check_base_files
 from controller.experiment.errors import SpecError
-from controller.experiment.load import parse_experiment
 from controller.experiment.models import Experiment
 from controller.experiment.profile import Profile, ProfileEngine, RolePod
 from controller.experiment.resolve import resolve
 from controller.validation import validate_contents
-from tests.experiment.bases import CONFIG, weights_of, write_weights
+from tests.experiment.bases import CONFIG, EXPERIMENT, experiment_with, weights_of, write_weights
 from tests.train.world import sums, write_rows, write_tokenizer
 from workloads.api.tasks import ModelSource
 from workloads.models import FAMILIES
@@ -23,23 +22,10 @@ from workloads.models.shapes import shapes_of
 from workloads.models.weight_files import INDEX, SINGLE
 from workloads.models.weight_names import LayerNames, layer_names
 
-EXPERIMENT = """\
-apiVersion: potstill.dev/v1alpha1
-kind: Experiment
-metadata: {name: checks}
-spec:
-  base: {model: base}
-  data: {sums: {uri: sums.jsonl}}
-  training: {METHOD, batchSize: 4, samples: 10, sequenceTokens: 128, overlong: drop, OTHERS}
-  runs: [{name: mine, data: sums}, {name: yours, data: sums, seed: 2}]
-  evaluation:
-    benchmarks: [{name: own, uri: own.jsonl, grader: math}]
-    budgets: [16, 64]
-"""
 OTHER = {"architectures": ["SeedOssForCausalLM"], "model_type": "seed_oss"}
 ALBERT = {"architectures": ["SoonForCausalLM"], "model_type": "soon"}
-MIXTURE = {"architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "num_experts": 2}
-LARGE = {
+MIXTURE: dict[str, Any] = {"architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "num_experts": 2}
+LARGE: dict[str, Any] = {
     "num_hidden_layers": 64, "hidden_size": 5120, "intermediate_size": 25_600, "num_attention_heads": 64,
     "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151_936,
 }  # fmt: skip
@@ -70,7 +56,11 @@ def profile(gpu: str = "cpu", gpus: int = 0, precision: Any = "bfloat16") -> Pro
 
 def experiment_of(target: str = "attention", others: str = "seed: 1") -> Experiment:
     method = "method: full" if target == "all weights" else f"lora: {{target: [{target}]}}"
-    return parse_experiment(EXPERIMENT.replace("METHOD", method).replace("OTHERS", others), "checks.yaml")
+    return experiment_with(
+        ("lora: {target: [attention]}", method),
+        ("overlong: drop", f"overlong: drop, {others}"),
+        ("[{name: mine, data: sums}]", "[{name: mine, data: sums}, {name: yours, data: sums, seed: 2}]"),
+    )
 
 
 def problems(folder: Path, target: str = "attention", others: str = "seed: 1") -> list[str]:
@@ -126,10 +116,12 @@ def test_a_quantised_base_that_is_only_asked_has_shapes_of_its_own(folder: Path)
     write_weights(folder / "base" / SINGLE, tensors)
     (folder / "mine").mkdir()
     write_weights(folder / "mine" / "adapter_model.safetensors", {})
-    text = EXPERIMENT.replace("  runs: [{name: mine, data: sums}, {name: yours, data: sums, seed: 2}]\n", "")
-    text = text.replace("  data: {sums: {uri: sums.jsonl}}\n", "  candidates: [{name: mine, adapter: mine}]\n")
-    text = "".join(line for line in text.splitlines(keepends=True) if "METHOD" not in line)
-    experiment = parse_experiment(text, "checks.yaml")
+    training = next(line for line in EXPERIMENT.splitlines(keepends=True) if "training:" in line)
+    experiment = experiment_with(
+        ("  runs: [{name: mine, data: sums}]\n", ""),
+        ("  data: {sums: {uri: sums.jsonl}}\n", "  candidates: [{name: mine, adapter: mine}]\n"),
+        (training, ""),
+    )
     frozen = resolve(experiment, folder, profile("NVIDIA L40S", 1), datetime.now(UTC))
     assert validate_contents(experiment, frozen).problems == []
 

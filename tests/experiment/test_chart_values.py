@@ -25,7 +25,7 @@ def leaves(values: dict[str, Any], path: str = "") -> dict[str, Any]:
 
 
 def fields(schema: dict[str, Any], path: str = "") -> set[str]:
-    found = set()
+    found = set[str]()
     for name, field in schema.get("properties", {}).items():
         found |= fields(field, f"{path}{name}.") if "properties" in field else {path + name}
     return found

@@ -1,5 +1,6 @@
 """`validate` and `plan` describe a gate before anything runs: problems, probability to pass, and why it never can."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,10 +25,11 @@ spec:
     budgets: [4096]
   gate: {{candidate: c, baseline: {baseline}, require: [{{benchmark: math-500, maxDrop: {allowed}}}{more}]}}
 """
+Write = Callable[..., Path]
 
 
 @pytest.fixture
-def spec(tmp_path: Path):  # type: ignore[no-untyped-def]
+def spec(tmp_path: Path) -> Write:
     def write(
         benchmark: str = "",
         sampling: str = "{temperature: 0}",
@@ -53,23 +55,23 @@ def spec(tmp_path: Path):  # type: ignore[no-untyped-def]
         (", limit: 100", "limit and problems ask 100 problems, a part of the benchmark; remove them"),
     ],
 )
-def test_a_gate_that_can_never_pass_says_why_and_what_to_change(spec, benchmark: str, reason: str) -> None:  # type: ignore[no-untyped-def]
+def test_a_gate_that_can_never_pass_says_why_and_what_to_change(spec: Write, benchmark: str, reason: str) -> None:
     path = spec(benchmark)
     assert gate_warnings(frozen_from(path, None)) == [f"gate: math-500 accuracy can never pass: {reason}"]
     validated = CliRunner().invoke(app, ["validate", str(path)])
     assert (validated.exit_code, reason in validated.output) == (0, True)
 
 
-def test_a_gate_of_few_problems_passes_only_a_better_candidate_and_says_so(spec) -> None:  # type: ignore[no-untyped-def]
+def test_a_gate_of_few_problems_passes_only_a_better_candidate_and_says_so(spec: Write) -> None:
     (warning,) = gate_warnings(frozen_from(spec(allowed=0.0), None))
     assert warning.startswith("gate: math-500 accuracy can pass only if the candidate is better than the baseline: no ")
 
 
-def test_the_benchmark_that_the_warning_says_to_add_is_enough(spec) -> None:  # type: ignore[no-untyped-def]
+def test_the_benchmark_that_the_warning_says_to_add_is_enough(spec: Write) -> None:
     assert gate_warnings(frozen_from(spec(", checkpoints: fast, confirm: [c]"), None)) == []
 
 
-def test_a_drop_that_500_problems_cannot_exclude_is_named_with_the_number_that_could(spec) -> None:  # type: ignore[no-untyped-def]
+def test_a_drop_that_500_problems_cannot_exclude_is_named_with_the_number_that_could(spec: Write) -> None:
     (item,) = planned_gate(frozen_from(spec(allowed=0.002), None))
     assert item.never is not None
     assert "at least 1351 are needed" in item.never
@@ -84,12 +86,12 @@ def test_the_gate_of_the_example_can_pass_and_plan_says_how_likely() -> None:
     assert "can never pass" not in printed
 
 
-def test_a_baseline_of_another_manifest_is_not_read(spec) -> None:  # type: ignore[no-untyped-def]
+def test_a_baseline_of_another_manifest_is_not_read(spec: Write) -> None:
     (item,) = planned_gate(frozen_from(spec(baseline="s3://lab/experiments/x/manifest.json"), None))
     assert (item.problems, item.never) == (500, None)
 
 
-def test_several_outputs_make_a_pass_more_likely(spec) -> None:  # type: ignore[no-untyped-def]
+def test_several_outputs_make_a_pass_more_likely(spec: Write) -> None:
     (one,) = planned_gate(frozen_from(spec(), None))
     (four,) = planned_gate(frozen_from(spec(sampling="{temperature: 0.7, n: 4}"), None))
     assert all(a[1] <= b[1] for a, b in zip(one.chances, four.chances, strict=True))
@@ -111,13 +113,13 @@ def test_the_fewest_problems_are_those_at_which_equal_verdicts_pass() -> None:
     assert fewest > 52
 
 
-def test_a_requirement_that_is_stated_twice_is_refused(spec) -> None:  # type: ignore[no-untyped-def]
+def test_a_requirement_that_is_stated_twice_is_refused(spec: Write) -> None:
     refused = CliRunner().invoke(app, ["validate", str(spec(more=", {benchmark: math-500, maxDrop: 0.02}"))])
     assert refused.exit_code != 0
     assert "math-500 accuracy is required twice" in str(refused.exception)
 
 
-def test_a_problem_that_is_listed_twice_is_refused(spec) -> None:  # type: ignore[no-untyped-def]
+def test_a_problem_that_is_listed_twice_is_refused(spec: Write) -> None:
     twice = ', problems: ["test/algebra/1072.json", "test/algebra/1072.json"]'
     refused = CliRunner().invoke(app, ["validate", str(spec(twice))])
     assert "spec.evaluation.benchmarks[0].problems[1]: test/algebra/1072.json is listed twice" in str(refused.exception)

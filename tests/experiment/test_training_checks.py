@@ -12,57 +12,25 @@ import pytest
 
 from controller.cli.local_profile import profile_of_this_machine
 from controller.experiment.errors import SpecError
-from controller.experiment.load import parse_experiment
 from controller.experiment.resolve import resolve
 from controller.validation import Validation, validate_contents
-from tests.experiment.bases import write_weights
+from tests.experiment.bases import CONFIG, experiment_with, write_weights
 from tests.train.world import sums, write_rows, write_tokenizer
 from workloads.api.experiment import FrozenExperiment
 from workloads.api.units import TrainInputs
-
-EXPERIMENT = """\
-apiVersion: potstill.dev/v1alpha1
-kind: Experiment
-metadata: {name: checks}
-spec:
-  base: {model: base}
-  data: {sums: {uri: sums.jsonl}}
-  training: {lora: {target: [attention]}, batchSize: 4, samples: 10, sequenceTokens: 128, overlong: drop}
-  runs: [{name: mine, data: sums}]
-  evaluation:
-    benchmarks: [{name: own, uri: own.jsonl, grader: math}]
-    budgets: [16, 64]
-"""
-CONFIG = {
-    "architectures": ["Qwen3ForCausalLM"],
-    "model_type": "qwen3",
-    "max_position_embeddings": 512,
-    "vocab_size": 264,
-    "num_hidden_layers": 1,
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_attention_heads": 2,
-}
 
 
 def accepted(folder: Path, *changes: tuple[str, str], **config: Any) -> FrozenExperiment:
     base = write_tokenizer(folder / "base")
     write_weights(base / "model.safetensors", {})
-    (base / "config.json").write_text(json.dumps(CONFIG | config))
+    (base / "config.json").write_text(json.dumps(CONFIG | {"max_position_embeddings": 512} | config))
     write_rows(folder / "sums.jsonl", sums(15))
     write_rows(folder / "own.jsonl", [{"id": "a", "prompt": "1+1? " * 80, "answer": "2"}])
-    text = EXPERIMENT
-    for old, new in changes:
-        assert old in text
-        text = text.replace(old, new)
-    return resolve(parse_experiment(text, "checks.yaml"), folder, profile_of_this_machine()[0], datetime.now(UTC))
+    return resolve(experiment_with(*changes), folder, profile_of_this_machine()[0], datetime.now(UTC))
 
 
 def validated(frozen: FrozenExperiment, *changes: tuple[str, str]) -> Validation:
-    text = EXPERIMENT
-    for old, new in changes:
-        text = text.replace(old, new)
-    return validate_contents(parse_experiment(text, "checks.yaml"), frozen)
+    return validate_contents(experiment_with(*changes), frozen)
 
 
 @pytest.mark.parametrize(

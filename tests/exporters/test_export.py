@@ -14,8 +14,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from controller.cli import app
-from controller.cli import export as export_command
-from controller.cli.export import Reader, Write
+from controller.cli.common import DEFAULT_STORE
+from controller.cli.export import Tracker, follow_experiment, reader_of, writer_for
 from tests.results.made_manifest import evaluation, manifest
 from workloads.api import store_keys
 from workloads.api.manifest import LossPoint, Manifest
@@ -77,8 +77,8 @@ def record() -> TrainRecord:
     )  # fmt: skip
 
 
-def export(tracker: str, where: Path, to: Path) -> Result:
-    return CliRunner().invoke(app, ["export", tracker, str(where), "--out", str(to)], env={"COLUMNS": "400"})
+def export(tracker: str, where: Path, to: Path, *options: str) -> Result:
+    return CliRunner().invoke(app, ["export", tracker, str(where), "--out", str(to), *options], env={"COLUMNS": "400"})
 
 
 @pytest.mark.slow
@@ -155,7 +155,7 @@ def wandb_records(path: Path) -> Iterator[Any]:
 
     W&B's Python reader of it is gone since its core is no longer Python.
     """
-    from wandb.proto.wandb_internal_pb2 import Record
+    from wandb.proto import wandb_internal_pb2 as messages
 
     data, place, whole = path.read_bytes(), 7, b""
     assert data[:4] == b":W&B"
@@ -168,7 +168,7 @@ def wandb_records(path: Path) -> Iterator[Any]:
         whole += data[place + 7 : place + 7 + length]
         place += 7 + length
         if kind in (1, 4):
-            yield Record.FromString(whole)
+            yield vars(messages)["Record"].FromString(whole)
             whole = b""
 
 
@@ -259,7 +259,9 @@ def test_tensorboard_gets_what_is_new_and_nothing_twice(running: Path, tmp_path:
     for _ in range(2):
         assert export("tensorboard", running, out).exit_code == 0
     assert [step for step, _ in scalars(out, "train/loss")] == list(range(1, STEPS + 1))
-    assert scalars(out, ACCURACY) == [(100, pytest.approx(0.6))]
+    ((step, accuracy),) = scalars(out, ACCURACY)
+    assert step == 100
+    assert accuracy == pytest.approx(0.6)
     assert len(scalars(out, ACCURACY, "base")) == 1
 
 
@@ -325,32 +327,28 @@ def wandb_steps(path: Path) -> list[int]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tracker", ["tensorboard", "wandb"])
-def test_follow_continues_until_the_experiment_has_ended(
-    tracker: str, running: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(export_command, "FOLLOW_SECONDS", 0.1)
-    rounds = threading.Semaphore(0)
-    before = export_command._follow
+def test_follow_continues_until_the_experiment_has_ended(tracker: str, running: Path, tmp_path: Path) -> None:
+    rounds, runs = threading.Semaphore(0), list[int]()
 
-    def follow(read: Reader, write: Write) -> int:
-        def counted(manifest: Manifest, store: Store | None) -> int:
-            runs = write(manifest, store)
-            rounds.release()
-            return runs
+    def follow() -> None:
+        with writer_for(Tracker(tracker), str(tmp_path / "out")) as write:
 
-        return before(read, counted)
+            def counted(manifest: Manifest, store: Store | None) -> int:
+                written = write(manifest, store)
+                rounds.release()
+                return written
 
-    monkeypatch.setattr(export_command, "_follow", follow)
-    arguments = ["export", tracker, str(running), "--out", str(tmp_path / "out"), "--follow"]
-    results: list[Result] = []
-    thread = threading.Thread(target=lambda: results.append(CliRunner().invoke(app, arguments)))
+            runs.append(follow_experiment(reader_of(str(running), DEFAULT_STORE, None), counted, pause_seconds=0.1))
+
+    thread = threading.Thread(target=follow)
     thread.start()
     for _ in range(2):
         assert rounds.acquire(timeout=120)
     finish(running)
     thread.join(timeout=120)
     assert not thread.is_alive()
-    assert results[0].exit_code == 0, results[0].output
+    assert runs == [2]
+    assert export(tracker, running, tmp_path / "again", "--follow").exit_code == 0
     if tracker == "tensorboard":
         assert [step for step, _ in scalars(tmp_path / "out", "train/loss")] == list(range(1, STEPS + 1))
     else:

@@ -107,10 +107,10 @@ def drive(run: Run, schedule: Schedule, played: Played, deadline_seconds: float 
             now = time.monotonic()
             assert now < deadline, f"stuck: not finished after {deadline_seconds:.0f} s: {run.last_words()}"
             end_those_over(begun, run, now)
-            for one in list(due):
-                if one.is_ripe(run, now):  # asked after the fault before has begun, which may have taken its target
-                    due.remove(one)
-                    begun.append(begin(run, one.fault, chance))
+            for waiting in list(due):
+                if waiting.is_ripe(run, now):  # asked after the fault before has begun, which may have taken its target
+                    due.remove(waiting)
+                    begun.append(begin(run, waiting.fault, chance))
             if run.is_over():
                 break
             time.sleep(POLL_SECONDS)
@@ -122,7 +122,7 @@ def drive(run: Run, schedule: Schedule, played: Played, deadline_seconds: float 
     for one in begun:
         since = one.ended if one.ended is not None else end
         played.recoveries.append(Recovery(one.fault.kind, (one.recovered or end) - since))
-    played.recoveries += [Recovery(one.fault.kind, None) for one in due]
+    played.recoveries += [Recovery(waiting.fault.kind, None) for waiting in due]
     run.settle()
 
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 from tests.faults.schedules import Fault
 from tests.faults.stack import S3, Stack
@@ -132,7 +133,7 @@ def of_s3(s3: S3, what: str, chance: random.Random) -> Iterator[None]:
             s3.requests.rule = lambda _: Do.FORWARD
 
 
-NETWORK: dict[str, tuple[str, dict[str, int]]] = {
+NETWORK: dict[str, tuple[str, dict[str, Any]]] = {
     "latency": ("latency", {"latency": 150, "jitter": 100}),
     "bandwidth": ("bandwidth", {"rate": 400}),
     "resets": ("limit_data", {"bytes": 20_000}),

@@ -10,6 +10,7 @@ from functools import partial
 
 from controller.executors.kubernetes import executor, namespace_controller, serve
 from controller.executors.kubernetes.informer import Pace
+from controller.executors.kubernetes.namespace_controller import Controller
 from tests.cluster.world import LEASE
 
 WATCHES = Pace(watch_seconds=4, silent_seconds=6, first_seconds=0.1, longest_seconds=1.0)
@@ -24,7 +25,7 @@ def main() -> int:
     vars(closings)["START_GRACE_SECONDS"] /= faster
     for module in (executor, namespace_controller):
         vars(module)["STALE_SECONDS"] /= faster
-    vars(serve)["Controller"] = partial(serve.Controller, pace=WATCHES, lease_pace=LEASE, busy_seconds=1.0)
+    vars(serve)["Controller"] = partial(Controller, pace=WATCHES, lease_pace=LEASE, busy_seconds=1.0)
     return serve.main()
 
 

@@ -120,7 +120,7 @@ def check_memory(shapes: dict[str, Any], longest: int) -> None:
     torch.manual_seed(0)
     torch.set_default_dtype(torch.bfloat16)
     with device:
-        model = LlamaForCausalLM(LlamaConfig(**shapes, attn_implementation="sdpa"))
+        model = LlamaForCausalLM(LlamaConfig(**shapes | {"attn_implementation": "sdpa"}))
     torch.set_default_dtype(torch.float32)
     lora = Lora(rank=16, alpha=16.0, target=("all-linear",))
     stated = task_of(16, 4, longest).inputs.model_copy(update={"lora": lora, "trainer": "general"})

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.gpu.check_trainer import EXPERTS, SIZES, TOLERANCES, check, failures, metrics
@@ -20,6 +21,7 @@ from workloads.api.tasks import TrainTask
 from workloads.api.units import Lora
 from workloads.storage.base import Store
 from workloads.storage.markers import list_markers, newest_state, read_marker
+from workloads.train.metrics import Metric
 
 DEADLINE_SECONDS = 120.0
 
@@ -120,7 +122,7 @@ def main() -> int:
     return 1 if failures else 0
 
 
-def compare(store: Store, task: TrainTask, theirs: list, ours: list) -> None:
+def compare(store: Store, task: TrainTask, theirs: Sequence[Metric], ours: Sequence[Metric]) -> None:
     done = read_marker(store, task.unit, "done")
     assert done is not None
     assert isinstance(done.record, TrainRecord)

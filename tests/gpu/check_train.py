@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import sys
 from importlib.util import find_spec
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from tests.train.kernels import triton_checks
-from tests.train.kernels.models import random_batch, randomise_adapter, randomise_norms
+from tests.train.kernels.models import in_dtype, random_batch, randomise_adapter, randomise_norms
 from workloads.train.kernels import attention, grouped
 from workloads.train.kernels.decoder import packed_loss_sum
 from workloads.train.kernels.fused_lora import AugmentedWeight
@@ -63,32 +64,39 @@ def check_attention(backend: attention.Backend, lengths: tuple[int, ...], heads:
     scale = size**-0.5
     out, saved = attention.attend(q, k, v, documents, scale)
     grads = attention.attend_backward(grad, q, k, v, out, saved, documents, scale)
-    leaves = [x.double().requires_grad_() for x in (q, k, v)]
-    expected = attention.reference_attend(*leaves, lengths, scale)
+    leaves = tuple(x.double().requires_grad_() for x in (q, k, v))
+    wide_q, wide_k, wide_v = leaves
+    expected = attention.reference_attend(wide_q, wide_k, wide_v, lengths, scale)
     label = f"attention by {backend} {lengths if len(lengths) < 6 else len(lengths)} {heads}/{kv_heads}"
     compare(f"{label}: output", out, expected.detach(), 1e-2)
     for name, actual, want in zip("qkv", grads, torch.autograd.grad(expected, leaves, grad.double()), strict=True):
         compare(f"{label}: gradient of {name}", actual, want, 2e-2)
 
 
-def check_model(make: type, config: object, target: tuple[str, ...], lengths: tuple[int, ...], rank: int = 8) -> None:
+def check_model(
+    make: type[Qwen3MoeForCausalLM] | type[Qwen3ForCausalLM],
+    config: Qwen3MoeConfig | Qwen3Config,
+    target: tuple[str, ...],
+    lengths: tuple[int, ...],
+    rank: int = 8,
+) -> None:
     """bfloat16 on the GPU against float64 on the CPU, the same experts chosen in both."""
     torch.manual_seed(0)
-    model = randomise_norms(make(config)).to(torch.bfloat16)
+    model = in_dtype(randomise_norms(make(config)), torch.bfloat16)
     add_lora(model, rank=rank, alpha=16.0, target=target, seed=1)
     randomise_adapter(model)
     batch = random_batch(lengths)
     generator = torch.Generator().manual_seed(3)
     pinned = None
-    if "experts" in target:
+    if isinstance(config, Qwen3MoeConfig) and "experts" in target:
         scores = torch.rand(config.num_hidden_layers, batch.tokens, config.num_experts, generator=generator)
         pinned = list(scores.topk(config.num_experts_per_tok, dim=-1).indices.to(torch.int32))
-    wide = make(config).to(torch.float64)
+    wide = in_dtype(make(config), torch.float64)
     add_lora(wide, rank=rank, alpha=16.0, target=target, dtype=torch.float64)
     wide.load_state_dict(model.state_dict())
     expected_loss = packed_loss_sum(wide, batch, pinned)
     expected = torch.autograd.grad(expected_loss, list(lora_parameters(wide).values()))
-    model = model.cuda()
+    nn.Module.cuda(model)
     loss = packed_loss_sum(model, batch.to("cuda"), None if pinned is None else [x.cuda() for x in pinned])
     names = lora_parameters(model)
     label = f"{make.__name__} {'+'.join(target)} {lengths}"
@@ -106,12 +114,12 @@ def main() -> int:
     check_attention("cudnn", (256, 256, 256), 8, 2)
     check_attention("cudnn", (1024, 1024), 32, 4)
     check_attention("cudnn", (333,), 32, 4)
-    varied: list[attention.Backend] = ["flash", *(["cudnn-packed"] if find_spec("cudnn") else [])]
+    varied: list[attention.Backend] = ["flash", "cudnn-packed"] if find_spec("cudnn") else ["flash"]
     for backend in varied:
         check_attention(backend, (300, 64, 1, 513), 8, 2)
         check_attention(backend, (1000, 300, 748), 32, 4)
         check_attention(backend, (2,) * 20 + (129, 127, 128), 32, 4)
-    shared = {"hidden_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+    shared: dict[str, Any] = {"hidden_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
               "head_dim": 128, "vocab_size": 512, "initializer_range": 0.05}  # fmt: skip
     moe = Qwen3MoeConfig(**shared, num_experts=16, num_experts_per_tok=4, moe_intermediate_size=64)
     dense = Qwen3Config(**shared, intermediate_size=512)

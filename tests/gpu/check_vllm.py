@@ -25,7 +25,7 @@ from torch import Tensor
 
 from tests.evaluate.models import edit_adapter, edit_config, write_adapter, write_dense, write_moe
 from tests.evaluate.test_canary import canaries_of
-from workloads.api.units import EngineIdentity as EngineInputs
+from workloads.api.units import EngineIdentity
 from workloads.engines.base import Adapter, Decoding, Demands, Engine, Finished, Request
 from workloads.engines.transformers.engine import TransformersEngine
 from workloads.evaluate.canary import check_canaries, coarsest_dtype
@@ -78,7 +78,7 @@ class Case:
 
     @property
     def coarsest(self) -> str:
-        return coarsest_dtype(EngineInputs.model_validate({**ENGINE, "dtype": self.dtype, "flags": self.flags}))
+        return coarsest_dtype(EngineIdentity.model_validate({**ENGINE, "dtype": self.dtype, "flags": self.flags}))
 
 
 GRAPHS = {"enforce_eager": False}
@@ -172,7 +172,7 @@ def start(case: Case, device: str, base: Path) -> Engine:
     if device != "cpu":
         flags["gpu_memory_utilization"] = 0.1
     gpu = "cpu" if device == "cpu" else "NVIDIA H100"
-    asked = EngineInputs(name="vllm", version=vllm.__version__, dtype=case.dtype, gpu=gpu, flags=flags)  # type: ignore[arg-type]
+    asked = EngineIdentity(name="vllm", version=vllm.__version__, dtype=case.dtype, gpu=gpu, flags=flags)
     return VllmEngine.start(asked, base, read_shapes(base), load_tokenizer(base), Demands(256, RANK, "all"))
 
 

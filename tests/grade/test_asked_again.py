@@ -15,7 +15,7 @@ from tests.grade.tasks import code_task, grades_of
 from workloads.benchmarks.model import Suite
 from workloads.grade.__main__ import main
 from workloads.graders.checking import client
-from workloads.graders.checking.client import AnswerCheck, CheckFailed, check_all
+from workloads.graders.checking.client import AnswerCheck, Check, CheckFailed, check_all
 from workloads.graders.code.grader import CodeCheck
 from workloads.sandbox import pool
 from workloads.sandbox.order import Lost, Order, Outcome, SandboxLimits
@@ -63,7 +63,10 @@ def test_a_checker_that_is_killed_once_is_asked_again_and_the_answer_is_right() 
 
 def test_a_checker_that_is_always_killed_gives_no_verdict() -> None:
     outcome = Outcome("k", "finished", ("2",), (0.0,), "", 0.0, 0.0)
-    checks = {"math": AnswerCheck("math", "5", "5"), "code": CodeCheck("code", SUITE, lambda: outcome)}
+    checks: dict[str, Check] = {
+        "math": AnswerCheck("math", "5", "5"),
+        "code": CodeCheck("code", SUITE, lambda: outcome),
+    }
     checked = check_all(checks, 1, start=Killer(float("inf")).checker)
     for reply in checked.replies.values():
         assert isinstance(reply, CheckFailed)

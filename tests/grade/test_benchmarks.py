@@ -132,7 +132,7 @@ SUITES = [
 )
 def test_a_row_that_is_wrong_is_named(tmp_path: Path, grader: str, row: object, message: str) -> None:
     with pytest.raises(BenchmarkError, match=r"mine\.jsonl:1: ") as error:
-        load(_file(tmp_path, row), grader=grader)  # type: ignore[arg-type]
+        load(_file(tmp_path, row), grader=grader)
     assert message in str(error.value)
 
 
@@ -155,7 +155,7 @@ def test_a_row_that_is_wrong_is_named(tmp_path: Path, grader: str, row: object, 
 def test_deep_json_is_refused_with_its_line(tmp_path: Path, grader: str, line: str) -> None:
     (tmp_path / "mine.jsonl").write_text("\n" + line + "\n")
     with pytest.raises(BenchmarkError, match=r"mine\.jsonl:2: "):
-        load(tmp_path / "mine.jsonl", grader=grader)  # type: ignore[arg-type]
+        load(tmp_path / "mine.jsonl", grader=grader)
 
 
 ROWS = st.fixed_dictionaries(
@@ -194,7 +194,7 @@ ROWS = st.fixed_dictionaries(
 def test_any_row_is_read_or_refused(tmp_path: Path, row: dict[str, object], grader: str) -> None:
     path = _file(tmp_path, {"id": "a", "prompt": "p", "answer": "1", "entry_point": "f"} | row)
     with contextlib.suppress(BenchmarkError):
-        for problem in load(path, grader=grader).problems:  # type: ignore[arg-type]
+        for problem in load(path, grader=grader).problems:
             problem.id.encode()
             problem.prompt.encode()
 

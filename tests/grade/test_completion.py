@@ -2,9 +2,10 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -17,6 +18,9 @@ from workloads.graders.extraction.completion import Extraction, Rule, read
 from workloads.graders.extraction.fenced import fences
 from workloads.graders.extraction.pattern import LONGEST_LINE, pattern_of
 from workloads.graders.extraction.repetition import loops
+
+if TYPE_CHECKING:
+    from _typeshed import TraceFunction
 
 THINKS = Rule("boxed", thinking=True)
 BASE = Rule("boxed", thinking=False)
@@ -306,8 +310,8 @@ def test_the_reading_at_a_budget_depends_on_the_tokens_before_it_only(
 ) -> None:
     """Tokens are bytes here, so budgets cut in the middle of characters."""
 
-    def decode(ids: object) -> str:
-        return bytes(ids).decode(errors="replace")  # type: ignore[call-overload, no-any-return]
+    def decode(ids: Sequence[int]) -> str:
+        return bytes(ids).decode(errors="replace")
 
     def at_budget(ids: bytes) -> object:
         output = Generated("p", 0, tuple(ids), "length")
@@ -402,7 +406,7 @@ def test_four_times_the_text_takes_four_times_the_steps(piece: str) -> None:
 def _steps(text: str) -> int:
     steps = 0
 
-    def count(frame: FrameType, event: str, argument: object) -> Callable[..., object]:
+    def count(frame: FrameType, event: str, argument: object) -> "TraceFunction":
         nonlocal steps
         steps += event == "line"
         return count

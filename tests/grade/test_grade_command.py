@@ -40,7 +40,7 @@ def potstill_grade(folder: Path, *arguments: str) -> tuple[int, str, str]:
 
 @pytest.mark.slow
 def test_pairs_are_graded_counted_and_compared_with_what_they_say(tmp_path: Path) -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"gold": "1/2", "answer": "0.5", "right": True, "class": "decimals"},
         {"gold": 12, "output": "It is $\\boxed{12}$.", "right": True},
         {"gold": "7", "answer": "8", "right": False, "class": "near"},

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,10 @@ from workloads.sandbox.order import Lost, Outcome
 from workloads.sandbox.pool import run_all
 
 
-def _benchmark(tmp_path: Path, grader: str, *rows: dict[str, object]) -> Benchmark:
+def _benchmark(tmp_path: Path, grader: str, *rows: Mapping[str, object]) -> Benchmark:
     path = tmp_path / "b.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return load(path, grader)  # type: ignore[arg-type]
+    return load(path, grader)
 
 
 def _item(problem: str, answer: str | None, *, completed: bool = True, failed: bool = False, budget: int = 8) -> Item:
@@ -77,7 +78,9 @@ def test_a_suite_that_is_failed_decides_whatever_became_of_the_other(tmp_path: P
     row = {"id": "a", "prompt": "p", "entry_point": "f", "asserts": "assert f(1) == 1\nassert f(1)"}
     benchmark = _benchmark(tmp_path, "code", row)
     item = _item("a", "def f(x): return 2")
-    suites = benchmark.problems[0].tests.suites  # type: ignore[union-attr]
+    stated = benchmark.problems[0].tests
+    assert stated is not None
+    suites = stated.suites
     tests, truths = (order_key("a", suite, str(item.answer)) for suite in suites)
     failed = Outcome(tests, "finished", ("2",), (0.0,), "", 0.0, 0.0)
     (grade,) = grade_items(benchmark, [item], {tests: failed, truths: Lost(truths, "gone")}, 1).grades
@@ -101,7 +104,7 @@ def test_a_math_answer_longer_than_any_gold_is_wrong_without_being_parsed(tmp_pa
 @pytest.mark.slow
 def test_golds_that_do_not_grade_right_are_found_before_anything_is_generated(tmp_path: Path) -> None:
     tests = [{"args": [1], "expected": 2}]
-    rows = [
+    rows: list[dict[str, object]] = [
         {"id": "good", "prompt": "p", "entry_point": "f", "tests": tests, "solution": "def f(x): return x + 1"},
         {"id": "bad", "prompt": "p", "entry_point": "f", "tests": tests, "solution": "def f(x): return x"},
         {"id": "none", "prompt": "p", "entry_point": "f", "tests": tests},

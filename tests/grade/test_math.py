@@ -1,5 +1,6 @@
 """Math answers: equal ones are right, and an endless expression affects only itself."""
 
+from collections.abc import Callable
 from functools import reduce
 
 import pytest
@@ -73,9 +74,9 @@ def _checked_anew(answer: str, gold: str) -> grader.MathVerdict:
     return grader.check(answer, gold)
 
 
-def _outcome(answer: str, gold: str, check: object) -> object:
+def _outcome(answer: str, gold: str, check: Callable[[str, str], grader.MathVerdict]) -> object:
     try:
-        verdict = check(answer, gold)  # type: ignore[operator]
+        verdict = check(answer, gold)
     except Exception as e:
         return type(e)
     return verdict.right, verdict.parsed[:300], verdict.gold[:300]

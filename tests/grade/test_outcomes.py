@@ -16,7 +16,7 @@ from workloads.sandbox.order import Lost, Order, Outcome, SandboxLimits, result_
 LIMITS = SandboxLimits((1.0,), 1.0, output_bytes=1_000)
 ORDERS = [Order(key, "", "f", ("[]",), LIMITS) for key in ("a", "b")]
 A, B = (Outcome(key, "finished", ("1",), (0.0,), "", 0.0, 0.0) for key in ("a", "b"))
-BOTH = [A, Lost("b", "gone", 2)]
+BOTH: list[Outcome | Lost] = [A, Lost("b", "gone", 2)]
 
 
 def _read(path: Path) -> dict[str, Outcome | Lost]:

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -82,13 +81,13 @@ def test_told_to_end_it_grades_no_further(store: Store, tmp_path: Path) -> None:
     task, told = code_task(store, tmp_path), Told()
 
     def body(context: Context[GradeTask]) -> None:
-        def leave(progress: Progress) -> None:
-            told.progress.append(progress)
-            if progress.members[task.unit.digest] == 1:
-                context.terminated.set()
+        class Ending(Told):
+            def leave(self, progress: Progress) -> None:
+                told.leave(progress)
+                if progress.members[task.unit.digest] == 1:
+                    context.terminated.set()
 
-        courier = SimpleNamespace(leave=leave)
-        grade(replace(context, _courier=courier), "all", None, 1)  # type: ignore[arg-type]
+        grade(replace(context, courier=Ending()), "all", None, 1)
 
     assert run_program(GradeTask, body, [task.key], {"POTSTILL_STORE": store.url}) == ExitCode.TERMINATED
     assert told.done(task.unit.digest) == [0, 1]

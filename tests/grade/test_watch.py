@@ -2,17 +2,19 @@
 
 import os
 import struct
+from dataclasses import replace
 from itertools import product
-from types import SimpleNamespace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workloads.sandbox import server
-from workloads.sandbox.lock import Locks
-from workloads.sandbox.order import ENDS, Order, Outcome, SandboxLimits
+from workloads.sandbox import lock, server
+from workloads.sandbox.order import ENDS, Order, SandboxLimits
+from workloads.sandbox.place import PrivateFolder
 from workloads.sandbox.watch import OWN_RESIDENT_BYTES, ProcessEnd, Time, Watch, end_of, signal_name, waited_seconds
+from workloads.typed_json import encode
 
 LIMITS = SandboxLimits((1.0, 2.0), 3.0, output_bytes=5_000)
 ORDER = Order("k", "", "f", ("[]", "[]"), LIMITS)
@@ -102,26 +104,20 @@ def test_every_stream_of_frames_is_an_outcome(frames: list[bytes], cuts: list[in
     assert watch.limit() > 0
 
 
-def test_an_exception_of_the_watcher_is_an_outcome_once_the_program_may_have_run(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The real `execute`, with a candidate that writes L and sleeps, and a read that fails."""
+def ground_of(private: PrivateFolder | None = None) -> server.Ground:
+    """Of candidates that may open no file."""
+    locks = lock.prepare([], [], None, use_landlock=False)
+    return server.Ground(locks, private, os.open(os.devnull, os.O_RDWR), own_processes=False)
 
-    def candidate(order: Order, ground: server.Ground, writer: int) -> None:
-        os.setsid()
-        os.write(writer, b"L")
-        server.time.sleep(60)
-        os._exit(0)
 
-    def fails(watch: Watch, pid: int, reader: int) -> Time | None:
-        watch.take(os.read(reader, 1), 0.0)
-        raise UnicodeError("hostile")
+def test_an_exception_of_the_watcher_is_an_outcome_once_the_program_may_have_run() -> None:
+    class Failing(Watch):
+        def take(self, data: bytes, cpu_in_stage: float) -> bool:
+            super().take(data[:1], cpu_in_stage)
+            raise UnicodeError("hostile")
 
-    monkeypatch.setattr(server, "_become_candidate", candidate)
-    monkeypatch.setattr(server, "_watch", fails)
-    ground = server.Ground(Locks("x86_64", None, "none"), None, 0, own_processes=False)
-    outcome = server.execute(ORDER, ground)
-    assert isinstance(outcome, Outcome)
+    order = replace(ORDER, program="import time\n\ndef f():\n    time.sleep(60)", entry_point="f")
+    outcome = server.execute(order, ground_of(), Failing(order))
     assert (outcome.end, outcome.detail) == ("flood", "the watcher could not read it: UnicodeError: hostile")
 
 
@@ -179,16 +175,18 @@ def test_time_without_a_processor_is_doubtful_and_waiting_is_not() -> None:
     assert not end_of(watch, "CPU", None).doubtful
 
 
-def test_a_folder_that_cannot_be_deleted_does_not_lose_the_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
-    def candidate(order: Order, ground: server.Ground, writer: int) -> None:
-        os.setsid()
-        os.write(writer, b"LS" + (b"T" + frame(b"V", b"1")) * 2 + b"D")
-        os._exit(0)
+def test_a_folder_that_cannot_be_deleted_does_not_lose_the_outcome(tmp_path: Path) -> None:
+    dropped: list[str] = []
 
-    def refuses(folder: str) -> None:
-        raise PermissionError(folder)
+    class Stays(PrivateFolder):
+        def renew(self) -> None:
+            """It is new."""
 
-    monkeypatch.setattr(server, "_become_candidate", candidate)
-    monkeypatch.setattr(server, "place", SimpleNamespace(fresh_private=lambda _: None, drop_private=refuses))
-    ground = server.Ground(Locks("x86_64", None, "none"), "/nowhere", 0, own_processes=False)
-    assert server.execute(ORDER, ground).end == "finished"
+        def drop(self) -> None:
+            dropped.append(self.path)
+            raise PermissionError(self.path)
+
+    order = replace(ORDER, program="def f():\n    return 1", entry_point="f", arguments=(encode([]),) * 2)
+    outcome = server.execute(order, ground_of(Stays(str(tmp_path))))
+    assert (outcome.end, outcome.detail, outcome.values) == ("finished", "", (encode(1),) * 2)
+    assert dropped == [str(tmp_path)]

@@ -150,7 +150,9 @@ def test_the_objects_own_fields_of_kubernetes_pass(accepted: Accept) -> None:
 
 def test_an_experiment_whose_engine_is_no_longer_installed_is_refused(accepted: Accept, store: Store) -> None:
     frozen = accepted(item()).frozen
-    engine = {**frozen.profile["engine"], "name": "removed-engine"}  # type: ignore[dict-item]
+    stated = frozen.profile["engine"]
+    assert isinstance(stated, dict)
+    engine = {**stated, "name": "removed-engine"}
     standing = frozen.model_copy(update={"profile": {**frozen.profile, "engine": engine}})
     store.put(store_keys.experiment_key("tiny", "0016feb2"), standing.to_json())
     reason, message = refusal(accepted, item())

@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from controller.executors.kubernetes.quota import (
     holders,
 )
 from controller.executors.kubernetes.task_index import TaskIndex
-from controller.planner.actions import Decision, Start, Status, WriteTask
+from controller.planner.actions import Action, Decision, Start, Status, WriteTask
 from controller.planner.planner import decide
 from controller.planner.round import owner_of
 from controller.snapshot.types import JobsSnapshot
@@ -117,7 +118,7 @@ def test_the_message_names_the_holder_of_the_pods_and_how_many_waited_longer() -
 
 def decision(*keys: str, limited: bool = False, taking: FrozenExperiment | None = None) -> Decision:
     """The decision with these generating tasks; `taking`: whether one of them is a new task."""
-    actions = ()
+    actions: tuple[Action, ...] = ()
     if taking is not None:
         new = decide(taking, World(Weather(), 0).store_view(owner_of(taking)), JobsSnapshot({}), NOW).actions
         actions = tuple(action for action in new if isinstance(action, WriteTask))[:1]
@@ -203,7 +204,7 @@ def test_the_next_in_line_is_called_when_a_decision_or_an_end_makes_room() -> No
     called: list[str] = []
     shared = limit(1, called.append)
     for owner in (ASH, BIRCH, CEDAR):
-        shared.admit(owner, JobsSnapshot({}), lambda view, owner=owner: take(owner.experiment, view))
+        shared.admit(owner, JobsSnapshot({}), partial(take, owner.experiment))
     assert called == []
     shared.admit(ASH, JobsSnapshot({}), lambda _: decision())
     assert called == ["birch"]
@@ -216,7 +217,12 @@ def test_the_next_in_line_is_called_when_a_decision_or_an_end_makes_room() -> No
 
 def test_without_a_limit_there_is_no_pool() -> None:
     seen: list[JobsSnapshot] = []
-    limit(0).admit(ASH, JobsSnapshot({}), lambda view: seen.append(view) or decision())  # type: ignore[func-returns-value]
+
+    def see(view: JobsSnapshot) -> Decision:
+        seen.append(view)
+        return decision()
+
+    limit(0).admit(ASH, JobsSnapshot({}), see)
     assert seen == [JobsSnapshot({})]
 
 
@@ -231,7 +237,7 @@ def exported(shared: EvaluationLimit) -> dict[str, float]:
 def test_the_limit_is_exported_unchanged() -> None:
     shared = limit(1)
     for owner in (ASH, BIRCH, CEDAR):
-        shared.admit(owner, JobsSnapshot({}), lambda view, owner=owner: take(owner.experiment, view))
+        shared.admit(owner, JobsSnapshot({}), partial(take, owner.experiment))
     name = 'potstill_evaluation_pods{}{{namespace="lab"}}'
     assert exported(shared) == {name.format(""): 1, name.format("_limit"): 1, name.format("_waiting"): 2}
     shared.forget(BIRCH)

@@ -20,6 +20,7 @@ from controller.executors.kubernetes.api import Api
 from controller.executors.kubernetes.former_experiments import FormerExperiments, Json
 from controller.executors.kubernetes.health import Health, serve_health
 from controller.executors.kubernetes.informer import Pace
+from controller.executors.kubernetes.metrics import Metrics
 from controller.executors.kubernetes.namespace_controller import UNANSWERED_SECONDS, Controller
 from controller.executors.kubernetes.workqueue import Key, KeyedQueue, work
 from tests.tools.processes import wait_until
@@ -108,6 +109,22 @@ def test_probes_answer_with_what_is_wrong() -> None:
         assert (refused.value.code, refused.value.read()) == (503, b"the watch of jobs has not listed yet\n")
     finally:
         server.shutdown()
+
+
+def test_metrics_of_some_names_can_be_asked_for() -> None:
+    metrics, healthy = Metrics(), Health(lambda: "", lambda: "")
+    metrics.reconciled(("team", "a"), "success", 0.5)
+    server = serve_health(0, healthy, metrics.registry)
+    try:
+        url = f"http://127.0.0.1:{server.server_port}/metrics"
+        every = urlopen(url).read().decode()
+        some = urlopen(f"{url}?name[]=controller_runtime_reconcile_total").read().decode()
+    finally:
+        server.shutdown()
+    line = 'controller_runtime_reconcile_total{controller="experiment",result="success"} 1.0'
+    assert line in every.splitlines()
+    assert "controller_runtime_reconcile_time_seconds_bucket" in every
+    assert [found for found in some.splitlines() if not found.startswith("#")] == [line]
 
 
 def failed_start(**environment: str) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from controller.executors.kubernetes.status import (
     SHOWN_RUNS,
-    believed,
     cut_bytes,
     merged_conditions,
     recorded_counts,
@@ -19,6 +18,7 @@ from controller.executors.kubernetes.status import (
     running_status,
     transitions,
     unseen_status,
+    without_foreign_status,
 )
 from controller.planner.actions import Condition, Counts, EvaluationLine, RunLine, Status
 
@@ -160,9 +160,9 @@ def test_a_status_about_another_object_of_the_name_is_not_believed() -> None:
     metadata = {"name": "tiny", "uid": "0123abcd-0000-4000-8000-000000000000", "generation": 1}
     own = {"manifest": "s3://lab/team/experiments/tiny/0123abcd/manifest.json", "counts": {"checkpoints": 2}}
     other = {**own, "manifest": "s3://lab/team/experiments/tiny/ffffffff/manifest.json"}
-    assert recorded_counts(believed({"metadata": metadata, "status": own})) == Counts(2, 0, 0)
-    assert recorded_counts(believed({"metadata": metadata, "status": other})) == Counts()
-    assert believed({"metadata": metadata}) == {"metadata": metadata}
+    assert recorded_counts(without_foreign_status({"metadata": metadata, "status": own})) == Counts(2, 0, 0)
+    assert recorded_counts(without_foreign_status({"metadata": metadata, "status": other})) == Counts()
+    assert without_foreign_status({"metadata": metadata}) == {"metadata": metadata}
 
 
 def test_accepted_keeps_its_reason_while_the_store_comes_and_goes() -> None:

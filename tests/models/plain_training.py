@@ -30,7 +30,7 @@ def train_adapter(
     torch.manual_seed(seed)
     config = LoraConfig(
         r=rank,
-        lora_alpha=alpha,
+        lora_alpha=alpha,  # type: ignore[arg-type]  # peft computes with any number
         use_rslora=rslora,
         target_modules=list(modules),
         target_parameters=list(parameters) or None,

@@ -69,9 +69,10 @@ def test_the_checkpoint_is_a_model_that_transformers_loads_with_equal_log_probab
 ) -> None:
     files(trained.world.store, trained.task, trained.checkpoint.name, tmp_path)
     check_weight_files(tmp_path)
-    model, found = AutoModelForCausalLM.from_pretrained(
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
         tmp_path, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
     )
+    model, found = loaded
     assert not any(found[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     for canary in trained.record.canaries:
         ids = torch.tensor([canary.token_ids])

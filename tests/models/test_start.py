@@ -43,7 +43,7 @@ def adapter(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, parameter in model.named_parameters():
         if ".lora_B." in name:
             parameter.data.normal_(std=0.05)
-    model.save_pretrained(folder)
+    model.save_pretrained(str(folder))
     return folder
 
 

@@ -57,14 +57,23 @@ def make_room() -> None:
         NoRoomError: images would fill the disk, and everything on it would fail in its own way.
     """
     unmount_below([FOLDER / "buildah", FOLDER / "tmp"])
-    for left in _folder("tmp").iterdir():
+    remove_leftovers(_folder("tmp"))
+    check_room(FOLDER, LATER_GIB if _identity("localhost/potstill-train:newest") else FIRST_GIB)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Empties the folder, except for packages that builds fetched."""
+    for left in folder.iterdir():
         if not left.name.startswith(CACHE_PREFIX):
             shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
-    needed = LATER_GIB if _identity("localhost/potstill-train:newest") else FIRST_GIB
-    free = shutil.disk_usage(FOLDER).free / 2**30
-    if free < needed:
+
+
+def check_room(folder: Path, needed_gib: int) -> None:
+    """Raises NoRoomError if the folder's disk has less space."""
+    free = shutil.disk_usage(folder).free / 2**30
+    if free < needed_gib:
         raise NoRoomError(
-            f"{FOLDER} has {free:.0f} GiB free; images for the node take {needed} GiB there. "
+            f"{folder} has {free:.0f} GiB free; images for the node take {needed_gib} GiB there. "
             "Make room, or name another folder in POTSTILL_CACHE"
         )
 

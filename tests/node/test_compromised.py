@@ -15,6 +15,7 @@ from tests.kubernetes.tasks import FROZEN, REFERENCE, generate_task, grade_task,
 from tests.node.node import Node
 from tests.node.s3 import ClusterS3
 from tests.node.test_node import RESTRICTED
+from workloads.api.tasks import RunnableTask
 
 PROBE = r"""
 import ctypes, glob, json, os, socket, ssl, urllib.error, urllib.request
@@ -64,7 +65,12 @@ print(json.dumps({
     "disk devices": [path for path in glob.glob("/dev/*") if os.path.basename(path).startswith(("sd", "vd", "nvme", "kmsg", "mem"))],
 }))
 """
-TASKS = {"train": train_task, "generate": generate_task, "report": report_task, "grade": grade_task}
+TASKS: dict[str, Callable[[], RunnableTask]] = {
+    "train": train_task,
+    "generate": generate_task,
+    "report": report_task,
+    "grade": grade_task,
+}
 TRUSTED = [("train", "train"), ("generate", "evaluate"), ("report", "report"), ("grade", "fetch"), ("grade", "compare")]
 UNTRUSTED = [("grade", "execute")]
 

@@ -1,5 +1,8 @@
-"""The project's own files: workflows run the Makefile's targets, and every copy of the version is the same."""
+"""The project's own files: workflows run the Makefile's targets, every copy of the version is the same, and no test
+patches a private name.
+"""
 
+import ast
 import json
 import re
 import subprocess
@@ -14,6 +17,8 @@ from tests.tools.programs import program
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = ROOT / ".github" / "workflows"
+PATCHES = ("setattr", "delattr")
+PRIVATE = re.compile(r"(?:^|\.)_(?!_)\w*$")
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
@@ -31,7 +36,7 @@ def runs(workflow: str) -> list[str]:
 @pytest.mark.parametrize("name", ["ci.yml", "release.yml"])
 def test_actionlint_finds_nothing(name: str) -> None:
     shellcheck = str(Path(sys.executable).with_name("shellcheck"))
-    command = [program("actionlint"), "-shellcheck", shellcheck, WORKFLOWS / name]
+    command = [str(program("actionlint")), "-shellcheck", shellcheck, str(WORKFLOWS / name)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "")
 
@@ -75,6 +80,28 @@ def test_every_copy_of_the_version_is_that_of_pyproject() -> None:
             assert copies.setdefault(path.name, found) == found
     assert {"build.sh", "train.Dockerfile", "install.yaml"} <= set(copies)
     assert copies == dict.fromkeys(copies, version())
+
+
+def private_patches(source: str) -> list[int]:
+    """The lines of calls of setattr and delattr, also pytest's, with a name that begins with one underscore."""
+    return [
+        node.lineno
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call)
+        and (node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")) in PATCHES
+        and any(isinstance(word, ast.Constant) and PRIVATE.search(str(word.value)) for word in node.args[:2])
+    ]
+
+
+def test_a_patch_of_a_private_name_is_found() -> None:
+    assert private_patches('x = 1\nmonkeypatch.setattr(server, "_watch", x)\nsetattr(server, "_watch", x)') == [2, 3]
+    assert private_patches('monkeypatch.delattr("workloads.sandbox.server._watch")') == [1]
+    assert private_patches('monkeypatch.setattr(server, "watch", "_x")\nsetattr(torch, "__version__", "3")') == []
+
+
+def test_no_test_patches_a_private_name() -> None:
+    found = {str(path.relative_to(ROOT)): private_patches(path.read_text()) for path in (ROOT / "tests").rglob("*.py")}
+    assert {name: lines for name, lines in found.items() if lines} == {}
 
 
 def test_the_other_files_of_the_project_can_be_read() -> None:

@@ -191,6 +191,8 @@ def test_an_evaluation_whose_file_was_damaged_since_is_named_and_the_others_are_
     shutil.copytree(store.url.removeprefix("file://"), tmp_path / "store")
     store = open_store((tmp_path / "store").as_uri())
     damaged, gone = manifest.evaluations[0], manifest.evaluations[4]
+    assert damaged.grade is not None
+    assert gone.generate is not None
     grades = next(i.key for i in store.list(f"units/grade/{damaged.grade}/attempts/") if i.key.endswith("grades.jsonl"))
     store.put(grades, store.get(grades).replace(b"right", b"wrong", 1))
     outputs = next(i.key for i in store.list(f"units/generate/{gone.generate}/attempts/"))

@@ -11,7 +11,8 @@ import pytest
 
 from tests.results.made_experiment import MadeRun, experiment
 from workloads.api.manifest import Manifest
-from workloads.report.plots import COLOURS, GREY, Plot, plots
+from workloads.report.plots import GREY, Plot, plots
+from workloads.report.series_styles import COLOURS
 
 RUNS = tuple(MadeRun(name, (100, 200), label=name.title()) for name in ("one", "two", "three"))
 CHECKPOINTS = [f"{run.name}@{samples}" for run in RUNS for samples in run.samples]

@@ -3,6 +3,7 @@
 import csv
 import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,12 +27,12 @@ SEEDS = tuple(MadeRun(f"r{seed}", (50, 100), label=f"Seed {seed}", changes={"see
 LAST = {"r1": "R" * 60 + "W" * 40, "r2": "R" * 62 + "W" * 38, "r3": "R" * 64 + "W" * 36}
 
 
-def seeded(runs: tuple[MadeRun, ...] = SEEDS, **changes: object) -> Manifest:
+def seeded(runs: tuple[MadeRun, ...] = SEEDS, **changes: Any) -> Manifest:
     """Three seeds of one recipe; 100 problems, of which the base gets 50 right."""
     codes = {("base", "sums", 4096): "R" * 50 + "W" * 50}
     codes |= {(f"{run.name}@50", "sums", 4096): "R" * 55 + "W" * 45 for run in runs}
     codes |= {(f"{run.name}@100", "sums", 4096): LAST[run.name] for run in runs}
-    return experiment(runs, codes, problems={"sums": 100}, **changes)  # type: ignore[arg-type]
+    return experiment(runs, codes, problems={"sums": 100}, **changes)
 
 
 def sampled() -> Manifest:

@@ -79,7 +79,7 @@ def experiment(
             ManifestBenchmark(
                 name=name,
                 content=sha256_of(name.encode()),
-                grader=(graders or {}).get(name, "math"),  # type: ignore[arg-type]
+                grader=(graders or {}).get(name, "math"),
                 problems=size,
                 parts={"all": size} if sizes[name] == size else {"fast": sizes[name], "rest": size - sizes[name]},
             )

@@ -1,5 +1,7 @@
 """The sentence on the best run does not hide losses on other benchmarks, nor empty outputs."""
 
+from typing import Any
+
 from tests.results.made_experiment import MadeRun, experiment
 from workloads.api.manifest import Manifest
 from workloads.report.headline import headline
@@ -12,7 +14,7 @@ HIGH = MadeRun("high", (100,), changes={"learning_rate": 5e-3})
 EQUAL = "R" * 20 + "W" * 20
 
 
-def made(low: tuple[str, str], high: tuple[str, str], **changes: object) -> Manifest:
+def made(low: tuple[str, str], high: tuple[str, str], **changes: Any) -> Manifest:
     """The base gets half of both benchmarks; `low` and `high` are verdicts on (sums, lists)."""
     by_model = {"base": (EQUAL, EQUAL), "low@100": low, "high@100": high}
     codes = {
@@ -20,7 +22,7 @@ def made(low: tuple[str, str], high: tuple[str, str], **changes: object) -> Mani
         for model, texts in by_model.items()
         for name, text in zip(("sums", "lists"), texts, strict=True)
     }
-    return experiment((LOW, HIGH), codes, problems={"sums": N, "lists": N}, **changes)  # type: ignore[arg-type]
+    return experiment((LOW, HIGH), codes, problems={"sums": N, "lists": N}, **changes)
 
 
 def test_a_best_run_that_loses_on_a_benchmark_is_named_with_what_it_loses() -> None:

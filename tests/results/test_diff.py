@@ -1,7 +1,9 @@
 """The differences between two experiments, and their effects."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -17,13 +19,16 @@ from workloads.results.effects import effects
 
 SOURCE = Path(__file__).parents[2] / "examples" / "distill-16-02.yaml"
 
+Edit = Callable[..., Path]
+"""The path of the source with each (old, new) replaced."""
+
 
 def diff(*words: object) -> Result:
     return CliRunner().invoke(app, ["diff", *map(str, words)], env={"COLUMNS": "400"})
 
 
 @pytest.fixture
-def edited(tmp_path: Path):  # type: ignore[no-untyped-def]
+def edited(tmp_path: Path) -> Edit:
     def edit(*changes: tuple[str, str]) -> Path:
         text = SOURCE.read_text()
         for old, new in changes:
@@ -53,7 +58,7 @@ def test_a_file_does_not_differ_from_itself() -> None:
 
 
 @pytest.mark.slow
-def test_a_default_of_training_changes_every_run_and_is_named_where_it_is_stated(edited, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_default_of_training_changes_every_run_and_is_named_where_it_is_stated(edited: Edit, tmp_path: Path) -> None:
     other = edited(("learningRate: 2.0e-4", "learningRate: 1.0e-4"))
     result = diff(SOURCE, other)
     assert result.exit_code == 1
@@ -64,7 +69,7 @@ def test_a_default_of_training_changes_every_run_and_is_named_where_it_is_stated
     assert found["generate", "same"] == set(), "the base was measured already"
 
 
-def test_a_setting_of_one_run_is_named_at_the_run(edited, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_setting_of_one_run_is_named_at_the_run(edited: Edit, tmp_path: Path) -> None:
     other = edited(("name: math_2k,", "name: math_2k, learningRate: 1.0e-4,"))
     found = units(SOURCE, other, tmp_path)
     assert found["train", "changed"] == {"spec.runs[math_2k].learningRate"}
@@ -72,19 +77,19 @@ def test_a_setting_of_one_run_is_named_at_the_run(edited, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_a_label_changes_the_file_and_no_unit(edited, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_label_changes_the_file_and_no_unit(edited: Edit, tmp_path: Path) -> None:
     other = edited(("label: Math 2K", "label: Maths 2K"))
     assert "spec.runs[math_2k].label" in diff(SOURCE, other).output
     assert {standing for _, standing in units(SOURCE, other, tmp_path)} == {"same"}
 
 
-def test_budgets_below_the_largest_are_graded_again_and_not_generated(edited, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_budgets_below_the_largest_are_graded_again_and_not_generated(edited: Edit, tmp_path: Path) -> None:
     found = units(SOURCE, edited(("budgets: [2048, 4096]", "budgets: [1024, 2048, 4096]")), tmp_path)
     assert ("generate", "changed") not in found
     assert found["grade", "changed"] == {"spec.evaluation.budgets"}
 
 
-def test_a_run_that_is_only_in_one_file_is_added_with_its_evaluations(edited, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_run_that_is_only_in_one_file_is_added_with_its_evaluations(edited: Edit, tmp_path: Path) -> None:
     added = "  runs:\n    - {name: third, data: math, samples: 5000, sequenceTokens: 2048, overlong: drop, checkpointEverySamples: 5000}\n"
     other = edited(("  runs:\n", added))
     assert units(SOURCE, other, tmp_path).keys() == {
@@ -92,7 +97,7 @@ def test_a_run_that_is_only_in_one_file_is_added_with_its_evaluations(edited, tm
     }
 
 
-def both(base: str, mine: str, **changes: object) -> Manifest:
+def both(base: str, mine: str, **changes: Any) -> Manifest:
     return manifest(evaluation("base", base), evaluation("mine@100", mine, **changes))
 
 
@@ -101,7 +106,8 @@ def test_effects_are_paired_and_the_same_units_are_not_compared_again() -> None:
     found = effects(old, new)
     assert found.unchanged == (("base", "math-500"),)
     accuracy = next(effect for effect in found.compared if effect.metric == "accuracy")
-    assert (accuracy.difference.estimate, accuracy.difference.n) == (pytest.approx(0.3), 100)
+    assert accuracy.difference.estimate == pytest.approx(0.3)
+    assert accuracy.difference.n == 100
     assert accuracy.adjusted_p < 0.001
     assert next(effect for effect in found.compared if effect.metric == "completed").adjusted_p == 1.0
 

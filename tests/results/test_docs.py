@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,11 +21,11 @@ def test_the_manifest_loads_into_pandas_in_the_line_that_the_page_gives(
     monkeypatch.chdir(tmp_path)
     block = re.search(r"```python\n(.*?)```", DOCS, re.DOTALL)
     assert block is not None
-    names: dict[str, object] = {}
+    names: dict[str, Any] = {}
     exec("import json, pandas\n" + block[1], names)
     evaluations = names["evaluations"]
-    assert list(evaluations["model"]) == ["base", "mine@100"]  # type: ignore[index]
-    assert list(evaluations["engine.name"]) == ["vllm", "vllm"]  # type: ignore[index]
+    assert list(evaluations["model"]) == ["base", "mine@100"]
+    assert list(evaluations["engine.name"]) == ["vllm", "vllm"]
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import json
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 
 from controller.cli import app
 from tests.results.made_manifest import ENGINE, evaluation, gate, manifest, sampled
+from workloads.api.experiment import FrozenGate
 from workloads.api.manifest import Manifest
 from workloads.api.units import Sampling
 from workloads.results.gate import GateResult, UnknownModel, judge, side_of
@@ -20,8 +22,8 @@ from workloads.results.gate_text import gate_json, gate_markdown, junit
 ACCURACY = gate(("math-500", "accuracy", 0.05))
 
 
-def decide(found: Manifest, baseline: Manifest | None = None, asked: object = ACCURACY) -> GateResult:
-    return judge(asked, side_of(found, "mine@last"), side_of(baseline or found, "base"))  # type: ignore[arg-type]
+def decide(found: Manifest, baseline: Manifest | None = None, asked: FrozenGate = ACCURACY) -> GateResult:
+    return judge(asked, side_of(found, "mine@last"), side_of(baseline or found, "base"))
 
 
 def both(base: str, mine: str) -> Manifest:
@@ -72,7 +74,7 @@ def test_an_early_failure_shares_the_error_with_what_is_not_measured_yet() -> No
         ({"grader_python": None}, "the grader's Python differs: unknown for the candidate"),
     ],
 )
-def test_unlike_protocols_are_refused_by_name(changes: dict[str, object], named: str) -> None:
+def test_unlike_protocols_are_refused_by_name(changes: dict[str, Any], named: str) -> None:
     codes = "R" * 100
     result = decide(manifest(evaluation("base", codes), evaluation("mine@100", codes, **changes)))
     assert result.outcome == "not_evaluable"
@@ -113,7 +115,9 @@ def test_two_requirements_share_the_error_of_failing() -> None:
         evaluation(m, c, benchmark=b) for b in ("math-500", "other") for m, c in (("base", base), ("mine@100", mine))
     ]
     two = decide(manifest(*pair), asked=gate(("math-500", "accuracy", 0.05), ("other", "accuracy", 0.2)))
-    assert alone.requirements[0].p_fail == pytest.approx(two.requirements[0].p_fail / 2)  # type: ignore[operator]
+    half = alone.requirements[0].p_fail
+    assert half is not None
+    assert two.requirements[0].p_fail == pytest.approx(2 * half)
 
 
 def test_a_requirement_passes_alone_as_it_passes_among_others() -> None:

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -37,7 +38,7 @@ EVEN = of(70, 15, 15)
 
 
 def planted(
-    models: Mapping[tuple[str, str], str], runs: tuple[MadeRun, ...] = (LONG, SHORT), **changes: object
+    models: Mapping[tuple[str, str], str], runs: tuple[MadeRun, ...] = (LONG, SHORT), **changes: Any
 ) -> Manifest:
     """Verdicts at 4,096 tokens; a model that is not stated is as good as the base, with other problems right."""
     names = ["base", *(f"{run.name}@{samples}" for run in runs for samples in run.samples)]
@@ -47,7 +48,7 @@ def planted(
             stated = models.get((model, benchmark))
             even = EVEN if model == "base" else noisy(EVEN, 0.2, 100 * index + len(benchmark))
             codes[model, benchmark, 4096] = even if stated is None else stated
-    return experiment(runs, codes, problems={MATH: N, CODE: N}, **changes)  # type: ignore[arg-type]
+    return experiment(runs, codes, problems={MATH: N, CODE: N}, **changes)
 
 
 def finding(found: Conclusions, key: str) -> Finding:
@@ -131,7 +132,7 @@ def test_7_a_missing_end_is_named_and_has_no_findings(state: str, reason: str | 
     """The last checkpoint had a lower score; the last that is graded is the one before."""
     manifest = planted(
         {("long@100", MATH): of(95, 5, 0), ("long@200", MATH): of(50, 10, 40)},
-        states={("long@300", MATH): (state, reason)},  # type: ignore[arg-type]
+        states={("long@300", MATH): (state, reason)},
     )
     found = conclusions(manifest)
     said = " ".join(summary(manifest, found))

@@ -1,5 +1,7 @@
 """Comparison of runs: the compared checkpoints, the correction for their number, and the report's first sentence."""
 
+from typing import Any
+
 from tests.results.made_experiment import MadeRun, experiment
 from workloads.api.manifest import Manifest
 from workloads.results.conclusions import Conclusions, conclusions
@@ -11,11 +13,11 @@ HIGH = MadeRun("high", (50, 100), changes={"learning_rate": 5e-3})
 BASE = "R" * 10 + "W" * 30
 
 
-def two_runs(low: str, high: str, *, earlier: str = BASE, **changes: object) -> Manifest:
+def two_runs(low: str, high: str, *, earlier: str = BASE, **changes: Any) -> Manifest:
     """The last checkpoints are low@100 and high@100 with these verdicts; the earlier ones have `earlier`."""
     models = {"base": BASE, "low@50": earlier, "low@100": low, "high@50": earlier, "high@100": high}
     codes = {(model, "sums", 4096): text for model, text in models.items()}
-    return experiment((LOW, HIGH), codes, problems={"sums": N}, **changes)  # type: ignore[arg-type]
+    return experiment((LOW, HIGH), codes, problems={"sums": N}, **changes)
 
 
 def contrast(found: Conclusions, which: str = "last", metric: str = "accuracy", budget: int = 4096) -> RunContrast:

@@ -1,5 +1,7 @@
 """Runs that differ only in their seed are one recipe: its mean, the spread between seeds, and correct intervals."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,7 @@ from workloads.api.units import TrainInputs
 from workloads.results.seeds import COLUMNS, cells, recipe_figures, recipes, seed_mean
 
 
-def runs(*changes: dict[str, object]) -> list[ManifestRun]:
+def runs(*changes: Mapping[str, object]) -> list[ManifestRun]:
     inputs = run("a", (50, 100)).inputs
     assert isinstance(inputs, TrainInputs)
     return [

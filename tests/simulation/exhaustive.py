@@ -246,7 +246,7 @@ class Explorer:
             _, kind, digest, rest = key.split("/", 3)
             if rest.startswith("markers/"):
                 name = rest.removeprefix("markers/").removesuffix(".json")
-                unit = UnitRef(kind=kind, digest=digest)  # type: ignore[arg-type]
+                unit = UnitRef(kind=kind, digest=digest)
                 markers.setdefault((kind, digest), {})[name] = marker_of(unit, name, int(data))
             elif rest.endswith(".end.json"):
                 end = TaskEnd.model_validate_json(data)
@@ -254,7 +254,7 @@ class Explorer:
             else:
                 task = self._task(data.encode())
                 tasks.setdefault(task.unit, []).append(task)
-        units = {*tasks, *(UnitRef(kind=k, digest=d) for k, d in markers)}  # type: ignore[arg-type]
+        units = {*tasks, *(UnitRef(kind=k, digest=d) for k, d in markers)}
         return StoreSnapshot(
             {
                 unit: UnitView(

@@ -55,8 +55,8 @@ class Objects:
     def _check_write(self, key: str, data: bytes) -> None:
         """Checks that a committed file never changes, and that a result's marker never changes."""
         if key in self.relied_on:
-            marker, sha256 = self.relied_on[key]
-            assert hashlib.sha256(data).hexdigest() == sha256, f"{key} is overwritten, which {marker} names"
+            relying, sha256 = self.relied_on[key]
+            assert hashlib.sha256(data).hexdigest() == sha256, f"{key} is overwritten, which {relying} names"
         if "/markers/" not in key:
             return
         before = self.standing.get(key)

@@ -298,7 +298,7 @@ class World:
     def _is_done(self, unit: str) -> bool:
         _, kind, digest, _ = unit.split("/")
         name = final_marker(kind)
-        return store_keys.marker_key(UnitRef(kind=kind, digest=digest), name) in self.objects.standing  # type: ignore[arg-type]
+        return store_keys.marker_key(UnitRef(kind=kind, digest=digest), name) in self.objects.standing
 
     def _attempts(self, owner: Owner) -> dict[str, list[int]]:
         found: dict[str, list[int]] = {}

@@ -1,4 +1,8 @@
-"""Compiled code on a volume that pods share: it is used when it is complete, and never prevents a start."""
+"""Compiled code on a volume that pods share: it is used when it is complete, and never prevents an engine's start.
+
+One start of an engine fills a folder. When it has ended well it seals the folder: it writes the file SEAL there, and only
+then do later starts use the folder.
+"""
 
 import os
 import subprocess
@@ -17,7 +21,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def start(key: str = "engine", *, fails: bool = False) -> tuple[Path, bool]:
-    """Returns the folder of a start, and whether there was compiled code in it."""
+    """Starts an engine. Returns its folder of compiled code, and whether there was code in it before."""
     with sealed_folder("vllm", key) as folder:
         warm = (folder / "graph").exists()
         (folder / "graph").write_text("compiled")
@@ -43,14 +47,14 @@ def test_a_start_that_failed_or_was_killed_leaves_nothing_for_the_next() -> None
     assert start("killed")[1]
 
 
-def test_a_start_that_failed_over_kept_code_is_the_last_one_to_use_it() -> None:
+def test_code_with_which_a_start_failed_is_not_used_again() -> None:
     start()
     with pytest.raises(RuntimeError):
         start(fails=True)
     assert not start()[1]
 
 
-def test_who_comes_while_another_compiles_compiles_for_itself(cache: Path) -> None:
+def test_a_start_while_another_one_compiles_gets_a_folder_of_its_own(cache: Path) -> None:
     with sealed_folder("vllm", "engine") as first:
         (first / "graph").write_text("compiled")
         second, warm = start()
@@ -60,7 +64,7 @@ def test_who_comes_while_another_compiles_compiles_for_itself(cache: Path) -> No
     assert start() == (first, True)
 
 
-def test_a_cache_that_cannot_be_written_only_makes_it_slower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_writable_cache_every_start_compiles_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("POTSTILL_CACHE", str(tmp_path / "file"))
     for variable in KERNELS:
@@ -70,18 +74,18 @@ def test_a_cache_that_cannot_be_written_only_makes_it_slower(tmp_path: Path, mon
     assert [start()[1], start()[1]] == [False, False]
 
 
-def test_files_unused_for_long_are_swept(cache: Path) -> None:
+def test_a_start_that_compiled_deletes_folders_that_were_unused_for_long(cache: Path) -> None:
     for key in ("old", "recent"):
         start(key)
     seal = cache / "compiled/vllm/old" / SEAL
     os.utime(seal, (seal.stat().st_mtime - UNUSED_SECONDS - 9,) * 2)
     start("recent")
-    assert seal.exists(), "swept is after something was compiled"
+    assert seal.exists(), "a start that compiles nothing deletes nothing"
     start("new")
     assert {folder.name for folder in (cache / "compiled/vllm").iterdir() if folder.is_dir()} == {"recent", "new"}
 
 
-def test_use_keeps_it_from_being_swept(cache: Path) -> None:
+def test_a_folder_in_use_is_not_deleted(cache: Path) -> None:
     start()
     seal = cache / "compiled/vllm/engine" / SEAL
     os.utime(seal, (1, 1))
@@ -90,9 +94,11 @@ def test_use_keeps_it_from_being_swept(cache: Path) -> None:
     assert seal.exists()
 
 
-def test_kernels_are_kept_in_the_cache_unless_a_folder_is_set(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernels_are_kept_in_the_cache_unless_the_user_set_another_folder(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for variable in KERNELS:
-        monkeypatch.setenv(variable, "")  # so that it is as before afterwards
+        monkeypatch.setenv(variable, "")  # so that monkeypatch restores it after the test
         monkeypatch.delenv(variable)
     monkeypatch.setenv("TRITON_CACHE_DIR", "/elsewhere")
     keep_kernels()

@@ -3,6 +3,7 @@
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -162,7 +163,7 @@ def test_a_sweep_killed_at_each_of_its_writes_is_undone_or_continued_by_the_next
         plan = plan_sweep(look(dying), LATER, FLOOR)
         dying.left = number
         try:
-            sweep(dying, plan, lambda dying=dying: look(dying), LATER, FLOOR)  # type: ignore[misc]
+            sweep(dying, plan, partial(look, dying), LATER, FLOOR)
         except Killed:
             dying.left = 1 + number % 3
             try:
@@ -177,7 +178,7 @@ def test_a_sweep_killed_at_each_of_its_writes_is_undone_or_continued_by_the_next
             if number % 2:
                 continue
             again = open_store(dying.url)
-            sweep(again, plan_sweep(look(again), LATER, FLOOR), lambda again=again: look(again), LATER, FLOOR)  # type: ignore[misc]
+            sweep(again, plan_sweep(look(again), LATER, FLOOR), partial(look, again), LATER, FLOOR)
             assert contents(again) == contents(calm)
         else:
             assert number > 10

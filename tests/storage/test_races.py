@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from workloads.storage.markers import list_markers, read_marker, verify
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
-def all_results(processes: Sequence[subprocess.Popen[str]]) -> list[object]:
+def all_results(processes: Sequence[subprocess.Popen[str]]) -> list[Any]:
     for process in processes:
         writers.begin(process)
     return [writers.result(process) for process in processes]
@@ -21,7 +22,7 @@ def all_results(processes: Sequence[subprocess.Popen[str]]) -> list[object]:
 
 def test_every_new_key_has_one_winner(store: Store) -> None:
     keys, processes = 200, [writers.start("race", store.url, writer, 200) for writer in range(4)]
-    won: list[list[int]] = all_results(processes)  # type: ignore[assignment]
+    won: list[list[int]] = all_results(processes)
     assert sorted(number for numbers in won for number in numbers) == list(range(keys))
     for writer, numbers in enumerate(won):
         assert all(store.get(f"race/{number}") == b"writer %d" % writer for number in numbers)
@@ -29,7 +30,7 @@ def test_every_new_key_has_one_winner(store: Store) -> None:
 
 def test_no_compare_and_set_is_lost(store: Store) -> None:
     store.put_new("counter", b"0 0")
-    tries: list[int] = all_results([writers.start("count", store.url, 40) for _ in range(3)])  # type: ignore[assignment]
+    tries: list[int] = all_results([writers.start("count", store.url, 40) for _ in range(3)])
     assert int(store.get("counter").split()[0]) == 3 * 40
     assert sum(tries) >= 3 * 40
 

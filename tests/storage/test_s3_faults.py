@@ -4,6 +4,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -340,6 +341,10 @@ def test_an_answer_without_the_fields_of_s3_is_unknown_never_an_empty_bucket(
     assert not (tmp_path / "back").exists()
 
 
+def is_get_of(name: str, seen: Seen) -> bool:
+    return seen.method == "GET" and name in seen.path
+
+
 @pytest.mark.parametrize("flips", [1, 2])
 def test_one_damaged_answer_is_read_again_before_a_file_is_reported_as_damaged(
     requests: HttpProxy, flaky: Store, direct: Store, tmp_path: Path, flips: int
@@ -356,9 +361,7 @@ def test_one_damaged_answer_is_read_again_before_a_file_is_reported_as_damaged(
     ]
     for read in reads:
         where = "markers/" if read in reads[:2] else name
-        requests.rule = first_of(
-            *[Do.FLIP] * flips, where=lambda seen, where=where: seen.method == "GET" and where in seen.path
-        )
+        requests.rule = first_of(*[Do.FLIP] * flips, where=partial(is_get_of, where))
         if flips == 1:
             read()
         else:

@@ -41,7 +41,9 @@ def learned_texts(rendered: RenderedChat) -> list[str]:
 
 
 def of_transformers(source: str, messages: list[dict[str, Any]], tools: Any = None, **variables: Any) -> str:
-    rendered, _ = render_jinja_template([messages], tools=tools, chat_template=source, **dict(SPECIAL), **variables)
+    stated: dict[str, Any] = {**dict(SPECIAL), **variables}
+    found: Any = render_jinja_template([messages], tools=tools, chat_template=source, **stated)
+    rendered, _ = found
     return str(rendered[0])
 
 
@@ -73,7 +75,8 @@ def test_a_conversation_is_rendered_as_transformers_renders_it(name: str, turns:
 @settings(max_examples=25)
 def test_generation_tags_mark_what_transformers_marks(turns: list[str]) -> None:
     messages = asked(*turns)
-    rendered, spans = render_jinja_template([messages], chat_template=MARKED, return_assistant_tokens_mask=True)
+    found: Any = render_jinja_template([messages], chat_template=MARKED, return_assistant_tokens_mask=True)
+    rendered, spans = found
     ours = chat(MARKED, messages)
     assert list(ours.spans) == spans[0]
     assert rendered[0].startswith(ours.text)
@@ -115,7 +118,7 @@ def test_tools_and_their_calls_are_rendered_as_in_transformers() -> None:
         {"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {"a<b": {}}}}}
     ]
     call = {"type": "function", "function": {"name": "add", "arguments": {"a": 1, "é": "<"}}}
-    messages = [
+    messages: list[dict[str, Any]] = [
         {"role": "user", "content": "1+1?"},
         {"role": "assistant", "content": "", "tool_calls": [call]},
         {"role": "tool", "content": "2"},

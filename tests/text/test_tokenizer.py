@@ -39,7 +39,7 @@ def tokenizer(directory: Path) -> TextTokenizer:
 def test_a_generation_starts_from_exactly_the_training_prefix(
     tokenizer: TextTokenizer, prompt: str, response: str, name: str
 ) -> None:
-    template = Template(name=name)  # type: ignore[arg-type]
+    template = Template(name=name)
     sample = encode_sample(tokenizer, template, prompt, response, end_token_id=0)
     assert encode_prompt(tokenizer, template, prompt) == sample.prompt
     whole = tokenizer.decode(sample.prompt + sample.response[:-1])

@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -135,7 +136,7 @@ def server_on_free_port(make: Callable[[int], Server], tries: int = 5) -> Iterat
         port = free_port()
         server = make(port)
         try:
-            server.start(lambda port=port: listening(port))  # type: ignore[misc]
+            server.start(partial(listening, port))
             break
         except EndedEarlyError:
             if not remaining or "address already in use" not in server.log_tail():

@@ -14,9 +14,10 @@ class Told:
 
     def __init__(self) -> None:
         self.progress: list[Progress] = []
+        self.abandoned = False
 
     def body(self, body: Callable[[Context[Any]], None]) -> Callable[[Context[Any]], None]:
-        return lambda context: body(replace(context, _courier=self))
+        return lambda context: body(replace(context, courier=self))
 
     def leave(self, progress: Progress) -> None:
         self.progress.append(progress)

@@ -85,6 +85,7 @@ def test_a_checkpoint_does_not_wait_for_a_state_that_was_only_due_by_time(dense:
     stated = inputs(dense, data, samples=STEPS, batch_size=1, checkpoints=CHECKPOINTS)
     store = open_directory(tmp_path / "store")
     task = order(store, stated, dense, data, save_state_every_seconds=1.0)
+    assert stated.lora is not None
     model = load_base(dense, "float32", torch.device("cpu"))
     add_lora(model, stated.lora.rank, stated.lora.alpha, stated.lora.target, seed=0)
     terminated, clock, states = threading.Event(), Clock(), list[int]()

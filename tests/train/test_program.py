@@ -194,16 +194,15 @@ def test_an_adapter_of_experts_merged_expert_by_expert_gives_the_trainers_log_pr
         head, _, projection = path.rpartition(".")
         with torch.no_grad():
             if ".experts." not in path:
-                model.get_submodule(path).weight += delta
+                model.get_parameter(f"{path}.weight").add_(delta)
                 continue
             owner, _, expert = head.rpartition(".")
-            experts = model.get_submodule(owner)
             if projection == "down_proj":
-                experts.down_proj[int(expert)] += delta
+                model.get_parameter(f"{owner}.down_proj")[int(expert)] += delta
             else:
                 size = delta.shape[0]
                 start = 0 if projection == "gate_proj" else size
-                experts.gate_up_proj[int(expert), start : start + size] += delta
+                model.get_parameter(f"{owner}.gate_up_proj")[int(expert), start : start + size] += delta
     for canary, theirs in zip(record.canaries, of_canaries(model, record), strict=True):
         assert theirs == pytest.approx(canary.log_probs, abs=1e-4)
         assert max(abs(a - b) for a, b in zip(canary.log_probs, canary.base_log_probs, strict=True)) > 0.1
@@ -303,7 +302,7 @@ def test_a_base_whose_weights_are_cut_is_refused_once(trainer: str, rows: Path, 
     whole = (base / "model.safetensors").read_bytes()
     (base / "model.safetensors").write_bytes(whole[:-1])
     store = open_directory(tmp_path / "store")
-    task = order(store, inputs(base, rows, trainer=trainer, numerics=NUMERICS[trainer]), base, rows)  # type: ignore[index]
+    task = order(store, inputs(base, rows, trainer=trainer, numerics=NUMERICS[trainer]), base, rows)
     assert train_here(store, task) == ExitCode.BAD_CONFIGURATION
     assert "it is cut short or damaged; copy the file again" in failure(store, task).message
 

@@ -10,9 +10,14 @@ def fail() -> None:
 
 
 def test_work_is_done_in_order_behind_the_caller_and_waited_for_at_the_end() -> None:
-    gate, done = threading.Event(), []
+    gate, done = threading.Event(), list[str]()
+
+    def first() -> None:
+        gate.wait(10)
+        done.append("first")
+
     with Publisher() as publisher:
-        publisher.submit(lambda: (gate.wait(10), done.append("first"))[1])
+        publisher.submit(first)
         publisher.check()
         assert not publisher.idle
         assert done == []

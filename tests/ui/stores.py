@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from controller.local_runner import accept
+from controller.accept import accept
 from controller.planner.evaluations import EvaluationState, resolve_evaluations, units_of
 from controller.snapshot.reader import SnapshotReader
 from controller.snapshot.types import StoreSnapshot

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
-from controller.local_runner import accept
+from controller.accept import accept
 from tests.tools.processes import wait_until
 from tests.ui.server import Site, site
 from tests.ui.stores import HOSTILE, NOW, save_state, seen_pieces, start_training, tell, two_runs, write, write_manifest
@@ -308,6 +308,7 @@ def test_a_store_that_does_not_answer_is_named_in_the_answer(store: Store) -> No
         page.json("/api/experiments")
         root.rename(root.with_name("away"))
         answer = wait_until(lambda: (a := page.get("/api/experiments")).status == 503 and a, "the store is away")
+        assert answer
         assert "the store's directory does not exist" in json.loads(answer.body)["error"]
         root.with_name("away").rename(root)
         wait_until(lambda: page.get("/api/experiments").status == 200, "the store is back")

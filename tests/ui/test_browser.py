@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.local_runner import accept
+from controller.accept import accept
 from tests.report.browser import Page, browser
 from tests.report.measure import CELLS, PAGE_WIDTH, WIDER_CELLS
 from tests.ui.server import Site, site

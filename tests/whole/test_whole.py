@@ -224,7 +224,7 @@ def test_an_edited_run_is_all_that_executes(files: Path, store: Path, tmp_path: 
 def adapter(store: Path) -> Path:
     """The files of a committed checkpoint."""
     marker = json.loads(next(iter(sorted(store.glob("units/train/*/markers/checkpoint-000000020.json")))).read_text())
-    return (store / marker["files"][0]["key"]).parent
+    return (store / str(marker["files"][0]["key"])).parent
 
 
 def test_a_spec_of_candidates_alone_is_evaluated(
@@ -300,7 +300,7 @@ def test_a_new_grader_grades_stored_outputs_again_and_nothing_else_runs(
     before = {kind: tasks(copy, kind) for kind in ("train", "generate", "grade")}
     potstill("regrade", spec, "--store", str(copy), state=tmp_path)
     assert {kind: tasks(copy, kind) for kind in before} == before, "by the same grader there is nothing to do"
-    other = {"PYTHONPATH": str(next_version), "PYTHONSAFEPATH": "1"}
+    other: dict[str, Any] = {"PYTHONPATH": str(next_version), "PYTHONSAFEPATH": "1"}
     potstill("regrade", spec, "--store", str(copy), state=tmp_path, **other)
     after = {kind: tasks(copy, kind) for kind in before}
     assert {kind for kind in before if after[kind] != before[kind]} == {"grade"}

@@ -44,7 +44,9 @@ class FrozenRun(Contract):
     location: str | None = Field(None, description="external: where the checkpoints appear or the candidate stands")
     weights: Literal["adapter", "model"] = "adapter"
     ready: str | None = None
-    published: bool = Field(False, description="external: handed in by `potstill publish`; no task looks for it")
+    published: bool = Field(
+        False, description="external: `potstill publish` commits the checkpoints; no Job looks for them"
+    )
     checkpoints: tuple[int, ...] = Field(description="sample counts expected, ascending; a candidate has (0,)")
     budget_tokens: int
     thinking: bool = True

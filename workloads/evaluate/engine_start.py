@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from workloads.api.records import ExitCode
-from workloads.api.units import EngineIdentity as EngineInputs
+from workloads.api.units import EngineIdentity
 from workloads.engines.base import BadBase, BadFlag, Demands, Engine, FirstGroup, Foreseen
 from workloads.engines.memory import DoesNotFit
 from workloads.engines.registry import ENGINES
@@ -19,7 +19,7 @@ from workloads.registry import RegistryError
 from workloads.text.tokenizer import TextTokenizer
 
 
-def check_version(asked: EngineInputs) -> None:
+def check_version(asked: EngineIdentity) -> None:
     """Raises ProgramError if the installed version is not the one in the digest."""
     try:
         distributions = ENGINES.require(asked.name).distributions
@@ -54,14 +54,16 @@ def demands_of(evaluations: Sequence[Evaluation], foreseen: Foreseen) -> Demands
     return Demands(longest, rank, "all" if everywhere else "attention", foreseen.rank)
 
 
-def begin_start(asked: EngineInputs) -> None:
+def begin_start(asked: EngineIdentity) -> None:
     """Prepares a start of this engine in parallel with other work. `start_engine` reports any error."""
     with suppress(BadFlag, ProgramError):
         check_version(asked)
         ENGINES.require(asked.name).prepare(asked)
 
 
-def room_at_start(asked: EngineInputs, evaluations: Sequence[Evaluation], demands: Demands, context_tokens: int) -> int:
+def room_at_start(
+    asked: EngineIdentity, evaluations: Sequence[Evaluation], demands: Demands, context_tokens: int
+) -> int:
     """Returns how many more such evaluations a starting engine will take at once, computed from its flags."""
     adapters = {evaluation.adapter.name for evaluation in evaluations if evaluation.adapter}
     requests = sum(evaluation.total for evaluation in evaluations) / len(evaluations)
@@ -70,7 +72,7 @@ def room_at_start(asked: EngineInputs, evaluations: Sequence[Evaluation], demand
 
 
 def start_engine(
-    asked: EngineInputs,
+    asked: EngineIdentity,
     directory: Path,
     shapes: ModelShapes,
     tokenizer: TextTokenizer,

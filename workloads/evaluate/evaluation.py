@@ -8,7 +8,7 @@ from pathlib import Path
 
 from workloads.api.records import Output, OutputsRecord
 from workloads.api.tasks import GenerateMember
-from workloads.api.units import EngineIdentity as EngineInputs
+from workloads.api.units import EngineIdentity
 from workloads.engines.base import Adapter, Decoding, Finished, Request, request_seed
 from workloads.evaluate.prompts import Prompt, prompts_sha256
 from workloads.text.tokenizer import TextTokenizer
@@ -71,7 +71,7 @@ class Evaluation:
                 )
                 file.write(output.to_json())
 
-    def record(self, engine: EngineInputs, versions: dict[str, str], tokenizer: TextTokenizer) -> OutputsRecord:
+    def record(self, engine: EngineIdentity, versions: dict[str, str], tokenizer: TextTokenizer) -> OutputsRecord:
         reasons = [finished.finish_reason for finished in self._finished.values()]
         return OutputsRecord(
             engine=engine,

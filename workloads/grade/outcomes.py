@@ -1,9 +1,10 @@
-"""A file of outcomes: written as they come, read one at a time, and treated as hostile.
+"""The file with the outcomes of the sandbox: written as they come, read one at a time, and treated as hostile.
 
-All outcomes of a benchmark may be gigabytes, so the file is read once to find the place of each, and an outcome is
-parsed when it is needed. A program that broke out of its sandbox may have written the file: links are not followed,
-reads are not waited for, nothing is read beyond the orders' limits, and lines that are not outcomes of these orders are
-skipped. If an order has two outcomes, the first counts.
+An order asks the sandbox to run one program of a model on one problem's inputs; its outcome says how the program ended
+and what it returned (workloads/sandbox/order.py). All outcomes of a benchmark may be gigabytes, so the file is read
+once to find the place of each, and an outcome is parsed when it is needed. A program that broke out of its sandbox may
+have written the file: links are not followed, a pipe does not block the reader, nothing is read beyond the orders'
+limits, and lines that are not outcomes of these orders are skipped. If an order has two outcomes, the first counts.
 """
 
 import json
@@ -16,11 +17,11 @@ from pathlib import Path
 from workloads.sandbox.order import Lost, Order, Outcome, result_from
 
 LONGEST_ESCAPE = 6
-"""Bytes that one byte of a candidate's output may take in a line: \\u0000."""
+"""Bytes that one byte of a program's output may take in a line: \\u0000."""
 LINE_BYTES = 1 << 20
-"""Bytes of a line in addition to the candidate's output: its order's key, the end, the seconds of each test."""
+"""Bytes of a line in addition to the program's output: the order's key, how it ended, the seconds of each test."""
 MOST_BAD_LINES = 10
-"""After this many bad lines the file is not read further: a sandbox writes none."""
+"""After this many bad lines the file is not read further: a sandbox that works writes none."""
 
 logger = logging.getLogger("potstill")
 
@@ -36,7 +37,11 @@ def write_outcomes(path: Path, outcomes: Iterable[Outcome | Lost]) -> None:
 
 
 class OutcomeFile(Mapping[str, Outcome | Lost]):
-    """Outcomes by the keys of orders. Read from several threads at once; `close` it."""
+    """Outcomes by the keys of orders; `Lost` if the sandbox itself failed. Safe for several threads; `close` it.
+
+    `asked_again`: the number of orders that were run a second time, because they failed for a reason outside of the
+    program.
+    """
 
     def __init__(self, path: Path, orders: Iterable[Order]) -> None:
         """A missing file, a link, a pipe or a device counts as empty."""
@@ -55,7 +60,7 @@ class OutcomeFile(Mapping[str, Outcome | Lost]):
                 found = _parsed(line)
                 left -= len(line)
                 if left < 0:
-                    logger.warning("%s: more than all its orders may write; the rest is not read", name)
+                    logger.warning("%s: longer than the outcomes of all its orders may be; the rest is not read", name)
                     break
                 if found is None or found.key not in allowed or found.key in self._places:
                     bad += 1
@@ -63,15 +68,15 @@ class OutcomeFile(Mapping[str, Outcome | Lost]):
                     if bad == MOST_BAD_LINES:
                         logger.warning("%s: %d such lines; the rest is not read", name, bad)
                         break
-                elif len(line) <= allowed[found.key]:
+                elif len(line) <= allowed[found.key]:  # a longer one counts as missing
                     self._places[found.key] = (position, len(line))
                     self.asked_again += found.tries > 1
                 position += len(line)
 
     def __getitem__(self, key: str) -> Outcome | Lost:
-        assert self._file is not None or key not in self._places
         position, length = self._places[key]
-        found = _parsed(os.pread(self._file or 0, length, position))
+        assert self._file is not None
+        found = _parsed(os.pread(self._file, length, position))
         if found is None or found.key != key:
             raise OSError(f"outcomes changed while they were read: {key}")
         return found
@@ -89,7 +94,7 @@ class OutcomeFile(Mapping[str, Outcome | Lost]):
 
 
 def _open_regular(path: Path) -> int | None:
-    """Returns a descriptor; None for anything but a regular file in a folder that is not a link."""
+    """Returns a file descriptor; None for anything but a regular file in a folder that is not a link."""
     try:
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError:

@@ -46,11 +46,11 @@ CONVERTED_INITS = ("corda", "lora_ga", "olora", "pissa")
 peft can convert these adapters to plain LoRA.
 """
 
-MERGE = "merge it into the base with peft's merge_and_unload() and hand in the whole weights (weights: model)"
+MERGE = "merge it into the base with peft's merge_and_unload() and use the whole weights (weights: model)"
 CONVERT = (
     "its factors belong to a base that peft changed before training. Save it again as plain LoRA with peft's "
     "save_pretrained(DIRECTORY, path_initial_model_for_weight_conversion=INITIAL), INITIAL being the adapter as it "
-    "was saved before training, and hand in DIRECTORY"
+    "was saved before training, and use DIRECTORY"
 )
 REMEDIES = {
     "alora_invocation_tokens": "aLoRA changes only what follows its invocation tokens, which no engine here does and "

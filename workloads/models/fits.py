@@ -62,7 +62,7 @@ def why_not_loaded(shapes: ModelShapes, tensors: Mapping[str, TensorEntry]) -> s
 
     The experts of a mixture are not checked, because files hold them in several ways.
     """
-    if shapes.read is not None or EMBEDDING not in tensors:
+    if shapes.from_files is not None or EMBEDDING not in tensors:
         return None
     dense = {f"{layer}.weight": size for layer, size in shapes.linear().items() if ".experts." not in layer}
     if missing := [name for name in dense if name not in tensors]:

@@ -2,7 +2,7 @@
 
 Sizes come from config.json (source: Hugging Face's configurations of the families in workloads/models, which have the
 same fields), and names from the family. For an architecture that is not in workloads/models, names and shapes are read
-from the headers of its files, if they are here; otherwise it is treated like Llama.
+from the headers of its safetensors files, if they are in the directory; otherwise it is treated like Llama.
 """
 
 import json
@@ -21,8 +21,9 @@ NOT_ADAPTED = ("embed_tokens", "wte", "wpe", "lm_head", "embed_out", "output", "
 """Last parts of names of 2D weights that adapters do not change: embeddings, heads, routers."""
 
 LARGEST_SIZE = 1 << 30
+"""The largest accepted value of any size in config.json."""
 MOST_FEED_FORWARDS = 1_000_000
-"""The largest number for all layers and experts together. The largest open models have less than 100,000."""
+"""The largest accepted number of layers * experts. The largest open models have less than 100,000."""
 
 
 class BadShapes(Exception):
@@ -43,15 +44,15 @@ class ModelShapes:
     vocabulary: int
     context_tokens: int
     family: ModelFamily = LLAMA
-    read: Mapping[str, tuple[int, int]] | None = field(default=None, compare=False)
-    """(out, in) by layer from the files, for an unknown family."""
+    from_files: Mapping[str, tuple[int, int]] | None = field(default=None, compare=False)
+    """(out, in) by the name of the linear layer, read from the weight files; None for a family of workloads/models."""
 
     def linear(self) -> dict[str, tuple[int, int]]:
         """Returns (out, in) of each linear layer that an adapter may change, by name: `model.layers.0.self_attn.q_proj`
         ...
         """
-        if self.read is not None:
-            return dict(self.read)
+        if self.from_files is not None:
+            return dict(self.from_files)
         dense, sparse = (
             Sizes(self.hidden, self.heads * self.head_size, self.kv_heads * self.head_size, intermediate)
             for intermediate in (self.intermediate, self.expert_intermediate)
@@ -66,14 +67,16 @@ class ModelShapes:
 
     @property
     def attention_names(self) -> tuple[str, ...]:
-        """Names of the attention's linear layers, for which engines have adapter slots."""
+        """Last parts of the names of the attention's linear layers: `q_proj`, ..."""
         return self.family.attention
 
     @property
     def adapted_names(self) -> tuple[str, ...]:
-        """Names of all linear layers that an adapter may change; `experts` stands for those of a mixture."""
-        if self.read is not None:
-            return tuple(sorted({layer.rpartition(".")[2] for layer in self.read}))
+        """Last parts of the names of all linear layers that an adapter may change. `experts` is vLLM's name for all
+        experts of a layer together.
+        """
+        if self.from_files is not None:
+            return tuple(sorted({layer.rpartition(".")[2] for layer in self.from_files}))
         names = (*self.family.attention, *self.family.feed_forward)
         if self.family.experts is not None:
             names = (*names, *self.family.experts.projections)
@@ -90,7 +93,7 @@ class ModelShapes:
 
 
 def read_shapes(directory: Path) -> ModelShapes:
-    """Raises BadShapes."""
+    """Reads the shapes of the model in `directory`. Raises BadShapes."""
     path = directory / "config.json"
     try:
         config = json.loads(path.read_bytes())
@@ -117,13 +120,13 @@ def _read_linear(directory: Path) -> dict[str, tuple[int, int]] | None:
     return found or None
 
 
-def shapes_of(config: dict[str, Any], read: Mapping[str, tuple[int, int]] | None = None) -> ModelShapes:
-    """`read`: the linear layers from the files. Raises KeyError for a missing size, ValueError for one out of range."""
+def shapes_of(config: dict[str, Any], from_files: Mapping[str, tuple[int, int]] | None = None) -> ModelShapes:
+    """`from_files`: see ModelShapes. Raises KeyError for a missing size, ValueError for one out of range."""
     layers, hidden = _size(config, "num_hidden_layers"), _size(config, "hidden_size")
     experts = _size(config, "num_experts", "num_local_experts", default=0)
     if layers * max(1, experts) > MOST_FEED_FORWARDS:
         raise ValueError(f"{layers} layers of {experts} experts are more than {MOST_FEED_FORWARDS:,} in all")
-    step, dense = _size(config, "decoder_sparse_step", default=1), set(config.get("mlp_only_layers") or ())
+    step, dense_layers = _size(config, "decoder_sparse_step", default=1), set(config.get("mlp_only_layers") or ())
     heads, intermediate = _size(config, "num_attention_heads"), _size(config, "intermediate_size")
     return ModelShapes(
         layers=layers,
@@ -135,17 +138,20 @@ def shapes_of(config: dict[str, Any], read: Mapping[str, tuple[int, int]] | None
         expert_intermediate=_size(config, "moe_intermediate_size", default=intermediate),
         experts=experts,
         sparse_layers=frozenset(
-            layer for layer in range(layers) if experts and layer not in dense and (layer + 1) % step == 0
+            layer for layer in range(layers) if experts and layer not in dense_layers and (layer + 1) % step == 0
         ),
         vocabulary=_size(config, "vocab_size"),
         context_tokens=_size(config, "max_position_embeddings"),
         family=family_of(config) or LLAMA,
-        read=read,
+        from_files=from_files,
     )
 
 
 def _size(config: dict[str, Any], *names: str, default: int | None = None) -> int:
-    """Returns the first of `names` that exists and is neither null nor 0, else `default`."""
+    """Returns the first of `names` that exists and is neither null nor 0, else `default`.
+
+    Raises KeyError without a default, ValueError for a value that is not a whole number up to LARGEST_SIZE.
+    """
     value = next((config[name] for name in names if config.get(name)), default)
     if value is None:
         raise KeyError(names[0])

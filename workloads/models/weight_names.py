@@ -40,7 +40,7 @@ class LayerNames:
             from transformers.conversion_mapping import get_checkpoint_conversion_mapping
         except ImportError:
             return None
-        tables = (get_checkpoint_conversion_mapping(name) or () for name in self.classes)  # type: ignore[no-untyped-call]
+        tables = (get_checkpoint_conversion_mapping(name) or () for name in self.classes)
         return tuple(str(made) for table in tables for change in table for made in change.target_patterns)
 
 
@@ -54,8 +54,8 @@ def layer_names(base: ModelSource, config: Mapping[str, Any], shapes: ModelShape
         dense = sorted({layer.rpartition(".")[2] for layer in shapes.linear() if ".experts." not in layer})
         return LayerNames(frozenset(dense), tuple(dense))
     classes = tuple(_classes(config))
-    if shapes.read is not None:
-        linear = tuple(sorted({layer.rpartition(".")[2] for layer in shapes.read}))
+    if shapes.from_files is not None:
+        linear = tuple(sorted({layer.rpartition(".")[2] for layer in shapes.from_files}))
         return LayerNames(frozenset({*linear, *NOT_ADAPTED}), linear, classes)
     tensors = _names_in_index(base)
     if tensors is None:

@@ -130,13 +130,17 @@ def _build_root(base: Path, readable: list[str]) -> None:
     )
 
 
-def fresh_private(folder: str) -> None:
-    """Mounts an empty limited folder over the old one."""
-    linux.mount(
-        "tmpfs", folder, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, f"size={PRIVATE_BYTES},mode=700,nr_inodes=4096"
-    )
+@dataclass(frozen=True)
+class PrivateFolder:
+    """The folder in which a candidate may write."""
 
+    path: str
 
-def drop_private(folder: str) -> None:
-    os.chdir("/")
-    linux.unmount(folder)
+    def renew(self) -> None:
+        """Mounts an empty limited folder over the old one."""
+        limits = f"size={PRIVATE_BYTES},mode=700,nr_inodes=4096"
+        linux.mount("tmpfs", self.path, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, limits)
+
+    def drop(self) -> None:
+        os.chdir("/")
+        linux.unmount(self.path)

@@ -36,7 +36,7 @@ class Ground:
     """The environment of candidates: their locks, a private folder or None, and whether other processes are visible."""
 
     locks: lock.Locks
-    private: str | None
+    private: place.PrivateFolder | None
     devnull: int
     own_processes: bool
 
@@ -54,21 +54,23 @@ class Usage:
     blocks: int
 
 
-def execute(order: Order, ground: Ground) -> Outcome:
+def execute(order: Order, ground: Ground, watch: Watch | None = None) -> Outcome:
     """Forks, locks, runs, watches and ends one candidate. No process of it is left on return.
+
+    `watch`: reads the candidate's data; by default a new Watch of the order.
 
     Returns an outcome for any behaviour of the candidate. Raises OSError if it could not be started; the program has
     then not run at all.
     """
     started = time.monotonic()
     if ground.private is not None:
-        place.fresh_private(ground.private)
+        ground.private.renew()
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
         _become_candidate(order, ground, writer)
     os.close(writer)
-    watch = Watch(order)
+    watch = watch or Watch(order)
     out_of: Time | None = None
     usage = Usage(None, 0.0, 0, 0)
     failures: list[Exception] = []
@@ -81,7 +83,7 @@ def execute(order: Order, ground: Ground) -> Outcome:
         waits_for_end = not watch.over and out_of is None and not failures
         usage = _end(pid, GRACE_SECONDS if waits_for_end else 0.0, everything=ground.own_processes)
         if ground.private is not None:
-            place.drop_private(ground.private)
+            ground.private.drop()
     except Exception as e:
         failures.append(e)
     if not watch.locked:
@@ -115,7 +117,7 @@ def _become_candidate(order: Order, ground: Ground, writer: int) -> None:
         os.closerange(4 if rules is None else 5, 1024)
         os.set_inheritable(3, False)
         if private is not None:
-            os.chdir(private)
+            os.chdir(private.path)
         limits = order.limits
         lock.limit(
             ADDRESS_SPACE_BYTES + limits.memory_bytes,
@@ -220,7 +222,8 @@ def main(base: str, hidden: str, numpy_folders: list[str], options: dict[str, bo
     if locks.files == "none" and numpy_folders:
         __import__("numpy.random")
     _write(outcomes, json.dumps({"layers": [*made.layers, *locks.layers]}))
-    ground = Ground(locks, made.private, devnull, own_processes=os.getpid() == 1)
+    private = None if made.private is None else place.PrivateFolder(made.private)
+    ground = Ground(locks, private, devnull, own_processes=os.getpid() == 1)
     gc.collect()
     gc.freeze()
     while _forked(orders, outcomes, ground):

@@ -25,7 +25,7 @@ def load_base(directory: Path, precision: Literal["float32", "bfloat16"], device
     check_weights(directory)
     from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()  # type: ignore[no-untyped-call]
+    disable_progress_bar()
     model = architecture.from_pretrained(
         directory,
         dtype=DTYPES[precision],

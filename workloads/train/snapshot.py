@@ -39,7 +39,7 @@ class Snapshots:
         self._buffers: dict[str, Tensor] = {}
         self._copied: torch.cuda.Event | None = None
         if self._on_gpu:
-            self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            self._stream = torch.cuda.Stream()
             self._buffers = {
                 name: torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True) for name, tensor in live.items()
             }
@@ -51,7 +51,7 @@ class Snapshots:
         with torch.cuda.stream(self._stream):
             for name, tensor in self._live.items():
                 self._buffers[name].copy_(tensor, non_blocking=True)
-        self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        self._copied = torch.cuda.Event()
         self._copied.record(self._stream)
         return StepSnapshot(self._buffers, self._copied)
 

@@ -49,7 +49,7 @@ def moment(device: torch.device) -> torch.cuda.Event | None:
     """Returns the current position in a GPU's queue, for time measurements; None on a CPU, which has no queue."""
     if device.type != "cuda":
         return None
-    event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+    event = torch.cuda.Event(enable_timing=True)
     event.record()
     return event
 

@@ -98,7 +98,7 @@ class Api:
             method, path, query_params=list((query or {}).items()), header_params=headers, auth_settings=["BearerToken"]
         )
         try:
-            response = self._transport.rest_client.request(  # type: ignore[no-untyped-call]
+            response = self._transport.rest_client.request(
                 request[0],
                 request[1],
                 headers=request[2],
@@ -153,14 +153,12 @@ def connect(kubeconfig: Path | None = None, context: str | None = None, agent: s
     settings.retries = False
     settings.connection_pool_maxsize = POOL_CONNECTIONS
     if kubeconfig is not None:
-        config.load_kube_config(  # type: ignore[no-untyped-call]
-            str(kubeconfig), context=context, client_configuration=settings
-        )
+        config.load_kube_config(str(kubeconfig), context=context, client_configuration=settings)
     else:
         try:
-            config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
+            config.load_incluster_config(client_configuration=settings)
         except ConfigException:
-            config.load_kube_config(context=context, client_configuration=settings)  # type: ignore[no-untyped-call]
+            config.load_kube_config(context=context, client_configuration=settings)
     transport = client.ApiClient(settings)
     transport.user_agent = f"{agent}/{version('potstill')}"
     return Api(transport)

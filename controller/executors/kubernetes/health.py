@@ -4,8 +4,11 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import cast
+from urllib.parse import parse_qs, urlsplit
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.registry import Collector
 
 
 @dataclass(frozen=True)
@@ -20,17 +23,23 @@ class Health:
 
 
 def serve_health(port: int, health: Health, registry: CollectorRegistry) -> ThreadingHTTPServer:
-    """Serves in a separate thread on all interfaces; `shutdown()` ends it."""
+    """Serves in a separate thread on all interfaces; `shutdown()` ends it.
+
+    `/metrics?name[]=NAME` answers with the samples of these names only, as the Prometheus clients do.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            match self.path:
+            asked = urlsplit(self.path)
+            match asked.path:
                 case "/healthz":
                     self._verdict(health.alive())
                 case "/readyz":
                     self._verdict(health.ready())
                 case "/metrics":
-                    self._answer(200, generate_latest(registry), CONTENT_TYPE_LATEST)
+                    names = parse_qs(asked.query).get("name[]")
+                    wanted = registry.restricted_registry(names) if names else registry
+                    self._answer(200, generate_latest(cast("Collector", wanted)), CONTENT_TYPE_LATEST)
                 case _:
                     self._answer(404, b"/healthz /readyz /metrics\n")
 

@@ -18,7 +18,6 @@ from controller.executors.kubernetes.names import RETRY_ANNOTATION
 from controller.executors.kubernetes.refusals import Refusals
 from controller.executors.kubernetes.status import (
     FIELDS,
-    believed,
     cut_bytes,
     recorded_counts,
     refused_status,
@@ -26,6 +25,7 @@ from controller.executors.kubernetes.status import (
     store_changed_status,
     transitions,
     unseen_status,
+    without_foreign_status,
 )
 from controller.experiment.profile import Profile
 from controller.planner.actions import Decision, Intent, Status
@@ -41,8 +41,8 @@ from workloads.storage.base import Store, StoreError
 
 Json = dict[str, Any]
 logger = logging.getLogger("potstill.reconcile")
-SOON = frozenset({"BackingOff", "Gathering", "WeightsArriving", "Stopping"})
-"""Reasons that change after some seconds without an event."""
+CHANGE_SOON = frozenset({"BackingOff", "Gathering", "WeightsArriving", "Stopping"})
+"""Reasons that end after some seconds without an event, so another round is needed soon."""
 NORMAL = frozenset({"Suspended", "Finished", "Queued"})
 """Reasons of Progressing=False that need no action of the user."""
 WARNINGS = frozenset(
@@ -51,20 +51,25 @@ WARNINGS = frozenset(
         *("StoreChanged", "StoreUnavailable"),
     }
 )
+"""Reasons of any condition whose Event has the type Warning."""
 STALE_REVISION = -1
-"""A number that no revision has: the Rounds object is made again."""
+"""A number that no revision of an accepted experiment has, so that the next round makes a new Rounds object."""
 NOTE_BYTES = 1024
 """The API server's limit for an Event's note."""
 
 
 class Dropped(Exception):
-    """Another writer changed the Experiment or one of its units during the round, so another round is due."""
+    """The round was given up, because another writer changed the Experiment or one of its units during it. The caller
+    runs another one.
+    """
 
 
 class Reconciler:
     """Runs rounds. Its caches can all be read again, so a restart only costs time.
 
-    `require_store` raises StoreError if the last check of the store failed; a round then must not read it.
+    `board` has the notices: small objects that running programs overwrite in the store after each commit, so that only
+    units with a changed notice must be listed. `require_store` raises StoreError if the last check of the store failed;
+    a round then must not read it.
     """
 
     def __init__(
@@ -89,7 +94,7 @@ class Reconciler:
         self._board = board
         self._require_store = require_store
         self._budget = ListBudget()
-        self._rounds: dict[str, tuple[int, Rounds, EventLog]] = {}
+        self._rounds: dict[str, tuple[int, Rounds, EventLog]] = {}  # by the Experiment's UID: (revision, ...)
         self._refusals: dict[str, Refusals] = {}
         self._listings: dict[str, ByNotice] = {}
         self._quiet: set[str] = set()
@@ -101,15 +106,16 @@ class Reconciler:
         return len(self._rounds)
 
     def is_quiet(self, item: Json) -> bool:
-        """Returns whether nothing of the Experiment needs another round soon."""
+        """Returns whether the Experiment needs no other round soon, unless something happens to it."""
         return item["metadata"]["uid"] in self._quiet
 
     def reconcile(self, item: Json) -> Status | None:
-        """Runs one round. Returns None if there is nothing to do.
+        """Runs one round. Returns None without a decision: the Experiment is finished, being deleted or refused, or the
+        store's URL has changed since its last round.
 
-        Raises StoreError (the condition Ready reports it first), Dropped, ApiError, ApiUnreachable.
+        Raises StoreError (after it wrote the condition Ready=Unknown), Dropped, ApiError, ApiUnreachable.
         """
-        item = believed(item)
+        item = without_foreign_status(item)
         try:
             return self._round(item)
         except StoreError as error:
@@ -131,7 +137,7 @@ class Reconciler:
             self._write_status(item, refused_status(item, refusal.reason, str(refusal), self._clock()))
             return None
         self._accepted.keep(item, accepted)
-        retried = self._retry(item, accepted)
+        retry_value = self._retry(item, accepted)
         rounds, events = self._rounds_of(item, accepted)
         intent: Intent = "suspend" if item["spec"].get("suspend") else "run"
         decision = rounds.next(intent, self._clock)
@@ -141,10 +147,10 @@ class Reconciler:
             events.flush()
         except StoreError as error:
             logger.warning("%s", error)
-        links = self._links(accepted) | retried
+        links = self._links(accepted) | retry_value
         self._note_quiet(item, rounds, decision)
         self._metrics.experiment(_key(item), decision.status, accepted.frozen, rounds.seen)
-        status = self._judged(accepted, decision.status)
+        status = self._with_gate(accepted, decision.status)
         self._write_status(item, running_status(item, status, links, accepted.frozen.revision, self._clock()))
         if rounds.lost_race:
             raise Dropped("another writer changed one of its units first")
@@ -164,7 +170,7 @@ class Reconciler:
                 self._store.delete(found.key)
 
     def _forget(self, item: Json) -> None:
-        """Drops all caches of the Experiment."""
+        """Drops all caches of the Experiment, also in the namespace's limit on evaluation pods."""
         uid = item["metadata"]["uid"]
         self._rounds.pop(uid, None)
         self._refusals.pop(uid, None)
@@ -175,8 +181,8 @@ class Reconciler:
             listing.close()
         self._watched.limit.forget(Owner(experiment=item["metadata"]["name"], uid8=uid8_of(item)))
 
-    def _judged(self, accepted: Accepted, status: Status) -> Status:
-        """Returns `status` with the gate's result, if the experiment has a gate. Raises StoreError."""
+    def _with_gate(self, accepted: Accepted, status: Status) -> Status:
+        """Returns `status` with the condition GatePassed, if the experiment has a gate. Raises StoreError."""
         frozen = accepted.frozen
         if frozen.gate is None or not status.runs:
             return status
@@ -187,7 +193,7 @@ class Reconciler:
         return replace(status, conditions=(*status.conditions, gate_condition(frozen.gate, manifest)))
 
     def _retry(self, item: Json, accepted: Accepted) -> dict[str, str]:
-        """Applies each new value of the retry annotation once. Returns the value for the status."""
+        """Applies each new value of the retry annotation once. Returns the value as the status's field `retried`."""
         asked = _retry_asked(item)
         if asked is None:
             return {}
@@ -201,9 +207,10 @@ class Reconciler:
         return {"retried": asked}
 
     def _rounds_of(self, item: Json, accepted: Accepted) -> tuple[Rounds, EventLog]:
-        """Returns the experiment's rounds and event log.
+        """Returns the experiment's Rounds and event log.
 
-        They are made again after an addition or a retry, so that failed downloads are tried again.
+        A new Rounds object is made after an addition to the experiment or a retry. Its executor tries downloads of the
+        base's weights again that failed before.
         """
         uid, frozen = item["metadata"]["uid"], accepted.frozen
         kept = self._rounds.get(uid)
@@ -218,6 +225,7 @@ class Reconciler:
             frozen,
             accepted.profile,
             self._refusals.setdefault(uid, Refusals(self._clock)),
+            # An earlier controller's refusals are not known: tasks from before now may have been refused a Job.
             refused_before=self._clock() if kept is None and _was_refused(item) else None,
         )
         events = kept[2] if kept else EventLog(self._store, frozen.name, frozen.uid8, self._writer)
@@ -227,12 +235,12 @@ class Reconciler:
         return rounds, events
 
     def _note_quiet(self, item: Json, rounds: Rounds, decision: Decision) -> None:
-        """Records whether only a notice, a Job or the passing of much time can change the next decision."""
+        """Records whether the Experiment is quiet: only a notice, a Job or minutes can change the next decision."""
         uid = item["metadata"]["uid"]
         status = decision.status
         reasons = {line.reason for line in status.runs} | {line.reason for line in status.evaluations}
-        is_soon = decision.actions or rounds.trouble is not None or self._listings[uid].polls
-        if is_soon or reasons & SOON or status.finished is not None:
+        needs_round = decision.actions or rounds.trouble is not None or self._listings[uid].polls
+        if needs_round or reasons & CHANGE_SOON or status.finished is not None:
             self._quiet.discard(uid)
         else:
             self._quiet.add(uid)
@@ -253,11 +261,11 @@ class Reconciler:
         """
         if status == item.get("status"):
             return
-        stated = {field: status.get(field) for field in FIELDS}
+        patch = {field: status.get(field) for field in FIELDS}  # null removes a field that the status no longer has
         path, uid, before = f"{_path(item)}/status", item["metadata"]["uid"], item.get("status")
         version = item["metadata"]["resourceVersion"]
         for attempt in ("first", "last"):
-            body = {"metadata": {"uid": uid, "resourceVersion": version}, "status": stated}
+            body = {"metadata": {"uid": uid, "resourceVersion": version}, "status": patch}
             try:
                 written = self._api.request("PATCH", path, body=body, content_type=MERGE_PATCH)
                 break
@@ -287,9 +295,9 @@ class Reconciler:
             raise
 
     def _event(self, item: Json, condition: Json) -> None:
-        """Posts an Event for each transition, so that `kubectl describe` shows the history.
+        """Posts an Event for a condition that changed, so that `kubectl describe` shows the history.
 
-        Logs Events that are refused.
+        If the API server does not take it, this is only logged.
         """
         namespace, now = item["metadata"]["namespace"], self._clock()
         event = {
@@ -323,6 +331,7 @@ def _is_warning(condition: Json) -> bool:
 
 
 def _was_refused(item: Json) -> bool:
+    """Returns whether the last status says that the API server refused one of the Jobs."""
     conditions = item.get("status", {}).get("conditions", [])
     return any((c["type"], c["status"], c["reason"]) == ("Progressing", "False", REFUSED) for c in conditions)
 
@@ -342,7 +351,7 @@ def _path(item: Json) -> str:
 
 
 def _is_finished(item: Json) -> bool:
-    """Returns whether this generation is finished: an edit (an added run) or a retry makes it continue."""
+    """Returns whether this generation of the Experiment is finished. After an edit of the spec or a retry it is not."""
     if _retry_asked(item) not in (None, item.get("status", {}).get("retried")):
         return False
     for condition in item.get("status", {}).get("conditions", []):

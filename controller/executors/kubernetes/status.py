@@ -31,7 +31,7 @@ def cut_bytes(text: str, most: int) -> str:
     return text if len(data) <= most else data[: most - 3].decode(errors="ignore") + "..."
 
 
-def believed(item: Json) -> Json:
+def without_foreign_status(item: Json) -> Json:
     """Returns `item` without a status that belongs to another object of the same name.
 
     Such a status was written too late or restored from a backup. The manifest that it names has another UID.
@@ -60,7 +60,7 @@ def refused_status(item: Json, reason: str, message: str, now: datetime) -> Json
 
 
 def unseen_status(item: Json, message: str, now: datetime) -> Json:
-    """Returns the status if the store did not answer: Ready is False, and all else stays as before."""
+    """Returns the status if the store did not answer: Ready is Unknown, and all else stays as before."""
     changed = (Condition("Ready", "Unknown", "StoreUnavailable", message),)
     return _with_conditions(item, changed, now)
 

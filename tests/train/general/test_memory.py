@@ -42,7 +42,9 @@ def open_trainer(
     stated = inputs(base, rows, trainer="general", numerics=GENERAL_NUMERICS)
     data = prepare(rows, stated, load_tokenizer(base), EndToken(END_OF_TEXT, "<|endoftext|>", "test"))
     trainer = GeneralTrainer(base, stated, ALONE, memory=memory)
-    return trainer, trainer.add_parameters(), data
+    adapter = trainer.add_parameters()
+    assert isinstance(adapter, FlatParameters)
+    return trainer, adapter, data
 
 
 def gradient_of(trainer: GeneralTrainer, adapter: FlatParameters, data: TrainingData, tokens: int) -> torch.Tensor:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from tests.models.tiny import write_tiny_base
 from tests.train.world import failure, files, inputs, open_directory, order, sums, train_here, write_rows
 from workloads.api import store_keys
-from workloads.api.records import CheckpointRecord, ExitCode
+from workloads.api.records import CheckpointRecord, ExitCode, TrainRecord
 from workloads.api.units import GENERAL_NUMERICS, Lora
 from workloads.models import FAMILIES
 from workloads.storage.markers import list_markers
@@ -164,6 +164,7 @@ def test_an_architecture_that_is_in_no_table_is_trained_on_all_its_linear_layers
     task = order(store, stated, base, rows)
     assert train_here(store, task) == 0
     done = {marker.name: marker for marker in list_markers(store, task.unit)}[store_keys.DONE].record
-    assert any("NotInTheTable: SeedOssForCausalLM" in text for text in done.warnings)  # type: ignore[union-attr]
+    assert isinstance(done, TrainRecord)
+    assert any("NotInTheTable: SeedOssForCausalLM" in text for text in done.warnings)
     names = load_file(files(store, task, "checkpoint-000000008", tmp_path / "files")["adapter_model.safetensors"])
     assert len(names) == 2 * 2 * 7

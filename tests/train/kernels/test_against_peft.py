@@ -7,25 +7,30 @@ linear layers, with the same weights.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Iterator
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
-from torch import nn
+from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
+from torch import Tensor, nn
+from transformers import Qwen3ForCausalLM, Qwen3MoeForCausalLM
 
 from tests.train.kernels.models import random_batch, randomise_adapter, small_dense, small_moe
 from workloads.train.kernels.decoder import packed_loss_sum
 from workloads.train.kernels.expert_block import routing_weights
+from workloads.train.packed import PackedBatch
 from workloads.train.patch import adapter_state, adapter_views, add_lora, lora_parameters
 
+Model = Qwen3MoeForCausalLM | Qwen3ForCausalLM
 RANK, ALPHA, STEPS = 4, 8.0, 20
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
 MLP = ["gate_proj", "up_proj", "down_proj"]
 
 
 class UnfusedExpert(nn.Module):
-    def __init__(self, gate_up, down):
+    def __init__(self, gate_up: Tensor, down: Tensor) -> None:
         super().__init__()
         inner, hidden = gate_up.shape[0] // 2, gate_up.shape[1]
         self.gate_proj = nn.Linear(hidden, inner, bias=False, dtype=gate_up.dtype)
@@ -34,12 +39,13 @@ class UnfusedExpert(nn.Module):
         self.gate_proj.weight.data, self.up_proj.weight.data = gate_up[:inner].clone(), gate_up[inner:].clone()
         self.down_proj.weight.data = down.clone()
 
-    def forward(self, x):
-        return self.down_proj(nn.functional.silu(self.gate_proj(x)) * self.up_proj(x))
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.down_proj(nn.functional.silu(self.gate_proj(x)) * self.up_proj(x))
+        return out
 
 
 class UnfusedExperts(nn.ModuleList):
-    def forward(self, hidden, index, weights):
+    def forward(self, hidden: Tensor, index: Tensor, weights: Tensor) -> Tensor:
         out = torch.zeros_like(hidden)
         for expert, module in enumerate(self):
             token, slot = torch.where(index == expert)
@@ -47,18 +53,20 @@ class UnfusedExperts(nn.ModuleList):
         return out
 
 
-def with_plain_peft(model, modules):
+def with_plain_peft(model: Model, modules: list[str]) -> PeftModel:
     model = copy.deepcopy(model)
     for layer in model.model.layers:
         if hasattr(layer.mlp, "experts"):
             fused = layer.mlp.experts
             pairs = zip(fused.gate_up_proj.data, fused.down_proj.data, strict=True)
             layer.mlp.experts = UnfusedExperts(UnfusedExpert(gate_up, down) for gate_up, down in pairs)
-    model.config.model_type = "unfused"  # else peft redirects gate_proj to the fused parameters, which were removed
-    return get_peft_model(model, LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=modules, lora_dropout=0.0))
+    model.config.update(
+        {"model_type": "unfused"}
+    )  # else peft redirects gate_proj to the fused parameters, which were removed
+    return get_peft_model(model, LoraConfig(r=RANK, lora_alpha=int(ALPHA), target_modules=modules, lora_dropout=0.0))
 
 
-def peft_gradients(model):
+def peft_gradients(model: PeftModel) -> dict[str, Tensor | None]:
     return {
         name.replace(".default.", "."): parameter.grad
         for name, parameter in model.named_parameters()
@@ -66,8 +74,8 @@ def peft_gradients(model):
     }
 
 
-def peft_loss_sum(model, batch):
-    total = 0.0
+def peft_loss_sum(model: PeftModel, batch: PackedBatch) -> Tensor:
+    total = torch.zeros(())
     for start, end in pairwise(batch.cu_seqlens.tolist()):
         ids = batch.input_ids[start:end]
         targets = batch.target_positions
@@ -77,11 +85,11 @@ def peft_loss_sum(model, batch):
     return total
 
 
-def pin_routes(model, pinned):
+def pin_routes(model: Any, pinned: list[Tensor]) -> None:
     """Makes the routers of the transformers model choose `pinned`, for the document that runs next."""
 
-    def choose(router, experts):
-        def forward(hidden):
+    def choose(router: Any, experts: Tensor) -> None:
+        def forward(hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             logits = nn.functional.linear(hidden.reshape(-1, router.hidden_dim), router.weight)
             return logits, routing_weights(logits, experts, router.norm_topk_prob), experts.long()
 
@@ -91,11 +99,17 @@ def pin_routes(model, pinned):
         choose(layer.mlp.gate, experts)
 
 
-def relative(actual, expected):
-    return ((actual.float() - expected.float()).norm() / expected.float().norm()).item()
+def relative(actual: Tensor, expected: Tensor) -> float:
+    return float((actual.float() - expected.float()).norm() / expected.float().norm())
 
 
-def train_side_by_side(base, target, modules, lengths, pinned=None):
+def train_side_by_side(
+    base: Model,
+    target: tuple[str, ...],
+    modules: list[str],
+    lengths: tuple[int, ...],
+    pinned: list[Tensor] | None = None,
+) -> Iterator[tuple[float, float, float, float]]:
     """Yields our loss, peft's loss, the largest relative difference of one gradient and that of all, for 20 AdamW
     steps.
     """
@@ -121,15 +135,16 @@ def train_side_by_side(base, target, modules, lengths, pinned=None):
         expected = peft_loss_sum(reference, batch) / batch.supervised_tokens
         loss.backward()
         expected.backward()
-        gradients = adapter_views({name: parameter.grad for name, parameter in parameters.items()})
-        pairs = [(gradients[key], grad) for key, grad in peft_gradients(reference).items() if grad.any()]
+        ours_by_name = {name: p.grad for name, p in parameters.items() if p.grad is not None}
+        gradients, theirs = adapter_views(ours_by_name), peft_gradients(reference)
+        pairs = [(gradients[key], grad) for key, grad in theirs.items() if grad is not None and grad.any()]
         whole = relative(*(torch.cat([gradient.flatten() for gradient in side]) for side in zip(*pairs, strict=True)))
         yield loss.item(), expected.item(), max(relative(*pair) for pair in pairs), whole
         for optimizer in optimizers:
             optimizer.step()
 
 
-CASES = {
+CASES: dict[str, tuple[Callable[[], Model], tuple[str, ...], list[str]]] = {
     "mixture": (small_moe, ("attention", "experts"), ATTENTION + MLP),
     "mixture, attention only": (small_moe, ("attention",), ATTENTION),
     "dense": (small_dense, ("attention", "mlp"), ATTENTION + MLP),
@@ -138,7 +153,7 @@ CASES = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
-def test_twenty_steps_equal_plain_peft_in_float32(case):
+def test_twenty_steps_equal_plain_peft_in_float32(case: str) -> None:
     make, target, modules = CASES[case]
     for loss, expected, largest, _ in train_side_by_side(make(), target, modules, lengths=(24, 9, 33)):
         assert loss == pytest.approx(expected, rel=1e-6)
@@ -146,7 +161,7 @@ def test_twenty_steps_equal_plain_peft_in_float32(case):
 
 
 @pytest.mark.slow
-def test_twenty_steps_stay_close_to_plain_peft_in_bfloat16_with_pinned_routes():
+def test_twenty_steps_stay_close_to_plain_peft_in_bfloat16_with_pinned_routes() -> None:
     base = small_moe(dtype=torch.bfloat16)
     generator = torch.Generator().manual_seed(5)
     layers, experts, top_k = base.config.num_hidden_layers, base.config.num_experts, base.config.num_experts_per_tok

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,11 @@ pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).parents[3]
 LENGTHS = (9, 14, 5, 21, 8, 3)
+Document = tuple[list[int], list[bool]]
+"""Token ids, and for each whether it is supervised."""
 
 
-def step_documents():
+def step_documents() -> Iterator[Document]:
     whole = random_batch(LENGTHS, seed=7)
     targets = set(whole.target_positions.tolist())
     start = 0
@@ -32,7 +35,7 @@ def step_documents():
         start += length
 
 
-def gradient_of(parts):
+def gradient_of(parts: list[list[Document]]) -> torch.Tensor:
     """Returns the summed loss over all supervised tokens and its gradient for the adapter, with one micro-batch for
     each part.
     """
@@ -44,11 +47,12 @@ def gradient_of(parts):
         loss, _ = loss_sum_and_count(model, pack(part))
         loss.backward()
         total += loss.detach()
-    return torch.cat([total, *(parameter.grad.flatten() for parameter in lora_parameters(model).values())])
+    gradients = [parameter.grad for parameter in lora_parameters(model).values()]
+    return torch.cat([total, *(gradient.flatten() for gradient in gradients if gradient is not None)])
 
 
 @pytest.mark.parametrize("cut", [1, 2, 3, 5])
-def test_micro_batches_of_any_size_give_the_same_loss_and_gradient(cut):
+def test_micro_batches_of_any_size_give_the_same_loss_and_gradient(cut: int) -> None:
     documents = list(step_documents())
     expected = gradient_of([documents])
     actual = gradient_of([documents[:cut], documents[cut:]])
@@ -57,7 +61,7 @@ def test_micro_batches_of_any_size_give_the_same_loss_and_gradient(cut):
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_loss_and_gradient_of_one(tmp_path):
+def test_two_processes_give_the_loss_and_gradient_of_one(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

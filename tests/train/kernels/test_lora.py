@@ -5,9 +5,12 @@ with a warning.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import pytest
 import torch
+import transformers
+from transformers import Qwen3ForCausalLM, Qwen3MoeForCausalLM
 
 import workloads.train.patch as patch
 from tests.train.kernels.models import random_batch, randomise_adapter, small_dense, small_moe
@@ -22,12 +25,13 @@ from workloads.train.patch import (
     per_document_loss_sum,
 )
 
+Model = Qwen3MoeForCausalLM | Qwen3ForCausalLM
 EXPERT_KEY = re.compile(
     r"base_model\.model\.model\.layers\.(\d+)\.mlp\.experts\.(\d+)\.(gate|up|down)_proj\.lora_([AB])\.weight"
 )
 
 
-def test_every_expert_has_its_own_two_dimensional_pair_for_each_projection():
+def test_every_expert_has_its_own_two_dimensional_pair_for_each_projection() -> None:
     model = small_moe()
     add_lora(model, rank=4, alpha=4.0, target=("attention", "experts"))
     state = adapter_state(model)
@@ -41,7 +45,7 @@ def test_every_expert_has_its_own_two_dimensional_pair_for_each_projection():
     assert len(state) - len(experts) == 2 * 4 * 2
 
 
-def test_a_fresh_adapter_changes_nothing_and_a_trained_one_equals_the_merged_weights():
+def test_a_fresh_adapter_changes_nothing_and_a_trained_one_equals_the_merged_weights() -> None:
     plain, model = small_moe(), small_moe()
     add_lora(model, rank=4, alpha=6.0, target=("attention", "experts"))
     batch = random_batch((11, 6))
@@ -51,8 +55,11 @@ def test_a_fresh_adapter_changes_nothing_and_a_trained_one_equals_the_merged_wei
     for index, layer in enumerate(plain.model.layers):
         prefix = f"base_model.model.model.layers.{index}"
 
-        def delta(name, prefix=prefix):
-            return 1.5 * state[f"{prefix}.{name}.lora_B.weight"] @ state[f"{prefix}.{name}.lora_A.weight"]
+        def delta(name: str, prefix: str = prefix) -> torch.Tensor:
+            found: torch.Tensor = (
+                1.5 * state[f"{prefix}.{name}.lora_B.weight"] @ state[f"{prefix}.{name}.lora_A.weight"]
+            )
+            return found
 
         for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
             getattr(layer.self_attn, name).weight.data += delta(f"self_attn.{name}")
@@ -65,7 +72,7 @@ def test_a_fresh_adapter_changes_nothing_and_a_trained_one_equals_the_merged_wei
     torch.testing.assert_close(loss_sum_and_count(model, batch)[0], merged, rtol=1e-5, atol=1e-4)
 
 
-def test_an_adapter_survives_its_file_form():
+def test_an_adapter_survives_its_file_form() -> None:
     first, second = small_moe(), small_moe()
     for model, seed in ((first, 1), (second, 2)):
         add_lora(model, rank=4, alpha=4.0, target=("attention", "experts"), seed=seed)
@@ -79,7 +86,7 @@ def test_an_adapter_survives_its_file_form():
     assert all(torch.equal(views[key], state[key]) for key in state)
 
 
-def test_an_adapter_of_another_shape_is_refused():
+def test_an_adapter_of_another_shape_is_refused() -> None:
     model = small_moe()
     add_lora(model, rank=4, alpha=4.0, target=("attention",))
     state = {key: tensor.clone() for key, tensor in adapter_state(model).items()}
@@ -91,7 +98,7 @@ def test_an_adapter_of_another_shape_is_refused():
         load_adapter_state(model, {**state, key: state[key][:, :-1]})
 
 
-def test_the_seed_decides_the_adapter_and_nothing_else_is_trainable():
+def test_the_seed_decides_the_adapter_and_nothing_else_is_trainable() -> None:
     models = [small_dense() for _ in range(3)]
     for model, seed in zip(models, (1, 1, 2), strict=True):
         add_lora(model, rank=4, alpha=4.0, target=("attention", "mlp"), seed=seed)
@@ -106,18 +113,18 @@ def test_the_seed_decides_the_adapter_and_nothing_else_is_trainable():
     ("make", "target"),
     [(small_dense, "experts"), (small_moe, "mlp"), (small_dense, "atention")],  # codespell:ignore
 )
-def test_a_target_that_the_model_does_not_have_is_refused(make, target):
+def test_a_target_that_the_model_does_not_have_is_refused(make: Callable[[], Model], target: str) -> None:
     with pytest.raises(ValueError, match=f"lora target '{target}'"):
         add_lora(make(), rank=4, alpha=4.0, target=(target,))
 
 
-def test_an_unknown_transformers_release_runs_by_document_and_says_so(monkeypatch):
+def test_an_unknown_transformers_release_runs_by_document_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     model = small_moe()
     add_lora(model, rank=4, alpha=4.0, target=("attention", "experts"))
     randomise_adapter(model)
     batch = random_batch((7, 4))
     packed, _ = loss_sum_and_count(model, batch)
-    monkeypatch.setattr(patch.transformers, "__version__", "6.0.1")
+    monkeypatch.setattr(transformers, "__version__", "6.0.1")
     with pytest.warns(RuntimeWarning, match=r"document by document, much slower: transformers 6\.0\.1"):
         slow, count = loss_sum_and_count(model, batch)
     assert count == batch.supervised_tokens
@@ -133,20 +140,20 @@ def test_an_unknown_transformers_release_runs_by_document_and_says_so(monkeypatc
         ("head_dim", 24, "no power of two"),
     ],
 )
-def test_a_variant_that_the_operators_do_not_compute_runs_by_document(name, value, reason):
+def test_a_variant_that_the_operators_do_not_compute_runs_by_document(name: str, value: object, reason: str) -> None:
     model = small_moe()
     assert patch.why_not_packed(model) is None
     setattr(model.config, name, value)
-    assert reason in patch.why_not_packed(model)
+    assert reason in str(patch.why_not_packed(model))
 
 
-def test_a_model_that_moved_to_another_dtype_gets_new_buffers():
+def test_a_model_that_moved_to_another_dtype_gets_new_buffers() -> None:
     model = small_moe()
     add_lora(model, rank=4, alpha=4.0, target=("experts",))
     randomise_adapter(model)
     batch = random_batch((7, 4))
     loss, _ = loss_sum_and_count(model, batch)
-    wide, _ = loss_sum_and_count(model.to(torch.float64), batch)
+    wide, _ = loss_sum_and_count(model.double(), batch)
     torch.testing.assert_close(wide.float(), loss, rtol=1e-4, atol=1e-4)
 
 
@@ -159,12 +166,14 @@ def test_a_model_that_moved_to_another_dtype_gets_new_buffers():
         ([([1, 2], [False, True]), ([3], [True])], "document 1 supervises its first token"),
     ],
 )
-def test_a_batch_that_cannot_be_trained_on_is_refused(documents, message):
+def test_a_batch_that_cannot_be_trained_on_is_refused(
+    documents: list[tuple[list[int], list[bool]]], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         pack(documents)
 
 
-def test_a_batch_without_supervised_tokens_has_no_loss():
+def test_a_batch_without_supervised_tokens_has_no_loss() -> None:
     model = small_dense()
     add_lora(model, rank=4, alpha=4.0, target=("attention",))
     with pytest.raises(ValueError, match="no supervised token"):

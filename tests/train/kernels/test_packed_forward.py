@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 import torch
+from transformers import Qwen3ForCausalLM, Qwen3MoeForCausalLM
 
 from tests.train.kernels.models import random_batch, randomise_adapter, small_dense, small_moe
 from workloads.train.kernels.decoder import packed_loss_sum
 from workloads.train.patch import add_lora, lora_parameters, per_document_loss_sum
 
-CASES = {
-    "mixture, attention and experts": (small_moe, ("attention", "experts")),
-    "mixture, attention only": (small_moe, ("attention",)),
-    "mixture, experts only": (small_moe, ("experts",)),
-    "mixture, weights not normalised": (lambda **kw: small_moe(norm_topk_prob=False, **kw), ("attention", "experts")),
-    "dense, attention and mlp": (small_dense, ("attention", "mlp")),
-    "dense, attention only": (small_dense, ("attention",)),
-    "dense, mlp only": (small_dense, ("mlp",)),
+Model = Qwen3MoeForCausalLM | Qwen3ForCausalLM
+MOE, DENSE = partial(small_moe, 0), partial(small_dense, 0)
+CASES: dict[str, tuple[Callable[[torch.dtype], Model], tuple[str, ...]]] = {
+    "mixture, attention and experts": (MOE, ("attention", "experts")),
+    "mixture, attention only": (MOE, ("attention",)),
+    "mixture, experts only": (MOE, ("experts",)),
+    "mixture, weights not normalised": (partial(MOE, norm_topk_prob=False), ("attention", "experts")),
+    "dense, attention and mlp": (DENSE, ("attention", "mlp")),
+    "dense, attention only": (DENSE, ("attention",)),
+    "dense, mlp only": (DENSE, ("mlp",)),
 }
 
 
-def gradients(loss, model):
+def gradients(loss: torch.Tensor, model: Model) -> dict[str, torch.Tensor]:
     parameters = lora_parameters(model)
     return dict(zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True))
 
@@ -29,9 +35,9 @@ def gradients(loss, model):
 @pytest.mark.parametrize("rank", [4, 8])
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("lengths", [(9,), (7, 1 + 1, 12, 5), (6, 6, 6)])
-def test_packed_equals_unpacked_in_loss_and_gradients(case, lengths, rank):
+def test_packed_equals_unpacked_in_loss_and_gradients(case: str, lengths: tuple[int, ...], rank: int) -> None:
     make, target = CASES[case]
-    model = make(dtype=torch.float64)
+    model = make(torch.float64)
     add_lora(model, rank=rank, alpha=6.0, target=target, dtype=torch.float64, seed=1)
     randomise_adapter(model)
     batch = random_batch(lengths)
@@ -42,7 +48,5 @@ def test_packed_equals_unpacked_in_loss_and_gradients(case, lengths, rank):
     torch.testing.assert_close(loss, reference, rtol=1e-6, atol=1e-6)
     actual = gradients(loss, model)
     for name, gradient in expected.items():
-        torch.testing.assert_close(
-            actual[name], gradient, rtol=1e-4, atol=1e-5, msg=lambda text, n=name: f"{n}: {text}"
-        )
+        torch.testing.assert_close(actual[name], gradient, rtol=1e-4, atol=1e-5, msg=partial("{}: {}".format, name))
         assert gradient.abs().max() > 1e-3

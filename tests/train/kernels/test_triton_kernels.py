@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
-def test_kernels_match_their_reference_in_the_interpreter():
+def test_kernels_match_their_reference_in_the_interpreter() -> None:
     result = subprocess.run(
         [sys.executable, "-m", "tests.train.kernels.triton_checks", "cpu"],
         cwd=ROOT,

@@ -10,7 +10,7 @@ from transformers.cache_utils import DynamicLayer
 FIRST_TOKENS = 64
 
 
-class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
+class GrowingLayer(DynamicLayer):
     """`keys` and `values` (B, G, T, D) are views of the filled part of larger buffers."""
 
     _key_buffer: Tensor | None = None

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from workloads.api.units import EngineIdentity as EngineInputs
+from workloads.api.units import EngineIdentity
 from workloads.engines.base import Adapter, BadAdapter, Decoding, Demands, Finished, Request, nothing
 from workloads.engines.memory import BYTES, weight_bytes
 from workloads.engines.merged_engine import MergedEngine
@@ -74,7 +74,7 @@ class VllmEngine:
     @classmethod
     def start(
         cls,
-        asked: EngineInputs,
+        asked: EngineIdentity,
         directory: Path,
         shapes: ModelShapes,
         tokenizer: TextTokenizer,

@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext, ForkServerProcess
@@ -29,7 +29,7 @@ IMPORT_SECONDS = 300.0
 NOT_IMPORTED = frozenset({"VLLM_CACHE_ROOT"})
 """Variables of vLLM that no module reads on import."""
 NO_VLLM = 3
-"""The exit code of `look` if the server could not import vLLM."""
+"""The exit code of `check_core` if the server could not import vLLM."""
 ORPHANED = 98
 """The exit code if the parent ended before the parent-death signal was set."""
 
@@ -60,11 +60,11 @@ class CoreProcess(ForkServerProcess):
         os.setpgid(0, 0)  # a signal to the program's group goes to the program, which asks the core to end
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        take_on(self._environment, server.ENVIRONMENT)
+        take_environment(self._environment, server.ENVIRONMENT)
         super().run()
 
 
-def take_on(environment: dict[str, str], inherited: dict[str, str]) -> None:
+def take_environment(environment: dict[str, str], inherited: dict[str, str]) -> None:
     """Applies the program's changes since the server began with `inherited`; variables that imports set in the server
     stay.
 
@@ -84,14 +84,27 @@ class CoreContext(ForkServerContext):
     Process = CoreProcess
 
 
+def check_core() -> None:
+    """Runs in a process forked from the server: exits with 0 if a core could run in it."""
+    if CORE not in sys.modules:
+        sys.exit(NO_VLLM)
+    from vllm.platforms import current_platform
+
+    if current_platform.is_cuda():
+        import torch
+
+        torch.zeros(1, device="cuda")  # fails after a fork from a process that used CUDA
+
+
 class CoreServer:
     """The fork server of this process. A thread tests it when it has imported vLLM."""
 
-    def __init__(self) -> None:
+    def __init__(self, check: Callable[[], None] = check_core) -> None:
+        """`check`: runs in a process forked from the server, and exits with 0 if a core could run in such a process."""
         self._variables = vllm_variables()
         self._changed: set[str] = set()
         self._problem: str | None = f"vLLM was not imported within {IMPORT_SECONDS:.0f} s"
-        self._trial = threading.Thread(target=self._try_it, name="vllm-imports", daemon=True)
+        self._trial = threading.Thread(target=self._try_it, args=(check,), name="vllm-imports", daemon=True)
         CoreContext().set_forkserver_preload([IMPORTS])
         try:
             forkserver.ensure_running()
@@ -115,8 +128,8 @@ class CoreServer:
             self._variables = vllm_variables()
         return self._problem
 
-    def _try_it(self) -> None:
-        probe = CoreProcess(target=look, daemon=True)
+    def _try_it(self, check: Callable[[], None]) -> None:
+        probe = CoreProcess(target=check, daemon=True)
         try:
             probe.start()  # waits until the server has imported vLLM
         except (OSError, EOFError) as error:
@@ -131,18 +144,6 @@ class CoreServer:
             self._problem = f"a process forked from the server ended with {probe.exitcode}; see stderr"
         else:
             self._problem = None
-
-
-def look() -> None:
-    """Runs in a process forked from the server: exits with 0 if a core could run in it."""
-    if CORE not in sys.modules:
-        sys.exit(NO_VLLM)
-    from vllm.platforms import current_platform
-
-    if current_platform.is_cuda():
-        import torch
-
-        torch.zeros(1, device="cuda")  # fails after a fork from a process that used CUDA
 
 
 _servers: list[CoreServer] = []
@@ -180,14 +181,15 @@ def import_ahead(settings: VllmSettings) -> None:
 
 
 @contextmanager
-def forked_core() -> Iterator[None]:
-    """Within the block vLLM forks its core from the server."""
+def forked_core(server: CoreServer | None = None) -> Iterator[None]:
+    """Within the block vLLM forks its core from the server; by default from that of `import_ahead`."""
     from vllm.v1.engine import utils
 
-    if not _servers or os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0":
+    server = server or next(iter(_servers), None)
+    if server is None or os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0":
         yield
         return
-    problem = _servers[0].problem()
+    problem = server.problem()
     if not hasattr(utils, "get_mp_context"):
         problem = "this vLLM makes its core in another way"
     if problem is not None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import boto3
+import botocore.session
 from boto3.exceptions import Boto3Error
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
@@ -22,6 +23,7 @@ from workloads.storage.base import AlreadyExists, NotFound, ObjectInfo, StoreErr
 from workloads.storage.s3.checksums import Sums, part_bytes, sums_of
 from workloads.storage.s3.credentials import session_with
 from workloads.storage.s3.errors import ForeignAnswer, read_fault, require
+from workloads.storage.s3.timestamps import use_fast_timestamps
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -47,7 +49,8 @@ def connect(
     request `tries` times (each part of a multipart transfer separately); the store then retries until its deadline.
     Raises CredentialRetrievalError for keys that cannot be read.
     """
-    session = boto3.session.Session(botocore_session=session_with(keys) if keys else None)
+    own = session_with(keys) if keys else botocore.session.Session()
+    session = boto3.session.Session(botocore_session=use_fast_timestamps(own))
     config = Config(
         retries={"mode": "standard", "total_max_attempts": tries},
         connect_timeout=10,

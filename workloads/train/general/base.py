@@ -29,7 +29,7 @@ def load_base(
     config = _config(directory)
     from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()  # type: ignore[no-untyped-call]
+    disable_progress_bar()
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             directory,

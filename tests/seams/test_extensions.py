@@ -1,4 +1,6 @@
-"""An experiment whose model family, benchmark, grader, engine and store all come from another distribution."""
+"""An experiment whose model family, benchmark, grader, engine and store all come from another distribution: `toy`, whose
+code is on the pages docs/development/add-*.md.
+"""
 
 import json
 import os
@@ -19,7 +21,8 @@ from workloads.models.base import ModelFamily
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.long]
 STABLELM = ModelFamily(
     name="stablelm", title="StableLM", architecture="StableLmForCausalLM", model_type="stablelm"
-)  # only for the base's configuration: the experiment has the toy's own configuration
+)  # only to write the tiny base: the experiment uses the family that `toy` defines
+# The random base cannot answer. The prefill makes every output begin with Paris: 1 of 2 outputs is right.
 EXPERIMENT = r"""
 apiVersion: potstill.dev/v1alpha1
 kind: Experiment
@@ -54,17 +57,18 @@ PROGRAM = {
 }
 
 
-def potstill(folder: Path, site: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def potstill(folder: Path, site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs the command in `folder`, with the distributions that are installed in `site`."""
     environment = os.environ | {
         "POTSTILL_CACHE": str(folder / "cache"),
         "PYTHONPATH": str(site),
         "TOY_FOLDER": str(folder / "boxes"),
     }
-    command = [sys.executable, "-P", "-m", "controller.cli", *words]
+    command = [sys.executable, "-P", "-m", "controller.cli", *arguments]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=800)
 
 
-def test_the_parts_that_the_pages_show_run_an_experiment_to_its_report(tmp_path: Path) -> None:
+def test_the_code_on_the_documentation_pages_runs_an_experiment_to_its_report(tmp_path: Path) -> None:
     site = install(tmp_path / "site")
     write_tiny_base(tmp_path / "base", STABLELM)
     write_rows(tmp_path / "rows.jsonl", sums(20))
@@ -97,7 +101,7 @@ def test_the_parts_that_the_pages_show_run_an_experiment_to_its_report(tmp_path:
     assert golds.returncode == 0, golds.stderr
     assert json.loads(golds.stdout)["right"] == 2
 
-    without = potstill(tmp_path, tmp_path / "nowhere", "validate", "experiment.yaml")
-    assert without.returncode == 2
-    assert "toy-capitals is not built in" in without.stderr
-    assert "toy-engine is not one of transformers, vllm" in without.stderr
+    without_toy = potstill(tmp_path, tmp_path / "nowhere", "validate", "experiment.yaml")
+    assert without_toy.returncode == 2
+    assert "toy-capitals is not built in" in without_toy.stderr
+    assert "toy-engine is not one of transformers, vllm" in without_toy.stderr

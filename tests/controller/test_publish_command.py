@@ -23,7 +23,7 @@ from workloads.storage.markers import list_markers
 
 
 def spec(folder: Path, expect: list[int], name: str = "theirs") -> Path:
-    """An experiment with one run whose checkpoints are published."""
+    """Writes an experiment with the run `mine`, whose checkpoints at `expect` samples are published."""
     base = {"config.json": json.dumps(CONFIG).encode(), "model.safetensors": safetensors({"w": ("F32", [1], ONE)})}
     write(folder / "base", base)
     path = folder / f"{name}.yaml"
@@ -41,11 +41,12 @@ spec:
     return path
 
 
-def names(store: Store, path: Path) -> list[str]:
+def committed_checkpoints(store: Store, path: Path) -> list[str]:
     return [marker.name for marker in list_markers(store, train_unit(frozen_from(path, None).runs[0]))]
 
 
-def ends(store: Store) -> list[TaskEnd]:
+def task_ends(store: Store) -> list[TaskEnd]:
+    """The ends of all attempts to publish a checkpoint."""
     found = [info.key for info in store.list("units/train/") if info.key.endswith(".end.json")]
     return [TaskEnd.model_validate_json(store.get(key)) for key in found]
 
@@ -56,8 +57,8 @@ def test_published_checkpoints_stay_when_more_are_expected_later(tmp_path: Path)
     publish(spec(tmp_path, [100]), tmp_path / "adapter", "mine", 100, store.url)
     more = spec(tmp_path, [100, 200])
     publish(more, tmp_path / "adapter", "mine", 200, store.url)
-    assert names(store, more) == ["checkpoint-000000100", "checkpoint-000000200"]
-    assert [end.outcome for end in ends(store)] == ["succeeded", "succeeded"]
+    assert committed_checkpoints(store, more) == ["checkpoint-000000100", "checkpoint-000000200"]
+    assert [end.outcome for end in task_ends(store)] == ["succeeded", "succeeded"]
 
 
 def test_another_checkpoint_at_the_same_samples_is_refused_and_the_first_stays(tmp_path: Path) -> None:
@@ -68,19 +69,20 @@ def test_another_checkpoint_at_the_same_samples_is_refused_and_the_first_stays(t
     write(tmp_path / "other", adapter(value=b"\0\0\0\0"))
     with pytest.raises(SpecError, match="has another checkpoint at 100 samples already"):
         publish(path, tmp_path / "other", "mine", 100, store.url)
-    assert [end.outcome for end in ends(store)] == ["succeeded", "superseded"]
+    assert [end.outcome for end in task_ends(store)] == ["succeeded", "superseded"]
 
 
 def test_a_run_of_the_same_name_in_another_experiment_is_another_run(tmp_path: Path) -> None:
     store = open_store((tmp_path / "store").as_uri())
     write(tmp_path / "adapter", adapter())
     publish(spec(tmp_path, [100]), tmp_path / "adapter", "mine", 100, store.url)
-    assert names(store, spec(tmp_path, [100], name="ours")) == []
+    assert committed_checkpoints(store, spec(tmp_path, [100], name="ours")) == []
 
 
-def test_no_program_is_started_for_a_checkpoint_that_is_being_handed_in() -> None:
+def test_no_job_is_started_while_potstill_publish_commits_a_checkpoint() -> None:
+    """`potstill publish` writes the task, does its work itself and closes it: the controller must not start a Job for it."""
     frozen = experiment((external("mine", (100,), published=True),), ())
-    world = World(Weather(), seed=0)
+    world = World(Weather(), seed=0)  # a simulated store and cluster
     run = frozen.runs[0]
     assert isinstance(run.inputs, ExternalInputs)
     task = ImportTask(
@@ -93,6 +95,6 @@ def test_no_program_is_started_for_a_checkpoint_that_is_being_handed_in() -> Non
         location="/adapters/mine",
         expect=run.checkpoints,
     )
-    assert world.act(WriteTask(task, Reason("HandedIn", "potstill publish")), task.owner)
+    assert world.act(WriteTask(task, Reason("Published", "potstill publish")), task.owner)
     decision = decide(frozen, world.store_view(owner_of(frozen)), world.executor_view(), world.now)
     assert [action for action in decision.actions if isinstance(action, Start)] == []
