@@ -37,12 +37,12 @@ from workloads.train.model import BadModel
 from workloads.train.ranks import Ranks, join_ranks
 from workloads.train.step import optimizer_step
 
-QWEN3_14B = {
+QWEN3_14B: dict[str, Any] = {
     "vocab_size": 151_936, "hidden_size": 5120, "intermediate_size": 17_408, "num_attention_heads": 40,
     "num_key_value_heads": 8, "head_dim": 128, "max_position_embeddings": 40_960, "tie_word_embeddings": False,
     "use_cache": False,
 }  # fmt: skip
-SMALL = {
+SMALL: dict[str, Any] = {
     "vocab_size": 512, "hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4, "num_key_value_heads": 2,
     "head_dim": 16,
 }  # fmt: skip
