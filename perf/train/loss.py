@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from workloads.train.general.trainer import summed_cross_entropy
+from workloads.train.general.loss import summed_cross_entropy
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 REPEATS = 5
@@ -22,7 +22,8 @@ REPEATS = 5
 
 def general(logits: Tensor, ids: Tensor, documents: Tensor, positions: Tensor) -> Tensor:
     """As GeneralTrainer.loss_sum; logits: (D, W, V), ids: (D, W), places of the supervised rows: (S,) each."""
-    return summed_cross_entropy(logits[documents, positions], ids[documents, positions + 1])
+    rows = documents * logits.shape[1] + positions
+    return summed_cross_entropy(logits, rows, ids[documents, positions + 1])
 
 
 def transformers(logits: Tensor, ids: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from statistics import median
@@ -149,33 +150,62 @@ def test_each_training_was_so_fast(folder: str, cells: list[str]) -> None:
     assert numbers(cells[8])[0] == round(ours["tokens_per_second"] / theirs["tokens_per_second"], 1)
 
 
+GENERAL = "throughput-general.json"
+GENERAL_CASES = ("4096", "padded 1.5K")
+
+
 @pytest.mark.parametrize(("row", "ours", "theirs"), [(0, "4096", "4096"), (1, "packed 1.5K", "padded 1.5K")])
 def test_the_general_trainer_was_so_fast(row: int, ours: str, theirs: str) -> None:
-    cells, found = rows("general trainer", SHIPPED)[row], trained("shipped-h200")
-    fast, general, peft = (
-        found[f"{system}, attention+experts, {kind}"]
-        for system, kind in (("potstill", ours), ("general", theirs), ("peft", theirs))
-    )
+    cells, found = rows("general trainer", SHIPPED)[row], trained("shipped-h200", GENERAL)
+    fast = trained("shipped-h200")[f"potstill, attention+experts, {ours}"]
+    general, peft = (found[f"{system}, attention+experts, {theirs}"] for system in ("general", "peft"))
     rates = [round(case["tokens_per_second"]) for case in (fast, general, peft)]
     assert [numbers(cells[column])[0] for column in (1, 2, 4)] == rates
     assert [numbers(cells[column])[0] for column in (3, 5)] == [round(one["peak_gib"], 1) for one in (general, peft)]
     assert peft["tokens_per_micro_batch"] == (numbers(cells[4])[1:] or [16_384])[0]
 
 
-def test_the_general_trainer_with_another_loss_was_so_fast() -> None:
-    found, told = trained("shipped-h200", "throughput-loss-bca81e8.json"), PAGE[PAGE.index("(commit bca81e8") :]
-    general = [found[f"general, attention+experts, {kind}"] for kind in ("4096", "padded 1.5K")]
+def test_the_general_trainer_is_so_many_times_as_fast_as_peft() -> None:
+    found, told = trained("shipped-h200", GENERAL), PAGE[PAGE.index("On documents of one length it has") :]
+    ratios = [
+        found[f"general, attention+experts, {case}"]["tokens_per_second"]
+        / found[f"peft, attention+experts, {case}"]["tokens_per_second"]
+        for case in GENERAL_CASES
+    ]
+    assert numbers(told)[:2] == [round(ratio, 2) for ratio in ratios]
+
+
+def test_the_general_trainer_with_the_loss_before_was_so_fast() -> None:
+    found, told = trained("shipped-h200"), PAGE[PAGE.index("the trainer then made") :]
+    general = [found[f"general, attention+experts, {case}"] for case in GENERAL_CASES]
     rates = [round(case["tokens_per_second"]) for case in general]
-    (peak,) = {round(case["peak_gib"], 1) for case in general}
-    assert numbers(told.partition("the trainer then made")[2])[:3] == [*rates, peak]
+    assert numbers(told)[:4] == [*rates, *(round(case["peak_gib"], 1) for case in general)]
 
 
 def test_a_loss_took_so_long() -> None:
     lines = {line.split()[0]: line for line in (RESULTS / "shipped-h200" / "loss.txt").read_text().splitlines()}
-    before, after, theirs = (numbers(lines[name].partition(" ")[2]) for name in ("before", "after", "transformers"))
-    told = numbers(PAGE[PAGE.index("Of four documents of 4096 tokens it takes") :])
-    assert told[1:3] == [before[0], theirs[0]]
-    assert {before[0], theirs[0], before[2], theirs[2], after[0]} <= set(told[:20])
+    ours, theirs = (numbers(lines[name].partition(" ")[2]) for name in ("general", "transformers"))
+    told = numbers(PAGE[PAGE.index("documents of 4096 tokens it takes") :])
+    assert told[1:5] == [ours[0], theirs[0], ours[2], theirs[2]]
+
+
+def test_full_fine_tuning_was_so_fast() -> None:
+    (found,) = json.loads((RESULTS / "shipped-h200" / "full.json").read_text())["cases"].values()
+    told = numbers(PAGE[PAGE.index("raw output: `full.json`") :])
+    (peak,) = found["peak_bytes"]
+    assert told[:2] == [round(found["tokens_per_second"]), round(found["steps_per_second"], 3)]
+    assert told[2:4] == [round(peak / 2**30, 1), found["tokens_per_micro_batch"]]
+
+
+def test_the_quickstart_took_so_long() -> None:
+    lines = (RESULTS / "shipped-h200" / "quickstart-run.txt").read_text().splitlines()
+    clock = [
+        (datetime.strptime(line[:8], "%H:%M:%S"), line[9:]) for line in lines if re.match(r"\d\d:\d\d:\d\d ", line)
+    ]
+    starts = [place for place, (_, text) in enumerate(clock) if text.startswith("loading weights")]
+    told = numbers(PAGE[PAGE.index("all graded, took") :])
+    assert told[0] == (clock[-1][0] - clock[0][0]).seconds
+    assert told[1:4] == [(clock[place + 1][0] - clock[place][0]).seconds for place in starts]
 
 
 @pytest.mark.parametrize(

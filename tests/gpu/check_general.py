@@ -1,10 +1,12 @@
-"""The general trainer on a CUDA device: `python -m tests.gpu.check_general [--tiny]`.
+"""The general trainer on a CUDA device: `python -m tests.gpu.check_general [--tiny] [--families NAME ...]`.
 
 Every family of workloads/models in float32 against the CPU, loss by loss; a few in bfloat16, with the canary in the
 transformers engine; and the measured first step on a Llama of 1B shapes: with several limits of memory, no step of the
 run takes more than its limit. Ends with status 1 if a check failed. `--tiny`: small shapes for the last part.
+`--families`: only these, without the last part.
 """
 
+import argparse
 import sys
 import tempfile
 from pathlib import Path
@@ -162,12 +164,18 @@ def check_memory(shapes: dict[str, Any], longest: int) -> None:
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--families", nargs="+", choices=sorted(family.name for family in FAMILIES.values()))
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         rows = write_rows(root / "rows.jsonl", sums(ROWS))
         for family in FAMILIES.values():
-            compare(family, root, rows)
-    check_memory(*((LLAMA_TINY, 256) if "--tiny" in sys.argv else (LLAMA_1B, 4096)))
+            if args.families is None or family.name in args.families:
+                compare(family, root, rows)
+    if args.families is None:
+        check_memory(*((LLAMA_TINY, 256) if args.tiny else (LLAMA_1B, 4096)))
     print(f"{len(failures)} failed: {failures}" if failures else "all checks hold")
     return 1 if failures else 0
 

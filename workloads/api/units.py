@@ -21,7 +21,7 @@ TRAIN_NUMERICS = "train-1"
 
 Raise it when the arithmetic changes, so that old checkpoints are not reused.
 """
-GENERAL_NUMERICS = "general-1"
+GENERAL_NUMERICS = "general-2"
 """The same for the general trainer."""
 NUMERICS = {"fast": TRAIN_NUMERICS, "general": GENERAL_NUMERICS}
 GRADER_VERSION = "grade-4"

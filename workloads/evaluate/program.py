@@ -23,7 +23,7 @@ from workloads.evaluate.prepare import Bench, Prepared, prepare
 from workloads.evaluate.session import Session, Tally, by_adapter, fail_member, prepare_all
 from workloads.evaluate.trained_weights import TrainedWeights
 from workloads.models.shapes import BadShapes, read_shapes
-from workloads.models.weight_files import loading_phase
+from workloads.models.weight_files import weights_size
 from workloads.program import Context, ProgramError
 from workloads.storage.base import StoreError
 from workloads.storage.content_digest import ContentError, localise_model
@@ -250,11 +250,12 @@ class EngineBay:
         return Bench(shapes, tokenizer, self.folder, self.adapters, self.context.stop_if_terminated, canaries)
 
     def _report_start(self, evaluations: Sequence[Evaluation], directory: Path, room: int) -> None:
+        engine = evaluations[0].member.inputs.engine.name
         self.context.progress(
             Progress(
                 attempt=self.context.task.number,
                 updated=self.context.now(),
-                phase=loading_phase(directory),
+                phase=f"starting {engine} (weights {weights_size(directory)})",
                 done=0,
                 total=sum(one.total for one in evaluations),
                 counted="outputs",

@@ -75,10 +75,10 @@ def _read_index(path: Path) -> dict[str, str]:
     return named
 
 
-def loading_phase(directory: Path) -> str:
-    """Returns the progress text while a model is loaded, with the size of its weights: loading weights (61.1 GB)."""
+def weights_size(directory: Path) -> str:
+    """Returns the size of a model's safetensors files as text: 61.1 GB."""
     size = sum(path.stat().st_size for path in directory.glob("*.safetensors"))
     for unit, factor in (("GB", 1e9), ("MB", 1e6)):
         if size >= factor:
-            return f"loading weights ({size / factor:.1f} {unit})"
-    return f"loading weights ({size / 1e3:.1f} kB)"
+            return f"{size / factor:.1f} {unit}"
+    return f"{size / 1e3:.1f} kB"

@@ -19,7 +19,7 @@ from workloads.data.end_token import EndToken, end_token
 from workloads.data.files import BadData
 from workloads.data.samples import TrainingData, prepare
 from workloads.data.sources import localise_data
-from workloads.models.weight_files import loading_phase
+from workloads.models.weight_files import weights_size
 from workloads.program import Context, ProgramError, other_version
 from workloads.storage.base import Store
 from workloads.storage.content_digest import cache_folder, localise_model
@@ -74,7 +74,7 @@ def _train(
     paths = [localise_data(source, folder / "data") for source in task.sources]
     data = prepare(paths, inputs, tokenizer, end, cache_folder())
     check_fits(base, inputs.sequence_tokens, data.rows.largest)
-    _report(leader, loading_phase(base))
+    _report(leader, f"loading weights ({weights_size(base)})")
     trainer = _open_trainer(task, base, ranks)
     sequences = canary_sequences(data)
     before = trainer.log_probs(sequences)

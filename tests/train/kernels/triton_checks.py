@@ -11,7 +11,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from workloads.train.general import loss, loss_triton
 from workloads.train.kernels import cross_entropy_triton, moe_permute_triton, norms_triton
 from workloads.train.kernels.cross_entropy import cross_entropy_in_place
 from workloads.train.kernels.norms import reference_norm_rope, reference_rms_norm, reference_rms_norm_backward
@@ -37,6 +39,10 @@ class Checks:
         good = error <= TOLERANCE[self.dtype]
         self.failures += not good
         print(f"{'ok  ' if good else 'FAIL'} {name:34} {self.dtype!s:15} {tuple(actual.shape)!s:20} {error:.2e}")
+
+    def hold(self, name: str, good: bool) -> None:
+        self.failures += not good
+        print(f"{'ok  ' if good else 'FAIL'} {name:34} {self.dtype!s:15}")
 
 
 def gradient(function: Callable[..., Tensor], grad: Tensor, *inputs: Tensor) -> list[Tensor]:
@@ -108,6 +114,77 @@ def check_cross_entropy(checks: Checks, rows: int, vocabulary: int) -> None:
     checks.compare("cross_entropy: gradient", logits, expected_gradient)
 
 
+def check_loss(checks: Checks, documents: int, width: int, vocabulary: int, first: int = 0, share: float = 0.6) -> None:
+    """The general trainer's loss of a part of the rows, of logits that begin at column `first` of a wider tensor."""
+    whole = checks.random(documents, first + width, vocabulary) * 4
+    logits = whole[:, first:]
+    before = logits.clone()
+    rows = (torch.rand(documents * width, device=checks.device) < share).nonzero()[:, 0]
+    rows = rows[torch.randperm(len(rows), device=checks.device)]
+    targets = torch.randint(0, vocabulary, rows.shape, device=checks.device)
+    wide = logits.reshape(-1, vocabulary)[rows].double().cpu()
+    scale = torch.tensor(0.3, device=checks.device)
+    *kept, losses = loss_triton.cross_entropy(logits, rows, targets)
+    gradient = loss_triton.cross_entropy_backward(scale, logits, rows, targets, *kept)
+    expected = functional.cross_entropy(wide, targets.cpu(), reduction="none")
+    probabilities = wide.softmax(-1)
+    probabilities[torch.arange(len(rows)), targets.cpu()] -= 1
+    expected_gradient = torch.zeros(documents * width, vocabulary, dtype=torch.float64)
+    expected_gradient[rows.cpu()] = probabilities * 0.3
+    if share:
+        checks.compare("summed_cross_entropy: losses", losses, expected)
+        checks.compare("summed_cross_entropy: gradient", gradient.flatten(0, 1), expected_gradient)
+    is_other = torch.ones(documents * width, dtype=torch.bool, device=checks.device).scatter(0, rows, False)
+    others = gradient.flatten(0, 1)[is_other]
+    checks.hold("summed_cross_entropy: other rows", len(others) > 0 and not others.any())
+    checks.hold("summed_cross_entropy: logits unchanged", torch.equal(logits, before))
+
+
+def check_loss_of_all(checks: Checks, documents: int, width: int, vocabulary: int) -> None:
+    """The size of a real micro-batch, against the plain path on the same device, with no wait of the host."""
+    logits = checks.random(documents, width, vocabulary)
+    rows = torch.arange(documents * width, device=checks.device).view(documents, width)[:, :-1].flatten()
+    targets = torch.randint(0, vocabulary, rows.shape, device=checks.device)
+    scale = torch.tensor(1 / len(rows), device=checks.device)
+    torch.cuda.set_sync_debug_mode("error")
+    *kept, losses = loss_triton.cross_entropy(logits, rows, targets)
+    gradient = loss_triton.cross_entropy_backward(scale, logits, rows, targets, *kept)
+    torch.cuda.set_sync_debug_mode("default")
+    *kept, expected = loss.cross_entropy(logits, rows, targets)
+    checks.compare("summed_cross_entropy: losses", losses, expected)
+    expected_gradient = loss.cross_entropy_backward(scale, logits, rows, targets, *kept)
+    apart = max(float((a.float() - b.float()).norm()) for a, b in zip(gradient, expected_gradient, strict=True))
+    size = max(float(b.float().norm()) for b in expected_gradient)
+    checks.hold(f"summed_cross_entropy: gradient {apart / size:.2e}", apart <= TOLERANCE[checks.dtype] * size)
+
+
+def check_loss_of_extremes(checks: Checks, vocabulary: int) -> None:
+    """Infinite and undefined logits have the losses and gradients of functional.cross_entropy."""
+    infinity, undefined = float("inf"), float("nan")
+    logits = checks.random(1, 8, vocabulary)
+    logits[0, 0, 3] = -infinity
+    logits[0, 1, 0] = infinity
+    logits[0, 2, -1] = infinity
+    logits[0, 3] = -infinity
+    logits[0, 4, 5] = undefined
+    logits[0, 5] = undefined
+    logits[0, 6] = infinity
+    logits[0, 7, 1:] = -infinity
+    rows = torch.arange(8, device=checks.device)
+    for target in (0, 3, vocabulary - 1):
+        targets = torch.full((8,), target, device=checks.device)
+        *kept, losses = loss_triton.cross_entropy(logits, rows, targets)
+        gradient = loss_triton.cross_entropy_backward(losses.new_ones(()), logits, rows, targets, *kept)
+        leaf = logits[0].float().detach().cpu().requires_grad_()
+        expected = functional.cross_entropy(leaf, targets.cpu(), reduction="none")
+        (expected_gradient,) = torch.autograd.grad(expected.sum(), leaf)
+        name = f"summed_cross_entropy: extremes, target {target}"
+        same = TOLERANCE[checks.dtype]
+        checks.hold(name, torch.allclose(losses.cpu(), expected.detach(), same, same, equal_nan=True))
+        good = torch.allclose(gradient[0].float().cpu(), expected_gradient, same, same, equal_nan=True)
+        checks.hold(f"{name}, gradient", good)
+
+
 def main(device: str) -> int:
     torch.manual_seed(0)
     failures = 0
@@ -116,12 +193,22 @@ def main(device: str) -> int:
         check_norms(checks, tokens=5, width=48, heads=3, size=16)
         check_rows(checks, tokens=7, top_k=3, width=40, inner=24)
         check_cross_entropy(checks, rows=5, vocabulary=100)
+        check_loss(checks, documents=2, width=5, vocabulary=100)
+        check_loss(checks, documents=3, width=4, vocabulary=103, first=3)
+        check_loss(checks, documents=1, width=3, vocabulary=100, share=0.0)
+        check_loss_of_extremes(checks, vocabulary=100)
         if device == "cuda":
             check_norms(checks, tokens=515, width=2048, heads=32, size=128)
             check_rows(checks, tokens=515, top_k=8, width=2048, inner=768)
             check_cross_entropy(checks, rows=67, vocabulary=151_936)
+            check_loss(checks, documents=3, width=31, vocabulary=151_936)
+            check_loss(checks, documents=3, width=31, vocabulary=50_257, first=7)
+            check_loss_of_extremes(checks, vocabulary=50_257)
+            check_loss_of_all(checks, documents=4, width=4096, vocabulary=151_936)
         else:
             check_cross_entropy(checks, rows=3, vocabulary=9000)
+            check_loss(checks, documents=1, width=3, vocabulary=9000)
+            check_loss_of_extremes(checks, vocabulary=9000)
         failures += checks.failures
     print("all kernels agree" if failures == 0 else f"{failures} comparisons failed")
     return 1 if failures else 0

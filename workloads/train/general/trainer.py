@@ -9,8 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from workloads.api.units import Sharding, TrainInputs
@@ -25,6 +23,7 @@ from workloads.train.general.base import load_base
 from workloads.train.general.batches import PaddedBatch, padded_micro_batches
 from workloads.train.general.full import check_names, fixed_tensors, saved_tensors, train_all, write_model
 from workloads.train.general.lora import adapter_tensors, layouts, trainable, wrap
+from workloads.train.general.loss import summed_cross_entropy
 from workloads.train.general.memory import (
     BatchPlan,
     CudaMemory,
@@ -42,7 +41,6 @@ from workloads.train.ranks import Ranks
 from workloads.train.trainer import TrainedParameters
 
 logger = logging.getLogger("potstill")
-CROSS_ENTROPY_ROWS = 2048
 
 
 class GeneralTrainer:
@@ -188,9 +186,9 @@ class GeneralTrainer:
             torch.manual_seed(batch.dropout_seed)
         with nullcontext() if torch.is_grad_enabled() else self._evaluating():
             logits = self._logits(batch.input_ids, batch.first)
-        rows = logits[batch.documents, batch.positions - 1 - batch.first]
+        rows = batch.documents * logits.shape[1] + batch.positions - 1 - batch.first
         targets = batch.input_ids[batch.documents, batch.positions]
-        return summed_cross_entropy(rows, targets)
+        return summed_cross_entropy(logits, rows, targets)
 
     def write_checkpoint(self, values: Mapping[str, Tensor], folder: Path) -> dict[str, Path]:
         if self._inputs.type == "full":
@@ -235,22 +233,6 @@ class GeneralTrainer:
         for module in inner.modules():
             if isinstance(module, GradientCheckpointingLayer):
                 module.training = on
-
-
-def summed_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Returns the summed cross-entropy in float32, of logits (S, V) and targets (S,).
-
-    It works on CROSS_ENTROPY_ROWS rows at a time, and keeps nothing but the logits for the backward pass.
-    """
-    if logits.shape[0] <= CROSS_ENTROPY_ROWS:
-        return _cross_entropy(logits, targets)
-    pieces = zip(torch.split(logits, CROSS_ENTROPY_ROWS), torch.split(targets, CROSS_ENTROPY_ROWS), strict=True)
-    sums = [checkpoint(_cross_entropy, *piece, use_reentrant=False) for piece in pieces]
-    return torch.stack(sums).sum()
-
-
-def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    return functional.cross_entropy(logits.float(), targets, reduction="sum")
 
 
 def _token_matrices(model: nn.Module) -> tuple[Tensor, Tensor]:
