@@ -72,8 +72,10 @@ def plan(
 def plan_json(frozen: FrozenExperiment, made: Plan, validation: Validation) -> dict[str, Any]:
     """Returns the JSON document of the plan.
 
-    In `runs`, `committed` is the number of checkpoints in the store, and `tokens_basis` says how `trained_tokens` was
-    found. In `gate`, `never` is the reason why the requirement can never pass; null if it can.
+    In `runs`, `committed` is the number of checkpoints in the store, `tokens_basis` says how `trained_tokens` was
+    found, and `note` is the reason why `data` is null. In `gate`, `discordance` is a share of problems on which the
+    verdicts of two equally good models differ by chance, and `never` is the reason why the requirement can never pass;
+    null if it can.
     """
     runs = [
         {
@@ -188,10 +190,15 @@ def _data(planned: PlannedRun) -> list[str]:
 
 
 def _memory(planned: PlannedRun) -> list[str]:
+    """Returns a line with the memory of each GPU; none if it is not known or the run is done. The memory is an upper
+    bound if only the trainer can decide whether the weights are sharded. The reason in brackets says why they are, or
+    are not.
+    """
     memory = planned.memory
     if memory is None or planned.done:
         return []
-    size = decimal(memory.per_gpu) if memory.sharded is not None else f"at most {decimal(memory.per_gpu)}"
+    is_decided = memory.sharded is not None
+    size = decimal(memory.per_gpu) if is_decided else f"at most {decimal(memory.per_gpu)}"
     inputs = planned.run.inputs
     is_adapter = isinstance(inputs, TrainInputs) and inputs.lora is not None
     what = "the base's weights" if is_adapter else "weights, gradients and AdamW's moments"
@@ -253,7 +260,7 @@ def _detectable(made: Plan) -> Table:
     """Returns a table of comparisons and the smallest difference that each can find.
 
     The significance level of the whole report is 5%. It is divided among all comparisons; "tested at" shows the share
-    of this one.
+    of this one. One column for each share of problems on which the verdicts of the two models may differ.
     """
     shares = [share for share, _ in made.detectable[0].differences] if made.detectable else []
     title = "Smallest difference in accuracy of last checkpoints that the report can find (power 80%)"
