@@ -45,7 +45,9 @@ class ModelShapes:
     context_tokens: int
     family: ModelFamily = LLAMA
     from_files: Mapping[str, tuple[int, int]] | None = field(default=None, compare=False)
-    """(out, in) by the name of the linear layer, read from the weight files; None for a family of workloads/models."""
+    """(out, in) by the name of the linear layer, read from the weight files; None for a family of workloads/models,
+    and without weight files.
+    """
 
     def linear(self) -> dict[str, tuple[int, int]]:
         """Returns (out, in) of each linear layer that an adapter may change, by name: `model.layers.0.self_attn.q_proj`
@@ -84,8 +86,8 @@ class ModelShapes:
 
     @property
     def parameters(self) -> int:
-        """The number of weights of the linear layers, the embedding and an untied head: all except norms and
-        routers.
+        """The number of weights of the linear layers, the embedding and the head, without norms and routers. The head
+        is counted also if it shares the embedding's weights.
         """
         return (
             sum(out_size * in_size for out_size, in_size in self.linear().values()) + 2 * self.vocabulary * self.hidden
@@ -155,6 +157,6 @@ def _size(config: dict[str, Any], *names: str, default: int | None = None) -> in
     value = next((config[name] for name in names if config.get(name)), default)
     if value is None:
         raise KeyError(names[0])
-    if type(value) is not int or not 0 <= value <= LARGEST_SIZE or (value == 0 and default != 0):
+    if type(value) is not int or not 0 <= value <= LARGEST_SIZE:
         raise ValueError(f"{names[0]} is {value!r:.40}")
     return value
