@@ -42,7 +42,7 @@ from workloads.storage.base import Store, StoreError
 Json = dict[str, Any]
 logger = logging.getLogger("potstill.reconcile")
 CHANGE_SOON = frozenset({"BackingOff", "Gathering", "WeightsArriving", "Stopping"})
-"""Reasons that end after some seconds without an event, so another round is needed soon."""
+"""Reasons that end after some seconds. No event reports this end, so another round is needed soon."""
 NORMAL = frozenset({"Suspended", "Finished", "Queued"})
 """Reasons of Progressing=False that need no action of the user."""
 WARNINGS = frozenset(
@@ -53,7 +53,9 @@ WARNINGS = frozenset(
 )
 """Reasons of any condition whose Event has the type Warning."""
 STALE_REVISION = -1
-"""A number that no revision of an accepted experiment has, so that the next round makes a new Rounds object."""
+"""A number that no revision of an accepted experiment has, so that the next round makes a new Rounds object. Revisions
+count from 1; each addition to the experiment makes the next one.
+"""
 NOTE_BYTES = 1024
 """The API server's limit for an Event's note."""
 
@@ -93,9 +95,9 @@ class Reconciler:
         self._metrics = metrics
         self._board = board
         self._require_store = require_store
-        self._budget = ListBudget()
+        self._list_budget = ListBudget()  # of all Experiments together, for units without a sign of change
         self._rounds: dict[str, tuple[int, Rounds, EventLog]] = {}  # by the Experiment's UID: (revision, ...)
-        self._refusals: dict[str, Refusals] = {}
+        self._job_refusals: dict[str, Refusals] = {}  # by the Experiment's UID: Jobs that the API server refused
         self._listings: dict[str, ByNotice] = {}
         self._quiet: set[str] = set()
         self._accepted = AcceptedCache(time.monotonic)
@@ -115,7 +117,7 @@ class Reconciler:
 
         Raises StoreError (after it wrote the condition Ready=Unknown), Dropped, ApiError, ApiUnreachable.
         """
-        item = without_foreign_status(item)
+        item = without_foreign_status(item)  # for example one that a backup restored onto a new object
         try:
             return self._round(item)
         except StoreError as error:
@@ -173,7 +175,7 @@ class Reconciler:
         """Drops all caches of the Experiment, also in the namespace's limit on evaluation pods."""
         uid = item["metadata"]["uid"]
         self._rounds.pop(uid, None)
-        self._refusals.pop(uid, None)
+        self._job_refusals.pop(uid, None)
         self._accepted.forget(uid)
         self._quiet.discard(uid)
         listing = self._listings.pop(uid, None)
@@ -182,7 +184,10 @@ class Reconciler:
         self._watched.limit.forget(Owner(experiment=item["metadata"]["name"], uid8=uid8_of(item)))
 
     def _with_gate(self, accepted: Accepted, status: Status) -> Status:
-        """Returns `status` with the condition GatePassed, if the experiment has a gate. Raises StoreError."""
+        """Returns `status` with the condition GatePassed, if the experiment has a gate. Raises StoreError.
+
+        A status without runs is of a round that could not read the store or the Jobs: it stays as it is.
+        """
         frozen = accepted.frozen
         if frozen.gate is None or not status.runs:
             return status
@@ -224,18 +229,20 @@ class Reconciler:
             item,
             frozen,
             accepted.profile,
-            self._refusals.setdefault(uid, Refusals(self._clock)),
-            # An earlier controller's refusals are not known: tasks from before now may have been refused a Job.
+            self._job_refusals.setdefault(uid, Refusals(self._clock)),
+            # An earlier controller may have tried Jobs of existing tasks, and their refusals are not known here.
             refused_before=self._clock() if kept is None and _was_refused(item) else None,
         )
         events = kept[2] if kept else EventLog(self._store, frozen.name, frozen.uid8, self._writer)
-        listing = self._listings.setdefault(uid, ByNotice(self._board, self._budget, _key(item)))
+        listing = self._listings.setdefault(uid, ByNotice(self._board, self._list_budget, _key(item)))
         rounds = Rounds(frozen, self._store, executor, events, recorded_counts(item), listing)
         self._rounds[uid] = (frozen.revision, rounds, events)
         return rounds, events
 
     def _note_quiet(self, item: Json, rounds: Rounds, decision: Decision) -> None:
-        """Records whether the Experiment is quiet: only a notice, a Job or minutes can change the next decision."""
+        """Records whether the Experiment is quiet: only a notice, a change of a Job or some minutes of time can change
+        the next decision. It is not quiet while its listing polls, because some units must be listed in each round.
+        """
         uid = item["metadata"]["uid"]
         status = decision.status
         reasons = {line.reason for line in status.runs} | {line.reason for line in status.evaluations}
@@ -255,9 +262,10 @@ class Reconciler:
         }
 
     def _write_status(self, item: Json, status: Json) -> None:
-        """Writes the status if the object has not changed since it was read.
+        """Writes the status if no other writer has changed it since the object was read. The rest of the object may
+        have changed.
 
-        Raises Dropped if it has changed, ApiError, ApiUnreachable.
+        Raises Dropped if the status has changed or the object changes again, ApiError, ApiUnreachable.
         """
         if status == item.get("status"):
             return
