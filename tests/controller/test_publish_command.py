@@ -69,6 +69,7 @@ def test_another_checkpoint_at_the_same_samples_is_refused_and_the_first_stays(t
     write(tmp_path / "other", adapter(value=b"\0\0\0\0"))
     with pytest.raises(SpecError, match="has another checkpoint at 100 samples already"):
         publish(path, tmp_path / "other", "mine", 100, store.url)
+    # superseded: another attempt committed the checkpoint of this name first
     assert [end.outcome for end in task_ends(store)] == ["succeeded", "superseded"]
 
 
@@ -82,7 +83,7 @@ def test_a_run_of_the_same_name_in_another_experiment_is_another_run(tmp_path: P
 def test_no_job_is_started_while_potstill_publish_commits_a_checkpoint() -> None:
     """`potstill publish` writes the task, does its work itself and closes it: the controller must not start a Job for it."""
     frozen = experiment((external("mine", (100,), published=True),), ())
-    world = World(Weather(), seed=0)  # a simulated store and cluster
+    world = World(Weather(), seed=0)  # a simulated store and cluster; Weather has its faults and durations
     run = frozen.runs[0]
     assert isinstance(run.inputs, ExternalInputs)
     task = ImportTask(

@@ -4,8 +4,8 @@ cause.
 A generate task is a group of evaluations, its members; the first one is the lead. It starts a Job with one engine. A later
 task can be offered to this engine instead of a new Job: the engine is then its host, and it is a guest. If the engine
 crashes, all its unfinished evaluations are suspects, because any of them may be the cause. An engine lingers while it is
-idle and waits for offers. In this simulation it has room for `Weather.rows` evaluations, and `mine@50` is the checkpoint of
-the run `mine` at 50 samples.
+idle and waits for offers. The simulation's `Weather` has the faults, the durations and, in `rows`, the number of evaluations
+that an engine has room for. `mine@50` is the checkpoint of the run `mine` at 50 samples.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,10 @@ CHECKPOINTS = (50, 100, 150)
 
 
 def published(limits: Limits, benchmarks: tuple[str, ...] = ("sums",)) -> FrozenExperiment:
-    """An experiment with one run, whose checkpoints a test publishes."""
+    """An experiment with one run, whose checkpoints a test publishes.
+
+    For each benchmark the base has two evaluations (of the parts fast and rest), and a checkpoint one (of fast).
+    """
     return experiment((external("mine", CHECKPOINTS, published=True),), benchmarks, limits=limits)
 
 
@@ -189,11 +192,11 @@ def test_evaluations_of_one_model_are_offered_together_up_to_the_size_of_a_group
         assert member_counts(offers) == [offered]
 
 
-def test_a_task_that_a_crash_left_unoffered_is_offered_before_another_one() -> None:
+def test_a_task_that_was_written_but_not_offered_is_offered_before_another_one() -> None:
     world, controller, _ = at_work(Limits(evaluation_slots=2), Weather(rows=3))
     publish(world, controller, 50)
     [written] = generate_task_writes(controller.look(world).actions)
-    world.act(written, written.task.owner)
+    world.act(written, written.task.owner)  # the controller is killed before it offers the task
     publish(world, controller, 100)
     offers, starts = offers_and_starts(world, controller)
     assert ([offer.task.key for offer in offers], starts) == ([written.task.key], [])
@@ -208,9 +211,9 @@ def test_an_engine_that_is_closed_in_this_round_is_offered_nothing() -> None:
     assert offers_and_starts(world, controller)[0] == []
 
 
-def test_a_later_offer_is_not_charged_for_an_earlier_end() -> None:
-    """The offer is performed after the controller decided to close the engine's task: the suspects were counted before
-    it.
+def test_a_guest_that_comes_after_the_end_of_the_engine_was_decided_is_not_charged_for_it() -> None:
+    """The controller decides to close the engine's task with one suspect. Only then an offer is performed that it decided
+    on before, and a guest joins.
     """
     world, controller, host = at_work(Limits(attempts=1))
     publish(world, controller, 50)
