@@ -17,7 +17,7 @@ from pathlib import Path
 from workloads.storage.content_digest import cache_folder, locked
 
 logger = logging.getLogger("potstill")
-KERNELS = {"CUDA_CACHE_PATH": "cuda", "TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton"}
+KERNEL_VARIABLES = {"CUDA_CACHE_PATH": "cuda", "TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton"}
 """Folder names by the variable that sets where a library caches compiled kernels.
 
 These libraries write each file atomically.
@@ -32,7 +32,7 @@ def keep_kernels() -> None:
 
     Variables that the user set stay; a cache that cannot be written is not used.
     """
-    for variable, name in KERNELS.items():
+    for variable, name in KERNEL_VARIABLES.items():
         folder = cache_folder() / "compiled" / name
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from workloads.compiled import KERNELS, SEAL, UNUSED_SECONDS, keep_kernels, sealed_folder
+from workloads.compiled import KERNEL_VARIABLES, SEAL, UNUSED_SECONDS, keep_kernels, sealed_folder
 
 
 @pytest.fixture(autouse=True)
@@ -67,10 +67,10 @@ def test_a_start_while_another_one_compiles_gets_a_folder_of_its_own(cache: Path
 def test_without_a_writable_cache_every_start_compiles_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("POTSTILL_CACHE", str(tmp_path / "file"))
-    for variable in KERNELS:
+    for variable in KERNEL_VARIABLES:
         monkeypatch.delenv(variable, raising=False)
     keep_kernels()
-    assert not any(variable in os.environ for variable in KERNELS)
+    assert not any(variable in os.environ for variable in KERNEL_VARIABLES)
     assert [start()[1], start()[1]] == [False, False]
 
 
@@ -97,12 +97,12 @@ def test_a_folder_in_use_is_not_deleted(cache: Path) -> None:
 def test_kernels_are_kept_in_the_cache_unless_the_user_set_another_folder(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for variable in KERNELS:
+    for variable in KERNEL_VARIABLES:
         monkeypatch.setenv(variable, "")  # so that monkeypatch restores it after the test
         monkeypatch.delenv(variable)
     monkeypatch.setenv("TRITON_CACHE_DIR", "/elsewhere")
     keep_kernels()
-    assert {variable: os.environ[variable] for variable in KERNELS} == {
+    assert {variable: os.environ[variable] for variable in KERNEL_VARIABLES} == {
         "CUDA_CACHE_PATH": f"{cache}/compiled/cuda",
         "TORCHINDUCTOR_CACHE_DIR": f"{cache}/compiled/inductor",
         "TRITON_CACHE_DIR": "/elsewhere",
