@@ -45,10 +45,10 @@ spec:
     engine: {name: toy-engine}
     benchmarks:
       - {name: toy-capitals, completion: boxed, basePrompt: {prefill: '\boxed{Paris}.'}}
-      - {name: lists, uri: lists.jsonl, grader: code, limit: 1}
+      - {name: programs, uri: programs.jsonl, grader: code, limit: 1}
     budgets: [16]
 """
-PROGRAM = {
+PROBLEM = {
     "id": "inc",
     "prompt": "Write inc.",
     "entry_point": "inc",
@@ -72,7 +72,7 @@ def test_the_code_on_the_documentation_pages_runs_an_experiment_to_its_report(tm
     site = install(tmp_path / "site")
     write_tiny_base(tmp_path / "base", STABLELM)
     write_rows(tmp_path / "rows.jsonl", sums(20))
-    write_rows(tmp_path / "lists.jsonl", [PROGRAM])
+    write_rows(tmp_path / "programs.jsonl", [PROBLEM])
     (tmp_path / "experiment.yaml").write_text(EXPERIMENT)
     (tmp_path / "profile.yaml").write_text(shown_files()["profile.yaml"])
     done = potstill(tmp_path, site, "run", "experiment.yaml", "--profile", "profile.yaml", "--store", "toy://box/seams")
@@ -88,12 +88,12 @@ def test_the_code_on_the_documentation_pages_runs_an_experiment_to_its_report(tm
     manifest = Manifest.model_validate_json(path.read_bytes())
     assert {(b.name, b.grader, b.domain) for b in manifest.benchmarks} == {
         ("toy-capitals", "mentions", "geography"),
-        ("lists", "code", None),
+        ("programs", "code", None),
     }
     graded = {(e.model, e.benchmark): e for e in manifest.evaluations}
     assert {e.state for e in graded.values()} == {"done"}
     assert graded["base", "toy-capitals"].grader_version == f"{GRADER_VERSION}+toy-0.1"
-    assert graded["base", "lists"].grader_version == GRADER_VERSION
+    assert graded["base", "programs"].grader_version == GRADER_VERSION
     (budget,) = graded["base", "toy-capitals"].budgets
     assert (budget.counts.right, budget.counts.outputs) == (1, 2)
 
