@@ -164,5 +164,5 @@ class TestWithVllm:
 
         before = utils.get_mp_context
         with forked_core(CoreServer(check=exit_1)):
-            assert utils.get_mp_context is before
+            assert utils.get_mp_context is before  # forked_core replaces it only if the server can be used
         assert "imports vLLM again: a process forked from the server ended with 1" in caplog.text
