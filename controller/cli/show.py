@@ -51,7 +51,7 @@ def show(
 ) -> None:
     """Show the progress of an experiment, what blocks it, and its first failure with the end of its log.
 
-    Exit 1 if an attempt failed. Example: potstill show experiment.yaml
+    Exit 1 if an attempt failed or the cluster refused the experiment. Example: potstill show experiment.yaml
     """
     options, text = ClusterOptions(namespace, context, kubeconfig), shows_text(json_to)
     held_up, item = "", None
