@@ -5,9 +5,12 @@ from dataclasses import dataclass
 from controller.planner.actions import EvaluationLine, RunLine, Status
 from workloads.stages.generate import GENERATE
 from workloads.stages.grade import GRADE
+from workloads.stages.train import TRAIN
 
 LEAST_SHARE = 0.03
 """An end is estimated only after this share was done in this session."""
+COUNTED_PHASES = frozenset(stage.activity for stage in (TRAIN, GENERATE, GRADE))
+"""Phases that `done` of `total` describes."""
 
 
 def share_done(status: Status) -> float:
@@ -37,24 +40,48 @@ def _evaluated(line: EvaluationLine) -> float:
     return {GENERATE.name: share / 2, GRADE.name: 0.5 + share / 2}.get(line.stage, 0.0)
 
 
+def is_loading(line: RunLine | EvaluationLine) -> bool:
+    """Returns whether its program runs and has done nothing countable yet, so that its phase is more informative."""
+    return line.state == "running" and not line.done and bool(line.phase) and line.phase not in COUNTED_PHASES
+
+
+def is_preparing(status: Status) -> bool:
+    """Returns whether programs run, and none of them has done anything countable yet, for example while an engine
+    starts.
+    """
+    lines: list[RunLine | EvaluationLine] = [*status.runs, *status.evaluations]
+    running = [line for line in lines if line.state == "running"]
+    return bool(running) and all(is_loading(line) for line in running)
+
+
 @dataclass
 class Estimate:
-    """Extrapolates from the work of this session. Stores the share at its first call."""
+    """Extrapolates from the work of this session, without the time in which programs only prepared.
+
+    An engine may take minutes to start while nothing is counted, so its start says nothing about the speed of the rest.
+    `first`: the share at the first call.
+    """
 
     first: float | None = None
+    _preparing_seconds: float = 0.0
+    _called_at: float = 0.0
 
-    def left_seconds(self, share: float, seconds: float) -> float | None:
-        """Returns the seconds left. `seconds`: since the session began.
+    def left_seconds(self, share: float, seconds: float, preparing: bool = False) -> float | None:
+        """Returns the seconds left, without further starts of engines. `seconds`: since the session began.
+        `preparing`: whether programs have only prepared since the last call.
 
         None while too little is done for an estimate.
         """
         self.first = share if self.first is None else self.first
-        done = share - self.first
-        return seconds * (1 - share) / done if done >= LEAST_SHARE and seconds >= 1 else None
+        if preparing:
+            self._preparing_seconds += seconds - self._called_at
+        self._called_at = seconds
+        done, worked = share - self.first, seconds - self._preparing_seconds
+        return worked * (1 - share) / done if done >= LEAST_SHARE and worked >= 1 else None
 
-    def text(self, share: float, seconds: float) -> str:
+    def text(self, share: float, seconds: float, preparing: bool = False) -> str:
         """Returns text such as 25% done, about 3 min left."""
-        left = self.left_seconds(share, seconds)
+        left = self.left_seconds(share, seconds, preparing)
         percent = f"{min(99, int(100 * share)) if share < 1 else 100}% done"
         return percent if left is None or share >= 1 else f"{percent}, about {_rounded(left)} left"
 

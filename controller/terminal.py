@@ -13,14 +13,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from controller.overall import Estimate, share_done
+from controller.overall import Estimate, is_loading, is_preparing, share_done
 from controller.planner.actions import EvaluationLine, LineState, RunLine, StageLine, Status, counted
 from controller.planner.unit_state import SHARED
 from controller.trouble import LONGEST_WAIT_SECONDS, Trouble
-from workloads.stages.generate import GENERATE
-from workloads.stages.grade import GRADE
 from workloads.stages.registry import stage_named
-from workloads.stages.train import TRAIN
 from workloads.untrusted import printable
 from workloads.words import count_of
 
@@ -33,8 +30,6 @@ COLOURS: dict[LineState, str] = {
 }
 SHOWN_EVALUATIONS = 20
 STOPPING = "stopping: programs save their state and end; Ctrl-C again ends at once"
-COUNTED_PHASES = frozenset(stage.activity for stage in (TRAIN, GENERATE, GRADE))
-"""Phases that `done` of `total` describes."""
 
 
 class Screen(Protocol):
@@ -95,7 +90,11 @@ class LiveScreen:
         if status.runs or status.evaluations or trouble is None:
             shown.append(render(status))
         if status.runs or status.evaluations:
-            shown.append(Clock(self._clock, self._estimate.text(share_done(status), seconds), self._started))
+            shown.append(
+                Clock(
+                    self._clock, self._estimate.text(share_done(status), seconds, is_preparing(status)), self._started
+                )
+            )
         if trouble is not None:
             shown.append(Text(_trying_again(trouble), "yellow"))
         if stopping:
@@ -157,7 +156,7 @@ class PlainScreen:
         """Prints the share at each tenth."""
         self._started = self._started or now
         share = share_done(status)
-        text = self._estimate.text(share, (now - self._started).total_seconds())
+        text = self._estimate.text(share, (now - self._started).total_seconds(), is_preparing(status))
         before, self._tenths = self._tenths, int(10 * share)
         if before is not None and before < self._tenths < 10:
             self._say(f"{now:%H:%M:%S} {text}")
@@ -249,11 +248,6 @@ def describe(line: RunLine | EvaluationLine | StageLine) -> str:
         activity = stage_named(line.stage).activity
         return f"{activity} {line.done}/{line.total}" if line.total else activity
     return "graded" if line.state == "done" else line.state
-
-
-def is_loading(line: RunLine | EvaluationLine) -> bool:
-    """Returns whether its program runs and has done nothing countable yet, so that its phase is more informative."""
-    return line.state == "running" and not line.done and bool(line.phase) and line.phase not in COUNTED_PHASES
 
 
 def run_numbers(run: RunLine) -> list[str]:

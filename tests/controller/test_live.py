@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from controller.overall import Estimate, share_done
+from controller.overall import Estimate, is_preparing, share_done
 from controller.planner.actions import Condition, Counts, EvaluationLine, LineState, RunLine, Status
 from controller.terminal import Clock, duration, make_screen
 from controller.trouble import Trouble, trouble_of_status
@@ -185,6 +185,23 @@ def test_the_end_is_estimated_from_what_this_session_did() -> None:
     assert estimate.text(0.6, 600.0) == "60% done, about 40 min left"
     assert estimate.text(0.999, 3000.0) == "99% done, about 6 s left"
     assert estimate.text(1.0, 3600.0) == "100% done"
+
+
+def test_the_start_of_an_engine_does_not_lengthen_the_estimate() -> None:
+    estimate = Estimate()
+    assert estimate.text(0.0, 0.0) == "0% done"
+    assert estimate.text(0.1, 20.0) == "10% done, about 3 min left"
+    assert estimate.text(0.1, 160.0, preparing=True) == "10% done, about 3 min left"
+    assert estimate.text(0.2, 180.0) == "20% done, about 3 min left"
+
+
+def test_programs_prepare_while_none_of_them_counts_anything() -> None:
+    starting = EvaluationLine("base", "sums", "fast", "running", "generate", "Attempted", "", phase="starting vllm")
+    training = RunLine("math", "Math 4K", "running", "", 100, 500, 1, 5)
+    conditions, counts = (Condition("Accepted", "True", "Frozen", ""),), Counts(1, 1, 0)
+    assert is_preparing(Status(conditions, (), (starting,), counts))
+    assert not is_preparing(Status(conditions, (training,), (starting,), counts))
+    assert not is_preparing(Status(conditions, (), (), counts))
 
 
 def test_without_a_terminal_each_further_tenth_is_a_line() -> None:
