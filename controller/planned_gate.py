@@ -21,8 +21,8 @@ class PlannedRequirement:
     """`problems`: number of problems of both models; None if unknown. `chances`: to pass if nothing changed, by
     discordance.
 
-    `never`: why the gate can never pass and what to change, or None. `unless_better`: it can pass if the candidate is
-    better than the baseline.
+    `never`: why a candidate that is as good as the baseline can never pass, and what to change; or None.
+    `unless_better`: a better candidate can pass.
     """
 
     requirement: FrozenRequirement

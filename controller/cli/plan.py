@@ -20,7 +20,7 @@ from controller.cli.common import (
     wide_console,
 )
 from controller.cli.json_output import JsonTo, shows_text, write_json
-from controller.cli.validate import notes
+from controller.cli.validate import warning_lines
 from controller.terminal import shown
 from workloads.api.experiment import FrozenExperiment, FrozenGate
 from workloads.api.units import TrainInputs
@@ -74,8 +74,8 @@ def plan_json(frozen: FrozenExperiment, made: Plan, validation: Validation) -> d
 
     In `runs`, `committed` is the number of checkpoints in the store, `tokens_basis` says how `trained_tokens` was
     found, and `note` is the reason why `data` is null. In `gate`, `discordance` is a share of problems on which the
-    verdicts of two equally good models differ by chance, and `never` is the reason why the requirement can never pass;
-    null if it can.
+    verdicts of two equally good models differ by chance, and `never` is the reason why a candidate that is as good as
+    the baseline can never pass; null if it can.
     """
     runs = [
         {
@@ -142,7 +142,7 @@ def _print(frozen: FrozenExperiment, made: Plan, validation: Validation) -> None
     console.print(_detectable(made))
     if frozen.gate is not None:
         console.print(_gate(made, frozen.gate))
-    for line in notes(validation):
+    for line in warning_lines(validation):
         console.print(shown(line, "yellow"))
     warnings = len(validation.warnings) + sum(len(planned.warnings) for planned in made.runs)
     console.print(f"warnings: {warnings}" if warnings else "no warnings")
@@ -211,13 +211,14 @@ def _memory(planned: PlannedRun) -> list[str]:
 
 def _evaluations(made: Plan) -> Table:
     table = Table(title="Evaluations", title_justify="left")
-    for column in ("benchmark", "models", "problems of each model", "reused"):
+    for column in ("benchmark", "models", "problems for each model", "reused"):
         table.add_column(column)
     rows: dict[tuple[str, int], list[tuple[str, bool]]] = {}  # (model, reused) by (benchmark, number of problems)
     for item in made.evaluations:
         rows.setdefault((item.benchmark, item.problems), []).append((item.model, item.reused == item.units))
     for (benchmark, problems), models in rows.items():
         names = "base" if [m for m, _ in models] == ["base"] else count_of(len(models), "model")
+        # The number is 0 if the benchmark cannot be read before the evaluation.
         table.add_row(benchmark, names, str(problems or "all"), str(sum(reused for _, reused in models)))
     return table
 
@@ -260,7 +261,7 @@ def _detectable(made: Plan) -> Table:
     """Returns a table of comparisons and the smallest difference that each can find.
 
     The significance level of the whole report is 5%. It is divided among all comparisons; "tested at" shows the share
-    of this one. One column for each share of problems on which the verdicts of the two models may differ.
+    of this one. The table has one column for each share of problems on which the verdicts of the two models may differ.
     """
     shares = [share for share, _ in made.detectable[0].differences] if made.detectable else []
     title = "Smallest difference in accuracy of last checkpoints that the report can find (power 80%)"
@@ -285,7 +286,8 @@ def _difference(smallest: float | None, problems: int) -> str:
 def _gate(made: Plan, gate: FrozenGate) -> Table:
     """Returns a table of the probability that a candidate of the same accuracy as the baseline passes.
 
-    It has one column for each share of problems on which the two verdicts differ by chance.
+    It has one column for each share of problems on which the two verdicts differ by chance. A cell is "never" if such a
+    candidate can never pass, and "-" if the number of problems is not known.
     """
     compared = f"{gate.candidate} against {gate.baseline} at {gate.budget_tokens:,} tokens"
     table = Table(title=f"Gate: {compared}; chance to pass if nothing changed", title_justify="left")

@@ -57,7 +57,7 @@ def _whole(path: ExperimentFile, profile: ProfileFile) -> tuple[list[str], dict[
         raise loaded.error(found.problems)
     counts = counts_of(frozen)
     counts_text = ", ".join(count_of(number, noun) for noun, number in counts.items())
-    lines = [f"{path}: {frozen.name} is valid: {counts_text}", *notes(found)]
+    lines = [f"{path}: {frozen.name} is valid: {counts_text}", *warning_lines(found)]
     parts = {f"{noun}s": number for noun, number in counts.items()}
     body = {
         "experiment": {"name": frozen.name, "version": frozen.uid8, **parts},
@@ -78,7 +78,7 @@ def counts_of(frozen: FrozenExperiment) -> dict[str, int]:
     }
 
 
-def notes(found: Validation) -> list[str]:
+def warning_lines(found: Validation) -> list[str]:
     """Returns a line for each warning and for each file that was not checked."""
     return [f"warning: {text}" for text in found.warnings] + [f"not checked: {text}" for text in found.unchecked]
 

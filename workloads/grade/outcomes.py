@@ -54,17 +54,17 @@ class OutcomeFile(Mapping[str, Outcome | Lost]):
     def _index(self, name: str, allowed: Mapping[str, int]) -> None:
         assert self._file is not None
         bad = position = 0
-        longest, left = max(allowed.values(), default=0), sum(allowed.values())
+        longest, bytes_left = max(allowed.values(), default=0), sum(allowed.values())
         with os.fdopen(os.dup(self._file), "rb") as file:
-            while len(self._places) < len(allowed) and (line := file.readline(min(longest, left) + 1)):
+            while len(self._places) < len(allowed) and (line := file.readline(min(longest, bytes_left) + 1)):
                 found = _parsed(line)
-                left -= len(line)
-                if left < 0:
+                bytes_left -= len(line)
+                if bytes_left < 0:
                     logger.warning("%s: longer than the outcomes of all its orders may be; the rest is not read", name)
                     break
                 if found is None or found.key not in allowed or found.key in self._places:
                     bad += 1
-                    logger.warning("%s: a line that is not an outcome of an order, or a second one", name)
+                    logger.warning("%s: skipped a line: not an outcome of an order, or its order has one already", name)
                     if bad == MOST_BAD_LINES:
                         logger.warning("%s: %d such lines; the rest is not read", name, bad)
                         break

@@ -18,7 +18,7 @@ from workloads.models.safetensors_file import BadSafetensors, read_header
 from workloads.models.weight_files import loaded_files
 
 NOT_ADAPTED = ("embed_tokens", "wte", "wpe", "lm_head", "embed_out", "output", "gate", "router", "norm")
-"""Last parts of names of 2D weights that adapters do not change: embeddings, heads, routers."""
+"""Last parts of names of weights that adapters do not change: embeddings, heads, routers, norms."""
 
 LARGEST_SIZE = 1 << 30
 """The largest accepted value of any size in config.json."""
@@ -32,6 +32,10 @@ class BadShapes(Exception):
 
 @dataclass(frozen=True)
 class ModelShapes:
+    """`sparse_layers`: the layers with experts, counted from 0. `intermediate` is the size of a feed-forward without
+    experts, `expert_intermediate` that of one expert.
+    """
+
     layers: int
     hidden: int
     heads: int
@@ -50,8 +54,8 @@ class ModelShapes:
     """
 
     def linear(self) -> dict[str, tuple[int, int]]:
-        """Returns (out, in) of each linear layer that an adapter may change, by name: `model.layers.0.self_attn.q_proj`
-        ...
+        """Returns (out, in) of each linear layer that an adapter may change, by its name, for example
+        `model.layers.0.self_attn.q_proj`.
         """
         if self.from_files is not None:
             return dict(self.from_files)
@@ -75,7 +79,7 @@ class ModelShapes:
     @property
     def adapted_names(self) -> tuple[str, ...]:
         """Last parts of the names of all linear layers that an adapter may change. `experts` is vLLM's name for all
-        experts of a layer together.
+        experts of a layer together; it is returned also for models without experts.
         """
         if self.from_files is not None:
             return tuple(sorted({layer.rpartition(".")[2] for layer in self.from_files}))
@@ -123,7 +127,10 @@ def _read_linear(directory: Path) -> dict[str, tuple[int, int]] | None:
 
 
 def shapes_of(config: dict[str, Any], from_files: Mapping[str, tuple[int, int]] | None = None) -> ModelShapes:
-    """`from_files`: see ModelShapes. Raises KeyError for a missing size, ValueError for one out of range."""
+    """Returns the shapes that config.json states. `from_files`: see ModelShapes.
+
+    Raises KeyError for a missing size, ValueError for one out of range.
+    """
     layers, hidden = _size(config, "num_hidden_layers"), _size(config, "hidden_size")
     experts = _size(config, "num_experts", "num_local_experts", default=0)
     if layers * max(1, experts) > MOST_FEED_FORWARDS:

@@ -23,8 +23,8 @@ from controller.executors.kubernetes.status import (
     refused_status,
     running_status,
     store_changed_status,
+    store_unavailable_status,
     transitions,
-    unseen_status,
     without_foreign_status,
 )
 from controller.experiment.profile import Profile
@@ -51,7 +51,9 @@ WARNINGS = frozenset(
         *("StoreChanged", "StoreUnavailable"),
     }
 )
-"""Reasons of any condition whose Event has the type Warning."""
+"""Reasons of any condition whose Event has the type Warning. StoreRegressed: the store has fewer results than before.
+StoreChanged: the results are in another store.
+"""
 STALE_REVISION = -1
 """A number that no revision of an accepted experiment has, so that the next round makes a new Rounds object. Revisions
 count from 1; each addition to the experiment makes the next one.
@@ -71,7 +73,8 @@ class Reconciler:
 
     `board` has the notices: small objects that running programs overwrite in the store after each commit, so that only
     units with a changed notice must be listed. `require_store` raises StoreError if the last check of the store failed;
-    a round then must not read it.
+    a round then must not read it. `watched` has the Jobs, pods and Experiments of the namespace as last reported, and
+    the limit on its evaluation pods. `writer` is a name that is unique to this process.
     """
 
     def __init__(
@@ -95,7 +98,7 @@ class Reconciler:
         self._metrics = metrics
         self._board = board
         self._require_store = require_store
-        self._list_budget = ListBudget()  # of all Experiments together, for units without a sign of change
+        self._list_budget = ListBudget()  # LISTs per second of all Experiments, for units without a sign of change
         self._rounds: dict[str, tuple[int, Rounds, EventLog]] = {}  # by the Experiment's UID: (revision, ...)
         self._job_refusals: dict[str, Refusals] = {}  # by the Experiment's UID: Jobs that the API server refused
         self._listings: dict[str, ByNotice] = {}
@@ -121,7 +124,7 @@ class Reconciler:
         try:
             return self._round(item)
         except StoreError as error:
-            self._write_status(item, unseen_status(item, str(error), self._clock()))
+            self._write_status(item, store_unavailable_status(item, str(error), self._clock()))
             raise
 
     def _round(self, item: Json) -> Status | None:
@@ -172,7 +175,7 @@ class Reconciler:
                 self._store.delete(found.key)
 
     def _forget(self, item: Json) -> None:
-        """Drops all caches of the Experiment, also in the namespace's limit on evaluation pods."""
+        """Drops all caches of the Experiment, and its place in the namespace's queue for evaluation pods."""
         uid = item["metadata"]["uid"]
         self._rounds.pop(uid, None)
         self._job_refusals.pop(uid, None)
@@ -214,8 +217,8 @@ class Reconciler:
     def _rounds_of(self, item: Json, accepted: Accepted) -> tuple[Rounds, EventLog]:
         """Returns the experiment's Rounds and event log.
 
-        A new Rounds object is made after an addition to the experiment or a retry. Its executor tries downloads of the
-        base's weights again that failed before.
+        A new Rounds object is made after an addition to the experiment or a retry. It has a new executor, which tries
+        failed downloads of the base's weights again.
         """
         uid, frozen = item["metadata"]["uid"], accepted.frozen
         kept = self._rounds.get(uid)
@@ -230,7 +233,7 @@ class Reconciler:
             frozen,
             accepted.profile,
             self._job_refusals.setdefault(uid, Refusals(self._clock)),
-            # An earlier controller may have tried Jobs of existing tasks, and their refusals are not known here.
+            # The API server may have refused an earlier controller the Job of any task that was written until now.
             refused_before=self._clock() if kept is None and _was_refused(item) else None,
         )
         events = kept[2] if kept else EventLog(self._store, frozen.name, frozen.uid8, self._writer)

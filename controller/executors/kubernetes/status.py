@@ -59,7 +59,7 @@ def refused_status(item: Json, reason: str, message: str, now: datetime) -> Json
     }
 
 
-def unseen_status(item: Json, message: str, now: datetime) -> Json:
+def store_unavailable_status(item: Json, message: str, now: datetime) -> Json:
     """Returns the status if the store did not answer: Ready is Unknown, and all else stays as before."""
     changed = (Condition("Ready", "Unknown", "StoreUnavailable", message),)
     return _with_conditions(item, changed, now)
