@@ -81,7 +81,9 @@ def test_a_run_of_the_same_name_in_another_experiment_is_another_run(tmp_path: P
 
 
 def test_no_job_is_started_while_potstill_publish_commits_a_checkpoint() -> None:
-    """`potstill publish` writes the task, does its work itself and closes it: the controller must not start a Job for it."""
+    """`potstill publish` writes a task, commits the checkpoint and writes the task end, all in its own process. Before the
+    task end is written, the task looks as if it waits for a Job.
+    """
     frozen = experiment((external("mine", (100,), published=True),), ())
     world = World(Weather(), seed=0)  # a simulated store and cluster; Weather has its faults and durations
     run = frozen.runs[0]

@@ -15,6 +15,7 @@ from datetime import timedelta
 import pytest
 
 from controller.planner.actions import Action, CloseTask, OfferTask, Start, WriteTask
+from controller.planner.completion_checks import START_GRACE_SECONDS
 from tests.controller.experiments import experiment, external
 from tests.controller.simulate import Controller, group_sizes, simulate
 from tests.controller.test_decide_pools import pool
@@ -32,7 +33,8 @@ CHECKPOINTS = (50, 100, 150)
 def published(limits: Limits, benchmarks: tuple[str, ...] = ("sums",)) -> FrozenExperiment:
     """An experiment with one run, whose checkpoints a test publishes.
 
-    For each benchmark the base has two evaluations (of the parts fast and rest), and a checkpoint one (of fast).
+    For each benchmark the base has a member for each of the parts fast and rest, and a checkpoint has one for fast.
+    These tests call each of them an evaluation.
     """
     return experiment((external("mine", CHECKPOINTS, published=True),), benchmarks, limits=limits)
 
@@ -59,8 +61,8 @@ def at_work(limits: Limits, weather: Weather | None = None) -> tuple[World, Cont
 
 
 def publish(world: World, controller: Controller, *samples: int) -> None:
-    for one in samples:
-        world.publish(train_unit(controller.frozen.runs[0]), one)
+    for count in samples:
+        world.publish(train_unit(controller.frozen.runs[0]), count)
 
 
 def offers_and_starts(world: World, controller: Controller) -> tuple[list[OfferTask], list[Start]]:
@@ -181,7 +183,9 @@ def task_ends(world: World) -> list[TaskEnd]:
 
 
 def test_evaluations_of_one_model_are_offered_together_up_to_the_size_of_a_group() -> None:
-    """The engine has two evaluations of the base left and room for one more; the checkpoint has three evaluations."""
+    """The engine has two evaluations of the base left and room for one more; the checkpoint has three evaluations. The
+    second and third are offered too, because they are of the same model; the engine then has at most `group_members`.
+    """
     for group_members, offered in ((8, 3), (4, 2), (3, 1)):
         limits = Limits(evaluation_slots=1, group_members=group_members)
         world, controller = World(Weather(rows=3), seed=0), Controller(published(limits, ("sums", "codes", "words")))
@@ -212,8 +216,8 @@ def test_an_engine_that_is_closed_in_this_round_is_offered_nothing() -> None:
 
 
 def test_a_guest_that_comes_after_the_end_of_the_engine_was_decided_is_not_charged_for_it() -> None:
-    """The controller decides to close the engine's task with one suspect. Only then an offer is performed that it decided
-    on before, and a guest joins.
+    """The controller decides on an offer, and later decides to close the engine's task with one suspect. The offer is
+    performed before the close, so a guest joins that the decision to close did not count.
     """
     world, controller, host = at_work(Limits(attempts=1))
     publish(world, controller, 50)
@@ -229,7 +233,7 @@ def test_a_guest_that_comes_after_the_end_of_the_engine_was_decided_is_not_charg
     assert sum(end.counts_as_failure for end in task_ends(world)) == 1
 
 
-@pytest.mark.parametrize("how", ["vanished", "preempted", "preempted unseen", "crashed"])
+@pytest.mark.parametrize("how", ["vanished", "preempted", "preempted, exit code unknown", "crashed"])
 def test_a_failure_of_the_lead_is_not_charged_to_the_others_when_the_engine_ends(how: str) -> None:
     world, controller = World(Weather(rows=8, engine_ticks=1), seed=0), Controller(published(Limits(attempts=1)))
     while not any(sim.task.type == "generate" and sim.job.phase == "running" for sim in world.jobs.values()):
@@ -242,7 +246,7 @@ def test_a_failure_of_the_lead_is_not_charged_to_the_others_when_the_engine_ends
     world.units[lead].failures[1] = own
     if how == "vanished":
         del world.jobs[host.task.key]
-        world.now += timedelta(seconds=200)
+        world.now += timedelta(seconds=START_GRACE_SECONDS + 10)
     elif how == "crashed":
         world._end(host, 137)
     else:
@@ -308,7 +312,7 @@ def fail_in_the_engine(world: World, host: SimJob, member: GenerateMember) -> No
 def test_an_evaluation_that_failed_is_retried_while_its_engine_still_runs(
     failed: list[int], retried: list[int]
 ) -> None:
-    """Except the first member of a task whose other members still run: the task stays open for them."""
+    """The first member of a task is not retried while other members of the task run, because the task stays open for them."""
     world, controller, host = with_a_guest(Limits(evaluation_slots=3), ("sums", "codes"))
     [task] = guests(world)
     for place in failed:

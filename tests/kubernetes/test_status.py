@@ -16,8 +16,8 @@ from controller.executors.kubernetes.status import (
     recorded_counts,
     refused_status,
     running_status,
+    store_unavailable_status,
     transitions,
-    unseen_status,
     without_foreign_status,
 )
 from controller.planner.actions import Condition, Counts, EvaluationLine, RunLine, Status
@@ -84,10 +84,12 @@ def test_fields_that_this_round_could_not_read_stay_as_they_were() -> None:
 
 def test_a_store_that_does_not_answer_is_reported_and_nothing_else_changes() -> None:
     before = running_status(item(), status(), LINKS, 1, NOW)
-    built = unseen_status(item(before), "s3://lab: no answer", LATER)
+    built = store_unavailable_status(item(before), "s3://lab: no answer", LATER)
     assert conditions(built) == conditions(before) | {"Ready": ("Unknown", "StoreUnavailable")}
     assert built | {"conditions": before["conditions"]} == before
-    assert conditions(unseen_status(item(), "s3://lab: no answer", NOW)) == {"Ready": ("Unknown", "StoreUnavailable")}
+    assert conditions(store_unavailable_status(item(), "s3://lab: no answer", NOW)) == {
+        "Ready": ("Unknown", "StoreUnavailable")
+    }
 
 
 def test_a_transition_time_moves_with_the_status_and_not_with_the_message() -> None:

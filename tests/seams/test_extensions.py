@@ -22,11 +22,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.long]
 STABLELM = ModelFamily(
     name="stablelm", title="StableLM", architecture="StableLmForCausalLM", model_type="stablelm"
 )  # only to write the tiny base: the experiment uses the family that `toy` defines
-# The random base cannot answer. The prefill makes every output begin with Paris: 1 of 2 outputs is right.
+# The random base cannot answer. The prefill makes every output begin with Paris, which is right for one of the two
+# problems of toy-capitals.
 EXPERIMENT = r"""
 apiVersion: potstill.dev/v1alpha1
 kind: Experiment
-metadata: {name: seams}
+metadata: {name: extensions}
 spec:
   base: {model: base}
   data:
@@ -58,11 +59,14 @@ PROBLEM = {
 
 
 def potstill(folder: Path, site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs the command in `folder`, with the distributions that are installed in `site`."""
+    """Runs the command in `folder`, with the distributions that are installed in `site`.
+
+    The store `toy://NAME/PREFIX` of `toy` is the folder `NAME/PREFIX` in TOY_FOLDER.
+    """
     environment = os.environ | {
         "POTSTILL_CACHE": str(folder / "cache"),
         "PYTHONPATH": str(site),
-        "TOY_FOLDER": str(folder / "boxes"),
+        "TOY_FOLDER": str(folder / "stores"),
     }
     command = [sys.executable, "-P", "-m", "controller.cli", *arguments]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=800)
@@ -75,10 +79,12 @@ def test_the_code_on_the_documentation_pages_runs_an_experiment_to_its_report(tm
     write_rows(tmp_path / "programs.jsonl", [PROBLEM])
     (tmp_path / "experiment.yaml").write_text(EXPERIMENT)
     (tmp_path / "profile.yaml").write_text(shown_files()["profile.yaml"])
-    done = potstill(tmp_path, site, "run", "experiment.yaml", "--profile", "profile.yaml", "--store", "toy://box/seams")
+    done = potstill(
+        tmp_path, site, "run", "experiment.yaml", "--profile", "profile.yaml", "--store", "toy://lab/results"
+    )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    store = tmp_path / "boxes" / "box" / "seams"
-    assert any(line.startswith("report: toy://box/seams/") for line in done.stdout.splitlines())
+    store = tmp_path / "stores" / "lab" / "results"
+    assert any(line.startswith("report: toy://lab/results/") for line in done.stdout.splitlines())
     assert list(store.rglob("index.html"))
     markers = [Marker.model_validate_json(path.read_bytes()) for path in store.rglob("markers/*.json")]
     outputs = [marker.record for marker in markers if isinstance(marker.record, OutputsRecord)]

@@ -1,7 +1,7 @@
 """Compiled code on a volume that pods share: it is used when it is complete, and never prevents an engine's start.
 
-One start of an engine fills a folder. When it has ended well it seals the folder: it writes the file SEAL there, and only
-then do later starts use the folder.
+One start of an engine fills a folder. If no error ends the start, the folder is sealed: the file SEAL is written there, and
+only then do later starts use the folder.
 """
 
 import os
@@ -85,7 +85,7 @@ def test_a_start_that_compiled_deletes_folders_that_were_unused_for_long(cache: 
     assert {folder.name for folder in (cache / "compiled/vllm").iterdir() if folder.is_dir()} == {"recent", "new"}
 
 
-def test_a_folder_in_use_is_not_deleted(cache: Path) -> None:
+def test_an_old_folder_that_was_used_again_is_not_deleted(cache: Path) -> None:
     start()
     seal = cache / "compiled/vllm/engine" / SEAL
     os.utime(seal, (1, 1))
