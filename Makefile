@@ -23,6 +23,8 @@ PROGRAMS = versitygw toxiproxy kubernetes helm kubeconform actionlint act
 # Of all families of models: make test-vllm VLLM_MODELS=vllm
 VLLM_MODELS ?= vllm and not slow
 UNIT = not slow and not s3 and not vllm and not gpu_set and not cluster and not node
+# Folders without unit tests: check need not import them.
+NO_UNITS = $(foreach folder,cluster gpu node ui upgrade whole,--ignore=tests/$(folder))
 NO_ROOT = not vllm and not gpu_set and not node
 
 .PHONY: help
@@ -47,7 +49,7 @@ check: sync  ## Lint, types, import rules, spelling, prose, unit tests (about a 
 	.venv/bin/lint-imports
 	.venv/bin/codespell
 	.venv/bin/python -m scripts.prose
-	.venv/bin/pytest -q -n $(WORKERS) -m "$(UNIT)"
+	.venv/bin/pytest -q -n $(WORKERS) -m "$(UNIT)" $(NO_UNITS)
 
 .PHONY: format
 format: sync  ## Format, and mend what ruff can mend
