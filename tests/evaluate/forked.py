@@ -30,12 +30,13 @@ def main() -> None:
     os.kill(server, signal.SIGINT)
     os.environ |= {"CHANGES": "2", "COMES": "2", "OMP_NUM_THREADS": "1,1"}
     del os.environ["GOES"]
-    reporter = CoreProcess(target=write_environment, args=(place,))
-    reporter.start()
-    reporter.join()
+    writer = CoreProcess(target=write_environment, args=(place,))
+    writer.start()
+    writer.join()
     core = CoreProcess(target=signal.pause)
     core.start()
-    print(json.dumps({"problem": problem, "exit": reporter.exitcode, "server": server, "core": core.pid}), flush=True)
+    found = {"problem": problem, "writer_exit": writer.exitcode, "server": server, "core": core.pid}
+    print(json.dumps(found), flush=True)
     signal.pause()
 
 

@@ -1,8 +1,9 @@
 """The shapes of a base's linear layers, for checks of adapters and of memory.
 
-Sizes come from config.json (source: Hugging Face's configurations of the families in workloads/models, which have the
-same fields), and names from the family. For an architecture that is not in workloads/models, names and shapes are read
-from the headers of its safetensors files, if they are in the directory; otherwise it is treated like Llama.
+Sizes come from config.json, and names from the family. The families in workloads/models all use the same field names in
+config.json, except those for experts (source: their configuration classes in Hugging Face's transformers). For an
+architecture that is not in workloads/models, names and shapes are read from the headers of its safetensors files, if
+they are in the directory; otherwise it is treated like Llama.
 """
 
 import json

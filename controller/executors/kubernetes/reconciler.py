@@ -42,7 +42,9 @@ from workloads.storage.base import Store, StoreError
 Json = dict[str, Any]
 logger = logging.getLogger("potstill.reconcile")
 CHANGE_SOON = frozenset({"BackingOff", "Gathering", "WeightsArriving", "Stopping"})
-"""Reasons that end after some seconds. No event reports this end, so another round is needed soon."""
+"""Reasons of the states of runs and evaluations, not of conditions. These states end after some seconds. No event
+reports this end, so another round is needed soon.
+"""
 NORMAL = frozenset({"Suspended", "Finished", "Queued"})
 """Reasons of Progressing=False that need no action of the user."""
 WARNINGS = frozenset(
@@ -215,7 +217,7 @@ class Reconciler:
         return {"retried": asked}
 
     def _rounds_of(self, item: Json, accepted: Accepted) -> tuple[Rounds, EventLog]:
-        """Returns the experiment's Rounds and event log.
+        """Returns the experiment's Rounds, and the log in the store with its actions and their reasons.
 
         A new Rounds object is made after an addition to the experiment or a retry. It has a new executor, which tries
         failed downloads of the base's weights again.
@@ -233,7 +235,8 @@ class Reconciler:
             frozen,
             accepted.profile,
             self._job_refusals.setdefault(uid, Refusals(self._clock)),
-            # The API server may have refused an earlier controller the Job of any task that was written until now.
+            # The API server may have refused an earlier controller the Job of any task that was written until now. Such
+            # a task without a Job did not lose it, however old the task is: the planner asks for its Job again.
             refused_before=self._clock() if kept is None and _was_refused(item) else None,
         )
         events = kept[2] if kept else EventLog(self._store, frozen.name, frozen.uid8, self._writer)
