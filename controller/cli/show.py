@@ -35,7 +35,10 @@ from workloads.words import count_of
 NORMAL = frozenset({"Suspended", "Finished"})
 """Reasons of Progressing=False that need no attention: the user suspended the experiment, or it has finished."""
 NOT_FAILED = frozenset({"succeeded", "superseded", "suspended", "preempted", "lost", "deleted"})
-"""Outcomes of attempts that do not count as failed: nothing is wrong with the unit's program or its inputs."""
+"""Outcomes in the ends of tasks that are not shown as failed: nothing is wrong with the unit's program or its inputs.
+
+Any other end is shown, also one that uses up none of the unit's attempts, such as that of a suspect.
+"""
 
 
 def show(

@@ -2,9 +2,10 @@
 cause.
 
 A generate task is a group of evaluations, its members; the first one is the lead. It starts a Job with one engine. A later
-task can be offered to this engine instead of a new Job: the engine is then its host, and it is a guest. If the engine
-crashes, all its unfinished evaluations are suspects, because any of them may be the cause. An engine lingers while it is
-idle and waits for offers. The simulation's `Weather` has the faults, the durations and, in `rows`, the number of evaluations
+task can be offered to this engine instead of a new Job: the engine's own task is then its host (the variable `host` is
+the host's Job), and it is a guest. If the engine crashes, all its unfinished evaluations are suspects, because any of them
+may be the cause. An engine lingers while it is idle and waits for offers. A suspect is offered only to an idle engine, which
+takes nothing else meanwhile. The simulation's `Weather` has the faults, the durations and, in `rows`, the number of evaluations
 that an engine has room for. `mine@50` is the checkpoint of the run `mine` at 50 samples.
 """
 
@@ -90,7 +91,7 @@ def test_an_engine_with_room_takes_new_evaluations_though_another_one_could_star
     assert world.engine_starts == 1
 
 
-def test_a_task_larger_than_its_room_starts_a_new_engine_if_a_slot_is_free() -> None:
+def test_a_task_larger_than_the_room_of_the_engine_starts_a_new_engine_if_a_slot_is_free() -> None:
     world, controller, _ = at_work(Limits(evaluation_slots=2), Weather(rows=2))
     publish(world, controller, 50, 100)
     offers, starts = offers_and_starts(world, controller)
@@ -160,7 +161,7 @@ def test_when_an_engine_crashes_no_task_uses_up_an_attempt_and_the_suspects_run_
     assert sorted(group_sizes(world)) == [2, 2, 2, 3]
 
 
-def test_only_the_adapter_that_kills_its_engines_fails_and_no_suspect_joins_a_running_engine() -> None:
+def test_only_the_adapter_that_kills_its_engines_fails_and_no_suspect_joins_an_engine_that_has_work() -> None:
     world, controller, _ = at_work(Limits(attempts=2), Weather(rows=8))
     publish(world, controller, 50)
     poison = next(m.content for unit in world.units.values() for name, m in unit.markers.items() if "50" in name)

@@ -80,7 +80,8 @@ class ModelShapes:
     @property
     def adapted_names(self) -> tuple[str, ...]:
         """Last parts of the names of all linear layers that an adapter may change. `experts` is vLLM's name for all
-        experts of a layer together; it is returned also for models without experts.
+        experts of a layer together; it is returned also for models without experts, but not
+        added to names that were read from weight files.
         """
         if self.from_files is not None:
             return tuple(sorted({layer.rpartition(".")[2] for layer in self.from_files}))

@@ -65,8 +65,8 @@ NOTE_BYTES = 1024
 
 
 class Dropped(Exception):
-    """The round was given up, because another writer changed the Experiment or one of its units during it. The caller
-    runs another one.
+    """Another writer changed the Experiment or one of its units during the round, so its decision is out of date. What
+    the round did before stays done. The caller runs another one.
     """
 
 
@@ -247,7 +247,8 @@ class Reconciler:
 
     def _note_quiet(self, item: Json, rounds: Rounds, decision: Decision) -> None:
         """Records whether the Experiment is quiet: only a notice, a change of a Job or some minutes of time can change
-        the next decision. It is not quiet while its listing polls, because some units must be listed in each round.
+        the next decision. It is not quiet while its listing polls, because some units must be listed in each round,
+        nor when it has just finished: the next round drops its caches.
         """
         uid = item["metadata"]["uid"]
         status = decision.status
