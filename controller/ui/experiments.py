@@ -115,6 +115,8 @@ class Experiments:
         self._live_pool = ThreadPoolExecutor(READERS, thread_name_prefix="ui-live")
         self._folders: dict[Key, Folder] = {}
         self._listed_at = float("-inf")
+        self._listing = threading.Lock()
+        """Held while the list is made: two requests at the same time would read and compare everything twice."""
         self._versions: dict[Key, tuple[Folder, _Read]] = {}
         self._manifests: Kept[Manifest | None] = Kept(MANIFESTS_KEPT)
         self._differences: Kept[tuple[str, ...]] = Kept(DIFFERENCES_KEPT)
@@ -126,6 +128,10 @@ class Experiments:
 
     def summaries(self) -> tuple[Summary, ...]:
         """Returns names in order, the newest version of a name first. An unreadable version has the reason."""
+        with self._listing:
+            return self._summaries()
+
+    def _summaries(self) -> tuple[Summary, ...]:
         folders = self.folders()
         keys = list(folders)
         read = dict(zip(keys, self._pool.map(lambda key: self._version(key, folders[key]), keys), strict=True))
