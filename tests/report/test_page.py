@@ -83,7 +83,7 @@ def test_the_summary_gives_the_base_on_the_problems_that_differences_are_on(mani
     assert "right on the 100 problems that runs were asked (57" in said
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_same_manifest_gives_the_same_bytes(manifest: Manifest, store: Store, html: str) -> None:
     assert page(manifest, reading(manifest, store)) == html
     tables = {"tables.csv", "runs.csv", "findings.csv", "samples.csv", "recipes.csv"}
@@ -140,12 +140,12 @@ def write_large(folder: Path) -> None:
     (folder / "index.html").write_text(page(large, reading(large, store)))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_page_stays_small_at_the_size_of_the_source_experiment(whole: Path) -> None:
     assert whole.stat().st_size < 6_000_000
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_it_opens_within_two_seconds_of_work_to_words_tables_and_the_reader(whole: Path, tmp_path: Path) -> None:
     with browser(tmp_path / "profile") as shown:
         shown.looks(1280, 900, "light")

@@ -24,7 +24,7 @@ def a_group_of_two() -> FrozenExperiment:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("faults", [0, 1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("faults", [0, 1, pytest.param(2, marks=pytest.mark.long)])
 def test_a_training_ends_from_every_state_that_two_controllers_reach(faults: int) -> None:
     explored = Explorer(one_training(), faults).explore()
     assert explored.stranded == 0, explored.example
