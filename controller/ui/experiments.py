@@ -20,6 +20,8 @@ from workloads.storage.base import ObjectInfo, Store, StoreError
 
 LIST_SECONDS = 1.0
 """How long one LIST of the store is used for further requests, in seconds."""
+LIST_SHARE = 0.1
+"""A slow LIST is used for longer, so that LISTs take at most this share of the time: a directory hashes its files."""
 READERS = 8
 """Experiments that are read at the same time."""
 MANIFESTS_KEPT = 8
@@ -114,7 +116,7 @@ class Experiments:
         self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="ui-reader")
         self._live_pool = ThreadPoolExecutor(READERS, thread_name_prefix="ui-live")
         self._folders: dict[Key, Folder] = {}
-        self._listed_at = float("-inf")
+        self._list_due = float("-inf")
         self._listing = threading.Lock()
         """Held while the list is made: two requests at the same time would read and compare everything twice."""
         self._versions: dict[Key, tuple[Folder, _Read]] = {}
@@ -159,9 +161,11 @@ class Experiments:
 
     def folders(self) -> Mapping[Key, Folder]:
         with self._lock:
-            if self._clock() - self._listed_at >= LIST_SECONDS:
+            began = self._clock()
+            if began >= self._list_due:
                 self._folders = _folders(self.store.list(store_keys.EXPERIMENTS))
-                self._listed_at = self._clock()
+                ended = self._clock()
+                self._list_due = ended + max(LIST_SECONDS, (ended - began) / LIST_SHARE)
                 for key in list(self._versions):
                     if key not in self._folders:
                         self._versions.pop(key, None)
