@@ -12,7 +12,6 @@ import hashlib
 import json
 import logging
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, is_dataclass
@@ -39,6 +38,7 @@ from controller.ui.kept import Kept
 from controller.ui.live import LiveView
 from controller.ui.metric_files import MetricFiles
 from controller.ui.outputs import Outputs, UnknownOutput
+from controller.ui.request_clock import RequestClock
 from workloads.api import store_keys
 from workloads.report.series_styles import COLOURS, DASHES, SYMBOLS
 from workloads.storage.base import NotFound, StoreError
@@ -73,21 +73,6 @@ QUIET_SECONDS = 1.0
 """After the first list, they wait until no request has come for this long."""
 RESULTS_KEPT = 16
 """Tables and comparisons that are cached: those of a large experiment take a second to compute."""
-
-
-class RequestClock:
-    """When the last request came."""
-
-    def __init__(self) -> None:
-        self._last = time.monotonic()
-
-    def note(self) -> None:
-        self._last = time.monotonic()
-
-    def wait_quiet(self, seconds: float) -> None:
-        """Returns when no request has come for `seconds`."""
-        while (left := self._last + seconds - time.monotonic()) > 0:
-            time.sleep(left)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file
+from torch import distributed
 
 from tests.models.tiny import write_tiny_base
 from tests.train.test_launch import two
@@ -18,7 +20,9 @@ from workloads.models import FAMILIES
 from workloads.models.memory import is_sharded, parameters_of
 from workloads.storage.base import Store
 from workloads.storage.markers import list_markers
+from workloads.train.general.sharding import ShardedParameters, shard
 from workloads.train.metrics import Metric, from_lines
+from workloads.train.ranks import Ranks
 
 pytestmark = pytest.mark.long
 
@@ -41,6 +45,24 @@ def test_auto_shards_where_weights_leave_too_little_of_a_device(
     stated: Any, ranks: int, needed: int, usable: int | None, expected: bool
 ) -> None:
     assert is_sharded(stated, ranks, needed, usable) == expected
+
+
+def test_a_cleared_gradient_keeps_no_memory_until_the_next_one_is_made(tmp_path: Path) -> None:
+    """Two gradients of all weights at once made the second step of a large base run out of memory."""
+    distributed.init_process_group("gloo", init_method=(tmp_path / "group").as_uri(), rank=0, world_size=1)
+    try:
+        model, ranks = torch.nn.Linear(4, 3), Ranks(0, 1, torch.device("cpu"))
+        shard(model, ranks)
+        parameters = ShardedParameters(dict(model.named_parameters()), ranks)
+        optimizer = parameters.adamw(weight_decay=0.0)
+        torch.autograd.backward(model(torch.ones(2, 4)).sum())
+        parameters.reduce(ranks)
+        assert all(value.grad is not None for value in optimizer.param_groups[0]["params"])
+        parameters.clear()
+        assert [value.grad for value in optimizer.param_groups[0]["params"]] == [None, None]
+        assert [parameter.grad for parameter in model.parameters()] == [None, None]
+    finally:
+        distributed.destroy_process_group()
 
 
 @pytest.fixture(scope="module")

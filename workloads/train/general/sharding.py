@@ -2,7 +2,7 @@
 
 The parameters of an adapter are not sharded: they are small, and `FlatParameters` sums their gradients. If all weights
 are trained, each rank also has its part of gradients and moments (`ShardedParameters`). The saved state has the layout
-of one process, so that a run can continue with another number of ranks. Tested on CPUs (gloo) only.
+of one process, so that a run can continue with another number of ranks. Tested on CPUs (gloo).
 """
 
 from collections.abc import Mapping
@@ -73,9 +73,10 @@ class ShardedParameters:
         return 3 * 4 * self._size
 
     def clear(self) -> None:
+        """Frees the gradients: they are as large as the weights, and the next backward pass makes new ones."""
         self.tail.zero_()
-        for parameter in self._parameters.values():
-            parameter.grad = None
+        for name, parameter in self._parameters.items():
+            parameter.grad = self._values[name].grad = None
 
     def reduce(self, ranks: Ranks) -> None:
         """Sums `tail` over the ranks, and sets the gradients, which the backward pass has summed already."""
