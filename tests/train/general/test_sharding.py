@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from workloads.models import FAMILIES
 from workloads.models.memory import is_sharded, parameters_of
 from workloads.storage.base import Store
 from workloads.storage.markers import list_markers
-from workloads.train.general.sharding import ShardedParameters, shard
+from workloads.train.general.base import load_base
+from workloads.train.general.sharding import ShardedParameters, discard_failed_pass, shard, whole
 from workloads.train.metrics import Metric, from_lines
 from workloads.train.ranks import Ranks
 
@@ -48,22 +50,50 @@ def test_auto_shards_where_weights_leave_too_little_of_a_device(
     assert is_sharded(stated, ranks, needed, usable) == expected
 
 
-def test_a_cleared_gradient_keeps_no_memory_until_the_next_one_is_made(tmp_path: Path) -> None:
-    """Two gradients of all weights at once made the second step of a large base run out of memory."""
+@pytest.fixture
+def only_rank(tmp_path: Path) -> Iterator[Ranks]:
+    """A process group of this process alone."""
     distributed.init_process_group("gloo", init_method=(tmp_path / "group").as_uri(), rank=0, world_size=1)
-    try:
-        model, ranks = torch.nn.Linear(4, 3), Ranks(0, 1, torch.device("cpu"))
-        shard(model, ranks)
-        parameters = ShardedParameters(dict(model.named_parameters()), ranks)
-        optimizer = parameters.adamw(weight_decay=0.0)
-        torch.autograd.backward(model(torch.ones(2, 4)).sum())
-        parameters.reduce(ranks)
-        assert all(value.grad is not None for value in optimizer.param_groups[0]["params"])
-        parameters.clear()
-        assert [value.grad for value in optimizer.param_groups[0]["params"]] == [None, None]
-        assert [parameter.grad for parameter in model.parameters()] == [None, None]
-    finally:
-        distributed.destroy_process_group()
+    yield Ranks(0, 1, torch.device("cpu"))
+    distributed.destroy_process_group()
+
+
+def test_a_cleared_gradient_keeps_no_memory_until_the_next_one_is_made(only_rank: Ranks) -> None:
+    """Two gradients of all weights at once made the second step of a large base run out of memory."""
+    model = torch.nn.Linear(4, 3)
+    shard(model, only_rank)
+    parameters = ShardedParameters(dict(model.named_parameters()), only_rank)
+    optimizer = parameters.adamw(weight_decay=0.0)
+    torch.autograd.backward(model(torch.ones(2, 4)).sum())
+    parameters.reduce(only_rank)
+    assert all(value.grad is not None for value in optimizer.param_groups[0]["params"])
+    parameters.clear()
+    assert [value.grad for value in optimizer.param_groups[0]["params"]] == [None, None]
+    assert [parameter.grad for parameter in model.parameters()] == [None, None]
+
+
+@pytest.mark.parametrize("module", ["model.layers.0", "model.layers.1.self_attn.v_proj"])
+def test_a_step_has_all_gradients_after_one_that_ran_out_of_memory(module: str, base: Path, only_rank: Ranks) -> None:
+    def run_out_of_memory(*_: object) -> None:
+        raise torch.OutOfMemoryError("no memory is left")
+
+    ids = torch.arange(12).reshape(1, 12)
+    model, alone = (load_base(base, "float32", torch.device("cpu"))[0].requires_grad_() for _ in range(2))
+    shard(model, only_rank)
+    parameters = dict(model.named_parameters())
+    failing = model.get_submodule(module)
+    for register in (failing.register_forward_hook, failing.register_full_backward_hook):
+        handle = register(run_out_of_memory)
+        with pytest.raises(torch.OutOfMemoryError):
+            torch.autograd.backward(model(input_ids=ids).logits.logsumexp(-1).sum())
+        handle.remove()
+        discard_failed_pass(model)
+    torch.autograd.backward(model(input_ids=ids).logits.logsumexp(-1).sum())
+    torch.autograd.backward(alone(input_ids=ids).logits.logsumexp(-1).sum())
+    for name, parameter in alone.named_parameters():
+        gradient = parameters[name].grad
+        assert gradient is not None, name
+        torch.testing.assert_close(whole(gradient), parameter.grad)
 
 
 @pytest.fixture(scope="module")

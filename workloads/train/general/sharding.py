@@ -51,6 +51,17 @@ def shard(model: nn.Module, ranks: Ranks, computed_in: torch.dtype | None = None
         tensor.data = tensor.data.to(ranks.device)
 
 
+def discard_failed_pass(model: nn.Module) -> None:
+    """Makes a sharded model ready for the next forward pass after one, or its backward pass, raised an exception.
+
+    Without this, gradients of the next pass are incomplete and gathered matrices stay in memory.
+    """
+    assert isinstance(model, FSDPModule)
+    for parameter in model.parameters():
+        parameter.grad = None
+    model.reset_iter_state()
+
+
 def _keeps_dtype(module: nn.Module) -> bool:
     """Returns whether autocast does not cast the module's matrices: an embedding, or experts in one parameter."""
     if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):

@@ -32,7 +32,7 @@ from workloads.train.general.memory import (
     check_memory,
     plan_micro_batches,
 )
-from workloads.train.general.sharding import ShardedParameters, bytes_here, shard, whole
+from workloads.train.general.sharding import ShardedParameters, bytes_here, discard_failed_pass, shard, whole
 from workloads.train.general.start import load_start
 from workloads.train.general.targets import find_targets
 from workloads.train.memory import MICRO_BATCH_TOKENS
@@ -81,7 +81,7 @@ class GeneralTrainer:
             precision = "float32" if inputs.type == "full" else inputs.precision
             device = torch.device("cpu") if self.sharded else ranks.device
             model, self._warnings = load_base(base, precision, device)
-        self.model = model
+        self.model = self._whole_model = model
         self._family = FAMILIES.get(type(model).__name__)
         self._class_name = type(model).__name__
         if self.sharded:
@@ -148,11 +148,18 @@ class GeneralTrainer:
 
     def plan_memory(self, longest_tokens: int, parameters: TrainedParameters) -> BatchPlan:
         """Measures steps and sets gradient checkpointing. Returns the plan. Raises BadModel if no step fits."""
+        # Sharded gradients take memory from the first pass on, so that the second pass has the peak.
+        passes = 2 if self.sharded and self._inputs.type == "full" else 1
 
         def run(batch: PaddedBatch, checkpointing: bool) -> None:
             self._set_checkpointing(checkpointing)
             try:
-                torch.autograd.backward(self.loss_sum(batch.to(self._ranks.device)))
+                for _ in range(passes):
+                    torch.autograd.backward(self.loss_sum(batch.to(self._ranks.device)))
+            except RuntimeError:
+                if self.sharded:
+                    discard_failed_pass(self._whole_model)
+                raise
             finally:
                 parameters.clear()
 
