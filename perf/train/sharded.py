@@ -1,6 +1,7 @@
 """Full fine-tuning of a dense base on one GPU and on several, whose ranks shard its weights or each have all of them.
 
-    python -m perf.train.sharded --out DIR [--cases LAYERS/RANKS/SHARDING ...] [--bases DIR] [--tiny]
+    python -m perf.train.sharded --out DIR [--cases LAYERS/RANKS/SHARDING ...] [--bases DIR]
+        [--memory-gib N] [--tiny]
 
 Random weights with the shapes of Qwen3-14B and LAYERS layers (40: 14.8 billion parameters, whose weights, gradients and
 moments fit no single GPU; 12: 5.5 billion, which fit an H200), trained in bfloat16 from float32 weights. For each case
@@ -146,6 +147,9 @@ def run_rank(case: str, args: argparse.Namespace) -> int:
         if ranks.leads and not base.exists():
             write_base(base, int(layers), args.tiny, ranks.device)
         of_every_rank(0, ranks)
+        if args.memory_gib and ranks.device.type == "cuda":
+            share = args.memory_gib * 2**30 / torch.cuda.get_device_properties(ranks.device).total_memory
+            torch.cuda.set_per_process_memory_fraction(share, ranks.device)
         try:
             result = measure(base, sharding, ranks, args)
         except BadModel as error:
@@ -169,6 +173,7 @@ def main() -> int:
     parser.add_argument("--documents", type=int, default=8, help="in a step")
     parser.add_argument("--length", type=int, help="of a document, in tokens (default: 4096)")
     parser.add_argument("--steps", type=int, default=4, help="the first is not timed")
+    parser.add_argument("--memory-gib", type=float, help="let each rank allocate at most this much of its GPU")
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--commit", default="")
     args = parser.parse_args()
