@@ -189,12 +189,36 @@ def test_a_loss_took_so_long() -> None:
     assert told[1:5] == [ours[0], theirs[0], ours[2], theirs[2]]
 
 
+def sharded(name: str) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = json.loads((RESULTS / "sharded-h200-x2" / name).read_text())["cases"]
+    return found
+
+
+def ends(case: dict[str, Any]) -> list[float]:
+    return [round(case["losses"][0], 4), round(case["losses"][-1], 4)]
+
+
 def test_full_fine_tuning_was_so_fast() -> None:
-    (found,) = json.loads((RESULTS / "shipped-h200" / "full.json").read_text())["cases"].values()
-    told = numbers(PAGE[PAGE.index("raw output: `full.json`") :])
-    (peak,) = found["peak_bytes"]
-    assert told[:2] == [round(found["tokens_per_second"]), round(found["steps_per_second"], 3)]
-    assert told[2:4] == [round(peak / 2**30, 1), found["tokens_per_micro_batch"]]
+    found = sharded("sharded.json")
+    refused, *told = rows("parameters |", PAGE)
+    assert "need 247.6 GiB" in found["40/1/auto"]["refused"]
+    assert "247.6" in refused[3]
+    for cells, case in zip(told, ("40/2/auto", "12/1/auto", "12/2/never", "12/2/always"), strict=True):
+        result = found[case]
+        layers, ranks, _ = case.split("/")
+        assert numbers(cells[0]) == [round(result["parameters"] / 1e9, 2)], layers
+        assert cells[1] == ranks
+        assert numbers(cells[3]) == [round(result["tokens_per_second"])]
+        assert numbers(cells[4]) == [round(result["steps_per_second"], 3)]
+        assert numbers(cells[5]) == [result["tokens_per_micro_batch"]]
+        assert cells[6] == ("on" if result["gradient_checkpointing"] else "off")
+        assert {numbers(cells[7])[0]} == {round(peak / 2**30, 1) for peak in result["peak_bytes"]}
+        assert numbers(cells[8]) == ends(result)
+    one, *two = (found[case]["tokens_per_second"] for case in ("12/1/auto", "12/2/always", "12/2/never"))
+    after = numbers(PAGE[PAGE.index("Two GPUs make") :])
+    assert after[:2] == [round(rate / one, 2) for rate in two]
+    limited = sharded("limited-80-gib.json")["12/2/always"]
+    assert numbers(PAGE[PAGE.index("`limited-80-gib.json`") :])[2:4] == ends(limited)
 
 
 def test_the_quickstart_took_so_long() -> None:
