@@ -1,7 +1,8 @@
 import json
+import tracemalloc
 from typing import Any
 
-from controller.executors.kubernetes.trim import trimmed, trimmed_work
+from controller.executors.kubernetes.trim import MOST_VALUES, trimmed, trimmed_work
 
 Json = dict[str, Any]
 METADATA: Json = {"name": "one", "labels": {"potstill.dev/role": "train"}, "managedFields": [{"manager": "kubelet"}]}
@@ -41,7 +42,18 @@ def test_a_pod_keeps_its_node_and_of_its_containers_name_image_and_resources() -
     assert trimmed_work({"metadata": METADATA})["metadata"]["name"] == "one"
 
 
-def test_copies_of_two_answers_share_their_field_names() -> None:
+def test_copies_of_two_answers_share_their_strings() -> None:
     first, second = (trimmed_work(again({"metadata": METADATA, "status": {"phase": "Failed"}})) for _ in range(2))
     names = [[*kept, *kept["metadata"], *kept["metadata"]["labels"], *kept["status"]] for kept in (first, second)]
     assert [id(name) for name in names[0]] == [id(name) for name in names[1]]
+    values = [[kept["metadata"]["labels"]["potstill.dev/role"], kept["status"]["phase"]] for kept in (first, second)]
+    assert [id(value) for value in values[0]] == [id(value) for value in values[1]]
+
+
+def test_few_strings_are_remembered() -> None:
+    tracemalloc.start()
+    for number in range(10 * MOST_VALUES):
+        trimmed({"metadata": {"resourceVersion": f"v{number}"}})
+    kept_bytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept_bytes < 200 * MOST_VALUES

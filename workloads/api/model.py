@@ -7,6 +7,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
+_STATED: dict[frozenset[str], set[str]] = {}
+"""Each set of stated fields that a model of this process has had."""
+
 
 class Contract(BaseModel):
     """Frozen and closed: an unknown field is an error, because a reader that ignored it would act on an incomplete
@@ -18,6 +21,14 @@ class Contract(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True, allow_inf_nan=False
     )
+
+    def model_post_init(self, _: Any) -> None:
+        """Lets models with the same stated fields share the set of their names, which no frozen model changes.
+
+        In pydantic each model has its own set, which takes nearly half the memory of a task or marker.
+        """
+        stated = self.__pydantic_fields_set__
+        object.__setattr__(self, "__pydantic_fields_set__", _STATED.setdefault(frozenset(stated), stated))
 
     def to_json(self) -> bytes:
         """Returns canonical JSON with a final newline: equal models give equal bytes."""

@@ -6,14 +6,17 @@ from typing import Any
 Json = dict[str, Any]
 POD_FIELDS = ("nodeName", "initContainers", "containers")
 CONTAINER_FIELDS = ("name", "image", "resources")
+MOST_VALUES = 20_000
+"""Most strings that are remembered, to be shared with later copies. Some, such as resource versions, occur once."""
+_values: dict[str, str] = {}
 
 
 def trimmed(item: Json) -> Json:
-    """Returns a copy without managedFields. All copies share their field names; a parser makes new ones for each
-    answer.
+    """Returns a copy without managedFields. Copies share their strings (field names, labels, images); a parser makes
+    new ones for each answer.
     """
     metadata = {field: value for field, value in item["metadata"].items() if field != "managedFields"}
-    copy: Json = _sharing_names({**item, "metadata": metadata})
+    copy: Json = _sharing_strings({**item, "metadata": metadata})
     return copy
 
 
@@ -29,9 +32,15 @@ def trimmed_work(item: Json) -> Json:
     return trimmed({**item, "spec": spec} if "spec" in item else item)
 
 
-def _sharing_names(value: Any) -> Any:
+def _sharing_strings(value: Any) -> Any:
     if isinstance(value, dict):
-        return {sys.intern(name): _sharing_names(inner) for name, inner in value.items()}
+        return {sys.intern(name): _sharing_strings(inner) for name, inner in value.items()}
     if isinstance(value, list):
-        return [_sharing_names(inner) for inner in value]
-    return value
+        return [_sharing_strings(inner) for inner in value]
+    return _shared(value) if isinstance(value, str) else value
+
+
+def _shared(value: str) -> str:
+    if len(_values) >= MOST_VALUES:
+        _values.clear()
+    return _values.setdefault(value, value)
