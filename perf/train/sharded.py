@@ -1,10 +1,11 @@
-"""Full fine-tuning of a dense base on one GPU and on several, whose ranks shard its weights or each have all of them.
+"""A training of a dense base on one GPU and on several, whose ranks shard its weights or each have all of them.
 
     python -m perf.train.sharded --out DIR [--cases LAYERS/RANKS/SHARDING ...] [--bases DIR]
-        [--memory-gib N] [--tiny]
+        [--memory-gib N] [--lora] [--tiny]
 
 Random weights with the shapes of Qwen3-14B and LAYERS layers (40: 14.8 billion parameters, whose weights, gradients and
-moments fit no single GPU; 12: 5.5 billion, which fit an H200), trained in bfloat16 from float32 weights. For each case
+moments fit no single GPU; 12: 5.5 billion, which fit an H200), all trained in bfloat16 from float32 weights, or with
+`--lora` adapters of rank 32 of attention and mlp. For each case
 the trainer's launcher starts RANKS ranks; the general trainer loads the base from `--bases`, decides by SHARDING (auto,
 always, never), measures its first step and makes `--steps` steps of `--documents` documents; the first is not timed.
 Prints tokens per second, steps per second and the peak GiB of each rank; if the trainer refuses a base, its message.
@@ -28,7 +29,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from perf.train.shapes import machine
 from perf.train.trainee import random_rows, task_of
-from workloads.api.units import TrainInputs
+from workloads.api.units import Lora, TrainInputs
 from workloads.models.memory import parameters_of, training_bytes
 from workloads.train.batches import supervised_tokens
 from workloads.train.general.sharding import bytes_here
@@ -49,7 +50,7 @@ SMALL: dict[str, Any] = {
 }  # fmt: skip
 CASES = ["40/1/auto", "40/2/auto", "12/1/auto", "12/2/always", "12/2/never"]
 TINY_CASES = ["3/2/always", "2/1/auto", "2/2/always", "2/2/never"]
-LEARNING_RATE = 1e-6
+LEARNING_RATE = {"full": 1e-6, "lora": 1e-3}
 
 
 def write_base(folder: Path, layers: int, tiny: bool, device: torch.device) -> None:
@@ -67,8 +68,11 @@ def write_base(folder: Path, layers: int, tiny: bool, device: torch.device) -> N
 
 
 def stated(args: argparse.Namespace) -> TrainInputs:
-    """The inputs of a training of all weights in bfloat16."""
-    changes = {"type": "full", "lora": None, "trainer": "general"}
+    """The inputs of a training of all weights, or of adapters, in bfloat16."""
+    changes: dict[str, Any] = {"type": "full", "lora": None}
+    if args.lora:
+        changes = {"type": "lora", "lora": Lora(rank=32, alpha=32.0, target=("attention", "mlp"))}
+    changes["trainer"] = "general"
     return task_of(args.documents, args.steps, args.length).inputs.model_copy(update=changes)
 
 
@@ -102,7 +106,7 @@ def measure(base: Path, sharding: Any, ranks: Ranks, args: argparse.Namespace) -
     for step in range(1, args.steps + 1):
         start = time.perf_counter()
         batches = trainer.micro_batches(rows, everything, plan.tokens, ranks.rank, ranks.count, step)
-        settings = (count, LEARNING_RATE, 1.0, ranks, False, lambda: None)
+        settings = (count, LEARNING_RATE[stated(args).type], 1.0, ranks, False, lambda: None)
         reading = optimizer_step(trainer.loss_sum, parameters, optimizer, batches, *settings)
         loss_sum, _, _ = reading.wait()
         seconds.append(time.perf_counter() - start)
@@ -153,7 +157,7 @@ def run_rank(case: str, args: argparse.Namespace) -> int:
         try:
             result = measure(base, sharding, ranks, args)
         except BadModel as error:
-            needed = training_bytes(parameters_of(base), "full", "bfloat16")
+            needed = training_bytes(parameters_of(base), "lora" if args.lora else "full", "bfloat16")
             result = {"refused": str(error), "parameters": parameters_of(base), "bytes_if_not_sharded": needed}
         if ranks.leads:
             path = args.out / "sharded.json"
@@ -174,6 +178,7 @@ def main() -> int:
     parser.add_argument("--length", type=int, help="of a document, in tokens (default: 4096)")
     parser.add_argument("--steps", type=int, default=4, help="the first is not timed")
     parser.add_argument("--memory-gib", type=float, help="let each rank allocate at most this much of its GPU")
+    parser.add_argument("--lora", action="store_true", help="train adapters, not all weights")
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--commit", default="")
     args = parser.parse_args()

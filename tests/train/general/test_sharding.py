@@ -194,16 +194,22 @@ def test_two_ranks_train_what_one_process_trains_and_hold_half_each(
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize(
-    ("family", "tied"), [("LlamaForCausalLM", True), ("LlamaForCausalLM", False), ("Qwen3MoeForCausalLM", False)]
+    ("method", "family", "tied"),
+    [
+        ("full", "LlamaForCausalLM", True),
+        ("full", "LlamaForCausalLM", False),
+        ("full", "Qwen3MoeForCausalLM", False),
+        ("lora", "LlamaForCausalLM", False),
+    ],
 )
-def test_in_bfloat16_all_weights_have_the_losses_of_one_process(
-    family: str, tied: bool, rows: Path, tmp_path: Path
+def test_in_bfloat16_two_ranks_have_the_losses_of_one_process(
+    method: str, family: str, tied: bool, rows: Path, tmp_path: Path
 ) -> None:
     """At a small learning rate, weights that are rounded to bfloat16 before they are used do not change the loss."""
     changes = {"precision": "bfloat16", "learning_rate": 1e-5}
     written = write_tiny_base(tmp_path / "written", FAMILIES[family], tie_word_embeddings=tied)
     base = rounded(written, tmp_path / "base")
-    stated = stated_for(base, rows, "full").model_copy(update=changes)
+    stated = stated_for(base, rows, method).model_copy(update=changes)
     alone, together = open_directory(tmp_path / "alone"), open_directory(tmp_path / "together")
     one, pair = order(alone, stated, base, rows), sharded(together, stated, base, rows)
     assert train_here(alone, one) == ExitCode.OK
