@@ -18,13 +18,15 @@ POLL_SECONDS = 5.0
 
 
 def manifest_of(store: Store, experiment: str, uid8: str) -> Manifest:
-    """Returns an experiment's manifest. Exits 4 if there is none yet; raises StoreError."""
+    """Returns an experiment's manifest. Exits 4 if there is none yet or it cannot be read; raises StoreError."""
     key = store_keys.manifest_key(experiment, uid8)
     try:
         return _parsed(store.get(key), f"{store.url}/{key}")
     except NotFound:
         typer.echo(
-            f"{store.url} has no {key}: the experiment has not run there, or the file was changed since", err=True
+            f"{store.url} has no {key}: this version of the experiment has no results yet, never ran in this store, or "
+            "its file has changed",
+            err=True,
         )
         if others := ", ".join(version.id for version in versions_in(store, experiment)):
             typer.echo(f"versions of {experiment} that are there, for report, show and gate: {others}", err=True)
@@ -38,7 +40,7 @@ def finished_manifest_at(where: str, wait_seconds: float) -> Manifest:
     """
     deadline, last_progress = time.monotonic() + wait_seconds, ""
     while (remaining_seconds := deadline - time.monotonic()) > 0:
-        found = _standing(where)
+        found = _manifest_or_none(where)
         if found is not None and found.state != "running":
             return found
         if (progress := _progress(found)) != last_progress:
@@ -55,19 +57,23 @@ def _progress(found: Manifest | None) -> str:
     if found is None:
         return "waiting for the first results"
     counts = evaluation_counts((e.model, e.benchmark, e.state) for e in found.evaluations)
-    return f"{found.experiment} runs: {counts.graded} of {count_of(counts.asked, 'evaluation')} done"
+    return f"{found.experiment} is running: {counts.graded} of {count_of(counts.asked, 'evaluation')} done"
 
 
 def manifest_at(where: str) -> Manifest:
-    """Reads a manifest from a file, or from a URL in a store. Exits 4 if it does not exist or cannot be read."""
-    found = _standing(where)
+    """Reads a manifest from a file, or from a URL in a store.
+
+    Exits 4 if it does not exist or cannot be read; raises StoreError.
+    """
+    found = _manifest_or_none(where)
     if found is None:
         typer.echo(f"{where} does not exist", err=True)
         raise typer.Exit(4)
     return found
 
 
-def _standing(where: str) -> Manifest | None:
+def _manifest_or_none(where: str) -> Manifest | None:
+    """Returns None if it does not exist."""
     if "://" not in where:
         path = Path(where)
         return _parsed(path.read_bytes(), where) if path.is_file() else None

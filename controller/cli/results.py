@@ -53,7 +53,7 @@ def results_of_version(version: str, store: str | None) -> Results:
 def best_run_line(store: Store, experiment: str, uid8: str) -> str | None:
     """Returns the report's sentence that names the best run, or says that none can be named, with its caveats.
 
-    Returns None if there is no manifest yet. Raises StoreError.
+    If the manifest cannot be read, the sentence says so. Returns None if there is none yet. Raises StoreError.
     """
     from workloads.results.conclusions import conclusions  # imported here, because scipy loads slowly
 
@@ -80,7 +80,10 @@ def manifest_state(store: Store, frozen: FrozenExperiment) -> str | None:
 
 
 def seen_in(store: Store, frozen: FrozenExperiment) -> StoreSnapshot:
-    """Returns the snapshot of the experiment's records. Raises StoreError if one could not be read."""
+    """Returns the snapshot of the experiment's records; those that cannot be read are in `UnitView.unreadable`.
+
+    Raises StoreError if the store does not answer, or a stage of the experiment is not installed.
+    """
     seen = SnapshotReader(store).read(frozen, None)
     if isinstance(seen, Unknown):
         raise StoreError(seen.message)

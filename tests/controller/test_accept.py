@@ -1,4 +1,4 @@
-"""If the same experiment comes from a file that has moved, or that has other limits, the current file is used."""
+"""If an experiment is accepted again with data in another place or with other limits, the new values replace the old."""
 
 from datetime import timedelta
 from pathlib import Path

@@ -189,8 +189,8 @@ def test_a_loss_took_so_long() -> None:
     assert told[1:5] == [ours[0], theirs[0], ours[2], theirs[2]]
 
 
-def sharded(name: str) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = json.loads((RESULTS / "sharded-h200-x2" / name).read_text())["cases"]
+def sharded(folder: str, name: str = "sharded.json") -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = json.loads((RESULTS / folder / name).read_text())["cases"]
     return found
 
 
@@ -199,7 +199,7 @@ def ends(case: dict[str, Any]) -> list[float]:
 
 
 def test_full_fine_tuning_was_so_fast() -> None:
-    found = sharded("sharded.json")
+    found = sharded("sharded-h200-x2")
     refused, *told = rows("parameters |", PAGE)
     assert "need 247.6 GiB" in found["40/1/auto"]["refused"]
     assert "247.6" in refused[3]
@@ -217,7 +217,12 @@ def test_full_fine_tuning_was_so_fast() -> None:
     one, *two = (found[case]["tokens_per_second"] for case in ("12/1/auto", "12/2/always", "12/2/never"))
     after = numbers(PAGE[PAGE.index("Two GPUs make") :])
     assert after[:2] == [round(rate / one, 2) for rate in two]
-    limited = sharded("limited-80-gib.json")["12/2/always"]
+    for cells, case in zip(rows("GPUs | `sharding` |"), ("12/1/auto", "12/2/always", "12/2/never"), strict=True):
+        result = sharded("sharded-lora-h200-x2")[case]
+        assert numbers(cells[2]) == [round(result["tokens_per_second"])]
+        assert {numbers(cells[3])[0]} == {round(peak / 2**30, 1) for peak in result["peak_bytes"]}
+        assert numbers(cells[4]) == ends(result)
+    limited = sharded("sharded-h200-x2", "limited-80-gib.json")["12/2/always"]
     assert numbers(PAGE[PAGE.index("`limited-80-gib.json`") :])[2:4] == ends(limited)
 
 

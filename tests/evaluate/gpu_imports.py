@@ -1,10 +1,10 @@
 """Imports, on a machine without a GPU, what vLLM imports on one: `python -m tests.evaluate.gpu_imports [LIST]`.
 
 vLLM chooses what to import by what it finds: the driver's library, a device, its compute capability. This program says
-that there is a Hopper GPU, so that the modules of that path are imported; nothing is computed on it. It imports the
+that there is a Hopper GPU, so that the modules of that path are import_failure; nothing is computed on it. It imports the
 worker, the model classes that Potstill serves, LoRA, and every module of vLLM's kernel warm-up, which runs on GPUs only;
 then the modules that LIST names (one a line), as `tests.gpu.record_imports` wrote them on a GPU. Prints each module that
-cannot be imported, with the reason, and ends with status 1 if there was one.
+cannot be import_failure, with the reason, and ends with status 1 if there was one.
 """
 
 import ctypes.util
@@ -40,15 +40,15 @@ def main() -> int:
     pretend_hopper()
     failed: dict[str, str] = {}
     for name in (*MODULES, *PACKAGES):
-        failed |= imported(name)
+        failed |= import_failure(name)
     for package in PACKAGES:
         if package not in failed:
             for module in pkgutil.iter_modules(importlib.import_module(package).__path__, f"{package}."):
                 if module.name not in OF_OTHER_DEVICES:
-                    failed |= imported(module.name)
+                    failed |= import_failure(module.name)
     recorded = Path(sys.argv[1]).read_text().split() if len(sys.argv) > 1 else []
     for name in recorded:
-        failed |= imported(name)
+        failed |= import_failure(name)
     for name, reason in failed.items():
         print(f"{name}: {reason}")
     print(f"{len(sys.modules)} modules, {len(recorded)} of them named by a GPU machine; {len(failed)} failed")
@@ -56,9 +56,9 @@ def main() -> int:
 
 
 def run_with_stand_in() -> None:
-    """Runs this program again with a library under the driver's name: some extensions of vLLM are linked to it.
+    """Runs this program again in a new process, with a library under the driver's name, and ends with its exit status.
 
-    Any library will do, since nothing calls the driver: the C library's mathematics.
+    Some extensions of vLLM are linked to the driver. Nothing calls it, so any library will do; libm is everywhere.
     """
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / DRIVER).symlink_to(library_path("libm.so.6"))
@@ -78,7 +78,7 @@ def library_path(name: str) -> str:
 
 
 def pretend_hopper() -> None:
-    """Answers of torch and vLLM about the device: one GPU of compute capability 9.0."""
+    """Replaces functions of torch and vLLM, so that they report one GPU of compute capability 9.0."""
     sys.setdlopenflags(os.RTLD_LAZY)
     import torch
 
@@ -102,8 +102,8 @@ def pretend_hopper() -> None:
     platforms._current_platform = Hopper()
 
 
-def imported(name: str) -> dict[str, str]:
-    """Nothing, or the module's name with why it cannot be imported."""
+def import_failure(name: str) -> dict[str, str]:
+    """Imports the module. Returns its name and the error if that fails, else nothing."""
     try:
         importlib.import_module(name)
     except Exception as error:

@@ -48,7 +48,8 @@ def experiment(
     tokens: Mapping[tuple[str, str], tuple[int, ...]] | None = None,
     **changes: object,
 ) -> Manifest:
-    """A model that is asked fewer problems than the benchmark has is asked the part `fast`, which is the first ones.
+    """Returns the manifest of an experiment. A model with codes for fewer problems than the benchmark has is evaluated
+    only on the part `fast`: the first problems.
 
     `states`: state and reason by (model, benchmark) of evaluations without a result.
     """

@@ -15,8 +15,8 @@ from workloads.benchmarks.model import CompletionRule
 class BenchmarkDefinition:
     """`name`: as experiments state it. `locate`: the file with the problems (.jsonl or .jsonl.gz), on this machine.
 
-    `locate` raises BenchmarkError, which says what to download and where to put it. `grader`: its name. `domain`: the
-    subject, in one word. `licence`: an SPDX identifier; `source`: where the data come from. `completion`,
+    `locate` raises BenchmarkError, which without `fetch` says what to download and where to put it. `grader`: its name.
+    `domain`: the subject, in one word. `licence`: an SPDX identifier; `source`: where the data come from. `completion`,
     `completion_pattern` and `base_instruction` replace the grader's. `fast_file`: ids of the fast subset, one a line;
     without it they are chosen by their hashes. `fetch`: for a file outside of the package: like `locate`, but downloads
     the file if necessary.

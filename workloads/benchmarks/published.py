@@ -21,7 +21,7 @@ class PublishedData:
     """`url`: the published file, at a fixed revision. `problems`: name of the file that `convert` makes from it.
 
     `check`: why the published bytes are not the known ones, or None. `convert` raises ValueError for data that are not
-    in the published form. Raise `version` when `convert` changes.
+    in the published form. Increase `version` when `convert` changes.
     """
 
     benchmark: str
@@ -107,7 +107,7 @@ class PublishedData:
         unfinished.replace(path)
 
 
-def hash_problem(algorithm: str, known: str, data: bytes) -> str | None:
-    """Returns the problem with data that do not have the hash `known`, for `check`; None if they have it."""
+def hash_mismatch(algorithm: str, known: str, data: bytes) -> str | None:
+    """Returns a text, for `check`, if the hash of `data` is not `known`; None if it is."""
     found = hashlib.new(algorithm, data, usedforsecurity=False).hexdigest()
     return None if found == known else f"its {algorithm} is {found}, not {known}"

@@ -20,11 +20,11 @@ from workloads.text.tokenizer import TextTokenizer
 
 
 def check_version(asked: EngineIdentity) -> None:
-    """Raises ProgramError if the installed version is not the one in the digest."""
+    """Raises ProgramError if the engine is unknown or not installed, or its version is not the task's."""
     try:
         distributions = ENGINES.require(asked.name).distributions
     except RegistryError as error:
-        message = f"engine: {error}. Install the distribution that has it in the image"
+        message = f"engine: {error}. Install in the image the distribution that adds this engine"
         raise ProgramError(ExitCode.BAD_CONFIGURATION, "WrongEngine", message) from error
     for distribution in distributions:
         try:
@@ -42,7 +42,9 @@ def check_version(asked: EngineIdentity) -> None:
 
 
 def demands_of(evaluations: Sequence[Evaluation], foreseen: Foreseen) -> Demands:
-    """An existing adapter may need more than the foreseen rank."""
+    """Returns what the engine must support. Its `rank` is the largest of the adapters that exist, which may be greater
+    than the foreseen one.
+    """
     longest = max(
         len(prompt.token_ids) + evaluation.decoding.limit_tokens
         for evaluation in evaluations
@@ -64,7 +66,7 @@ def begin_start(asked: EngineIdentity) -> None:
 def room_at_start(
     asked: EngineIdentity, evaluations: Sequence[Evaluation], demands: Demands, context_tokens: int
 ) -> int:
-    """Returns how many more such evaluations a starting engine will take at once, computed from its flags."""
+    """Returns how many evaluations, in addition to `evaluations`, a new engine will take at once, by its flags."""
     adapters = {evaluation.adapter.name for evaluation in evaluations if evaluation.adapter}
     requests = sum(evaluation.total for evaluation in evaluations) / len(evaluations)
     group = FirstGroup(len(evaluations), len(adapters), requests)

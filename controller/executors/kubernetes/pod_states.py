@@ -48,7 +48,7 @@ class PodWarning:
 def end_cause(job: Json, pods: Sequence[Json]) -> PodCause | None:
     """Returns why a Job ended without completing. None if neither its pods nor the Job have a reason.
 
-    If the reason says more than that a program failed, the message contains it too.
+    The message begins with the reason, except for the reason `Error`.
     """
     found = (
         _first(_over_limit(pod, job) for pod in pods)
@@ -107,8 +107,9 @@ def last_words(message: str) -> str:
 
 
 def _over_limit(pod: Json, job: Json) -> PodCause | None:
-    """Returns whether the pod was evicted because it exceeded its own storage limits, and not because its node was
-    short.
+    """Returns the cause if the pod was evicted because it exceeded its own storage limits.
+
+    None otherwise, also if its node had too little disk.
     """
     status = pod.get("status", {})
     message = status.get("message", "")
@@ -116,10 +117,9 @@ def _over_limit(pod: Json, job: Json) -> PodCause | None:
         return None
     volume = re.match(r'Usage of EmptyDir volume "(\w+)"', message)
     if volume and volume[1] in SizeLimits.model_fields:
-        remedy = (
-            f"raise {_part(job)}.sizeLimits.{volume[1]} of the profile, name weightsClaim and cacheClaim there so that "
-            "weights are not kept in the pod, or write less"
-        )
+        claims = "name weightsClaim and cacheClaim there so that weights are not kept in the pod, "
+        remedy = f"raise {_part(job)}.sizeLimits.{volume[1]} of the profile, "
+        remedy += f"{claims if volume[1] == 'cache' else ''}or write less"
     elif message.startswith("Usage of EmptyDir"):
         remedy = "raise the volume's sizeLimit in the profile, or write less"
     else:
@@ -137,8 +137,9 @@ def _disruption(pod: Json) -> PodCause | None:
 
 
 def _refusal(pod: Json) -> PodCause | None:
-    """Returns a kubelet's reason for a pod that it did not take or lost: UnexpectedAdmissionError, OutOfcpu, NodeLost
-    ...
+    """Returns the reason in the pod's status if its kubelet refused or ended the pod, or its node was lost.
+
+    For example UnexpectedAdmissionError, OutOfcpu, NodeLost.
     """
     status = pod.get("status", {})
     reason = status.get("reason")
@@ -149,9 +150,9 @@ def _refusal(pod: Json) -> PodCause | None:
 
 
 def _container_end(job: Json, pods: Iterable[Json]) -> PodCause | None:
-    """Returns the state of the container that failed first.
+    """Returns why the container that failed first failed.
 
-    Among several in one second, it takes the most specific reason.
+    Of several that failed in the same second, it takes one whose reason is not `Error`.
     """
     ends = [
         (state["terminated"], name, pod)
@@ -186,7 +187,7 @@ def _container_end(job: Json, pods: Iterable[Json]) -> PodCause | None:
 
 
 def _job_end(job: Json) -> PodCause | None:
-    """Returns the Job's own reason if no pod exists any more."""
+    """Returns the reason in the Job's own conditions, which counts if no pod gives one."""
     found = _condition(job, "Failed") or _condition(job, "FailureTarget")
     if found is None:
         return None
@@ -215,9 +216,9 @@ def _waiting(pod: Json, job: Json) -> PodCause | None:
 
 
 def _part(job: Json) -> str:
-    """Returns the part of the profile that says where the Job runs.
+    """Returns the part of the profile with the image and resources of the Job's pods.
 
-    The Job that downloads weights belongs to no stage.
+    The Job that downloads weights belongs to no stage and has those of `report`.
     """
     stage = STAGES.get(job["metadata"].get("labels", {}).get(ROLE_LABEL, ""), REPORT)
     return stage.profile_part

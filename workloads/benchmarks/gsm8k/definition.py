@@ -9,7 +9,7 @@ import re
 
 from workloads.benchmarks.base import BenchmarkDefinition
 from workloads.benchmarks.preparation import as_lines
-from workloads.benchmarks.published import PublishedData, hash_problem
+from workloads.benchmarks.published import PublishedData, hash_mismatch
 
 NAME = "gsm8k"
 COMMIT = "3101c7d5072418e28b9008a6636bde82a006892c"
@@ -44,7 +44,7 @@ def convert(data: bytes) -> bytes:
 
 def check(data: bytes) -> str | None:
     """Returns why `data` is not the published file; None if it is."""
-    return hash_problem("sha256", SHA256, data)
+    return hash_mismatch("sha256", SHA256, data)
 
 
 DATA = PublishedData(benchmark=NAME, url=URL, problems="gsm8k.jsonl", check=check, convert=convert)

@@ -12,7 +12,7 @@ import zlib
 from workloads.benchmarks.base import BenchmarkDefinition
 from workloads.benchmarks.model import BenchmarkError
 from workloads.benchmarks.preparation import as_lines
-from workloads.benchmarks.published import PublishedData, hash_problem
+from workloads.benchmarks.published import PublishedData, hash_mismatch
 
 NAME = "humaneval-plus"
 MD5 = "fe585eb4df8c88d844eeb463ea4d0302"
@@ -45,7 +45,7 @@ def convert(data: bytes) -> bytes:
 def check(data: bytes) -> str | None:
     """Returns why `data` is not the published file; None if it is."""
     try:
-        return hash_problem("md5", MD5, gzip.decompress(data))
+        return hash_mismatch("md5", MD5, gzip.decompress(data))
     except (OSError, EOFError, zlib.error) as error:
         return f"it is not gzip ({error})"
 

@@ -31,7 +31,8 @@ def wrap(model: nn.Module, targets: Targets, lora: Lora, seed: int) -> Any:
         target_parameters=list(targets.parameters) or None,
         task_type="CAUSAL_LM",
     )
-    with torch.random.fork_rng():
+    devices = {parameter.device for parameter in model.parameters() if parameter.is_cuda}
+    with torch.random.fork_rng(list(devices)):  # by default it starts a CUDA context on every GPU of the machine
         torch.manual_seed(seed)
         wrapped = get_peft_model(model, config)
     for parameter in trainable(wrapped).values():
