@@ -27,6 +27,8 @@ LOCAL_INSTALL = "uv tool install '.[local]' in the checkout"
 GPU_INSTALL = "uv tool install '.[local,train-gpu,evaluate]' in the checkout"
 LOCAL_PACKAGES = {"train": ("transformers", "peft", "accelerate", "safetensors"), "grade": ("math_verify", "numpy")}
 """The modules of the extra `local`, besides torch."""
+LARGEST_USED_SHARE = 0.05
+"""The driver alone uses less of a GPU's memory."""
 SMALL_MEMORY_BYTES = 4 * 10**9
 """The quickstart with its parallel programs needs less than this; any larger base needs more."""
 TORCH_REPORT = (
@@ -72,7 +74,7 @@ def check_gpus() -> Iterator[Check]:
         return
     yield good("driver", f"{driver}, up to CUDA {_dotted(cuda)}{shown}")
     for number, gpu in enumerate(gpus):
-        yield _gpu_check(f"GPU {number}", gpu)
+        yield check_gpu(f"GPU {number}", gpu)
     if len({gpu.name for gpu in gpus}) > 1:
         yield advice(
             "GPUs",
@@ -81,11 +83,17 @@ def check_gpus() -> Iterator[Check]:
         )
 
 
-def _gpu_check(name: str, gpu: Gpu) -> Check:
+def check_gpu(name: str, gpu: Gpu) -> Check:
     memory = f"{gpu.memory_bytes / 2**30:.1f} GiB" if gpu.memory_bytes else "the machine's memory"
     found = f"{gpu.name}, {memory}"
     if not gpu.has_bfloat16:
         return advice(name, f"{found}: does not compute in bfloat16", "it trains and generates in float32, slowly")
+    if gpu.used_bytes > gpu.memory_bytes * LARGEST_USED_SHARE:
+        return advice(
+            name,
+            f"{found}, of which other programs use {gpu.used_bytes / 2**30:.1f} GiB",
+            "end them, or name other GPUs in CUDA_VISIBLE_DEVICES: a training or an engine takes nearly all of a GPU",
+        )
     return good(name, found)
 
 

@@ -13,9 +13,9 @@ import pytest
 
 from controller.cli import machine_checks
 from controller.cli.checks import Check, made
-from controller.cli.machine_checks import check_gpus, check_memory, check_sandbox, check_vllm
+from controller.cli.machine_checks import check_gpu, check_gpus, check_memory, check_sandbox, check_vllm
 from controller.cli.place_checks import check_disks, check_store
-from controller.executors.local.machine import visible_gpus
+from controller.executors.local.machine import Gpu, visible_gpus
 from tests.tools.s3 import S3Server, s3_server
 
 BASE = Path(__file__).parents[2] / "examples" / "quickstart" / "base"
@@ -88,6 +88,22 @@ def test_a_base_is_compared_with_memory() -> None:
 
 def test_a_base_without_weights_blocks(tmp_path: Path) -> None:
     assert list(check_memory(tmp_path))[-1].state == "blocks"
+
+
+@pytest.mark.parametrize(
+    ("used", "capability", "state", "told"),
+    [
+        (0.6, (9, 0), "good", "NVIDIA H200, 139.8 GiB"),
+        (52.4, (9, 0), "advice", "NVIDIA H200, 139.8 GiB, of which other programs use 52.4 GiB"),
+        (0.6, (7, 0), "advice", "NVIDIA H200, 139.8 GiB: does not compute in bfloat16"),
+    ],
+)
+def test_a_gpu_that_others_use_or_without_bfloat16_gets_advice(
+    used: float, capability: tuple[int, int], state: str, told: str
+) -> None:
+    gpu = Gpu("GPU-aaaa", "NVIDIA H200", int(139.8 * 2**30), capability, int(used * 2**30))
+    found = check_gpu("GPU 0", gpu)
+    assert (found.name, found.state, found.finding) == ("GPU 0", state, told)
 
 
 @no_gpu

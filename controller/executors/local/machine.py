@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pynvml
@@ -75,13 +75,14 @@ def this_machine(limits: Limits) -> Machine:
 class Gpu:
     """`uuid` is the driver's: GPU-<hex>. `memory_bytes` is 0 for a GPU that uses the machine's memory.
 
-    `compute_capability`: (major, minor).
+    `compute_capability`: (major, minor). `used_bytes`: memory that the driver and all programs had when it was read.
     """
 
     uuid: str
     name: str
     memory_bytes: int = 0
     compute_capability: tuple[int, int] = (0, 0)
+    used_bytes: int = field(default=0, compare=False)
 
     @property
     def has_bfloat16(self) -> bool:
@@ -124,7 +125,8 @@ def _instance(word: str) -> Gpu:
         handle = pynvml.nvmlDeviceGetHandleByUUID(word)
         whole = _gpu_at(pynvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle))
         name = pynvml.nvmlDeviceGetName(handle)
-        return Gpu(word, name, _memory_bytes(handle), whole.compute_capability)
+        memory_bytes, used_bytes = _memory_bytes(handle)
+        return Gpu(word, name, memory_bytes, whole.compute_capability, used_bytes)
     finally:
         pynvml.nvmlShutdown()
 
@@ -132,15 +134,17 @@ def _instance(word: str) -> Gpu:
 def _gpu_at(handle: Any) -> Gpu:
     major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
     uuid, name = pynvml.nvmlDeviceGetUUID(handle), pynvml.nvmlDeviceGetName(handle)
-    return Gpu(uuid, name, _memory_bytes(handle), (major, minor))
+    memory_bytes, used_bytes = _memory_bytes(handle)
+    return Gpu(uuid, name, memory_bytes, (major, minor), used_bytes)
 
 
-def _memory_bytes(handle: Any) -> int:
-    """Returns 0 if the GPU uses the memory of the machine."""
+def _memory_bytes(handle: Any) -> tuple[int, int]:
+    """Returns (all, used); zeros if the GPU uses the memory of the machine."""
     try:
-        return int(pynvml.nvmlDeviceGetMemoryInfo(handle).total)
+        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
     except pynvml.NVMLError:
-        return 0
+        return 0, 0
+    return int(memory.total), int(memory.used)
 
 
 def visible_devices(gpus: tuple[Gpu, ...], visible: str | None) -> tuple[str, ...]:
