@@ -29,7 +29,7 @@ def manifest_of(store: Store, experiment: str, uid8: str) -> Manifest:
             err=True,
         )
         if others := ", ".join(version.id for version in versions_in(store, experiment)):
-            typer.echo(f"versions of {experiment} that are there, for report, show and gate: {others}", err=True)
+            typer.echo(f"the store has these versions of {experiment}: {others}", err=True)
         raise typer.Exit(4) from None
 
 

@@ -50,7 +50,9 @@ def test_moved_data_and_raised_limits_count_from_now_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("junk", [b"", b"{}", b"\xff", b'{"schemaVersion": 2}'])
-def test_a_damaged_record_of_it_is_an_error_that_names_the_file_and_what_to_do(tmp_path: Path, junk: bytes) -> None:
+def test_a_damaged_experiment_record_is_an_error_that_names_the_file_and_what_to_do(
+    tmp_path: Path, junk: bytes
+) -> None:
     store, frozen = open_store(tmp_path.as_uri()), experiment((run("short", (50,)),))
     key = store_keys.experiment_key(frozen.name, frozen.uid8)
     store.put(key, junk)
@@ -67,7 +69,7 @@ def test_an_experiment_with_a_manifest_of_a_later_version_is_refused(tmp_path: P
         NewerRecord, match=r"manifest\.json has schemaVersion 9, this potstill writes 1: use the newest"
     ):
         accept(frozen, store)
-    folded = WriteManifest("of", "running", (), (), 0, Reason("Asked", ""))
+    action = WriteManifest("records", "running", (), (), 0, Reason("Asked", ""))
     with pytest.raises(NewerRecord):
-        act(folded, frozen, store, Recorder(), START)
+        act(action, frozen, store, Recorder(), START)
     assert store.get(store_keys.manifest_key(frozen.name, frozen.uid8)) == later

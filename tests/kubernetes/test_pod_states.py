@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.executors.kubernetes.job_states import job_of
+from controller.executors.kubernetes.job_states import job_of, weights_of
 from controller.executors.kubernetes.pod_states import SHOWN_CHARACTERS, PodWarning, last_words
 from controller.executors.kubernetes.warnings import latest
 from tests.kubernetes.test_job_of import FAILED, T1, T2, condition, job, pod, running
@@ -60,6 +60,13 @@ def test_an_ended_job_has_the_reason_of_its_container_or_pod(name: str) -> None:
     seen = job_of(train(FAILED), [item])
     assert (seen.phase, seen.reason, seen.preempted) == ("ended", reason, preempted)
     assert says in seen.message
+
+
+def test_a_download_of_weights_that_failed_has_the_reason_once() -> None:
+    download = job(FAILED, name="prefetch")
+    found = weights_of(download, [failed(ended(137, "OOMKilled"))])
+    assert (found.state, found.message.count("OOMKilled")) == ("failed", 1)
+    assert "raise report.resources.limits.memory" in found.message
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def weights_of(item: Json | None, pods: list[Json], warnings: Mapping[str, PodWa
         return Weights("ready")
     if "Failed" in conditions:
         cause = end_cause(item, pods)
-        description = _last_words(pods) or (f"{cause.reason}: {cause.message}" if cause else "see its log")
+        description = _last_words(pods) or (cause.message if cause else "see its log")
         return Weights("failed", f"Job {name} failed: {description}")
     if any(_started(pod) for pod in pods):
         return Weights("arriving", f"Job {name}")

@@ -28,8 +28,8 @@ SHOWN_CHARACTERS = 300
 
 @dataclass(frozen=True)
 class PodCause:
-    """`blame`: the program; a limit in the pod's own configuration, which a new pod would exceed again; or the
-    cluster.
+    """`blame`: `limit` for a pod that was evicted because it exceeded its own storage limits, and would be again;
+    `cluster` for one that the cluster ended or refused, which uses up no attempt; else `work`, also for a memory limit.
     """
 
     reason: str
@@ -46,7 +46,7 @@ class PodWarning:
 
 
 def end_cause(job: Json, pods: Sequence[Json]) -> PodCause | None:
-    """Returns why a Job ended without completing. None if neither its pods nor the Job have a reason.
+    """Returns why a Job ended without completing. None if its pods give no reason, and its own is too general.
 
     The message begins with the reason, except for the reason `Error`.
     """
@@ -150,7 +150,7 @@ def _refusal(pod: Json) -> PodCause | None:
 
 
 def _container_end(job: Json, pods: Iterable[Json]) -> PodCause | None:
-    """Returns why the container that failed first failed.
+    """Returns the cause of the first failure of a container.
 
     Of several that failed in the same second, it takes one whose reason is not `Error`.
     """
@@ -187,7 +187,7 @@ def _container_end(job: Json, pods: Iterable[Json]) -> PodCause | None:
 
 
 def _job_end(job: Json) -> PodCause | None:
-    """Returns the reason in the Job's own conditions, which counts if no pod gives one."""
+    """Returns the cause in the Job's own conditions if it is a disruption or a deadline, else None."""
     found = _condition(job, "Failed") or _condition(job, "FailureTarget")
     if found is None:
         return None
