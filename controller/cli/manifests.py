@@ -49,7 +49,9 @@ def finished_manifest_at(where: str, wait_seconds: float) -> Manifest:
         time.sleep(min(POLL_SECONDS, remaining_seconds))
     found = manifest_at(where)
     if found.state == "running":
-        typer.echo(f"{where} is not finished: run the gate again later, it only reads", err=True)
+        typer.echo(
+            f"the experiment of {where} has not finished: run the gate again later (it changes nothing)", err=True
+        )
     return found
 
 

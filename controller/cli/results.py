@@ -80,9 +80,10 @@ def manifest_state(store: Store, frozen: FrozenExperiment) -> str | None:
 
 
 def seen_in(store: Store, frozen: FrozenExperiment) -> StoreSnapshot:
-    """Returns the snapshot of the experiment's records; those that cannot be read are in `UnitView.unreadable`.
+    """Returns the snapshot of the experiment's records.
 
-    Raises StoreError if the store does not answer, or a stage of the experiment is not installed.
+    Tasks, task ends, offers and markers that cannot be read are in `UnitView.unreadable`; others are ignored. Raises
+    StoreError if the store does not answer, or a stage of the experiment is not installed.
     """
     seen = SnapshotReader(store).read(frozen, None)
     if isinstance(seen, Unknown):

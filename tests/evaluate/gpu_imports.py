@@ -2,9 +2,9 @@
 
 vLLM chooses what to import by what it finds: the driver's library, a device, its compute capability. This program says
 that there is a Hopper GPU, so that vLLM's modules for that GPU are imported; nothing is computed on it. It imports the
-worker, the model classes that Potstill serves, LoRA, and every module of vLLM's kernel warm-up, which runs on GPUs only;
-then the modules that LIST names (one a line), as `tests.gpu.record_imports` wrote them on a GPU. Prints each module that
-cannot be imported, with the reason, and ends with status 1 if there was one.
+worker, the model classes of Qwen3 and its mixtures of experts, LoRA, and the modules of vLLM's kernel warm-up, which runs
+on GPUs only; then the modules that LIST names (one a line), as `tests.gpu.record_imports` wrote them on a GPU. Prints each
+module that cannot be imported, with the reason, and ends with status 1 if there was one.
 """
 
 import ctypes.util

@@ -1,4 +1,4 @@
-"""Experiments of several runs from verdict codes, for tests: every code is stated, nothing is trained."""
+"""Manifests of experiments with several runs, made from verdict codes, for tests: the test states every code."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -64,7 +64,7 @@ def experiment(
         for run in runs
         for samples in run.samples
     ]  # fmt: skip
-    sizes = {name: min(len(c) // outputs for (model, b, _), c in codes.items() if b == name) for name in problems}
+    fast_sizes = {name: min(len(c) // outputs for (model, b, _), c in codes.items() if b == name) for name in problems}
     stated: dict[str, object] = {
         "experiment": "made",
         "uid8": "0" * 8,
@@ -82,7 +82,9 @@ def experiment(
                 content=sha256_of(name.encode()),
                 grader=(graders or {}).get(name, "math"),
                 problems=size,
-                parts={"all": size} if sizes[name] == size else {"fast": sizes[name], "rest": size - sizes[name]},
+                parts={"all": size}
+                if fast_sizes[name] == size
+                else {"fast": fast_sizes[name], "rest": size - fast_sizes[name]},
             )
             for name, size in problems.items()
         ),
@@ -91,7 +93,7 @@ def experiment(
             for model in models
             for name, size in problems.items()
             for evaluation in _evaluations(
-                model.id, name, size, sizes[name], codes, budgets, states or {}, outputs, tokens or {}
+                model.id, name, size, fast_sizes[name], codes, budgets, states or {}, outputs, tokens or {}
             )
         ),
     }

@@ -1,7 +1,8 @@
 """Benchmarks whose data do not come with the package: downloaded from their publisher, checked, and cached.
 
 The folder `cache_folder()`/benchmarks/<name>/ has the published file, which the user can also put there, and the
-problems made from it. Both are written to a temporary file and renamed, so an existing file is always complete.
+problems made from it. Potstill writes both to a temporary file and renames it, so that a file that it wrote is
+complete. The published file is checked before it is converted.
 """
 
 import hashlib

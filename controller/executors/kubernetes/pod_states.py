@@ -117,7 +117,7 @@ def _over_limit(pod: Json, job: Json) -> PodCause | None:
         return None
     volume = re.match(r'Usage of EmptyDir volume "(\w+)"', message)
     if volume and volume[1] in SizeLimits.model_fields:
-        claims = "name weightsClaim and cacheClaim there so that weights are not kept in the pod, "
+        claims = "or set the profile's weightsClaim and cacheClaim so that weights are not stored in the pod, "
         remedy = f"raise {_part(job)}.sizeLimits.{volume[1]} of the profile, "
         remedy += f"{claims if volume[1] == 'cache' else ''}or write less"
     elif message.startswith("Usage of EmptyDir"):
@@ -205,7 +205,7 @@ def _waiting(pod: Json, job: Json) -> PodCause | None:
         waiting = state.get("waiting", {})
         reason = waiting.get("reason")
         if reason is not None and reason not in CREATING:
-            message = _shown(waiting.get("message") or "the kubelet says no more")
+            message = _shown(waiting.get("message") or "the kubelet gives no message")
             if "Image" in reason:
                 message += f"; check {_part(job)}.image and imagePullSecrets of the profile"
             return PodCause(reason, message)
