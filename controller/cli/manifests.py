@@ -50,7 +50,8 @@ def finished_manifest_at(where: str, wait_seconds: float) -> Manifest:
     found = manifest_at(where)
     if found.state == "running":
         typer.echo(
-            f"the experiment of {where} has not finished: run the gate again later (it changes nothing)", err=True
+            f"the experiment of {where} has not finished: run the gate again later (the gate only reads the results)",
+            err=True,
         )
     return found
 

@@ -82,8 +82,9 @@ def manifest_state(store: Store, frozen: FrozenExperiment) -> str | None:
 def seen_in(store: Store, frozen: FrozenExperiment) -> StoreSnapshot:
     """Returns the snapshot of the experiment's records.
 
-    Tasks, task ends, offers and markers that cannot be read are in `UnitView.unreadable`; others are ignored. Raises
-    StoreError if the store does not answer, or a stage of the experiment is not installed.
+    Tasks, task ends, offers and markers that cannot be read are in `UnitView.unreadable`. Unreadable progress, failures
+    and markers of resume states are ignored, with a warning. Raises StoreError if the store does not answer, or a stage
+    of the experiment is not installed.
     """
     seen = SnapshotReader(store).read(frozen, None)
     if isinstance(seen, Unknown):

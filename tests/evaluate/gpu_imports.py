@@ -51,7 +51,7 @@ def main() -> int:
         failed |= import_failure(name)
     for name, reason in failed.items():
         print(f"{name}: {reason}")
-    print(f"{len(sys.modules)} modules, {len(recorded)} of them named by a GPU machine; {len(failed)} failed")
+    print(f"{len(sys.modules)} modules are loaded; a GPU machine named {len(recorded)}; {len(failed)} failed")
     return 1 if failed else 0
 
 

@@ -37,7 +37,7 @@ def job_of(item: Json, pods: list[Json], warnings: Mapping[str, PodWarning] = NO
         stopping=_time(ending) if ending else None,
         ended=_time(ended["lastTransitionTime"]) if ended else None,
         exit_code=0 if "Complete" in conditions else _exit_code(pods) if ended else None,
-        preempted=cause is not None and cause.blame == "cluster",
+        preempted=cause is not None and cause.from_cluster,
         reason=cause.reason if cause else "",
         message=cause.message if cause else "",
         gpus=int(metadata["annotations"].get(GPUS_ANNOTATION, "0")),

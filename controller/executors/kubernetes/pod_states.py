@@ -8,7 +8,7 @@ Sources: terminated and waiting states of containers (https://kubernetes.io/docs
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from controller.executors.kubernetes.names import QUEUE_LABEL, ROLE_LABEL
 from controller.experiment.profile import SizeLimits
@@ -19,7 +19,6 @@ from workloads.untrusted import one_line
 from workloads.words import count_of
 
 Json = dict[str, Any]
-Blame = Literal["work", "limit", "cluster"]
 ERROR = "Error"
 """The container's reason that only says that its program failed."""
 CREATING = frozenset({"PodInitializing", "ContainerCreating"})
@@ -28,13 +27,11 @@ SHOWN_CHARACTERS = 300
 
 @dataclass(frozen=True)
 class PodCause:
-    """`blame`: `limit` for a pod that was evicted because it exceeded its own storage limits, and would be again;
-    `cluster` for one that the cluster ended or refused, which uses up no attempt; else `work`, also for a memory limit.
-    """
+    """`from_cluster`: the cluster ended or refused the pod, so that no attempt is used up."""
 
     reason: str
     message: str
-    blame: Blame = "work"
+    from_cluster: bool = False
 
 
 @dataclass(frozen=True)
@@ -125,7 +122,7 @@ def _over_limit(pod: Json, job: Json) -> PodCause | None:
     else:
         remedy = f"raise {_part(job)}.resources.limits.ephemeral-storage of the profile, or write less"
     last_message = _shown(message).rstrip(". ")
-    return PodCause("Evicted", f"{last_message}; the same pod would be evicted again: {remedy}", "limit")
+    return PodCause("Evicted", f"{last_message}; the same pod would be evicted again: {remedy}")
 
 
 def _disruption(pod: Json) -> PodCause | None:
@@ -133,7 +130,7 @@ def _disruption(pod: Json) -> PodCause | None:
     if found is None:
         return None
     message = found.get("message") or pod.get("status", {}).get("message") or "the pod was disrupted"
-    return PodCause(found.get("reason") or "Disrupted", _shown(message), "cluster")
+    return PodCause(found.get("reason") or "Disrupted", _shown(message), from_cluster=True)
 
 
 def _refusal(pod: Json) -> PodCause | None:
@@ -145,8 +142,8 @@ def _refusal(pod: Json) -> PodCause | None:
     reason = status.get("reason")
     if not reason or status.get("phase") not in ("Failed", "Unknown", None):
         return None
-    blame: Blame = "work" if reason == "DeadlineExceeded" else "cluster"
-    return PodCause(reason, _shown(status.get("message") or f"its pod ended with {reason}"), blame)
+    message = _shown(status.get("message") or f"its pod ended with {reason}")
+    return PodCause(reason, message, from_cluster=reason != "DeadlineExceeded")
 
 
 def _container_end(job: Json, pods: Iterable[Json]) -> PodCause | None:
@@ -180,7 +177,9 @@ def _container_end(job: Json, pods: Iterable[Json]) -> PodCause | None:
             )
         case "ContainerStatusUnknown":
             return PodCause(
-                reason, f"the node lost container {name}: {last_message or 'how it ended is not known'}", "cluster"
+                reason,
+                f"the node lost container {name}: {last_message or 'how it ended is not known'}",
+                from_cluster=True,
             )
     detail = f": {last_message}" if last_message else ""
     return PodCause(reason, f"container {name} {_described(int(end['exitCode']))}{detail}")
@@ -193,7 +192,7 @@ def _job_end(job: Json) -> PodCause | None:
         return None
     message = _shown(found.get("message", ""))
     if found.get("reason") == "PodFailurePolicy" and "DisruptionTarget" in message:
-        return PodCause("Disrupted", message, "cluster")
+        return PodCause("Disrupted", message, from_cluster=True)
     if found.get("reason") == "DeadlineExceeded":
         return PodCause("DeadlineExceeded", message)
     return None
