@@ -4,6 +4,7 @@ from copy import deepcopy
 from datetime import UTC, datetime
 
 from workloads.api.records import Progress
+from workloads.api.units import MOST_SHARED_REFS, UnitRef
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -27,3 +28,15 @@ def test_a_changed_copy_does_not_change_the_set_of_others() -> None:
     assert "loss" not in first.model_fields_set
     assert deepcopy(first) == second
     assert deepcopy(first).model_dump(exclude_unset=True) == second.model_dump(exclude_unset=True)
+
+
+def test_references_that_are_read_are_shared_and_few_are_remembered() -> None:
+    made = UnitRef(kind="train", digest="a" * 64)
+    first, second = (UnitRef.model_validate_json(made.to_json()) for _ in range(2))
+    assert first is second
+    assert first == made
+    for number in range(MOST_SHARED_REFS + 1):
+        UnitRef.model_validate_json(f'{{"kind": "train", "digest": "{number:064x}"}}')
+    again = UnitRef.model_validate_json(made.to_json())
+    assert again == first
+    assert again is not first
