@@ -49,16 +49,16 @@ def test_moved_data_and_raised_limits_count_from_now_on(tmp_path: Path) -> None:
     assert accept(changed, store) == taken
 
 
-@pytest.mark.parametrize("junk", [b"", b"{}", b"\xff", b'{"schemaVersion": 2}'])
-def test_a_damaged_experiment_record_is_an_error_that_names_the_file_and_what_to_do(
-    tmp_path: Path, junk: bytes
+@pytest.mark.parametrize("unreadable", [b"", b"{}", b"\xff", b'{"schemaVersion": 2}'])
+def test_a_record_that_cannot_be_read_is_an_error_that_names_the_file_and_what_to_do(
+    tmp_path: Path, unreadable: bytes
 ) -> None:
     store, frozen = open_store(tmp_path.as_uri()), experiment((run("short", (50,)),))
     key = store_keys.experiment_key(frozen.name, frozen.uid8)
-    store.put(key, junk)
+    store.put(key, unreadable)
     with pytest.raises(StoreError, match=rf"{key} is not an experiment that .* delete it and run again: results stay"):
         accept(frozen, store)
-    assert store.get(key) == junk
+    assert store.get(key) == unreadable
 
 
 def test_an_experiment_with_a_manifest_of_a_later_version_is_refused(tmp_path: Path) -> None:

@@ -51,14 +51,15 @@ def main() -> int:
         failed |= import_failure(name)
     for name, reason in failed.items():
         print(f"{name}: {reason}")
-    print(f"{len(sys.modules)} modules are loaded; a GPU machine named {len(recorded)}; {len(failed)} failed")
+    print(f"{len(sys.modules)} modules are loaded; LIST has {len(recorded)}; {len(failed)} failed")
     return 1 if failed else 0
 
 
 def run_with_stand_in() -> None:
     """Runs this program again in a new process, with a library under the driver's name, and ends with its exit status.
 
-    Some extensions of vLLM are linked to the driver. Nothing calls it, so any library will do; libm is everywhere.
+    Some extensions of vLLM are linked to the driver. Nothing calls it, so any library will do (see `RTLD_LAZY` below);
+    libm is everywhere.
     """
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / DRIVER).symlink_to(library_path("libm.so.6"))
@@ -79,7 +80,7 @@ def library_path(name: str) -> str:
 
 def pretend_hopper() -> None:
     """Replaces functions of torch and vLLM, so that they report one GPU of compute capability 9.0."""
-    sys.setdlopenflags(os.RTLD_LAZY)
+    sys.setdlopenflags(os.RTLD_LAZY)  # the library in the driver's place lacks its functions, which are never called
     import torch
 
     torch.cuda.is_available = lambda: True

@@ -21,8 +21,9 @@ from workloads.storage.content_digest import ContentError, cache_folder, locked
 class PublishedData:
     """`url`: the published file, at a fixed revision. `problems`: name of the file that `convert` makes from it.
 
-    `check`: why the published bytes are not the known ones, or None. `convert` raises ValueError for data that are not
-    in the published form. Increase `version` when `convert` changes.
+    `check`: why the published bytes are not the known ones, or None. `convert` raises ValueError, KeyError or TypeError
+    for data that are not in the published form, and BenchmarkError for what this machine lacks. Increase `version` when
+    `convert` changes.
     """
 
     benchmark: str
