@@ -36,6 +36,10 @@ def train(*conditions: Json) -> Json:
 ENDS: dict[str, tuple[Json, str, str, bool]] = {
     "memory": (failed(ended(137, "OOMKilled")), "OOMKilled", "memory limit of 16Gi; raise train.resources.limits.memory", False),
     "killed": (failed(ended(137)), "Error", "container train was killed by signal 9", False),
+    "memory of the node": (
+        failed(ended(137, "OOMKilled") | {"name": "other"}), "OOMKilled", "used up; set train.resources.requests.memory", False,
+    ),
+    "no signal": (failed(ended(255)), "Error", "container train exited with 255", False),
     "crash": (failed(ended(1, message="Traceback\nImportError: no\n\n")), "Error", "exited with 1: ImportError: no", False),
     "start": (failed(ended(128, "StartError", "exec: python")), "StartError", "exec: python; check registry/a, train.image", False),
     "own disk": (failed(reason="Evicted", message=FULL), "Evicted", "train.sizeLimits.work of the profile", False),

@@ -51,7 +51,8 @@ def experiment(
     """Returns the manifest of an experiment. A model with codes for fewer problems than the benchmark has is evaluated
     only on the part `fast`: the first problems.
 
-    `states`: state and reason by (model, benchmark) of evaluations without a result.
+    `states`: state and reason by (model, benchmark) of evaluations without a result. A model without codes and state has
+    an evaluation that is done and has no verdicts.
     """
     models = [
         ManifestModel(id="base", kind="base", label="Base", state="done", thinking=False, budget_tokens=budgets[-1])

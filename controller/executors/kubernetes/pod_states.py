@@ -6,6 +6,7 @@ Sources: terminated and waiting states of containers (https://kubernetes.io/docs
 """
 
 import re
+import signal
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -167,7 +168,8 @@ def _container_end(job: Json, pods: Iterable[Json]) -> PodCause | None:
         case "OOMKilled":
             limit = spec.get("resources", {}).get("limits", {}).get("memory")
             used = f"it used more than its memory limit of {limit}" if limit else "the memory of its node was used up"
-            remedy = f"raise {part}.resources.limits.memory of the profile, or use less (smaller batches, fewer tokens)"
+            field = f"raise {part}.resources.limits.memory" if limit else f"set {part}.resources.requests.memory"
+            remedy = f"{field} of the profile, or use less (smaller batches, fewer tokens)"
             return PodCause(reason, f"container {name} was killed: {used}; {remedy}")
         case "StartError" | "ContainerCannotRun" | "ContainerCannotStart":
             detail = f": {last_message}" if last_message else ""
@@ -245,7 +247,7 @@ def _condition(item: Json, kind: str) -> Json | None:
 
 
 def _described(code: int) -> str:
-    return f"was killed by signal {code - 128}" if code > 128 else f"exited with {code}"
+    return f"was killed by signal {code - 128}" if code - 128 in signal.valid_signals() else f"exited with {code}"
 
 
 def _shown(text: str) -> str:
