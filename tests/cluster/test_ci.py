@@ -171,7 +171,7 @@ def test_a_gate_that_comes_too_early_has_no_verdict_and_is_asked_again(lab: Lab,
     assert (done := lab.submit(EARLY, tmp_path)).returncode == 0, done.stderr
     early = lab.script("gate", REGRESSION_OUT=str(tmp_path), REGRESSION_WAIT_MINUTES="0")
     assert early.returncode == 4
-    assert "is not finished" in early.stderr or "does not exist" in early.stderr
+    assert "has not finished" in early.stderr or "does not exist" in early.stderr
     comment = (tmp_path / "comment.md").read_text()
     assert comment.startswith(f"{MARK}\n## Potstill gate: ")
     assert early.stderr.splitlines()[0] in comment
