@@ -46,7 +46,7 @@ def file(tmp_path: Path) -> Path:
 def test_an_experiment_without_a_run_in_the_store_is_reported(file: Path, tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
     result = potstill("show", str(file), "--store", str(tmp_path / "store"))
-    assert (result.exit_code, "never ran in this store" in result.output) == (4, True)
+    assert (result.exit_code, "has not run there" in result.output) == (4, True)
 
 
 def test_data_that_the_trainer_would_refuse_is_refused_before_anything_is_written(file: Path, tmp_path: Path) -> None:
