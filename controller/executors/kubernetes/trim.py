@@ -1,6 +1,7 @@
 """Removes the parts of Jobs and pods that the controller never reads from the copies."""
 
 import sys
+from functools import lru_cache
 from typing import Any
 
 Json = dict[str, Any]
@@ -8,7 +9,6 @@ POD_FIELDS = ("nodeName", "initContainers", "containers")
 CONTAINER_FIELDS = ("name", "image", "resources")
 MOST_VALUES = 20_000
 """Most strings that are remembered, to be shared with later copies. Some, such as resource versions, occur once."""
-_values: dict[str, str] = {}
 
 
 def trimmed(item: Json) -> Json:
@@ -40,7 +40,6 @@ def _sharing_strings(value: Any) -> Any:
     return _shared(value) if isinstance(value, str) else value
 
 
+@lru_cache(MOST_VALUES)
 def _shared(value: str) -> str:
-    if len(_values) >= MOST_VALUES:
-        _values.clear()
-    return _values.setdefault(value, value)
+    return value
