@@ -18,6 +18,7 @@ import pytest
 
 from controller import lease, local_runner
 from controller.cli.run import report_link
+from controller.executors.local.launch import identity
 from controller.retry import retry
 from controller.snapshot import listing
 from tests.controller.driver import execute, small
@@ -58,13 +59,8 @@ def starts(folder: Path) -> list[str]:
 
 def live_processes(folder: Path) -> list[int]:
     """Tiny programs of this folder that are still running."""
-    found = []
-    for path in (folder / "starts").iterdir():
-        pid = int(path.name.rsplit("-", 1)[1])
-        stat = Path(f"/proc/{pid}/stat")
-        if stat.exists() and stat.read_text().rsplit(")", 1)[1].split()[0] not in "ZX":
-            found.append(pid)
-    return found
+    pids = [int(path.name.rsplit("-", 1)[1]) for path in (folder / "starts").iterdir()]
+    return [pid for pid in pids if identity(pid) is not None]
 
 
 def manifest(folder: Path) -> Manifest:

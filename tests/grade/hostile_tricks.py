@@ -43,14 +43,14 @@ SIGNALS = [
     attack("kills itself as a kernel without memory would", "os.kill(os.getpid(), 9)", "memory", "killed"),
     attack("says that its time is over", "import signal\nos.kill(os.getpid(), signal.SIGXCPU)", "timeout", "CPU limit"),
     *(
-        attack(f"an alarm every {seconds} s that interrupts its end", "\n".join((
+        attack(f"an alarm every {seconds:f} s that interrupts its end", "\n".join((
             "import signal",
             "def again(*_): raise RuntimeError('again')",
             "signal.signal(signal.SIGALRM, again)",
             f"signal.setitimer(signal.ITIMER_REAL, 0.01, {seconds})",
             "while True: pass",
         )), detail="RuntimeError")
-        for seconds in (0.01, 0.0005)
+        for seconds in (0.01, 0.0005, 0.00005)
     ),
     attack("queues a signal for its parent", "if ctypes.CDLL(None, use_errno=True).sigqueue(os.getppid(), 9, None): raise OSError(ctypes.get_errno(), 'no')", detail="[Errno 1]"),
     attack("raises its limits", "import resource\nresource.setrlimit(resource.RLIMIT_AS, (-1, -1))", detail="Error"),

@@ -163,9 +163,13 @@ def catches(process: int, number: signal.Signals) -> bool:
 
 def children_of(process: int) -> list[int]:
     """Returns all descendants, from Linux's /proc; empty elsewhere."""
+    try:
+        threads = list(Path(f"/proc/{process}/task").iterdir())
+    except OSError:  # it has ended, or this is not Linux
+        return []
     found: list[int] = []
-    for listing in Path(f"/proc/{process}/task").glob("*/children"):
+    for thread in threads:
         with suppress(OSError):  # it has ended since
-            for child in map(int, listing.read_text().split()):
+            for child in map(int, (thread / "children").read_text().split()):
                 found += [*children_of(child), child]
     return found

@@ -5,6 +5,7 @@ its value, `X` an exception, `D` all done; V and X have a 4-byte length and UTF-
 module namespace `{}`, inputs one after another.
 """
 
+import _signal  # type: ignore[import-not-found]
 import json
 import os
 import random
@@ -32,8 +33,8 @@ def serve(order: Order, pipe: int) -> None:
         _run(order, pipe)
     except BaseException as e:
         error = e
-        try:  # A handler of the program may raise once more at any call, until all signals are blocked.
-            signal.pthread_sigmask(signal.SIG_BLOCK, ALL_SIGNALS)
+        try:  # The function in C: in `signal`'s wrapper a handler could raise before signals are blocked.
+            _signal.pthread_sigmask(signal.SIG_BLOCK, ALL_SIGNALS)
         except BaseException as raised:
             error = raised
         _write(pipe, b"X", _description(error))
