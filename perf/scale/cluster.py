@@ -88,7 +88,9 @@ class Cluster:
             "POTSTILL_NAMESPACE": self.namespace,
             "POTSTILL_HEALTH_PORT": str(self.port),
             "PYTHONPATH": str(self.code),
-            "MALLOC_ARENA_MAX": "2",  # as in images/controller.Dockerfile
+            "MALLOC_ARENA_MAX": "2",  # these three as in images/controller.Dockerfile
+            "MALLOC_MMAP_THRESHOLD_": "65536",
+            "MALLOC_TRIM_THRESHOLD_": "65536",
         }
         command = [sys.executable, "-P", "-m", "controller.executors.kubernetes.serve"]
         self.controller = Server(command, self.folder / "controller.log", environment)
