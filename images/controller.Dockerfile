@@ -22,7 +22,7 @@ COPY --from=source /wheel/*.whl /opt/potstill/
 RUN --mount=type=bind,from=source,source=/opt/uv,target=/opt/uv \
     /opt/uv/bin/uv pip install --quiet --no-cache --no-deps --compile-bytecode --python /opt/potstill/bin/python /opt/potstill/*.whl
 # Two arenas of malloc for all threads: with glibc's eight for each core, freed memory stays in the threads that used it.
-# With fixed thresholds glibc also returns freed memory to the system: by default the thresholds grow up to 32 MiB.
+# With fixed thresholds glibc returns more freed memory to the system: by default they grow, to 32 and 64 MiB at most.
 ENV PATH=/opt/potstill/bin:/usr/local/bin:/usr/bin:/bin \
     HOME=/tmp PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HF_HUB_OFFLINE=1 \
     MALLOC_ARENA_MAX=2 MALLOC_MMAP_THRESHOLD_=65536 MALLOC_TRIM_THRESHOLD_=65536

@@ -6,6 +6,7 @@ in that one's access log: the same for any version of the controller.
 
 import json
 import os
+import re
 import sys
 import time
 from collections import Counter
@@ -33,6 +34,8 @@ AUDITED: list[dict[str, Any]] = [
     {"level": "None"},
 ]
 TICKS = os.sysconf("SC_CLK_TCK")
+MALLOC = re.compile(r"\b(MALLOC_\w+)=(\d+)")
+"""Settings of malloc in an image's Dockerfile."""
 Json = dict[str, Any]
 
 
@@ -88,9 +91,7 @@ class Cluster:
             "POTSTILL_NAMESPACE": self.namespace,
             "POTSTILL_HEALTH_PORT": str(self.port),
             "PYTHONPATH": str(self.code),
-            "MALLOC_ARENA_MAX": "2",  # these three as in images/controller.Dockerfile
-            "MALLOC_MMAP_THRESHOLD_": "65536",
-            "MALLOC_TRIM_THRESHOLD_": "65536",
+            **dict(MALLOC.findall((self.code / "images/controller.Dockerfile").read_text())),
         }
         command = [sys.executable, "-P", "-m", "controller.executors.kubernetes.serve"]
         self.controller = Server(command, self.folder / "controller.log", environment)

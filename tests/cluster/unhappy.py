@@ -284,9 +284,9 @@ def _plain(text: str, world: World) -> str:
 
 HEAD = """# Experiments that do not run
 
-What `kubectl` and `potstill show` say of ten experiments that something keeps from running. Written by
-`python -m tests.cluster.unhappy docs/unhappy.md`: control plane, scheduler, Job controller and S3 server are real; what a
-kubelet would say of a pod is written into its status by the program.
+The output of `kubectl` and `potstill show` for ten experiments that cannot run. `python -m tests.cluster.unhappy
+docs/unhappy.md` writes this page. Control plane, scheduler, Job controller and S3 server are real. There is no kubelet: the
+program writes the status that a kubelet would give a pod.
 
 """
 

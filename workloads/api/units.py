@@ -40,6 +40,7 @@ REPORT_VERSION = "report-3"
 
 
 MOST_SHARED_REFS = 20_000
+"""Most references that are remembered, to be shared by later records."""
 
 
 class UnitRef(Contract):
